@@ -1,0 +1,155 @@
+"""Child processes that never outlive their stack, not even when the stack's own process is killed.
+
+Every child runs in a session of its own and carries MARKER=<data directory> in its environment, which its
+descendants inherit; a record under `<data_dir>/run/` says how it likes to be stopped. What a crashed stack left behind is
+found by these and ended when the next stack starts in the same data directory.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self, TextIO
+
+import psutil
+
+MARKER: Final = "OUTLAST_STACK"
+
+
+class StackError(RuntimeError):
+    """The local stack cannot run; the message says why and what to do."""
+
+
+def free_port() -> int:
+    """Return a TCP port on 127.0.0.1 that nothing listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True)
+class Child:
+    """A running child process; `log` holds all it printed."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    log: Path
+    record: Path
+    stop_signal: signal.Signals
+
+    @classmethod
+    async def spawn(  # noqa: PLR0913 - a process has that many sides
+        cls,
+        name: str,
+        argv: Sequence[str],
+        *,
+        data_dir: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+    ) -> Self:
+        """Start `argv` with exactly `env` (else this process's own) plus the marker; output goes to `log/<name>.log`."""
+        log = data_dir / "log" / f"{name}.log"
+        record = data_dir / "run" / f"{name}.json"
+        for file in (log, record):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                env={**(os.environ if env is None else env), MARKER: str(data_dir)},
+                cwd=cwd,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        created = psutil.Process(process.pid).create_time()
+        record.write_text(json.dumps({"pid": process.pid, "created": created, "signal": int(stop_signal)}))
+        return cls(name, process, log, record, stop_signal)
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has not ended yet."""
+        return self.process.returncode is None
+
+    def tail(self, lines: int = 15) -> str:
+        """Return the last lines of the log, for an error message."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    async def stop(self, grace: float = 15.0) -> None:
+        """End the process and its whole group: politely first, after `grace` seconds by force."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(self.stop_signal)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.process.wait(), grace)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        await self.process.wait()
+        self.record.unlink(missing_ok=True)
+
+
+def claim(data_dir: Path) -> TextIO:
+    """Take the data directory for this process, or raise StackError when another stack runs in it."""
+    (data_dir / "run").mkdir(parents=True, exist_ok=True)
+    lock = (data_dir / "run" / "lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise StackError(
+            f"Another stack already runs in {data_dir}. Stop it, or choose another --data-dir."
+        ) from None
+    return lock
+
+
+def clean_up(data_dir: Path, grace: float = 10.0) -> list[str]:
+    """End whatever a crashed stack left running in `data_dir`; return the names of what was ended.
+
+    Call it only while holding the claim: everything that carries our marker is then a leftover.
+    """
+    ended: list[str] = []
+    leftovers: list[psutil.Process] = []
+    for record in sorted((data_dir / "run").glob("*.json")):
+        process = _recorded(record)
+        if process is not None:
+            ended.append(record.stem)
+            leftovers.append(process)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(json.loads(record.read_text())["signal"])
+        record.unlink(missing_ok=True)
+    psutil.wait_procs(leftovers, timeout=grace)
+    strays = [*leftovers, *_marked(data_dir)]
+    for process in strays:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(strays, timeout=grace)
+    return ended
+
+
+def _recorded(record: Path) -> psutil.Process | None:
+    """Return the process a record tells of, if it still is that very process."""
+    try:
+        content = json.loads(record.read_text())
+        process = psutil.Process(content["pid"])
+        return process if process.create_time() == content["created"] else None
+    except (psutil.NoSuchProcess, ValueError, KeyError):
+        return None
+
+
+def _marked(data_dir: Path) -> list[psutil.Process]:
+    """Return the processes whose environment names this data directory, ourselves and our ancestors excepted."""
+    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid not in own and process.environ().get(MARKER) == str(data_dir):
+                found.append(process)
+    return found

@@ -1,0 +1,1 @@
+"""What is done with one event: the pipeline, its steps, media types, sources, storage."""

@@ -1,0 +1,113 @@
+"""The error tree. Foreign exceptions are translated into it once, at the boundary that met them.
+
+    FileProcessingError              processing_failed
+    |-- FileSizeExceededError        size_exceeded
+    |-- FileTypeNotSupportedError    type_not_supported
+    |-- FileCorruptedError           corrupted             does not decode whole
+    |-- DecoderLimitError            decoder_limit         pixels, frames, memory or time
+    |-- SourceForbiddenError         source_forbidden      not on the allow-list, private address, bad redirect
+    |-- SourceGoneError              source_gone           404, 410, expired
+    |-- SourceUnavailableError       source_unavailable    retryable: timeout, reset, 408/425/429/5xx, truncated
+    |-- StorageRejectedError         storage_rejected      mime, size, bucket, key
+    |-- StorageUnavailableError      storage_unavailable   retryable: timeout, 429, 5xx, 400s that hide a 5xx
+    |-- DatabaseUnavailableError     database_unavailable  retryable
+    `-- GenerationNotFoundError      generation_not_found  retryable, few times
+
+`retryable` says whether trying the same thing later may help; `retry_after` (seconds) when the other side said so.
+"""
+
+from typing import ClassVar
+
+
+class FileProcessingError(Exception):
+    """A file, or a job, could not be processed. Base of everything Outlast raises on purpose."""
+
+    default_code: ClassVar[str] = "processing_failed"
+    default_retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code or self.default_code
+        self.retryable = self.default_retryable if retryable is None else retryable
+        self.retry_after = retry_after
+
+
+class FileSizeExceededError(FileProcessingError):
+    """More bytes than `MAX_FILE_SIZE_MB` (or the caller's `max_size`) were received."""
+
+    default_code = "size_exceeded"
+
+
+class FileTypeNotSupportedError(FileProcessingError):
+    """The content is of no type that Outlast stores, whatever its name or header says."""
+
+    default_code = "type_not_supported"
+
+
+class FileCorruptedError(FileProcessingError):
+    """The content is of a known type and does not decode whole."""
+
+    default_code = "corrupted"
+
+
+class DecoderLimitError(FileProcessingError):
+    """Decoding was stopped: too many pixels or frames, too much memory or time."""
+
+    default_code = "decoder_limit"
+
+
+class SourceForbiddenError(FileProcessingError):
+    """The URL must not be fetched. `reason` names the rule that refused it, for the metric."""
+
+    default_code = "source_forbidden"
+
+    def __init__(self, message: str, *, reason: str = "not_allowed") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class SourceGoneError(FileProcessingError):
+    """The source says that the file is not there any more."""
+
+    default_code = "source_gone"
+
+
+class SourceUnavailableError(FileProcessingError):
+    """The source did not deliver this time."""
+
+    default_code = "source_unavailable"
+    default_retryable = True
+
+
+class StorageRejectedError(FileProcessingError):
+    """Storage will never take this object as it is."""
+
+    default_code = "storage_rejected"
+
+
+class StorageUnavailableError(FileProcessingError):
+    """Storage did not take the object this time."""
+
+    default_code = "storage_unavailable"
+    default_retryable = True
+
+
+class DatabaseUnavailableError(FileProcessingError):
+    """The database, or the REST API before it, did not answer this time."""
+
+    default_code = "database_unavailable"
+    default_retryable = True
+
+
+class GenerationNotFoundError(FileProcessingError):
+    """No generation carries FAL's request id; its row may be written a moment later."""
+
+    default_code = "generation_not_found"
+    default_retryable = True

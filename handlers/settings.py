@@ -1,0 +1,132 @@
+"""The settings of the pipeline: everything that handling one file needs to know.
+
+Read once from the environment (or `.env`), checked whole. `worker.settings.Settings` adds what moving messages needs.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from schemas.jobs import ImageFormat, Profile
+
+FAL_SOURCES = ("fal.media", "*.fal.media", "fal.ai/files/", "storage.googleapis.com/falserverless/")
+
+
+class SettingsError(ValueError):
+    """The environment cannot be used as it is; the message names each variable, its problem and the remedy."""
+
+
+def _split(value: object) -> object:
+    """Turn `a, b c` into `("a", "b", "c")`; leave what is no string alone."""
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Numbers = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+
+
+class MediaSettings(BaseSettings):
+    """What the pipeline needs. Each field is the environment variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    max_file_size_mb: float = Field(50, gt=0, description="Largest source file, in MiB of received bytes.")
+    max_batch_size: int = Field(10, ge=1, le=100, description="Most files in one job.")
+    chunk_size_kb: int = Field(256, ge=1, le=16384, description="Size of the pieces a download is written in, in KiB.")
+    max_concurrent: int = Field(3, ge=1, le=64, description="Files of one job processed at once.")
+    source_allowlist: Words = Field(
+        FAL_SOURCES,
+        description="Hosts (`fal.media`, `*.fal.media`), host and path prefixes (`fal.ai/files/`) or exact origins "
+        "(`http://127.0.0.1:4711`) files may be fetched from; separated by commas or spaces.",
+    )
+    download_timeout_seconds: float = Field(300, gt=0, description="Longest time one download may take.")
+    connect_timeout_seconds: float = Field(10, gt=0, description="Longest time to connect to a source.")
+    stall_timeout_seconds: float = Field(30, gt=0, description="Longest silence in the middle of a download.")
+    unsupported_files: Literal["ignore", "fail"] = Field(
+        "ignore", description="What to do with weights, embeddings and other files that are no media."
+    )
+
+    codec_processes: int = Field(
+        default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256, description="Processes that decode and encode."
+    )
+    codec_timeout_seconds: float = Field(120, gt=0, description="Longest time decoding one file may take.")
+    codec_memory_mb: int = Field(2048, ge=256, description="Most memory one codec process may use, in MiB.")
+    codec_max_tasks: int = Field(500, ge=0, description="Files after which a codec process is replaced; 0: never.")
+    max_image_pixels: int = Field(100_000_000, ge=1, description="Most pixels of an image, all frames together.")
+    image_format: ImageFormat = Field(
+        ImageFormat.AUTO, description="`auto` (opaque: JPEG, alpha or animation: WebP), `keep`, `jpeg`, `webp`, `avif`."
+    )
+    image_quality: int = Field(85, ge=1, le=100, description="Quality of lossy images.")
+    strip_metadata: bool = Field(default=True, description="Remove EXIF, XMP and the like from images.")
+
+    supabase_url: str | None = Field(
+        None, pattern=r"^https?://[^\s/]+", description="Address of the Supabase project, e.g. `https://abc.supabase.co`."
+    )
+    supabase_service_role_key: SecretStr | None = Field(
+        None, description="The project's service role (or `sb_secret_...`) key."
+    )
+    storage_bucket: str = Field("generations", min_length=1, description="Bucket the files are stored in.")
+    storage_timeout_seconds: float = Field(60, gt=0, description="Longest time one request to Supabase may take.")
+
+    generations_table: str = Field("generations", min_length=1, description="Your table of generations.")
+    generations_schema: str = Field("public", min_length=1, description="The schema that table is in.")
+    generations_id_column: str = Field("id", min_length=1, description="Its primary key.")
+    generations_user_column: str = Field("user_id", min_length=1, description="Its column with the owner.")
+    generations_status_column: str = Field("status", min_length=1, description="Its column with the state.")
+    generations_output_column: str = Field("output", min_length=1, description="Its column with FAL's output.")
+    generations_request_column: str = Field("request_id", min_length=1, description="Its column with FAL's request id.")
+    generations_created_column: str = Field("created_at", min_length=1, description="Its column with the creation time.")
+    generations_completed_value: str = Field("completed", min_length=1, description="The state that means completed.")
+
+    temp_dir: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()), description="Where files lie while they are processed."
+    )
+    out_dir: Path = Field(Path("outlast-files"), description="Where files are stored when there is no `SUPABASE_URL`.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe line logged.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`json`, `console`, or `auto`: console on a terminal, else JSON."
+    )
+
+    @property
+    def max_file_bytes(self) -> int:
+        """Largest source file in bytes."""
+        return int(self.max_file_size_mb * 1024 * 1024)
+
+    @property
+    def profile(self) -> Profile:
+        """The profile of jobs that ask for nothing special."""
+        return Profile(format=self.image_format, quality=self.image_quality, strip_metadata=self.strip_metadata)
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the values of any field
+        """Read the environment; raise `SettingsError` that names every variable that is wrong.
+
+        Secret values are never part of the message.
+        """
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            raise SettingsError(explain(cls, error)) from None
+
+
+def explain(settings: type[BaseSettings], error: ValidationError) -> str:
+    """Say what is wrong with the environment, one line a variable: name, problem, remedy."""
+    lines = ["The configuration cannot be used:"]
+    for problem in error.errors(include_url=False, include_context=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        field = settings.model_fields.get(name)
+        shown = "" if field is None or _is_secret(field.annotation) else f" (got {problem['input']!r})"
+        remedy = f" Remedy: set it to this: {field.description}" if field is not None and field.description else ""
+        lines.append(f"  {name.upper()}: {problem['msg']}{shown}.{remedy}")
+    return "\n".join(lines)
+
+
+def _is_secret(annotation: object) -> bool:
+    return "Secret" in repr(annotation)
+
+

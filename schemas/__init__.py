@@ -1,0 +1,1 @@
+"""What crosses a process boundary: webhook bodies, jobs, task states, results. Imports nothing of ours."""
