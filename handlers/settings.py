@@ -52,20 +52,26 @@ class MediaSettings(BaseSettings):
     )
 
     codec_processes: int = Field(
-        default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256, description="Processes that decode and encode."
+        default_factory=lambda: max(1, os.cpu_count() or 1),
+        ge=1,
+        le=256,
+        description="Processes that decode and encode.",
     )
     codec_timeout_seconds: float = Field(120, gt=0, description="Longest time decoding one file may take.")
     codec_memory_mb: int = Field(2048, ge=256, description="Most memory one codec process may use, in MiB.")
     codec_max_tasks: int = Field(500, ge=0, description="Files after which a codec process is replaced; 0: never.")
     max_image_pixels: int = Field(100_000_000, ge=1, description="Most pixels of an image, all frames together.")
     image_format: ImageFormat = Field(
-        ImageFormat.AUTO, description="`auto` (opaque: JPEG, alpha or animation: WebP), `keep`, `jpeg`, `webp`, `avif`."
+        ImageFormat.AUTO,
+        description="`auto` (opaque: JPEG, alpha or animation: WebP), `keep`, `jpeg`, `webp`, `avif`.",
     )
     image_quality: int = Field(85, ge=1, le=100, description="Quality of lossy images.")
     strip_metadata: bool = Field(default=True, description="Remove EXIF, XMP and the like from images.")
 
     supabase_url: str | None = Field(
-        None, pattern=r"^https?://[^\s/]+", description="Address of the Supabase project, e.g. `https://abc.supabase.co`."
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description="Address of the Supabase project, e.g. `https://abc.supabase.co`.",
     )
     supabase_service_role_key: SecretStr | None = Field(
         None, description="The project's service role (or `sb_secret_...`) key."
@@ -80,11 +86,14 @@ class MediaSettings(BaseSettings):
     generations_status_column: str = Field("status", min_length=1, description="Its column with the state.")
     generations_output_column: str = Field("output", min_length=1, description="Its column with FAL's output.")
     generations_request_column: str = Field("request_id", min_length=1, description="Its column with FAL's request id.")
-    generations_created_column: str = Field("created_at", min_length=1, description="Its column with the creation time.")
+    generations_created_column: str = Field(
+        "created_at", min_length=1, description="Its column with the creation time."
+    )
     generations_completed_value: str = Field("completed", min_length=1, description="The state that means completed.")
 
     temp_dir: Path = Field(
-        default_factory=lambda: Path(tempfile.gettempdir()), description="Where files lie while they are processed."
+        default_factory=lambda: Path(tempfile.gettempdir()),
+        description="Where files lie while they are processed.",
     )
     out_dir: Path = Field(Path("outlast-files"), description="Where files are stored when there is no `SUPABASE_URL`.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe line logged.")
@@ -128,5 +137,3 @@ def explain(settings: type[BaseSettings], error: ValidationError) -> str:
 
 def _is_secret(annotation: object) -> bool:
     return "Secret" in repr(annotation)
-
-

@@ -1,22 +1,22 @@
 """The job: one message on the queue, one generation of at most `MAX_BATCH_SIZE` files."""
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Literal
 from uuid import UUID, uuid5
 
 from pydantic import Field
-from yarl import URL
 
 from schemas.base import Frozen
 
 JOB_TYPE: Final = "outlast.job.v1"
 MAX_JOB_BYTES: Final = 8 * 1024 * 1024
 NAMESPACE: Final = UUID("6f0b7f0e-6c1d-5c43-9f0e-3f7b6a0d8b11")
-"""Namespace of every identifier Outlast derives (RFC 9562 UUIDv5). Changing it renames all tasks and files."""
+"""Namespace of every identifier Outlast derives (RFC 9562, UUIDv5). Changing it renames all tasks and files."""
 
-SIGNING_PARAMETERS: Final = ("x-goog-", "x-amz-", "googleaccessid", "expires", "signature", "token", "key-pair-id", "policy")
+Origin = Literal["supabase", "fal", "api", "reconcile", "celery"]
 
 
 class Queue(StrEnum):
@@ -52,7 +52,10 @@ class Profile(Frozen):
 
 
 class JobFile(Frozen):
-    """One file of a job: `position` in the event's output, counted from 0, and where to fetch it."""
+    """One file of a job: `position` in the event's output, counted from 0, and where to fetch it.
+
+    `url` is a `data_reference` where the content was too large for a message; the worker reads it from the row.
+    """
 
     position: int = Field(ge=0)
     url: str = Field(min_length=1)
@@ -61,37 +64,31 @@ class JobFile(Frozen):
 
 
 class Job(Frozen):
-    """The body of a queue message (`type=outlast.job.v1`)."""
+    """The body of a queue message (`type=outlast.job.v1`).
+
+    `total_files` and `output_key` are the whole event's, also where it was split into several jobs.
+    """
 
     task_id: UUID
     generation_id: str | None = None
     request_id: str | None = None
     user_id: str | None = None
-    source: Literal["supabase", "fal", "api", "reconcile", "celery"]
-    files: tuple[JobFile, ...] = Field(min_length=1)
-    total_files: int = Field(ge=1)
+    source: Origin
+    files: tuple[JobFile, ...]
+    total_files: int = Field(ge=0)
     output_key: str
     profile: Profile = Profile()
     queue: Queue = Queue.FILES
     max_concurrent: int | None = Field(default=None, ge=1)
     event_at: datetime
 
-
-def source_key(url: str) -> str:
-    """Identify a source file within its generation, whoever signed the link to it and until when.
-
-    Query parameters that only sign or expire a link (Google's and Amazon's, FAL's tokens) do not count, so a
-    refreshed link is the same file. Hashed, since what remains of a query is nobody's business in a table.
-    """
-    if url.startswith("data:"):
-        return hashlib.sha256(url.encode()).hexdigest()[:32]
-    parsed = URL(url, encoded=True)
-    kept = [(k, v) for k, v in parsed.query.items() if not k.lower().startswith(SIGNING_PARAMETERS)]
-    plain = f"{str(parsed.origin()).lower()}{parsed.raw_path}?{kept if kept else ''}"
-    return hashlib.sha256(plain.encode()).hexdigest()[:32]
+    def only(self, source_keys: Sequence[str]) -> "Job":
+        """Return this job with just the files of these keys; the task stays the same."""
+        kept = tuple(file for file in self.files if file.source_key in source_keys)
+        return self.model_copy(update={"files": kept})
 
 
-def task_id_for(owner: str, files: tuple[JobFile, ...], profile: Profile) -> UUID:
+def task_id_for(owner: str, files: Sequence[JobFile], profile: Profile) -> UUID:
     """Derive the task's identifier: the same event is the same task, however often it is delivered.
 
     `owner` is the generation's id, or `fal:` and the request id where only that is known.
@@ -103,3 +100,8 @@ def task_id_for(owner: str, files: tuple[JobFile, ...], profile: Profile) -> UUI
 def file_id_for(generation_id: str, key: str) -> UUID:
     """Derive a stored file's identifier from its generation and source key."""
     return uuid5(NAMESPACE, f"file\n{generation_id}\n{key}")
+
+
+def output_key_for(source_keys: Sequence[str]) -> str:
+    """Identify an output by its files: two events with the same files in the same order tell of the same output."""
+    return hashlib.sha256("\n".join(source_keys).encode()).hexdigest()[:32]

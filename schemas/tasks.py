@@ -41,9 +41,13 @@ class BeginReply(Frozen):
 
 
 class FinishReply(Frozen):
-    """Answer of `outlast_finish`; anything but `recorded` means that nothing was written."""
+    """Answer of `outlast_finish`; anything but `recorded` means that nothing was written.
+
+    `status` is the task's, judged from all of its files, also those of earlier attempts.
+    """
 
     state: Literal["recorded", "cancelled", "lost", "object_deleting"]
+    status: TaskStatus | None = None
 
 
 class HeartbeatReply(Frozen):

@@ -1,0 +1,1 @@
+"""How messages move: receiver, broker, consumer, retries, dead letters, command line, metrics."""

@@ -1,8 +1,8 @@
 """Child processes that never outlive their stack, not even when the stack's own process is killed.
 
 Every child runs in a session of its own and carries MARKER=<data directory> in its environment, which its
-descendants inherit; a record under `<data_dir>/run/` says how it likes to be stopped. What a crashed stack left behind is
-found by these and ended when the next stack starts in the same data directory.
+descendants inherit; a record under `<data_dir>/run/` says how it likes to be stopped. What a crashed stack left
+behind is found by these and ended when the next stack starts in the same data directory.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Child:
     stop_signal: signal.Signals
 
     @classmethod
-    async def spawn(  # noqa: PLR0913 - a process has that many sides
+    async def spawn(
         cls,
         name: str,
         argv: Sequence[str],
@@ -55,7 +55,7 @@ class Child:
         cwd: Path | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
     ) -> Self:
-        """Start `argv` with exactly `env` (else this process's own) plus the marker; output goes to `log/<name>.log`."""
+        """Start `argv` with exactly `env` (else this process's own) plus the marker; it prints to `log/<name>.log`."""
         log = data_dir / "log" / f"{name}.log"
         record = data_dir / "run" / f"{name}.json"
         for file in (log, record):
@@ -104,9 +104,7 @@ def claim(data_dir: Path) -> TextIO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise StackError(
-            f"Another stack already runs in {data_dir}. Stop it, or choose another --data-dir."
-        ) from None
+        raise StackError(f"Another stack already runs in {data_dir}. Stop it, or choose another --data-dir.") from None
     return lock
 
 

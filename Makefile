@@ -1,0 +1,62 @@
+# Two commands matter: `make demo` shows it working, `make test` proves it. `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := schemas handlers worker deploy tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup setup-test system up lint type chaos lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: setup  ## install what running needs, then send real generations through the whole chain
+	$(BIN)/outlast demo
+
+test: setup-test  ## install what tests need, then lint, check types and contracts, and run every test
+	$(MAKE) --no-print-directory lint type
+	$(BIN)/python -m pytest
+
+setup: system .venv/.running  ## install what running needs: Debian packages, virtual environment
+setup-test: setup .venv/.testing  ## add what only tests need
+
+system:
+	@sh deploy/local/setup.sh
+
+.venv/.created:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Outlast needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.running: .venv/.created requirements.lock pyproject.toml
+	$(PIP) install --progress-bar off --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --editable .
+	@touch $@
+
+.venv/.testing: .venv/.running requirements-test.lock
+	$(PIP) install --progress-bar off --require-hashes -r requirements-test.lock
+	@touch $@
+
+up: setup  ## run the local stack in the foreground
+	$(BIN)/outlast up
+
+lint:  ## ruff with every rule, formatting, and the import contracts
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports
+
+type:  ## mypy, strict
+	$(BIN)/mypy
+
+chaos: setup-test  ## only the tests that kill and cut things
+	$(BIN)/python -m pytest tests/chaos
+
+lock:  ## renew both lock files from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
+	  --custom-compile-command 'make lock' --extra local pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command 'make lock' --extra local --group test -c requirements.lock pyproject.toml \
+	  -o requirements-test.lock
+
+clean:  ## remove the virtual environment, caches and the local stack's data
+	rm -rf .venv .outlast .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -1,0 +1,212 @@
+"""A private PostgreSQL: a server of our own, in our own directory, on a free port, with the real migrations in it."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import psutil
+
+from deploy.local.account import Account, account_for
+from deploy.local.processes import Child, StackError, free_port
+
+BOOTSTRAP: Final = Path(__file__).parent / "sql" / "bootstrap.sql"
+MIGRATIONS: Final = Path(__file__).parents[1] / "supabase" / "migrations"
+DEBIAN: Final = Path("/usr/lib/postgresql")
+MISSING: Final = "PostgreSQL is missing: run `make setup`, or: apt-get install postgresql"
+SETTINGS: Final = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "shared_buffers": "32MB",
+    "max_connections": "100",
+    "jit": "off",
+    "wal_level": "logical",  # as at Supabase, whose Realtime reads the log; else every publication warns
+    "max_wal_size": "256MB",
+    "log_checkpoints": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+FLEETING: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+STARTS: Final = 5
+READY_SECONDS: Final = 60.0
+
+
+class Postgres:
+    """One private server. `durable=False` is faster and survives a crash of PostgreSQL, not one of the machine.
+
+    The data directory is `<data_dir>/postgres`, made on the first start and kept.
+    """
+
+    def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
+        self._data_dir = data_dir.resolve()
+        self._data = self._data_dir / "postgres"
+        self._settings = SETTINGS if durable else SETTINGS | FLEETING
+        self._password_file = self._data_dir / "postgres.password"
+        self._port = 0
+        self._child: Child | None = None
+        self._making_template = asyncio.Lock()
+
+    @property
+    def url(self) -> str:
+        """DSN of the superuser, database `postgres`."""
+        return self.database_url("postgres")
+
+    def database_url(self, name: str) -> str:
+        """DSN of the superuser for a database of this server."""
+        return f"postgresql://postgres:{self._password_file.read_text().strip()}@127.0.0.1:{self._port}/{name}"
+
+    async def start(self) -> None:
+        """Start the server and wait until it answers; raise StackError with the log's tail when it does not."""
+        programs = _debian() or await _elsewhere()
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        account = await account_for(self._data_dir, self._data)
+        if not self._data.exists():
+            await self._initialise(programs / "initdb", account)
+        self._forget_dead_postmaster()
+        for _ in range(STARTS):
+            # A second try helps where somebody took the port in between, or where processes of a server that was
+            # killed a moment ago are still on their way out.
+            self._port = free_port()
+            self._child = await self._spawn(programs / "postgres", account)
+            if await self._ready(self._child):
+                return
+            await asyncio.sleep(0.5)
+        tail = self._child.tail() if self._child else ""
+        await self.stop()
+        raise StackError(f"PostgreSQL does not start in {self._data}. Its log ends:\n{tail}")
+
+    async def stop(self) -> None:
+        """End the server: sessions are cut, what was committed is kept."""
+        if self._child is not None:
+            await self._child.stop()
+            self._child = None
+
+    async def create_database(self, name: str) -> str:
+        """Return the DSN of database `name`, with Supabase's surroundings and every migration applied.
+
+        A new one is copied from a template that is made once; in one that exists the migrations are applied again,
+        which keeps its data.
+        """
+        admin = await asyncpg.connect(self.url)
+        try:
+            if await admin.fetchval("select true from pg_database where datname = $1", name):
+                await apply_migrations(self.database_url(name))
+            else:
+                await admin.execute(f'create database "{name}" template "{await self._template(admin)}"')
+        finally:
+            await admin.close()
+        return self.database_url(name)
+
+    async def _template(self, admin: asyncpg.Connection) -> str:
+        name = f"outlast_template_{_digest()}"
+        async with self._making_template:
+            if not await admin.fetchval("select true from pg_database where datname = $1", name):
+                # Made under another name: a template that was only half made must not be taken for one.
+                await admin.execute("drop database if exists outlast_template_new with (force)")
+                await admin.execute("create database outlast_template_new")
+                await apply_migrations(self.database_url("outlast_template_new"))
+                await admin.execute(f'alter database outlast_template_new rename to "{name}"')
+        return name
+
+    async def _initialise(self, initdb: Path, account: Account) -> None:
+        """Make the data directory, whole or not at all."""
+        new = self._data.with_name("postgres.new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        self._choose_password()
+        account.own(new)
+        account.own(self._password_file)
+        await _run(
+            *account.prefix,
+            str(initdb),
+            *("-D", str(new), "-U", "postgres", f"--pwfile={self._password_file}", "--auth=scram-sha-256"),
+            *("--encoding=UTF8", "--no-locale", "--no-sync"),
+        )
+        new.rename(self._data)
+
+    def _choose_password(self) -> None:
+        self._password_file.unlink(missing_ok=True)
+        self._password_file.touch(mode=0o600)
+        self._password_file.write_text(secrets.token_hex(16) + "\n")
+
+    def _forget_dead_postmaster(self) -> None:
+        """Remove the pid file a crash left behind, where another process of this user bears that number by now."""
+        pid_file = self._data / "postmaster.pid"
+        if not pid_file.exists():
+            return
+        with contextlib.suppress(psutil.Error, ValueError, IndexError):
+            if Path(psutil.Process(int(pid_file.read_text().split()[0])).cwd()) == self._data:
+                return  # a live server works in its data directory; PostgreSQL itself will refuse a second one
+        pid_file.unlink()
+
+    async def _spawn(self, postgres: Path, account: Account) -> Child:
+        options = [f"--{name}={value}" for name, value in (self._settings | {"port": str(self._port)}).items()]
+        return await Child.spawn(
+            "postgres",
+            [*account.prefix, str(postgres), "-D", str(self._data), *options],
+            data_dir=self._data_dir,
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            cwd=Path("/"),
+            stop_signal=signal.SIGINT,
+        )
+
+    async def _ready(self, child: Child) -> bool:
+        """Wait until the server answers; False when it ended or stays silent."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_SECONDS):
+                while child.process.returncode is None:
+                    with contextlib.suppress(OSError, asyncpg.PostgresError):
+                        await (await asyncpg.connect(self.url)).close()
+                        return True
+                    await asyncio.sleep(0.05)
+        await child.stop()
+        return False
+
+
+async def apply_migrations(url: str) -> None:
+    """Apply Supabase's surroundings, then every migration in order, each file in one transaction. Repeatable."""
+    connection = await asyncpg.connect(url)
+    try:
+        for file in _sql_files():
+            await connection.execute(file.read_text())
+    finally:
+        await connection.close()
+
+
+def _sql_files() -> list[Path]:
+    return [BOOTSTRAP, *sorted(MIGRATIONS.glob("*.sql"))]
+
+
+def _digest() -> str:
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in _sql_files())).hexdigest()[:12]
+
+
+def _debian() -> Path | None:
+    """Return the folder with Debian's newest `postgres` and `initdb`."""
+    folders = [folder for folder in DEBIAN.glob("*/bin") if (folder / "postgres").exists()]
+    return max(folders, key=lambda folder: float(folder.parent.name), default=None)
+
+
+async def _elsewhere() -> Path:
+    """Return the folder that pg_config names; raise StackError when there is no server in it."""
+    pg_config = shutil.which("pg_config")
+    folder = (await _run(pg_config, "--bindir")).strip() if pg_config else None
+    if folder is None or shutil.which("postgres", path=folder) is None:
+        raise StackError(MISSING)
+    return Path(folder)
+
+
+async def _run(*argv: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd="/"
+    )
+    output = (await process.communicate())[0].decode(errors="replace")
+    if process.returncode != 0:
+        raise StackError(f"{argv[0]} failed: {output[-2000:]}")
+    return output

@@ -1,0 +1,217 @@
+"""The local stack as a whole: broker, database, gateway, sample source, receiver, workers - started, and all ended.
+
+With RABBITMQ_URL or SUPABASE_URL in the environment that part is not started, and the given one is used.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Self
+
+import aiohttp
+import asyncpg
+
+from deploy.local.endpoints import Access, Endpoints
+from deploy.local.gateway import Gateway
+from deploy.local.memory import remembered_port, remembered_secrets
+from deploy.local.postgres import Postgres
+from deploy.local.processes import Child, StackError, claim, clean_up, free_port
+from deploy.local.rabbitmq import RabbitMQ
+from deploy.local.samples import Sample, make_samples
+from deploy.local.source import Source
+from handlers.settings import FAL_SOURCES
+
+READY_SECONDS: Final = 60.0
+DATABASE: Final = "outlast"
+
+
+class Stack:
+    """`async with Stack(...)`: everything runs inside, nothing is left outside. `say` is told each step."""
+
+    def __init__(
+        self, data_dir: Path, *, workers: int = 1, port: int | None = None, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.data_dir = data_dir.resolve()
+        self.samples: list[Sample] = []
+        self.source = Source(self.data_dir / "samples")
+        self.workers: list[Child] = []
+        self._wanted = workers
+        self._port = port
+        self._say = say
+        self._exit = contextlib.AsyncExitStack()
+        self._metrics_urls: list[str] = []
+        self._secrets: dict[str, str] = {}
+        self._rabbitmq_url = os.environ.get("RABBITMQ_URL", "")
+        self._supabase = Access(os.environ.get("SUPABASE_URL", ""), os.environ.get("SUPABASE_SERVICE_ROLE_KEY", ""))
+        self._database_url = ""
+        self.receiver_url = ""
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._exit.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._say("stopping")
+        await self._exit.aclose()
+
+    async def _start(self) -> None:
+        self._exit.enter_context(claim(self.data_dir))
+        for name in clean_up(self.data_dir):
+            self._say(f"ended a {name} that an earlier run left behind")
+        self._secrets = remembered_secrets(self.data_dir)
+        self._say("starting RabbitMQ, PostgreSQL and the sample source")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._start_broker())
+            group.create_task(self._start_supabase())
+            group.create_task(self._start_source())
+        self._say("starting the receiver and the workers")
+        await self._start_receiver()
+        await asyncio.gather(*(self.start_worker() for _ in range(self._wanted)))
+
+    async def _start_broker(self) -> None:
+        if self._rabbitmq_url:
+            return
+        broker = RabbitMQ(self.data_dir)
+        self._exit.push_async_callback(broker.stop)
+        await broker.start()
+        self._rabbitmq_url = broker.url
+
+    async def _start_supabase(self) -> None:
+        if self._supabase.url:
+            return
+        postgres = Postgres(self.data_dir)
+        self._exit.push_async_callback(postgres.stop)
+        await postgres.start()
+        self._database_url = await postgres.create_database(DATABASE)
+        gateway = Gateway(
+            database_url=self._database_url,
+            storage_dir=self.data_dir / "storage",
+            port=remembered_port(self.data_dir, "gateway"),
+            jwt_secret=self._secrets["jwt_secret"],
+        )
+        self._exit.push_async_callback(gateway.stop)
+        await gateway.start()
+        self._supabase = Access(gateway.url, gateway.service_role_key, gateway.anon_key, gateway.jwt_secret)
+        await self._create_bucket()
+
+    async def _create_bucket(self) -> None:
+        url, key = self._supabase.url, self._supabase.service_role_key
+        bucket = os.environ.get("STORAGE_BUCKET") or "generations"
+        headers = {"apikey": key, "Authorization": f"Bearer {key}"}
+        async with aiohttp.ClientSession(headers=headers) as session:
+            body = {"id": bucket, "name": bucket, "public": False}
+            async with session.post(f"{url}/storage/v1/bucket", json=body) as response:
+                said = await response.text()
+                if response.status >= 400 and "Duplicate" not in said:  # noqa: PLR2004 - any HTTP error
+                    raise StackError(f"the bucket {bucket!r} cannot be created: {said}")
+
+    async def _start_source(self) -> None:
+        self.samples = await asyncio.to_thread(make_samples, self.data_dir / "samples")
+        self.source = Source(self.data_dir / "samples", port=remembered_port(self.data_dir, "source"))
+        self._exit.push_async_callback(self.source.stop)
+        await self.source.start()
+
+    async def _start_receiver(self) -> None:
+        port = self._port or remembered_port(self.data_dir, "receiver", 8080)
+        self.receiver_url = f"http://127.0.0.1:{port}"
+        if self._database_url:
+            await self._aim_webhook()
+        child = await self._spawn("receiver", ["receiver"], {"RECEIVER_PORT": str(port)})
+        await _ready(child, f"{self.receiver_url}/readyz")
+
+    async def _aim_webhook(self) -> None:
+        """Tell the trigger in the database where to send and what to sign with, as `outlast init` has users do."""
+        connection = await asyncpg.connect(self._database_url)
+        try:
+            await connection.executemany(
+                "insert into public.outlast_settings (key, value) values ($1, $2) "
+                "on conflict (key) do update set value = excluded.value",
+                [
+                    ("webhook_url", f"{self.receiver_url}/webhooks/supabase"),
+                    ("webhook_secret", self._secrets["webhook_secret"]),
+                ],
+            )
+        finally:
+            await connection.close()
+
+    @property
+    def sends_webhooks(self) -> bool:
+        """Whether the database is ours, so that its trigger reaches the receiver."""
+        return bool(self._database_url)
+
+    async def start_worker(self) -> Child:
+        """Start one more worker and wait until it is ready."""
+        port = free_port()
+        name = f"worker-{len(self.workers) + 1}"
+        url = f"http://127.0.0.1:{port}"
+        child = await self._spawn(name, ["worker"], {"METRICS_PORT": str(port)})
+        self.workers.append(child)
+        self._metrics_urls.append(f"{url}/metrics")
+        await _ready(child, f"{url}/readyz")
+        return child
+
+    async def _spawn(self, name: str, arguments: list[str], more: dict[str, str]) -> Child:
+        argv = [sys.executable, "-m", "worker", *arguments]
+        child = await Child.spawn(name, argv, data_dir=self.data_dir, env={**os.environ, **self._environment(), **more})
+        self._exit.push_async_callback(child.stop, 40)
+        return child
+
+    def _environment(self) -> dict[str, str]:
+        """What receiver and workers are told; everything else they take from our own environment."""
+        temp = self.data_dir / "tmp"
+        temp.mkdir(exist_ok=True)
+        allowed = os.environ.get("SOURCE_ALLOWLIST") or " ".join(FAL_SOURCES)
+        return {
+            "RABBITMQ_URL": self._rabbitmq_url,
+            "SUPABASE_URL": self._supabase.url,
+            "SUPABASE_SERVICE_ROLE_KEY": self._supabase.service_role_key,
+            "SUPABASE_WEBHOOK_SECRETS": self._secrets["webhook_secret"],
+            "SOURCE_ALLOWLIST": f"{allowed} {self.source.url}",
+            "FAL_JWKS_URL": f"{self.source.url}/.well-known/jwks.json",
+            "RECEIVER_HOST": "127.0.0.1",
+            "METRICS_HOST": "127.0.0.1",
+            "TEMP_DIR": str(temp),
+        }
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where everything is."""
+        return Endpoints(
+            receiver_url=self.receiver_url,
+            console_url=f"{self.receiver_url}/console/",
+            supabase_url=self._supabase.url,
+            service_role_key=self._supabase.service_role_key,
+            anon_key=self._supabase.anon_key,
+            jwt_secret=self._supabase.jwt_secret,
+            database_url=self._database_url,
+            rabbitmq_url=self._rabbitmq_url,
+            webhook_secret=self._secrets["webhook_secret"],
+            api_token=self._secrets["api_token"],
+            console_token=self._secrets["console_token"],
+            source_url=self.source.url,
+            worker_metrics_urls=list(self._metrics_urls),
+            data_dir=str(self.data_dir),
+        )
+
+
+async def _ready(child: Child, url: str) -> None:
+    """Wait until `url` answers 200; raise StackError with the log's end when the child dies or takes too long."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while child.running:
+                    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                        async with session.get(url) as response:
+                            if response.status == 200:  # noqa: PLR2004 - ready
+                                return
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise StackError(f"{child.name} was not ready within {READY_SECONDS:g} s:\n{child.tail()}") from None
+    raise StackError(f"{child.name} ended before it was ready:\n{child.tail()}")

@@ -1,0 +1,65 @@
+"""`outlast up`: the local stack in the foreground."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from deploy.local.processes import StackError
+from deploy.local.stack import Stack
+
+WATCH_SECONDS = 0.5
+
+
+async def run_up(data_dir: Path, *, workers: int, port: int | None, as_json: bool) -> int:
+    """Start everything, say where it is, run until SIGINT or SIGTERM, stop everything. Returns the exit code."""
+    console = Console(stderr=True)
+    serving = asyncio.create_task(_serve(data_dir, workers, port, console, as_json=as_json))
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, serving.cancel)
+    try:
+        await serving
+    except StackError as error:
+        console.print(f"outlast: {error}", style="red", markup=False)
+        return 1
+    except asyncio.CancelledError:
+        return 0
+    return 0
+
+
+async def _serve(data_dir: Path, workers: int, port: int | None, console: Console, *, as_json: bool) -> None:
+    def say(step: str) -> None:
+        console.print(step, style="dim", markup=False)
+
+    async with Stack(data_dir, workers=workers, port=port, say=say) as stack:
+        if as_json:
+            sys.stdout.write(json.dumps(asdict(stack.endpoints)) + "\n")
+            sys.stdout.flush()
+        else:
+            _show(stack, console)
+        await _keep(stack, say)
+
+
+def _show(stack: Stack, console: Console) -> None:
+    table = Table("what", "where", title="Outlast is up; Ctrl-C stops it")
+    for name, value in asdict(stack.endpoints).items():
+        if "key" not in name and "secret" not in name and "token" not in name:
+            table.add_row(name, "\n".join(value) if isinstance(value, list) else value)
+    console.print(table)
+    console.print(f"Keys and secrets: outlast up --json. Logs: {stack.data_dir / 'log'}", markup=False)
+
+
+async def _keep(stack: Stack, say: Callable[[str], None]) -> None:
+    """For as long as it lasts, put a new worker in the place of one that died."""
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        for child in [worker for worker in stack.workers if not worker.running]:
+            say(f"{child.name} ended with {child.process.returncode}; starting another")
+            stack.workers.remove(child)
+            await stack.start_worker()

@@ -1,0 +1,74 @@
+"""A batch processed here and now, without a queue: reported file by file, recorded when there is a database."""
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+from handlers.errors import FileProcessingError
+from handlers.pipeline import Outcome, process
+from handlers.record import Records
+from handlers.steps import Tools, Work
+from schemas.files import FailedFile, ProcessedFile
+from schemas.jobs import Job, JobFile
+from schemas.tasks import TaskStatus
+
+log = logging.getLogger("async_file_processor")
+
+BatchProgress = Callable[[int, int, str], Any]
+"""Called with (completed, total, url of the file that just ended); may be a coroutine function."""
+
+
+class Report:
+    """Calls the progress callback after each file; whatever the callback does, the batch goes on."""
+
+    def __init__(self, callback: BatchProgress | None, total: int) -> None:
+        self._callback = callback
+        self._total = total
+        self._completed = 0
+
+    async def __call__(self, file: JobFile, _result: ProcessedFile | FailedFile) -> None:
+        """Count the file and tell the callback."""
+        self._completed += 1
+        if self._callback is None:
+            return
+        try:
+            result = self._callback(self._completed, self._total, file.url)
+            if inspect.isawaitable(result):
+                await result
+        except Exception:
+            log.exception("the progress callback failed")
+
+
+async def run_batch(job: Job, tools: Tools, records: Records | None, report: Report) -> Outcome:
+    """Process a job. With `records` it is a task like any other: what is stored already is not done again.
+
+    Raises:
+        FileProcessingError: the task is cancelled, or busy elsewhere (then `retryable`).
+        DatabaseUnavailableError: the database gives no answer.
+    """
+    work = Work(job.files, job.user_id, job.generation_id or "", job.profile, job.max_concurrent or 1)
+    if records is None:
+        return await process(work, tools, report)
+    lease = uuid4()
+    reply = await records.begin(job, lease, "api", attempt=1)
+    if reply.state in {"busy", "cancelled"}:
+        raise FileProcessingError(f"the task {job.task_id} is {reply.state}", retryable=reply.state == "busy")
+    before = {file.source_key: file for file in reply.files}
+    for file in job.files:
+        if file.source_key in before:
+            await report(file, before[file.source_key])
+    pending = tuple(file for file in job.files if file.source_key not in before)
+    outcome = await process(replace(work, files=pending, user_id=reply.user_id or job.user_id), tools, report)
+    if reply.state == "run":
+        await records.finish(job, lease, _status(outcome, len(before)), outcome.stored, outcome.failed)
+    stored = sorted([*before.values(), *outcome.stored], key=lambda file: file.position)
+    return Outcome(stored, outcome.failed)
+
+
+def _status(outcome: Outcome, before: int) -> TaskStatus:
+    if not outcome.failed:
+        return TaskStatus.COMPLETED
+    return TaskStatus.PARTIAL if outcome.stored or before else TaskStatus.FAILED

@@ -1,0 +1,53 @@
+"""The typed hook through which the pipeline tells what happens; `worker/metrics.py` makes Prometheus of it."""
+
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """What can be watched. Sizes in bytes, durations in seconds; labels have few values."""
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """Note that a pipeline step ran, well or not."""
+
+    def file(self, media: str, outcome: str) -> None:
+        """Note that a file ended: `outcome` is stored, deduplicated, failed or retried."""
+
+    def error(self, code: str) -> None:
+        """Note that a file, or a job, met an error of this code."""
+
+    def downloaded(self, size: int) -> None:
+        """Count bytes received from sources."""
+
+    def stored(self, size: int, saved: int) -> None:
+        """Count bytes stored, and those compression saved."""
+
+    def denied(self, reason: str) -> None:
+        """Note that a source URL was refused by this rule."""
+
+    def storage(self, operation: str, outcome: str) -> None:
+        """Note a request to Storage: `outcome` is ok, duplicate, rejected or unavailable."""
+
+
+class Unobserved:
+    """Watches nothing."""
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def file(self, media: str, outcome: str) -> None:
+        """Do nothing."""
+
+    def error(self, code: str) -> None:
+        """Do nothing."""
+
+    def downloaded(self, size: int) -> None:
+        """Do nothing."""
+
+    def stored(self, size: int, saved: int) -> None:
+        """Do nothing."""
+
+    def denied(self, reason: str) -> None:
+        """Do nothing."""
+
+    def storage(self, operation: str, outcome: str) -> None:
+        """Do nothing."""

@@ -1,0 +1,123 @@
+"""The pipeline: what happens to one file, step by step, and to all files of a job at once. Read STEPS first."""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from handlers.errors import FileProcessingError
+from handlers.steps import Item, Tools, Work, detect, download, needed, prepare, recall, upload
+from schemas.files import FailedFile, ProcessedFile
+from schemas.jobs import JobFile
+from schemas.urls import shown
+
+log = logging.getLogger("async_file_processor")
+
+STEPS: Final[tuple[Callable[[Item, Tools], Coroutine[None, None, Item]], ...]] = (
+    download,
+    detect,
+    recall,
+    prepare,
+    upload,
+)
+
+
+FileDone = Callable[[JobFile, ProcessedFile | FailedFile], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a job's files, in order of position."""
+
+    stored: list[ProcessedFile] = field(default_factory=list)
+    failed: list[FailedFile] = field(default_factory=list)
+
+
+async def process(work: Work, tools: Tools, done: FileDone | None = None) -> Outcome:
+    """Run every file of `work` through STEPS, at most `max_concurrent` at once, in a folder that is gone afterwards.
+
+    A file that fails does not stop the others; nothing is raised but cancellation. `done` is awaited after each file.
+    """
+    room = asyncio.Semaphore(work.max_concurrent)
+    results: dict[str, ProcessedFile | FailedFile] = {}
+
+    async def one(file: JobFile, folder: Path) -> None:
+        async with room:
+            results[file.source_key] = await _process_file(Item(file, work, folder), tools)
+        if done is not None:
+            await done(file, results[file.source_key])
+
+    async with _scratch(tools.settings.temp_dir) as scratch, asyncio.TaskGroup() as group:
+        for file in work.files:
+            group.create_task(one(file, scratch / str(file.position)))
+    ended = [results[file.source_key] for file in work.files]
+    return Outcome(
+        stored=[file for file in ended if isinstance(file, ProcessedFile)],
+        failed=[file for file in ended if isinstance(file, FailedFile)],
+    )
+
+
+async def _process_file(item: Item, tools: Tools) -> ProcessedFile | FailedFile:
+    stage = "start"
+    item.folder.mkdir()
+    try:
+        for step in STEPS:
+            if item.stored is not None:
+                break
+            stage = step.__name__
+            started = time.perf_counter()
+            try:
+                item = await step(item, tools)
+            finally:
+                tools.observer.stage(stage, time.perf_counter() - started)
+        return _stored(item, tools)
+    except FileProcessingError as error:
+        return _failed(item, stage, error, tools)
+    except Exception as error:
+        log.exception("unexpected error", extra={"stage": stage, "url": shown(item.file.url)})
+        return _failed(item, stage, FileProcessingError(repr(error)[:500], code="unexpected", retryable=True), tools)
+    finally:
+        await asyncio.to_thread(_remove, item.folder)
+
+
+def _stored(item: Item, tools: Tools) -> ProcessedFile:
+    stored = needed(item.stored)
+    kind = item.media.kind if item.media else "unknown"
+    tools.observer.file(kind, "deduplicated" if stored.deduplicated else "stored")
+    return stored
+
+
+def _failed(item: Item, stage: str, error: FileProcessingError, tools: Tools) -> FailedFile:
+    tools.observer.error(error.code)
+    tools.observer.file(item.media.kind if item.media else "unknown", "retried" if error.retryable else "failed")
+    log.warning("file failed", extra={"stage": stage, "code": error.code, "url": shown(item.file.url)})
+    return FailedFile(
+        url=item.file.url,
+        error=str(error),
+        code=error.code,
+        retryable=error.retryable,
+        retry_after=error.retry_after,
+        stage=stage,
+        position=item.file.position,
+        source_key=item.file.source_key,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _scratch(parent: Path) -> AsyncIterator[Path]:
+    """A temporary folder that is removed whatever happens, without blocking the event loop."""
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="outlast-", dir=parent))
+    try:
+        yield folder
+    finally:
+        await asyncio.shield(asyncio.to_thread(_remove, folder))
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

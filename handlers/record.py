@@ -1,0 +1,107 @@
+"""What the database is told and asked about a task: begin, known files, finish, heartbeat."""
+
+from typing import Any
+from uuid import UUID
+
+from handlers.errors import SourceGoneError
+from handlers.settings import MediaSettings
+from handlers.supabase import Supabase
+from schemas.files import FailedFile, ProcessedFile
+from schemas.jobs import Job
+from schemas.tasks import BeginReply, FinishReply, HeartbeatReply, TaskStatus
+from schemas.urls import data_reference, is_data, shown
+
+LEASE_SECONDS = 30
+
+
+class Records:
+    """The functions of `deploy/supabase/migrations`, one method each.
+
+    Every method raises DatabaseUnavailableError when the database gives no answer.
+    """
+
+    def __init__(self, settings: MediaSettings, supabase: Supabase) -> None:
+        self._settings = settings
+        self._supabase = supabase
+
+    async def begin(self, job: Job, lease: UUID, worker: str, attempt: int) -> BeginReply:
+        """Take the task for `LEASE_SECONDS`, or learn why not."""
+        task = job.model_dump(mode="json", exclude={"files", "profile", "max_concurrent"})
+        task["profile"] = job.profile.key
+        task["positions"] = [file.position for file in job.files]
+        task["source_keys"] = [file.source_key for file in job.files]
+        task["attempt"] = attempt
+        answer = await self._supabase.call(
+            "outlast_begin",
+            {"p_job": task, "p_lease": str(lease), "p_worker": worker, "p_lease_seconds": LEASE_SECONDS},
+        )
+        return BeginReply.model_validate(answer)
+
+    async def known(self, user_id: str | None, source_sha256: str, profile: str) -> ProcessedFile | None:
+        """Return a file this user has stored from the same bytes with the same profile."""
+        answer = await self._supabase.call(
+            "outlast_known", {"p_user_id": user_id, "p_source_sha256": source_sha256, "p_profile": profile}
+        )
+        return None if answer is None else ProcessedFile.model_validate(answer)
+
+    async def finish(
+        self,
+        job: Job,
+        lease: UUID,
+        status: TaskStatus,
+        stored: list[ProcessedFile],
+        failed: list[FailedFile],
+    ) -> FinishReply:
+        """Record files, task and generation row in one transaction."""
+        answer = await self._supabase.call(
+            "outlast_finish",
+            {
+                "p_task_id": str(job.task_id),
+                "p_lease": str(lease),
+                "p_status": status,
+                "p_files": [file.model_dump(mode="json") for file in stored],
+                "p_failed": [_failure(file) for file in failed],
+                "p_error": {"code": failed[0].code, "message": failed[0].error} if failed else None,
+            },
+        )
+        return FinishReply.model_validate(answer)
+
+    async def heartbeat(self, worker: str, leases: list[UUID], stats: dict[str, Any]) -> HeartbeatReply:
+        """Renew the leases of what runs here; learn which were lost or cancelled."""
+        answer = await self._supabase.call(
+            "outlast_heartbeat",
+            {
+                "p_worker": worker,
+                "p_leases": [str(lease) for lease in leases],
+                "p_stats": stats,
+                "p_lease_seconds": LEASE_SECONDS,
+            },
+        )
+        return HeartbeatReply.model_validate(answer)
+
+    async def inline(self, generation_id: str, reference: str) -> str:
+        """Return the `data:` URI that was too large for a message, read from the generation's row."""
+        settings = self._settings
+        row = await self._supabase.row(settings.generations_table, settings.generations_id_column, generation_id)
+        for url in _data_urls(None if row is None else row.get(settings.generations_output_column)):
+            if data_reference(url) == reference:
+                return url
+        raise SourceGoneError(f"{reference} is not in the generation's row any more")
+
+
+def _failure(file: FailedFile) -> dict[str, Any]:
+    """Return a failed file as it may be written down: its URL without the query that may hold a signature."""
+    return file.model_dump(mode="json") | {"url": shown(file.url)}
+
+
+def _data_urls(output: Any) -> list[str]:  # noqa: ANN401 - any JSON
+    stack, found = [output], []
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            stack.extend(node)
+        elif isinstance(node, str) and is_data(node):
+            found.append(node)
+    return found

@@ -1,0 +1,129 @@
+"""From a completed generation to jobs: which files the output holds, and how they are split."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from handlers.netguard import Allowlist
+from handlers.settings import MediaSettings
+from schemas.events import Completed
+from schemas.jobs import MAX_JOB_BYTES, Job, JobFile, output_key_for, task_id_for
+from schemas.urls import data_reference, file_name, is_data, source_key
+
+NO_MEDIA: Final = frozenset(
+    [
+        "safetensors",
+        "pt",
+        "pth",
+        "ckpt",
+        "bin",
+        "npy",
+        "npz",
+        "onnx",
+        "gguf",
+        "json",
+        "jsonl",
+        "yaml",
+        "yml",
+        "toml",
+        "txt",
+        "csv",
+        "tsv",
+        "md",
+        "log",
+        "fbx",
+        "stl",
+        "mtl",
+        "pkl",
+    ]
+)
+ENVELOPE_BYTES: Final = 64 * 1024
+"""Room kept in a message for everything but its files' URLs."""
+
+
+def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> tuple[JobFile, ...]:  # noqa: ANN401 - any JSON
+    """Return the files an output holds, in document order, each once.
+
+    An object with a `url` is a file wherever it points (whether it may be fetched is decided, and told, later); a bare
+    string only counts when it lies on an allow-listed host. Weights, embeddings and the like are left out unless
+    UNSUPPORTED_FILES=fail.
+    """
+    found: dict[str, JobFile] = {}
+    for url, name in _walk(output, allowlist):
+        if settings.unsupported_files == "ignore" and _is_no_media(name or file_name(url)):
+            continue
+        key = source_key(url)
+        if key not in found:
+            found[key] = JobFile(position=len(found), url=url, source_key=key, file_name=name)
+    return tuple(found.values())
+
+
+def plan_jobs(event: Completed, settings: MediaSettings, allowlist: Allowlist) -> tuple[Job, ...]:
+    """Return the jobs of an event, none when it holds no files.
+
+    A FAL event without a payload becomes a job without files: it must not pass for done, since its result waits at FAL.
+    """
+    files = find_files(event.output, settings, allowlist)
+    batches = list(_split(files, settings.max_batch_size))
+    if not batches and event.source == "fal" and event.output is None:
+        batches = [()]
+    owner = event.generation_id or f"fal:{event.request_id}"
+    now, key = datetime.now(UTC), output_key_for([file.source_key for file in files])
+    return tuple(
+        Job(
+            task_id=task_id_for(owner, batch, settings.profile),
+            generation_id=event.generation_id,
+            request_id=event.request_id,
+            user_id=event.user_id,
+            source=event.source,
+            files=batch,
+            total_files=len(files),
+            output_key=key,
+            profile=settings.profile,
+            event_at=now,
+        )
+        for batch in batches
+    )
+
+
+def _walk(output: Any, allowlist: Allowlist) -> Iterator[tuple[str, str | None]]:  # noqa: ANN401 - any JSON
+    """Yield (url, file name) of every file in document order; a stack, since depth is the sender's choice."""
+    stack = [output]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            url = node.get("url")
+            if isinstance(url, str) and (is_data(url) or "://" in url):
+                yield url, node.get("file_name") if isinstance(node.get("file_name"), str) else None
+                node = {name: value for name, value in node.items() if name != "url"}
+            stack.extend(reversed(node.values()))
+        elif isinstance(node, list):
+            stack.extend(reversed(node))
+        elif isinstance(node, str) and "://" in node[:10] and allowlist.lists(node):
+            yield node, None
+
+
+def _is_no_media(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower().removeprefix(".") in NO_MEDIA
+
+
+def _split(files: tuple[JobFile, ...], most: int) -> Iterator[tuple[JobFile, ...]]:
+    """Cut into jobs of contiguous positions: at most `most` files, at most MAX_JOB_BYTES of message."""
+    batch: list[JobFile] = []
+    size = ENVELOPE_BYTES
+    for file in map(_shorten, files):
+        if batch and (len(batch) == most or size + len(file.url) > MAX_JOB_BYTES):
+            yield tuple(batch)
+            batch, size = [], ENVELOPE_BYTES
+        batch.append(file)
+        size += len(file.url)
+    if batch:
+        yield tuple(batch)
+
+
+def _shorten(file: JobFile) -> JobFile:
+    """Replace content too large for any message by its name; the worker reads it from the row."""
+    if is_data(file.url) and len(file.url) + ENVELOPE_BYTES > MAX_JOB_BYTES:
+        return file.model_copy(update={"url": data_reference(file.url)})
+    return file

@@ -1,0 +1,144 @@
+"""The steps of the pipeline, and what they work on and with. Their order stands in `pipeline.STEPS`.
+
+An Item is frozen; a step returns it with one thing more, or raises from the error tree.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+from handlers.codec import Codec
+from handlers.detect import detect as detect_type
+from handlers.download import Downloaded, Downloader
+from handlers.errors import FileTypeNotSupportedError, SourceGoneError
+from handlers.media import MediaType, Prepared
+from handlers.observer import Observer
+from handlers.settings import MediaSettings
+from handlers.storage import Storage, object_path
+from schemas.files import ProcessedFile
+from schemas.jobs import JobFile, Profile, file_id_for
+from schemas.urls import file_name, is_reference, shown
+
+HEAD_BYTES: Final = 64 * 1024
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a job asks for: these files, for this user and generation, stored in this manner."""
+
+    files: tuple[JobFile, ...]
+    user_id: str | None
+    generation_id: str
+    profile: Profile
+    max_concurrent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the steps work with. Without `known` nothing is recalled, without `inline` no reference is resolved."""
+
+    settings: MediaSettings
+    downloader: Downloader
+    codec: Codec
+    storage: Storage
+    observer: Observer
+    known: Callable[[str | None, str, str], Awaitable[ProcessedFile | None]] | None = None
+    inline: Callable[[str, str], Awaitable[str]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file on its way."""
+
+    file: JobFile
+    work: Work
+    folder: Path
+    downloaded: Downloaded | None = None
+    media: MediaType | None = None
+    prepared: Prepared | None = None
+    stored: ProcessedFile | None = None
+
+
+async def download(item: Item, tools: Tools) -> Item:
+    """Fetch the source to disk, hashed on the way."""
+    url = item.file.url
+    if is_reference(url):
+        if tools.inline is None:
+            raise SourceGoneError(f"{url} can only be read from the generation's row, and there is no database")
+        url = await tools.inline(item.work.generation_id, url)
+    return replace(item, downloaded=await tools.downloader.fetch(url, item.folder / "source"))
+
+
+async def detect(item: Item, tools: Tools) -> Item:  # noqa: ARG001 - every step takes the tools
+    """Decide from the content what it is."""
+    source = needed(item.downloaded)
+    with source.path.open("rb") as file:
+        found = detect_type(file.read(HEAD_BYTES), item.file.url)
+    if found.media is None:
+        raise FileTypeNotSupportedError(f"the content is {found.sniffed}, which is not stored")
+    return replace(item, media=found.media)
+
+
+async def recall(item: Item, tools: Tools) -> Item:
+    """Use what this user has stored from the same bytes before, if it is still there."""
+    if tools.known is None:
+        return item
+    source = needed(item.downloaded)
+    before = await tools.known(item.work.user_id, source.sha256, item.work.profile.key)
+    if before is None or before.bucket != tools.storage.bucket or not await tools.storage.exists(before.path):
+        return item
+    return replace(item, stored=before.model_copy(update={**_identity(item), "deduplicated": True}))
+
+
+async def prepare(item: Item, tools: Tools) -> Item:
+    """Validate and compress in one decode pass, in a codec process."""
+    source, media = needed(item.downloaded), needed(item.media)
+    target = item.folder / "prepared"
+    prepared = await tools.codec.prepare(source.path, target, media.content_type, item.work.profile)
+    return replace(item, prepared=prepared)
+
+
+async def upload(item: Item, tools: Tools) -> Item:
+    """Store the prepared file under its hash; being there already is as good."""
+    source, made = needed(item.downloaded), needed(item.prepared)
+    path = object_path(item.work.user_id, made.sha256, made.extension)
+    is_new = await tools.storage.put(path, made.path, made.content_type)
+    if is_new:
+        tools.observer.stored(made.file_size, source.size - made.file_size)
+    stored = ProcessedFile(
+        **_identity(item),
+        original_size=source.size,
+        file_size=made.file_size,
+        content_type=made.content_type,
+        bucket=tools.storage.bucket,
+        path=path,
+        sha256=made.sha256,
+        width=made.width,
+        height=made.height,
+        duration=made.duration,
+        thumbhash=made.thumbhash,
+        source_sha256=source.sha256,
+        profile=item.work.profile.key,
+        deduplicated=not is_new,
+    )
+    return replace(item, stored=stored)
+
+
+def _identity(item: Item) -> dict[str, object]:
+    """Return what makes a stored file this generation's: its id, place and origin."""
+    return {
+        "id": file_id_for(item.work.generation_id, item.file.source_key),
+        "position": item.file.position,
+        "original_filename": item.file.file_name or file_name(item.file.url),
+        "source_url": shown(item.file.url),
+        "source_key": item.file.source_key,
+    }
+
+
+def needed(value: T | None) -> T:
+    """Return what an earlier step must have provided."""
+    if value is None:
+        raise RuntimeError("STEPS is out of order: a step needs what no step before it provides")
+    return value

@@ -1,0 +1,145 @@
+"""The only place that builds objects: a receiver, a worker, and how each runs until it is told to stop."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+import uvloop
+from aiohttp import web
+from handlers.codec import Codec
+
+from handlers.download import Downloader
+from handlers.errors import FileProcessingError
+from handlers.record import Records
+from handlers.sources import Source
+from handlers.sources.fal import FalSource, Jwks
+from handlers.sources.supabase import SupabaseSource
+from handlers.steps import Tools
+from handlers.supabase import Supabase
+from worker.attempt import Surroundings
+from worker.broker import Broker
+from worker.consumer import Consumer
+from worker.decide import Policy
+from worker.health import Check, add_health
+from worker.metrics import Metrics
+from worker.problems import as_problems
+from worker.receiver import Receiver
+from worker.settings import Settings
+
+log = structlog.stdlib.get_logger("outlast")
+VERSION = version("outlast")
+
+
+def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run `main` on uvloop; SIGTERM and SIGINT set the event it is given, a second one ends it at once."""
+
+    async def until_told() -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+        def told() -> None:
+            if stop.is_set():
+                os._exit(1)
+            stop.set()
+
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, told)
+        await main(stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(until_told())
+
+
+async def receive(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve webhooks until `stop`."""
+    settings.for_receiver()
+    log.info("receiver starts", version=VERSION, settings=settings.shown())
+    metrics = Metrics(VERSION)
+    sources: list[Source] = [
+        SupabaseSource(settings, settings.supabase_webhook_secrets),
+        FalSource(Jwks(settings.fal_jwks_url), settings.fal_user_ids),
+    ]
+    async with Broker(settings, metrics, "outlast receiver") as broker:
+        app = Receiver(settings, sources, broker, metrics).app()
+        async with serve(app, settings.receiver_host, settings.receiver_port):
+            await _first(stop.wait(), _failure(broker))
+    log.info("receiver stopped")
+
+
+async def work(settings: Settings, stop: asyncio.Event) -> None:
+    """Consume jobs until `stop`, then finish or hand back what runs."""
+    settings.for_worker()
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    log.info("worker starts", version=VERSION, worker=name, settings=settings.shown())
+    metrics = Metrics(VERSION)
+    async with contextlib.AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(Broker(settings, metrics, f"outlast worker {name}"))
+        supabase = await stack.enter_async_context(Supabase(settings, metrics))
+        downloader = await stack.enter_async_context(Downloader(settings, metrics))
+        codec = Codec(settings)
+        stack.push_async_callback(codec.aclose)
+        records = Records(settings, supabase)
+        tools = Tools(settings, downloader, codec, supabase, metrics, records.known, records.inline)
+        policy = Policy(settings.retry_delays, settings.max_attempts)
+        around = Surroundings(records, tools, policy, metrics, name, settings.max_concurrent)
+        consumer = Consumer(broker, around, settings.worker_concurrency)
+        app = web.Application(middlewares=[as_problems])
+        add_health(app, metrics, {"broker": _connected(broker), "database": _answers(records, consumer)})
+        async with serve(app, settings.metrics_host, settings.metrics_port):
+            await _first(stop.wait(), consumer.start())
+            await stop.wait()
+            log.info("worker stops", in_flight=len(consumer.stats()["active"]))
+            await consumer.stop(settings.shutdown_grace_seconds)
+    log.info("worker stopped")
+
+
+@contextlib.asynccontextmanager
+async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[None]:
+    """Listen while the context lasts; requests in flight are answered before it ends."""
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=False)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, shutdown_timeout=5).start()
+        log.info("listening", addresses=[f"{host}:{bound[1]}" for bound in runner.addresses])
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait until one of these ends; raise what it raised, cancel the others."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    for task in done:
+        task.result()
+
+
+async def _failure(broker: Broker) -> None:
+    """Return never, but raise what the broker refuses for good."""
+    await broker.opened()
+    await asyncio.Event().wait()
+
+
+def _connected(broker: Broker) -> Check:
+    async def check() -> str | None:
+        return None if broker.ready else "not connected"
+
+    return check
+
+
+def _answers(records: Records, consumer: Consumer) -> Check:
+    async def check() -> str | None:
+        try:
+            await records.heartbeat(consumer.worker, [], consumer.stats())
+        except FileProcessingError as error:
+            return str(error)
+        return None
+
+    return check

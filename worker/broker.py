@@ -1,0 +1,119 @@
+"""The connection to RabbitMQ, and publishing on it: persistent, mandatory, confirmed, limited in time."""
+
+import asyncio
+import contextlib
+import time
+from typing import Self
+
+import structlog
+from aio_pika import Message, connect_robust
+from aio_pika.abc import AbstractExchange, AbstractRobustChannel, AbstractRobustConnection
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, PublishError
+
+from schemas.jobs import Queue
+from worker import topology
+from worker.envelope import Envelope
+from worker.metrics import Metrics
+from worker.settings import Settings
+
+log = structlog.stdlib.get_logger("outlast.broker")
+RECONNECT_SECONDS = 1.0
+
+
+class BrokerUnavailableError(Exception):
+    """The broker did not confirm in time; the message may or may not have arrived, so publish it again."""
+
+
+class Broker:
+    """One connection that heals itself, with one shared channel for publishing.
+
+    `start` returns at once and connects in the background: a process must be able to start, and to say that it is not
+    ready, while the broker is away.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, name: str) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._name = name
+        self._connection: AbstractRobustConnection | None = None
+        self._channel: AbstractRobustChannel | None = None
+        self._exchanges: dict[str, AbstractExchange] = {}
+        self._opening: asyncio.Task[None] | None = None
+        self._opened = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._opening = asyncio.create_task(self._open(), name="broker")
+
+    async def _open(self) -> None:
+        url = self._settings.rabbitmq_url.get_secret_value()
+        self._connection = await connect_robust(
+            url,
+            timeout=10,
+            fail_fast=False,
+            reconnect_interval=RECONNECT_SECONDS,
+            client_properties={"connection_name": self._name},
+        )
+        self._channel = await self.channel()
+        self._exchanges = await topology.declare(self._channel, self._settings.retry_delays)
+        self._opened.set()
+        log.info("broker connected", name=self._name)
+
+    async def channel(self) -> AbstractRobustChannel:
+        """Open another channel; keep a reference to it, or it closes."""
+        if self._connection is None:
+            raise BrokerUnavailableError("the broker is not connected yet")
+        channel = self._connection.channel(publisher_confirms=True, on_return_raises=True)
+        await channel.initialize()
+        return channel
+
+    async def opened(self) -> None:
+        """Wait until the broker was reached and everything is declared; raise TopologyError when that cannot be."""
+        if self._opening is None:
+            raise RuntimeError("Broker.start was not called")
+        await asyncio.shield(self._opening)
+
+    @property
+    def ready(self) -> bool:
+        """Whether messages can be published now."""
+        connection = self._connection
+        return self._opened.is_set() and connection is not None and connection.connected.is_set()
+
+    async def publish_job(self, envelope: Envelope, limit: float, queue: Queue | None = None) -> None:
+        """Put a job on its work queue. Raises BrokerUnavailableError, or ValueError when it is too large."""
+        await self.publish(topology.WORK, queue or envelope.job.queue, envelope.message(), limit)
+
+    async def publish(self, exchange: str, routing_key: str, message: Message, limit: float) -> None:
+        """Publish and wait at most `limit` seconds for the broker's confirm.
+
+        Raises:
+            BrokerUnavailableError: no confirm in time, refused, or no queue took it.
+        """
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(limit):
+                await self._opened.wait()
+                await self._exchanges[exchange].publish(message, routing_key, mandatory=True)
+        except PublishError as error:
+            raise BrokerUnavailableError(f"no queue takes {routing_key!r} on {exchange}: {error}") from error
+        except TimeoutError:
+            raise BrokerUnavailableError(f"no confirm within {limit:g} s") from None
+        except (AMQPError, ChannelInvalidStateError, ConnectionError, RuntimeError) as error:
+            raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
+        self._metrics.publish_duration.observe(time.perf_counter() - started)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        if self._opening is not None:
+            self._opening.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._opening
+        if self._connection is not None:
+            await self._connection.close()

@@ -1,0 +1,97 @@
+"""The `outlast` command. Each command says what went wrong and what to do.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 partly done.
+
+Commands import what they need when they run, so that `--help` is quick and a receiver loads no decoder.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from handlers.settings import SettingsError
+
+app = typer.Typer(
+    name="outlast",
+    help="Brings FAL's expiring media home to Supabase Storage.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DataDir = Annotated[Path, typer.Option(help="Where the local stack keeps everything.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+DEFAULT_DATA_DIR = Path(".outlast")
+
+
+@app.command()
+def receiver() -> None:
+    """Take webhooks and put jobs on the queue. Configured by environment alone."""
+    from worker.app import receive, run
+    from worker.logs import configure
+    from worker.settings import Settings
+
+    settings = Settings.load().for_receiver()
+    configure(settings)
+    run(lambda stop: receive(settings, stop))
+
+
+@app.command()
+def worker() -> None:
+    """Take jobs off the queue and bring their files home. Configured by environment alone."""
+    from worker.app import run, work
+    from worker.logs import configure
+    from worker.settings import Settings
+
+    settings = Settings.load().for_worker()
+    configure(settings)
+    run(lambda stop: work(settings, stop))
+
+
+@app.command()
+def process(
+    urls: Annotated[list[str], typer.Argument(help="Where the files are.")],
+    user: Annotated[str | None, typer.Option(help="The user who owns them.")] = None,
+    generation: Annotated[str | None, typer.Option(help="The generation they belong to; else a new id.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Store in this folder instead of Supabase.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the pipeline once, without a broker."""
+    from worker.once import process_once
+
+    sys.exit(asyncio.run(process_once(urls, user, generation, out, as_json=as_json)))
+
+
+@app.command()
+def up(
+    workers: Annotated[int, typer.Option(min=0, max=64, help="How many workers to start.")] = 1,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The receiver's port; else 8080 or a free one.")
+    ] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole local stack in the foreground; Ctrl-C stops all of it."""
+    from deploy.local.up import run_up
+
+    sys.exit(asyncio.run(run_up(data_dir, workers=workers, port=port, as_json=as_json)))
+
+
+@app.command()
+def demo(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> None:
+    """Start the local stack, send real generations through it, show what landed, stop."""
+    from deploy.local.demo import run_demo
+
+    sys.exit(asyncio.run(run_demo(data_dir, as_json=as_json)))
+
+
+def main() -> None:
+    """Run the command; turn what the user can mend into one clear message and exit code 1."""
+    try:
+        app()
+    except (SettingsError, ValueError, RuntimeError) as error:
+        sys.stderr.write(f"outlast: {error}\n")
+        sys.exit(1)

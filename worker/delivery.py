@@ -1,0 +1,110 @@
+"""A message in our hands, and the ways to let go of it: ack, put off, bury, hand back.
+
+Whatever takes the message's place is published and confirmed before the message is acked; a crash in between leaves
+two, and two are harmless. Nack serves only where no successor can be published.
+"""
+
+from collections.abc import Awaitable, Sequence
+
+import stamina
+import structlog
+from aio_pika import Message
+from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+
+from worker import topology
+from worker.broker import Broker, BrokerUnavailableError
+from worker.decide import Failure
+from worker.envelope import Envelope, UndecodableError, build, reason
+from worker.metrics import Metrics
+
+log = structlog.stdlib.get_logger("outlast.worker")
+PUBLISH_SECONDS = 10.0
+
+
+class LostDeliveryError(Exception):
+    """The channel the message came by is gone: the broker will deliver it again, so there is nothing left to do."""
+
+
+class Delivery:
+    """One unacknowledged message."""
+
+    def __init__(self, message: AbstractIncomingMessage, broker: Broker, metrics: Metrics) -> None:
+        self.message = message
+        self._broker = broker
+        self._metrics = metrics
+
+    async def ack(self) -> None:
+        """Be done with it."""
+        await self._quietly(self.message.ack())
+
+    async def requeue(self) -> None:
+        """Give it back as it is; the queue's delivery limit bounds how often that can happen."""
+        await self._quietly(self.message.nack(requeue=True))
+
+    async def retry(self, envelope: Envelope, delay: int, failure: Failure) -> None:
+        """Have `envelope` delivered after `delay` seconds (a rung of the ladder), then ack."""
+        self._metrics.retries.labels(failure.code).inc()
+        message = envelope.message(code=failure.code, error=_said(failure))
+        await self._replace(topology.retry_name(delay), envelope.job.queue, message)
+
+    async def put_off(self, envelope: Envelope, delay: int) -> None:
+        """Have the same attempt delivered after `delay` seconds, then ack."""
+        await self._replace(topology.retry_name(delay), envelope.job.queue, envelope.message())
+
+    async def bury(self, envelope: Envelope, failure: Failure, source_keys: Sequence[str] | None = None) -> None:
+        """Put the job, or just the files of these keys, among the dead letters. Does not ack."""
+        self._metrics.dead_letters.labels(failure.code).inc()
+        job = envelope.job if source_keys is None else envelope.job.only(source_keys)
+        message = envelope.again(job, counted=False).message(code=failure.code, error=_said(failure))
+        await self._publish(topology.DEAD, envelope.job.queue, message)
+
+    async def bury_undecodable(self, error: UndecodableError) -> None:
+        """Put the very bytes among the dead letters, then ack."""
+        self._metrics.dead_letters.labels(error.code).inc()
+        log.error("message cannot be decoded", code=error.code, error=str(error))
+        copy = build(self.message.body, self.message.message_id, reason(error.code, str(error)), self.message.type)
+        await self._replace(topology.DEAD, self.message.routing_key or "", copy)
+
+    async def hand_back(self, envelope: Envelope) -> None:
+        """Return the job to its queue with the attempt it had: a shutdown is nobody's failure."""
+        try:
+            await self._broker.publish_job(envelope, PUBLISH_SECONDS)
+        except BrokerUnavailableError:
+            await self.requeue()
+        else:
+            await self.ack()
+
+    async def _replace(self, exchange: str, routing_key: str, message: Message) -> None:
+        await self._publish(exchange, routing_key, message)
+        await self.ack()
+
+    async def _publish(self, exchange: str, routing_key: str, message: Message) -> None:
+        """Publish until it is confirmed. The delivery is held meanwhile: nothing is nacked in a loop.
+
+        Raises:
+            LostDeliveryError: the channel the delivery came by is closed, so the broker has it back already.
+        """
+        try:
+            async for trial in stamina.retry_context(
+                on=self._worth_repeating, attempts=None, timeout=None, wait_max=10.0
+            ):
+                with trial:
+                    await self._broker.publish(exchange, routing_key, message, PUBLISH_SECONDS)
+        except BrokerUnavailableError as error:
+            raise LostDeliveryError from error
+
+    def _worth_repeating(self, error: Exception) -> bool:
+        return isinstance(error, BrokerUnavailableError) and not self.message.channel.is_closed
+
+    async def _quietly(self, acknowledgement: Awaitable[object]) -> None:
+        """Ack or nack; on a channel that is gone there is nothing to acknowledge, the broker delivers again."""
+        try:
+            await acknowledgement
+        except (AMQPError, ChannelInvalidStateError, ConnectionError) as error:
+            log.info("delivery was lost before its ack; it will come again", reason=type(error).__name__)
+
+
+def _said(failure: Failure) -> str:
+    """Return what a failure says: FailedFile has it in `error`, an exception in its text."""
+    return str(getattr(failure, "error", failure))

@@ -1,0 +1,107 @@
+"""Webhooks in, jobs out. Touches no database: pg_net gives up after a second and never comes again.
+
+The order is fixed: type, size, proof on the raw bytes, then and only then the body's meaning, then the broker's
+confirm.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from handlers.netguard import Allowlist
+from handlers.sources import Source
+from handlers.sources.plan import plan_jobs
+from handlers.sources.verdicts import RejectedError, UnreadableError, VerifierUnavailableError
+from schemas.events import Ignored
+from schemas.jobs import Job
+from worker.broker import Broker, BrokerUnavailableError
+from worker.envelope import Envelope
+from worker.health import add_health
+from worker.metrics import Metrics
+from worker.problems import as_problems, problem
+from worker.settings import Settings
+
+log = structlog.stdlib.get_logger("outlast.receiver")
+PUBLISH_SECONDS: Final = 0.7
+"""For all jobs of one event together: the answer must leave well before pg_net's second is over."""
+
+
+class Receiver:
+    """Serves `POST /webhooks/<source>` for each source."""
+
+    def __init__(self, settings: Settings, sources: Sequence[Source], broker: Broker, metrics: Metrics) -> None:
+        self._settings = settings
+        self._sources = {source.name: source for source in sources}
+        self._broker = broker
+        self._metrics = metrics
+        self._allowlist = Allowlist(settings.source_allowlist)
+
+    def app(self) -> web.Application:
+        """Return the application to serve."""
+        size = int(self._settings.webhook_max_body_mb * 1024 * 1024)
+        app = web.Application(client_max_size=size, middlewares=[as_problems])
+        for name in self._sources:
+            app.router.add_post(f"/webhooks/{name}", self._webhook)
+        add_health(app, self._metrics, {"broker": self._broker_problem})
+        return app
+
+    async def _broker_problem(self) -> str | None:
+        return None if self._broker.ready else "not connected"
+
+    async def _webhook(self, request: web.Request) -> web.StreamResponse:
+        """Answer one webhook and tell it in one line and two metrics."""
+        source = self._sources[request.path.rpartition("/")[2]]
+        started, outcome, response = time.perf_counter(), "too_large", None
+        try:
+            if request.content_type != "application/json":
+                outcome, response = "unsupported", _unsupported(request.content_type)
+            else:
+                body = await request.read()
+                started = time.perf_counter()
+                outcome, response = await self._take(source, request, body)
+        finally:
+            seconds = time.perf_counter() - started
+            self._metrics.webhooks.labels(source.name, outcome).inc()
+            self._metrics.webhook_duration.labels(source.name).observe(seconds)
+            log.info("webhook", source=source.name, outcome=outcome, milliseconds=round(seconds * 1000, 1))
+        return response
+
+    async def _take(self, source: Source, request: web.Request, body: bytes) -> tuple[str, web.Response]:
+        """Verify, parse, plan and publish; return the outcome's name and the answer."""
+        try:
+            await source.verify(request.headers, body)
+            event = source.parse(body)
+        except RejectedError as error:
+            self._metrics.signature_rejected.labels(source.name).inc()
+            return "rejected", problem(
+                401, "not_authenticated", str(error), "check the secret, the signature, the clock"
+            )
+        except VerifierUnavailableError as error:
+            return "unverifiable", _unavailable("verifier_unavailable", str(error), 30)
+        except UnreadableError as error:
+            return "unreadable", problem(422, "unreadable", str(error), "nothing was enqueued; mend the sender")
+        if isinstance(event, Ignored):
+            return "ignored", web.json_response({"ignored": event.reason})
+        return await self._enqueue(plan_jobs(event, self._settings, self._allowlist))
+
+    async def _enqueue(self, jobs: Sequence[Job]) -> tuple[str, web.Response]:
+        if not jobs:
+            return "ignored", web.json_response({"ignored": "no_files"})
+        until = time.monotonic() + PUBLISH_SECONDS
+        try:
+            for job in jobs:
+                await self._broker.publish_job(Envelope(job), max(0.01, until - time.monotonic()))
+        except BrokerUnavailableError as error:
+            return "unavailable", _unavailable("broker_unavailable", str(error), 5)
+        return "accepted", web.json_response({"task_ids": [str(job.task_id) for job in jobs]}, status=202)
+
+
+def _unsupported(content_type: str) -> web.Response:
+    return problem(415, "unsupported_type", f"the body is {content_type}", "send Content-Type: application/json")
+
+
+def _unavailable(code: str, detail: str, seconds: int) -> web.Response:
+    return problem(503, code, detail, "send it again later", {"Retry-After": str(seconds)})

@@ -1,0 +1,84 @@
+"""All settings: the pipeline's, and what moving messages needs. `docs` prints the README's table."""
+
+from typing import Any, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from handlers.netguard import Allowlist
+from handlers.settings import MediaSettings, Numbers, Secrets, SettingsError, Words
+
+
+class Settings(MediaSettings):
+    """What receiver and worker need. Each field is the environment variable of the same name in capitals."""
+
+    rabbitmq_url: SecretStr = Field(
+        SecretStr("amqp://guest:guest@localhost:5672/"), description="Address of the broker, `amqp://` or `amqps://`."
+    )
+    retry_delays: Numbers = Field(
+        (5, 30, 120, 600, 3600),
+        description="Ladder of waiting times before the next attempt, in seconds, rising. One queue each.",
+    )
+    max_attempts: int = Field(8, ge=1, description="Attempts before a file that may still succeed is dead-lettered.")
+    worker_concurrency: int = Field(4, ge=1, le=1000, description="Jobs one worker has in flight.")
+    shutdown_grace_seconds: float = Field(
+        25, ge=0, description="How long a stopping worker may finish what it has begun; the rest is handed back."
+    )
+
+    receiver_host: str = Field("0.0.0.0", description="Address the receiver listens on.")  # noqa: S104 - a server's default
+    receiver_port: int = Field(8080, ge=1, le=65535, description="Port the receiver listens on.")
+    metrics_host: str = Field("0.0.0.0", description="Address a worker serves health and metrics on.")  # noqa: S104 - the same
+    metrics_port: int = Field(9108, ge=0, le=65535, description="Port a worker serves health and metrics on; 0: any.")
+    supabase_webhook_secrets: Secrets = Field(
+        (),
+        description="Secrets Supabase's webhooks may carry or, as `whsec_...`, be signed with; several while rotating.",
+    )
+    fal_jwks_url: str = Field(
+        "https://rest.alpha.fal.ai/.well-known/jwks.json",
+        pattern=r"^https?://",
+        description="Where FAL publishes the keys its webhooks are signed with.",
+    )
+    fal_user_ids: Words = Field((), description="FAL accounts whose webhooks are accepted; empty: all.")
+    webhook_max_body_mb: float = Field(16, gt=0, le=128, description="Largest webhook body, in MiB.")
+
+    @field_validator("retry_delays")
+    @classmethod
+    def _rising(cls, delays: tuple[int, ...]) -> tuple[int, ...]:
+        if not delays or any(delay < 1 for delay in delays) or list(delays) != sorted(set(delays)):
+            raise ValueError("must be whole seconds of at least 1, rising, none twice, e.g. 5,30,120")
+        return delays
+
+    @field_validator("source_allowlist")
+    @classmethod
+    def _readable(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        Allowlist(entries)
+        return entries
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.supabase_url is None) != (self.supabase_service_role_key is None):
+            raise ValueError("SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY belong together: set both")
+        return self
+
+    def for_receiver(self) -> Self:
+        """Return these settings if a receiver can run with them, else raise SettingsError."""
+        if not self.supabase_webhook_secrets:
+            raise SettingsError(
+                "SUPABASE_WEBHOOK_SECRETS: is not set, and a receiver takes nothing from strangers. Remedy: set it to "
+                "the secret your webhook sends, or to a signing secret (whsec_ and base64 of 24 to 64 random bytes)."
+            )
+        return self
+
+    def for_worker(self) -> Self:
+        """Return these settings if a worker can run with them, else raise SettingsError."""
+        if self.supabase_url is None:
+            raise SettingsError(
+                "SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY: are not set. Remedy: copy both from your project's "
+                "settings (API); `outlast process` works without them."
+            )
+        return self
+
+    def shown(self) -> dict[str, Any]:
+        """Return the settings as they may be logged: secrets masked."""
+        values = self.model_dump(mode="json")
+        values["supabase_webhook_secrets"] = ["**********"] * len(self.supabase_webhook_secrets)
+        return values
