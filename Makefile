@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := schemas handlers worker deploy tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup setup-test system up lint type chaos lock clean
+.PHONY: help demo test setup setup-test system up lint type chaos docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ type:  ## mypy, strict
 
 chaos: setup-test  ## only the tests that kill and cut things
 	$(BIN)/python -m pytest tests/chaos
+
+docs:  ## renew the README's table of settings
+	$(BIN)/python -m worker.settings_table README.md
 
 lock:  ## renew both lock files from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \

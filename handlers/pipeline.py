@@ -1,17 +1,15 @@
 """The pipeline: what happens to one file, step by step, and to all files of a job at once. Read STEPS first."""
 
 import asyncio
-import contextlib
 import logging
-import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from handlers.errors import FileProcessingError
+from handlers.scratch import remove, scratch
 from handlers.steps import Item, Tools, Work, detect, download, needed, prepare, recall, upload
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile
@@ -47,15 +45,15 @@ async def process(work: Work, tools: Tools, done: FileDone | None = None) -> Out
     room = asyncio.Semaphore(work.max_concurrent)
     results: dict[str, ProcessedFile | FailedFile] = {}
 
-    async def one(file: JobFile, folder: Path) -> None:
+    async def one(file: JobFile, place: Path) -> None:
         async with room:
-            results[file.source_key] = await _process_file(Item(file, work, folder), tools)
+            results[file.source_key] = await _process_file(Item(file, work, place), tools)
         if done is not None:
             await done(file, results[file.source_key])
 
-    async with _scratch(tools.settings.temp_dir) as scratch, asyncio.TaskGroup() as group:
+    async with scratch(tools.settings.temp_dir) as folder, asyncio.TaskGroup() as group:
         for file in work.files:
-            group.create_task(one(file, scratch / str(file.position)))
+            group.create_task(one(file, folder / str(file.position)))
     ended = [results[file.source_key] for file in work.files]
     return Outcome(
         stored=[file for file in ended if isinstance(file, ProcessedFile)],
@@ -83,7 +81,7 @@ async def _process_file(item: Item, tools: Tools) -> ProcessedFile | FailedFile:
         log.exception("unexpected error", extra={"stage": stage, "url": shown(item.file.url)})
         return _failed(item, stage, FileProcessingError(repr(error)[:500], code="unexpected", retryable=True), tools)
     finally:
-        await asyncio.to_thread(_remove, item.folder)
+        await asyncio.to_thread(remove, item.folder)
 
 
 def _stored(item: Item, tools: Tools) -> ProcessedFile:
@@ -107,17 +105,3 @@ def _failed(item: Item, stage: str, error: FileProcessingError, tools: Tools) ->
         position=item.file.position,
         source_key=item.file.source_key,
     )
-
-
-@contextlib.asynccontextmanager
-async def _scratch(parent: Path) -> AsyncIterator[Path]:
-    """A temporary folder that is removed whatever happens, without blocking the event loop."""
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="outlast-", dir=parent))
-    try:
-        yield folder
-    finally:
-        await asyncio.shield(asyncio.to_thread(_remove, folder))
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Real surroundings for the tests: one RabbitMQ and one PostgreSQL a session, a database and a vhost of its own a test."""
+"""Real surroundings for the tests: one RabbitMQ and one PostgreSQL a session, database and vhost of its own a test."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,6 +8,8 @@ import pytest
 
 from deploy.local.postgres import Postgres
 from deploy.local.rabbitmq import RabbitMQ
+from deploy.local.samples import Sample, make_samples
+from deploy.local.source import Source
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +43,18 @@ async def database_url(postgres: Postgres) -> str:
 async def rabbitmq_url(rabbitmq: RabbitMQ) -> str:
     """A virtual host of the test's own."""
     return await rabbitmq.create_vhost(f"t{uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    """The demo's files: real, decodable, made once a session."""
+    return make_samples(tmp_path_factory.mktemp("samples"))
+
+
+@pytest.fixture(scope="session")
+async def source(samples: list[Sample]) -> AsyncIterator[Source]:
+    """FAL, as far as a worker sees it."""
+    serving = Source(samples[0].path.parent)
+    await serving.start()
+    yield serving
+    await serving.stop()

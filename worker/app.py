@@ -12,11 +12,12 @@ from typing import Any
 import structlog
 import uvloop
 from aiohttp import web
-from handlers.codec import Codec
 
+from handlers.codec import Codec
 from handlers.download import Downloader
 from handlers.errors import FileProcessingError
 from handlers.record import Records
+from handlers.scratch import sweep
 from handlers.sources import Source
 from handlers.sources.fal import FalSource, Jwks
 from handlers.sources.supabase import SupabaseSource
@@ -76,6 +77,8 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
     settings.for_worker()
     name = f"{socket.gethostname()}-{os.getpid()}"
     log.info("worker starts", version=VERSION, worker=name, settings=settings.shown())
+    swept = await asyncio.to_thread(sweep, settings.temp_dir)
+    log.info("temporary folder swept", folder=str(settings.temp_dir), removed=swept)
     metrics = Metrics(VERSION)
     async with contextlib.AsyncExitStack() as stack:
         broker = await stack.enter_async_context(Broker(settings, metrics, f"outlast worker {name}"))
@@ -99,14 +102,15 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[None]:
-    """Listen while the context lasts; requests in flight are answered before it ends."""
+async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[list[str]]:
+    """Listen while the context lasts, on the addresses it yields; requests in flight are answered before it ends."""
     runner = web.AppRunner(app, access_log=None, handler_cancellation=False)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, shutdown_timeout=5).start()
-        log.info("listening", addresses=[f"{host}:{bound[1]}" for bound in runner.addresses])
-        yield
+        addresses = [f"{host}:{bound[1]}" for bound in runner.addresses]
+        log.info("listening", addresses=addresses)
+        yield addresses
     finally:
         await runner.cleanup()
 

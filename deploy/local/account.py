@@ -41,7 +41,7 @@ async def account_for(folder: Path, data: Path) -> Account:
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid())
     uid, gid = _owner(data) or _ordinary()
-    return Account(uid, gid, await _become(uid, gid, folder))
+    return Account(uid, gid, await become(uid, gid, folder))
 
 
 def _owner(data: Path) -> tuple[int, int] | None:
@@ -62,7 +62,7 @@ def _ordinary() -> tuple[int, int]:
     raise StackError("PostgreSQL refuses to run as root, and there is no user `postgres` or `nobody`; add one.")
 
 
-async def _become(uid: int, gid: int, folder: Path) -> tuple[str, ...]:
+async def become(uid: int, gid: int, folder: Path) -> tuple[str, ...]:
     """Return the command that becomes the account with the fewest capabilities that let it look into `folder`."""
     setpriv = shutil.which("setpriv")
     if setpriv is None:

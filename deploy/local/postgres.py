@@ -32,7 +32,7 @@ SETTINGS: Final = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-FLEETING: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+FLEETING: Final = {"fsync": "off", "full_page_writes": "off"}
 STARTS: Final = 5
 READY_SECONDS: Final = 60.0
 
@@ -50,7 +50,7 @@ class Postgres:
         self._password_file = self._data_dir / "postgres.password"
         self._port = 0
         self._child: Child | None = None
-        self._making_template = asyncio.Lock()
+        self._migrating = asyncio.Lock()  # roles belong to the whole server: two at once would clash
 
     @property
     def url(self) -> str:
@@ -95,23 +95,24 @@ class Postgres:
         """
         admin = await asyncpg.connect(self.url)
         try:
-            if await admin.fetchval("select true from pg_database where datname = $1", name):
-                await apply_migrations(self.database_url(name))
-            else:
-                await admin.execute(f'create database "{name}" template "{await self._template(admin)}"')
+            async with self._migrating:
+                if await admin.fetchval("select true from pg_database where datname = $1", name):
+                    await apply_migrations(self.database_url(name))
+                    return self.database_url(name)
+                template = await self._template(admin)
+            await admin.execute(f'create database "{name}" template "{template}"')
         finally:
             await admin.close()
         return self.database_url(name)
 
     async def _template(self, admin: asyncpg.Connection) -> str:
         name = f"outlast_template_{_digest()}"
-        async with self._making_template:
-            if not await admin.fetchval("select true from pg_database where datname = $1", name):
-                # Made under another name: a template that was only half made must not be taken for one.
-                await admin.execute("drop database if exists outlast_template_new with (force)")
-                await admin.execute("create database outlast_template_new")
-                await apply_migrations(self.database_url("outlast_template_new"))
-                await admin.execute(f'alter database outlast_template_new rename to "{name}"')
+        if not await admin.fetchval("select true from pg_database where datname = $1", name):
+            # Made under another name: a template that was only half made must not be taken for one.
+            await admin.execute("drop database if exists outlast_template_new with (force)")
+            await admin.execute("create database outlast_template_new")
+            await apply_migrations(self.database_url("outlast_template_new"))
+            await admin.execute(f'alter database outlast_template_new rename to "{name}"')
         return name
 
     async def _initialise(self, initdb: Path, account: Account) -> None:

@@ -4,6 +4,7 @@ The signed text is request id, user id, timestamp and the hex SHA-256 of the raw
 signature is hex; a timestamp may be 300 s off; keys may be cached for 24 h (docs.fal.ai, "Webhooks").
 """
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from schemas.events import Completed, FalWebhook, Ignored
 TOLERANCE_SECONDS: Final = 300
 CACHE_SECONDS: Final = 24 * 3600
 REFRESH_SECONDS: Final = 30
+RETRY_SECONDS: Final = 1
 HEADERS: Final = tuple(f"X-Fal-Webhook-{part}" for part in ("Request-Id", "User-Id", "Timestamp", "Signature"))
 
 
@@ -30,13 +32,14 @@ class Jwks:
     A flood of bad signatures asks at most every 30 s.
     """
 
-    def __init__(self, url: str, timeout: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, url: str, timeout: float = 3.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._clock = clock
         self._keys: tuple[Ed25519PublicKey, ...] = ()
         self._fetched: float | None = None
         self._tried: float | None = None
+        self._lock = asyncio.Lock()
 
     async def keys(self, *, fresh: bool = False) -> tuple[Ed25519PublicKey, ...]:
         """Return the keys; `fresh` asks FAL again unless that was done a moment ago.
@@ -44,33 +47,31 @@ class Jwks:
         Raises:
             VerifierUnavailableError: there is no usable key and FAL does not hand one out now.
         """
-        age = None if self._fetched is None else self._clock() - self._fetched
-        stale = age is None or age > CACHE_SECONDS or (fresh and age > REFRESH_SECONDS)
-        if stale and self._may_try():
-            await self._refresh(keep=age is not None and age <= CACHE_SECONDS)
+        async with self._lock:
+            if self._due(fresh=fresh):
+                await self._refresh()
         if not self._keys:
             raise VerifierUnavailableError("FAL's public keys cannot be fetched; see FAL_JWKS_URL")
         return self._keys
 
-    def _may_try(self) -> bool:
-        recently = self._tried is not None and self._clock() - self._tried < REFRESH_SECONDS
-        return not (recently and self._keys)
+    def _due(self, *, fresh: bool) -> bool:
+        pause = REFRESH_SECONDS if self._keys else RETRY_SECONDS
+        if self._tried is not None and self._clock() - self._tried < pause:
+            return False
+        return fresh or not self._keys or self._expired()
 
-    async def _refresh(self, *, keep: bool) -> None:
+    def _expired(self) -> bool:
+        return self._fetched is None or self._clock() - self._fetched > CACHE_SECONDS
+
+    async def _refresh(self) -> None:
+        """Ask FAL; when that fails, keys that have not expired stay good."""
         self._tried = self._clock()
         try:
-            async with (
-                aiohttp.ClientSession(timeout=self._timeout) as session,
-                session.get(self._url) as response,
-            ):
+            async with aiohttp.ClientSession(timeout=self._timeout) as session, session.get(self._url) as response:
                 response.raise_for_status()
                 found = jwt.PyJWKSet.from_dict(await response.json(content_type=None))
-        except (aiohttp.ClientError, TimeoutError, ValueError, jwt.PyJWKSetError, jwt.PyJWKError) as error:
-            if not keep:
-                self._keys = ()
-                raise VerifierUnavailableError(
-                    f"FAL's public keys cannot be fetched: {type(error).__name__}"
-                ) from error
+        except (aiohttp.ClientError, TimeoutError, ValueError, jwt.PyJWKSetError, jwt.PyJWKError):
+            self._keys = () if self._expired() else self._keys
             return
         self._keys = tuple(key.key for key in found.keys if isinstance(key.key, Ed25519PublicKey))
         self._fetched = self._tried

@@ -1,0 +1,135 @@
+"""Reading objects: whole, in part, or only what is known of them."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Any, BinaryIO, Final
+from urllib.parse import quote
+
+from aiohttp import web
+
+from deploy.local.gateway.access import Caller
+from deploy.local.gateway.buckets import shown_time
+from deploy.local.gateway.objects import Objects
+from deploy.local.gateway.rest_errors import json_answer
+from deploy.local.gateway.storage_errors import BAD_RANGE, NO_BUCKET, NO_OBJECT, StorageRefusal
+
+CHUNK: Final = 256 * 1024
+RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+class Downloads:
+    """Handlers of the reading routes."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    async def read(self, request: web.Request, caller: Caller | None) -> web.StreamResponse:
+        """Send an object to who may read it; a public bucket's to anybody."""
+        bucket, key = request.match_info["bucket"], request.match_info["path"]
+        if caller is None:
+            return await self.read_public(request)
+        return await self.send(request, await self._objects.find(caller, bucket, key))
+
+    async def read_public(self, request: web.Request) -> web.StreamResponse:
+        """Send an object of a public bucket; of others not even the bucket's existence is told."""
+        bucket, key = request.match_info["bucket"], request.match_info["path"]
+        if not (await self._objects.bucket(bucket))["public"]:
+            raise StorageRefusal(*NO_BUCKET)
+        return await self.send(request, await self._objects.find(None, bucket, key))
+
+    async def info(self, request: web.Request, caller: Caller) -> web.Response:
+        """Tell what is known of an object."""
+        row = await self._objects.find(caller, request.match_info["bucket"], request.match_info["path"])
+        metadata = json.loads(row["metadata"])
+        answer = {
+            "id": str(row["id"]),
+            "name": row["name"],
+            "version": row["version"],
+            "bucket_id": row["bucket_id"],
+            "size": metadata["size"],
+            "content_type": metadata["mimetype"],
+            "cache_control": metadata["cacheControl"],
+            "etag": metadata["eTag"],
+            "metadata": json.loads(row["user_metadata"]) if row["user_metadata"] else None,
+            "last_modified": metadata["lastModified"],
+            "created_at": shown_time(row["created_at"]),
+        }
+        response = json_answer(answer)
+        response.headers.update({"ETag": metadata["eTag"], "Cache-Control": metadata["cacheControl"]})
+        response.headers["Last-Modified"] = _http_time(metadata)
+        return response
+
+    async def send(
+        self, request: web.Request, row: Mapping[str, Any], *, expires: datetime | None = None
+    ) -> web.StreamResponse:
+        """Send an object's bytes: all, the range asked for, or none to who has them already."""
+        metadata = json.loads(row["metadata"])
+        try:
+            file, size = self._objects.files.open(row["bucket_id"], row["name"])
+        except FileNotFoundError:
+            raise StorageRefusal(*NO_OBJECT) from None
+        with file:
+            headers = _headers(request, metadata, expires)
+            if request.headers.get("If-None-Match") == metadata["eTag"]:
+                return web.Response(status=304, headers=headers)
+            first, count = _span(request.headers.get("Range"), size)
+            whole = count == size and "Range" not in request.headers
+            response = web.StreamResponse(status=200 if whole else 206, headers=headers)
+            if not whole:
+                response.headers["Content-Range"] = f"bytes {first}-{first + count - 1}/{size}"
+            response.content_length = count
+            await response.prepare(request)
+            if request.method != "HEAD":
+                await _pour(file, response, first, count)
+            await response.write_eof()
+        return response
+
+
+async def _pour(file: BinaryIO, response: web.StreamResponse, first: int, count: int) -> None:
+    file.seek(first)
+    while count and (chunk := file.read(min(CHUNK, count))):
+        await response.write(chunk)
+        count -= len(chunk)
+
+
+def _span(wanted: str | None, size: int) -> tuple[int, int]:
+    """Return first byte and count for a Range header; StorageRefusal (416) for what it cannot be."""
+    if wanted is None:
+        return 0, size
+    match = RANGE.fullmatch(wanted.strip())
+    if match is None or not (match[1] or match[2]):
+        raise StorageRefusal(*BAD_RANGE)
+    if match[1]:
+        first, last = int(match[1]), min(int(match[2] or size - 1), size - 1)
+    else:
+        first, last = max(0, size - int(match[2])), size - 1
+    if first > last:
+        raise StorageRefusal(*BAD_RANGE)
+    return first, last - first + 1
+
+
+def _headers(request: web.Request, metadata: Mapping[str, Any], expires: datetime | None) -> dict[str, str]:
+    headers = {
+        "Content-Type": metadata["mimetype"],
+        "Accept-Ranges": "bytes",
+        "ETag": metadata["eTag"],
+        "Last-Modified": _http_time(metadata),
+    }
+    # Behind a signed URL a cache must not outlive the signature.
+    if expires is None:
+        headers["Cache-Control"] = metadata["cacheControl"]
+    else:
+        headers["Expires"] = format_datetime(expires, usegmt=True)
+    name = request.query.get("download")
+    if name is not None:
+        headers["Content-Disposition"] = (
+            f"attachment; filename={quote(name)}; filename*=UTF-8''{quote(name)}" if name else "attachment"
+        )
+    return headers
+
+
+def _http_time(metadata: Mapping[str, Any]) -> str:
+    return format_datetime(datetime.fromisoformat(metadata["lastModified"]), usegmt=True)

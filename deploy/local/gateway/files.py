@@ -1,0 +1,109 @@
+"""Objects on disk: `<folder>/<bucket>/<path>`, written whole or not at all.
+
+What goes wrong on disk (a name too long, no space, a file where a folder must be) becomes Storage's 500, as there.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from deploy.local.gateway.storage_errors import INTERNAL, StorageRefusal
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn an OSError into the Storage API's 500."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageRefusal(*INTERNAL) from error
+
+
+class Partial:
+    """A file that is being received. It counts and hashes what it is given."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        self._hash = hashlib.md5(usedforsecurity=False)  # Storage's ETag
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("xb")
+
+    @property
+    def etag(self) -> str:
+        """The quoted MD5 of the content."""
+        return f'"{self._hash.hexdigest()}"'
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes."""
+        with disk_errors():
+            self._file.write(chunk)
+        self._hash.update(chunk)
+        self.size += len(chunk)
+
+    def close(self) -> None:
+        """Finish writing."""
+        with disk_errors():
+            self._file.close()
+
+    def discard(self) -> None:
+        """Remove the file, unless it was moved to its place."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Files:
+    """The folder of one project's objects. Partial files lie in a folder beside it, on the same file system."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.partial_folder = folder.with_name(f"{folder.name}.partial")
+
+    def prepare(self) -> None:
+        """Make the folders; remove what an earlier run left half received."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.partial_folder.glob("*.part"):
+            leftover.unlink(missing_ok=True)
+
+    def receive(self) -> Partial:
+        """Begin a new file."""
+        with disk_errors():
+            return Partial(self.partial_folder / f"{uuid4()}.part")
+
+    def path(self, bucket: str, key: str) -> Path:
+        """Return where an object lies; names were checked before, and cannot lead elsewhere."""
+        return self.folder / bucket / key
+
+    def place(self, partial: Path, bucket: str, key: str) -> None:
+        """Move a received file to its place; who reads the old one now goes on reading it whole."""
+        path = self.path(bucket, key)
+        with disk_errors():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.replace(path)
+
+    def copy(self, bucket: str, source: str, target: str) -> None:
+        """Copy an object within a bucket."""
+        with disk_errors():
+            partial = self.partial_folder / f"{uuid4()}.part"
+            self.partial_folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.path(bucket, source), partial)
+        self.place(partial, bucket, target)
+
+    def move(self, bucket: str, source: str, target: str) -> None:
+        """Rename an object within a bucket."""
+        self.place(self.path(bucket, source), bucket, target)
+
+    def remove(self, bucket: str, key: str) -> None:
+        """Remove an object, if it is there."""
+        with disk_errors():
+            self.path(bucket, key).unlink(missing_ok=True)
+
+    def open(self, bucket: str, key: str) -> tuple[BinaryIO, int]:
+        """Open an object for reading; return it with its size. FileNotFoundError when it is gone."""
+        file = self.path(bucket, key).open("rb")
+        return file, os.fstat(file.fileno()).st_size

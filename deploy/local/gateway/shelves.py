@@ -1,0 +1,121 @@
+"""Looking over and tidying many objects: list, remove, copy, move."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import asyncpg
+from aiohttp import web
+
+from deploy.local.gateway.access import Caller
+from deploy.local.gateway.buckets import read_json, shown_time
+from deploy.local.gateway.database import Database
+from deploy.local.gateway.objects import Objects
+from deploy.local.gateway.rest_errors import json_answer
+from deploy.local.gateway.storage_errors import NO_OBJECT, StorageRefusal, invalid_request
+
+TIMES: Final = ("updated_at", "created_at", "last_accessed_at")
+SORTED: Final = ("name", *TIMES)
+LIST: Final = """
+    with found as (
+      select o.*, substr(o.name, length($2::text) + 1) as rest from storage.objects o
+      where o.bucket_id = $1 and starts_with(o.name, $2)
+    ), shown as (
+      select rest as label, id, updated_at, created_at, last_accessed_at, metadata from found
+      where strpos(rest, '/') = 0
+      union all
+      select distinct split_part(rest, '/', 1), null::uuid, null::timestamptz, null::timestamptz, null::timestamptz,
+        null::jsonb
+      from found where strpos(rest, '/') > 0
+    )
+    select label as name, id, updated_at, created_at, last_accessed_at, metadata from shown
+    where starts_with(lower(label), lower($3::text))
+    order by {column} {direction} nulls first, label limit $4 offset $5
+"""
+
+
+def shown_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object's whole row, as answers to remove and copy have it."""
+    return {
+        "name": row["name"],
+        "bucket_id": row["bucket_id"],
+        "owner": "",
+        "owner_id": "",
+        "version": row["version"],
+        "id": str(row["id"]),
+        **{name: shown_time(row[name]) for name in TIMES},
+        "metadata": json.loads(row["metadata"]),
+        "user_metadata": json.loads(row["user_metadata"]) if row["user_metadata"] else None,
+    }
+
+
+def _shown_entry(row: asyncpg.Record) -> dict[str, Any]:
+    """Return one entry of a list; a folder is a row without id."""
+    return {
+        "name": row["name"],
+        "id": str(row["id"]) if row["id"] else None,
+        **{name: shown_time(row[name]) if row[name] else None for name in TIMES},
+        "metadata": json.loads(row["metadata"]) if row["metadata"] else None,
+    }
+
+
+class Shelves:
+    """Handlers of the routes over many objects."""
+
+    def __init__(self, database: Database, objects: Objects) -> None:
+        self._database = database
+        self._objects = objects
+
+    async def list(self, request: web.Request, caller: Caller) -> web.Response:
+        """List one folder; one that is not there, or not to be seen, is empty."""
+        body = await read_json(request)
+        folder = str(body.get("prefix") or "").strip("/")
+        sort = body.get("sortBy") or {}
+        column, direction = sort.get("column", "name"), sort.get("order", "asc")
+        if column not in SORTED or direction not in {"asc", "desc"}:
+            raise invalid_request("body/sortBy must name a column and asc or desc")
+        statement = LIST.format(column="label" if column == "name" else column, direction=direction)
+        async with self._database.transaction(caller) as connection:
+            rows = await connection.fetch(
+                statement,
+                request.match_info["bucket"],
+                f"{folder}/" if folder else "",
+                str(body.get("search") or ""),
+                int(body.get("limit") or 100),
+                int(body.get("offset") or 0),
+            )
+        return json_answer([_shown_entry(row) for row in rows])
+
+    async def remove_many(self, request: web.Request, caller: Caller) -> web.Response:
+        """Remove the named objects; what is not there, or not the caller's to remove, is passed over."""
+        prefixes = (await read_json(request)).get("prefixes")
+        if not isinstance(prefixes, list) or not all(isinstance(name, str) for name in prefixes):
+            raise invalid_request("body must have required property 'prefixes'")
+        if not prefixes:
+            raise invalid_request("body/prefixes must NOT have fewer than 1 items")
+        gone = await self._objects.remove(caller, request.match_info["bucket"], prefixes)
+        return json_answer([shown_row(row) for row in gone])
+
+    async def remove_one(self, request: web.Request, caller: Caller) -> web.Response:
+        """Remove one object."""
+        if not await self._objects.remove(caller, request.match_info["bucket"], [request.match_info["path"]]):
+            raise StorageRefusal(*NO_OBJECT)
+        return json_answer({"message": "Successfully deleted"})
+
+    async def copy(self, request: web.Request, caller: Caller) -> web.Response:
+        """Copy an object to a new name in its bucket."""
+        row = await self._relocate(request, caller, copy=True)
+        return json_answer({"Key": f"{row['bucket_id']}/{row['name']}", "Id": str(row["id"]), **shown_row(row)})
+
+    async def move(self, request: web.Request, caller: Caller) -> web.Response:
+        """Give an object a new name in its bucket."""
+        await self._relocate(request, caller, copy=False)
+        return json_answer({"message": "Successfully moved"})
+
+    async def _relocate(self, request: web.Request, caller: Caller, *, copy: bool) -> asyncpg.Record:
+        body = await read_json(request)
+        for name in ("bucketId", "sourceKey", "destinationKey"):
+            if not isinstance(body.get(name), str):
+                raise invalid_request(f"body must have required property '{name}'")
+        names = (body["bucketId"], body["sourceKey"], body["destinationKey"])
+        return await self._objects.relocate(caller, *names, copy=copy)

@@ -1,0 +1,176 @@
+"""A private RabbitMQ: a node of our own with an epmd of its own, in our own directory, on free ports of 127.0.0.1.
+
+Debian's wrapper in /usr/sbin changes user and directory; the scripts under lib/rabbitmq/bin run as anybody.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import aio_pika
+import aiohttp
+
+from deploy.local.processes import Child, StackError, free_port
+
+SERVERS: Final = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server")
+MISSING: Final = "RabbitMQ is missing: run `make setup`, or: apt-get install rabbitmq-server"
+READY_SECONDS: Final = 90.0
+STOP_SECONDS: Final = 30.0
+USER: Final = "outlast"
+
+
+class RabbitMQ:
+    """One private node. Its data lies in `<data_dir>/rabbitmq` and is kept; ports are chosen once an object."""
+
+    def __init__(
+        self, data_dir: Path, plugins: Sequence[str] = ("rabbitmq_management_agent", "rabbitmq_management")
+    ) -> None:
+        self._data_dir = data_dir.resolve()
+        self._home = self._data_dir / "rabbitmq"
+        self._plugins = tuple(plugins)
+        self._ports = {name: free_port() for name in ("amqp", "dist", "epmd", "management")}
+        self._epmd: Child | None = None
+        self._node: Child | None = None
+
+    @property
+    def url(self) -> str:
+        """AMQP URL of the default virtual host, with the password."""
+        return self.vhost_url("/")
+
+    def vhost_url(self, name: str) -> str:
+        """AMQP URL of a virtual host."""
+        return f"amqp://{USER}:{self._password()}@127.0.0.1:{self._ports['amqp']}/{quote(name, safe='')}"
+
+    @property
+    def management_url(self) -> str:
+        """Address of the management API; the user and password are those of `url`."""
+        return f"http://127.0.0.1:{self._ports['management']}"
+
+    async def start(self) -> None:
+        """Start epmd and the node, wait until it takes connections; StackError with the log's tail if it does not."""
+        server, epmd = _server(), shutil.which("epmd")
+        if server is None or epmd is None:
+            raise StackError(MISSING)
+        self._configure()
+        env = self._environment()
+        self._epmd = await Child.spawn("epmd", [epmd], data_dir=self._data_dir, env=env, cwd=self._home)
+        self._node = await Child.spawn("rabbitmq", [str(server)], data_dir=self._data_dir, env=env, cwd=self._home)
+        try:
+            await self._ready(self._node)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End the node, then its epmd."""
+        for child in (self._node, self._epmd):
+            if child is not None:
+                await child.stop(STOP_SECONDS)
+        self._node = self._epmd = None
+
+    async def kill(self) -> None:
+        """End the node as a power cut would."""
+        if self._node is not None:
+            await self._node.stop(0)
+
+    async def create_vhost(self, name: str) -> str:
+        """Make a virtual host; return its AMQP URL."""
+        await self._manage("PUT", f"vhosts/{quote(name, safe='')}")
+        return self.vhost_url(name)
+
+    async def delete_vhost(self, name: str) -> None:
+        """Remove a virtual host with all in it."""
+        await self._manage("DELETE", f"vhosts/{quote(name, safe='')}")
+
+    async def _manage(self, method: str, path: str) -> None:
+        headers = {"Authorization": aiohttp.encode_basic_auth(USER, self._password())}
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.request(method, f"{self.management_url}/api/{path}") as response,
+        ):
+            if not response.ok:
+                raise StackError(f"RabbitMQ's management answered {response.status} to {method} {path}")
+
+    def _password(self) -> str:
+        return (self._home / "password").read_text().strip()
+
+    def _configure(self) -> None:
+        self._home.mkdir(parents=True, exist_ok=True)
+        password = self._home / "password"
+        if not password.exists():
+            password.touch(mode=0o600)
+            password.write_text(secrets.token_hex(16) + "\n")
+        plugins = ",".join(self._plugins)
+        (self._home / "enabled_plugins").write_text(f"[{plugins}].\n")
+        conf = self._home / "rabbitmq.conf"
+        conf.touch(mode=0o600)
+        conf.write_text(
+            f"listeners.tcp.default = 127.0.0.1:{self._ports['amqp']}\n"
+            f"default_user = {USER}\n"
+            f"default_pass = {self._password()}\n"
+            "log.console = true\n"
+            "log.console.level = warning\n"
+            "log.file = false\n"
+            "disk_free_limit.absolute = 50MB\n"
+            "vm_memory_high_watermark.absolute = 1GB\n"
+            + (
+                f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self._ports['management']}\n"
+                if "rabbitmq_management" in self._plugins
+                else ""
+            )
+        )
+
+    def _environment(self) -> dict[str, str]:
+        """What the scripts are told; nothing of our own environment but PATH reaches them."""
+        home = self._home
+        name = hashlib.sha256(str(home).encode()).hexdigest()[:12]
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+            "HOME": str(home),
+            "RABBITMQ_NODENAME": f"outlast-{name}@localhost",
+            "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(home / "log"),
+            "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(home / "advanced.config"),
+            "RABBITMQ_CONF_ENV_FILE": str(home / "rabbitmq-env.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
+            "RABBITMQ_DIST_PORT": str(self._ports["dist"]),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none",
+            "ERL_EPMD_PORT": str(self._ports["epmd"]),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+        }
+
+    async def _ready(self, node: Child) -> None:
+        """Wait until the node lets us in."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_SECONDS):
+                while node.running:
+                    if await self._listens():
+                        with contextlib.suppress(ConnectionError, aio_pika.exceptions.AMQPError):
+                            await (await aio_pika.connect(self.url, timeout=5)).close()
+                            return
+                    await asyncio.sleep(0.1)
+        raise StackError(f"RabbitMQ does not start in {self._home}. Its log ends:\n{node.tail()}")
+
+    async def _listens(self) -> bool:
+        """Whether the port is open; asked first, since aio-pika logs every refusal."""
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self._ports["amqp"])
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+
+def _server() -> Path | None:
+    """Return Debian's start script, or the one of a newer layout."""
+    found = [path for pattern in SERVERS for path in Path("/").glob(pattern.lstrip("/"))]
+    return found[0] if found else None

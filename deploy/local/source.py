@@ -1,0 +1,190 @@
+"""The sample source plays FAL: it serves files, misbehaves on request, and signs webhooks as FAL does.
+
+`GET /files/<name>` answers like a CDN (length, ETag, ranges). Query options make it misbehave:
+
+    status=503            answers with this status          retry_after=7     adds this Retry-After
+    truncate=1000         declares all, closes after so     slow=65536        bytes a second
+    stall=1               sends the head, then nothing      redirect=<url>    302 to there
+    length=no             chunked, no Content-Length        wrong_type=a/b    this Content-Type
+    fail_first=2          503 for so many requests, then well
+
+`GET /endless` never ends. `GET /.well-known/jwks.json` has the public key of `sign`.
+"""
+
+import asyncio
+import base64
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from handlers.detect import detect
+
+PIECE: Final = 16 * 1024
+HEAD_BYTES: Final = 64 * 1024
+FAL_USER: Final = "outlast-sample-source"
+UNAVAILABLE: Final = 503
+FIELDS: Final = {"image": "image", "video": "video", "audio": "audio", "model": "model_mesh"}
+
+
+class Source:
+    """A source of files on 127.0.0.1, in the caller's event loop. `hits` counts requests by file name."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.folder = folder
+        self.hits: Counter[str] = Counter()
+        self._port = port
+        self._key = Ed25519PrivateKey.generate()
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, once started."""
+        return f"http://127.0.0.1:{self._port}"
+
+    async def start(self) -> None:
+        """Listen; with port 0 on a free one. Raises OSError when the port is taken."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/files/{name}", self._file),
+                web.get("/endless", self._endless),
+                web.get("/.well-known/jwks.json", self._jwks),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", self._port)
+            await site.start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        self._port = runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Close every connection, stalled ones included."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    def file_url(self, name: str, **options: str | int) -> str:
+        """Return the URL of a file, with options to misbehave."""
+        query = "&".join(f"{key}={quote(str(value), safe='')}" for key, value in options.items())
+        return f"{self.url}/files/{quote(name)}" + (f"?{query}" if query else "")
+
+    def output(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return a generation's output with these files, in the shapes FAL's models answer."""
+        output: dict[str, Any] = {}
+        for name in names:
+            content_type = _content_type(self.folder / name)
+            file = {
+                "url": self.file_url(name),
+                "content_type": content_type,
+                "file_name": name,
+                "file_size": (self.folder / name).stat().st_size,
+            }
+            kind = content_type.partition("/")[0]
+            if kind == "image":
+                output.setdefault("images", []).append({**file, "width": None, "height": None})
+            elif FIELDS.get(kind, "file") in output:
+                output.setdefault("files", []).append(file)
+            else:
+                output[FIELDS.get(kind, "file")] = file
+        return output
+
+    def sign(
+        self, body: bytes, request_id: str, user_id: str = FAL_USER, timestamp: int | None = None
+    ) -> dict[str, str]:
+        """Return the headers FAL signs a webhook with; `timestamp` in epoch seconds, now unless given."""
+        stamp = str(int(time.time()) if timestamp is None else timestamp)
+        message = "\n".join([request_id, user_id, stamp, hashlib.sha256(body).hexdigest()]).encode()
+        return {
+            "X-Fal-Webhook-Request-Id": request_id,
+            "X-Fal-Webhook-User-Id": user_id,
+            "X-Fal-Webhook-Timestamp": stamp,
+            "X-Fal-Webhook-Signature": self._key.sign(message).hex(),
+        }
+
+    async def _jwks(self, _: web.Request) -> web.Response:
+        public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        x = base64.urlsafe_b64encode(public).rstrip(b"=").decode()
+        return web.json_response({"keys": [{"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": "sample", "x": x}]})
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        name, options = request.match_info["name"], request.query
+        self.hits[name] += 1
+        if (refusal := self._refusal(name, request)) is not None:
+            return refusal
+        path = self.folder / name
+        if Path(name).name != name or not path.is_file():
+            raise web.HTTPNotFound(text=f"there is no {name}")
+        if not options.keys() & {"truncate", "slow", "stall", "length", "wrong_type"}:
+            headers = {"Content-Type": _content_type(path), "Accept-Ranges": "bytes"}
+            return web.FileResponse(path, headers=headers)
+        return await _misbehave(request, path.read_bytes(), options.get("wrong_type") or _content_type(path))
+
+    def _refusal(self, name: str, request: web.Request) -> web.Response | None:
+        options = request.query
+        status = int(options.get("status", 0))
+        if self.hits[name] <= int(options.get("fail_first", 0)):
+            status = UNAVAILABLE
+        headers = {"Retry-After": options["retry_after"]} if "retry_after" in options else {}
+        if status:
+            return web.Response(status=status, headers=headers, text=f"answering {status}, as asked")
+        if "redirect" in options:
+            return web.Response(status=302, headers={"Location": options["redirect"]})
+        return None
+
+    async def _endless(self, request: web.Request) -> web.StreamResponse:
+        self.hits["endless"] += 1
+        response = web.StreamResponse(headers={"Content-Type": "image/png"})
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(PIECE))
+
+
+async def _misbehave(request: web.Request, content: bytes, content_type: str) -> web.StreamResponse:
+    """Serve the content badly, as the query asks."""
+    options = request.query
+    response = web.StreamResponse(headers={"Content-Type": content_type})
+    if options.get("length") == "no":
+        response.enable_chunked_encoding()
+    else:
+        response.content_length = len(content)
+    await response.prepare(request)
+    if "stall" in options:
+        await asyncio.Event().wait()
+    rate = int(options.get("slow", 0))
+    piece = max(1, min(PIECE, rate // 10)) if rate else PIECE
+    sent = content[: int(options.get("truncate", len(content)))]
+    for at in range(0, len(sent), piece):
+        await response.write(sent[at : at + piece])
+        if rate:
+            await asyncio.sleep(piece / rate)
+    if len(sent) < len(content):
+        if request.transport is not None:
+            request.transport.close()
+        return response
+    await response.write_eof()
+    return response
+
+
+def _content_type(path: Path) -> str:
+    with path.open("rb") as file:
+        return detect(file.read(HEAD_BYTES)).sniffed

@@ -1,0 +1,135 @@
+"""The pool of codec processes: decoding and encoding happen there, never in the caller's process.
+
+A decoder that crashes, hangs or eats memory costs one attempt of one file: its process is replaced, the others go on.
+The processes run a program of their own (loky starts them) and never import the caller's `__main__`, so an unguarded
+script or standard input may use this too.
+"""
+
+import asyncio
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from loky.backend import get_context
+from pebble import ProcessExpired, ProcessPool
+
+from handlers.errors import DecoderLimitError, FileProcessingError
+from handlers.media import Limits, Prepared, child
+from handlers.settings import MediaSettings
+from schemas.jobs import ImageFormat, Profile
+
+CHECK_ONLY: Final = Profile(format=ImageFormat.KEEP)
+ENDS: Final = (TimeoutError, ProcessExpired, BrokenExecutor)
+"""How the pool tells that a process ended before its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodecStats:
+    """Processes by state (`busy`, `idle`), and how often one was replaced, by reason (`crashed`, `timeout`)."""
+
+    processes: dict[str, int]
+    restarts: dict[str, int]
+
+
+class Codec:
+    """Decodes and encodes in processes of its own, started on first use. Close it with `aclose`.
+
+    Usable from one event loop at a time; `check` from any thread.
+    """
+
+    def __init__(self, settings: MediaSettings) -> None:
+        self._settings = settings
+        self._limits = Limits(
+            max_pixels=settings.max_image_pixels,
+            max_memory=settings.codec_memory_mb * 1024 * 1024,
+            seconds=settings.codec_timeout_seconds,
+        )
+        self._pool: ProcessPool | None = None
+        self._lock = threading.Lock()
+        self._waiting: set[Future[Any]] = set()
+        self._restarts: Counter[str] = Counter()
+
+    async def prepare(self, source: Path, target: Path, content_type: str, profile: Profile) -> Prepared:
+        """Validate the file at `source` whole and, where it is an image, compress it to `target` in the same pass.
+
+        `target` is written only where that made it smaller; else the answer's path is `source`, which is kept. With
+        the profile's format `keep`, and for all that are no images, the file is validated and kept.
+
+        Raises:
+            FileCorruptedError: the file is not what `content_type` says, or does not decode whole.
+            FileTypeNotSupportedError: `content_type` is not stored.
+            DecoderLimitError: decoding takes too many pixels, too much memory or too long.
+            FileProcessingError: `decoder_crashed`, retryable: the decoder's process died, perhaps not by this file.
+        """
+        prepared: Prepared = await self._run(child.prepare, source, target, content_type, profile, self._limits)
+        return prepared
+
+    def check(self, source: Path, content_type: str) -> None:
+        """Validate the file whole and wait for it; raise what `prepare` raises."""
+        target = source.with_name(f"{source.name}.unused")
+        future = self._schedule(child.prepare, source, target, content_type, CHECK_ONLY, self._limits)
+        try:
+            future.result()
+        except ENDS as error:
+            raise self._ended(error) from None
+
+    async def aclose(self) -> None:
+        """End the processes, also busy ones; what waits for them is cancelled. The codec may be used again."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await asyncio.to_thread(_end, pool)
+
+    def stats(self) -> CodecStats:
+        """Tell how busy the pool is, for metrics."""
+        total = 0 if self._pool is None else self._settings.codec_processes
+        busy = min(len(self._waiting), total)
+        return CodecStats({"busy": busy, "idle": total - busy}, dict(self._restarts))
+
+    async def _run(self, function: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - what `function` returns
+        """Call `function` in a codec process; cancelling the call ends that process."""
+        future = self._schedule(function, *args)
+        try:
+            return await asyncio.wrap_future(future)
+        except ENDS as error:
+            raise self._ended(error) from None
+
+    def _schedule(self, function: Callable[..., Any], *args: object) -> "Future[Any]":
+        with self._lock:
+            future = self._usable_pool().schedule(function, args=args, timeout=self._limits.seconds)
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+        return future
+
+    def _usable_pool(self) -> ProcessPool:
+        """Return the pool, started; a new one where the old one gave up because an idle process was killed."""
+        if self._pool is not None and not self._pool.active:
+            threading.Thread(target=_end, args=(self._pool,), daemon=True).start()
+            self._pool = None
+        if self._pool is None:
+            self._pool = ProcessPool(
+                max_workers=self._settings.codec_processes,
+                max_tasks=self._settings.codec_max_tasks,
+                initializer=child.start,
+                initargs=(os.getpid(), self._limits),
+                context=get_context("loky"),
+            )
+        return self._pool
+
+    def _ended(self, error: BaseException) -> FileProcessingError:
+        """Translate the end of a process."""
+        if isinstance(error, TimeoutError):
+            self._restarts["timeout"] += 1
+            return DecoderLimitError(f"decoding takes longer than {self._limits.seconds:g} s (CODEC_TIMEOUT_SECONDS)")
+        self._restarts["crashed"] += 1
+        how = f"exit code {error.exitcode}" if isinstance(error, ProcessExpired) else str(error)
+        return FileProcessingError(f"the decoder's process ended: {how}", code="decoder_crashed", retryable=True)
+
+
+def _end(pool: ProcessPool) -> None:
+    pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves out the None
+    pool.join()

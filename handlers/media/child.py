@@ -1,0 +1,85 @@
+"""The program of a codec process: set its limits once, then prepare one file after the other.
+
+Whatever a decoder raises becomes one of our errors here, since nothing else may cross the process boundary.
+"""
+
+import importlib
+import os
+import resource
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError, FileTypeNotSupportedError
+from handlers.media import BY_CONTENT_TYPE, Kind, Limits, Prepared
+from schemas.jobs import Profile
+
+DECODERS: Final = {
+    Kind.IMAGE: "handlers.media.image",
+    Kind.VIDEO: "handlers.media.video",
+    Kind.AUDIO: "handlers.media.audio",
+    Kind.MODEL: "handlers.media.model3d",
+    Kind.ARCHIVE: "handlers.media.archive",
+}
+"""The module that prepares each kind; imported when the first file of its kind comes."""
+PARENT_CHECK_SECONDS: Final = 0.5
+
+
+def start(parent: int, limits: Limits) -> None:
+    """Prepare this process for its life: limits, libvips' safety catches, and an end when the parent ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent, which ends us in order
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # at once: a handler in Python would wait for the decoder
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    os.environ["VIPS_CONCURRENCY"] = "1"  # the pool is the parallelism; more threads a picture gain nothing
+    os.environ["VIPS_WARNING"] = "0"  # what matters is raised
+    import pyvips  # noqa: PLC0415 - reads its environment on import
+
+    pyvips.cache_set_max(0)
+    pyvips.block_untrusted_set(True)  # noqa: FBT003 - libvips' own signature
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = _address_space() + limits.max_memory
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def prepare(source: Path, target: Path, content_type: str, profile: Profile, limits: Limits) -> Prepared:
+    """Validate the file whole, compress what is an image; see `Codec.prepare`."""
+    media = BY_CONTENT_TYPE.get(content_type)
+    if media is None:
+        raise FileTypeNotSupportedError(f"{content_type} is not stored")
+    try:
+        prepared: Prepared = importlib.import_module(DECODERS[media.kind]).prepare(
+            source, target, content_type, profile, limits
+        )
+    except FileProcessingError:
+        raise
+    except MemoryError:
+        raise DecoderLimitError(f"decoding takes more than {limits.max_memory >> 20} MiB of memory") from None
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must cross the boundary as ours
+        raise translated(error, limits) from None
+    return prepared
+
+
+def translated(error: Exception, limits: Limits) -> FileProcessingError:
+    """Turn what a decoder raised into our error. Decoders are named by module, so that none is imported for it."""
+    text = " ".join(str(error).split())[:300]
+    if type(error).__module__.partition(".")[0] not in {"pyvips", "av", "zipfile"}:
+        return FileProcessingError(f"{type(error).__name__}: {text}", code="decoder_failed", retryable=True)
+    if "no space left" in text.lower():
+        return FileProcessingError(f"the disk is full: {text}", code="decoder_failed", retryable=True)
+    if "memory" in text.lower():
+        return DecoderLimitError(f"decoding takes more than {limits.max_memory >> 20} MiB of memory: {text}")
+    return FileCorruptedError(f"the content does not decode whole: {text}")
+
+
+def _address_space() -> int:
+    """Bytes of address space in use now, the libraries' own included."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, however that died; a busy decoder would not notice by itself."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_SECONDS)
+    os._exit(1)

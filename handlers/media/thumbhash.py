@@ -1,0 +1,99 @@
+"""ThumbHash, a placeholder of about 25 bytes that a browser turns into a blurred picture.
+
+The algorithm is Evan Wallace's (https://github.com/evanw/thumbhash). It is written out here because the package of
+that name fails on every picture with transparency.
+"""
+
+import base64
+import math
+from dataclasses import dataclass
+from typing import Final
+
+MAX_SIDE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """A cosine transform: the average, the other factors scaled to 0..1, and that scale."""
+
+    average: float
+    factors: list[float]
+    scale: float
+
+
+def thumbhash(width: int, height: int, rgba: bytes) -> str:
+    """Encode a small picture (at most 100 pixels a side, 4 bytes a pixel), as base64."""
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and len(rgba) == width * height * 4):
+        raise ValueError(f"{width}x{height} in {len(rgba)} bytes is no picture of at most {MAX_SIDE} pixels a side")
+    has_alpha = any(value != 255 for value in rgba[3::4])  # noqa: PLR2004 - the largest byte
+    limit = 5 if has_alpha else 7
+    across = max(1, round(limit * width / max(width, height)))
+    down = max(1, round(limit * height / max(width, height)))
+    light, yellow, red, alpha = _channels(rgba)
+    parts = [
+        _transform(light, width, height, max(3, across), max(3, down)),
+        _transform(yellow, width, height, 3, 3),
+        _transform(red, width, height, 3, 3),
+    ]
+    head = _header(parts, has_alpha=has_alpha, is_landscape=width > height, shorter=down if width > height else across)
+    if has_alpha:
+        cover = _transform(alpha, width, height, 5, 5)
+        head.append(round(15 * cover.average) | round(15 * cover.scale) << 4)
+        parts.append(cover)
+    nibbles = [round(15 * factor) for part in parts for factor in part.factors]
+    pairs = zip(nibbles[::2], [*nibbles[1::2], 0], strict=False)
+    return base64.b64encode(bytes(head) + bytes(low | high << 4 for low, high in pairs)).decode()
+
+
+def _channels(rgba: bytes) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Return luminance, yellow-blue, red-green and alpha, with what shows through filled by the average colour."""
+    alpha = [value / 255 for value in rgba[3::4]]
+    cover = sum(alpha) or 1.0
+    colours = []
+    for band in range(3):
+        values = [value / 255 for value in rgba[band::4]]
+        average = sum(a * v for a, v in zip(alpha, values, strict=True)) / cover
+        colours.append([average * (1 - a) + a * v for a, v in zip(alpha, values, strict=True)])
+    light = [sum(pixel) / 3 for pixel in zip(*colours, strict=True)]
+    yellow = [(r + g) / 2 - b for r, g, b in zip(*colours, strict=True)]
+    red = [r - g for r, g in zip(*colours[:2], strict=True)]
+    return light, yellow, red, alpha
+
+
+def _transform(values: list[float], width: int, height: int, across: int, down: int) -> _Channel:
+    """Transform the lower left triangle of frequencies; rows first, since the cosines separate."""
+    cosines_x = [_cosines(width, cx) for cx in range(across)]
+    cosines_y = [_cosines(height, cy) for cy in range(down)]
+    rows = [values[at : at + width] for at in range(0, width * height, width)]
+    by_row = [[_product(row, cosine) for row in rows] for cosine in cosines_x]
+    found = [
+        _product(by_row[cx], cosines_y[cy]) / (width * height)
+        for cy in range(down)
+        for cx in range(across)
+        if cx * down < across * (down - cy)
+    ]
+    scale = max(map(abs, found[1:]), default=0.0)
+    factors = [0.5 + 0.5 / scale * factor for factor in found[1:]] if scale else found[1:]
+    return _Channel(found[0], factors, scale)
+
+
+def _product(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def _cosines(length: int, frequency: int) -> list[float]:
+    return [math.cos(math.pi / length * frequency * (at + 0.5)) for at in range(length)]
+
+
+def _header(parts: list[_Channel], *, has_alpha: bool, is_landscape: bool, shorter: int) -> list[int]:
+    """Return the five bytes before the factors: averages, scales and shape."""
+    light, yellow, red = parts
+    first = (
+        round(63 * light.average)
+        | round(31.5 + 31.5 * yellow.average) << 6
+        | round(31.5 + 31.5 * red.average) << 12
+        | round(31 * light.scale) << 18
+        | has_alpha << 23
+    )
+    second = shorter | round(63 * yellow.scale) << 3 | round(63 * red.scale) << 9 | is_landscape << 15
+    return [first & 255, first >> 8 & 255, first >> 16, second & 255, second >> 8]

@@ -1,0 +1,67 @@
+"""Temporary folders that leave nothing behind, not even when their process is killed.
+
+Each has a lock file beside it, locked (flock) by its owner before the folder is made. The kernel drops the lock
+with the process, so a folder whose lock can be had is nobody's, and the next worker removes it.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+PREFIX = "outlast-"
+
+
+@contextlib.asynccontextmanager
+async def scratch(parent: Path) -> AsyncIterator[Path]:
+    """A folder in `parent` that is removed whatever happens, without blocking the event loop."""
+    with _owned(parent / f"{PREFIX}{uuid4().hex}") as folder:
+        try:
+            yield folder
+        finally:
+            await asyncio.shield(asyncio.to_thread(remove, folder))
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder and all in it; one that is not there is as good."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(parent: Path) -> int:
+    """Remove the folders that killed processes left in `parent`; return how many there were."""
+    return sum(_reclaim(folder) for folder in parent.glob(f"{PREFIX}*/"))
+
+
+@contextlib.contextmanager
+def _owned(folder: Path) -> Iterator[Path]:
+    lock_file = _lock_of(folder)
+    with lock_file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            lock_file.unlink(missing_ok=True)
+
+
+def _reclaim(folder: Path) -> bool:
+    lock_file = _lock_of(folder)
+    if not lock_file.exists():
+        # Its owner unlinks the lock last: the folder is being removed, or could not be.
+        remove(folder)
+        return True
+    with lock_file.open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        remove(folder)
+        lock_file.unlink(missing_ok=True)
+    return True
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")

@@ -1,0 +1,86 @@
+"""The private broker itself: starts, keeps its data, leaves nothing."""
+
+import asyncio
+import os
+import signal
+
+import aio_pika
+import psutil
+import pytest
+
+from deploy.local.processes import clean_up
+from deploy.local.rabbitmq import RabbitMQ
+
+
+def descendants(broker: RabbitMQ) -> list[psutil.Process]:
+    children = [broker._node, broker._epmd]
+    roots = [psutil.Process(child.process.pid) for child in children if child is not None]
+    return roots + [process for root in roots for process in root.children(recursive=True)]
+
+
+async def put(url: str, body: bytes) -> None:
+    connection = await aio_pika.connect(url)
+    async with connection:
+        channel = await connection.channel()
+        await channel.declare_queue("kept", durable=True, arguments={"x-queue-type": "quorum"})
+        message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await channel.default_exchange.publish(message, "kept")
+
+
+async def take(url: str) -> bytes:
+    connection = await aio_pika.connect(url)
+    async with connection:
+        queue = await (await connection.channel()).get_queue("kept")
+        message = await queue.get(timeout=10)
+        await message.ack()
+        return message.body
+
+
+async def test_a_restart_keeps_messages_and_address_and_a_stop_leaves_nothing(tmp_path):
+    broker = RabbitMQ(tmp_path)
+    await broker.start()
+    url = broker.url
+    await put(url, b"first life")
+    alive = descendants(broker)
+    assert len(alive) > 2
+    await broker.stop()
+    gone, left = psutil.wait_procs(alive, timeout=5)
+    assert (len(gone), left) == (len(alive), [])
+
+    await broker.start()
+    assert broker.url == url
+    assert await take(url) == b"first life"
+    # The parent dies without a word: what it left is found by its marker and ended.
+    alive = descendants(broker)
+    os.kill(broker._epmd.process.pid, signal.SIGSTOP)
+    ended = await asyncio.to_thread(clean_up, tmp_path.resolve())
+    assert {"rabbitmq", "epmd"} <= set(ended)
+    assert psutil.wait_procs(alive, timeout=5)[1] == []
+    await broker.stop()
+
+
+async def test_it_listens_on_loopback_only(rabbitmq):
+    listening = [
+        connection.laddr.ip
+        for process in descendants(rabbitmq)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 3
+    assert {address.removeprefix("::ffff:") for address in listening} <= {"127.0.0.1", "::1"}
+
+
+async def test_strangers_are_not_let_in(rabbitmq):
+    port = rabbitmq.url.rpartition(":")[2].partition("/")[0]
+    with pytest.raises(aio_pika.exceptions.AMQPError):
+        await aio_pika.connect(f"amqp://guest:guest@127.0.0.1:{port}/")
+
+
+async def test_virtual_hosts_are_worlds_of_their_own(rabbitmq):
+    one, other = await rabbitmq.create_vhost("one"), await rabbitmq.create_vhost("other")
+    await put(one, b"in one")
+    with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
+        await take(other)
+    await rabbitmq.delete_vhost("other")
+    with pytest.raises((aio_pika.exceptions.AMQPError, ConnectionError)):
+        await aio_pika.connect(other)

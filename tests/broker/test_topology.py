@@ -1,0 +1,76 @@
+"""The broker's furniture on a real RabbitMQ."""
+
+import asyncio
+
+import aio_pika
+import pytest
+
+from worker import topology
+from worker.topology import TopologyError
+
+DELAYS = (1, 2)
+
+
+@pytest.fixture
+async def channel(rabbitmq_url):
+    connection = await aio_pika.connect(rabbitmq_url)
+    async with connection:
+        yield await connection.channel(on_return_raises=True)
+
+
+async def test_declaring_twice_changes_nothing(channel):
+    await topology.declare(channel, DELAYS)
+    assert set(await topology.declare(channel, DELAYS)) == {
+        "outlast",
+        "outlast.dead",
+        "outlast.control",
+        "outlast.retry.1",
+        "outlast.retry.2",
+    }
+
+
+@pytest.mark.parametrize("key", ["file_processing", "file_processing.bulk", "optimization", "maintenance"])
+async def test_each_key_has_its_durable_quorum_queue(channel, key):
+    made = await topology.declare(channel, DELAYS)
+    await made["outlast"].publish(aio_pika.Message(b"x"), key)
+    queue = await channel.get_queue(f"outlast.{key}")
+    message = await queue.get(timeout=5)
+    assert message.body == b"x"
+    await message.ack()
+
+
+async def test_a_waiting_message_returns_to_the_queue_it_came_from(channel):
+    made = await topology.declare(channel, DELAYS)
+    await made["outlast.retry.1"].publish(aio_pika.Message(b"later"), "file_processing.bulk")
+    queue = await channel.get_queue("outlast.file_processing.bulk")
+    assert await queue.get(fail=False) is None
+    async with asyncio.timeout(10), queue.iterator() as waiting:
+        message = await anext(aiter(waiting))
+    assert message.body == b"later"
+
+
+async def test_a_message_that_keeps_killing_its_consumer_ends_among_the_dead(channel):
+    made = await topology.declare(channel, DELAYS)
+    await made["outlast"].publish(aio_pika.Message(b"poison"), "maintenance")
+    queue = await channel.get_queue("outlast.maintenance")
+    dead = await channel.get_queue("outlast.dead")
+    async with asyncio.timeout(30):
+        for _ in range(topology.DELIVERY_LIMIT + 1):
+            message = await queue.get(timeout=5)
+            await message.reject(requeue=True)
+        async with dead.iterator() as waiting:
+            buried = await anext(aiter(waiting))
+    assert buried.body == b"poison"
+    assert (await queue.declare()).message_count == 0
+
+
+async def test_an_unroutable_message_is_noticed(channel):
+    made = await topology.declare(channel, DELAYS)
+    with pytest.raises(aio_pika.exceptions.PublishError):
+        await made["outlast"].publish(aio_pika.Message(b"x"), "no such key")
+
+
+async def test_a_queue_of_another_make_is_named(channel):
+    await channel.declare_queue("outlast.dead", durable=True)
+    with pytest.raises(TopologyError, match=r"outlast\.dead exists .* delete it"):
+        await topology.declare(channel, DELAYS)

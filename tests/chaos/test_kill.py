@@ -1,0 +1,72 @@
+"""A worker killed in the middle of its work loses nothing and stores nothing twice."""
+
+import asyncio
+import hashlib
+import os
+import signal
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+
+from deploy.local.project import Project
+from deploy.local.stack import Stack
+
+
+async def test_a_killed_workers_jobs_are_finished_by_another(tmp_path):
+    async with Stack(tmp_path, workers=1) as stack, Project(stack.endpoints) as project:
+        names = [sample.name for sample in stack.samples]
+        # Slow enough that the kill falls into the middle: a few are stored, a few under way, a few not begun.
+        urls = [f"{stack.source.url}/files/{name}?slow=1000000" for name in names]
+        rows = [
+            {"id": str(uuid4()), "user_id": str(uuid4()), "status": "completed", "output": urls[n : n + 4]}
+            for n in range(len(urls) - 3)
+        ]
+        for row in rows:
+            await project.insert("generations", row)
+        await until(lambda: project.select("outlast_files", "select=id"), at_least=2)
+        before = await project.select("outlast_tasks", "status=eq.completed")
+        assert len(before) < len(rows), "everything was done before the kill; make the source slower"
+        kill(stack.workers[0].process.pid)
+        await stack.start_worker()
+        await until(lambda: project.select("outlast_tasks", "status=eq.completed"), at_least=len(rows))
+        await audit(stack, project, rows)
+    assert left_behind(tmp_path) == []
+
+
+def kill(pid: int) -> None:
+    """End a worker as an out-of-memory killer would: no goodbye."""
+    os.kill(pid, signal.SIGKILL)
+
+
+async def until(ask, at_least: int) -> None:
+    async with asyncio.timeout(120):
+        while len(await ask()) < at_least:
+            await asyncio.sleep(0.1)
+
+
+async def audit(stack: Stack, project: Project, rows: list[dict]) -> None:
+    """Count from outside: every file of every generation once, every object served as recorded, none too many."""
+    files = await project.select("outlast_files", "")
+    assert len(files) == sum(len(row["output"]) for row in rows)
+    for row in await project.select("generations", ""):
+        assert row["media_status"] == "completed"
+        assert len(row["media"]) == 4
+    objects = {(file["bucket"], file["path"]): file["sha256"] for file in files}
+    for (bucket, path), sha256 in objects.items():
+        assert hashlib.sha256(await project.download(bucket, path)).hexdigest() == sha256
+    on_disk = {path for path in (stack.data_dir / "storage").rglob("*.*") if path.is_file()}
+    assert len(on_disk) == len(objects)
+
+
+def left_behind(data_dir: Path) -> list[str]:
+    """What still runs or lies about after the stack has stopped."""
+    running = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("OUTLAST_STACK") == str(data_dir):
+                running.append(str(process))
+        except (psutil.Error, OSError):
+            continue
+    # What a killed worker left in TEMP_DIR is swept by the next one.
+    return running + [str(path) for path in (data_dir / "tmp").iterdir()]

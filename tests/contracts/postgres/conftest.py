@@ -1,0 +1,170 @@
+"""The database as the worker meets it: functions called by name, with JSON, as the service role."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import Any
+from uuid import UUID, uuid4, uuid5
+
+import asyncpg
+import pytest
+
+from schemas.files import FailedFile, ProcessedFile
+from schemas.jobs import NAMESPACE, file_id_for, output_key_for
+
+USER = "11111111-1111-4111-8111-111111111111"
+PROFILE = "auto-q85-strip"
+
+
+class Database:
+    """A pool of the superuser's, from which each call takes the role it is told."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self.pool = pool
+
+    @asynccontextmanager
+    async def role(self, name: str, user: str | None = None) -> AsyncIterator[asyncpg.Connection]:
+        """One transaction as `name`, as the gateway in front of PostgreSQL opens it."""
+        async with self.pool.acquire() as connection, connection.transaction():
+            await connection.execute(f"set local role {name}")
+            claims = json.dumps({"role": name, "sub": user})
+            await connection.execute("select set_config('request.jwt.claims', $1, true)", claims)
+            yield connection
+
+    async def call(self, function: str, **arguments: Any) -> Any:
+        names = ", ".join(f"{name} => ${place}" for place, name in enumerate(arguments, 1))
+        async with self.role("service_role") as connection:
+            return await connection.fetchval(f"select public.{function}({names})", *arguments.values())
+
+    async def run(self, sql: str, *values: Any) -> None:
+        await self.pool.execute(sql, *values)
+
+    async def row(self, sql: str, *values: Any) -> dict[str, Any]:
+        found = await self.pool.fetchrow(sql, *values)
+        assert found is not None, sql
+        return dict(found)
+
+    async def value(self, sql: str, *values: Any) -> Any:
+        return await self.pool.fetchval(sql, *values)
+
+    async def generation(self, **columns: Any) -> str:
+        """Insert a completed row into the sample table; return its id."""
+        row = {"user_id": UUID(USER), "status": "completed", "output": {"images": []}, **columns}
+        places = ", ".join(f"${place}" for place in range(1, len(row) + 1))
+        names = ", ".join(row)
+        sql = f"insert into public.generations ({names}) values ({places}) returning id::text"  # noqa: S608 - names of ours
+        return str(await self.value(sql, *row.values()))
+
+    async def media(self, generation_id: str) -> tuple[list[str] | None, str | None]:
+        """The paths in the generation's media, and its state."""
+        row = await self.row("select media, media_status from public.generations where id = $1::uuid", generation_id)
+        media = row["media"]
+        return None if media is None else [element["path"] for element in media], row["media_status"]
+
+    async def contents(self, table: str) -> list[tuple[Any, ...]]:
+        """Every row of a table of public's, with the transaction that wrote it last."""
+        rows = await self.pool.fetch(f'select to_jsonb(t), xmin::text from public."{table}" t order by 1')  # noqa: S608 - names of ours
+        return [tuple(row) for row in rows]
+
+    async def refs(self) -> dict[str, int]:
+        rows = await self.pool.fetch("select path, refs from public.outlast_objects")
+        return {row["path"]: row["refs"] for row in rows}
+
+    async def attempt(self, job: dict[str, Any], stored: list[str], failed: list[str] | None = None) -> str:
+        """Begin and finish: some keys stored, some failed, the rest unheard of. Returns the task's status."""
+        lease, failed = uuid4(), failed or []
+        begun = await self.call("outlast_begin", p_job=job, p_lease=lease, p_worker="w1")
+        assert begun["state"] == "run", begun
+        answer = await self.call(
+            "outlast_finish",
+            p_task_id=job["task_id"],
+            p_lease=lease,
+            p_status=("partial" if stored else "failed") if failed else "completed",
+            p_files=[stored_file(begun["generation_id"], key, job) for key in stored],
+            p_failed=[failed_file(key) for key in failed],
+        )
+        assert answer["state"] == "recorded"
+        return str(answer["status"])
+
+
+def new_job(generation_id: str | None, keys: list[str], **other: Any) -> dict[str, Any]:
+    """A job about the files `keys`; `first` is the position of the first one, `all_keys` the event's."""
+    first, all_keys = other.pop("first", 0), other.pop("all_keys", keys)
+    identity = f"{generation_id}{other.get('source')}{keys}{first}{other.get('profile')}"
+    return {
+        "task_id": str(uuid5(NAMESPACE, identity)),
+        "generation_id": generation_id,
+        "request_id": None,
+        "user_id": USER,
+        "source": "supabase",
+        "queue": "file_processing",
+        "positions": list(range(first, first + len(keys))),
+        "source_keys": keys,
+        "total_files": len(all_keys),
+        "output_key": output_key_for(all_keys),
+        "profile": PROFILE,
+        "event_at": "2026-11-01T10:00:00Z",
+        "attempt": 1,
+        **other,
+    }
+
+
+def stored_file(generation_id: str, key: str, job: dict[str, Any] | None = None, **other: Any) -> dict[str, Any]:
+    """A stored file as the worker reports it; its object is named after `content`, else the key."""
+    digest = sha256(other.pop("content", key).encode()).hexdigest()
+    places = dict(zip(job["source_keys"], job["positions"], strict=True)) if job else {}
+    file = ProcessedFile(
+        id=file_id_for(generation_id, key),
+        position=places.get(key, 0),
+        original_filename=f"{key}.png",
+        original_size=1000,
+        file_size=100,
+        content_type="image/jpeg",
+        bucket="generations",
+        path=f"{USER}/{key}.jpg",
+        sha256=digest,
+        width=10,
+        height=20,
+        source_url=f"https://v3.fal.media/{key}.png",
+        source_key=key,
+        source_sha256=digest,
+        profile=PROFILE,
+    )
+    return file.model_dump(mode="json") | other
+
+
+def failed_file(key: str) -> dict[str, Any]:
+    url = f"https://v3.fal.media/{key}.png"
+    return FailedFile(url=url, error="gone", code="source_gone", retryable=False, source_key=key).model_dump(
+        mode="json"
+    )
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    async def speak_json(connection: asyncpg.Connection) -> None:
+        await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=24, init=speak_json) as pool:
+        yield Database(pool)
+
+
+@pytest.fixture
+def path_of() -> Callable[[str], str]:
+    return lambda key: f"{USER}/{key}.jpg"
+
+
+@pytest.fixture
+def make_job() -> Callable[..., dict[str, Any]]:
+    return new_job
+
+
+@pytest.fixture
+def make_file() -> Callable[..., dict[str, Any]]:
+    return stored_file
+
+
+@pytest.fixture
+def make_failure() -> Callable[[str], dict[str, Any]]:
+    return failed_file

@@ -1,0 +1,209 @@
+"""The migrations can be applied again, to other tables, and say what is the matter."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from deploy.local.postgres import BOOTSTRAP, MIGRATIONS, Postgres, apply_migrations
+
+ELSEWHERE = """
+create schema app;
+create type app.state as enum ('new', 'finished');
+create table app."My Renders" (
+  "key" bigint primary key generated always as identity, owner bigint, state app.state, result {type}, job varchar(20),
+  made timestamp default now()
+);
+update public.outlast_settings s set value = n.value from (values
+  ('id_column', 'key'), ('user_column', 'owner'), ('status_column', 'state'), ('output_column', 'result'),
+  ('request_column', 'job'), ('created_column', 'made'), ('completed_value', 'finished')
+) as n (key, value) where n.key = s.key;
+"""
+OWNER = """
+do $$ begin
+  if to_regrole('hosted_owner') is null then create role hosted_owner nosuperuser createrole bypassrls; end if;
+end $$;
+grant anon, authenticated, service_role to hosted_owner;
+"""
+HANDOVER = """
+grant create on database "{name}" to hosted_owner;
+grant usage on schema auth, extensions, net, storage to hosted_owner;
+grant all on all tables in schema net to hosted_owner;
+grant all on schema public to hosted_owner;
+alter table public.generations owner to hosted_owner;
+alter publication supabase_realtime owner to hosted_owner;
+"""
+
+
+async def test_applying_all_twice_keeps_data_and_settings(
+    db: Any, database_url: str, make_job: Callable[..., Any], path_of: Any
+) -> None:
+    generation = await db.generation()
+    await db.attempt(make_job(generation, ["a"]), stored=["a"])
+    await db.run("update public.outlast_settings set value = 'http://x' where key = 'webhook_url'")
+    tables = ("outlast_tasks", "outlast_files", "outlast_objects", "outlast_settings", "generations")
+    before = [[row for row, _ in await db.contents(table)] for table in tables]
+    await apply_migrations(database_url)
+    assert [[row for row, _ in await db.contents(table)] for table in tables] == before
+    assert await db.media(generation) == ([path_of("a")], "completed")
+
+
+async def test_an_existing_database_is_migrated_again_and_kept(postgres: Postgres, database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("drop function public.outlast_health(); insert into public.generations default values")
+    assert await postgres.create_database(database_url.rpartition("/")[2]) == database_url
+    assert await connection.fetchval("select (public.outlast_health() ->> 'tables')::boolean")
+    assert await connection.fetchval("select count(*) from public.generations") == 1
+    await connection.close()
+
+
+async def test_health_tells_that_all_is_well_and_what_is_not(db: Any) -> None:
+    health = await db.call("outlast_health")
+    assert health.pop("now")
+    newest = max(file.name.partition("_")[0] for file in MIGRATIONS.glob("*.sql"))
+    assert health == {
+        "version": newest,
+        "tables": True,
+        "trigger": True,
+        "trigger_signed": False,
+        "webhook_url": None,
+        "generations": {
+            "schema": "public",
+            "table": "generations",
+            "columns": {
+                "id": "id",
+                "user": "user_id",
+                "status": "status",
+                "output": "output",
+                "request": "request_id",
+                "created": "created_at",
+            },
+            "completed": "completed",
+        },
+        "media_columns": True,
+        "anon_can_execute": False,
+        "pg_net": True,
+    }
+    await db.run("update public.outlast_settings set value = 'whsec_c2VjcmV0' where key = 'webhook_secret'")
+    await db.run("alter table public.generations disable trigger outlast_notify_update")
+    await db.run("alter table public.generations drop column media")
+    await db.run("alter table public.outlast_files disable row level security")
+    await db.run("drop schema net cascade")
+    health = await db.call("outlast_health")
+    assert (health["trigger_signed"], health["trigger"], health["media_columns"]) == (True, False, False)
+    assert (health["tables"], health["pg_net"]) == (False, False)
+
+
+@pytest.mark.parametrize("output_type", ["text", "json", "jsonb"])
+async def test_another_table_with_other_names_and_types(
+    db: Any, make_job: Callable[..., Any], path_of: Any, output_type: str
+) -> None:
+    await db.run(ELSEWHERE.format(type=output_type))
+    health = await db.call("outlast_install", p_schema="app", p_table="My Renders")
+    assert (health["trigger"], health["media_columns"]) == (True, True)
+    assert await db.value("select count(*) from pg_trigger where tgrelid = 'public.generations'::regclass") == 0
+
+    row = """insert into app."My Renders" (owner, state, result, job) values (7, 'finished', '{"a": 1}', 'r-9')"""
+    key = await db.value(row + ' returning "key"')
+    missing = await db.call("outlast_missing")
+    assert [(found["generation_id"], found["user_id"], found["reason"]) for found in missing] == [
+        (str(key), "7", "no_task")
+    ]
+    job = make_job(None, ["a"], source="fal", request_id="r-9", user_id=None)
+    assert await db.attempt(job, stored=["a"]) == "completed"
+    task = await db.row("select generation_id, user_id from public.outlast_tasks")
+    assert task == {"generation_id": str(key), "user_id": "7"}
+    done = await db.row('select media, media_status from app."My Renders"')
+    assert [element["path"] for element in done["media"]] == [path_of("a")]
+    assert done["media_status"] == "completed"
+    assert await db.call("outlast_missing") == []
+    # An id of another shape is nobody's.
+    assert await db.attempt(make_job("no number", ["b"]), stored=["b"]) == "completed"
+    await db.run("""update app."My Renders" set result = '{"a": 2}'""")
+
+
+async def test_a_table_without_owner_and_request_id_is_served(db: Any, make_job: Callable[..., Any]) -> None:
+    await db.run("alter table public.generations drop column user_id cascade, drop column request_id")
+    await db.call("outlast_install")
+    generation = await db.value(
+        "insert into public.generations (status, output) values ('completed', '{}') returning id::text"
+    )
+    assert [found["user_id"] for found in await db.call("outlast_missing")] == [None]
+    assert await db.attempt(make_job(generation, ["a"], user_id=None), stored=["a"]) == "completed"
+    assert (await db.media(generation))[1] == "completed"
+
+
+async def test_install_says_what_is_wrong(db: Any, database_url: str) -> None:
+    with pytest.raises(asyncpg.UndefinedTableError, match="nowhere"):
+        await db.call("outlast_install", p_table="nowhere")
+    await db.run("alter table public.generations rename column status to state")
+    with pytest.raises(asyncpg.UndefinedColumnError, match="status_column = status"):
+        await db.call("outlast_install")
+    await apply_migrations(database_url)  # warns, and applies the rest
+    await db.run("alter table public.generations rename column state to status")
+    await db.run("alter table public.generations drop column media, add column media text")
+    with pytest.raises(asyncpg.DatatypeMismatchError, match="not jsonb"):
+        await db.call("outlast_install")
+
+
+async def test_without_a_table_of_generations_the_migrations_apply_all_the_same(
+    db: Any, database_url: str, make_job: Callable[..., Any]
+) -> None:
+    await db.run("update public.outlast_settings set value = 'later' where key = 'generations_table'")
+    await apply_migrations(database_url)
+    assert await db.attempt(make_job("g", ["a"]), stored=["a"]) == "completed"
+    job = make_job(None, ["a"], source="fal", request_id="r")
+    assert await db.call("outlast_begin", p_job=job, p_lease=job["task_id"], p_worker="w") == {"state": "no_generation"}
+    assert await db.call("outlast_missing") == []
+    health = await db.call("outlast_health")
+    assert (health["trigger"], health["media_columns"]) == (False, False)
+
+
+async def test_realtime_tells_of_tasks_and_files(db: Any) -> None:
+    rows = await db.pool.fetch("select tablename from pg_publication_tables where pubname = 'supabase_realtime'")
+    assert sorted(row["tablename"] for row in rows) == ["outlast_files", "outlast_tasks"]
+
+
+def test_migrations_stand_in_order_and_are_short() -> None:
+    files = sorted(MIGRATIONS.glob("*.sql"))
+    assert files
+    for file in files:
+        assert Path(file).name[:14].isdigit()
+        assert len(file.read_text().splitlines()) <= 200
+
+
+async def test_an_owner_who_is_no_superuser_can_apply_and_use_them(
+    postgres: Postgres, make_job: Callable[..., Any]
+) -> None:
+    """A hosted project's `postgres` is no superuser: it owns the table, may create, and goes past row-level security."""
+    name = f"hosted{uuid4().hex[:8]}"
+    admin = await asyncpg.connect(postgres.url)
+    await admin.execute(f'create database "{name}"')
+    await admin.execute(OWNER)
+    await admin.close()
+    connection = await asyncpg.connect(postgres.database_url(name))
+    await connection.execute(BOOTSTRAP.read_text())
+    await connection.execute(HANDOVER.format(name=name))
+    await connection.execute("set role hosted_owner")
+    for _ in range(2):
+        for file in sorted(MIGRATIONS.glob("*.sql")):
+            await connection.execute(file.read_text())
+    await connection.execute(
+        "update public.outlast_settings set value = case key when 'webhook_url' then 'http://x' else 'whsec_c2VjcmV0' end"
+        " where key in ('webhook_url', 'webhook_secret')"
+    )
+    sql = "insert into public.generations (status, output) values ('completed', '{}') returning id::text"
+    generation = await connection.fetchval(sql)
+    assert await connection.fetchval("select count(*) from net.http_request_queue") == 1
+    await connection.execute("set role service_role")
+    job, lease = make_job(generation, ["a"]), uuid4()
+    begun = await connection.fetchval("select public.outlast_begin($1, $2, 'w')", json.dumps(job), lease)
+    assert json.loads(begun)["state"] == "run"
+    finish = "select public.outlast_finish($1, $2, 'failed', '[]', '[]')"
+    assert json.loads(await connection.fetchval(finish, job["task_id"], lease))["state"] == "recorded"
+    assert await connection.fetchval("select media_status from public.generations") == "failed"
+    await connection.close()

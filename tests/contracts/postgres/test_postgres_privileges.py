@@ -1,0 +1,71 @@
+"""Under Supabase's own default privileges: who may do what."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+ALICE = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
+BOB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
+TABLES = ["outlast_settings", "outlast_tasks", "outlast_files", "outlast_objects", "outlast_workers"]
+OUTSIDERS = ["anon", "authenticated"]
+
+pytestmark = pytest.mark.parametrize("role", OUTSIDERS)
+
+
+async def test_outsiders_may_execute_none_of_our_functions(db: Any, role: str) -> None:
+    rows = await db.pool.fetch(
+        "select p.oid::regprocedure::text as name, has_function_privilege($1, p.oid, 'execute') as allowed"
+        " from pg_proc p where pronamespace = 'public'::regnamespace and starts_with(proname, 'outlast_')",
+        role,
+    )
+    assert len(rows) > 10
+    assert [row["name"] for row in rows if row["allowed"]] == []
+
+
+async def test_the_check_would_notice_a_grant(db: Any, role: str) -> None:
+    await db.run("create function public.mine() returns int language sql as 'select 1'")
+    async with db.role(role) as connection:
+        assert await connection.fetchval("select public.mine()") == 1
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with db.role(role) as connection:
+            await connection.fetchval("select public.outlast_health()")
+
+
+@pytest.mark.parametrize("table", TABLES)
+async def test_outsiders_may_write_none_of_our_tables(db: Any, role: str, table: str) -> None:
+    allowed = await db.row(
+        "select has_table_privilege($1, $2, 'insert, update, delete, truncate, references, trigger') as write,"
+        " has_table_privilege($1, $2, 'select') as read",
+        role,
+        f"public.{table}",
+    )
+    assert not allowed["write"]
+    assert allowed["read"] == (role == "authenticated" and table in {"outlast_tasks", "outlast_files"})
+
+
+async def test_users_see_their_own_tasks_and_files_only(db: Any, role: str, make_job: Callable[..., Any]) -> None:
+    for user in (ALICE, BOB):
+        job = make_job(f"of-{user}", [f"key-{user}"], user_id=user)
+        assert await db.attempt(job, stored=[f"key-{user}"]) == "completed"
+    for table in ("outlast_tasks", "outlast_files"):
+        if role == "anon":
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await read(db, role, table, ALICE)
+        else:
+            assert await read(db, role, table, ALICE) == [f"of-{ALICE}"]
+            assert await read(db, role, table, BOB) == [f"of-{BOB}"]
+            assert await read(db, role, table, str(uuid4())) == []
+
+
+async def read(db: Any, role: str, table: str, user: str) -> list[str]:
+    async with db.role(role, user) as connection:
+        return [row["generation_id"] for row in await connection.fetch(f"table public.{table}")]
+
+
+async def test_health_tells_of_a_grant_too_many(db: Any, role: str) -> None:
+    assert (await db.call("outlast_health"))["anon_can_execute"] is False
+    await db.run(f"grant execute on function public.outlast_cancel(uuid) to {role}")
+    assert (await db.call("outlast_health"))["anon_can_execute"] is True

@@ -1,0 +1,292 @@
+"""Every webhook source: proof on the raw bytes first, then meaning. One suite for what all must do, then each's own."""
+
+import asyncio
+import hashlib
+import json
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.utils import base64url_encode
+from multidict import CIMultiDict
+from pydantic import SecretStr
+from standardwebhooks.webhooks import Webhook
+
+from handlers.settings import MediaSettings
+from handlers.sources import SOURCES
+from handlers.sources.fal import FalSource, Jwks
+from handlers.sources.supabase import SupabaseSource
+from handlers.sources.verdicts import RejectedError, UnreadableError, VerifierUnavailableError
+from schemas.events import Completed, Ignored
+
+SETTINGS = MediaSettings(_env_file=None)
+OLD, NEW = "whsec_b2xkIHNlY3JldCBvbGQgc2VjcmV0IG9sZA==", "whsec_bmV3IHNlY3JldCBuZXcgc2VjcmV0IG5ldw=="
+ROW = {"id": 7, "status": "completed", "user_id": None, "output": {"images": [{"url": "https://fal.media/a.png"}]}}
+EVENT = {"type": "UPDATE", "table": "generations", "schema": "public", "record": ROW, "old_record": None}
+FAL_EVENT = {"request_id": "r1", "gateway_request_id": "g1", "status": "OK", "payload": {"image": {"url": "x://y"}}}
+
+
+class Fal:
+    """FAL's side: a key pair, and a real server that publishes the public half."""
+
+    def __init__(self):
+        self.key = Ed25519PrivateKey.generate()
+        self.requests = 0
+        self.fails = False
+
+    async def serve(self, _request):
+        self.requests += 1
+        if self.fails:
+            raise web.HTTPInternalServerError
+        x = base64url_encode(self.key.public_key().public_bytes_raw()).decode()
+        return web.json_response({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x}]})
+
+    def sign(self, body, user="acct", at=None):
+        stamp = str(int(time.time() if at is None else at))
+        signed = f"r1\n{user}\n{stamp}\n{hashlib.sha256(body).hexdigest()}".encode()
+        parts = ("r1", user, stamp, self.key.sign(signed).hex())
+        names = ("Request-Id", "User-Id", "Timestamp", "Signature")
+        return CIMultiDict({f"x-fal-webhook-{name}": part for name, part in zip(names, parts, strict=True)})
+
+
+@pytest.fixture
+async def fal():
+    side = Fal()
+    app = web.Application()
+    app.router.add_get("/jwks.json", side.serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    side.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks.json"
+    yield side
+    await runner.cleanup()
+
+
+@pytest.fixture
+def supabase():
+    return SupabaseSource(SETTINGS, [SecretStr(OLD), SecretStr(NEW), SecretStr("plain secret")])
+
+
+def signed(body, secret=NEW, at=None):
+    at = at or datetime.now(UTC)
+    signature = Webhook(secret).sign("msg_1", at, body.decode())
+    return CIMultiDict(
+        {"Webhook-Id": "msg_1", "Webhook-Timestamp": str(int(at.timestamp())), "Webhook-Signature": signature}
+    )
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+async def test_every_source_refuses_who_proves_nothing(kind, fal, supabase):
+    source = supabase if kind is SupabaseSource else FalSource(Jwks(fal.url))
+    with pytest.raises(RejectedError):
+        await source.verify(CIMultiDict(), b"{}")
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"type":"UPDATE"}'])
+def test_every_source_says_what_is_unreadable(kind, body, supabase):
+    source = supabase if kind is SupabaseSource else FalSource(Jwks("http://127.0.0.1:9/"))
+    with pytest.raises(UnreadableError, match=r"\w"):
+        source.parse(body)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": f"Bearer {OLD}"},
+        {"authorization": "bearer plain secret"},
+        {"X-Webhook-Secret": "plain secret"},
+    ],
+)
+async def test_supabase_takes_any_of_the_shared_secrets(supabase, headers):
+    await supabase.verify(CIMultiDict(headers), b"{}")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer plain secre"},
+        {"Authorization": "Basic plain secret"},
+        {"Authorization": "Bearer"},
+        {"X-Webhook-Secret": ""},
+        {"X-Webhook-Secret": "пароль"},
+    ],
+)
+async def test_supabase_refuses_a_wrong_shared_secret(supabase, headers):
+    with pytest.raises(RejectedError):
+        await supabase.verify(CIMultiDict(headers), b"{}")
+
+
+@pytest.mark.parametrize("secret", [OLD, NEW])
+async def test_supabase_takes_a_signature_by_any_secret(supabase, secret):
+    body = json.dumps(EVENT).encode()
+    await supabase.verify(signed(body, secret), body)
+
+
+async def test_supabase_refuses_what_was_changed_after_signing(supabase):
+    body = json.dumps(EVENT).encode()
+    with pytest.raises(RejectedError):
+        await supabase.verify(signed(body), body.replace(b"a.png", b"b.png"))
+
+
+@pytest.mark.parametrize("minutes", [-6, 6])
+async def test_supabase_refuses_a_stale_signature(supabase, minutes):
+    with pytest.raises(RejectedError):
+        await supabase.verify(signed(b"{}", at=datetime.now(UTC) + timedelta(minutes=minutes)), b"{}")
+
+
+@pytest.mark.parametrize("signature", ["", "v1", "v1,", "v1,!!", "v2,abcd", "v1,abcd v1,", ",,"])
+async def test_supabase_refuses_a_malformed_signature_even_beside_a_good_secret(supabase, signature):
+    headers = signed(b"{}")
+    headers["Webhook-Signature"] = signature
+    headers["Authorization"] = f"Bearer {NEW}"
+    with pytest.raises(RejectedError):
+        await supabase.verify(headers, b"{}")
+
+
+async def test_supabase_without_secrets_takes_nothing():
+    with pytest.raises(RejectedError):
+        await SupabaseSource(SETTINGS, []).verify(CIMultiDict({"Authorization": "Bearer "}), b"{}")
+
+
+def test_supabase_reads_a_completion(supabase):
+    event = supabase.parse(json.dumps(EVENT).encode())
+    assert isinstance(event, Completed)
+    assert (event.generation_id, event.user_id, event.output) == ("7", None, ROW["output"])
+
+
+PENDING = {**ROW, "status": "pending", "output": None}
+EARLIER = {**ROW, "output": {"images": []}}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"table": "profiles"}, "other_table"),
+        ({"schema": "private"}, "other_table"),
+        ({"type": "DELETE", "record": None, "old_record": ROW}, "not_a_completion"),
+        ({"record": PENDING}, "not_completed"),
+        ({"old_record": ROW}, "already_completed"),
+        ({"old_record": {**ROW, "media": []}}, "already_completed"),
+    ],
+)
+def test_supabase_ignores_what_does_not_matter(supabase, change, reason):
+    assert supabase.parse(json.dumps(EVENT | change).encode()) == Ignored(reason=reason)
+
+
+@pytest.mark.parametrize("change", [{"old_record": PENDING}, {"old_record": EARLIER}, {"type": "INSERT"}])
+def test_supabase_hears_every_kind_of_completion(supabase, change):
+    assert isinstance(supabase.parse(json.dumps(EVENT | change).encode()), Completed)
+
+
+@pytest.mark.parametrize(
+    ("column", "variable"),
+    [("status", "GENERATIONS_STATUS_COLUMN"), ("id", "GENERATIONS_ID_COLUMN"), ("output", "GENERATIONS_OUTPUT_COLUMN")],
+)
+def test_supabase_names_the_setting_when_a_column_is_missing(supabase, column, variable):
+    record = {name: value for name, value in ROW.items() if name != column}
+    with pytest.raises(UnreadableError, match=variable):
+        supabase.parse(json.dumps(EVENT | {"record": record}).encode())
+
+
+async def test_fal_signature_is_accepted(fal):
+    body = json.dumps(FAL_EVENT).encode()
+    await FalSource(Jwks(fal.url)).verify(fal.sign(body), body)
+
+
+@pytest.mark.parametrize("seconds", [-301, 302])
+async def test_fal_refuses_a_stale_webhook(fal, seconds):
+    with pytest.raises(RejectedError, match="clock"):
+        await FalSource(Jwks(fal.url)).verify(fal.sign(b"{}", at=time.time() + seconds), b"{}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("timestamp", "now"),
+        ("timestamp", "١٢٣"),
+        ("signature", "zz"),
+        ("signature", "00" * 64),
+        ("user-id", "somebody else"),
+        ("request-id", "another"),
+    ],
+)
+async def test_fal_refuses_a_changed_header(fal, name, value):
+    headers = fal.sign(b"{}")
+    headers[f"x-fal-webhook-{name}"] = value
+    with pytest.raises(RejectedError):
+        await FalSource(Jwks(fal.url)).verify(headers, b"{}")
+
+
+async def test_fal_refuses_accounts_that_are_not_listed(fal):
+    source = FalSource(Jwks(fal.url), user_ids=["mine"])
+    await source.verify(fal.sign(b"{}", user="mine"), b"{}")
+    with pytest.raises(RejectedError, match="FAL_USER_IDS"):
+        await source.verify(fal.sign(b"{}", user="theirs"), b"{}")
+
+
+async def test_fal_keys_are_cached_and_renewed_when_none_fits(fal):
+    now = 0.0
+    source = FalSource(Jwks(fal.url, clock=lambda: now))
+    for _ in range(3):
+        await source.verify(fal.sign(b"{}"), b"{}")
+    assert fal.requests == 1
+    fal.key = Ed25519PrivateKey.generate()
+    now = 31.0
+    await source.verify(fal.sign(b"{}"), b"{}")
+    assert fal.requests == 2
+
+
+async def test_a_flood_of_bad_signatures_does_not_flood_fal(fal):
+    now = 100.0
+    source = FalSource(Jwks(fal.url, clock=lambda: now))
+    await source.verify(fal.sign(b"{}"), b"{}")
+    stranger = Fal()
+    now = 200.0
+    for _ in range(20):
+        with pytest.raises(RejectedError):
+            await source.verify(stranger.sign(b"{}"), b"{}")
+    assert fal.requests == 2
+
+
+async def test_fal_keys_that_cannot_be_fetched_are_no_verdict(fal):
+    fal.fails = True
+    now = 0.0
+    source = FalSource(Jwks(fal.url, clock=lambda: now))
+    for _ in range(5):
+        with pytest.raises(VerifierUnavailableError):
+            await source.verify(fal.sign(b"{}"), b"{}")
+    assert fal.requests == 1
+    fal.fails = False
+    now = 2.0
+    await source.verify(fal.sign(b"{}"), b"{}")
+
+
+async def test_known_fal_keys_outlast_an_outage(fal):
+    now = 0.0
+    source = FalSource(Jwks(fal.url, clock=lambda: now))
+    await source.verify(fal.sign(b"{}"), b"{}")
+    fal.fails = True
+    now = 23 * 3600.0
+    await source.verify(fal.sign(b"{}"), b"{}")
+
+
+async def test_many_webhooks_at_once_ask_fal_once(fal):
+    source = FalSource(Jwks(fal.url))
+    await asyncio.gather(*(source.verify(fal.sign(b"{}"), b"{}") for _ in range(20)))
+    assert fal.requests == 1
+
+
+def test_fal_events():
+    source = FalSource(Jwks("http://127.0.0.1:9/"))
+    event = source.parse(json.dumps(FAL_EVENT).encode())
+    assert isinstance(event, Completed)
+    assert (event.request_id, event.generation_id) == ("r1", None)
+    failed = {**FAL_EVENT, "status": "ERROR", "payload": {"detail": []}}
+    assert source.parse(json.dumps(failed).encode()) == Ignored(reason="generation_failed")
+    lost = source.parse(json.dumps({**FAL_EVENT, "payload": None, "payload_error": "too large"}).encode())
+    assert isinstance(lost, Completed)
+    assert lost.output is None

@@ -1,0 +1,20 @@
+"""One whole local stack for the end-to-end tests: receiver and workers as processes of their own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from deploy.local.project import Project
+from deploy.local.stack import Stack
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with Stack(tmp_path_factory.mktemp("whole"), workers=1) as running:
+        yield running
+
+
+@pytest.fixture
+async def project(stack: Stack) -> AsyncIterator[Project]:
+    async with Project(stack.endpoints) as found:
+        yield found

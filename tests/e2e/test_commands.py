@@ -1,0 +1,157 @@
+"""The commands as people type them: real processes, their output and their exit codes."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import aio_pika
+import psutil
+import pytest
+
+
+async def outlast(*arguments, cwd, **environment):
+    """Run `outlast`; return its exit code, standard output and standard error."""
+    env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}} | environment
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker", *arguments),
+        cwd=cwd,
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 240)
+    return process.returncode, out.decode(), err.decode()
+
+
+def stored(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file()}
+
+
+def running(data_dir: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("OUTLAST_STACK") == str(data_dir.resolve()):
+                found.append(str(process))
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+async def test_the_demo_lands_everything_and_a_second_one_stores_nothing_twice(tmp_path):
+    code, out, err = await outlast("demo", "--json", cwd=tmp_path)
+    assert code == 0, err
+    files = json.loads(out)
+    assert len(files) >= 8
+    assert all(file["well"] for file in files)
+    kinds = {file["content_type"].partition("/")[0] for file in files}
+    assert kinds >= {"image", "video", "audio", "model"}
+    first = stored(tmp_path / ".outlast" / "storage")
+    assert len(first) == len({file["path"] for file in files})
+    assert running(tmp_path / ".outlast") == []
+
+    code, out, err = await outlast("demo", cwd=tmp_path)
+    assert code == 0, err
+    assert "known" in out
+    assert stored(tmp_path / ".outlast" / "storage") == first
+
+
+async def test_up_tells_where_everything_is_and_stops_without_leftovers(tmp_path):
+    env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker", "up", "--json", "--workers", "2"),
+        cwd=tmp_path,
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    told = json.loads(await asyncio.wait_for(process.stdout.readline(), 120))
+    assert set(told) == {
+        *("receiver_url", "console_url", "supabase_url", "service_role_key", "anon_key", "jwt_secret"),
+        *("database_url", "rabbitmq_url", "webhook_secret", "api_token", "console_token", "source_url"),
+        *("worker_metrics_urls", "data_dir"),
+    }
+    assert len(told["worker_metrics_urls"]) == 2
+    process.send_signal(signal.SIGINT)
+    assert await process.stdout.read() == b""
+    assert await asyncio.wait_for(process.wait(), 60) == 0
+    assert running(tmp_path / ".outlast") == []
+
+
+async def test_what_a_killed_stack_left_behind_is_ended_by_the_next(tmp_path):
+    env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker", "up", "--json"),
+        cwd=tmp_path,
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    await asyncio.wait_for(process.stdout.readline(), 120)
+    busy, _, said = await outlast("up", "--json", cwd=tmp_path)
+    assert busy == 1
+    assert "--data-dir" in said
+    process.kill()
+    await process.wait()
+    assert running(tmp_path / ".outlast") != []
+    code, _, said = await outlast("demo", "--json", cwd=tmp_path)
+    assert code == 0, said
+    assert "left behind" in said
+    assert running(tmp_path / ".outlast") == []
+
+
+async def test_process_stores_to_a_folder_without_broker_and_database(stack, tmp_path):
+    urls = [f"{stack.source.url}/files/{sample.name}" for sample in stack.samples[:3]]
+    code, out, err = await outlast(
+        "process", *urls, "--user", "me", "--out", "pictures", "--json", cwd=tmp_path, SOURCE_ALLOWLIST=stack.source.url
+    )
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["success"]
+    assert sorted(stored(tmp_path / "pictures")) == sorted(file["path"] for file in result["processed_files"])
+
+
+async def test_process_tells_partly_and_wholly_failed_apart(stack, tmp_path):
+    good, bad = f"{stack.source.url}/files/{stack.samples[0].name}", f"{stack.source.url}/files/none.png"
+    allow = {"SOURCE_ALLOWLIST": stack.source.url}
+    assert (await outlast("process", good, bad, "--out", "p", cwd=tmp_path, **allow))[0] == 3
+    code, out, _ = await outlast("process", bad, "--out", "p", cwd=tmp_path, **allow)
+    assert code == 1
+    assert "source_gone" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "said"),
+    [
+        (["receiver"], {}, 1, "SUPABASE_WEBHOOK_SECRETS"),
+        (["worker"], {}, 1, "SUPABASE_URL"),
+        (["worker"], {"MAX_ATTEMPTS": "none"}, 1, "MAX_ATTEMPTS"),
+        (["process"], {}, 2, "URLS"),
+        (["process", *["https://fal.media/a"] * 11], {}, 1, "MAX_BATCH_SIZE"),
+        (["no-such-command"], {}, 2, "no-such-command"),
+    ],
+)
+async def test_a_wrong_call_says_what_to_do(tmp_path, arguments, environment, code, said):
+    answered, _, err = await outlast(*arguments, cwd=tmp_path, **environment)
+    assert answered == code
+    assert said in err
+    assert "Traceback" not in err
+
+
+async def test_a_broker_with_other_queues_stops_the_receiver_with_a_remedy(rabbitmq_url, tmp_path):
+    connection = await aio_pika.connect(rabbitmq_url)
+    async with connection:
+        await (await connection.channel()).declare_queue("outlast.dead", durable=True)
+    code, _, err = await outlast(
+        "receiver",
+        cwd=tmp_path,
+        RABBITMQ_URL=rabbitmq_url,
+        SUPABASE_WEBHOOK_SECRETS="s",
+        RECEIVER_HOST="127.0.0.1",
+        RECEIVER_PORT="18080",
+    )
+    assert code == 1
+    assert "outlast.dead exists on the broker with other arguments" in err

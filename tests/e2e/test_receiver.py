@@ -1,0 +1,223 @@
+"""The receiver against a real RabbitMQ: what is answered, what is enqueued, and what is not."""
+
+import asyncio
+import contextlib
+import json
+import time
+from urllib.parse import urlsplit
+
+import aio_pika
+import aiohttp
+import pytest
+from pydantic import SecretStr
+
+from handlers.sources.fal import FalSource, Jwks
+from handlers.sources.supabase import SupabaseSource
+from schemas.jobs import Job
+from worker.app import serve
+from worker.broker import Broker
+from worker.metrics import Metrics
+from worker.receiver import Receiver
+from worker.settings import Settings
+
+SECRET = "a shared secret"
+GOOD = {"x-webhook-secret": SECRET}
+ROW = {"id": 7, "status": "completed", "user_id": "u", "output": {"images": [{"url": "https://fal.media/a.png"}]}}
+EVENT = {"type": "UPDATE", "table": "generations", "schema": "public", "record": ROW, "old_record": None}
+
+
+class Line:
+    """A wire to the broker that can be cut and mended."""
+
+    def __init__(self, host, port):
+        self._target = (host, port)
+        self._server = None
+        self._pairs = set()
+        self.port = 0
+
+    async def mend(self):
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self):
+        self._server.close()
+        for task in list(self._pairs):
+            task.cancel()
+        await asyncio.gather(*self._pairs, return_exceptions=True)
+
+    async def _join(self, reader, writer):
+        task = asyncio.current_task()
+        self._pairs.add(task)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            try:
+                await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+            finally:
+                far_writer.transport.abort()
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+            self._pairs.discard(task)
+
+    async def _pump(self, reader, writer):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError
+
+
+class Setup:
+    """A receiver in this process, a client for it, and a look into the queue."""
+
+    def __init__(self, url, session, broker, line, amqp_url, metrics):
+        self.url, self.session, self.broker, self.line = url, session, broker, line
+        self.amqp_url, self.metrics = amqp_url, metrics
+
+    async def post(self, path="/webhooks/supabase", body=EVENT, headers=GOOD, **more):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        sent = {"Content-Type": "application/json", **headers}
+        async with self.session.post(self.url + path, data=data, headers=sent, **more) as response:
+            content = await response.read()
+            told = json.loads(content) if content else None
+            return response.status, told, response.headers
+
+    async def jobs(self):
+        """Take everything out of the work queue."""
+        connection = await aio_pika.connect(self.amqp_url)
+        async with connection:
+            channel = await connection.channel()
+            queue = await channel.get_queue("outlast.file_processing")
+            taken = []
+            while message := await queue.get(fail=False):
+                taken.append(Job.model_validate_json(message.body))
+                await message.ack()
+            return taken
+
+
+@pytest.fixture
+async def receiver(rabbitmq_url, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    parts = urlsplit(rabbitmq_url)
+    line = Line(parts.hostname, parts.port)
+    await line.mend()
+    through = rabbitmq_url.replace(f":{parts.port}", f":{line.port}")
+    settings = Settings.load(
+        rabbitmq_url=SecretStr(through), supabase_webhook_secrets=(SecretStr(SECRET),), webhook_max_body_mb=1
+    )
+    metrics = Metrics("test")
+    sources = [
+        SupabaseSource(settings, settings.supabase_webhook_secrets),
+        FalSource(Jwks("http://127.0.0.1:9/jwks.json")),
+    ]
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(line.cut)
+        broker = await stack.enter_async_context(Broker(settings, metrics, "test"))
+        await broker.opened()
+        addresses = await stack.enter_async_context(
+            serve(Receiver(settings, sources, broker, metrics).app(), "127.0.0.1", 0)
+        )
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        yield Setup(f"http://{addresses[0]}", session, broker, line, rabbitmq_url, metrics)
+
+
+async def test_a_completion_becomes_one_job(receiver):
+    status, told, _ = await receiver.post()
+    assert status == 202
+    (job,) = await receiver.jobs()
+    assert told == {"task_ids": [str(job.task_id)]}
+    assert (job.generation_id, job.user_id, job.source) == ("7", "u", "supabase")
+    assert [file.url for file in job.files] == ["https://fal.media/a.png"]
+
+
+async def test_the_same_event_gets_the_same_task(receiver):
+    first = await receiver.post()
+    second = await receiver.post()
+    assert first[1] == second[1]
+
+
+async def test_a_split_event_names_all_its_tasks(receiver):
+    many = [f"https://fal.media/{n}.png" for n in range(25)]
+    status, told, _ = await receiver.post(body=EVENT | {"record": ROW | {"output": many}})
+    assert status == 202
+    assert len(told["task_ids"]) == 3
+    assert sum(len(job.files) for job in await receiver.jobs()) == 25
+
+
+BIG = json.dumps(EVENT | {"padding": "x" * 1_100_000}).encode()
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        ({"headers": {}}, 401, "not_authenticated"),
+        ({"headers": {"x-webhook-secret": "wrong"}}, 401, "not_authenticated"),
+        ({"headers": {}, "body": b"not json"}, 401, "not_authenticated"),
+        ({"body": b"not json"}, 422, "unreadable"),
+        ({"body": b"{}"}, 422, "unreadable"),
+        ({"body": b""}, 422, "unreadable"),
+        ({"body": BIG}, 413, "body_too_large"),
+        ({"headers": GOOD | {"Content-Type": "text/plain"}}, 415, "unsupported_type"),
+        ({"path": "/webhooks/fal"}, 401, "not_authenticated"),
+        ({"path": "/webhooks/nobody"}, 404, "not_found"),
+        ({"path": "/healthz"}, 405, "method_not_allowed"),
+    ],
+)
+async def test_what_is_wrong_is_told_and_nothing_is_enqueued(receiver, request_, status, code):
+    answered, told, headers = await receiver.post(**request_)
+    assert (answered, told["code"], told["status"]) == (status, code, status)
+    assert headers["Content-Type"].startswith("application/problem+json")
+    assert told["hint"]
+    assert told["detail"]
+    assert await receiver.jobs() == []
+
+
+async def test_what_does_not_matter_is_ignored_with_the_reason(receiver):
+    assert (await receiver.post(body=EVENT | {"table": "x"}))[:2] == (200, {"ignored": "other_table"})
+    assert (await receiver.post(body=EVENT | {"record": ROW | {"output": {}}}))[:2] == (200, {"ignored": "no_files"})
+    assert await receiver.jobs() == []
+
+
+async def test_without_fals_keys_fal_is_asked_to_come_again(receiver):
+    names = ("Request-Id", "User-Id", "Signature")
+    headers = {f"X-Fal-Webhook-{name}": "ab" for name in names} | {"X-Fal-Webhook-Timestamp": str(int(time.time()))}
+    status, told, answered = await receiver.post("/webhooks/fal", headers=headers)
+    assert (status, told["code"]) == (503, "verifier_unavailable")
+    assert int(answered["Retry-After"]) > 0
+
+
+async def test_with_the_broker_gone_it_says_so_within_a_second_and_recovers(receiver):
+    assert (await receiver.post())[0] == 202
+    await receiver.line.cut()
+    for _ in range(3):
+        started = time.perf_counter()
+        status, told, headers = await receiver.post()
+        assert (status, told["code"]) == (503, "broker_unavailable")
+        assert int(headers["Retry-After"]) > 0
+        assert time.perf_counter() - started < 1
+    async with receiver.session.get(receiver.url + "/readyz") as response:
+        assert response.status == 503
+    async with receiver.session.get(receiver.url + "/healthz") as response:
+        assert response.status == 200
+    await receiver.line.mend()
+    async with asyncio.timeout(20):
+        while (await receiver.post())[0] != 202:
+            await asyncio.sleep(0.1)
+    assert len({job.task_id for job in await receiver.jobs()}) == 1
+
+
+async def test_a_burst_as_pg_net_sends_it_becomes_as_many_jobs(receiver):
+    answers = await asyncio.gather(*(receiver.post(body=EVENT | {"record": ROW | {"id": n}}) for n in range(200)))
+    assert {status for status, _, _ in answers} == {202}
+    assert len(await receiver.jobs()) == 200
+
+
+async def test_metrics_tell_what_happened(receiver):
+    await receiver.post()
+    await receiver.post(headers={})
+    async with receiver.session.get(receiver.url + "/metrics") as response:
+        text = await response.text()
+    assert 'outlast_webhooks_total{outcome="accepted",source="supabase"} 1.0' in text
+    assert 'outlast_webhooks_total{outcome="rejected",source="supabase"} 1.0' in text
+    assert 'outlast_signature_rejected_total{source="supabase"} 1.0' in text
+    assert "# HELP outlast_jobs_total" in text

@@ -1,0 +1,78 @@
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from handlers.errors import FileCorruptedError
+from handlers.media.model3d import CHECKS
+
+ASSET = {"asset": {"version": "2.0"}}
+PLY = "ply\nformat {} 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n{}end_header\n"
+FACES = "element face 2\nproperty list uchar int vertex_indices\n"
+ROWS = struct.pack("<9f", *range(9)) + struct.pack("<B3i", 3, 0, 1, 2) + struct.pack("<B4i", 4, 0, 1, 2, 0)
+
+
+def glb(document: object, binary: bytes = b"", *, version: int = 2, missing: int = 0) -> bytes:
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text
+    if binary:
+        chunks += struct.pack("<I4s", len(binary), b"BIN\0") + binary
+    return struct.pack("<4sII", b"glTF", version, 12 + len(chunks) + missing) + chunks
+
+
+def ply(layout: str, rows: bytes, faces: str = FACES) -> bytes:
+    return PLY.format(layout, faces).encode() + rows
+
+
+WHOLE = {
+    "glb": ("model/gltf-binary", glb(ASSET | {"buffers": [{"byteLength": 4}]}, bytes(4))),
+    "glb without binary": ("model/gltf-binary", glb(ASSET)),
+    "gltf": ("model/gltf+json", json.dumps(ASSET | {"buffers": [{"uri": "a.bin", "byteLength": 9}]}).encode()),
+    "obj": ("model/obj", b"v 0 0 0\nv 1 0 0 0.5 0.5 0.5\nv 0 1 0\nf 1 2 3\n"),
+    "ply in text": ("model/ply", ply("ascii", b"0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n3 2 1 0\n")),
+    "ply": ("model/ply", ply("binary_little_endian", ROWS)),
+    "ply of points": ("model/ply", ply("binary_big_endian", bytes(36), faces="")),
+}
+DAMAGED = {
+    "glb cut": ("model/gltf-binary", glb(ASSET, bytes(400))[:-100], "declares"),
+    "glb cut in its header": ("model/gltf-binary", glb(ASSET)[:9], "header"),
+    "glb with a chunk too long": ("model/gltf-binary", glb(ASSET)[:12] + b"\xff\xff\0\0JSON" + glb(ASSET)[20:], "end"),
+    "glb with a buffer too long": (
+        "model/gltf-binary",
+        glb(ASSET | {"buffers": [{"byteLength": 9}]}, bytes(4)),
+        "buff",
+    ),
+    "glb of version 1": ("model/gltf-binary", glb(ASSET, version=1), "version 1"),
+    "glb of nonsense": ("model/gltf-binary", glb([1, 2]), "JSON"),
+    "gltf cut": ("model/gltf+json", json.dumps(ASSET).encode()[:-2], "JSON"),
+    "gltf of version 1": ("model/gltf+json", b'{"asset": {"version": "1.0"}}', "1.0"),
+    "gltf with odd buffers": ("model/gltf+json", json.dumps(ASSET | {"buffers": [3]}).encode(), "buffers"),
+    "obj without faces": ("model/obj", b"v 0 0 0\nv 1 0 0\n", "0 faces"),
+    "obj cut in a vertex": ("model/obj", b"f 1 1 1\nv 0 0 0\nv 1 0", "vertex 2"),
+    "obj that is not finite": ("model/obj", b"f 1 1 1\nv 0 0 nan\n", "vertex 1"),
+    "ply cut in its header": ("model/ply", PLY.encode()[:60], "no end"),
+    "ply in text, cut": ("model/ply", ply("ascii", b"0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"), "5 rows"),
+    "ply cut in its vertices": ("model/ply", ply("binary_little_endian", ROWS[:30]), "vertex"),
+    "ply cut in its faces": ("model/ply", ply("binary_little_endian", ROWS[:-1]), "face"),
+    "ply without vertices": ("model/ply", ply("ascii", b"").replace(b"vertex 3", b"vertex 0"), "no vertices"),
+    "ply of an unknown type": ("model/ply", ply("ascii", b"").replace(b"float x", b"quad x"), "header"),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_models(tmp_path: Path, name: str) -> None:
+    content_type, content = WHOLE[name]
+    source = tmp_path / "model"
+    source.write_bytes(content)
+    CHECKS[content_type](source)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_models(tmp_path: Path, name: str) -> None:
+    content_type, content, why = DAMAGED[name]
+    source = tmp_path / "model"
+    source.write_bytes(content)
+    with pytest.raises(FileCorruptedError, match=why):
+        CHECKS[content_type](source)

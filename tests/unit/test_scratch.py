@@ -1,0 +1,48 @@
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from handlers.scratch import scratch, sweep
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from handlers.scratch import scratch
+async def main():
+    async with scratch(Path(sys.argv[1])) as folder:
+        (folder / "half").write_bytes(b"x")
+        print(folder, flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+async def test_nothing_is_left_after_use_or_failure(tmp_path):
+    async with scratch(tmp_path) as folder:
+        (folder / "file").write_bytes(b"x")
+        assert sweep(tmp_path) == 0
+        assert folder.exists()
+    with pytest.raises(ZeroDivisionError):
+        async with scratch(tmp_path) as folder:
+            1 / ((folder / "file").write_bytes(b"x") - 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_a_killed_process_left_is_swept_and_only_that(tmp_path):
+    async with scratch(tmp_path) as mine:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", OWNER, str(tmp_path), stdout=asyncio.subprocess.PIPE
+        )
+        theirs = Path((await process.stdout.readline()).decode().strip())
+        assert sweep(tmp_path) == 0
+        os.kill(process.pid, signal.SIGKILL)
+        await process.wait()
+        assert theirs.exists()
+        assert sweep(tmp_path) == 1
+        assert not theirs.exists()
+        assert mine.exists()
+    assert list(tmp_path.iterdir()) == []

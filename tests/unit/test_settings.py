@@ -1,0 +1,89 @@
+import pytest
+
+from handlers.settings import SettingsError
+from worker.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch, tmp_path):
+    """Only what a test sets; no .env of whoever runs it."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_defaults_are_usable():
+    settings = Settings.load()
+    assert settings.max_file_bytes == 50 * 1024 * 1024
+    assert settings.retry_delays == (5, 30, 120, 600, 3600)
+    assert "*.fal.media" in settings.source_allowlist
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("MAX_FILE_SIZE_MB", "-3", "greater than 0"),
+        ("WORKER_CONCURRENCY", "many", "valid integer"),
+        ("RETRY_DELAYS", "30,5", "rising"),
+        ("IMAGE_FORMAT", "bmp", "'auto', 'keep', 'jpeg', 'webp' or 'avif'"),
+        ("SOURCE_ALLOWLIST", "a.*.com", "no usable host"),
+        ("SUPABASE_URL", "abc.supabase.co", "pattern"),
+    ],
+)
+def test_an_error_names_the_variable_the_problem_and_the_remedy(monkeypatch, variable, value, said):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as refused:
+        Settings.load()
+    assert f"{variable}: " in str(refused.value)
+    assert said in str(refused.value)
+    assert "Remedy" in str(refused.value)
+
+
+def test_all_problems_are_told_at_once(monkeypatch):
+    monkeypatch.setenv("MAX_ATTEMPTS", "0")
+    monkeypatch.setenv("METRICS_PORT", "x")
+    with pytest.raises(SettingsError) as refused:
+        Settings.load()
+    assert "MAX_ATTEMPTS" in str(refused.value)
+    assert "METRICS_PORT" in str(refused.value)
+
+
+def test_url_and_key_belong_together(monkeypatch):
+    monkeypatch.setenv("SUPABASE_URL", "https://abc.supabase.co")
+    with pytest.raises(SettingsError, match="set both"):
+        Settings.load()
+
+
+def test_secrets_are_masked_where_settings_are_shown(monkeypatch):
+    monkeypatch.setenv("SUPABASE_URL", "https://abc.supabase.co")
+    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", "sb_secret_topsecret")
+    monkeypatch.setenv("SUPABASE_WEBHOOK_SECRETS", "topsecret1 topsecret2")
+    monkeypatch.setenv("RABBITMQ_URL", "amqp://me:topsecret@host/")
+    settings = Settings.load()
+    assert settings.supabase_webhook_secrets[1].get_secret_value() == "topsecret2"
+    assert "topsecret" not in str(settings.shown()) + repr(settings)
+
+
+def test_a_wrong_secret_is_not_repeated(monkeypatch):
+    monkeypatch.setenv("SUPABASE_WEBHOOK_SECRETS", "topsecret")
+    monkeypatch.setenv("MAX_ATTEMPTS", "0")
+    with pytest.raises(SettingsError) as refused:
+        Settings.load()
+    assert "topsecret" not in str(refused.value)
+
+
+def test_a_receiver_without_secrets_does_not_start():
+    with pytest.raises(SettingsError, match="SUPABASE_WEBHOOK_SECRETS"):
+        Settings.load().for_receiver()
+
+
+def test_a_worker_without_supabase_does_not_start():
+    with pytest.raises(SettingsError, match="SUPABASE_URL"):
+        Settings.load().for_worker()
+
+
+def test_the_env_file_is_read(tmp_path):
+    (tmp_path / ".env").write_text("IMAGE_QUALITY=61\nMAX_FILE_SIZE_MB=\n")
+    settings = Settings.load()
+    assert settings.profile.key == "auto-q61-strip"
+    assert settings.max_file_size_mb == 50

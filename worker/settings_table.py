@@ -1,0 +1,45 @@
+"""The README's table of settings, made from the code. `python -m worker.settings_table README.md` renews it."""
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+from pydantic_core import PydanticUndefined
+
+from worker.settings import Settings
+
+START: Final = "<!-- settings: made by `make docs` -->\n"
+END: Final = "<!-- end of settings -->\n"
+COMPUTED: Final = {"codec_processes": "one a core", "temp_dir": "the system's"}
+
+
+def table() -> str:
+    """Return one Markdown row for each setting: variable, default, meaning."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = COMPUTED.get(name) or _shown(field.default)
+        rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def renewed(text: str) -> str:
+    """Return the README with its table as the code has it now."""
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    return before + START + "\n" + table() + "\n" + END + after
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, SecretStr):
+        return f"`{default.get_secret_value()}`"
+    if default in (None, (), PydanticUndefined):
+        return ""
+    if isinstance(default, tuple):
+        return f"`{','.join(map(str, default))}`"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+if __name__ == "__main__":
+    readme = Path(sys.argv[1])
+    readme.write_text(renewed(readme.read_text()))
