@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import pyvips
 
-from deploy.local.samples import BROKEN_FILES, WHOLE_FILES, make_broken, make_samples, photo
+from deploy.local.sample_pictures import photo
+from deploy.local.samples import BROKEN_FILES, WHOLE_FILES, make_broken, make_samples
 from handlers.codec import Codec
 from handlers.detect import detect
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError
-from handlers.media import BY_CONTENT_TYPE, Kind, Prepared
+from handlers.media import BY_CONTENT_TYPE, Kind, Prepared, image, model3d, packets
+from handlers.media.child import DECODERS
 from handlers.settings import MediaSettings
 from schemas.jobs import ImageFormat, Profile
 
@@ -61,6 +63,21 @@ def difference(one: pyvips.Image, other: pyvips.Image) -> float:
 
 def test_every_sample_and_no_other_is_expected_here() -> None:
     assert BECOMES.keys() == WHOLE_FILES.keys()
+
+
+def test_every_media_type_has_its_decoder() -> None:
+    known = {*image.LOADERS, "image/heic", *packets.FORMATS, *model3d.CHECKS, "application/zip"}
+    assert known == BY_CONTENT_TYPE.keys()
+    assert DECODERS.keys() == set(Kind)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+async def test_bytes_after_the_end_do_no_harm(codec: Codec, tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / f"trailing{suffix}"
+    photo(300).write_to_file(str(source))
+    source.write_bytes(source.read_bytes() + bytes(500))
+    made = await codec.prepare(source, tmp_path / "prepared", detect(source.read_bytes()).sniffed, Profile())
+    assert (made.width, made.height) == (300, 300)
 
 
 @pytest.mark.parametrize("name", WHOLE_FILES)
@@ -169,9 +186,9 @@ async def test_transparency_stays(codec: Codec, folder: Path, tmp_path: Path) ->
     assert (before[3] - after[3]).abs().max() == 0
 
 
-async def prepared(codec: Codec, tmp_path: Path, image: pyvips.Image, suffix: str, **options: object) -> Prepared:
+async def prepared(codec: Codec, tmp_path: Path, picture: pyvips.Image, suffix: str, **options: object) -> Prepared:
     source = tmp_path / f"source{suffix}"
-    image.write_to_file(str(source), **options)
+    picture.write_to_file(str(source), **options)
     content_type = detect(source.read_bytes()).sniffed
     return await codec.prepare(source, tmp_path / "prepared", content_type, Profile())
 
@@ -307,16 +324,16 @@ async def test_a_document_of_several_pages_is_kept(codec: Codec, tmp_path: Path)
 @pytest.mark.parametrize("frames", [1, 8])
 async def test_too_many_pixels_are_refused_before_decoding(codec: Codec, tmp_path: Path, frames: int) -> None:
     side = 1000 if frames > 1 else 2300
-    image = pyvips.Image.black(side, side * frames, bands=3).copy()
+    black = pyvips.Image.black(side, side * frames, bands=3).copy()
     if frames > 1:
         lines = [
             pyvips.Image.black(side, side, bands=3).draw_rect([at * 30] * 3, 0, 0, 900, 900, fill=True)
             for at in range(frames)
         ]
-        image = pyvips.Image.arrayjoin(lines, across=1).copy()
-        image.set_type(pyvips.GValue.gint_type, "page-height", side)
+        black = pyvips.Image.arrayjoin(lines, across=1).copy()
+        black.set_type(pyvips.GValue.gint_type, "page-height", side)
     with pytest.raises(DecoderLimitError, match="MAX_IMAGE_PIXELS"):
-        await prepared(codec, tmp_path, image, ".gif" if frames > 1 else ".png")
+        await prepared(codec, tmp_path, black, ".gif" if frames > 1 else ".png")
 
 
 async def test_the_content_must_be_what_it_is_called(codec: Codec, folder: Path, tmp_path: Path) -> None:

@@ -120,7 +120,10 @@ class Buckets:
         body = await read_json(request)
         async with self._database.transaction(caller) as connection:
             row = await find_bucket(connection, request.match_info["bucket"])
-            new = {**row, **{name: body[name] for name in ("public", "file_size_limit", "allowed_mime_types") if name in body}}
+            new = {
+                **row,
+                **{name: body[name] for name in ("public", "file_size_limit", "allowed_mime_types") if name in body},
+            }
             await connection.execute(
                 "update storage.buckets set public = $2, file_size_limit = $3, allowed_mime_types = $4, "
                 "updated_at = now() where id = $1",

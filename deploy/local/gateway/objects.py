@@ -111,7 +111,10 @@ class Objects:
         return row
 
     async def check_may_write(self, caller: Caller, bucket: str, key: str, *, upsert: bool) -> None:
-        """Refuse, before any byte is read, who may not write here or what exists. Only a check: two may pass at once."""
+        """Refuse, before any byte is read, who may not write here, or what exists.
+
+        Only a check, as in the real API: two that write a new object at once both pass.
+        """
         async with self._database.transaction(caller) as connection:
             probe = connection.transaction()
             await probe.start()

@@ -4,7 +4,7 @@ import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import asyncpg
 from aiohttp import web
@@ -52,15 +52,20 @@ class Gateway:
     `<storage_dir>/<bucket>/<path>`. The port is chosen once and kept from stop to start.
     """
 
-    def __init__(
-        self, *, database_url: str, storage_dir: Path, port: int = 0, jwt_secret: str | None = None
-    ) -> None:
+    def __init__(self, *, database_url: str, storage_dir: Path, port: int = 0, jwt_secret: str | None = None) -> None:
         self._port = port
         self._keys = Keys(jwt_secret or secrets.token_urlsafe(32))
         self._database = Database(database_url)
         self._files = Files(storage_dir)
         self._delivery = WebhookDelivery(database_url)
         self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
 
     @property
     def url(self) -> str:
@@ -83,7 +88,7 @@ class Gateway:
         return self._keys.service_role
 
     async def start(self) -> None:
-        """Serve. The database need not be there yet; until it is, requests are refused. OSError when the port is taken."""
+        """Serve; until the database is there, requests are refused. OSError when the port is taken."""
         self._files.prepare()
         await self._database.start()
         self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=2.0)

@@ -71,7 +71,13 @@ class Signing:
         upsert = request.headers.get("x-upsert", "").lower() == "true"
         await self._objects.check_may_write(caller, bucket, key, upsert=upsert)
         now = int(time.time())
-        claims = {"url": f"{bucket}/{key}", "upsert": upsert, "scope": "upload", "iat": now, "exp": now + UPLOAD_SECONDS}
+        claims = {
+            "url": f"{bucket}/{key}",
+            "upsert": upsert,
+            "scope": "upload",
+            "iat": now,
+            "exp": now + UPLOAD_SECONDS,
+        }
         token = self._keys.sign(claims)
         return json_answer({"url": f"/object/upload/sign/{bucket}/{key}?token={token}", "token": token})
 

@@ -1,4 +1,4 @@
-"""Storage's way of refusing: nearly everything goes out as HTTP 400, and the true status is `statusCode` in the body."""
+"""Storage's way of refusing: nearly everything is HTTP 400, and the true status is `statusCode` in the body."""
 
 from typing import Final
 

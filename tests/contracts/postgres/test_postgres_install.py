@@ -1,15 +1,13 @@
 """The migrations can be applied again, to other tables, and say what is the matter."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from deploy.local.postgres import BOOTSTRAP, MIGRATIONS, Postgres, apply_migrations
+from deploy.local.postgres import MIGRATIONS, Postgres, apply_migrations
 
 ELSEWHERE = """
 create schema app;
@@ -22,20 +20,6 @@ update public.outlast_settings s set value = n.value from (values
   ('id_column', 'key'), ('user_column', 'owner'), ('status_column', 'state'), ('output_column', 'result'),
   ('request_column', 'job'), ('created_column', 'made'), ('completed_value', 'finished')
 ) as n (key, value) where n.key = s.key;
-"""
-OWNER = """
-do $$ begin
-  if to_regrole('hosted_owner') is null then create role hosted_owner nosuperuser createrole bypassrls; end if;
-end $$;
-grant anon, authenticated, service_role to hosted_owner;
-"""
-HANDOVER = """
-grant create on database "{name}" to hosted_owner;
-grant usage on schema auth, extensions, net, storage to hosted_owner;
-grant all on all tables in schema net to hosted_owner;
-grant all on schema public to hosted_owner;
-alter table public.generations owner to hosted_owner;
-alter publication supabase_realtime owner to hosted_owner;
 """
 
 
@@ -174,36 +158,3 @@ def test_migrations_stand_in_order_and_are_short() -> None:
     for file in files:
         assert Path(file).name[:14].isdigit()
         assert len(file.read_text().splitlines()) <= 200
-
-
-async def test_an_owner_who_is_no_superuser_can_apply_and_use_them(
-    postgres: Postgres, make_job: Callable[..., Any]
-) -> None:
-    """A hosted project's `postgres` is no superuser: it owns the table, may create, and goes past row-level security."""
-    name = f"hosted{uuid4().hex[:8]}"
-    admin = await asyncpg.connect(postgres.url)
-    await admin.execute(f'create database "{name}"')
-    await admin.execute(OWNER)
-    await admin.close()
-    connection = await asyncpg.connect(postgres.database_url(name))
-    await connection.execute(BOOTSTRAP.read_text())
-    await connection.execute(HANDOVER.format(name=name))
-    await connection.execute("set role hosted_owner")
-    for _ in range(2):
-        for file in sorted(MIGRATIONS.glob("*.sql")):
-            await connection.execute(file.read_text())
-    await connection.execute(
-        "update public.outlast_settings set value = case key when 'webhook_url' then 'http://x' else 'whsec_c2VjcmV0' end"
-        " where key in ('webhook_url', 'webhook_secret')"
-    )
-    sql = "insert into public.generations (status, output) values ('completed', '{}') returning id::text"
-    generation = await connection.fetchval(sql)
-    assert await connection.fetchval("select count(*) from net.http_request_queue") == 1
-    await connection.execute("set role service_role")
-    job, lease = make_job(generation, ["a"]), uuid4()
-    begun = await connection.fetchval("select public.outlast_begin($1, $2, 'w')", json.dumps(job), lease)
-    assert json.loads(begun)["state"] == "run"
-    finish = "select public.outlast_finish($1, $2, 'failed', '[]', '[]')"
-    assert json.loads(await connection.fetchval(finish, job["task_id"], lease))["state"] == "recorded"
-    assert await connection.fetchval("select media_status from public.generations") == "failed"
-    await connection.close()

@@ -1,0 +1,64 @@
+"""A hosted project's `postgres` is no superuser: it owns its tables, may create, and goes past row-level security."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from deploy.local.postgres import BOOTSTRAP, MIGRATIONS, Postgres
+
+OWNER = """
+do $$ begin
+  if to_regrole('hosted_owner') is null then create role hosted_owner nosuperuser createrole bypassrls; end if;
+end $$;
+grant anon, authenticated, service_role to hosted_owner;
+"""
+HANDOVER = """
+grant create on database "{name}" to hosted_owner;
+grant usage on schema auth, extensions, net, storage to hosted_owner;
+grant all on all tables in schema net to hosted_owner;
+grant all on schema public to hosted_owner;
+alter table public.generations owner to hosted_owner;
+alter publication supabase_realtime owner to hosted_owner;
+"""
+
+
+@pytest.fixture
+async def hosted(postgres: Postgres) -> AsyncIterator[asyncpg.Connection]:
+    """A project without Outlast, as its owner."""
+    name = f"hosted{uuid4().hex[:8]}"
+    admin = await asyncpg.connect(postgres.url)
+    await admin.execute(f'create database "{name}"')
+    await admin.execute(OWNER)
+    await admin.close()
+    connection = await asyncpg.connect(postgres.database_url(name))
+    await connection.execute(BOOTSTRAP.read_text())
+    await connection.execute(HANDOVER.format(name=name))
+    await connection.execute("set role hosted_owner")
+    yield connection
+    await connection.close()
+
+
+async def test_an_owner_who_is_no_superuser_can_apply_and_use_them(
+    hosted: asyncpg.Connection, make_job: Callable[..., Any]
+) -> None:
+    for _ in range(2):
+        for file in sorted(MIGRATIONS.glob("*.sql")):
+            await hosted.execute(file.read_text())
+    await hosted.execute(
+        "update public.outlast_settings set value = 'http://x' where key = 'webhook_url';"
+        "update public.outlast_settings set value = 'whsec_c2VjcmV0' where key = 'webhook_secret'"
+    )
+    sql = "insert into public.generations (status, output) values ('completed', '{}') returning id::text"
+    generation = await hosted.fetchval(sql)
+    assert await hosted.fetchval("select count(*) from net.http_request_queue") == 1
+    await hosted.execute("set role service_role")
+    job, lease = make_job(generation, ["a"]), uuid4()
+    begun = await hosted.fetchval("select public.outlast_begin($1, $2, 'w')", json.dumps(job), lease)
+    assert json.loads(begun)["state"] == "run"
+    finish = "select public.outlast_finish($1, $2, 'failed', '[]', '[]')"
+    assert json.loads(await hosted.fetchval(finish, job["task_id"], lease))["state"] == "recorded"
+    assert await hosted.fetchval("select media_status from public.generations") == "failed"

@@ -1,0 +1,195 @@
+"""What the worker tells the database, through Supabase's client, the gateway and the real functions."""
+
+import asyncio
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from deploy.local.gateway import Gateway
+from handlers.errors import DatabaseUnavailableError, SourceGoneError
+from handlers.record import Records
+from handlers.settings import MediaSettings
+from handlers.supabase import Supabase
+from schemas.files import FailedFile, ProcessedFile
+from schemas.jobs import Job, JobFile, Profile, file_id_for, output_key_for, task_id_for
+from schemas.tasks import TaskStatus
+from schemas.urls import data_reference, source_key
+
+URLS = ("https://fal.media/a.png", "https://fal.media/b.png")
+
+
+def job(generation, **more):
+    files = tuple(JobFile(position=n, url=url, source_key=source_key(url)) for n, url in enumerate(URLS))
+    fields = {
+        "task_id": task_id_for(generation, files, Profile()),
+        "generation_id": generation,
+        "user_id": "u",
+        "source": "supabase",
+        "files": files,
+        "total_files": len(files),
+        "output_key": output_key_for([file.source_key for file in files]),
+        "event_at": datetime.now(UTC),
+    }
+    return Job(**fields | more)
+
+
+def stored(job, position):
+    file, sha = job.files[position], f"{position}" * 64
+    return ProcessedFile(
+        id=file_id_for(job.generation_id, file.source_key),
+        position=position,
+        original_filename="a.png",
+        original_size=10,
+        file_size=5,
+        content_type="image/png",
+        bucket="generations",
+        path=f"u/{sha[:2]}/{sha}.png",
+        sha256=sha,
+        width=1,
+        height=2,
+        source_url=file.url,
+        source_key=file.source_key,
+        source_sha256=sha,
+        profile=job.profile.key,
+    )
+
+
+@pytest.fixture
+async def gateway(database_url, tmp_path):
+    async with Gateway(database_url=database_url, storage_dir=tmp_path / "objects") as running:
+        yield running
+
+
+@pytest.fixture
+async def records(gateway):
+    settings = MediaSettings(
+        _env_file=None,
+        supabase_url=gateway.url,
+        supabase_service_role_key=SecretStr(gateway.service_role_key),
+        storage_timeout_seconds=5,
+    )
+    async with Supabase(settings) as supabase:
+        yield Records(settings, supabase)
+
+
+@pytest.fixture
+async def sql(database_url):
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def test_a_task_from_begin_to_done(records, sql):
+    generation = await sql.fetchval("insert into generations (status) values ('completed') returning id::text")
+    work, lease = job(generation), uuid4()
+    reply = await records.begin(work, lease, "w", 1)
+    assert (reply.state, reply.files, reply.user_id) == ("run", [], "u")
+    finished = await records.finish(work, lease, TaskStatus.COMPLETED, [stored(work, 0), stored(work, 1)], [])
+    assert (finished.state, finished.status) == ("recorded", TaskStatus.COMPLETED)
+    assert (await records.begin(work, uuid4(), "w", 1)).state == "done"
+    status = await sql.fetchval("select media_status from generations where id::text = $1", generation)
+    assert status == "completed"
+
+
+async def test_a_retry_begins_with_what_is_stored(records):
+    work, lease = job(str(uuid4())), uuid4()
+    await records.begin(work, lease, "w", 1)
+    late = FailedFile(
+        url=URLS[1] + "?sig=topsecret", error="503", code="source_unavailable", retryable=True, position=1
+    )
+    await records.finish(work, lease, TaskStatus.RETRYING, [stored(work, 0)], [late])
+    reply = await records.begin(work, uuid4(), "w", 2)
+    assert [file.position for file in reply.files] == [0]
+    assert reply.files[0] == stored(work, 0)
+
+
+async def test_a_handed_back_task_that_was_done_stays_done(records, sql):
+    work, lease = job(str(uuid4())), uuid4()
+    await records.begin(work, lease, "w", 1)
+    await records.finish(work, lease, TaskStatus.COMPLETED, [stored(work, 0), stored(work, 1)], [])
+    await records.finish(work, lease, TaskStatus.RETRYING, [], [])
+    assert await sql.fetchval("select status from outlast_tasks") == "completed"
+
+
+async def test_a_file_failed_earlier_is_remembered_when_the_others_are_done(records, sql):
+    work, lease = job(str(uuid4())), uuid4()
+    await records.begin(work, lease, "w", 1)
+    gone = FailedFile(
+        url=URLS[0] + "?sig=topsecret",
+        error="404",
+        code="source_gone",
+        retryable=False,
+        source_key=work.files[0].source_key,
+    )
+    await records.finish(work, lease, TaskStatus.RETRYING, [], [gone])
+    rest, lease = work.only([work.files[1].source_key]), uuid4()
+    await records.begin(rest, lease, "w", 2)
+    finished = await records.finish(rest, lease, TaskStatus.COMPLETED, [stored(work, 1)], [])
+    assert finished.status == TaskStatus.PARTIAL
+    assert "topsecret" not in await sql.fetchval("select string_agg(t::text, '') from outlast_tasks t")
+
+
+async def test_another_lease_makes_busy_and_lost(records):
+    work, lease = job(str(uuid4())), uuid4()
+    await records.begin(work, lease, "w", 1)
+    busy = await records.begin(work, uuid4(), "w2", 1)
+    assert busy.state == "busy"
+    assert 0 < busy.retry_after <= 30
+    assert (await records.finish(work, uuid4(), TaskStatus.COMPLETED, [], [])).state == "lost"
+
+
+async def test_a_heartbeat_tells_what_was_lost(records):
+    work, lease, stranger = job(str(uuid4())), uuid4(), uuid4()
+    await records.begin(work, lease, "w", 1)
+    reply = await records.heartbeat("w", [lease, stranger], {"active": []})
+    assert (reply.lost, reply.cancelled) == ([str(stranger)], [])
+
+
+async def test_what_a_user_has_is_known_to_that_user_only(records):
+    work, lease = job(str(uuid4())), uuid4()
+    await records.begin(work, lease, "w", 1)
+    await records.finish(work, lease, TaskStatus.COMPLETED, [stored(work, 0), stored(work, 1)], [])
+    known = await records.known("u", "0" * 64, work.profile.key)
+    assert known is not None
+    assert known.path == stored(work, 0).path
+    assert await records.known("v", "0" * 64, work.profile.key) is None
+    assert await records.known("u", "0" * 64, "auto-q10-strip") is None
+
+
+async def test_a_request_nobody_made_has_no_generation(records):
+    unknown = job("g", generation_id=None, request_id=str(uuid4()), source="fal")
+    assert (await records.begin(unknown, uuid4(), "w", 1)).state == "no_generation"
+
+
+async def test_inline_content_is_found_in_the_row(records, sql):
+    uri = "data:image/png;base64,iVBORw0KGgo="
+    generation = await sql.fetchval(
+        "insert into generations (output) values (jsonb_build_object('images', jsonb_build_array("
+        "jsonb_build_object('url', $1::text)))) returning id::text",
+        uri,
+    )
+    assert await records.inline(generation, data_reference(uri)) == uri
+    with pytest.raises(SourceGoneError):
+        await records.inline(generation, data_reference(uri + "x"))
+
+
+async def test_no_answer_is_for_later(records, gateway):
+    await gateway.stop()
+    with pytest.raises(DatabaseUnavailableError) as failed:
+        await records.begin(job("g"), uuid4(), "w", 1)
+    assert failed.value.retryable
+
+
+async def test_missing_functions_name_the_remedy(records, sql):
+    await sql.execute("drop function outlast_heartbeat")
+    with pytest.raises(DatabaseUnavailableError, match="migrations"):
+        await records.heartbeat("w", [], {})
+
+
+async def test_two_workers_that_begin_at_once_run_once(records):
+    work = job(str(uuid4()))
+    replies = await asyncio.gather(*(records.begin(work, uuid4(), "w", 1) for _ in range(10)))
+    assert sorted(reply.state for reply in replies) == ["busy"] * 9 + ["run"]
