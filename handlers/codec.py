@@ -6,11 +6,12 @@ script or standard input may use this too.
 """
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, Future, InvalidStateError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -79,10 +80,13 @@ class Codec:
             raise self._ended(error) from None
 
     async def aclose(self) -> None:
-        """End the processes, also busy ones; what waits for them is cancelled. The codec may be used again."""
+        """End the processes, also busy ones, whose callers get `decoder_crashed`. The codec may be used again."""
         if self._pool is not None:
             pool, self._pool = self._pool, None
             await asyncio.to_thread(_end, pool)
+            for future in list(self._waiting):  # what had not begun: the pool forgets it
+                with contextlib.suppress(InvalidStateError):
+                    future.set_exception(BrokenExecutor("the codec was closed"))
 
     def stats(self) -> CodecStats:
         """Tell how busy the pool is, for metrics."""

@@ -104,10 +104,10 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
 @contextlib.asynccontextmanager
 async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[list[str]]:
     """Listen while the context lasts, on the addresses it yields; requests in flight are answered before it ends."""
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=False)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, shutdown_timeout=5).start()
+        await web.TCPSite(runner, host, port).start()
         addresses = [f"{host}:{bound[1]}" for bound in runner.addresses]
         log.info("listening", addresses=addresses)
         yield addresses

@@ -76,10 +76,14 @@ class Postgres:
             self._child = await self._spawn(programs / "postgres", account)
             if await self._ready(self._child):
                 return
+            silent = self._child.running
+            await self._child.stop()
+            if silent:
+                break
             await asyncio.sleep(0.5)
-        tail = self._child.tail() if self._child else ""
-        await self.stop()
-        raise StackError(f"PostgreSQL does not start in {self._data}. Its log ends:\n{tail}")
+        log = self._child.tail() if self._child else ""
+        self._child = None
+        raise StackError(f"PostgreSQL does not start in {self._data}. Its log ends:\n{log}")
 
     async def stop(self) -> None:
         """End the server: sessions are cut, what was committed is kept."""
@@ -166,7 +170,6 @@ class Postgres:
                         await (await asyncpg.connect(self.url)).close()
                         return True
                     await asyncio.sleep(0.05)
-        await child.stop()
         return False
 
 
@@ -207,7 +210,12 @@ async def _run(*argv: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd="/"
     )
-    output = (await process.communicate())[0].decode(errors="replace")
+    try:
+        output = (await process.communicate())[0].decode(errors="replace")
+    finally:
+        if process.returncode is None:  # we were cancelled: leave nothing behind
+            process.kill()
+            await process.wait()
     if process.returncode != 0:
         raise StackError(f"{argv[0]} failed: {output[-2000:]}")
     return output

@@ -1,5 +1,6 @@
 """A Supabase project as an app sees it: rows over REST, objects over Storage. What the demo acts and looks through."""
 
+import io
 import json
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -37,12 +38,17 @@ class Project:
 
     async def insert(self, table: str, row: dict[str, Any]) -> None:
         """Insert one row."""
-        async with self._session.post(f"{self._endpoints.supabase_url}/rest/v1/{table}", json=row):
-            pass
+        await self._send("POST", table, row)
 
     async def update(self, table: str, query: str, change: dict[str, Any]) -> None:
         """Change the rows that match."""
-        async with self._session.patch(f"{self._endpoints.supabase_url}/rest/v1/{table}?{query}", json=change):
+        await self._send("PATCH", f"{table}?{query}", change)
+
+    async def _send(self, method: str, place: str, content: dict[str, Any]) -> None:
+        """Send rows; as a stream, since inline files make them large."""
+        body, headers = io.BytesIO(json.dumps(content).encode()), {"Content-Type": "application/json"}
+        url = f"{self._endpoints.supabase_url}/rest/v1/{place}"
+        async with self._session.request(method, url, data=body, headers=headers):
             pass
 
     async def download(self, bucket: str, path: str) -> bytes:

@@ -40,18 +40,22 @@ def photo(side: int, seed: int = SEED, grain: float = 1.0) -> pyvips.Image:
 
 
 def photo_png(_: Path) -> bytes:
+    """A PNG of 1 to 2 MB, as most image models answer."""
     return bytes(photo(PHOTO_SIDE).pngsave_buffer(compression=6))
 
 
 def large_png(_: Path) -> bytes:
+    """A PNG of four megapixels."""
     return bytes(photo(LARGE_SIDE, SEED + 100).pngsave_buffer(compression=3))
 
 
 def photo_jpg(_: Path) -> bytes:
+    """A grainy JPEG, of better quality than is stored."""
     return bytes(photo(PHOTO_SIDE, SEED + 200, grain=6).jpegsave_buffer(Q=95))
 
 
 def photo_webp(_: Path) -> bytes:
+    """A WebP without transparency."""
     return bytes(photo(PHOTO_SIDE, SEED + 300, grain=5).webpsave_buffer(Q=90, effort=1))
 
 

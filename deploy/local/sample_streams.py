@@ -46,6 +46,7 @@ def _tones(seconds: float) -> bytes:
 
 
 def tone_mp3(_: Path) -> bytes:
+    """Three seconds of MP3, with the header that tells its length."""
     samples = _tones(3)
     output = io.BytesIO()
     with av.open(output, "w", format="mp3") as container:
@@ -61,6 +62,7 @@ def tone_mp3(_: Path) -> bytes:
 
 
 def tone_wav(_: Path) -> bytes:
+    """A second and a half of WAV."""
     output = io.BytesIO()
     with wave.open(output, "wb") as file:
         file.setnchannels(1)

@@ -42,15 +42,16 @@ def settings(gateway, bucket="generations", **more):
     )
 
 
-@pytest.fixture(params=["folder", "supabase"])
-async def storage(request, tmp_path):
-    if request.param == "folder":
-        yield FolderStorage(tmp_path / "out", "generations")
-        return
-    gateway = request.getfixturevalue("gateway")
+@pytest.fixture
+async def supabase(gateway):
     await make_bucket(gateway, "generations")
     async with Supabase(settings(gateway)) as made:
         yield made
+
+
+@pytest.fixture(params=["folder", "supabase"])
+def storage(request, supabase, tmp_path):
+    return supabase if request.param == "supabase" else FolderStorage(tmp_path / "out", "generations")
 
 
 @pytest.fixture

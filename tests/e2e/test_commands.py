@@ -129,7 +129,7 @@ async def test_process_tells_partly_and_wholly_failed_apart(stack, tmp_path):
         (["receiver"], {}, 1, "SUPABASE_WEBHOOK_SECRETS"),
         (["worker"], {}, 1, "SUPABASE_URL"),
         (["worker"], {"MAX_ATTEMPTS": "none"}, 1, "MAX_ATTEMPTS"),
-        (["process"], {}, 2, "URLS"),
+        (["process"], {}, 2, "urls"),
         (["process", *["https://fal.media/a"] * 11], {}, 1, "MAX_BATCH_SIZE"),
         (["no-such-command"], {}, 2, "no-such-command"),
     ],

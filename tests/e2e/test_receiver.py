@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import time
 from urllib.parse import urlsplit
@@ -77,7 +78,7 @@ class Setup:
     async def post(self, path="/webhooks/supabase", body=EVENT, headers=GOOD, **more):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {"Content-Type": "application/json", **headers}
-        async with self.session.post(self.url + path, data=data, headers=sent, **more) as response:
+        async with self.session.post(self.url + path, data=io.BytesIO(data), headers=sent, **more) as response:
             content = await response.read()
             told = json.loads(content) if content else None
             return response.status, told, response.headers

@@ -53,11 +53,14 @@ async def works(codec: Codec, picture: Path) -> bool:
 
 
 def workers() -> set[int]:
-    return {
-        process.pid
-        for process in psutil.Process().children()
-        if any("popen_loky" in word for word in process.cmdline())
-    }
+    return {process.pid for process in psutil.Process().children() if is_worker(process)}
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return any("popen_loky" in word for word in process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie is one, too
+        return False
 
 
 async def test_nothing_starts_before_it_is_needed_and_nothing_stays(codec: Codec, picture: Path) -> None:
@@ -132,6 +135,16 @@ async def test_cancelling_ends_the_process(codec: Codec, picture: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await sleeping
     await until(lambda: len(workers() & before) == 1)
+    assert await works(codec, picture)
+
+
+async def test_closing_leaves_nobody_waiting(codec: Codec, picture: Path) -> None:
+    waiting = [asyncio.create_task(codec._run(time.sleep, 600)) for _ in range(5)]  # two run, three wait
+    await until(lambda: sum(future.running() for future in codec._waiting) == 2)
+    await codec.aclose()
+    async with asyncio.timeout(MOST_SECONDS):
+        errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {getattr(error, "code", error) for error in errors} == {"decoder_crashed"}
     assert await works(codec, picture)
 
 

@@ -19,6 +19,7 @@ from deploy.local.gateway.storage_errors import (
     NO_BUCKET,
     NO_CONTENT,
     NO_OBJECT,
+    NOT_ALLOWED,
     OBJECT_EXISTS,
     TOO_LARGE,
     StorageRefusal,
@@ -122,6 +123,8 @@ class Objects:
                 await _insert(connection, bucket, key, None, upsert=upsert)
             except asyncpg.UniqueViolationError:
                 raise StorageRefusal(*OBJECT_EXISTS) from None
+            except asyncpg.InsufficientPrivilegeError:
+                raise StorageRefusal(*NOT_ALLOWED) from None
             await probe.rollback()
 
     async def put(self, bucket: str, key: str, received: Received) -> str:

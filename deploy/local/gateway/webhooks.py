@@ -50,16 +50,13 @@ class WebhookDelivery:
             self._task = None
 
     async def _run(self) -> None:
-        # Each request has a connection of its own: a kept one that the other side just closed would lose an event.
-        connector = aiohttp.TCPConnector(limit=0, force_close=True)
-        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
-            while True:
-                # The schema may not be there yet, either.
-                with contextlib.suppress(*OUTAGES, asyncpg.PostgresError):
-                    await self._serve(session)
-                await asyncio.sleep(RECONNECT_SECONDS)
+        while True:
+            # The schema may not be there yet, either.
+            with contextlib.suppress(*OUTAGES, asyncpg.PostgresError):
+                await self._serve()
+            await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _serve(self, session: aiohttp.ClientSession) -> None:
+    async def _serve(self) -> None:
         """Deliver until the connection to the database is lost."""
         connection = await asyncpg.connect(self._url, timeout=5)
         news = asyncio.Event()
@@ -67,18 +64,18 @@ class WebhookDelivery:
             await connection.add_listener("net_http", lambda *_: news.set())
             while True:
                 news.clear()
-                if not await _deliver_batch(connection, session):
+                if not await _deliver_batch(connection):
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(news.wait(), POLL_SECONDS)
         finally:
             connection.terminate()
 
 
-async def _deliver_batch(connection: asyncpg.Connection, session: aiohttp.ClientSession) -> int:
+async def _deliver_batch(connection: asyncpg.Connection) -> int:
     """Take a batch off the queue, send it, note the answers; return how many there were."""
     taken = sorted(await connection.fetch(TAKE, BATCH), key=lambda row: row["id"])
     if taken:
-        notes = await asyncio.gather(*(_send(session, row) for row in taken))
+        notes = await asyncio.gather(*(_send(row) for row in taken))
         await connection.executemany(NOTE, [(row["id"], *note) for row, note in zip(taken, notes, strict=True)])
     return len(taken)
 
@@ -86,19 +83,25 @@ async def _deliver_batch(connection: asyncpg.Connection, session: aiohttp.Client
 Note = tuple[int | None, str | None, str | None, str | None, bool, str | None]
 
 
-async def _send(session: aiohttp.ClientSession, row: asyncpg.Record) -> Note:
-    """Send one request; return what `net._http_response` keeps of it, beside the id."""
+async def _send(row: asyncpg.Record) -> Note:
+    """Send one request; return what `net._http_response` keeps of it, beside the id.
+
+    Each has a connection of its own: a kept one that the other side closes just then would lose an event.
+    """
     milliseconds = row["timeout_milliseconds"]
     try:
-        async with session.request(
-            row["method"],
-            row["url"],
-            data=row["body"],
-            headers=_headers(row),
-            skip_auto_headers=("Accept-Encoding", "Content-Type"),
-            timeout=aiohttp.ClientTimeout(total=milliseconds / 1000),
-            max_redirects=REDIRECTS,
-        ) as response:
+        async with (
+            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+            session.request(
+                row["method"],
+                row["url"],
+                data=row["body"],
+                headers=_headers(row),
+                skip_auto_headers=("Accept-Encoding", "Content-Type"),
+                timeout=aiohttp.ClientTimeout(total=milliseconds / 1000),
+                max_redirects=REDIRECTS,
+            ) as response,
+        ):
             content = (await response.read()).decode(errors="replace").replace("\0", "")
             headers = json.dumps(dict(response.headers))
             return response.status, response.headers.get("Content-Type"), headers, content, False, None

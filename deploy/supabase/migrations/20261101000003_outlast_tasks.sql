@@ -46,6 +46,7 @@ begin
     t.source := j.source;
     t.queue := j.queue;
     t.profile := j.profile;
+    t.event_at := j.event_at;
   elsif j.event_at <= t.event_at and (t.generation_id is not null or j.generation_id is null) then
     return t;
   end if;

@@ -128,7 +128,7 @@ begin
       lease_until = null, finished_at = case when v_ended then now() end, updated_at = now(),
       error = case when t.status <> 'completed' then coalesce(p_error ->> 'message', t.failed -> 0 ->> 'error') end,
       error_code = case when t.status <> 'completed' then coalesce(p_error ->> 'code', t.failed -> 0 ->> 'code') end,
-      result = case when v_ended then public.outlast_result(t, v_ids) || coalesce(p_result, '{}') end
+      result = case when v_ended then public.outlast_result(t, v_ids) || coalesce(nullif(p_result, 'null'), '{}') end
     where task_id = p_task_id;
   perform public.outlast_write_media(t.generation_id, false);
   return jsonb_build_object('state', 'recorded', 'status', t.status);

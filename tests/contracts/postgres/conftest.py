@@ -10,11 +10,17 @@ from uuid import UUID, uuid4, uuid5
 import asyncpg
 import pytest
 
+from deploy.local.postgres import Postgres
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import NAMESPACE, file_id_for, output_key_for
 
 USER = "11111111-1111-4111-8111-111111111111"
 PROFILE = "auto-q85-strip"
+EMPTY = """
+delete from public.generations; delete from public.outlast_tasks; delete from public.outlast_files;
+delete from public.outlast_objects; delete from public.outlast_workers; delete from net.http_request_queue;
+update public.outlast_settings set value = null where key in ('webhook_url', 'webhook_secret');
+"""
 
 
 class Database:
@@ -141,13 +147,33 @@ def failed_file(key: str) -> dict[str, Any]:
     )
 
 
-@pytest.fixture
-async def db(database_url: str) -> AsyncIterator[Database]:
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
     async def speak_json(connection: asyncpg.Connection) -> None:
         await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
 
-    async with asyncpg.create_pool(database_url, min_size=1, max_size=24, init=speak_json) as pool:
+    async with asyncpg.create_pool(url, min_size=1, max_size=24, init=speak_json) as pool:
         yield Database(pool)
+
+
+@pytest.fixture(scope="session")
+async def shared_db(postgres: Postgres) -> AsyncIterator[Database]:
+    async with opened(await postgres.create_database("shared")) as database:
+        yield database
+
+
+@pytest.fixture
+async def db(shared_db: Database) -> Database:
+    """An empty database as migrated, shared by one test after another: making one costs more than most of them."""
+    await shared_db.run(EMPTY)
+    return shared_db
+
+
+@pytest.fixture
+async def own_db(database_url: str) -> AsyncIterator[Database]:
+    """A database of the test's own, for those that change more than rows."""
+    async with opened(database_url) as database:
+        yield database
 
 
 @pytest.fixture

@@ -24,16 +24,16 @@ update public.outlast_settings s set value = n.value from (values
 
 
 async def test_applying_all_twice_keeps_data_and_settings(
-    db: Any, database_url: str, make_job: Callable[..., Any], path_of: Any
+    own_db: Any, database_url: str, make_job: Callable[..., Any], path_of: Any
 ) -> None:
-    generation = await db.generation()
-    await db.attempt(make_job(generation, ["a"]), stored=["a"])
-    await db.run("update public.outlast_settings set value = 'http://x' where key = 'webhook_url'")
+    generation = await own_db.generation()
+    await own_db.attempt(make_job(generation, ["a"]), stored=["a"])
+    await own_db.run("update public.outlast_settings set value = 'http://x' where key = 'webhook_url'")
     tables = ("outlast_tasks", "outlast_files", "outlast_objects", "outlast_settings", "generations")
-    before = [[row for row, _ in await db.contents(table)] for table in tables]
+    before = [[row for row, _ in await own_db.contents(table)] for table in tables]
     await apply_migrations(database_url)
-    assert [[row for row, _ in await db.contents(table)] for table in tables] == before
-    assert await db.media(generation) == ([path_of("a")], "completed")
+    assert [[row for row, _ in await own_db.contents(table)] for table in tables] == before
+    assert await own_db.media(generation) == ([path_of("a")], "completed")
 
 
 async def test_an_existing_database_is_migrated_again_and_kept(postgres: Postgres, database_url: str) -> None:
@@ -45,8 +45,8 @@ async def test_an_existing_database_is_migrated_again_and_kept(postgres: Postgre
     await connection.close()
 
 
-async def test_health_tells_that_all_is_well_and_what_is_not(db: Any) -> None:
-    health = await db.call("outlast_health")
+async def test_health_tells_that_all_is_well_and_what_is_not(own_db: Any) -> None:
+    health = await own_db.call("outlast_health")
     assert health.pop("now")
     newest = max(file.name.partition("_")[0] for file in MIGRATIONS.glob("*.sql"))
     assert health == {
@@ -72,83 +72,85 @@ async def test_health_tells_that_all_is_well_and_what_is_not(db: Any) -> None:
         "anon_can_execute": False,
         "pg_net": True,
     }
-    await db.run("update public.outlast_settings set value = 'whsec_c2VjcmV0' where key = 'webhook_secret'")
-    await db.run("alter table public.generations disable trigger outlast_notify_update")
-    await db.run("alter table public.generations drop column media")
-    await db.run("alter table public.outlast_files disable row level security")
-    await db.run("drop schema net cascade")
-    health = await db.call("outlast_health")
+    await own_db.run("update public.outlast_settings set value = 'whsec_c2VjcmV0' where key = 'webhook_secret'")
+    await own_db.run("alter table public.generations disable trigger outlast_notify_update")
+    await own_db.run("alter table public.generations drop column media")
+    await own_db.run("alter table public.outlast_files disable row level security")
+    await own_db.run("drop schema net cascade")
+    health = await own_db.call("outlast_health")
     assert (health["trigger_signed"], health["trigger"], health["media_columns"]) == (True, False, False)
     assert (health["tables"], health["pg_net"]) == (False, False)
 
 
 @pytest.mark.parametrize("output_type", ["text", "json", "jsonb"])
 async def test_another_table_with_other_names_and_types(
-    db: Any, make_job: Callable[..., Any], path_of: Any, output_type: str
+    own_db: Any, make_job: Callable[..., Any], path_of: Any, output_type: str
 ) -> None:
-    await db.run(ELSEWHERE.format(type=output_type))
-    health = await db.call("outlast_install", p_schema="app", p_table="My Renders")
+    await own_db.run(ELSEWHERE.format(type=output_type))
+    health = await own_db.call("outlast_install", p_schema="app", p_table="My Renders")
     assert (health["trigger"], health["media_columns"]) == (True, True)
-    assert await db.value("select count(*) from pg_trigger where tgrelid = 'public.generations'::regclass") == 0
+    assert await own_db.value("select count(*) from pg_trigger where tgrelid = 'public.generations'::regclass") == 0
 
     row = """insert into app."My Renders" (owner, state, result, job) values (7, 'finished', '{"a": 1}', 'r-9')"""
-    key = await db.value(row + ' returning "key"')
-    missing = await db.call("outlast_missing")
+    key = await own_db.value(row + ' returning "key"')
+    missing = await own_db.call("outlast_missing")
     assert [(found["generation_id"], found["user_id"], found["reason"]) for found in missing] == [
         (str(key), "7", "no_task")
     ]
     job = make_job(None, ["a"], source="fal", request_id="r-9", user_id=None)
-    assert await db.attempt(job, stored=["a"]) == "completed"
-    task = await db.row("select generation_id, user_id from public.outlast_tasks")
+    assert await own_db.attempt(job, stored=["a"]) == "completed"
+    task = await own_db.row("select generation_id, user_id from public.outlast_tasks")
     assert task == {"generation_id": str(key), "user_id": "7"}
-    done = await db.row('select media, media_status from app."My Renders"')
+    done = await own_db.row('select media, media_status from app."My Renders"')
     assert [element["path"] for element in done["media"]] == [path_of("a")]
     assert done["media_status"] == "completed"
-    assert await db.call("outlast_missing") == []
+    assert await own_db.call("outlast_missing") == []
     # An id of another shape is nobody's.
-    assert await db.attempt(make_job("no number", ["b"]), stored=["b"]) == "completed"
-    await db.run("""update app."My Renders" set result = '{"a": 2}'""")
+    assert await own_db.attempt(make_job("no number", ["b"]), stored=["b"]) == "completed"
+    await own_db.run("""update app."My Renders" set result = '{"a": 2}'""")
 
 
-async def test_a_table_without_owner_and_request_id_is_served(db: Any, make_job: Callable[..., Any]) -> None:
-    await db.run("alter table public.generations drop column user_id cascade, drop column request_id")
-    await db.call("outlast_install")
-    generation = await db.value(
+async def test_a_table_without_owner_and_request_id_is_served(own_db: Any, make_job: Callable[..., Any]) -> None:
+    await own_db.run("alter table public.generations drop column user_id cascade, drop column request_id")
+    await own_db.call("outlast_install")
+    generation = await own_db.value(
         "insert into public.generations (status, output) values ('completed', '{}') returning id::text"
     )
-    assert [found["user_id"] for found in await db.call("outlast_missing")] == [None]
-    assert await db.attempt(make_job(generation, ["a"], user_id=None), stored=["a"]) == "completed"
-    assert (await db.media(generation))[1] == "completed"
+    assert [found["user_id"] for found in await own_db.call("outlast_missing")] == [None]
+    assert await own_db.attempt(make_job(generation, ["a"], user_id=None), stored=["a"]) == "completed"
+    assert (await own_db.media(generation))[1] == "completed"
 
 
-async def test_install_says_what_is_wrong(db: Any, database_url: str) -> None:
+async def test_install_says_what_is_wrong(own_db: Any, database_url: str) -> None:
     with pytest.raises(asyncpg.UndefinedTableError, match="nowhere"):
-        await db.call("outlast_install", p_table="nowhere")
-    await db.run("alter table public.generations rename column status to state")
+        await own_db.call("outlast_install", p_table="nowhere")
+    await own_db.run("alter table public.generations rename column status to state")
     with pytest.raises(asyncpg.UndefinedColumnError, match="status_column = status"):
-        await db.call("outlast_install")
+        await own_db.call("outlast_install")
     await apply_migrations(database_url)  # warns, and applies the rest
-    await db.run("alter table public.generations rename column state to status")
-    await db.run("alter table public.generations drop column media, add column media text")
+    await own_db.run("alter table public.generations rename column state to status")
+    await own_db.run("alter table public.generations drop column media, add column media text")
     with pytest.raises(asyncpg.DatatypeMismatchError, match="not jsonb"):
-        await db.call("outlast_install")
+        await own_db.call("outlast_install")
 
 
 async def test_without_a_table_of_generations_the_migrations_apply_all_the_same(
-    db: Any, database_url: str, make_job: Callable[..., Any]
+    own_db: Any, database_url: str, make_job: Callable[..., Any]
 ) -> None:
-    await db.run("update public.outlast_settings set value = 'later' where key = 'generations_table'")
+    await own_db.run("update public.outlast_settings set value = 'later' where key = 'generations_table'")
     await apply_migrations(database_url)
-    assert await db.attempt(make_job("g", ["a"]), stored=["a"]) == "completed"
+    assert await own_db.attempt(make_job("g", ["a"]), stored=["a"]) == "completed"
     job = make_job(None, ["a"], source="fal", request_id="r")
-    assert await db.call("outlast_begin", p_job=job, p_lease=job["task_id"], p_worker="w") == {"state": "no_generation"}
-    assert await db.call("outlast_missing") == []
-    health = await db.call("outlast_health")
+    assert await own_db.call("outlast_begin", p_job=job, p_lease=job["task_id"], p_worker="w") == {
+        "state": "no_generation"
+    }
+    assert await own_db.call("outlast_missing") == []
+    health = await own_db.call("outlast_health")
     assert (health["trigger"], health["media_columns"]) == (False, False)
 
 
-async def test_realtime_tells_of_tasks_and_files(db: Any) -> None:
-    rows = await db.pool.fetch("select tablename from pg_publication_tables where pubname = 'supabase_realtime'")
+async def test_realtime_tells_of_tasks_and_files(own_db: Any) -> None:
+    rows = await own_db.pool.fetch("select tablename from pg_publication_tables where pubname = 'supabase_realtime'")
     assert sorted(row["tablename"] for row in rows) == ["outlast_files", "outlast_tasks"]
 
 

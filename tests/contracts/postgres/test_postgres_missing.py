@@ -93,16 +93,16 @@ async def test_since_and_limit_bound_it_oldest_first(db: Any) -> None:
     assert [found for found, _ in await missing(db, p_since=since)] == [made[0]]
 
 
-async def test_thousands_of_healthy_generations_are_swept_quickly(db: Any) -> None:
+async def test_thousands_of_healthy_generations_are_swept_quickly(own_db: Any) -> None:
     """An index serves each generation's tasks: 20,000 take a fraction of a second, and without it many minutes."""
-    await db.run(
+    await own_db.run(
         "insert into public.generations (status, output) select 'completed', '{}' from generate_series(1, 20000)"
     )
-    await db.run(
+    await own_db.run(
         "insert into public.outlast_tasks (task_id, generation_id, status, positions, total_files, output_key)"
         " select gen_random_uuid(), id::text, 'completed', '{0}', 1, 'k' from public.generations"
     )
-    await db.run("analyze public.outlast_tasks")
-    lost = await db.generation()
+    await own_db.run("analyze public.outlast_tasks")
+    lost = await own_db.generation()
     async with asyncio.timeout(10):
-        assert await missing(db) == [(lost, "no_task")]
+        assert await missing(own_db) == [(lost, "no_task")]

@@ -15,12 +15,22 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 URL = "http://127.0.0.1:8080/webhooks/supabase"
 
 
-@pytest.fixture
-async def aimed(db: Any) -> Any:
-    """The database with an address and a secret, as `outlast init` has users set them."""
+async def aim(db: Any) -> Any:
+    """Set an address and a secret, as `outlast init` has users set them."""
     for key, value in (("webhook_url", URL), ("webhook_secret", SECRET)):
         await db.run("update public.outlast_settings set value = $2 where key = $1", key, value)
     return db
+
+
+@pytest.fixture
+async def aimed(db: Any) -> Any:
+    return await aim(db)
+
+
+@pytest.fixture
+async def own_aimed(own_db: Any) -> Any:
+    """For tests that change more than rows."""
+    return await aim(own_db)
 
 
 async def sent(db: Any) -> list[dict[str, Any]]:
@@ -100,15 +110,15 @@ async def test_a_rolled_back_statement_sends_nothing(aimed: Any) -> None:
 
 
 @pytest.mark.parametrize("role", ["authenticated", "service_role"])
-async def test_it_signs_whoever_writes_the_row(aimed: Any, role: str) -> None:
+async def test_it_signs_whoever_writes_the_row(own_aimed: Any, role: str) -> None:
     user = str(uuid4())
-    await aimed.run(
+    await own_aimed.run(
         "create policy w on public.generations to authenticated using (user_id = auth.uid()) with check (true)"
     )
-    async with aimed.role(role, user) as connection:
+    async with own_aimed.role(role, user) as connection:
         sql = "insert into public.generations (user_id, status, output) values ($1, 'completed', '{}')"
         await connection.execute(sql, user)
-    (request,) = await sent(aimed)
+    (request,) = await sent(own_aimed)
     Webhook(SECRET).verify(request["body"], request["headers"])
 
 
@@ -129,42 +139,42 @@ BREAKAGES = [
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
-async def test_it_never_fails_the_users_own_statement_and_never_sends_unsigned(aimed: Any, breakage: str) -> None:
-    await aimed.run(breakage)
+async def test_it_never_fails_the_users_own_statement_and_never_sends_unsigned(own_aimed: Any, breakage: str) -> None:
+    await own_aimed.run(breakage)
     warnings: asyncio.Queue[str] = asyncio.Queue()
 
     def listen(_: object, message: Any) -> None:
         warnings.put_nowait(f"{message.severity}: {message.message}")
 
-    async with aimed.pool.acquire() as connection:
+    async with own_aimed.pool.acquire() as connection:
         connection.add_log_listener(listen)
         sql = "insert into public.generations (status, output) values ('completed', '{}')"
         assert await connection.execute(sql) == "INSERT 0 1"
         async with asyncio.timeout(5):
             warning = await warnings.get()
         connection.remove_log_listener(listen)
-    assert await aimed.value("select count(*) from public.generations") == 1
+    assert await own_aimed.value("select count(*) from public.generations") == 1
     assert warning.startswith("WARNING: outlast: ")
     assert SECRET.removeprefix("whsec_") not in warning
     if not breakage.startswith("drop schema net"):
-        assert await sent(aimed) == []
+        assert await sent(own_aimed) == []
 
 
-async def test_the_secret_in_vault_comes_first(aimed: Any) -> None:
+async def test_the_secret_in_vault_comes_first(own_aimed: Any) -> None:
     other = "whsec_c2VjcmV0IG9mIHRoZSB2YXVsdCwgMzIgYnl0ZXMh"
-    await aimed.run("create schema vault")
-    await aimed.run("create table vault.decrypted_secrets (name text, decrypted_secret text)")
-    await aimed.run("insert into vault.decrypted_secrets values ('outlast_webhook_secret', $1)", other)
-    await aimed.generation()
-    (request,) = await sent(aimed)
+    await own_aimed.run("create schema vault")
+    await own_aimed.run("create table vault.decrypted_secrets (name text, decrypted_secret text)")
+    await own_aimed.run("insert into vault.decrypted_secrets values ('outlast_webhook_secret', $1)", other)
+    await own_aimed.generation()
+    (request,) = await sent(own_aimed)
     Webhook(other).verify(request["body"], request["headers"])
 
 
-async def test_a_text_output_column_works(aimed: Any) -> None:
-    await aimed.run("create table public.renders (like public.generations including all)")
-    await aimed.run("alter table public.renders alter column output type text using output::text")
-    await aimed.call("outlast_install", p_table="renders")
-    await aimed.run("insert into public.renders (status, output) values ('completed', '{\"url\": 1}')")
-    await aimed.run("update public.renders set output = 'https://v3.fal.media/a.png'")
-    bodies = [json.loads(request["body"]) for request in await sent(aimed)]
+async def test_a_text_output_column_works(own_aimed: Any) -> None:
+    await own_aimed.run("create table public.renders (like public.generations including all)")
+    await own_aimed.run("alter table public.renders alter column output type text using output::text")
+    await own_aimed.call("outlast_install", p_table="renders")
+    await own_aimed.run("insert into public.renders (status, output) values ('completed', '{\"url\": 1}')")
+    await own_aimed.run("update public.renders set output = 'https://v3.fal.media/a.png'")
+    bodies = [json.loads(request["body"]) for request in await sent(own_aimed)]
     assert [body["record"]["output"] for body in bodies] == ['{"url": 1}', "https://v3.fal.media/a.png"]

@@ -25,12 +25,12 @@ async def test_outsiders_may_execute_none_of_our_functions(db: Any, role: str) -
     assert [row["name"] for row in rows if row["allowed"]] == []
 
 
-async def test_the_check_would_notice_a_grant(db: Any, role: str) -> None:
-    await db.run("create function public.mine() returns int language sql as 'select 1'")
-    async with db.role(role) as connection:
+async def test_the_check_would_notice_a_grant(own_db: Any, role: str) -> None:
+    await own_db.run("create function public.mine() returns int language sql as 'select 1'")
+    async with own_db.role(role) as connection:
         assert await connection.fetchval("select public.mine()") == 1
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        async with db.role(role) as connection:
+        async with own_db.role(role) as connection:
             await connection.fetchval("select public.outlast_health()")
 
 
@@ -65,7 +65,7 @@ async def read(db: Any, role: str, table: str, user: str) -> list[str]:
         return [row["generation_id"] for row in await connection.fetch(f"table public.{table}")]
 
 
-async def test_health_tells_of_a_grant_too_many(db: Any, role: str) -> None:
-    assert (await db.call("outlast_health"))["anon_can_execute"] is False
-    await db.run(f"grant execute on function public.outlast_cancel(uuid) to {role}")
-    assert (await db.call("outlast_health"))["anon_can_execute"] is True
+async def test_health_tells_of_a_grant_too_many(own_db: Any, role: str) -> None:
+    assert (await own_db.call("outlast_health"))["anon_can_execute"] is False
+    await own_db.run(f"grant execute on function public.outlast_cancel(uuid) to {role}")
+    assert (await own_db.call("outlast_health"))["anon_can_execute"] is True

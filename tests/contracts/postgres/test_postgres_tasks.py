@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -139,7 +140,9 @@ async def test_a_tombstone_waits_for_its_task_until_a_new_submit(db: Any, make_j
     for _ in range(2):
         assert await db.call("outlast_cancel", p_task_id=job["task_id"]) == {"cancelled": True, "status": "cancelled"}
     assert await begin(db, job) == {"state": "cancelled"}
-    assert (await task(db, job))["source_keys"] == ["a", "b"]
+    recorded = await task(db, job)
+    assert recorded["source_keys"] == ["a", "b"]
+    assert recorded["event_at"] == datetime(2026, 11, 1, 10, tzinfo=UTC)
     assert await db.call("outlast_enqueue", p_job=job) == {"task_id": job["task_id"], "status": "queued"}
     assert (await begin(db, job))["state"] == "run"
 

@@ -1,0 +1,103 @@
+#!/bin/sh
+# Installs the Debian packages that running Outlast's local stack needs and that are missing; a second run changes
+# nothing and needs no root. No service is started: the stack runs PostgreSQL and RabbitMQ as its own children.
+set -eu
+
+policy=/usr/sbin/policy-rc.d
+cluster=/etc/postgresql-common/createcluster.conf
+made_policy=
+made_cluster=
+
+say() {
+  printf '%s\n' "setup: $*"
+}
+
+first_match() {
+  for found in "$@"; do
+    if [ -e "$found" ]; then return 0; fi
+  done
+  return 1
+}
+
+# Asked of the programs themselves, so that an installation by other means counts too.
+missing_packages() {
+  first_match /usr/lib/postgresql/*/bin/postgres || command -v postgres >/dev/null 2>&1 || echo postgresql
+  first_match /usr/lib/rabbitmq/bin/rabbitmq-server /usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server || echo rabbitmq-server
+  first_match /usr/lib/*/libmagic.so.1 /usr/lib/libmagic.so.1 /usr/local/lib/libmagic.* /lib/*/libmagic.so.1 ||
+    echo libmagic1
+  command -v setpriv >/dev/null 2>&1 || echo util-linux
+  "${PYTHON:-python3}" -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
+}
+
+# Debian starts what it installs unless this program says no; one that is there already is somebody's decision.
+forbid_services() {
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    made_policy=yes
+  fi
+  # Only where PostgreSQL never was: an existing configuration is not ours to change.
+  if [ ! -e "$cluster" ] && ! dpkg-query -W -f '${Status}' postgresql-common 2>/dev/null | grep -q installed; then
+    mkdir -p "$(dirname "$cluster")"
+    printf 'create_main_cluster = false\n' >"$cluster"
+    made_cluster=yes
+  fi
+}
+
+restore() {
+  if [ -n "$made_policy" ]; then rm -f "$policy"; fi
+  if [ -n "$made_cluster" ]; then
+    # Without the package our file would be in its way; with it, Debian's own default comes back.
+    rm -f "$cluster"
+    made_cluster=
+  fi
+}
+
+# Leave the installed services stopped at the next boot too.
+keep_quiet() {
+  if [ -n "$made_policy" ] && command -v systemctl >/dev/null 2>&1; then
+    for unit in $1; do
+      case $unit in
+        rabbitmq-server) systemctl disable rabbitmq-server >/dev/null 2>&1 || true ;;
+        postgresql) systemctl disable postgresql >/dev/null 2>&1 || true ;;
+      esac
+    done
+  fi
+}
+
+install_packages() {
+  trap restore EXIT
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  forbid_services
+  export DEBIAN_FRONTEND=noninteractive
+  say 'asking for the list of packages'
+  apt-get update -q
+  say "installing:$1"
+  # shellcheck disable=SC2086 # a list of packages
+  apt-get install -q -y --no-install-recommends -o Dpkg::Options::=--force-confold $1
+  keep_quiet "$1"
+}
+
+packages=$(missing_packages | tr '\n' ' ')
+packages=${packages:+ ${packages% }}
+
+if [ -z "$packages" ]; then
+  exit 0
+fi
+if ! command -v apt-get >/dev/null 2>&1; then
+  say "this needs Debian's names for:$packages"
+  say 'there is no apt-get here; install them your way (PostgreSQL 13+ server, RabbitMQ 3.10+, libmagic, venv)'
+  exit 1
+fi
+if [ "$(id -u)" -eq 0 ]; then
+  install_packages "$packages"
+elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+  exec sudo -n PYTHON="${PYTHON:-python3}" sh "$0"
+else
+  say 'these packages are missing and installing them takes root. Run this, then again what you ran:'
+  say "  sudo apt-get update && sudo apt-get install -y --no-install-recommends$packages"
+  exit 1
+fi
+say 'done'

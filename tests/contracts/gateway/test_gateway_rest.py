@@ -1,0 +1,139 @@
+import json
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+USER = "0d3a0d3a-0000-4000-8000-000000000001"
+FUNCTIONS = """
+    create function public.typed(p_id uuid, p_list text[], p_data jsonb, p_ids uuid[] default null, p_n int default 7)
+    returns jsonb language sql as $$ select jsonb_build_object('id', p_id, 'list', p_list, 'data', p_data,
+      'ids', p_ids, 'n', p_n, 'role', current_user, 'sub', auth.uid()) $$;
+    create function public.nothing_back() returns void language sql as $$ select $$;
+    create function public.rows_back() returns table (a int, b text) language sql as $$ values (1, 'x'), (2, 'y') $$;
+    create function public.numbers_back(n int) returns setof int language sql as $$ select generate_series(1, n) $$;
+    create function public.refuses(code text) returns void language plpgsql as
+      $$ begin raise exception 'no' using errcode = code, hint = 'try later', detail = 'because'; end $$;
+    create function public.hidden() returns int language sql as $$ select 1 $$;
+    revoke execute on function public.hidden() from public, anon, authenticated;
+"""
+
+
+async def call(project, name, key="service", **arguments):
+    return (await project.ask("POST", f"/rest/v1/rpc/{name}", key=key, json=arguments))[:2]
+
+
+async def test_it_answers_as_postgrest_does(project):
+    await project.replay("rest")
+
+
+async def test_arguments_are_typed_by_the_function(project, database):
+    await database.execute(FUNCTIONS)
+    one = str(uuid4())
+    status, body = await call(
+        project, "typed", p_id=one, p_list=["a,b", '"'], p_data={"x": [1, None]}, p_ids=[one], p_n=None
+    )
+    expected = {"id": one, "list": ["a,b", '"'], "data": {"x": [1, None]}, "ids": [one], "n": None}
+    assert (status, body) == (200, expected | {"role": "service_role", "sub": None})
+    assert (await call(project, "typed", p_id=one, p_list=[], p_data=None))[1]["n"] == 7
+    assert (await call(project, "typed", p_id="no uuid", p_list=[], p_data=None))[1]["code"] == "22P02"
+    assert (await call(project, "typed", p_id=one))[0] == 404
+
+
+async def test_what_comes_back_has_the_functions_shape(project, database):
+    await database.execute(FUNCTIONS)
+    assert (await call(project, "rows_back")) == (200, [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}])
+    assert (await call(project, "numbers_back", n=3)) == (200, [1, 2, 3])
+    assert (await call(project, "nothing_back")) == (204, b"")
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("P0001", 400), ("40001", 500), ("23505", 409), ("PT418", 418), ("57P01", 503), ("53300", 503)]
+)
+async def test_errors_keep_what_the_function_said(project, database, code, status):
+    await database.execute(FUNCTIONS)
+    seen, body = await call(project, "refuses", code=code)
+    if status != 503:
+        assert body == {"code": code, "details": "because", "hint": "try later", "message": "no"}
+    assert seen == status
+
+
+async def test_the_token_decides_the_role(project, database):
+    await database.execute(FUNCTIONS)
+    assert (await call(project, "hidden")) == (200, 1)
+    assert (await call(project, "hidden", key="anon"))[0] == 401
+    user = {"Authorization": f"Bearer {project.token(role='authenticated', sub=USER)}"}
+    status, body, _ = await project.ask("POST", "/rest/v1/rpc/hidden", key="anon", headers=user, json={})
+    assert (status, body["code"]) == (403, "42501")
+    arguments = {"p_id": USER, "p_list": [], "p_data": {}}
+    _, body, _ = await project.ask("POST", "/rest/v1/rpc/typed", key="anon", headers=user, json=arguments)
+    assert (body["role"], body["sub"]) == ("authenticated", USER)
+
+
+async def test_nobody_becomes_the_superuser(project):
+    wrong = {"Authorization": f"Bearer {project.token(role='postgres')}"}
+    status, body, _ = await project.ask("GET", "/rest/v1/generations", headers=wrong)
+    assert (status, body["code"]) == (403, "42501")
+
+
+async def test_users_see_their_own_rows(project, database):
+    other = str(uuid4())
+    await database.execute("insert into generations (user_id) values ($1), ($2)", USER, other)
+    user = {"Authorization": f"Bearer {project.token(role='authenticated', sub=USER)}"}
+    _, rows, _ = await project.ask("GET", "/rest/v1/generations?select=user_id", key="anon", headers=user)
+    assert rows == [{"user_id": USER}]
+
+
+NASTY = ["x'; drop table generations; --", 'x"; drop table generations; --', "x) or true --", "%00", "\\' or 1=1 --"]
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+async def test_values_and_names_stay_what_they_are(project, database, nasty):
+    await database.execute("insert into generations (prompt) values ('kept')")
+    for parameters in (
+        {"prompt": f"eq.{nasty}"},
+        {"prompt": f"in.({nasty})"},
+        {"prompt": f"like.{nasty}"},
+        {"prompt": f"is.{nasty}"},
+        {nasty: "eq.1"},
+        {"select": nasty},
+        {"select": f"{nasty}:prompt"},
+        {"order": nasty},
+        {"order": f"prompt.{nasty}"},
+        {"limit": nasty},
+        {"offset": nasty},
+    ):
+        status, body, _ = await project.ask("GET", "/rest/v1/generations", params=parameters)
+        alias = "select" in parameters and parameters["select"].endswith(":prompt")
+        assert status >= 400 or body == [] or alias, (parameters, body)
+    for method, path, content in (
+        ("POST", "/rest/v1/generations", {nasty: 1}),
+        ("POST", "/rest/v1/generations", {"prompt": nasty}),
+        ("PATCH", "/rest/v1/generations?prompt=eq.none", {nasty: 1}),
+        ("POST", "/rest/v1/rpc/outlast_health", {nasty: 1}),
+    ):
+        await project.ask(method, path, data=json.dumps(content))
+    await project.ask("POST", "/rest/v1/generations", params={"on_conflict": nasty}, json={"prompt": "y"})
+    await project.ask("GET", f"/rest/v1/{nasty.replace('%', '').replace('/', '')}")
+    await project.ask("POST", f"/rest/v1/rpc/{nasty.replace('%', '').replace('/', '')}", json={})
+    assert await database.fetchval("select count(*) from generations where prompt = 'kept'") == 1
+
+
+async def test_writes_that_must_be_one_row_and_are_not_change_nothing(project, database):
+    await database.execute("insert into generations (prompt) values ('a'), ('a')")
+    status, _, _ = await project.ask(
+        "PATCH",
+        "/rest/v1/generations?prompt=eq.a",
+        json={"prompt": "b"},
+        headers={"Prefer": "return=representation", "Accept": "application/vnd.pgrst.object+json"},
+    )
+    assert status == 406
+    assert await database.fetchval("select count(*) from generations where prompt = 'a'") == 2
+
+
+async def test_a_table_that_is_altered_between_requests_is_seen_as_it_is(project, database: asyncpg.Connection):
+    await database.execute("insert into generations (prompt) values ('a')")
+    path = "/rest/v1/generations?prompt=eq.a"
+    assert "later" not in (await project.ask("GET", path))[1][0]
+    await database.execute("alter table generations add column later int default 5")
+    assert (await project.ask("GET", path))[1][0]["later"] == 5
