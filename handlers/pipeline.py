@@ -95,13 +95,18 @@ def _failed(item: Item, stage: str, error: FileProcessingError, tools: Tools) ->
     tools.observer.error(error.code)
     tools.observer.file(item.media.kind if item.media else "unknown", "retried" if error.retryable else "failed")
     log.warning("file failed", extra={"stage": stage, "code": error.code, "url": shown(item.file.url)})
+    return failed_file(item.file, error, stage)
+
+
+def failed_file(file: JobFile, error: FileProcessingError, stage: str) -> FailedFile:
+    """Return what is told of a file that this error kept from being stored."""
     return FailedFile(
-        url=item.file.url,
+        url=file.url,
         error=str(error),
         code=error.code,
         retryable=error.retryable,
         retry_after=error.retry_after,
         stage=stage,
-        position=item.file.position,
-        source_key=item.file.source_key,
+        position=file.position,
+        source_key=file.source_key,
     )

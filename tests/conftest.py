@@ -19,7 +19,7 @@ def stack_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 async def postgres(stack_dir: Path) -> AsyncIterator[Postgres]:
-    server = Postgres(stack_dir)
+    server = Postgres(stack_dir, durable=False)
     await server.start()
     yield server
     await server.stop()

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from handlers.errors import FileProcessingError, GenerationNotFoundError, StorageUnavailableError
-from handlers.pipeline import process
+from handlers.pipeline import failed_file, process
 from handlers.record import Records
 from handlers.steps import Tools, Work
 from schemas.files import FailedFile, ProcessedFile
@@ -55,6 +55,7 @@ class Attempt:
         self.delivery = delivery
         self._around = around
         self._stored: list[ProcessedFile] = []
+        self._leased = False
         self._settling = False
         self._stopped: StopReason | None = None
         self._task: asyncio.Task[str] | None = None
@@ -114,6 +115,7 @@ class Attempt:
             raise GenerationNotFoundError(f"no generation has the request id {job.request_id}")
         if reply.state != "run":
             return []
+        self._leased = True
         if not job.files:
             raise FileProcessingError("FAL could not put the result into its webhook; fetch it from FAL's queue API")
         before = {file.source_key for file in reply.files}
@@ -159,26 +161,43 @@ class Attempt:
         return await self._ack(reply.status or status)
 
     async def _job_failed(self, envelope: Envelope, error: FileProcessingError) -> str:
-        """Retry or bury the job as it came: nothing of this attempt is on record."""
+        """Retry or bury the job as it came; what the database can be told of it, it is told in the same order."""
         self._settling = True
         self._around.metrics.error(error.code)
         verdict = decide(error, envelope.attempt, self._around.policy)
         log.warning("job failed", code=error.code, error=str(error), verdict=type(verdict).__name__)
         if isinstance(verdict, Retry):
+            await self._note_down(envelope, TaskStatus.RETRYING, error)
             await self.delivery.retry(envelope.again(envelope.job), verdict.delay, error)
             return "retried"
         await self.delivery.bury(envelope, error)
+        await self._note_down(envelope, TaskStatus.FAILED, error)
         return await self._ack("failed")
+
+    async def _note_down(self, envelope: Envelope, status: TaskStatus, error: FileProcessingError) -> None:
+        """Record what is stored and that the rest failed, if the task is ours and the database answers.
+
+        If not, nothing is lost: the lease runs out, and the message, retried or buried, tells the rest.
+        """
+        if not self._leased:
+            return
+        done = {file.source_key for file in self._stored}
+        failed = [failed_file(file, error, "job") for file in envelope.job.files if file.source_key not in done]
+        try:
+            await self._around.records.finish(envelope.job, self.lease, status, self._stored, failed)
+        except FileProcessingError as unheard:
+            log.warning("the database was not told", code=unheard.code, status=status)
 
     async def _end_early(self, envelope: Envelope, why: StopReason) -> str:
         if why == "cancelled":
             return await self._ack("cancelled")
         if why == "lost":
             return await self._put_off(envelope, "lost")
-        try:
-            await self._around.records.finish(envelope.job, self.lease, TaskStatus.RETRYING, self._stored, [])
-        except FileProcessingError as error:
-            log.warning("could not record before handing back", code=error.code)
+        if self._leased:
+            try:
+                await self._around.records.finish(envelope.job, self.lease, TaskStatus.RETRYING, self._stored, [])
+            except FileProcessingError as unheard:
+                log.warning("the database was not told", code=unheard.code)
         await self.delivery.hand_back(envelope)
         return "handed_back"
 

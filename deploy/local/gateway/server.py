@@ -1,48 +1,28 @@
-"""The gateway itself: routes, who may pass, and how each service says no."""
+"""The gateway itself: what it is made of, and which route leads where."""
 
-import contextlib
 import secrets
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, Self
 
-import asyncpg
 from aiohttp import web
 
-from deploy.local.gateway.access import Caller, Keys, RoleError, TokenError, bearer
+from deploy.local.gateway.access import Keys
 from deploy.local.gateway.buckets import Buckets
-from deploy.local.gateway.database import Database, DatabaseDownError
+from deploy.local.gateway.database import Database
+from deploy.local.gateway.doors import RestDoor, StorageDoor
 from deploy.local.gateway.downloads import Downloads
 from deploy.local.gateway.files import Files
 from deploy.local.gateway.objects import Objects
 from deploy.local.gateway.rest import Tables
-from deploy.local.gateway.rest_errors import RestError, database_down, from_postgres, json_answer
+from deploy.local.gateway.rest_errors import json_answer
 from deploy.local.gateway.rpc import Functions
 from deploy.local.gateway.shelves import Shelves
 from deploy.local.gateway.signing import Signing
-from deploy.local.gateway.storage_errors import (
-    DATABASE_DOWN,
-    INTERNAL,
-    NO_TOKEN,
-    NOT_ALLOWED,
-    StorageRefusal,
-    bad_token,
-)
 from deploy.local.gateway.tus import Resumable
 from deploy.local.gateway.uploads import Uploads
 from deploy.local.gateway.webhooks import WebhookDelivery
 
-Open = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Guarded = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 LARGEST_JSON: Final = 64 * 1024**2
-NO_KEY: Final = {
-    "message": "No API key found in request",
-    "hint": "No `apikey` request header or url param was found.",
-}
-BAD_KEY: Final = {
-    "message": "Invalid API key",
-    "hint": "Double check your Supabase `anon` or `service_role` API key.",
-}
 
 
 class Gateway:
@@ -107,8 +87,8 @@ class Gateway:
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=LARGEST_JSON)
-        app.add_routes(_rest_routes(_RestDoor(self._keys), self._database))
-        app.add_routes(_storage_routes(_StorageDoor(self._keys), self._keys, self._database, self._files))
+        app.add_routes(_rest_routes(RestDoor(self._keys), self._database))
+        app.add_routes(_storage_routes(StorageDoor(self._keys), self._keys, self._database, self._files))
         app.router.add_route("*", "/{anything:.*}", _no_route)
         return app
 
@@ -117,107 +97,14 @@ async def _no_route(_: web.Request) -> web.Response:
     return json_answer({"message": "no Route matched with those values"}, 404)
 
 
-class _RestDoor:
-    """Lets requests to the REST API in, and turns what goes wrong into its answers."""
-
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
-
-    def __call__(self, handler: Guarded) -> Open:
-        async def enter(request: web.Request) -> web.StreamResponse:
-            try:
-                caller = self._caller(request)
-            except RestError as error:
-                return error.response()
-            if isinstance(caller, web.Response):
-                return caller
-            try:
-                return await handler(request, caller)
-            except RestError as error:
-                return error.response()
-            except DatabaseDownError:
-                return database_down().response()
-            except asyncpg.PostgresError as error:
-                return from_postgres(error, caller.role).response()
-
-        return enter
-
-    def _caller(self, request: web.Request) -> Caller | web.Response:
-        """Return whom the tokens speak for: the key must be good, and the user's own token counts if there is one."""
-        key = request.headers.get("apikey") or request.query.get("apikey")
-        if not key:
-            return json_answer(NO_KEY, 401)
-        try:
-            self._keys.read(key)
-        except TokenError:
-            return json_answer(BAD_KEY, 401)
-        try:
-            return self._keys.caller(bearer(request.headers) or key)
-        except TokenError as error:
-            message = "JWT expired" if error.expired else "JWSError JWSInvalidSignature"
-            raise RestError(401, "PGRST301", message) from None
-        except RoleError as error:
-            raise RestError(403, "42501", f'permission denied to set role "{error}"') from None
-
-
-class _StorageDoor:
-    """Lets requests to the Storage API in, and turns what goes wrong into its answers."""
-
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
-
-    def __call__(self, handler: Guarded) -> Open:
-        async def check(request: web.Request) -> web.StreamResponse:
-            return await handler(request, self._caller(request))
-
-        return self.open(check)
-
-    def maybe(self, handler: Callable[[web.Request, Caller | None], Awaitable[web.StreamResponse]]) -> Open:
-        """Let anybody in: where there is no good token, the handler is told so."""
-
-        async def check(request: web.Request) -> web.StreamResponse:
-            caller = None
-            with contextlib.suppress(StorageRefusal):
-                caller = self._caller(request)
-            return await handler(request, caller)
-
-        return self.open(check)
-
-    def open(self, handler: Open) -> Open:
-        """Let anybody in."""
-
-        async def enter(request: web.Request) -> web.StreamResponse:
-            try:
-                return await handler(request)
-            except StorageRefusal as refusal:
-                return refusal.response()
-            except DatabaseDownError:
-                return StorageRefusal(*DATABASE_DOWN).response()
-            except asyncpg.InsufficientPrivilegeError:
-                return StorageRefusal(*NOT_ALLOWED).response()
-            except asyncpg.PostgresError:
-                return StorageRefusal(*INTERNAL).response()
-
-        return enter
-
-    def _caller(self, request: web.Request) -> Caller:
-        token = bearer(request.headers) or request.headers.get("apikey")
-        if not token:
-            raise StorageRefusal(*NO_TOKEN)
-        try:
-            return self._keys.caller(token)
-        except (TokenError, RoleError) as error:
-            raise bad_token(str(error)) from None
-
-
-def _rest_routes(door: _RestDoor, database: Database) -> list[web.RouteDef]:
+def _rest_routes(door: RestDoor, database: Database) -> list[web.RouteDef]:
     return [
         web.post("/rest/v1/rpc/{function}", door(Functions(database).handle)),
         web.route("*", "/rest/v1/{table}", door(Tables(database).handle)),
     ]
 
 
-def _storage_routes(door: _StorageDoor, keys: Keys, database: Database, files: Files) -> list[web.RouteDef]:
+def _storage_routes(door: StorageDoor, keys: Keys, database: Database, files: Files) -> list[web.RouteDef]:
     """Return the routes of Storage; the first that fits wins, so that words come before buckets of that name."""
     objects = Objects(database, files)
     buckets, shelves = Buckets(database, files), Shelves(database, objects)

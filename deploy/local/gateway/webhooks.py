@@ -6,6 +6,7 @@ were listed, and its name; redirects are followed and turn a POST into a GET; wh
 
 import asyncio
 import contextlib
+import io
 import json
 from typing import Any, Final
 
@@ -95,7 +96,7 @@ async def _send(row: asyncpg.Record) -> Note:
             session.request(
                 row["method"],
                 row["url"],
-                data=row["body"],
+                data=None if row["body"] is None else io.BytesIO(row["body"]),
                 headers=_headers(row),
                 skip_auto_headers=("Accept-Encoding", "Content-Type"),
                 timeout=aiohttp.ClientTimeout(total=milliseconds / 1000),

@@ -94,9 +94,11 @@ begin
       where n.nspname = 'net' and p.proname = 'http_post'));
 end $$;
 
-revoke all on function public.outlast_install_triggers() from public, anon, authenticated, service_role;
-revoke all on function public.outlast_install(text, text), public.outlast_health() from public, anon, authenticated;
-grant execute on function public.outlast_install(text, text), public.outlast_health() to service_role;
+-- Binding a table is done in the SQL editor by its owner; nobody needs it over REST.
+revoke all on function public.outlast_install_triggers(), public.outlast_install(text, text)
+  from public, anon, authenticated, service_role;
+revoke all on function public.outlast_health() from public, anon, authenticated;
+grant execute on function public.outlast_health() to service_role;
 
 insert into public.outlast_settings (key, value) values ('version', '20261101000007')
   on conflict (key) do update set value = excluded.value;

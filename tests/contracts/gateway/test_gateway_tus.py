@@ -5,6 +5,7 @@ from base64 import b64encode
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("main")
 ROUTE = "/storage/v1/upload/resumable"
 TUS = {"Tus-Resumable": "1.0.0"}
 BODY = TUS | {"Content-Type": "application/offset+octet-stream"}
@@ -51,7 +52,7 @@ async def offset_of(project, path):
     return int(seen["Upload-Offset"])
 
 
-async def test_an_upload_in_pieces_becomes_an_object(project, main):
+async def test_an_upload_in_pieces_becomes_an_object(project):
     content = os.urandom(1_000_000)
     path = await opened(project, len(content), metadata='{"gen":"g1"}')
     assert await offset_of(project, path) == 0
@@ -66,7 +67,7 @@ async def test_an_upload_in_pieces_becomes_an_object(project, main):
     assert (await project.ask("GET", "/storage/v1/object/main/one.mp4"))[1] == content
 
 
-async def test_bytes_of_a_broken_piece_are_kept(project, main):
+async def test_bytes_of_a_broken_piece_are_kept(project):
     content = os.urandom(300_000)
     path = await opened(project, len(content))
 
@@ -86,7 +87,7 @@ async def test_bytes_of_a_broken_piece_are_kept(project, main):
     assert (await project.ask("GET", "/storage/v1/object/main/one.mp4"))[1] == content
 
 
-async def test_of_two_writers_the_second_waits_and_is_refused(project, main):
+async def test_of_two_writers_the_second_waits_and_is_refused(project):
     path = await opened(project, 20)
     begun = asyncio.Event()
     go_on = asyncio.Event()
@@ -107,7 +108,7 @@ async def test_of_two_writers_the_second_waits_and_is_refused(project, main):
     assert (await second)[:2] == (409, "Upload-Offset conflict\n")
 
 
-async def test_replacing_must_be_asked_for_twice(project, main):
+async def test_replacing_must_be_asked_for_twice(project):
     first = await opened(project, 3)
     assert (await patch(project, first, 0, b"old"))[3] == "1"
     assert (await create(project, 3))[:2] == (409, "The resource already exists")
@@ -119,7 +120,7 @@ async def test_replacing_must_be_asked_for_twice(project, main):
     assert (await project.ask("GET", "/storage/v1/object/main/one.mp4"))[1] == b"new"
 
 
-async def test_the_bytes_may_come_with_the_first_request(project, main):
+async def test_the_bytes_may_come_with_the_first_request(project):
     headers = BODY | {"Upload-Length": "3", "Upload-Metadata": metadata()}
     status, _, seen = await project.ask("POST", ROUTE, headers=headers, data=b"abc")
     assert (status, seen["Upload-Offset"], seen["Tus-Complete"]) == (201, "3", "1")
@@ -141,18 +142,18 @@ async def test_the_bytes_may_come_with_the_first_request(project, main):
         (1, {}, "anon", {}, 403, "new row violates row-level security policy"),
     ],
 )
-async def test_what_is_refused_is_told_in_plain_text(project, main, length, names, key, more, status, text):
+async def test_what_is_refused_is_told_in_plain_text(project, length, names, key, more, status, text):
     seen = await create(project, length, key=key, more=more, **names)
     assert seen[:2] == (status, text)
     assert seen[2]["Content-Type"] == PLAIN
 
 
-async def test_a_bad_token_is_refused_as_everywhere(project, main):
+async def test_a_bad_token_is_refused_as_everywhere(project):
     status, body, _ = await create(project, 1, key="opaque")
     assert (status, body["statusCode"], body["message"]) == (400, "403", "Invalid Compact JWS")
 
 
-async def test_an_upload_that_is_not_there(project, main):
+async def test_an_upload_that_is_not_there(project):
     path = await opened(project, 10)
     assert (await project.ask("DELETE", path, headers=TUS))[0] == 204
     assert (await project.ask("HEAD", path, headers=TUS))[0] == 404
@@ -160,7 +161,7 @@ async def test_an_upload_that_is_not_there(project, main):
     assert (await project.ask("HEAD", f"{ROUTE}/zzz", headers=TUS))[0] == 400
 
 
-async def test_pieces_that_do_not_fit(project, main):
+async def test_pieces_that_do_not_fit(project):
     path = await opened(project, 4)
     assert (await patch(project, path, 0, b"12345"))[:2] == (413, "upload's size exceeded\n")
     wrong = {"Content-Type": "application/octet-stream"}

@@ -8,6 +8,7 @@ from aiohttp import web
 from deploy.local.gateway import Gateway
 from deploy.local.processes import free_port
 
+pytestmark = pytest.mark.usefixtures("gateway")
 SECRET = {"Content-Type": "application/json", "x-webhook-secret": "s"}
 
 
@@ -64,7 +65,7 @@ async def noted(database, number, count=1):
             await asyncio.sleep(0.02)
 
 
-async def test_the_body_arrives_as_the_database_made_it(gateway, database, receiver):
+async def test_the_body_arrives_as_the_database_made_it(database, receiver):
     body = '{"type": "UPDATE", "prompt": "a cat \\"quoted\\" ünï 😀", "n": 1.50}'
     text = await database.fetchval("select $1::text::jsonb::text", body)
     note = await noted(database, await post(database, receiver.url, body))
@@ -81,12 +82,12 @@ async def test_the_body_arrives_as_the_database_made_it(gateway, database, recei
     assert await database.fetchval("select count(*) from net.http_request_queue") == 0
 
 
-async def test_only_listed_headers_are_sent(gateway, database, receiver):
+async def test_only_listed_headers_are_sent(database, receiver):
     await noted(database, await post(database, receiver.url, headers={}))
     assert set(receiver.requests[0].headers) == {"Host", "Accept", "User-Agent", "Content-Length"}
 
 
-async def test_a_refusal_is_noted_and_never_sent_again(gateway, database, receiver):
+async def test_a_refusal_is_noted_and_never_sent_again(database, receiver):
     receiver.answer = lambda: web.json_response({"ok": False}, status=500)
     note = await noted(database, await post(database, receiver.url))
     assert (note["status_code"], note["content"]) == (500, '{"ok": false}')
@@ -95,7 +96,7 @@ async def test_a_refusal_is_noted_and_never_sent_again(gateway, database, receiv
     assert receiver.bodies == [b"{}", b'{"later": 1}']
 
 
-async def test_a_slow_receiver_is_given_up(gateway, database, receiver):
+async def test_a_slow_receiver_is_given_up(database, receiver):
     receiver.answer = asyncio.Event().wait
     note = await noted(database, await post(database, receiver.url, timeout=200))
     assert (note["status_code"], note["timed_out"]) == (None, True)
@@ -103,14 +104,14 @@ async def test_a_slow_receiver_is_given_up(gateway, database, receiver):
     assert len(receiver.requests) == 1
 
 
-async def test_nobody_there(gateway, database):
+async def test_nobody_there(database):
     note = await noted(database, await post(database, f"http://127.0.0.1:{free_port()}/"))
     assert (note["timed_out"], note["error_msg"]) == (False, "Couldn't connect to server")
     note = await noted(database, await post(database, "nonsense"))
     assert note["error_msg"] == "URL using bad/illegal format or missing URL"
 
 
-async def test_a_connection_that_is_closed_without_a_word(gateway, database, receiver):
+async def test_a_connection_that_is_closed_without_a_word(database, receiver):
     def hang_up():
         receiver.requests[-1].transport.abort()
         return web.Response()
@@ -122,7 +123,7 @@ async def test_a_connection_that_is_closed_without_a_word(gateway, database, rec
     assert len(receiver.requests) == 1
 
 
-async def test_a_redirect_turns_post_into_get(gateway, database, receiver):
+async def test_a_redirect_turns_post_into_get(database, receiver):
     receiver.answer = lambda: (
         web.Response(status=302, headers={"Location": "/other"}) if len(receiver.requests) == 1 else web.Response()
     )
@@ -133,7 +134,7 @@ async def test_a_redirect_turns_post_into_get(gateway, database, receiver):
     assert note["status_code"] == 200
 
 
-async def test_a_batch_goes_out_together_and_the_next_waits(gateway, database, receiver):
+async def test_a_batch_goes_out_together_and_the_next_waits(database, receiver):
     open_door = asyncio.Event()
 
     async def wait():
@@ -158,7 +159,7 @@ async def test_a_batch_goes_out_together_and_the_next_waits(gateway, database, r
     assert len(receiver.requests) == 250
 
 
-async def test_what_is_rolled_back_is_not_sent(gateway, database, receiver):
+async def test_what_is_rolled_back_is_not_sent(database, receiver):
     with suppress(ZeroDivisionError):
         async with database.transaction():
             await post(database, receiver.url)
