@@ -47,9 +47,8 @@ forbid_services() {
 restore() {
   if [ -n "$made_policy" ]; then rm -f "$policy"; fi
   if [ -n "$made_cluster" ]; then
-    # Without the package our file would be in its way; with it, Debian's own default comes back.
+    # It was for this installation only; without the file PostgreSQL's scripts have their defaults.
     rm -f "$cluster"
-    made_cluster=
   fi
 }
 
@@ -73,10 +72,10 @@ install_packages() {
   forbid_services
   export DEBIAN_FRONTEND=noninteractive
   say 'asking for the list of packages'
-  apt-get update -q
+  apt-get update -q -o DPkg::Lock::Timeout=120
   say "installing:$1"
   # shellcheck disable=SC2086 # a list of packages
-  apt-get install -q -y --no-install-recommends -o Dpkg::Options::=--force-confold $1
+  apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=120 -o Dpkg::Options::=--force-confold $1
   keep_quiet "$1"
 }
 
@@ -94,7 +93,7 @@ fi
 if [ "$(id -u)" -eq 0 ]; then
   install_packages "$packages"
 elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
-  exec sudo -n PYTHON="${PYTHON:-python3}" sh "$0"
+  exec sudo -n env PYTHON="${PYTHON:-python3}" sh "$0"
 else
   say 'these packages are missing and installing them takes root. Run this, then again what you ran:'
   say "  sudo apt-get update && sudo apt-get install -y --no-install-recommends$packages"

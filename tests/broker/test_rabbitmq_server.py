@@ -2,14 +2,21 @@
 
 import asyncio
 import os
+import shutil
 import signal
+import sys
+import tempfile
+from pathlib import Path
 
 import aio_pika
 import psutil
 import pytest
 
-from deploy.local.processes import clean_up
+from deploy.local.account import become
+from deploy.local.processes import StackError, clean_up
 from deploy.local.rabbitmq import RabbitMQ
+
+NOBODY = 65534
 
 
 def descendants(broker: RabbitMQ) -> list[psutil.Process]:
@@ -84,3 +91,55 @@ async def test_virtual_hosts_are_worlds_of_their_own(rabbitmq):
     await rabbitmq.delete_vhost("other")
     with pytest.raises((aio_pika.exceptions.AMQPError, ConnectionError)):
         await aio_pika.connect(other)
+
+
+STAY = """
+import asyncio, sys
+from pathlib import Path
+from deploy.local.rabbitmq import RabbitMQ
+
+async def main():
+    broker = RabbitMQ(Path(sys.argv[1]))
+    await broker.start()
+    print(await broker.create_vhost("mine"), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_it_runs_as_an_ordinary_user_whose_death_leaves_something_to_clean_up():
+    folder = Path(tempfile.mkdtemp()).resolve()  # one that the user can reach, unlike pytest's
+    prefix = ()
+    if os.geteuid() == 0:
+        os.chown(folder, NOBODY, NOBODY)
+        prefix = await become(NOBODY, NOBODY, Path(sys.executable).resolve().parent)
+    stack = await asyncio.create_subprocess_exec(
+        *prefix,
+        sys.executable,
+        "-c",
+        STAY,
+        str(folder),
+        stdout=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"]},
+    )
+    try:
+        assert stack.stdout is not None
+        url = (await asyncio.wait_for(stack.stdout.readline(), 90)).decode().strip()
+        await put(url, b"as anybody")
+        alive = psutil.Process(stack.pid).children(recursive=True)
+        assert {process.uids().real for process in alive} == {NOBODY if prefix else os.geteuid()}
+        stack.kill()
+        await stack.wait()
+        ended = await asyncio.to_thread(clean_up, folder)
+        assert {"rabbitmq", "epmd"} <= set(ended)
+        assert psutil.wait_procs(alive, timeout=5)[1] == []
+    finally:
+        await asyncio.to_thread(clean_up, folder)
+        shutil.rmtree(folder)
+
+
+async def test_a_missing_program_is_told_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr("deploy.local.rabbitmq.SERVERS", ("/nowhere/rabbitmq-server",))
+    with pytest.raises(StackError, match="apt-get install rabbitmq-server"):
+        await RabbitMQ(tmp_path).start()

@@ -38,6 +38,8 @@ class RestDoor:
         self._keys = keys
 
     def __call__(self, handler: Guarded) -> Open:
+        """Let in who has a good key."""
+
         async def enter(request: web.Request) -> web.StreamResponse:
             try:
                 caller = self._caller(request)
@@ -81,6 +83,8 @@ class StorageDoor:
         self._keys = keys
 
     def __call__(self, handler: Guarded) -> Open:
+        """Let in who has a good token."""
+
         async def check(request: web.Request) -> web.StreamResponse:
             return await handler(request, self._caller(request))
 

@@ -128,22 +128,22 @@ async def test_the_bytes_may_come_with_the_first_request(project):
 
 
 @pytest.mark.parametrize(
-    ("length", "names", "key", "more", "status", "text"),
+    ("length", "how", "status", "text"),
     [
-        (11, {"bucket": "small"}, "service", {}, 413, "Maximum size exceeded\n"),
-        (500 * 1024**2 + 1, {}, "service", {}, 413, "Maximum size exceeded\n"),
-        (1, {"bucket": "mime"}, "service", {}, 415, "mime type video/mp4 is not supported"),
-        (1, {"bucket": "nope"}, "service", {}, 404, "Bucket not found"),
-        (1, {"name": "bad[1].png"}, "service", {}, 400, "Invalid key: bad[1].png"),
-        (1, {}, "service", {"Upload-Metadata": ""}, 400, "Invalid upload-metadata\n"),
-        (1, {}, "service", {"Upload-Metadata": "bucketName !!"}, 400, "Invalid upload-metadata\n"),
-        (1, {}, "service", {"Tus-Resumable": "0.2.2"}, 400, "Invalid tus-resumable\n"),
-        (0, {}, "service", {}, 404, "NotFound"),
-        (1, {}, "anon", {}, 403, "new row violates row-level security policy"),
+        (11, {"bucket": "small"}, 413, "Maximum size exceeded\n"),
+        (500 * 1024**2 + 1, {}, 413, "Maximum size exceeded\n"),
+        (1, {"bucket": "mime"}, 415, "mime type video/mp4 is not supported"),
+        (1, {"bucket": "nope"}, 404, "Bucket not found"),
+        (1, {"name": "bad[1].png"}, 400, "Invalid key: bad[1].png"),
+        (1, {"more": {"Upload-Metadata": ""}}, 400, "Invalid upload-metadata\n"),
+        (1, {"more": {"Upload-Metadata": "bucketName !!"}}, 400, "Invalid upload-metadata\n"),
+        (1, {"more": {"Tus-Resumable": "0.2.2"}}, 400, "Invalid tus-resumable\n"),
+        (0, {}, 404, "NotFound"),
+        (1, {"key": "anon"}, 403, "new row violates row-level security policy"),
     ],
 )
-async def test_what_is_refused_is_told_in_plain_text(project, length, names, key, more, status, text):
-    seen = await create(project, length, key=key, more=more, **names)
+async def test_what_is_refused_is_told_in_plain_text(project, length, how, status, text):
+    seen = await create(project, length, **how)
     assert seen[:2] == (status, text)
     assert seen[2]["Content-Type"] == PLAIN
 

@@ -45,13 +45,13 @@ async def receiver():
     await runner.cleanup()
 
 
-async def post(database, url, body="{}", timeout=1000, headers=None):
+async def post(database, url, body="{}", milliseconds=1000, headers=None):
     return await database.fetchval(
         "select net.http_post($1, $2::text::jsonb, '{}', $3::text::jsonb, $4)",
         url,
         body,
         json.dumps(SECRET if headers is None else headers),
-        timeout,
+        milliseconds,
     )
 
 
@@ -98,7 +98,7 @@ async def test_a_refusal_is_noted_and_never_sent_again(database, receiver):
 
 async def test_a_slow_receiver_is_given_up(database, receiver):
     receiver.answer = asyncio.Event().wait
-    note = await noted(database, await post(database, receiver.url, timeout=200))
+    note = await noted(database, await post(database, receiver.url, milliseconds=200))
     assert (note["status_code"], note["timed_out"]) == (None, True)
     assert note["error_msg"].startswith("Timeout of 200 ms reached")
     assert len(receiver.requests) == 1
@@ -143,9 +143,9 @@ async def test_a_batch_goes_out_together_and_the_next_waits(database, receiver):
 
     receiver.answer = wait
     async with database.transaction():
-        first = await post(database, receiver.url, timeout=10_000)
+        first = await post(database, receiver.url, milliseconds=10_000)
         for _ in range(249):
-            await post(database, receiver.url, timeout=10_000)
+            await post(database, receiver.url, milliseconds=10_000)
     async with asyncio.timeout(10):
         while len(receiver.requests) < 200:
             await asyncio.sleep(0.01)

@@ -1,0 +1,306 @@
+"""A worker in this process on a real broker, a real database and a real source: the ends a delivery can come to."""
+
+import asyncio
+import contextlib
+import json
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import aio_pika
+import aiohttp
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from deploy.local.gateway import Gateway
+from handlers.codec import Codec
+from handlers.download import Downloader
+from handlers.record import Records
+from handlers.steps import Tools
+from handlers.supabase import Supabase
+from schemas.jobs import Job, JobFile, output_key_for, task_id_for
+from schemas.urls import source_key
+from worker.attempt import Surroundings
+from worker.broker import Broker
+from worker.consumer import Consumer
+from worker.decide import Policy
+from worker.envelope import Envelope
+from worker.metrics import Metrics
+from worker.settings import Settings
+
+DELAYS = (1, 2)
+
+
+class Bench:
+    """One worker with all around it, and views into queue and database from outside."""
+
+    def __init__(self, settings, metrics, broker, consumer, records, sql, channel):
+        self.settings, self.metrics, self.broker, self.consumer = settings, metrics, broker, consumer
+        self.records, self.sql, self.channel = records, sql, channel
+
+    def job(self, *urls, **more):
+        files = tuple(JobFile(position=n, url=url, source_key=source_key(url)) for n, url in enumerate(urls))
+        generation = str(uuid4())
+        fields = {
+            "task_id": task_id_for(generation, files, self.settings.profile),
+            "generation_id": generation,
+            "user_id": "u",
+            "source": "api",
+            "files": files,
+            "total_files": len(files),
+            "output_key": output_key_for([file.source_key for file in files]),
+            "profile": self.settings.profile,
+            "event_at": datetime.now(UTC),
+        }
+        return Job(**fields | more)
+
+    async def send(self, job, **history):
+        await self.broker.publish_job(Envelope(job, **history), 5)
+
+    async def outcome(self, wanted, count=1):
+        """Wait until so many deliveries ended in this way."""
+        async with asyncio.timeout(40):
+            while self.ended(wanted) < count:
+                await asyncio.sleep(0.02)
+
+    def ended(self, outcome):
+        return self.metrics.jobs.labels("file_processing", outcome)._value.get()
+
+    async def task(self, job):
+        row = await self.sql.fetchrow("select * from outlast_tasks where task_id = $1", job.task_id)
+        return dict(row)
+
+    async def take(self, queue):
+        """Take one message out of a queue; None when it is empty."""
+        found = await (await self.channel.get_queue(queue)).get(fail=False)
+        if found is not None:
+            await found.ack()
+        return found
+
+    async def waiting(self, queue):
+        return (await self.channel.declare_queue(queue, passive=True)).declaration_result.message_count
+
+
+@pytest.fixture
+async def bench(rabbitmq_url, database_url, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    async with contextlib.AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(Gateway(database_url=database_url, storage_dir=tmp_path / "objects"))
+        key = gateway.service_role_key
+        async with (
+            aiohttp.ClientSession(headers={"apikey": key, "Authorization": f"Bearer {key}"}) as session,
+            session.post(f"{gateway.url}/storage/v1/bucket", json={"id": "generations", "name": "generations"}),
+        ):
+            pass
+        settings = Settings.load(
+            rabbitmq_url=SecretStr(rabbitmq_url),
+            supabase_url=gateway.url,
+            supabase_service_role_key=SecretStr(key),
+            source_allowlist=source.url,
+            temp_dir=tmp_path,
+            retry_delays=DELAYS,
+            max_attempts=3,
+            codec_processes=1,
+        )
+        metrics = Metrics("test")
+        broker = await stack.enter_async_context(Broker(settings, metrics, "bench"))
+        supabase = await stack.enter_async_context(Supabase(settings, metrics))
+        downloader = await stack.enter_async_context(Downloader(settings, metrics))
+        codec = Codec(settings)
+        stack.push_async_callback(codec.aclose)
+        records = Records(settings, supabase)
+        tools = Tools(settings, downloader, codec, supabase, metrics, records.known, records.inline)
+        around = Surroundings(records, tools, Policy(DELAYS, 3), metrics, "bench", 3)
+        consumer = Consumer(broker, around, concurrency=2)
+        await consumer.start()
+        stack.push_async_callback(consumer.stop, 0)
+        connection = await stack.enter_async_context(await aio_pika.connect(rabbitmq_url))
+        sql = await asyncpg.connect(database_url)
+        stack.push_async_callback(sql.close)
+        yield Bench(settings, metrics, broker, consumer, records, sql, await connection.channel())
+    assert list(tmp_path.glob("outlast-*")) == []
+
+
+async def test_a_job_is_done_once_however_often_it_is_sent(bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav")
+    await bench.send(job)
+    await bench.outcome("completed")
+    await bench.send(job)
+    await bench.outcome("duplicate")
+    assert (await bench.task(job))["status"] == "completed"
+    assert await bench.waiting("outlast.dead") == 0
+    assert await bench.sql.fetchval("select count(*) from outlast_files") == 1
+
+
+async def test_the_same_job_twice_at_once_waits_without_an_attempt(bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav?slow=100000")
+    await asyncio.gather(bench.send(job), bench.send(job))
+    await bench.outcome("busy")
+    await bench.outcome("completed")
+    waiting = await bench.take("outlast.retry.2")
+    assert waiting is not None, "put off to a rung no shorter than the lease"
+    assert waiting.headers["x-outlast-attempt"] == 1
+    assert "x-outlast-error-code" not in waiting.headers
+
+
+async def test_a_retry_carries_only_what_is_pending_and_ends_well(bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav", f"{source.url}/files/tone.mp3?fail_first=1")
+    await bench.send(job)
+    await bench.outcome("retried")
+    task = await bench.task(job)
+    assert (task["status"], task["error_code"]) == ("retrying", "source_unavailable")
+    assert await bench.sql.fetchval("select count(*) from outlast_files") == 1
+    hits = source.hits["tone.wav"]
+    await bench.outcome("completed")
+    assert source.hits["tone.wav"] == hits
+    assert (await bench.task(job))["status"] == "completed"
+    assert (await bench.task(job))["attempt"] == 2
+
+
+async def test_retry_after_chooses_the_rung(bench, source):
+    await bench.send(bench.job(f"{source.url}/files/tone.wav?status=503&retry_after=2"))
+    await bench.outcome("retried")
+    message = await bench.take("outlast.retry.2")
+    assert message is not None
+    assert message.headers["x-outlast-attempt"] == 2
+    assert message.headers["x-outlast-error-code"] == "source_unavailable"
+    assert message.routing_key == "file_processing"
+
+
+async def test_what_is_hopeless_is_buried_with_its_reason_one_letter_a_code(bench, source):
+    base = f"{source.url}/files"
+    job = bench.job(f"{base}/a.png", f"{base}/b.png", f"{base}/tone.wav", "https://127.0.0.1/inside.png")
+    await bench.send(job)
+    await bench.outcome("partial")
+    letters = [await bench.take("outlast.dead") for _ in range(2)]
+    assert await bench.take("outlast.dead") is None
+    told = {
+        letter.headers["x-outlast-error-code"]: [file["position"] for file in json.loads(letter.body)["files"]]
+        for letter in letters
+    }
+    assert told == {"source_gone": [0, 1], "source_forbidden": [3]}
+    assert all(letter.headers["x-outlast-failed-at"] and letter.headers["x-outlast-error"] for letter in letters)
+    task = await bench.task(job)
+    assert task["status"] == "partial"
+    assert {failed["code"] for failed in json.loads(task["failed"])} == {"source_gone", "source_forbidden"}
+
+
+async def test_attempts_are_bounded(bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav?status=500")
+    await bench.send(job, attempt=3)
+    await bench.outcome("failed")
+    letter = await bench.take("outlast.dead")
+    assert letter.headers["x-outlast-attempt"] == 3
+    assert (await bench.task(job))["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code"),
+    [(b"not json", "outlast.job.v1", "undecodable"), (b'{"future": true}', "outlast.job.v2", "newer_version")],
+)
+async def test_what_cannot_be_read_is_buried_as_it_is(bench, body, kind, code):
+    exchange = await bench.channel.get_exchange("outlast")
+    await exchange.publish(aio_pika.Message(body, type=kind, message_id="m1"), "file_processing")
+    await bench.outcome("undecodable")
+    letter = await bench.take("outlast.dead")
+    assert (letter.body, letter.type, letter.message_id) == (body, kind, "m1")
+    assert letter.headers["x-outlast-error-code"] == code
+
+
+async def test_a_job_without_files_says_what_fal_lost(bench):
+    await bench.sql.execute("insert into generations (request_id, status) values ('r1', 'completed')")
+    job = bench.job(source="fal", generation_id=None, request_id="r1")
+    await bench.send(job)
+    await bench.outcome("failed")
+    letter = await bench.take("outlast.dead")
+    assert "FAL" in letter.headers["x-outlast-error"]
+    assert (await bench.task(job))["status"] == "failed"
+
+
+async def test_a_request_without_a_row_is_tried_again_then_found(bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav", source="fal", generation_id=None, request_id="late")
+    await bench.send(job)
+    await bench.outcome("retried")
+    await bench.sql.execute("insert into generations (request_id, status, user_id) values ('late', 'completed', null)")
+    await bench.outcome("completed")
+    media = json.loads(await bench.sql.fetchval("select media from generations where request_id = 'late'"))
+    assert len(media) == 1
+
+
+async def test_a_cancelled_task_is_dropped_on_delivery(bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav")
+    await bench.sql.execute("select outlast_cancel($1)", job.task_id)
+    await bench.send(job)
+    await bench.outcome("cancelled")
+    assert await bench.sql.fetchval("select count(*) from outlast_files") == 0
+
+
+async def test_a_task_cancelled_while_it_runs_stops(bench, source):
+    job = bench.job(f"{source.url}/files/photo.png?slow=20000")
+    await bench.send(job)
+    await running(bench)
+    await bench.sql.execute("select outlast_cancel($1)", job.task_id)
+    await bench.consumer.renew()
+    await bench.outcome("cancelled")
+    assert (await bench.task(job))["status"] == "cancelled"
+
+
+async def test_shutdown_hands_back_what_it_cannot_finish_and_costs_no_attempt(bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
+    await bench.send(job, attempt=2)
+    await running(bench)
+    async with asyncio.timeout(10):
+        while not bench.metrics.files.labels("audio", "stored")._value.get():
+            await asyncio.sleep(0.02)
+    await bench.consumer.stop(0)
+    assert bench.ended("handed_back") == 1
+    message = await bench.take("outlast.file_processing")
+    assert message.headers["x-outlast-attempt"] == 2
+    assert await bench.waiting("outlast.dead") == 0
+    assert await bench.sql.fetchval("select count(*) from outlast_files") == 1
+    assert (await bench.task(job))["lease"] is None
+
+
+async def test_shutdown_waits_for_what_is_nearly_done(bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav?slow=100000")
+    await bench.send(job)
+    await running(bench)
+    await bench.consumer.stop(10)
+    assert bench.ended("completed") == 1
+    assert await bench.waiting("outlast.file_processing") == 0
+
+
+async def test_with_the_database_away_the_job_waits(bench, source):
+    await bench.sql.execute("alter function outlast_begin(jsonb, uuid, text, int) rename to away")
+    job = bench.job(f"{source.url}/files/tone.wav")
+    await bench.send(job)
+    await bench.outcome("retried")
+    await bench.sql.execute("alter function away(jsonb, uuid, text, int) rename to outlast_begin")
+    await bench.outcome("completed")
+
+
+async def test_with_storage_refusing_nothing_is_recorded_as_stored(bench, source):
+    await bench.sql.execute("delete from storage.buckets")
+    job = bench.job(f"{source.url}/files/tone.wav")
+    await bench.send(job)
+    await bench.outcome("failed")
+    assert (await bench.take("outlast.dead")).headers["x-outlast-error-code"] == "storage_rejected"
+    assert await bench.sql.fetchval("select count(*) from outlast_objects") == 0
+
+
+async def test_an_answer_nobody_foresaw_is_tried_again_a_bounded_number_of_times(bench, source):
+    await bench.sql.execute(
+        "create or replace function outlast_begin(p_job jsonb, p_lease uuid, p_worker text, p_lease_seconds int "
+        "default 30) returns jsonb language sql as $$ select jsonb_build_object('state', 'of the art') $$"
+    )
+    await bench.send(bench.job(f"{source.url}/files/tone.wav"))
+    await bench.outcome("failed")
+    assert bench.ended("retried") == 2
+    assert (await bench.take("outlast.dead")).headers["x-outlast-error-code"] == "unexpected"
+
+
+async def running(bench):
+    """Wait until a task is on record as running."""
+    async with asyncio.timeout(10):
+        while not await bench.sql.fetchval("select count(*) from outlast_tasks where status = 'running'"):
+            await asyncio.sleep(0.01)
