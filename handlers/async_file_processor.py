@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 from uuid import UUID
 
-from handlers.batch import BatchProgress, Report, run_batch
+from handlers.batch import BatchProgress, Report, job_for, run_batch
 from handlers.codec import Codec
 from handlers.detect import detect
 from handlers.download import Downloader
@@ -33,8 +33,7 @@ from handlers.steps import Tools
 from handlers.storage import FolderStorage
 from handlers.supabase import Supabase
 from schemas.files import ProcessingResult
-from schemas.jobs import Job, JobFile, Profile, output_key_for, task_id_for
-from schemas.urls import source_key
+from schemas.jobs import Profile
 
 log = logging.getLogger("async_file_processor")
 
@@ -142,7 +141,7 @@ class AsyncFileProcessor:
             DatabaseUnavailableError: Supabase gives no answer.
         """
         started = time.perf_counter()
-        job = self._job(urls, user_id, generation_id, max_concurrent)
+        job = job_for(urls, user_id, generation_id, max_concurrent, self.settings)
         report = Report(progress_callback, len(job.files))
         async with self._tools() as (tools, records):
             outcome = await run_batch(job, tools, records, report)
@@ -153,29 +152,6 @@ class AsyncFileProcessor:
             failed_files=outcome.failed,
             processing_time=time.perf_counter() - started,
             finished_at=datetime.now(UTC),
-        )
-
-    def _job(
-        self, urls: Sequence[str], user_id: UUID | str | None, generation_id: UUID | str, max_concurrent: int
-    ) -> Job:
-        limit = self.settings.max_batch_size
-        if not urls or len(urls) > limit:
-            raise ValueError(f"urls: give 1 to {limit} (MAX_BATCH_SIZE), not {len(urls)}; split larger batches")
-        unique = {source_key(url): url for url in urls}
-        files = tuple(
-            JobFile(position=position, url=url, source_key=key) for position, (key, url) in enumerate(unique.items())
-        )
-        return Job(
-            task_id=task_id_for(str(generation_id), files, self.settings.profile),
-            generation_id=str(generation_id),
-            user_id=None if user_id is None else str(user_id),
-            source="api",
-            files=files,
-            total_files=len(files),
-            output_key=output_key_for(list(unique)),
-            profile=self.settings.profile,
-            max_concurrent=max_concurrent,
-            event_at=datetime.now(UTC),
         )
 
     def _codecs(self) -> Codec:

@@ -2,23 +2,61 @@
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from handlers.errors import FileProcessingError
 from handlers.pipeline import Outcome, process
 from handlers.record import Records
+from handlers.settings import MediaSettings
 from handlers.steps import Tools, Work
 from schemas.files import FailedFile, ProcessedFile
-from schemas.jobs import Job, JobFile
+from schemas.jobs import Job, JobFile, output_key_for, task_id_for
 from schemas.tasks import TaskStatus
+from schemas.urls import source_key
 
 log = logging.getLogger("async_file_processor")
 
 BatchProgress = Callable[[int, int, str], Any]
 """Called with (completed, total, url of the file that just ended); may be a coroutine function."""
+
+
+def job_for(
+    urls: Sequence[str],
+    user_id: UUID | str | None,
+    generation_id: UUID | str,
+    max_concurrent: int,
+    settings: MediaSettings,
+) -> Job:
+    """Return the job that somebody asks for outright; each URL counts once.
+
+    Raises:
+        ValueError: no URL, more than MAX_BATCH_SIZE URLs, or `max_concurrent` below 1.
+    """
+    limit = settings.max_batch_size
+    if not urls or len(urls) > limit:
+        raise ValueError(f"urls: give 1 to {limit} (MAX_BATCH_SIZE), not {len(urls)}; split larger batches")
+    if max_concurrent < 1:
+        raise ValueError(f"max_concurrent: must be at least 1, not {max_concurrent}")
+    unique = {source_key(url): url for url in urls}
+    files = tuple(
+        JobFile(position=position, url=url, source_key=key) for position, (key, url) in enumerate(unique.items())
+    )
+    return Job(
+        task_id=task_id_for(str(generation_id), files, settings.profile),
+        generation_id=str(generation_id),
+        user_id=None if user_id is None else str(user_id),
+        source="api",
+        files=files,
+        total_files=len(files),
+        output_key=output_key_for(list(unique)),
+        profile=settings.profile,
+        max_concurrent=max_concurrent,
+        event_at=datetime.now(UTC),
+    )
 
 
 class Report:

@@ -143,7 +143,10 @@ async def _inspect(project: Project, ids: list[str], ended: dict[str, float]) ->
 
 
 def _show(landed: list[Landed]) -> None:
-    table = Table("file", "type", "before", "after", "saved", "dimensions", "stored as", "time", "reads back")
+    table = Table("file", "type", "before", "after", "saved", "dimensions")
+    table.add_column("stored as", overflow="fold")
+    table.add_column("time")
+    table.add_column("reads back")
     for file in landed:
         row = file.row
         size = f"{row['width']}x{row['height']}" if row["width"] else ""
@@ -160,4 +163,5 @@ def _show(landed: list[Landed]) -> None:
             f"{file.seconds:.1f} s",
             "yes" if file.well else "NO",
         )
-    Console(width=max(Console().width, 180) if not sys.stdout.isatty() else None).print(table)
+    # A pipe has no width of its own: wide enough that no path is broken.
+    Console(width=None if sys.stdout.isatty() else 220).print(table)

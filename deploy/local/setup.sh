@@ -37,7 +37,7 @@ forbid_services() {
     made_policy=yes
   fi
   # Only where PostgreSQL never was: an existing configuration is not ours to change.
-  if [ ! -e "$cluster" ] && ! dpkg-query -W -f '${Status}' postgresql-common 2>/dev/null | grep -q installed; then
+  if [ ! -e "$cluster" ] && ! dpkg-query -W -f '${Status}' postgresql-common 2>/dev/null | grep -q ' installed$'; then
     mkdir -p "$(dirname "$cluster")"
     printf 'create_main_cluster = false\n' >"$cluster"
     made_cluster=yes

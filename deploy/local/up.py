@@ -10,11 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from yarl import URL
 
 from deploy.local.processes import StackError
 from deploy.local.stack import Stack
 
 WATCH_SECONDS = 0.5
+UNSHOWN = {"service_role_key", "anon_key", "jwt_secret", "webhook_secret", "api_token", "console_token", "console_url"}
 
 
 async def run_up(data_dir: Path, *, workers: int, port: int | None, as_json: bool) -> int:
@@ -49,10 +51,15 @@ async def _serve(data_dir: Path, workers: int, port: int | None, console: Consol
 def _show(stack: Stack, console: Console) -> None:
     table = Table("what", "where", title="Outlast is up; Ctrl-C stops it")
     for name, value in asdict(stack.endpoints).items():
-        if "key" not in name and "secret" not in name and "token" not in name:
-            table.add_row(name, "\n".join(value) if isinstance(value, list) else value)
+        if name not in UNSHOWN:
+            table.add_row(name, "\n".join(value) if isinstance(value, list) else _without_password(value))
     console.print(table)
     console.print(f"Keys and secrets: outlast up --json. Logs: {stack.data_dir / 'log'}", markup=False)
+
+
+def _without_password(url: str) -> str:
+    parsed = URL(url)
+    return str(parsed.with_password("...")) if parsed.password else url
 
 
 async def _keep(stack: Stack, say: Callable[[str], None]) -> None:

@@ -117,6 +117,11 @@ async def test_a_batch_has_a_size(processor, source, count):
         await processor.process_file_batch(urls, "u", "g")
 
 
+async def test_less_than_one_at_once_is_refused(processor, source):
+    with pytest.raises(ValueError, match="max_concurrent"):
+        await processor.process_file_batch([f"{source.url}/files/tone.wav"], "u", "g", max_concurrent=0)
+
+
 async def test_the_logger_obeys_set_level(processor, source, caplog):
     url = [f"{source.url}/files/none.png"]
     logging.getLogger("async_file_processor").setLevel(logging.ERROR)
