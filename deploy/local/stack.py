@@ -165,16 +165,17 @@ class Stack:
 
     def _environment(self) -> dict[str, str]:
         """What receiver and workers are told; everything else they take from our own environment."""
-        temp = self.data_dir / "tmp"
-        temp.mkdir(exist_ok=True)
-        allowed = os.environ.get("SOURCE_ALLOWLIST") or " ".join(FAL_SOURCES)
+        given = os.environ
+        temp = Path(given.get("TEMP_DIR") or self.data_dir / "tmp")
+        temp.mkdir(parents=True, exist_ok=True)
+        own_secret, more_secrets = self._secrets["webhook_secret"], given.get("SUPABASE_WEBHOOK_SECRETS", "")
         return {
             "RABBITMQ_URL": self._rabbitmq_url,
             "SUPABASE_URL": self._supabase.url,
             "SUPABASE_SERVICE_ROLE_KEY": self._supabase.service_role_key,
-            "SUPABASE_WEBHOOK_SECRETS": self._secrets["webhook_secret"],
-            "SOURCE_ALLOWLIST": f"{allowed} {self.source.url}",
-            "FAL_JWKS_URL": f"{self.source.url}/.well-known/jwks.json",
+            "SUPABASE_WEBHOOK_SECRETS": f"{own_secret} {more_secrets}",
+            "SOURCE_ALLOWLIST": f"{given.get('SOURCE_ALLOWLIST') or ' '.join(FAL_SOURCES)} {self.source.url}",
+            "FAL_JWKS_URL": given.get("FAL_JWKS_URL") or f"{self.source.url}/.well-known/jwks.json",
             "RECEIVER_HOST": "127.0.0.1",
             "METRICS_HOST": "127.0.0.1",
             "TEMP_DIR": str(temp),

@@ -207,6 +207,23 @@ async def test_with_the_broker_gone_it_says_so_within_a_second_and_recovers(rece
     assert len({job.task_id for job in await receiver.jobs()}) == 1
 
 
+async def test_a_broker_that_stops_and_returns_keeps_what_it_confirmed(receiver, rabbitmq):
+    _, first, _ = await receiver.post()
+    await rabbitmq.stop()
+    started = time.perf_counter()
+    status, told, headers = await receiver.post(body=EVENT | {"record": ROW | {"id": 8}})
+    assert (status, told["code"]) == (503, "broker_unavailable")
+    assert int(headers["Retry-After"]) > 0
+    assert time.perf_counter() - started < 1
+    await rabbitmq.start()
+    async with asyncio.timeout(30):
+        while (await receiver.post(body=EVENT | {"record": ROW | {"id": 9}}))[0] != 202:
+            await asyncio.sleep(0.1)
+    ids = [str(job.task_id) for job in await receiver.jobs()]
+    assert ids[0] == first["task_ids"][0]
+    assert len(set(ids)) == 2
+
+
 async def test_a_burst_as_pg_net_sends_it_becomes_as_many_jobs(receiver):
     answers = await asyncio.gather(*(receiver.post(body=EVENT | {"record": ROW | {"id": n}}) for n in range(200)))
     assert {status for status, _, _ in answers} == {202}

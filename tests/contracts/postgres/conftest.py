@@ -43,6 +43,11 @@ class Database:
         async with self.role("service_role") as connection:
             return await connection.fetchval(f"select public.{function}({names})", *arguments.values())
 
+    async def install(self, **arguments: str) -> Any:
+        """Bind the user's table, as its owner does in the SQL editor."""
+        names = ", ".join(f"{name} => ${place}" for place, name in enumerate(arguments, 1))
+        return json.loads(await self.value(f"select public.outlast_install({names})::text", *arguments.values()))
+
     async def run(self, sql: str, *values: Any) -> None:
         await self.pool.execute(sql, *values)
 

@@ -87,7 +87,7 @@ async def test_another_table_with_other_names_and_types(
     own_db: Any, make_job: Callable[..., Any], path_of: Any, output_type: str
 ) -> None:
     await own_db.run(ELSEWHERE.format(type=output_type))
-    health = await own_db.call("outlast_install", p_schema="app", p_table="My Renders")
+    health = await own_db.install(p_schema="app", p_table="My Renders")
     assert (health["trigger"], health["media_columns"]) == (True, True)
     assert await own_db.value("select count(*) from pg_trigger where tgrelid = 'public.generations'::regclass") == 0
 
@@ -112,7 +112,7 @@ async def test_another_table_with_other_names_and_types(
 
 async def test_a_table_without_owner_and_request_id_is_served(own_db: Any, make_job: Callable[..., Any]) -> None:
     await own_db.run("alter table public.generations drop column user_id cascade, drop column request_id")
-    await own_db.call("outlast_install")
+    await own_db.install()
     generation = await own_db.value(
         "insert into public.generations (status, output) values ('completed', '{}') returning id::text"
     )
@@ -123,15 +123,15 @@ async def test_a_table_without_owner_and_request_id_is_served(own_db: Any, make_
 
 async def test_install_says_what_is_wrong(own_db: Any, database_url: str) -> None:
     with pytest.raises(asyncpg.UndefinedTableError, match="nowhere"):
-        await own_db.call("outlast_install", p_table="nowhere")
+        await own_db.install(p_table="nowhere")
     await own_db.run("alter table public.generations rename column status to state")
     with pytest.raises(asyncpg.UndefinedColumnError, match="status_column = status"):
-        await own_db.call("outlast_install")
+        await own_db.install()
     await apply_migrations(database_url)  # warns, and applies the rest
     await own_db.run("alter table public.generations rename column state to status")
     await own_db.run("alter table public.generations drop column media, add column media text")
     with pytest.raises(asyncpg.DatatypeMismatchError, match="not jsonb"):
-        await own_db.call("outlast_install")
+        await own_db.install()
 
 
 async def test_without_a_table_of_generations_the_migrations_apply_all_the_same(
@@ -160,3 +160,8 @@ def test_migrations_stand_in_order_and_are_short() -> None:
     for file in files:
         assert Path(file).name[:14].isdigit()
         assert len(file.read_text().splitlines()) <= 200
+
+
+async def test_nobody_binds_a_table_over_rest(own_db):
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await own_db.call("outlast_install")

@@ -173,7 +173,7 @@ async def test_the_secret_in_vault_comes_first(own_aimed: Any) -> None:
 async def test_a_text_output_column_works(own_aimed: Any) -> None:
     await own_aimed.run("create table public.renders (like public.generations including all)")
     await own_aimed.run("alter table public.renders alter column output type text using output::text")
-    await own_aimed.call("outlast_install", p_table="renders")
+    await own_aimed.install(p_table="renders")
     await own_aimed.run("insert into public.renders (status, output) values ('completed', '{\"url\": 1}')")
     await own_aimed.run("update public.renders set output = 'https://v3.fal.media/a.png'")
     bodies = [json.loads(request["body"]) for request in await sent(own_aimed)]
