@@ -26,7 +26,7 @@ from handlers.errors import (
     FileSizeExceededError,
     FileTypeNotSupportedError,
 )
-from handlers.observer import Observer, Unobserved
+from handlers.observer import Observer
 from handlers.record import Records
 from handlers.settings import MediaSettings
 from handlers.steps import Tools
@@ -46,7 +46,7 @@ class AsyncFileProcessor:
 
     def __init__(self, settings: MediaSettings | None = None, observer: Observer | None = None) -> None:
         self._given = settings
-        self._observer = observer or Unobserved()
+        self._observer = observer or Observer()
         self._codec: Codec | None = None
 
     async def __aenter__(self) -> Self:

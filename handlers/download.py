@@ -26,7 +26,7 @@ from handlers.errors import (
     SourceUnavailableError,
 )
 from handlers.netguard import Allowlist, GuardedResolver
-from handlers.observer import Observer, Unobserved
+from handlers.observer import Observer
 from handlers.settings import MediaSettings
 from schemas.urls import is_data, shown
 
@@ -52,7 +52,7 @@ class Downloader:
 
     def __init__(self, settings: MediaSettings, observer: Observer | None = None) -> None:
         self._settings = settings
-        self._observer = observer or Unobserved()
+        self._observer = observer or Observer()
         self._allowlist = Allowlist(settings.source_allowlist)
         self._session: aiohttp.ClientSession | None = None
 

@@ -1,10 +1,8 @@
 """The typed hook through which the pipeline tells what happens; `worker/metrics.py` makes Prometheus of it."""
 
-from typing import Protocol
 
-
-class Observer(Protocol):
-    """What can be watched. Sizes in bytes, durations in seconds; labels have few values."""
+class Observer:
+    """What can be watched; this one watches nothing. Sizes in bytes, durations in seconds; labels have few values."""
 
     def stage(self, stage: str, seconds: float) -> None:
         """Note that a pipeline step ran, well or not."""
@@ -26,28 +24,3 @@ class Observer(Protocol):
 
     def storage(self, operation: str, outcome: str) -> None:
         """Note a request to Storage: `outcome` is ok, duplicate, rejected or unavailable."""
-
-
-class Unobserved:
-    """Watches nothing."""
-
-    def stage(self, stage: str, seconds: float) -> None:
-        """Do nothing."""
-
-    def file(self, media: str, outcome: str) -> None:
-        """Do nothing."""
-
-    def error(self, code: str) -> None:
-        """Do nothing."""
-
-    def downloaded(self, size: int) -> None:
-        """Do nothing."""
-
-    def stored(self, size: int, saved: int) -> None:
-        """Do nothing."""
-
-    def denied(self, reason: str) -> None:
-        """Do nothing."""
-
-    def storage(self, operation: str, outcome: str) -> None:
-        """Do nothing."""

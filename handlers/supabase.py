@@ -10,7 +10,7 @@ from storage3.exceptions import StorageApiError
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from handlers.errors import DatabaseUnavailableError, StorageRejectedError, StorageUnavailableError
-from handlers.observer import Observer, Unobserved
+from handlers.observer import Observer
 from handlers.settings import MediaSettings, SettingsError
 
 CONFLICT: Final = 409
@@ -31,7 +31,7 @@ class Supabase:
         self._url = settings.supabase_url.rstrip("/")
         self._key = settings.supabase_service_role_key.get_secret_value()
         self._timeout = settings.storage_timeout_seconds
-        self._observer = observer or Unobserved()
+        self._observer = observer or Observer()
         self._http: httpx.AsyncClient | None = None
         self._client: AsyncClient | None = None
 

@@ -8,13 +8,15 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
+from handlers.observer import Observer
+
 WEBHOOK_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5)
 STAGE_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 AGE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 
-class Metrics:
-    """One process's metrics in a registry of their own. Also the pipeline's Observer."""
+class Metrics(Observer):
+    """One process's metrics in a registry of their own, and what the pipeline reports to."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()

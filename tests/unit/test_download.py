@@ -17,13 +17,13 @@ from handlers.errors import (
     SourceGoneError,
     SourceUnavailableError,
 )
-from handlers.observer import Unobserved
+from handlers.observer import Observer
 from handlers.settings import MediaSettings
 
 CONTENT = bytes(range(256)) * 4096
 
 
-class Watch(Unobserved):
+class Watch(Observer):
     def __init__(self):
         self.bytes = 0
         self.reasons = []

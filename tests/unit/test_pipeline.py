@@ -7,7 +7,7 @@ import pytest
 
 from handlers.codec import Codec
 from handlers.download import Downloader
-from handlers.observer import Unobserved
+from handlers.observer import Observer
 from handlers.pipeline import STEPS, process
 from handlers.settings import MediaSettings
 from handlers.steps import Tools, Work
@@ -16,7 +16,7 @@ from schemas.jobs import JobFile, Profile
 from schemas.urls import source_key
 
 
-class Watch(Unobserved):
+class Watch(Observer):
     def __init__(self):
         self.stages, self.files, self.bytes = [], [], []
 
