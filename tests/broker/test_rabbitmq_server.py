@@ -12,6 +12,7 @@ import aio_pika
 import psutil
 import pytest
 
+from deploy.local import rabbitmq as module
 from deploy.local.account import become
 from deploy.local.processes import StackError, clean_up
 from deploy.local.rabbitmq import RabbitMQ
@@ -113,7 +114,8 @@ async def test_it_runs_as_an_ordinary_user_whose_death_leaves_something_to_clean
     prefix = ()
     if os.geteuid() == 0:
         os.chown(folder, NOBODY, NOBODY)
-        prefix = await become(NOBODY, NOBODY, Path(sys.executable).resolve().parent)
+        needed = [Path(sys.base_prefix), Path(sys.prefix), Path(module.__file__).parent]
+        prefix = max([await become(NOBODY, NOBODY, path) for path in needed], key=len)
     stack = await asyncio.create_subprocess_exec(
         *prefix,
         sys.executable,
@@ -121,6 +123,7 @@ async def test_it_runs_as_an_ordinary_user_whose_death_leaves_something_to_clean
         STAY,
         str(folder),
         stdout=asyncio.subprocess.PIPE,
+        cwd="/",
         env={"PATH": os.environ["PATH"]},
     )
     try:
