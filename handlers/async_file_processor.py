@@ -85,7 +85,7 @@ class AsyncFileProcessor:
             FileSizeExceededError: more bytes arrived than allowed.
             FileProcessingError: the source forbids, lacks or does not deliver the file.
         """
-        with tempfile.TemporaryDirectory(prefix="outlast-", dir=self.settings.temp_dir) as folder:
+        with tempfile.TemporaryDirectory(prefix="outlast.api-", dir=self.settings.temp_dir) as folder:
             async with Downloader(self.settings, self._observer) as downloader:
                 got = await downloader.fetch(url, Path(folder) / "source", max_size, progress_callback)
             return await asyncio.to_thread(got.path.read_bytes)
@@ -180,7 +180,7 @@ class AsyncFileProcessor:
 @contextlib.contextmanager
 def _written(file_data: bytes, settings: MediaSettings) -> Iterator[Path]:
     """Put data on disk for the codec processes."""
-    with tempfile.TemporaryDirectory(prefix="outlast-", dir=settings.temp_dir) as folder:
+    with tempfile.TemporaryDirectory(prefix="outlast.api-", dir=settings.temp_dir) as folder:
         source = Path(folder) / "source"
         source.write_bytes(file_data)
         yield source

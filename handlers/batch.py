@@ -1,5 +1,6 @@
 """A batch processed here and now, without a queue: reported file by file, recorded when there is a database."""
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Sequence
@@ -99,11 +100,24 @@ async def run_batch(job: Job, tools: Tools, records: Records | None, report: Rep
         if file.source_key in before:
             await report(file, before[file.source_key])
     pending = tuple(file for file in job.files if file.source_key not in before)
-    outcome = await process(replace(work, files=pending, user_id=reply.user_id or job.user_id), tools, report)
-    if reply.state == "run":
-        await records.finish(job, lease, _status(outcome, len(before)), outcome.stored, outcome.failed)
+    work = replace(work, files=pending, user_id=reply.user_id or job.user_id)
+    outcome = Outcome() if reply.state == "done" else await _process(job, work, tools, records, lease, report)
     stored = sorted([*before.values(), *outcome.stored], key=lambda file: file.position)
     return Outcome(stored, outcome.failed)
+
+
+async def _process(job: Job, work: Work, tools: Tools, records: Records, lease: UUID, report: Report) -> Outcome:
+    """Process and record; whatever interrupts it, the task is given back at once."""
+    try:
+        outcome = await process(work, tools, report)
+    except BaseException:
+        await asyncio.shield(records.finish(job, lease, TaskStatus.RETRYING, [], []))
+        raise
+    before = len(job.files) - len(work.files)
+    reply = await records.finish(job, lease, _status(outcome, before), outcome.stored, outcome.failed)
+    if reply.state != "recorded":
+        raise FileProcessingError(f"nothing was recorded: the task {job.task_id} is {reply.state}", retryable=True)
+    return outcome
 
 
 def _status(outcome: Outcome, before: int) -> TaskStatus:

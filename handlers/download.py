@@ -114,7 +114,7 @@ class Downloader:
                     _check_status(response, url)
                     yield response
                     return
-                url = str(checked.join(URL(response.headers.get("Location", ""))))
+                url = _target(checked, response.headers.get("Location", ""))
         raise SourceForbiddenError(f"{shown(url)} redirects more than {MAX_REDIRECTS} times", reason="redirects")
 
     def _client(self) -> aiohttp.ClientSession:
@@ -131,6 +131,14 @@ class Downloader:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+def _target(origin: URL, location: str) -> str:
+    """Return where a redirect leads."""
+    try:
+        return str(origin.join(URL(location)))
+    except ValueError:
+        raise SourceForbiddenError(f"{shown(str(origin))} redirects to no address", reason="malformed") from None
 
 
 async def _write(chunks: AsyncIterator[bytes], target: Path, limit: int) -> Downloaded:

@@ -1,6 +1,7 @@
 """The pipeline: what happens to one file, step by step, and to all files of a job at once. Read STEPS first."""
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -79,7 +80,7 @@ async def _process_file(item: Item, tools: Tools) -> ProcessedFile | FailedFile:
         return _failed(item, stage, error, tools)
     except Exception as error:
         log.exception("unexpected error", extra={"stage": stage, "url": shown(item.file.url)})
-        return _failed(item, stage, FileProcessingError(repr(error)[:500], code="unexpected", retryable=True), tools)
+        return _failed(item, stage, _unexpected(error), tools)
     finally:
         await asyncio.to_thread(remove, item.folder)
 
@@ -96,6 +97,12 @@ def _failed(item: Item, stage: str, error: FileProcessingError, tools: Tools) ->
     tools.observer.file(item.media.kind if item.media else "unknown", "retried" if error.retryable else "failed")
     log.warning("file failed", extra={"stage": stage, "code": error.code, "url": shown(item.file.url)})
     return failed_file(item.file, error, stage)
+
+
+def _unexpected(error: Exception) -> FileProcessingError:
+    """Translate what nobody foresaw; a full disk passes, so it has all attempts."""
+    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return FileProcessingError(repr(error)[:500], code="disk_full" if full else "unexpected", retryable=True)
 
 
 def failed_file(file: JobFile, error: FileProcessingError, stage: str) -> FailedFile:

@@ -1,17 +1,21 @@
 """What the database is told and asked about a task: begin, known files, finish, heartbeat."""
 
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from handlers.errors import SourceGoneError
+from pydantic import ValidationError
+
+from handlers.errors import DatabaseUnavailableError, SourceGoneError
 from handlers.settings import MediaSettings
 from handlers.supabase import Supabase
+from schemas.base import Frozen
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import Job
 from schemas.tasks import BeginReply, FinishReply, HeartbeatReply, TaskStatus
 from schemas.urls import data_reference, is_data, shown
 
 LEASE_SECONDS = 30
+T = TypeVar("T", bound=Frozen)
 
 
 class Records:
@@ -35,14 +39,14 @@ class Records:
             "outlast_begin",
             {"p_job": task, "p_lease": str(lease), "p_worker": worker, "p_lease_seconds": LEASE_SECONDS},
         )
-        return BeginReply.model_validate(answer)
+        return _read(BeginReply, answer)
 
     async def known(self, user_id: str | None, source_sha256: str, profile: str) -> ProcessedFile | None:
         """Return a file this user has stored from the same bytes with the same profile."""
         answer = await self._supabase.call(
             "outlast_known", {"p_user_id": user_id, "p_source_sha256": source_sha256, "p_profile": profile}
         )
-        return None if answer is None else ProcessedFile.model_validate(answer)
+        return None if answer is None else _read(ProcessedFile, answer)
 
     async def finish(
         self,
@@ -64,7 +68,7 @@ class Records:
                 "p_error": {"code": failed[0].code, "message": failed[0].error} if failed else None,
             },
         )
-        return FinishReply.model_validate(answer)
+        return _read(FinishReply, answer)
 
     async def heartbeat(self, worker: str, leases: list[UUID], stats: dict[str, Any]) -> HeartbeatReply:
         """Renew the leases of what runs here; learn which were lost or cancelled."""
@@ -77,16 +81,28 @@ class Records:
                 "p_lease_seconds": LEASE_SECONDS,
             },
         )
-        return HeartbeatReply.model_validate(answer)
+        return _read(HeartbeatReply, answer)
 
     async def inline(self, generation_id: str, reference: str) -> str:
         """Return the `data:` URI that was too large for a message, read from the generation's row."""
         settings = self._settings
-        row = await self._supabase.row(settings.generations_table, settings.generations_id_column, generation_id)
+        row = await self._supabase.row(
+            settings.generations_schema, settings.generations_table, settings.generations_id_column, generation_id
+        )
         for url in _data_urls(None if row is None else row.get(settings.generations_output_column)):
             if data_reference(url) == reference:
                 return url
         raise SourceGoneError(f"{reference} is not in the generation's row any more")
+
+
+def _read(kind: type[T], answer: object) -> T:
+    """Read what a function answered."""
+    try:
+        return kind.model_validate(answer)
+    except ValidationError as error:
+        raise DatabaseUnavailableError(
+            f"the database answered what is no {kind.__name__}: are the migrations of this version applied?"
+        ) from error
 
 
 def _failure(file: FailedFile) -> dict[str, Any]:

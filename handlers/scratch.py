@@ -7,12 +7,14 @@ with the process, so a folder whose lock can be had is nobody's, and the next wo
 import asyncio
 import contextlib
 import fcntl
+import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 PREFIX = "outlast-"
+OURS = re.compile(PREFIX + "[0-9a-f]{32}")
 
 
 @contextlib.asynccontextmanager
@@ -31,8 +33,11 @@ def remove(folder: Path) -> None:
 
 
 def sweep(parent: Path) -> int:
-    """Remove the folders that killed processes left in `parent`; return how many there were."""
-    return sum(_reclaim(folder) for folder in parent.glob(f"{PREFIX}*/"))
+    """Remove the folders that killed processes left in `parent`; return how many there were.
+
+    Only what is certainly ours and nobody's any more: a folder of our naming whose lock file is there to be had.
+    """
+    return sum(_reclaim(folder) for folder in parent.glob(f"{PREFIX}*/") if OURS.fullmatch(folder.name))
 
 
 @contextlib.contextmanager
@@ -49,17 +54,13 @@ def _owned(folder: Path) -> Iterator[Path]:
 
 def _reclaim(folder: Path) -> bool:
     lock_file = _lock_of(folder)
-    if not lock_file.exists():
-        # Its owner unlinks the lock last: the folder is being removed, or could not be.
-        remove(folder)
-        return True
-    with lock_file.open("r+") as lock:
-        try:
+    try:
+        with lock_file.open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        remove(folder)
-        lock_file.unlink(missing_ok=True)
+            remove(folder)
+            lock_file.unlink(missing_ok=True)
+    except OSError:  # no lock file: its owner removes it just now; a lock that is held: its owner lives
+        return False
     return True
 
 

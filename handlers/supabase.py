@@ -17,6 +17,8 @@ CONFLICT: Final = 409
 NOT_FOUND: Final = 404
 TRANSIENT: Final = frozenset({408, 423, 425, 429})
 SERVER_ERROR: Final = 500
+STRANGE: Final = (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError, LookupError)
+"""What else the client raises: connections that fail, and answers that are no JSON or not of the API's making."""
 ONE_YEAR: Final = "31536000, immutable"
 """storage3 sends this as `cacheControl`; Storage serves it as `max-age=31536000, immutable`."""
 
@@ -64,16 +66,17 @@ class Supabase:
             return (await (await self.client()).rpc(function, arguments).execute()).data
         except APIError as error:
             raise DatabaseUnavailableError(f"{function}: {_told(error)}") from error
-        except httpx.HTTPError as error:
+        except STRANGE as error:
             raise DatabaseUnavailableError(f"{function}: {type(error).__name__} at SUPABASE_URL") from error
 
-    async def row(self, table: str, column: str, value: str) -> dict[str, Any] | None:
+    async def row(self, schema: str, table: str, column: str, value: str) -> dict[str, Any] | None:
         """Return the first row where `column` is `value`; raise DatabaseUnavailableError when that cannot be told."""
         try:
-            found = await (await self.client()).table(table).select("*").eq(column, value).limit(1).execute()
+            tables = (await self.client()).schema(schema)
+            found = await tables.table(table).select("*").eq(column, value).limit(1).execute()
         except APIError as error:
             raise DatabaseUnavailableError(f"{table}: {_told(error)}") from error
-        except httpx.HTTPError as error:
+        except STRANGE as error:
             raise DatabaseUnavailableError(f"{table}: {type(error).__name__} at SUPABASE_URL") from error
         row: dict[str, Any] | None = found.data[0] if found.data else None  # type: ignore[assignment]
         return row
@@ -96,7 +99,7 @@ class Supabase:
                 return False
             self._observer.storage("upload", "rejected")
             raise _translate(error) from error
-        except httpx.HTTPError as error:
+        except STRANGE as error:
             self._observer.storage("upload", "unavailable")
             waited = time.monotonic() - started
             raise StorageUnavailableError(f"upload: {type(error).__name__} after {waited:.1f} s") from error
@@ -111,7 +114,7 @@ class Supabase:
             if _status(error) == NOT_FOUND and "bucket" not in error.message.lower():
                 return False
             raise _translate(error) from error
-        except httpx.HTTPError as error:
+        except STRANGE as error:
             raise StorageUnavailableError(f"info: {type(error).__name__} at SUPABASE_URL") from error
         return True
 

@@ -40,6 +40,8 @@ class Completed(Frozen):
 
 
 class Ignored(Frozen):
-    """A genuine event that does not matter to us, and why (a short stable word)."""
+    """A genuine event that does not matter to us, and why (a short stable word); FAL's failures say whose and what."""
 
     reason: str
+    request_id: str | None = None
+    error: str | None = None

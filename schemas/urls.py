@@ -65,9 +65,14 @@ def file_name(url: str) -> str:
     if is_data(url):
         return "file"
     try:
-        return URL(url).name or "file"
+        return printable(URL(url).name) or "file"
     except ValueError:
         return "file"
+
+
+def printable(text: str) -> str:
+    """Return at most 255 characters of a name, none of them a control character (jsonb takes no NUL)."""
+    return "".join(character for character in text[:1000] if character.isprintable())[:255]
 
 
 def _digest(text: str) -> str:

@@ -18,6 +18,7 @@ from handlers.download import Downloader
 from handlers.errors import FileProcessingError
 from handlers.record import Records
 from handlers.scratch import sweep
+from handlers.settings import SettingsError
 from handlers.sources import Source
 from handlers.sources.fal import FalSource, Jwks
 from handlers.sources.supabase import SupabaseSource
@@ -107,7 +108,13 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[lis
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise SettingsError(
+                f"{host}:{port} cannot be listened on ({error.strerror or error}). Remedy: set "
+                "RECEIVER_HOST and RECEIVER_PORT, or for a worker METRICS_HOST and METRICS_PORT, to one that is free."
+            ) from None
         addresses = [f"{host}:{bound[1]}" for bound in runner.addresses]
         log.info("listening", addresses=addresses)
         yield addresses

@@ -27,6 +27,7 @@ from worker.decide import DeadLetter, Policy, Retry, decide, longest
 from worker.delivery import Delivery, LostDeliveryError
 from worker.envelope import Envelope, UndecodableError
 from worker.metrics import Metrics
+from worker.topology import DELIVERY_LIMIT
 
 log = structlog.stdlib.get_logger("outlast.worker")
 
@@ -55,7 +56,7 @@ class Attempt:
         self.delivery = delivery
         self._around = around
         self._stored: list[ProcessedFile] = []
-        self._leased = False
+        self.leased = False
         self._settling = False
         self._stopped: StopReason | None = None
         self._task: asyncio.Task[str] | None = None
@@ -74,36 +75,57 @@ class Attempt:
         try:
             self.envelope = Envelope.read(self.delivery.message)
         except UndecodableError as error:
-            await self.delivery.bury_undecodable(error)
-            return "undecodable"
+            return await self._undecodable(error)
         job = self.envelope.job
         structlog.contextvars.bind_contextvars(
             task_id=str(job.task_id), generation_id=job.generation_id, attempt=self.envelope.attempt
         )
-        self._task = asyncio.create_task(self._work(self.envelope))
         try:
-            return await self._task
+            return await self._attend(self.envelope)
         except LostDeliveryError:
             return "redelivered"
+
+    async def _undecodable(self, error: UndecodableError) -> str:
+        try:
+            await self.delivery.bury_undecodable(error)
+        except LostDeliveryError:
+            return "redelivered"
+        return "undecodable"
+
+    async def _attend(self, envelope: Envelope) -> str:
+        if envelope.deaths >= DELIVERY_LIMIT:
+            return await self._worker_killed(envelope)
+        self._task = asyncio.create_task(self._work(envelope))
+        try:
+            return await self._task
         except asyncio.CancelledError:
             if self._stopped is None:
                 self._task.cancel()
                 raise
-        return await self._end_early(self.envelope, self._stopped)
+        return await self._end_early(envelope, self._stopped)
+
+    async def _worker_killed(self, envelope: Envelope) -> str:
+        """Bury a job whose workers keep dying; the broker's delivery limit alone would not see it."""
+        said = f"{envelope.deaths} deliveries ended without an answer: this job seems to kill its worker"
+        await self.delivery.bury(envelope, FileProcessingError(said, code="worker_killed"))
+        return await self._ack("failed")
 
     async def _work(self, envelope: Envelope) -> str:
-        """Begin and process; whatever goes wrong there is judged for the job as a whole."""
+        """Begin, process, conclude; whatever goes wrong there is judged for the job as a whole."""
         try:
             reply = await self._around.records.begin(envelope.job, self.lease, self._around.worker, envelope.attempt)
+            self.leased = reply.state == "run"
             failed = await self._process(envelope, reply)
+            if reply.state == "run":
+                return await self._conclude(envelope, failed)
+        except LostDeliveryError:
+            raise
         except FileProcessingError as error:
             return await self._job_failed(envelope, error)
         except Exception as error:
             log.exception("unexpected error")
             unexpected = FileProcessingError(repr(error)[:500], code="unexpected", retryable=True)
             return await self._job_failed(envelope, unexpected)
-        if reply.state == "run":
-            return await self._conclude(envelope, failed)
         if reply.state == "busy":
             return await self._put_off(envelope, "busy", reply.retry_after)
         return await self._ack("duplicate" if reply.state == "done" else "cancelled")
@@ -115,7 +137,6 @@ class Attempt:
             raise GenerationNotFoundError(f"no generation has the request id {job.request_id}")
         if reply.state != "run":
             return []
-        self._leased = True
         if not job.files:
             raise FileProcessingError("FAL could not put the result into its webhook; fetch it from FAL's queue API")
         before = {file.source_key for file in reply.files}
@@ -142,12 +163,10 @@ class Attempt:
             same = [file for file in dead if file.code == code]
             await self.delivery.bury(envelope, same[0], [file.source_key for file in same])
         status = TaskStatus.RETRYING if pending else _final(len(self._stored), len(failed))
-        try:
-            reply = await self._around.records.finish(envelope.job, self.lease, status, self._stored, list(failed))
-        except FileProcessingError as error:
-            return await self._job_failed(envelope, error)
+        reply = await self._around.records.finish(envelope.job, self.lease, status, self._stored, list(failed))
         if reply.state == "object_deleting":
-            return await self._job_failed(envelope, StorageUnavailableError("an object of this job is being deleted"))
+            raise StorageUnavailableError("an object of this job is being deleted")
+        self.leased = False
         if reply.state == "lost":
             return await self._put_off(envelope, "lost")
         if reply.state == "cancelled":
@@ -179,7 +198,7 @@ class Attempt:
 
         If not, nothing is lost: the lease runs out, and the message, retried or buried, tells the rest.
         """
-        if not self._leased:
+        if not self.leased:
             return
         done = {file.source_key for file in self._stored}
         failed = [failed_file(file, error, "job") for file in envelope.job.files if file.source_key not in done]
@@ -193,7 +212,7 @@ class Attempt:
             return await self._ack("cancelled")
         if why == "lost":
             return await self._put_off(envelope, "lost")
-        if self._leased:
+        if self.leased:
             try:
                 await self._around.records.finish(envelope.job, self.lease, TaskStatus.RETRYING, self._stored, [])
             except FileProcessingError as unheard:

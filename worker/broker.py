@@ -1,13 +1,13 @@
 """The connection to RabbitMQ, and publishing on it: persistent, mandatory, confirmed, limited in time."""
 
 import asyncio
-import contextlib
 import time
 from typing import Self
 
 import structlog
-from aio_pika import Message, connect_robust
-from aio_pika.abc import AbstractExchange, AbstractRobustChannel, AbstractRobustConnection
+from aio_pika import Message, RobustConnection
+from aio_pika.abc import AbstractExchange, AbstractRobustChannel
+from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, PublishError
 
 from schemas.jobs import Queue
@@ -18,6 +18,8 @@ from worker.settings import Settings
 
 log = structlog.stdlib.get_logger("outlast.broker")
 RECONNECT_SECONDS = 1.0
+BROKER_ERRORS = (AMQPError, ChannelInvalidStateError, ConnectionError, RuntimeError, TimeoutError)
+"""What aio-pika raises when connection or channel are not what they were."""
 
 
 class BrokerUnavailableError(Exception):
@@ -35,7 +37,7 @@ class Broker:
         self._settings = settings
         self._metrics = metrics
         self._name = name
-        self._connection: AbstractRobustConnection | None = None
+        self._connection: RobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
         self._exchanges: dict[str, AbstractExchange] = {}
         self._opening: asyncio.Task[None] | None = None
@@ -53,17 +55,29 @@ class Broker:
         self._opening = asyncio.create_task(self._open(), name="broker")
 
     async def _open(self) -> None:
-        url = self._settings.rabbitmq_url.get_secret_value()
-        self._connection = await connect_robust(
-            url,
-            timeout=10,
+        """Connect and declare; whatever the broker does meanwhile, begin again until it holds.
+
+        Raises:
+            TopologyError: something stands on the broker in another form; only a person can mend that.
+        """
+        # Known to `aclose` before it is connected: only closing ends its attempts to connect.
+        self._connection = RobustConnection(
+            make_url(self._settings.rabbitmq_url.get_secret_value()),
             fail_fast=False,
             reconnect_interval=RECONNECT_SECONDS,
             client_properties={"connection_name": self._name},
         )
-        self._channel = await self.channel()
-        self._exchanges = await topology.declare(self._channel, self._settings.retry_delays)
-        self._opened.set()
+        await self._connection.connect(timeout=10)
+        while not self._opened.is_set():
+            try:
+                self._channel = await self.channel()
+                self._exchanges = await topology.declare(self._channel, self._settings.retry_delays)
+                self._opened.set()
+            except topology.TopologyError:
+                raise
+            except BROKER_ERRORS as error:
+                log.warning("broker lost while declaring", reason=type(error).__name__)
+                await asyncio.sleep(RECONNECT_SECONDS)
         log.info("broker connected", name=self._name)
 
     async def channel(self) -> AbstractRobustChannel:
@@ -105,15 +119,14 @@ class Broker:
             raise BrokerUnavailableError(f"no queue takes {routing_key!r} on {exchange}: {error}") from error
         except TimeoutError:
             raise BrokerUnavailableError(f"no confirm within {limit:g} s") from None
-        except (AMQPError, ChannelInvalidStateError, ConnectionError, RuntimeError) as error:
+        except BROKER_ERRORS as error:
             raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
         self._metrics.publish_duration.observe(time.perf_counter() - started)
 
     async def aclose(self) -> None:
-        """Close the connection."""
-        if self._opening is not None:
-            self._opening.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self._opening
+        """Close the connection, also one that never came about."""
         if self._connection is not None:
             await self._connection.close()
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)

@@ -8,10 +8,11 @@ Commands import what they need when they run, so that `--help` is quick and a re
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, NoReturn
 
 import typer
 
+from handlers.errors import FileProcessingError
 from handlers.settings import SettingsError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 
 DataDir = Annotated[Path, typer.Option(help="Where the local stack keeps everything.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+LOCAL_MODULES: Final = frozenset({"asyncpg", "psutil"})
 DEFAULT_DATA_DIR = Path(".outlast")
 
 
@@ -92,6 +94,16 @@ def main() -> None:
     """Run the command; turn what the user can mend into one clear message and exit code 1."""
     try:
         app()
-    except (SettingsError, ValueError, RuntimeError) as error:
-        sys.stderr.write(f"outlast: {error}\n")
-        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name not in LOCAL_MODULES:
+            raise
+        _end(f"the local stack needs {error.name}: install outlast[local]")
+    except (SettingsError, FileProcessingError, ValueError, RuntimeError) as error:
+        _end(str(error))
+    except OSError as error:
+        _end(f"{error.strerror or error}; is a port or a folder in the settings taken, or not allowed?")
+
+
+def _end(message: str) -> NoReturn:
+    sys.stderr.write(f"outlast: {message}\n")
+    sys.exit(1)

@@ -13,7 +13,7 @@ from handlers.record import LEASE_SECONDS
 from schemas.jobs import Queue
 from worker import topology
 from worker.attempt import Attempt, Surroundings
-from worker.broker import Broker
+from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker
 from worker.delivery import Delivery
 
 log = structlog.stdlib.get_logger("outlast.worker")
@@ -42,11 +42,16 @@ class Consumer:
     async def start(self) -> None:
         """Begin to consume, once the broker is there. Raises TopologyError."""
         await self._broker.opened()
-        self._channel = await self._broker.channel()
-        await self._channel.set_qos(prefetch_count=self._concurrency)
-        self._queue = await self._channel.get_queue(topology.work_queue(self._key))
         self._heart = asyncio.create_task(self._beat(), name="heartbeat")
-        self._tag = await self._queue.consume(self._deliver)
+        while self._tag is None:
+            try:
+                self._channel = await self._broker.channel()
+                await self._channel.set_qos(prefetch_count=self._concurrency)
+                self._queue = await self._channel.get_queue(topology.work_queue(self._key))
+                self._tag = await self._queue.consume(self._deliver)
+            except BROKER_ERRORS as error:
+                log.warning("broker lost before consuming", reason=type(error).__name__)
+                await asyncio.sleep(RECONNECT_SECONDS)
         log.info("consuming", queue=topology.work_queue(self._key), concurrency=self._concurrency)
 
     async def stop(self, grace: float) -> None:
@@ -92,16 +97,21 @@ class Consumer:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self.renew()
+            try:
+                await self.renew()
+            except Exception:
+                # Whatever it was, without heartbeats every lease here would run out.
+                log.exception("heartbeat crashed")
 
     async def renew(self) -> None:
         """Renew the leases of what runs; stop what was cancelled or taken over."""
-        running = {str(attempt.lease): attempt for attempt in self._attempts.values()}
+        running = {str(attempt.lease): attempt for attempt in self._attempts.values() if attempt.leased}
         leases = [attempt.lease for attempt in running.values()]
         try:
-            reply = await self._around.records.heartbeat(self._around.worker, leases, self.stats())
-        except FileProcessingError as error:
-            log.warning("heartbeat failed", code=error.code, error=str(error))
+            async with asyncio.timeout(HEARTBEAT_SECONDS):
+                reply = await self._around.records.heartbeat(self._around.worker, leases, self.stats())
+        except (FileProcessingError, TimeoutError) as error:
+            log.warning("heartbeat failed", error=str(error) or type(error).__name__)
             return
         for lease in reply.lost:
             if lease in running:

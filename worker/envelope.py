@@ -25,10 +25,15 @@ class UndecodableError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A job and its history. `attempt` counts from 1 and is our own count, not the broker's."""
+    """A job and its history. `attempt` counts from 1 and is our own count, not the broker's.
+
+    `deaths` counts deliveries that ended without an answer, also those of messages this one took the place of: the
+    broker's own count starts anew with each message.
+    """
 
     job: Job
     attempt: int = 1
+    deaths: int = 0
     replays: int = 0
     first_seen: datetime = field(default_factory=lambda: datetime.now(UTC))
     traceparent: str | None = None
@@ -47,6 +52,7 @@ class Envelope:
         return cls(
             job=job,
             attempt=_whole(headers, "attempt", 1),
+            deaths=_whole(headers, "deaths", 0) + _delivered_before(headers),
             replays=_whole(headers, "replays", 0),
             first_seen=_time(headers) or job.event_at,
             traceparent=_text(headers.get("traceparent")),
@@ -54,7 +60,9 @@ class Envelope:
 
     def again(self, job: Job, *, counted: bool = True) -> Self:
         """Return the envelope of the next attempt, with the files that are still pending."""
-        return replace(self, job=job, attempt=self.attempt + 1 if counted else self.attempt)
+        if counted:
+            return replace(self, job=job, attempt=self.attempt + 1, deaths=0)
+        return replace(self, job=job)
 
     def message(self, *, code: str | None = None, error: str | None = None) -> Message:
         """Return a persistent message; `code` and `error` say why it is not the first of its kind.
@@ -70,6 +78,7 @@ class Envelope:
     def _headers(self, code: str | None, error: str | None) -> dict[str, Any]:
         headers: dict[str, Any] = {
             f"{PREFIX}attempt": self.attempt,
+            f"{PREFIX}deaths": self.deaths,
             f"{PREFIX}replays": self.replays,
             f"{PREFIX}first-seen": self.first_seen.isoformat(),
         }
@@ -107,6 +116,12 @@ def build(
 def _whole(headers: Mapping[str, Any], name: str, default: int) -> int:
     value = headers.get(f"{PREFIX}{name}")
     return value if isinstance(value, int) and value >= 0 else default
+
+
+def _delivered_before(headers: Mapping[str, Any]) -> int:
+    """Return how often a quorum queue has delivered this very message before."""
+    count = headers.get("x-delivery-count")
+    return count if isinstance(count, int) and count > 0 else 0
 
 
 def _time(headers: Mapping[str, Any]) -> datetime | None:

@@ -54,7 +54,7 @@ class Receiver:
     async def _webhook(self, request: web.Request) -> web.StreamResponse:
         """Answer one webhook and tell it in one line and two metrics."""
         source = self._sources[request.path.rpartition("/")[2]]
-        started, outcome, response = time.perf_counter(), "too_large", None
+        started, outcome = time.perf_counter(), "error"
         try:
             if request.content_type != "application/json":
                 outcome, response = "unsupported", _unsupported(request.content_type)
@@ -62,6 +62,9 @@ class Receiver:
                 body = await request.read()
                 started = time.perf_counter()
                 outcome, response = await self._take(source, request, body)
+        except web.HTTPRequestEntityTooLarge:
+            outcome = "too_large"
+            raise
         finally:
             seconds = time.perf_counter() - started
             self._metrics.webhooks.labels(source.name, outcome).inc()
@@ -84,6 +87,7 @@ class Receiver:
         except UnreadableError as error:
             return "unreadable", problem(422, "unreadable", str(error), "nothing was enqueued; mend the sender")
         if isinstance(event, Ignored):
+            log.info("event ignored", source=source.name, **event.model_dump(exclude_none=True))
             return "ignored", web.json_response({"ignored": event.reason})
         return await self._enqueue(plan_jobs(event, self._settings, self._allowlist))
 

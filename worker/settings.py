@@ -1,11 +1,18 @@
 """All settings: the pipeline's, and what moving messages needs. `docs` prints the README's table."""
 
-from typing import Any, Self
+import base64
+import tempfile
+from typing import Any, Final, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
+from yarl import URL
 
 from handlers.netguard import Allowlist
 from handlers.settings import MediaSettings, Numbers, Secrets, SettingsError, Words
+
+SHORTEST_KEY: Final = 24
+LONGEST_KEY: Final = 64
+"""Bytes of a Standard Webhooks key (its specification, "Signature scheme")."""
 
 
 class Settings(MediaSettings):
@@ -47,6 +54,28 @@ class Settings(MediaSettings):
             raise ValueError("must be whole seconds of at least 1, rising, none twice, e.g. 5,30,120")
         return delays
 
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _broker(cls, url: SecretStr) -> SecretStr:
+        """Never repeat the value: it holds a password."""
+        try:
+            parsed = URL(url.get_secret_value())
+            usable = parsed.scheme in {"amqp", "amqps"} and bool(parsed.host) and parsed.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("must be amqp://user:password@host:port/vhost, or amqps://")
+        return url
+
+    @field_validator("supabase_webhook_secrets")
+    @classmethod
+    def _strong(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for secret in secrets:
+            text = secret.get_secret_value()
+            if text.startswith("whsec_") and not _is_signing_secret(text.removeprefix("whsec_")):
+                raise ValueError("a signing secret is whsec_ and the base64 of 24 to 64 random bytes, and one is not")
+        return secrets
+
     @field_validator("source_allowlist")
     @classmethod
     def _readable(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
@@ -75,10 +104,25 @@ class Settings(MediaSettings):
                 "SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY: are not set. Remedy: copy both from your project's "
                 "settings (API); `outlast process` works without them."
             )
-        return self
+        try:
+            self.temp_dir.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.temp_dir):
+                return self
+        except OSError as error:
+            raise SettingsError(
+                f"TEMP_DIR: {self.temp_dir} cannot be written to ({error.strerror}). Remedy: set it to a folder "
+                "this user may write, with room for the files in flight."
+            ) from None
 
     def shown(self) -> dict[str, Any]:
         """Return the settings as they may be logged: secrets masked."""
         values = self.model_dump(mode="json")
         values["supabase_webhook_secrets"] = ["**********"] * len(self.supabase_webhook_secrets)
         return values
+
+
+def _is_signing_secret(text: str) -> bool:
+    try:
+        return SHORTEST_KEY <= len(base64.b64decode(text, validate=True)) <= LONGEST_KEY
+    except ValueError:
+        return False

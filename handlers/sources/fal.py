@@ -23,6 +23,7 @@ TOLERANCE_SECONDS: Final = 300
 CACHE_SECONDS: Final = 24 * 3600
 REFRESH_SECONDS: Final = 30
 RETRY_SECONDS: Final = 1
+MAX_DIGITS: Final = 12
 HEADERS: Final = tuple(f"X-Fal-Webhook-{part}" for part in ("Request-Id", "User-Id", "Timestamp", "Signature"))
 
 
@@ -99,14 +100,16 @@ class FalSource:
             raise RejectedError(f"missing header {', '.join(missing)}: this route takes FAL's signed webhooks only")
         request_id, user_id, timestamp, signature = (headers[name] for name in HEADERS)
         self._check_age(timestamp)
-        signed = "\n".join((request_id, user_id, timestamp, hashlib.sha256(body).hexdigest())).encode()
+        signed = "\n".join((request_id, user_id, timestamp, hashlib.sha256(body).hexdigest())).encode(
+            errors="surrogateescape"
+        )
         if not await self._signed_by_fal(signed, signature):
             raise RejectedError("the signature is not FAL's")
         if self._user_ids and user_id not in self._user_ids:
             raise RejectedError("the FAL account is not in FAL_USER_IDS")
 
     def _check_age(self, timestamp: str) -> None:
-        if not timestamp.isascii() or not timestamp.isdigit():
+        if not timestamp.isascii() or not timestamp.isdigit() or len(timestamp) > MAX_DIGITS:
             raise RejectedError("X-Fal-Webhook-Timestamp is not a number of seconds")
         if abs(self._clock() - int(timestamp)) > TOLERANCE_SECONDS:
             raise RejectedError(f"the webhook's timestamp is more than {TOLERANCE_SECONDS} s off; check the clock")
@@ -134,7 +137,7 @@ class FalSource:
             fields = ", ".join(".".join(map(str, e["loc"])) or "body" for e in error.errors())
             raise UnreadableError(f"the body is no FAL webhook; look at: {fields}") from None
         if event.status == "ERROR":
-            return Ignored(reason="generation_failed")
+            return Ignored(reason="generation_failed", request_id=event.request_id, error=(event.error or "")[:300])
         return Completed(source="fal", request_id=event.request_id, output=event.payload)
 
 

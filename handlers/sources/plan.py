@@ -9,7 +9,7 @@ from handlers.netguard import Allowlist
 from handlers.settings import MediaSettings
 from schemas.events import Completed
 from schemas.jobs import MAX_JOB_BYTES, Job, JobFile, output_key_for, task_id_for
-from schemas.urls import data_reference, file_name, is_data, source_key
+from schemas.urls import data_reference, file_name, is_data, printable, source_key
 
 NO_MEDIA: Final = frozenset(
     [
@@ -95,7 +95,8 @@ def _walk(output: Any, allowlist: Allowlist) -> Iterator[tuple[str, str | None]]
         if isinstance(node, dict):
             url = node.get("url")
             if isinstance(url, str) and (is_data(url) or "://" in url):
-                yield url, node.get("file_name") if isinstance(node.get("file_name"), str) else None
+                name = node.get("file_name")
+                yield url, printable(name) or None if isinstance(name, str) else None
                 node = {name: value for name, value in node.items() if name != "url"}
             stack.extend(reversed(node.values()))
         elif isinstance(node, list):
@@ -113,17 +114,22 @@ def _split(files: tuple[JobFile, ...], most: int) -> Iterator[tuple[JobFile, ...
     batch: list[JobFile] = []
     size = ENVELOPE_BYTES
     for file in map(_shorten, files):
-        if batch and (len(batch) == most or size + len(file.url) > MAX_JOB_BYTES):
+        if batch and (len(batch) == most or size + _weight(file) > MAX_JOB_BYTES):
             yield tuple(batch)
             batch, size = [], ENVELOPE_BYTES
         batch.append(file)
-        size += len(file.url)
+        size += _weight(file)
     if batch:
         yield tuple(batch)
 
 
 def _shorten(file: JobFile) -> JobFile:
     """Replace content too large for any message by its name; the worker reads it from the row."""
-    if is_data(file.url) and len(file.url) + ENVELOPE_BYTES > MAX_JOB_BYTES:
+    if is_data(file.url) and _weight(file) + ENVELOPE_BYTES > MAX_JOB_BYTES:
         return file.model_copy(update={"url": data_reference(file.url)})
     return file
+
+
+def _weight(file: JobFile) -> int:
+    """Return the bytes a file takes in a message; its text may need more than a byte a character."""
+    return len(file.model_dump_json().encode())

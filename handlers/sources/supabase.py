@@ -120,8 +120,8 @@ def _presented(headers: Mapping[str, str]) -> bytes:
     """Return the shared secret a request carries, empty when it carries none."""
     scheme, _, credentials = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return credentials.strip().encode()
-    return headers.get("x-webhook-secret", "").encode()
+        return credentials.strip().encode(errors="surrogateescape")
+    return headers.get("x-webhook-secret", "").encode(errors="surrogateescape")
 
 
 def _text(value: object) -> str | None:

@@ -34,7 +34,8 @@ DELAYS = (1, 2)
 class Bench:
     """One worker with all around it, and views into queue and database from outside."""
 
-    def __init__(self, settings, metrics, broker, consumer, records, sql, channel):
+    def __init__(self, settings, metrics, broker, consumer, records, sql, channel, dsn):
+        self.dsn = dsn
         self.settings, self.metrics, self.broker, self.consumer = settings, metrics, broker, consumer
         self.records, self.sql, self.channel = records, sql, channel
 
@@ -117,7 +118,7 @@ async def bench(rabbitmq_url, database_url, source, tmp_path, monkeypatch):
         connection = await stack.enter_async_context(await aio_pika.connect(rabbitmq_url))
         sql = await asyncpg.connect(database_url)
         stack.push_async_callback(sql.close)
-        yield Bench(settings, metrics, broker, consumer, records, sql, await connection.channel())
+        yield Bench(settings, metrics, broker, consumer, records, sql, await connection.channel(), database_url)
     assert list(tmp_path.glob("outlast-*")) == []
 
 
@@ -227,6 +228,33 @@ async def test_a_request_without_a_row_is_tried_again_then_found(bench, source):
     assert len(media) == 1
 
 
+async def test_a_job_whose_workers_keep_dying_is_buried(bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav")
+    await bench.send(job, deaths=20)
+    await bench.outcome("failed")
+    letter = await bench.take("outlast.dead")
+    assert letter.headers["x-outlast-error-code"] == "worker_killed"
+    assert await bench.sql.fetchval("select count(*) from outlast_tasks") == 0
+
+
+async def test_a_heartbeat_spares_what_is_only_beginning(bench, source):
+    other = await asyncpg.connect(bench.dsn)
+    hold = other.transaction()
+    await hold.start()
+    job = bench.job(f"{source.url}/files/tone.wav")
+    # Somebody else records the very same task and has not committed: begin waits for it.
+    await other.execute("insert into outlast_tasks (task_id) values ($1)", job.task_id)
+    await bench.send(job)
+    async with asyncio.timeout(10):
+        while not bench.consumer.stats()["active"]:
+            await asyncio.sleep(0.01)
+    await bench.consumer.renew()
+    await hold.rollback()
+    await other.close()
+    await bench.outcome("completed")
+    assert bench.ended("lost") == 0
+
+
 async def test_a_cancelled_task_is_dropped_on_delivery(bench, source):
     job = bench.job(f"{source.url}/files/tone.wav")
     await bench.sql.execute("select outlast_cancel($1)", job.task_id)
@@ -296,7 +324,9 @@ async def test_an_answer_nobody_foresaw_is_tried_again_a_bounded_number_of_times
     await bench.send(bench.job(f"{source.url}/files/tone.wav"))
     await bench.outcome("failed")
     assert bench.ended("retried") == 2
-    assert (await bench.take("outlast.dead")).headers["x-outlast-error-code"] == "unexpected"
+    letter = await bench.take("outlast.dead")
+    assert letter.headers["x-outlast-error-code"] == "database_unavailable"
+    assert "migrations" in letter.headers["x-outlast-error"]
 
 
 async def running(bench):

@@ -113,6 +113,8 @@ async def test_supabase_takes_any_of_the_shared_secrets(supabase, headers):
         {"Authorization": "Bearer"},
         {"X-Webhook-Secret": ""},
         {"X-Webhook-Secret": "пароль"},
+        {"X-Webhook-Secret": "\udcff"},
+        {"Authorization": "Bearer \udcff"},
     ],
 )
 async def test_supabase_refuses_a_wrong_shared_secret(supabase, headers):
@@ -208,6 +210,9 @@ async def test_fal_refuses_a_stale_webhook(fal, seconds):
     [
         ("timestamp", "now"),
         ("timestamp", "١٢٣"),
+        ("timestamp", "1" * 400),
+        ("timestamp", "1" * 5000),
+        ("user-id", "\udcff"),
         ("signature", "zz"),
         ("signature", "00" * 64),
         ("user-id", "somebody else"),
@@ -285,8 +290,9 @@ def test_fal_events():
     event = source.parse(json.dumps(FAL_EVENT).encode())
     assert isinstance(event, Completed)
     assert (event.request_id, event.generation_id) == ("r1", None)
-    failed = {**FAL_EVENT, "status": "ERROR", "payload": {"detail": []}}
-    assert source.parse(json.dumps(failed).encode()) == Ignored(reason="generation_failed")
+    failed = {**FAL_EVENT, "status": "ERROR", "error": "out of memory", "payload": {"detail": []}}
+    told = source.parse(json.dumps(failed).encode())
+    assert told == Ignored(reason="generation_failed", request_id="r1", error="out of memory")
     lost = source.parse(json.dumps({**FAL_EVENT, "payload": None, "payload_error": "too large"}).encode())
     assert isinstance(lost, Completed)
     assert lost.output is None

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import io
 import json
+import os
+import sys
 import time
 from urllib.parse import urlsplit
 
@@ -28,15 +30,19 @@ EVENT = {"type": "UPDATE", "table": "generations", "schema": "public", "record":
 
 
 class Line:
-    """A wire to the broker that can be cut and mended."""
+    """A wire to the broker that can be cut and mended; `lasts` breaks it after so many bytes from the client."""
 
     def __init__(self, host, port):
         self._target = (host, port)
         self._server = None
         self._pairs = set()
+        self._left = None
         self.port = 0
+        self.broken = asyncio.Event()
 
-    async def mend(self):
+    async def mend(self, lasts=None):
+        self._left = lasts
+        self.broken.clear()
         self._server = await asyncio.start_server(self._join, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -45,6 +51,7 @@ class Line:
         for task in list(self._pairs):
             task.cancel()
         await asyncio.gather(*self._pairs, return_exceptions=True)
+        await self._server.wait_closed()
 
     async def _join(self, reader, writer):
         task = asyncio.current_task()
@@ -52,7 +59,7 @@ class Line:
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             try:
-                await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+                await asyncio.gather(self._pump(reader, far_writer, counts=True), self._pump(far_reader, writer))
             finally:
                 far_writer.transport.abort()
         except (OSError, asyncio.CancelledError):
@@ -61,8 +68,13 @@ class Line:
             writer.transport.abort()
             self._pairs.discard(task)
 
-    async def _pump(self, reader, writer):
+    async def _pump(self, reader, writer, *, counts=False):
         while data := await reader.read(65536):
+            if counts and self._left is not None:
+                self._left -= len(data)
+                if self._left <= 0:
+                    self.broken.set()
+                    break
             writer.write(data)
             await writer.drain()
         raise ConnectionResetError
@@ -239,3 +251,53 @@ async def test_metrics_tell_what_happened(receiver):
     assert 'outlast_webhooks_total{outcome="rejected",source="supabase"} 1.0' in text
     assert 'outlast_signature_rejected_total{source="supabase"} 1.0' in text
     assert "# HELP outlast_jobs_total" in text
+
+
+async def test_a_broker_that_is_away_at_first_and_cut_while_it_answers_is_waited_for(rabbitmq_url):
+    parts = urlsplit(rabbitmq_url)
+    line = Line(parts.hostname, parts.port)
+    await line.mend()
+    await line.cut()
+    url = rabbitmq_url.replace(f":{parts.port}", f":{line.port}")
+    settings = Settings.load(_env_file=None, rabbitmq_url=SecretStr(url))
+    async with Broker(settings, Metrics("test"), "test") as broker:
+        assert not broker.ready
+        for bytes_more in range(1, 6):
+            # Each time the wire lasts a little longer before it breaks, so that it breaks while things are declared.
+            await line.mend(lasts=bytes_more * 600)
+            await asyncio.wait_for(line.broken.wait(), 10)
+            await line.cut()
+        assert not broker.ready
+        await line.mend()
+        await asyncio.wait_for(broker.opened(), 20)
+        assert broker.ready
+    await line.cut()
+
+
+async def test_a_receiver_that_never_reached_its_broker_can_be_stopped(tmp_path):
+    async def say_nothing(reader, writer):
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker", "receiver"),
+        cwd=tmp_path,
+        env={
+            "PATH": os.environ["PATH"],
+            "RABBITMQ_URL": f"amqp://127.0.0.1:{port}/",
+            "SUPABASE_WEBHOOK_SECRETS": SECRET,
+            "RECEIVER_HOST": "127.0.0.1",
+            "RECEIVER_PORT": "18081",
+        },
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(20):
+        while b"listening" not in await process.stderr.readline():
+            pass
+    process.terminate()
+    await asyncio.wait_for(process.stderr.read(), 15)
+    assert await asyncio.wait_for(process.wait(), 15) == 0
+    silent.close()
+    await silent.wait_closed()

@@ -190,7 +190,9 @@ async def test_a_redirect_is_followed_and_checked(downloader, url, watch, tmp_pa
         await downloader.fetch(f"{url}/redirect?to=http://127.0.0.1:1/x", tmp_path / "f")
     with pytest.raises(SourceForbiddenError):
         await downloader.fetch(f"{url}/redirect?to=file:///etc/passwd", tmp_path / "f")
-    assert watch.reasons == ["not_allowed", "scheme"]
+    with pytest.raises(SourceForbiddenError):
+        await downloader.fetch(f"{url}/redirect?to=http://[bad", tmp_path / "f")
+    assert watch.reasons == ["not_allowed", "scheme", "malformed"]
 
 
 async def test_redirects_end(downloader, url, tmp_path):

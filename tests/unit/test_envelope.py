@@ -70,6 +70,15 @@ def test_what_cannot_be_read_says_why(body, kind, code, said):
     assert refused.value.code == code
 
 
+def test_deaths_are_counted_from_message_to_message_and_forgotten_with_a_new_attempt():
+    sent = Envelope(job(), deaths=2).message()
+    read = Envelope.read(delivered(sent, headers={**sent.headers, "x-delivery-count": 3}))
+    assert read.deaths == 5
+    assert read.again(read.job, counted=False).deaths == 5
+    assert read.message().headers["x-outlast-deaths"] == 5
+    assert read.again(read.job).deaths == 0
+
+
 def test_nonsense_in_our_headers_is_not_believed():
     sent = Envelope(job()).message()
     read = Envelope.read(delivered(sent, headers={"x-outlast-attempt": "many", "x-outlast-first-seen": "yesterday"}))

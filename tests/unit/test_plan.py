@@ -97,6 +97,22 @@ def test_inline_content_too_large_for_a_message_is_left_to_the_row():
     assert job.files[0].source_key == source_key(huge)
 
 
+@pytest.mark.parametrize("filling", ['"', "é", "\n"])
+def test_a_messages_size_is_counted_as_it_will_be_written(filling):
+    inline = [{"url": "data:text/x," + str(n) + filling * 1_500_000} for n in range(4)]
+    jobs = plan_jobs(event(inline), SETTINGS, ALLOWLIST)
+    assert sum(len(job.files) for job in jobs) == 4
+    assert all(len(job.model_dump_json().encode()) <= MAX_JOB_BYTES for job in jobs)
+
+
+def test_names_from_the_internet_are_tamed():
+    output = [{"url": f"{FAL}/a%00b.png"}, {"url": f"{FAL}/c.png", "file_name": "x\u0000y" + "z" * 9_000}]
+    first, second = find_files(output, SETTINGS, ALLOWLIST)
+    assert first.file_name is None
+    assert len(second.file_name) == 255
+    assert second.file_name.startswith("xyz")
+
+
 def test_fals_lost_payload_becomes_a_job_that_will_say_so():
     (job,) = plan_jobs(Completed(source="fal", request_id="r", output=None), SETTINGS, ALLOWLIST)
     assert job.files == ()

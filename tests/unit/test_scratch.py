@@ -46,3 +46,10 @@ async def test_what_a_killed_process_left_is_swept_and_only_that(tmp_path):
         assert not theirs.exists()
         assert mine.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_is_not_ours_is_left_alone(tmp_path):
+    for name in ("outlast-backup", "outlast-" + "0" * 32, "other"):
+        (tmp_path / name).mkdir()
+    assert sweep(tmp_path) == 0
+    assert len(list(tmp_path.iterdir())) == 3

@@ -28,6 +28,11 @@ def test_defaults_are_usable():
         ("IMAGE_FORMAT", "bmp", "'auto', 'keep', 'jpeg', 'webp' or 'avif'"),
         ("SOURCE_ALLOWLIST", "a.*.com", "no usable host"),
         ("SUPABASE_URL", "abc.supabase.co", "pattern"),
+        ("RABBITMQ_URL", "nonsense", "amqp://"),
+        ("RABBITMQ_URL", "http://topsecret@host/", "amqp://"),
+        ("RABBITMQ_URL", "amqp://u:topsecret@h:port/", "amqp://"),
+        ("SUPABASE_WEBHOOK_SECRETS", "whsec_topsecret", "24 to 64"),
+        ("SUPABASE_WEBHOOK_SECRETS", "plain whsec_...", "24 to 64"),
     ],
 )
 def test_an_error_names_the_variable_the_problem_and_the_remedy(monkeypatch, variable, value, said):
@@ -37,6 +42,7 @@ def test_an_error_names_the_variable_the_problem_and_the_remedy(monkeypatch, var
     assert f"{variable}: " in str(refused.value)
     assert said in str(refused.value)
     assert "Remedy" in str(refused.value)
+    assert "topsecret" not in str(refused.value)
 
 
 def test_all_problems_are_told_at_once(monkeypatch):
@@ -80,6 +86,17 @@ def test_a_receiver_without_secrets_does_not_start():
 def test_a_worker_without_supabase_does_not_start():
     with pytest.raises(SettingsError, match="SUPABASE_URL"):
         Settings.load().for_worker()
+
+
+def test_a_worker_that_cannot_write_its_temporary_files_does_not_start(monkeypatch, tmp_path):
+    monkeypatch.setenv("SUPABASE_URL", "https://abc.supabase.co")
+    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", "k")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TEMP_DIR", str(tmp_path / "file" / "below"))
+    with pytest.raises(SettingsError, match="TEMP_DIR"):
+        Settings.load().for_worker()
+    monkeypatch.setenv("TEMP_DIR", str(tmp_path / "made"))
+    assert Settings.load().for_worker().temp_dir.is_dir()
 
 
 def test_the_env_file_is_read(tmp_path):

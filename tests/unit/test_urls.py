@@ -41,7 +41,12 @@ def test_inline_content_is_named_not_shown():
 
 @pytest.mark.parametrize(
     ("url", "name"),
-    [("https://fal.media/files/x/cat.png?e=1", "cat.png"), ("https://fal.media/", "file"), (PNG, "file")],
+    [
+        ("https://fal.media/files/x/cat.png?e=1", "cat.png"),
+        ("https://fal.media/", "file"),
+        ("https://fal.media/a%00b.png", "ab.png"),
+        (PNG, "file"),
+    ],
 )
 def test_file_names(url, name):
     assert file_name(url) == name

@@ -25,6 +25,13 @@ language sql immutable security definer set search_path = '' as $$
   select to_jsonb(f) - array['generation_id', 'task_id', 'user_id', 'created_at', 'updated_at']
 $$;
 
+-- What is stored already of the files a job asks for, in the way it asks for them.
+create or replace function public.outlast_stored(t public.outlast_tasks, j public.outlast_tasks) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(public.outlast_file_json(f) order by f.position), '[]') from public.outlast_files f
+  where f.generation_id = t.generation_id and f.source_key = any (j.source_keys) and f.profile = j.profile
+$$;
+
 -- Make sure the task is on record, and lock it. What is recorded stays, except that a newer event may tell of the same
 -- files as part of another output (or of one that came back), and that a tombstone learns what it stands for.
 create or replace function public.outlast_record_task(j public.outlast_tasks) returns public.outlast_tasks
@@ -100,7 +107,9 @@ begin
   if t.status in ('completed', 'cancelled') then
     -- A completed output that came back after another one is the current one again, list and all.
     perform public.outlast_write_media(t.generation_id, t.status = 'cancelled');
-    return jsonb_build_object('state', case t.status when 'completed' then 'done' else 'cancelled' end);
+    return case t.status
+      when 'completed' then jsonb_build_object('state', 'done', 'files', public.outlast_stored(t, j))
+      else jsonb_build_object('state', 'cancelled') end;
   end if;
   if t.lease <> p_lease and t.lease_until > clock_timestamp() then
     return jsonb_build_object('state', 'busy', 'retry_after',
@@ -111,10 +120,8 @@ begin
       started_at = coalesce(started_at, now()), finished_at = null, updated_at = now()
     where task_id = t.task_id;
   perform public.outlast_write_media(t.generation_id, true);
-  return jsonb_build_object('state', 'run', 'generation_id', t.generation_id, 'user_id', t.user_id, 'files', coalesce((
-    select jsonb_agg(public.outlast_file_json(f) order by f.position) from public.outlast_files f
-    where f.generation_id = t.generation_id and f.source_key = any (j.source_keys) and f.profile = j.profile
-  ), '[]'));
+  return jsonb_build_object('state', 'run', 'generation_id', t.generation_id, 'user_id', t.user_id,
+    'files', public.outlast_stored(t, j));
 end $$;
 
 -- What runs, how far it is: [{"task_id", "lease", "progress"}]. Counts only while the lease is held.
@@ -174,7 +181,7 @@ begin
 end $$;
 
 revoke all on function public.outlast_task_of(jsonb), public.outlast_file_json(public.outlast_files),
-  public.outlast_record_task(public.outlast_tasks) from public, anon, authenticated, service_role;
+  public.outlast_stored(public.outlast_tasks, public.outlast_tasks), public.outlast_record_task(public.outlast_tasks) from public, anon, authenticated, service_role;
 revoke all on function public.outlast_enqueue(jsonb), public.outlast_begin(jsonb, uuid, text, int),
   public.outlast_progress(jsonb), public.outlast_heartbeat(text, uuid[], jsonb, int), public.outlast_cancel(uuid)
   from public, anon, authenticated;

@@ -64,7 +64,9 @@ async def test_begin_answers_done_only_for_completed(db: Any, make_job: Make) ->
     done, failed = make_job("g1", ["a"]), make_job("g2", ["b"])
     assert await db.attempt(done, stored=["a"]) == "completed"
     assert await db.attempt(failed, stored=[], failed=["b"]) == "failed"
-    assert await begin(db, done) == {"state": "done"}
+    again = await begin(db, done)
+    assert again["state"] == "done"
+    assert [file["source_key"] for file in again["files"]] == done["source_keys"]
     assert (await begin(db, failed))["state"] == "run"
 
 

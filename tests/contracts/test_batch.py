@@ -1,0 +1,119 @@
+"""The Python API with Supabase configured: a batch is a task like any other."""
+
+import asyncio
+
+import aiohttp
+import asyncpg
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+
+from deploy.local.gateway import Gateway
+from deploy.local.source import Source
+from handlers.async_file_processor import AsyncFileProcessor
+from handlers.errors import DatabaseUnavailableError, FileProcessingError, StorageUnavailableError
+from handlers.record import Records
+from handlers.settings import MediaSettings
+from handlers.supabase import Supabase
+
+
+@pytest.fixture
+async def gateway(database_url, tmp_path):
+    async with Gateway(database_url=database_url, storage_dir=tmp_path / "objects") as running:
+        key = running.service_role_key
+        async with (
+            aiohttp.ClientSession(headers={"apikey": key, "Authorization": f"Bearer {key}"}) as session,
+            session.post(f"{running.url}/storage/v1/bucket", json={"id": "generations", "name": "generations"}),
+        ):
+            pass
+        yield running
+
+
+@pytest.fixture
+async def own_source(samples):
+    async with Source(samples[0].path.parent) as serving:
+        yield serving
+
+
+@pytest.fixture
+async def processor(gateway, own_source):
+    settings = MediaSettings(
+        _env_file=None,
+        supabase_url=gateway.url,
+        supabase_service_role_key=SecretStr(gateway.service_role_key),
+        source_allowlist=own_source.url,
+        codec_processes=1,
+    )
+    async with AsyncFileProcessor(settings) as made:
+        yield made
+
+
+@pytest.fixture
+async def sql(database_url):
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def test_what_is_stored_is_answered_again_also_when_its_source_is_gone(processor, own_source, sql):
+    urls = [f"{own_source.url}/files/{name}" for name in ("tone.wav", "photo.jpg")]
+    first = await processor.process_file_batch(urls, "u", "g")
+    assert first.success
+    await own_source.stop()
+    told = []
+    second = await processor.process_file_batch(urls, "u", "g", 3, lambda *now: told.append(now))
+    assert second.processed_files == first.processed_files
+    assert len(told) == 2
+    assert await sql.fetchval("select status from outlast_tasks") == "completed"
+
+
+async def test_what_failed_is_tried_again_and_what_is_stored_is_not(processor, own_source, sql):
+    urls = [f"{own_source.url}/files/tone.wav", f"{own_source.url}/files/tone.mp3?fail_first=1"]
+    first = await processor.process_file_batch(urls, "u", "g")
+    assert [failed["code"] for failed in first.failed_files] == ["source_unavailable"]
+    assert await sql.fetchval("select status from outlast_tasks") == "partial"
+    second = await processor.process_file_batch(urls, "u", "g")
+    assert (second.success, len(second.processed_files)) == (True, 2)
+    assert own_source.hits["tone.wav"] == 1
+    assert await sql.fetchval("select status from outlast_tasks") == "completed"
+
+
+async def test_an_interrupted_batch_gives_its_task_back(processor, own_source, sql):
+    url = f"{own_source.url}/files/photo.png?slow=20000"
+    task = asyncio.create_task(processor.process_file_batch([url], "u", "g"))
+    async with asyncio.timeout(20):
+        while not await sql.fetchval("select count(*) from outlast_tasks where status = 'running'"):
+            await asyncio.sleep(0.02)
+    with pytest.raises(FileProcessingError, match="busy"):
+        await processor.process_file_batch([url], "u", "g")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await sql.fetchval("select lease from outlast_tasks") is None
+
+
+@pytest.fixture(params=["<html>Sign in to the proxy</html>", '{"state": 7}', "[]", ""])
+async def proxy(request):
+    """Something between us and Supabase that answers everything with 200 and a page of its own."""
+
+    async def answer(_request):
+        return web.Response(text=request.param, content_type="text/html")
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_an_answer_that_is_not_supabases_is_for_later(proxy, tmp_path):
+    settings = MediaSettings(_env_file=None, supabase_url=proxy, supabase_service_role_key=SecretStr("a.b.c"))
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    async with Supabase(settings) as supabase:
+        with pytest.raises(DatabaseUnavailableError):
+            await Records(settings, supabase).known("u", "0" * 64, "auto")
+        with pytest.raises(StorageUnavailableError):
+            await supabase.put("a/b", file, "image/png")
