@@ -73,28 +73,24 @@ class Attempt:
     async def run(self) -> str:
         """Do everything there is to do about the delivery; return how it ended, for the metric."""
         try:
-            self.envelope = Envelope.read(self.delivery.message)
+            return await self._read()
+        except LostDeliveryError:
+            return "redelivered"
+
+    async def _read(self) -> str:
+        try:
+            envelope = self.envelope = Envelope.read(self.delivery.message)
         except UndecodableError as error:
-            return await self._undecodable(error)
-        job = self.envelope.job
-        structlog.contextvars.bind_contextvars(
-            task_id=str(job.task_id), generation_id=job.generation_id, attempt=self.envelope.attempt
-        )
-        try:
-            return await self._attend(self.envelope)
-        except LostDeliveryError:
-            return "redelivered"
-
-    async def _undecodable(self, error: UndecodableError) -> str:
-        try:
             await self.delivery.bury_undecodable(error)
-        except LostDeliveryError:
-            return "redelivered"
-        return "undecodable"
-
-    async def _attend(self, envelope: Envelope) -> str:
+            return "undecodable"
+        structlog.contextvars.bind_contextvars(
+            task_id=str(envelope.job.task_id), generation_id=envelope.job.generation_id, attempt=envelope.attempt
+        )
         if envelope.deaths >= DELIVERY_LIMIT:
             return await self._worker_killed(envelope)
+        return await self._interruptible(envelope)
+
+    async def _interruptible(self, envelope: Envelope) -> str:
         self._task = asyncio.create_task(self._work(envelope))
         try:
             return await self._task
