@@ -16,6 +16,7 @@ from rich.table import Table
 
 from deploy.local.processes import StackError
 from deploy.local.project import Project
+from deploy.local.signals import until_told
 from deploy.local.stack import Stack
 from schemas.tasks import TaskStatus
 
@@ -43,21 +44,26 @@ class Landed:
 async def run_demo(data_dir: Path, *, as_json: bool) -> int:
     """Run the demo; 0 only when every sample is stored, reads back as recorded, and stands on its generation's row."""
     console = Console(stderr=True)
-    started = time.monotonic()
     try:
-        async with Stack(data_dir, workers=1, say=lambda step: console.print(step, style="dim", markup=False)) as stack:
-            landed, wanted = await _send(stack, console)
-            where = stack.data_dir
+        return await until_told(_demo(data_dir, console, as_json=as_json), told=1)
     except StackError as error:
         console.print(f"outlast: {error}", style="red", markup=False)
         return 1
+
+
+async def _demo(data_dir: Path, console: Console, *, as_json: bool) -> int:
+    started = time.monotonic()
+    async with Stack(data_dir, workers=1, say=lambda step: console.print(step, style="dim", markup=False)) as stack:
+        landed, wanted, missing = await _send(stack, console)
+        where = stack.data_dir
     well = sum(file.well for file in landed)
     if as_json:
-        sys.stdout.write(
-            json.dumps([file.row | {"well": file.well, "seconds": file.seconds} for file in landed]) + "\n"
-        )
+        items = [file.row | {"well": file.well, "seconds": file.seconds} for file in landed]
+        sys.stdout.write(json.dumps({"items": items, "total": wanted, "missing": missing}) + "\n")
     else:
         _show(landed)
+    for name, why in missing.items():
+        console.print(f"missing: {name}: {why}", style="red", markup=False)
     console.print(
         f"{well} of {wanted} files landed and read back as recorded, in {time.monotonic() - started:.0f} s with start "
         f"and stop. They stay in {where / 'storage'}; `outlast up` serves them.",
@@ -84,8 +90,8 @@ def generations(stack: Stack) -> list[dict[str, Any]]:
     ]
 
 
-async def _send(stack: Stack, console: Console) -> tuple[list[Landed], int]:
-    """Insert generations, complete them as an app would, watch them land."""
+async def _send(stack: Stack, console: Console) -> tuple[list[Landed], int, dict[str, str]]:
+    """Insert generations, complete them as an app would, watch them land; say of each file that did not why."""
     made = generations(stack)
     async with Project(stack.endpoints) as project:
         for row in made:
@@ -99,7 +105,8 @@ async def _send(stack: Stack, console: Console) -> tuple[list[Landed], int]:
                 await project.send_webhook({**row, **done})
         ids = [row["id"] for row in made]
         ended = await _watch(project, ids, len(stack.samples), console, started)
-        return await _inspect(project, ids, ended), len(stack.samples)
+        landed = await _inspect(project, ids, ended)
+        return landed, len(stack.samples), await _missing(project, stack, ids, landed)
 
 
 async def _watch(project: Project, ids: list[str], files: int, console: Console, started: float) -> dict[str, float]:
@@ -140,6 +147,16 @@ async def _inspect(project: Project, ids: list[str], ended: dict[str, float]) ->
             )
         )
     return landed
+
+
+async def _missing(project: Project, stack: Stack, ids: list[str], landed: list[Landed]) -> dict[str, str]:
+    """Return what is known of each sample that did not land."""
+    there = {file.row["original_filename"] for file in landed}
+    missing = {sample.name: "nothing was heard of it" for sample in stack.samples if sample.name not in there}
+    for task in await project.select("outlast_tasks", f"generation_id=in.({','.join(ids)})"):
+        for failed in task["failed"] or []:
+            missing[failed["url"].rpartition("/")[2]] = f"{task['status']}, {failed['code']}: {failed['error']}"
+    return missing
 
 
 def _show(landed: list[Landed]) -> None:

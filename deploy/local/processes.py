@@ -85,13 +85,15 @@ class Child:
 
     async def stop(self, grace: float = 15.0) -> None:
         """End the process and its whole group: politely first, after `grace` seconds by force."""
-        if self.running:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(self.stop_signal)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.process.wait(), grace)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        try:
+            if self.running:
+                with contextlib.suppress(ProcessLookupError):
+                    self.process.send_signal(self.stop_signal)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.process.wait(), grace)
+        finally:  # also when we are cancelled while we wait
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         await self.process.wait()
         self.record.unlink(missing_ok=True)
 

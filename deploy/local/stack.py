@@ -5,11 +5,12 @@ With RABBITMQ_URL or SUPABASE_URL in the environment that part is not started, a
 
 import asyncio
 import contextlib
+import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 import asyncpg
@@ -42,7 +43,9 @@ class Stack:
         self._port = port
         self._say = say
         self._exit = contextlib.AsyncExitStack()
-        self._metrics_urls: list[str] = []
+        self._numbers = itertools.count(1)
+        self._metrics_urls: dict[str, str] = {}
+        self._receiver: Child | None = None
         self._secrets: dict[str, str] = {}
         self._rabbitmq_url = os.environ.get("RABBITMQ_URL", "")
         self._supabase = Access(os.environ.get("SUPABASE_URL", ""), os.environ.get("SUPABASE_SERVICE_ROLE_KEY", ""))
@@ -67,13 +70,10 @@ class Stack:
             self._say(f"ended a {name} that an earlier run left behind")
         self._secrets = remembered_secrets(self.data_dir)
         self._say("starting RabbitMQ, PostgreSQL and the sample source")
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._start_broker())
-            group.create_task(self._start_supabase())
-            group.create_task(self._start_source())
+        await _together(self._start_broker(), self._start_supabase(), self._start_source())
         self._say("starting the receiver and the workers")
         await self._start_receiver()
-        await asyncio.gather(*(self.start_worker() for _ in range(self._wanted)))
+        await _together(*(self.start_worker() for _ in range(self._wanted)))
 
     async def _start_broker(self) -> None:
         if self._rabbitmq_url:
@@ -123,8 +123,8 @@ class Stack:
         self.receiver_url = f"http://127.0.0.1:{port}"
         if self._database_url:
             await self._aim_webhook()
-        child = await self._spawn("receiver", ["receiver"], {"RECEIVER_PORT": str(port)})
-        await _ready(child, f"{self.receiver_url}/readyz")
+        self._receiver = await self._spawn("receiver", ["receiver"], {"RECEIVER_PORT": str(port)})
+        await _ready(self._receiver, f"{self.receiver_url}/readyz")
 
     async def _aim_webhook(self) -> None:
         """Tell the trigger in the database where to send and what to sign with, as `outlast init` has users do."""
@@ -141,6 +141,12 @@ class Stack:
         finally:
             await connection.close()
 
+    def ended(self) -> str | None:
+        """Say so when the receiver has ended by itself, with the end of its log."""
+        if self._receiver is None or self._receiver.running:
+            return None
+        return f"the receiver ended by itself:\n{self._receiver.tail()}"
+
     @property
     def sends_webhooks(self) -> bool:
         """Whether the database is ours, so that its trigger reaches the receiver."""
@@ -149,24 +155,25 @@ class Stack:
     async def start_worker(self) -> Child:
         """Start one more worker and wait until it is ready."""
         port = free_port()
-        name = f"worker-{len(self.workers) + 1}"
         url = f"http://127.0.0.1:{port}"
-        child = await self._spawn(name, ["worker"], {"METRICS_PORT": str(port)})
+        child = await self._spawn(f"worker-{next(self._numbers)}", ["worker"], {"METRICS_PORT": str(port)})
         self.workers.append(child)
-        self._metrics_urls.append(f"{url}/metrics")
+        self._metrics_urls[child.name] = f"{url}/metrics"
         await _ready(child, f"{url}/readyz")
         return child
 
     async def _spawn(self, name: str, arguments: list[str], more: dict[str, str]) -> Child:
         argv = [sys.executable, "-m", "worker", *arguments]
-        child = await Child.spawn(name, argv, data_dir=self.data_dir, env={**os.environ, **self._environment(), **more})
+        env = {**os.environ, **self._environment(), **more}
+        # In a folder of the stack's: a .env of the caller's, perhaps with a real project in it, is not for these.
+        child = await Child.spawn(name, argv, data_dir=self.data_dir, env=env, cwd=self.data_dir)
         self._exit.push_async_callback(child.stop, 40)
         return child
 
     def _environment(self) -> dict[str, str]:
         """What receiver and workers are told; everything else they take from our own environment."""
         given = os.environ
-        temp = Path(given.get("TEMP_DIR") or self.data_dir / "tmp")
+        temp = Path(given.get("TEMP_DIR") or self.data_dir / "tmp").absolute()
         temp.mkdir(parents=True, exist_ok=True)
         own_secret, more_secrets = self._secrets["webhook_secret"], given.get("SUPABASE_WEBHOOK_SECRETS", "")
         return {
@@ -197,9 +204,19 @@ class Stack:
             api_token=self._secrets["api_token"],
             console_token=self._secrets["console_token"],
             source_url=self.source.url,
-            worker_metrics_urls=list(self._metrics_urls),
+            worker_metrics_urls=[self._metrics_urls[worker.name] for worker in self.workers if worker.running],
             data_dir=str(self.data_dir),
         )
+
+
+async def _together(*parts: Coroutine[Any, Any, object]) -> None:
+    """Await all at once; when one fails, cancel the others and raise its own error, which says what to do."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
 
 
 async def _ready(child: Child, url: str) -> None:

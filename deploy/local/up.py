@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from rich.table import Table
 from yarl import URL
 
 from deploy.local.processes import StackError
+from deploy.local.signals import until_told
 from deploy.local.stack import Stack
 
 WATCH_SECONDS = 0.5
@@ -20,22 +20,16 @@ UNSHOWN = {"service_role_key", "anon_key", "jwt_secret", "webhook_secret", "api_
 
 
 async def run_up(data_dir: Path, *, workers: int, port: int | None, as_json: bool) -> int:
-    """Start everything, say where it is, run until SIGINT or SIGTERM, stop everything. Returns the exit code."""
+    """Start everything, say where it is, run until told to stop, stop everything. Returns the exit code."""
     console = Console(stderr=True)
-    serving = asyncio.create_task(_serve(data_dir, workers, port, console, as_json=as_json))
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(sign, serving.cancel)
     try:
-        await serving
+        return await until_told(_serve(data_dir, workers, port, console, as_json=as_json), told=0)
     except StackError as error:
         console.print(f"outlast: {error}", style="red", markup=False)
         return 1
-    except asyncio.CancelledError:
-        return 0
-    return 0
 
 
-async def _serve(data_dir: Path, workers: int, port: int | None, console: Console, *, as_json: bool) -> None:
+async def _serve(data_dir: Path, workers: int, port: int | None, console: Console, *, as_json: bool) -> int:
     def say(step: str) -> None:
         console.print(step, style="dim", markup=False)
 
@@ -46,6 +40,7 @@ async def _serve(data_dir: Path, workers: int, port: int | None, console: Consol
         else:
             _show(stack, console)
         await _keep(stack, say)
+    return 1
 
 
 def _show(stack: Stack, console: Console) -> None:
@@ -63,10 +58,11 @@ def _without_password(url: str) -> str:
 
 
 async def _keep(stack: Stack, say: Callable[[str], None]) -> None:
-    """For as long as it lasts, put a new worker in the place of one that died."""
-    while True:
+    """For as long as it lasts, put a new worker in the place of one that died. StackError when the receiver ends."""
+    while (ended := stack.ended()) is None:
         await asyncio.sleep(WATCH_SECONDS)
         for child in [worker for worker in stack.workers if not worker.running]:
             say(f"{child.name} ended with {child.process.returncode}; starting another")
             stack.workers.remove(child)
             await stack.start_worker()
+    raise StackError(ended)

@@ -11,6 +11,9 @@ import aio_pika
 import psutil
 import pytest
 
+from deploy.local.processes import StackError
+from deploy.local.stack import Stack
+
 
 async def outlast(*arguments, cwd, **environment):
     """Run `outlast`; return its exit code, standard output and standard error."""
@@ -44,8 +47,10 @@ def running(data_dir: Path) -> list[str]:
 async def test_the_demo_lands_everything_and_a_second_one_stores_nothing_twice(tmp_path):
     code, out, err = await outlast("demo", "--json", cwd=tmp_path)
     assert code == 0, err
-    files = json.loads(out)
-    assert len(files) >= 8
+    told = json.loads(out)
+    files = told["items"]
+    assert told["total"] == len(files) >= 8
+    assert told["missing"] == {}
     assert all(file["well"] for file in files)
     kinds = {file["content_type"].partition("/")[0] for file in files}
     assert kinds >= {"image", "video", "audio", "model"}
@@ -75,7 +80,9 @@ async def test_up_tells_where_everything_is_and_stops_without_leftovers(tmp_path
         *("worker_metrics_urls", "data_dir"),
     }
     assert len(told["worker_metrics_urls"]) == 2
+    assert len(list((tmp_path / ".outlast" / "log").glob("worker-*.log"))) == 2
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)  # an impatient second signal does not cut the clean-up short
     assert await process.stdout.read() == b""
     assert await asyncio.wait_for(process.wait(), 60) == 0
     assert running(tmp_path / ".outlast") == []
@@ -101,6 +108,30 @@ async def test_what_a_killed_stack_left_behind_is_ended_by_the_next(tmp_path):
     assert code == 0, said
     assert "left behind" in said
     assert running(tmp_path / ".outlast") == []
+
+
+async def test_a_stack_that_cannot_start_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("deploy.local.rabbitmq.SERVERS", ("/nowhere/rabbitmq-server",))
+    with pytest.raises(StackError, match="make setup"):
+        async with Stack(tmp_path):
+            pass
+    assert running(tmp_path) == []
+
+
+async def test_the_callers_env_file_is_not_the_stacks(tmp_path):
+    (tmp_path / ".env").write_text(
+        "GENERATIONS_TABLE=renders\nSTORAGE_BUCKET=other\nSUPABASE_URL=https://real.example\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker", "demo", "--json"),
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 200)
+    assert process.returncode == 0, err
+    assert {file["bucket"] for file in json.loads(out)["items"]} == {"generations"}
 
 
 async def test_process_stores_to_a_folder_without_broker_and_database(stack, tmp_path):

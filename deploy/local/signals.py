@@ -1,0 +1,31 @@
+"""Ending in order: the first signal cancels, further ones do not cut the clean-up short."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any, Final
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+async def until_told(work: Coroutine[Any, Any, int], told: int) -> int:
+    """Run `work` and return its exit code; on SIGINT, SIGTERM or SIGHUP cancel it, let it clean up, return `told`."""
+    task, loop = asyncio.create_task(work), asyncio.get_running_loop()
+    signalled = asyncio.Event()
+
+    def end() -> None:
+        if not signalled.is_set():
+            signalled.set()
+            task.cancel()
+
+    for sign in SIGNALS:
+        loop.add_signal_handler(sign, end)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if signalled.is_set():
+            return told
+        raise
+    finally:
+        for sign in SIGNALS:
+            loop.remove_signal_handler(sign)
