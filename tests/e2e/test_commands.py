@@ -11,7 +11,7 @@ import aio_pika
 import psutil
 import pytest
 
-from deploy.local.processes import StackError
+from deploy.local.processes import StackError, free_port
 from deploy.local.stack import Stack
 
 
@@ -182,7 +182,7 @@ async def test_a_broker_with_other_queues_stops_the_receiver_with_a_remedy(rabbi
         RABBITMQ_URL=rabbitmq_url,
         SUPABASE_WEBHOOK_SECRETS="s",
         RECEIVER_HOST="127.0.0.1",
-        RECEIVER_PORT="18080",
+        RECEIVER_PORT=str(free_port()),
     )
     assert code == 1
     assert "outlast.dead exists on the broker with other arguments" in err

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
+from deploy.local.processes import free_port
 from handlers.sources.fal import FalSource, Jwks
 from handlers.sources.supabase import SupabaseSource
 from schemas.jobs import Job
@@ -289,7 +290,7 @@ async def test_a_receiver_that_never_reached_its_broker_can_be_stopped(tmp_path)
             "RABBITMQ_URL": f"amqp://127.0.0.1:{port}/",
             "SUPABASE_WEBHOOK_SECRETS": SECRET,
             "RECEIVER_HOST": "127.0.0.1",
-            "RECEIVER_PORT": "18081",
+            "RECEIVER_PORT": str(free_port()),
         },
         stderr=asyncio.subprocess.PIPE,
     )
