@@ -59,11 +59,11 @@ async def _demo(data_dir: Path, console: Console, *, as_json: bool) -> int:
     well = sum(file.well for file in landed)
     if as_json:
         items = [file.row | {"well": file.well, "seconds": file.seconds} for file in landed]
-        sys.stdout.write(json.dumps({"items": items, "total": wanted, "missing": missing}) + "\n")
+        sys.stdout.write(json.dumps({"items": items, "total": len(items), "missing": missing}) + "\n")
     else:
         _show(landed)
     for name, why in missing.items():
-        console.print(f"missing: {name}: {why}", style="red", markup=False)
+        console.print(f"{name} did not land: {why}", style="red", markup=False)
     console.print(
         f"{well} of {wanted} files landed and read back as recorded, in {time.monotonic() - started:.0f} s with start "
         f"and stop. They stay in {where / 'storage'}; `outlast up` serves them.",
@@ -104,21 +104,23 @@ async def _send(stack: Stack, console: Console) -> tuple[list[Landed], int, dict
             if not stack.sends_webhooks:
                 await project.send_webhook({**row, **done})
         ids = [row["id"] for row in made]
-        ended = await _watch(project, ids, len(stack.samples), console, started)
+        ended = await _watch(stack, project, ids, console, started)
         landed = await _inspect(project, ids, ended)
-        return landed, len(stack.samples), await _missing(project, stack, ids, landed)
+        tasks = await project.select("outlast_tasks", f"generation_id=in.({','.join(ids)})")
+        return landed, len(stack.samples), missing_files(made, tasks, landed)
 
 
-async def _watch(project: Project, ids: list[str], files: int, console: Console, started: float) -> dict[str, float]:
+async def _watch(stack: Stack, project: Project, ids: list[str], console: Console, started: float) -> dict[str, float]:
     """Show progress until every generation ended or time is up; return the seconds each took."""
     ended: dict[str, float] = {}
     shown = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )
     with shown:
-        bar = shown.add_task("files landed", total=files)
+        bar = shown.add_task("files landed", total=len(stack.samples))
         while len(ended) < len(ids) and time.monotonic() - started < LIMIT_SECONDS:
             await asyncio.sleep(POLL_SECONDS)
+            await stack.watch()
             tasks = await project.select("outlast_tasks", f"generation_id=in.({','.join(ids)})")
             for task in tasks:
                 if TaskStatus(task["status"]).ready and task["generation_id"] not in ended:
@@ -149,14 +151,34 @@ async def _inspect(project: Project, ids: list[str], ended: dict[str, float]) ->
     return landed
 
 
-async def _missing(project: Project, stack: Stack, ids: list[str], landed: list[Landed]) -> dict[str, str]:
-    """Return what is known of each sample that did not land."""
-    there = {file.row["original_filename"] for file in landed}
-    missing = {sample.name: "nothing was heard of it" for sample in stack.samples if sample.name not in there}
-    for task in await project.select("outlast_tasks", f"generation_id=in.({','.join(ids)})"):
-        for failed in task["failed"] or []:
-            missing[failed["url"].rpartition("/")[2]] = f"{task['status']}, {failed['code']}: {failed['error']}"
+def missing_files(made: list[dict[str, Any]], tasks: list[dict[str, Any]], landed: list[Landed]) -> dict[str, str]:
+    """Return why each file of the generations did not land well: its own error, its task's, or how far it came."""
+    stored = {(file.row["generation_id"], file.row["original_filename"]): file for file in landed}
+    missing = {}
+    for row in made:
+        own = [task for task in tasks if task["generation_id"] == row["id"]]
+        for name, url in _files(row["output"]):
+            file = stored.get((row["id"], name))
+            if file is None:
+                missing[name] = _why(own, url)
+            elif not file.well:
+                missing[name] = "not named on its generation's row" if file.intact else "does not read back as recorded"
     return missing
+
+
+def _files(output: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return name and URL of each file in an output that the sample source made."""
+    files = [file for value in output.values() for file in (value if isinstance(value, list) else [value])]
+    return [(file["file_name"], file["url"]) for file in files]
+
+
+def _why(tasks: list[dict[str, Any]], url: str) -> str:
+    failed = [f"{file['code']}: {file['error']}" for task in tasks for file in task["failed"] if file["url"] == url]
+    whole = [
+        f"its task is {task['status']}" + (f", {task['error_code']}: {task['error']}" if task["error"] else "")
+        for task in tasks
+    ]
+    return next(iter(failed + whole), "no task was made: the webhook did not arrive")
 
 
 def _show(landed: list[Landed]) -> None:

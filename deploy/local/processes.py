@@ -12,11 +12,12 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self, TextIO
+from typing import Any, Final, Self, TextIO
 
+import aiohttp
 import psutil
 
 MARKER: Final = "OUTLAST_STACK"
@@ -81,10 +82,27 @@ class Child:
 
     def tail(self, lines: int = 15) -> str:
         """Return the last lines of the log, for an error message."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return _tail(self.log, lines)
+
+    async def answers(self, url: str, seconds: float) -> None:
+        """Wait until `url` answers 200; StackError with the log's end when the child dies or takes too long."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            try:
+                async with asyncio.timeout(seconds):
+                    while self.running:
+                        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                            async with session.get(url) as response:
+                                if response.status == 200:  # noqa: PLR2004 - ready
+                                    return
+                        await asyncio.sleep(0.1)
+            except TimeoutError:
+                raise StackError(f"{self.name} was not ready within {seconds:g} s:\n{self.tail()}") from None
+        raise StackError(f"{self.name} ended before it was ready:\n{self.tail()}")
 
     async def stop(self, grace: float = 15.0) -> None:
-        """End the process and its whole group: politely first, after `grace` seconds by force."""
+        """End the process and its whole group: politely first, after `grace` seconds or when cancelled by force."""
+        if not self.running and not self.record.exists():
+            return  # stopped before: its number may be a stranger's by now
         try:
             if self.running:
                 with contextlib.suppress(ProcessLookupError):
@@ -94,8 +112,19 @@ class Child:
         finally:  # also when we are cancelled while we wait
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-        await self.process.wait()
-        self.record.unlink(missing_ok=True)
+            await self.process.wait()
+            self.record.unlink(missing_ok=True)
+
+
+async def together(*parts: Coroutine[Any, Any, object]) -> None:
+    """Await all at once; when one fails, cancel the others and raise its own error, which says what to do."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part)
+    except BaseExceptionGroup as failures:
+        told = [error for error in failures.exceptions if isinstance(error, StackError)]
+        raise (told or failures.exceptions)[0] from None
 
 
 def claim(data_dir: Path) -> TextIO:
@@ -108,6 +137,13 @@ def claim(data_dir: Path) -> TextIO:
         lock.close()
         raise StackError(f"Another stack already runs in {data_dir}. Stop it, or choose another --data-dir.") from None
     return lock
+
+
+def ended(data_dir: Path) -> dict[str, str]:
+    """Return what ended without being stopped: the name of each child with the end of its log."""
+    records = sorted((data_dir / "run").glob("*.json"))
+    gone = [record.stem for record in records if _recorded(record) is None]
+    return {name: _tail(data_dir / "log" / f"{name}.log") for name in gone}
 
 
 def clean_up(data_dir: Path, grace: float = 10.0) -> list[str]:
@@ -132,6 +168,10 @@ def clean_up(data_dir: Path, grace: float = 10.0) -> list[str]:
             process.kill()
     psutil.wait_procs(strays, timeout=grace)
     return ended
+
+
+def _tail(log: Path, lines: int = 15) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
 def _recorded(record: Path) -> psutil.Process | None:

@@ -18,7 +18,9 @@ async def until_told(work: Coroutine[Any, Any, int], told: int) -> int:
             signalled.set()
             task.cancel()
 
-    for sign in SIGNALS:
+    # Where SIGHUP is ignored, as under nohup, we are meant to outlive the terminal.
+    signs = [sign for sign in SIGNALS if sign != signal.SIGHUP or signal.getsignal(sign) != signal.SIG_IGN]
+    for sign in signs:
         loop.add_signal_handler(sign, end)
     try:
         return await task
@@ -27,5 +29,5 @@ async def until_told(work: Coroutine[Any, Any, int], told: int) -> int:
             return told
         raise
     finally:
-        for sign in SIGNALS:
+        for sign in signs:
             loop.remove_signal_handler(sign)

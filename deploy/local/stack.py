@@ -8,9 +8,9 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import aiohttp
 import asyncpg
@@ -19,7 +19,7 @@ from deploy.local.endpoints import Access, Endpoints
 from deploy.local.gateway import Gateway
 from deploy.local.memory import remembered_port, remembered_secrets
 from deploy.local.postgres import Postgres
-from deploy.local.processes import Child, StackError, claim, clean_up, free_port
+from deploy.local.processes import Child, StackError, claim, clean_up, ended, free_port, together
 from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.samples import Sample, make_samples
 from deploy.local.source import Source
@@ -45,7 +45,6 @@ class Stack:
         self._exit = contextlib.AsyncExitStack()
         self._numbers = itertools.count(1)
         self._metrics_urls: dict[str, str] = {}
-        self._receiver: Child | None = None
         self._secrets: dict[str, str] = {}
         self._rabbitmq_url = os.environ.get("RABBITMQ_URL", "")
         self._supabase = Access(os.environ.get("SUPABASE_URL", ""), os.environ.get("SUPABASE_SERVICE_ROLE_KEY", ""))
@@ -61,8 +60,10 @@ class Stack:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._say("stopping")
-        await self._exit.aclose()
+        try:
+            self._say("stopping")
+        finally:  # also when there is no terminal any more to say it on
+            await self._exit.aclose()
 
     async def _start(self) -> None:
         self._exit.enter_context(claim(self.data_dir))
@@ -70,10 +71,10 @@ class Stack:
             self._say(f"ended a {name} that an earlier run left behind")
         self._secrets = remembered_secrets(self.data_dir)
         self._say("starting RabbitMQ, PostgreSQL and the sample source")
-        await _together(self._start_broker(), self._start_supabase(), self._start_source())
+        await together(self._start_broker(), self._start_supabase(), self._start_source())
         self._say("starting the receiver and the workers")
         await self._start_receiver()
-        await _together(*(self.start_worker() for _ in range(self._wanted)))
+        await together(*(self.start_worker() for _ in range(self._wanted)))
 
     async def _start_broker(self) -> None:
         if self._rabbitmq_url:
@@ -123,8 +124,8 @@ class Stack:
         self.receiver_url = f"http://127.0.0.1:{port}"
         if self._database_url:
             await self._aim_webhook()
-        self._receiver = await self._spawn("receiver", ["receiver"], {"RECEIVER_PORT": str(port)})
-        await _ready(self._receiver, f"{self.receiver_url}/readyz")
+        child = await self._spawn("receiver", ["receiver"], {"RECEIVER_PORT": str(port)})
+        await child.answers(f"{self.receiver_url}/readyz", READY_SECONDS)
 
     async def _aim_webhook(self) -> None:
         """Tell the trigger in the database where to send and what to sign with, as `outlast init` has users do."""
@@ -141,12 +142,6 @@ class Stack:
         finally:
             await connection.close()
 
-    def ended(self) -> str | None:
-        """Say so when the receiver has ended by itself, with the end of its log."""
-        if self._receiver is None or self._receiver.running:
-            return None
-        return f"the receiver ended by itself:\n{self._receiver.tail()}"
-
     @property
     def sends_webhooks(self) -> bool:
         """Whether the database is ours, so that its trigger reaches the receiver."""
@@ -159,8 +154,20 @@ class Stack:
         child = await self._spawn(f"worker-{next(self._numbers)}", ["worker"], {"METRICS_PORT": str(port)})
         self.workers.append(child)
         self._metrics_urls[child.name] = f"{url}/metrics"
-        await _ready(child, f"{url}/readyz")
+        await child.answers(f"{url}/readyz", READY_SECONDS)
         return child
+
+    async def watch(self) -> None:
+        """Put a new worker in the place of each that died; raise StackError when anything else ended by itself."""
+        for child in [worker for worker in self.workers if not worker.running]:
+            self._say(f"{child.name} ended with {child.process.returncode}; starting another")
+            self.workers.remove(child)
+            await child.stop()  # of its group, something may still run
+            await self.start_worker()
+        workers = {worker.name for worker in self.workers}
+        for name, tail in ended(self.data_dir).items():
+            if name not in workers:  # one that died only now has its turn next time
+                raise StackError(f"{name} ended by itself. Its log ends:\n{tail}")
 
     async def _spawn(self, name: str, arguments: list[str], more: dict[str, str]) -> Child:
         argv = [sys.executable, "-m", "worker", *arguments]
@@ -207,29 +214,3 @@ class Stack:
             worker_metrics_urls=[self._metrics_urls[worker.name] for worker in self.workers if worker.running],
             data_dir=str(self.data_dir),
         )
-
-
-async def _together(*parts: Coroutine[Any, Any, object]) -> None:
-    """Await all at once; when one fails, cancel the others and raise its own error, which says what to do."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for part in parts:
-                group.create_task(part)
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-
-
-async def _ready(child: Child, url: str) -> None:
-    """Wait until `url` answers 200; raise StackError with the log's end when the child dies or takes too long."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        try:
-            async with asyncio.timeout(READY_SECONDS):
-                while child.running:
-                    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                        async with session.get(url) as response:
-                            if response.status == 200:  # noqa: PLR2004 - ready
-                                return
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            raise StackError(f"{child.name} was not ready within {READY_SECONDS:g} s:\n{child.tail()}") from None
-    raise StackError(f"{child.name} ended before it was ready:\n{child.tail()}")

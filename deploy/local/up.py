@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,8 +38,9 @@ async def _serve(data_dir: Path, workers: int, port: int | None, console: Consol
             sys.stdout.flush()
         else:
             _show(stack, console)
-        await _keep(stack, say)
-    return 1
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            await stack.watch()
 
 
 def _show(stack: Stack, console: Console) -> None:
@@ -55,14 +55,3 @@ def _show(stack: Stack, console: Console) -> None:
 def _without_password(url: str) -> str:
     parsed = URL(url)
     return str(parsed.with_password("...")) if parsed.password else url
-
-
-async def _keep(stack: Stack, say: Callable[[str], None]) -> None:
-    """For as long as it lasts, put a new worker in the place of one that died. StackError when the receiver ends."""
-    while (ended := stack.ended()) is None:
-        await asyncio.sleep(WATCH_SECONDS)
-        for child in [worker for worker in stack.workers if not worker.running]:
-            say(f"{child.name} ended with {child.process.returncode}; starting another")
-            stack.workers.remove(child)
-            await stack.start_worker()
-    raise StackError(ended)

@@ -15,16 +15,21 @@ from deploy.local.processes import StackError, free_port
 from deploy.local.stack import Stack
 
 
-async def outlast(*arguments, cwd, **environment):
-    """Run `outlast`; return its exit code, standard output and standard error."""
+async def started(*arguments, cwd, **environment):
+    """Start `outlast` with an environment of its own."""
     env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}} | environment
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "worker", *arguments),
         cwd=cwd,
         env=env,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+
+
+async def outlast(*arguments, cwd, **environment):
+    """Run `outlast`; return its exit code, standard output and standard error."""
+    process = await started(*arguments, cwd=cwd, **environment)
     out, err = await asyncio.wait_for(process.communicate(), 240)
     return process.returncode, out.decode(), err.decode()
 
@@ -88,6 +93,35 @@ async def test_up_tells_where_everything_is_and_stops_without_leftovers(tmp_path
     assert running(tmp_path / ".outlast") == []
 
 
+async def test_up_replaces_a_dead_worker_and_ends_when_anything_else_does(tmp_path):
+    run = tmp_path / ".outlast" / "run"
+    process = await started("up", "--json", "--workers", "2", cwd=tmp_path)
+    await asyncio.wait_for(process.stdout.readline(), 120)
+    os.kill(json.loads((run / "worker-1.json").read_text())["pid"], signal.SIGKILL)
+    async with asyncio.timeout(60):
+        while not (run / "worker-3.json").exists():
+            await asyncio.sleep(0.1)
+    os.kill(json.loads((run / "receiver.json").read_text())["pid"], signal.SIGKILL)
+    _, err = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == 1
+    assert b"worker-1 ended with -9; starting another" in err
+    assert b"outlast: receiver ended by itself. Its log ends:" in err
+    assert b"Traceback" not in err
+    assert running(tmp_path / ".outlast") == []
+
+
+async def test_a_demo_that_is_told_to_end_leaves_nothing(tmp_path):
+    process = await started("demo", cwd=tmp_path)
+    async with asyncio.timeout(120):
+        while b"starting the receiver" not in await process.stderr.readline():
+            pass
+    process.send_signal(signal.SIGTERM)
+    _, err = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == 1
+    assert b"Traceback" not in err
+    assert running(tmp_path / ".outlast") == []
+
+
 async def test_what_a_killed_stack_left_behind_is_ended_by_the_next(tmp_path):
     env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
     process = await asyncio.create_subprocess_exec(
@@ -122,15 +156,8 @@ async def test_the_callers_env_file_is_not_the_stacks(tmp_path):
     (tmp_path / ".env").write_text(
         "GENERATIONS_TABLE=renders\nSTORAGE_BUCKET=other\nSUPABASE_URL=https://real.example\n"
     )
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker", "demo", "--json"),
-        cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 200)
-    assert process.returncode == 0, err
+    code, out, err = await outlast("demo", "--json", cwd=tmp_path)
+    assert code == 0, err
     assert {file["bucket"] for file in json.loads(out)["items"]} == {"generations"}
 
 
