@@ -48,8 +48,9 @@ lint:  ## ruff with every rule, formatting, and the import contracts
 type:  ## mypy, strict
 	$(BIN)/mypy
 
-chaos: setup-test  ## only the tests that kill and cut things
+chaos: setup-test  ## the tests that kill and cut things, then the long form: 2,000 generations, about 20 minutes
 	$(BIN)/python -m pytest tests/chaos
+	$(BIN)/python -m tests.chaos.run --long
 
 docs:  ## renew the README's table of settings
 	$(BIN)/python -m worker.settings_table README.md

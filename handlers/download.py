@@ -4,12 +4,9 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import email.utils
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import unquote_to_bytes
@@ -17,12 +14,11 @@ from urllib.parse import unquote_to_bytes
 import aiohttp
 from yarl import URL
 
+from handlers.answers import check_status
 from handlers.errors import (
     FileCorruptedError,
-    FileProcessingError,
     FileSizeExceededError,
     SourceForbiddenError,
-    SourceGoneError,
     SourceUnavailableError,
 )
 from handlers.netguard import Allowlist, GuardedResolver
@@ -32,7 +28,7 @@ from schemas.urls import is_data, shown
 
 MAX_REDIRECTS: Final = 3
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-RETRYABLE: Final = frozenset({408, 425, 429})
+PROBE_SECONDS: Final = 15.0
 
 Progress = Callable[[int, int], None]
 """Called with (downloaded, total) bytes; total is what was downloaded so far while it is unknown."""
@@ -80,8 +76,26 @@ class Downloader:
             SourceUnavailableError: the source did not deliver this time.
         """
         limit = self._settings.max_file_bytes if max_size is None else max_size
-        try:
+        with self._translated(url):
             return await _write(self._chunks(url, progress), target, limit)
+
+    async def probe(self, url: str) -> None:
+        """Ask whether the source has the file, without fetching more than the answer's head.
+
+        Raises:
+            SourceForbiddenError, SourceGoneError, SourceUnavailableError: as `fetch`.
+        """
+        if is_data(url):
+            return
+        with self._translated(url):
+            async with asyncio.timeout(PROBE_SECONDS), self._open(url):
+                return
+
+    @contextlib.contextmanager
+    def _translated(self, url: str) -> Iterator[None]:
+        """Turn what aiohttp raises into our error tree."""
+        try:
+            yield
         except SourceForbiddenError as error:
             self._observer.denied(error.reason)
             raise
@@ -111,7 +125,7 @@ class Downloader:
             checked = self._allowlist.check(url)
             async with self._client().get(checked, allow_redirects=False) as response:
                 if response.status not in REDIRECTS:
-                    _check_status(response, url)
+                    check_status(response.status, response.headers, url)
                     yield response
                     return
                 url = _target(checked, response.headers.get("Location", ""))
@@ -166,29 +180,3 @@ async def _inline(url: str) -> AsyncIterator[bytes]:
         yield await asyncio.to_thread(base64.b64decode, raw) if header.lower().endswith(";base64") else raw
     except binascii.Error as error:
         raise FileCorruptedError(f"the data: URI is no base64: {error}") from error
-
-
-def _check_status(response: aiohttp.ClientResponse, url: str) -> None:
-    """Translate an HTTP status into our error tree."""
-    status = response.status
-    if status == HTTPStatus.OK:
-        return
-    said = f"{shown(url)} answered {status}"
-    if status in RETRYABLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise SourceUnavailableError(said, retry_after=_retry_after(response.headers.get("Retry-After")))
-    if status in {401, 403, 404, 410}:
-        raise SourceGoneError(f"{said}: the file is not there any more, or its link has expired")
-    raise FileProcessingError(said, code="source_gone")
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Read a Retry-After header (RFC 9110, 10.2.3): seconds, or a date."""
-    if value is None:
-        return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -80,7 +80,7 @@ async def _process_file(item: Item, tools: Tools) -> ProcessedFile | FailedFile:
         return _failed(item, stage, error, tools)
     except Exception as error:
         log.exception("unexpected error", extra={"stage": stage, "url": shown(item.file.url)})
-        return _failed(item, stage, _unexpected(error), tools)
+        return _failed(item, stage, unexpected(error), tools)
     finally:
         await asyncio.to_thread(remove, item.folder)
 
@@ -99,7 +99,7 @@ def _failed(item: Item, stage: str, error: FileProcessingError, tools: Tools) ->
     return failed_file(item.file, error, stage)
 
 
-def _unexpected(error: Exception) -> FileProcessingError:
+def unexpected(error: Exception) -> FileProcessingError:
     """Translate what nobody foresaw; a full disk passes, so it has all attempts."""
     full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
     return FileProcessingError(repr(error)[:500], code="disk_full" if full else "unexpected", retryable=True)

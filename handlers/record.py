@@ -30,14 +30,14 @@ class Records:
 
     async def begin(self, job: Job, lease: UUID, worker: str, attempt: int) -> BeginReply:
         """Take the task for `LEASE_SECONDS`, or learn why not."""
-        task = job.model_dump(mode="json", exclude={"files", "profile", "max_concurrent"})
-        task["profile"] = job.profile.key
-        task["positions"] = [file.position for file in job.files]
-        task["source_keys"] = [file.source_key for file in job.files]
-        task["attempt"] = attempt
         answer = await self._supabase.call(
             "outlast_begin",
-            {"p_job": task, "p_lease": str(lease), "p_worker": worker, "p_lease_seconds": LEASE_SECONDS},
+            {
+                "p_job": task_row(job) | {"attempt": attempt},
+                "p_lease": str(lease),
+                "p_worker": worker,
+                "p_lease_seconds": LEASE_SECONDS,
+            },
         )
         return _read(BeginReply, answer)
 
@@ -70,8 +70,8 @@ class Records:
         )
         return _read(FinishReply, answer)
 
-    async def heartbeat(self, worker: str, leases: list[UUID], stats: dict[str, Any]) -> HeartbeatReply:
-        """Renew the leases of what runs here; learn which were lost or cancelled."""
+    async def heartbeat(self, worker: str, leases: list[UUID], stats: dict[str, Any] | None) -> HeartbeatReply:
+        """Renew the leases of what runs here; learn which were lost or cancelled. No `stats`: the last ones stay."""
         answer = await self._supabase.call(
             "outlast_heartbeat",
             {
@@ -83,6 +83,17 @@ class Records:
         )
         return _read(HeartbeatReply, answer)
 
+    async def cancel(self, task_id: UUID) -> bool:
+        """Cancel a task, known or not; return whether it is cancelled now: one that has ended stays as it is."""
+        return bool((await self._supabase.call("outlast_cancel", {"p_task_id": str(task_id)}))["cancelled"])
+
+    async def archive(self, letters: list[dict[str, Any]], keep_seconds: int, by: str) -> int:
+        """Keep discarded dead letters (`id`, `item`, `message_type`, `body` in base64); return how many are kept."""
+        answer = await self._supabase.call(
+            "outlast_archive", {"p_letters": letters, "p_keep_seconds": keep_seconds, "p_by": by}
+        )
+        return int(answer["archived"])
+
     async def inline(self, generation_id: str, reference: str) -> str:
         """Return the `data:` URI that was too large for a message, read from the generation's row."""
         settings = self._settings
@@ -93,6 +104,16 @@ class Records:
             if data_reference(url) == reference:
                 return url
         raise SourceGoneError(f"{reference} is not in the generation's row any more")
+
+
+def task_row(job: Job) -> dict[str, Any]:
+    """Return a job as the database's functions take it."""
+    row = job.model_dump(mode="json", exclude={"files", "profile", "max_concurrent"})
+    return row | {
+        "profile": job.profile.key,
+        "positions": [file.position for file in job.files],
+        "source_keys": [file.source_key for file in job.files],
+    }
 
 
 def _read(kind: type[T], answer: object) -> T:

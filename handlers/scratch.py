@@ -7,12 +7,18 @@ with the process, so a folder whose lock can be had is nobody's, and the next wo
 import asyncio
 import contextlib
 import fcntl
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
+from handlers.errors import FileProcessingError
+
+ROOM_BYTES: Final = 8 * 1024 * 1024
 PREFIX = "outlast-"
 OURS = re.compile(PREFIX + "[0-9a-f]{32}")
 
@@ -35,16 +41,25 @@ def remove(folder: Path) -> None:
 def sweep(parent: Path) -> int:
     """Remove the folders that killed processes left in `parent`; return how many there were.
 
-    Only what is certainly ours and nobody's any more: a folder of our naming whose lock file is there to be had.
+    Only what is certainly ours and nobody's any more: what bears our naming and has a lock file that is to be had.
     """
-    return sum(_reclaim(folder) for folder in parent.glob(f"{PREFIX}*/") if OURS.fullmatch(folder.name))
+    locks = (lock for lock in parent.glob(f"{PREFIX}*.lock") if OURS.fullmatch(lock.stem))
+    return sum(_reclaim(lock.with_suffix("")) for lock in locks)
+
+
+def check_room(parent: Path) -> None:
+    """See that `parent` can be written to and has a little room; raise FileProcessingError `disk_full` when not."""
+    try:
+        with tempfile.TemporaryFile(dir=parent) as file:
+            os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
+    except OSError as error:
+        raise FileProcessingError(f"TEMP_DIR: {error.strerror}", code="disk_full", retryable=True) from error
 
 
 @contextlib.contextmanager
 def _owned(folder: Path) -> Iterator[Path]:
     lock_file = _lock_of(folder)
-    with lock_file.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(lock_file):
         folder.mkdir()
         try:
             yield folder
@@ -52,7 +67,19 @@ def _owned(folder: Path) -> Iterator[Path]:
             lock_file.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def _locked(lock_file: Path) -> Iterator[None]:
+    """Make and hold a lock file; made anew where somebody swept it away before it was locked."""
+    while True:
+        with lock_file.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if lock_file.exists() and lock_file.stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                yield
+                return
+
+
 def _reclaim(folder: Path) -> bool:
+    """Remove a folder, if there is one, and its lock file; return whether they were nobody's."""
     lock_file = _lock_of(folder)
     try:
         with lock_file.open("r+") as lock:

@@ -89,6 +89,12 @@ class MediaSettings(BaseSettings):
     generations_created_column: str = Field(
         "created_at", min_length=1, description="Its column with the creation time."
     )
+    generations_model_column: str = Field(
+        "model",
+        min_length=1,
+        description="Its column with FAL's model id (`fal-ai/flux/dev`) or a request's `response_url`; optional, only "
+        "needed to ask FAL's queue again.",
+    )
     generations_completed_value: str = Field("completed", min_length=1, description="The state that means completed.")
 
     temp_dir: Path = Field(

@@ -118,6 +118,17 @@ class Supabase:
             raise StorageUnavailableError(f"info: {type(error).__name__} at SUPABASE_URL") from error
         return True
 
+    async def reachable(self) -> None:
+        """Ask Storage for the bucket; a refusal is an answer. Raises StorageUnavailableError when there is none."""
+        try:
+            await (await self.client()).storage.get_bucket(self.bucket)
+        except StorageApiError as error:
+            translated = _translate(error)
+            if isinstance(translated, StorageUnavailableError):
+                raise translated from error
+        except STRANGE as error:
+            raise StorageUnavailableError(f"bucket: {type(error).__name__} at SUPABASE_URL") from error
+
 
 def _status(error: StorageApiError) -> int:
     """Return the true status: Storage answers HTTP 400 to nearly everything and says in the body what it meant."""

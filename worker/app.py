@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -16,23 +17,29 @@ from aiohttp import web
 from handlers.codec import Codec
 from handlers.download import Downloader
 from handlers.errors import FileProcessingError
+from handlers.ledger import Ledger
 from handlers.record import Records
-from handlers.scratch import sweep
+from handlers.scratch import check_room, sweep
 from handlers.settings import SettingsError
 from handlers.sources import Source
 from handlers.sources.fal import FalSource, Jwks
 from handlers.sources.supabase import SupabaseSource
 from handlers.steps import Tools
 from handlers.supabase import Supabase
-from worker.attempt import Surroundings
+from schemas.jobs import Queue
 from worker.broker import Broker
+from worker.circuit import Circuit, Dependency
 from worker.consumer import Consumer
+from worker.crew import Crew
 from worker.decide import Policy
 from worker.health import Check, add_health
 from worker.metrics import Metrics
 from worker.problems import as_problems
 from worker.receiver import Receiver
+from worker.reconcile import Reconciler
+from worker.rounds import Mourner, Rounds
 from worker.settings import Settings
+from worker.settlement import Surroundings
 
 log = structlog.stdlib.get_logger("outlast")
 VERSION = version("outlast")
@@ -81,25 +88,67 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
     swept = await asyncio.to_thread(sweep, settings.temp_dir)
     log.info("temporary folder swept", folder=str(settings.temp_dir), removed=swept)
     metrics = Metrics(VERSION)
+    async with workshop(settings, metrics, name) as shop:
+        crew, mourner = shop.crew, Mourner(settings, shop.ledger, shop.broker, metrics)
+        rounds = Rounds(shop.reconciler, mourner, shop.ledger, settings, name)
+        app = web.Application(middlewares=[as_problems])
+        add_health(app, metrics, _checks(shop))
+        async with serve(app, settings.metrics_host, settings.metrics_port):
+            await _first(stop.wait(), crew.start())
+            sweeping = asyncio.create_task(rounds.run(), name="sweep")
+            await _first(stop.wait(), crew.told_to_stop.wait())
+            sweeping.cancel()
+            log.info("worker stops", in_flight=len(crew.attempts))
+            await crew.stop(settings.shutdown_grace_seconds)
+    log.info("worker stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """All that a worker consists of."""
+
+    broker: Broker
+    supabase: Supabase
+    records: Records
+    ledger: Ledger
+    reconciler: Reconciler
+    crew: Crew
+
+
+@contextlib.asynccontextmanager
+async def workshop(settings: Settings, metrics: Metrics, name: str) -> AsyncIterator[Workshop]:
+    """Build a worker, which `crew.start` sets going; close what it opened."""
     async with contextlib.AsyncExitStack() as stack:
         broker = await stack.enter_async_context(Broker(settings, metrics, f"outlast worker {name}"))
         supabase = await stack.enter_async_context(Supabase(settings, metrics))
         downloader = await stack.enter_async_context(Downloader(settings, metrics))
         codec = Codec(settings)
         stack.push_async_callback(codec.aclose)
-        records = Records(settings, supabase)
-        tools = Tools(settings, downloader, codec, supabase, metrics, records.known, records.inline)
-        policy = Policy(settings.retry_delays, settings.max_attempts)
-        around = Surroundings(records, tools, policy, metrics, name, settings.max_concurrent)
-        consumer = Consumer(broker, around, settings.worker_concurrency)
-        app = web.Application(middlewares=[as_problems])
-        add_health(app, metrics, {"broker": _connected(broker), "database": _answers(records, consumer)})
-        async with serve(app, settings.metrics_host, settings.metrics_port):
-            await _first(stop.wait(), consumer.start())
-            await stop.wait()
-            log.info("worker stops", in_flight=len(consumer.stats()["active"]))
-            await consumer.stop(settings.shutdown_grace_seconds)
-    log.info("worker stopped")
+        records, ledger = Records(settings, supabase), Ledger(supabase)
+        around = Surroundings(
+            records=records,
+            ledger=ledger,
+            tools=Tools(settings, downloader, codec, supabase, metrics, records.known, records.inline),
+            policy=Policy(settings.retry_delays, settings.max_attempts),
+            metrics=metrics,
+            circuit=Circuit(_dependencies(settings, records, supabase, name), metrics),
+            worker=name,
+            max_concurrent=settings.max_concurrent,
+            time_limit=settings.attempt_seconds,
+        )
+        places = {Queue.FILES: settings.worker_concurrency, Queue.BULK: max(1, settings.worker_concurrency // 4)}
+        crew = Crew(broker, around, [Consumer(broker, around, number, key) for key, number in places.items()])
+        reconciler = Reconciler(settings, ledger, broker, metrics)
+        yield Workshop(broker, supabase, records, ledger, reconciler, crew)
+
+
+def _dependencies(settings: Settings, records: Records, supabase: Supabase, name: str) -> list[Dependency]:
+    """Return what every job needs, and how to ask for it."""
+    return [
+        Dependency("database", "database_unavailable", lambda: records.heartbeat(name, [], None)),
+        Dependency("storage", "storage_unavailable", supabase.reachable),
+        Dependency("disk", "disk_full", lambda: asyncio.to_thread(check_room, settings.temp_dir)),
+    ]
 
 
 @contextlib.asynccontextmanager
@@ -138,19 +187,20 @@ async def _failure(broker: Broker) -> None:
     await asyncio.Event().wait()
 
 
-def _connected(broker: Broker) -> Check:
-    async def check() -> str | None:
-        return None if broker.ready else "not connected"
+def _checks(shop: Workshop) -> dict[str, Check]:
+    """Return what a worker must have to be ready."""
 
-    return check
-
-
-def _answers(records: Records, consumer: Consumer) -> Check:
-    async def check() -> str | None:
+    async def database() -> str | None:
         try:
-            await records.heartbeat(consumer.worker, [], consumer.stats())
+            await shop.records.heartbeat(shop.crew.worker, [], None)
         except FileProcessingError as error:
             return str(error)
-        return None
+        return shop.crew.away("database")
 
-    return check
+    async def storage() -> str | None:
+        return shop.crew.away("storage")
+
+    async def disk() -> str | None:
+        return shop.crew.away("disk")
+
+    return {"broker": shop.broker.problem, "database": database, "storage": storage, "disk": disk}

@@ -5,8 +5,8 @@ import time
 from typing import Self
 
 import structlog
-from aio_pika import Message, RobustConnection
-from aio_pika.abc import AbstractExchange, AbstractRobustChannel
+from aio_pika import Message, RobustConnection, connect
+from aio_pika.abc import AbstractConnection, AbstractExchange, AbstractRobustChannel
 from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, PublishError
 
@@ -18,11 +18,13 @@ from worker.settings import Settings
 
 log = structlog.stdlib.get_logger("outlast.broker")
 RECONNECT_SECONDS = 1.0
+BLOCKED_SECONDS = 0.05
+ANOTHER_HEARTBEAT_SECONDS = 10
 BROKER_ERRORS = (AMQPError, ChannelInvalidStateError, ConnectionError, RuntimeError, TimeoutError)
 """What aio-pika raises when connection or channel are not what they were."""
 
 
-class BrokerUnavailableError(Exception):
+class BrokerUnavailableError(RuntimeError):
     """The broker did not confirm in time; the message may or may not have arrived, so publish it again."""
 
 
@@ -96,16 +98,46 @@ class Broker:
 
     @property
     def ready(self) -> bool:
-        """Whether messages can be published now."""
+        """Whether the broker is connected and everything declared."""
         connection = self._connection
         return self._opened.is_set() and connection is not None and connection.connected.is_set()
+
+    async def problem(self) -> str | None:
+        """Say why nothing can be published now; None when it can."""
+        if not self.ready:
+            return "not connected"
+        connection = self._connection
+        if connection is not None and connection.transport is not None:
+            try:
+                async with asyncio.timeout(BLOCKED_SECONDS):
+                    await connection.transport.connection.ready()
+            except TimeoutError:
+                return "connected, but RabbitMQ takes no messages: look at its memory and disk alarms"
+        return None
+
+    async def another(self) -> AbstractConnection:
+        """Open one more connection, which does not heal itself; close it. Raises one of BROKER_ERRORS."""
+        url = make_url(self._settings.rabbitmq_url.get_secret_value()).update_query(heartbeat=ANOTHER_HEARTBEAT_SECONDS)
+        return await connect(url, timeout=10, client_properties={"connection_name": self._name})
+
+    async def waiting(self, queue: str) -> int:
+        """Return how many messages of a queue wait to be delivered. Raises BrokerUnavailableError."""
+        try:
+            async with asyncio.timeout(10), await self.another() as connection:
+                channel = await connection.channel()
+                declared = await channel.declare_queue(queue, passive=True)
+        except BROKER_ERRORS as error:
+            raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
+        return declared.declaration_result.message_count or 0
 
     async def publish_job(self, envelope: Envelope, limit: float, queue: Queue | None = None) -> None:
         """Put a job on its work queue. Raises BrokerUnavailableError, or ValueError when it is too large."""
         await self.publish(topology.WORK, queue or envelope.job.queue, envelope.message(), limit)
 
-    async def publish(self, exchange: str, routing_key: str, message: Message, limit: float) -> None:
-        """Publish and wait at most `limit` seconds for the broker's confirm.
+    async def publish(
+        self, exchange: str, routing_key: str, message: Message, limit: float, *, mandatory: bool = True
+    ) -> None:
+        """Publish and wait at most `limit` seconds for the broker's confirm; `mandatory`: and for a queue to take it.
 
         Raises:
             BrokerUnavailableError: no confirm in time, refused, or no queue took it.
@@ -114,11 +146,11 @@ class Broker:
         try:
             async with asyncio.timeout(limit):
                 await self._opened.wait()
-                await self._exchanges[exchange].publish(message, routing_key, mandatory=True)
+                await self._exchanges[exchange].publish(message, routing_key, mandatory=mandatory)
         except PublishError as error:
             raise BrokerUnavailableError(f"no queue takes {routing_key!r} on {exchange}: {error}") from error
         except TimeoutError:
-            raise BrokerUnavailableError(f"no confirm within {limit:g} s") from None
+            raise BrokerUnavailableError(f"no confirm within {limit:g} s; look at RABBITMQ_URL and RabbitMQ") from None
         except BROKER_ERRORS as error:
             raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
         self._metrics.publish_duration.observe(time.perf_counter() - started)

@@ -7,6 +7,7 @@ Commands import what they need when they run, so that `--help` is quick and a re
 
 import asyncio
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -14,6 +15,7 @@ import typer
 
 from handlers.errors import FileProcessingError
 from handlers.settings import SettingsError
+from worker.cli_dead import dead
 
 app = typer.Typer(
     name="outlast",
@@ -23,9 +25,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(dead, name="dead")
+
 DataDir = Annotated[Path, typer.Option(help="Where the local stack keeps everything.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 LOCAL_MODULES: Final = frozenset({"asyncpg", "psutil"})
+ISO: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%d %H:%M:%S"]
 DEFAULT_DATA_DIR = Path(".outlast")
 
 
@@ -65,6 +70,20 @@ def process(
     from worker.once import process_once
 
     sys.exit(asyncio.run(process_once(urls, user, generation, out, as_json=as_json)))
+
+
+@app.command()
+def reconcile(
+    since: Annotated[
+        datetime | None, typer.Option(formats=ISO, help="Only what was created since; ISO 8601, UTC unless it says.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is missing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Enqueue completed generations that have no media, and tasks that stand still."""
+    from worker.reconcile_once import reconcile_once
+
+    sys.exit(asyncio.run(reconcile_once(since, dry_run=dry_run, as_json=as_json)))
 
 
 @app.command()

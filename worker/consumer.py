@@ -1,75 +1,81 @@
-"""Takes deliveries off the work queue, has each attended to, renews their leases, and stops without losing any."""
+"""Takes deliveries off one work queue and has each attended to; can pause, go on, and stop without losing any."""
 
 import asyncio
 import contextlib
 import time
-from typing import Any
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, AbstractRobustChannel
 
-from handlers.errors import FileProcessingError
-from handlers.record import LEASE_SECONDS
 from schemas.jobs import Queue
 from worker import topology
-from worker.attempt import Attempt, Surroundings
-from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker
+from worker.attempt import Attempt
+from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, BrokerUnavailableError
 from worker.delivery import Delivery
+from worker.settlement import Surroundings
 
 log = structlog.stdlib.get_logger("outlast.worker")
-HEARTBEAT_SECONDS = LEASE_SECONDS / 3
+CANCEL_SECONDS = 5.0
+HAND_BACK_SECONDS = 5.0
+SHORTEST_SECONDS = 2.0
 
 
 class Consumer:
     """Attends to at most `concurrency` deliveries at once: prefetch is the same number, so none waits in a buffer."""
 
     def __init__(self, broker: Broker, around: Surroundings, concurrency: int, queue: Queue = Queue.FILES) -> None:
+        self.concurrency = concurrency
+        self.key = queue
         self._broker = broker
         self._around = around
-        self._concurrency = concurrency
-        self._key = queue
         self._attempts: dict[asyncio.Task[None], Attempt] = {}
         self._channel: AbstractRobustChannel | None = None
         self._queue: AbstractQueue | None = None
         self._tag: str | None = None
-        self._heart: asyncio.Task[None] | None = None
 
     @property
-    def worker(self) -> str:
-        """The name this worker has in the database."""
-        return self._around.worker
+    def attempts(self) -> list[Attempt]:
+        """What is attended to now."""
+        return list(self._attempts.values())
 
     async def start(self) -> None:
-        """Begin to consume, once the broker is there. Raises TopologyError."""
-        await self._broker.opened()
-        self._heart = asyncio.create_task(self._beat(), name="heartbeat")
+        """Begin to consume, or go on; tries until the broker lets it."""
         while self._tag is None:
             try:
-                self._channel = await self._broker.channel()
-                await self._channel.set_qos(prefetch_count=self._concurrency)
-                self._queue = await self._channel.get_queue(topology.work_queue(self._key))
+                self._queue = self._queue or await self._open()
                 self._tag = await self._queue.consume(self._deliver)
-            except BROKER_ERRORS as error:
+            except (*BROKER_ERRORS, BrokerUnavailableError) as error:
                 log.warning("broker lost before consuming", reason=type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
-        log.info("consuming", queue=topology.work_queue(self._key), concurrency=self._concurrency)
+        log.info("consuming", queue=topology.work_queue(self.key), concurrency=self.concurrency)
 
-    async def stop(self, grace: float) -> None:
-        """Take nothing more, let what runs finish for `grace` seconds, hand the rest back."""
+    async def pause(self) -> None:
+        """Take nothing more; what runs goes on. `start` goes on."""
         if self._queue is not None and self._tag is not None:
+            tag, self._tag = self._tag, None
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._queue.cancel(self._tag), 5)
+                await asyncio.wait_for(self._queue.cancel(tag), CANCEL_SECONDS)
+
+    async def finish(self, grace: float) -> None:
+        """Let what runs finish, hand the rest back, close, all in `grace` seconds; the last ones are for handing back.
+
+        What cannot be handed back then, the broker has back when the channel closes.
+        """
+        handing_back = min(HAND_BACK_SECONDS, grace / 5)
         if self._attempts:
-            await asyncio.wait(self._attempts, timeout=grace)
-        for attempt in self._attempts.values():
+            await asyncio.wait(self._attempts, timeout=grace - handing_back)
+        for attempt in self.attempts:
             attempt.stop("shutdown")
         if self._attempts:
-            await asyncio.wait(self._attempts, timeout=15)
-        if self._heart is not None:
-            self._heart.cancel()
+            await asyncio.wait(self._attempts, timeout=max(handing_back, SHORTEST_SECONDS))
         if self._channel is not None:
             with contextlib.suppress(Exception):
                 await self._channel.close()
+
+    async def _open(self) -> AbstractQueue:
+        self._channel = self._channel or await self._broker.channel()
+        await self._channel.set_qos(prefetch_count=self.concurrency)
+        return await self._channel.get_queue(topology.work_queue(self.key))
 
     async def _deliver(self, message: AbstractIncomingMessage) -> None:
         attempt = Attempt(Delivery(message, self._broker, self._around.metrics), self._around)
@@ -87,49 +93,9 @@ class Consumer:
                 outcome = await attempt.run()
             except Exception:
                 log.exception("attempt crashed")
-                await attempt.delivery.requeue()
+                await attempt.delivery.refuse()
             finally:
                 seconds = time.monotonic() - attempt.started
-                metrics.jobs.labels(self._key, outcome).inc()
-                metrics.job_duration.labels(self._key).observe(seconds)
+                metrics.jobs.labels(self.key, outcome).inc()
+                metrics.job_duration.labels(self.key).observe(seconds)
         log.info("attempt ended", outcome=outcome, seconds=round(seconds, 3))
-
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            try:
-                await self.renew()
-            except Exception:
-                # Whatever it was, without heartbeats every lease here would run out.
-                log.exception("heartbeat crashed")
-
-    async def renew(self) -> None:
-        """Renew the leases of what runs; stop what was cancelled or taken over."""
-        running = {str(attempt.lease): attempt for attempt in self._attempts.values() if attempt.leased}
-        leases = [attempt.lease for attempt in running.values()]
-        try:
-            async with asyncio.timeout(HEARTBEAT_SECONDS):
-                reply = await self._around.records.heartbeat(self._around.worker, leases, self.stats())
-        except (FileProcessingError, TimeoutError) as error:
-            log.warning("heartbeat failed", error=str(error) or type(error).__name__)
-            return
-        for lease in reply.lost:
-            if lease in running:
-                running[lease].stop("lost")
-        for attempt in running.values():
-            if attempt.envelope is not None and str(attempt.envelope.job.task_id) in reply.cancelled:
-                attempt.stop("cancelled")
-
-    def stats(self) -> dict[str, Any]:
-        """Return what this worker does now: `active` has one entry a job, seconds since it began."""
-        now = time.monotonic()
-        active = [
-            {
-                "task_id": str(attempt.envelope.job.task_id),
-                "generation_id": attempt.envelope.job.generation_id,
-                "seconds": round(now - attempt.started, 1),
-            }
-            for attempt in self._attempts.values()
-            if attempt.envelope is not None
-        ]
-        return {"concurrency": self._concurrency, "active": active}

@@ -38,9 +38,9 @@ class Delivery:
         """Be done with it."""
         await self._quietly(self.message.ack())
 
-    async def requeue(self) -> None:
-        """Give it back as it is; the queue's delivery limit bounds how often that can happen."""
-        await self._quietly(self.message.nack(requeue=True))
+    async def refuse(self) -> None:
+        """Give it back as something we cannot settle. On every RabbitMQ a rejection counts toward the limit."""
+        await self._quietly(self.message.reject(requeue=True))
 
     async def retry(self, envelope: Envelope, delay: int, failure: Failure) -> None:
         """Have `envelope` delivered after `delay` seconds (a rung of the ladder), then ack."""
@@ -56,7 +56,9 @@ class Delivery:
         """Put the job, or just the files of these keys, among the dead letters. Does not ack."""
         self._metrics.dead_letters.labels(failure.code).inc()
         job = envelope.job if source_keys is None else envelope.job.only(source_keys)
-        message = envelope.again(job, counted=False).message(code=failure.code, error=_said(failure))
+        message = envelope.again(job, counted=False).message(
+            code=failure.code, error=_said(failure), stage=getattr(failure, "stage", "job")
+        )
         await self._publish(topology.DEAD, envelope.job.queue, message)
 
     async def bury_undecodable(self, error: UndecodableError) -> None:
@@ -71,7 +73,7 @@ class Delivery:
         try:
             await self._broker.publish_job(envelope, PUBLISH_SECONDS)
         except BrokerUnavailableError:
-            await self.requeue()
+            await self._quietly(self.message.nack(requeue=True))
         else:
             await self.ack()
 

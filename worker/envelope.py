@@ -64,8 +64,8 @@ class Envelope:
             return replace(self, job=job, attempt=self.attempt + 1, deaths=0)
         return replace(self, job=job)
 
-    def message(self, *, code: str | None = None, error: str | None = None) -> Message:
-        """Return a persistent message; `code` and `error` say why it is not the first of its kind.
+    def message(self, *, code: str | None = None, error: str | None = None, stage: str = "") -> Message:
+        """Return a persistent message; `code`, `error` and `stage` say why it is not the first of its kind.
 
         Raises:
             ValueError: the job is larger than MAX_JOB_BYTES.
@@ -73,9 +73,9 @@ class Envelope:
         body = self.job.model_dump_json().encode()
         if len(body) > MAX_JOB_BYTES:
             raise ValueError(f"the job is {len(body)} bytes; at most {MAX_JOB_BYTES} go into a message")
-        return build(body, str(self.job.task_id), self._headers(code, error))
+        return build(body, str(self.job.task_id), self._headers() | reason(code, error, stage))
 
-    def _headers(self, code: str | None, error: str | None) -> dict[str, Any]:
+    def _headers(self) -> dict[str, Any]:
         headers: dict[str, Any] = {
             f"{PREFIX}attempt": self.attempt,
             f"{PREFIX}deaths": self.deaths,
@@ -84,16 +84,17 @@ class Envelope:
         }
         if self.traceparent is not None:
             headers["traceparent"] = self.traceparent
-        return headers | reason(code, error)
+        return headers
 
 
-def reason(code: str | None, error: str | None) -> dict[str, Any]:
-    """Return the headers that say why a message was put off or buried."""
+def reason(code: str | None, error: str | None, stage: str = "") -> dict[str, Any]:
+    """Return the headers that say why a message was put off or buried, and which step gave up."""
     if code is None:
         return {}
     return {
         f"{PREFIX}error-code": code,
         f"{PREFIX}error": (error or "")[:MAX_ERROR_CHARACTERS],
+        f"{PREFIX}stage": stage,
         f"{PREFIX}failed-at": datetime.now(UTC).isoformat(),
     }
 

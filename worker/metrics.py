@@ -49,8 +49,21 @@ class Metrics(Observer):
         self.job_duration = self._seconds("job_duration", "Time a delivery was worked on.", STAGE_SECONDS, "queue")
         self.job_age = self._seconds("job_age", "From the event to its files being stored.", AGE_SECONDS)
         self.jobs_in_progress = Gauge("outlast_jobs_in_progress", "Deliveries in work now.", registry=self.registry)
+        self.circuit_open = Gauge(
+            "outlast_circuit_open",
+            "1 while a dependency is away and no jobs are taken.",
+            ["dependency"],
+            registry=self.registry,
+        )
+        self.unreconciled_generations = Gauge(
+            "outlast_unreconciled_generations", "Generations and tasks the last sweep found.", registry=self.registry
+        )
+        self.oldest_unreconciled = Gauge(
+            "outlast_oldest_unreconciled_seconds", "Age of the oldest of them.", registry=self.registry
+        )
         self.retries = self._counter("retries", "Jobs put off to another attempt.", "code")
         self.dead_letters = self._counter("dead_letters", "Messages put among the dead letters.", "code")
+        self.dead_letters_replayed = self._counter("dead_letters_replayed", "Dead letters put back on their queue.")
 
     def _files(self) -> None:
         self.files = self._counter("files", "Files that ended an attempt.", "media", "outcome")

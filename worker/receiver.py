@@ -18,6 +18,7 @@ from handlers.sources.verdicts import RejectedError, UnreadableError, VerifierUn
 from schemas.events import Ignored
 from schemas.jobs import Job
 from worker.broker import Broker, BrokerUnavailableError
+from worker.dead_routes import DeadRoutes
 from worker.envelope import Envelope
 from worker.health import add_health
 from worker.metrics import Metrics
@@ -45,11 +46,9 @@ class Receiver:
         app = web.Application(client_max_size=size, middlewares=[as_problems])
         for name in self._sources:
             app.router.add_post(f"/webhooks/{name}", self._webhook)
-        add_health(app, self._metrics, {"broker": self._broker_problem})
+        DeadRoutes(self._settings, self._metrics).add_to(app)
+        add_health(app, self._metrics, {"broker": self._broker.problem})
         return app
-
-    async def _broker_problem(self) -> str | None:
-        return None if self._broker.ready else "not connected"
 
     async def _webhook(self, request: web.Request) -> web.StreamResponse:
         """Answer one webhook and tell it in one line and two metrics."""

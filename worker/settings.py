@@ -31,6 +31,26 @@ class Settings(MediaSettings):
         25, ge=0, description="How long a stopping worker may finish what it has begun; the rest is handed back."
     )
 
+    task_timeout_minutes: float = Field(30, gt=0, description="Longest time one attempt at a job may take.")
+    broker_consumer_timeout_minutes: float = Field(
+        30,
+        gt=0,
+        description="The broker's `consumer_timeout`, which AMQP cannot tell us: two minutes before, a job is put off.",
+    )
+    reconcile_every_seconds: float = Field(
+        300, ge=0, description="How often one of the workers looks for completed generations nobody heard of; 0: never."
+    )
+    dead_archive_days: float = Field(30, gt=0, description="How long discarded dead letters are kept in the archive.")
+    api_token: SecretStr | None = Field(
+        None, description="Bearer token of the HTTP API; without it, its routes refuse everybody."
+    )
+    fal_key: SecretStr | None = Field(
+        None, description="FAL key, to ask FAL's queue for the result of a request again; without it nothing is asked."
+    )
+    fal_queue_url: str = Field(
+        "https://queue.fal.run", pattern=r"^https?://", description="Where FAL's queue API answers."
+    )
+
     receiver_host: str = Field("0.0.0.0", description="Address the receiver listens on.")  # noqa: S104 - a server's default
     receiver_port: int = Field(8080, ge=1, le=65535, description="Port the receiver listens on.")
     metrics_host: str = Field("0.0.0.0", description="Address a worker serves health and metrics on.")  # noqa: S104 - the same
@@ -87,6 +107,15 @@ class Settings(MediaSettings):
         if (self.supabase_url is None) != (self.supabase_service_role_key is None):
             raise ValueError("SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY belong together: set both")
         return self
+
+    @property
+    def attempt_seconds(self) -> float:
+        """Longest time of one attempt: within TASK_TIMEOUT_MINUTES, and well before the broker takes the message back.
+
+        Two minutes before; where the broker's own limit is short, at half of it.
+        """
+        broker = self.broker_consumer_timeout_minutes * 60
+        return min(self.task_timeout_minutes * 60, max(broker - 120, broker / 2))
 
     def for_receiver(self) -> Self:
         """Return these settings if a receiver can run with them, else raise SettingsError."""

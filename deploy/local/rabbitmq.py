@@ -89,6 +89,23 @@ class RabbitMQ:
         """Remove a virtual host with all in it."""
         await self._manage("DELETE", f"vhosts/{quote(name, safe='')}")
 
+    async def control(self, *arguments: str) -> None:
+        """Run `rabbitmqctl` on the node; StackError when it refuses."""
+        server = _server()
+        if server is None:
+            raise StackError(MISSING)
+        process = await asyncio.create_subprocess_exec(
+            str(server.with_name("rabbitmqctl")),
+            *arguments,
+            env=self._environment(),
+            cwd=self._home,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said = (await process.communicate())[0].decode(errors="replace")
+        if process.returncode:
+            raise StackError(f"rabbitmqctl {' '.join(arguments)}: {said[-1000:]}")
+
     async def _manage(self, method: str, path: str) -> None:
         headers = {"Authorization": aiohttp.encode_basic_auth(USER, self._password())}
         async with (

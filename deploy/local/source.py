@@ -6,7 +6,7 @@
     truncate=1000         declares all, closes after so     slow=65536        bytes a second
     stall=1               sends the head, then nothing      redirect=<url>    302 to there
     length=no             chunked, no Content-Length        wrong_type=a/b    this Content-Type
-    fail_first=2          503 for so many requests, then well
+    fail_first=2          503 for so many requests of this very URL, then well
 
 `GET /endless` never ends. `GET /.well-known/jwks.json` has the public key of `sign`.
 """
@@ -25,6 +25,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from deploy.local.fal_queue import FalQueue
 from handlers.detect import detect
 
 PIECE: Final = 16 * 1024
@@ -35,11 +36,16 @@ FIELDS: Final = {"image": "image", "video": "video", "audio": "audio", "model": 
 
 
 class Source:
-    """A source of files on 127.0.0.1, in the caller's event loop. `hits` counts requests by file name."""
+    """A source of files on 127.0.0.1, in the caller's event loop. `hits` counts requests by file name.
+
+    `queue` is FAL's queue API on the same port.
+    """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
         self.hits: Counter[str] = Counter()
+        self._asked: Counter[str] = Counter()
+        self.queue = FalQueue()
         self._port = port
         self._key = Ed25519PrivateKey.generate()
         self._runner: web.AppRunner | None = None
@@ -64,6 +70,7 @@ class Source:
                 web.get("/files/{name}", self._file),
                 web.get("/endless", self._endless),
                 web.get("/.well-known/jwks.json", self._jwks),
+                *self.queue.routes(),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
@@ -129,7 +136,7 @@ class Source:
     async def _file(self, request: web.Request) -> web.StreamResponse:
         name, options = request.match_info["name"], request.query
         self.hits[name] += 1
-        if (refusal := self._refusal(name, request)) is not None:
+        if (refusal := self._refusal(request)) is not None:
             return refusal
         path = self.folder / name
         if Path(name).name != name or not path.is_file():
@@ -139,10 +146,11 @@ class Source:
             return web.FileResponse(path, headers=headers)
         return await _misbehave(request, path.read_bytes(), options.get("wrong_type") or _content_type(path))
 
-    def _refusal(self, name: str, request: web.Request) -> web.Response | None:
+    def _refusal(self, request: web.Request) -> web.Response | None:
         options = request.query
         status = int(options.get("status", 0))
-        if self.hits[name] <= int(options.get("fail_first", 0)):
+        self._asked[request.path_qs] += 1
+        if self._asked[request.path_qs] <= int(options.get("fail_first", 0)):
             status = UNAVAILABLE
         headers = {"Retry-After": options["retry_after"]} if "retry_after" in options else {}
         if status:

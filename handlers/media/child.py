@@ -67,7 +67,7 @@ def translated(error: Exception, limits: Limits) -> FileProcessingError:
     if type(error).__module__.partition(".")[0] not in {"pyvips", "av", "zipfile"}:
         return FileProcessingError(f"{type(error).__name__}: {text}", code="decoder_failed", retryable=True)
     if "no space left" in text.lower():
-        return FileProcessingError(f"the disk is full: {text}", code="decoder_failed", retryable=True)
+        return FileProcessingError(f"the disk is full: {text}", code="disk_full", retryable=True)
     if "memory" in text.lower():
         return DecoderLimitError(f"decoding takes more than {limits.max_memory >> 20} MiB of memory: {text}")
     return FileCorruptedError(f"the content does not decode whole: {text}")

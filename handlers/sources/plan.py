@@ -59,14 +59,16 @@ def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> tu
     return tuple(found.values())
 
 
-def plan_jobs(event: Completed, settings: MediaSettings, allowlist: Allowlist) -> tuple[Job, ...]:
-    """Return the jobs of an event, none when it holds no files.
+def plan_jobs(
+    event: Completed, settings: MediaSettings, allowlist: Allowlist, *, even_empty: bool = False
+) -> tuple[Job, ...]:
+    """Return the jobs of an event, none when it holds no files (`even_empty`: then one without files).
 
     A FAL event without a payload becomes a job without files: it must not pass for done, since its result waits at FAL.
     """
     files = find_files(event.output, settings, allowlist)
     batches = list(_split(files, settings.max_batch_size))
-    if not batches and event.source == "fal" and event.output is None:
+    if not batches and (even_empty or (event.source == "fal" and event.output is None)):
         batches = [()]
     owner = event.generation_id or f"fal:{event.request_id}"
     now, key = datetime.now(UTC), output_key_for([file.source_key for file in files])

@@ -1,125 +1,12 @@
-"""A worker in this process on a real broker, a real database and a real source: the ends a delivery can come to."""
+"""The ends a delivery can come to."""
 
 import asyncio
-import contextlib
 import json
-from datetime import UTC, datetime
 from uuid import uuid4
 
 import aio_pika
-import aiohttp
 import asyncpg
 import pytest
-from pydantic import SecretStr
-
-from deploy.local.gateway import Gateway
-from handlers.codec import Codec
-from handlers.download import Downloader
-from handlers.record import Records
-from handlers.steps import Tools
-from handlers.supabase import Supabase
-from schemas.jobs import Job, JobFile, output_key_for, task_id_for
-from schemas.urls import source_key
-from worker.attempt import Surroundings
-from worker.broker import Broker
-from worker.consumer import Consumer
-from worker.decide import Policy
-from worker.envelope import Envelope
-from worker.metrics import Metrics
-from worker.settings import Settings
-
-DELAYS = (1, 2)
-
-
-class Bench:
-    """One worker with all around it, and views into queue and database from outside."""
-
-    def __init__(self, settings, metrics, broker, consumer, records, sql, channel, dsn):
-        self.dsn = dsn
-        self.settings, self.metrics, self.broker, self.consumer = settings, metrics, broker, consumer
-        self.records, self.sql, self.channel = records, sql, channel
-
-    def job(self, *urls, **more):
-        files = tuple(JobFile(position=n, url=url, source_key=source_key(url)) for n, url in enumerate(urls))
-        generation = str(uuid4())
-        fields = {
-            "task_id": task_id_for(generation, files, self.settings.profile),
-            "generation_id": generation,
-            "user_id": "u",
-            "source": "api",
-            "files": files,
-            "total_files": len(files),
-            "output_key": output_key_for([file.source_key for file in files]),
-            "profile": self.settings.profile,
-            "event_at": datetime.now(UTC),
-        }
-        return Job(**fields | more)
-
-    async def send(self, job, **history):
-        await self.broker.publish_job(Envelope(job, **history), 5)
-
-    async def outcome(self, wanted, count=1):
-        """Wait until so many deliveries ended in this way."""
-        async with asyncio.timeout(40):
-            while self.ended(wanted) < count:
-                await asyncio.sleep(0.02)
-
-    def ended(self, outcome):
-        return self.metrics.jobs.labels("file_processing", outcome)._value.get()
-
-    async def task(self, job):
-        row = await self.sql.fetchrow("select * from outlast_tasks where task_id = $1", job.task_id)
-        return dict(row)
-
-    async def take(self, queue):
-        """Take one message out of a queue; None when it is empty."""
-        found = await (await self.channel.get_queue(queue)).get(fail=False)
-        if found is not None:
-            await found.ack()
-        return found
-
-    async def waiting(self, queue):
-        return (await self.channel.declare_queue(queue, passive=True)).declaration_result.message_count
-
-
-@pytest.fixture
-async def bench(rabbitmq_url, database_url, source, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    async with contextlib.AsyncExitStack() as stack:
-        gateway = await stack.enter_async_context(Gateway(database_url=database_url, storage_dir=tmp_path / "objects"))
-        key = gateway.service_role_key
-        async with (
-            aiohttp.ClientSession(headers={"apikey": key, "Authorization": f"Bearer {key}"}) as session,
-            session.post(f"{gateway.url}/storage/v1/bucket", json={"id": "generations", "name": "generations"}),
-        ):
-            pass
-        settings = Settings.load(
-            rabbitmq_url=SecretStr(rabbitmq_url),
-            supabase_url=gateway.url,
-            supabase_service_role_key=SecretStr(key),
-            source_allowlist=source.url,
-            temp_dir=tmp_path,
-            retry_delays=DELAYS,
-            max_attempts=3,
-            codec_processes=1,
-        )
-        metrics = Metrics("test")
-        broker = await stack.enter_async_context(Broker(settings, metrics, "bench"))
-        supabase = await stack.enter_async_context(Supabase(settings, metrics))
-        downloader = await stack.enter_async_context(Downloader(settings, metrics))
-        codec = Codec(settings)
-        stack.push_async_callback(codec.aclose)
-        records = Records(settings, supabase)
-        tools = Tools(settings, downloader, codec, supabase, metrics, records.known, records.inline)
-        around = Surroundings(records, tools, Policy(DELAYS, 3), metrics, "bench", 3)
-        consumer = Consumer(broker, around, concurrency=2)
-        await consumer.start()
-        stack.push_async_callback(consumer.stop, 0)
-        connection = await stack.enter_async_context(await aio_pika.connect(rabbitmq_url))
-        sql = await asyncpg.connect(database_url)
-        stack.push_async_callback(sql.close)
-        yield Bench(settings, metrics, broker, consumer, records, sql, await connection.channel(), database_url)
-    assert list(tmp_path.glob("outlast-*")) == []
 
 
 async def test_a_job_is_done_once_however_often_it_is_sent(bench, source):
@@ -234,7 +121,17 @@ async def test_a_job_whose_workers_keep_dying_is_buried(bench, source):
     await bench.outcome("failed")
     letter = await bench.take("outlast.dead")
     assert letter.headers["x-outlast-error-code"] == "worker_killed"
-    assert await bench.sql.fetchval("select count(*) from outlast_tasks") == 0
+    assert await bench.sql.fetchval("select count(*) from outlast_tasks") == 0, "nobody had begun it"
+
+
+async def test_the_task_such_a_job_began_is_ended_too(bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav")
+    await bench.records.begin(job, uuid4(), "a worker it killed", 1)
+    await bench.sql.execute("update outlast_tasks set lease_until = now() - interval '1 minute'")
+    await bench.send(job, deaths=20)
+    await bench.outcome("failed")
+    task = await bench.task(job)
+    assert (task["status"], task["error_code"]) == ("failed", "worker_killed")
 
 
 async def test_a_heartbeat_spares_what_is_only_beginning(bench, source):
@@ -246,9 +143,9 @@ async def test_a_heartbeat_spares_what_is_only_beginning(bench, source):
     await other.execute("insert into outlast_tasks (task_id) values ($1)", job.task_id)
     await bench.send(job)
     async with asyncio.timeout(10):
-        while not bench.consumer.stats()["active"]:
+        while not bench.crew.stats()["active"]:
             await asyncio.sleep(0.01)
-    await bench.consumer.renew()
+    await bench.crew.renew()
     await hold.rollback()
     await other.close()
     await bench.outcome("completed")
@@ -266,9 +163,9 @@ async def test_a_cancelled_task_is_dropped_on_delivery(bench, source):
 async def test_a_task_cancelled_while_it_runs_stops(bench, source):
     job = bench.job(f"{source.url}/files/photo.png?slow=20000")
     await bench.send(job)
-    await running(bench)
+    await bench.running()
     await bench.sql.execute("select outlast_cancel($1)", job.task_id)
-    await bench.consumer.renew()
+    await bench.crew.renew()
     await bench.outcome("cancelled")
     assert (await bench.task(job))["status"] == "cancelled"
 
@@ -276,11 +173,11 @@ async def test_a_task_cancelled_while_it_runs_stops(bench, source):
 async def test_shutdown_hands_back_what_it_cannot_finish_and_costs_no_attempt(bench, source):
     job = bench.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
     await bench.send(job, attempt=2)
-    await running(bench)
+    await bench.running()
     async with asyncio.timeout(10):
         while not bench.metrics.files.labels("audio", "stored")._value.get():
             await asyncio.sleep(0.02)
-    await bench.consumer.stop(0)
+    await bench.crew.stop(0)
     assert bench.ended("handed_back") == 1
     message = await bench.take("outlast.file_processing")
     assert message.headers["x-outlast-attempt"] == 2
@@ -292,8 +189,8 @@ async def test_shutdown_hands_back_what_it_cannot_finish_and_costs_no_attempt(be
 async def test_shutdown_waits_for_what_is_nearly_done(bench, source):
     job = bench.job(f"{source.url}/files/tone.wav?slow=100000")
     await bench.send(job)
-    await running(bench)
-    await bench.consumer.stop(10)
+    await bench.running()
+    await bench.crew.stop(10)
     assert bench.ended("completed") == 1
     assert await bench.waiting("outlast.file_processing") == 0
 
@@ -327,10 +224,3 @@ async def test_an_answer_nobody_foresaw_is_tried_again_a_bounded_number_of_times
     letter = await bench.take("outlast.dead")
     assert letter.headers["x-outlast-error-code"] == "database_unavailable"
     assert "migrations" in letter.headers["x-outlast-error"]
-
-
-async def running(bench):
-    """Wait until a task is on record as running."""
-    async with asyncio.timeout(10):
-        while not await bench.sql.fetchval("select count(*) from outlast_tasks where status = 'running'"):
-            await asyncio.sleep(0.01)

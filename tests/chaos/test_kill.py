@@ -4,13 +4,11 @@ import asyncio
 import hashlib
 import os
 import signal
-from pathlib import Path
 from uuid import uuid4
-
-import psutil
 
 from deploy.local.project import Project
 from deploy.local.stack import Stack
+from tests.chaos.remains import left_behind
 
 
 async def test_a_killed_workers_jobs_are_finished_by_another(tmp_path):
@@ -57,16 +55,3 @@ async def audit(stack: Stack, project: Project, rows: list[dict]) -> None:
         assert hashlib.sha256(await project.download(bucket, path)).hexdigest() == sha256
     on_disk = {path for path in (stack.data_dir / "storage").rglob("*.*") if path.is_file()}
     assert len(on_disk) == len(objects)
-
-
-def left_behind(data_dir: Path) -> list[str]:
-    """What still runs or lies about after the stack has stopped."""
-    running = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("OUTLAST_STACK") == str(data_dir):
-                running.append(str(process))
-        except (psutil.Error, OSError):
-            continue
-    # What a killed worker left in TEMP_DIR is swept by the next one.
-    return running + [str(path) for path in (data_dir / "tmp").iterdir()]

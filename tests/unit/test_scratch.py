@@ -53,3 +53,11 @@ async def test_what_is_not_ours_is_left_alone(tmp_path):
         (tmp_path / name).mkdir()
     assert sweep(tmp_path) == 0
     assert len(list(tmp_path.iterdir())) == 3
+
+
+async def test_a_lock_whose_owner_was_killed_before_it_made_its_folder_is_swept(tmp_path):
+    lock = tmp_path / f"outlast-{'0' * 32}.lock"
+    lock.touch()
+    (tmp_path / "outlast-mine.lock").touch()
+    assert sweep(tmp_path) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["outlast-mine.lock"]

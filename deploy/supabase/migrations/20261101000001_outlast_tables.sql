@@ -1,4 +1,4 @@
--- Outlast 1/7: tables. Repeatable: applying this again changes nothing and keeps all data.
+-- Outlast 1/9: tables. Repeatable: applying this again changes nothing and keeps all data.
 --
 -- The ids of generations and users are text here, because yours may be uuid, bigint or text. No foreign key binds your
 -- tables. A signed-in user may read their own tasks and files; only the service role may do anything else.

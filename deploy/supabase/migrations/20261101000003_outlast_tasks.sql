@@ -1,4 +1,4 @@
--- Outlast 3/7: the life of a task: enqueue, begin, progress, heartbeat, cancel. All answer JSON, over /rest/v1/rpc.
+-- Outlast 3/9: the life of a task: enqueue, begin, progress, heartbeat, cancel. All answer JSON, over /rest/v1/rpc.
 --
 -- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
 
@@ -81,6 +81,8 @@ begin
         failed = '[]', error = null, error_code = null, started_at = null, finished_at = null, updated_at = now()
       where task_id = t.task_id returning * into t;
   end if;
+  -- What is on record of the output may have grown or come back: the sweep believes media_status.
+  perform public.outlast_write_media(t.generation_id, true);
   return jsonb_build_object('task_id', t.task_id, 'status', t.status);
 end $$;
 
@@ -150,8 +152,8 @@ create or replace function public.outlast_heartbeat(
 declare
   v_leases uuid[] := coalesce(p_leases, '{}');
 begin
-  insert into public.outlast_workers (worker, stats) values (p_worker, coalesce(p_stats, '{}'))
-    on conflict (worker) do update set last_seen = clock_timestamp(), stats = excluded.stats;
+  insert into public.outlast_workers as w (worker, stats) values (p_worker, coalesce(p_stats, '{}'))
+    on conflict (worker) do update set last_seen = clock_timestamp(), stats = coalesce(p_stats, w.stats);
   perform from public.outlast_tasks where lease = any (v_leases) order by task_id for update;
   update public.outlast_tasks set lease_until = clock_timestamp() + make_interval(secs => p_lease_seconds)
     where lease = any (v_leases) and status = 'running';
@@ -181,7 +183,8 @@ begin
 end $$;
 
 revoke all on function public.outlast_task_of(jsonb), public.outlast_file_json(public.outlast_files),
-  public.outlast_stored(public.outlast_tasks, public.outlast_tasks), public.outlast_record_task(public.outlast_tasks) from public, anon, authenticated, service_role;
+  public.outlast_stored(public.outlast_tasks, public.outlast_tasks), public.outlast_record_task(public.outlast_tasks)
+  from public, anon, authenticated, service_role;
 revoke all on function public.outlast_enqueue(jsonb), public.outlast_begin(jsonb, uuid, text, int),
   public.outlast_progress(jsonb), public.outlast_heartbeat(text, uuid[], jsonb, int), public.outlast_cancel(uuid)
   from public, anon, authenticated;

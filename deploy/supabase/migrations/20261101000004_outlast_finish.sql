@@ -1,4 +1,4 @@
--- Outlast 4/7: what a worker stored. Files, objects, task and the generation's row change in one transaction.
+-- Outlast 4/9: what a worker stored. Files, objects, task and the generation's row change in one transaction.
 --
 -- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
 

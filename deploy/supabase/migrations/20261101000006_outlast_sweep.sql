@@ -1,4 +1,4 @@
--- Outlast 6/7: what was lost on the way, for the sweep that enqueues it again.
+-- Outlast 6/9: what was lost on the way, for the sweep that enqueues it again.
 
 -- The output and creation time of a generation's row; null when there is none.
 create or replace function public.outlast_row(p_generation_id text) returns jsonb
@@ -29,24 +29,46 @@ returns setof public.outlast_tasks language sql stable security definer set sear
   order by created_at limit p_limit
 $$;
 
--- Completed generations of which no task is known (no_task), or whose tasks tell of fewer positions than the output has
--- files while none of them is at work (incomplete). Tasks that failed or were cancelled account for their positions.
-create or replace function public.outlast_unheard(p_since timestamptz, p_before timestamptz, p_limit int)
-returns setof jsonb language plpgsql stable security definer set search_path = '' as $$
+-- Which rows of the table of generations need a look, as a condition on its columns; null when one it needs is absent.
+-- A media_status of completed, partial or failed tells that every file is accounted for. The planner takes the index of
+-- outlast_install for this very text only. Casting a column to text, as an index may not, is for where all else fails.
+create or replace function public.outlast_unheard_where() returns text
+language plpgsql stable security definer set search_path = '' as $$
 declare
   g record;
+  v_done text;
 begin
   select * into g from public.outlast_generations();
   if g.id_name is null or g.status_name is null or g.output_name is null or g.created_name is null then
-    return;
+    return null;
   end if;
-  return query execute format($sql$
+  v_done := format('%I = %L', g.status_name, g.completed);
+  begin
+    execute format('select from %s where %s limit 0', g.rel, v_done);
+  exception when others then  -- the completed value is none of the column's type
+    v_done := format('%I::text = %L', g.status_name, g.completed);
+  end;
+  return format('%s and %I is not null', v_done, g.output_name) || case when exists (
+      select from pg_attribute where attrelid = g.rel and attname = 'media_status' and not attisdropped
+    ) then $sql$ and (media_status in ('completed', 'partial', 'failed')) is not true$sql$ else '' end;
+end $$;
+
+-- Completed generations of which no task is known (no_task), or whose tasks tell of fewer positions than the output has
+-- files while none of them is at work (incomplete). Tasks that failed or were cancelled account for their positions.
+create or replace function public.outlast_unheard_query(p_since timestamptz, p_before timestamptz, p_limit int)
+returns text language plpgsql stable security definer set search_path = '' as $$
+declare
+  g record;
+  v_where text := public.outlast_unheard_where();
+begin
+  select * into g from public.outlast_generations();
+  return format($sql$
     select jsonb_build_object('generation_id', g.%1$I::text, 'user_id', %2$s, 'request_id', %3$s, 'output', g.%4$I,
       'created_at', g.%5$I, 'reason', case when told.tasks = 0 then 'no_task' else 'incomplete' end)
-    from %6$s g
+    from (select * from %6$s where %7$s) g
     cross join lateral (
       select count(*) as tasks, coalesce(bool_or(t.status in ('queued', 'running', 'retrying')
-        and (t.updated_at >= $2 or t.lease_until >= $2)), false) as busy
+        and (t.updated_at >= %8$L or t.lease_until >= %8$L)), false) as busy
       from public.outlast_tasks t where t.generation_id = g.%1$I::text
     ) told
     left join lateral (
@@ -60,11 +82,19 @@ begin
       where t.generation_id = g.%1$I::text and t.output_key is not distinct from newest.output_key
         and (t.source is not distinct from 'fal') = newest.fal
     ) part on true
-    where g.%7$I::text = $3 and g.%4$I is not null and ($1 is null or g.%5$I >= $1)
-      and (told.tasks = 0 or (part.covered < part.total and not told.busy))
-    order by g.%5$I limit $4
+    where %9$s(told.tasks = 0 or (part.covered < part.total and not told.busy))
+    order by g.%5$I limit %10$L
   $sql$, g.id_name, public.outlast_column(g.user_name), public.outlast_column(g.request_name), g.output_name,
-    g.created_name, g.rel, g.status_name) using p_since, p_before, g.completed, p_limit;
+    g.created_name, g.rel, v_where, p_before,
+    case when p_since is not null then format('g.%I >= %L::timestamptz and ', g.created_name, p_since) end, p_limit);
+end $$;
+
+create or replace function public.outlast_unheard(p_since timestamptz, p_before timestamptz, p_limit int)
+returns setof jsonb language plpgsql stable security definer set search_path = '' as $$
+begin
+  if public.outlast_unheard_where() is not null then
+    return query execute public.outlast_unheard_query(p_since, p_before, p_limit);
+  end if;
 end $$;
 
 -- What a sweep should enqueue: [{generation_id, user_id, request_id, output, created_at, reason}], oldest first. Reason
@@ -95,6 +125,7 @@ begin
 end $$;
 
 revoke all on function public.outlast_row(text), public.outlast_idle(timestamptz, timestamptz, int),
-  public.outlast_unheard(timestamptz, timestamptz, int) from public, anon, authenticated, service_role;
+  public.outlast_unheard(timestamptz, timestamptz, int), public.outlast_unheard_where(),
+  public.outlast_unheard_query(timestamptz, timestamptz, int) from public, anon, authenticated, service_role;
 revoke all on function public.outlast_missing(timestamptz, int, int) from public, anon, authenticated;
 grant execute on function public.outlast_missing(timestamptz, int, int) to service_role;

@@ -1,8 +1,8 @@
--- Outlast 7/7: binding your table of generations, and the report that `outlast doctor` reads.
+-- Outlast 7/9: binding your table of generations, and the report that `outlast doctor` reads.
 
 -- Bind a table: set its name (null keeps the one in outlast_settings), add `media` and `media_status`, and put the
--- notify triggers on it; triggers of ours on any other table go. Call it again after changing a setting: the triggers
--- hold the names of the status and output columns and the completed value. Repeatable.
+-- notify triggers and the sweep's index on it; ours on any other table go. Call it again after changing a setting: they
+-- hold the names of columns and the completed value. Repeatable.
 create or replace function public.outlast_install(p_schema text default null, p_table text default null) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -39,6 +39,7 @@ begin
     execute format('drop trigger %I on %s', v_old.tgname, v_old.rel);
   end loop;
   perform public.outlast_install_triggers();
+  perform public.outlast_install_index();
   return public.outlast_health();
 end $$;
 
@@ -63,6 +64,41 @@ begin
     ' execute function public.outlast_notify()', g.rel, v_done, v_changed);
 end $$;
 
+-- The sweep's index as the settings want it; null without a table. Its condition is the sweep's own, word for word.
+create or replace function public.outlast_index_wanted() returns text
+language sql stable security definer set search_path = '' as $$
+  select format('create index outlast_unheard on %s (%I) where %s', g.rel, g.created_name, w.condition)
+  from public.outlast_generations() g, public.outlast_unheard_where() as w (condition)
+  where w.condition is not null
+$$;
+
+-- An index of the completed rows whose media is not settled: a handful, so that a sweep of millions costs nothing. Its
+-- comment tells what it was made from; another one is replaced. Writing to your table waits while it is built, seconds
+-- on millions of rows. Without it the sweep reads the whole table, and works all the same: hence a warning at most.
+create or replace function public.outlast_install_index() returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  g record;
+  v_old record;
+  v_wanted text := public.outlast_index_wanted();
+begin
+  select * into g from public.outlast_generations();
+  for v_old in select c.oid::regclass as name from pg_class c join pg_index i on i.indexrelid = c.oid
+      where c.relname = 'outlast_unheard'
+        and (not i.indisvalid or obj_description(c.oid, 'pg_class') is distinct from v_wanted) loop
+    execute format('drop index %s', v_old.name);
+  end loop;
+  if not exists (select from pg_class where relname = 'outlast_unheard') then
+    begin
+      execute v_wanted;
+      execute format('comment on index %s.outlast_unheard is %L', (
+        select relnamespace::regnamespace from pg_class where oid = g.rel), v_wanted);
+    exception when others then
+      raise warning 'outlast: the sweep has no index on %, and reads all of it: % (%)', g.rel, sqlerrm, sqlstate;
+    end;
+  end if;
+end $$;
+
 -- What REST cannot see: triggers, grants, versions.
 create or replace function public.outlast_health() returns jsonb
 language plpgsql security definer set search_path = '' as $$
@@ -73,8 +109,9 @@ begin
   select * into g from public.outlast_generations();
   return jsonb_build_object(
     'version', s ->> 'version',
-    'tables', (select count(*) = 5 from pg_class where relnamespace = 'public'::regnamespace and relrowsecurity
-      and relname in ('outlast_settings', 'outlast_tasks', 'outlast_files', 'outlast_objects', 'outlast_workers')),
+    'tables', (select count(*) = 7 from pg_class where relnamespace = 'public'::regnamespace and relrowsecurity
+      and relname in ('outlast_settings', 'outlast_tasks', 'outlast_files', 'outlast_objects', 'outlast_workers',
+        'outlast_turns', 'outlast_dead_archive')),
     'trigger', (select count(*) = 2 from pg_trigger
       where tgrelid = g.rel and tgfoid = 'public.outlast_notify'::regproc and tgenabled in ('O', 'A')),
     'trigger_signed', coalesce(public.outlast_webhook_secret() ~ '^whsec_[A-Za-z0-9+/]+=*$', false),
@@ -86,6 +123,9 @@ begin
       'completed', s ->> 'completed_value'),
     'media_columns', (select count(*) = 2 from pg_attribute
       where attrelid = g.rel and attname in ('media', 'media_status') and not attisdropped),
+    'sweep_index', exists (select from pg_index i join pg_class c on c.oid = i.indexrelid
+      where i.indrelid = g.rel and i.indisvalid and c.relname = 'outlast_unheard'
+        and obj_description(c.oid, 'pg_class') = public.outlast_index_wanted()),
     'anon_can_execute', (select coalesce(bool_or(has_function_privilege(r, p.oid, 'execute')), false)
       from pg_proc p, unnest(array['anon', 'authenticated']) r
       where p.pronamespace = 'public'::regnamespace and starts_with(p.proname, 'outlast_')),
@@ -95,13 +135,11 @@ begin
 end $$;
 
 -- Binding a table is done in the SQL editor by its owner; nobody needs it over REST.
-revoke all on function public.outlast_install_triggers(), public.outlast_install(text, text)
+revoke all on function public.outlast_install_triggers(), public.outlast_install_index(),
+  public.outlast_index_wanted(), public.outlast_install(text, text)
   from public, anon, authenticated, service_role;
 revoke all on function public.outlast_health() from public, anon, authenticated;
 grant execute on function public.outlast_health() to service_role;
-
-insert into public.outlast_settings (key, value) values ('version', '20261101000007')
-  on conflict (key) do update set value = excluded.value;
 
 do $$
 begin
@@ -115,5 +153,3 @@ exception when undefined_column or datatype_mismatch or wrong_object_type then
   raise warning 'Outlast: your table of generations is not bound: %. Mend that and run: select public.outlast_install();',
     sqlerrm;
 end $$;
-
-notify pgrst, 'reload schema';

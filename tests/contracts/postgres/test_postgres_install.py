@@ -69,6 +69,7 @@ async def test_health_tells_that_all_is_well_and_what_is_not(own_db: Any) -> Non
             "completed": "completed",
         },
         "media_columns": True,
+        "sweep_index": True,
         "anon_can_execute": False,
         "pg_net": True,
     }

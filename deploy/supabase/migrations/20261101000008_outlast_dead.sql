@@ -1,0 +1,147 @@
+-- Outlast 8/9: dead letters: the tasks they end, the archive of those thrown away, and whose turn the sweep is.
+--
+-- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
+
+create table if not exists public.outlast_turns (
+  name text primary key,
+  next_at timestamptz not null,
+  worker text,
+  ran_at timestamptz not null
+);
+
+create table if not exists public.outlast_dead_archive (
+  id uuid primary key,
+  letter_id text,
+  task_id uuid,
+  generation_id text,
+  user_id text,
+  code text,
+  item jsonb not null,
+  message_type text,
+  body text not null,
+  discarded_by text,
+  discarded_at timestamptz not null default now(),
+  gone_after timestamptz not null
+);
+
+comment on column public.outlast_dead_archive.item is 'the letter as it was listed';
+comment on column public.outlast_dead_archive.body is 'the bytes of the message, base64';
+
+create index if not exists outlast_dead_archive_gone on public.outlast_dead_archive (gone_after);
+
+alter table public.outlast_turns enable row level security;
+alter table public.outlast_dead_archive enable row level security;
+revoke all on public.outlast_turns, public.outlast_dead_archive from public, anon, authenticated;
+grant all on public.outlast_turns, public.outlast_dead_archive to service_role;
+
+-- A uuid, or null when the text is none: what could not be decoded may hold anything.
+create or replace function public.outlast_uuid(p_text text) returns uuid
+language sql immutable security definer set search_path = '' as $$
+  select case when p_text ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then p_text::uuid end
+$$;
+
+-- A failure for every file of the task that is neither stored nor among its failures yet.
+create or replace function public.outlast_unaccounted(t public.outlast_tasks, p_error text, p_code text) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object('url', '', 'error', p_error, 'code', p_code, 'retryable', false,
+      'position', coalesce(k.position, 0), 'source_key', k.source_key) order by k.position, k.source_key), '[]')
+  from unnest(t.source_keys, t.positions) as k (source_key, position)
+  where k.source_key is not null
+    and not exists (select from public.outlast_files f
+                    where f.generation_id = t.generation_id and f.source_key = k.source_key)
+    and not exists (select from jsonb_array_elements(t.failed) old where old ->> 'source_key' = k.source_key)
+$$;
+
+-- Tasks whose message died without anybody telling the database, [{"task_id", "code", "error"}], end here: partial when
+-- a file of theirs is stored, else failed. One that ended, is unknown, or whose lease lives stays as it is.
+create or replace function public.outlast_bury(p_letters jsonb) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  t public.outlast_tasks;
+  v_letter record;
+  v_generation text;
+  v_open uuid[];
+  v_generations text[];
+  v_ids uuid[];
+begin
+  -- All tasks, then all generations, each in order: two burials never hold what the other waits for.
+  select array_agg(o.task_id), array_agg(distinct o.generation_id) filter (where o.generation_id is not null)
+    into v_open, v_generations from (
+      select task_id, generation_id from public.outlast_tasks
+      where task_id in (select public.outlast_uuid(l ->> 'task_id') from jsonb_array_elements(p_letters) l)
+        and status in ('queued', 'running', 'retrying') and (lease is null or lease_until <= clock_timestamp())
+      order by task_id for update
+    ) o;
+  perform public.outlast_lock_generation(g) from unnest(v_generations) g;  -- array_agg(distinct) has sorted them
+  for v_letter in
+    select distinct on (task_id) public.outlast_uuid(l.value ->> 'task_id') as task_id,
+      coalesce(l.value ->> 'code', 'unknown') as code,
+      coalesce(l.value ->> 'error', l.value ->> 'code', 'unknown') as error
+    from jsonb_array_elements(p_letters) with ordinality l
+    where public.outlast_uuid(l.value ->> 'task_id') = any (v_open) order by task_id, l.ordinality
+  loop
+    select * into t from public.outlast_tasks where task_id = v_letter.task_id;
+    t.failed := public.outlast_merge_failed(t, public.outlast_unaccounted(t, v_letter.error, v_letter.code));
+    v_ids := array(select f.id from public.outlast_files f where f.generation_id = t.generation_id
+                   and (f.source_key = any (t.source_keys) or f.task_id = t.task_id) order by f.position, f.source_key);
+    update public.outlast_tasks set status = case when cardinality(v_ids) > 0 then 'partial' else 'failed' end,
+        failed = t.failed, lease = null, lease_until = null, finished_at = now(), updated_at = now(),
+        error = v_letter.error, error_code = v_letter.code, result = public.outlast_result(t, v_ids)
+      where task_id = t.task_id;
+  end loop;
+  foreach v_generation in array coalesce(v_generations, '{}') loop
+    perform public.outlast_write_media(v_generation, false);
+  end loop;
+  return jsonb_build_object('changed', to_jsonb(coalesce(v_open, '{}')));
+end $$;
+
+-- Is it the caller's turn? Of any number that ask, one is told so every `p_every_seconds`, the very first at once.
+-- Turns that nobody took meanwhile are caught up with one.
+create or replace function public.outlast_turn(p_name text, p_every_seconds int, p_worker text) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_mine boolean;
+begin
+  if p_every_seconds is null or p_every_seconds < 1 then
+    raise exception 'p_every_seconds must be 1 or more' using errcode = 'invalid_parameter_value';
+  end if;
+  -- Whoever waits for the row of another sees what that one wrote: the condition is judged again.
+  insert into public.outlast_turns as t (name, next_at, worker, ran_at)
+    values (p_name, clock_timestamp() + make_interval(secs => p_every_seconds), p_worker, clock_timestamp())
+    on conflict (name) do update set worker = excluded.worker, ran_at = clock_timestamp(),
+      next_at = clock_timestamp() + make_interval(secs => p_every_seconds)
+      where t.next_at <= clock_timestamp();
+  v_mine := found;
+  return jsonb_build_object('mine', v_mine);
+end $$;
+
+-- Keep what is thrown away for `p_keep_seconds`: [{"id", "item", "message_type", "body"}], body in base64. Those whose
+-- time is over go. Said twice it is kept once, and counted again.
+create or replace function public.outlast_archive(p_letters jsonb, p_keep_seconds bigint, p_by text default null)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+begin
+  delete from public.outlast_dead_archive where id in (
+    select id from public.outlast_dead_archive where gone_after <= now() order by id for update skip locked);
+  insert into public.outlast_dead_archive (id, letter_id, task_id, generation_id, user_id, code, item, message_type,
+                                           body, discarded_by, gone_after)
+    select l.id, l.item ->> 'id', public.outlast_uuid(l.item ->> 'task_id'), l.item ->> 'generation_id',
+      l.item ->> 'user_id', l.item ->> 'code', l.item, l.message_type, l.body, p_by,
+      now() + make_interval(secs => p_keep_seconds)
+    from jsonb_to_recordset(p_letters) as l (id uuid, item jsonb, message_type text, body text) order by l.id
+    on conflict (id) do nothing;
+  return jsonb_build_object('archived', (
+    select count(*) from public.outlast_dead_archive
+    where id in (select l.id from jsonb_to_recordset(p_letters) as l (id uuid))));
+end $$;
+
+revoke all on function public.outlast_uuid(text), public.outlast_unaccounted(public.outlast_tasks, text, text)
+  from public, anon, authenticated, service_role;
+revoke all on function public.outlast_bury(jsonb), public.outlast_turn(text, int, text),
+  public.outlast_archive(jsonb, bigint, text) from public, anon, authenticated;
+grant execute on function public.outlast_bury(jsonb), public.outlast_turn(text, int, text),
+  public.outlast_archive(jsonb, bigint, text) to service_role;
+
+insert into public.outlast_settings (key, value) values ('version', '20261101000008')
+  on conflict (key) do update set value = excluded.value;
+
+notify pgrst, 'reload schema';

@@ -1,0 +1,48 @@
+-- Outlast 9/9: the sweep takes up again what was lost.
+--
+-- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
+
+-- Put tasks on record as waiting, so that the next sweep leaves them alone for a while; answer which to publish: those
+-- that are new, and those that wait or ran and have no worker. What has ended stays ended: it failed or was cancelled
+-- with a reason, and only an explicit submit or replay runs it again. A job without files is done at once.
+create or replace function public.outlast_requeue(p_jobs jsonb) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_job jsonb;
+  t public.outlast_tasks;
+  v_publish uuid[] := '{}';
+  v_generation text;
+  v_waiting text[] := '{}';
+  v_done text[] := '{}';
+begin
+  for v_job in select value from jsonb_array_elements(p_jobs) order by value ->> 'task_id' loop
+    t := public.outlast_record_task(public.outlast_task_of(v_job));
+    if t.status = 'queued' and t.source_keys = '{}' then
+      update public.outlast_tasks set status = 'completed', finished_at = now(), updated_at = now()
+        where task_id = t.task_id returning * into t;
+      v_done := v_done || t.generation_id;
+    elsif t.status in ('queued', 'running', 'retrying')
+      and (t.lease_until is null or t.lease_until <= clock_timestamp())
+    then
+      update public.outlast_tasks set updated_at = now() where task_id = t.task_id;
+      v_publish := v_publish || t.task_id;
+      v_waiting := v_waiting || t.generation_id;
+    elsif t.status = 'completed' then
+      v_done := v_done || t.generation_id;  -- it may be part of another output by now
+    end if;
+  end loop;
+  for v_generation in
+    select distinct g from unnest(v_waiting || v_done) g where g is not null order by g
+  loop
+    perform public.outlast_write_media(v_generation, v_generation <> all (array_remove(v_done, null)));
+  end loop;
+  return jsonb_build_object('publish', to_jsonb(v_publish));
+end $$;
+
+revoke all on function public.outlast_requeue(jsonb) from public, anon, authenticated;
+grant execute on function public.outlast_requeue(jsonb) to service_role;
+
+insert into public.outlast_settings (key, value) values ('version', '20261101000009')
+  on conflict (key) do update set value = excluded.value;
+
+notify pgrst, 'reload schema';

@@ -1,0 +1,19 @@
+"""What the sweep finds: completed generations that nobody brought home, and tasks that stand still."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from schemas.base import Frozen
+
+
+class Missing(Frozen):
+    """One entry of `outlast_missing`. `task_id` only with reason `idle`; `output` null where there is no row."""
+
+    generation_id: str | None = None
+    user_id: str | None = None
+    request_id: str | None = None
+    output: Any = None
+    created_at: datetime | None = None
+    reason: Literal["no_task", "incomplete", "idle"]
+    task_id: UUID | None = None

@@ -1,0 +1,122 @@
+"""Dead letters on a real broker: looked at without being changed, by one operator at a time."""
+
+import asyncio
+import resource
+import time
+from uuid import uuid4
+
+import aio_pika
+import pytest
+from pydantic import SecretStr
+
+from schemas.dead_letters import Choice
+from tests.broker.graves import graveyard
+from worker.broker import BrokerUnavailableError
+from worker.dead_desk import Desk
+from worker.dead_letters import LOCK, BusyError, DeadLetters
+from worker.settings import Settings
+
+
+@pytest.fixture
+async def yard(rabbitmq_url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    async with graveyard(rabbitmq_url) as found:
+        yield found
+
+
+async def test_a_hundred_looks_leave_count_and_order(yard):
+    for n in range(220):
+        if n % 20 == 7:
+            await yard.bury_raw(b"not json %d" % n)
+        else:
+            await yard.bury(yard.job(f"https://v3.fal.media/{n}.png"), minutes=500 - n)
+    before = await yard.order()
+    assert len(before) == 220
+    for _ in range(100):
+        assert len(await yard.letters.find(Choice())) == 220
+        assert await yard.count() == 220
+    assert await yard.order() == before
+
+
+async def test_thousands_keep_their_order(yard):
+    for at in range(0, 1500, 100):
+        burials = (yard.bury(yard.job(f"https://v3.fal.media/{at + n}.png"), minutes=n) for n in range(100))
+        await asyncio.gather(*burials)
+    before, started = await yard.order(), time.monotonic()
+    assert len(before) == 1500
+    assert len(await yard.letters.find(Choice())) == 1500
+    assert time.monotonic() - started < 10
+    assert await yard.order() == before
+
+
+async def test_a_reader_that_dies_leaves_everything(yard):
+    for n in range(100):
+        await yard.bury(yard.job(f"https://v3.fal.media/{n}.png"))
+    before = await yard.order()
+    connection = await aio_pika.connect(yard.url)
+    channel = await connection.channel()
+    queue = await channel.get_queue("outlast.dead", ensure=False)
+    for _ in range(50):
+        await queue.get()
+    await connection.close()
+    assert sorted(await yard.order()) == sorted(before)
+    with pytest.raises(ZeroDivisionError):
+        await look_and_fail(yard)
+    assert await yard.count() == 100
+
+
+async def look_and_fail(yard):
+    async with yard.letters.open() as pile:
+        async for _ in pile.windows(lambda message: message):
+            raise ZeroDivisionError
+
+
+async def test_before_anything_was_declared_there_are_none(rabbitmq_url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    desk = Desk(Settings.load(rabbitmq_url=SecretStr(rabbitmq_url)), "test")
+    assert await desk.items(Choice()) == ([], 0)
+    assert await desk.groups(Choice()) == ([], 0)
+    assert await desk.show(uuid4()) is None
+
+
+async def test_only_one_operator_at_a_time(yard):
+    await yard.bury(yard.job("https://v3.fal.media/a.png"))
+    other = DeadLetters(yard.settings)
+    async with yard.letters.open():
+        for waiting in (yard.letters, other):
+            with pytest.raises(BusyError, match="another operator"):
+                async with waiting.open(patience=0.7):
+                    pytest.fail("two at once")
+    async with other.open(patience=0.1) as pile:
+        assert pile.count == 1
+
+
+async def test_who_waits_gets_a_turn(yard):
+    await yard.bury(yard.job("https://v3.fal.media/a.png"))
+    operators = [DeadLetters(yard.settings) for _ in range(5)]
+    found = await asyncio.gather(*(operator.find(Choice()) for operator in operators * 2))
+    assert [len(letters) for letters in found] == [1] * 10
+
+
+async def test_the_lock_ends_with_its_owner(yard):
+    connection = await aio_pika.connect(yard.url)
+    await (await connection.channel()).declare_queue(LOCK, exclusive=True)
+    asyncio.get_running_loop().call_later(1, lambda: asyncio.ensure_future(connection.close()))
+    assert await yard.letters.find(Choice()) == []
+
+
+async def test_a_broker_that_is_away_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.load(rabbitmq_url=SecretStr("amqp://guest:secret@127.0.0.1:1/"))
+    with pytest.raises(BrokerUnavailableError, match="RABBITMQ_URL") as raised:
+        await DeadLetters(settings).find(Choice())
+    assert "secret" not in str(raised.value)
+
+
+async def test_large_bodies_do_not_pile_up(yard):
+    content = "data:image/png;base64," + "A" * 4_000_000
+    for n in range(20):
+        await yard.bury(yard.job(f"{content}{n}"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(await yard.letters.find(Choice())) == 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000

@@ -1,0 +1,156 @@
+"""What a worker does while what it needs is away: it takes no jobs, spends no attempts, and goes on by itself."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from worker.envelope import Envelope
+
+LAST = 3  # bench's MAX_ATTEMPTS: one more counted failure would bury the job
+
+
+async def paused(bench, *, wanted=True):
+    """Wait until nobody, or somebody, consumes the work queue."""
+    async with asyncio.timeout(40):
+        while (await consumers(bench) == 0) is not wanted:
+            await asyncio.sleep(0.05)
+
+
+async def consumers(bench):
+    declared = await bench.channel.declare_queue("outlast.file_processing", passive=True)
+    return declared.declaration_result.consumer_count
+
+
+async def test_with_supabase_away_no_attempt_is_spent_and_all_is_done_afterwards(bench, source):
+    jobs = [bench.job(f"{source.url}/files/tone.wav?n={n}") for n in range(6)]
+    await bench.gateway.stop()
+    for job in jobs:
+        await bench.send(job, attempt=LAST)
+    await bench.outcome("excused")
+    await paused(bench)
+    assert "no jobs are taken" in bench.crew.away("database")
+    assert bench.metrics.circuit_open.labels("database")._value.get() == 1
+    await bench.gateway.start()
+    await paused(bench, wanted=False)
+    await bench.outcome("completed", count=len(jobs))
+    assert bench.crew.away("database") is None
+    assert await bench.waiting("outlast.dead") == 0
+    assert await bench.sql.fetchval("select max(attempt) from outlast_tasks") == LAST
+
+
+async def test_a_database_that_falls_in_the_middle_costs_no_finished_work(bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav?slow=200000")
+    await bench.send(job, attempt=LAST)
+    await bench.running()
+    await bench.gateway.stop()
+    await asyncio.sleep(2)  # the download ends meanwhile
+    await bench.gateway.start()
+    await bench.outcome("completed")
+    assert await bench.waiting("outlast.dead") == 0
+
+
+async def test_storage_that_answers_nothing_pauses_the_worker(bench, source):
+    await bench.sql.execute("alter schema storage rename to storage_away")
+    job = bench.job(f"{source.url}/files/tone.wav")
+    await bench.send(job, attempt=LAST)
+    await bench.outcome("excused")
+    await paused(bench)
+    await bench.sql.execute("alter schema storage_away rename to storage")
+    await bench.outcome("completed")
+
+
+async def test_storage_that_takes_nothing_pauses_the_worker_after_some_failures(bench, source):
+    await bench.sql.execute(
+        "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;"
+        "create trigger refuse before insert on storage.objects for each row execute function refuse()"
+    )
+    for n in range(8):
+        await bench.send(bench.job(f"{source.url}/files/tone.wav?n={n}"))
+    await paused(bench)
+    assert "failures in a row" in bench.crew.away("storage")
+    await bench.sql.execute("drop trigger refuse on storage.objects")
+    await bench.outcome("completed", count=8)
+    assert await bench.waiting("outlast.dead") == 0
+
+
+async def test_a_channel_the_broker_closed_is_opened_again(bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav?slow=100000")
+    await bench.send(job)
+    await bench.running()
+    files = bench.crew._consumers[0]
+    underlay = await files._channel.get_underlay_channel()
+    await underlay.basic_ack(delivery_tag=12345)  # unknown: the broker closes the channel, as for a late ack
+    async with asyncio.timeout(20):
+        while not underlay.is_closed:
+            await asyncio.sleep(0.01)
+    await bench.outcome("completed")
+    await bench.send(bench.job(f"{source.url}/files/tone.mp3"))
+    await bench.outcome("completed", count=2)
+    assert await bench.sql.fetchval("select count(*) from outlast_files") == 2
+    assert await bench.waiting("outlast.dead") == 0
+
+
+@pytest.fixture
+async def impatient(rabbitmq):
+    """A broker that takes deliveries back after three seconds."""
+    await rabbitmq.control("eval", _settings(3000, 500))
+    yield
+    await rabbitmq.control("eval", _settings(1800000, 60000))
+
+
+def _settings(timeout, tick):
+    return (
+        f"application:set_env(rabbit, consumer_timeout, {timeout}), "
+        f"application:set_env(rabbit, channel_tick_interval, {tick})."
+    )
+
+
+async def test_a_delivery_the_broker_takes_back_is_done_once_and_more_are_taken(impatient, bench, source):  # noqa: ARG001
+    job = bench.job(f"{source.url}/files/photo.png?slow=100000")  # takes longer than the broker waits
+    await bench.send(job)
+    await bench.outcome("completed")
+    await bench.outcome("busy")  # what the broker gave out anew waited for the lease
+    await bench.send(bench.job(f"{source.url}/files/tone.mp3"))
+    await bench.outcome("completed", count=2)
+    assert await bench.sql.fetchval("select count(*) from outlast_files") == 2
+    assert await bench.waiting("outlast.dead") == 0
+
+
+async def test_an_attempt_that_takes_too_long_keeps_what_is_stored_and_is_tried_again(bench, source):
+    object.__setattr__(bench.crew._around, "time_limit", 2.0)
+    job = bench.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
+    await bench.send(job)
+    await bench.outcome("retried")
+    task = await bench.task(job)
+    assert (task["status"], task["error_code"]) == ("retrying", "timed_out")
+    assert await bench.sql.fetchval("select count(*) from outlast_files") == 1
+
+
+async def test_blocked_by_an_alarm_the_worker_is_not_ready_and_loses_nothing(rabbitmq, bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav?slow=100000", f"{source.url}/files/photo.png?slow=200000")
+    await bench.send(job)
+    await bench.running()
+    await rabbitmq.control("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        with contextlib.suppress(RuntimeError):
+            await bench.broker.publish_job(Envelope(bench.job(f"{source.url}/files/tone.mp3")), 2)
+        said = await bench.broker.problem()
+        assert said is not None
+        assert "alarm" in said
+    finally:
+        await rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
+    async with asyncio.timeout(20):
+        while await bench.broker.problem() is not None:
+            await asyncio.sleep(0.05)
+    await bench.outcome("completed")
+
+
+async def test_a_moments_silence_of_the_database_costs_no_attempt(bench, source):
+    await bench.sql.execute("alter function outlast_begin(jsonb, uuid, text, int) rename to away")
+    job = bench.job(f"{source.url}/files/tone.wav")
+    await bench.send(job, attempt=LAST)
+    await asyncio.sleep(0.6)
+    await bench.sql.execute("alter function away(jsonb, uuid, text, int) rename to outlast_begin")
+    await bench.outcome("completed")
+    assert bench.ended("retried") == bench.ended("failed") == 0

@@ -1,0 +1,109 @@
+"""Workers and the receiver: processes of their own, started, killed, and asked to end."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy.local.processes import Child, free_port
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 40.0
+RETRY_DELAYS = (1, 2, 4)
+FAST = {
+    "RETRY_DELAYS": ",".join(map(str, RETRY_DELAYS)),
+    "MAX_ATTEMPTS": "12",
+    "TASK_TIMEOUT_MINUTES": "0.5",
+    "RECONCILE_EVERY_SECONDS": "3",
+    "WORKER_CONCURRENCY": "4",
+    "CODEC_PROCESSES": "1",
+    "STORAGE_TIMEOUT_SECONDS": "10",
+    "SHUTDOWN_GRACE_SECONDS": "10",
+    "LOG_FORMAT": "json",
+}
+
+
+class Fleet:
+    """All of them run in `folder` with `environment`. What has ended, however, is in `gone`."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.workers: list[Child] = []
+        self.receiver: Child | None = None
+        self.gone: list[Child] = []
+        self.bad_ends: list[str] = []
+        self.receiver_port = free_port()
+        self._folder = folder
+        self._environment = {**environment, **FAST}
+        self._children: list[Child] = []
+        self._numbers = itertools.count(1)
+
+    async def start_worker(self, *, wait: bool = False) -> Child:
+        """Start one more worker."""
+        port = free_port()
+        child = await self._spawn("worker", {"METRICS_PORT": str(port)})
+        self.workers.append(child)
+        if wait:
+            await child.answers(f"http://127.0.0.1:{port}/readyz", READY_SECONDS)
+        return child
+
+    async def start_receiver(self, *, wait: bool = False) -> None:
+        """Start the receiver, where the last one was."""
+        self.receiver = await self._spawn("receiver", {"RECEIVER_PORT": str(self.receiver_port)})
+        if wait:
+            await self.receiver.answers(f"http://127.0.0.1:{self.receiver_port}/readyz", READY_SECONDS)
+
+    async def end(self, child: Child) -> None:
+        """Ask a process to end; notice when it does not do so well and by itself."""
+        self._part_with(child)
+        with contextlib.suppress(ProcessLookupError):  # then its code tells
+            child.process.send_signal(signal.SIGTERM)
+        try:
+            code = await asyncio.wait_for(child.process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            self.bad_ends.append(f"{child.name} did not end within {STOP_SECONDS:g} s of SIGTERM")
+            await child.stop(0)
+        else:
+            if code:
+                self.bad_ends.append(f"{child.name} ended with {code} after SIGTERM")
+
+    async def kill(self, child: Child) -> None:
+        """End a process as an out-of-memory killer would: alone, without a goodbye."""
+        self._part_with(child)
+        with contextlib.suppress(ProcessLookupError):
+            child.process.kill()
+        await child.process.wait()
+
+    async def replace_fallen(self) -> None:
+        """Put a new process in the place of each that ended by itself, and do not forget it."""
+        running = [*self.workers, *([self.receiver] if self.receiver else [])]
+        for child in [child for child in running if not child.running]:
+            self.bad_ends.append(f"{child.name} ended by itself, {child.process.returncode}:\n{child.tail(3)}")
+            was_worker = child in self.workers
+            self._part_with(child)
+            await (self.start_worker() if was_worker else self.start_receiver())
+
+    async def stop(self) -> None:
+        """End whatever is left, orphans of killed processes included."""
+        await asyncio.gather(*(child.stop(20) for child in self._children))
+
+    def _part_with(self, child: Child) -> None:
+        if child in self.workers:
+            self.workers.remove(child)
+        elif child is self.receiver:
+            self.receiver = None
+        self.gone.append(child)
+
+    async def _spawn(self, command: str, more: Mapping[str, str]) -> Child:
+        child = await Child.spawn(
+            f"{command}-{next(self._numbers)}",
+            [sys.executable, "-m", "worker", command],
+            data_dir=self._folder,
+            env={**os.environ, **self._environment, **more},
+            cwd=self._folder,
+        )
+        self._children.append(child)
+        return child

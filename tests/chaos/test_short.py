@@ -1,0 +1,34 @@
+"""A minute of chaos: the short form of `tests.chaos.run`, in a process of its own. `make chaos` runs the long one."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from tests.chaos.remains import left_behind
+
+ROOT = Path(__file__).parents[2]
+LIMIT_SECONDS = 240
+
+
+async def test_nothing_is_lost_or_stored_twice_while_everything_breaks(samples, tmp_path):
+    program = [sys.executable, "-m", "tests.chaos.run", "--out", str(tmp_path)]
+    process = await asyncio.create_subprocess_exec(
+        *program, "--samples", str(samples[0].path.parent), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            told = (await process.stdout.read()).decode()
+            code = await process.wait()
+    except BaseException:  # it cleans up after itself when it is told to end
+        process.terminate()
+        await process.wait()
+        raise
+    print(told)  # noqa: T201 - pytest shows it when something is wrong
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (code, report["findings"]) == (0, [])
+    assert report["generations"] == 60
+    assert report["stored whole"] + report["stored in part"] + report["dead whole"] == 60
+    assert (report["worker kills"], report["broker restarts"], report["database restarts"]) == (3, 1, 1)
+    assert (tmp_path / "report.png").stat().st_size > 10_000
+    assert left_behind(tmp_path / "world") == []

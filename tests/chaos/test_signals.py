@@ -1,0 +1,140 @@
+"""One worker, as a process: told to stop, told twice, and with no room in TEMP_DIR."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from uuid import uuid4
+
+import aio_pika
+import aiohttp
+import psutil
+import pytest
+
+from deploy.local.processes import Child, free_port
+from deploy.local.project import Project
+from deploy.local.stack import Stack
+
+QUEUE = "outlast.file_processing"
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory):
+    async with Stack(tmp_path_factory.mktemp("signals"), workers=0) as running:
+        yield running
+
+
+@pytest.fixture
+async def project(stack):
+    async with Project(stack.endpoints) as found:
+        yield found
+
+
+async def worker(stack, name, command=(), **settings):
+    """Start a worker with settings of its own; return it and the address of its readiness."""
+    port = free_port()
+    env = os.environ | stack._environment() | {"METRICS_PORT": str(port), "RETRY_DELAYS": "1,2"} | settings
+    argv = [*command, sys.executable, "-m", "worker", "worker"]
+    child = await Child.spawn(name, argv, data_dir=stack.data_dir, env=env, cwd=stack.data_dir)
+    ready = f"http://127.0.0.1:{port}/readyz"
+    await child.answers(ready, 60)
+    return child, ready
+
+
+async def generation(project, url):
+    row = {"id": str(uuid4()), "user_id": str(uuid4()), "status": "completed", "output": {"url": url}}
+    await project.insert("generations", row)
+    return row["id"]
+
+
+async def status(project, generation_id):
+    found = await project.select("outlast_tasks", f"generation_id=eq.{generation_id}")
+    return found[0]["status"] if found else None
+
+
+async def becomes(ask, wanted, seconds=40):
+    async with asyncio.timeout(seconds):
+        while await ask() != wanted:
+            await asyncio.sleep(0.05)
+
+
+async def attempt_waiting(stack):
+    """Take the one message that waits; return the attempt it stands for."""
+    async with await aio_pika.connect(stack.endpoints.rabbitmq_url) as connection:
+        queue = await (await connection.channel()).get_queue(QUEUE)
+        message = await queue.get()
+        attempt = message.headers["x-outlast-attempt"]
+        await message.nack(requeue=True)
+        return attempt
+
+
+def temporary(stack):
+    return [path for path in (stack.data_dir / "tmp").iterdir() if path.name.startswith("outlast-")]
+
+
+async def test_told_once_it_hands_back_and_leaves_nothing(stack, project):
+    child, _ = await worker(stack, "gentle", SHUTDOWN_GRACE_SECONDS="1")
+    slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=200000")
+    await becomes(lambda: status(project, slow), "running")
+    family = psutil.Process(child.process.pid).children(recursive=True)
+    started = time.monotonic()
+    child.process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(child.process.wait(), 20) == 0
+    assert 0.7 <= time.monotonic() - started < 10
+    assert await attempt_waiting(stack) == 1
+    assert temporary(stack) == []
+    assert not any(process.is_running() for process in family)
+    await child.stop()
+    await finish(stack, project, slow)
+
+
+async def test_told_twice_it_ends_at_once_and_the_job_is_done_by_another(stack, project):
+    child, _ = await worker(stack, "hasty", SHUTDOWN_GRACE_SECONDS="60")
+    slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=200000&again")
+    await becomes(lambda: status(project, slow), "running")
+    family = psutil.Process(child.process.pid).children(recursive=True)
+    child.process.send_signal(signal.SIGTERM)
+    await asyncio.sleep(0.5)
+    assert child.running, "it has a minute to finish"
+    child.process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(child.process.wait(), 2) == 1
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
+    await child.stop()
+    await project.update("outlast_tasks", f"generation_id=eq.{slow}", {"lease_until": "2020-01-01T00:00:00Z"})
+    await finish(stack, project, slow)
+    assert temporary(stack) == [], "the next worker sweeps what was left"
+
+
+async def finish(stack, project, generation_id):
+    """Let a worker of ordinary manners do what is left."""
+    child, _ = await worker(stack, f"other-{uuid4().hex[:6]}", SHUTDOWN_GRACE_SECONDS="10")
+    await becomes(lambda: status(project, generation_id), "completed")
+    await child.stop(20)
+
+
+async def test_with_no_room_it_takes_no_jobs_says_so_and_goes_on_when_there_is(stack, project):
+    root = os.geteuid() == 0
+    tmp = stack.data_dir / "narrow"
+    tmp.mkdir()
+    mount = f'mount -t tmpfs -o size=1m tmpfs "{tmp}" && exec "$@"'
+    own = ["unshare", "--mount", *([] if root else ["--map-root-user"]), "sh", "-c", mount, "sh"]
+    child, ready = await worker(stack, "narrow", own, TEMP_DIR=str(tmp))
+    big = await generation(project, f"{stack.source.url}/files/large.png")
+    await becomes(lambda: says(ready), "disk")
+    assert await status(project, big) == "retrying"
+    into = ["nsenter", "-t", str(child.process.pid), *([] if root else ["--user", "--preserve-credentials"]), "--mount"]
+    process = await asyncio.create_subprocess_exec(*into, "mount", "-o", "remount,size=200m", str(tmp))
+    assert await process.wait() == 0
+    await becomes(lambda: status(project, big), "completed")
+    assert (await project.select("outlast_tasks", f"generation_id=eq.{big}"))[0]["attempt"] == 1
+    await becomes(lambda: says(ready), "")
+    await child.stop(20)
+
+
+async def says(ready):
+    """What keeps a worker from being ready."""
+    async with aiohttp.ClientSession() as session, session.get(ready) as response:
+        body = await response.json(content_type=None)
+        return body.get("detail", "").partition(":")[0]

@@ -1,0 +1,93 @@
+"""A TCP wire that can be cut, closed for a while, slowed down, and led elsewhere."""
+
+import asyncio
+import contextlib
+
+REOPEN_SECONDS = 20.0
+
+
+class Wire:
+    """Listens on a port of its own and pumps bytes to and from `target` (a port of 127.0.0.1)."""
+
+    def __init__(self, target: int = 0) -> None:
+        self.target = target
+        self.port = 0
+        self.delay = 0.0  # seconds each piece of bytes is held back, both ways
+        self._server: asyncio.Server | None = None
+        self._pairs: set[asyncio.Task] = set()
+
+    async def start(self) -> None:
+        """Take connections; after `stop` on the same port as before."""
+        async with asyncio.timeout(REOPEN_SECONDS):
+            while self._server is None:
+                try:
+                    self._server = await asyncio.start_server(self._join, "127.0.0.1", self.port)
+                except OSError:  # for a moment somebody's outgoing connection may have our number
+                    await asyncio.sleep(0.1)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Refuse connections, and cut those there are."""
+        if self._server is not None:
+            server, self._server = self._server, None
+            server.close()
+            await self.cut()
+            await server.wait_closed()
+
+    async def cut(self) -> None:
+        """Reset every connection; new ones are taken at once."""
+        pairs = list(self._pairs)
+        for pair in pairs:
+            pair.cancel()
+        await asyncio.gather(*pairs, return_exceptions=True)
+
+    async def refuse(self, seconds: float) -> None:
+        """Cut, and refuse new connections for some seconds."""
+        await self.stop()
+        await asyncio.sleep(seconds)
+        await self.start()
+
+    async def slow(self, seconds: float, delay: float) -> None:
+        """Hold back every piece of bytes for `delay` seconds, for some seconds."""
+        self.delay = delay
+        await asyncio.sleep(seconds)
+        self.delay = 0.0
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pair = asyncio.current_task()
+        self._pairs.add(pair)
+        far = None
+        try:
+            far_reader, far = await asyncio.open_connection("127.0.0.1", self.target)
+            pumps = (self._pump(reader, far), self._pump(far_reader, writer))
+            both = [asyncio.create_task(pump) for pump in pumps]
+            try:
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for pump in both:
+                    pump.cancel()
+                await asyncio.gather(*both, return_exceptions=True)
+        except (OSError, asyncio.CancelledError):
+            pass  # an end of the line, however it came about
+        else:
+            await self._say_goodbye(writer, far)
+        finally:
+            for end in (writer, far):
+                if end is not None:
+                    end.transport.abort()
+            self._pairs.discard(pair)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if self.delay:
+                await asyncio.sleep(self.delay)
+            writer.write(data)
+            await writer.drain()
+
+    @staticmethod
+    async def _say_goodbye(*ends: asyncio.StreamWriter) -> None:
+        """One end has closed: what it said last reaches the other, which is closed then. Nobody here half-closes."""
+        for end in ends:
+            end.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(end.wait_closed() for end in ends)), 5)

@@ -1,0 +1,136 @@
+"""What `outlast dead` prints and asks, and its exit codes: 0 done, 1 failed, 2 usage, 3 partly done."""
+
+import asyncio
+import getpass
+import json
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import typer
+
+from schemas.base import Frozen
+from schemas.dead_letters import Choice, Errand, Outcome
+from worker.broker import BrokerUnavailableError
+from worker.dead_desk import PAST, Desk, NoArchiveError, Verb
+from worker.dead_letters import BusyError
+from worker.dead_print import follow, print_table
+from worker.letters import Letter
+from worker.logs import configure
+from worker.settings import Settings
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+PARTLY: Final = 3
+LISTED: Final = ("id", "failed_at", "code", "stage", "host", "attempts", "replays", "generation_id", "error")
+GROUPED: Final = ("count", "code", "stage", "host", "first_seen", "last_seen")
+
+
+def run(command: Callable[[Desk], Awaitable[int]]) -> int:
+    """Run a command at the desk; return its exit code."""
+    settings = Settings.load()
+    configure(settings)
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # what it reports is raised as well, and told below
+
+    async def at_desk() -> int:
+        return await command(Desk(settings, f"{getpass.getuser()}@{socket.gethostname()}"))
+
+    try:
+        return asyncio.run(at_desk())
+    except (BusyError, BrokerUnavailableError, NoArchiveError) as error:
+        sys.stderr.write(f"outlast: {error}\n")
+        return FAILED
+
+
+async def print_list(desk: Desk, choice: Choice, *, as_json: bool) -> int:
+    """Print the items that match."""
+    items, total = await desk.items(choice)
+    _print(items, total, LISTED, "dead letters", as_json=as_json)
+    return DONE
+
+
+async def print_groups(desk: Desk, choice: Choice, *, as_json: bool) -> int:
+    """Print how many failed alike."""
+    groups, total = await desk.groups(choice)
+    _print(groups, total, GROUPED, "groups", as_json=as_json)
+    return DONE
+
+
+async def print_one(desk: Desk, name: UUID, *, as_json: bool) -> int:
+    """Print everything known of one item; 1 when there is none of this id."""
+    found = await desk.show(name)
+    if found is None:
+        sys.stderr.write(f"outlast: there is no dead letter {name}; `outlast dead list` prints the ids\n")
+        return FAILED
+    if as_json:
+        sys.stdout.write(json.dumps(found) + "\n")
+        return DONE
+    files, headers = found.pop("files"), found.pop("headers")
+    lines = [f"{name:<14} {'' if value is None else value}" for name, value in found.items()]
+    lines += [f"file {file['position']:<9} {file['url']}" for file in files]
+    lines += [f"header         {name}: {value}" for name, value in headers.items()]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return DONE
+
+
+async def remove(desk: Desk, verb: Verb, errand: Errand, *, yes: bool, as_json: bool) -> int:
+    """Replay or discard what matches, after asking; print what came of it."""
+    chosen = await desk.find(errand)
+    matched = len({letter.item.id for letter in chosen})
+    sys.stderr.write(f"{matched} dead letters match\n")
+    if not matched or errand.dry_run:
+        return _tell(verb, Outcome(matched=matched), dry_run=errand.dry_run, as_json=as_json)
+    if not yes:
+        if not sys.stdin.isatty():
+            sys.stderr.write(f"outlast: nothing was {PAST[verb]}: add --yes, since there is no terminal to ask at\n")
+            return USAGE
+        if not await asyncio.to_thread(typer.confirm, f"{verb} {matched} dead letters?", err=True):
+            return _tell(verb, Outcome(matched=matched, aborted=True), dry_run=False, as_json=as_json)
+    return _tell(verb, await _remove(desk, verb, chosen, errand.rate), dry_run=False, as_json=as_json)
+
+
+async def _remove(desk: Desk, verb: Verb, chosen: Sequence[Letter], rate: float | None) -> Outcome:
+    """Do it with progress; Ctrl-C ends it between two letters, a second one at once."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def told(sign: signal.Signals) -> None:
+        stop.set()
+        loop.remove_signal_handler(sign)
+
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(sign, told, sign)
+    with follow(PAST[verb]) as progress:
+        async with desk.removal(verb, chosen, rate=rate, abort=stop.is_set, progress=progress) as removal:
+            try:
+                return await removal.run()
+            except Exception:
+                sys.stderr.write(f"{removal.outcome().done} of {removal.outcome().matched} {PAST[verb]}, then:\n")
+                raise
+
+
+def _tell(verb: Verb, outcome: Outcome, *, dry_run: bool, as_json: bool) -> int:
+    if as_json:
+        told = outcome.model_dump(mode="json")
+        told[PAST[verb]] = told.pop("done")
+        sys.stdout.write(json.dumps(told | {"dry_run": dry_run}) + "\n")
+    else:
+        for kept in outcome.kept:
+            sys.stdout.write(f"{kept.id} stays: {kept.reason}\n")
+        said = "dry run: nothing was touched" if dry_run else f"{outcome.done} {PAST[verb]}"
+        aborted = ", then stopped" if outcome.aborted else ""
+        sys.stdout.write(f"{said}{f', {len(outcome.kept)} kept' if outcome.kept else ''}{aborted}\n")
+    return PARTLY if outcome.kept or outcome.aborted else DONE
+
+
+def _print(rows: Sequence[Frozen], total: int, columns: Sequence[str], what: str, *, as_json: bool) -> None:
+    found: list[dict[str, Any]] = [row.model_dump(mode="json") for row in rows]
+    if as_json:
+        sys.stdout.write(json.dumps({"items": found, "total": total}) + "\n")
+        return
+    print_table(found, columns)
+    sys.stderr.write(f"{len(found)} of {total} {what}\n" if len(found) != total else f"{total} {what}\n")

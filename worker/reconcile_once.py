@@ -1,0 +1,70 @@
+"""`outlast reconcile`: one sweep by hand."""
+
+import json
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from handlers.ledger import Ledger
+from handlers.supabase import Supabase
+from worker.broker import Broker
+from worker.logs import configure
+from worker.metrics import Metrics
+from worker.reconcile import Reconciler, Swept
+from worker.settings import Settings
+
+
+async def reconcile_once(since: datetime | None, *, dry_run: bool, as_json: bool) -> int:
+    """Sweep and print what was found and done; return the exit code 0.
+
+    Raises:
+        FileProcessingError: the database gives no answer.
+        BrokerUnavailableError: the broker takes no jobs; what was found waits for the next sweep.
+    """
+    settings = Settings.load().for_worker()
+    configure(settings)
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
+    metrics = Metrics("command")
+    async with Supabase(settings, metrics) as supabase, Broker(settings, metrics, "outlast reconcile") as broker:
+        reconciler = Reconciler(settings, Ledger(supabase), broker, metrics)
+        if dry_run:
+            swept = Swept(found=Counter(entry.reason for entry in await reconciler.look(since)))
+        else:
+            with _progress(shown=sys.stderr.isatty() and not as_json) as progress:
+                bar = progress.add_task("sweeping")
+                swept = await reconciler.sweep(since, looked_at=lambda: progress.advance(bar))
+    _print(swept, dry_run=dry_run, as_json=as_json)
+    return 0
+
+
+def _progress(*, shown: bool) -> Progress:
+    """Return a display on standard error; elsewhere than on a terminal the log tells each page."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} looked at"), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not shown)
+
+
+def _print(swept: Swept, *, dry_run: bool, as_json: bool) -> None:
+    total = swept.found.total()
+    if as_json:
+        told = {"found": total, "reasons": dict(swept.found), "enqueued": swept.enqueued, "ended": swept.ended}
+        sys.stdout.write(json.dumps(told | {"dry_run": dry_run}) + "\n")
+        return
+    if not total:
+        sys.stdout.write("nothing is missing\n")
+        return
+    meanings = {
+        "no_task": "completed, and nobody heard of it",
+        "incomplete": "completed, and only a part was heard of",
+        "idle": "a task that stands still",
+    }
+    table = Table("found", "reason", "meaning")
+    for reason, number in swept.found.most_common():
+        table.add_row(str(number), reason, meanings.get(reason, ""))
+    Console().print(table)
+    done = "nothing was touched (--dry-run)" if dry_run else f"{swept.enqueued} enqueued, {swept.ended} ended"
+    sys.stdout.write(done + "\n")

@@ -1,0 +1,79 @@
+"""What one of the workers does for all of them at regular times: mourn jobs that killed workers, sweep, forget."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from handlers.errors import FileProcessingError
+from handlers.ledger import Ledger
+from schemas.dead_letters import Choice
+from worker import topology
+from worker.broker import Broker, BrokerUnavailableError
+from worker.dead_letters import BusyError, DeadLetters
+from worker.metrics import Metrics
+from worker.reconcile import Reconciler
+from worker.settings import Settings
+
+log = structlog.stdlib.get_logger("outlast.reconcile")
+WORKER_KILLED: Final = "worker_killed"
+FRESH_SECONDS: Final = 60.0
+"""How old a generation must be before a periodic sweep takes it for unheard of: its webhook may be on its way."""
+
+
+class Mourner:
+    """Ends the tasks whose message killed its workers: the broker buried it, and told nobody else."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, broker: Broker, metrics: Metrics) -> None:
+        self._dead = DeadLetters(settings)
+        self._ledger = ledger
+        self._broker = broker
+        self._metrics = metrics
+        self._seen = 0
+
+    async def look(self) -> None:
+        """Look at the dead letters, unless there are as many as last time.
+
+        Raises:
+            BusyError: somebody else is at them.
+        """
+        lying = await self._broker.waiting(topology.DEAD)
+        if lying == self._seen:
+            return
+        killed = [letter.item for letter in await self._dead.find(Choice(code=WORKER_KILLED))]
+        letters = [{"task_id": str(item.task_id), "code": item.code, "error": item.error} for item in killed]
+        changed = await self._ledger.bury([letter for letter in letters if letter["task_id"] != "None"])
+        self._metrics.dead_letters.labels(WORKER_KILLED).inc(len(changed))
+        self._seen = lying
+
+
+class Rounds:
+    """The sweep at regular times: each slot is one worker's, whichever asks first."""
+
+    def __init__(
+        self, reconciler: Reconciler, mourner: Mourner, ledger: Ledger, settings: Settings, worker: str
+    ) -> None:
+        self._reconciler = reconciler
+        self._mourner = mourner
+        self._ledger = ledger
+        self._every = settings.reconcile_every_seconds
+        self._worker = worker
+
+    async def run(self) -> None:
+        """Sweep in turn until cancelled; a sweep that fails is tried again in the next slot."""
+        while self._every > 0:
+            await asyncio.sleep(self._every)
+            try:
+                if await self._ledger.turn("reconcile", self._every, self._worker):
+                    await self.once()
+            except (FileProcessingError, BrokerUnavailableError, BusyError) as error:
+                log.warning("sweep failed", error=str(error))
+            except Exception:
+                log.exception("sweep crashed")
+
+    async def once(self) -> None:
+        """Do everything that is to be done in a slot."""
+        await self._mourner.look()
+        if await self._reconciler.is_idle():
+            await self._reconciler.sweep(older_than=min(FRESH_SECONDS, self._every))
+        await self._ledger.forget()
