@@ -40,8 +40,9 @@ async def test_a_running_download_stops_at_once(bench, source, tmp_path):
     await listened_to(bench)
     job = bench.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
     await bench.send(job)
-    await bench.running()
-    assert list(tmp_path.glob("outlast-*"))
+    async with asyncio.timeout(10):
+        while not list(tmp_path.glob("outlast-*/*")):
+            await asyncio.sleep(0.01)
     started = time.monotonic()
     assert await cancel(job.task_id, bench.records, bench.broker)
     await bench.outcome("cancelled")
