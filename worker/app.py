@@ -1,17 +1,14 @@
-"""The only place that builds objects: a receiver, a worker, and how each runs until it is told to stop."""
+"""The only place that builds objects: a receiver and a worker, each running until it is told to stop."""
 
 import asyncio
 import contextlib
 import os
-import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 import structlog
-import uvloop
 from aiohttp import web
 
 from handlers.codec import Codec
@@ -20,7 +17,6 @@ from handlers.errors import FileProcessingError
 from handlers.ledger import Ledger
 from handlers.record import Records
 from handlers.scratch import check_room, sweep
-from handlers.settings import SettingsError
 from handlers.sources import Source
 from handlers.sources.fal import FalSource, Jwks
 from handlers.sources.supabase import SupabaseSource
@@ -35,6 +31,7 @@ from worker.decide import Policy
 from worker.health import Check, add_health
 from worker.metrics import Metrics
 from worker.problems import as_problems
+from worker.process import first, serve
 from worker.receiver import Receiver
 from worker.reconcile import Reconciler
 from worker.rounds import Mourner, Rounds
@@ -43,25 +40,6 @@ from worker.settlement import Surroundings
 
 log = structlog.stdlib.get_logger("outlast")
 VERSION = version("outlast")
-
-
-def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run `main` on uvloop; SIGTERM and SIGINT set the event it is given, a second one ends it at once."""
-
-    async def until_told() -> None:
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
-
-        def told() -> None:
-            if stop.is_set():
-                os._exit(1)
-            stop.set()
-
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(sign, told)
-        await main(stop)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(until_told())
 
 
 async def receive(settings: Settings, stop: asyncio.Event) -> None:
@@ -76,7 +54,7 @@ async def receive(settings: Settings, stop: asyncio.Event) -> None:
     async with Broker(settings, metrics, "outlast receiver") as broker:
         app = Receiver(settings, sources, broker, metrics).app()
         async with serve(app, settings.receiver_host, settings.receiver_port):
-            await _first(stop.wait(), _failure(broker))
+            await first(stop.wait(), _failure(broker))
     log.info("receiver stopped")
 
 
@@ -94,9 +72,9 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
         app = web.Application(middlewares=[as_problems])
         add_health(app, metrics, _checks(shop))
         async with serve(app, settings.metrics_host, settings.metrics_port):
-            await _first(stop.wait(), crew.start())
+            await first(stop.wait(), crew.start())
             sweeping = asyncio.create_task(rounds.run(), name="sweep")
-            await _first(stop.wait(), crew.told_to_stop.wait())
+            await first(stop.wait(), crew.told_to_stop.wait())
             sweeping.cancel()
             log.info("worker stops", in_flight=len(crew.attempts))
             await crew.stop(settings.shutdown_grace_seconds)
@@ -149,36 +127,6 @@ def _dependencies(settings: Settings, records: Records, supabase: Supabase, name
         Dependency("storage", "storage_unavailable", supabase.reachable),
         Dependency("disk", "disk_full", lambda: asyncio.to_thread(check_room, settings.temp_dir)),
     ]
-
-
-@contextlib.asynccontextmanager
-async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[list[str]]:
-    """Listen while the context lasts, on the addresses it yields; requests in flight are answered before it ends."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise SettingsError(
-                f"{host}:{port} cannot be listened on ({error.strerror or error}). Remedy: set "
-                "RECEIVER_HOST and RECEIVER_PORT, or for a worker METRICS_HOST and METRICS_PORT, to one that is free."
-            ) from None
-        addresses = [f"{host}:{bound[1]}" for bound in runner.addresses]
-        log.info("listening", addresses=addresses)
-        yield addresses
-    finally:
-        await runner.cleanup()
-
-
-async def _first(*waits: Coroutine[Any, Any, object]) -> None:
-    """Wait until one of these ends; raise what it raised, cancel the others."""
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    for task in done:
-        task.result()
 
 
 async def _failure(broker: Broker) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from handlers.errors import FileProcessingError
 from handlers.settings import SettingsError
-from worker.cli_dead import dead
+from worker.dead.cli import dead
 
 app = typer.Typer(
     name="outlast",
@@ -37,8 +37,9 @@ DEFAULT_DATA_DIR = Path(".outlast")
 @app.command()
 def receiver() -> None:
     """Take webhooks and put jobs on the queue. Configured by environment alone."""
-    from worker.app import receive, run
+    from worker.app import receive
     from worker.logs import configure
+    from worker.process import run
     from worker.settings import Settings
 
     settings = Settings.load().for_receiver()
@@ -49,8 +50,9 @@ def receiver() -> None:
 @app.command()
 def worker() -> None:
     """Take jobs off the queue and bring their files home. Configured by environment alone."""
-    from worker.app import run, work
+    from worker.app import work
     from worker.logs import configure
+    from worker.process import run
     from worker.settings import Settings
 
     settings = Settings.load().for_worker()

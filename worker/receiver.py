@@ -18,7 +18,7 @@ from handlers.sources.verdicts import RejectedError, UnreadableError, VerifierUn
 from schemas.events import Ignored
 from schemas.jobs import Job
 from worker.broker import Broker, BrokerUnavailableError
-from worker.dead_routes import DeadRoutes
+from worker.dead.routes import DeadRoutes
 from worker.envelope import Envelope
 from worker.health import add_health
 from worker.metrics import Metrics

@@ -10,7 +10,7 @@ from handlers.ledger import Ledger
 from schemas.dead_letters import Choice
 from worker import topology
 from worker.broker import Broker, BrokerUnavailableError
-from worker.dead_letters import BusyError, DeadLetters
+from worker.dead.lock import BusyError, DeadLetters
 from worker.metrics import Metrics
 from worker.reconcile import Reconciler
 from worker.settings import Settings

@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from schemas.jobs import Job, JobFile, Profile, output_key_for, task_id_for
 from schemas.urls import source_key
 from worker import topology
-from worker.dead_letters import DeadLetters
+from worker.dead.letters import read
+from worker.dead.lock import DeadLetters
 from worker.envelope import PREFIX, Envelope, build
-from worker.letters import read
 from worker.settings import Settings
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)

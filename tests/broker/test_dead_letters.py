@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from schemas.dead_letters import Choice
 from tests.broker.graves import graveyard
 from worker.broker import BrokerUnavailableError
-from worker.dead_desk import Desk
-from worker.dead_letters import LOCK, BusyError, DeadLetters
+from worker.dead.desk import Desk
+from worker.dead.lock import LOCK, BusyError, DeadLetters
 from worker.settings import Settings
 
 

@@ -12,7 +12,7 @@ import pytest
 from schemas.dead_letters import Choice
 from tests.broker.graves import graveyard
 from worker.broker import BrokerUnavailableError
-from worker.dead_desk import Desk
+from worker.dead.desk import Desk
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ PROGRAM = """
 import asyncio, sys
 from pydantic import SecretStr
 from schemas.dead_letters import Choice
-from worker.dead_desk import Desk
+from worker.dead.desk import Desk
 from worker.settings import Settings
 
 async def main():
@@ -97,7 +97,7 @@ async def test_a_broker_lost_in_the_middle_is_said_and_loses_nothing(yard, monke
         if len(done) == 30:
             closing.append(asyncio.ensure_future(connections[-1].close()))
 
-    monkeypatch.setattr("worker.dead_letters.connect", connect)
+    monkeypatch.setattr("worker.dead.lock.connect", connect)
     desk = Desk(yard.settings, "test")
     chosen = await desk.find(Choice())
     async with desk.removal("replay", chosen, progress=cut) as removal:

@@ -11,7 +11,7 @@ from deploy.local.gateway import Gateway
 from handlers.errors import DatabaseUnavailableError
 from schemas.dead_letters import Choice
 from tests.broker.graves import graveyard
-from worker.dead_desk import Desk, NoArchiveError
+from worker.dead.desk import Desk, NoArchiveError
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from deploy.local.source import Source
 from schemas.dead_letters import Choice
 from schemas.jobs import Job
 from tests.broker.graves import graveyard
-from worker.dead_desk import Desk
+from worker.dead.desk import Desk
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.dead_letters import Choice
 from tests.broker.graves import graveyard
-from worker.dead_desk import Desk
+from worker.dead.desk import Desk
 
 
 @pytest.fixture

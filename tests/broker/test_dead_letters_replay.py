@@ -9,7 +9,7 @@ from schemas.dead_letters import Choice
 from schemas.jobs import Job
 from tests.broker.graves import graveyard
 from worker import topology
-from worker.dead_desk import Desk
+from worker.dead.desk import Desk
 from worker.envelope import Envelope
 from worker.metrics import Metrics
 
@@ -132,7 +132,7 @@ async def test_a_replay_can_be_slow_and_can_be_stopped(yard):
 
 
 async def test_a_slow_replay_lets_others_in(yard, monkeypatch):
-    monkeypatch.setattr("worker.removal.ROUND_SECONDS", 0.5)
+    monkeypatch.setattr("worker.dead.removal.ROUND_SECONDS", 0.5)
     for n in range(20):
         await yard.bury(yard.job(f"https://v3.fal.media/{n}.png"))
     running = asyncio.create_task(replay(yard, rate=8))

@@ -9,9 +9,9 @@ from pydantic import SecretStr
 
 from deploy.local.gateway import Gateway
 from tests.broker.graves import graveyard
-from worker.app import serve
 from worker.broker import Broker
 from worker.metrics import Metrics
+from worker.process import serve
 from worker.receiver import Receiver
 
 TOKEN = "the-api-token"
@@ -168,7 +168,7 @@ async def test_only_the_token_opens(api):
 
 
 async def test_while_another_operator_is_at_it_the_answer_is_busy(api, monkeypatch):
-    monkeypatch.setattr("worker.dead_letters.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("worker.dead.lock.PATIENCE_SECONDS", 0.5)
     async with api.yard.letters.open():
         status, told = await api.ask("GET")
     assert (status, told["code"]) == (409, "busy")

@@ -18,9 +18,9 @@ from deploy.local.processes import free_port
 from handlers.sources.fal import FalSource, Jwks
 from handlers.sources.supabase import SupabaseSource
 from schemas.jobs import Job
-from worker.app import serve
 from worker.broker import Broker
 from worker.metrics import Metrics
+from worker.process import serve
 from worker.receiver import Receiver
 from worker.settings import Settings
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from handlers.errors import SourceGoneError
 from handlers.sources.fal_queue import FalQueue
 from schemas.dead_letters import Choice, DeadLetter, Errand, UnreadableChoiceError
-from worker.letters import Letter, grouped, read, scrubbed, united
+from worker.dead.letters import Letter, grouped, read, scrubbed, united
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

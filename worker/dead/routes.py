@@ -10,8 +10,8 @@ from handlers.errors import DatabaseUnavailableError
 from schemas.dead_letters import Choice, Errand, Outcome, UnreadableChoiceError
 from worker.access import Access, Handler
 from worker.broker import BrokerUnavailableError
-from worker.dead_desk import PAST, Desk, NoArchiveError, Verb
-from worker.dead_letters import BusyError
+from worker.dead.desk import PAST, Desk, NoArchiveError, Verb
+from worker.dead.lock import BusyError
 from worker.metrics import Metrics
 from worker.problems import problem
 from worker.settings import Settings

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.urls import printable
-from worker.removal import Progress as Report
+from worker.dead.removal import Progress as Report
 
 LINE_SECONDS: Final = 2.0
 """Between two lines of progress where there is no bar."""

@@ -14,8 +14,8 @@ from aiormq.exceptions import ChannelLockedResource
 
 from schemas.dead_letters import Choice
 from worker.broker import BrokerUnavailableError
-from worker.letters import Letter, read, united
-from worker.pile import Pile, lying
+from worker.dead.letters import Letter, read, united
+from worker.dead.pile import Pile, lying
 from worker.settings import Settings
 
 LOCK: Final = "outlast.dead.lock"

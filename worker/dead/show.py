@@ -6,9 +6,9 @@ from uuid import UUID
 from aio_pika.abc import AbstractIncomingMessage
 
 from schemas.urls import shown
-from worker.dead_letters import DeadLetters
+from worker.dead.letters import Letter, read, scrubbed, united
+from worker.dead.lock import DeadLetters
 from worker.envelope import PREFIX, Envelope, UndecodableError
-from worker.letters import Letter, read, scrubbed, united
 
 Sight = tuple[Letter, list[dict[str, Any]], dict[str, Any]]
 """A letter, its files, our headers."""

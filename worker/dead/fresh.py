@@ -12,7 +12,7 @@ from handlers.supabase import Supabase
 from schemas.events import Completed
 from schemas.jobs import Job, JobFile
 from schemas.urls import file_name, is_data
-from worker.letters import host_of
+from worker.dead.letters import host_of
 from worker.settings import Settings
 
 REFUSALS = (SourceGoneError, SourceForbiddenError, SourceUnavailableError, DatabaseUnavailableError)

@@ -9,8 +9,8 @@ from uuid import uuid5
 from handlers.errors import DatabaseUnavailableError
 from handlers.record import Records
 from schemas.jobs import NAMESPACE
-from worker.letters import Letter
-from worker.removal import Held, Ready
+from worker.dead.letters import Letter
+from worker.dead.removal import Held, Ready
 
 
 class Discard:

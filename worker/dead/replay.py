@@ -9,11 +9,11 @@ from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
 
 from schemas.jobs import Job, Queue
+from worker.dead.fresh import Freshener, StaysError
+from worker.dead.letters import Letter
+from worker.dead.removal import Held, Ready
 from worker.envelope import PREFIX, Envelope, UndecodableError
-from worker.fresh import Freshener, StaysError
-from worker.letters import Letter
 from worker.metrics import Metrics
-from worker.removal import Held, Ready
 
 QUEUES: Final = frozenset(queue.value for queue in Queue)
 CARRIED: Final = ("traceparent", f"{PREFIX}first-seen")

@@ -19,9 +19,9 @@ from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import PublishError
 
 from schemas.dead_letters import Kept, Outcome
-from worker.dead_letters import DeadLetters
-from worker.letters import Key, Letter, read
-from worker.pile import Pile
+from worker.dead.letters import Key, Letter, read
+from worker.dead.lock import DeadLetters
+from worker.dead.pile import Pile
 
 log = structlog.stdlib.get_logger("outlast.dead")
 ROUND_SECONDS: Final = 5.0

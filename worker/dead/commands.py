@@ -16,10 +16,10 @@ import typer
 from schemas.base import Frozen
 from schemas.dead_letters import Choice, Errand, Outcome
 from worker.broker import BrokerUnavailableError
-from worker.dead_desk import PAST, Desk, NoArchiveError, Verb
-from worker.dead_letters import BusyError
-from worker.dead_print import follow, print_table
-from worker.letters import Letter
+from worker.dead.desk import PAST, Desk, NoArchiveError, Verb
+from worker.dead.letters import Letter
+from worker.dead.lock import BusyError
+from worker.dead.printing import follow, print_table
 from worker.logs import configure
 from worker.settings import Settings
 

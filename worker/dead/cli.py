@@ -40,7 +40,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the oldest failure first; none is changed by it."""
-    from worker.dead_commands import print_list, run
+    from worker.dead.commands import print_list, run
 
     choice = _read(Choice, locals())
     sys.exit(run(lambda desk: print_list(desk, choice, as_json=as_json)))
@@ -60,7 +60,7 @@ def groups(
     as_json: AsJson = False,
 ) -> None:
     """Count dead letters that failed alike, by code, step and host."""
-    from worker.dead_commands import print_groups, run
+    from worker.dead.commands import print_groups, run
 
     choice = _read(Choice, locals())
     sys.exit(run(lambda desk: print_groups(desk, choice, as_json=as_json)))
@@ -69,7 +69,7 @@ def groups(
 @dead.command()
 def show(name: Annotated[str, typer.Argument(metavar="ID", help="The letter's id.")], as_json: AsJson = False) -> None:
     """Print everything known of one letter."""
-    from worker.dead_commands import print_one, run
+    from worker.dead.commands import print_one, run
 
     choice = _read(Choice, {"ids": name})
     sys.exit(run(lambda desk: print_one(desk, choice.ids[0], as_json=as_json)))
@@ -93,7 +93,7 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Put letters back on their queues; files that were gone are looked for again, at FAL too where FAL_KEY is set."""
-    from worker.dead_commands import remove, run
+    from worker.dead.commands import remove, run
 
     errand = _read(Errand, locals())
     sys.exit(run(lambda desk: remove(desk, "replay", errand, yes=yes, as_json=as_json)))
@@ -117,7 +117,7 @@ def discard(
     as_json: AsJson = False,
 ) -> None:
     """Move letters to the archive table, where they stay for DEAD_ARCHIVE_DAYS."""
-    from worker.dead_commands import remove, run
+    from worker.dead.commands import remove, run
 
     errand = _read(Errand, locals())
     sys.exit(run(lambda desk: remove(desk, "discard", errand, yes=yes, as_json=as_json)))

@@ -9,14 +9,14 @@ from handlers.download import Downloader
 from handlers.record import Records
 from handlers.supabase import Supabase
 from schemas.dead_letters import Choice, DeadGroup, DeadLetter
-from worker.dead_letters import DeadLetters
-from worker.dead_show import show
-from worker.discard import Discard
-from worker.fresh import Freshener
-from worker.letters import Letter, grouped, united
+from worker.dead.discard import Discard
+from worker.dead.fresh import Freshener
+from worker.dead.letters import Letter, grouped, united
+from worker.dead.lock import DeadLetters
+from worker.dead.removal import Deed, Progress, Removal
+from worker.dead.replay import Replay
+from worker.dead.show import show
 from worker.metrics import Metrics
-from worker.removal import Deed, Progress, Removal
-from worker.replay import Replay
 from worker.settings import Settings
 
 Verb = Literal["replay", "discard"]
