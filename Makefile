@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := schemas handlers worker deploy tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup setup-test system up lint type chaos docs lock clean
+.PHONY: help demo test test-live live-project setup setup-test system up lint type chaos docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,14 @@ demo: setup  ## install what running needs, then send real generations through t
 test: setup-test  ## install what tests need, then lint, check types and contracts, and run every test
 	$(MAKE) --no-print-directory lint type
 	$(BIN)/python -m pytest
+
+test-live: live-project setup-test  ## run what holds for Storage against a real project, in buckets of its own
+	OUTLAST_LIVE=1 $(BIN)/python -m pytest tests/contracts/test_storage.py tests/contracts/gateway/test_recorded.py
+
+live-project:
+	@test -n "$$SUPABASE_URL" && test -n "$$SUPABASE_SERVICE_ROLE_KEY" || { \
+	  echo 'test-live: set SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY (SUPABASE_ANON_KEY too, if you like) in the' \
+	    'environment, to those of a project for tests; its other buckets are left alone' >&2; exit 2; }
 
 setup: system .venv/.running  ## install what running needs: Debian packages, virtual environment
 setup-test: setup .venv/.testing  ## add what only tests need

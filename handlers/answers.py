@@ -1,6 +1,7 @@
-"""What a source's HTTP status means to us."""
+"""What a source's answer means to us: its status, its validator, and the part of the file it claims to bring."""
 
 import email.utils
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -10,6 +11,9 @@ from handlers.errors import FileProcessingError, SourceGoneError, SourceUnavaila
 from schemas.urls import shown
 
 RETRYABLE: Final = frozenset({408, 425, 429})
+LONGEST_WAIT_SECONDS: Final = 86_400.0
+STRONG_TAG: Final = re.compile(r'"[!#-~]+"')
+PART: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 def check_status(status: int, headers: Mapping[str, str], url: str) -> None:
@@ -24,20 +28,56 @@ def check_status(status: int, headers: Mapping[str, str], url: str) -> None:
         return
     said = f"{shown(url)} answered {status}"
     if status in RETRYABLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise SourceUnavailableError(said, retry_after=_retry_after(headers.get("Retry-After")))
+        raise SourceUnavailableError(said, retry_after=retry_after(headers.get("Retry-After")))
     if status in {401, 403, 404, 410}:
         raise SourceGoneError(f"{said}: the file is not there any more, or its link has expired")
     raise FileProcessingError(said, code="source_gone")
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Read a Retry-After header (RFC 9110, 10.2.3): seconds, or a date."""
+def retry_after(value: str | None) -> float | None:
+    """Read a Retry-After header (RFC 9110, 10.2.3), seconds or a date: seconds from now, a day at most."""
     if value is None:
         return None
-    if value.strip().isdigit():
-        return float(value)
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text), LONGEST_WAIT_SECONDS)
     try:
-        when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        when = email.utils.parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
         return None
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return min(max(0.0, seconds), LONGEST_WAIT_SECONDS)
+
+
+def strong_tag(headers: Mapping[str, str]) -> str | None:
+    """Return the ETag, if it is a strong one: a weak one does not promise the same bytes (RFC 9110, 8.8.1)."""
+    tag = headers.get("ETag", "").strip()
+    return tag if STRONG_TAG.fullmatch(tag) else None
+
+
+def check_rest(headers: Mapping[str, str], start: int, total: int | None, tag: str) -> int:
+    """See that a 206 brings what was asked for, the same file from byte `start` to its end; return the file's size.
+
+    `total` is the size as far as it is known. (RFC 9110, 14.4 and 15.3.7)
+
+    Raises:
+        SourceUnavailableError: it brings anything else.
+    """
+    part = PART.fullmatch(headers.get("Content-Range", "").strip())
+    if part is None or headers.get("ETag", "").strip() != tag or "Content-Encoding" in headers:
+        raise SourceUnavailableError("the source resumed with something else than the same file's bytes")
+    first, end = int(part[1]), int(part[2]) + 1
+    sizes = {size for size in (total, None if part[3] == "*" else int(part[3])) if size is not None}
+    if first != start or end <= first or sizes - {end}:
+        raise SourceUnavailableError(f"the source resumed with {part[0]!r}, asked for all from byte {start} on")
+    return end
+
+
+def check_end(headers: Mapping[str, str], size: int) -> None:
+    """See that a 416 only says that `size` bytes are all there are (RFC 9110, 15.5.17).
+
+    Raises:
+        SourceUnavailableError: it says something else; the file has changed.
+    """
+    if headers.get("Content-Range", "").strip() != f"bytes */{size}":
+        raise SourceUnavailableError(f"the source has nothing from byte {size} on, though the file goes on there")

@@ -33,7 +33,7 @@ from handlers.steps import Tools
 from handlers.storage import FolderStorage
 from handlers.supabase import Supabase
 from schemas.files import ProcessingResult
-from schemas.jobs import Profile
+from schemas.jobs import Job, Profile
 
 log = logging.getLogger("async_file_processor")
 
@@ -140,8 +140,12 @@ class AsyncFileProcessor:
             ValueError: no URL, more than MAX_BATCH_SIZE URLs, or `max_concurrent` below 1.
             DatabaseUnavailableError: Supabase gives no answer.
         """
-        started = time.perf_counter()
         job = job_for(urls, user_id, generation_id, max_concurrent, self.settings)
+        return await self.process_job(job, progress_callback)
+
+    async def process_job(self, job: Job, progress_callback: BatchProgress | None = None) -> ProcessingResult:
+        """Do a job here and now, and record it where there is a database; else as `process_file_batch`."""
+        started = time.perf_counter()
         report = Report(progress_callback, len(job.files))
         async with self._tools() as (tools, records):
             outcome = await run_batch(job, tools, records, report)
@@ -172,7 +176,16 @@ class AsyncFileProcessor:
             supabase = await stack.enter_async_context(Supabase(settings, self._observer))
             records = Records(settings, supabase)
             yield (
-                Tools(settings, downloader, self._codecs(), supabase, self._observer, records.known, records.inline),
+                Tools(
+                    settings,
+                    downloader,
+                    self._codecs(),
+                    supabase,
+                    self._observer,
+                    records.known,
+                    records.inline,
+                    records.claim,
+                ),
                 records,
             )
 

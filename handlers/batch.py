@@ -15,7 +15,7 @@ from handlers.record import Records
 from handlers.settings import MediaSettings
 from handlers.steps import Tools, Work
 from schemas.files import FailedFile, ProcessedFile
-from schemas.jobs import Job, JobFile, output_key_for, task_id_for
+from schemas.jobs import Job, JobFile, Profile, output_key_for, task_id_for
 from schemas.tasks import TaskStatus
 from schemas.urls import source_key
 
@@ -29,10 +29,11 @@ def job_for(
     urls: Sequence[str],
     user_id: UUID | str | None,
     generation_id: UUID | str,
-    max_concurrent: int,
+    max_concurrent: int | None,
     settings: MediaSettings,
+    profile: Profile | None = None,
 ) -> Job:
-    """Return the job that somebody asks for outright; each URL counts once.
+    """Return the job that somebody asks for outright; each URL counts once. Without `profile`, the settings' one.
 
     Raises:
         ValueError: no URL, more than MAX_BATCH_SIZE URLs, or `max_concurrent` below 1.
@@ -40,21 +41,22 @@ def job_for(
     limit = settings.max_batch_size
     if not urls or len(urls) > limit:
         raise ValueError(f"urls: give 1 to {limit} (MAX_BATCH_SIZE), not {len(urls)}; split larger batches")
-    if max_concurrent < 1:
+    if max_concurrent is not None and max_concurrent < 1:
         raise ValueError(f"max_concurrent: must be at least 1, not {max_concurrent}")
+    profile = profile or settings.profile
     unique = {source_key(url): url for url in urls}
     files = tuple(
         JobFile(position=position, url=url, source_key=key) for position, (key, url) in enumerate(unique.items())
     )
     return Job(
-        task_id=task_id_for(str(generation_id), files, settings.profile),
+        task_id=task_id_for(str(generation_id), files, profile),
         generation_id=str(generation_id),
         user_id=None if user_id is None else str(user_id),
         source="api",
         files=files,
         total_files=len(files),
         output_key=output_key_for(list(unique)),
-        profile=settings.profile,
+        profile=profile,
         max_concurrent=max_concurrent,
         event_at=datetime.now(UTC),
     )

@@ -7,11 +7,14 @@ script or standard input may use this too.
 
 import asyncio
 import contextlib
+import logging
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, InvalidStateError
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,21 +23,30 @@ from loky.backend import get_context
 from pebble import ProcessExpired, ProcessPool
 
 from handlers.errors import DecoderLimitError, FileProcessingError
-from handlers.media import Limits, Prepared, child
+from handlers.media import Limits, Prepared, child, network
+from handlers.observer import Observer
 from handlers.settings import MediaSettings
 from schemas.jobs import ImageFormat, Profile
+
+log = logging.getLogger("async_file_processor")
 
 CHECK_ONLY: Final = Profile(format=ImageFormat.KEEP)
 ENDS: Final = (TimeoutError, ProcessExpired, BrokenExecutor)
 """How the pool tells that a process ended before its answer."""
+TRIES: Final = (False, False, True)
+"""Whether it is the last time that a file is given to a pool: more than one, since pools may break by another's fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class CodecStats:
-    """Processes by state (`busy`, `idle`), and how often one was replaced, by reason (`crashed`, `timeout`)."""
+    """Processes by state (`busy`, `idle`), and how often one was replaced, by reason (`crashed`, `timeout`).
+
+    `network` is who keeps them from it: `kernel`, for all code, or `python`, for Python's own sockets alone.
+    """
 
     processes: dict[str, int]
     restarts: dict[str, int]
+    network: str
 
 
 class Codec:
@@ -43,13 +55,17 @@ class Codec:
     Usable from one event loop at a time; `check` from any thread.
     """
 
-    def __init__(self, settings: MediaSettings) -> None:
+    def __init__(self, settings: MediaSettings, observer: Observer | None = None) -> None:
         self._settings = settings
+        self._observer = observer or Observer()
         self._limits = Limits(
             max_pixels=settings.max_image_pixels,
+            max_frames=settings.max_image_frames,
             max_memory=settings.codec_memory_mb * 1024 * 1024,
+            max_written=max(settings.codec_memory_mb * 1024 * 1024, settings.max_file_bytes),
             seconds=settings.codec_timeout_seconds,
         )
+        self._network = "kernel" if network.kernel_refuses() else "python"
         self._pool: ProcessPool | None = None
         self._lock = threading.Lock()
         self._waiting: set[Future[Any]] = set()
@@ -73,11 +89,12 @@ class Codec:
     def check(self, source: Path, content_type: str) -> None:
         """Validate the file whole and wait for it; raise what `prepare` raises."""
         target = source.with_name(f"{source.name}.unused")
-        future = self._schedule(child.prepare, source, target, content_type, CHECK_ONLY, self._limits)
-        try:
-            future.result()
-        except ENDS as error:
-            raise self._ended(error) from None
+        for last in TRIES:
+            try:
+                self._schedule(child.prepare, source, target, content_type, CHECK_ONLY, self._limits).result()
+                return
+            except ENDS as error:
+                self._judge(error, last=last)
 
     async def aclose(self) -> None:
         """End the processes, also busy ones, whose callers get `decoder_crashed`. The codec may be used again."""
@@ -92,19 +109,22 @@ class Codec:
         """Tell how busy the pool is, for metrics."""
         total = 0 if self._pool is None else self._settings.codec_processes
         busy = min(len(self._waiting), total)
-        return CodecStats({"busy": busy, "idle": total - busy}, dict(self._restarts))
+        return CodecStats({"busy": busy, "idle": total - busy}, dict(self._restarts), self._network)
 
     async def _run(self, function: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - what `function` returns
         """Call `function` in a codec process; cancelling the call ends that process."""
-        future = self._schedule(function, *args)
-        try:
-            return await asyncio.wrap_future(future)
-        except ENDS as error:
-            raise self._ended(error) from None
+        for last in TRIES:
+            try:
+                return await asyncio.wrap_future(self._schedule(function, *args))
+            except ENDS as error:
+                self._judge(error, last=last)
+        return None
 
     def _schedule(self, function: Callable[..., Any], *args: object) -> "Future[Any]":
         with self._lock:
-            future = self._usable_pool().schedule(function, args=args, timeout=self._limits.seconds)
+            future = self._usable_pool().schedule(
+                child.call, args=(self._limits, function, *args), timeout=self._limits.seconds
+            )
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)
         return future
@@ -115,6 +135,8 @@ class Codec:
             threading.Thread(target=_end, args=(self._pool,), daemon=True).start()
             self._pool = None
         if self._pool is None:
+            if self._network != "kernel":
+                log.warning("no seccomp here: decoders are kept from the network only as far as Python can")
             self._pool = ProcessPool(
                 max_workers=self._settings.codec_processes,
                 max_tasks=self._settings.codec_max_tasks,
@@ -124,14 +146,28 @@ class Codec:
             )
         return self._pool
 
+    def _judge(self, error: BaseException, *, last: bool) -> None:
+        """Return where the file is to go again at once, or raise what its process' end means.
+
+        A process that dies while pebble knows of no file in it takes the pool down, and all files with it: when it was
+        idle, or so quick to crash that its word of having begun is still on its way. Which file it was, nobody knows.
+        """
+        if last or self._pool is None or not isinstance(error, BrokenProcessPool):
+            raise self._ended(error) from None
+
     def _ended(self, error: BaseException) -> FileProcessingError:
         """Translate the end of a process."""
-        if isinstance(error, TimeoutError):
-            self._restarts["timeout"] += 1
+        is_late = isinstance(error, ProcessExpired) and error.exitcode == -signal.SIGXCPU
+        if is_late or isinstance(error, TimeoutError):
+            self._count("timeout")
             return DecoderLimitError(f"decoding takes longer than {self._limits.seconds:g} s (CODEC_TIMEOUT_SECONDS)")
-        self._restarts["crashed"] += 1
+        self._count("crashed")
         how = f"exit code {error.exitcode}" if isinstance(error, ProcessExpired) else str(error)
         return FileProcessingError(f"the decoder's process ended: {how}", code="decoder_crashed", retryable=True)
+
+    def _count(self, reason: str) -> None:
+        self._restarts[reason] += 1
+        self._observer.codec_restarted(reason)
 
 
 def _end(pool: ProcessPool) -> None:

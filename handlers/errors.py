@@ -14,12 +14,13 @@
     `-- GenerationNotFoundError      generation_not_found  retryable, few times
 
 Of the base class itself, with a code of their own, all retryable: `unexpected` (nobody foresaw it; few times),
-`disk_full`, `decoder_crashed`, `decoder_failed`, `timed_out` (the whole attempt); and, final, `no_files` (FAL's webhook
+`disk_full`, `decoder_crashed`, `decoder_failed`, `timed_out` (the whole attempt), `soft_timeout` (not begun in time); and, final, `no_files` (FAL's webhook
 came without its result), `worker_killed`, `message_lost`.
 
 `retryable` says whether trying the same thing later may help; `retry_after` (seconds) when the other side said so.
 """
 
+from enum import StrEnum
 from typing import ClassVar
 
 
@@ -67,14 +68,37 @@ class DecoderLimitError(FileProcessingError):
     default_code = "decoder_limit"
 
 
+class Denial(StrEnum):
+    """Every rule that refuses a source URL: the values of `outlast_source_denied_total{reason}`, and no others."""
+
+    MALFORMED = "malformed"
+    """It cannot be read, or is spelled as no source spells it: control characters, an encoded host, a trailing dot."""
+    SCHEME = "scheme"
+    """Not https, and not an origin that the allow-list names."""
+    USERINFO = "userinfo"
+    """It carries a user name or a password, be they empty."""
+    PATH = "path"
+    """Its path climbs (`..`, however encoded), hides control characters, or is not UTF-8."""
+    NOT_ALLOWED = "not_allowed"
+    """Host or path is not on SOURCE_ALLOWLIST."""
+    NOT_ALLOWED_REPORTED = "not_allowed_reported"
+    """The same with SOURCE_ALLOWLIST_MODE=report: would be refused, was fetched."""
+    PORT = "port"
+    """Not port 443, and not an origin that the allow-list names."""
+    ADDRESS = "address"
+    """Its host is, or resolves to, an address that is not public; or it spells an address another way than plainly."""
+    REDIRECTS = "redirects"
+    """More redirects than are followed."""
+
+
 class SourceForbiddenError(FileProcessingError):
-    """The URL must not be fetched. `reason` names the rule that refused it, for the metric."""
+    """The URL must not be fetched. `reason` is the rule that refused it; ValueError if that is no `Denial`."""
 
     default_code = "source_forbidden"
 
-    def __init__(self, message: str, *, reason: str = "not_allowed") -> None:
+    def __init__(self, message: str, *, reason: str = Denial.NOT_ALLOWED) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason = Denial(reason)
 
 
 class SourceGoneError(FileProcessingError):

@@ -1,106 +1,130 @@
 """Where files may be fetched from: the allow-list, and the addresses that are never connected to.
 
 Source URLs come from the internet. A URL is checked before every request, redirects included, and the address the
-name resolves to is checked and is the very one connected to, so that no name can point inside the network.
+name resolves to is checked and is the very one connected to, so that no name can point inside the network. A refusal
+is a SourceForbiddenError with one of the reasons in `handlers.errors.Denial`.
 """
 
-import ipaddress
+import logging
 import socket
 from dataclasses import dataclass
-from typing import Final, Self
-from urllib.parse import unquote
+from typing import Final, Literal, Self
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 from yarl import URL
 
-from handlers.errors import SourceForbiddenError
+from handlers.addresses import is_public, is_public_text, spelled
+from handlers.errors import Denial, SourceForbiddenError
+from handlers.observer import Observer
+from handlers.source_url import host_of, read_url
+from schemas.urls import shown
 
-NAT64: Final = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 HTTPS_PORT: Final = 443
+
+log = logging.getLogger("async_file_processor")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the allow-list: an exact origin, or an https host with an optional path prefix."""
+    """One line of the allow-list: an exact origin, or a host (`*.` before it: its subdomains), both with a folder."""
 
     host: str
-    path: str = "/"
-    origin: URL | None = None
+    path: str
+    origin: tuple[str, str, int | None] | None = None
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `host`, `*.host`, `host/prefix/` or `scheme://host:port`; raise ValueError that names the entry."""
+        """Read `host`, `*.host`, `host/folder/` or `scheme://host:port`; raise ValueError that names the entry."""
+        wild = "*." if text.startswith("*.") else ""
+        try:
+            url = read_url(text if "://" in text else f"https://{text.removeprefix('*.')}")
+        except SourceForbiddenError as error:
+            raise ValueError(f"SOURCE_ALLOWLIST: {text!r} has no usable host: {error}") from None
         if "://" in text:
-            url = URL(text)
-            if not url.host or url.scheme not in {"http", "https"}:
-                raise ValueError(f"SOURCE_ALLOWLIST: {text!r} is no http or https origin")
-            return cls(host=url.host, path=url.path, origin=url.origin())
-        host, _, path = text.partition("/")
-        if not host.removeprefix("*.") or "*" in host.removeprefix("*."):
-            raise ValueError(
-                f"SOURCE_ALLOWLIST: {text!r} has no usable host; a `*` may only stand first, as in *.fal.media"
-            )
-        return cls(host=host.lower(), path=f"/{path}")
+            return cls(host_of(url), url.raw_path, _origin(url))
+        address = spelled(host_of(url))
+        if url.explicit_port is not None or (address is not None and (wild or not is_public(address))):
+            raise ValueError(f"SOURCE_ALLOWLIST: {text!r} has to be an origin, such as https://{text}")
+        return cls(wild + host_of(url), url.raw_path)
+
+    def names(self, host: str) -> bool:
+        """Whether this entry is about the host, which is in lower case."""
+        return host.endswith(self.host[1:]) if self.host.startswith("*.") else host == self.host
 
     def permits(self, url: URL) -> bool:
-        """Whether this entry lets the URL through."""
-        if not url.path.startswith(self.path):
+        """Whether the URL lies under this entry; of one that is no origin, scheme and port are the list's business."""
+        if self.origin is not None and self.origin != _origin(url):
             return False
-        if self.origin is not None:
-            return url.origin() == self.origin
-        host = (url.host or "").lower()
-        named = host.endswith(self.host[1:]) if self.host.startswith("*.") else host == self.host
-        return named and url.scheme == "https" and url.port == HTTPS_PORT
+        folder = self.path if self.path.endswith("/") else f"{self.path}/"
+        return self.names(host_of(url)) and f"{url.raw_path}/".startswith(folder)
 
 
 class Allowlist:
-    """The list as a whole. Build it at start: a wrong entry raises ValueError there, not at the first file."""
+    """The list as a whole. Build it at start: a wrong entry raises ValueError there, not at the first file.
 
-    def __init__(self, entries: tuple[str, ...]) -> None:
+    In mode `report` the list itself refuses nothing: what it would refuse is logged, and told to the observer.
+    """
+
+    def __init__(
+        self,
+        entries: tuple[str, ...],
+        *,
+        mode: Literal["enforce", "report"] = "enforce",
+        observer: Observer | None = None,
+    ) -> None:
         self._entries = tuple(Entry.parse(entry) for entry in entries)
-        self._literal = {entry.host for entry in self._entries if _address(entry.host) is not None}
+        self._enforced = mode == "enforce"
+        self._observer = observer or Observer()
 
     def check(self, text: str) -> URL:
-        """Return the parsed URL, or raise SourceForbiddenError with the reason."""
-        try:
-            url = URL(text)
-            url.port  # noqa: B018 - parsed on access
-        except ValueError as error:
-            raise SourceForbiddenError(f"the source URL cannot be read: {error}", reason="malformed") from None
-        if not url.host or url.scheme not in {"http", "https"}:
-            raise SourceForbiddenError("the source URL is neither http nor https", reason="scheme")
-        if url.user is not None or url.password is not None:
-            raise SourceForbiddenError("the source URL carries a user name", reason="userinfo")
-        if _climbs(url.raw_path):
-            raise SourceForbiddenError("the source URL's path climbs", reason="path")
-        if not any(entry.permits(url) for entry in self._entries):
-            raise SourceForbiddenError(
-                f"{url.scheme}://{url.host}:{url.port} is not on SOURCE_ALLOWLIST (https on port 443 unless an entry "
-                "names scheme, host and port)",
-                reason="not_allowed",
-            )
+        """Return the URL as it is to be requested, or raise SourceForbiddenError with the reason."""
+        url, listed = self._judge(text, enforced=self._enforced)
+        if not listed:
+            log.warning("%s is not on SOURCE_ALLOWLIST and would be refused", shown(str(url)))
+            self._observer.denied(Denial.NOT_ALLOWED_REPORTED)
         return url
 
     def lists(self, text: str) -> bool:
-        """Whether the URL would be let through."""
+        """Whether the list itself, in whatever mode, lets the URL through."""
         try:
-            self.check(text)
+            self._judge(text, enforced=True)
         except SourceForbiddenError:
             return False
         return True
 
-    def check_address(self, address: str) -> None:
-        """Raise SourceForbiddenError unless the address is public, or named literally on the list."""
-        parsed = _address(address.partition("%")[0])
-        if address in self._literal:
-            return
-        if parsed is None or not _public(parsed):
-            raise SourceForbiddenError("the source's name resolves to an address that is not public", reason="address")
+    def names(self, host: str) -> bool:
+        """Whether the host may be looked up at all."""
+        return not self._enforced or any(entry.names(host) for entry in self._entries)
+
+    def _judge(self, text: str, *, enforced: bool) -> tuple[URL, bool]:
+        """Return the URL and whether it is on the list. Only an origin that the list names may be more than https."""
+        url = read_url(text)
+        permitting = [entry for entry in self._entries if entry.permits(url)]
+        if any(entry.origin is not None for entry in permitting):
+            return url, True
+        if enforced and not permitting:
+            raise SourceForbiddenError(
+                f"{url.scheme}://{url.host}:{url.port} is not on SOURCE_ALLOWLIST (https on port 443 unless an entry "
+                "names scheme, host and port)",
+                reason=Denial.NOT_ALLOWED,
+            )
+        if url.scheme != "https":
+            raise SourceForbiddenError("the source URL is not https", reason=Denial.SCHEME)
+        if url.port != HTTPS_PORT:
+            raise SourceForbiddenError(f"the source URL's port is not {HTTPS_PORT}", reason=Denial.PORT)
+        address = spelled(host_of(url))
+        if address is not None and not is_public(address):
+            raise SourceForbiddenError("the source URL's address is not public", reason=Denial.ADDRESS)
+        return url, bool(permitting)
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves names once and hands on only addresses that passed; aiohttp connects to exactly these."""
+    """Resolves names once and hands on only addresses that passed; aiohttp connects to exactly these.
+
+    A host that is an address never comes here: `Allowlist.check` judges it. So there are no exceptions here either: an
+    origin on the list makes its address reachable by that origin's URLs, not by every name that resolves to it.
+    """
 
     def __init__(self, allowlist: Allowlist) -> None:
         self._allowlist = allowlist
@@ -109,10 +133,12 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Resolve `host`; raise SourceForbiddenError when any of its addresses is not public."""
+        """Resolve `host`; raise SourceForbiddenError when any of its addresses is not public, or no entry names it."""
+        if not self._allowlist.names(host):
+            raise SourceForbiddenError(f"{host} is not on SOURCE_ALLOWLIST", reason=Denial.NOT_ALLOWED)
         results = await self._resolver.resolve(host, port, family)
-        for result in results:
-            self._allowlist.check_address(result["host"])
+        if not all(is_public_text(result["host"]) for result in results):
+            raise SourceForbiddenError(f"{host} resolves to an address that is not public", reason=Denial.ADDRESS)
         return results
 
     async def close(self) -> None:
@@ -120,26 +146,5 @@ class GuardedResolver(AbstractResolver):
         await self._resolver.close()
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None
-
-
-def _climbs(raw_path: str) -> bool:
-    """Whether a path, decoded as often as a careless server might, leaves its folder."""
-    path = unquote(unquote(raw_path)).replace("\\", "/")
-    return ".." in path.split("/")
-
-
-def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether an address, and the IPv4 address it may wrap, is on the public internet and a single host's."""
-    if not address.is_global or address.is_multicast or address.is_reserved:
-        return False
-    if isinstance(address, ipaddress.IPv4Address):
-        return True
-    wrapped = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if any(address in network for network in NAT64):
-        wrapped.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return all(inner is None or _public(inner) for inner in wrapped)
+def _origin(url: URL) -> tuple[str, str, int | None]:
+    return url.scheme, host_of(url), url.port

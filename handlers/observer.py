@@ -20,7 +20,10 @@ class Observer:
         """Count bytes stored, and those compression saved."""
 
     def denied(self, reason: str) -> None:
-        """Note that a source URL was refused by this rule."""
+        """Note that a source URL was refused by this rule: one of `handlers.errors.Denial`."""
 
     def storage(self, operation: str, outcome: str) -> None:
-        """Note a request to Storage: `outcome` is ok, duplicate, rejected or unavailable."""
+        """Note a request to Storage: `outcome` is ok, duplicate, missing, rejected or unavailable."""
+
+    def codec_restarted(self, reason: str) -> None:
+        """Note that a codec process ended before its answer and is replaced: it crashed, or met its timeout."""

@@ -48,7 +48,10 @@ async def process(work: Work, tools: Tools, done: FileDone | None = None) -> Out
 
     async def one(file: JobFile, place: Path) -> None:
         async with room:
-            results[file.source_key] = await _process_file(Item(file, work, place), tools)
+            if work.may_start():
+                results[file.source_key] = await _process_file(Item(file, work, place), tools)
+            else:
+                results[file.source_key] = failed_file(file, _not_begun(), "start")
         if done is not None:
             await done(file, results[file.source_key])
 
@@ -97,6 +100,11 @@ def _failed(item: Item, stage: str, error: FileProcessingError, tools: Tools) ->
     tools.observer.file(item.media.kind if item.media else "unknown", "retried" if error.retryable else "failed")
     log.warning("file failed", extra={"stage": stage, "code": error.code, "url": shown(item.file.url)})
     return failed_file(item.file, error, stage)
+
+
+def _not_begun() -> FileProcessingError:
+    said = "the task has run for so long that no new file of it is begun (TASK_SOFT_TIMEOUT_MINUTES)"
+    return FileProcessingError(said, code="soft_timeout", retryable=True)
 
 
 def unexpected(error: Exception) -> FileProcessingError:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from handlers.errors import DatabaseUnavailableError, SourceGoneError
+from handlers.errors import DatabaseUnavailableError, SourceGoneError, StorageUnavailableError
 from handlers.settings import MediaSettings
 from handlers.supabase import Supabase
 from schemas.base import Frozen
@@ -47,6 +47,18 @@ class Records:
             "outlast_known", {"p_user_id": user_id, "p_source_sha256": source_sha256, "p_profile": profile}
         )
         return None if answer is None else _read(ProcessedFile, answer)
+
+    async def claim(self, bucket: str, path: str, user_id: str | None) -> None:
+        """Say that an object is about to be stored, so that it is on record whatever comes, and not removed meanwhile.
+
+        Raises:
+            StorageUnavailableError: it is being removed just now.
+        """
+        answer = await self._supabase.call("outlast_claim", {"p_bucket": bucket, "p_path": path, "p_user_id": user_id})
+        if answer["state"] != "live":
+            raise StorageUnavailableError(
+                "an object of these bytes is being removed just now; it is stored again later"
+            )
 
     async def finish(
         self,

@@ -41,12 +41,29 @@ class MediaSettings(BaseSettings):
     max_concurrent: int = Field(3, ge=1, le=64, description="Files of one job processed at once.")
     source_allowlist: Words = Field(
         FAL_SOURCES,
-        description="Hosts (`fal.media`, `*.fal.media`), host and path prefixes (`fal.ai/files/`) or exact origins "
-        "(`http://127.0.0.1:4711`) files may be fetched from; separated by commas or spaces.",
+        description="Hosts (`fal.media`, `*.fal.media`), hosts with a folder (`fal.ai/files/`) or exact origins "
+        "(`http://127.0.0.1:4711`) files may be fetched from; separated by commas or spaces. A private address is only "
+        "reached as an origin.",
+    )
+    source_allowlist_mode: Literal["enforce", "report"] = Field(
+        "enforce",
+        description="`enforce` refuses what is not on the list; `report` fetches it, but logs and counts it. All "
+        "other rules hold in both: https on port 443, public addresses, at most three redirects.",
     )
     download_timeout_seconds: float = Field(300, gt=0, description="Longest time one download may take.")
     connect_timeout_seconds: float = Field(10, gt=0, description="Longest time to connect to a source.")
-    stall_timeout_seconds: float = Field(30, gt=0, description="Longest silence in the middle of a download.")
+    stall_timeout_seconds: float = Field(
+        30, gt=0, description="Longest wait for an answer's head, and longest silence in the middle of a download."
+    )
+    min_speed_kb: float = Field(
+        10,
+        ge=0,
+        description="Slowest a source may be, in KiB a second averaged over STALL_TIMEOUT_SECONDS of waiting for it; "
+        "0: any speed.",
+    )
+    max_connections_per_host: int = Field(
+        16, ge=1, description="Downloads from one host at once; the others wait for their turn."
+    )
     unsupported_files: Literal["ignore", "fail"] = Field(
         "ignore", description="What to do with weights, embeddings and other files that are no media."
     )
@@ -58,15 +75,25 @@ class MediaSettings(BaseSettings):
         description="Processes that decode and encode.",
     )
     codec_timeout_seconds: float = Field(120, gt=0, description="Longest time decoding one file may take.")
-    codec_memory_mb: int = Field(2048, ge=256, description="Most memory one codec process may use, in MiB.")
+    codec_memory_mb: int = Field(
+        2048,
+        ge=256,
+        description="Most memory one codec process may use, in MiB; also the most a picture may take decoded.",
+    )
     codec_max_tasks: int = Field(500, ge=0, description="Files after which a codec process is replaced; 0: never.")
     max_image_pixels: int = Field(100_000_000, ge=1, description="Most pixels of an image, all frames together.")
+    max_image_frames: int = Field(10_000, ge=1, description="Most frames of an animation, or pages of a document.")
     image_format: ImageFormat = Field(
         ImageFormat.AUTO,
         description="`auto` (opaque: JPEG, alpha or animation: WebP), `keep`, `jpeg`, `webp`, `avif`.",
     )
     image_quality: int = Field(85, ge=1, le=100, description="Quality of lossy images.")
     strip_metadata: bool = Field(default=True, description="Remove EXIF, XMP and the like from images.")
+    keep_provenance: bool = Field(
+        default=False,
+        description="Keep what an image says of its making: a file with a C2PA manifest as it is, byte for byte; of "
+        "XMP the digital source type, the AI system and the credit, also when metadata is removed.",
+    )
 
     supabase_url: str | None = Field(
         None,
@@ -115,7 +142,12 @@ class MediaSettings(BaseSettings):
     @property
     def profile(self) -> Profile:
         """The profile of jobs that ask for nothing special."""
-        return Profile(format=self.image_format, quality=self.image_quality, strip_metadata=self.strip_metadata)
+        return Profile(
+            format=self.image_format,
+            quality=self.image_quality,
+            strip_metadata=self.strip_metadata,
+            keep_provenance=self.keep_provenance,
+        )
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the values of any field

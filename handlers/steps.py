@@ -5,13 +5,16 @@ An Item is frozen; a step returns it with one thing more, or raises from the err
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from handlers.codec import Codec
+from handlers.detect import Detected
 from handlers.detect import detect as detect_type
-from handlers.download import Downloaded, Downloader
+from handlers.download import Downloader
 from handlers.errors import FileTypeNotSupportedError, SourceGoneError
+from handlers.landing import Downloaded
 from handlers.media import MediaType, Prepared
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
@@ -26,18 +29,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a job asks for: these files, for this user and generation, stored in this manner."""
+    """What a job asks for: these files, for this user and generation, stored in this manner.
+
+    `received` is told (file, downloaded, total) bytes while files arrive; a file begins only while `may_start` says so.
+    """
 
     files: tuple[JobFile, ...]
     user_id: str | None
     generation_id: str
     profile: Profile
     max_concurrent: int
+    received: Callable[[JobFile, int, int], None] | None = None
+    may_start: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the steps work with. Without `known` nothing is recalled, without `inline` no reference is resolved."""
+    """What the steps work with.
+
+    Without `known` nothing is recalled, without `inline` no reference is resolved, without `claim` nothing is removed.
+    """
 
     settings: MediaSettings
     downloader: Downloader
@@ -46,6 +57,7 @@ class Tools:
     observer: Observer
     known: Callable[[str | None, str, str], Awaitable[ProcessedFile | None]] | None = None
     inline: Callable[[str, str], Awaitable[str]] | None = None
+    claim: Callable[[str, str, str | None], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +74,15 @@ class Item:
 
 
 async def download(item: Item, tools: Tools) -> Item:
-    """Fetch the source to disk, hashed on the way."""
+    """Fetch the source to disk, hashed on the way; of what is not stored, no more than it takes to see that."""
     url = item.file.url
     if is_reference(url):
         if tools.inline is None:
             raise SourceGoneError(f"{url} can only be read from the generation's row, and there is no database")
         url = await tools.inline(item.work.generation_id, url)
-    return replace(item, downloaded=await tools.downloader.fetch(url, item.folder / "source"))
+    received = None if item.work.received is None else partial(item.work.received, item.file)
+    got = await tools.downloader.fetch(url, item.folder / "source", progress=received, inspect=_glance)
+    return replace(item, downloaded=got)
 
 
 async def detect(item: Item, tools: Tools) -> Item:  # noqa: ARG001 - every step takes the tools
@@ -77,7 +91,7 @@ async def detect(item: Item, tools: Tools) -> Item:  # noqa: ARG001 - every step
     with source.path.open("rb") as file:
         found = detect_type(file.read(HEAD_BYTES), item.file.url)
     if found.media is None:
-        raise FileTypeNotSupportedError(f"the content is {found.sniffed}, which is not stored")
+        raise _not_stored(found)
     return replace(item, media=found.media)
 
 
@@ -104,6 +118,8 @@ async def upload(item: Item, tools: Tools) -> Item:
     """Store the prepared file under its hash; being there already is as good."""
     source, made = needed(item.downloaded), needed(item.prepared)
     path = object_path(item.work.user_id, made.sha256, made.extension)
+    if tools.claim is not None:
+        await tools.claim(tools.storage.bucket, path, item.work.user_id)
     is_new = await tools.storage.put(path, made.path, made.content_type)
     if is_new:
         tools.observer.stored(made.file_size, source.size - made.file_size)
@@ -124,6 +140,21 @@ async def upload(item: Item, tools: Tools) -> Item:
         deduplicated=not is_new,
     )
     return replace(item, stored=stored)
+
+
+def _glance(head: bytes) -> None:
+    """Refuse what is not stored by its first bytes.
+
+    Text is left to `detect`, which sees more of it, where it may yet turn out a model: an OBJ may begin with pages of
+    comments, a glTF with pages of data.
+    """
+    found = detect_type(head)
+    if found.media is None and not head.lstrip().startswith((b"#", b"{")):
+        raise _not_stored(found)
+
+
+def _not_stored(found: Detected) -> FileTypeNotSupportedError:
+    return FileTypeNotSupportedError(f"the content is {found.sniffed}, which is not stored")
 
 
 def _identity(item: Item) -> dict[str, object]:

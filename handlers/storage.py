@@ -4,9 +4,11 @@
 """
 
 import asyncio
+import filecmp
 import hashlib
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 from uuid import uuid4
@@ -20,7 +22,9 @@ class Storage(Protocol):
     bucket: str
 
     async def put(self, path: str, source: Path, content_type: str) -> bool:
-        """Store the file; return False when the object is there already, which is as good.
+        """Store the file; return False when the object is there already, which is as good: the same size and hash.
+
+        An object that differs, cut short perhaps, is replaced.
 
         Raises:
             StorageRejectedError: this object will never be taken as it is.
@@ -29,6 +33,9 @@ class Storage(Protocol):
 
     async def exists(self, path: str) -> bool:
         """Whether an object lies under the path. Raises StorageUnavailableError when that cannot be told."""
+
+    async def remove(self, paths: Sequence[str]) -> None:
+        """Remove objects; those that are not there are as good. Raises StorageUnavailableError."""
 
 
 def object_path(user_id: str | None, sha256: str, extension: str) -> str:
@@ -52,7 +59,7 @@ class FolderStorage:
     async def put(self, path: str, source: Path, content_type: str) -> bool:  # noqa: ARG002 - the port's signature
         """Copy the file; it appears whole or not at all. Raises OSError when the disk refuses."""
         target = self._folder / path
-        if target.exists():
+        if await asyncio.to_thread(_same, source, target):
             return False
         await asyncio.to_thread(_copy, source, target)
         return True
@@ -60,6 +67,15 @@ class FolderStorage:
     async def exists(self, path: str) -> bool:
         """Whether the file is there."""
         return (self._folder / path).exists()
+
+    async def remove(self, paths: Sequence[str]) -> None:
+        """Remove the files."""
+        for path in paths:
+            await asyncio.to_thread((self._folder / path).unlink, missing_ok=True)
+
+
+def _same(source: Path, target: Path) -> bool:
+    return target.exists() and filecmp.cmp(source, target, shallow=False)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,30 +1,26 @@
-"""Supabase, spoken to through its own client: tables, functions and Storage over one shared connection pool."""
+"""Supabase: tables and functions through its own client, Storage through `handlers.supabase_storage`."""
 
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx
 from postgrest.exceptions import APIError
-from storage3.exceptions import StorageApiError
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
-from handlers.errors import DatabaseUnavailableError, StorageRejectedError, StorageUnavailableError
+from handlers.errors import DatabaseUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings, SettingsError
+from handlers.storage_api import StorageApi
+from handlers.supabase_storage import SupabaseStorage
+from handlers.tus import UploadIds
 
-CONFLICT: Final = 409
-NOT_FOUND: Final = 404
-TRANSIENT: Final = frozenset({408, 423, 425, 429})
-SERVER_ERROR: Final = 500
 STRANGE: Final = (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError, LookupError)
 """What else the client raises: connections that fail, and answers that are no JSON or not of the API's making."""
-ONE_YEAR: Final = "31536000, immutable"
-"""storage3 sends this as `cacheControl`; Storage serves it as `max-age=31536000, immutable`."""
 
 
 class Supabase:
-    """One project. The client is made on first use; `aclose` closes its connections."""
+    """One project, and the Storage of its bucket. Connections are opened on first use; `aclose` closes them."""
 
     def __init__(self, settings: MediaSettings, observer: Observer | None = None) -> None:
         if settings.supabase_url is None or settings.supabase_service_role_key is None:
@@ -33,7 +29,8 @@ class Supabase:
         self._url = settings.supabase_url.rstrip("/")
         self._key = settings.supabase_service_role_key.get_secret_value()
         self._timeout = settings.storage_timeout_seconds
-        self._observer = observer or Observer()
+        self._api = StorageApi(self._url, self._key, self._timeout, observer or Observer())
+        self._storage = SupabaseStorage(self._api, self.bucket, UploadIds(self.call, self.bucket))
         self._http: httpx.AsyncClient | None = None
         self._client: AsyncClient | None = None
 
@@ -45,6 +42,7 @@ class Supabase:
 
     async def aclose(self) -> None:
         """Close the connections; the next call opens new ones."""
+        await self._api.aclose()
         if self._http is not None:
             await self._http.aclose()
         self._http = self._client = None
@@ -82,70 +80,24 @@ class Supabase:
         return row
 
     async def put(self, path: str, source: Path, content_type: str) -> bool:
-        """Upload a file with the exact content type and an immutable cache-control; False when it is there already.
-
-        Raises:
-            StorageRejectedError: type, size, bucket, key or credentials are refused.
-            StorageUnavailableError: time-out, 429, 5xx, also where Storage hides it behind HTTP 400.
-        """
-        started = time.monotonic()
-        options = {"content-type": content_type, "cache-control": ONE_YEAR, "upsert": "false"}
-        try:
-            with source.open("rb") as file:
-                await (await self.client()).storage.from_(self.bucket).upload(path, file, options)  # type: ignore[arg-type]
-        except StorageApiError as error:
-            if _status(error) == CONFLICT:
-                self._observer.storage("upload", "duplicate")
-                return False
-            self._observer.storage("upload", "rejected")
-            raise _translate(error) from error
-        except STRANGE as error:
-            self._observer.storage("upload", "unavailable")
-            waited = time.monotonic() - started
-            raise StorageUnavailableError(f"upload: {type(error).__name__} after {waited:.1f} s") from error
-        self._observer.storage("upload", "ok")
-        return True
+        """Store a file, as `SupabaseStorage.put`."""
+        return await self._storage.put(path, source, content_type)
 
     async def exists(self, path: str) -> bool:
-        """Whether Storage has the object."""
-        try:
-            await (await self.client()).storage.from_(self.bucket).info(path)
-        except StorageApiError as error:
-            if _status(error) == NOT_FOUND and "bucket" not in error.message.lower():
-                return False
-            raise _translate(error) from error
-        except STRANGE as error:
-            raise StorageUnavailableError(f"info: {type(error).__name__} at SUPABASE_URL") from error
-        return True
+        """Whether Storage has the object, as `SupabaseStorage.exists`."""
+        return await self._storage.exists(path)
+
+    async def remove(self, paths: Sequence[str]) -> None:
+        """Remove objects, as `SupabaseStorage.remove`."""
+        await self._storage.remove(paths)
+
+    async def fetch(self, path: str, target: Path) -> None:
+        """Bring an object to disk, as `SupabaseStorage.fetch`."""
+        await self._storage.fetch(path, target)
 
     async def reachable(self) -> None:
-        """Ask Storage for the bucket; a refusal is an answer. Raises StorageUnavailableError when there is none."""
-        try:
-            await (await self.client()).storage.get_bucket(self.bucket)
-        except StorageApiError as error:
-            translated = _translate(error)
-            if isinstance(translated, StorageUnavailableError):
-                raise translated from error
-        except STRANGE as error:
-            raise StorageUnavailableError(f"bucket: {type(error).__name__} at SUPABASE_URL") from error
-
-
-def _status(error: StorageApiError) -> int:
-    """Return the true status: Storage answers HTTP 400 to nearly everything and says in the body what it meant."""
-    try:
-        return int(error.status)
-    except (TypeError, ValueError):
-        return SERVER_ERROR
-
-
-def _translate(error: StorageApiError) -> StorageRejectedError | StorageUnavailableError:
-    status = _status(error)
-    said = f"Storage answered {status} {error.code}: {error.message}"
-    if status in TRANSIENT or status >= SERVER_ERROR:
-        return StorageUnavailableError(said)
-    if status == NOT_FOUND:
-        return StorageRejectedError(f"{said}; create the bucket, or set STORAGE_BUCKET")
-    return StorageRejectedError(said)
+        """See that Storage answers, as `SupabaseStorage.reachable`."""
+        await self._storage.reachable()
 
 
 def _told(error: APIError) -> str:

@@ -39,16 +39,28 @@ class ImageFormat(StrEnum):
 
 
 class Profile(Frozen):
-    """How a file is to be stored. Two jobs with the same sources and another profile are different tasks."""
+    """How a file is to be stored. Two jobs with the same sources and another profile are different tasks.
+
+    `keep_provenance`: what a picture says of who or what made it stays, also where metadata goes.
+    """
 
     format: ImageFormat = ImageFormat.AUTO
     quality: int = Field(default=85, ge=1, le=100)
     strip_metadata: bool = True
+    keep_provenance: bool = False
 
     @property
     def key(self) -> str:
-        """A short stable name, e.g. `auto-q85-strip`."""
-        return f"{self.format}-q{self.quality}-{'strip' if self.strip_metadata else 'meta'}"
+        """A short stable name, e.g. `auto-q85-strip`; what is at its default adds nothing, so that names stay."""
+        name = f"{self.format}-q{self.quality}-{'strip' if self.strip_metadata else 'meta'}"
+        return f"{name}-provenance" if self.keep_provenance else name
+
+
+class Reply(Frozen):
+    """Who waits for a task's result: a queue, and the id under which it is expected there (Celery's `rpc://`)."""
+
+    to: str
+    correlation_id: str
 
 
 class JobFile(Frozen):
@@ -66,7 +78,8 @@ class JobFile(Frozen):
 class Job(Frozen):
     """The body of a queue message (`type=outlast.job.v1`).
 
-    `total_files` and `output_key` are the whole event's, also where it was split into several jobs.
+    `total_files` and `output_key` are the whole event's, also where it was split into several jobs. It is not begun
+    `not_before`; `reply` is who waits for the result.
     """
 
     task_id: UUID
@@ -81,6 +94,8 @@ class Job(Frozen):
     queue: Queue = Queue.FILES
     max_concurrent: int | None = Field(default=None, ge=1)
     event_at: datetime
+    not_before: datetime | None = None
+    reply: Reply | None = None
 
     def only(self, source_keys: Sequence[str]) -> "Job":
         """Return this job with just the files of these keys; the task stays the same."""

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 import structlog
@@ -15,6 +16,8 @@ from handlers.codec import Codec
 from handlers.download import Downloader
 from handlers.errors import FileProcessingError
 from handlers.ledger import Ledger
+from handlers.objects import Objects
+from handlers.orphans import Orphans
 from handlers.record import Records
 from handlers.scratch import check_room, sweep
 from handlers.sources import Source
@@ -22,19 +25,27 @@ from handlers.sources.fal import FalSource, Jwks
 from handlers.sources.supabase import SupabaseSource
 from handlers.steps import Tools
 from handlers.supabase import Supabase
-from schemas.jobs import Queue
+from handlers.tasks import TaskRecords
+from worker.attempt import Attempt
 from worker.broker import Broker
+from worker.celery_inbox import CeleryInbox
+from worker.celery_reply import answer
 from worker.circuit import Circuit, Dependency
-from worker.consumer import Consumer
+from worker.consumer import Consumer, Handling
 from worker.crew import Crew
 from worker.decide import Policy
+from worker.delivery import Delivery
 from worker.health import Check, add_health
+from worker.maintenance import Chore, Upkeep, is_chore
 from worker.metrics import Metrics
+from worker.optimize import Optimizer
 from worker.problems import as_problems
 from worker.process import first, serve
+from worker.progress import Board
 from worker.receiver import Receiver
 from worker.reconcile import Reconciler
 from worker.rounds import Mourner, Rounds
+from worker.schedule import keep, slots
 from worker.settings import Settings
 from worker.settlement import Surroundings
 
@@ -51,8 +62,11 @@ async def receive(settings: Settings, stop: asyncio.Event) -> None:
         SupabaseSource(settings, settings.supabase_webhook_secrets),
         FalSource(Jwks(settings.fal_jwks_url), settings.fal_user_ids),
     ]
-    async with Broker(settings, metrics, "outlast receiver") as broker:
-        app = Receiver(settings, sources, broker, metrics).app()
+    async with contextlib.AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(Broker(settings, metrics, "outlast receiver"))
+        has_tasks = settings.supabase_url is not None
+        supabase = await stack.enter_async_context(Supabase(settings, metrics)) if has_tasks else None
+        app = Receiver(settings, sources, broker, metrics, supabase).app()
         async with serve(app, settings.receiver_host, settings.receiver_port):
             await first(stop.wait(), _failure(broker))
     log.info("receiver stopped")
@@ -68,14 +82,16 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
     metrics = Metrics(VERSION)
     async with workshop(settings, metrics, name) as shop:
         crew, mourner = shop.crew, Mourner(settings, shop.ledger, shop.broker, metrics)
-        rounds = Rounds(shop.reconciler, mourner, shop.ledger, settings, name)
+        schedule = slots(settings, Rounds(shop.reconciler, mourner, shop.ledger, settings), shop.broker)
         app = web.Application(middlewares=[as_problems])
         add_health(app, metrics, _checks(shop))
         async with serve(app, settings.metrics_host, settings.metrics_port):
             await first(stop.wait(), crew.start())
-            sweeping = asyncio.create_task(rounds.run(), name="sweep")
+            inbox = asyncio.create_task(CeleryInbox(settings, shop.broker, metrics).run(), name="celery")
+            rounds = asyncio.create_task(keep(schedule, shop.ledger, name), name="schedule")
             await first(stop.wait(), crew.told_to_stop.wait())
-            sweeping.cancel()
+            rounds.cancel()
+            inbox.cancel()
             log.info("worker stops", in_flight=len(crew.attempts))
             await crew.stop(settings.shutdown_grace_seconds)
     log.info("worker stopped")
@@ -100,22 +116,35 @@ async def workshop(settings: Settings, metrics: Metrics, name: str) -> AsyncIter
         broker = await stack.enter_async_context(Broker(settings, metrics, f"outlast worker {name}"))
         supabase = await stack.enter_async_context(Supabase(settings, metrics))
         downloader = await stack.enter_async_context(Downloader(settings, metrics))
-        codec = Codec(settings)
+        codec = Codec(settings, metrics)
+        metrics.watch_codec(codec.stats)
         stack.push_async_callback(codec.aclose)
-        records, ledger = Records(settings, supabase), Ledger(supabase)
+        records, ledger, tasks = Records(settings, supabase), Ledger(supabase), TaskRecords(supabase)
         around = Surroundings(
             records=records,
             ledger=ledger,
-            tools=Tools(settings, downloader, codec, supabase, metrics, records.known, records.inline),
+            tools=Tools(settings, downloader, codec, supabase, metrics, records.known, records.inline, records.claim),
             policy=Policy(settings.retry_delays, settings.max_attempts),
             metrics=metrics,
             circuit=Circuit(_dependencies(settings, records, supabase, name), metrics),
             worker=name,
+            board=Board(tasks),
+            answer=partial(answer, broker, tasks),
             max_concurrent=settings.max_concurrent,
             time_limit=settings.attempt_seconds,
+            soft_limit=settings.soft_seconds,
         )
-        places = {Queue.FILES: settings.worker_concurrency, Queue.BULK: max(1, settings.worker_concurrency // 4)}
-        crew = Crew(broker, around, [Consumer(broker, around, number, key) for key, number in places.items()])
+        objects = Objects(supabase)
+        orphans = Orphans(objects, supabase, settings.orphan_grace_seconds)
+        optimizer = Optimizer(settings, supabase, objects, codec, settings.profile)
+        upkeep = Upkeep(settings, orphans, optimizer, tasks, metrics)
+
+        def handle(delivery: Delivery) -> Handling:
+            return Chore(delivery, upkeep) if is_chore(delivery) else Attempt(delivery, around)
+
+        crew = Crew(
+            broker, around, [Consumer(broker, around, number, key, handle) for key, number in settings.places.items()]
+        )
         reconciler = Reconciler(settings, ledger, broker, metrics)
         yield Workshop(broker, supabase, records, ledger, reconciler, crew)
 

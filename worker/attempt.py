@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 import structlog
@@ -14,6 +15,7 @@ from schemas.jobs import JobFile
 from schemas.tasks import BeginReply
 from worker.delivery import Delivery, LostDeliveryError
 from worker.envelope import Envelope, UndecodableError
+from worker.progress import Tally
 from worker.settlement import Settlement, Surroundings
 from worker.topology import DELIVERY_LIMIT
 
@@ -32,6 +34,7 @@ class Attempt:
         self.delivery = delivery
         self._around = around
         self._settling = False
+        self._tally: Tally | None = None
         self._stopped: Stop | None = None
         self._task: asyncio.Task[str] | None = None
 
@@ -68,6 +71,9 @@ class Attempt:
         settlement = self.settlement = Settlement(self.delivery, envelope, self._around)
         if envelope.deaths >= DELIVERY_LIMIT:
             return await settlement.worker_killed()
+        early = _seconds_until(envelope.job.not_before)
+        if early > 0:
+            return await settlement.put_off("early", early)
         return await self._interruptible(envelope, settlement)
 
     async def _interruptible(self, envelope: Envelope, settlement: Settlement) -> str:
@@ -99,7 +105,7 @@ class Attempt:
         """Begin, process, settle; whatever goes wrong there is judged for the job as a whole."""
         try:
             reply = await settlement.begin()
-            failed = await self._process(envelope, reply)
+            failed = await self._process(envelope, settlement, reply)
             self._settling = True
             if reply.state == "run":
                 return await settlement.conclude(failed)
@@ -116,7 +122,7 @@ class Attempt:
             return await settlement.put_off("busy", reply.retry_after)
         return await settlement.ack("duplicate" if reply.state == "done" else "cancelled")
 
-    async def _process(self, envelope: Envelope, reply: BeginReply) -> list[FailedFile]:
+    async def _process(self, envelope: Envelope, settlement: Settlement, reply: BeginReply) -> list[FailedFile]:
         """Run the pipeline over what is not stored yet; return what failed, keep what is stored."""
         job = envelope.job
         if reply.state == "no_generation":
@@ -126,19 +132,33 @@ class Attempt:
         if not job.files:
             raise FileProcessingError(NO_FILES, code="no_files")
         before = {file.source_key for file in reply.files}
+        pending = tuple(file for file in job.files if file.source_key not in before)
+        tally = self._tally = Tally(job.task_id, settlement.lease, reply.total, reply.stored)
         work = Work(
-            files=tuple(file for file in job.files if file.source_key not in before),
+            files=pending,
             user_id=reply.user_id or job.user_id,
             generation_id=reply.generation_id or job.generation_id or "",
             profile=job.profile,
             max_concurrent=job.max_concurrent or self._around.max_concurrent,
+            received=tally.received,
+            may_start=lambda: time.monotonic() - self.started < self._around.soft_limit,
         )
-        return (await process(work, self._around.tools, self._note)).failed
+        self._around.board.add(tally)
+        try:
+            return (await process(work, self._around.tools, self._note)).failed
+        finally:
+            self._around.board.remove(tally)
 
-    async def _note(self, _file: JobFile, result: ProcessedFile | FailedFile) -> None:
+    async def _note(self, file: JobFile, result: ProcessedFile | FailedFile) -> None:
+        if self._tally is not None:
+            self._tally.ended(file, result)
         if not isinstance(result, ProcessedFile) or self.settlement is None:
             return
         self.settlement.stored.append(result)
         if not result.deduplicated:
             self._around.circuit.works("storage_unavailable")
             self._around.circuit.works("disk_full")
+
+
+def _seconds_until(moment: datetime | None) -> float:
+    return 0.0 if moment is None else (moment - datetime.now(UTC)).total_seconds()

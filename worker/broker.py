@@ -155,6 +155,16 @@ class Broker:
             raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
         self._metrics.publish_duration.observe(time.perf_counter() - started)
 
+    async def send(self, queue: str, message: Message, limit: float) -> None:
+        """Put a message on a queue by its name, if there is such a queue. Raises BrokerUnavailableError."""
+        if self._channel is None:
+            raise BrokerUnavailableError("the broker is not connected yet")
+        try:
+            async with asyncio.timeout(limit):
+                await self._channel.default_exchange.publish(message, queue, mandatory=False)
+        except (TimeoutError, *BROKER_ERRORS) as error:
+            raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
+
     async def aclose(self) -> None:
         """Close the connection, also one that never came about."""
         if self._connection is not None:

@@ -15,7 +15,10 @@ import typer
 
 from handlers.errors import FileProcessingError
 from handlers.settings import SettingsError
+from worker.cli_optimize import optimize
+from worker.cli_setup import doctor, init
 from worker.dead.cli import dead
+from worker.tasks.cli import cancel, status, submit, workers
 
 app = typer.Typer(
     name="outlast",
@@ -25,7 +28,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command()(init)
+app.command()(doctor)
 app.add_typer(dead, name="dead")
+app.command()(optimize)
 
 DataDir = Annotated[Path, typer.Option(help="Where the local stack keeps everything.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -48,14 +54,18 @@ def receiver() -> None:
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    queues: Annotated[
+        str | None, typer.Option(help="Queues to take from instead of WORKER_QUEUES: file_processing=8,maintenance")
+    ] = None,
+) -> None:
     """Take jobs off the queue and bring their files home. Configured by environment alone."""
     from worker.app import work
     from worker.logs import configure
     from worker.process import run
     from worker.settings import Settings
 
-    settings = Settings.load().for_worker()
+    settings = Settings.load(**({} if queues is None else {"worker_queues": queues})).for_worker()
     configure(settings)
     run(lambda stop: work(settings, stop))
 
@@ -72,6 +82,10 @@ def process(
     from worker.once import process_once
 
     sys.exit(asyncio.run(process_once(urls, user, generation, out, as_json=as_json)))
+
+
+for command in (submit, status, cancel, workers):
+    app.command()(command)
 
 
 @app.command()

@@ -3,16 +3,19 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, AbstractRobustChannel
 
 from schemas.jobs import Queue
 from worker import topology
-from worker.attempt import Attempt
+from worker.attempt import Attempt, Stop
 from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, BrokerUnavailableError
 from worker.delivery import Delivery
-from worker.settlement import Surroundings
+from worker.envelope import Envelope
+from worker.settlement import Settlement, Surroundings
 
 log = structlog.stdlib.get_logger("outlast.worker")
 CANCEL_SECONDS = 5.0
@@ -20,21 +23,58 @@ HAND_BACK_SECONDS = 5.0
 SHORTEST_SECONDS = 2.0
 
 
-class Consumer:
-    """Attends to at most `concurrency` deliveries at once: prefetch is the same number, so none waits in a buffer."""
+class Handling(Protocol):
+    """What is done about one delivery: an Attempt at a job, or a Chore. `started` is of the monotonic clock."""
 
-    def __init__(self, broker: Broker, around: Surroundings, concurrency: int, queue: Queue = Queue.FILES) -> None:
+    @property
+    def delivery(self) -> Delivery:
+        """The delivery."""
+
+    @property
+    def started(self) -> float:
+        """When it began."""
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """The job, once it is read; None where there is none."""
+
+    @property
+    def leased(self) -> Settlement | None:
+        """What holds a task's lease."""
+
+    def stop(self, why: Stop) -> None:
+        """End it early."""
+
+    async def run(self) -> str:
+        """Do everything there is to do about it; return how it ended."""
+
+
+class Consumer:
+    """Attends to at most `concurrency` deliveries at once: prefetch is the same number, so none waits in a buffer.
+
+    `handle` makes what attends to a delivery, an Attempt unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        around: Surroundings,
+        concurrency: int,
+        queue: Queue = Queue.FILES,
+        handle: Callable[[Delivery], Handling] | None = None,
+    ) -> None:
         self.concurrency = concurrency
         self.key = queue
         self._broker = broker
         self._around = around
-        self._attempts: dict[asyncio.Task[None], Attempt] = {}
+        self._handle = handle or (lambda delivery: Attempt(delivery, around))
+        self._attempts: dict[asyncio.Task[None], Handling] = {}
         self._channel: AbstractRobustChannel | None = None
         self._queue: AbstractQueue | None = None
         self._tag: str | None = None
 
     @property
-    def attempts(self) -> list[Attempt]:
+    def attempts(self) -> list[Handling]:
         """What is attended to now."""
         return list(self._attempts.values())
 
@@ -78,12 +118,12 @@ class Consumer:
         return await self._channel.get_queue(topology.work_queue(self.key))
 
     async def _deliver(self, message: AbstractIncomingMessage) -> None:
-        attempt = Attempt(Delivery(message, self._broker, self._around.metrics), self._around)
+        attempt = self._handle(Delivery(message, self._broker, self._around.metrics))
         task = asyncio.create_task(self._attend(attempt))
         self._attempts[task] = attempt
         task.add_done_callback(self._attempts.pop)
 
-    async def _attend(self, attempt: Attempt) -> None:
+    async def _attend(self, attempt: Handling) -> None:
         """Run one attempt and say in one line how it went."""
         metrics = self._around.metrics
         structlog.contextvars.clear_contextvars()

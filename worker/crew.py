@@ -9,9 +9,8 @@ import structlog
 
 from handlers.errors import FileProcessingError
 from handlers.record import LEASE_SECONDS
-from worker.attempt import Attempt
 from worker.broker import Broker
-from worker.consumer import Consumer
+from worker.consumer import Consumer, Handling
 from worker.control import Command, listen
 from worker.settlement import Surroundings
 
@@ -40,7 +39,7 @@ class Crew:
         return self._around.circuit.problem(name)
 
     @property
-    def attempts(self) -> list[Attempt]:
+    def attempts(self) -> list[Handling]:
         """What is attended to now, over all queues."""
         return [attempt for consumer in self._consumers for attempt in consumer.attempts]
 
@@ -49,6 +48,7 @@ class Crew:
         await self._broker.opened()
         self._also(self._beat(), "heartbeat")
         self._also(listen(self._broker, self.obey), "control")
+        self._also(self._around.board.run(), "progress")
         self._also(self._around.circuit.watch(self._pause, self._resume), "circuit")
         await self._resume()
 

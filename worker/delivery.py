@@ -38,6 +38,10 @@ class Delivery:
         """Be done with it."""
         await self._quietly(self.message.ack())
 
+    async def give_back(self) -> None:
+        """Give it back as it came, for another worker."""
+        await self._quietly(self.message.nack(requeue=True))
+
     async def refuse(self) -> None:
         """Give it back as something we cannot settle. On every RabbitMQ a rejection counts toward the limit."""
         await self._quietly(self.message.reject(requeue=True))
@@ -51,6 +55,10 @@ class Delivery:
     async def put_off(self, envelope: Envelope, delay: int) -> None:
         """Have the same attempt delivered after `delay` seconds, then ack."""
         await self._replace(topology.retry_name(delay), envelope.job.queue, envelope.message())
+
+    async def move(self, envelope: Envelope) -> None:
+        """Put a job of ours in the message's place."""
+        await self._replace(topology.WORK, envelope.job.queue, envelope.message())
 
     async def bury(self, envelope: Envelope, failure: Failure, source_keys: Sequence[str] | None = None) -> None:
         """Put the job, or just the files of these keys, among the dead letters. Does not ack."""

@@ -4,10 +4,13 @@ Names have the prefix `outlast_` and base units; labels have few values. A famil
 the start, its series as they occur.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
+from handlers.codec import CodecStats
 from handlers.observer import Observer
 
 WEBHOOK_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5)
@@ -72,9 +75,12 @@ class Metrics(Observer):
         self.bytes_downloaded = self._counter("bytes_downloaded", "Bytes received from sources.")
         self.bytes_stored = self._counter("bytes_stored", "Bytes of new objects.")
         self.bytes_saved = self._counter("bytes_saved", "Bytes that compression saved.")
+        self.objects_removed = self._counter("objects_removed", "Objects removed because nothing pointed at them.")
         self.deduplicated = self._counter("deduplicated_files", "Files that were stored already.")
-        self.source_denied = self._counter("source_denied", "Source URLs refused.", "reason")
+        self.source_denied = self._counter("source_denied", "Source URLs refused; *_reported: would be.", "reason")
         self.storage_requests = self._counter("storage_requests", "Requests to Storage.", "operation", "outcome")
+        self.codec_restarts = self._counter("codec_restarts", "Codec processes that crashed or hung.", "reason")
+        self.codec_processes = Gauge("outlast_codec_processes", "Codec processes.", ["state"], registry=self.registry)
 
     def render(self) -> bytes:
         """Return everything in Prometheus' text format."""
@@ -110,3 +116,16 @@ class Metrics(Observer):
     def storage(self, operation: str, outcome: str) -> None:
         """Note a request to Storage."""
         self.storage_requests.labels(operation, outcome).inc()
+
+    def codec_restarted(self, reason: str) -> None:
+        """Note a codec process that had to be replaced."""
+        self.codec_restarts.labels(reason).inc()
+
+    def watch_codec(self, stats: Callable[[], CodecStats]) -> None:
+        """Ask for the codec's processes whenever somebody asks us."""
+        for state in ("busy", "idle"):
+            self.codec_processes.labels(state).set_function(partial(_processes, stats, state))
+
+
+def _processes(stats: Callable[[], CodecStats], state: str) -> float:
+    return stats().processes[state]

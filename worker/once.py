@@ -7,16 +7,14 @@ from pathlib import Path
 from uuid import uuid4
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from handlers.async_file_processor import AsyncFileProcessor
 from schemas.files import ProcessingResult
 from schemas.urls import shown
 from worker.logs import configure
+from worker.printing import DONE, FAILED, PARTLY, progress_bar
 from worker.settings import Settings
-
-DONE, FAILED, PARTLY = 0, 1, 3
 
 
 async def process_once(
@@ -27,15 +25,7 @@ async def process_once(
     if out is not None:
         settings = settings.model_copy(update={"supabase_url": None, "out_dir": out})
     configure(settings)
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        disable=as_json or not sys.stderr.isatty(),
-    )
-    with progress:
+    with progress_bar(hidden=as_json) as progress:
         bar = progress.add_task("files", total=len(urls))
         async with AsyncFileProcessor(settings) as processor:
             result = await processor.process_file_batch(

@@ -27,7 +27,7 @@ def problem(status: int, code: str, detail: str, hint: str, headers: dict[str, s
 ROUTING: dict[int, tuple[str, str]] = {
     404: (
         "not_found",
-        "GET /healthz, /readyz and /metrics; POST /webhooks/supabase and /webhooks/fal; /dead-letters with API_TOKEN",
+        "GET /openapi.json describes every route of a receiver; a worker has /healthz, /readyz and /metrics",
     ),
     405: ("method_not_allowed", "the Allow header names the methods this route takes"),
     413: ("body_too_large", "send less, or raise WEBHOOK_MAX_BODY_MB"),

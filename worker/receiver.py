@@ -1,4 +1,4 @@
-"""Webhooks in, jobs out. Touches no database: pg_net gives up after a second and never comes again.
+"""Webhooks in, jobs out. They touch no database: pg_net gives up after a second and never comes again.
 
 The order is fixed: type, size, proof on the raw bytes, then and only then the body's meaning, then the broker's
 confirm.
@@ -15,6 +15,7 @@ from handlers.netguard import Allowlist
 from handlers.sources import Source
 from handlers.sources.plan import plan_jobs
 from handlers.sources.verdicts import RejectedError, UnreadableError, VerifierUnavailableError
+from handlers.supabase import Supabase
 from schemas.events import Ignored
 from schemas.jobs import Job
 from worker.broker import Broker, BrokerUnavailableError
@@ -22,8 +23,10 @@ from worker.dead.routes import DeadRoutes
 from worker.envelope import Envelope
 from worker.health import add_health
 from worker.metrics import Metrics
+from worker.openapi import add_openapi
 from worker.problems import as_problems, problem
 from worker.settings import Settings
+from worker.tasks.routes import TaskRoutes
 
 log = structlog.stdlib.get_logger("outlast.receiver")
 PUBLISH_SECONDS: Final = 0.7
@@ -33,8 +36,16 @@ PUBLISH_SECONDS: Final = 0.7
 class Receiver:
     """Serves `POST /webhooks/<source>` for each source."""
 
-    def __init__(self, settings: Settings, sources: Sequence[Source], broker: Broker, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sources: Sequence[Source],
+        broker: Broker,
+        metrics: Metrics,
+        supabase: Supabase | None = None,
+    ) -> None:
         self._settings = settings
+        self._supabase = supabase
         self._sources = {source.name: source for source in sources}
         self._broker = broker
         self._metrics = metrics
@@ -47,6 +58,8 @@ class Receiver:
         for name in self._sources:
             app.router.add_post(f"/webhooks/{name}", self._webhook)
         DeadRoutes(self._settings, self._metrics).add_to(app)
+        TaskRoutes(self._settings, self._supabase, self._broker).add_to(app)
+        add_openapi(app)
         add_health(app, self._metrics, {"broker": self._broker.problem})
         return app
 

@@ -1,16 +1,14 @@
 """What one of the workers does for all of them at regular times: mourn jobs that killed workers, sweep, forget."""
 
-import asyncio
 from typing import Final
 
 import structlog
 
-from handlers.errors import FileProcessingError
 from handlers.ledger import Ledger
 from schemas.dead_letters import Choice
 from worker import topology
-from worker.broker import Broker, BrokerUnavailableError
-from worker.dead.lock import BusyError, DeadLetters
+from worker.broker import Broker
+from worker.dead.lock import DeadLetters
 from worker.metrics import Metrics
 from worker.reconcile import Reconciler
 from worker.settings import Settings
@@ -48,28 +46,13 @@ class Mourner:
 
 
 class Rounds:
-    """The sweep at regular times: each slot is one worker's, whichever asks first."""
+    """The sweep, and what goes with it."""
 
-    def __init__(
-        self, reconciler: Reconciler, mourner: Mourner, ledger: Ledger, settings: Settings, worker: str
-    ) -> None:
+    def __init__(self, reconciler: Reconciler, mourner: Mourner, ledger: Ledger, settings: Settings) -> None:
         self._reconciler = reconciler
         self._mourner = mourner
         self._ledger = ledger
         self._every = settings.reconcile_every_seconds
-        self._worker = worker
-
-    async def run(self) -> None:
-        """Sweep in turn until cancelled; a sweep that fails is tried again in the next slot."""
-        while self._every > 0:
-            await asyncio.sleep(self._every)
-            try:
-                if await self._ledger.turn("reconcile", self._every, self._worker):
-                    await self.once()
-            except (FileProcessingError, BrokerUnavailableError, BusyError) as error:
-                log.warning("sweep failed", error=str(error))
-            except Exception:
-                log.exception("sweep crashed")
 
     async def once(self) -> None:
         """Do everything that is to be done in a slot."""

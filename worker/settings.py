@@ -1,18 +1,37 @@
 """All settings: the pipeline's, and what moving messages needs. `docs` prints the README's table."""
 
 import base64
+import math
 import tempfile
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 from yarl import URL
 
 from handlers.netguard import Allowlist
 from handlers.settings import MediaSettings, Numbers, Secrets, SettingsError, Words
+from schemas.jobs import Queue
 
 SHORTEST_KEY: Final = 24
 LONGEST_KEY: Final = 64
 """Bytes of a Standard Webhooks key (its specification, "Signature scheme")."""
+
+
+def _places(value: object) -> object:
+    """Turn `file_processing=8 maintenance` into `{"file_processing": 8, "maintenance": None}`."""
+    if not isinstance(value, str):
+        return value
+    pairs = [word.partition("=") for word in value.replace(",", " ").split()]
+    return {queue: number or None for queue, _, number in pairs}
+
+
+Places = Annotated[
+    dict[Queue, Annotated[int, Field(ge=1, le=1000)] | None],
+    NoDecode,
+    BeforeValidator(_places),
+    Field(min_length=1),
+]
 
 
 class Settings(MediaSettings):
@@ -27,11 +46,19 @@ class Settings(MediaSettings):
     )
     max_attempts: int = Field(8, ge=1, description="Attempts before a file that may still succeed is dead-lettered.")
     worker_concurrency: int = Field(4, ge=1, le=1000, description="Jobs one worker has in flight.")
+    worker_queues: Places = Field(
+        dict.fromkeys(Queue),
+        description="Queues one worker takes from, each with how many of its messages at once where that is not the "
+        "usual number: `file_processing=8 maintenance`.",
+    )
     shutdown_grace_seconds: float = Field(
         25, ge=0, description="How long a stopping worker may finish what it has begun; the rest is handed back."
     )
 
     task_timeout_minutes: float = Field(30, gt=0, description="Longest time one attempt at a job may take.")
+    task_soft_timeout_minutes: float = Field(
+        25, gt=0, description="How long an attempt begins new files; what it has not begun by then is retried."
+    )
     broker_consumer_timeout_minutes: float = Field(
         30,
         gt=0,
@@ -39,6 +66,22 @@ class Settings(MediaSettings):
     )
     reconcile_every_seconds: float = Field(
         300, ge=0, description="How often one of the workers looks for completed generations nobody heard of; 0: never."
+    )
+    maintenance_every_seconds: float = Field(
+        3600,
+        ge=0,
+        description="How often a worker removes objects nothing points at, and old rows; 0: never.",
+    )
+    task_keep_days: float = Field(
+        30, ge=0, description="How long the rows of tasks that ended are kept; 0: for ever. Files stay on record."
+    )
+    optimize_every_hours: float = Field(
+        0, ge=0, description="How often images stored with another profile than today's are stored anew; 0: never."
+    )
+    orphan_grace_hours: float = Field(
+        24,
+        gt=0,
+        description="How long nothing must have pointed at an object before it is removed; at least two attempts.",
     )
     dead_archive_days: float = Field(30, gt=0, description="How long discarded dead letters are kept in the archive.")
     api_token: SecretStr | None = Field(
@@ -49,6 +92,11 @@ class Settings(MediaSettings):
     )
     fal_queue_url: str = Field(
         "https://queue.fal.run", pattern=r"^https?://", description="Where FAL's queue API answers."
+    )
+
+    celery_queues: Words = Field(
+        ("file_processing",),
+        description="Queues Celery producers send `process_files` to, declared as Celery does; `none` for none.",
     )
 
     receiver_host: str = Field("0.0.0.0", description="Address the receiver listens on.")  # noqa: S104 - a server's default
@@ -108,6 +156,25 @@ class Settings(MediaSettings):
             raise ValueError("SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY belong together: set both")
         return self
 
+    @model_validator(mode="after")
+    def _longer_than_attempts(self) -> Self:
+        if self.orphan_grace_seconds < 2 * self.attempt_seconds:
+            raise ValueError(
+                "ORPHAN_GRACE_HOURS: must be at least twice TASK_TIMEOUT_MINUTES: jobs at work count on what is stored"
+            )
+        return self
+
+    @property
+    def places(self) -> dict[Queue, int]:
+        """How many messages of each queue are worked on at once, for the queues this worker takes from."""
+        usual = {Queue.FILES: self.worker_concurrency, Queue.BULK: max(1, self.worker_concurrency // 4)}
+        return {queue: number or usual.get(queue, 1) for queue, number in self.worker_queues.items()}
+
+    @property
+    def orphan_grace_seconds(self) -> int:
+        """How long nothing must have pointed at an object before it is removed."""
+        return math.ceil(self.orphan_grace_hours * 3600)
+
     @property
     def attempt_seconds(self) -> float:
         """Longest time of one attempt: within TASK_TIMEOUT_MINUTES, and well before the broker takes the message back.
@@ -116,6 +183,11 @@ class Settings(MediaSettings):
         """
         broker = self.broker_consumer_timeout_minutes * 60
         return min(self.task_timeout_minutes * 60, max(broker - 120, broker / 2))
+
+    @property
+    def soft_seconds(self) -> float:
+        """How long an attempt begins new files: TASK_SOFT_TIMEOUT_MINUTES, and at most five sixths of an attempt."""
+        return min(self.task_soft_timeout_minutes * 60, self.attempt_seconds * 5 / 6)
 
     def for_receiver(self) -> Self:
         """Return these settings if a receiver can run with them, else raise SettingsError."""
@@ -142,6 +214,21 @@ class Settings(MediaSettings):
                 f"TEMP_DIR: {self.temp_dir} cannot be written to ({error.strerror}). Remedy: set it to a folder "
                 "this user may write, with room for the files in flight."
             ) from None
+
+    def for_tasks(self) -> Self:
+        """Return these settings if tasks can be submitted and looked at with them, else raise SettingsError."""
+        if self.supabase_url is None:
+            raise SettingsError(
+                "SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY: are not set, and tasks live in Supabase. Remedy: copy "
+                "both from your project's settings (API); `outlast process` works without them."
+            )
+        return self
+
+    @property
+    def project(self) -> tuple[str, str]:
+        """The Supabase project's address, without a slash at its end, and the service role's key; empty when unset."""
+        key = self.supabase_service_role_key
+        return (self.supabase_url or "").rstrip("/"), key.get_secret_value() if key else ""
 
     def shown(self) -> dict[str, Any]:
         """Return the settings as they may be logged: secrets masked."""

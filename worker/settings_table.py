@@ -30,14 +30,20 @@ def renewed(text: str) -> str:
     return before + START + "\n" + table() + "\n" + END + after
 
 
-def _shown(default: object) -> str:
-    if isinstance(default, SecretStr):
-        return f"`{default.get_secret_value()}`"
-    if default in (None, (), PydanticUndefined):
+def default_text(value: object) -> str:
+    """Return a setting's value as the environment would have it; empty where there is none."""
+    if value in (None, (), PydanticUndefined):
         return ""
-    if isinstance(default, tuple):
-        return f"`{','.join(map(str, default))}`"
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return ",".join(map(default_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _shown(default: object) -> str:
+    text = default_text(default)
+    return f"`{text}`" if text else ""
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 A crash between any two of them repeats work that is idempotent, and loses none.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -21,12 +21,14 @@ from handlers.pipeline import failed_file
 from handlers.record import Records
 from handlers.steps import Tools
 from schemas.files import FailedFile, ProcessedFile
+from schemas.jobs import Job
 from schemas.tasks import BeginReply, FinishReply, TaskStatus
 from worker.circuit import Circuit
 from worker.decide import DeadLetter, Policy, Retry, decide, draw, longest
 from worker.delivery import Delivery
 from worker.envelope import Envelope
 from worker.metrics import Metrics
+from worker.progress import Board
 
 log = structlog.stdlib.get_logger("outlast.worker")
 BEGIN_SECONDS: Final = 3.0
@@ -36,7 +38,11 @@ FINISH_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every attempt of a worker shares. `time_limit` bounds one attempt, in seconds."""
+    """What every attempt of a worker shares.
+
+    `answer` tells who waits for a job's result. In seconds, `time_limit` bounds an attempt, `soft_limit` its beginning
+    of files.
+    """
 
     records: Records
     ledger: Ledger
@@ -45,8 +51,11 @@ class Surroundings:
     metrics: Metrics
     circuit: Circuit
     worker: str
+    board: Board
+    answer: Callable[[Job], Awaitable[None]]
     max_concurrent: int
     time_limit: float
+    soft_limit: float
 
 
 class Settlement:
@@ -134,7 +143,8 @@ class Settlement:
         return outcome
 
     async def ack(self, outcome: str) -> str:
-        """Be done with the message."""
+        """Be done with the message, once whoever waits for the result has been told."""
+        await self._around.answer(self._envelope.job)
         await self._delivery.ack()
         return outcome
 

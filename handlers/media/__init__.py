@@ -1,5 +1,9 @@
 """What kinds of media there are: one registry, MEDIA_TYPES, and one module for each kind's decoding.
 
+A new type is one line there; a signature in `handlers/signatures.py` where libmagic does not know it, a module in
+`handlers/media/layout/` where its structure is its own, and a sample in `tests/media_samples.py`: the contract suite
+and the fuzz run over the registry and fail for a type that has none.
+
 This package is imported by the codec processes as well as by the worker: keep module imports light (no pyvips, no
 av at import time of this file).
 """
@@ -22,19 +26,31 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MediaType:
-    """One type Outlast stores. `extension` has no dot."""
+    """One type Outlast stores, and all there is to say of it.
+
+    `extension` has no dot. `reader` is what opens it, by its library's name: libvips' loader or FFmpeg's demuxer.
+    `layout` is the module of `handlers.media.layout` that walks the file's structure to its end.
+    """
 
     content_type: str
     extension: str
     kind: Kind
+    reader: str | None = None
+    layout: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What decoding one file may cost: pixels of all frames together, bytes of memory, seconds."""
+    """What decoding one file may cost.
+
+    Pixels of all frames together; frames or pages; bytes of memory, which is also the most to decode to; bytes of a
+    file that is written; seconds.
+    """
 
     max_pixels: int
+    max_frames: int
     max_memory: int
+    max_written: int
     seconds: float
 
 
@@ -59,27 +75,27 @@ class Prepared:
 
 
 MEDIA_TYPES: Final[tuple[MediaType, ...]] = (
-    MediaType("image/jpeg", "jpg", Kind.IMAGE),
-    MediaType("image/png", "png", Kind.IMAGE),
-    MediaType("image/webp", "webp", Kind.IMAGE),
-    MediaType("image/gif", "gif", Kind.IMAGE),
-    MediaType("image/avif", "avif", Kind.IMAGE),
-    MediaType("image/tiff", "tiff", Kind.IMAGE),
-    MediaType("image/heic", "heic", Kind.IMAGE),
-    MediaType("video/mp4", "mp4", Kind.VIDEO),
-    MediaType("video/webm", "webm", Kind.VIDEO),
-    MediaType("video/quicktime", "mov", Kind.VIDEO),
-    MediaType("video/x-matroska", "mkv", Kind.VIDEO),
-    MediaType("audio/mpeg", "mp3", Kind.AUDIO),
-    MediaType("audio/wav", "wav", Kind.AUDIO),
-    MediaType("audio/flac", "flac", Kind.AUDIO),
-    MediaType("audio/ogg", "ogg", Kind.AUDIO),
-    MediaType("audio/mp4", "m4a", Kind.AUDIO),
-    MediaType("audio/aac", "aac", Kind.AUDIO),
-    MediaType("model/gltf-binary", "glb", Kind.MODEL),
-    MediaType("model/gltf+json", "gltf", Kind.MODEL),
-    MediaType("model/obj", "obj", Kind.MODEL),
-    MediaType("model/ply", "ply", Kind.MODEL),
-    MediaType("application/zip", "zip", Kind.ARCHIVE),
+    MediaType("image/jpeg", "jpg", Kind.IMAGE, reader="jpegload", layout="jpeg"),
+    MediaType("image/png", "png", Kind.IMAGE, reader="pngload", layout="png"),
+    MediaType("image/webp", "webp", Kind.IMAGE, reader="webpload", layout="riff"),
+    MediaType("image/gif", "gif", Kind.IMAGE, reader="gifload", layout="gif"),
+    MediaType("image/avif", "avif", Kind.IMAGE, reader="heifload", layout="avif"),
+    MediaType("image/tiff", "tiff", Kind.IMAGE, reader="tiffload"),  # its directories may lie anywhere: it has no end
+    MediaType("image/heic", "heic", Kind.IMAGE, layout="heic"),  # by pillow-heif: our libvips decodes no HEVC
+    MediaType("video/mp4", "mp4", Kind.VIDEO, reader="mp4", layout="boxes"),
+    MediaType("video/webm", "webm", Kind.VIDEO, reader="matroska", layout="ebml"),
+    MediaType("video/quicktime", "mov", Kind.VIDEO, reader="mov", layout="boxes"),
+    MediaType("video/x-matroska", "mkv", Kind.VIDEO, reader="matroska", layout="ebml"),
+    MediaType("audio/mpeg", "mp3", Kind.AUDIO, reader="mp3", layout="mp3"),
+    MediaType("audio/wav", "wav", Kind.AUDIO, reader="wav", layout="riff"),
+    MediaType("audio/flac", "flac", Kind.AUDIO, reader="flac", layout="flac"),
+    MediaType("audio/ogg", "ogg", Kind.AUDIO, reader="ogg", layout="ogg"),
+    MediaType("audio/mp4", "m4a", Kind.AUDIO, reader="mp4", layout="boxes"),
+    MediaType("audio/aac", "aac", Kind.AUDIO, reader="aac", layout="adts"),
+    MediaType("model/gltf-binary", "glb", Kind.MODEL, layout="glb"),
+    MediaType("model/gltf+json", "gltf", Kind.MODEL, layout="gltf"),
+    MediaType("model/obj", "obj", Kind.MODEL, layout="obj"),
+    MediaType("model/ply", "ply", Kind.MODEL, layout="ply"),
+    MediaType("application/zip", "zip", Kind.ARCHIVE, layout="archive"),
 )
 BY_CONTENT_TYPE: Final = {media.content_type: media for media in MEDIA_TYPES}

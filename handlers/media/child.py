@@ -5,15 +5,15 @@ Whatever a decoder raises becomes one of our errors here, since nothing else may
 
 import importlib
 import os
-import resource
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError, FileTypeNotSupportedError
-from handlers.media import BY_CONTENT_TYPE, Kind, Limits, Prepared
+from handlers.media import BY_CONTENT_TYPE, Kind, Limits, Prepared, guard
 from schemas.jobs import Profile
 
 DECODERS: Final = {
@@ -38,9 +38,13 @@ def start(parent: int, limits: Limits) -> None:
 
     pyvips.cache_set_max(0)
     pyvips.block_untrusted_set(True)  # noqa: FBT003 - libvips' own signature
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    most = _address_space() + limits.max_memory
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    guard.confine(limits)
+
+
+def call(limits: Limits, function: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - what `function` returns
+    """Call a function as one file's work: with a processor time of its own."""
+    guard.allow(limits.seconds)
+    return function(*args)
 
 
 def prepare(source: Path, target: Path, content_type: str, profile: Profile, limits: Limits) -> Prepared:
@@ -48,6 +52,7 @@ def prepare(source: Path, target: Path, content_type: str, profile: Profile, lim
     media = BY_CONTENT_TYPE.get(content_type)
     if media is None:
         raise FileTypeNotSupportedError(f"{content_type} is not stored")
+    guard.write_beside(target)
     try:
         prepared: Prepared = importlib.import_module(DECODERS[media.kind]).prepare(
             source, target, content_type, profile, limits
@@ -64,18 +69,18 @@ def prepare(source: Path, target: Path, content_type: str, profile: Profile, lim
 def translated(error: Exception, limits: Limits) -> FileProcessingError:
     """Turn what a decoder raised into our error. Decoders are named by module, so that none is imported for it."""
     text = " ".join(str(error).split())[:300]
-    if type(error).__module__.partition(".")[0] not in {"pyvips", "av", "zipfile"}:
+    said = text.lower()
+    if "file too large" in said:
+        return DecoderLimitError(f"decoding writes more than {limits.max_written >> 20} MiB to a file: {text}")
+    if type(error).__module__.partition(".")[0] not in {"pyvips", "av", "zipfile", "PIL"}:
         return FileProcessingError(f"{type(error).__name__}: {text}", code="decoder_failed", retryable=True)
-    if "no space left" in text.lower():
+    if "no space left" in said:
         return FileProcessingError(f"the disk is full: {text}", code="disk_full", retryable=True)
-    if "memory" in text.lower():
+    if "memory" in said:
         return DecoderLimitError(f"decoding takes more than {limits.max_memory >> 20} MiB of memory: {text}")
+    if "decompression bomb" in said:  # Pillow's own limit
+        return DecoderLimitError(f"the image has too many pixels: {text}")
     return FileCorruptedError(f"the content does not decode whole: {text}")
-
-
-def _address_space() -> int:
-    """Bytes of address space in use now, the libraries' own included."""
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def _end_with(parent: int) -> None:

@@ -5,10 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from handlers.media import BY_CONTENT_TYPE, Prepared
+from handlers.media.layout import without_tail
 
 
 def describe(path: Path, content_type: str, **shape: Any) -> Prepared:  # noqa: ANN401 - the optional fields of Prepared
-    """Describe the file at `path`; `shape` are Prepared's optional fields (width, height, duration...)."""
+    """Describe the file at `path`, or a copy beside it that lacks its tail; `shape` are Prepared's optional fields.
+
+    Whatever is stored has come through here: its structure is whole, and it ends where its format says.
+
+    Raises:
+        FileCorruptedError: the structure is damaged, or goes beyond the end of the file.
+    """
+    path = without_tail(path, path.with_name(f"{path.name}.whole"), content_type)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()

@@ -1,7 +1,8 @@
-"""Images: decoded whole and compressed in the same pass, by libvips. Runs in a codec process.
+"""Images: decoded whole and compressed in the same pass. Runs in a codec process.
 
 What an image becomes: see `_wanted`. Whatever is asked, a stored image is never larger than its original (which is
-kept instead), never turned, never of another colour, and never loses transparency or animation.
+kept instead), never turned, never of another colour, and never loses transparency or animation: what no format holds
+(an APNG's frames, a document's pages, HDR) is kept as it is.
 """
 
 from pathlib import Path
@@ -9,26 +10,24 @@ from typing import Any, Final
 
 import pyvips
 
-from handlers.errors import DecoderLimitError, FileCorruptedError
-from handlers.media import Limits, Prepared
+from handlers.media import Limits, Prepared, animation, provenance
+from handlers.media.colour import Space, in_srgb
+from handlers.media.declared import HdrError, brands, is_film, space_of
 from handlers.media.describe import describe
+from handlers.media.limits import check_shape, check_webp, within
+from handlers.media.metadata import carried, cleaned, xmp_of
+from handlers.media.opening import Opened, opened
 from handlers.media.thumbhash import thumbhash
 from schemas.jobs import ImageFormat, Profile
 
-LOADERS: Final = {
-    "image/jpeg": "jpegload",
-    "image/png": "pngload",
-    "image/webp": "webpload",
-    "image/gif": "gifload",
-    "image/avif": "heifload",
-    "image/tiff": "tiffload",
-}
 CONTENT_TYPES: Final = {"jpeg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
 MAX_SIDE: Final = {"jpeg": 65_500, "webp": 16_383, "avif": 16_384}
 """Longest side in pixels each format can hold; larger images are kept."""
-ANIMATED: Final = frozenset({"image/gif", "image/webp"})
 PLACEHOLDER_SIDE: Final = 32
-FAIL_ON: Final = "warning"  # less would take a truncated JPEG for whole
+MOST_BANDS: Final = 4
+"""Three colours and transparency, or four inks; what has more is kept."""
+SEQUENCES: Final = frozenset({b"hevc", b"hevx", b"msf1"})
+"""The brands of a HEIC that holds a film beside its picture."""
 
 
 def prepare(source: Path, target: Path, content_type: str, profile: Profile, limits: Limits) -> Prepared:
@@ -36,88 +35,82 @@ def prepare(source: Path, target: Path, content_type: str, profile: Profile, lim
 
     Raises:
         FileCorruptedError: it is not what `content_type` says, or does not decode whole.
-        DecoderLimitError: it has more pixels, all frames together, than `limits` allow.
+        DecoderLimitError: it has more frames, pixels or bytes, all frames together, than `limits` allow.
     """
-    if content_type == "image/heic":
-        return _heic(source)
+    if is_film(source, content_type):
+        return _film(source, target, content_type, profile, limits)
     header = _header(source, content_type, limits)
-    if profile.format is ImageFormat.KEEP or _must_be_kept(header, source, content_type):
-        return _validated(source, header, content_type)
-    image = _opened(source, header)
+    try:
+        space = space_of(source, content_type)
+    except HdrError:
+        return _kept(header, target, profile, limits)
+    if _must_be_kept(header, profile):
+        return _kept(header, target, profile, limits)
+    image = header.load(in_order=not header.has_alpha)
     flat = _without_idle_alpha(image)
     wanted = _wanted(flat, profile.format)
     if not _fits(flat, wanted):
-        return _validated(source, header, content_type)
-    _write(_in_srgb(flat), target, wanted, profile)
-    placeholder = _placeholder(pyvips.Image.thumbnail(str(target), PLACEHOLDER_SIDE))
-    shape = {"width": flat.width, "height": flat.get_page_height(), "frames": _frames(flat), "thumbhash": placeholder}
+        return _kept(header, target, profile, limits)
+    _write(flat, space, target, wanted, profile)
+    shape = {
+        "width": flat.width,
+        "height": flat.get_page_height(),
+        "frames": animation.frames(flat),
+        "duration": animation.seconds(flat),
+        "thumbhash": _placeholder(pyvips.Image.thumbnail(str(target), PLACEHOLDER_SIDE)),
+    }
     if target.stat().st_size >= source.stat().st_size:
         target.unlink()
-        return describe(source, content_type, **shape)
+        return describe(cleaned(source, target, content_type, profile, xmp_of(image)), content_type, **shape)
     return describe(target, CONTENT_TYPES[wanted], **shape)
 
 
-def _header(source: Path, content_type: str, limits: Limits) -> pyvips.Image:
+def _header(source: Path, content_type: str, limits: Limits) -> Opened:
     """Read the header and refuse what would be too large to decode."""
-    image = pyvips.Image.new_from_file(str(source))
-    loader = str(image.get("vips-loader")).removesuffix("_file")
-    if loader != LOADERS[content_type]:
-        raise FileCorruptedError(f"the content is not {content_type}: it opens by {loader}")
-    frames = _pages(image)
-    pixels = image.width * image.height * frames
-    if pixels > limits.max_pixels:
-        raise DecoderLimitError(
-            f"the image has {pixels:,} pixels ({image.width}x{image.height}, {frames} frames), "
-            f"and MAX_IMAGE_PIXELS allows {limits.max_pixels:,}"
-        )
-    return image
+    if content_type == "image/webp":
+        check_webp(source, limits)
+    header = opened(source, content_type)
+    check_shape(header.width, header.height, header.pages, header.pixel_bytes, limits)
+    return header
 
 
-def _pages(image: pyvips.Image) -> int:
-    return int(image.get("n-pages")) if "n-pages" in image.get_fields() else 1
+def _must_be_kept(header: Opened, profile: Profile) -> bool:
+    """Whether re-encoding was not asked for, would lose pages or inks, or would break a signature that is to stay."""
+    if profile.format is ImageFormat.KEEP or header.bands > MOST_BANDS:
+        return True
+    if header.pages > 1 and not header.is_animated:
+        return True
+    if header.content_type == "image/heic" and brands(header.path) & SEQUENCES:
+        return True
+    return profile.keep_provenance and provenance.has_manifest(header.path, header.content_type)
 
 
-def _frames(image: pyvips.Image) -> int:
-    return int(image.height // image.get_page_height())
-
-
-def _must_be_kept(header: pyvips.Image, source: Path, content_type: str) -> bool:
-    """Whether re-encoding would lose frames or pages: libvips reads one of an APNG, AVIF sequence or TIFF document."""
-    if content_type == "image/png":
-        with source.open("rb") as file:
-            return b"acTL" in file.read(65536).partition(b"IDAT")[0]
-    return _pages(header) > 1 and content_type not in ANIMATED
-
-
-def _opened(source: Path, header: pyvips.Image) -> pyvips.Image:
-    """Open for one pass; images that are looked at twice (alpha, rotation) are held in memory or a temporary file."""
-    options: dict[str, Any] = {"fail_on": FAIL_ON}
-    if _pages(header) > 1:
-        options["n"] = -1
-    is_turned = "orientation" in header.get_fields() and header.get("orientation") > 1
-    if not header.hasalpha() and not is_turned:
-        options["access"] = "sequential"
-    return pyvips.Image.new_from_file(str(source), **options).autorot()
-
-
-def _validated(source: Path, header: pyvips.Image, content_type: str) -> Prepared:
+def _kept(header: Opened, target: Path, profile: Profile, limits: Limits) -> Prepared:
     """Decode every page and keep the file as it is."""
-    pages = _pages(header)
-    is_strip = pages > 1 and content_type in ANIMATED
-    image = pyvips.Image.new_from_file(str(source), fail_on=FAIL_ON, **({"n": -1} if is_strip else {}))
+    image = header.load(in_order=False)
     image.avg()
-    first = image.crop(0, 0, image.width, image.get_page_height()).autorot()
-    placeholder = _placeholder(first.thumbnail_image(PLACEHOLDER_SIDE))
-    for page in range(1, 1 if is_strip else pages):
-        pyvips.Image.new_from_file(str(source), fail_on=FAIL_ON, access="sequential", page=page).avg()
+    for page in within(limits, header.width * header.height, header.other_pages()):
+        page.avg()
+    first = image.crop(0, 0, image.width, image.get_page_height())
+    path = cleaned(header.path, target, header.content_type, profile, xmp_of(image))
     return describe(
-        source,
-        content_type,
+        path,
+        header.content_type,
         width=first.width,
         height=first.height,
-        frames=pages,
-        thumbhash=placeholder,
+        frames=header.pages,
+        duration=animation.seconds(image),
+        thumbhash=_placeholder(first.thumbnail_image(PLACEHOLDER_SIDE)),
     )
+
+
+def _film(source: Path, target: Path, content_type: str, profile: Profile, limits: Limits) -> Prepared:
+    """Decode every frame of what libvips reads one of, and keep the file as it is."""
+    first, frames, seconds = animation.read(source, limits)
+    path = cleaned(source, target, content_type, profile, None)
+    small = _placeholder(first.thumbnail_image(PLACEHOLDER_SIDE))
+    shape = {"width": first.width, "height": first.height, "frames": frames, "duration": seconds, "thumbhash": small}
+    return describe(path, content_type, **shape)
 
 
 def _without_idle_alpha(image: pyvips.Image) -> pyvips.Image:
@@ -133,7 +126,7 @@ def _without_idle_alpha(image: pyvips.Image) -> pyvips.Image:
 
 def _wanted(image: pyvips.Image, asked: ImageFormat) -> str:
     """Choose the format: JPEG holds neither transparency nor animation, and only WebP animates."""
-    if _frames(image) > 1:
+    if animation.frames(image) > 1:
         return "webp"
     if asked in {ImageFormat.AUTO, ImageFormat.JPEG}:
         return "webp" if image.hasalpha() else "jpeg"
@@ -144,25 +137,16 @@ def _fits(image: pyvips.Image, wanted: str) -> bool:
     return max(int(image.width), int(image.get_page_height())) <= MAX_SIDE[wanted]
 
 
-def _in_srgb(image: pyvips.Image) -> pyvips.Image:
-    """Bring any colour space, profile and depth to what every viewer shows alike: 8-bit sRGB or grey."""
-    if image.interpretation == "cmyk" or "icc-profile-data" in image.get_fields():
-        try:
-            fallback = "cmyk" if image.interpretation == "cmyk" else "srgb"
-            image = image.icc_transform("srgb", embedded=True, input_profile=fallback, depth=8)
-        except pyvips.Error:
-            pass  # a profile that cannot be used is ignored, as browsers do
-    is_grey = image.interpretation in {"b-w", "grey16"}
-    return image.colourspace("b-w" if is_grey else "srgb").cast("uchar")
-
-
-def _write(image: pyvips.Image, target: Path, wanted: str, profile: Profile) -> None:
+def _write(image: pyvips.Image, space: Space | None, target: Path, wanted: str, profile: Profile) -> None:
     """Encode, which pulls the whole image through its decoder."""
-    options: dict[str, Any] = {"Q": profile.quality, "keep": "none" if profile.strip_metadata else "exif|xmp|iptc"}
+    image, keep = carried(image, profile)
+    options: dict[str, Any] = {"Q": profile.quality, "keep": keep}
+    image = in_srgb(image, space)
     if wanted == "jpeg":
         # Optimised Huffman tables cost a quarter more time for 2% of the bytes.
         image.jpegsave(str(target), **options)
     elif wanted == "webp":
+        image = animation.with_timing(image) if animation.frames(image) > 1 else image
         # Effort 4, the default, takes twice as long as 2 for 5% of the bytes.
         image.webpsave(str(target), effort=2, **options)
     else:
@@ -173,14 +157,8 @@ def _placeholder(small: pyvips.Image) -> str:
     """Hash a picture of at most PLACEHOLDER_SIDE pixels a side."""
     if max(small.width, small.height) > PLACEHOLDER_SIDE:
         small = small.thumbnail_image(PLACEHOLDER_SIDE)
-    small = small.colourspace("srgb").cast("uchar")
+    if small.bands > MOST_BANDS:
+        small = small.extract_band(0, n=3).copy(interpretation="srgb")  # inks of no known colour
+    small = in_srgb(small).colourspace("srgb")
     rgba = small if small.hasalpha() else small.addalpha().cast("uchar")
     return thumbhash(rgba.width, rgba.height, bytes(rgba.write_to_memory()))
-
-
-def _heic(source: Path) -> Prepared:
-    """Check the boxes alone: the libvips we ship with cannot decode HEVC."""
-    from handlers.media.boxes import check_boxes  # noqa: PLC0415 - rarely needed
-
-    check_boxes(source, needed=b"meta")
-    return describe(source, "image/heic")

@@ -5,8 +5,10 @@ that name fails on every picture with transparency.
 """
 
 import base64
+import functools
 import math
 from dataclasses import dataclass
+from operator import mul
 from typing import Final
 
 MAX_SIDE: Final = 100
@@ -78,9 +80,10 @@ def _transform(values: list[float], width: int, height: int, across: int, down: 
 
 
 def _product(one: list[float], other: list[float]) -> float:
-    return sum(a * b for a, b in zip(one, other, strict=True))
+    return math.fsum(map(mul, one, other))
 
 
+@functools.lru_cache(maxsize=1024)  # the same few sizes again and again
 def _cosines(length: int, frequency: int) -> list[float]:
     return [math.cos(math.pi / length * frequency * (at + 0.5)) for at in range(length)]
 

@@ -1,5 +1,6 @@
 """From a completed generation to jobs: which files the output holds, and how they are split."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -46,11 +47,11 @@ def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> tu
     """Return the files an output holds, in document order, each once.
 
     An object with a `url` is a file wherever it points (whether it may be fetched is decided, and told, later); a bare
-    string only counts when it lies on an allow-listed host. Weights, embeddings and the like are left out unless
-    UNSUPPORTED_FILES=fail.
+    string only counts when it lies on an allow-listed host. An output that is JSON in a text column is read. Weights,
+    embeddings and the like are left out unless UNSUPPORTED_FILES=fail.
     """
     found: dict[str, JobFile] = {}
-    for url, name in _walk(output, allowlist):
+    for url, name in _walk(unwrapped(output), allowlist):
         if settings.unsupported_files == "ignore" and _is_no_media(name or file_name(url)):
             continue
         key = source_key(url)
@@ -87,6 +88,16 @@ def plan_jobs(
         )
         for batch in batches
     )
+
+
+def unwrapped(output: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return what a text column's JSON says; any other output as it is."""
+    if isinstance(output, str) and output.lstrip()[:1] in {"{", "["}:
+        try:
+            return json.loads(output)
+        except (ValueError, RecursionError):
+            return output
+    return output
 
 
 def _walk(output: Any, allowlist: Allowlist) -> Iterator[tuple[str, str | None]]:  # noqa: ANN401 - any JSON

@@ -97,7 +97,7 @@ class SupabaseSource:
             raise UnreadableError(
                 f"the row has no column {status!r}: set GENERATIONS_STATUS_COLUMN to the one that holds the state"
             )
-        return row[status] == self._settings.generations_completed_value
+        return _text(row[status]) == self._settings.generations_completed_value
 
     def _completed(self, row: Mapping[str, object]) -> Completed:
         settings = self._settings
@@ -125,6 +125,9 @@ def _presented(headers: Mapping[str, str]) -> bytes:
 
 
 def _text(value: object) -> str | None:
+    """Return a column's value as PostgreSQL casts it to text; a state may be a boolean or a number."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return None if value is None else str(value)
 
 

@@ -81,7 +81,9 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(rabbitmq_url, database_url, source, tmp_path, monkeypatch):
+async def bench(rabbitmq_url, database_url, source, tmp_path, monkeypatch, request):
+    """A bench; `@pytest.mark.settings(...)` changes its settings."""
+    changed = request.node.get_closest_marker("settings")
     monkeypatch.chdir(tmp_path)
     async with contextlib.AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(Gateway(database_url=database_url, storage_dir=tmp_path / "objects"))
@@ -101,7 +103,7 @@ async def bench(rabbitmq_url, database_url, source, tmp_path, monkeypatch):
             max_attempts=3,
             worker_concurrency=2,
             codec_processes=1,
-        )
+        ).model_copy(update=changed.kwargs if changed else {})
         metrics = Metrics("test")
         shop = await stack.enter_async_context(workshop(settings, metrics, "bench"))
         await shop.crew.start()

@@ -14,6 +14,7 @@ from schemas.events import Completed
 from worker.broker import BrokerUnavailableError
 from worker.reconcile import BACKLOG
 from worker.rounds import Mourner, Rounds
+from worker.schedule import keep, slots
 
 
 async def generation(bench, output, **more):
@@ -164,8 +165,9 @@ async def test_each_round_is_one_workers(bench, source):
     assert sorted(turns) == [False] * 7 + [True]
     settings = bench.settings.model_copy(update={"reconcile_every_seconds": 1})
     await bench.sql.execute("update outlast_turns set next_at = now()")
-    rounds = [rounds_of(bench, settings, f"w{n}") for n in range(3)]
-    running = [asyncio.create_task(each.run()) for each in rounds]
+    schedule = slots(settings, rounds_of(bench, settings), bench.broker)[:1]
+    ledger = Ledger(bench.shop.supabase)
+    running = [asyncio.create_task(keep(schedule, ledger, f"w{n}")) for n in range(3)]
     async with asyncio.timeout(20):
         while await bench.waiting("outlast.file_processing.bulk") == 0:
             await asyncio.sleep(0.1)
@@ -180,7 +182,7 @@ async def test_no_round_while_many_jobs_wait(bench, source):
     await generation(bench, {"url": f"{source.url}/files/tone.wav"})
     job = bench.job(f"{source.url}/files/tone.wav")
     await asyncio.gather(*(bench.send(job) for _ in range(BACKLOG + 1)))
-    rounds = rounds_of(bench, bench.settings, "w")
+    rounds = rounds_of(bench, bench.settings)
     await rounds.once()
     assert await bench.waiting("outlast.file_processing.bulk") == 0
     await (await bench.channel.get_queue("outlast.file_processing")).purge()
@@ -216,7 +218,7 @@ async def test_a_task_whose_message_killed_its_workers_ends_when_the_sweep_sees_
     async with asyncio.timeout(10):
         while await bench.waiting("outlast.dead") < 2:
             await asyncio.sleep(0.05)
-    rounds = rounds_of(bench, bench.settings, "w")
+    rounds = rounds_of(bench, bench.settings)
     await rounds.once()
     await rounds.once()
     task = await bench.task(job)
@@ -225,10 +227,10 @@ async def test_a_task_whose_message_killed_its_workers_ends_when_the_sweep_sees_
     assert await bench.waiting("outlast.dead") == 2
 
 
-def rounds_of(bench, settings, worker):
+def rounds_of(bench, settings):
     ledger = Ledger(bench.shop.supabase)
     mourner = Mourner(settings, ledger, bench.broker, bench.metrics)
-    return Rounds(bench.shop.reconciler, mourner, ledger, settings, worker)
+    return Rounds(bench.shop.reconciler, mourner, ledger, settings)
 
 
 async def outlast(bench, *arguments):

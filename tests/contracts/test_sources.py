@@ -179,6 +179,13 @@ def test_supabase_ignores_what_does_not_matter(supabase, change, reason):
     assert supabase.parse(json.dumps(EVENT | change).encode()) == Ignored(reason=reason)
 
 
+@pytest.mark.parametrize(("state", "completed"), [(True, "true"), (False, "false"), (7, "7"), ("done", "done")])
+def test_a_state_is_compared_as_postgresql_writes_it(state, completed):
+    settings = SETTINGS.model_copy(update={"generations_completed_value": completed})
+    event = EVENT | {"record": {**ROW, "status": state}, "old_record": {**ROW, "status": None}}
+    assert isinstance(SupabaseSource(settings, []).parse(json.dumps(event).encode()), Completed)
+
+
 @pytest.mark.parametrize("change", [{"old_record": PENDING}, {"old_record": EARLIER}, {"type": "INSERT"}])
 def test_supabase_hears_every_kind_of_completion(supabase, change):
     assert isinstance(supabase.parse(json.dumps(EVENT | change).encode()), Completed)

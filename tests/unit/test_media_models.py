@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from handlers.errors import FileCorruptedError
-from handlers.media.model3d import CHECKS
+from handlers.media.layout import end_of
+from tests.media_samples import made
 
 ASSET = {"asset": {"version": "2.0"}}
 PLY = "ply\nformat {} 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n{}end_header\n"
@@ -26,6 +27,12 @@ def ply(layout: str, rows: bytes, faces: str = FACES) -> bytes:
     return PLY.format(layout, faces).encode() + rows
 
 
+def sample(name: str, before: bytes, after: bytes) -> bytes:
+    content = made(name).content
+    assert content.count(before) > 0
+    return content.replace(before, after, 1)
+
+
 WHOLE = {
     "glb": ("model/gltf-binary", glb(ASSET | {"buffers": [{"byteLength": 4}]}, bytes(4))),
     "glb without binary": ("model/gltf-binary", glb(ASSET)),
@@ -44,18 +51,50 @@ DAMAGED = {
         glb(ASSET | {"buffers": [{"byteLength": 9}]}, bytes(4)),
         "buff",
     ),
-    "glb of version 1": ("model/gltf-binary", glb(ASSET, version=1), "version 1"),
+    "glb of version 1": ("model/gltf-binary", glb(ASSET, version=1), "not model/gltf-binary"),
     "glb of nonsense": ("model/gltf-binary", glb([1, 2]), "JSON"),
     "gltf cut": ("model/gltf+json", json.dumps(ASSET).encode()[:-2], "JSON"),
     "gltf of version 1": ("model/gltf+json", b'{"asset": {"version": "1.0"}}', "1.0"),
-    "gltf with odd buffers": ("model/gltf+json", json.dumps(ASSET | {"buffers": [3]}).encode(), "buffers"),
+    "gltf with odd buffers": ("model/gltf+json", json.dumps(ASSET | {"buffers": [3]}).encode(), "fit together"),
+    "gltf that refers to nothing": ("model/gltf+json", json.dumps(ASSET | {"scene": 0}).encode(), "there are 0 scenes"),
+    "gltf that is not UTF-8": ("model/gltf+json", json.dumps(ASSET).encode() + b"\xed\xa0\x80", "JSON"),
+    "glb with a corner beyond its vertices": (
+        "model/gltf-binary",
+        sample("glb", b"\x25\0\x26\0", b"\x25\0\xff\0"),
+        "corner",
+    ),
+    "glb with a place that is none": ("model/gltf-binary", sample("glb", b"\0\0\x98\x41", b"\0\0\xc0\x7f"), "finite"),
+    "glb with a view beyond its buffer": (
+        "model/gltf-binary",
+        sample("glb", b'"byteLength": 228', b'"byteLength": 229'),
+        "beyond its buffer",
+    ),
+    "glb with an accessor beyond its view": (
+        "model/gltf-binary",
+        sample("glb", b'"count": 40', b'"count": 41'),
+        "view",
+    ),
+    "obj with a line of another format": ("model/obj", b"v 0 0 0\nf 1 1 1\n<html>\n", "line 3"),
+    "obj with a corner beyond its vertices": ("model/obj", b"v 0 0 0\nf 1 1 2\n", "corner 2"),
+    "obj with a face of two corners": ("model/obj", b"v 0 0 0\nf 1 1\n", "lacks corners"),
     "obj without faces": ("model/obj", b"v 0 0 0\nv 1 0 0\n", "0 faces"),
     "obj cut in a vertex": ("model/obj", b"f 1 1 1\nv 0 0 0\nv 1 0", "vertex 2"),
     "obj that is not finite": ("model/obj", b"f 1 1 1\nv 0 0 nan\n", "vertex 1"),
     "ply cut in its header": ("model/ply", PLY.encode()[:60], "no end"),
-    "ply in text, cut": ("model/ply", ply("ascii", b"0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"), "5 rows"),
+    "ply in text, cut": ("model/ply", ply("ascii", b"0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"), "2 face rows"),
     "ply cut in its vertices": ("model/ply", ply("binary_little_endian", ROWS[:30]), "vertex"),
     "ply cut in its faces": ("model/ply", ply("binary_little_endian", ROWS[:-1]), "face"),
+    "ply with a corner beyond its vertices": (
+        "model/ply",
+        ply("binary_little_endian", ROWS.replace(struct.pack("<3i", 0, 1, 2), struct.pack("<3i", 0, 1, 3), 1)),
+        "vertices",
+    ),
+    "ply with a place that is none": (
+        "model/ply",
+        ply("binary_little_endian", ROWS.replace(struct.pack("<f", 8), b"\0\0\xc0\x7f")),
+        "finite",
+    ),
+    "ply in text with a number too many": ("model/ply", ply("ascii", b"0 0 0\n1 0 0 0\n"), "4 numbers instead of 3"),
     "ply without vertices": ("model/ply", ply("ascii", b"").replace(b"vertex 3", b"vertex 0"), "no vertices"),
     "ply of an unknown type": ("model/ply", ply("ascii", b"").replace(b"float x", b"quad x"), "header"),
 }
@@ -66,7 +105,7 @@ def test_whole_models(tmp_path: Path, name: str) -> None:
     content_type, content = WHOLE[name]
     source = tmp_path / "model"
     source.write_bytes(content)
-    CHECKS[content_type](source)
+    assert end_of(source, content_type) == len(content)
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -75,4 +114,4 @@ def test_damaged_models(tmp_path: Path, name: str) -> None:
     source = tmp_path / "model"
     source.write_bytes(content)
     with pytest.raises(FileCorruptedError, match=why):
-        CHECKS[content_type](source)
+        end_of(source, content_type)

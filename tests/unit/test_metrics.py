@@ -1,6 +1,7 @@
 import inspect
 import re
 
+from handlers.codec import CodecStats
 from handlers.observer import Observer
 from worker.metrics import Metrics
 
@@ -24,6 +25,8 @@ FAMILIES = (
     "source_denied_total",
     "signature_rejected_total",
     "storage_requests_total",
+    "codec_processes",
+    "codec_restarts_total",
     "build_info",
 )
 
@@ -44,6 +47,8 @@ def test_what_the_pipeline_reports_is_counted():
     metrics.stored(7, -3)
     metrics.denied("address")
     metrics.storage("upload", "ok")
+    metrics.codec_restarted("crashed")
+    metrics.watch_codec(lambda: CodecStats({"busy": 1, "idle": 3}, {}, "kernel"))
     text = metrics.render().decode()
     assert 'outlast_stage_duration_seconds_count{stage="download"} 1.0' in text
     assert 'outlast_files_total{media="image",outcome="deduplicated"} 1.0' in text
@@ -54,11 +59,14 @@ def test_what_the_pipeline_reports_is_counted():
     assert "outlast_bytes_saved_total 0.0" in text
     assert 'outlast_source_denied_total{reason="address"} 1.0' in text
     assert 'outlast_storage_requests_total{operation="upload",outcome="ok"} 1.0' in text
+    assert 'outlast_codec_restarts_total{reason="crashed"} 1.0' in text
+    assert 'outlast_codec_processes{state="busy"} 1.0' in text
+    assert 'outlast_codec_processes{state="idle"} 3.0' in text
 
 
 def test_metrics_watch_everything_there_is():
     methods = [name for name, _ in inspect.getmembers(Observer, inspect.isfunction) if not name.startswith("_")]
-    assert len(methods) == 7
+    assert len(methods) == 8
     for name in methods:
         assert name in vars(Metrics), name
         assert inspect.signature(getattr(Metrics, name)) == inspect.signature(getattr(Observer, name))

@@ -1,10 +1,19 @@
 import pytest
 
-from handlers.errors import SourceForbiddenError
+from handlers.errors import Denial, SourceForbiddenError
 from handlers.netguard import Allowlist, GuardedResolver
+from handlers.observer import Observer
 from handlers.settings import FAL_SOURCES
 
 DEFAULT = Allowlist(FAL_SOURCES)
+
+
+class Told(Observer):
+    def __init__(self):
+        self.reasons = []
+
+    def denied(self, reason):
+        self.reasons.append(reason)
 
 
 @pytest.mark.parametrize(
@@ -24,8 +33,10 @@ def test_fal_is_permitted(url):
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("http://fal.media/a", "not_allowed"),
-        ("https://fal.media:8443/a", "not_allowed"),
+        ("http://fal.media/a", "scheme"),
+        ("https://fal.media:8443/a", "port"),
+        ("https://fal.media./a", "malformed"),
+        ("https://2130706433/a", "address"),
         ("https://evilfal.media/a", "not_allowed"),
         ("https://fal.media.evil.com/a", "not_allowed"),
         ("https://storage.googleapis.com/other/x", "not_allowed"),
@@ -41,6 +52,7 @@ def test_fal_is_permitted(url):
         ("https://[::1]/a", "not_allowed"),
         ("https://fal.media:99999/a", "malformed"),
         ("//fal.media/a", "scheme"),
+        ("https:fal.media/a", "malformed"),
     ],
 )
 def test_everything_else_is_refused_with_its_reason(url, reason):
@@ -57,40 +69,72 @@ def test_an_origin_permits_exactly_that():
     assert not allowlist.lists("http://localhost:4711/files/a.png")
 
 
-@pytest.mark.parametrize("entry", ["*", "*.", "a.*.com", "ftp://x", "http://"])
+@pytest.mark.parametrize(
+    ("url", "permitted"),
+    [
+        ("https://host.test/files", True),
+        ("https://host.test/files/a", True),
+        ("https://host.test/%66iles/a", True),
+        ("https://host.test/files%2Fa", False),
+        ("https://host.test/files-of-others/a", False),
+        ("https://host.test/fil", False),
+    ],
+)
+def test_a_folder_permits_what_lies_in_it(url, permitted):
+    assert Allowlist(("host.test/files",)).lists(url) is permitted
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "*",
+        "*.",
+        "a.*.com",
+        "ftp://x",
+        "http://",
+        "127.0.0.1",
+        "[::1]",
+        "2130706433",
+        "host.test:8443",
+        "http://u@x",
+        "",
+    ],
+)
 def test_unusable_entries_are_named(entry):
     with pytest.raises(ValueError, match="SOURCE_ALLOWLIST"):
         Allowlist((entry,))
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1",
-        "10.1.2.3",
-        "169.254.169.254",
-        "100.64.0.1",
-        "0.0.0.0",
-        "224.0.0.1",
-        "240.0.0.1",
-        "::1",
-        "::ffff:10.0.0.1",
-        "fe80::1%eth0",
-        "fd00::1",
-        "2002:0a00:0001::",
-        "64:ff9b::7f00:1",
-        "not an address",
-    ],
-)
-def test_inner_addresses_are_never_connected_to(address):
+def test_reporting_lifts_the_list_and_nothing_else():
+    told = Told()
+    allowlist = Allowlist(FAL_SOURCES, mode="report", observer=told)
+    assert str(allowlist.check("https://elsewhere.test/a")) == "https://elsewhere.test/a"
+    assert told.reasons == [Denial.NOT_ALLOWED_REPORTED]
+    for url in (
+        "http://elsewhere.test/",
+        "https://elsewhere.test:22/",
+        "https://127.0.0.1/",
+        "https://a@elsewhere.test/",
+    ):
+        with pytest.raises(SourceForbiddenError):
+            allowlist.check(url)
+    allowlist.check("https://fal.media/a")
+    assert len(told.reasons) == 1, "neither what is refused nor what is listed is reported"
+    assert not allowlist.lists("https://elsewhere.test/a"), "what counts as a file is the list's business in any mode"
+
+
+def test_a_report_shows_no_query(caplog):
+    Allowlist((), mode="report").check("https://elsewhere.test/a?token=secret")
+    assert "elsewhere.test/a is not on SOURCE_ALLOWLIST" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_a_name_that_nobody_listed_is_not_even_looked_up():
+    resolver = GuardedResolver(Allowlist(("*.fal.media", "http://127.0.0.1:4711")))
     with pytest.raises(SourceForbiddenError) as refused:
-        DEFAULT.check_address(address)
-    assert refused.value.reason == "address"
-
-
-@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111"])
-def test_public_addresses_pass(address):
-    DEFAULT.check_address(address)
+        await resolver.resolve("nobody.invalid", 443)
+    assert refused.value.reason == "not_allowed"
+    await resolver.close()
 
 
 async def test_a_name_that_points_inside_is_refused_at_resolution():

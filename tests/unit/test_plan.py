@@ -23,6 +23,12 @@ def urls(output, settings=SETTINGS):
         ({"video": {"url": f"{FAL}/a.mp4", "content_type": "wrong/type"}, "seed": 7}, ["a.mp4"]),
         ({"audio_url": {"url": f"{FAL}/a.mp3"}}, ["a.mp3"]),
         ({"audio_url": f"{FAL}/a.mp3"}, ["a.mp3"]),
+        (f"{FAL}/a.mp3", ["a.mp3"]),
+        ([f"{FAL}/a.mp3", f"{FAL}/b.png"], ["a.mp3", "b.png"]),
+        (f' {{"images": [{{"url": "{FAL}/a.png"}}]}}', ["a.png"]),
+        (f'["{FAL}/a.png", "{FAL}/b.png"]', ["a.png", "b.png"]),
+        ("{no json", []),
+        ("[" * 100_000, []),
         (
             {"model_glb": {"url": f"{FAL}/a.glb"}, "model_urls": {"glb": {"url": f"{FAL}/a.glb"}, "fbx": None}},
             ["a.glb"],

@@ -19,14 +19,11 @@ from worker.broker import BrokerUnavailableError
 from worker.dead.desk import PAST, Desk, NoArchiveError, Verb
 from worker.dead.letters import Letter
 from worker.dead.lock import BusyError
-from worker.dead.printing import follow, print_table
+from worker.dead.printing import follow
 from worker.logs import configure
+from worker.printing import DONE, FAILED, PARTLY, USAGE, print_table
 from worker.settings import Settings
 
-DONE: Final = 0
-FAILED: Final = 1
-USAGE: Final = 2
-PARTLY: Final = 3
 LISTED: Final = ("id", "failed_at", "code", "stage", "host", "attempts", "replays", "generation_id", "error")
 GROUPED: Final = ("count", "code", "stage", "host", "first_seen", "last_seen")
 

@@ -25,6 +25,7 @@ NO_KEY: Final = {
     "message": "No API key found in request",
     "hint": "No `apikey` request header or url param was found.",
 }
+CLIENT_GONE: Final = 499
 BAD_KEY: Final = {
     "message": "Invalid API key",
     "hint": "Double check your Supabase `anon` or `service_role` API key.",
@@ -115,6 +116,8 @@ class StorageDoor:
                 return StorageRefusal(*NOT_ALLOWED).response()
             except asyncpg.PostgresError:
                 return StorageRefusal(*INTERNAL).response()
+            except ConnectionResetError:
+                return web.Response(status=CLIENT_GONE)  # in the middle of what it sent; nobody hears this
 
         return enter
 

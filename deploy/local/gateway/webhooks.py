@@ -20,6 +20,8 @@ BATCH: Final = 200
 POLL_SECONDS: Final = 2.0
 RECONNECT_SECONDS: Final = 0.5
 REDIRECTS: Final = 50
+ASKED_FIRST: Final = 1024 * 1024
+"""Bodies larger than this are announced with `Expect: 100-continue`, as libcurl does."""
 TAKE: Final = """
     delete from net.http_request_queue
     where id in (select id from net.http_request_queue order by id limit $1)
@@ -101,6 +103,7 @@ async def _send(row: asyncpg.Record) -> Note:
                 skip_auto_headers=("Accept-Encoding", "Content-Type"),
                 timeout=aiohttp.ClientTimeout(total=milliseconds / 1000),
                 max_redirects=REDIRECTS,
+                expect100=len(row["body"] or b"") > ASKED_FIRST,
             ) as response,
         ):
             content = (await response.read()).decode(errors="replace").replace("\0", "")

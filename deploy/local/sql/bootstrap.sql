@@ -72,6 +72,11 @@ create table if not exists storage.objects (
   unique (bucket_id, name)
 );
 
+-- The folders above an object, `{user,ab}` for `user/ab/name.jpg`: what policies on objects are written with.
+create or replace function storage.foldername(name text) returns text[] language sql immutable as $$
+  select (string_to_array(name, '/'))[:array_length(string_to_array(name, '/'), 1) - 1]
+$$;
+
 alter table storage.buckets enable row level security;
 alter table storage.objects enable row level security;
 grant all on storage.buckets, storage.objects to postgres, anon, authenticated, service_role;
@@ -129,9 +134,11 @@ create table if not exists public.generations (
   status text default 'pending',
   output jsonb,
   request_id text,
+  model text,
   created_at timestamptz default now(),
   updated_at timestamptz default now()
 );
+alter table public.generations add column if not exists model text;  -- one that was made before it had the column
 
 alter table public.generations enable row level security;
 drop policy if exists "owners read their generations" on public.generations;

@@ -155,6 +155,7 @@ insert into public.outlast_settings (key, value) values
   ('request_column', 'request_id'),
   ('created_column', 'created_at'),
   ('completed_value', 'completed'),
+  ('bucket', 'generations'),
   ('webhook_url', null),
   ('webhook_secret', null),
   ('webhook_timeout_ms', '5000')

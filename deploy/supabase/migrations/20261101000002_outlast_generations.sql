@@ -80,6 +80,14 @@ begin
     ) and v_newest.task_id is not null;
 end $$;
 
+-- A stored file as the media list has it.
+create or replace function public.outlast_media_entry(f public.outlast_files) returns jsonb
+language sql immutable security definer set search_path = '' as $$
+  select jsonb_build_object('id', f.id, 'bucket', f.bucket, 'path', f.path, 'content_type', f.content_type,
+    'width', f.width, 'height', f.height, 'duration', f.duration, 'thumbhash', f.thumbhash, 'sha256', f.sha256,
+    'file_size', f.file_size)
+$$;
+
 -- The media list of a generation, and its state: null when no task tells of an output.
 create or replace function public.outlast_media(
   p_generation_id text, p_request_id text, out media jsonb, out media_status text
@@ -108,11 +116,8 @@ create or replace function public.outlast_media(
       (select max(total_files) from tasks where fal = (select bool_and(fal) from tasks)) as total
   )
   select
-    (select coalesce(jsonb_agg(jsonb_build_object(
-        'id', (f).id, 'bucket', (f).bucket, 'path', (f).path, 'content_type', (f).content_type, 'width', (f).width,
-        'height', (f).height, 'duration', (f).duration, 'thumbhash', (f).thumbhash, 'sha256', (f).sha256,
-        'file_size', (f).file_size
-      ) order by position, fal, (f).source_key), '[]') from stored),
+    (select coalesce(jsonb_agg(public.outlast_media_entry(f) order by position, fal, (f).source_key), '[]')
+      from stored),
     case
       when tasks = 0 then null
       when open > 0 or covered < total then 'pending'
@@ -157,5 +162,6 @@ end $$;
 
 revoke all on function public.outlast_generations(), public.outlast_column(text),
   public.outlast_find_generation(text, text), public.outlast_lock_generation(text),
-  public.outlast_current_tasks(text, text), public.outlast_media(text, text), public.outlast_write_media(text, boolean)
+  public.outlast_current_tasks(text, text), public.outlast_media_entry(public.outlast_files),
+  public.outlast_media(text, text), public.outlast_write_media(text, boolean)
   from public, anon, authenticated, service_role;

@@ -123,6 +123,7 @@ begin
     where task_id = t.task_id;
   perform public.outlast_write_media(t.generation_id, true);
   return jsonb_build_object('state', 'run', 'generation_id', t.generation_id, 'user_id', t.user_id,
+    'total', cardinality(t.source_keys), 'stored', jsonb_array_length(public.outlast_stored(t, t)),
     'files', public.outlast_stored(t, j));
 end $$;
 

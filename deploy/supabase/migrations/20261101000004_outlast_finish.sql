@@ -25,7 +25,10 @@ returns table (bucket text, path text) language sql security definer set search_
   )
   insert into public.outlast_objects as o (bucket, path, user_id, sha256, file_size, content_type)
     select distinct on (bucket, path) * from objects order by bucket, path
-    on conflict on constraint outlast_objects_pkey do update set updated_at = now()
+    on conflict on constraint outlast_objects_pkey do update set updated_at = clock_timestamp(),
+      user_id = coalesce(o.user_id, excluded.user_id), sha256 = coalesce(o.sha256, excluded.sha256),
+      file_size = coalesce(o.file_size, excluded.file_size),
+      content_type = coalesce(o.content_type, excluded.content_type)
     returning o.bucket, o.path
 $$;
 

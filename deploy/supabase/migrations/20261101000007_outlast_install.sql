@@ -1,13 +1,14 @@
--- Outlast 7/9: binding your table of generations, and the report that `outlast doctor` reads.
+-- Outlast 7: binding your table of generations.
 
--- Bind a table: set its name (null keeps the one in outlast_settings), add `media` and `media_status`, and put the
--- notify triggers and the sweep's index on it; ours on any other table go. Call it again after changing a setting: they
+-- Bind a table: set its name (null keeps the one in outlast_settings), add `media` and `media_status`, and put
+-- our triggers and the sweep's index on it; ours on any other table go. Call it again after changing a setting: they
 -- hold the names of columns and the completed value. Repeatable.
 create or replace function public.outlast_install(p_schema text default null, p_table text default null) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   g record;
   v_old record;
+  v_new record;
 begin
   update public.outlast_settings
     set value = coalesce(case key when 'generations_schema' then p_schema else p_table end, value)
@@ -16,26 +17,29 @@ begin
   if g.rel is null then
     raise exception 'there is no table %', (select string_agg(format('%I', value), '.' order by key)
       from public.outlast_settings where key in ('generations_schema', 'generations_table'))
-      using errcode = 'undefined_table', hint = 'Set the right name in public.outlast_settings.';
+      using errcode = 'undefined_table', hint = 'Set the right name: outlast init --table.';
   end if;
   if g.id_name is null or g.status_name is null or g.output_name is null or g.created_name is null then
     raise exception '% lacks a column: %', g.rel, (select string_agg(s.key || ' = ' || s.value, ', ')
         from public.outlast_settings s
         where s.key in ('id_column', 'status_column', 'output_column', 'created_column') and not exists (
           select from pg_attribute a where a.attrelid = g.rel and a.attname = s.value and not a.attisdropped))
-      using errcode = 'undefined_column', hint = 'Set the right names in public.outlast_settings.';
+      using errcode = 'undefined_column', hint = 'Set the right names: outlast init --help.';
   end if;
-  if (select count(*) from pg_attribute where attrelid = g.rel and attname in ('media', 'media_status')) < 2 then
-    -- Asked first: even an ALTER that finds nothing to do waits for everybody who uses the table.
-    execute format('alter table %s add column if not exists media jsonb,'
-      ' add column if not exists media_status text', g.rel);
-  end if;
+  -- Asked first: even an ALTER that finds nothing to do waits for everybody who uses the table. The comment tells which
+  -- columns are ours to remove again.
+  for v_new in select name, type from (values ('media', 'jsonb'), ('media_status', 'text')) as c (name, type)
+      where not exists (select from pg_attribute where attrelid = g.rel and attname = name and not attisdropped) loop
+    execute format('alter table %s add column %I %s', g.rel, v_new.name, v_new.type);
+    execute format('comment on column %s.%I is ''Outlast: written by it alone''', g.rel, v_new.name);
+  end loop;
   if (select atttypid from pg_attribute where attrelid = g.rel and attname = 'media') <> 'jsonb'::regtype then
     raise exception '% has a column media that is not jsonb; rename it', g.rel
       using errcode = 'datatype_mismatch';
   end if;
   for v_old in select tgrelid::regclass as rel, tgname from pg_trigger
-      where tgfoid = 'public.outlast_notify'::regproc and tgrelid <> g.rel loop
+      where tgfoid in ('public.outlast_notify'::regproc, 'public.outlast_note_deletions'::regproc)
+        and tgrelid <> g.rel loop
     execute format('drop trigger %I on %s', v_old.tgname, v_old.rel);
   end loop;
   perform public.outlast_install_triggers();
@@ -43,25 +47,59 @@ begin
   return public.outlast_health();
 end $$;
 
--- Two triggers, because the condition of one for INSERT may not look at OLD. They fire when a row becomes completed, or
--- gets another output while it is; our own update of `media` changes neither. `json` knows no equality, its text does.
-create or replace function public.outlast_install_triggers() returns void
+-- Rows are gone, and `release` lets go of their files later: noted down here, so that the user's own statement neither
+-- waits for us nor fails by us. Its argument is the id column's name.
+create or replace function public.outlast_note_deletions() returns trigger
 language plpgsql security definer set search_path = '' as $$
+begin
+  execute format('insert into public.outlast_deletions (generation_id) select g.%I::text from %s g', tg_argv[0],
+                 case tg_op when 'TRUNCATE' then tg_relid::regclass::text else 'gone' end);
+  return null;
+exception when others then
+  raise warning 'outlast: the files of these generations stay: % (%)', sqlerrm, sqlstate;
+  return null;
+end $$;
+
+-- The triggers as the settings want them. Two that notify, because the condition of one for INSERT may not look at OLD:
+-- they fire when a row becomes completed, or gets another output while it is; our own update of `media` changes neither.
+-- `json` knows no equality, its text does.
+create or replace function public.outlast_triggers_wanted(out name text, out rel regclass, out definition text)
+returns setof record language plpgsql stable security definer set search_path = '' as $$
 declare
   g record;
   v_done text;
   v_changed text;
+  v_notify text := 'for each row when (%s) execute function public.outlast_notify()';
+  v_note text;
 begin
   select * into g from public.outlast_generations();
+  if g.rel is null or g.id_name is null or g.status_name is null or g.output_name is null then
+    return;
+  end if;
   v_done := format('(new.%I)::text = %L', g.status_name, g.completed);
   v_changed := format('(old.%1$I)::text is distinct from %2$L or (old.%3$I)%4$s is distinct from (new.%3$I)%4$s',
     g.status_name, g.completed, g.output_name, case when exists (
       select from pg_attribute where attrelid = g.rel and attname = g.output_name and atttypid = 'json'::regtype
     ) then '::text' else '' end);
-  execute format('create or replace trigger outlast_notify_insert after insert on %s for each row when (%s)'
-    ' execute function public.outlast_notify()', g.rel, v_done);
-  execute format('create or replace trigger outlast_notify_update after update on %s for each row when (%s and (%s))'
-    ' execute function public.outlast_notify()', g.rel, v_done, v_changed);
+  v_note := format('for each statement execute function public.outlast_note_deletions(%L)', g.id_name);
+  return query values
+    ('outlast_notify_insert', g.rel, format('after insert on %s ', g.rel) || format(v_notify, v_done)),
+    ('outlast_notify_update', g.rel, format('after update on %s ', g.rel)
+      || format(v_notify, format('%s and (%s)', v_done, v_changed))),
+    ('outlast_deleted', g.rel, format('after delete on %s referencing old table as gone ', g.rel) || v_note),
+    ('outlast_truncated', g.rel, format('before truncate on %s ', g.rel) || v_note);
+end $$;
+
+-- The comment of a trigger tells what it was made from, so that one made for other settings is known.
+create or replace function public.outlast_install_triggers() returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  w record;
+begin
+  for w in select * from public.outlast_triggers_wanted() loop
+    execute format('create or replace trigger %I %s', w.name, w.definition);
+    execute format('comment on trigger %I on %s is %L', w.name, w.rel, w.definition);
+  end loop;
 end $$;
 
 -- The sweep's index as the settings want it; null without a table. Its condition is the sweep's own, word for word.
@@ -99,57 +137,8 @@ begin
   end if;
 end $$;
 
--- What REST cannot see: triggers, grants, versions.
-create or replace function public.outlast_health() returns jsonb
-language plpgsql security definer set search_path = '' as $$
-declare
-  s jsonb := (select coalesce(jsonb_object_agg(key, value), '{}') from public.outlast_settings);
-  g record;
-begin
-  select * into g from public.outlast_generations();
-  return jsonb_build_object(
-    'version', s ->> 'version',
-    'tables', (select count(*) = 7 from pg_class where relnamespace = 'public'::regnamespace and relrowsecurity
-      and relname in ('outlast_settings', 'outlast_tasks', 'outlast_files', 'outlast_objects', 'outlast_workers',
-        'outlast_turns', 'outlast_dead_archive')),
-    'trigger', (select count(*) = 2 from pg_trigger
-      where tgrelid = g.rel and tgfoid = 'public.outlast_notify'::regproc and tgenabled in ('O', 'A')),
-    'trigger_signed', coalesce(public.outlast_webhook_secret() ~ '^whsec_[A-Za-z0-9+/]+=*$', false),
-    'webhook_url', s ->> 'webhook_url',
-    'generations', jsonb_build_object('schema', s ->> 'generations_schema', 'table', s ->> 'generations_table',
-      'columns', jsonb_build_object('id', s ->> 'id_column', 'user', s ->> 'user_column',
-        'status', s ->> 'status_column', 'output', s ->> 'output_column', 'request', s ->> 'request_column',
-        'created', s ->> 'created_column'),
-      'completed', s ->> 'completed_value'),
-    'media_columns', (select count(*) = 2 from pg_attribute
-      where attrelid = g.rel and attname in ('media', 'media_status') and not attisdropped),
-    'sweep_index', exists (select from pg_index i join pg_class c on c.oid = i.indexrelid
-      where i.indrelid = g.rel and i.indisvalid and c.relname = 'outlast_unheard'
-        and obj_description(c.oid, 'pg_class') = public.outlast_index_wanted()),
-    'anon_can_execute', (select coalesce(bool_or(has_function_privilege(r, p.oid, 'execute')), false)
-      from pg_proc p, unnest(array['anon', 'authenticated']) r
-      where p.pronamespace = 'public'::regnamespace and starts_with(p.proname, 'outlast_')),
-    'now', clock_timestamp(),
-    'pg_net', exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-      where n.nspname = 'net' and p.proname = 'http_post'));
-end $$;
-
 -- Binding a table is done in the SQL editor by its owner; nobody needs it over REST.
-revoke all on function public.outlast_install_triggers(), public.outlast_install_index(),
-  public.outlast_index_wanted(), public.outlast_install(text, text)
+revoke all on function public.outlast_note_deletions(), public.outlast_triggers_wanted(),
+  public.outlast_install_triggers(), public.outlast_install_index(), public.outlast_index_wanted(),
+  public.outlast_install(text, text)
   from public, anon, authenticated, service_role;
-revoke all on function public.outlast_health() from public, anon, authenticated;
-grant execute on function public.outlast_health() to service_role;
-
-do $$
-begin
-  if (select rel from public.outlast_generations()) is not null then
-    perform public.outlast_install();
-  else
-    raise notice 'Outlast: your table of generations is not there yet. Set generations_schema and generations_table in '
-      'public.outlast_settings and run: select public.outlast_install();';
-  end if;
-exception when undefined_column or datatype_mismatch or wrong_object_type then
-  raise warning 'Outlast: your table of generations is not bound: %. Mend that and run: select public.outlast_install();',
-    sqlerrm;
-end $$;

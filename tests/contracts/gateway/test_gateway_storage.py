@@ -16,10 +16,6 @@ async def pieces(count, pause=0.0):
         await asyncio.sleep(pause)
 
 
-async def test_it_answers_as_a_real_storage_api_was_seen_to(project):
-    await project.replay("storage")
-
-
 async def test_objects_lie_where_they_are_looked_for(project, database, tmp_path):
     await make_bucket(project)
     content = b"bytes" * 100_000

@@ -67,7 +67,7 @@ async def test_an_upload_in_pieces_becomes_an_object(project):
     assert (await project.ask("GET", "/storage/v1/object/main/one.mp4"))[1] == content
 
 
-async def test_bytes_of_a_broken_piece_are_kept(project):
+async def test_bytes_of_a_broken_piece_are_kept(gateway, project):
     content = os.urandom(300_000)
     path = await opened(project, len(content))
 
@@ -76,7 +76,7 @@ async def test_bytes_of_a_broken_piece_are_kept(project):
         await asyncio.Event().wait()
 
     broken = asyncio.create_task(patch(project, path, 0, breaking()))
-    folder = project.gateway._files.partial_folder
+    folder = gateway._files.partial_folder
     async with asyncio.timeout(10):
         while sum(file.stat().st_size for file in folder.glob("*.upload")) < 100_000:
             await asyncio.sleep(0.01)

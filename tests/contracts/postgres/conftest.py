@@ -20,6 +20,7 @@ EMPTY = """
 delete from public.generations; delete from public.outlast_tasks; delete from public.outlast_files;
 delete from public.outlast_objects; delete from public.outlast_workers;
 delete from public.outlast_turns; delete from public.outlast_dead_archive; delete from net.http_request_queue;
+delete from public.outlast_deletions;
 update public.outlast_settings set value = null where key in ('webhook_url', 'webhook_secret');
 """
 

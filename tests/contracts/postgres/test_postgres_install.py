@@ -1,6 +1,7 @@
 """The migrations can be applied again, to other tables, and say what is the matter."""
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import asyncpg
 import pytest
 
 from deploy.local.postgres import MIGRATIONS, Postgres, apply_migrations
+from worker import sql
 
 ELSEWHERE = """
 create schema app;
@@ -40,7 +42,7 @@ async def test_an_existing_database_is_migrated_again_and_kept(postgres: Postgre
     connection = await asyncpg.connect(database_url)
     await connection.execute("drop function public.outlast_health(); insert into public.generations default values")
     assert await postgres.create_database(database_url.rpartition("/")[2]) == database_url
-    assert await connection.fetchval("select (public.outlast_health() ->> 'tables')::boolean")
+    assert await connection.fetchval("select (public.outlast_health() -> 'generations' ->> 'found')::boolean")
     assert await connection.fetchval("select count(*) from public.generations") == 1
     await connection.close()
 
@@ -48,16 +50,21 @@ async def test_an_existing_database_is_migrated_again_and_kept(postgres: Postgre
 async def test_health_tells_that_all_is_well_and_what_is_not(own_db: Any) -> None:
     health = await own_db.call("outlast_health")
     assert health.pop("now")
-    newest = max(file.name.partition("_")[0] for file in MIGRATIONS.glob("*.sql"))
+    assert set(health.pop("functions")) == sql.functions()
+    assert health.pop("tables") == dict.fromkeys(sql.tables(), True)
     assert health == {
-        "version": newest,
-        "tables": True,
+        "version": sql.newest(),
         "trigger": True,
+        "triggers_current": True,
+        "deletion_triggers": True,
         "trigger_signed": False,
         "webhook_url": None,
+        "webhook_secret_digest": None,
+        "webhook_secret_in": None,
         "generations": {
             "schema": "public",
             "table": "generations",
+            "found": True,
             "columns": {
                 "id": "id",
                 "user": "user_id",
@@ -66,21 +73,41 @@ async def test_health_tells_that_all_is_well_and_what_is_not(own_db: Any) -> Non
                 "request": "request_id",
                 "created": "created_at",
             },
+            "absent": [],
             "completed": "completed",
         },
         "media_columns": True,
         "sweep_index": True,
         "anon_can_execute": False,
         "pg_net": True,
+        "bucket": "generations",
+        "storage_policy": True,
+        "realtime": True,
     }
-    await own_db.run("update public.outlast_settings set value = 'whsec_c2VjcmV0' where key = 'webhook_secret'")
+    await own_db.value("select public.outlast_set_webhook_secret('whsec_c2VjcmV0')")
     await own_db.run("alter table public.generations disable trigger outlast_notify_update")
-    await own_db.run("alter table public.generations drop column media")
+    await own_db.run("alter table public.generations drop column media, drop column user_id cascade")
     await own_db.run("alter table public.outlast_files disable row level security")
+    await own_db.run("alter publication supabase_realtime drop table public.outlast_files")
+    await own_db.run("update public.outlast_settings set value = 'other' where key = 'bucket'")
+    await own_db.run("revoke execute on function public.outlast_known(text, text, text) from service_role")
     await own_db.run("drop schema net cascade")
     health = await own_db.call("outlast_health")
     assert (health["trigger_signed"], health["trigger"], health["media_columns"]) == (True, False, False)
-    assert (health["tables"], health["pg_net"]) == (False, False)
+    assert (health["tables"]["outlast_files"], health["pg_net"]) == (False, False)
+    assert (health["realtime"], health["storage_policy"]) == (False, False)
+    assert health["webhook_secret_in"] == "settings"
+    assert health["webhook_secret_digest"] == sha256(b"whsec_c2VjcmV0").hexdigest()[:16]
+    assert health["generations"]["absent"] == ["user"]
+    assert set(health["functions"]) == sql.functions() - {"outlast_known"}
+
+
+async def test_triggers_made_for_other_names_are_told(own_db: Any) -> None:
+    await own_db.run("update public.outlast_settings set value = 'done' where key = 'completed_value'")
+    assert (await own_db.call("outlast_health"))["triggers_current"] is False
+    assert (await own_db.install())["triggers_current"] is True
+    await own_db.run("drop trigger outlast_notify_insert on public.generations")
+    assert (await own_db.call("outlast_health"))["triggers_current"] is False
 
 
 @pytest.mark.parametrize("output_type", ["text", "json", "jsonb"])

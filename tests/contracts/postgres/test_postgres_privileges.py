@@ -11,11 +11,13 @@ ALICE = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 BOB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 TABLES = [
     *("outlast_settings", "outlast_tasks", "outlast_files", "outlast_objects", "outlast_workers"),
-    *("outlast_turns", "outlast_dead_archive"),
+    *("outlast_turns", "outlast_dead_archive", "outlast_deletions", "outlast_requests", "outlast_uploads"),
 ]
 OVER_REST = {
     *("enqueue", "begin", "progress", "heartbeat", "cancel", "known", "finish", "missing", "health"),
-    *("bury", "turn", "archive", "requeue"),
+    *("bury", "turn", "archive", "requeue", "claim", "release", "orphans", "take_orphans", "forget_objects"),
+    *("to_optimize", "optimizable", "move_object", "submit", "states", "worker_stats", "expire", "upload"),
+    *("refresh_media",),
 }
 OUTSIDERS = ["anon", "authenticated"]
 

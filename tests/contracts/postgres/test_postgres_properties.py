@@ -30,6 +30,7 @@ select jsonb_build_object(
   'media_status', (select media_status from public.generations where id::text = $2[1]))
 """
 EXPIRE = "update public.outlast_tasks set lease_until = clock_timestamp() - interval '1 s' where task_id = $1"
+AGE = "update public.outlast_objects set updated_at = now() - interval '1 day' where starts_with(path, $1)"
 # Which tasks an example is about: all of them, or a few that then go far.
 FOCUS = [(0, 1, 2, 3, 4), (0, 0, 0, 0, 0), (4, 4, 4, 4, 4), (0, 1, 0, 1, 2), (0, 2, 0, 2, 2), (0, 3, 0, 3, 0)]
 TASKS, LEASES, KEYS = (
@@ -256,6 +257,20 @@ class Machine(RuleBasedStateMachine):
         answer = self.driver.call("known", p_user_id=self.user, p_source_sha256=digest, p_profile=PROFILE)
         stored = any(path == other for other, _ in self.files.values())
         assert (answer and answer["path"]) == (path if stored else None)
+
+    @rule(with_row=st.booleans())
+    def drop_files(self, with_row: bool) -> None:  # noqa: FBT001 - drawn
+        generation = self.generation if with_row else self.rowless
+        self.driver.value("delete from public.outlast_files where generation_id = $1", generation)
+        self.files = {name: file for name, file in self.files.items() if name[0] != generation}
+
+    @rule()
+    def remove_orphans(self) -> None:
+        self.driver.value(AGE, self.user)
+        taken = self.driver.call("take_orphans", p_bucket="generations", p_grace_seconds=3600)
+        assert set(taken) == self.paths - {path for path, _ in self.files.values()}
+        self.driver.call("forget_objects", p_bucket="generations", p_paths=taken)
+        self.paths -= set(taken)
 
     # How the model follows.
 

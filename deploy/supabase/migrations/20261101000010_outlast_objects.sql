@@ -1,0 +1,167 @@
+-- Outlast 10: objects that nothing points at any more, and how they go without one ever going that is needed.
+--
+-- Whoever uploads claims the path first, so that every object of ours has a row before it exists, also when its worker
+-- dies before `finish`. A row without references that nobody touched for the grace time, which is longer than any
+-- attempt, is marked `deleting`; then the object is removed through the Storage API, then the row goes. Meanwhile
+-- `outlast_claim` and `outlast_finish` refuse it, and the worker comes again later. What was in Storage before we
+-- claimed it is somebody else's and stays.
+--
+-- Files of older outputs stay for as long as their generation does, since an output may come back. What ends them is
+-- the deletion of the generation's row, which a trigger of outlast_install notes down here, or of the files themselves.
+--
+-- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
+
+alter table public.outlast_objects add column if not exists kept boolean not null default false;
+comment on column public.outlast_objects.kept is 'in Storage before we claimed it: somebody else''s, never removed';
+create index if not exists outlast_objects_unused on public.outlast_objects (bucket, path) where refs = 0;
+
+-- No key but its own: noting down a deletion must never make the user's statement wait for us.
+create table if not exists public.outlast_deletions (
+  id bigint primary key generated always as identity,
+  generation_id text not null,
+  deleted_at timestamptz not null default clock_timestamp(),
+  due_at timestamptz not null default clock_timestamp()
+);
+
+create index if not exists outlast_deletions_due on public.outlast_deletions (due_at);
+alter table public.outlast_deletions enable row level security;
+revoke all on public.outlast_deletions from public, anon, authenticated;
+grant all on public.outlast_deletions to service_role;
+
+-- Whether Storage has the object; false where its tables are not to be read.
+create or replace function public.outlast_in_storage(p_bucket text, p_path text) returns boolean
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  return exists (select from storage.objects where bucket_id = p_bucket and name = p_path);
+exception when undefined_table or undefined_column or invalid_schema_name or insufficient_privilege then
+  return false;
+end $$;
+
+-- Somebody is about to upload the object: it is spared for another grace time. `deleting`: not now.
+create or replace function public.outlast_claim(p_bucket text, p_path text, p_user_id text default null) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_state text;
+begin
+  insert into public.outlast_objects as o (bucket, path, user_id, kept)
+    values (p_bucket, p_path, p_user_id, public.outlast_in_storage(p_bucket, p_path))
+    on conflict on constraint outlast_objects_pkey do update set updated_at = clock_timestamp() where o.state = 'live'
+    returning o.state into v_state;
+  return jsonb_build_object('state', coalesce(v_state, 'deleting'));
+end $$;
+
+-- Files are gone, whoever deleted them: count again. Locked first and counted in a statement of its own, which sees
+-- what those stored who held the rows until now.
+create or replace function public.outlast_count_down() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform from public.outlast_objects o where (o.bucket, o.path) in (select g.bucket, g.path from gone g)
+    order by o.bucket, o.path for update;
+  update public.outlast_objects o set updated_at = clock_timestamp(), refs = (
+      select count(*) from public.outlast_files f where f.bucket = o.bucket and f.path = o.path
+    ) where (o.bucket, o.path) in (select g.bucket, g.path from gone g);
+  return null;
+end $$;
+
+create or replace trigger outlast_files_gone after delete on public.outlast_files
+  referencing old table as gone for each statement execute function public.outlast_count_down();
+
+-- Let go of the files of deleted generations, unless their row is back. Each deletion is looked at twice: at once, and
+-- after the grace time for what a job that was on its way has stored since. `more`: call again.
+create or replace function public.outlast_release(p_grace_seconds int, p_limit int default 200) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_due bigint[];
+  v_ids text[];
+  v_gone text[];
+  v_files int;
+begin
+  select array_agg(d.id), array_agg(distinct d.generation_id) into v_due, v_ids from (
+    select id, generation_id from public.outlast_deletions where due_at <= clock_timestamp()
+    order by due_at, id limit p_limit for update skip locked
+  ) d;
+  perform public.outlast_lock_generation(g) from unnest(v_ids) g;  -- array_agg(distinct) has sorted them
+  v_gone := array(select g from unnest(v_ids) g
+                  where (public.outlast_find_generation(g, null)).generation_id is null);
+  perform from public.outlast_objects o where (o.bucket, o.path) in (
+      select f.bucket, f.path from public.outlast_files f where f.generation_id = any (v_gone)
+    ) order by o.bucket, o.path for update;
+  delete from public.outlast_files where generation_id = any (v_gone);
+  get diagnostics v_files = row_count;
+  delete from public.outlast_deletions d where d.id = any (v_due) and (
+    d.generation_id <> all (v_gone)
+    or d.deleted_at <= clock_timestamp() - make_interval(secs => p_grace_seconds) and not exists (
+      select from public.outlast_tasks t
+      where t.generation_id = d.generation_id and t.status in ('queued', 'running', 'retrying')
+    ));
+  update public.outlast_deletions
+    set due_at = greatest(deleted_at + make_interval(secs => p_grace_seconds), clock_timestamp() + interval '10 min')
+    where id = any (v_due);
+  return jsonb_build_object('files', v_files, 'more', coalesce(cardinality(v_due), 0) = p_limit);
+end $$;
+
+-- Since when an object must not have been touched to go: for the grace time, or, marked by somebody who did not come to
+-- an end, for ten minutes.
+create or replace function public.outlast_idle_since(p_state text, p_grace_seconds int) returns timestamptz
+language sql volatile security definer set search_path = '' as $$
+  select clock_timestamp() - case p_state
+    when 'live' then make_interval(secs => p_grace_seconds) else interval '10 min' end
+$$;
+
+-- How many objects a removal would take.
+create or replace function public.outlast_orphans(p_bucket text, p_grace_seconds int) returns jsonb
+language sql volatile security definer set search_path = '' as $$
+  select jsonb_build_object('objects', count(*), 'bytes', coalesce(sum(file_size), 0))
+  from public.outlast_objects
+  where bucket = p_bucket and refs = 0 and not kept and updated_at <= public.outlast_idle_since(state, p_grace_seconds)
+$$;
+
+-- Mark objects as being deleted and name them: nobody else is given them for ten minutes. References are counted once
+-- more with the rows locked, so that not even a wrong count takes an object that a file points at.
+create or replace function public.outlast_take_orphans(p_bucket text, p_grace_seconds int, p_limit int default 100)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_paths text[];
+  v_taken jsonb;
+begin
+  select array_agg(o.path) into v_paths from (
+    select o.path from public.outlast_objects o
+    where o.bucket = p_bucket and o.refs = 0 and not o.kept
+      and o.updated_at <= public.outlast_idle_since(o.state, p_grace_seconds)
+    order by o.path limit p_limit for update skip locked
+  ) o;
+  update public.outlast_objects o set refs = (
+      select count(*) from public.outlast_files f where f.bucket = o.bucket and f.path = o.path
+    ) where o.bucket = p_bucket and o.path = any (v_paths);
+  with taken as (
+    update public.outlast_objects o set state = 'deleting', updated_at = clock_timestamp()
+    where o.bucket = p_bucket and o.path = any (v_paths) and o.refs = 0 returning o.path
+  )
+  select coalesce(jsonb_agg(t.path order by t.path), '[]') into v_taken from taken t;
+  return v_taken;
+end $$;
+
+-- The objects are out of Storage: their paths are free again.
+create or replace function public.outlast_forget_objects(p_bucket text, p_paths text[]) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_gone int;
+begin
+  delete from public.outlast_objects where bucket = p_bucket and path = any (p_paths) and state = 'deleting';
+  get diagnostics v_gone = row_count;
+  return jsonb_build_object('forgotten', v_gone);
+end $$;
+
+revoke all on function public.outlast_in_storage(text, text), public.outlast_count_down(),
+  public.outlast_idle_since(text, int) from public, anon, authenticated, service_role;
+revoke all on function public.outlast_claim(text, text, text), public.outlast_release(int, int),
+  public.outlast_orphans(text, int), public.outlast_take_orphans(text, int, int),
+  public.outlast_forget_objects(text, text[]) from public, anon, authenticated;
+grant execute on function public.outlast_claim(text, text, text), public.outlast_release(int, int),
+  public.outlast_orphans(text, int), public.outlast_take_orphans(text, int, int),
+  public.outlast_forget_objects(text, text[]) to service_role;
+
+insert into public.outlast_settings (key, value) values ('version', '20261101000010')
+  on conflict (key) do update set value = excluded.value;
+
+notify pgrst, 'reload schema';

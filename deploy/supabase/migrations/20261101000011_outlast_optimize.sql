@@ -1,0 +1,124 @@
+-- Outlast 11: `outlast optimize`: images stored otherwise than wanted, and their move to better objects.
+--
+-- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
+
+-- Images whose object is not what the profile would make of them: stored with another one (`stale`), or one of several
+-- objects of one user's same source. `twin`: the smallest object made of the same source with the profile wanted.
+create or replace function public.outlast_suboptimal(
+  p_bucket text, p_profile text, p_since timestamptz, p_after text,
+  out path text, out content_type text, out file_size bigint, out sha256 text, out user_id text,
+  out source_sha256 text, out stale boolean, out twin jsonb
+) returns setof record language sql stable security definer set search_path = '' as $$
+  select distinct on (f.path) f.path, f.content_type, f.file_size, f.sha256, f.user_id, f.source_sha256,
+    f.profile is distinct from p_profile, public.outlast_file_json(t.twin)
+  from public.outlast_files f
+  left join lateral (
+    select b as twin from public.outlast_files b
+    join public.outlast_objects o on o.bucket = b.bucket and o.path = b.path and o.state = 'live'
+    where b.source_sha256 = f.source_sha256 and b.profile = p_profile and b.user_id is not distinct from f.user_id
+      and b.bucket = f.bucket and b.path <> f.path
+      and (f.profile is distinct from p_profile or (b.file_size, b.path) < (f.file_size, f.path))
+    order by b.file_size, b.path limit 1
+  ) t on true
+  where f.bucket = p_bucket and starts_with(f.content_type, 'image/') and f.path > coalesce(p_after, '')
+    and (p_since is null or f.created_at >= p_since) and (f.profile is distinct from p_profile or (t.twin).id is not null)
+  order by f.path, (t.twin).id is null, f.id
+$$;
+
+-- The next objects to look at, in order of their paths, from behind `p_after`.
+create or replace function public.outlast_to_optimize(
+  p_bucket text, p_profile text, p_since timestamptz default null, p_after text default null, p_limit int default 100
+) returns jsonb language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(to_jsonb(s) order by s.path), '[]') from (
+    select * from public.outlast_suboptimal(p_bucket, p_profile, p_since, p_after) o order by o.path limit p_limit
+  ) s
+$$;
+
+-- How many there are, of how many bytes, and how many of them have a twin to become one with.
+create or replace function public.outlast_optimizable(
+  p_bucket text, p_profile text, p_since timestamptz default null
+) returns jsonb language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object('objects', count(*), 'bytes', coalesce(sum(s.file_size), 0), 'duplicates', count(s.twin))
+  from public.outlast_suboptimal(p_bucket, p_profile, p_since, null) s
+$$;
+
+-- Tell the generation's row, if it has one, of files that moved: just these, whichever output its list shows.
+create or replace function public.outlast_repoint_media(p_generation_id text, p_ids text[]) returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  g record;
+begin
+  select * into g from public.outlast_generations();
+  if g.id_name is null then
+    return;
+  end if;
+  execute format($sql$
+    update %1$s g set media = (
+      select jsonb_agg(case when f.id is null then e.value else e.value || public.outlast_media_entry(f) end
+                       order by e.ordinality)
+      from jsonb_array_elements(g.media) with ordinality e
+      left join public.outlast_files f on f.id::text = e.value ->> 'id' and f.id::text = any ($2)
+    ) where g.%2$I = $1::%3$s and exists (
+      select from jsonb_array_elements(case jsonb_typeof(g.media) when 'array' then g.media else '[]' end) m
+      where m ->> 'id' = any ($2))
+  $sql$, g.rel, g.id_name, g.id_type) using p_generation_id, p_ids;
+exception when data_exception then
+  return;
+end $$;
+
+-- Files that point at an object point at another one, or stay where they are with another profile: both are in
+-- `p_file`, as a file's row has them. With `p_source_sha256`, only files made of that source. Their generations' media follow.
+-- At most `p_limit` generations at once; `more`: call again.
+create or replace function public.outlast_move_object(
+  p_bucket text, p_path text, p_file jsonb, p_source_sha256 text default null, p_limit int default 200
+) returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  n public.outlast_files := jsonb_populate_record(null::public.outlast_files, p_file);
+  v_generations text[];
+  v_ids text[];
+begin
+  select array_agg(f.generation_id order by f.generation_id) into v_generations from (
+    select distinct generation_id from public.outlast_files
+    where bucket = p_bucket and path = p_path and (path, profile) is distinct from (n.path, n.profile)
+      and (p_source_sha256 is null or source_sha256 = p_source_sha256)
+    order by generation_id limit p_limit
+  ) f;
+  perform public.outlast_lock_generation(g) from unnest(v_generations) g;
+  perform from public.outlast_objects where bucket = p_bucket and path in (p_path, n.path) order by path for update;
+  if not exists (select from public.outlast_objects where bucket = p_bucket and path = n.path and state = 'live') then
+    return jsonb_build_object('state', 'object_deleting', 'files', 0, 'more', false);
+  end if;
+  with moved as (
+    update public.outlast_files f set path = n.path, sha256 = n.sha256, file_size = n.file_size,
+      content_type = n.content_type, width = n.width, height = n.height, duration = n.duration,
+      thumbhash = n.thumbhash, profile = n.profile, updated_at = now()
+    where f.bucket = p_bucket and f.path = p_path and f.generation_id = any (v_generations)
+      and (f.path, f.profile) is distinct from (n.path, n.profile)
+      and (p_source_sha256 is null or f.source_sha256 = p_source_sha256)
+    returning f.id
+  )
+  select array_agg(moved.id::text) into v_ids from moved;
+  update public.outlast_objects o set updated_at = clock_timestamp(),
+      refs = (select count(*) from public.outlast_files f where f.bucket = o.bucket and f.path = o.path),
+      sha256 = case when o.path = n.path then n.sha256 else o.sha256 end,
+      file_size = case when o.path = n.path then n.file_size else o.file_size end,
+      content_type = case when o.path = n.path then n.content_type else o.content_type end
+    where o.bucket = p_bucket and o.path in (p_path, n.path);
+  perform public.outlast_repoint_media(g, v_ids) from unnest(v_generations) g;
+  return jsonb_build_object('state', 'moved', 'files', coalesce(cardinality(v_ids), 0),
+    'more', coalesce(cardinality(v_generations), 0) = p_limit);
+end $$;
+
+revoke all on function public.outlast_suboptimal(text, text, timestamptz, text),
+  public.outlast_repoint_media(text, text[]) from public, anon, authenticated, service_role;
+revoke all on function public.outlast_to_optimize(text, text, timestamptz, text, int),
+  public.outlast_optimizable(text, text, timestamptz), public.outlast_move_object(text, text, jsonb, text, int)
+  from public, anon, authenticated;
+grant execute on function public.outlast_to_optimize(text, text, timestamptz, text, int),
+  public.outlast_optimizable(text, text, timestamptz), public.outlast_move_object(text, text, jsonb, text, int)
+  to service_role;
+
+insert into public.outlast_settings (key, value) values ('version', '20261101000011')
+  on conflict (key) do update set value = excluded.value;
+
+notify pgrst, 'reload schema';

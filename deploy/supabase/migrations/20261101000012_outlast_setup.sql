@@ -1,0 +1,154 @@
+-- Outlast 12: set-up: the bucket's policy, the webhook's secret, the report that `outlast doctor` reads; and media on demand.
+-- Last, your table of generations is bound, if it is there.
+
+-- A signed-in user reads what lies in their own folder of the bucket that outlast_settings names, so that a front end can
+-- make signed URLs. Nobody but the service role writes there. Makes the bucket, private, when asked. Repeatable.
+create or replace function public.outlast_install_storage(p_make_bucket boolean default false) returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_bucket text := coalesce((select value from public.outlast_settings where key = 'bucket'), 'generations');
+begin
+  if to_regclass('storage.objects') is null then
+    return;
+  end if;
+  if p_make_bucket then
+    insert into storage.buckets (id, name, public) values (v_bucket, v_bucket, false) on conflict do nothing;
+  end if;
+  drop policy if exists "outlast: users read their own folder" on storage.objects;
+  execute format('create policy "outlast: users read their own folder" on storage.objects for select to authenticated'
+    ' using (bucket_id = %L and (storage.foldername(name))[1] = (select auth.uid())::text)', v_bucket);
+exception when insufficient_privilege then
+  raise warning 'outlast: this role may not set up Storage, so that users cannot read their own files there: %',
+    sqlerrm;
+end $$;
+
+-- Keep the secret that signs the webhooks: in Vault, encrypted, where the project has it, else in outlast_settings, which
+-- the service role alone may read. Answers where.
+create or replace function public.outlast_set_webhook_secret(p_secret text) returns text
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_id uuid;
+  v_place text := 'settings';
+begin
+  if p_secret is null or p_secret !~ '^whsec_[A-Za-z0-9+/]+=*$' then
+    raise exception 'a webhook secret is of the form whsec_<base64>' using errcode = 'invalid_parameter_value';
+  end if;
+  if to_regprocedure('vault.create_secret(text, text, text, uuid)') is not null then
+    begin
+      execute 'select id from vault.secrets where name = ''outlast_webhook_secret''' into v_id;
+      if v_id is null then
+        execute 'select vault.create_secret($1, ''outlast_webhook_secret'', ''signs the webhooks to Outlast'')'
+          using p_secret;
+      else
+        execute 'select vault.update_secret($1, $2)' using v_id, p_secret;
+      end if;
+      v_place := 'vault';
+    exception when others then
+      raise warning 'outlast: Vault does not take the secret (%), so outlast_settings holds it', sqlerrm;
+    end;
+  end if;
+  insert into public.outlast_settings (key, value)
+    values ('webhook_secret', case when v_place = 'settings' then p_secret end)
+    on conflict (key) do update set value = excluded.value;
+  return v_place;
+end $$;
+
+-- Bring a generation's row up to date if all these files are on record for it; answer how many are not.
+create or replace function public.outlast_refresh_media(p_generation_id text, p_files jsonb) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_unrecorded int;
+begin
+  select count(*) into v_unrecorded
+    from jsonb_to_recordset(p_files) as f (source_key text, bucket text, path text)
+    where not exists (select from public.outlast_files o where o.generation_id = p_generation_id
+      and o.source_key = f.source_key and o.bucket = f.bucket and o.path = f.path);
+  if v_unrecorded = 0 then
+    perform public.outlast_write_media(p_generation_id, false);
+  end if;
+  return jsonb_build_object('unrecorded', v_unrecorded);
+end $$;
+
+-- What REST cannot see: what is there, triggers, grants, versions. The webhook's secret is told by a digest, which says
+-- whether it is the receiver's and gives nothing away of 24 random bytes or more.
+create or replace function public.outlast_health() returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  s jsonb := (select coalesce(jsonb_object_agg(key, value), '{}') from public.outlast_settings);
+  v_secret text := public.outlast_webhook_secret();
+  v_ours oid[] := array(select oid from pg_proc
+    where pronamespace = 'public'::regnamespace and starts_with(proname, 'outlast_'));
+  g record;
+begin
+  select * into g from public.outlast_generations();
+  return jsonb_build_object(
+    'version', s ->> 'version',
+    'tables', (select coalesce(jsonb_object_agg(relname, relrowsecurity), '{}') from pg_class
+      where relnamespace = 'public'::regnamespace and relkind = 'r' and starts_with(relname, 'outlast_')),
+    'functions', (select coalesce(jsonb_agg(distinct proname order by proname), '[]') from pg_proc
+      where oid = any (v_ours) and has_function_privilege('service_role', oid, 'execute')),
+    'anon_can_execute', (select coalesce(bool_or(has_function_privilege(r, o, 'execute')), false)
+      from unnest(v_ours) o, unnest(array['anon', 'authenticated']) r),
+    'generations', jsonb_build_object('schema', s ->> 'generations_schema', 'table', s ->> 'generations_table',
+      'found', g.rel is not null,
+      'columns', jsonb_build_object('id', s ->> 'id_column', 'user', s ->> 'user_column',
+        'status', s ->> 'status_column', 'output', s ->> 'output_column', 'request', s ->> 'request_column',
+        'created', s ->> 'created_column'),
+      'absent', array_remove(array[case when g.id_name is null then 'id' end,
+        case when g.user_name is null then 'user' end, case when g.status_name is null then 'status' end,
+        case when g.output_name is null then 'output' end, case when g.request_name is null then 'request' end,
+        case when g.created_name is null then 'created' end], null),
+      'completed', s ->> 'completed_value'),
+    'media_columns', (select count(*) = 2 from pg_attribute
+      where attrelid = g.rel and attname in ('media', 'media_status') and not attisdropped),
+    'trigger', (select count(*) = 2 from pg_trigger
+      where tgrelid = g.rel and tgfoid = 'public.outlast_notify'::regproc and tgenabled in ('O', 'A')),
+    'deletion_triggers', (select count(*) = 2 from pg_trigger
+      where tgrelid = g.rel and tgfoid = 'public.outlast_note_deletions'::regproc and tgenabled in ('O', 'A')),
+    'triggers_current', (select count(*) = 4 from public.outlast_triggers_wanted() w join pg_trigger t
+      on t.tgrelid = w.rel and t.tgname = w.name and obj_description(t.oid, 'pg_trigger') = w.definition),
+    'trigger_signed', coalesce(v_secret ~ '^whsec_[A-Za-z0-9+/]+=*$', false),
+    'webhook_url', s ->> 'webhook_url',
+    'webhook_secret_digest', left(encode(sha256(convert_to(v_secret, 'UTF8')), 'hex'), 16),
+    'webhook_secret_in', case when v_secret is null then null
+      when v_secret = s ->> 'webhook_secret' then 'settings' else 'vault' end,
+    'pg_net', exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+      where n.nspname = 'net' and p.proname = 'http_post'),
+    'sweep_index', exists (select from pg_index i join pg_class c on c.oid = i.indexrelid
+      where i.indrelid = g.rel and i.indisvalid and c.relname = 'outlast_unheard'
+        and obj_description(c.oid, 'pg_class') = public.outlast_index_wanted()),
+    'bucket', s ->> 'bucket',
+    'storage_policy', exists (select from pg_policies where schemaname = 'storage' and tablename = 'objects'
+      and policyname = 'outlast: users read their own folder'
+      and strpos(qual, format('''%s''', replace(s ->> 'bucket', '''', ''''''))) > 0),
+    'realtime', (select count(*) = 2 from pg_publication_tables where pubname = 'supabase_realtime'
+      and schemaname = 'public' and tablename in ('outlast_tasks', 'outlast_files')),
+    'now', clock_timestamp());
+end $$;
+
+-- Set-up is the owner's business, in the SQL editor; nobody needs it over REST.
+revoke all on function public.outlast_install_storage(boolean), public.outlast_set_webhook_secret(text)
+  from public, anon, authenticated, service_role;
+revoke all on function public.outlast_refresh_media(text, jsonb), public.outlast_health()
+  from public, anon, authenticated;
+grant execute on function public.outlast_refresh_media(text, jsonb), public.outlast_health() to service_role;
+
+select public.outlast_install_storage();
+
+do $$
+begin
+  if (select rel from public.outlast_generations()) is not null then
+    perform public.outlast_install();
+  else
+    raise notice 'Outlast: your table of generations is not there yet. Name it with '
+      'outlast init --table, or make it and run: select public.outlast_install();';
+  end if;
+exception when undefined_column or datatype_mismatch or wrong_object_type then
+  raise warning 'Outlast: your table of generations is not bound: %. Mend that and run: select public.outlast_install();',
+    sqlerrm;
+end $$;
+
+insert into public.outlast_settings (key, value) values ('version', '20261101000012')
+  on conflict (key) do update set value = excluded.value;
+
+notify pgrst, 'reload schema';

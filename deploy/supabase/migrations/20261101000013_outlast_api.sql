@@ -1,0 +1,123 @@
+-- Outlast: what the task API asks: submit, look, watch; who works on what; and the end of old rows.
+
+create table if not exists public.outlast_requests (
+  key text primary key,
+  fingerprint text not null,
+  task_id uuid not null,
+  created_at timestamptz not null default now()
+);
+
+comment on table public.outlast_requests is 'idempotency keys of submissions, and what was asked for with each';
+
+create index if not exists outlast_requests_age on public.outlast_requests (created_at);
+
+alter table public.outlast_requests enable row level security;
+revoke all on public.outlast_requests from public, anon, authenticated;
+grant all on public.outlast_requests to service_role;
+
+-- A task as its user sees it.
+create or replace function public.outlast_task_json(t public.outlast_tasks) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object(
+    'task_id', t.task_id, 'generation_id', t.generation_id, 'user_id', t.user_id, 'status', t.status,
+    'queue', t.queue, 'attempt', t.attempt, 'progress', t.progress, 'result', t.result,
+    'error', t.error, 'error_code', t.error_code, 'created_at', t.created_at, 'updated_at', t.updated_at,
+    'started_at', t.started_at, 'finished_at', t.finished_at)
+$$;
+
+-- Put a task on record as waiting. With a key, the same request said twice is one: answers `again` with the task it
+-- made, also when that has ended since; `conflict` when the key stands for another request.
+create or replace function public.outlast_submit(
+  p_job jsonb, p_key text default null, p_fingerprint text default null
+) returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  r public.outlast_requests;
+  v_id uuid := (p_job ->> 'task_id')::uuid;
+begin
+  if p_key is not null then
+    insert into public.outlast_requests (key, fingerprint, task_id) values (p_key, p_fingerprint, v_id)
+      on conflict (key) do nothing;
+    if not found then
+      select * into r from public.outlast_requests where key = p_key;
+      if r.fingerprint is distinct from p_fingerprint then
+        return jsonb_build_object('state', 'conflict', 'task_id', r.task_id);
+      end if;
+      -- A task that never reached its queue is what the key was repeated for.
+      if r.task_id is distinct from v_id
+        or exists (select from public.outlast_tasks where task_id = v_id and error_code is distinct from 'not_queued')
+      then
+        return jsonb_build_object('state', 'again', 'task_id', r.task_id,
+          'status', (select status from public.outlast_tasks where task_id = r.task_id));
+      end if;
+    end if;
+  end if;
+  return jsonb_build_object('state', 'submitted', 'task_id', v_id)
+    || jsonb_build_object('status', public.outlast_enqueue(p_job) ->> 'status');
+end $$;
+
+-- The tasks among these that are on record.
+create or replace function public.outlast_states(p_task_ids uuid[]) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(public.outlast_task_json(t)), '[]')
+  from public.outlast_tasks t where t.task_id = any (p_task_ids)
+$$;
+
+-- Workers heard of within `p_seconds`, and the tasks each holds a living lease of.
+create or replace function public.outlast_worker_stats(p_seconds int default 60) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object(
+    'workers', coalesce((
+      select jsonb_object_agg(w.worker, w.stats - 'active' || jsonb_build_object(
+        'started_at', w.started_at, 'last_seen', w.last_seen))
+      from public.outlast_workers w where w.last_seen > clock_timestamp() - make_interval(secs => p_seconds)), '{}'),
+    'active_tasks', coalesce((
+      select jsonb_object_agg(w.worker, coalesce(a.tasks, '[]'))
+      from public.outlast_workers w left join lateral (
+        select jsonb_agg(jsonb_build_object('task_id', t.task_id, 'generation_id', t.generation_id, 'queue', t.queue,
+          'attempt', t.attempt, 'progress', t.progress, 'started_at', t.started_at) order by t.started_at) as tasks
+        from public.outlast_tasks t
+        where t.status = 'running' and t.worker = w.worker and t.lease_until > clock_timestamp()
+      ) a on true
+      where w.last_seen > clock_timestamp() - make_interval(secs => p_seconds)), '{}'))
+$$;
+
+create index if not exists outlast_tasks_running on public.outlast_tasks (worker) where status = 'running';
+create index if not exists outlast_tasks_ended on public.outlast_tasks (finished_at) where finished_at is not null;
+
+-- Remove rows that nobody needs any more, at most `p_limit` tasks a call: tasks that ended more than `p_keep_seconds`
+-- ago (0: none), idempotency keys of more than a day, workers not heard of for a day. A task stays while its
+-- generation's row says nothing of how it ended: the sweep would take the generation for unheard of.
+create or replace function public.outlast_expire(p_keep_seconds bigint, p_limit int default 5000) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  g record;
+  v_told text := 'true';
+  v_tasks int := 0;
+begin
+  delete from public.outlast_requests where created_at < now() - interval '1 day';
+  delete from public.outlast_workers where last_seen < now() - interval '1 day';
+  select * into g from public.outlast_generations();
+  if g.id_name is not null then
+    v_told := format('not exists (select from %s g where g.%I::text = t.generation_id%s)', g.rel, g.id_name,
+      case when exists (
+        select from pg_attribute where attrelid = g.rel and attname = 'media_status' and not attisdropped
+      ) then ' and (g.media_status in (''completed'', ''partial'', ''failed'')) is not true' else '' end);
+  end if;
+  if p_keep_seconds > 0 then
+    execute format($sql$
+      delete from public.outlast_tasks where task_id in (
+        select t.task_id from public.outlast_tasks t
+        where t.finished_at < now() - make_interval(secs => $1) and %s
+        order by t.finished_at limit $2 for update skip locked)
+    $sql$, v_told) using p_keep_seconds, p_limit;
+    get diagnostics v_tasks = row_count;
+  end if;
+  return jsonb_build_object('tasks', v_tasks);
+end $$;
+
+revoke all on function public.outlast_task_json(public.outlast_tasks)
+  from public, anon, authenticated, service_role;
+revoke all on function public.outlast_submit(jsonb, text, text), public.outlast_states(uuid[]),
+  public.outlast_worker_stats(int), public.outlast_expire(bigint, int) from public, anon, authenticated;
+grant execute on function public.outlast_submit(jsonb, text, text), public.outlast_states(uuid[]),
+  public.outlast_worker_stats(int), public.outlast_expire(bigint, int) to service_role;

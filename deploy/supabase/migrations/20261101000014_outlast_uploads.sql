@@ -1,0 +1,43 @@
+-- Outlast: which resumable upload is open for which object, so that any worker can go on with it after a crash.
+--
+-- Storage gives an upload up after a day (an hour where it is self-hosted); so do we.
+
+create table if not exists public.outlast_uploads (
+  bucket text not null,
+  path text not null,
+  upload_id text not null,
+  created_at timestamptz not null default now(),
+  primary key (bucket, path)
+);
+
+create index if not exists outlast_uploads_created on public.outlast_uploads (created_at);
+
+alter table public.outlast_uploads enable row level security;
+revoke all on public.outlast_uploads from public, anon, authenticated;
+grant all on public.outlast_uploads to service_role;
+
+-- Forget p_gone if it is the one on record; put p_opened on record unless another is; answer the one on record.
+create or replace function public.outlast_upload(
+  p_bucket text, p_path text, p_opened text default null, p_gone text default null
+) returns jsonb language plpgsql security definer set search_path = '' as $$
+begin
+  delete from public.outlast_uploads
+    where bucket = p_bucket and path = p_path and (upload_id = p_gone or created_at < now() - interval '1 day');
+  if p_opened is not null then
+    delete from public.outlast_uploads where ctid in (
+      select ctid from public.outlast_uploads where created_at < now() - interval '1 day'
+      limit 100 for update skip locked);
+    insert into public.outlast_uploads (bucket, path, upload_id) values (p_bucket, p_path, p_opened)
+      on conflict (bucket, path) do nothing;
+  end if;
+  return jsonb_build_object('upload_id', (
+    select upload_id from public.outlast_uploads where bucket = p_bucket and path = p_path));
+end $$;
+
+revoke all on function public.outlast_upload(text, text, text, text) from public, anon, authenticated;
+grant execute on function public.outlast_upload(text, text, text, text) to service_role;
+
+insert into public.outlast_settings (key, value) values ('version', '20261101000014')
+  on conflict (key) do update set value = excluded.value;
+
+notify pgrst, 'reload schema';

@@ -1,0 +1,19 @@
+-- Removes what Outlast knows: its tables, and the columns `media` and `media_status` where it made them. The files in
+-- Storage stay where they are, and nothing tells any more whose they are. Run 1_outlast.sql before.
+do $$
+declare
+  v record;
+begin
+  for v in select a.attrelid::regclass as rel, a.attname as name from pg_attribute a
+      join pg_class c on c.oid = a.attrelid and c.relkind in ('r', 'p')
+      where a.attname in ('media', 'media_status') and not a.attisdropped
+        and col_description(a.attrelid, a.attnum) like 'Outlast: %' loop
+    execute format('alter table %s drop column %I', v.rel, v.name);
+  end loop;
+  for v in select oid::regclass as name from pg_class
+      where relnamespace = 'public'::regnamespace and relkind = 'r' and starts_with(relname, 'outlast_') loop
+    execute format('drop table %s', v.name);
+  end loop;
+end $$;
+
+notify pgrst, 'reload schema';

@@ -1,0 +1,115 @@
+"""Colour: whatever a file's space, profile and depth, what every viewer shows alike: 8-bit sRGB or grey.
+
+An ICC profile is followed as browsers follow it: perceptual intent, and ignored where it cannot be used. A colour space
+that is told by numbers (see `declared.py`) is converted here; no profile at all means sRGB, for CMYK coated paper.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyvips
+
+Point = tuple[float, float]
+
+D65: Final[Point] = (0.3127, 0.3290)
+SRGB_PRIMARIES: Final[tuple[Point, ...]] = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
+BRADFORD: Final = [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
+FULL: Final = {"uchar": 255.0, "ushort": 65535.0, "uint": 4294967295.0, "float": 1.0, "double": 1.0}
+"""The largest value of each sample format; floating point counts from 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A colour space told by numbers: xy of red, green, blue and white. `gamma` None is sRGB's own curve."""
+
+    primaries: tuple[Point, ...] = SRGB_PRIMARIES
+    white: Point = D65
+    gamma: float | None = None
+
+
+def in_srgb(image: pyvips.Image, space: Space | None = None) -> pyvips.Image:
+    """Bring an image to 8-bit sRGB or grey, transparency beside it; `space` is what it is told to be in."""
+    colour, alpha = _parted(image)
+    is_grey = colour.bands == 1
+    if space is not None and colour.bands <= 3:  # noqa: PLR2004 - three colours at most: CMYK has its own profile
+        colour = _from_space(colour, space)
+    elif image.interpretation == "cmyk" or "icc-profile-data" in image.get_fields():
+        colour = _by_profile(colour)
+    elif colour.interpretation in {"lab", "labs", "labq"}:
+        colour = colour.colourspace("lab").icc_export(output_profile="srgb", depth=8)  # of D50, as in profiles
+    elif colour.format in {"float", "double"} and is_grey:
+        colour = _light(pyvips.Image.bandjoin(colour, [colour, colour]))  # floating point is light, as in scRGB
+    elif colour.format == "uint":
+        colour = (colour / FULL["uint"] * 255).copy(interpretation="b-w" if is_grey else "srgb").rint()
+    if is_grey and colour.bands > 1:
+        colour = colour.colourspace("srgb").extract_band(1)  # the three are alike
+    colour = colour.colourspace("b-w" if is_grey else "srgb").cast("uchar")
+    return colour if alpha is None else colour.bandjoin(alpha)
+
+
+def _parted(image: pyvips.Image) -> tuple[pyvips.Image, pyvips.Image | None]:
+    """Part an image into its colours and its coverage in 8 bits: the two are never mixed."""
+    if not image.hasalpha():
+        return image, None
+    most = FULL.get(image.format, 255.0)
+    alpha = image[image.bands - 1]
+    if most != FULL["uchar"]:
+        alpha = (alpha / most * 255).rint()
+    return image.extract_band(0, n=image.bands - 1), alpha.cast("uchar")
+
+
+def _by_profile(image: pyvips.Image) -> pyvips.Image:
+    """Follow the embedded profile. One that cannot be used is ignored."""
+    fallback = "cmyk" if image.interpretation == "cmyk" else "srgb"
+    try:
+        return image.icc_transform("srgb", embedded=True, input_profile=fallback, depth=8, intent="perceptual")
+    except pyvips.Error:
+        return image
+
+
+def _from_space(image: pyvips.Image, space: Space) -> pyvips.Image:
+    """Convert by way of light: undo the curve, change the primaries, and code as sRGB."""
+    if image.bands == 1:
+        image = pyvips.Image.bandjoin(image, [image, image])
+        image = image.copy(interpretation="rgb16" if image.format == "ushort" else "srgb")
+    if space.gamma is not None:
+        light = _light((image / FULL.get(image.format, 255.0)) ** space.gamma)
+    else:
+        light = image.colourspace("scrgb")
+    if (space.primaries, space.white) != (SRGB_PRIMARIES, D65):
+        light = _light(light.recomb(_to_srgb(space)))
+    return light.colourspace("srgb")
+
+
+def _light(image: pyvips.Image) -> pyvips.Image:
+    return image.copy(interpretation="scrgb")
+
+
+def _to_srgb(space: Space) -> pyvips.Image:
+    """Return the matrix from the space's light to sRGB's, white staying white (Bradford)."""
+    cones = _matrix(BRADFORD)
+    one, other = (cones.matrixmultiply(_column(white)) for white in (space.white, D65))
+    gains = [other.getpoint(0, at)[0] / one.getpoint(0, at)[0] for at in range(3)]
+    adapt = cones.matrixinvert().matrixmultiply(_diagonal(gains)).matrixmultiply(cones)
+    back = _to_xyz(SRGB_PRIMARIES, D65).matrixinvert()
+    return back.matrixmultiply(adapt).matrixmultiply(_to_xyz(space.primaries, space.white))
+
+
+def _to_xyz(primaries: tuple[Point, ...], white: Point) -> pyvips.Image:
+    """Return the matrix from light to XYZ (SMPTE RP 177)."""
+    columns = [[x / y for x, y in primaries], [1.0, 1.0, 1.0], [(1 - x - y) / y for x, y in primaries]]
+    weights = _matrix(columns).matrixinvert().matrixmultiply(_column(white))
+    return _matrix(columns).matrixmultiply(_diagonal([weights.getpoint(0, at)[0] for at in range(3)]))
+
+
+def _column(point: Point) -> pyvips.Image:
+    x, y = point
+    return _matrix([[x / y], [1.0], [(1 - x - y) / y]])
+
+
+def _diagonal(values: list[float]) -> pyvips.Image:
+    return _matrix([[value if at == row else 0.0 for at in range(3)] for row, value in enumerate(values)])
+
+
+def _matrix(rows: list[list[float]]) -> Any:  # noqa: ANN401 - pyvips has no types
+    return pyvips.Image.new_from_array(rows).cast("double")

@@ -1,0 +1,40 @@
+"""RIFF, which WebP and WAV are laid out in: chunks in one chunk that tells its length."""
+
+from typing import Final
+
+from handlers.errors import FileCorruptedError
+from handlers.media.layout import Content
+
+HEAD: Final = 12
+CHUNK_HEAD: Final = 8
+UNTOLD: Final = 0x7FFF_0000
+"""From here on, and zero: the length a writer left that could not go back, as text-to-speech services stream WAV."""
+
+
+def end(content: Content) -> int:
+    """Return where the outer chunk ends; where a WAV does not tell, its sound goes to the end of the file."""
+    if len(content) < HEAD or content[:4] != b"RIFF" or content[8:12] not in {b"WEBP", b"WAVE"}:
+        raise FileCorruptedError("the file does not begin as RIFF")
+    is_sound = content[8:12] == b"WAVE"
+    length = int.from_bytes(content[4:8], "little")
+    is_told = not is_sound or 0 < length < UNTOLD
+    whole = CHUNK_HEAD + length if is_told else len(content)
+    if whole > len(content):
+        raise FileCorruptedError(f"the file declares {whole:,} bytes and has {len(content):,}")
+    return _walk(content, whole, may_be_untold=is_sound)
+
+
+def _walk(content: Content, whole: int, *, may_be_untold: bool) -> int:
+    """Check that every chunk ends within the outer one, and return where that ends, the filler byte included."""
+    at = HEAD
+    while at + CHUNK_HEAD <= whole:
+        kind, length = bytes(content[at : at + 4]), int.from_bytes(content[at + 4 : at + 8], "little")
+        if not (kind.isascii() and kind.decode("ascii").isprintable()):
+            raise FileCorruptedError(f"the file has no chunk at {at:,}, where one must stand")
+        if may_be_untold and kind == b"data" and (length == 0 or length >= UNTOLD):
+            return whole
+        at += CHUNK_HEAD + length
+        if at > whole:
+            raise FileCorruptedError(f"the file's {kind!r} chunk goes beyond its end")
+        at += length & 1
+    return min(max(at, whole), len(content))

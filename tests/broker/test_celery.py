@@ -1,0 +1,119 @@
+"""A real Celery 5 producer, in a process of its own, against our worker."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from worker.celery_inbox import CeleryInbox
+
+CLIENT = Path(__file__).with_name("celery_client.py")
+
+
+@contextlib.asynccontextmanager
+async def taking(bench):
+    """The worker's inbox, as `outlast worker` runs it."""
+    moving = asyncio.create_task(CeleryInbox(bench.settings, bench.broker, bench.metrics).run())
+    yield
+    moving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await moving
+
+
+@pytest.fixture
+async def inbox(bench):
+    async with taking(bench):
+        yield
+
+
+with_inbox = pytest.mark.usefixtures("inbox")
+
+
+async def celery(bench, **asked):
+    broker = bench.settings.rabbitmq_url.get_secret_value().replace("amqp://", "pyamqp://")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, CLIENT, json.dumps({"broker": broker, **asked})), stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    return json.loads(said)
+
+
+def files(source, *names, **more):
+    urls = [f"{source.url}/files/{name}" for name in names]
+    return {"urls": urls, "user_id": str(uuid4()), "generation_id": str(uuid4())} | more
+
+
+@with_inbox
+async def test_get_returns_the_result(bench, source):
+    told = await celery(bench, kwargs=files(source, "photo.png", "tone.wav", task_options={"format": "webp"}))
+    assert told["status"] == "SUCCESS"
+    assert (told["result"]["successful_files"], told["result"]["total_files"]) == (2, 2)
+    assert len(told["result"]["processed_file_ids"]) == 2
+    assert await bench.sql.fetchval("select count(*) from outlast_files where content_type = 'image/webp'") == 1
+    assert await bench.sql.fetchval("select source from outlast_tasks") == "celery"
+
+
+async def test_one_sent_before_any_worker_listened_with_positional_arguments(bench, source):
+    asked = files(source, "tone.mp3")
+    await celery(bench, args=[asked["urls"], asked["user_id"], asked["generation_id"]], forget=True)
+    assert await bench.waiting("file_processing") == 1
+    async with taking(bench):
+        await bench.outcome("completed")
+
+
+@with_inbox
+async def test_a_task_that_fails_raises(bench, source):
+    told = await celery(bench, kwargs=files(source, "nothing.png"))
+    assert told["raised"] == "FileProcessingError"
+    assert "404" in told["said"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"task": "send_mail", "kwargs": {}}, "the task is 'send_mail'"),
+        ({"kwargs": {"urls": [], "user_id": "u"}}, "urls"),
+        ({"kwargs": {"urls": ["https://fal.media/a"], "user_id": "u", "generation_id": "g", "nice": 1}}, "nice"),
+        ({"args": [1, 2, 3, 4, 5]}, "arguments"),
+    ],
+)
+@with_inbox
+async def test_what_is_no_job_is_told_and_buried(bench, asked, said):
+    told = await celery(bench, **asked)
+    assert told["raised"] == "FileProcessingError"
+    assert said in told["said"]
+    assert await bench.waiting("outlast.dead") == 1
+
+
+async def test_an_expired_task_is_not_begun(bench, source):
+    await celery(bench, kwargs=files(source, "tone.wav"), more={"expires": 0.01}, forget=True)
+    await asyncio.sleep(0.1)
+    async with taking(bench), asyncio.timeout(10):
+        while await bench.waiting("file_processing"):
+            await asyncio.sleep(0.05)
+    assert await bench.sql.fetchval("select count(*) from outlast_tasks") == 0
+
+
+@with_inbox
+async def test_a_countdown_is_waited_for(bench, source):
+    told = await celery(bench, kwargs=files(source, "tone.wav"), more={"countdown": 1.5})
+    assert told["status"] == "SUCCESS"
+    assert bench.ended("early") >= 1
+    held = await bench.sql.fetchval("select extract(epoch from started_at - event_at) from outlast_tasks")
+    assert held >= 1.4
+
+
+@with_inbox
+async def test_one_cancelled_is_revoked(bench, source):
+    asked = files(source, "photo.png?slow=20000")
+    waiting = asyncio.create_task(celery(bench, kwargs=asked))
+    await bench.running()
+    task_id = await bench.sql.fetchval("select task_id from outlast_tasks")
+    await bench.sql.execute("select outlast_cancel($1)", task_id)
+    await bench.crew.renew()
+    assert await waiting == {"revoked": "cancelled"}

@@ -1,0 +1,72 @@
+"""Bombs, crashes and good files in one job: the good are stored, the bad carry their codes, the worker goes on."""
+
+import json
+import signal
+
+import pytest
+import pyvips
+
+from tests.codec_bench import decoding
+from tests.hostile.bombs import BOMBS
+
+GOOD = ("photo.png", "tone.wav", "photo.jpg")
+BAD = (
+    "PNG of 100,000 x 100,000",
+    "GIF of a million frames",
+    "WebP of a million frames",
+    "AVIF of 9,000 x 9,000 that is not",
+    "TIFF whose second page is large",
+    "PLY of 10^18 rows",
+    "MP4 of 900 tracks",
+)
+
+
+@pytest.fixture
+def served(source):
+    """Puts a file where the source finds it, for one test; returns its URL."""
+    paths = []
+
+    def serve(name, content):
+        paths.append(source.folder / f"hostile-{name}")
+        paths[-1].write_bytes(content)
+        return source.file_url(paths[-1].name)
+
+    yield serve
+    for path in paths:
+        path.unlink()
+
+
+async def test_bombs_and_good_files_in_one_job(bench, source, served):
+    urls = [source.file_url(name) for name in GOOD]
+    urls += [served(str(at), BOMBS[name][1]()) for at, name in enumerate(BAD)]
+    job = bench.job(*urls)
+    await bench.send(job)
+    await bench.outcome("partial")
+    stored = await bench.sql.fetch("select position from outlast_files order by position")
+    assert [row["position"] for row in stored] == list(range(len(GOOD)))
+    failed = json.loads((await bench.task(job))["failed"])
+    expected = {len(GOOD) + at: BOMBS[name][2] for at, name in enumerate(BAD)}
+    assert {file["position"]: file["code"] for file in failed} == expected
+    assert not any(file["retryable"] for file in failed)
+    letters = [await bench.take("outlast.dead") for _ in set(expected.values())]
+    assert {letter.headers["x-outlast-error-code"] for letter in letters} == {"decoder_limit", "corrupted"}
+
+    await bench.send(bench.job(source.file_url("photo.webp")))
+    await bench.outcome("completed")
+
+
+async def test_a_decoder_that_crashes_costs_one_attempt_of_its_file_alone(bench, source, served):
+    large = pyvips.Image.black(9000, 9000, bands=3).copy(interpretation="srgb")
+    job = bench.job(served("large.png", large.pngsave_buffer(compression=1)), source.file_url("tone.wav"))
+    await bench.send(job)
+    process = await decoding(bench.crew._around.tools.codec)
+    process.send_signal(signal.SIGSEGV)
+    await bench.outcome("retried")
+    task = await bench.task(job)
+    assert (task["status"], task["error_code"]) == ("retrying", "decoder_crashed")
+    assert await bench.sql.fetchval("select count(*) from outlast_files") == 1
+    hits = source.hits["tone.wav"]
+    await bench.outcome("completed")
+    assert 'outlast_codec_restarts_total{reason="crashed"} 1.0' in bench.metrics.render().decode()
+    assert source.hits["tone.wav"] == hits
+    assert (await bench.task(job))["attempt"] == 2

@@ -1,0 +1,91 @@
+"""Soft time limits, queues by choice, and progress that is written down sparingly."""
+
+import asyncio
+import json
+
+import pytest
+
+from schemas.jobs import Queue
+from worker.settings import Settings
+
+
+@pytest.mark.settings(task_soft_timeout_minutes=0.01)
+async def test_after_the_soft_limit_no_file_is_begun_and_what_is_finished_is_kept(bench, source):
+    slow = f"{source.url}/files/tone.wav?slow=150000"
+    others = [f"{source.url}/files/{name}" for name in ("tone.mp3", "clip.mp4")]
+    job = bench.job(slow, *others, max_concurrent=1)
+    before = source.hits["tone.wav"]
+    await bench.send(job)
+    await bench.outcome("retried")
+    task = await bench.task(job)
+    assert task["status"] == "retrying"
+    assert {failure["code"] for failure in json.loads(task["failed"])} == {"soft_timeout"}
+    assert await bench.sql.fetchval("select count(*) from outlast_files") == 1
+    await bench.outcome("completed")
+    assert await bench.sql.fetchval("select count(*) from outlast_files") == 3
+    assert source.hits["tone.wav"] == before + 1
+
+
+@pytest.mark.settings(worker_queues={Queue.OPTIMIZATION: 1})
+async def test_a_worker_takes_only_from_the_queues_it_was_given(bench, source):
+    mine = bench.job(f"{source.url}/files/tone.wav", queue=Queue.OPTIMIZATION)
+    others = bench.job(f"{source.url}/files/tone.wav")
+    await bench.send(others)
+    await bench.send(mine)
+    await bench.outcome("completed", queue="optimization")
+    assert await bench.waiting("outlast.file_processing") == 1
+
+
+async def test_background_work_that_is_slow_delays_nobody(bench, source):
+    for queue in (Queue.BULK, Queue.OPTIMIZATION):
+        await bench.send(bench.job(f"{source.url}/files/photo.png?slow=20000", queue=queue))
+    async with asyncio.timeout(20):
+        while len(bench.crew.attempts) < 2:
+            await asyncio.sleep(0.02)
+    await bench.send(bench.job(f"{source.url}/files/tone.wav"))
+    await bench.outcome("completed")
+    assert len(bench.crew.attempts) == 2
+
+
+async def test_progress_is_written_down_once_a_second_for_all(bench, source, monkeypatch):
+    written, write = [], bench.crew._around.board._records.progress
+
+    async def progress(items):
+        written.append(len(items))
+        await write(items)
+
+    monkeypatch.setattr(bench.crew._around.board._records, "progress", progress)
+    jobs = [bench.job(*(f"{source.url}/files/tone.wav?slow=60000&n={n}" for n in range(3))) for _ in range(2)]
+    started = asyncio.get_running_loop().time()
+    for job in jobs:
+        await bench.send(job)
+    seen = set()
+    async with asyncio.timeout(30):
+        while bench.ended("completed") < 2:
+            seen.add(await bench.sql.fetchval("select progress ->> 'downloaded' from outlast_tasks limit 1"))
+            await asyncio.sleep(0.05)
+    assert len(seen - {None, "0"}) >= 1
+    assert 1 <= len(written) <= asyncio.get_running_loop().time() - started + 1
+    assert max(written) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("bulk", "WORKER_QUEUES"), ("file_processing=0", "WORKER_QUEUES"), ("file_processing=many", "WORKER_QUEUES")],
+)
+def test_queues_that_are_none_are_refused_by_name(given, said):
+    with pytest.raises(ValueError, match=said):
+        Settings.load(worker_queues=given)
+
+
+def test_each_queue_has_its_own_number():
+    assert Settings.load(worker_concurrency=8).places == {
+        Queue.FILES: 8,
+        Queue.BULK: 2,
+        Queue.OPTIMIZATION: 1,
+        Queue.MAINTENANCE: 1,
+    }
+    assert Settings.load(worker_queues="maintenance, optimization=3").places == {
+        Queue.MAINTENANCE: 1,
+        Queue.OPTIMIZATION: 3,
+    }

@@ -1,0 +1,60 @@
+"""The served description against the server: generated requests meet no server error and no undocumented answer."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+
+from handlers.sources.supabase import SupabaseSource
+from worker.openapi import document
+from worker.process import serve
+from worker.receiver import Receiver
+
+TOKEN = "the-api-token"
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+
+
+@pytest.fixture
+async def address(bench):
+    settings = bench.settings.model_copy(update={"api_token": SecretStr(TOKEN)})
+    sources = [SupabaseSource(settings, (SecretStr(TOKEN),))]
+    app = Receiver(settings, sources, bench.broker, bench.metrics, bench.shop.supabase).app()
+    async with serve(app, "127.0.0.1", 0) as addresses:
+        yield f"http://{addresses[0]}"
+
+
+async def test_every_route_is_described(bench):
+    app = Receiver(bench.settings, [], bench.broker, bench.metrics, bench.shop.supabase).app()
+    served = {
+        (route.method.lower(), route.resource.canonical) for route in app.router.routes() if route.method != "HEAD"
+    }
+    described = {(method, path) for path, methods in document()["paths"].items() for method in methods}
+    webhooks = {("post", "/webhooks/supabase"), ("post", "/webhooks/fal")}
+    assert served == described - webhooks
+
+
+async def test_generated_requests_find_no_server_error_and_no_undocumented_answer(address, tmp_path):
+    async with aiohttp.ClientSession() as session, session.get(f"{address}/openapi.json") as response:
+        described = await response.json()
+    del described["paths"]["/webhooks/fal"]  # it wants a JWKS, and its body is the other webhook's in all but proof
+    (tmp_path / "openapi.json").write_text(json.dumps(described))
+    tool = Path(sys.executable).with_name("schemathesis")
+    process = await asyncio.create_subprocess_exec(
+        *(tool, "run", tmp_path / "openapi.json", "--url", address, "--checks", CHECKS, "--seed", "1"),
+        *("--phases", "examples,coverage,fuzzing", "--max-examples", "25", "--generation-database", "none"),
+        *("-H", f"Authorization: Bearer {TOKEN}"),
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONWARNINGS": "default", "NO_COLOR": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()[-6000:]
+    passed = re.findall(r"(\d+) passed", said.decode())
+    assert int(passed[-1]) > 300

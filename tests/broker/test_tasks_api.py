@@ -1,0 +1,210 @@
+"""The task API against a real worker: submitted over HTTP and in Python, watched, cancelled."""
+
+import asyncio
+import io
+import json
+from uuid import uuid4
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+
+from handlers.errors import DatabaseUnavailableError
+from worker.background_tasks import BackgroundTaskManager, UnknownTaskError
+from worker.process import serve
+from worker.receiver import Receiver
+
+TOKEN = "the-api-token"
+
+
+@pytest.fixture
+def manager(bench):
+    return BackgroundTaskManager(bench.settings)
+
+
+@pytest.fixture
+async def http(bench):
+    settings = bench.settings.model_copy(update={"api_token": SecretStr(TOKEN)})
+    app = Receiver(settings, [], bench.broker, bench.metrics, bench.shop.supabase).app()
+    async with (
+        serve(app, "127.0.0.1", 0) as addresses,
+        aiohttp.ClientSession(
+            f"http://{addresses[0]}", headers={"Authorization": f"Bearer {TOKEN}"}, raise_for_status=False
+        ) as session,
+    ):
+        yield session
+
+
+def body(*urls, **more):
+    return {"urls": list(urls), "user_id": "u", "generation_id": str(uuid4())} | more
+
+
+async def events(http, task_id, last=None):
+    """Everything a client of the stream is told: (id, state) each."""
+    told, headers = [], {"Last-Event-ID": last} if last else {}
+    async with asyncio.timeout(30), http.get(f"/tasks/{task_id}/events", headers=headers) as response:
+        assert response.status == 200
+        event = {}
+        async for raw in response.content:
+            name, _, value = raw.decode().strip().partition(": ")
+            if name:
+                event[name] = value
+            elif "data" in event:
+                told.append((event["id"], json.loads(event["data"])))
+                event = {}
+    return told
+
+
+async def test_submitted_watched_and_done(http, source):
+    async with http.post("/tasks", json=body(f"{source.url}/files/photo.png?slow=400000")) as response:
+        assert response.status == 202
+        task_id = (await response.json())["task_id"]
+        assert response.headers["Location"] == f"/tasks/{task_id}"
+    told = await events(http, task_id)
+    assert [state["status"] for _, state in told][-1] == "completed"
+    assert any(state["progress"] and state["progress"]["downloaded"] for _, state in told)
+    last = told[-1][1]
+    assert (last["ready"], last["successful"], last["result"]["successful_files"]) == (True, True, 1)
+    async with http.get(f"/tasks/{task_id}") as response:
+        assert await response.json() == last
+    async with http.get(f"/tasks/{task_id}/events", headers={"Last-Event-ID": told[-1][0]}) as response:
+        assert response.status == 204
+    assert [state for _, state in await events(http, task_id, told[0][0])] == [last]
+
+
+async def test_the_same_key_is_one_submission_also_when_it_has_ended(bench, http, source):
+    asked, key = body(f"{source.url}/files/tone.wav"), {"Idempotency-Key": "k1"}
+    answers = []
+    for _ in range(2):
+        async with http.post("/tasks", json=asked, headers=key) as response:
+            answers.append((response.status, await response.json()))
+        await bench.outcome("completed")
+    assert answers[0] == answers[1]
+    assert bench.ended("duplicate") == 0
+    async with http.post("/tasks", json=asked | {"user_id": "v"}, headers=key) as response:
+        assert (response.status, (await response.json())["code"]) == (422, "idempotency_key_reused")
+    async with http.post("/tasks", json=asked, headers={"Idempotency-Key": "ü" * 300}) as response:
+        assert (response.status, (await response.json())["code"]) == (422, "invalid_key")
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        ({"urls": []}, "invalid_submission", "urls"),
+        ({"urls": ["ftp://x/y"]}, "invalid_submission", "urls.0"),
+        ({"urls": [f"https://fal.media/{n}" for n in range(11)]}, "batch_too_large", "MAX_BATCH_SIZE"),
+        ({"urls": ["data:," + "x" * 9_000_000]}, "task_too_large", "bytes"),
+        ({"more": 1}, "invalid_submission", "more: is not known"),
+        ({"task_options": {"speed": 1}}, "invalid_submission", "task_options.speed: is not known"),
+        ({"task_options": {"quality": 0}}, "invalid_submission", "task_options.quality"),
+        ({"user_id": "a\u0000b"}, "invalid_submission", "user_id"),
+    ],
+)
+async def test_what_cannot_be_taken_is_refused_by_name(bench, http, change, code, said):
+    sent = io.BytesIO(json.dumps(body("https://fal.media/a.png") | change).encode())
+    async with http.post("/tasks", data=sent, headers={"Content-Type": "application/json"}) as response:
+        answer = await response.json()
+        assert (response.status, answer["code"]) == (422, code)
+        assert said in answer["detail"]
+    assert await bench.sql.fetchval("select count(*) from outlast_tasks") == 0
+
+
+async def test_strangers_and_unknown_tasks(http):
+    for method, path in (
+        ("POST", "/tasks"),
+        ("GET", f"/tasks/{uuid4()}"),
+        ("DELETE", f"/tasks/{uuid4()}"),
+        ("GET", f"/tasks/{uuid4()}/events"),
+        ("GET", "/workers"),
+    ):
+        async with http.request(method, path, headers={"Authorization": "Bearer nearly"}) as response:
+            assert response.status == 401
+    for path in (f"/tasks/{uuid4()}", "/tasks/nonsense", f"/tasks/{uuid4()}/events"):
+        async with http.get(path) as response:
+            assert (response.status, (await response.json())["code"]) == (404, "unknown_task")
+    async with http.post("/tasks", data="{}") as response:
+        assert response.status == 415
+
+
+async def test_cancelled_over_http(bench, http, source):
+    async with http.post("/tasks", json=body(f"{source.url}/files/photo.png?slow=20000")) as response:
+        task_id = (await response.json())["task_id"]
+    await bench.running()
+    async with http.delete(f"/tasks/{task_id}") as response:
+        assert await response.json() == {"task_id": task_id, "cancelled": True}
+    assert [state["status"] for _, state in await events(http, task_id)] == ["cancelled"]
+
+
+async def test_what_no_queue_takes_is_not_left_as_waiting(bench, http, source):
+    asked, key = body(f"{source.url}/files/tone.wav"), {"Idempotency-Key": "again"}
+    queue = await bench.channel.get_queue("outlast.file_processing")
+    await queue.unbind("outlast", "file_processing")
+    async with http.post("/tasks", json=asked, headers=key) as response:
+        assert (response.status, (await response.json())["code"]) == (503, "broker_unavailable")
+    assert await bench.sql.fetchrow("select status, error_code from outlast_tasks") == ("failed", "not_queued")
+    await queue.bind("outlast", "file_processing")
+    async with http.post("/tasks", json=asked, headers=key) as response:
+        assert response.status == 202
+    await bench.outcome("completed")
+
+
+async def test_from_python(bench, manager, source):
+    async with manager:
+        task_id = await manager.queue_file_processing(
+            [f"{source.url}/files/photo.png", f"{source.url}/files/nothing.png"],
+            uuid4(),
+            uuid4(),
+            {"max_concurrent": 1, "quality": 60, "format": "webp", "priority": "bulk"},
+        )
+        status = await manager.wait(task_id, timeout=30)
+    assert (status["status"], status["ready"], status["successful"]) == ("partial", True, False)
+    assert status["result"]["successful_files"] == 1
+    assert status["error"]
+    assert await bench.sql.fetchval("select content_type from outlast_files") == "image/webp"
+    assert bench.ended("partial", "file_processing.bulk") == 1
+    assert await manager.get_task_status(task_id) == status
+    assert not await manager.cancel_task(task_id)
+
+
+async def test_unknown_tasks_from_python(manager):
+    assert (await manager.get_task_status(str(uuid4())))["status"] == "unknown"
+    assert (await manager.get_task_status("nonsense"))["ready"] is False
+    assert not await manager.cancel_task("nonsense")
+    with pytest.raises(UnknownTaskError):
+        await manager.wait(uuid4(), timeout=5)
+
+
+async def test_a_wait_that_is_too_short_leaves_the_task_running(manager, source):
+    task_id = await manager.queue_file_processing([f"{source.url}/files/photo.png?slow=100000"], "u", "g")
+    with pytest.raises(TimeoutError):
+        await manager.wait(task_id, timeout=0.5)
+    assert await manager.cancel_task(task_id)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"nice": 1}, "task_options.nice: is not known"),
+        ({"queue": "maintenance"}, "task_options.queue"),
+        ({"priority": "bulk", "queue": "optimization"}, "give priority or queue, not both"),
+    ],
+)
+async def test_wrong_options_are_refused_by_name(manager, options, said):
+    with pytest.raises(ValueError, match=said):
+        await manager.queue_file_processing(["https://fal.media/a.png"], "u", "g", options)
+
+
+async def test_workers_tell_what_they_run(bench, manager, http, source):
+    task_id = await manager.queue_file_processing([f"{source.url}/files/photo.png?slow=50000"], "u", "g")
+    await bench.running()
+    await bench.crew.renew()
+    stats = await asyncio.to_thread(manager.get_worker_stats)
+    assert [task["task_id"] for task in stats["active_tasks"]["bench"]] == [task_id]
+    assert stats["workers"]["bench"]["concurrency"]["file_processing"] == 2
+    async with http.get("/workers") as response:
+        assert (await response.json())["active_tasks"].keys() == {"bench"}
+    await bench.gateway.stop()
+    with pytest.raises(DatabaseUnavailableError, match="SUPABASE_URL"):
+        await asyncio.to_thread(manager.get_worker_stats)
+    await bench.gateway.start()
+    await bench.outcome("completed")

@@ -1,0 +1,86 @@
+"""500 tasks at once, each watched, 50 of them cancelled at random moments: everybody is told the same end."""
+
+import asyncio
+import json
+import random
+from uuid import UUID, uuid4
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+
+from worker.background_tasks import BackgroundTaskManager
+from worker.process import serve
+from worker.receiver import Receiver
+
+TOKEN = "the-api-token"
+TASKS = 500
+CANCELLED = 50
+
+
+@pytest.fixture
+async def http(bench):
+    settings = bench.settings.model_copy(update={"api_token": SecretStr(TOKEN)})
+    app = Receiver(settings, [], bench.broker, bench.metrics, bench.shop.supabase).app()
+    async with (
+        serve(app, "127.0.0.1", 0) as addresses,
+        aiohttp.ClientSession(
+            f"http://{addresses[0]}",
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None),
+        ) as session,
+    ):
+        yield session
+
+
+async def watched(http, task_id):
+    """The last state that the stream of events tells."""
+    state = None
+    async with http.get(f"/tasks/{task_id}/events") as response:
+        assert response.status == 200
+        async for line in response.content:
+            if line.startswith(b"data: "):
+                state = json.loads(line[6:])
+    return state["status"]
+
+
+async def submitted(http, url):
+    asked = {"urls": [url, f"{url}?again"], "user_id": "u", "generation_id": str(uuid4())}
+    async with http.post("/tasks", json=asked) as response:
+        assert response.status == 202
+        return (await response.json())["task_id"]
+
+
+async def cancelled(http, task_id, moment):
+    await asyncio.sleep(moment)
+    async with http.delete(f"/tasks/{task_id}") as response:
+        return (await response.json())["cancelled"]
+
+
+async def test_final_states_agree_and_none_cancelled_is_recorded_by_half(bench, http, source):
+    chance = random.Random(7)  # noqa: S311 - the same moments each time
+    url = f"{source.url}/files/tone.wav"
+    tasks = [await submitted(http, url) for _ in range(TASKS // 5)]
+    tasks += await asyncio.gather(*(submitted(http, url) for _ in range(TASKS - len(tasks))))
+    assert len(set(tasks)) == TASKS
+    doomed = chance.sample(tasks, CANCELLED)
+    async with asyncio.timeout(240), asyncio.TaskGroup() as group:
+        watching = {task: group.create_task(watched(http, task)) for task in tasks}
+        ending = {task: group.create_task(cancelled(http, task, chance.uniform(0, 15))) for task in doomed}
+    streamed = {task: done.result() for task, done in watching.items()}
+    rows = await bench.sql.fetch("select task_id::text, status from outlast_tasks")
+    assert {row["task_id"]: row["status"] for row in rows} == streamed
+    assert {task for task in tasks if streamed[task] == "cancelled"} == {
+        task for task, done in ending.items() if done.result()
+    }
+    assert set(streamed.values()) == {"completed", "cancelled"}
+    assert list(streamed.values()).count("cancelled") > CANCELLED // 5
+    async with BackgroundTaskManager(bench.settings) as manager:
+        assert {task: (await manager.get_task_status(task))["status"] for task in tasks} == streamed
+    for task in chance.sample(tasks, 20):
+        async with http.get(f"/tasks/{task}") as response:
+            assert (await response.json())["status"] == streamed[task]
+    recorded = await bench.sql.fetch("select task_id, count(*) as files from outlast_files group by task_id")
+    whole = {UUID(task) for task in tasks if streamed[task] == "completed"}
+    assert {row["task_id"]: row["files"] for row in recorded} == dict.fromkeys(whole, 2)

@@ -1,0 +1,69 @@
+"""Every type cut off and flipped. Where a format cannot tell, that stands here, with the reason."""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from handlers.codec import Codec
+from handlers.detect import detect
+from handlers.errors import DecoderLimitError, FileCorruptedError, FileTypeNotSupportedError
+from handlers.media import Prepared
+from schemas.jobs import ImageFormat, Profile
+from tests.fuzz.strict import rejects
+from tests.media_samples import made
+
+SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+CANNOT_TELL = {
+    "obj": "text has no end: cut between lines, or in a number, it is a smaller model",
+    "ply in text": "the last number may lose a digit, or its line's end",
+}
+CHECKED = {
+    "png": "every chunk has a checksum",
+    "png, interlaced": "the same",
+    "png, animated": "the same",
+    "ogg of opus": "so has every page",
+    "ogg of vorbis": "the same",
+}
+FLIPS = 12
+KEEP = Profile(format=ImageFormat.KEEP)
+
+
+async def prepared(codec: Codec, folder: Path, content: bytes, profile: Profile) -> Prepared | None:
+    """Send a file the pipeline's way; None where it is refused for what it is."""
+    media = detect(content).media
+    if media is None:
+        return None
+    source = folder / "source"
+    source.write_bytes(content)
+    try:
+        return await codec.prepare(source, folder / "out", media.content_type, profile)
+    except (FileCorruptedError, FileTypeNotSupportedError, DecoderLimitError):
+        return None
+
+
+@pytest.mark.parametrize("profile", [Profile(), KEEP], ids=["auto", "keep"])
+async def test_a_file_cut_short_is_refused(codec: Codec, tmp_path: Path, name: str, profile: Profile) -> None:
+    content = made(name).content
+    ends = [*(int(len(content) * share) for share in SHARES), len(content) - 1]
+    taken = [end for end in ends if await prepared(codec, tmp_path, content[:end], profile)]
+    assert bool(taken) == (name in CANNOT_TELL), taken
+
+
+async def test_a_flipped_bit_is_found_or_harmless(codec: Codec, tmp_path: Path, name: str) -> None:
+    content, random = made(name).content, Random(name)  # noqa: S311 - repeatable damage
+    for _ in range(FLIPS):
+        damaged = bytearray(content)
+        at = random.randrange(len(damaged))
+        damaged[at] ^= 1 << random.randrange(8)
+        found = await prepared(codec, tmp_path, bytes(damaged), KEEP)
+        if found is not None:
+            assert name not in CHECKED, f"byte {at}"
+            assert rejects(found.path, found.content_type) is None, f"byte {at}"
+
+
+async def test_an_mp3_cut_between_two_frames_is_found_by_its_count_alone(codec: Codec, tmp_path: Path) -> None:
+    counted, plain = made("mp3").content, made("mp3 without counts").content
+    frame = 192  # 64 kbit/s at 48 kHz
+    assert await prepared(codec, tmp_path, counted[: -10 * frame], Profile()) is None
+    assert await prepared(codec, tmp_path, plain[: -10 * frame], Profile()) is not None

@@ -1,0 +1,27 @@
+"""A type that is registered is covered everywhere: in the samples, by a strict decoder, by the fuzz."""
+
+import importlib
+
+import pytest
+
+from handlers.media import BY_CONTENT_TYPE, MEDIA_TYPES, Kind, MediaType
+from handlers.media.child import DECODERS
+from tests.fuzz.strict import JUDGES
+from tests.media_samples import MAKERS
+
+
+@pytest.mark.parametrize("media", MEDIA_TYPES, ids=lambda media: media.content_type)
+def test_every_type_is_covered(media: MediaType) -> None:
+    assert media.content_type in {content_type for content_type, _ in MAKERS.values()}
+    assert media.content_type in JUDGES
+    assert hasattr(importlib.import_module(DECODERS[media.kind]), "prepare")
+    if media.kind in {Kind.VIDEO, Kind.AUDIO}:
+        assert media.reader is not None
+    if media.layout is not None:
+        assert callable(importlib.import_module(f"handlers.media.layout.{media.layout}").end)
+
+
+def test_nothing_else_is_covered() -> None:
+    assert {content_type for content_type, _ in MAKERS.values()} == set(JUDGES) == set(BY_CONTENT_TYPE)
+    assert len(BY_CONTENT_TYPE) == len(MEDIA_TYPES) == len({media.extension for media in MEDIA_TYPES})
+    assert DECODERS.keys() == set(Kind)

@@ -1,0 +1,74 @@
+"""What follows a file's end is not stored; the policy stands in `handlers.media.layout`."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from handlers.codec import Codec
+from handlers.detect import detect
+from handlers.errors import FileCorruptedError
+from handlers.media import BY_CONTENT_TYPE, Kind
+from schemas.jobs import ImageFormat, Profile
+from tests.media_samples import made
+
+PAGE = b"<!DOCTYPE html><html><script>alert(1)</script></html>"
+REFUSED = {
+    "mp3 without counts": "what follows may be frames destroyed",
+    "aac": "the same",
+    "flac": "its frames tell no length",
+    "gltf": "JSON ends where the text does",
+    "obj": "a line that is none of the format's",
+    "webm, live": "a segment of untold length goes to the end of the file",
+}
+KEPT = {
+    "tiff": "its directories may lie anywhere",
+    "tiff, packed": "the same",
+}
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("evil.class", b"\xca\xfe\xba\xbe")
+    return buffer.getvalue()
+
+
+TAILS = {
+    "a page": PAGE,
+    "an archive": zipped(),
+    "a document": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n%%EOF\n",
+    "a program": b"MZ" + bytes(58) + b"\x40\0\0\0PE\0\0\x64\x86" + bytes(200),
+}
+
+
+@pytest.mark.parametrize("tail", TAILS)
+async def test_what_follows_the_end_is_cut_off(codec: Codec, tmp_path: Path, name: str, tail: str) -> None:
+    sample, source = made(name), tmp_path / "source"
+    source.write_bytes(sample.content + TAILS[tail])
+    keep = Profile(format=ImageFormat.KEEP)
+    if name in REFUSED:
+        with pytest.raises(FileCorruptedError):
+            await codec.prepare(source, tmp_path / "out", sample.content_type, keep)
+        return
+    assert detect(source.read_bytes()).sniffed == sample.content_type
+    found = await codec.prepare(source, tmp_path / "out", sample.content_type, keep)
+    kept = TAILS[tail] if name in KEPT else b""
+    assert found.path.read_bytes() == sample.content + kept
+    assert found.file_size == len(sample.content + kept)
+    assert source.read_bytes() == sample.content + TAILS[tail]
+
+
+@pytest.mark.parametrize("padding", [bytes(500), b"\xff" * 500], ids=["zeros", "ones"])
+async def test_padding_is_no_harm_to_a_compressed_image(
+    codec: Codec, tmp_path: Path, name: str, padding: bytes
+) -> None:
+    sample, source = made(name), tmp_path / "source"
+    if BY_CONTENT_TYPE[sample.content_type].kind is not Kind.IMAGE:
+        pytest.skip("no image")
+    source.write_bytes(sample.content)
+    without = await codec.prepare(source, tmp_path / "without", sample.content_type, Profile())
+    source.write_bytes(sample.content + padding)
+    found = await codec.prepare(source, tmp_path / "out", sample.content_type, Profile())
+    assert (found.content_type, found.width, found.frames) == (without.content_type, without.width, without.frames)

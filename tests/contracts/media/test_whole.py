@@ -1,0 +1,69 @@
+"""What holds for every whole file of every type."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from handlers.codec import Codec
+from handlers.detect import detect
+from handlers.errors import FileProcessingError
+from handlers.media import BY_CONTENT_TYPE, MEDIA_TYPES, Kind
+from schemas.jobs import ImageFormat, Profile
+from tests.fuzz.strict import rejects
+from tests.media_samples import MAKERS, made
+
+RELATED = {
+    ("video/mp4", "audio/mp4"),  # the same boxes; a picture or none tells them apart
+}
+SHOWN = {Kind.IMAGE, Kind.VIDEO}
+
+
+def test_detected_from_the_head_as_from_the_whole_whatever_the_name(name: str) -> None:
+    sample = made(name)
+    wanted = BY_CONTENT_TYPE[sample.content_type]
+    assert detect(sample.content).media == wanted
+    assert detect(sample.content[:4096]).media == wanted
+    assert detect(sample.content, "https://fal.media/files/liar.exe").media == wanted
+
+
+@pytest.mark.parametrize("asked", [ImageFormat.AUTO, ImageFormat.KEEP])
+async def test_prepared(codec: Codec, tmp_path: Path, name: str, asked: ImageFormat) -> None:
+    sample, source = made(name), tmp_path / "source"
+    source.write_bytes(sample.content)
+    found = await codec.prepare(source, tmp_path / "out", sample.content_type, Profile(format=asked))
+    stored = found.path.read_bytes()
+    kind = BY_CONTENT_TYPE[sample.content_type].kind
+    assert source.read_bytes() == sample.content
+    assert (found.file_size, found.sha256) == (len(stored), hashlib.sha256(stored).hexdigest())
+    assert found.file_size <= len(sample.content)
+    assert detect(stored).sniffed == found.content_type
+    assert found.extension == BY_CONTENT_TYPE[found.content_type].extension
+    assert rejects(found.path, found.content_type) is None
+    assert (found.width is not None, found.height is not None) == (kind in SHOWN, kind in SHOWN)
+    assert (found.thumbhash is not None) == (kind is Kind.IMAGE)
+    if kind is not Kind.IMAGE or asked is ImageFormat.KEEP:
+        assert (stored, found.content_type) == (sample.content, sample.content_type)
+    if kind in {Kind.VIDEO, Kind.AUDIO} and name != "webm, live":  # which tells no duration
+        assert found.duration == pytest.approx(1.1, abs=1)
+    codec.check(found.path, found.content_type)  # what is stored would be stored again
+
+
+async def test_called_by_any_other_type_it_is_refused(codec: Codec, tmp_path: Path, name: str) -> None:
+    sample, source = made(name), tmp_path / "source"
+    source.write_bytes(sample.content)
+    for media in MEDIA_TYPES:
+        if media.content_type == sample.content_type or (sample.content_type, media.content_type) in RELATED:
+            continue
+        with pytest.raises(FileProcessingError) as caught:
+            await codec.prepare(source, tmp_path / "out", media.content_type, Profile())
+        assert caught.value.code in {"corrupted", "type_not_supported"}, media.content_type
+
+
+async def test_nothing_is_none_of_them(codec: Codec, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert detect(b"").media is None
+    for content_type in sorted({content_type for content_type, _ in MAKERS.values()}):
+        with pytest.raises(FileProcessingError) as caught:
+            await codec.prepare(tmp_path / "empty", tmp_path / "out", content_type, Profile())
+        assert caught.value.code == "corrupted", content_type

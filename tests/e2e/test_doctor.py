@@ -1,0 +1,75 @@
+"""`outlast doctor` as a command: well where all is well; what fails, what it prints then, and what never."""
+
+import asyncio
+import json
+import os
+import sys
+
+import pytest
+
+from tests.e2e.clinic import SECRET, project, whole
+from worker.doctor.run import CHECKS
+
+
+@pytest.fixture
+async def patient(database_url, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    async with project(database_url, source, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+async def clinic(patient, rabbitmq_url):
+    async with whole(patient, rabbitmq_url) as found:
+        yield found
+
+
+async def run(clinic, *arguments, **more):
+    """Run the command; return exit code, standard output, standard error."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker", "doctor", *arguments),
+        env=environment | clinic.environment | more,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 90)
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_all_is_well(clinic):
+    code, out, err = await run(clinic)
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert len(lines) == len(CHECKS)
+    assert [line for line in lines if not line.startswith("ok ")] == []
+
+
+async def test_what_fails_is_told_with_its_remedy_and_without_secrets(clinic):
+    await clinic.sql.execute("drop function public.outlast_health()")
+    broken = clinic.rabbitmq_url.replace("127.0.0.1", "nowhere.invalid")
+    code, out, err = await run(clinic, "--json", RABBITMQ_URL=broken)
+    told = json.loads(out)
+    items = {item["check"]: item for item in told["items"]}
+    assert (code, told["total"], told["failed"]) == (1, len(CHECKS), 2)
+    assert items["broker"]["state"] == items["functions"]["state"] == "failed"
+    assert "RABBITMQ_URL" in items["broker"]["remedy"]
+    assert "outlast init" in items["functions"]["remedy"]
+    assert items["triggers"] == {
+        "check": "triggers",
+        "state": "skipped",
+        "detail": "needs `generations` to be well",
+        "remedy": "",
+    }
+    secrets = [clinic.environment[name] for name in ("SUPABASE_SERVICE_ROLE_KEY", "API_TOKEN", "FAL_KEY")]
+    secrets += [SECRET, clinic.rabbitmq_url.partition("//")[2].partition("@")[0].partition(":")[2]]
+    assert [secret for secret in secrets if secret in out + err] == []
+
+
+async def test_settings_that_cannot_be_read_are_a_failure(clinic):
+    code, out, _ = await run(clinic, MAX_ATTEMPTS="none", RABBITMQ_URL="http://user:hidden@host")
+    assert code == 1
+    assert "failed   settings:          MAX_ATTEMPTS: Input should be a valid integer" in out
+    assert "RABBITMQ_URL: Value error, must be amqp://" in out
+    assert "hidden" not in out
+    assert out.count("skipped ") == len(CHECKS)

@@ -1,0 +1,117 @@
+"""`outlast init` as people type it: what it prints, what it writes, what it refuses, and that it is in the package."""
+
+import asyncio
+import json
+import os
+import stat
+import sys
+
+import asyncpg
+import pytest
+from dotenv import dotenv_values
+
+from deploy.local.postgres import BOOTSTRAP
+from worker.init import prepare
+from worker.settings import Settings
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+async def init(folder, *arguments, **environment):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker", "init", *arguments),
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)} | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_what_is_printed_is_sql_with_the_env_at_its_end(tmp_path, postgres):
+    code, out, _ = await init(
+        tmp_path, "--table", "renders", "--status-column", "state", "--receiver-url", "https://x.example"
+    )
+    assert code == 0
+    admin = await asyncpg.connect(postgres.url)
+    await admin.execute("create database printed")
+    await admin.close()
+    connection = await asyncpg.connect(postgres.database_url("printed"))
+    await connection.execute(BOOTSTRAP.read_text())
+    await connection.execute("alter table generations rename to renders; alter table renders rename status to state")
+    await connection.execute(out)
+    health = json.loads(await connection.fetchval("select public.outlast_health()"))
+    secret = await connection.fetchval("select value from public.outlast_settings where key = 'webhook_secret'")
+    await connection.close()
+    assert (health["generations"]["table"], health["triggers_current"], health["trigger_signed"]) == (
+        "renders",
+        True,
+        True,
+    )
+    assert f"\nSUPABASE_WEBHOOK_SECRETS={secret}\n" in out
+    assert "\nGENERATIONS_TABLE=renders\nGENERATIONS_STATUS_COLUMN=state\n" in out
+
+
+async def test_two_files_for_their_owner_alone_and_never_over_others(tmp_path):
+    code, out, _ = await init(tmp_path, "--write", "made", "--table", "it's", SUPABASE_URL="https://abc.supabase.co")
+    assert (code, out) == (0, "made/outlast.sql\nmade/.env\n")
+    files = [tmp_path / "made" / name for name in ("outlast.sql", ".env")]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600, 0o600]
+    before = [file.read_text() for file in files]
+    code, _, err = await init(tmp_path, "--write", "made")
+    assert code == 1
+    assert "not overwritten" in err
+    assert [file.read_text() for file in files] == before
+    settings = Settings(_env_file=files[1])
+    (secret,) = settings.supabase_webhook_secrets
+    assert settings.generations_table == "it's"
+    assert f"outlast_set_webhook_secret('{secret.get_secret_value()}')" in before[0]
+    to_fill_in = dotenv_values(files[1])
+    assert [to_fill_in[name] for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY", "RABBITMQ_URL")] == ["", "", ""]
+
+
+async def test_what_there_is_already_is_kept(tmp_path):
+    (tmp_path / ".env").write_text(
+        f"SUPABASE_WEBHOOK_SECRETS=shared,{SECRET}\nAPI_TOKEN=mine\nGENERATIONS_TABLE=renders\nFAL_KEY=hidden-key\n"
+        "SUPABASE_URL=https://abc.supabase.co\nSUPABASE_SERVICE_ROLE_KEY=hidden-role\nRABBITMQ_URL=amqp://u:hidden-pass@h/\n"
+    )
+    code, out, _ = await init(tmp_path, "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert f"outlast_set_webhook_secret('{SECRET}')" in told["sql"]
+    assert f"SUPABASE_WEBHOOK_SECRETS={SECRET},shared\n" in told["env"]
+    assert "API_TOKEN=mine\n" in told["env"]
+    assert "('generations_table', 'renders')" in told["sql"]
+    assert "hidden" not in out
+
+
+async def test_removal_is_printed(tmp_path):
+    code, out, _ = await init(tmp_path, "--remove")
+    assert (code, "drop trigger" in out, "drop table %s" in out) == (0, True, False)
+    code, out, _ = await init(tmp_path, "--remove", "--with-data")
+    assert (code, "drop table %s" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--with-data"], "--remove"),
+        (["--table", "n" * 64], "63 bytes"),
+        (["--table", "a${HOME}"], "readers replace"),
+        (["--receiver-url", "outlast.example.com"], "--receiver-url"),
+    ],
+)
+async def test_a_wrong_call_says_what_is_wrong(tmp_path, arguments, said):
+    code, out, err = await init(tmp_path, *arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    "name", ["My Renders", "it's", 'a"b', "back\\slash", "line\nbreak", " x ", "#x", "$1 `id`", "生成"]
+)
+def test_a_name_survives_the_env_file(tmp_path, name):
+    made = prepare(Settings(_env_file=None, generations_table=name), None)
+    (tmp_path / ".env").write_text(made.env)
+    assert Settings(_env_file=tmp_path / ".env").generations_table == name

@@ -1,0 +1,152 @@
+"""`outlast optimize` as people type it, on what the whole stack has stored."""
+
+import asyncio
+import hashlib
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+
+async def outlast(stack, *arguments, **more):
+    """Run a command on the stack's Supabase; return its exit code, what it printed and what it said."""
+    env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}} | {
+        "SUPABASE_URL": stack.endpoints.supabase_url,
+        "SUPABASE_SERVICE_ROLE_KEY": stack.endpoints.service_role_key,
+        "SOURCE_ALLOWLIST": stack.source.url,
+        "CODEC_PROCESSES": "1",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker", *arguments),
+        env=env | more,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 120)
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.fixture
+async def mine(stack, project):
+    """One user, and what only this test has stored."""
+    sql = await asyncpg.connect(stack.endpoints.database_url)
+    yield Mine(stack, project, sql)
+    await sql.close()
+
+
+class Mine:
+    def __init__(self, stack, project, sql):
+        self.stack, self.project, self.sql = stack, project, sql
+        self.user, self.since = str(uuid4()), datetime.now(UTC).isoformat()
+        self.folder = stack.data_dir / "storage" / "generations" / self.user
+
+    async def store(self, *names, **settings):
+        """Bring files home for a generation with a row; return its id."""
+        row = {"id": str(uuid4()), "user_id": self.user, "status": "processing"}
+        await self.project.insert("generations", row)
+        urls = [f"{self.stack.source.url}/files/{name}" for name in names]
+        code, _, err = await outlast(
+            self.stack, "process", *urls, "--user", self.user, "--generation", row["id"], **settings
+        )
+        assert code == 0, err
+        return row["id"]
+
+    async def optimize(self, *arguments):
+        code, out, err = await outlast(self.stack, "optimize", "--since", self.since, "--json", *arguments)
+        return code, json.loads(out) if out else err
+
+    async def media(self, generation):
+        (row,) = await self.project.select("generations", f"id=eq.{generation}&select=media")
+        return row["media"]
+
+    def objects(self):
+        return {f"{self.user}/{path.relative_to(self.folder)}" for path in self.folder.rglob("*.*")}
+
+    async def age(self):
+        old = "update outlast_objects set updated_at = updated_at - interval '2 days' where starts_with(path, $1)"
+        await self.sql.execute(old, self.user)
+
+
+async def test_stored_images_become_smaller_and_every_row_follows(mine):
+    one, two = await mine.store("photo.png", "tone.wav"), await mine.store("photo.png", "photo.jpg")
+    before = mine.objects()
+    wanted = ("--profile", "webp-q40-strip")
+    code, told = await mine.optimize(*wanted, "--dry-run")
+    assert (code, told["found"], told["smaller"], told["dry_run"]) == (0, 2, 0, True)
+    code, said = await mine.optimize(*wanted)
+    assert (code, "--yes" in said, mine.objects()) == (2, True, before)
+
+    code, told = await mine.optimize(*wanted, "--yes")
+    assert (code, told["smaller"], told["merged"], told["failed"]) == (0, 2, 0, 0), told
+    assert told["bytes_saved"] > 0
+    entries = await mine.media(one) + await mine.media(two)
+    assert sorted(entry["content_type"] for entry in entries) == ["audio/wav", *["image/webp"] * 3]
+    assert len({entry["path"] for entry in entries}) == 3
+    for entry in entries:
+        content = await mine.project.download("generations", entry["path"])
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (entry["sha256"], entry["file_size"])
+    assert before < mine.objects(), "the old ones are spared: somebody may hold a link"
+
+    code, told = await mine.optimize(*wanted, "--yes")
+    assert (code, told["found"]) == (0, 0)
+    await mine.age()
+    code, told = await mine.optimize(*wanted, "--yes")
+    assert (code, told["orphans"], told["orphans_removed"]) == (0, 2, 2)
+    assert mine.objects() == {entry["path"] for row in (one, two) for entry in await mine.media(row)}
+
+
+async def test_duplicates_become_one(mine):
+    original = await mine.store("photo.png", IMAGE_FORMAT="keep")
+    webp = await mine.store("photo.png", IMAGE_FORMAT="webp")
+    small = await mine.store("photo.png")
+    assert len(mine.objects()) == 3
+    code, told = await mine.optimize("--yes")
+    assert (code, told["merged"], told["duplicates"], told["failed"]) == (0, 2, 2, 0), told
+    paths = {(await mine.media(row))[0]["path"] for row in (original, webp, small)}
+    await mine.age()
+    assert (await mine.optimize("--yes"))[1]["orphans_removed"] == 2
+    assert mine.objects() == paths
+    assert len(paths) == 1
+
+
+async def test_two_of_one_source_that_are_both_made_anew_become_one_too(mine):
+    rows = [await mine.store("photo.png", IMAGE_FORMAT="keep"), await mine.store("photo.png", IMAGE_QUALITY="95")]
+    code, told = await mine.optimize("--yes", "--profile", "webp-q30-strip")
+    assert (code, told["smaller"], told["merged"]) == (0, 2, 1), told
+    first, second = [(await mine.media(row))[0] for row in rows]
+    assert first["path"] == second["path"]
+
+
+async def test_what_gets_no_smaller_is_kept_and_not_looked_at_again(mine):
+    row = await mine.store("photo.jpg", IMAGE_FORMAT="webp", IMAGE_QUALITY="30")
+    before = await mine.media(row)
+    code, told = await mine.optimize("--yes")
+    assert (code, told["kept"], told["smaller"]) == (0, 1, 0)
+    assert await mine.media(row) == before
+    assert (await mine.optimize("--yes"))[1]["found"] == 0
+
+
+async def test_an_object_that_is_broken_stays_and_the_others_go_on(mine):
+    await mine.store("photo.jpg", "photo.png")
+    broken = mine.folder / min(mine.objects()).removeprefix(f"{mine.user}/")
+    content = broken.read_bytes()
+    broken.write_bytes(b"broken")
+    wanted = ("--yes", "--profile", "webp-q40-strip")
+    code, told = await mine.optimize(*wanted)
+    assert (code, told["smaller"], told["reasons"]) == (3, 1, {"corrupted": 1})
+    assert (await mine.optimize(*wanted))[0] == 1
+    broken.write_bytes(content)
+    code, told = await mine.optimize(*wanted)
+    assert (code, told["smaller"], told["failed"]) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--profile", "best"), ("--since", "yesterday")])
+async def test_what_cannot_be_read_is_a_wrong_call(stack, option, value):
+    code, _, said = await outlast(stack, "optimize", option, value)
+    assert code == 2
+    assert value in said

@@ -1,0 +1,113 @@
+"""JPEG: colour spaces and profiles, CMYK in its dialects, the eight orientations."""
+
+import io
+
+import numpy as np
+import pyvips
+from PIL import Image, ImageCms
+
+from tests.fidelity.pictures import bytes_of, chart, grey_of
+from tests.fidelity.profiles import ADOBE_RGB, DISPLAY_P3, PROPHOTO_RGB, SRGB_CURVE, in_space, profile
+from tests.fidelity.rows import TABLE, Row, opaque, rgba
+
+
+def saved(picture: np.ndarray, mode: str | None = None, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture, mode).save(buffer, "JPEG", **{"quality": 98, "subsampling": 0, **options})
+    return buffer.getvalue()
+
+
+def turned(orientation: int) -> bytes:
+    tags = Image.Exif()
+    tags[0x112] = orientation
+    return saved(bytes_of(chart()), exif=tags)
+
+
+def coated() -> bytes:
+    """The CMYK profile that libvips brings along, for paper; as good as any other."""
+    return bytes(pyvips.Image.profile_load("cmyk"))
+
+
+def inks() -> np.ndarray:
+    """The chart as inks."""
+    picture = Image.fromarray(bytes_of(chart()))
+    return np.asarray(
+        ImageCms.profileToProfile(picture, ImageCms.createProfile("sRGB"), io.BytesIO(coated()), outputMode="CMYK")
+    )
+
+
+def from_inks(picture: np.ndarray) -> list[np.ndarray]:
+    return [rgba(Image.fromarray(picture, "CMYK"), coated())]
+
+
+def decoded_inks(content: bytes) -> list[np.ndarray]:
+    """Pillow takes every CMYK JPEG for one of Adobe's, with inks turned round, which these are."""
+    with Image.open(io.BytesIO(content)) as image:
+        return from_inks(np.asarray(image))
+
+
+def without_adobe() -> bytes:
+    """No marker by Adobe: browsers, Pillow and libvips take the inks for turned round all the same."""
+    content = saved(inks(), "CMYK")
+    at = content.index(b"\xff\xee")
+    return content[:at] + content[at + 2 + int.from_bytes(content[at + 2 : at + 4], "big") :]
+
+
+def ycck() -> bytes:
+    """Adobe's other dialect: the first three inks as YCbCr, told by the marker's last byte."""
+    picture = inks()
+    colours = np.asarray(Image.fromarray(255 - picture[..., :3]).convert("YCbCr"))
+    planes = np.dstack([255 - colours, picture[..., 3]])  # Pillow turns all four round when it saves
+    content = saved(planes, "CMYK")
+    at = content.index(b"Adobe")
+    return content[: at + 11] + b"\x02" + content[at + 12 :]
+
+
+ROWS = [
+    Row("JPEG, plain", "image/jpeg", lambda: saved(bytes_of(chart()))),
+    Row("JPEG, progressive", "image/jpeg", lambda: saved(bytes_of(chart()), progressive=True)),
+    Row("JPEG, grey", "image/jpeg", lambda: saved(bytes_of(grey_of(chart())))),
+    Row(
+        "JPEG, Display P3, ICC v4",
+        "image/jpeg",
+        lambda: saved(
+            bytes_of(in_space(chart(), DISPLAY_P3, SRGB_CURVE)), icc_profile=profile(SRGB_CURVE, DISPLAY_P3, version=4)
+        ),
+    ),
+    Row(
+        "JPEG, Adobe RGB, ICC v2",
+        "image/jpeg",
+        lambda: saved(bytes_of(in_space(chart(), ADOBE_RGB, 2.19921875)), icc_profile=profile(2.19921875, ADOBE_RGB)),
+    ),
+    Row(
+        "JPEG, ProPhoto RGB",
+        "image/jpeg",
+        lambda: saved(bytes_of(in_space(chart(), PROPHOTO_RGB, 1.8)), icc_profile=profile(1.8, PROPHOTO_RGB)),
+    ),
+    Row(
+        "JPEG, colours beyond sRGB (P3)",
+        "image/jpeg",
+        lambda: saved(bytes_of(chart()), icc_profile=profile(SRGB_CURVE, DISPLAY_P3, version=4)),
+    ),
+    Row(
+        "JPEG, grey with profile",
+        "image/jpeg",
+        lambda: saved(bytes_of(grey_of(chart())), icc_profile=profile(1.8)),
+    ),
+    Row(
+        "JPEG, profile is garbage",
+        "image/jpeg",
+        lambda: saved(bytes_of(chart()), icc_profile=b"no profile" * 30),
+        read=lambda content: [opaque(np.asarray(Image.open(io.BytesIO(content))))],
+    ),
+    Row(
+        "JPEG, CMYK (Adobe) with profile",
+        "image/jpeg",
+        lambda: saved(inks(), "CMYK", icc_profile=coated()),
+        bounds=TABLE,
+    ),
+    Row("JPEG, CMYK (Adobe), no profile", "image/jpeg", lambda: saved(inks(), "CMYK"), bounds=TABLE, read=decoded_inks),
+    Row("JPEG, CMYK without marker", "image/jpeg", without_adobe, bounds=TABLE, read=decoded_inks),
+    Row("JPEG, YCCK (Adobe)", "image/jpeg", ycck, bounds=TABLE, read=decoded_inks),
+    *(Row(f"JPEG, orientation {at}", "image/jpeg", lambda at=at: turned(at)) for at in range(1, 9)),
+]

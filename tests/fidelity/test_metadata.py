@@ -1,0 +1,156 @@
+"""What stays of a file's metadata: nothing private by accident, whether the picture is written anew or kept."""
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pillow_heif
+import pytest
+from PIL import Image, ImageOps, PngImagePlugin
+
+from handlers.codec import Codec
+from handlers.detect import detect
+from handlers.media.metadata import cleaned
+from schemas.jobs import ImageFormat, Profile
+from tests.fidelity.pictures import bytes_of, chart
+from tests.fidelity.profiles import ADOBE_RGB, profile
+from tests.fidelity.rows import frames_of
+
+SECRET = b"Secret Street 7"
+PLACE = b"48/1,51/1"
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" xmlns:exif="http://ns.adobe.com/'
+    b'exif/1.0/" exif:GPSLatitude="' + PLACE + b'"/></rdf:RDF></x:xmpmeta>'
+)
+KINDS = ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"]
+TURNED = 6
+
+
+def tags(orientation: int) -> Image.Exif:
+    found = Image.Exif()
+    found[0x112] = orientation
+    found[0x10E] = SECRET.decode()
+    found.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0" + SECRET
+    found.get_ifd(0x8825)[1] = "N"
+    found.get_ifd(0x8825)[0x1B] = SECRET
+    return found
+
+
+def private(kind: str, orientation: int = TURNED, quality: int = 30) -> bytes:
+    """A picture of poor quality, which only grows when it is written anew, with all that cameras add."""
+    image, buffer = Image.fromarray(bytes_of(chart())), io.BytesIO()
+    options: dict[str, object] = {"quality": quality, "exif": tags(orientation), "icc_profile": profile(2.2, ADOBE_RGB)}
+    if kind == "PNG":
+        image = image.quantize(4)
+        texts = PngImagePlugin.PngInfo()
+        texts.add_text("parameters", SECRET.decode())
+        texts.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        options["pnginfo"] = texts
+    elif kind == "TIFF":
+        image = image.convert("L").point(lambda value: value // 64 * 64)
+        options = {"compression": "tiff_lzw", "exif": tags(orientation), "tiffinfo": {0x2BC: XMP, 0x112: orientation}}
+    elif kind == "HEIF":
+        pillow_heif.from_pillow(image).save(buffer, quality=quality, exif=tags(orientation).tobytes(), xmp=XMP)
+        return buffer.getvalue()
+    else:
+        options["xmp"] = XMP
+    image.save(buffer, kind, **options)
+    tail = b"tail " + SECRET if kind in {"JPEG", "PNG"} else b""
+    return buffer.getvalue() + tail
+
+
+def upright(content: bytes) -> np.ndarray:
+    if content[4:8] == b"ftyp" and b"heic" in content[8:40]:
+        file = pillow_heif.open_heif(io.BytesIO(content))
+        return np.asarray(file[0].to_pillow())
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def told(content: bytes) -> bool:
+    return SECRET in content or PLACE in content or b"N\0" + SECRET in content
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_kept_original_loses_what_is_private_and_not_a_pixel(codec: Codec, tmp_path: Path, kind: str) -> None:
+    content = private(kind)
+    assert told(content)
+    source = tmp_path / "source"
+    source.write_bytes(content)
+    found = detect(content).sniffed
+    made = await codec.prepare(source, tmp_path / "prepared", found, Profile())
+    stored = made.path.read_bytes()
+    assert made.content_type == found
+    assert not told(stored)
+    assert made.file_size == len(stored) <= len(content)
+    assert np.array_equal(upright(stored), upright(content))  # turned as before
+    assert source.read_bytes() == content
+    codec.check(made.path, found)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+async def test_a_kept_original_keeps_its_profile(codec: Codec, tmp_path: Path, kind: str) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(private(kind))
+    made = await codec.prepare(source, tmp_path / "prepared", detect(source.read_bytes()).sniffed, Profile())
+    with Image.open(made.path) as image:
+        assert image.info["icc_profile"] == profile(2.2, ADOBE_RGB)
+        assert list(image.getexif()) == [0x112]
+
+
+@pytest.mark.parametrize("profile_", [Profile(strip_metadata=False), Profile(format=ImageFormat.KEEP)])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_kept_original_stays_as_it_is_where_that_is_asked(
+    codec: Codec, tmp_path: Path, kind: str, profile_: Profile
+) -> None:
+    content = private(kind)
+    source = tmp_path / "source"
+    source.write_bytes(content)
+    made = await codec.prepare(source, tmp_path / "prepared", detect(content).sniffed, profile_)
+    assert content.startswith(made.path.read_bytes())
+    assert len(content) - made.file_size in {0, len(b"tail ") + len(SECRET)}  # what is no part of the picture goes
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "HEIF", "AVIF"])
+@pytest.mark.parametrize("asked", [ImageFormat.JPEG, ImageFormat.WEBP, ImageFormat.AVIF])
+@pytest.mark.parametrize("strip", [True, False])
+async def test_a_picture_written_anew(
+    codec: Codec, tmp_path: Path, kind: str, asked: ImageFormat, *, strip: bool
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(private(kind, quality=98))
+    made = await codec.prepare(
+        source,
+        tmp_path / "prepared",
+        detect(source.read_bytes()).sniffed,
+        Profile(format=asked, quality=60, strip_metadata=strip),
+    )
+    stored = made.path.read_bytes()
+    assert made.content_type == f"image/{asked}"
+    assert told(stored) != strip
+    with Image.open(io.BytesIO(stored)) as image:
+        assert image.getexif().get(0x112, 1) == 1
+        assert not image.info.get("icc_profile")
+    assert not re.search(rb'tiff:Orientation(="|>)[2-8]', stored)
+
+
+def test_every_orientation_survives_the_cleaning(tmp_path: Path) -> None:
+    for orientation in range(1, 9):
+        source = tmp_path / "source"
+        source.write_bytes(private("JPEG", orientation))
+        kept = cleaned(source, tmp_path / "target", "image/jpeg", Profile(), None)
+        assert np.array_equal(upright(kept.read_bytes()), upright(source.read_bytes()))
+        assert not told(kept.read_bytes())
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_rows": 1}, {"optimize": True}])
+def test_a_jpeg_of_any_build_is_walked_to_its_end(tmp_path: Path, options: dict[str, object]) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(bytes_of(chart())).save(buffer, "JPEG", exif=tags(1), comment=SECRET, **options)
+    source = tmp_path / "source"
+    source.write_bytes(buffer.getvalue())
+    kept = cleaned(source, tmp_path / "target", "image/jpeg", Profile(), None).read_bytes()
+    assert not told(kept)
+    assert np.array_equal(frames_of(kept)[0], frames_of(buffer.getvalue())[0])

@@ -1,0 +1,180 @@
+"""Thousands of damaged files through detection and the codec's processes, judged by strict decoders of another make.
+
+    python -m tests.fuzz.run --cases 10000 --seed 1
+
+A case is a whole sample, damaged by `mutate` as its number and the seed say. Found is: a process that crashed, a call
+that came back too late, an error nobody foresaw, and a file that was stored though it should not: one that a strict
+decoder rejects, that is larger than what came, or that is detected as another type than it is stored as. Exit code 1
+when anything was found.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as Late
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from loky.backend import get_context
+from pebble import ProcessExpired, ProcessPool
+
+from handlers.codec import Codec
+from handlers.detect import detect
+from handlers.errors import FileProcessingError
+from handlers.media import MEDIA_TYPES, Prepared
+from handlers.settings import MediaSettings
+from handlers.steps import HEAD_BYTES
+from schemas.jobs import ImageFormat, Profile
+from tests.fuzz import strict
+from tests.fuzz.mutate import mutated
+from tests.media_samples import MAKERS, made
+
+LIMIT_SECONDS = 10.0
+MARGIN_SECONDS = 10.0
+SETTINGS = {"codec_processes": 2, "codec_timeout_seconds": LIMIT_SECONDS, "max_image_pixels": 4_000_000}
+PROFILES = (Profile(), Profile(format=ImageFormat.KEEP), Profile(format=ImageFormat.AVIF))
+WEIGHTS = (4, 5, 1)
+AT_ONCE = 4
+EVERY = 500
+ENDS = ("type_not_supported", "corrupted", "decoder_limit", "stored", "wrong", "crashed", "hung", "failed")
+"""How a case ends; from `wrong` on they are findings."""
+FOUND = frozenset(ENDS[ENDS.index("wrong") :])
+
+
+@dataclass(slots=True)
+class Tally:
+    """How the cases of each type ended, and what was found: (case, sample, mutation, what)."""
+
+    ends: Counter[tuple[str, str]] = field(default_factory=Counter)
+    findings: list[tuple[int, str, str, str]] = field(default_factory=list)
+    slowest: float = 0.0
+
+    def table(self) -> str:
+        """Return the ends by type, as text."""
+        types = [media.content_type for media in MEDIA_TYPES]
+        rows = [["type", "cases", *ENDS]]
+        for name in [*types, "all"]:
+            counts = [sum(self.ends[one, end] for one in (types if name == "all" else [name])) for end in ENDS]
+            rows.append([name, str(sum(counts)), *map(str, counts)])
+        widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+        return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+class Fuzz:
+    """One run: the pools, the folder, the tally."""
+
+    def __init__(self, folder: Path, seed: int, keep: Path | None = None) -> None:
+        self.tally = Tally()
+        self._folder, self._seed, self._keep = folder, seed, keep
+        self._names = _in_turn()
+        self._codec = Codec(MediaSettings(**SETTINGS))
+        self._judges = ProcessPool(max_workers=2, context=get_context("loky"))
+
+    async def run(self, cases: range, say: Callable[[str], None]) -> None:
+        """Run these cases, some at once."""
+        waiting = iter(cases)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(AT_ONCE):
+                    group.create_task(self._some(waiting, say))
+        finally:
+            await self._codec.aclose()
+            self._judges.stop()
+            await asyncio.to_thread(self._judges.join)
+
+    async def _some(self, waiting, say: Callable[[str], None]) -> None:
+        for number in waiting:
+            await self._one(number)
+            done = sum(self.tally.ends.values())
+            if done % EVERY == 0:
+                say(f"{done:,} cases, {len(self.tally.findings)} findings, slowest {self.tally.slowest:.1f} s")
+
+    async def _one(self, number: int) -> None:
+        random = Random(f"{self._seed}/{number}")  # noqa: S311 - repeatable damage
+        name = self._names[number % len(self._names)]
+        other = made(random.choice(self._names)).content
+        how, content = mutated(random, made(name).content, other)
+        profile = random.choices(PROFILES, WEIGHTS)[0]
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            source = Path(folder) / "source"
+            source.write_bytes(content)
+            started = time.monotonic()
+            end, what = await self._end(source, profile)
+            self.tally.slowest = max(self.tally.slowest, time.monotonic() - started)
+        self.tally.ends[made(name).content_type, end] += 1
+        if end in FOUND:
+            self.tally.findings.append((number, name, how, f"{end}: {what}"))
+            if self._keep is not None:
+                (self._keep / f"{self._seed}-{number}").write_bytes(content)
+
+    async def _end(self, source: Path, profile: Profile) -> tuple[str, str]:
+        """Send one file through; return how it ended, and the words to it."""
+        content = source.read_bytes()
+        media = detect(content[:HEAD_BYTES]).media
+        if media is None:
+            return "type_not_supported", ""
+        try:
+            async with asyncio.timeout(LIMIT_SECONDS + MARGIN_SECONDS):
+                prepared = await self._codec.prepare(source, source.parent / "out", media.content_type, profile)
+        except FileProcessingError as error:
+            names = {"decoder_crashed": "crashed"}
+            end = names.get(error.code, error.code)
+            return (end if end in ENDS else "failed"), f"{error.code}: {error}"
+        except TimeoutError:
+            return "hung", f"no answer within {LIMIT_SECONDS + MARGIN_SECONDS:g} s"
+        wrong = await self._wrong(prepared, len(content))
+        return ("wrong", f"{prepared.content_type}: {wrong}") if wrong else ("stored", "")
+
+    async def _wrong(self, prepared: Prepared, original: int) -> str | None:
+        """Return what is wrong with a stored file."""
+        if prepared.file_size > original:
+            return f"{prepared.file_size:,} bytes were made of {original:,}"
+        found = detect(prepared.path.read_bytes()).sniffed
+        if found != prepared.content_type and (prepared.content_type, found) != ("audio/mp4", "video/mp4"):
+            return f"it is detected as {found}"
+        judging = self._judges.schedule(
+            strict.rejects, args=(prepared.path, prepared.content_type), timeout=3 * LIMIT_SECONDS
+        )
+        try:
+            return await asyncio.wrap_future(judging)
+        except (Late, ProcessExpired) as error:
+            return f"the strict decoder did not end well: {error!r}"
+
+
+def _in_turn() -> list[str]:
+    """Return the samples' names so that every type comes equally often, its variants in turn."""
+    by_type = [[name for name in MAKERS if MAKERS[name][0] == media.content_type] for media in MEDIA_TYPES]
+    return [names[turn % len(names)] for turn in range(max(map(len, by_type))) for names in by_type]
+
+
+def main() -> int:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.run", description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--from", dest="first", type=int, default=0, help="the first case's number, to repeat one")
+    parser.add_argument("--keep", type=Path, help="a folder to put the files of findings in")
+    given = parser.parse_args()
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - began:7.1f}  {text}", flush=True)  # noqa: T201 - its output
+
+    if given.keep:
+        given.keep.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="outlast.fuzz-") as folder:
+        fuzz = Fuzz(Path(folder), given.seed, given.keep)
+        asyncio.run(fuzz.run(range(given.first, given.first + given.cases), say))
+    for number, name, how, what in fuzz.tally.findings:
+        say(f"FOUND case {number} ({name}, {how}): {what}")
+    say(f"seed {given.seed}\n{fuzz.tally.table()}")
+    return 1 if fuzz.tally.findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Decoders of another make than ours, told to take nothing that is not whole: what they reject must not be stored.
+
+Pillow and pillow-heif for pictures, libsndfile for sound, trimesh and plyfile for models, stream-unzip for archives.
+For video, AAC and M4A no other decoder comes without a browser's worth of packages: there FFmpeg decodes every frame
+once more, in a loop of this file, with its errors turned on.
+"""
+
+import io
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import av
+import pillow_heif
+import plyfile
+import soundfile
+import stream_unzip
+import trimesh
+from PIL import Image
+
+PIECE = 1 << 16
+DAMAGED_EXIF = "Corrupt EXIF data|Tag data larger than file|Truncated File Read"
+"""How Pillow warns of damaged EXIF, which no viewer needs to show the picture."""
+EXIF_ERROR = "Invalid Exif payload"
+"""How libavif fails at the same, unless it is told not to read it, as browsers do."""
+
+
+def rejects(path: Path, content_type: str) -> str | None:
+    """Return why a strict decoder does not take the file; None: it does."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", DAMAGED_EXIF)
+            JUDGES[content_type](path)
+    except Exception as error:  # noqa: BLE001 - whatever it is, that is the answer
+        if EXIF_ERROR in str(error):
+            return None
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _picture(kind: str) -> Callable[[Path], None]:
+    def judge(path: Path) -> None:
+        with Image.open(path, formats=[kind]) as image:
+            image.verify()  # the structure, where the format has one to verify
+        with Image.open(path, formats=[kind]) as image:
+            for frame in range(getattr(image, "n_frames", 1)):
+                image.seek(frame)
+                image.load()
+
+    return judge
+
+
+def _heic(path: Path) -> None:
+    for picture in pillow_heif.open_heif(path, convert_hdr_to_8bit=True):
+        assert picture.data
+
+
+def _played(path: Path, kind: str | None = None) -> None:
+    frames = 0
+    with av.open(str(path), format=kind, metadata_errors="ignore") as container:
+        for stream in container.streams:
+            stream.codec_context.options = {"err_detect": "explode+crccheck+bitstream+buffer"}
+        for packet in container.demux():
+            for frame in packet.decode():
+                assert not frame.is_corrupt
+                frames += 1
+    assert frames
+
+
+def _sound(path: Path) -> None:
+    with soundfile.SoundFile(path) as sound:
+        read = sum(len(block) for block in sound.blocks(PIECE))
+        assert read
+        assert sound.format in {"WAV", "FLAC", "OGG", "MP3", "MPEG"}
+
+
+def _polygons(path: Path) -> None:
+    elements = {element.name: element for element in plyfile.PlyData.read(str(path))}
+    vertices = len(elements["vertex"]["x"])
+    for corners in elements["face"].data["vertex_indices"] if "face" in elements else ():
+        assert 0 <= min(corners) <= max(corners) < vertices
+
+
+def _model(kind: str) -> Callable[[Path], None]:
+    def judge(path: Path) -> None:
+        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # which trimesh alone does not read over
+        scene = trimesh.load_scene(io.BytesIO(content), file_type=kind, process=False)
+        for shape in scene.geometry.values():
+            assert len(shape.vertices)
+            assert not hasattr(shape, "faces") or shape.triangles.shape[1:] == (3, 3)
+        assert scene.geometry
+
+    return judge
+
+
+def _archive(path: Path) -> None:
+    with path.open("rb") as file:
+        for _, _, pieces in stream_unzip.stream_unzip(iter(lambda: file.read(PIECE), b"")):
+            for _ in pieces:
+                pass
+
+
+JUDGES: dict[str, Callable[[Path], None]] = {
+    "image/jpeg": _picture("JPEG"),
+    "image/png": _picture("PNG"),
+    "image/webp": _picture("WEBP"),
+    "image/gif": _picture("GIF"),
+    "image/avif": _picture("AVIF"),
+    "image/tiff": _picture("TIFF"),
+    "image/heic": _heic,
+    "video/mp4": _played,
+    "video/webm": _played,
+    "video/quicktime": _played,
+    "video/x-matroska": _played,
+    "audio/mpeg": _sound,
+    "audio/wav": _sound,
+    "audio/flac": _sound,
+    "audio/ogg": _sound,
+    "audio/mp4": _played,
+    "audio/aac": partial(_played, kind="aac"),
+    "model/gltf-binary": _model("glb"),
+    "model/gltf+json": _model("gltf"),
+    "model/obj": _model("obj"),
+    "model/ply": _polygons,
+    "application/zip": _archive,
+}

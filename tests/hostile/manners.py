@@ -1,0 +1,149 @@
+"""How sources misbehave, by name: each writes an answer that a download has to survive."""
+
+import asyncio
+import gzip
+import itertools
+import zlib
+
+from tests.hostile.raw import head, reset, send
+
+DROP_SECONDS = 0.05
+MIB = 1024 * 1024
+GZIP, ZLIB = gzip.compress(b"")[:10], b"\x78\x9c"
+"""What a stream of each begins with."""
+
+
+def zeros(start, mib):
+    """So many MiB of zeros, compressed, as a sequence of pieces. The trailer is left out: nobody gets that far."""
+    coder = zlib.compressobj(9, zlib.DEFLATED, -15)
+    mebibyte = coder.compress(bytes(MIB)) + coder.flush(zlib.Z_FULL_FLUSH)
+    return itertools.chain([start], itertools.repeat(mebibyte * 64, mib // 64))
+
+
+async def drops(writer, pieces):
+    for piece in pieces:
+        await send(writer, piece)
+        await asyncio.sleep(DROP_SECONDS)
+
+
+async def slow_head(writer, _request):
+    await drops(writer, itertools.chain([b"HTTP/1.1 200 OK\r\nX: "], itertools.repeat(b"x")))
+
+
+async def endless_headers(writer, _request):
+    await send(writer, b"HTTP/1.1 200 OK\r\n", *(b"X-%d: %s\r\n" % (n, b"x" * 4000) for n in range(20_000)))
+
+
+async def endless_header(writer, _request):
+    await send(writer, b"HTTP/1.1 200 OK\r\nX: ", *itertools.repeat(b"x" * MIB, 200))
+
+
+async def endless_trailers(writer, _request):
+    trailers = (b"X-%d: %s\r\n" % (n, b"x" * 4000) for n in range(20_000))
+    await send(writer, head(transfer_encoding="chunked"), b"1\r\na\r\n0\r\n", *trailers)
+
+
+async def endless_promises(writer, _request):
+    while True:
+        await send(writer, b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+        await asyncio.sleep(0.001)
+
+
+async def slow_body(writer, _request):
+    await drops(writer, itertools.chain([head(content_length=10_000_000)], itertools.repeat(b"x")))
+
+
+async def slow_framing(writer, _request):
+    await drops(writer, itertools.chain([head(transfer_encoding="chunked"), b"5;x="], itertools.repeat(b"x")))
+
+
+async def silent_body(writer, _request):
+    await send(writer, head(content_length=10), b"12345")
+    await asyncio.Event().wait()
+
+
+async def endless_chunks(writer, _request):
+    chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+    await send(writer, head(transfer_encoding="chunked"), *itertools.repeat(chunk, 5_000))
+
+
+async def crumbs(writer, _request):
+    """A million chunks of one byte, and no last one."""
+    await send(writer, head(transfer_encoding="chunked"), *itertools.repeat(b"1\r\nx\r\n" * 10_000, 100))
+
+
+async def endless_body(writer, _request):
+    await send(writer, head(version="1.0"), *itertools.repeat(bytes(MIB), 300))
+
+
+async def vast_declaration(writer, _request):
+    await send(writer, head(content_length=10**15))
+    await asyncio.Event().wait()
+
+
+async def less_than_declared(writer, _request):
+    await send(writer, head(content_length=10), b"12345")
+
+
+async def no_last_chunk(writer, _request):
+    await send(writer, head(transfer_encoding="chunked"), b"5\r\n12345\r\n")
+
+
+async def two_lengths(writer, _request):
+    await send(writer, head(content_length="5\r\nContent-Length: 6"), b"123456")
+
+
+async def gzip_bomb(writer, _request):
+    await send(writer, head(content_encoding="gzip"), *zeros(GZIP, 10_240))
+
+
+async def deflate_bomb(writer, _request):
+    await send(writer, head(content_encoding="deflate"), *zeros(ZLIB, 10_240))
+
+
+async def nested_bomb(writer, _request):
+    bomb = gzip.compress(b"".join(zeros(GZIP, 1_024)))
+    await send(writer, head(content_encoding="gzip, gzip", content_length=len(bomb)), bomb)
+
+
+async def hollow_gzip(writer, _request):
+    """Blocks without content: much arrives, nothing comes of it."""
+    blocks = b"\0\0\0\xff\xff" * 200_000
+    await send(writer, head(content_encoding="gzip"), GZIP, *itertools.repeat(blocks, 300))
+
+
+async def many_members(writer, _request):
+    await send(writer, head(content_encoding="gzip"), *itertools.repeat(gzip.compress(b"x") * 10_000, 300))
+
+
+async def cut_gzip(writer, _request):
+    body = gzip.compress(bytes(range(256)) * 100)[:-10]
+    await send(writer, head(content_encoding="gzip", content_length=len(body)), body)
+
+
+async def no_gzip(writer, _request):
+    await send(writer, head(content_encoding="gzip", content_length=5), b"12345")
+
+
+async def unknown_coding(writer, _request):
+    await send(writer, head(content_encoding="br", content_length=5), b"12345")
+
+
+async def no_http(writer, _request):
+    await send(writer, b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n")
+
+
+async def nothing(writer, _request):
+    writer.close()
+
+
+async def reset_at_once(writer, _request):
+    reset(writer)
+
+
+async def endless_redirect_body(writer, _request):
+    await send(writer, head("302 Found", location="/vast_declaration"), *itertools.repeat(bytes(MIB), 300))
+
+
+async def endless_refusal(writer, _request):
+    await send(writer, head("404 Not Found"), *itertools.repeat(bytes(MIB), 300))

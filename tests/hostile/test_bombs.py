@@ -1,0 +1,73 @@
+"""Every bomb ends with its code, by what its header claims; the processes live on, and the worker stays as it was."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from handlers.errors import FileProcessingError
+from handlers.media import BY_CONTENT_TYPE
+from schemas.jobs import ImageFormat, Profile
+from tests.codec_bench import good_picture, pool, workers, works
+from tests.hostile.bombs import BOMBS
+
+ROOT = Path(__file__).parents[2]
+MOST_GROWTH = 30 << 20
+LARGEST_FILE = 50 << 20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """All bombs as files, made by another process: this one's memory is measured."""
+    folder = tmp_path_factory.mktemp("bombs")
+    subprocess.run([sys.executable, "-m", "tests.hostile.bombs", str(folder)], check=True, cwd=ROOT, timeout=300)  # noqa: S603
+    return folder
+
+
+@pytest.fixture(scope="module")
+async def codec():
+    async with pool(codec_processes=1) as codec:
+        yield codec
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    return good_picture(tmp_path_factory.mktemp("good"))
+
+
+async def ended(codec, folder, target, name, profile):
+    """The code it ends with, as far as it is final and told by what the file claims, not by how long it takes."""
+    try:
+        await codec.prepare(folder / name, target, BOMBS[name][0], profile)
+    except FileProcessingError as error:
+        is_sound = not error.retryable and "CODEC_TIMEOUT_SECONDS" not in str(error)
+        return error.code if is_sound else str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", BOMBS)
+async def test_a_bomb_ends_with_its_code_and_the_next_file_is_none_the_worse(codec, folder, picture, tmp_path, name):
+    assert 0 < (folder / name).stat().st_size <= LARGEST_FILE, "a bomb that no download would let in proves nothing"
+    assert await ended(codec, folder, tmp_path / "out", name, Profile()) == BOMBS[name][2]
+    before = workers()
+    assert await works(codec, picture)
+    assert workers() == before
+    assert codec.stats().restarts == {}
+
+
+async def test_all_at_once_leave_the_worker_as_it_was(folder, picture, tmp_path):
+    assert len({kind for kind, _, _ in BOMBS.values()}) > len(BY_CONTENT_TYPE) / 2
+    keep = Profile(format=ImageFormat.KEEP, strip_metadata=False)
+    async with pool() as codec:
+        assert await works(codec, picture)
+        before = psutil.Process().memory_info().rss
+        targets = {name: tmp_path / str(number) for number, name in enumerate(BOMBS)}
+        bombs = [ended(codec, folder, target, name, keep) for name, target in targets.items()]
+        good = [works(codec, picture) for _ in BOMBS]
+        results = await asyncio.gather(*bombs, *good)
+        assert results == [code for _, _, code in BOMBS.values()] + [True] * len(good)
+        assert psutil.Process().memory_info().rss - before < MOST_GROWTH
+        assert codec.stats().restarts == {}

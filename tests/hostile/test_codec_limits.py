@@ -1,0 +1,129 @@
+"""What the kernel keeps a codec process from, and where it writes."""
+
+import asyncio
+import errno
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import pyvips
+
+from handlers.errors import DecoderLimitError
+from handlers.media import Limits, child, network
+from schemas.jobs import Profile
+from tests.codec_bench import good_picture, pool, until, workers, works
+from tests.hostile import misdeeds
+
+ROOT = Path(__file__).parents[2]
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+async def codec():
+    async with pool(codec_processes=1, codec_memory_mb=256) as codec:
+        yield codec
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX], ids=["IPv4", "IPv6", "Unix"])
+@pytest.mark.parametrize(
+    "attempt", [misdeeds.socket_in_c, misdeeds.socket_in_a_thread, misdeeds.socket_in_a_child, misdeeds.ring]
+)
+async def test_no_decoder_makes_a_socket(codec, attempt, family):
+    assert attempt(family) == 0, "the same succeeds where nothing keeps it from it"
+    assert await codec._run(attempt, int(family)) == errno.EPERM
+
+
+async def test_no_decoder_reaches_a_server_on_this_machine(codec):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with pytest.raises(PermissionError):
+            await codec._run(socket.create_connection, server.getsockname())
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+async def test_the_kernel_keeps_every_process_from_the_network():
+    before = workers()
+    async with pool() as codec:
+        await codec._run(os.getpid)
+        await until(lambda: all(is_kept(pid) for pid in workers() - before))
+        assert codec.stats().network == "kernel"
+    assert network.kernel_refuses()
+    assert not is_kept(os.getpid()), "the worker itself is left alone"
+
+
+def is_kept(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return "Seccomp:\t2\n" in status and "NoNewPrivs:\t1\n" in status
+
+
+WITHOUT_SECCOMP = """
+import socket
+from handlers.media import network
+network.MACHINES.clear()
+assert not network.kernel_refuses()
+socket.socket().close()
+network.refuse()
+try:
+    socket.socket()
+except PermissionError as error:
+    print(error.strerror)
+"""
+
+
+def test_without_seccomp_python_refuses_at_least_its_own_sockets():
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", WITHOUT_SECCOMP], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60
+    )
+    assert done.stdout == "a codec process has no network\n"
+
+
+async def test_without_seccomp_it_is_said(monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr(network, "MACHINES", {})
+    async with pool(codec_processes=1) as codec:
+        assert await works(codec, good_picture(tmp_path))
+        assert codec.stats().network == "python"
+    assert "no seccomp here" in caplog.text
+
+
+async def test_no_decoder_fills_the_disk(codec, tmp_path):
+    await codec._run(Path.touch, tmp_path / "file")
+    await codec._run(os.truncate, tmp_path / "file", 256 * MIB)
+    with pytest.raises(OSError, match="too large") as caught:
+        await codec._run(os.truncate, tmp_path / "file", 256 * MIB + 1)
+    told = child.translated(caught.value, Limits(1, 1, 256 * MIB, 256 * MIB, 1))
+    assert isinstance(told, DecoderLimitError)
+    assert "256 MiB" in str(told)
+
+
+async def test_what_libvips_puts_to_disk_lies_beside_the_file_and_has_no_name(tmp_path):
+    """libvips keeps what it must look at twice on disk where it is over 100 MB: 6,000 x 6,000 x 4 bytes."""
+    source, target = tmp_path / "source", tmp_path / "prepared"
+    pyvips.Image.black(6000, 6000, bands=4).copy(interpretation="srgb").pngsave(str(source), compression=1)
+    seen = set()
+    async with pool(codec_processes=1) as codec:
+        process = psutil.Process(await codec._run(os.getpid))
+        before = opened(process)
+        running = asyncio.create_task(codec.prepare(source, target, "image/png", Profile()))
+        while not running.done():
+            seen |= opened(process)
+            await asyncio.sleep(0.005)
+        assert (await running).width == 6000
+    unnamed = {name for name in seen - before if name.endswith(" (deleted)")}
+    assert unnamed
+    assert all(name.startswith(f"{tmp_path}/") for name in unnamed)
+    assert {path.name for path in tmp_path.iterdir()} <= {"source", "prepared"}
+
+
+def opened(process: psutil.Process) -> set[str]:
+    found = set()
+    for number in Path(f"/proc/{process.pid}/fd").iterdir():
+        try:
+            found.add(str(number.readlink()))
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    return found

@@ -1,0 +1,129 @@
+"""Decoders that crash, hang and eat: each costs one attempt of one file, the process is replaced, the others go on.
+
+Some are plain Python functions; where it says `in the middle`, a real decoder is at work and is harmed from outside.
+"""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from textwrap import dedent
+
+import psutil
+import pytest
+import pyvips
+
+from handlers.errors import DecoderLimitError, FileProcessingError
+from schemas.jobs import ImageFormat, Profile
+from tests.codec_bench import decoding, good_picture, is_worker, lives, pool, until, works
+
+ENDLESS = (re.match, "(a+)+$", "a" * 64 + "b")
+"""Takes years, and never gives control back to the interpreter, as a decoder in C may."""
+
+
+@pytest.fixture
+def picture(tmp_path):
+    return good_picture(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def heavy(tmp_path_factory):
+    """A picture that takes seconds to bring into AVIF."""
+    path = tmp_path_factory.mktemp("heavy") / "heavy.png"
+    pyvips.Image.gaussnoise(4000, 4000, sigma=20, mean=128, seed=1).cast("uchar").pngsave(str(path), compression=1)
+    return path
+
+
+@pytest.mark.parametrize("crash", [(os.abort,), (signal.raise_signal, signal.SIGSEGV), (os._exit, 3)])
+async def test_a_crash_costs_one_attempt_of_one_file(picture, crash):
+    async with pool() as codec:
+        error, *others = await asyncio.gather(
+            codec._run(*crash), *(works(codec, picture) for _ in range(6)), return_exceptions=True
+        )
+        assert isinstance(error, FileProcessingError)
+        assert (error.code, error.retryable) == ("decoder_crashed", True)
+        assert others == [True] * 6
+        assert codec.stats().restarts == {"crashed": 1}
+
+
+@pytest.mark.parametrize(
+    ("harm", "code", "retryable", "counted"),
+    [(signal.SIGSEGV, "decoder_crashed", True, "crashed"), (signal.SIGSTOP, "decoder_limit", False, "timeout")],
+)
+async def test_a_decoder_harmed_in_the_middle(picture, heavy, tmp_path, harm, code, retryable, counted):
+    async with pool(codec_timeout_seconds=5) as codec:
+        slow = codec.prepare(heavy, tmp_path / "out", "image/png", Profile(format=ImageFormat.AVIF))
+        running = asyncio.create_task(slow)
+        process = await decoding(codec)
+        process.send_signal(harm)
+        assert [await works(codec, picture) for _ in range(4)] == [True] * 4
+        with pytest.raises(FileProcessingError) as caught:
+            await running
+        assert (caught.value.code, caught.value.retryable) == (code, retryable)
+        await until(lambda: not lives(process))
+        assert codec.stats().restarts == {counted: 1}
+        assert await works(codec, picture)
+
+
+@pytest.mark.parametrize("hang", [(time.sleep, 600), ENDLESS], ids=["asleep", "busy"])
+async def test_a_hang_is_ended_and_the_others_go_on(picture, hang):
+    async with pool(codec_timeout_seconds=2) as codec:
+        ended, *others = await asyncio.gather(
+            codec._run(*hang), *(works(codec, picture) for _ in range(4)), return_exceptions=True
+        )
+        assert isinstance(ended, DecoderLimitError)
+        assert "CODEC_TIMEOUT_SECONDS" in str(ended)
+        assert others == [True] * 4
+        assert codec.stats().restarts == {"timeout": 1}
+
+
+async def test_a_picture_that_eats_memory_is_refused_and_the_others_go_on(picture, tmp_path):
+    hog = tmp_path / "hog.jpg"  # progressive: libjpeg must hold every coefficient, 2 bytes a pixel
+    pyvips.Image.black(13_000, 13_000).jpegsave(str(hog), interlace=True)
+    async with pool(codec_memory_mb=256, max_image_pixels=1_000_000_000) as codec:
+        hogged, *others = await asyncio.gather(
+            codec.prepare(hog, tmp_path / "out", "image/jpeg", Profile()),
+            *(works(codec, picture) for _ in range(4)),
+            return_exceptions=True,
+        )
+        assert isinstance(hogged, DecoderLimitError), hogged
+        assert "memory" in str(hogged)
+        assert others == [True] * 4
+
+
+async def test_memory_is_limited_in_every_process():
+    async with pool(codec_processes=1) as codec:
+        with pytest.raises(MemoryError):
+            await codec._run(bytearray, 4 << 30)
+
+
+PARENT = """
+    import asyncio, re
+    from handlers.codec import Codec
+    from handlers.settings import MediaSettings
+
+    async def main():
+        codec = Codec(MediaSettings(_env_file=None, codec_processes=1, codec_timeout_seconds=1))
+        busy = asyncio.create_task(codec._run(re.match, "(a+)+$", "a" * 64 + "b"))
+        while not any(future.running() for future in codec._waiting):
+            await asyncio.sleep(0.02)
+        print("ready", flush=True)
+        await asyncio.sleep(600)
+
+    asyncio.run(main())
+"""
+
+
+def test_a_busy_decoder_whose_parent_was_killed_ends_when_its_processor_time_is_up(tmp_path):
+    parent = subprocess.Popen([sys.executable, "-c", dedent(PARENT)], stdout=subprocess.PIPE, text=True, cwd=tmp_path)  # noqa: S603
+    with parent, parent.stdout:
+        assert parent.stdout.readline() == "ready\n"
+        children = psutil.Process(parent.pid).children(recursive=True)
+        parent.kill()
+        busy = [child for child in children if is_worker(child)]
+    assert [lives(child) for child in busy] == [True]
+    gone, alive = psutil.wait_procs(children, timeout=60)
+    assert (len(gone), alive) == (len(children), [])

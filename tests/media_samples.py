@@ -1,0 +1,166 @@
+"""Small whole files of every type that is stored, in the variants that matter, for contract suite and fuzz."""
+
+import functools
+import io
+import math
+import os
+import struct
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pillow_heif
+import pyvips
+import soundfile
+from PIL import Image
+
+from deploy.local.sample_pictures import photo
+from tests.model_samples import archive, glb, gltf, obj, ply
+
+os.environ["SVT_LOG"] = "0"  # the AV1 encoder is talkative
+RATE = 48_000
+SIDE = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A sample: what it is, and its bytes."""
+
+    content_type: str
+    content: bytes
+
+
+def video(
+    container_format: str, codec: str, options: dict[str, str] | None = None, *, side: int = 64, frames: int = 50
+) -> bytes:
+    with (
+        tempfile.NamedTemporaryFile() as output,  # a file, since some layouts are written by reading it again
+        av.open(output.name, "w", format=container_format, options=options or {}) as container,
+    ):
+        stream = container.add_stream(codec, rate=25, options={"threads": "1", "x265-params": "log-level=none"})
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = side, side // 2, "yuv420p", 10
+        for at in range(frames):
+            pixels = bytes((at * 3 + place * 5) % 256 for place in range(side * (side // 2) * 4))
+            frame = av.VideoFrame.from_bytes(pixels, side, side // 2, format="rgba").reformat(format="yuv420p")
+            frame.pts, frame.time_base = at, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        container.close()
+        return Path(output.name).read_bytes()
+
+
+def sound(container_format: str, codec: str, sample_format: str, *, seconds: float = 2) -> bytes:
+    output = io.BytesIO()
+    wave = [math.sin(at / 20) / 2 for at in range(int(RATE * seconds))]
+    layout, scale = ("<f", 1.0) if sample_format == "fltp" else ("<h", 32_000)
+    with av.open(output, "w", format=container_format) as container:
+        stream = container.add_stream(codec, rate=RATE, layout="mono", format=sample_format)
+        for at in range(0, len(wave), 960):
+            values = wave[at : at + 960]
+            frame = av.AudioFrame(format=sample_format, layout="mono", samples=len(values))
+            packed = (struct.pack(layout, value * scale if scale == 1.0 else round(value * scale)) for value in values)
+            frame.planes[0].update(b"".join(packed).ljust(frame.planes[0].buffer_size, b"\0"))
+            frame.sample_rate, frame.pts, frame.time_base = RATE, at, Fraction(1, RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return output.getvalue()
+
+
+def plain_mp3() -> bytes:
+    """MP3 as it is streamed: frames, neither tag nor Xing's header."""
+    content = sound("mp3", "libmp3lame", "s16p", seconds=1)
+    tag, frame = 10 + content[9], 144 * 64_000 // RATE
+    assert {b"Xing", b"Info"} & {content[tag + 21 : tag + 25]}
+    return content[tag + frame :]
+
+
+def vorbis() -> bytes:
+    output = io.BytesIO()
+    wave = [math.sin(at / 20) / 2 for at in range(RATE)]
+    soundfile.write(output, wave, RATE, format="OGG", subtype="VORBIS")
+    return output.getvalue()
+
+
+def picture(suffix: str, **options: object) -> bytes:
+    return bytes(photo(SIDE, grain=4).write_to_buffer(suffix, **options))
+
+
+def animation(suffix: str, **options: object) -> bytes:
+    frames = [photo(SIDE).draw_circle([255, 200, 0], 10 + 8 * at, 40, 8, fill=True) for at in range(4)]
+    strip = pyvips.Image.arrayjoin(frames, across=1).copy()
+    strip.set_type(pyvips.GValue.gint_type, "page-height", SIDE)
+    strip.set_type(pyvips.GValue.gint_type, "loop", 0)
+    strip.set_type(pyvips.GValue.array_int_type, "delay", [80, 120, 200, 400])
+    return bytes(strip.write_to_buffer(suffix, **options))
+
+
+def heic() -> bytes:
+    pillow_heif.options.DECODE_THREADS = 1
+    output = io.BytesIO()
+    pixels = photo(SIDE).write_to_memory()
+    pillow_heif.from_bytes("RGB", (SIDE, SIDE), bytes(pixels)).save(output, quality=80)
+    return output.getvalue()
+
+
+def apng() -> bytes:
+    frames = [Image.frombytes("RGB", (SIDE, SIDE), bytes(photo(SIDE, seed).write_to_memory())) for seed in (1, 2, 3)]
+    output = io.BytesIO()
+    frames[0].save(output, "PNG", save_all=True, append_images=frames[1:], duration=100)
+    return output.getvalue()
+
+
+MAKERS: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "jpeg": ("image/jpeg", lambda: picture(".jpg", Q=90)),
+    "jpeg, progressive": ("image/jpeg", lambda: picture(".jpg", Q=40, interlace=True)),
+    "png": ("image/png", lambda: picture(".png")),
+    "png, interlaced": ("image/png", lambda: picture(".png", interlace=True)),
+    "png, animated": ("image/png", apng),
+    "webp": ("image/webp", lambda: picture(".webp", Q=60)),
+    "webp, lossless": ("image/webp", lambda: picture(".webp", lossless=True)),
+    "webp, animated": ("image/webp", lambda: animation(".webp", Q=60)),
+    "gif": ("image/gif", lambda: picture(".gif")),
+    "gif, animated": ("image/gif", lambda: animation(".gif")),
+    "avif": ("image/avif", lambda: picture(".avif", Q=60)),
+    "tiff": ("image/tiff", lambda: picture(".tiff")),
+    "tiff, packed": ("image/tiff", lambda: picture(".tiff", compression="deflate", predictor="horizontal")),
+    "heic": ("image/heic", heic),
+    "mp4": ("video/mp4", lambda: video("mp4", "libx264")),
+    "mp4 for the web": ("video/mp4", lambda: video("mp4", "libx264", {"movflags": "+faststart"})),
+    "mp4 in fragments": ("video/mp4", lambda: video("mp4", "libx264", {"movflags": "+frag_keyframe+empty_moov"})),
+    "mp4 of hevc": ("video/mp4", lambda: video("mp4", "libx265", frames=12)),
+    "mp4 of av1": ("video/mp4", lambda: video("mp4", "libsvtav1", frames=12)),
+    "mp4 of mpeg4": ("video/mp4", lambda: video("mp4", "mpeg4")),
+    "mov": ("video/quicktime", lambda: video("mov", "libx264")),
+    "webm": ("video/webm", lambda: video("webm", "libvpx")),
+    "webm of vp9": ("video/webm", lambda: video("webm", "libvpx-vp9", frames=20)),
+    "webm, live": ("video/webm", lambda: video("webm", "libvpx", {"live": "1"})),
+    "mkv": ("video/x-matroska", lambda: video("matroska", "libx264")),
+    "mp3": ("audio/mpeg", lambda: sound("mp3", "libmp3lame", "s16p", seconds=1)),
+    "mp3 without counts": ("audio/mpeg", plain_mp3),
+    "wav": ("audio/wav", lambda: sound("wav", "pcm_s16le", "s16", seconds=0.2)),
+    "flac": ("audio/flac", lambda: sound("flac", "flac", "s16", seconds=1)),
+    "ogg of opus": ("audio/ogg", lambda: sound("ogg", "libopus", "s16", seconds=1)),
+    "ogg of vorbis": ("audio/ogg", vorbis),
+    "m4a": ("audio/mp4", lambda: sound("ipod", "aac", "fltp", seconds=1)),
+    "aac": ("audio/aac", lambda: sound("adts", "aac", "fltp", seconds=1)),
+    "glb": ("model/gltf-binary", glb),
+    "gltf": ("model/gltf+json", gltf),
+    "obj": ("model/obj", obj),
+    "ply": ("model/ply", lambda: ply("binary_little_endian")),
+    "ply, big-endian": ("model/ply", lambda: ply("binary_big_endian")),
+    "ply in text": ("model/ply", lambda: ply("ascii")),
+    "zip": ("application/zip", lambda: archive(zipfile.ZIP_DEFLATED)),
+    "zip, unpacked": ("application/zip", lambda: archive(zipfile.ZIP_STORED)),
+}
+"""Content type and maker by the sample's name."""
+
+
+@functools.cache
+def made(name: str) -> Made:
+    """Make a sample, once a process."""
+    content_type, maker = MAKERS[name]
+    return Made(content_type, maker())

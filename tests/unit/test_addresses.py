@@ -1,0 +1,131 @@
+"""Every address that is not public is refused, in whatever form: also against what Python and libc make of it."""
+
+import socket
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from handlers.addresses import INSIDE, is_public, is_public_text, spelled
+from handlers.errors import SourceForbiddenError
+from handlers.netguard import Allowlist
+
+ANYTHING = Allowlist((), mode="report")
+FULL_WIDTH = {ord(plain): chr(0xFF10 + int(plain)) for plain in "0123456789"}
+
+unhurried = settings(deadline=None)  # a loaded machine is no bug
+inside = st.sampled_from(INSIDE).flatmap(lambda network: st.ip_addresses(v=4, network=network))
+
+
+def spellings(address):
+    """All ways we know to write an IPv4 address but the plain one."""
+    a, b, c, d = address.packed
+    number = int(address)
+    yield from (f"{number}", f"{number:#x}", f"0{number:o}", f"{number:#X}", f"{address}.", f"{address}..")
+    yield from (f"{a}.{number & 0xFFFFFF}", f"{a}.{b}.{c << 8 | d}", f"{a:#x}.{b:#x}.{c:#x}.{d:#x}")
+    yield from (f"0{a:o}.{b}.{c}.{d}", f"{a}.{b}.{c}.{d:#x}", f"00{a}.{b}.{c}.{d}", f"{a:#x}.{number & 0xFFFFFF}")
+
+
+def foreign(address):
+    """The plain spelling in other scripts: the same address to whoever maps them (UTS 46)."""
+    yield str(address).translate(FULL_WIDTH)
+    yield from (str(address).replace(".", dot) for dot in "\u3002\uff0e\uff61")
+
+
+def embeddings(address):
+    """All forms in which IPv6 carries an IPv4 address."""
+    number = int(address)
+    high, low = number >> 16, number & 0xFFFF
+    inverted = number ^ 0xFFFFFFFF
+    yield from (f"::ffff:{address}", f"::ffff:{high:x}:{low:x}", f"::{address}", f"::ffff:0:{address}")
+    yield from (f"64:ff9b::{address}", f"64:ff9b::{high:x}:{low:x}")
+    yield from (f"64:ff9b:1::{address}", f"64:ff9b:1:{high:x}:{low >> 8:x}:{(low & 0xFF) << 8:x}::")
+    yield IPv6Address((0x64FF9B0001 << 80) | (number >> 24 << 64) | (number & 0xFFFFFF) << 32).exploded
+    yield IPv6Address((0x64FF9B0001 << 80) | number << 24).exploded
+    yield from (f"2002:{high:x}:{low:x}::1", f"2001:0:{high:x}:{low:x}::")
+    yield f"2001:0:4136:e378:8000:63bf:{inverted >> 16:x}:{inverted & 0xFFFF:x}"
+    yield from (f"{prefix}:{bit}5efe:{address}" for prefix in ("2606:4700:0:1", "fe80::") for bit in ("", "200:"))
+
+
+def refused(host):
+    with pytest.raises(SourceForbiddenError) as error:
+        ANYTHING.check(f"https://{host}/file")
+    return error.value.reason
+
+
+@unhurried
+@given(inside)
+def test_an_inner_address_is_refused_in_every_spelling(address):
+    for host in (str(address), *spellings(address), *foreign(address)):
+        assert refused(host) == "address", host
+
+
+@unhurried
+@given(inside)
+def test_an_inner_address_is_refused_in_every_embedding(address):
+    for text in embeddings(address):
+        assert not is_public_text(text), text
+        assert refused(f"[{text}]") == "address", text
+
+
+@unhurried
+@given(st.ip_addresses(v=4))
+def test_a_public_address_is_taken_plainly_and_never_otherwise(address):
+    assume(is_public(address))
+    assert ANYTHING.check(f"https://{address}/file").host == str(address)
+    assert is_public_text(f"64:ff9b::{address}"), "networks without IPv4 reach the internet so (RFC 6052)"
+    for host in spellings(address):
+        assert refused(host) == "address", host
+
+
+@unhurried
+@given(st.ip_addresses())
+def test_what_python_calls_private_is_never_public(address):
+    assume(int(address) >> 32 != 0x64FF9B << 64)  # NAT64, which Python calls reserved
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        assert not is_public(address)
+
+
+@unhurried
+@given(st.from_regex(r"(0x[0-9a-fA-F]{1,8}|0?[0-9]{1,10})(\.(0x[0-9a-f]{1,6}|0?[0-9]{1,8})){0,3}\.?", fullmatch=True))
+def test_what_libc_reads_as_an_address_is_never_taken_for_a_name(host):
+    try:
+        packed = socket.inet_aton(host)
+    except OSError:
+        return
+    try:
+        address = spelled(host.lower())
+    except ValueError:
+        return
+    assert address == IPv4Address(packed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1",
+        "0.0.0.0",
+        "168.63.129.16",
+        "::",
+        "::1",
+        "fe80::1%eth0",
+        "2606:4700::1%lo",
+        "fd00::1",
+        "ff02::1",
+        "",
+        "x",
+    ],
+)
+def test_inner_addresses_are_never_connected_to(text):
+    assert not is_public_text(text)
+
+
+@pytest.mark.parametrize("text", ["8.8.8.8", "93.184.216.34", "172.32.0.1", "100.128.0.1", "2606:4700::1111"])
+def test_public_addresses_are(text):
+    assert is_public_text(text)
+
+
+@pytest.mark.parametrize("host", ["fal.media", "1e100.net", "0x7f.test", "127.0.0.1.nip.io", "a0x7f", "3com"])
+def test_a_name_is_no_address(host):
+    assert spelled(host) is None

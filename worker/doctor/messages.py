@@ -1,0 +1,154 @@
+"""RabbitMQ: can it be reached, is it new enough, is what stands there ours, may we use it?"""
+
+import asyncio
+import re
+import socket
+from typing import Final
+from uuid import uuid4
+
+import aio_pika
+from aio_pika.abc import AbstractConnection
+from aio_pika.connection import make_url
+from aio_pika.exceptions import (
+    AMQPError,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    ProbableAuthenticationError,
+)
+from aiormq.exceptions import ChannelAccessRefused, ProtocolSyntaxError
+from yarl import URL
+
+from worker import topology
+from worker.doctor.site import Site
+from worker.doctor.verdict import Concern, Failure
+
+OLDEST: Final = (3, 10)
+CONFIRM_SECONDS: Final = 5.0
+
+
+async def broker(site: Site) -> str:
+    """Connect as a worker would."""
+    url = site.settings.rabbitmq_url.get_secret_value()
+    parsed = URL(url)
+    place, user = f"{parsed.host}:{parsed.port or 5672}", parsed.user or "guest"
+    vhost = parsed.path.removeprefix("/") or "/"
+    try:
+        site.broker = await aio_pika.connect(make_url(url), timeout=8)
+    except ProbableAuthenticationError as error:
+        raise Failure(f"{place} refuses the user {user!r} or its password", "mend them in RABBITMQ_URL") from error
+    except ProtocolSyntaxError as error:  # aiormq's word for a connection that is closed instead of opened
+        remedy = f"rabbitmqctl add_vhost {vhost}; rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
+        raise Failure(f"{place} has no virtual host {vhost!r}, or {user!r} may not use it", remedy) from error
+    except (AMQPError, OSError, TimeoutError) as error:
+        remedy = "start RabbitMQ, open its port (5672, TLS 5671), or mend RABBITMQ_URL"
+        raise Failure(f"{place} cannot be reached: {_reason(error)}", remedy) from error
+    return f"{place}, virtual host {vhost!r}"
+
+
+async def broker_version(site: Site) -> str:
+    """Quorum queues as we use them came with 3.10."""
+    told = getattr(_connected(site).transport, "connection", None)
+    properties = getattr(told, "server_properties", {})
+    product, version = str(properties.get("product", "?")), str(properties.get("version", "?"))
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if product != "RabbitMQ":
+        raise Concern(f"{product} {version} is not RabbitMQ", "use RabbitMQ 3.10 or newer: quorum queues are needed")
+    if numbers < OLDEST:
+        raise Failure(f"RabbitMQ {version} is too old", "upgrade RabbitMQ to 3.10 or newer")
+    return f"{product} {version}"
+
+
+async def broker_topology(site: Site) -> str:
+    """What is declared must be declared as we do; what is not there yet is made by the first process that starts."""
+    delays = site.settings.retry_delays
+    absent = 0
+    for name, kind in topology.exchanges(delays).items():
+        absent += not await _matches_exchange(site, name, kind)
+    waiting = dead = consumers = 0
+    for spec in topology.queues(delays):
+        channel = await _connected(site).channel()
+        try:
+            found = (await channel.declare_queue(spec.name, passive=True)).declaration_result
+            await channel.declare_queue(spec.name, durable=True, arguments=spec.arguments)
+        except ChannelNotFoundEntity:
+            absent += 1
+            continue
+        except ChannelPreconditionFailed as error:
+            raise _differs("queue", spec.name, error) from error
+        except ChannelAccessRefused as error:
+            raise _refused(site, error) from error
+        await channel.close()
+        if spec.name == topology.DEAD:
+            dead = found.message_count or 0
+        elif spec.exchange == topology.WORK:
+            waiting += found.message_count or 0
+            consumers += found.consumer_count or 0
+    state = f"{waiting:,} jobs wait, {dead:,} dead letters, {consumers} consumers"
+    if absent:
+        return f"{absent} queues and exchanges are not made yet: the first receiver or worker makes them; {state}"
+    if waiting and not consumers:
+        raise Concern(f"{state}: nobody works on them", "start `outlast worker`")
+    return state
+
+
+async def broker_rights(site: Site) -> str:
+    """Make, use and drop an exchange and a queue of our naming: rights, and whether messages are taken at all."""
+    name = f"outlast.doctor.{uuid4().hex}"
+    try:
+        async with asyncio.timeout(CONFIRM_SECONDS):
+            channel = await _connected(site).channel()
+            exchange = await channel.declare_exchange(name, "fanout", auto_delete=True)
+            queue = await channel.declare_queue(name, exclusive=True, auto_delete=True)
+            await queue.bind(exchange)
+            await exchange.publish(aio_pika.Message(b"doctor"), "")
+            await queue.get(no_ack=True)
+            await queue.delete()
+            await channel.close()
+    except ChannelAccessRefused as error:
+        raise _refused(site, error) from error
+    except TimeoutError as error:
+        remedy = "look at its memory and disk alarms: rabbitmqctl status"
+        raise Failure(f"RabbitMQ took no message within {CONFIRM_SECONDS:g} s", remedy) from error
+    return "may configure, write and read; a message went through"
+
+
+async def _matches_exchange(site: Site, name: str, kind: aio_pika.ExchangeType) -> bool:
+    channel = await _connected(site).channel()
+    try:
+        await channel.declare_exchange(name, kind, passive=True)
+        await channel.declare_exchange(name, kind, durable=True)
+    except ChannelNotFoundEntity:
+        return False
+    except ChannelPreconditionFailed as error:
+        raise _differs("exchange", name, error) from error
+    except ChannelAccessRefused as error:
+        raise _refused(site, error) from error
+    await channel.close()
+    return True
+
+
+def _connected(site: Site) -> AbstractConnection:
+    if site.broker is None:
+        raise RuntimeError("the check `broker` comes first")
+    return site.broker
+
+
+def _differs(what: str, name: str, error: Exception) -> Failure:
+    remedy = f"empty and delete it (rabbitmqctl delete_{what} {name}), or use another virtual host in RABBITMQ_URL"
+    return Failure(f"the {what} {name} exists with other arguments: {error}", remedy)
+
+
+def _refused(site: Site, error: Exception) -> Failure:
+    parsed = URL(site.settings.rabbitmq_url.get_secret_value())
+    vhost = parsed.path.removeprefix("/") or "/"
+    right = "'^outlast.*'"
+    remedy = f"rabbitmqctl set_permissions -p {vhost} {parsed.user or 'guest'} {right} {right} {right}"
+    return Failure(f"rights are missing: {error}", remedy)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    if isinstance(error.__cause__, socket.gaierror):
+        return "no such host"
+    return str(error) or type(error).__name__

@@ -1,0 +1,127 @@
+"""What `outlast optimize` asks and prints, and its exit codes: 0 done, 1 failed, 2 usage, 3 partly done."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+import typer
+
+from handlers.codec import Codec
+from handlers.objects import Objects
+from handlers.orphans import Orphans, Removed
+from handlers.supabase import Supabase
+from schemas.jobs import Profile
+from schemas.objects import Counted
+from worker.dead.printing import follow
+from worker.logs import configure
+from worker.metrics import Metrics
+from worker.optimize import Optimized, Optimizer
+from worker.settings import Settings
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+PARTLY: Final = 3
+FOREVER: Final = 1e9
+
+
+def read_since(text: str) -> datetime:
+    """Read ISO 8601; a time without an offset is UTC. Raises ValueError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"--since: {text!r} is no date or time as ISO 8601 writes it, e.g. 2026-11-01") from None
+    return moment.replace(tzinfo=moment.tzinfo or UTC)
+
+
+async def optimize_once(
+    since: datetime | None, profile: Profile | None, *, dry_run: bool, yes: bool, as_json: bool
+) -> int:
+    """Count, ask, store better, remove orphans, print; return the exit code.
+
+    Raises:
+        FileProcessingError: database or Storage give no answer; what was done stays done, the same command goes on.
+    """
+    settings = Settings.load().for_worker()
+    configure(settings)
+    wanted = profile or settings.profile
+    async with contextlib.AsyncExitStack() as stack:
+        supabase = await stack.enter_async_context(Supabase(settings, Metrics("command")))
+        codec = Codec(settings)
+        stack.push_async_callback(codec.aclose)
+        objects = Objects(supabase)
+        orphans = Orphans(objects, supabase, settings.orphan_grace_seconds)
+        found, unused = await objects.count_suboptimal(wanted.key, since), await orphans.count()
+        sys.stderr.write(_plan(found, unused, wanted) + "\n")
+        if dry_run:
+            return _tell(found, unused, Optimized(), Removed(), as_json=as_json, dry_run=True)
+        if found.objects + unused and not yes:
+            if not sys.stdin.isatty():
+                sys.stderr.write("outlast: nothing was touched: add --yes, since there is no terminal to ask at\n")
+                return USAGE
+            if not await asyncio.to_thread(typer.confirm, "Do it?", err=True):
+                return _tell(found, unused, Optimized(), Removed(complete=False), as_json=as_json, dry_run=False)
+        stop = _stop_signals()
+        with follow("stored better") as progress:
+            optimizer = Optimizer(settings, supabase, objects, codec, wanted)
+            done = await optimizer.run(since, lambda seen: progress(seen, max(seen, found.objects)), stop.is_set)
+        removed = Removed(complete=False) if stop.is_set() else await orphans.remove(FOREVER)
+    return _tell(found, unused, done, removed, as_json=as_json, dry_run=False)
+
+
+def _stop_signals() -> asyncio.Event:
+    """Return what Ctrl-C sets, so that it ends between two objects; a second one ends at once."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def told(sign: signal.Signals) -> None:
+        stop.set()
+        loop.remove_signal_handler(sign)
+
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(sign, told, sign)
+    return stop
+
+
+def _plan(found: Counted, unused: int, wanted: Profile) -> str:
+    return (
+        f"{found.objects} images of {_megabytes(found.bytes)} are not stored as {wanted.key}, or are duplicates "
+        f"({found.duplicates}); {unused} objects are orphans"
+    )
+
+
+def _tell(found: Counted, unused: int, done: Optimized, removed: Removed, *, as_json: bool, dry_run: bool) -> int:
+    failed = done.failed.total()
+    if as_json:
+        told = {
+            "found": found.objects,
+            "duplicates": found.duplicates,
+            "orphans": unused,
+            "smaller": done.smaller,
+            "merged": done.merged,
+            "kept": done.kept,
+            "failed": failed,
+            "reasons": dict(done.failed),
+            "bytes_saved": done.bytes_saved,
+            "orphans_removed": removed.objects,
+            "dry_run": dry_run,
+        }
+        sys.stdout.write(json.dumps(told) + "\n")
+    elif dry_run:
+        sys.stdout.write("dry run: nothing was touched\n")
+    else:
+        reasons = "".join(f", {count} failed ({code})" for code, count in done.failed.most_common())
+        sys.stdout.write(
+            f"{done.smaller} smaller, {done.merged} became one with another, {done.kept} kept as they are{reasons}; "
+            f"{_megabytes(done.bytes_saved)} saved; {removed.objects} orphans removed\n"
+        )
+    if failed and failed == done.total:
+        return FAILED
+    return DONE if dry_run or (removed.complete and not failed) else PARTLY
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1024 / 1024:.1f} MiB"

@@ -1,0 +1,131 @@
+"""What the task commands print, and their exit codes: 0 done, 1 failed, 3 partly done."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from schemas.tasks import TaskStatus
+from worker.background_tasks import BackgroundTaskManager, UnknownTaskError
+from worker.logs import configure
+from worker.printing import DONE, FAILED, PARTLY, print_items, print_json, print_table, progress_bar
+from worker.settings import Settings
+
+TOLD: Final = ("task_id", "status", "generation_id", "attempt", "files", "error")
+WORKER: Final = ("worker", "queues", "running", "last_seen")
+
+
+def run_submit(
+    urls: Sequence[str],
+    user: str,
+    generation: str,
+    options: Mapping[str, Any],
+    *,
+    wait: bool,
+    as_json: bool,
+) -> int:
+    """Submit and print the task's id; with `wait`, how it ended."""
+
+    async def submitted(manager: BackgroundTaskManager) -> int:
+        async with manager:
+            task_id = await manager.queue_file_processing(urls, user, generation, options)
+            if wait:
+                return await _followed(manager, task_id, as_json=as_json)
+        if as_json:
+            print_json({"task_id": task_id})
+        else:
+            sys.stdout.write(f"{task_id}\n")
+        return DONE
+
+    return asyncio.run(submitted(_manager()))
+
+
+def run_status(task: str, *, wait: bool, as_json: bool) -> int:
+    """Print a task's state; with `wait`, once it has ended."""
+
+    async def looked(manager: BackgroundTaskManager) -> int:
+        if wait:
+            return await _followed(manager, task, as_json=as_json)
+        status = await manager.get_task_status(task)
+        if status["status"] == "unknown":
+            return _unknown(task)
+        _print(status, as_json=as_json)
+        return DONE
+
+    return asyncio.run(looked(_manager()))
+
+
+def run_cancel(task: str, *, as_json: bool) -> int:
+    """Cancel and say whether it is."""
+    cancelled = asyncio.run(_manager().cancel_task(task))
+    if as_json:
+        print_json({"task_id": task, "cancelled": cancelled})
+    else:
+        said = "cancelled" if cancelled else "not cancelled: it has ended already; `outlast status` tells how"
+        sys.stdout.write(f"{said}\n")
+    return DONE if cancelled else FAILED
+
+
+def run_workers(*, as_json: bool) -> int:
+    """Print the workers, and what each runs."""
+    stats = _manager().get_worker_stats()
+    rows = [
+        {"worker": name, **told, "active_tasks": stats["active_tasks"].get(name, [])}
+        for name, told in sorted(stats["workers"].items())
+    ]
+    if as_json:
+        print_items(rows)
+        return DONE
+    lines = [
+        {
+            "worker": row["worker"],
+            "queues": " ".join(f"{queue}={most}" for queue, most in row.get("concurrency", {}).items()),
+            "running": " ".join(task["task_id"] for task in row["active_tasks"]) or "nothing",
+            "last_seen": row["last_seen"],
+        }
+        for row in rows
+    ]
+    print_table(lines, WORKER)
+    return DONE
+
+
+def _manager() -> BackgroundTaskManager:
+    settings = Settings.load()
+    configure(settings)
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # what it reports is raised as well, and told
+    return BackgroundTaskManager(settings)
+
+
+async def _followed(manager: BackgroundTaskManager, task: str, *, as_json: bool) -> int:
+    """Show progress until the task has ended; an interrupt ends the watching, not the task."""
+    status: dict[str, Any] = {}
+    try:
+        with progress_bar(hidden=as_json) as bar:
+            line = bar.add_task("queued", total=None)
+            async for status in manager.watch(task):
+                progress = status["progress"] or {}
+                done = progress.get("completed", 0) + progress.get("failed", 0)
+                bar.update(line, description=status["status"], completed=done, total=progress.get("total"))
+    except UnknownTaskError:
+        return _unknown(task)
+    except asyncio.CancelledError:
+        sys.stderr.write(f"outlast: the task goes on; see `outlast status {task}`, end it by `outlast cancel {task}`\n")
+        raise
+    _print(status, as_json=as_json)
+    return {TaskStatus.COMPLETED: DONE, TaskStatus.PARTIAL: PARTLY}.get(status["status"], FAILED)
+
+
+def _print(status: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(status)
+        return
+    counted = status["result"] or status["progress"] or {}
+    stored = counted.get("successful_files", counted.get("completed", 0))
+    total = counted.get("total_files", counted.get("total", "?"))
+    print_table([status | {"files": f"{stored} of {total}"}], TOLD)
+
+
+def _unknown(task: str) -> int:
+    sys.stderr.write(f"outlast: no task {task} is on record\n")
+    return FAILED
