@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := schemas handlers worker deploy tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-live live-project setup setup-test system up lint type chaos docs lock clean
+.PHONY: help demo test test-live live-project setup setup-test system up lint type chaos fuzz docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ type:  ## mypy, strict
 chaos: setup-test  ## the tests that kill and cut things, then the long form: 2,000 generations, about 20 minutes
 	$(BIN)/python -m pytest tests/chaos
 	$(BIN)/python -m tests.chaos.run --long
+
+fuzz: setup-test  ## 10,000 damaged files through detection and decoding, judged by strict decoders; some minutes
+	$(BIN)/python -m tests.fuzz.run --cases 10000
 
 docs:  ## renew the README's table of settings
 	$(BIN)/python -m worker.settings_table README.md

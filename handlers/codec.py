@@ -6,15 +6,12 @@ script or standard input may use this too.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
-import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future, InvalidStateError
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +22,7 @@ from pebble import ProcessExpired, ProcessPool
 from handlers.errors import DecoderLimitError, FileProcessingError
 from handlers.media import Limits, Prepared, child, network
 from handlers.observer import Observer
+from handlers.processes import Processes
 from handlers.settings import MediaSettings
 from schemas.jobs import ImageFormat, Profile
 
@@ -33,8 +31,6 @@ log = logging.getLogger("async_file_processor")
 CHECK_ONLY: Final = Profile(format=ImageFormat.KEEP)
 ENDS: Final = (TimeoutError, ProcessExpired, BrokenExecutor)
 """How the pool tells that a process ended before its answer."""
-TRIES: Final = (False, False, True)
-"""Whether it is the last time that a file is given to a pool: more than one, since pools may break by another's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +62,7 @@ class Codec:
             seconds=settings.codec_timeout_seconds,
         )
         self._network = "kernel" if network.kernel_refuses() else "python"
-        self._pool: ProcessPool | None = None
-        self._lock = threading.Lock()
-        self._waiting: set[Future[Any]] = set()
+        self._processes = Processes(self._start, settings.codec_timeout_seconds)
         self._restarts: Counter[str] = Counter()
 
     async def prepare(self, source: Path, target: Path, content_type: str, profile: Profile) -> Prepared:
@@ -87,73 +81,38 @@ class Codec:
         return prepared
 
     def check(self, source: Path, content_type: str) -> None:
-        """Validate the file whole and wait for it; raise what `prepare` raises."""
-        target = source.with_name(f"{source.name}.unused")
-        for last in TRIES:
-            try:
-                self._schedule(child.prepare, source, target, content_type, CHECK_ONLY, self._limits).result()
-                return
-            except ENDS as error:
-                self._judge(error, last=last)
+        """Validate the file whole and wait for it; raise what `prepare` raises. Also inside of a running event loop."""
+        unused = source.with_name(f"{source.name}.unused")
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, self.prepare(source, unused, content_type, CHECK_ONLY)).result()
 
     async def aclose(self) -> None:
         """End the processes, also busy ones, whose callers get `decoder_crashed`. The codec may be used again."""
-        if self._pool is not None:
-            pool, self._pool = self._pool, None
-            await asyncio.to_thread(_end, pool)
-            for future in list(self._waiting):  # what had not begun: the pool forgets it
-                with contextlib.suppress(InvalidStateError):
-                    future.set_exception(BrokenExecutor("the codec was closed"))
+        await self._processes.aclose()
 
     def stats(self) -> CodecStats:
         """Tell how busy the pool is, for metrics."""
-        total = 0 if self._pool is None else self._settings.codec_processes
-        busy = min(len(self._waiting), total)
+        total = 0 if self._processes.pool is None else self._settings.codec_processes
+        busy = min(len(self._processes.waiting), total)
         return CodecStats({"busy": busy, "idle": total - busy}, dict(self._restarts), self._network)
 
     async def _run(self, function: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - what `function` returns
         """Call `function` in a codec process; cancelling the call ends that process."""
-        for last in TRIES:
-            try:
-                return await asyncio.wrap_future(self._schedule(function, *args))
-            except ENDS as error:
-                self._judge(error, last=last)
-        return None
-
-    def _schedule(self, function: Callable[..., Any], *args: object) -> "Future[Any]":
-        with self._lock:
-            future = self._usable_pool().schedule(
-                child.call, args=(self._limits, function, *args), timeout=self._limits.seconds
-            )
-        self._waiting.add(future)
-        future.add_done_callback(self._waiting.discard)
-        return future
-
-    def _usable_pool(self) -> ProcessPool:
-        """Return the pool, started; a new one where the old one gave up because an idle process was killed."""
-        if self._pool is not None and not self._pool.active:
-            threading.Thread(target=_end, args=(self._pool,), daemon=True).start()
-            self._pool = None
-        if self._pool is None:
-            if self._network != "kernel":
-                log.warning("no seccomp here: decoders are kept from the network only as far as Python can")
-            self._pool = ProcessPool(
-                max_workers=self._settings.codec_processes,
-                max_tasks=self._settings.codec_max_tasks,
-                initializer=child.start,
-                initargs=(os.getpid(), self._limits),
-                context=get_context("loky"),
-            )
-        return self._pool
-
-    def _judge(self, error: BaseException, *, last: bool) -> None:
-        """Return where the file is to go again at once, or raise what its process' end means.
-
-        A process that dies while pebble knows of no file in it takes the pool down, and all files with it: when it was
-        idle, or so quick to crash that its word of having begun is still on its way. Which file it was, nobody knows.
-        """
-        if last or self._pool is None or not isinstance(error, BrokenProcessPool):
+        try:
+            return await self._processes.run(child.call, self._limits, function, *args)
+        except ENDS as error:
             raise self._ended(error) from None
+
+    def _start(self) -> ProcessPool:
+        if self._network != "kernel":
+            log.warning("no seccomp here: decoders are kept from the network only as far as Python can")
+        return ProcessPool(
+            max_workers=self._settings.codec_processes,
+            max_tasks=self._settings.codec_max_tasks,
+            initializer=child.start,
+            initargs=(os.getpid(), self._limits),
+            context=get_context("loky"),
+        )
 
     def _ended(self, error: BaseException) -> FileProcessingError:
         """Translate the end of a process."""
@@ -168,8 +127,3 @@ class Codec:
     def _count(self, reason: str) -> None:
         self._restarts[reason] += 1
         self._observer.codec_restarted(reason)
-
-
-def _end(pool: ProcessPool) -> None:
-    pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves out the None
-    pool.join()

@@ -92,6 +92,9 @@ class Connections:
 def _target(origin: URL, location: str) -> str:
     """Return where a redirect leads."""
     try:
-        return str(origin.join(URL(location)))
+        target = URL(location)
+        if location.strip() and (target.host or not target.absolute):
+            return str(origin.join(target))
     except ValueError:
-        raise SourceForbiddenError(f"{shown(str(origin))} redirects to no address", reason=Denial.MALFORMED) from None
+        pass
+    raise SourceForbiddenError(f"{shown(str(origin))} redirects to no address", reason=Denial.MALFORMED)

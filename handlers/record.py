@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from handlers.errors import DatabaseUnavailableError, SourceGoneError, StorageUnavailableError
 from handlers.settings import MediaSettings
+from handlers.sources.plan import unwrapped
 from handlers.supabase import Supabase
 from schemas.base import Frozen
 from schemas.files import FailedFile, ProcessedFile
@@ -112,7 +113,7 @@ class Records:
         row = await self._supabase.row(
             settings.generations_schema, settings.generations_table, settings.generations_id_column, generation_id
         )
-        for url in _data_urls(None if row is None else row.get(settings.generations_output_column)):
+        for url in _data_urls(None if row is None else unwrapped(row.get(settings.generations_output_column))):
             if data_reference(url) == reference:
                 return url
         raise SourceGoneError(f"{reference} is not in the generation's row any more")

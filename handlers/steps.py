@@ -134,6 +134,7 @@ async def upload(item: Item, tools: Tools) -> Item:
         width=made.width,
         height=made.height,
         duration=made.duration,
+        frames=made.frames,
         thumbhash=made.thumbhash,
         source_sha256=source.sha256,
         profile=item.work.profile.key,

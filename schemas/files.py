@@ -9,7 +9,10 @@ from schemas.base import Frozen
 
 
 class ProcessedFile(Frozen):
-    """A file that is stored and stays. Sizes in bytes, width and height in pixels, duration in seconds."""
+    """A file that is stored and stays. Sizes in bytes, width and height in pixels, duration in seconds.
+
+    `frames` counts those of an animation or a video; a still picture has one.
+    """
 
     id: UUID
     position: int = 0
@@ -23,6 +26,7 @@ class ProcessedFile(Frozen):
     width: int | None = None
     height: int | None = None
     duration: float | None = None
+    frames: int | None = None
     thumbhash: str | None = None
     source_url: str
     source_key: str = ""

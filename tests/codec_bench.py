@@ -64,13 +64,13 @@ def lives(process: psutil.Process) -> bool:
 
 def at_work(codec: Codec) -> int | None:
     """The process that has a file just now; pebble tells nobody else."""
-    tasks = list(codec._pool._pool_manager.task_manager.tasks.values())
+    tasks = list(codec._processes.pool._pool_manager.task_manager.tasks.values())
     return next((task.worker_id for task in tasks if task.worker_id), None)
 
 
 async def decoding(codec: Codec) -> psutil.Process:
     """Wait until a process is in the middle of a file: until it has worked on it for a while."""
-    await until(lambda: codec._pool is not None and at_work(codec))
+    await until(lambda: codec._processes.pool is not None and at_work(codec))
     process = psutil.Process(at_work(codec))
     begun = process.cpu_times().user
     await until(lambda: process.cpu_times().user > begun + 0.2)

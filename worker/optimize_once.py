@@ -20,12 +20,9 @@ from worker.dead.printing import follow
 from worker.logs import configure
 from worker.metrics import Metrics
 from worker.optimize import Optimized, Optimizer
+from worker.printing import DONE, FAILED, PARTLY, USAGE
 from worker.settings import Settings
 
-DONE: Final = 0
-FAILED: Final = 1
-USAGE: Final = 2
-PARTLY: Final = 3
 FOREVER: Final = 1e9
 
 

@@ -32,11 +32,11 @@ def renewed(text: str) -> str:
 
 def default_text(value: object) -> str:
     """Return a setting's value as the environment would have it; empty where there is none."""
-    if value in (None, (), PydanticUndefined):
+    if value is None or value == () or value is PydanticUndefined:
         return ""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | dict):
         return ",".join(map(default_text, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 

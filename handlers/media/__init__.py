@@ -80,7 +80,9 @@ MEDIA_TYPES: Final[tuple[MediaType, ...]] = (
     MediaType("image/webp", "webp", Kind.IMAGE, reader="webpload", layout="riff"),
     MediaType("image/gif", "gif", Kind.IMAGE, reader="gifload", layout="gif"),
     MediaType("image/avif", "avif", Kind.IMAGE, reader="heifload", layout="avif"),
-    MediaType("image/tiff", "tiff", Kind.IMAGE, reader="tiffload"),  # its directories may lie anywhere: it has no end
+    MediaType(
+        "image/tiff", "tiff", Kind.IMAGE, reader="tiffload", layout="tiff"
+    ),  # its directories may lie anywhere: it has no end
     MediaType("image/heic", "heic", Kind.IMAGE, layout="heic"),  # by pillow-heif: our libvips decodes no HEVC
     MediaType("video/mp4", "mp4", Kind.VIDEO, reader="mp4", layout="boxes"),
     MediaType("video/webm", "webm", Kind.VIDEO, reader="matroska", layout="ebml"),

@@ -10,6 +10,7 @@ import pyvips
 from pillow_heif import HeifFile, open_heif, options
 
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError
+from handlers.media.heic_units import check_units
 from handlers.media.layout import end_of
 
 options.DECODE_THREADS = 1  # the pool is the parallelism
@@ -23,10 +24,11 @@ def opened(source: Path) -> HeifFile:
     """Read what the file says of its pictures; nothing is decoded yet. Of more than 8 bits, 8 will be read.
 
     Raises:
-        FileCorruptedError: it is cut short, or no HEIC.
+        FileCorruptedError: it is cut short or damaged, or no HEIC.
         DecoderLimitError: libheif finds that it claims too much.
     """
     end_of(source, "image/heic")
+    check_units(source)
     try:
         return open_heif(source, convert_hdr_to_8bit=True)
     except ERRORS as error:

@@ -1,8 +1,6 @@
-# ruff: noqa: PLR2004 - ISO/IEC 14496-12, 8.11, has the figures
 """The metadata items of HEIC and AVIF, blanked where they lie: sizes stay, so no box needs to move."""
 
-import struct
-from collections.abc import Iterator
+from handlers.media.items import boxes, kinds, places
 
 TEXT = {b"Exif", b"mime"}
 SHORTEST_EXIF = b"\0\0\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"
@@ -12,35 +10,20 @@ SHORTEST_EXIF = b"\0\0\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"
 def scrub_boxes(content: bytes, xmp: bytes | None) -> bytes:
     """Blank the Exif and XMP items, and drop a C2PA manifest's box by calling it free space."""
     file = bytearray(content)
-    for kind, start, end in _boxes(content, 0, len(content)):
-        if kind == b"uuid":
+    for kind, start, end in boxes(content, 0, len(content)):
+        if kind == content[start - 4 : start] == b"uuid":
             file[start - 4 : end] = b"free" + bytes(end - start)
         if kind == b"meta":
             _blank_items(file, start + 4, end, xmp or b"")
     return bytes(file)
 
 
-def _boxes(content: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and end of each box's body; a box of 64-bit length or to the end of the file too."""
-    while at + 8 <= end:
-        size, kind = struct.unpack_from(">I4s", content, at)
-        start = at + 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", content, start)
-            start += 8
-        size = size or end - at
-        if size < start - at or at + size > end:
-            return
-        yield kind, start, at + size
-        at += size
-
-
 def _blank_items(file: bytearray, start: int, end: int, xmp: bytes) -> None:
-    boxes = {kind: (first, last) for kind, first, last in _boxes(bytes(file), start, end)}
-    inner = boxes.get(b"idat", (0, 0))[0]
-    kinds = dict(_kinds(bytes(file), *boxes[b"iinf"]))
-    for item, method, extents in _places(bytes(file), *boxes[b"iloc"]):
-        kind = kinds.get(item)
+    found = {kind: (first, last) for kind, first, last in boxes(bytes(file), start, end)}
+    inner = found.get(b"idat", (0, 0))[0]
+    types = dict(kinds(bytes(file), *found[b"iinf"]))
+    for item, method, extents in places(bytes(file), *found[b"iloc"]):
+        kind = types.get(item)
         if kind not in TEXT or method > 1:
             continue
         said = SHORTEST_EXIF if kind == b"Exif" else xmp
@@ -51,38 +34,3 @@ def _blank_items(file: bytearray, start: int, end: int, xmp: bytes) -> None:
             filler = b"\0" if kind == b"Exif" else b" "
             file[place : place + size] = (said if len(said) <= size else b"").ljust(size, filler)
             said = b""
-
-
-def _kinds(content: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Yield each item's number and type (`infe`, versions 2 and 3)."""
-    wide = content[start] > 0
-    for kind, at, _ in _boxes(content, start + (8 if wide else 6), end):
-        if kind == b"infe" and content[at] >= 2:
-            form = ">I2x4s" if content[at] > 2 else ">H2x4s"
-            yield struct.unpack_from(form, content, at + 4)
-
-
-def _places(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """Yield each item's number, construction method and extents (`iloc`, versions 0 to 2)."""
-    version, sizes = content[start], struct.unpack_from(">H", content, start + 4)[0]
-    widths = [sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15, sizes & 15 if version else 0]
-    at = start + 6
-
-    def number(width: int) -> int:
-        nonlocal at
-        at += width
-        if at > end:
-            raise ValueError("the table of items is cut short")
-        return int.from_bytes(content[at - width : at], "big")
-
-    for _ in range(number(4 if version > 1 else 2)):
-        item = number(4 if version > 1 else 2)
-        method = number(2) & 15 if version else 0
-        number(2)  # the data reference: this very file
-        base = number(widths[2])
-        extents = []
-        for _ in range(number(2)):
-            number(widths[3])
-            place, size = number(widths[0]), number(widths[1])
-            extents.append((base + place, size))
-        yield item, method, extents

@@ -17,6 +17,8 @@ from schemas.urls import source_key
 from worker.app import workshop
 from worker.envelope import Envelope
 from worker.metrics import Metrics
+from worker.process import serve
+from worker.receiver import Receiver
 from worker.settings import Settings
 
 DELAYS = (1, 2)
@@ -113,3 +115,20 @@ async def bench(rabbitmq_url, database_url, source, tmp_path, monkeypatch, reque
         stack.push_async_callback(sql.close)
         yield Bench(settings, metrics, shop, gateway, sql, await connection.channel(), database_url)
     assert list(tmp_path.glob("outlast-*")) == []
+
+
+@pytest.fixture
+async def http(bench):
+    """A client of a receiver on the bench, with the API's token; paths alone are asked for."""
+    settings = bench.settings.model_copy(update={"api_token": SecretStr("the-api-token")})
+    app = Receiver(settings, [], bench.broker, bench.metrics, bench.shop.supabase).app()
+    async with (
+        serve(app, "127.0.0.1", 0) as addresses,
+        aiohttp.ClientSession(
+            f"http://{addresses[0]}",
+            headers={"Authorization": "Bearer the-api-token"},
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None),
+        ) as session,
+    ):
+        yield session

@@ -5,34 +5,15 @@ import io
 import json
 from uuid import uuid4
 
-import aiohttp
 import pytest
-from pydantic import SecretStr
 
 from handlers.errors import DatabaseUnavailableError
 from worker.background_tasks import BackgroundTaskManager, UnknownTaskError
-from worker.process import serve
-from worker.receiver import Receiver
-
-TOKEN = "the-api-token"
 
 
 @pytest.fixture
 def manager(bench):
     return BackgroundTaskManager(bench.settings)
-
-
-@pytest.fixture
-async def http(bench):
-    settings = bench.settings.model_copy(update={"api_token": SecretStr(TOKEN)})
-    app = Receiver(settings, [], bench.broker, bench.metrics, bench.shop.supabase).app()
-    async with (
-        serve(app, "127.0.0.1", 0) as addresses,
-        aiohttp.ClientSession(
-            f"http://{addresses[0]}", headers={"Authorization": f"Bearer {TOKEN}"}, raise_for_status=False
-        ) as session,
-    ):
-        yield session
 
 
 def body(*urls, **more):

@@ -5,33 +5,10 @@ import json
 import random
 from uuid import UUID, uuid4
 
-import aiohttp
-import pytest
-from pydantic import SecretStr
-
 from worker.background_tasks import BackgroundTaskManager
-from worker.process import serve
-from worker.receiver import Receiver
 
-TOKEN = "the-api-token"
 TASKS = 500
 CANCELLED = 50
-
-
-@pytest.fixture
-async def http(bench):
-    settings = bench.settings.model_copy(update={"api_token": SecretStr(TOKEN)})
-    app = Receiver(settings, [], bench.broker, bench.metrics, bench.shop.supabase).app()
-    async with (
-        serve(app, "127.0.0.1", 0) as addresses,
-        aiohttp.ClientSession(
-            f"http://{addresses[0]}",
-            headers={"Authorization": f"Bearer {TOKEN}"},
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=None),
-        ) as session,
-    ):
-        yield session
 
 
 async def watched(http, task_id):

@@ -12,7 +12,7 @@ from typing import Self
 import aiohttp
 import asyncpg
 
-from deploy.local.gateway import Gateway, database, webhooks
+from deploy.local.gateway import Gateway
 from deploy.local.memory import remembered_secrets
 from deploy.local.postgres import Postgres
 from deploy.local.processes import claim, clean_up, together
@@ -24,11 +24,6 @@ from tests.chaos.front import Front
 from tests.chaos.lossy import Lossy
 from tests.chaos.moody import Moody
 from tests.chaos.wire import Wire
-
-# asyncpg's word for a connection whose last message was the server's farewell: the gateway must outlive that as well.
-for part in (database, webhooks):
-    if asyncpg.InternalClientError not in part.OUTAGES:
-        part.OUTAGES = (*part.OUTAGES, asyncpg.InternalClientError)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,10 @@ async def test_every_sample_lands_as_recorded(stack, project):
         assert entry["path"].startswith(f"{row['user_id']}/{entry['sha256'][:2]}/{entry['sha256']}.")
         on_disk = stack.data_dir / "storage" / entry["bucket"] / entry["path"]
         assert on_disk.read_bytes() == content
+    files = await project.select("outlast_files", f"generation_id=eq.{row['id']}&select=original_filename,frames")
+    frames = {file["original_filename"]: file["frames"] for file in files}
+    assert (frames["animation.gif"], frames["photo.png"], frames["tone.mp3"]) == (6, 1, None)
+    assert frames["clip.mp4"] > 10
 
 
 async def test_our_own_update_does_not_start_over(stack, project):

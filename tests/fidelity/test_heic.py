@@ -67,17 +67,33 @@ async def test_cut_short_is_refused(codec: Codec, tmp_path: Path, part: int, pro
         await codec.prepare(source, tmp_path / "prepared", "image/heic", profile)
 
 
-async def test_pixels_that_are_gone_are_refused(codec: Codec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", [Profile(), Profile(format=ImageFormat.KEEP)], ids=["auto", "keep"])
+@pytest.mark.parametrize(("start", "end"), [(0, 100), (50, 100), (50, 51), (99, 100)])
+async def test_pixels_that_are_gone_are_refused(
+    codec: Codec, tmp_path: Path, start: int, end: int, profile: Profile
+) -> None:
     source = tmp_path / "source"
-    source.write_bytes(with_pixels(heic(plain(), quality=90), 0, 100))
+    source.write_bytes(with_pixels(heic(plain(), quality=90), start, end))
     with pytest.raises(FileCorruptedError, match="decode"):
+        await codec.prepare(source, tmp_path / "prepared", "image/heic", profile)
+
+
+@pytest.mark.parametrize("tile", [64, 128])
+async def test_a_picture_of_tiles_as_phones_write_it(codec: Codec, tmp_path: Path, tile: int) -> None:
+    whole, source = heic(plain(), quality=97, tile_size=tile), tmp_path / "source"
+    assert b"grid" in whole
+    source.write_bytes(whole)
+    made = await codec.prepare(source, tmp_path / "prepared", "image/heic", Profile())
+    assert (made.content_type, made.width, made.height) == ("image/jpeg", 288, 240)
+    source.write_bytes(with_pixels(whole, 60, 62))
+    with pytest.raises(FileCorruptedError):
         await codec.prepare(source, tmp_path / "prepared", "image/heic", Profile())
 
 
 async def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
     small = Codec(MediaSettings(codec_processes=1, max_image_pixels=288 * 240 - 1))
     source = tmp_path / "source"
-    source.write_bytes(with_pixels(heic(plain(), quality=90), 0, 100))  # would not decode
+    source.write_bytes(heic(plain(), quality=90))
     try:
         with pytest.raises(DecoderLimitError, match="MAX_IMAGE_PIXELS"):
             await small.prepare(source, tmp_path / "prepared", "image/heic", Profile())

@@ -43,7 +43,7 @@ async def test_cancelling_ends_the_process(codec: Codec, picture: Path) -> None:
     assert await works(codec, picture)
     before = workers()
     sleeping = asyncio.create_task(codec._run(time.sleep, 600))
-    await until(lambda: codec.stats().processes["busy"] == 1 and any(f.running() for f in codec._waiting))
+    await until(lambda: codec.stats().processes["busy"] == 1 and any(f.running() for f in codec._processes.waiting))
     sleeping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sleeping
@@ -53,7 +53,7 @@ async def test_cancelling_ends_the_process(codec: Codec, picture: Path) -> None:
 
 async def test_closing_leaves_nobody_waiting(codec: Codec, picture: Path) -> None:
     waiting = [asyncio.create_task(codec._run(time.sleep, 600)) for _ in range(5)]  # two run, three wait
-    await until(lambda: sum(future.running() for future in codec._waiting) == 2)
+    await until(lambda: sum(future.running() for future in codec._processes.waiting) == 2)
     await codec.aclose()
     async with asyncio.timeout(MOST_SECONDS):
         errors = await asyncio.gather(*waiting, return_exceptions=True)

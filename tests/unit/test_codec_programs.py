@@ -58,7 +58,7 @@ PARENT = """
         codec = Codec(MediaSettings(codec_processes=2))
         await codec._run(os.getpid)
         busy = asyncio.create_task(codec._run(time.sleep, 600))
-        while not any(future.running() for future in codec._waiting):
+        while not any(future.running() for future in codec._processes.waiting):
             await asyncio.sleep(0.02)
         print("ready", flush=True)
         await busy

@@ -17,6 +17,7 @@ OUTAGES: Final = (
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,  # its word for a connection whose last message was the server's farewell
 )
 CONNECT_SECONDS: Final = 5.0
 CONNECTIONS: Final = 12

@@ -1,4 +1,4 @@
--- Outlast 1/9: tables. Repeatable: applying this again changes nothing and keeps all data.
+-- Outlast 1: tables. Repeatable: applying this again changes nothing and keeps all data.
 --
 -- The ids of generations and users are text here, because yours may be uuid, bigint or text. No foreign key binds your
 -- tables. A signed-in user may read their own tasks and files; only the service role may do anything else.
@@ -71,6 +71,7 @@ create table if not exists public.outlast_files (
   width int,
   height int,
   duration double precision,
+  frames int,
   thumbhash text,
   source_url text,
   source_sha256 text,
@@ -80,6 +81,9 @@ create table if not exists public.outlast_files (
   updated_at timestamptz not null default now(),
   unique (generation_id, source_key)
 );
+
+-- Columns that came after the first release.
+alter table public.outlast_files add column if not exists frames int;
 
 create index if not exists outlast_files_known on public.outlast_files (source_sha256, profile, user_id);
 create index if not exists outlast_files_object on public.outlast_files (bucket, path);

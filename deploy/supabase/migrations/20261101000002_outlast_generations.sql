@@ -1,4 +1,4 @@
--- Outlast 2/9: your table of generations, as outlast_settings names it, and the media list we keep on its rows.
+-- Outlast 2: your table of generations, as outlast_settings names it, and the media list we keep on its rows.
 -- Helpers only: the functions in the next files call them; nobody else may.
 
 -- Where generations live. `rel` is null when there is no such table; an absent column's name is null. Types are named

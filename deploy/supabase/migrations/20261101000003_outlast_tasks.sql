@@ -1,4 +1,4 @@
--- Outlast 3/9: the life of a task: enqueue, begin, progress, heartbeat, cancel. All answer JSON, over /rest/v1/rpc.
+-- Outlast 3: the life of a task: enqueue, begin, progress, heartbeat, cancel. All answer JSON, over /rest/v1/rpc.
 --
 -- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
 

@@ -1,4 +1,4 @@
--- Outlast 4/9: what a worker stored. Files, objects, task and the generation's row change in one transaction.
+-- Outlast 4: what a worker stored. Files, objects, task and the generation's row change in one transaction.
 --
 -- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
 
@@ -50,11 +50,11 @@ begin
   end if;
   insert into public.outlast_files as old (
       id, generation_id, source_key, task_id, user_id, position, original_filename, original_size, file_size,
-      content_type, bucket, path, sha256, width, height, duration, thumbhash, source_url, source_sha256, profile,
-      deduplicated)
+      content_type, bucket, path, sha256, width, height, duration, frames, thumbhash, source_url, source_sha256,
+      profile, deduplicated)
     select distinct on (f.source_key)
       f.id, t.generation_id, f.source_key, t.task_id, t.user_id, coalesce(f.position, 0), f.original_filename,
-      f.original_size, f.file_size, f.content_type, f.bucket, f.path, f.sha256, f.width, f.height, f.duration,
+      f.original_size, f.file_size, f.content_type, f.bucket, f.path, f.sha256, f.width, f.height, f.duration, f.frames,
       f.thumbhash, f.source_url, f.source_sha256, f.profile, coalesce(f.deduplicated, false)
     from jsonb_populate_recordset(null::public.outlast_files, p_files) f order by f.source_key
     on conflict (generation_id, source_key) do update set
@@ -62,8 +62,8 @@ begin
       original_filename = excluded.original_filename, original_size = excluded.original_size,
       file_size = excluded.file_size, content_type = excluded.content_type, bucket = excluded.bucket,
       path = excluded.path, sha256 = excluded.sha256, width = excluded.width, height = excluded.height,
-      duration = excluded.duration, thumbhash = excluded.thumbhash, source_url = excluded.source_url,
-      source_sha256 = excluded.source_sha256, profile = excluded.profile, deduplicated = excluded.deduplicated,
+      duration = excluded.duration, frames = excluded.frames, thumbhash = excluded.thumbhash,
+      source_url = excluded.source_url, source_sha256 = excluded.source_sha256, profile = excluded.profile, deduplicated = excluded.deduplicated,
       updated_at = now();
   update public.outlast_objects o set refs = (
       select count(*) from public.outlast_files f where f.bucket = o.bucket and f.path = o.path

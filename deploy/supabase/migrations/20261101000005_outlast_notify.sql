@@ -1,4 +1,4 @@
--- Outlast 5/9: the signed webhook (Standard Webhooks, HMAC-SHA256), sent by the database itself.
+-- Outlast 5: the signed webhook (Standard Webhooks, HMAC-SHA256), sent by the database itself.
 
 -- The secret, `whsec_<base64>`: from Vault, under the name outlast_webhook_secret, else from the settings.
 create or replace function public.outlast_webhook_secret() returns text

@@ -1,4 +1,4 @@
--- Outlast 6/9: what was lost on the way, for the sweep that enqueues it again.
+-- Outlast 6: what was lost on the way, for the sweep that enqueues it again.
 
 -- The output and creation time of a generation's row; null when there is none.
 create or replace function public.outlast_row(p_generation_id text) returns jsonb

@@ -1,4 +1,4 @@
--- Outlast 8/9: dead letters: the tasks they end, the archive of those thrown away, and whose turn the sweep is.
+-- Outlast 8: dead letters: the tasks they end, the archive of those thrown away, and whose turn the sweep is.
 --
 -- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
 

@@ -1,4 +1,4 @@
--- Outlast 9/9: the sweep takes up again what was lost.
+-- Outlast 9: the sweep takes up again what was lost.
 --
 -- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
 

@@ -1,4 +1,4 @@
--- Outlast: what the task API asks: submit, look, watch; who works on what; and the end of old rows.
+-- Outlast 13: what the task API asks: submit, look, watch; who works on what; and the end of old rows.
 
 create table if not exists public.outlast_requests (
   key text primary key,

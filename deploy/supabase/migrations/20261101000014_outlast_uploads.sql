@@ -1,4 +1,4 @@
--- Outlast: which resumable upload is open for which object, so that any worker can go on with it after a crash.
+-- Outlast 14: which resumable upload is open for which object, so that any worker can go on with it after a crash.
 --
 -- Storage gives an upload up after a day (an hour where it is self-hosted); so do we.
 

@@ -1,9 +1,9 @@
-"""AVIF: the boxes all there, and such as libavif reads, by which browsers show it; libheif is less strict."""
+"""AVIF: the boxes all there, and such as libavif decodes, by which browsers show it; libheif is less strict."""
 
 import io
 from typing import Final
 
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from handlers.errors import FileCorruptedError
 from handlers.media.layout import Content, boxes
@@ -13,7 +13,7 @@ ERRORS: Final = (ValueError, SyntaxError, OSError, EOFError, RuntimeError)
 
 
 def end(content: Content) -> int:
-    """Return where the last box ends. Nothing is decoded, unless something follows: the picture must do without it.
+    """Return where the last box ends. The picture is decoded, all frames of a sequence.
 
     Raises:
         FileCorruptedError: a box is cut short or missing, or libavif cannot read them.
@@ -21,8 +21,8 @@ def end(content: Content) -> int:
     last = boxes.end(content)
     try:
         with Image.open(io.BytesIO(content[:last]), formats=["AVIF"]) as image:
-            if last < len(content):
-                image.load()
+            for frame in ImageSequence.Iterator(image):
+                frame.load()
     except ERRORS as error:
         if "Exif" not in str(error):  # browsers do not read that
             raise FileCorruptedError(f"the image is no AVIF that browsers read: {error}") from None

@@ -1,5 +1,6 @@
 """Wavefront OBJ: lines of text, each a keyword and its values (http://paulbourke.net/dataformats/obj/)."""
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -9,6 +10,8 @@ from handlers.signatures import OBJ_KEYWORDS
 
 FEWEST: Final = {b"f": 3, b"l": 2, b"p": 1}
 """Corners an element has at least."""
+COORDINATES: Final = 3, 8
+"""Place; place and weight; either with a colour, which some writers give four numbers."""
 FREE_FORM: Final = frozenset({b"curv", b"curv2", b"surf"})
 
 
@@ -55,10 +58,12 @@ def _lines(content: Content) -> Iterator[tuple[int, list[bytes]]]:
 
 def _check_vertex(words: list[bytes], number: int) -> None:
     try:
-        x, y, z = (float(word) for word in words[1:4])
+        values = [float(word) for word in words[1:]]
     except ValueError:
-        raise FileCorruptedError(f"vertex {number} of the model has no three coordinates") from None
-    if not all(abs(value) < float("inf") for value in (x, y, z)):
+        raise FileCorruptedError(f"vertex {number} of the model has something else than coordinates") from None
+    if not COORDINATES[0] <= len(values) <= COORDINATES[1]:
+        raise FileCorruptedError(f"vertex {number} of the model has {len(values)} coordinates")
+    if not math.isfinite(sum(values)):
         raise FileCorruptedError(f"vertex {number} of the model is not finite")
 
 

@@ -86,12 +86,16 @@ def _header(text: bytes) -> tuple[str, list[Element]]:
                 case [] | ["ply"] | ["comment" | "obj_info", *_]:
                     continue  # in any characters
                 case _:
-                    raise KeyError(line)
+                    _refuse(line)
             line.encode("ascii")
     except (ValueError, KeyError, IndexError) as error:
         raise FileCorruptedError(f"the model's header cannot be read: {error}") from None
     _check_elements(elements)
     return layout, elements
+
+
+def _refuse(line: str) -> None:
+    raise FileCorruptedError(f"the model's header cannot be read: {line[:80]}")
 
 
 def _check_elements(elements: list[Element]) -> None:

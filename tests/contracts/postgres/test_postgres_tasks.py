@@ -47,6 +47,8 @@ async def test_begin_runs_a_new_task_and_records_it(db: Any, make_job: Make) -> 
         "generation_id": generation,
         "user_id": "11111111-1111-4111-8111-111111111111",
         "files": [],
+        "total": 2,
+        "stored": 0,
     }
     recorded = await task(db, job)
     assert (recorded["status"], recorded["lease"], recorded["attempt"]) == ("running", lease, 3)
