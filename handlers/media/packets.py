@@ -36,10 +36,11 @@ AnyPacket: TypeAlias = "Packet[Stream]"
 
 @dataclass(slots=True)
 class Track:
-    """What decoding one stream tells: how many packets and frames, and by how many degrees the first one is turned."""
+    """What decoding one stream tells; of its first frame the size in pixels, and by how many degrees it is turned."""
 
     packets: int = 0
     frames: int = 0
+    size: tuple[int, int] = (0, 0)
     rotation: int = 0
 
 
@@ -107,8 +108,12 @@ def _decode(packet: AnyPacket, track: Track) -> int:
         if frame.is_corrupt:
             raise FileCorruptedError(f"a frame of stream {packet.stream_index} is damaged")
         if isinstance(frame, av.VideoFrame):
+            size = frame.width, frame.height
+            if track.frames == 0:
+                track.size, track.rotation = size, frame.rotation
+            elif track.size != size:  # formats allow it, generators do not do it, and a damaged header reads so
+                raise FileCorruptedError(f"a frame of stream {packet.stream_index} has another size: {size}")
             pixels += frame.width * frame.height
-            track.rotation = frame.rotation if track.frames == 0 else track.rotation
         track.frames += 1
     return pixels
 

@@ -113,7 +113,8 @@ def _buffer(buffer: Document, binary: bytes) -> bytes | int:
     if uri is None:
         content = binary
     elif uri.startswith("data:"):
-        content = base64.b64decode(uri.partition(",")[2], validate=True)
+        kind, _, encoded = uri.partition(",")
+        content = base64.b64decode(encoded, validate=True) if kind.endswith(";base64") else b""
     else:
         return int(length)
     if not 0 < length <= len(content):

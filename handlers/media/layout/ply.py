@@ -4,6 +4,7 @@ The format: http://paulbourke.net/dataformats/ply/
 """
 
 import math
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from handlers.errors import FileCorruptedError
 from handlers.media.layout import Content
 
 MAX_HEADER: Final = 1 << 16
-END: Final = b"end_header"
+END: Final = re.compile(rb"^end_header[ \t]*\r?\n", re.MULTILINE)
 CORNERS: Final = frozenset({"vertex_index", "vertex_indices"})
 """Lists of vertices: the corners of a face."""
 PLACE: Final = frozenset("xyz")
@@ -55,11 +56,11 @@ def end(content: Content) -> int:
     Raises:
         FileCorruptedError: the header cannot be read, rows lack, or a face has a corner that is no vertex.
     """
-    head = content.find(END, 0, MAX_HEADER)
-    start = content.find(b"\n", head) + 1
-    if head < 0 or start == 0:
+    last = END.search(content, 0, MAX_HEADER)
+    if last is None:
         raise FileCorruptedError("the model's header has no end")
-    layout, elements = _header(content[:head])
+    start = last.end()
+    layout, elements = _header(content[: last.start()])
     vertices = next(element.count for element in elements if element.name == "vertex")
     for element in elements:
         if layout == "ascii":
@@ -113,32 +114,36 @@ def _check_elements(elements: list[Element]) -> None:
 def _after_lines(content: Content, start: int, element: Element, vertices: int) -> int:
     """Read the rows of an element as text, one a line."""
     for row in range(element.count):
-        words: list[bytes] = []
-        while not words:
-            if start >= len(content):
-                raise FileCorruptedError(f"the model declares {element.count:,} {element.name} rows and has {row:,}")
-            last = content.find(b"\n", start) + 1 or len(content)
-            words, start = content[start:last].split(), last
-        _check_words(words, element, vertices)
+        if start >= len(content):
+            raise FileCorruptedError(f"the model declares {element.count:,} {element.name} rows and has {row:,}")
+        last = content.find(b"\n", start) + 1 or len(content)
+        _check_words(content[start:last].split(), element, vertices)
+        start = last
     return start
 
 
 def _check_words(words: list[bytes], element: Element, vertices: int) -> None:
-    """Check that a row of text has a number for each property."""
+    """Check that a row of text has a number of the right type for each property."""
     at = 0
     try:
-        values = [float(word) for word in words]
         for property_ in element.properties:
-            items = int(values[at]) if property_.length else 0
+            items = 1
             if property_.length:
-                _check_list(property_, values[at + 1 : at + 1 + items], items, vertices)
-            at += 1 + items
+                items, at = int(words[at]), at + 1
+            values = [_number(word, property_.item) for word in words[at : at + items]]
+            if property_.length:
+                _check_list(property_, values, items, vertices)
+            at += len(values)
+            if len(values) != items or not math.isfinite(sum(values)):
+                raise FileCorruptedError(f"a row of the model's {element.name} lacks a number, or one is not finite")
     except (ValueError, IndexError, OverflowError):
         raise FileCorruptedError(f"a row of the model's {element.name} is no row of numbers") from None
-    if not math.isfinite(sum(values)):
-        raise FileCorruptedError(f"a row of the model's {element.name} has numbers that are not finite")
-    if at != len(values):
-        raise FileCorruptedError(f"a row of the model's {element.name} has {len(values)} numbers instead of {at}")
+    if at != len(words):
+        raise FileCorruptedError(f"a row of the model's {element.name} has {len(words)} numbers instead of {at}")
+
+
+def _number(word: bytes, kind: str) -> float:
+    return float(word) if kind in "fd" else int(word)
 
 
 def _after_rows(content: Content, start: int, element: Element, vertices: int, order: str) -> int:
