@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := schemas handlers worker deploy tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-live live-project setup setup-test system up lint type chaos fuzz docs lock clean
+.PHONY: help demo test test-live live-project setup setup-test system system-test up lint type upgrade chaos fuzz docs dashboards lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,10 +26,13 @@ live-project:
 	    'environment, to those of a project for tests; its other buckets are left alone' >&2; exit 2; }
 
 setup: system .venv/.running  ## install what running needs: Debian packages, virtual environment
-setup-test: setup .venv/.testing  ## add what only tests need
+setup-test: setup system-test .venv/.testing  ## add what only tests need
 
 system:
 	@sh deploy/local/setup.sh
+
+system-test:
+	@sh deploy/local/setup.sh tests
 
 .venv/.created:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Outlast needs Python 3.11 or newer; set PYTHON=")'
@@ -48,13 +51,17 @@ system:
 up: setup  ## run the local stack in the foreground
 	$(BIN)/outlast up
 
-lint:  ## ruff with every rule, formatting, and the import contracts
+lint:  ## ruff with every rule, formatting, the import contracts, and what deploy/ holds
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.deploy.checks
 
 type:  ## mypy, strict
 	$(BIN)/mypy
+
+upgrade: setup-test  ## what needs root, systemd and the whole history: first installation by the letter, old and new side by side
+	$(BIN)/python -m pytest -m "history or machine" tests/deploy tests/upgrade
 
 chaos: setup-test  ## the tests that kill and cut things, then the long form: 2,000 generations, about 20 minutes
 	$(BIN)/python -m pytest tests/chaos
@@ -66,11 +73,14 @@ fuzz: setup-test  ## 10,000 damaged files through detection and decoding, judged
 docs:  ## renew the README's table of settings
 	$(BIN)/python -m worker.settings_table README.md
 
+dashboards:  ## write deploy/grafana/dashboards/*.json anew
+	$(BIN)/python -m deploy.grafana
+
 lock:  ## renew both lock files from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
 	  --custom-compile-command 'make lock' --extra local pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command 'make lock' --extra local --group test -c requirements.lock pyproject.toml \
+	  --custom-compile-command 'make lock' --extra local --extra otel --group test -c requirements.lock pyproject.toml \
 	  -o requirements-test.lock
 
 clean:  ## remove the virtual environment, caches and the local stack's data

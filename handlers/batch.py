@@ -17,9 +17,9 @@ from handlers.steps import Tools, Work
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import Job, JobFile, Profile, output_key_for, task_id_for
 from schemas.tasks import TaskStatus
-from schemas.urls import source_key
+from schemas.urls import shown, source_key
 
-log = logging.getLogger("async_file_processor")
+log = logging.getLogger("async_file_processor.batch")
 
 BatchProgress = Callable[[int, int, str], Any]
 """Called with (completed, total, url of the file that just ended); may be a coroutine function."""
@@ -70,9 +70,12 @@ class Report:
         self._total = total
         self._completed = 0
 
-    async def __call__(self, file: JobFile, _result: ProcessedFile | FailedFile) -> None:
-        """Count the file and tell the callback."""
+    async def __call__(self, file: JobFile, result: ProcessedFile | FailedFile) -> None:
+        """Count the file and tell log and callback."""
         self._completed += 1
+        if isinstance(result, ProcessedFile):
+            progress = {"completed": self._completed, "total": self._total, "url": shown(file.url)}
+            log.info("file stored", extra=progress)
         if self._callback is None:
             return
         try:

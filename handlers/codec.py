@@ -20,13 +20,13 @@ from loky.backend import get_context
 from pebble import ProcessExpired, ProcessPool
 
 from handlers.errors import DecoderLimitError, FileProcessingError
-from handlers.media import Limits, Prepared, child, network
+from handlers.media import Limits, Prepared, child, logbook, network
 from handlers.observer import Observer
 from handlers.processes import Processes
 from handlers.settings import MediaSettings
 from schemas.jobs import ImageFormat, Profile
 
-log = logging.getLogger("async_file_processor")
+log = logging.getLogger("async_file_processor.codec")
 
 CHECK_ONLY: Final = Profile(format=ImageFormat.KEEP)
 ENDS: Final = (TimeoutError, ProcessExpired, BrokenExecutor)
@@ -99,9 +99,10 @@ class Codec:
     async def _run(self, function: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - what `function` returns
         """Call `function` in a codec process; cancelling the call ends that process."""
         try:
-            return await self._processes.run(child.call, self._limits, function, *args)
+            answer: logbook.Answer = await self._processes.run(child.call, self._limits, function, *args)
         except ENDS as error:
             raise self._ended(error) from None
+        return logbook.read(answer)
 
     def _start(self) -> ProcessPool:
         if self._network != "kernel":

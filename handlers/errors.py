@@ -14,8 +14,8 @@
     `-- GenerationNotFoundError      generation_not_found  retryable, few times
 
 Of the base class itself, with a code of their own, all retryable: `unexpected` (nobody foresaw it; few times),
-`disk_full`, `decoder_crashed`, `decoder_failed`, `timed_out` (the whole attempt), `soft_timeout` (not begun in time); and, final, `no_files` (FAL's webhook
-came without its result), `worker_killed`, `message_lost`.
+`disk_full`, `decoder_crashed`, `decoder_failed`, `timed_out` (the whole attempt), `soft_timeout` (not begun in time);
+and, final, `no_files` (FAL's webhook came without its result), `worker_killed`, `message_lost`, `not_queued`.
 
 `retryable` says whether trying the same thing later may help; `retry_after` (seconds) when the other side said so.
 """

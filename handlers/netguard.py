@@ -22,7 +22,7 @@ from schemas.urls import shown
 
 HTTPS_PORT: Final = 443
 
-log = logging.getLogger("async_file_processor")
+log = logging.getLogger("async_file_processor.netguard")
 
 
 @dataclass(frozen=True, slots=True)

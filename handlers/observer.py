@@ -1,4 +1,9 @@
-"""The typed hook through which the pipeline tells what happens; `worker/metrics.py` makes Prometheus of it."""
+"""The typed hooks through which the pipeline tells what happens.
+
+`worker/metrics.py` makes Prometheus of an Observer, `worker/account.py` one attempt's log line and spans of a Watch.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
 
 
 class Observer:
@@ -27,3 +32,18 @@ class Observer:
 
     def codec_restarted(self, reason: str) -> None:
         """Note that a codec process ended before its answer and is replaced: it crashed, or met its timeout."""
+
+
+class Watch:
+    """What follows the files of one attempt from step to step; this one looks away.
+
+    What a step raises passes through its context.
+    """
+
+    def file(self, position: int) -> AbstractContextManager[None]:  # noqa: ARG002 - for those who look
+        """Enter for as long as the file of this position is worked on."""
+        return nullcontext()
+
+    def step(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - the same
+        """Enter for as long as a step of the pipeline runs."""
+        return nullcontext()

@@ -17,7 +17,7 @@ from handlers.errors import StorageUnavailableError
 from handlers.objects import Objects
 from handlers.storage import Storage
 
-log = logging.getLogger("outlast.maintenance")
+log = logging.getLogger("async_file_processor.orphans")
 BATCH: Final = 100
 REMOVE_SECONDS: Final = 240
 """Longest time for one batch in Storage: well within the ten minutes in which it is nobody else's."""

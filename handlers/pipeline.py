@@ -16,7 +16,7 @@ from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile
 from schemas.urls import shown
 
-log = logging.getLogger("async_file_processor")
+log = logging.getLogger("async_file_processor.pipeline")
 
 STEPS: Final[tuple[Callable[[Item, Tools], Coroutine[None, None, Item]], ...]] = (
     download,
@@ -49,7 +49,8 @@ async def process(work: Work, tools: Tools, done: FileDone | None = None) -> Out
     async def one(file: JobFile, place: Path) -> None:
         async with room:
             if work.may_start():
-                results[file.source_key] = await _process_file(Item(file, work, place), tools)
+                with work.watch.file(file.position):
+                    results[file.source_key] = await _process_file(Item(file, work, place), tools)
             else:
                 results[file.source_key] = failed_file(file, _not_begun(), "start")
         if done is not None:
@@ -75,9 +76,12 @@ async def _process_file(item: Item, tools: Tools) -> ProcessedFile | FailedFile:
             stage = step.__name__
             started = time.perf_counter()
             try:
-                item = await step(item, tools)
+                with item.work.watch.step(stage):
+                    item = await step(item, tools)
             finally:
-                tools.observer.stage(stage, time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                tools.observer.stage(stage, seconds)
+                log.debug("step ended", extra={"stage": stage, "position": item.file.position, "seconds": seconds})
         return _stored(item, tools)
     except FileProcessingError as error:
         return _failed(item, stage, error, tools)
@@ -98,7 +102,8 @@ def _stored(item: Item, tools: Tools) -> ProcessedFile:
 def _failed(item: Item, stage: str, error: FileProcessingError, tools: Tools) -> FailedFile:
     tools.observer.error(error.code)
     tools.observer.file(item.media.kind if item.media else "unknown", "retried" if error.retryable else "failed")
-    log.warning("file failed", extra={"stage": stage, "code": error.code, "url": shown(item.file.url)})
+    level = logging.WARNING if error.retryable else logging.ERROR
+    log.log(level, "file failed", extra={"stage": stage, "code": error.code, "url": shown(item.file.url)})
     return failed_file(item.file, error, stage)
 
 

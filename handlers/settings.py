@@ -25,8 +25,18 @@ def _split(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
+def _pairs(value: object) -> object:
+    """Turn `a=DEBUG, b=info` into `{"a": "DEBUG", "b": "INFO"}`; leave what is no string alone."""
+    if not isinstance(value, str):
+        return value
+    pairs = [word.partition("=") for word in value.replace(",", " ").split()]
+    return {name: level.upper() for name, _, level in pairs}
+
+
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Numbers = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)]
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+Levels = Annotated[dict[str, Level], NoDecode, BeforeValidator(_pairs)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -129,7 +139,12 @@ class MediaSettings(BaseSettings):
         description="Where files lie while they are processed.",
     )
     out_dir: Path = Field(Path("outlast-files"), description="Where files are stored when there is no `SUPABASE_URL`.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe line logged.")
+    log_level: Level = Field("INFO", description="Least severe line logged.")
+    log_levels: Levels = Field(
+        default_factory=dict,
+        description="Levels of modules and what is below them, where they differ from LOG_LEVEL: "
+        "`worker.broker=DEBUG,async_file_processor=WARNING`. The pipeline logs as `async_file_processor`.",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`json`, `console`, or `auto`: console on a terminal, else JSON."
     )

@@ -4,7 +4,7 @@ An Item is frozen; a step returns it with one thing more, or raises from the err
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -16,7 +16,7 @@ from handlers.download import Downloader
 from handlers.errors import FileTypeNotSupportedError, SourceGoneError
 from handlers.landing import Downloaded
 from handlers.media import MediaType, Prepared
-from handlers.observer import Observer
+from handlers.observer import Observer, Watch
 from handlers.settings import MediaSettings
 from handlers.storage import Storage, object_path
 from schemas.files import ProcessedFile
@@ -41,6 +41,7 @@ class Work:
     max_concurrent: int
     received: Callable[[JobFile, int, int], None] | None = None
     may_start: Callable[[], bool] = lambda: True
+    watch: Watch = field(default_factory=Watch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ UPLOAD_ID: Final = re.compile(r"[A-Za-z0-9_=-]{1,2000}")
 TRIES: Final = 6
 LONGEST_PAUSE_SECONDS: Final = 4.0
 
-log = logging.getLogger("async_file_processor")
+log = logging.getLogger("async_file_processor.tus")
 
 
 class _GoneError(Exception):

@@ -26,6 +26,7 @@ from handlers.sources.supabase import SupabaseSource
 from handlers.steps import Tools
 from handlers.supabase import Supabase
 from handlers.tasks import TaskRecords
+from worker import tracing
 from worker.attempt import Attempt
 from worker.broker import Broker
 from worker.celery_inbox import CeleryInbox
@@ -49,7 +50,7 @@ from worker.schedule import keep, slots
 from worker.settings import Settings
 from worker.settlement import Surroundings
 
-log = structlog.stdlib.get_logger("outlast")
+log = structlog.stdlib.get_logger(__name__)
 VERSION = version("outlast")
 
 
@@ -63,6 +64,7 @@ async def receive(settings: Settings, stop: asyncio.Event) -> None:
         FalSource(Jwks(settings.fal_jwks_url), settings.fal_user_ids),
     ]
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(tracing.running("outlast-receiver"))
         broker = await stack.enter_async_context(Broker(settings, metrics, "outlast receiver"))
         has_tasks = settings.supabase_url is not None
         supabase = await stack.enter_async_context(Supabase(settings, metrics)) if has_tasks else None
@@ -113,11 +115,13 @@ class Workshop:
 async def workshop(settings: Settings, metrics: Metrics, name: str) -> AsyncIterator[Workshop]:
     """Build a worker, which `crew.start` sets going; close what it opened."""
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(tracing.running("outlast-worker"))
         broker = await stack.enter_async_context(Broker(settings, metrics, f"outlast worker {name}"))
         supabase = await stack.enter_async_context(Supabase(settings, metrics))
         downloader = await stack.enter_async_context(Downloader(settings, metrics))
         codec = Codec(settings, metrics)
         metrics.watch_codec(codec.stats)
+        metrics.watch_disk(settings.temp_dir)
         stack.push_async_callback(codec.aclose)
         records, ledger, tasks = Records(settings, supabase), Ledger(supabase), TaskRecords(supabase)
         around = Surroundings(

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import structlog
 
@@ -13,14 +14,17 @@ from handlers.steps import Work
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile
 from schemas.tasks import BeginReply
+from worker import tracing
+from worker.account import Account
 from worker.delivery import Delivery, LostDeliveryError
 from worker.envelope import Envelope, UndecodableError
 from worker.progress import Tally
 from worker.settlement import Settlement, Surroundings
 from worker.topology import DELIVERY_LIMIT
 
-log = structlog.stdlib.get_logger("outlast.worker")
+log = structlog.stdlib.get_logger(__name__)
 NO_FILES: Final = "FAL could not put the result into its webhook; replay this letter to fetch it from FAL's queue API"
+FAILURES: Final = frozenset({"failed", "partial", "retried", "excused"})
 Stop = Literal["shutdown", "cancelled", "lost", "timed_out"]
 
 
@@ -35,6 +39,8 @@ class Attempt:
         self._around = around
         self._settling = False
         self._tally: Tally | None = None
+        self._account = Account()
+        self._facts: dict[str, Any] = {}
         self._stopped: Stop | None = None
         self._task: asyncio.Task[str] | None = None
 
@@ -42,6 +48,10 @@ class Attempt:
     def leased(self) -> Settlement | None:
         """The settlement of an attempt that holds its task's lease."""
         return self.settlement if self.settlement is not None and self.settlement.leased else None
+
+    def told(self) -> dict[str, Any]:
+        """Return what this attempt did, for its line in the log."""
+        return {**self._facts, **self._account.told()}
 
     def stop(self, why: Stop) -> None:
         """Interrupt the work: hand the job back (shutdown), drop it (cancelled), put it off (lost), fail (timed_out).
@@ -61,13 +71,26 @@ class Attempt:
 
     async def _read(self) -> str:
         try:
-            envelope = self.envelope = Envelope.read(self.delivery.message)
+            envelope = Envelope.read(self.delivery.message)
         except UndecodableError as error:
             await self.delivery.bury_undecodable(error)
             return "undecodable"
-        structlog.contextvars.bind_contextvars(
-            task_id=str(envelope.job.task_id), generation_id=envelope.job.generation_id, attempt=envelope.attempt
-        )
+        job, queue = envelope.job, envelope.job.queue.value
+        bound: dict[str, Any] = {
+            "task_id": str(job.task_id),
+            "generation_id": job.generation_id or "",
+            "attempt": envelope.attempt,
+        }
+        self._facts = {"user_id": job.user_id, "replays": envelope.replays}
+        with tracing.span(f"process {queue}", "consumer", envelope.traceparent, envelope.links, bound):
+            structlog.contextvars.bind_contextvars(**bound, **tracing.context())
+            self.envelope = replace(envelope, links=tracing.mark() or envelope.links)
+            outcome = await self._begin(self.envelope)
+            tracing.note({"outcome": outcome, **({"error": outcome} if outcome in FAILURES else {})})
+        return outcome
+
+    async def _begin(self, envelope: Envelope) -> str:
+        """Judge from the message alone whether there is work to do now, then do it."""
         settlement = self.settlement = Settlement(self.delivery, envelope, self._around)
         if envelope.deaths >= DELIVERY_LIMIT:
             return await settlement.worker_killed()
@@ -99,25 +122,32 @@ class Attempt:
         said = (
             f"not done within {self._around.time_limit:.0f} s (TASK_TIMEOUT_MINUTES, BROKER_CONSUMER_TIMEOUT_MINUTES)"
         )
-        return await settlement.job_failed(FileProcessingError(said, code="timed_out", retryable=True))
+        return await self._job_failed(settlement, FileProcessingError(said, code="timed_out", retryable=True))
+
+    async def _job_failed(self, settlement: Settlement, error: FileProcessingError) -> str:
+        self._account.failed(error.code)
+        return await settlement.job_failed(error)
 
     async def _work(self, envelope: Envelope, settlement: Settlement) -> str:
         """Begin, process, settle; whatever goes wrong there is judged for the job as a whole."""
         try:
-            reply = await settlement.begin()
+            with tracing.span("begin"):
+                reply = await settlement.begin()
+            self._learn(envelope, reply)
             failed = await self._process(envelope, settlement, reply)
             self._settling = True
             if reply.state == "run":
-                return await settlement.conclude(failed)
+                with tracing.span("settle"):
+                    return await settlement.conclude(failed)
         except LostDeliveryError:
             raise
         except FileProcessingError as error:
             self._settling = True
-            return await settlement.job_failed(error)
+            return await self._job_failed(settlement, error)
         except Exception as error:
             self._settling = True
             log.exception("unexpected error")
-            return await settlement.job_failed(unexpected(error))
+            return await self._job_failed(settlement, unexpected(error))
         if reply.state == "busy":
             return await settlement.put_off("busy", reply.retry_after)
         return await settlement.ack("duplicate" if reply.state == "done" else "cancelled")
@@ -140,8 +170,9 @@ class Attempt:
             generation_id=reply.generation_id or job.generation_id or "",
             profile=job.profile,
             max_concurrent=job.max_concurrent or self._around.max_concurrent,
-            received=tally.received,
+            received=self._received,
             may_start=lambda: time.monotonic() - self.started < self._around.soft_limit,
+            watch=self._account,
         )
         self._around.board.add(tally)
         try:
@@ -149,7 +180,20 @@ class Attempt:
         finally:
             self._around.board.remove(tally)
 
+    def _learn(self, envelope: Envelope, reply: BeginReply) -> None:
+        """Tell from here on whose work it is: FAL's webhook knows neither generation nor user."""
+        job = envelope.job
+        known = {"generation_id": reply.generation_id or job.generation_id, "user_id": reply.user_id or job.user_id}
+        self._facts.update(known)
+        structlog.contextvars.bind_contextvars(generation_id=known["generation_id"])
+
+    def _received(self, file: JobFile, downloaded: int, size: int) -> None:
+        self._account.received(file, downloaded)
+        if self._tally is not None:
+            self._tally.received(file, downloaded, size)
+
     async def _note(self, file: JobFile, result: ProcessedFile | FailedFile) -> None:
+        self._account.ended(result)
         if self._tally is not None:
             self._tally.ended(file, result)
         if not isinstance(result, ProcessedFile) or self.settlement is None:

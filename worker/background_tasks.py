@@ -17,6 +17,7 @@ from handlers.supabase import Supabase
 from handlers.tasks import read_workers
 from schemas.tasks import TaskState
 from worker.broker import Broker
+from worker.logs import as_library
 from worker.metrics import Metrics
 from worker.settings import Settings
 from worker.tasks.desk import TaskDesk, read_submission
@@ -164,6 +165,7 @@ class BackgroundTaskManager:
 
     @contextlib.asynccontextmanager
     async def _opened(self, *, broker: bool = True) -> AsyncIterator[TaskDesk]:
+        as_library()
         settings = self.settings.for_tasks()
         async with contextlib.AsyncExitStack() as stack:
             supabase = await stack.enter_async_context(Supabase(settings))

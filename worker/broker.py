@@ -11,12 +11,12 @@ from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, PublishError
 
 from schemas.jobs import Queue
-from worker import topology
+from worker import topology, tracing
 from worker.envelope import Envelope
 from worker.metrics import Metrics
 from worker.settings import Settings
 
-log = structlog.stdlib.get_logger("outlast.broker")
+log = structlog.stdlib.get_logger(__name__)
 RECONNECT_SECONDS = 1.0
 BLOCKED_SECONDS = 0.05
 ANOTHER_HEARTBEAT_SECONDS = 10
@@ -132,7 +132,9 @@ class Broker:
 
     async def publish_job(self, envelope: Envelope, limit: float, queue: Queue | None = None) -> None:
         """Put a job on its work queue. Raises BrokerUnavailableError, or ValueError when it is too large."""
-        await self.publish(topology.WORK, queue or envelope.job.queue, envelope.message(), limit)
+        key = queue or envelope.job.queue
+        with tracing.publishing(topology.WORK, key, envelope.job.task_id):
+            await self.publish(topology.WORK, key, envelope.traced().message(), limit)
 
     async def publish(
         self, exchange: str, routing_key: str, message: Message, limit: float, *, mandatory: bool = True
@@ -153,7 +155,11 @@ class Broker:
             raise BrokerUnavailableError(f"no confirm within {limit:g} s; look at RABBITMQ_URL and RabbitMQ") from None
         except BROKER_ERRORS as error:
             raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
-        self._metrics.publish_duration.observe(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._metrics.publish_duration.observe(seconds)
+        if exchange == topology.WORK:
+            self._metrics.jobs_published.labels(routing_key).inc()
+        log.debug("published", exchange=exchange, routing_key=routing_key, seconds=round(seconds, 4))
 
     async def send(self, queue: str, message: Message, limit: float) -> None:
         """Put a message on a queue by its name, if there is such a queue. Raises BrokerUnavailableError."""

@@ -17,6 +17,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 
 from schemas.jobs import Job, Reply
 from schemas.submissions import Submission
+from worker import tracing
 from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, BrokerUnavailableError
 from worker.celery_reply import failed, revoked, send
 from worker.delivery import Delivery, LostDeliveryError
@@ -25,7 +26,7 @@ from worker.metrics import Metrics
 from worker.settings import Settings
 from worker.tasks.desk import InvalidSubmissionError, job_of, read_submission
 
-log = structlog.stdlib.get_logger("outlast.celery")
+log = structlog.stdlib.get_logger(__name__)
 TASK: Final = "process_files"
 NONE: Final = "none"
 PARAMETERS: Final = ("urls", "user_id", "generation_id", "task_options")
@@ -84,7 +85,9 @@ class CeleryInbox:
             await send(self._broker, reply, revoked(reply, "expired"))
             await delivery.ack()
             return
-        await delivery.move(Envelope(job))
+        sender = str(message.headers.get("traceparent") or "")
+        with tracing.span("celery message", "consumer", sender):
+            await delivery.move(Envelope(job).traced())
 
 
 async def declare(broker: Broker, channel: AbstractRobustChannel, name: str) -> AbstractQueue:

@@ -15,7 +15,7 @@ from schemas.jobs import Job, Reply
 from schemas.tasks import TaskState, TaskStatus
 from worker.broker import Broker, BrokerUnavailableError
 
-log = structlog.stdlib.get_logger("outlast.celery")
+log = structlog.stdlib.get_logger(__name__)
 SEND_SECONDS = 5.0
 
 

@@ -18,7 +18,7 @@ import structlog
 from handlers.errors import FileProcessingError
 from worker.metrics import Metrics
 
-log = structlog.stdlib.get_logger("outlast.worker")
+log = structlog.stdlib.get_logger(__name__)
 TRIPS: Final = 5
 PROBE_SECONDS: Final = 5.0
 FIRST_PAUSE_SECONDS: Final = 1.0

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, AbstractRobustChannel
@@ -17,10 +18,15 @@ from worker.delivery import Delivery
 from worker.envelope import Envelope
 from worker.settlement import Settlement, Surroundings
 
-log = structlog.stdlib.get_logger("outlast.worker")
+log = structlog.stdlib.get_logger(__name__)
 CANCEL_SECONDS = 5.0
 HAND_BACK_SECONDS = 5.0
 SHORTEST_SECONDS = 2.0
+LEVELS: Final = {
+    **dict.fromkeys(("failed", "undecodable", "crashed"), logging.ERROR),
+    **dict.fromkeys(("partial", "retried", "excused", "lost", "redelivered"), logging.WARNING),
+}
+"""How loud an attempt's end is told; all others are as they should be."""
 
 
 class Handling(Protocol):
@@ -41,6 +47,9 @@ class Handling(Protocol):
     @property
     def leased(self) -> Settlement | None:
         """What holds a task's lease."""
+
+    def told(self) -> dict[str, Any]:
+        """Return what it did, for the log."""
 
     def stop(self, why: Stop) -> None:
         """End it early."""
@@ -138,4 +147,5 @@ class Consumer:
                 seconds = time.monotonic() - attempt.started
                 metrics.jobs.labels(self.key, outcome).inc()
                 metrics.job_duration.labels(self.key).observe(seconds)
-        log.info("attempt ended", outcome=outcome, seconds=round(seconds, 3))
+        told = {"queue": self.key, "outcome": outcome, "seconds": round(seconds, 3), **attempt.told()}
+        log.log(LEVELS.get(outcome, logging.INFO), "attempt ended", **told)

@@ -19,7 +19,7 @@ from schemas.base import Frozen
 from worker import topology
 from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, BrokerUnavailableError
 
-log = structlog.stdlib.get_logger("outlast.worker")
+log = structlog.stdlib.get_logger(__name__)
 TELL_SECONDS = 5.0
 STEP_SECONDS = 10.0
 

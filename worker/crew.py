@@ -14,7 +14,7 @@ from worker.consumer import Consumer, Handling
 from worker.control import Command, listen
 from worker.settlement import Surroundings
 
-log = structlog.stdlib.get_logger("outlast.worker")
+log = structlog.stdlib.get_logger(__name__)
 HEARTBEAT_SECONDS: Final = LEASE_SECONDS / 3
 
 
@@ -100,7 +100,11 @@ class Crew:
             for attempt in self.attempts
             if attempt.envelope is not None
         ]
-        return {"concurrency": {consumer.key: consumer.concurrency for consumer in self._consumers}, "active": active}
+        return {
+            "concurrency": {consumer.key: consumer.concurrency for consumer in self._consumers},
+            "active": active,
+            "paused": {name: said for name in ("storage", "disk") if (said := self.away(name)) is not None},
+        }
 
     async def _pause(self) -> None:
         await asyncio.gather(*(consumer.pause() for consumer in self._consumers))

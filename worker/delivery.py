@@ -12,13 +12,13 @@ from aio_pika import Message
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
-from worker import topology
+from worker import topology, tracing
 from worker.broker import Broker, BrokerUnavailableError
 from worker.decide import Failure
 from worker.envelope import Envelope, UndecodableError, build, reason
 from worker.metrics import Metrics
 
-log = structlog.stdlib.get_logger("outlast.worker")
+log = structlog.stdlib.get_logger(__name__)
 PUBLISH_SECONDS = 10.0
 
 
@@ -99,7 +99,7 @@ class Delivery:
             async for trial in stamina.retry_context(
                 on=self._worth_repeating, attempts=None, timeout=None, wait_max=10.0
             ):
-                with trial:
+                with trial, tracing.publishing(exchange, routing_key, message.message_id):
                     await self._broker.publish(exchange, routing_key, message, PUBLISH_SECONDS)
         except BrokerUnavailableError as error:
             raise LostDeliveryError from error

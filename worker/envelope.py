@@ -10,6 +10,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from pydantic import ValidationError
 
 from schemas.jobs import JOB_TYPE, MAX_JOB_BYTES, Job
+from worker import tracing
 
 PREFIX: Final = "x-outlast-"
 MAX_ERROR_CHARACTERS: Final = 1000
@@ -28,7 +29,8 @@ class Envelope:
     """A job and its history. `attempt` counts from 1 and is our own count, not the broker's.
 
     `deaths` counts deliveries that ended without an answer, also those of messages this one took the place of: the
-    broker's own count starts anew with each message.
+    broker's own count starts anew with each message. `traceparent` is of the job's first publication, `links` of the
+    attempt before (see `tracing.py`).
     """
 
     job: Job
@@ -37,6 +39,7 @@ class Envelope:
     replays: int = 0
     first_seen: datetime = field(default_factory=lambda: datetime.now(UTC))
     traceparent: str | None = None
+    links: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, message: AbstractIncomingMessage) -> Self:
@@ -56,6 +59,7 @@ class Envelope:
             replays=_whole(headers, "replays", 0),
             first_seen=_time(headers) or job.event_at,
             traceparent=_text(headers.get("traceparent")),
+            links=tuple((_text(headers.get(f"{PREFIX}links")) or "").split()),
         )
 
     def again(self, job: Job, *, counted: bool = True) -> Self:
@@ -63,6 +67,10 @@ class Envelope:
         if counted:
             return replace(self, job=job, attempt=self.attempt + 1, deaths=0)
         return replace(self, job=job)
+
+    def traced(self) -> Self:
+        """Return it with the trace it is published in, unless it has one."""
+        return self if self.traceparent is not None else replace(self, traceparent=tracing.here())
 
     def message(self, *, code: str | None = None, error: str | None = None, stage: str = "") -> Message:
         """Return a persistent message; `code`, `error` and `stage` say why it is not the first of its kind.
@@ -84,6 +92,8 @@ class Envelope:
         }
         if self.traceparent is not None:
             headers["traceparent"] = self.traceparent
+        if self.links:
+            headers[f"{PREFIX}links"] = " ".join(self.links)
         return headers
 
 

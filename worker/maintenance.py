@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from pydantic import ValidationError
@@ -26,7 +26,7 @@ from worker.metrics import Metrics
 from worker.optimize import Optimizer
 from worker.settings import Settings
 
-log = structlog.stdlib.get_logger("outlast.maintenance")
+log = structlog.stdlib.get_logger(__name__)
 PUBLISH_SECONDS: Final = 10.0
 BACKLOG: Final = 10
 """Messages on a chore's queue from which on no more are called for."""
@@ -94,6 +94,7 @@ class Chore:
         self.delivery = delivery
         self.started = time.monotonic()
         self._upkeep = upkeep
+        self._action: Action | None = None
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
 
@@ -103,10 +104,14 @@ class Chore:
             self._stopped = True
             self._task.cancel()
 
+    def told(self) -> dict[str, Any]:
+        """Return what was to be done, for the log."""
+        return {"action": self._action}
+
     async def run(self) -> str:
         """Do the chore; return how it ended, for the metric."""
         try:
-            action = self._read()
+            action = self._action = self._read()
         except UndecodableError as error:
             return await self._bury(error)
         self._task = asyncio.create_task(self._upkeep.do(action))

@@ -157,6 +157,7 @@ def _paths(used: Used) -> dict[str, Any]:
         "/dead-letters/discard": {
             "post": route("Move dead letters to the archive.", errand, parameters=_query(Errand), security=BEARER)
         },
+        "/console/": {"get": route("The console, for people.", dict.fromkeys((200, 401, 403), "text/html"))},
         "/healthz": {"get": route("Whether the process is alive.", {200: Health})},
         "/readyz": {"get": route("Whether it can do its work.", {200: Health, 503: Problem})},
         "/metrics": {"get": route("Metrics for Prometheus.", {200: "text/plain"})},

@@ -29,7 +29,7 @@ from handlers.supabase import Supabase
 from schemas.jobs import ImageFormat, Profile
 from schemas.objects import Stored, Suboptimal
 
-log = structlog.stdlib.get_logger("outlast.optimize")
+log = structlog.stdlib.get_logger(__name__)
 PAGE: Final = 50
 WORTHWHILE: Final = 0.95
 """A new file must be at most so large, measured by the old one: encoding once more costs quality."""

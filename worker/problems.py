@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-log = structlog.stdlib.get_logger("outlast.http")
+log = structlog.stdlib.get_logger(__name__)
 
 
 def problem(status: int, code: str, detail: str, hint: str, headers: dict[str, str] | None = None) -> web.Response:

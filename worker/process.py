@@ -13,7 +13,7 @@ from aiohttp import web
 
 from handlers.settings import SettingsError
 
-log = structlog.stdlib.get_logger("outlast")
+log = structlog.stdlib.get_logger(__name__)
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:

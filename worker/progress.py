@@ -13,7 +13,7 @@ from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile
 from schemas.tasks import Progress
 
-log = structlog.stdlib.get_logger("outlast.worker")
+log = structlog.stdlib.get_logger(__name__)
 WRITE_SECONDS: Final = 1.0
 
 

@@ -6,7 +6,7 @@ confirm.
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
@@ -19,6 +19,7 @@ from handlers.supabase import Supabase
 from schemas.events import Ignored
 from schemas.jobs import Job
 from worker.broker import Broker, BrokerUnavailableError
+from worker.console.app import mount
 from worker.dead.routes import DeadRoutes
 from worker.envelope import Envelope
 from worker.health import add_health
@@ -27,10 +28,13 @@ from worker.openapi import add_openapi
 from worker.problems import as_problems, problem
 from worker.settings import Settings
 from worker.tasks.routes import TaskRoutes
+from worker.traced import traced
 
-log = structlog.stdlib.get_logger("outlast.receiver")
+log = structlog.stdlib.get_logger(__name__)
 PUBLISH_SECONDS: Final = 0.7
 """For all jobs of one event together: the answer must leave well before pg_net's second is over."""
+TOLD: Final = web.RequestKey("told", dict[str, Any])
+"""What a webhook's line in the log says of what came of it."""
 
 
 class Receiver:
@@ -54,11 +58,12 @@ class Receiver:
     def app(self) -> web.Application:
         """Return the application to serve."""
         size = int(self._settings.webhook_max_body_mb * 1024 * 1024)
-        app = web.Application(client_max_size=size, middlewares=[as_problems])
+        app = web.Application(client_max_size=size, middlewares=[traced, as_problems])
         for name in self._sources:
             app.router.add_post(f"/webhooks/{name}", self._webhook)
         DeadRoutes(self._settings, self._metrics).add_to(app)
         TaskRoutes(self._settings, self._supabase, self._broker).add_to(app)
+        mount(app, self._settings, self._supabase, self._broker, self._metrics)
         add_openapi(app)
         add_health(app, self._metrics, {"broker": self._broker.problem})
         return app
@@ -81,7 +86,13 @@ class Receiver:
             seconds = time.perf_counter() - started
             self._metrics.webhooks.labels(source.name, outcome).inc()
             self._metrics.webhook_duration.labels(source.name).observe(seconds)
-            log.info("webhook", source=source.name, outcome=outcome, milliseconds=round(seconds * 1000, 1))
+            log.info(
+                "webhook",
+                source=source.name,
+                outcome=outcome,
+                milliseconds=round(seconds * 1000, 1),
+                **request.get(TOLD, {}),
+            )
         return response
 
     async def _take(self, source: Source, request: web.Request, body: bytes) -> tuple[str, web.Response]:
@@ -101,7 +112,9 @@ class Receiver:
         if isinstance(event, Ignored):
             log.info("event ignored", source=source.name, **event.model_dump(exclude_none=True))
             return "ignored", web.json_response({"ignored": event.reason})
-        return await self._enqueue(plan_jobs(event, self._settings, self._allowlist))
+        jobs = plan_jobs(event, self._settings, self._allowlist)
+        request[TOLD] = {"generation_id": event.generation_id, "task_ids": [str(job.task_id) for job in jobs]}
+        return await self._enqueue(jobs)
 
     async def _enqueue(self, jobs: Sequence[Job]) -> tuple[str, web.Response]:
         if not jobs:

@@ -25,7 +25,7 @@ from worker.envelope import Envelope
 from worker.metrics import Metrics
 from worker.settings import Settings
 
-log = structlog.stdlib.get_logger("outlast.reconcile")
+log = structlog.stdlib.get_logger(__name__)
 PAGE: Final = 200
 PUBLISH_SECONDS: Final = 10.0
 BACKLOG: Final = 1000
@@ -35,11 +35,21 @@ LOST: Final = "its message is gone, and its files are not in a generation's outp
 
 @dataclass(slots=True)
 class Swept:
-    """What one sweep did: entries found by reason, jobs enqueued, tasks ended because nothing can revive them."""
+    """What one sweep did: entries found by reason, jobs enqueued, tasks ended because nothing can revive them.
+
+    `oldest` is when the oldest of what was found was created.
+    """
 
     found: Counter[str] = field(default_factory=Counter)
     enqueued: int = 0
     ended: int = 0
+    oldest: datetime | None = None
+
+    def count(self, page: Sequence[Missing]) -> None:
+        """Add what was found."""
+        self.found.update(entry.reason for entry in page)
+        times = [self.oldest, *(entry.created_at for entry in page)]
+        self.oldest = min((time for time in times if time is not None), default=None)
 
 
 class Reconciler:
@@ -67,11 +77,13 @@ class Reconciler:
         swept, before = Swept(), datetime.now(UTC) - timedelta(seconds=older_than)
         seen: set[str] = set()
         while page := await self._page(since, before, seen):
-            swept.found.update(entry.reason for entry in page)
+            swept.count(page)
             for entry in page:
                 await self._take_up(entry, swept)
                 looked_at()
             log.info("sweeping", looked_at=swept.found.total(), enqueued=swept.enqueued)
+        age = datetime.now(UTC) - swept.oldest if swept.oldest else timedelta()
+        self._metrics.swept(swept.found.total(), age.total_seconds())
         log.info("swept", **swept.found, enqueued=swept.enqueued, ended=swept.ended)
         return swept
 
@@ -79,7 +91,6 @@ class Reconciler:
         """Return the next entries that this sweep has not met; what it put on record is left out."""
         found = await self._ledger.missing(since, PAGE + len(seen), self._idle_seconds)
         ripe = [entry for entry in found if entry.created_at is None or entry.created_at <= before]
-        self._tell(ripe)
         new = [entry for entry in ripe if _name(entry) not in seen]
         seen.update(map(_name, new))
         return new
@@ -123,12 +134,6 @@ class Reconciler:
         if event.output is None:
             return ()
         return plan_jobs(event, self._settings, self._allowlist, even_empty=even_empty)
-
-    def _tell(self, found: Sequence[Missing]) -> None:
-        oldest = min((entry.created_at for entry in found if entry.created_at), default=None)
-        age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
-        self._metrics.unreconciled_generations.set(len(found))
-        self._metrics.oldest_unreconciled.set(max(0.0, age))
 
 
 def _name(entry: Missing) -> str:

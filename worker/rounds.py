@@ -13,7 +13,7 @@ from worker.metrics import Metrics
 from worker.reconcile import Reconciler
 from worker.settings import Settings
 
-log = structlog.stdlib.get_logger("outlast.reconcile")
+log = structlog.stdlib.get_logger(__name__)
 WORKER_KILLED: Final = "worker_killed"
 FRESH_SECONDS: Final = 60.0
 """How old a generation must be before a periodic sweep takes it for unheard of: its webhook may be on its way."""

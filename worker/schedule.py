@@ -16,7 +16,7 @@ from worker.maintenance import call_for
 from worker.rounds import Rounds
 from worker.settings import Settings
 
-log = structlog.stdlib.get_logger("outlast.schedule")
+log = structlog.stdlib.get_logger(__name__)
 ASK_SECONDS: Final = 300.0
 """How often a worker asks at least whether it is its turn: workers may come and go faster than long slots."""
 

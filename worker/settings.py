@@ -87,6 +87,13 @@ class Settings(MediaSettings):
     api_token: SecretStr | None = Field(
         None, description="Bearer token of the HTTP API; without it, its routes refuse everybody."
     )
+    console_token: SecretStr | None = Field(
+        None, description="Opens `/console/`, to look and to act; without it, the console is closed."
+    )
+    console_read_token: SecretStr | None = Field(None, description="Opens `/console/` to look only.")
+    console_session_hours: float = Field(
+        12, gt=0, le=720, description="How long one is signed in to the console, in hours."
+    )
     fal_key: SecretStr | None = Field(
         None, description="FAL key, to ask FAL's queue for the result of a request again; without it nothing is asked."
     )

@@ -30,7 +30,7 @@ from worker.envelope import Envelope
 from worker.metrics import Metrics
 from worker.progress import Board
 
-log = structlog.stdlib.get_logger("outlast.worker")
+log = structlog.stdlib.get_logger(__name__)
 BEGIN_SECONDS: Final = 3.0
 FINISH_SECONDS: Final = 10.0
 """How long a database that gives no answer is asked again: a moment before it is judged, longer for finished work."""
@@ -106,7 +106,8 @@ class Settlement:
         self._around.metrics.error(error.code)
         excused = await self._around.circuit.blames(error.code)
         verdict = self._judge(error, excused)
-        log.warning("job failed", code=error.code, error=str(error), verdict=type(verdict).__name__, excused=excused)
+        say = log.warning if isinstance(verdict, Retry) else log.error
+        say("job failed", code=error.code, error=str(error), verdict=type(verdict).__name__, excused=excused)
         if isinstance(verdict, Retry):
             await self._note_down(TaskStatus.RETRYING, error)
             keys = [file.source_key for file in self._envelope.job.files]

@@ -24,18 +24,17 @@ MISSING: Final = "RabbitMQ is missing: run `make setup`, or: apt-get install rab
 READY_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 30.0
 USER: Final = "outlast"
+PLUGINS: Final = ("rabbitmq_management_agent", "rabbitmq_management", "rabbitmq_prometheus")
 
 
 class RabbitMQ:
     """One private node. Its data lies in `<data_dir>/rabbitmq` and is kept; ports are chosen once an object."""
 
-    def __init__(
-        self, data_dir: Path, plugins: Sequence[str] = ("rabbitmq_management_agent", "rabbitmq_management")
-    ) -> None:
+    def __init__(self, data_dir: Path, plugins: Sequence[str] = PLUGINS) -> None:
         self._data_dir = data_dir.resolve()
         self._home = self._data_dir / "rabbitmq"
         self._plugins = tuple(plugins)
-        self._ports = {name: free_port() for name in ("amqp", "dist", "epmd", "management")}
+        self._ports = {name: free_port() for name in ("amqp", "dist", "epmd", "management", "prometheus")}
         self._epmd: Child | None = None
         self._node: Child | None = None
 
@@ -52,6 +51,11 @@ class RabbitMQ:
     def management_url(self) -> str:
         """Address of the management API; the user and password are those of `url`."""
         return f"http://127.0.0.1:{self._ports['management']}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Address of the metrics for Prometheus, queue by queue."""
+        return f"http://127.0.0.1:{self._ports['prometheus']}/metrics/per-object"
 
     async def start(self) -> None:
         """Start epmd and the node, wait until it takes connections; StackError with the log's tail if it does not."""
@@ -137,10 +141,10 @@ class RabbitMQ:
             "log.file = false\n"
             "disk_free_limit.absolute = 50MB\n"
             "vm_memory_high_watermark.absolute = 1GB\n"
-            + (
-                f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self._ports['management']}\n"
-                if "rabbitmq_management" in self._plugins
-                else ""
+            + "".join(
+                f"{name}.tcp.ip = 127.0.0.1\n{name}.tcp.port = {self._ports[name]}\n"
+                for name in ("management", "prometheus")
+                if f"rabbitmq_{name}" in self._plugins
             )
         )
 

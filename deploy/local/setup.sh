@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs the Debian packages that running Outlast's local stack needs and that are missing; a second run changes
-# nothing and needs no root. No service is started: the stack runs PostgreSQL and RabbitMQ as its own children.
+# Installs the Debian packages that running Outlast's local stack needs and that are missing, with the argument `tests`
+# also what only tests need; a second run changes nothing and needs no root. No service is started: the stack runs
+# PostgreSQL and RabbitMQ as its own children.
 set -eu
 
 policy=/usr/sbin/policy-rc.d
@@ -27,6 +28,9 @@ missing_packages() {
     echo libmagic1
   command -v setpriv >/dev/null 2>&1 || echo util-linux
   "${PYTHON:-python3}" -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
+  if [ "${1-}" = tests ]; then
+    { command -v prometheus && command -v promtool; } >/dev/null 2>&1 || echo prometheus
+  fi
 }
 
 # Debian starts what it installs unless this program says no; one that is there already is somebody's decision.
@@ -59,6 +63,7 @@ keep_quiet() {
       case $unit in
         rabbitmq-server) systemctl disable rabbitmq-server >/dev/null 2>&1 || true ;;
         postgresql) systemctl disable postgresql >/dev/null 2>&1 || true ;;
+        prometheus) systemctl disable prometheus >/dev/null 2>&1 || true ;;
       esac
     done
   fi
@@ -79,7 +84,7 @@ install_packages() {
   keep_quiet "$1"
 }
 
-packages=$(missing_packages | tr '\n' ' ')
+packages=$(missing_packages "$@" | tr '\n' ' ')
 packages=${packages:+ ${packages% }}
 
 if [ -z "$packages" ]; then
@@ -93,7 +98,7 @@ fi
 if [ "$(id -u)" -eq 0 ]; then
   install_packages "$packages"
 elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
-  exec sudo -n env PYTHON="${PYTHON:-python3}" sh "$0"
+  exec sudo -n env PYTHON="${PYTHON:-python3}" sh "$0" "$@"
 else
   say 'these packages are missing and installing them takes root. Run this, then again what you ran:'
   say "  sudo apt-get update && sudo apt-get install -y --no-install-recommends$packages"

@@ -191,6 +191,7 @@ class Stack:
             "SOURCE_ALLOWLIST": f"{given.get('SOURCE_ALLOWLIST') or ' '.join(FAL_SOURCES)} {self.source.url}",
             "FAL_JWKS_URL": given.get("FAL_JWKS_URL") or f"{self.source.url}/.well-known/jwks.json",
             "API_TOKEN": self._secrets["api_token"],
+            "CONSOLE_TOKEN": self._secrets["console_token"],
             "RECEIVER_HOST": "127.0.0.1",
             "METRICS_HOST": "127.0.0.1",
             "TEMP_DIR": str(temp),

@@ -15,7 +15,7 @@ from deploy.local.signals import until_told
 from deploy.local.stack import Stack
 
 WATCH_SECONDS = 0.5
-UNSHOWN = {"service_role_key", "anon_key", "jwt_secret", "webhook_secret", "api_token", "console_token", "console_url"}
+UNSHOWN = {"service_role_key", "anon_key", "jwt_secret", "webhook_secret", "api_token", "console_token"}
 
 
 async def run_up(data_dir: Path, *, workers: int, port: int | None, as_json: bool) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError, FileTypeNotSupportedError
-from handlers.media import BY_CONTENT_TYPE, Kind, Limits, Prepared, guard
+from handlers.media import BY_CONTENT_TYPE, Kind, Limits, Prepared, guard, logbook
 from schemas.jobs import Profile
 
 DECODERS: Final = {
@@ -41,10 +41,14 @@ def start(parent: int, limits: Limits) -> None:
     guard.confine(limits)
 
 
-def call(limits: Limits, function: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - what `function` returns
-    """Call a function as one file's work: with a processor time of its own."""
+def call(limits: Limits, function: Callable[..., Any], *args: object) -> logbook.Answer:
+    """Call a function as one file's work: with a processor time of its own, its log kept for the caller."""
     guard.allow(limits.seconds)
-    return function(*args)
+    with logbook.kept() as lines:
+        try:
+            return logbook.Answer(lines, function(*args))
+        except FileProcessingError as error:
+            return logbook.Answer(lines, error=error)
 
 
 def prepare(source: Path, target: Path, content_type: str, profile: Profile, limits: Limits) -> Prepared:

@@ -11,7 +11,6 @@ from pillow_heif import HeifFile, open_heif, options
 
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError
 from handlers.media.heic_units import check_units
-from handlers.media.layout import end_of
 
 options.DECODE_THREADS = 1  # the pool is the parallelism
 options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
@@ -27,7 +26,6 @@ def opened(source: Path) -> HeifFile:
         FileCorruptedError: it is cut short or damaged, or no HEIC.
         DecoderLimitError: libheif finds that it claims too much.
     """
-    end_of(source, "image/heic")
     check_units(source)
     try:
         return open_heif(source, convert_hdr_to_8bit=True)

@@ -10,6 +10,7 @@ import pyvips
 
 from handlers.errors import FileCorruptedError
 from handlers.media import BY_CONTENT_TYPE
+from handlers.media.layout import end_of
 
 ANIMATED: Final = frozenset({"image/gif", "image/webp"})
 FAIL_ON: Final = "warning"  # less would take a truncated JPEG for whole
@@ -61,8 +62,9 @@ def opened(path: Path, content_type: str) -> Opened:
     """Read a file's header.
 
     Raises:
-        FileCorruptedError: it is not what `content_type` says.
+        FileCorruptedError: it is not what `content_type` says, or lacks its end.
     """
+    end_of(path, content_type)
     if content_type == "image/heic":
         return _heic(path)
     try:
@@ -71,7 +73,10 @@ def opened(path: Path, content_type: str) -> Opened:
         if content_type == "image/tiff" and "labq" in str(error):
             return _lab(path)
         raise FileCorruptedError(f"the content is not {content_type}: {' '.join(str(error).split())[:200]}") from None
-    fields = image.get_fields()
+    try:
+        fields = image.get_fields()
+    except UnicodeDecodeError:
+        raise FileCorruptedError(f"the content is not {content_type}: a field of it has no readable name") from None
     return Opened(
         path,
         content_type,

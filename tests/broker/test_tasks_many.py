@@ -24,9 +24,13 @@ async def watched(http, task_id):
 
 async def submitted(http, url):
     asked = {"urls": [url, f"{url}?again"], "user_id": "u", "generation_id": str(uuid4())}
-    async with http.post("/tasks", json=asked) as response:
-        assert response.status == 202
-        return (await response.json())["task_id"]
+    key = {"Idempotency-Key": asked["generation_id"]}
+    while True:
+        async with http.post("/tasks", json=asked, headers=key) as response:
+            if response.status == 202:
+                return (await response.json())["task_id"]
+            assert response.status == 503, "nothing but: come again, I am busy"
+            await asyncio.sleep(float(response.headers["Retry-After"]))
 
 
 async def cancelled(http, task_id, moment):

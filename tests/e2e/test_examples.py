@@ -66,6 +66,7 @@ async def test_batch(run, url):
 
 async def test_background_task(run, url):
     said = await run("background_task", url("photo.png"), url("clip.mp4"))
+    assert said.startswith("queued: "), "our own log lines are not for a program that did not ask for them"
     assert "completed: " in said
     assert "2 of 2 in" in said
     assert len(re.findall(r"^[0-9a-f-]{36}$", said, re.MULTILINE)) == 2

@@ -13,10 +13,9 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from concurrent.futures import TimeoutError as Late
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -32,6 +31,7 @@ from handlers.steps import HEAD_BYTES
 from schemas.jobs import ImageFormat, Profile
 from tests.fuzz import strict
 from tests.fuzz.mutate import mutated
+from tests.fuzz.tally import ENDS, FOUND, Tally
 from tests.media_samples import MAKERS, made
 
 LIMIT_SECONDS = 10.0
@@ -41,28 +41,6 @@ PROFILES = (Profile(), Profile(format=ImageFormat.KEEP), Profile(format=ImageFor
 WEIGHTS = (4, 5, 1)
 AT_ONCE = 4
 EVERY = 500
-ENDS = ("type_not_supported", "corrupted", "decoder_limit", "stored", "wrong", "crashed", "hung", "failed")
-"""How a case ends; from `wrong` on they are findings."""
-FOUND = frozenset(ENDS[ENDS.index("wrong") :])
-
-
-@dataclass(slots=True)
-class Tally:
-    """How the cases of each type ended, and what was found: (case, sample, mutation, what)."""
-
-    ends: Counter[tuple[str, str]] = field(default_factory=Counter)
-    findings: list[tuple[int, str, str, str]] = field(default_factory=list)
-    slowest: float = 0.0
-
-    def table(self) -> str:
-        """Return the ends by type, as text."""
-        types = [media.content_type for media in MEDIA_TYPES]
-        rows = [["type", "cases", *ENDS]]
-        for name in [*types, "all"]:
-            counts = [sum(self.ends[one, end] for one in (types if name == "all" else [name])) for end in ENDS]
-            rows.append([name, str(sum(counts)), *map(str, counts)])
-        widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-        return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
 class Fuzz:
@@ -73,7 +51,7 @@ class Fuzz:
         self._folder, self._seed, self._keep = folder, seed, keep
         self._names = _in_turn()
         self._codec = Codec(MediaSettings(**SETTINGS))
-        self._judges = ProcessPool(max_workers=2, context=get_context("loky"))
+        self._judges = _judges()
 
     async def run(self, cases: range, say: Callable[[str], None]) -> None:
         """Run these cases, some at once."""
@@ -84,8 +62,7 @@ class Fuzz:
                     group.create_task(self._some(waiting, say))
         finally:
             await self._codec.aclose()
-            self._judges.stop()
-            await asyncio.to_thread(self._judges.join)
+            await self._end_judges()
 
     async def _some(self, waiting, say: Callable[[str], None]) -> None:
         for number in waiting:
@@ -137,6 +114,17 @@ class Fuzz:
         found = detect(prepared.path.read_bytes()).sniffed
         if found != prepared.content_type and (prepared.content_type, found) != ("audio/mp4", "video/mp4"):
             return f"it is detected as {found}"
+        try:
+            return await self._judged(prepared)
+        except BrokenExecutor:  # a process that died between two files: not by this one, perhaps
+            await self._end_judges()
+            self._judges = _judges()
+        try:
+            return await self._judged(prepared)
+        except BrokenExecutor as error:
+            return f"the strict decoder did not end well, twice: {error!r}"
+
+    async def _judged(self, prepared: Prepared) -> str | None:
         judging = self._judges.schedule(
             strict.rejects, args=(prepared.path, prepared.content_type), timeout=3 * LIMIT_SECONDS
         )
@@ -144,6 +132,14 @@ class Fuzz:
             return await asyncio.wrap_future(judging)
         except (Late, ProcessExpired) as error:
             return f"the strict decoder did not end well: {error!r}"
+
+    async def _end_judges(self) -> None:
+        self._judges.stop()
+        await asyncio.to_thread(self._judges.join)
+
+
+def _judges() -> ProcessPool:
+    return ProcessPool(max_workers=2, context=get_context("loky"))
 
 
 def _in_turn() -> list[str]:
@@ -169,11 +165,18 @@ def main() -> int:
         given.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="outlast.fuzz-") as folder:
         fuzz = Fuzz(Path(folder), given.seed, given.keep)
-        asyncio.run(fuzz.run(range(given.first, given.first + given.cases), say))
-    for number, name, how, what in fuzz.tally.findings:
-        say(f"FOUND case {number} ({name}, {how}): {what}")
-    say(f"seed {given.seed}\n{fuzz.tally.table()}")
+        try:
+            asyncio.run(fuzz.run(range(given.first, given.first + given.cases), say))
+        finally:  # also when the run itself broke: that is told, and what was found until then is not lost
+            _tell(fuzz.tally, given.seed, given.cases, say)
     return 1 if fuzz.tally.findings else 0
+
+
+def _tell(tally: Tally, seed: int, cases: int, say: Callable[[str], None]) -> None:
+    for number, name, how, what in tally.findings:
+        say(f"FOUND case {number} ({name}, {how}): {what}")
+    done = sum(tally.ends.values())
+    say(f"seed {seed}, {done:,} of {cases:,} cases{'' if done == cases else ': THE RUN BROKE'}\n{tally.table()}")
 
 
 if __name__ == "__main__":

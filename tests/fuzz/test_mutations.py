@@ -5,8 +5,9 @@ from random import Random
 import pytest
 
 from tests.fuzz.mutate import MUTATIONS, mutated
-from tests.fuzz.run import ENDS, Fuzz
+from tests.fuzz.run import Fuzz
 from tests.fuzz.strict import rejects
+from tests.fuzz.tally import ENDS
 from tests.media_samples import MAKERS, made
 
 CASES = 500

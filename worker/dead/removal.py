@@ -23,7 +23,7 @@ from worker.dead.letters import Key, Letter, read
 from worker.dead.lock import DeadLetters
 from worker.dead.pile import Pile
 
-log = structlog.stdlib.get_logger("outlast.dead")
+log = structlog.stdlib.get_logger(__name__)
 ROUND_SECONDS: Final = 5.0
 PAUSE_SECONDS: Final = 0.4
 """Between rounds; longer than a waiting operator sleeps between two knocks."""

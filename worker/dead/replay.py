@@ -9,6 +9,7 @@ from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
 
 from schemas.jobs import Job, Queue
+from worker import tracing
 from worker.dead.fresh import Freshener, StaysError
 from worker.dead.letters import Letter
 from worker.dead.removal import Held, Ready
@@ -44,6 +45,12 @@ class Replay:
         except UndecodableError:
             return Ready(((message.routing_key or "", _as_it_is(message, held.letter.item.replays + 1)),))
         again = replace(envelope, attempt=1, deaths=0, replays=held.letter.item.replays + 1)
+        about: dict[str, tracing.Attribute] = {"task_id": str(again.job.task_id), "replays": again.replays}
+        with tracing.span("replay", "producer", envelope.traceparent, envelope.links, about):
+            return await self._again(replace(again, traceparent=tracing.here() or envelope.traceparent), held)
+
+    async def _again(self, again: Envelope, held: Held) -> Ready:
+        message = held.message
         try:
             jobs: tuple[Job, ...] = (again.job,)
             if held.letter.item.code == "source_gone" or not again.job.files:

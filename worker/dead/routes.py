@@ -16,7 +16,7 @@ from worker.metrics import Metrics
 from worker.problems import problem
 from worker.settings import Settings
 
-log = structlog.stdlib.get_logger("outlast.dead")
+log = structlog.stdlib.get_logger(__name__)
 
 
 class DeadRoutes:

@@ -21,7 +21,7 @@ from worker import control
 from worker.broker import Broker, BrokerUnavailableError
 from worker.envelope import Envelope
 
-log = structlog.stdlib.get_logger("outlast.tasks")
+log = structlog.stdlib.get_logger(__name__)
 PUBLISH_SECONDS: Final = 10.0
 NOT_QUEUED: Final = "it was never put on its queue: submit it again"
 

@@ -12,7 +12,7 @@ from handlers.errors import FileProcessingError
 from handlers.tasks import TaskRecords
 from schemas.tasks import TaskState
 
-log = structlog.stdlib.get_logger("outlast.tasks")
+log = structlog.stdlib.get_logger(__name__)
 POLL_SECONDS: Final = 1.0
 PAGE: Final = 500
 

@@ -37,8 +37,6 @@ def walk(content: Content, frame_size: FrameSize) -> tuple[int, int, int]:
         FileCorruptedError: there is no frame, or the last one is cut.
     """
     first = at = after_id3(content)
-    while not _is_run(content, at, frame_size) and content[at : at + 1] == b"\0":
-        first = at = at + 1  # padding that the tag's size leaves out
     frames = 0
     while at < len(content):
         size = frame_size(content[at : at + HEADER])
@@ -76,9 +74,3 @@ def check_tail(content: Content, at: int) -> None:
     """
     if PADDING.fullmatch(content, at) is None:
         raise FileCorruptedError(f"there is no frame at {at:,}, where one must stand")
-
-
-def _is_run(content: Content, at: int, frame_size: FrameSize) -> bool:
-    """Whether two frames follow one another here."""
-    size = frame_size(content[at : at + HEADER])
-    return size is not None and frame_size(content[at + size : at + size + HEADER]) is not None

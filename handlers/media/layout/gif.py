@@ -4,6 +4,7 @@ The pixels are decoded by Pillow, since libvips shows what is left of a frame th
 """
 
 import io
+import warnings
 from typing import Final
 
 from PIL import Image, ImageSequence
@@ -36,7 +37,10 @@ def end(content: Content) -> int:
 
 def _check_frames(content: bytes) -> None:
     try:
-        with Image.open(io.BytesIO(content), formats=["GIF"]) as image:
+        with (
+            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+            Image.open(io.BytesIO(content), formats=["GIF"]) as image,
+        ):
             for frame in ImageSequence.Iterator(image):
                 frame.load()
     except (OSError, SyntaxError, ValueError, EOFError) as error:

@@ -74,7 +74,7 @@ def _header(text: bytes) -> tuple[str, list[Element]]:
     layout = ""
     elements: list[Element] = []
     try:
-        for line in text.decode("ascii", "replace").splitlines():
+        for line in text.decode("ascii", "replace").replace("\r\n", "\n").strip("\n").split("\n"):
             match line.split():
                 case ["format", name, _]:
                     layout = name
@@ -84,7 +84,7 @@ def _header(text: bytes) -> tuple[str, list[Element]]:
                     elements[-1].properties.append(Property(name, TYPES[item], TYPES[length]))
                 case ["property", item, name]:
                     elements[-1].properties.append(Property(name, TYPES[item]))
-                case [] | ["ply"] | ["comment" | "obj_info", *_]:
+                case ["ply"] | ["comment" | "obj_info", *_]:
                     continue  # in any characters
                 case _:
                     _refuse(line)

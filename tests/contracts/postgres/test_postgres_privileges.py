@@ -12,12 +12,14 @@ BOB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 TABLES = [
     *("outlast_settings", "outlast_tasks", "outlast_files", "outlast_objects", "outlast_workers"),
     *("outlast_turns", "outlast_dead_archive", "outlast_deletions", "outlast_requests", "outlast_uploads"),
+    *("outlast_attempts", "outlast_operations", "outlast_notes"),
 ]
 OVER_REST = {
     *("enqueue", "begin", "progress", "heartbeat", "cancel", "known", "finish", "missing", "health"),
     *("bury", "turn", "archive", "requeue", "claim", "release", "orphans", "take_orphans", "forget_objects"),
     *("to_optimize", "optimizable", "move_object", "submit", "states", "worker_stats", "expire", "upload"),
-    *("refresh_media",),
+    *("refresh_media", "console_tasks", "console_task", "console_now", "operation", "operations"),
+    *("abort", "note", "archived", "unarchive"),
 }
 OUTSIDERS = ["anon", "authenticated"]
 

@@ -1,0 +1,133 @@
+"""A private Prometheus with the rules of deploy/prometheus, for tests: own data directory, a free port of 127.0.0.1."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import aiohttp
+from yarl import URL
+
+from deploy.local.processes import Child, StackError, free_port
+
+RULES: Final = Path(__file__).parents[1] / "prometheus" / "rules"
+MISSING: Final = "Prometheus is missing: run `make setup-test`, or: apt-get install prometheus"
+READY_SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 0.1
+
+
+class Prometheus:
+    """`async with Prometheus(...)`: scrapes `targets`, metrics addresses by job, every `interval` seconds.
+
+    `relabel` is Prometheus' `metric_relabel_configs`, for all jobs. Methods raise StackError where it refuses.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        targets: Mapping[str, Sequence[str]],
+        *,
+        interval: float = 0.5,
+        relabel: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self._data_dir = data_dir.resolve()
+        self._home = self._data_dir / "prometheus"
+        self._targets = dict(targets)
+        self._interval = f"{interval * 1000:.0f}ms"
+        self._relabel = list(relabel)
+        self._child: Child | None = None
+
+    async def __aenter__(self) -> Self:
+        program = shutil.which("prometheus")
+        if program is None:
+            raise StackError(MISSING)
+        self._configure()
+        argv = [
+            program,
+            f"--config.file={self._home / 'prometheus.json'}",
+            f"--storage.tsdb.path={self._home / 'data'}",
+            f"--web.listen-address={URL(self.url).authority}",
+            "--web.enable-lifecycle",
+        ]
+        self._child = await Child.spawn("prometheus", argv, data_dir=self._data_dir, cwd=self._home)
+        try:
+            await self._child.answers(f"{self.url}/-/ready", READY_SECONDS)
+        except BaseException:
+            await self._child.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._child is not None:
+            await self._child.stop()
+
+    async def scrape(self, targets: Mapping[str, Sequence[str]]) -> None:
+        """Scrape these targets from now on."""
+        self._targets = dict(targets)
+        self._configure()
+        async with aiohttp.ClientSession() as session, session.post(f"{self.url}/-/reload") as response:
+            if not response.ok:
+                raise StackError(f"Prometheus does not take its configuration: {await response.text()}")
+
+    async def query(self, expression: str) -> list[dict[str, Any]]:
+        """Return the result of an instant query, a list of `metric` and `value` (time and text); empty: no series."""
+        found: list[dict[str, Any]] = (await self._ask("query", query=expression))["result"]
+        return found
+
+    async def value(self, expression: str) -> float | None:
+        """Return the one value of a query; None when it has no series."""
+        found = await self.query(expression)
+        if len(found) > 1:
+            raise StackError(f"{expression} has {len(found)} series, not one")
+        return float(found[0]["value"][1]) if found else None
+
+    async def until(self, expression: str, seconds: float = 30) -> None:
+        """Wait until the query has a series. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while True:
+                if await self.query(expression):
+                    return
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def rules(self) -> list[dict[str, Any]]:
+        """Return every rule as Prometheus sees it: `name`, `type`, `query`, `health`, of alerts `state` too."""
+        groups = (await self._ask("rules"))["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
+    async def targets(self) -> list[dict[str, Any]]:
+        """Return the targets, with `health` (up, down, unknown) and `lastError`."""
+        found: list[dict[str, Any]] = (await self._ask("targets"))["activeTargets"]
+        return found
+
+    async def _ask(self, what: str, **parameters: str) -> Any:  # noqa: ANN401 - differs from question to question
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self.url}/api/v1/{what}", params=parameters) as response,
+        ):
+            answer = await response.json()
+            if answer["status"] != "success":
+                raise StackError(f"{parameters.get('query', what)}: {answer.get('error')}")
+            return answer["data"]
+
+    def _configure(self) -> None:
+        self._home.mkdir(parents=True, exist_ok=True)
+        config = {
+            "global": {"scrape_interval": self._interval, "scrape_timeout": self._interval}
+            | {"evaluation_interval": self._interval},
+            "rule_files": [str(RULES / "*.yml")],
+            "scrape_configs": [
+                {
+                    "job_name": job,
+                    "metrics_path": URL(addresses[0]).path,
+                    "static_configs": [{"targets": [URL(address).authority for address in addresses]}],
+                    "metric_relabel_configs": self._relabel,
+                }
+                for job, addresses in self._targets.items()
+                if addresses
+            ],
+        }
+        # JSON is YAML, which Prometheus reads.
+        (self._home / "prometheus.json").write_text(json.dumps(config))

@@ -1,0 +1,112 @@
+-- Outlast 15: what the console keeps: attempts of tasks, what operators did, their notes; and its indexes.
+
+-- One row an attempt, and one for an end without any. A task keeps its newest 50.
+create table if not exists public.outlast_attempts (
+  id bigint primary key generated always as identity,
+  task_id uuid not null,
+  attempt int not null,
+  worker text,
+  status text not null,
+  code text,
+  error text,
+  stage text,
+  host text,
+  began_at timestamptz,
+  ended_at timestamptz
+);
+
+create table if not exists public.outlast_operations (
+  id uuid primary key,
+  verb text not null,
+  by text not null,
+  target jsonb not null default '{}',
+  state text not null default 'running' check (state in ('running', 'done', 'aborted', 'failed')),
+  matched int not null default 0,
+  done int not null default 0,
+  kept jsonb not null default '[]',
+  detail text,
+  abort_asked_by text,
+  started_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  ended_at timestamptz
+);
+
+create table if not exists public.outlast_notes (
+  about text primary key,
+  note text not null,
+  by text not null,
+  updated_at timestamptz not null default now()
+);
+
+create index if not exists outlast_attempts_task on public.outlast_attempts (task_id, id);
+create index if not exists outlast_operations_newest on public.outlast_operations (started_at desc, id desc);
+create index if not exists outlast_operations_running on public.outlast_operations (id) where state = 'running';
+create index if not exists outlast_tasks_newest on public.outlast_tasks (created_at, task_id);
+create index if not exists outlast_tasks_status_newest on public.outlast_tasks (status, created_at, task_id);
+create index if not exists outlast_tasks_queue_newest on public.outlast_tasks (queue, created_at, task_id);
+create index if not exists outlast_tasks_code_newest on public.outlast_tasks (error_code, created_at, task_id)
+  where error_code is not null;
+create index if not exists outlast_files_updated on public.outlast_files (updated_at);
+create index if not exists outlast_files_task on public.outlast_files (task_id);
+create index if not exists outlast_dead_archive_newest on public.outlast_dead_archive (discarded_at desc, id desc);
+
+alter table public.outlast_attempts enable row level security;
+alter table public.outlast_operations enable row level security;
+alter table public.outlast_notes enable row level security;
+revoke all on public.outlast_attempts, public.outlast_operations, public.outlast_notes
+  from public, anon, authenticated;
+grant all on public.outlast_attempts, public.outlast_operations, public.outlast_notes to service_role;
+
+-- An attempt begins with a new lease, and ends when the task is no longer running. Who changed it holds its lock.
+create or replace function public.outlast_note_attempt() returns trigger
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_failed boolean := new.status in ('retrying', 'partial', 'failed');
+  v_file jsonb := case when v_failed then new.failed -> -1 end;
+  v_open bigint;
+begin
+  if old.status = 'running' or new.status in ('failed', 'partial', 'cancelled') then
+    -- What waited for another attempt and is given up ends the attempt it waited after.
+    select id into v_open from public.outlast_attempts where task_id = new.task_id
+        and (ended_at is null or (status = 'retrying' and new.status in ('failed', 'partial') and attempt = new.attempt))
+      order by id desc limit 1;
+    if v_open is null then
+      insert into public.outlast_attempts (task_id, attempt, status) values (new.task_id, new.attempt, new.status)
+        returning id into v_open;
+    end if;
+    update public.outlast_attempts set ended_at = coalesce(ended_at, clock_timestamp()),
+        status = case when new.status = 'running' then 'lost' else new.status end,
+        code = case when v_failed then new.error_code end, error = case when v_failed then left(new.error, 1000) end,
+        stage = nullif(v_file ->> 'stage', ''), host = substring(v_file ->> 'url' from '^[a-z]+://([^/]+)')
+      where id = v_open;
+  end if;
+  if new.status = 'running' then
+    insert into public.outlast_attempts (task_id, attempt, worker, status, began_at)
+      values (new.task_id, new.attempt, new.worker, 'running', clock_timestamp());
+    delete from public.outlast_attempts where id in (
+      select id from public.outlast_attempts where task_id = new.task_id order by id desc offset 50);
+  end if;
+  return null;
+end $$;
+
+create or replace trigger outlast_tasks_attempt after update of status, lease on public.outlast_tasks for each row
+  when (new.status <> old.status or (new.status = 'running' and new.lease is distinct from old.lease))
+  execute function public.outlast_note_attempt();
+
+create or replace function public.outlast_forget_attempts() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  delete from public.outlast_attempts a where a.task_id in (select g.task_id from gone g);
+  return null;
+end $$;
+
+create or replace trigger outlast_tasks_gone after delete on public.outlast_tasks
+  referencing old table as gone for each statement execute function public.outlast_forget_attempts();
+
+revoke all on function public.outlast_note_attempt(), public.outlast_forget_attempts()
+  from public, anon, authenticated, service_role;
+
+insert into public.outlast_settings (key, value) values ('version', '20261101000015')
+  on conflict (key) do update set value = excluded.value;
+
+notify pgrst, 'reload schema';

@@ -1,0 +1,152 @@
+-- Outlast 16: what the console asks, and what it writes down.
+
+-- Tasks, newest first: p_filter has status, queue, code, since, until (exclusive) and q, which is a task, generation,
+-- user or request. p_before is the last row of the page before: [created_at, task_id]. Only what is asked for stands in
+-- the statement, so that each question finds its index; `q` asks four of them.
+create or replace function public.outlast_console_tasks(
+  p_filter jsonb, p_before jsonb default null, p_limit int default 50
+) returns jsonb language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_from text := 'public.outlast_tasks';
+  v_where text := case when p_before is null then 'true' else format(
+    '(created_at, task_id) < (%L::timestamptz, %L::uuid)', p_before ->> 0, p_before ->> 1) end;
+  v_column record;
+  v_rows jsonb;
+begin
+  for v_column in
+    select * from (values ('status', 'status = %L'), ('queue', 'queue = %L'), ('code', 'error_code = %L'),
+      ('since', 'created_at >= %L::timestamptz'), ('until', 'created_at < %L::timestamptz')) c (name, said)
+    where p_filter ->> name is not null
+  loop
+    v_where := v_where || ' and ' || format(v_column.said, p_filter ->> v_column.name);
+  end loop;
+  if p_filter ->> 'q' is not null then
+    v_from := format($sql$(select t.* from public.outlast_tasks t where t.task_id in (
+      select task_id from public.outlast_tasks where task_id = public.outlast_uuid(%1$L)
+      union all select task_id from public.outlast_tasks where generation_id = %1$L
+      union all select task_id from public.outlast_tasks where request_id = %1$L
+      union all select task_id from public.outlast_tasks where user_id = %1$L) offset 0) t$sql$, p_filter ->> 'q');
+  end if;
+  execute format($sql$
+    select coalesce(jsonb_agg(to_jsonb(r)), '[]') from (
+      select task_id, generation_id, user_id, status, queue, attempt, left(error, 300) as error, error_code,
+        total_files, created_at, started_at, finished_at
+      from %s where %s order by created_at desc, task_id desc limit %s) r
+  $sql$, v_from, v_where, least(p_limit, 500)) into v_rows;
+  return v_rows;
+end $$;
+
+-- Everything on record about a task; null when it is not.
+create or replace function public.outlast_console_task(p_task_id uuid) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object('task', to_jsonb(t),
+    'attempts', (select coalesce(jsonb_agg(to_jsonb(a) order by a.id), '[]')
+                 from public.outlast_attempts a where a.task_id = t.task_id),
+    'files', (select coalesce(jsonb_agg(to_jsonb(f) order by f.position, f.source_key), '[]') from (
+      select * from public.outlast_files f where f.generation_id = t.generation_id
+        and (f.source_key = any (t.source_keys) or f.task_id = t.task_id) limit 200) f))
+  from public.outlast_tasks t where t.task_id = p_task_id
+$$;
+
+-- How it goes: what waits and runs, and of the last hour what ended, minute by minute, and what was stored.
+create or replace function public.outlast_console_now() returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object(
+    'now', clock_timestamp(),
+    'active', (select coalesce(jsonb_object_agg(s.status, s.n), '{}') from (
+      select status, count(*) as n from public.outlast_tasks
+      where status in ('queued', 'running', 'retrying') group by status) s),
+    'oldest', (select min(o.at) from (values ('queued'), ('retrying')) w (status), lateral (
+      select created_at as at from public.outlast_tasks where status = w.status order by created_at limit 1) o),
+    'ended', (select coalesce(jsonb_agg(to_jsonb(e)), '[]') from (
+      select floor(extract(epoch from clock_timestamp() - finished_at) / 60)::int as ago, status, count(*) as n
+      from public.outlast_tasks where finished_at > now() - interval '1 hour' group by 1, 2) e),
+    'files', (select jsonb_build_object('stored', count(*), 'original', coalesce(sum(original_size), 0),
+        'bytes', coalesce(sum(file_size), 0), 'deduplicated', count(*) filter (where deduplicated))
+      from public.outlast_files where updated_at > now() - interval '1 hour'),
+    'workers', public.outlast_worker_stats())
+$$;
+
+-- Put down what an operator does, as far as it is; answers who asked for its end. Kept for a year.
+create or replace function public.outlast_operation(p_operation jsonb) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  o public.outlast_operations := jsonb_populate_record(null::public.outlast_operations, p_operation);
+begin
+  insert into public.outlast_operations as old (id, verb, by, target, state, matched, done, kept, detail, ended_at)
+    values (o.id, o.verb, o."by", coalesce(o.target, '{}'), o.state, coalesce(o.matched, 0), coalesce(o.done, 0),
+            coalesce(o.kept, '[]'), o.detail, case when o.state <> 'running' then clock_timestamp() end)
+    on conflict (id) do update set state = excluded.state, matched = excluded.matched, done = excluded.done,
+      kept = excluded.kept, detail = excluded.detail, updated_at = clock_timestamp(), ended_at = excluded.ended_at
+    returning * into o;
+  delete from public.outlast_operations where started_at < now() - interval '1 year';
+  return jsonb_build_object('abort', o.abort_asked_by);
+end $$;
+
+-- What operators did, newest first: p_choice has id, running (true), or before: [started_at, id].
+create or replace function public.outlast_operations(p_choice jsonb default '{}', p_limit int default 50) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(to_jsonb(o)), '[]') from (
+    select * from public.outlast_operations
+    where (p_choice ->> 'id' is null or id = (p_choice ->> 'id')::uuid)
+      and (p_choice ->> 'running' is null or (state = 'running' and updated_at > clock_timestamp() - interval '30 s'))
+      and (p_choice -> 'before' is null
+           or (started_at, id) < ((p_choice #>> '{before,0}')::timestamptz, (p_choice #>> '{before,1}')::uuid))
+    order by started_at desc, id desc limit least(p_limit, 500)) o
+$$;
+
+-- An operator wants it ended. False when it has ended.
+create or replace function public.outlast_abort(p_id uuid, p_by text) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+begin
+  update public.outlast_operations set abort_asked_by = coalesce(abort_asked_by, p_by)
+    where id = p_id and state = 'running';
+  return to_jsonb(found);
+end $$;
+
+-- Write a note, or remove it when it is empty; answers all there are, by what they are about.
+create or replace function public.outlast_note(
+  p_about text default null, p_note text default null, p_by text default null
+) returns jsonb language plpgsql security definer set search_path = '' as $$
+begin
+  if p_note = '' then
+    delete from public.outlast_notes where about = p_about;
+  elsif p_note is not null then
+    insert into public.outlast_notes (about, note, by) values (p_about, p_note, p_by)
+      on conflict (about) do update set note = excluded.note, by = excluded.by, updated_at = now();
+  end if;
+  return (select coalesce(jsonb_object_agg(n.about, to_jsonb(n)), '{}') from public.outlast_notes n);
+end $$;
+
+-- Discarded dead letters, newest first and without their bytes; or those of p_ids, whole, oldest first.
+create or replace function public.outlast_archived(
+  p_ids uuid[] default null, p_before jsonb default null, p_limit int default 50
+) returns jsonb language sql stable security definer set search_path = '' as $$
+  select coalesce(case when p_ids is null then jsonb_agg(to_jsonb(a) - 'body' order by a.discarded_at desc, a.id desc)
+    else jsonb_agg(to_jsonb(a) order by a.item ->> 'failed_at', a.id) end, '[]') from (
+    select * from public.outlast_dead_archive
+    where gone_after > now() and (p_ids is null or id = any (p_ids)) and (p_before is null
+      or (discarded_at, id) < ((p_before ->> 0)::timestamptz, (p_before ->> 1)::uuid))
+    order by discarded_at desc, id desc limit least(p_limit, 500)) a
+$$;
+
+-- They are dead letters again.
+create or replace function public.outlast_unarchive(p_ids uuid[]) returns jsonb
+language sql security definer set search_path = '' as $$
+  with gone as (delete from public.outlast_dead_archive where id = any (p_ids) returning 1)
+  select to_jsonb(count(*)) from gone
+$$;
+
+revoke all on function public.outlast_console_tasks(jsonb, jsonb, int), public.outlast_console_task(uuid),
+  public.outlast_console_now(), public.outlast_operation(jsonb), public.outlast_operations(jsonb, int),
+  public.outlast_abort(uuid, text), public.outlast_note(text, text, text), public.outlast_archived(uuid[], jsonb, int),
+  public.outlast_unarchive(uuid[]) from public, anon, authenticated;
+grant execute on function public.outlast_console_tasks(jsonb, jsonb, int), public.outlast_console_task(uuid),
+  public.outlast_console_now(), public.outlast_operation(jsonb), public.outlast_operations(jsonb, int),
+  public.outlast_abort(uuid, text), public.outlast_note(text, text, text), public.outlast_archived(uuid[], jsonb, int),
+  public.outlast_unarchive(uuid[]) to service_role;
+
+insert into public.outlast_settings (key, value) values ('version', '20261101000016')
+  on conflict (key) do update set value = excluded.value;
+
+notify pgrst, 'reload schema';

@@ -1,0 +1,74 @@
+"""One wide line an attempt, and whose line every other one is."""
+
+from uuid import uuid4
+
+from tests.loglines import captured
+
+ALWAYS = {"task_id", "generation_id", "attempt", "user_id", "replays", "queue", "outcome", "seconds", "stages", "codes"}
+COUNTED = {"files_stored", "files_deduplicated", "files_failed", "bytes_in", "bytes_out"}
+
+
+def attempts(lines, job):
+    return [line for line in lines.read("attempt ended") if line.get("task_id") == str(job.task_id)]
+
+
+async def test_an_attempt_is_told_in_one_wide_line(bench, source):
+    base, once = f"{source.url}/files", uuid4()
+    job = bench.job(f"{base}/photo.png", f"{base}/tone.wav?fail_first=1&at={once}", f"{base}/none.png?sig=topsecret")
+    with captured(bench.settings, log_level="DEBUG") as lines:
+        await bench.send(job)
+        await bench.outcome("retried")
+        await bench.outcome("partial")
+    first, second = attempts(lines, job)
+    assert set(first) >= ALWAYS | COUNTED
+    assert (first["attempt"], first["outcome"], first["level"]) == (1, "retried", "warning")
+    assert [first[f"files_{how}"] for how in ("stored", "deduplicated", "failed")] == [1, 0, 2]
+    assert first["codes"] == ["source_gone", "source_unavailable"]
+    assert set(first["stages"]) == {"download", "detect", "recall", "prepare", "upload"}
+    assert sum(first["stages"].values()) > 0
+    assert (first["bytes_in"], first["bytes_out"]) == await sizes(bench, job, 0)
+    assert (second["bytes_in"], second["bytes_out"]) == await sizes(bench, job, 1)
+    assert (second["attempt"], second["outcome"], second["level"]) == (2, "partial", "warning")
+    assert [second[f"files_{how}"] for how in ("stored", "deduplicated", "failed")] == [1, 0, 0]
+    whose = {"task_id": str(job.task_id), "generation_id": job.generation_id}
+    about = [line for line in lines.read() if line["logger"].startswith("async_file_processor")]
+    assert {line["level"] for line in about} == {"debug", "warning", "error"}
+    assert all(whose.items() <= line.items() for line in about)
+    assert "topsecret" not in lines.text
+
+
+async def sizes(bench, job, position):
+    row = await bench.sql.fetchrow(
+        "select original_size, file_size from outlast_files where generation_id = $1 and position = $2",
+        job.generation_id,
+        position,
+    )
+    return tuple(row)
+
+
+async def test_what_fails_for_good_is_an_error_and_names_its_code(bench, source):
+    job = bench.job(f"{source.url}/files/tone.wav?status=500")
+    with captured(bench.settings) as lines:
+        await bench.send(job, attempt=3)
+        await bench.outcome("failed")
+        broken = bench.job(source="fal", generation_id=None, request_id=f"none-{uuid4()}")
+        await bench.send(broken, attempt=3)
+        await bench.outcome("failed", 2)
+    (line,) = attempts(lines, job)
+    assert (line["level"], line["codes"], line["files_failed"]) == ("error", ["source_unavailable"], 1)
+    (line,) = attempts(lines, broken)
+    assert (line["level"], line["codes"]) == ("error", ["generation_not_found"])
+    assert {line["level"] for line in lines.read("job failed")} == {"error"}
+
+
+async def test_who_did_not_know_its_generation_learns_it(bench, source):
+    generation = str(uuid4())
+    await bench.sql.execute(
+        "insert into generations (id, request_id, status) values ($1, 'r7', 'completed')", generation
+    )
+    job = bench.job(f"{source.url}/files/tone.mp3", source="fal", generation_id=None, request_id="r7")
+    with captured(bench.settings) as lines:
+        await bench.send(job)
+        await bench.outcome("completed")
+    (line,) = attempts(lines, job)
+    assert (line["generation_id"], line["level"]) == (generation, "info")

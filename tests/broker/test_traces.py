@@ -1,0 +1,157 @@
+"""One trace from the webhook over every attempt to the stored file, read back from an exporter in memory."""
+
+import json
+from uuid import uuid4
+
+import aiohttp
+import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.trace import SpanKind
+from pydantic import SecretStr
+
+from handlers.sources.supabase import SupabaseSource
+from schemas.dead_letters import Choice
+from tests.loglines import captured
+from worker import tracing
+from worker.dead.desk import Desk
+from worker.process import serve
+from worker.receiver import Receiver
+
+SECRET = "a shared secret"
+TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+INCOMING = f"00-{TRACE}-{CALLER}-01"
+STEPS = ["detect", "download", "prepare", "recall", "upload"]
+
+
+class Trace:
+    def __init__(self, spans):
+        self.spans = spans
+
+    def named(self, name, **attributes):
+        wanted = {f"outlast.{key}": value for key, value in attributes.items()}.items()
+        found = [span for span in self.spans if span.name == name and wanted <= span.attributes.items()]
+        assert len(found) == 1, (name, attributes, [span.name for span in self.spans])
+        return found[0]
+
+    def below(self, parent):
+        """The names of a span's children, each with its own, in order of their beginning."""
+        mine = [span for span in self.spans if span.parent and span.parent.span_id == parent.context.span_id]
+        return sorted(span.name for span in mine)
+
+    def child(self, parent, name):
+        mine = [s for s in self.spans if s.name == name and s.parent and s.parent.span_id == parent.context.span_id]
+        assert len(mine) == 1, (name, self.below(parent))
+        return mine[0]
+
+
+def links(span):
+    return [link.context.span_id for link in span.links]
+
+
+@pytest.fixture
+def exported():
+    exporter = InMemorySpanExporter()
+    with tracing.use("outlast-test", SimpleSpanProcessor(exporter)):
+        yield exporter
+
+
+async def webhook(bench, url, headers=None):
+    """Send the event of a completed generation with one file; return the generation."""
+    generation = str(uuid4())
+    await bench.sql.execute(
+        "insert into generations (id, user_id, status, output) values ($1, $2, 'completed', $3)",
+        generation,
+        str(uuid4()),
+        json.dumps({"url": url}),
+    )
+    row = {"id": generation, "status": "completed", "user_id": "u", "output": {"url": url}}
+    event = {"type": "UPDATE", "table": "generations", "schema": "public", "record": row, "old_record": None}
+    app = Receiver(bench.settings, [SupabaseSource(bench.settings, (SecretStr(SECRET),))], bench.broker, bench.metrics)
+    async with (
+        serve(app.app(), "127.0.0.1", 0) as addresses,
+        aiohttp.ClientSession(headers={"x-webhook-secret": SECRET} | (headers or {})) as session,
+        session.post(f"http://{addresses[0]}/webhooks/supabase", json=event) as response,
+    ):
+        assert response.status == 202
+    return generation
+
+
+@pytest.mark.settings(max_attempts=2, retry_delays=(1, 2))
+async def test_a_retried_and_replayed_job_is_one_trace(bench, source, exported):
+    with captured(bench.settings) as log:
+        await webhook(bench, f"{source.url}/files/photo.png?fail_first=2&at={uuid4()}", {"traceparent": INCOMING})
+        await bench.outcome("failed")
+        desk = Desk(bench.settings, "test")
+        async with desk.removal("replay", await desk.find(Choice())) as removal:
+            assert (await removal.run()).done == 1
+        await bench.outcome("completed")
+    trace = Trace(exported.get_finished_spans())
+    assert {f"{span.context.trace_id:032x}" for span in trace.spans} == {TRACE}
+
+    received = trace.named("POST /webhooks/supabase")
+    assert (f"{received.parent.span_id:016x}", received.kind) == (CALLER, SpanKind.SERVER)
+    assert received.attributes["http.response.status_code"] == 202
+    published = trace.child(received, "publish outlast")
+    assert published.kind is SpanKind.PRODUCER
+    assert trace.below(received) == ["publish outlast"]
+
+    first = trace.named("process file_processing", outcome="retried")
+    second = trace.named("process file_processing", outcome="failed")
+    third = trace.named("process file_processing", outcome="completed")
+    replayed = trace.named("replay")
+    assert {span.kind for span in (first, second, third)} == {SpanKind.CONSUMER}
+    assert [span.attributes["outlast.attempt"] for span in (first, second, third)] == [1, 2, 1]
+    parents = [span.parent.span_id for span in (first, second, replayed, third)]
+    assert parents == [published.context.span_id] * 3 + [replayed.context.span_id]
+    assert links(first) == []
+    assert links(second) == [first.context.span_id]
+    assert links(replayed) == links(third) == [second.context.span_id]
+
+    for failed, put in ((first, "publish outlast.retry.1"), (second, "publish outlast.dead")):
+        assert failed.status.description in {"retried", "failed"}
+        assert trace.below(failed) == ["begin", "file", "settle"]
+        assert trace.below(trace.child(failed, "settle")) == [put]
+        step = trace.child(trace.child(failed, "file"), "download")
+        assert step.attributes["error.type"] == step.status.description == "source_unavailable"
+        assert trace.below(trace.child(failed, "file")) == ["download"]
+    assert third.status.is_unset
+    assert trace.below(third) == ["begin", "file", "settle"]
+    assert trace.below(trace.child(third, "file")) == STEPS
+    assert len(trace.spans) == 6 + 2 * 5 + 8
+
+    told = [line for line in log.read("attempt ended") if line["queue"] == "file_processing"]
+    assert [line["outcome"] for line in told] == ["retried", "failed", "completed"]
+    assert {line["trace_id"] for line in (*told, *log.read("file failed"), *log.read("webhook"))} == {TRACE}
+    text = " ".join(span.to_json() for span in trace.spans)
+    assert "fail_first" not in text
+    assert "://" not in text
+
+
+async def test_a_webhook_that_names_no_trace_begins_one(bench, source, exported):
+    await webhook(bench, f"{source.url}/files/tone.wav", {"traceparent": "00-nonsense-01"})
+    await bench.outcome("completed")
+    spans = exported.get_finished_spans()
+    assert [span.name for span in spans if span.parent is None] == ["POST /webhooks/supabase"]
+    assert len({span.context.trace_id for span in spans}) == 1
+
+
+async def test_who_sampled_it_out_is_heard_everywhere(bench, source):
+    exporter = InMemorySpanExporter()
+    with tracing.use("outlast-test", SimpleSpanProcessor(exporter), sampler=ParentBased(ALWAYS_OFF)):
+        await webhook(bench, f"{source.url}/files/tone.wav", {"traceparent": INCOMING[:-1] + "0"})
+        await bench.outcome("completed")
+        assert exporter.get_finished_spans() == ()
+        await webhook(bench, f"{source.url}/files/tone.mp3", {"traceparent": INCOMING})
+        await bench.outcome("completed", 2)
+    assert {f"{span.context.trace_id:032x}" for span in exporter.get_finished_spans()} == {TRACE}
+    assert len(exporter.get_finished_spans()) == 11
+
+
+async def test_without_tracing_the_callers_trace_is_passed_on(bench, source):
+    with captured(bench.settings) as log:
+        await webhook(bench, f"{source.url}/files/tone.wav?fail_first=1&at={uuid4()}", {"traceparent": INCOMING})
+        await bench.outcome("completed")
+    told = [line for line in log.read("attempt ended") if line["queue"] == "file_processing"]
+    assert [(line["outcome"], line["trace_id"]) for line in told] == [("retried", TRACE), ("completed", TRACE)]

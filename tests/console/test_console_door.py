@@ -1,0 +1,131 @@
+"""Who gets in, who may act, and what a stranger's text can do."""
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from handlers.record import task_row
+from tests.console.conftest import READ_TOKEN, TOKEN, somebody_else
+from worker.console.session import Sessions
+from worker.process import serve
+from worker.receiver import Receiver
+from worker.settings import Settings
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)>"
+
+
+async def test_ten_wrong_tokens_are_slowed_down_and_the_right_one_works_afterwards(operator):
+    await operator.open()
+    said = []
+    for _ in range(10):
+        await operator.sign_in("wrong")
+        said.append(await operator.page.inner_text("[role=alert]"))
+    assert said[0] == "That is not the token."
+    assert any("Too many wrong attempts" in one for one in said[5:])
+    await operator.shoot("sign-in")
+    async with asyncio.timeout(20):
+        while await operator.page.locator("nav").count() == 0:
+            await operator.sign_in()
+    assert await operator.page.inner_text("h1") == "Now"
+    (cookie,) = await operator.page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/console")
+    await operator.page.click("text=Sign out")
+    assert await operator.page.inner_text("h1") == "Sign in"
+
+
+async def test_a_reader_sees_and_cannot_act(operator, bench):
+    await bench.crew.stop(0)
+    job = bench.job("https://fal.media/a.png")
+    await bench.records._supabase.call("outlast_enqueue", {"p_job": task_row(job)})
+    await operator.open(f"tasks/{job.task_id}")
+    await operator.sign_in(READ_TOKEN)
+    assert "read only" in await operator.page.inner_text("header")
+    assert await operator.page.locator("main button").count() == 0
+    answer = await operator.page.evaluate(
+        "async () => (await fetch(location.href + '/cancel', {method: 'POST', body: new URLSearchParams("
+        "{form_token: document.querySelector('[name=form_token]').value})})).status"
+    )
+    assert answer == 403
+    assert (await bench.task(job))["status"] == "queued"
+
+
+async def test_a_form_without_its_token_or_from_another_site_does_nothing(console):
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        async with session.post(f"{console}sign-in", data={"token": TOKEN}) as answer:
+            assert answer.status == 200
+        async with session.post(f"{console}dead/run", data={"verb": "replay"}) as answer:
+            assert answer.status == 403
+        evil = {"Origin": "https://evil.example"}
+        async with session.post(f"{console}sign-in", data={"token": TOKEN}, headers=evil) as answer:
+            assert answer.status == 403
+            assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+
+
+async def test_without_a_token_the_console_is_closed(bench):
+    app = Receiver(bench.settings, [], bench.broker, bench.metrics, bench.shop.supabase).app()
+    async with serve(app, "127.0.0.1", 0) as (address,), aiohttp.ClientSession() as session:
+        async with session.get(f"http://{address}/console") as answer:
+            assert answer.status == 403
+            assert "set CONSOLE_TOKEN" in await answer.text()
+        async with session.post(f"http://{address}/console/sign-in", data={"token": ""}) as answer:
+            assert answer.status == 403
+
+
+def test_a_session_ends_with_its_time_its_signing_out_and_its_tokens(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    sessions = Sessions(Settings.load(console_token="a", console_session_hours=1))
+    session = sessions.begin("a", "Ada")
+    cookie = sessions.cookie(session)
+    assert sessions.read(cookie) == session
+    assert Sessions(Settings.load(console_token="a")).read(cookie) == session
+    assert Sessions(Settings.load(console_token="b")).read(cookie) is None
+    assert sessions.read("x" + cookie) is None
+    assert sessions.read("") is None
+    sessions.end(session)
+    assert sessions.read(cookie) is None
+    later = sessions.begin("a", "Ada")
+    monkeypatch.setattr("time.time", lambda: later.until + 1)
+    assert sessions.read(sessions.cookie(later)) is None
+
+
+@pytest.mark.parametrize("where", ["https://evil.example/", "//evil.example/", "/console/\\evil", "/else"])
+async def test_signing_in_leads_nowhere_else(console, where):
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{console}sign-in", data={"token": TOKEN, "next": where}, allow_redirects=False) as answer,
+    ):
+        assert answer.headers["Location"] == "/console/"
+
+
+async def test_what_strangers_wrote_is_shown_and_never_runs(operator, bench, yard):
+    await bench.crew.stop(0)
+    job = bench.job(f"https://fal.media/{EVIL}.png", generation_id=f"g{EVIL}", user_id=f"u{EVIL}")
+    await yard.bury(job, f"corrupted{EVIL}", EVIL, f"download{EVIL}")
+    await bench.records._supabase.call("outlast_enqueue", {"p_job": task_row(job)})
+    await bench.sql.execute(
+        "insert into outlast_files (id, generation_id, source_key, task_id, original_filename, content_type, bucket,"
+        " path) values (gen_random_uuid(), $1, 'k', $2, $3, 'image/png', 'generations', $3)",
+        *(job.generation_id, job.task_id, EVIL),
+    )
+    await bench.sql.execute("update outlast_tasks set status = 'running', lease = gen_random_uuid(), worker = $1", EVIL)
+    await bench.sql.execute("update outlast_tasks set status = 'failed', error = $1, error_code = $1", EVIL)
+    await operator.open()
+    await operator.sign_in(who=EVIL)
+    for path in ("", "tasks", f"tasks/{job.task_id}", "dead", "dead/letters", "dead/confirm?verb=replay", "history"):
+        await operator.open(path)
+        assert await operator.page.locator("main script, main img[src=x], svg[onload], [onerror]").count() == 0
+        assert await operator.page.evaluate("refused") == []
+    await operator.open(f"tasks/{job.task_id}")
+    assert EVIL in await operator.page.inner_text("main")
+
+
+async def test_everything_can_be_read_without_a_script(chromium, console, yard):
+    await yard.bury(yard.job("https://fal.media/a.png"))
+    async with somebody_else(chromium, console, java_script_enabled=False) as operator:
+        await operator.open("dead/letters")
+        await operator.sign_in()
+        await operator.page.check("input[name=ids]")
+        await operator.page.click("text=Discard selected")
+        await operator.page.click("button.danger")
+        await operator.page.wait_for_selector("text=1 of 1")

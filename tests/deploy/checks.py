@@ -1,0 +1,121 @@
+"""`python -m tests.deploy.checks [ROOT]`: everything about where Outlast runs that can be checked offline.
+
+Each check returns the faults it found. What is no Python package, systemd-analyze and kubectl, may be missing on a
+developer's machine: that is said, and no fault.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+BIN = Path(sys.executable).parent
+KUBERNETES = "1.30"
+CUSTOM = Path(__file__).with_name("custom_resources.yml")
+EXPOSURE = 1.9
+PROGRAM = "/opt/outlast/bin/outlast"
+
+
+def run(*argv: str | Path, silent: bool = False) -> list[str]:
+    """Run a checker; return what it says if it fails, and with `silent` whatever it says."""
+    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False)  # noqa: S603
+    told = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    return told if done.returncode or silent else []
+
+
+def documents(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield every Kubernetes object with its file."""
+    for path in sorted((root / "deploy/kubernetes/base").glob("*.yaml")):
+        if path.name != "kustomization.yaml":
+            for document in yaml.safe_load_all(path.read_text()):
+                yield path, document
+
+
+def dockerfile(root: Path) -> list[str]:
+    return run(BIN / "hadolint", root / "deploy/Dockerfile")
+
+
+def yaml_style(root: Path) -> list[str]:
+    places = ("deploy/compose.yml", "deploy/kubernetes", ".github")
+    return run(BIN / "yamllint", "--strict", "-c", root / "deploy/.yamllint", *(root / place for place in places))
+
+
+def compose(root: Path) -> list[str]:
+    return run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", root / "deploy/compose.yml")
+
+
+def workflow(root: Path) -> list[str]:
+    return run(
+        BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", root / ".github/workflows/ci.yml"
+    )
+
+
+def kubernetes(root: Path) -> list[str]:
+    """Check Kubernetes' own kinds against its schemas, others against what we wrote down of theirs."""
+    custom = yaml.safe_load(CUSTOM.read_text())
+    faults = []
+    with tempfile.TemporaryDirectory() as folder:
+        for path, document in documents(root):
+            name = f"{document['apiVersion']} {document['kind']}"
+            if name in custom:
+                errors = jsonschema.Draft202012Validator(custom[name]).iter_errors(document)
+                faults += [f"{path.name}: {name}: {error.json_path}: {error.message}" for error in errors]
+                continue
+            with (Path(folder) / path.name).open("a") as file:
+                file.write("---\n" + yaml.safe_dump(document))
+        validate = (BIN / "kubernetes-validate", "--strict", "--quiet", "-k", KUBERNETES)
+        return faults + run(*validate, *sorted(Path(folder).iterdir()))
+
+
+def overlays(root: Path) -> list[str]:
+    """Build each overlay: whether its patches still meet something."""
+    if shutil.which("kubectl") is None:
+        return missing("kubectl", "overlays")
+    return [
+        fault
+        for path in sorted((root / "deploy/kubernetes/overlays").iterdir())
+        for fault in run("kubectl", "kustomize", path)
+    ]
+
+
+def units(root: Path) -> list[str]:
+    """Verify the systemd units, and hold their exposure below 2.0."""
+    if shutil.which("systemd-analyze") is None:
+        return missing("systemd-analyze", "systemd units")
+    faults = []
+    with tempfile.TemporaryDirectory() as folder:
+        for unit in sorted((root / "deploy/systemd").glob("*.service")):
+            copy = Path(folder) / unit.name
+            copy.write_text(unit.read_text().replace(PROGRAM, "/bin/true"))  # Outlast is not installed here
+            # It only warns of what it does not know, and exits well.
+            said = run("systemd-analyze", "verify", "--man=no", copy, silent=True)
+            faults += [line for line in said if unit.stem.rstrip("@") in line]
+            limit = f"--threshold={round(EXPOSURE * 10)}"
+            faults += run("systemd-analyze", "security", "--offline=true", "--no-pager", limit, copy)[-1:]
+    return faults
+
+
+def missing(program: str, what: str) -> list[str]:
+    """Say that something cannot be checked here."""
+    sys.stderr.write(f"{what}: not checked, {program} is missing\n")
+    return []
+
+
+CHECKS = (dockerfile, yaml_style, compose, workflow, kubernetes, overlays, units)
+
+
+def main(root: Path) -> int:
+    """Run every check, print the faults; return the exit code."""
+    faults = [f"{check.__name__}: {fault}" for check in CHECKS for fault in check(root)]
+    sys.stdout.writelines(f"{fault}\n" for fault in faults)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()))

@@ -1,0 +1,40 @@
+"""What several files say of one thing, and must say alike."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from tests.deploy import rules
+from worker.settings import Settings
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+BASE = DEPLOY / "kubernetes/base"
+GRACE = Settings.model_fields["shutdown_grace_seconds"].default
+
+
+def test_everybody_waits_longer_than_a_stopping_worker_takes():
+    unit = (DEPLOY / "systemd/outlast-worker@.service").read_text()
+    assert int(re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)[1]) > GRACE
+    worker = yaml.safe_load((DEPLOY / "compose.yml").read_text())["services"]["worker"]
+    assert int(worker["stop_grace_period"].rstrip("s")) > int(worker["environment"]["SHUTDOWN_GRACE_SECONDS"])
+    pods, *_ = yaml.safe_load_all((BASE / "worker.yaml").read_text())
+    settings, *_ = yaml.safe_load_all((BASE / "settings.yaml").read_text())
+    grace = int(settings["data"]["SHUTDOWN_GRACE_SECONDS"])
+    assert pods["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > grace
+
+
+def test_the_brokers_time_limit_is_the_one_workers_reckon_with():
+    minutes = Settings.model_fields["broker_consumer_timeout_minutes"].default
+    for file in (DEPLOY / "rabbitmq/rabbitmq.conf", BASE / "rabbitmq.yaml"):
+        assert f"consumer_timeout = {minutes * 60_000}\n" in file.read_text()
+
+
+def test_no_secret_stands_in_a_manifest():
+    kinds = {document["kind"] for path in BASE.glob("*.yaml") for document in yaml.safe_load_all(path.read_text())}
+    assert "Deployment" in kinds
+    assert "Secret" not in kinds
+
+
+def test_the_alerts_are_the_same_in_kubernetes():
+    assert rules.RESOURCE.read_text() == rules.resource(), "run `python -m tests.deploy.rules`"

@@ -1,0 +1,175 @@
+"""The installation on a single machine, as deploy/README.md has it, line by line, up to a generation that is stored."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import re
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+import asyncpg
+import pytest
+
+from deploy.local.gateway import Gateway
+from deploy.local.postgres import BOOTSTRAP
+from deploy.local.processes import free_port
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+PARTS = ("schemas", "handlers", "worker", "deploy")
+UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+pytestmark = pytest.mark.machine
+
+
+def block(name):
+    """The shell lines that follow a mark in the README."""
+    text = (ROOT / "deploy/README.md").read_text()
+    found = re.search(rf"<!-- {name} -->\s+```sh\n(.*?)```", text, re.DOTALL)
+    return "\n".join(line.strip() for line in found[1].splitlines()) + "\n"
+
+
+class Machine:
+    """A shell in namespaces of its own, which does one step after the other."""
+
+    def __init__(self, folder, checkout):
+        self.folder, self.checkout = folder, checkout
+
+    async def __aenter__(self):
+        self.log = (self.folder / "shell.log").open("w")
+        places = {
+            "BASE": sys.base_prefix,
+            "PACKAGES": sysconfig.get_path("purelib"),
+            "STAND_IN": str(HERE / "systemctl.py"),
+            "UNIT_LOGS": str(self.folder),
+        }
+        self.shell = await asyncio.create_subprocess_exec(
+            *(*UNSHARE, "sh", "-eu"),
+            cwd=self.checkout,
+            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"} | places,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=self.log,
+        )
+        await self.do((HERE / "namespace.sh").read_text())
+        return self
+
+    async def __aexit__(self, *exc):
+        with contextlib.suppress(ProcessLookupError):
+            self.shell.kill()
+        await self.shell.wait()
+        self.log.close()
+
+    async def do(self, lines):
+        """Run lines of shell; fail with all that was said unless they end well."""
+        self.shell.stdin.write(f"{lines}\necho done-with-it\n".encode())
+        said = []
+        async with asyncio.timeout(180):
+            async for line in self.shell.stdout:
+                said.append(line.decode())
+                if line == b"done-with-it\n":
+                    return
+        pytest.fail("".join(said) + (self.folder / "shell.log").read_text() + self.logs())
+
+    def logs(self):
+        return "\n".join(f"{path.name}:\n{path.read_text()}" for path in self.folder.glob("*.service.log"))
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    folder = tmp_path / "checkout"
+    for part in PARTS:
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "requirements.lock", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, folder)
+    return folder
+
+
+@pytest.fixture
+async def project(postgres, tmp_path):
+    """A Supabase project that never heard of Outlast."""
+    name = f"single{uuid4().hex[:8]}"
+    admin = await asyncpg.connect(postgres.url)
+    await admin.execute(f"create database {name}")
+    await admin.close()
+    url = postgres.database_url(name)
+    sql = await asyncpg.connect(url)
+    await sql.execute(BOOTSTRAP.read_text())
+    async with Gateway(database_url=url, storage_dir=tmp_path / "objects") as gateway:
+        yield gateway, sql
+    await sql.close()
+
+
+def filled_in(text, **values):
+    """Fill in the lines of a .env; what is not there is added."""
+    for name, value in values.items():
+        text, count = re.subn(rf"^{name}=$", f"{name}={value}", text, flags=re.MULTILINE)
+        text += "" if count else f"{name}={value}\n"
+    return text
+
+
+async def test_the_instructions_end_with_a_generation_stored(tmp_path, checkout, project, rabbitmq_url, source):
+    gateway, sql = project
+    port = free_port()
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    async with Machine(logs, checkout) as machine:
+        await machine.do(block("install"))
+        await machine.do(block("init").replace("https://outlast.example.com", f"http://127.0.0.1:{port}"))
+        await sql.execute((checkout / "setup/outlast.sql").read_text())
+        env = checkout / "setup/.env"
+        env.write_text(
+            filled_in(
+                env.read_text(),
+                SUPABASE_URL=gateway.url,
+                SUPABASE_SERVICE_ROLE_KEY=gateway.service_role_key,
+                RABBITMQ_URL=rabbitmq_url,
+                SOURCE_ALLOWLIST=source.url,
+                FAL_JWKS_URL=f"{source.url}/.well-known/jwks.json",
+                RECEIVER_HOST="127.0.0.1",
+                RECEIVER_PORT=port,
+                CODEC_PROCESSES=1,
+            )
+        )
+        await machine.do(block("start"))
+        row = await stored(sql, port, source)
+        (found,) = json.loads(row["media"])
+        content = (tmp_path / "objects" / found["bucket"] / found["path"]).read_bytes()
+        assert (row["media_status"], found["content_type"]) == ("completed", "image/jpeg")
+        assert hashlib.sha256(content).hexdigest() == found["sha256"]
+        workers = (logs / "outlast-worker@1.service.log").read_text()
+        assert "failed " not in workers.partition("{")[0], "what the doctor found"
+        await machine.do('test "$(stat -c %a /etc/outlast/outlast.env)" = 600')
+        await machine.do('test "$(stat -c %U /var/cache/outlast/worker-1)" = outlast')
+        await machine.do('test "$(ps -C outlast -o user= | sort -u)" = outlast')
+    assert not Path("/opt/outlast").exists()
+
+
+async def stored(sql, port, source):
+    """Complete a generation once the receiver is ready; return its row when it has ended."""
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(f"http://127.0.0.1:{port}/readyz") as answer:
+                    if answer.status == 200:
+                        break
+            await asyncio.sleep(0.1)
+        generation = uuid4()
+        await sql.execute(
+            "insert into generations (id, user_id, status) values ($1, $2, 'processing')", generation, uuid4()
+        )
+        await sql.execute(
+            "update generations set status = 'completed', output = $2 where id = $1",
+            *(generation, json.dumps({"image": {"url": source.file_url("photo.png")}})),
+        )
+        while True:
+            row = await sql.fetchrow("select media, media_status from generations where id = $1", generation)
+            if row["media_status"] in {"completed", "partial", "failed"}:
+                return row
+            await asyncio.sleep(0.1)

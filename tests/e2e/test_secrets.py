@@ -1,0 +1,190 @@
+"""A whole stack at its most talkative, with everything going wrong: no secret and no signed query is anywhere."""
+
+import asyncio
+import json
+from uuid import uuid4
+
+import aio_pika
+import aiohttp
+import asyncpg
+import pytest
+from yarl import URL
+
+from deploy.local.project import Project
+from deploy.local.stack import Stack
+
+HUSH = "hush-hush-"
+ENVIRONMENT = {
+    "LOG_LEVEL": "DEBUG",
+    "LOG_LEVELS": "httpx=DEBUG httpcore=DEBUG hpack=DEBUG aio_pika=DEBUG aiormq=DEBUG aiohttp.access=DEBUG",
+    "LOG_FORMAT": "json",
+    "RETRY_DELAYS": "1",
+    "MAX_ATTEMPTS": "2",
+    "MAX_FILE_SIZE_MB": "1",
+    "SUPABASE_WEBHOOK_SECRETS": f"{HUSH}webhook",
+    "FAL_KEY": f"fal-key-id:{HUSH}fal",
+}
+FAULTS = (
+    "status=404",
+    "status=503",
+    "status=403",
+    "truncate=1000",
+    "fail_first=1",
+    "wrong_type=text/html",
+    "length=no",
+)
+ENDED = ("completed", "partial", "failed")
+
+
+def signed(url, number):
+    return f"{url}{'&' if '?' in url else '?'}X-Goog-Signature={HUSH}query-{number}&token={HUSH}token"
+
+
+def urls(stack):
+    base, names = f"{stack.source.url}/files", [sample.name for sample in stack.samples]
+    found = [f"{base}/{name}?{fault}" for name, fault in zip(names, FAULTS, strict=False)]
+    found += [f"{base}/{names[0]}", f"{stack.source.url}/endless", f"{base}/a.png?redirect=https%3A%2F%2F10.0.0.1%2Fx"]
+    return [signed(url, number) for number, url in enumerate(found)] + [
+        f"https://user:{HUSH}password@fal.media/a.png?{HUSH}query",
+        signed("https://127.0.0.1/inside.png", 98),
+    ]
+
+
+async def complete(project, output):
+    row = {"id": str(uuid4()), "user_id": str(uuid4()), "status": "processing", "output": None}
+    await project.insert("generations", row)
+    await project.update("generations", f"id=eq.{row['id']}", {"status": "completed", "output": output})
+
+
+async def knock(stack, session):
+    """Everything that can be refused at the door, with something in it that must not be repeated."""
+    hooks, tasks = f"{stack.receiver_url}/webhooks", f"{stack.receiver_url}/tasks"
+    body = {
+        "type": "UPDATE",
+        "table": "generations",
+        "schema": "public",
+        "record": {"output": signed("https://x/", 99)},
+    }
+    for path, headers in (
+        (f"{hooks}/supabase", {"x-webhook-secret": f"{HUSH}wrong"}),
+        (f"{hooks}/supabase", {"x-webhook-secret": f"{HUSH}webhook"}),
+        (f"{hooks}/fal", {"X-Fal-Webhook-Signature": f"{HUSH}wrong"}),
+        (f"{hooks}/supabase?token={HUSH}query", {"Content-Type": "text/plain"}),
+        (tasks, {"Authorization": f"Bearer {HUSH}wrong"}),
+        (tasks, {"Authorization": f"Bearer {stack.endpoints.api_token}"}),
+    ):
+        async with session.post(path, json=None, data=json.dumps(body), headers=headers) as response:
+            assert response.status >= 400 or path.endswith("supabase")
+
+
+async def poison(stack):
+    async with await aio_pika.connect(stack.endpoints.rabbitmq_url) as connection:
+        exchange = await (await connection.channel()).get_exchange("outlast")
+        body = json.dumps({"files": signed("https://x/", 97)}).encode()
+        await exchange.publish(aio_pika.Message(body, type="outlast.job.v1"), "file_processing")
+
+
+async def letters(stack):
+    """All dead letters, left where they are."""
+    async with await aio_pika.connect(stack.endpoints.rabbitmq_url) as connection:
+        queue = await (await connection.channel()).get_queue("outlast.dead")
+        found = []
+        while (message := await queue.get(fail=False)) is not None:
+            found.append(message)
+        return found
+
+
+async def ended(project, count):
+    async with asyncio.timeout(60):
+        while True:
+            tasks = await project.select("outlast_tasks", "select=status")
+            if sum(task["status"] in ENDED for task in tasks) >= count:
+                return
+            await asyncio.sleep(0.1)
+
+
+async def rows(stack):
+    """Every row of our tables; outlast_settings is where the database keeps the key it signs with."""
+    connection = await asyncpg.connect(stack.endpoints.database_url)
+    try:
+        names = await connection.fetch(
+            "select tablename from pg_tables where tablename like 'outlast_%' and tablename <> 'outlast_settings'"
+        )
+        texts = [await connection.fetch(f"select to_jsonb(t)::text as line from {name[0]} t") for name in names]  # noqa: S608 - our own
+        media = await connection.fetch("select media::text as line from generations where media is not null")
+    finally:
+        await connection.close()
+    return "\n".join(row["line"] for found in [*texts, media] for row in found)
+
+
+@pytest.fixture
+async def loud(tmp_path, monkeypatch):
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    async with Stack(tmp_path / "loud", workers=1) as stack:
+        yield stack
+
+
+async def test_no_secret_and_no_signed_query_is_told_anywhere(loud):
+    bearer = {"Authorization": f"Bearer {loud.endpoints.api_token}"}
+    async with Project(loud.endpoints) as project, aiohttp.ClientSession() as session:
+        wanted = urls(loud)
+        for url in wanted:
+            await complete(project, {"images": [{"url": url}]})
+        await complete(project, {"images": [{"url": url} for url in (*wanted[:4], wanted[len(FAULTS)])]})
+        await complete(project, {"images": [{"url": f"data:image/png;base64,{HUSH.encode().hex()}"}]})
+        await knock(loud, session)
+        await poison(loud)
+        await ended(project, len(wanted) + 2)
+        async with session.post(f"{loud.receiver_url}/dead-letters/replay", headers=bearer) as response:
+            assert response.status == 200, await response.text()
+        await ended(project, len(wanted) + 2)
+        async with session.get(f"{loud.receiver_url}/dead-letters", headers=bearer) as response:
+            shown = await response.text()
+        metrics = ""
+        for url in (*loud.endpoints.worker_metrics_urls, f"{loud.receiver_url}/metrics"):
+            async with session.get(url) as response:
+                metrics += await response.text()
+    buried = await letters(loud)
+    logs = "".join(path.read_text() for path in (loud.data_dir / "log").glob("*.log"))
+    told = {
+        "logs": logs,
+        "metrics": metrics,
+        "dead letters": " ".join(str(dict(letter.headers)) for letter in buried),
+        "dead letters as shown": shown,
+        "rows": await rows(loud),
+    }
+    ends = loud.endpoints
+    secrets = {
+        HUSH,
+        f"{HUSH}webhook",
+        *(ends.service_role_key, ends.webhook_secret, ends.jwt_secret, ends.api_token, ends.console_token),
+        ends.webhook_secret.removeprefix("whsec_"),
+        URL(ends.rabbitmq_url).password,
+    }
+    assert [(place, secret) for place, text in told.items() for secret in secrets if secret and secret in text] == []
+    bodies = b" ".join(letter.body for letter in buried).decode()
+    assert [secret for secret in secrets - {HUSH} if secret and secret in bodies] == []
+    assert len(buried) >= 5
+    check(loud)
+
+
+def check(loud):
+    """Every line of receiver and worker is JSON, and what was to go wrong did."""
+    lines = []
+    for path in (loud.data_dir / "log").glob("[rw]*er*.log"):
+        lines += [parsed(line) for line in path.read_text().splitlines()]
+    attempts = [line for line in lines if line["event"] == "attempt ended" and line.get("task_id")]
+    assert len({(line["task_id"], line["attempt"]) for line in attempts}) >= len(FAULTS) + 4
+    assert {"completed", "retried", "failed", "partial"} <= {line["outcome"] for line in attempts}
+    codes = {code for line in attempts for code in line["codes"]}
+    assert {"source_gone", "source_unavailable", "source_forbidden", "size_exceeded", "type_not_supported"} <= codes
+    assert {line["level"] for line in lines} == {"debug", "info", "warning", "error"}
+    assert {"httpx", "hpack", "worker.delivery"} & {line["logger"] for line in lines}
+
+
+def parsed(line):
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise AssertionError(line) from error

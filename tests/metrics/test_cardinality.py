@@ -1,0 +1,53 @@
+"""However many generations there are, a process has as many series as it had when it started."""
+
+import asyncio
+import re
+from uuid import uuid4
+
+from handlers.codec import Codec
+from handlers.download import Downloader
+from handlers.pipeline import process
+from handlers.settings import MediaSettings
+from handlers.steps import Tools, Work
+from handlers.storage import FolderStorage
+from schemas.jobs import JobFile, Profile
+from worker.metrics import Metrics
+
+GENERATIONS = 10_000
+AT_ONCE = 500
+
+
+def series_of(text):
+    return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+
+
+def series(metrics):
+    return series_of(metrics.render().decode())
+
+
+def generation():
+    name = str(uuid4())
+    file = JobFile(position=0, url=f"https://{name}.example/{name}.png", source_key=name)
+    return Work((file,), name, name, Profile(), 1)
+
+
+async def test_ten_thousand_generations_add_no_series(tmp_path):
+    metrics = Metrics("1")
+    before = series(metrics)
+    settings = MediaSettings(_env_file=None, temp_dir=tmp_path)
+    async with Downloader(settings, metrics) as downloader:
+        tools = Tools(settings, downloader, Codec(settings, metrics), FolderStorage(tmp_path, "b"), metrics)
+        for _ in range(GENERATIONS // AT_ONCE):
+            ended = await asyncio.gather(*(process(generation(), tools) for _ in range(AT_ONCE)))
+            assert {file.code for outcome in ended for file in outcome.failed} == {"source_forbidden"}
+    assert series(metrics) == before
+    assert metrics.source_denied.labels("not_allowed")._value.get() == GENERATIONS
+    assert len(before) < 1000
+
+
+def test_no_label_has_room_for_an_id():
+    names = set(re.findall(r'[{,](\w+)="', Metrics("1").render().decode()))
+    assert names == {
+        *("source", "outcome", "queue", "code", "media", "stage", "reason", "operation", "dependency"),
+        *("le", "version"),
+    }

@@ -1,0 +1,77 @@
+"""promtool has the word on configuration, rules and alerts: each must fire when it should, and be quiet when not."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+PROMETHEUS = DEPLOY / "prometheus"
+RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
+CASES = sorted((PROMETHEUS / "tests").glob("*.yml"))
+
+
+def promtool(*arguments):
+    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)  # noqa: S603, S607 - the real one
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def alerts():
+    groups = [group for file in RULES for group in yaml.safe_load(file.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+def expected():
+    """Yield each alert with how many of it a case expects."""
+    for file in CASES:
+        for case in yaml.safe_load(file.read_text())["tests"]:
+            for asked in case["alert_rule_test"]:
+                yield asked["alertname"], len(asked["exp_alerts"])
+
+
+def anchors(text):
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_configuration_and_its_rules_are_valid():
+    promtool("check", "config", PROMETHEUS / "prometheus.yml")
+    promtool("check", "rules", "--lint-fatal", *RULES)
+
+
+@pytest.mark.parametrize("cases", CASES, ids=lambda file: file.stem)
+def test_alerts_fire_when_they_should_and_only_then(cases):
+    promtool("test", "rules", cases)
+
+
+def test_every_alert_has_a_case_that_fires_and_one_that_does_not():
+    names = {alert["alert"] for alert in alerts()}
+    asked = list(expected())
+    assert names == {name for name, count in asked if count}
+    assert names == {name for name, count in asked if not count}
+    assert len(names) == 17
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
+def test_every_alert_says_what_is_wrong_and_where_to_read_on(alert):
+    notes = alert["annotations"]
+    assert set(notes) == {"summary", "description", "runbook_url"}
+    assert all(notes.values())
+    assert alert["labels"]["severity"] in {"critical", "warning"}
+    page, _, anchor = notes["runbook_url"].partition("#")
+    assert page == "deploy/README.md"
+    assert anchor == alert["alert"].lower()
+    assert anchor in anchors((DEPLOY / "README.md").read_text())
+
+
+def test_every_section_of_the_runbook_says_where_to_look_and_what_to_do():
+    sections = re.split(r"^### (Outlast\w+)$", (DEPLOY / "README.md").read_text(), flags=re.MULTILINE)[1:]
+    told = dict(zip(sections[::2], sections[1::2], strict=True))
+    assert set(told) == {alert["alert"] for alert in alerts()}
+    for name, text in told.items():
+        section = text.partition("\n## ")[0]
+        assert "\n- Look: " in section, name
+        assert "\n- Do: " in section, name

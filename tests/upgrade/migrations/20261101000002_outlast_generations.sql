@@ -1,0 +1,161 @@
+-- Outlast 2/7: your table of generations, as outlast_settings names it, and the media list we keep on its rows.
+-- Helpers only: the functions in the next files call them; nobody else may.
+
+-- Where generations live. `rel` is null when there is no such table; an absent column's name is null. Types are named
+-- without their length, so that casting a value never cuts it to fit.
+create or replace function public.outlast_generations(
+  out rel regclass, out id_name text, out id_type text, out user_name text, out request_name text,
+  out request_type text, out status_name text, out output_name text, out created_name text, out completed text
+) language plpgsql stable security definer set search_path = '' as $$
+declare
+  s jsonb := (select coalesce(jsonb_object_agg(key, value), '{}') from public.outlast_settings);
+  c jsonb;
+begin
+  rel := to_regclass(format('%I.%I', s ->> 'generations_schema', s ->> 'generations_table'));
+  select coalesce(jsonb_object_agg(attname, format_type(atttypid, -1)), '{}') into c
+    from pg_attribute where attrelid = rel and attnum > 0 and not attisdropped;
+  id_type := c ->> (s ->> 'id_column');
+  request_type := c ->> (s ->> 'request_column');
+  id_name := case when id_type is not null then s ->> 'id_column' end;
+  request_name := case when request_type is not null then s ->> 'request_column' end;
+  user_name := case when c ? (s ->> 'user_column') then s ->> 'user_column' end;
+  status_name := case when c ? (s ->> 'status_column') then s ->> 'status_column' end;
+  output_name := case when c ? (s ->> 'output_column') then s ->> 'output_column' end;
+  created_name := case when c ? (s ->> 'created_column') then s ->> 'created_column' end;
+  completed := coalesce(s ->> 'completed_value', 'completed');
+end $$;
+
+-- A column as text in dynamic SQL; null where the table has no such column.
+create or replace function public.outlast_column(p_name text) returns text
+language sql immutable security definer set search_path = '' as $$
+  select case when p_name is null then 'null::text' else format('g.%I::text', p_name) end
+$$;
+
+-- The generation with this id, or else the newest with this request id; all null when there is none. The value is cast
+-- to the column's type, so that the column's index serves; a value of another shape is no row's.
+create or replace function public.outlast_find_generation(
+  p_generation_id text, p_request_id text, out generation_id text, out user_id text, out request_id text
+) language plpgsql security definer set search_path = '' as $$
+declare
+  g record;
+  v_by_id boolean := p_generation_id is not null;
+begin
+  select * into g from public.outlast_generations();
+  if g.id_name is null or (not v_by_id and (p_request_id is null or g.request_name is null)) then
+    return;
+  end if;
+  execute format(
+    'select g.%I::text, %s, %s from %s g where g.%I = $1::%s order by %s desc nulls last limit 1',
+    g.id_name, public.outlast_column(g.user_name), public.outlast_column(g.request_name), g.rel,
+    case when v_by_id then g.id_name else g.request_name end,
+    case when v_by_id then g.id_type else g.request_type end,
+    public.outlast_column(g.created_name)
+  ) into generation_id, user_id, request_id using coalesce(p_generation_id, p_request_id);
+exception when data_exception then
+  return;
+end $$;
+
+-- One at a time for each generation, also where it has no row.
+create or replace function public.outlast_lock_generation(p_generation_id text) returns void
+language sql security definer set search_path = '' as $$
+  select pg_advisory_xact_lock(hashtextextended('outlast:' || p_generation_id, 0))
+$$;
+
+-- The tasks whose files make up a generation's media: those of the newest output, with FAL's for the row's own request.
+-- FAL's webhook and Supabase's tell of one output in two ways; without Supabase's, FAL's newest output counts.
+-- Cancelled tasks choose no output, but one that belongs to the chosen output is returned, since its positions count.
+create or replace function public.outlast_current_tasks(p_generation_id text, p_request_id text)
+returns setof public.outlast_tasks language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_newest public.outlast_tasks;
+begin
+  select * into v_newest from public.outlast_tasks t
+    where t.generation_id = p_generation_id and t.status <> 'cancelled'
+    order by t.source is not distinct from 'fal', t.event_at desc, t.created_at desc limit 1;
+  return query select t.* from public.outlast_tasks t
+    where t.generation_id = p_generation_id and (
+      (t.output_key is not distinct from v_newest.output_key
+        and (t.source is not distinct from 'fal') = (v_newest.source is not distinct from 'fal'))
+      or (t.source = 'fal' and t.request_id = p_request_id and v_newest.source is distinct from 'fal')
+    ) and v_newest.task_id is not null;
+end $$;
+
+-- The media list of a generation, and its state: null when no task tells of an output.
+create or replace function public.outlast_media(
+  p_generation_id text, p_request_id text, out media jsonb, out media_status text
+) language sql stable security definer set search_path = '' as $$
+  with tasks as materialized (
+    select t.*, t.source is not distinct from 'fal' as fal
+    from public.outlast_current_tasks(p_generation_id, p_request_id) t
+  ), keys as (
+    select t.fal, t.status, k.source_key, k.position
+    from tasks t, unnest(t.source_keys, t.positions) as k (source_key, position)
+  ), wanted as (
+    select distinct on (source_key) source_key, position, fal from keys
+    where status <> 'cancelled' order by source_key, fal, position
+  ), stored as (
+    select w.position, w.fal, f from wanted w
+    join public.outlast_files f on f.generation_id = p_generation_id and f.source_key = w.source_key
+  ), counts as (
+    select
+      (select count(*) from tasks) as tasks,
+      (select count(*) from tasks where status in ('queued', 'running', 'retrying')) as open,
+      (select count(*) from tasks where status = 'failed') as failed,
+      (select count(distinct source_key) from keys) as files,
+      (select count(*) from stored) as stored,
+      -- The chosen output's own split: FAL's other telling of it may count differently.
+      (select count(distinct position) from keys where fal = (select bool_and(fal) from tasks)) as covered,
+      (select max(total_files) from tasks where fal = (select bool_and(fal) from tasks)) as total
+  )
+  select
+    (select coalesce(jsonb_agg(jsonb_build_object(
+        'id', (f).id, 'bucket', (f).bucket, 'path', (f).path, 'content_type', (f).content_type, 'width', (f).width,
+        'height', (f).height, 'duration', (f).duration, 'thumbhash', (f).thumbhash, 'sha256', (f).sha256,
+        'file_size', (f).file_size
+      ) order by position, fal, (f).source_key), '[]') from stored),
+    case
+      when tasks = 0 then null
+      when open > 0 or covered < total then 'pending'
+      when stored >= files and (files > 0 or failed = 0) then 'completed'
+      when stored > 0 then 'partial'
+      else 'failed'
+    end
+  from counts
+$$;
+
+-- Bring the generation's row up to date, if it has one. The list stays while there is nothing that could replace it.
+create or replace function public.outlast_write_media(p_generation_id text, p_status_only boolean) returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  g record;
+  m record;
+  v_request text;
+  v_id text;
+begin
+  select * into g from public.outlast_generations();
+  if g.id_name is null or p_generation_id is null then
+    return;
+  end if;
+  perform public.outlast_lock_generation(p_generation_id);
+  begin
+    execute format('select g.%I::text, %s from %s g where g.%I = $1::%s for update',
+                   g.id_name, public.outlast_column(g.request_name), g.rel, g.id_name, g.id_type)
+      into v_id, v_request using p_generation_id;
+  exception when data_exception then
+    return;
+  end;
+  if v_id is null then
+    return;
+  end if;
+  select * into m from public.outlast_media(p_generation_id, v_request);
+  execute format(
+    'update %s g set media_status = $2, media = case when $3 then g.media else $1 end where g.%I = $4::%s'
+    ' and (g.media_status is distinct from $2 or (not $3 and g.media is distinct from $1))',
+    g.rel, g.id_name, g.id_type
+  ) using m.media, m.media_status, p_status_only or m.media_status is null, p_generation_id;
+end $$;
+
+revoke all on function public.outlast_generations(), public.outlast_column(text),
+  public.outlast_find_generation(text, text), public.outlast_lock_generation(text),
+  public.outlast_current_tasks(text, text), public.outlast_media(text, text), public.outlast_write_media(text, boolean)
+  from public, anon, authenticated, service_role;

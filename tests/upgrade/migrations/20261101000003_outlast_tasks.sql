@@ -1,0 +1,190 @@
+-- Outlast 3/7: the life of a task: enqueue, begin, progress, heartbeat, cancel. All answer JSON, over /rest/v1/rpc.
+--
+-- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
+
+-- A job as a row. Keys the job lacks are null or empty.
+create or replace function public.outlast_task_of(p_job jsonb) returns public.outlast_tasks
+language plpgsql stable security definer set search_path = '' as $$
+declare
+  t public.outlast_tasks := jsonb_populate_record(null::public.outlast_tasks, jsonb_strip_nulls(p_job));
+begin
+  if t.task_id is null then
+    raise exception 'p_job has no task_id' using errcode = 'invalid_parameter_value';
+  end if;
+  t.positions := coalesce(t.positions, '{}');
+  t.source_keys := coalesce(t.source_keys, '{}');
+  t.total_files := coalesce(t.total_files, cardinality(t.positions));
+  t.event_at := coalesce(t.event_at, now());
+  t.attempt := coalesce(t.attempt, 0);
+  return t;
+end $$;
+
+-- A stored file as the worker knows it.
+create or replace function public.outlast_file_json(f public.outlast_files) returns jsonb
+language sql immutable security definer set search_path = '' as $$
+  select to_jsonb(f) - array['generation_id', 'task_id', 'user_id', 'created_at', 'updated_at']
+$$;
+
+-- What is stored already of the files a job asks for, in the way it asks for them.
+create or replace function public.outlast_stored(t public.outlast_tasks, j public.outlast_tasks) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(public.outlast_file_json(f) order by f.position), '[]') from public.outlast_files f
+  where f.generation_id = t.generation_id and f.source_key = any (j.source_keys) and f.profile = j.profile
+$$;
+
+-- Make sure the task is on record, and lock it. What is recorded stays, except that a newer event may tell of the same
+-- files as part of another output (or of one that came back), and that a tombstone learns what it stands for.
+create or replace function public.outlast_record_task(j public.outlast_tasks) returns public.outlast_tasks
+language plpgsql security definer set search_path = '' as $$
+declare
+  t public.outlast_tasks;
+  v_newer boolean;
+begin
+  insert into public.outlast_tasks (task_id, generation_id, request_id, user_id, source, queue, positions, source_keys,
+                                    total_files, output_key, profile, event_at, attempt)
+    values (j.task_id, j.generation_id, j.request_id, j.user_id, j.source, j.queue, j.positions, j.source_keys,
+            j.total_files, j.output_key, j.profile, j.event_at, j.attempt)
+    on conflict (task_id) do nothing;
+  select * into t from public.outlast_tasks where task_id = j.task_id for update;
+  v_newer := t.output_key is null or j.event_at > t.event_at;
+  if t.source is null then
+    t.positions := j.positions;
+    t.source_keys := j.source_keys;
+    t.source := j.source;
+    t.queue := j.queue;
+    t.profile := j.profile;
+    t.event_at := j.event_at;
+  elsif j.event_at <= t.event_at and (t.generation_id is not null or j.generation_id is null) then
+    return t;
+  end if;
+  update public.outlast_tasks set
+      positions = t.positions, source_keys = t.source_keys, source = t.source, queue = t.queue, profile = t.profile,
+      generation_id = coalesce(t.generation_id, j.generation_id), request_id = coalesce(t.request_id, j.request_id),
+      user_id = coalesce(t.user_id, j.user_id),
+      output_key = case when v_newer then j.output_key else t.output_key end,
+      total_files = case when v_newer then j.total_files else t.total_files end,
+      event_at = greatest(t.event_at, j.event_at)
+    where task_id = t.task_id returning * into t;
+  return t;
+end $$;
+
+-- An explicit new submit: the task waits again unless it waits, runs or is done already.
+create or replace function public.outlast_enqueue(p_job jsonb) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  j public.outlast_tasks := public.outlast_task_of(p_job);
+  t public.outlast_tasks := public.outlast_record_task(j);
+begin
+  if t.status in ('failed', 'partial', 'cancelled') then
+    update public.outlast_tasks set status = 'queued', event_at = greatest(event_at, j.event_at), attempt = j.attempt,
+        lease = null, last_lease = null, lease_until = null, worker = null, progress = null, result = null,
+        failed = '[]', error = null, error_code = null, started_at = null, finished_at = null, updated_at = now()
+      where task_id = t.task_id returning * into t;
+  end if;
+  return jsonb_build_object('task_id', t.task_id, 'status', t.status);
+end $$;
+
+-- A worker wants to run the task. Answers run (with what is stored already), done, cancelled, busy or no_generation.
+create or replace function public.outlast_begin(
+  p_job jsonb, p_lease uuid, p_worker text, p_lease_seconds int default 30
+) returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  j public.outlast_tasks := public.outlast_task_of(p_job);
+  g record;
+  t public.outlast_tasks;
+begin
+  select generation_id, status into t.generation_id, t.status from public.outlast_tasks where task_id = j.task_id;
+  j.generation_id := coalesce(j.generation_id, t.generation_id);
+  if j.generation_id is null or j.user_id is null then
+    select * into g from public.outlast_find_generation(j.generation_id, j.request_id);
+    j.generation_id := coalesce(j.generation_id, g.generation_id);
+    j.user_id := coalesce(j.user_id, g.user_id);
+  end if;
+  if j.generation_id is null and t.status is distinct from 'cancelled' then
+    return jsonb_build_object('state', 'no_generation');
+  end if;
+  t := public.outlast_record_task(j);
+  if t.status in ('completed', 'cancelled') then
+    -- A completed output that came back after another one is the current one again, list and all.
+    perform public.outlast_write_media(t.generation_id, t.status = 'cancelled');
+    return case t.status
+      when 'completed' then jsonb_build_object('state', 'done', 'files', public.outlast_stored(t, j))
+      else jsonb_build_object('state', 'cancelled') end;
+  end if;
+  if t.lease <> p_lease and t.lease_until > clock_timestamp() then
+    return jsonb_build_object('state', 'busy', 'retry_after',
+      round(extract(epoch from t.lease_until - clock_timestamp())::numeric, 3));
+  end if;
+  update public.outlast_tasks set status = 'running', lease = p_lease, last_lease = null, worker = p_worker,
+      lease_until = clock_timestamp() + make_interval(secs => p_lease_seconds), attempt = j.attempt, progress = null,
+      started_at = coalesce(started_at, now()), finished_at = null, updated_at = now()
+    where task_id = t.task_id;
+  perform public.outlast_write_media(t.generation_id, true);
+  return jsonb_build_object('state', 'run', 'generation_id', t.generation_id, 'user_id', t.user_id,
+    'files', public.outlast_stored(t, j));
+end $$;
+
+-- What runs, how far it is: [{"task_id", "lease", "progress"}]. Counts only while the lease is held.
+create or replace function public.outlast_progress(p_items jsonb) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_updated int;
+begin
+  with items as (
+    select t.task_id, i.progress
+    from jsonb_to_recordset(p_items) as i (task_id uuid, lease uuid, progress jsonb)
+    join public.outlast_tasks t on t.task_id = i.task_id and t.lease = i.lease and t.status = 'running'
+    order by t.task_id for update of t
+  )
+  update public.outlast_tasks t set progress = items.progress, updated_at = now()
+    from items where t.task_id = items.task_id;
+  get diagnostics v_updated = row_count;
+  return jsonb_build_object('updated', v_updated);
+end $$;
+
+-- A worker lives, and so do its leases, also one that ran out if nobody took the task meanwhile. A lease that recorded
+-- a moment ago is not lost: its worker is about to acknowledge.
+create or replace function public.outlast_heartbeat(
+  p_worker text, p_leases uuid[], p_stats jsonb, p_lease_seconds int default 30
+) returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_leases uuid[] := coalesce(p_leases, '{}');
+begin
+  insert into public.outlast_workers (worker, stats) values (p_worker, coalesce(p_stats, '{}'))
+    on conflict (worker) do update set last_seen = clock_timestamp(), stats = excluded.stats;
+  perform from public.outlast_tasks where lease = any (v_leases) order by task_id for update;
+  update public.outlast_tasks set lease_until = clock_timestamp() + make_interval(secs => p_lease_seconds)
+    where lease = any (v_leases) and status = 'running';
+  return jsonb_build_object(
+    'lost', (select coalesce(jsonb_agg(l), '[]') from unnest(v_leases) l
+             where not exists (select from public.outlast_tasks where lease = l or last_lease = l)),
+    'cancelled', (select coalesce(jsonb_agg(task_id), '[]') from public.outlast_tasks
+                  where lease = any (v_leases) and status = 'cancelled'));
+end $$;
+
+-- Stop the task, or see to it that it never starts: an unknown one leaves a tombstone. The lease stays on the row, so
+-- that the worker that holds it hears of it.
+create or replace function public.outlast_cancel(p_task_id uuid) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  t public.outlast_tasks;
+begin
+  insert into public.outlast_tasks (task_id, status, finished_at) values (p_task_id, 'cancelled', now())
+    on conflict (task_id) do nothing;
+  select * into t from public.outlast_tasks where task_id = p_task_id for update;
+  if t.status in ('queued', 'running', 'retrying') then
+    update public.outlast_tasks set status = 'cancelled', finished_at = now(), updated_at = now()
+      where task_id = p_task_id returning * into t;
+    perform public.outlast_write_media(t.generation_id, true);
+  end if;
+  return jsonb_build_object('cancelled', t.status = 'cancelled', 'status', t.status);
+end $$;
+
+revoke all on function public.outlast_task_of(jsonb), public.outlast_file_json(public.outlast_files),
+  public.outlast_stored(public.outlast_tasks, public.outlast_tasks), public.outlast_record_task(public.outlast_tasks) from public, anon, authenticated, service_role;
+revoke all on function public.outlast_enqueue(jsonb), public.outlast_begin(jsonb, uuid, text, int),
+  public.outlast_progress(jsonb), public.outlast_heartbeat(text, uuid[], jsonb, int), public.outlast_cancel(uuid)
+  from public, anon, authenticated;
+grant execute on function public.outlast_enqueue(jsonb), public.outlast_begin(jsonb, uuid, text, int),
+  public.outlast_progress(jsonb), public.outlast_heartbeat(text, uuid[], jsonb, int), public.outlast_cancel(uuid)
+  to service_role;

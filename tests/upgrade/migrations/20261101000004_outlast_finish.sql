@@ -1,0 +1,143 @@
+-- Outlast 4/7: what a worker stored. Files, objects, task and the generation's row change in one transaction.
+--
+-- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
+
+-- A stored file of this user made from the same bytes in the same way, whose object is there; else null.
+create or replace function public.outlast_known(p_user_id text, p_source_sha256 text, p_profile text) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select public.outlast_file_json(f) from public.outlast_files f
+  join public.outlast_objects o on o.bucket = f.bucket and o.path = f.path and o.state = 'live'
+  where f.source_sha256 = p_source_sha256 and f.profile = p_profile and f.user_id is not distinct from p_user_id
+  order by f.updated_at desc limit 1
+$$;
+
+-- Lock every object the files point at, or pointed at until now, making those that are new; return their names. One
+-- pass in one order, so that two finishes that share objects wait for each other instead of dead-locking.
+create or replace function public.outlast_lock_objects(t public.outlast_tasks, p_files jsonb)
+returns table (bucket text, path text) language sql security definer set search_path = '' as $$
+  with files as (
+    select * from jsonb_populate_recordset(null::public.outlast_files, p_files)
+  ), objects as (
+    select f.bucket, f.path, t.user_id, f.sha256, f.file_size, f.content_type from files f
+    union all
+    select old.bucket, old.path, old.user_id, old.sha256, old.file_size, old.content_type
+    from public.outlast_files old join files f using (source_key) where old.generation_id = t.generation_id
+  )
+  insert into public.outlast_objects as o (bucket, path, user_id, sha256, file_size, content_type)
+    select distinct on (bucket, path) * from objects order by bucket, path
+    on conflict on constraint outlast_objects_pkey do update set updated_at = now()
+    returning o.bucket, o.path
+$$;
+
+-- Upsert the files by (generation, source key), and count the references of every object concerned. Raises OL001 when
+-- one of the objects is being deleted.
+create or replace function public.outlast_store_files(t public.outlast_tasks, p_files jsonb) returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_buckets text[];
+  v_paths text[];
+begin
+  perform public.outlast_lock_generation(t.generation_id);
+  select array_agg(o.bucket), array_agg(o.path) into v_buckets, v_paths from public.outlast_lock_objects(t, p_files) o;
+  if exists (
+    select from jsonb_populate_recordset(null::public.outlast_objects, p_files) f
+    join public.outlast_objects o on o.bucket = f.bucket and o.path = f.path and o.state = 'deleting'
+  ) then
+    raise exception 'an object is being deleted' using errcode = 'OL001';
+  end if;
+  insert into public.outlast_files as old (
+      id, generation_id, source_key, task_id, user_id, position, original_filename, original_size, file_size,
+      content_type, bucket, path, sha256, width, height, duration, thumbhash, source_url, source_sha256, profile,
+      deduplicated)
+    select distinct on (f.source_key)
+      f.id, t.generation_id, f.source_key, t.task_id, t.user_id, coalesce(f.position, 0), f.original_filename,
+      f.original_size, f.file_size, f.content_type, f.bucket, f.path, f.sha256, f.width, f.height, f.duration,
+      f.thumbhash, f.source_url, f.source_sha256, f.profile, coalesce(f.deduplicated, false)
+    from jsonb_populate_recordset(null::public.outlast_files, p_files) f order by f.source_key
+    on conflict (generation_id, source_key) do update set
+      id = excluded.id, task_id = excluded.task_id, user_id = excluded.user_id, position = excluded.position,
+      original_filename = excluded.original_filename, original_size = excluded.original_size,
+      file_size = excluded.file_size, content_type = excluded.content_type, bucket = excluded.bucket,
+      path = excluded.path, sha256 = excluded.sha256, width = excluded.width, height = excluded.height,
+      duration = excluded.duration, thumbhash = excluded.thumbhash, source_url = excluded.source_url,
+      source_sha256 = excluded.source_sha256, profile = excluded.profile, deduplicated = excluded.deduplicated,
+      updated_at = now();
+  update public.outlast_objects o set refs = (
+      select count(*) from public.outlast_files f where f.bucket = o.bucket and f.path = o.path
+    ) from unnest(v_buckets, v_paths) as touched (bucket, path)
+    where o.bucket = touched.bucket and o.path = touched.path;
+end $$;
+
+-- Earlier failures that still stand, and the new ones: stored since, or told of again, they are not repeated.
+create or replace function public.outlast_merge_failed(t public.outlast_tasks, p_failed jsonb) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(old), '[]') || coalesce(p_failed, '[]') from jsonb_array_elements(t.failed) old
+  where not exists (select from public.outlast_files f
+                    where f.generation_id = t.generation_id and f.source_key = old ->> 'source_key')
+    and not exists (select from jsonb_array_elements(p_failed) new where new ->> 'source_key' = old ->> 'source_key')
+$$;
+
+-- What a task that has ended came to.
+create or replace function public.outlast_result(t public.outlast_tasks, p_ids uuid[]) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object(
+    'successful_files', cardinality(p_ids), 'total_files', greatest(cardinality(t.source_keys), cardinality(p_ids)),
+    'processing_time', round(extract(epoch from clock_timestamp() - coalesce(t.started_at, t.created_at)), 3),
+    'processed_file_ids', to_jsonb(p_ids), 'failed_files', t.failed)
+$$;
+
+-- The holder of the lease records an attempt: completed, partial, failed or retrying. The task's own status is judged
+-- from all of its files, earlier attempts' included, and is part of the answer. Said twice, it is recorded once.
+create or replace function public.outlast_finish(
+  p_task_id uuid, p_lease uuid, p_status text, p_files jsonb, p_failed jsonb, p_error jsonb default null,
+  p_result jsonb default null
+) returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  t public.outlast_tasks;
+  v_ids uuid[];
+  v_ended boolean := p_status <> 'retrying';
+begin
+  if p_status is null or p_status not in ('completed', 'partial', 'failed', 'retrying') then
+    raise exception 'p_status: % is none of completed, partial, failed, retrying', p_status
+      using errcode = 'invalid_parameter_value';
+  end if;
+  select * into t from public.outlast_tasks where task_id = p_task_id for update;
+  if t.status = 'cancelled' then
+    return jsonb_build_object('state', 'cancelled', 'status', t.status);
+  end if;
+  if t.lease is null and t.last_lease = p_lease and not (t.status = 'retrying' and v_ended) then
+    return jsonb_build_object('state', 'recorded', 'status', t.status);
+  end if;
+  if coalesce(t.lease, t.last_lease) is distinct from p_lease or p_lease is null then
+    return jsonb_build_object('state', 'lost', 'status', t.status);
+  end if;
+  begin
+    perform public.outlast_store_files(t, coalesce(p_files, '[]'));
+  exception when sqlstate 'OL001' then
+    return jsonb_build_object('state', 'object_deleting', 'status', t.status);
+  end;
+  t.failed := public.outlast_merge_failed(t, coalesce(p_failed, '[]'));
+  v_ids := array(select f.id from public.outlast_files f where f.generation_id = t.generation_id
+                 and (f.source_key = any (t.source_keys) or f.task_id = t.task_id) order by f.position, f.source_key);
+  t.status := case
+    when not v_ended then 'retrying'
+    when p_status = 'completed' and t.failed = '[]' then 'completed'
+    when cardinality(v_ids) > 0 then 'partial'
+    else 'failed' end;
+  update public.outlast_tasks set status = t.status, failed = t.failed, lease = null, last_lease = p_lease,
+      lease_until = null, finished_at = case when v_ended then now() end, updated_at = now(),
+      error = case when t.status <> 'completed' then coalesce(p_error ->> 'message', t.failed -> 0 ->> 'error') end,
+      error_code = case when t.status <> 'completed' then coalesce(p_error ->> 'code', t.failed -> 0 ->> 'code') end,
+      result = case when v_ended then public.outlast_result(t, v_ids) || coalesce(nullif(p_result, 'null'), '{}') end
+    where task_id = p_task_id;
+  perform public.outlast_write_media(t.generation_id, false);
+  return jsonb_build_object('state', 'recorded', 'status', t.status);
+end $$;
+
+revoke all on function public.outlast_lock_objects(public.outlast_tasks, jsonb),
+  public.outlast_store_files(public.outlast_tasks, jsonb), public.outlast_merge_failed(public.outlast_tasks, jsonb),
+  public.outlast_result(public.outlast_tasks, uuid[]) from public, anon, authenticated, service_role;
+revoke all on function public.outlast_known(text, text, text),
+  public.outlast_finish(uuid, uuid, text, jsonb, jsonb, jsonb, jsonb) from public, anon, authenticated;
+grant execute on function public.outlast_known(text, text, text),
+  public.outlast_finish(uuid, uuid, text, jsonb, jsonb, jsonb, jsonb) to service_role;

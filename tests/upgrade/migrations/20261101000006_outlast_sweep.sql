@@ -1,0 +1,100 @@
+-- Outlast 6/7: what was lost on the way, for the sweep that enqueues it again.
+
+-- The output and creation time of a generation's row; null when there is none.
+create or replace function public.outlast_row(p_generation_id text) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  g record;
+  v_row jsonb;
+begin
+  select * into g from public.outlast_generations();
+  if g.id_name is null or g.output_name is null then
+    return null;
+  end if;
+  execute format('select jsonb_build_object(''output'', g.%I, ''created_at'', %s) from %s g where g.%I = $1::%s',
+                 g.output_name, case when g.created_name is null then 'null' else format('g.%I', g.created_name) end,
+                 g.rel, g.id_name, g.id_type)
+    into v_row using p_generation_id;
+  return v_row;
+exception when data_exception then
+  return null;
+end $$;
+
+-- Tasks that wait or run and have not moved since `p_before`.
+create or replace function public.outlast_idle(p_since timestamptz, p_before timestamptz, p_limit int)
+returns setof public.outlast_tasks language sql stable security definer set search_path = '' as $$
+  select * from public.outlast_tasks
+  where status in ('queued', 'running', 'retrying') and updated_at < p_before
+    and (lease_until is null or lease_until < p_before) and (p_since is null or created_at >= p_since)
+  order by created_at limit p_limit
+$$;
+
+-- Completed generations of which no task is known (no_task), or whose tasks tell of fewer positions than the output has
+-- files while none of them is at work (incomplete). Tasks that failed or were cancelled account for their positions.
+create or replace function public.outlast_unheard(p_since timestamptz, p_before timestamptz, p_limit int)
+returns setof jsonb language plpgsql stable security definer set search_path = '' as $$
+declare
+  g record;
+begin
+  select * into g from public.outlast_generations();
+  if g.id_name is null or g.status_name is null or g.output_name is null or g.created_name is null then
+    return;
+  end if;
+  return query execute format($sql$
+    select jsonb_build_object('generation_id', g.%1$I::text, 'user_id', %2$s, 'request_id', %3$s, 'output', g.%4$I,
+      'created_at', g.%5$I, 'reason', case when told.tasks = 0 then 'no_task' else 'incomplete' end)
+    from %6$s g
+    cross join lateral (
+      select count(*) as tasks, coalesce(bool_or(t.status in ('queued', 'running', 'retrying')
+        and (t.updated_at >= $2 or t.lease_until >= $2)), false) as busy
+      from public.outlast_tasks t where t.generation_id = g.%1$I::text
+    ) told
+    left join lateral (
+      select t.output_key, t.source is not distinct from 'fal' as fal from public.outlast_tasks t
+      where t.generation_id = g.%1$I::text and t.status <> 'cancelled'
+      order by t.source is not distinct from 'fal', t.event_at desc, t.created_at desc limit 1
+    ) newest on true
+    left join lateral (
+      select count(distinct p.position) as covered, max(t.total_files) as total
+      from public.outlast_tasks t left join unnest(t.positions) as p (position) on true
+      where t.generation_id = g.%1$I::text and t.output_key is not distinct from newest.output_key
+        and (t.source is not distinct from 'fal') = newest.fal
+    ) part on true
+    where g.%7$I::text = $3 and g.%4$I is not null and ($1 is null or g.%5$I >= $1)
+      and (told.tasks = 0 or (part.covered < part.total and not told.busy))
+    order by g.%5$I limit $4
+  $sql$, g.id_name, public.outlast_column(g.user_name), public.outlast_column(g.request_name), g.output_name,
+    g.created_name, g.rel, g.status_name) using p_since, p_before, g.completed, p_limit;
+end $$;
+
+-- What a sweep should enqueue: [{generation_id, user_id, request_id, output, created_at, reason}], oldest first. Reason
+-- idle: a task that has not moved for `p_idle_seconds`; its `task_id` is told too, its output null without a row.
+create or replace function public.outlast_missing(
+  p_since timestamptz default null, p_limit int default 500, p_idle_seconds int default 7200
+) returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_before timestamptz := now() - make_interval(secs => p_idle_seconds);
+begin
+  return (
+    with unheard as (
+      select entry from public.outlast_unheard(p_since, v_before, p_limit) as entry
+    ), idle as (
+      select jsonb_build_object('generation_id', t.generation_id, 'user_id', t.user_id, 'request_id', t.request_id,
+        'output', null, 'created_at', t.created_at, 'reason', 'idle', 'task_id', t.task_id)
+        || coalesce(public.outlast_row(t.generation_id), '{}') as entry
+      from public.outlast_idle(p_since, v_before, p_limit) t
+      where t.generation_id is null
+        or t.generation_id not in (select u.entry ->> 'generation_id' from unheard u)
+    ), missing as (
+      select entry from unheard union all select entry from idle
+    ), oldest as (
+      select entry from missing order by (entry ->> 'created_at')::timestamptz nulls last limit p_limit
+    )
+    select coalesce(jsonb_agg(entry order by (entry ->> 'created_at')::timestamptz nulls last), '[]') from oldest
+  );
+end $$;
+
+revoke all on function public.outlast_row(text), public.outlast_idle(timestamptz, timestamptz, int),
+  public.outlast_unheard(timestamptz, timestamptz, int) from public, anon, authenticated, service_role;
+revoke all on function public.outlast_missing(timestamptz, int, int) from public, anon, authenticated;
+grant execute on function public.outlast_missing(timestamptz, int, int) to service_role;

@@ -1,0 +1,183 @@
+"""Dead letters: groups by cause, rows inside, and replay or discard with the count confirmed first."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from aiohttp import web
+from yarl import URL
+
+from handlers.console_records import ConsoleRecords
+from handlers.errors import FileProcessingError
+from schemas.dead_letters import Choice, Errand, UnreadableChoiceError
+from worker.console.door import SESSION, see
+from worker.console.letters import Snapshot, bars
+from worker.console.operations import Operations
+from worker.console.show import link, page
+from worker.dead.desk import Desk, Verb
+from worker.dead.letters import Letter, grouped
+from worker.settings import Settings
+
+PAGE: Final = 100
+MOST_NOTE: Final = 2000
+FILTERS: Final = ("code", "stage", "host", "since", "until", "generation", "user", "task")
+
+
+class DeadPages:
+    """The pages of dead letters."""
+
+    def __init__(self, settings: Settings, records: ConsoleRecords, operations: Operations, snapshot: Snapshot) -> None:
+        self._records, self._operations, self._snapshot = records, operations, snapshot
+        self._desk = Desk(settings, "console")
+
+    def add_to(self, app: web.Application) -> None:
+        """Serve them."""
+        app.router.add_get("/dead", self._groups)
+        app.router.add_get("/dead/letters", self._letters)
+        app.router.add_get("/dead/confirm", self._confirm)
+        app.router.add_post("/dead/run", self._run)
+        app.router.add_post("/dead/note", self._note)
+
+    async def _groups(self, request: web.Request) -> web.StreamResponse:
+        items, age = await self._snapshot.items()
+        notes = await self._notes()
+        groups = [
+            {
+                "group": group,
+                "bars": bars([one.failed_at for one in items if one.failed_at and _about(one) == _about(group)]),
+                "note": notes.get(_about(group)),
+                "trouble": self._snapshot.trouble(group.code),
+                "link": _within(group.code, group.stage, group.host),
+            }
+            for group in grouped(items)[:200]
+        ]
+        running = await self._running()
+        return page(
+            request, "dead.html", title="Dead letters", groups=groups, total=len(items), age=age, running=running
+        )
+
+    async def _letters(self, request: web.Request) -> web.StreamResponse:
+        chosen = _filters(request.query)
+        choice = Choice.read(chosen)
+        items, age = await self._snapshot.items()
+        found = [item for item in items if choice.takes(item)]
+        start = _whole(request.query.get("from", "")) // PAGE * PAGE
+        about = "\n".join((chosen.get("code", ""), chosen.get("stage", ""), chosen.get("host", "")))
+        return page(
+            request,
+            "letters.html",
+            title="Dead letters",
+            rows=found[start : start + PAGE],
+            total=len(found),
+            start=start,
+            size=PAGE,
+            chosen=chosen,
+            age=age,
+            about=about,
+            note=(await self._notes()).get(about),
+            running=await self._running(),
+            trouble=self._snapshot.trouble,
+            more=link("/console/dead/letters", **chosen) if chosen else "/console/dead/letters?",
+        )
+
+    async def _confirm(self, request: web.Request) -> web.StreamResponse:
+        return await self._asked(request, request.query, "")
+
+    async def _asked(self, request: web.Request, fields: Mapping[str, Any], said: str) -> web.StreamResponse:
+        verb, chosen, ids = _verb(fields), _filters(fields), _ids(fields)
+        now = datetime.now(UTC)
+        found = await self._found(chosen, ids, now)
+        items = list({letter.item.id: letter.item for letter in found}.values())
+        troubles: dict[str, int] = {}
+        for item in items:
+            if (why := self._snapshot.trouble(item.code)) is not None:
+                troubles[why] = troubles.get(why, 0) + 1
+        return page(
+            request,
+            "confirm.html",
+            title=verb.capitalize(),
+            verb=verb,
+            chosen=chosen,
+            ids=ids,
+            count=len(items),
+            at=now.isoformat(),
+            groups=grouped(items),
+            troubles=troubles,
+            running=await self._running(),
+            said=said,
+        )
+
+    async def _run(self, request: web.Request) -> web.StreamResponse:
+        fields = await request.post()
+        verb, chosen, ids = _verb(fields), _filters(fields), _ids(fields)
+        errand = Errand.read({"rate": rate} if (rate := str(fields.get("rate", "")).strip()) else {})
+        at = datetime.fromisoformat(str(fields.get("at", ""))) if fields.get("at") else datetime.now(UTC)
+        found = await self._found(chosen, ids, at)
+        count = len({letter.item.id for letter in found})
+        if str(count) != str(fields.get("count", "")):
+            said = f"It were {str(fields.get('count', ''))[:12]} letters, and it is {count} now: look again."
+            return await self._asked(request, fields, said)
+        target: dict[str, Any] = {**chosen} | ({"ids": len(ids)} if ids else {})
+        name = await self._operations.start(verb, request[SESSION].who, target, found, errand.rate)
+        return see(f"/console/history/{name}")
+
+    async def _found(self, chosen: dict[str, str], ids: list[str], at: datetime) -> list[Letter]:
+        """Return the letters meant that failed until a moment: what comes later was not confirmed."""
+        values: dict[str, Any] = {**chosen} | ({"ids": ",".join(ids)} if ids else {})
+        found = await self._desk.find(Choice.read(values))
+        return [letter for letter in found if letter.item.failed_at is None or letter.item.failed_at <= at]
+
+    async def _note(self, request: web.Request) -> web.StreamResponse:
+        fields = await request.post()
+        about, text = str(fields.get("about", ""))[:500], str(fields.get("note", "")).replace("\x00", "")
+        by = request[SESSION].who
+        await self._records.note(about.replace("\r\n", "\n"), text.strip()[:MOST_NOTE], by)
+        code, stage, host = [*about.replace("\r\n", "\n").split("\n"), "", "", ""][:3]
+        await self._operations.note("note", by, {"code": code, "stage": stage, "host": host}, 1)
+        return see(_within(code, stage, host))
+
+    async def _notes(self) -> dict[str, Any]:
+        try:
+            return await self._records.notes()
+        except FileProcessingError:  # letters live in RabbitMQ: they can be seen without the database
+            return {}
+
+    async def _running(self) -> list[Any]:
+        try:
+            return await self._records.operations(running=True)
+        except FileProcessingError:
+            return []
+
+
+def _about(one: Any) -> str:  # noqa: ANN401 - a letter or a group: both have the three
+    return "\n".join((one.code, one.stage or "", one.host or ""))
+
+
+def _within(code: str, stage: str | None, host: str | None) -> str:
+    """Return the page of one group: an empty stage or host is part of its name."""
+    query = {"code": code, "stage": stage or "", "host": host or ""}
+    return str(URL("/console/dead/letters").with_query(query))
+
+
+def _filters(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Return the filters given; an empty stage or host means the letters that have none."""
+    return {n: v for n in FILTERS if n in fields and ((v := str(fields[n]).strip()) or n in {"stage", "host"})}
+
+
+def _ids(fields: Any) -> list[str]:  # noqa: ANN401 - a multi-dict
+    try:
+        return [str(UUID(str(name))) for name in fields.getall("ids", [])]
+    except ValueError:
+        raise UnreadableChoiceError("ids: one is no letter's id") from None
+
+
+def _verb(fields: Mapping[str, Any]) -> Verb:
+    verb = fields.get("verb")
+    if verb not in {"replay", "discard"}:
+        raise UnreadableChoiceError("verb: give replay or discard")
+    return "replay" if verb == "replay" else "discard"
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0  # noqa: PLR2004 - no page is that far

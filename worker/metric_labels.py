@@ -1,0 +1,60 @@
+"""Buckets of the histograms, and every value a label can have.
+
+All series are there from the start, at 0: `increase` sees no first event of a series that begins with it. So an alert
+hears the first dead letter too, and ten thousand generations add no series. `tests/metrics/` holds real runs to it.
+"""
+
+from itertools import product
+from typing import Final
+
+from handlers import errors
+from handlers.media import Kind
+from handlers.pipeline import STEPS
+from schemas.jobs import Queue
+
+WEBHOOK_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5)
+STAGE_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+JOB_SECONDS: Final = (*STAGE_SECONDS, 900, 1800)
+AGE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+
+SOURCES: Final = ("supabase", "fal")
+ENDED: Final = ("completed", "partial", "failed", "cancelled")
+"""How a job ends for good."""
+GONE: Final = (*ENDED, "duplicate", "undecodable", "handed_back")
+"""How a delivery leaves the queues: handed back, it was published again; the others are not in flight any more."""
+STAYS: Final = ("retried", "excused", "busy", "early", "lost", "redelivered", "crashed")
+"""How a delivery ends whose job is still in flight."""
+CODES: Final = (
+    errors.FileProcessingError.default_code,
+    *sorted(kind.default_code for kind in errors.FileProcessingError.__subclasses__()),
+    *("unexpected", "disk_full", "decoder_crashed", "decoder_failed", "timed_out", "soft_timeout"),
+    *("no_files", "worker_killed", "message_lost", "undecodable", "newer_version"),
+)
+
+Values = tuple[tuple[str, ...], ...]
+
+
+def _all(*values: tuple[str, ...]) -> Values:
+    return tuple(product(*values))
+
+
+WEBHOOKS: Final = _all(
+    SOURCES,
+    (
+        *("accepted", "ignored", "rejected", "unsupported", "too_large"),
+        *("unverifiable", "unreadable", "unavailable", "error"),
+    ),
+)
+SOURCE: Final = _all(SOURCES)
+QUEUES: Final = _all(tuple(Queue))
+JOBS: Final = _all(tuple(Queue), (*GONE, *STAYS))
+CODE: Final = _all(CODES)
+FILES: Final = _all((*Kind, "unknown"), ("stored", "deduplicated", "failed", "retried"))
+STAGES: Final = _all(tuple(step.__name__ for step in STEPS))
+DENIALS: Final = _all(tuple(errors.Denial))
+STORAGE: Final = _all(
+    ("upload", "upload_open", "upload_part", "upload_offset", "info", "download", "remove", "bucket"),
+    ("ok", "duplicate", "missing", "rejected", "unavailable"),
+)
+RESTARTS: Final = _all(("crashed", "timeout"))
+DEPENDENCIES: Final = _all(("database", "storage", "disk"))

@@ -1,0 +1,30 @@
+"""A receiver's requests as spans: where a trace begins, or goes on from whoever sent the webhook."""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+
+from worker import tracing
+
+
+@web.middleware
+async def traced(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Trace what is sent to us; questions (GET) begin no work, and would be many."""
+    if request.method != "POST":
+        return await handler(request)
+    route = request.match_info.route.resource
+    path = "unknown" if route is None else route.canonical
+    attributes: dict[str, tracing.Attribute] = {"http.request.method": "POST", "http.route": path}
+    with (
+        tracing.span(f"POST {path}", "server", request.headers.get("traceparent"), attributes=attributes),
+        structlog.contextvars.bound_contextvars(**tracing.context()),
+    ):
+        response = await handler(request)
+        tracing.note({"http.response.status_code": response.status})
+        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            tracing.note({"error": str(response.status)})
+        return response
