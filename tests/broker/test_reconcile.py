@@ -42,12 +42,14 @@ async def test_what_a_lost_webhook_dropped_comes_back(bench, source):
     )
     swept = await bench.shop.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"no_task": 1}, 1)
+    assert bench.metrics.unreconciled_generations._value.get() == 1
     async with asyncio.timeout(20):
         while (await media(bench, lost))[0] != "completed":
             await asyncio.sleep(0.05)
     assert [file["content_type"] for file in (await media(bench, lost))[1]] == ["audio/wav", "image/jpeg"]
     again = await bench.shop.reconciler.sweep()
     assert (again.found.total(), again.enqueued) == (0, 0)
+    assert bench.metrics.unreconciled_generations._value.get() == 0
     assert bench.ended("completed", "file_processing.bulk") == 1
 
 

@@ -1,8 +1,11 @@
 import inspect
 import re
+import time
 
+from handlers import errors
 from handlers.codec import CodecStats
 from handlers.observer import Observer
+from worker.metric_labels import CODES
 from worker.metrics import Metrics
 
 FAMILIES = (
@@ -18,6 +21,7 @@ FAMILIES = (
     "errors_total",
     "retries_total",
     "dead_letters_total",
+    "dead_letters_replayed_total",
     "bytes_downloaded_total",
     "bytes_stored_total",
     "bytes_saved_total",
@@ -27,7 +31,14 @@ FAMILIES = (
     "storage_requests_total",
     "codec_processes",
     "codec_restarts_total",
+    "unreconciled_generations",
+    "oldest_unreconciled_seconds",
     "build_info",
+    "jobs_published_total",
+    "objects_removed_total",
+    "circuit_open",
+    "last_sweep_timestamp_seconds",
+    "temp_free_bytes",
 )
 
 
@@ -62,6 +73,70 @@ def test_what_the_pipeline_reports_is_counted():
     assert 'outlast_codec_restarts_total{reason="crashed"} 1.0' in text
     assert 'outlast_codec_processes{state="busy"} 1.0' in text
     assert 'outlast_codec_processes{state="idle"} 3.0' in text
+
+
+def test_buckets_span_what_can_happen():
+    text = Metrics("1").render().decode()
+
+    def buckets(family):
+        found = re.findall(rf'outlast_{family}_seconds_bucket{{.*le="([^"]+)"}}', text)
+        return float(found[0]), float(found[-2])
+
+    assert buckets("webhook_duration") == (0.001, 5)
+    assert buckets("publish_duration") == (0.001, 5)
+    assert buckets("stage_duration") == (0.005, 300)
+    assert buckets("job_duration") == (0.005, 1800)
+    assert buckets("job_age") == (0.1, 3600)
+
+
+def test_series_are_there_before_their_first_event():
+    text = Metrics("1").render().decode()
+    for series in (
+        'jobs_total{outcome="partial",queue="file_processing.bulk"}',
+        'dead_letters_total{code="worker_killed"}',
+        'errors_total{code="storage_unavailable"}',
+        'source_denied_total{reason="not_allowed"}',
+        'signature_rejected_total{source="fal"}',
+        'stage_duration_seconds_count{stage="upload"}',
+        'codec_restarts_total{reason="timeout"}',
+        'circuit_open{dependency="disk"}',
+    ):
+        assert f"outlast_{series} 0.0" in text, series
+    assert "_created" not in text
+
+
+def test_a_name_and_its_help_tell_the_unit():
+    text = Metrics("1").render().decode()
+    for name, told in re.findall(r"^# HELP (outlast_\S+) (.+)$", text, re.MULTILINE):
+        assert told.endswith("."), name
+        for unit in ("seconds", "bytes"):
+            if unit in name:
+                assert unit in told.lower(), name
+
+
+def test_every_code_of_the_error_tree_is_a_known_label():
+    told = re.findall(r"`(\w+)`", errors.__doc__.partition("with a code of their own")[2].partition("`retryable`")[0])
+    assert len(told) >= 9
+    assert {*told, *re.findall(r"Error +([a-z_]+)", errors.__doc__)} <= set(CODES)
+
+
+def test_what_a_sweep_found_is_told_with_its_time():
+    metrics, before = Metrics("1"), time.time()
+    metrics.swept(3, 120.5)
+    text = metrics.render().decode()
+    assert "outlast_unreconciled_generations 3.0" in text
+    assert "outlast_oldest_unreconciled_seconds 120.5" in text
+    assert metrics.last_sweep._value.get() >= before
+
+
+def test_a_worker_tells_the_room_it_has_and_a_receiver_none(tmp_path):
+    metrics = Metrics("1")
+    assert "outlast_temp_free_bytes NaN" in metrics.render().decode()
+    metrics.watch_disk(tmp_path)
+    (free,) = re.findall(r"^outlast_temp_free_bytes (\S+)$", metrics.render().decode(), re.MULTILINE)
+    assert float(free) > 0
+    metrics.watch_disk(tmp_path / "gone")
+    assert "outlast_temp_free_bytes 0.0" in metrics.render().decode()
 
 
 def test_metrics_watch_everything_there_is():

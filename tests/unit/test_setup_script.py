@@ -23,11 +23,11 @@ def pretend(programs, name, text):
     (programs / name).chmod(0o755)
 
 
-def run(path, python="/bin/false"):
+def run(path, *arguments, python="/bin/false"):
     """Run the script; with /bin/false for Python at least python3-venv is missing."""
     sh = shutil.which("sh")
     done = subprocess.run(  # noqa: S603 - our own script
-        [sh, "-c", SCRIPT.read_text(), str(SCRIPT)],
+        [sh, "-c", SCRIPT.read_text(), str(SCRIPT), *arguments],
         env={"PATH": str(path), "PYTHON": python},
         capture_output=True,
         text=True,
@@ -68,3 +68,16 @@ def test_sudo_that_wants_no_password_is_used(programs):
     code, said = run(programs)
     assert code == 0
     assert said.strip() == f"-n env PYTHON=/bin/false sh {SCRIPT}"
+
+
+def test_only_tests_want_prometheus(programs):
+    assert "prometheus" not in run(programs)[1]
+    assert "prometheus" in run(programs, "tests")[1]
+
+
+def test_what_is_wanted_is_told_to_sudo_as_well(programs):
+    pretend(programs, "apt-get", "exit 0")
+    (programs / "id").unlink()
+    pretend(programs, "id", f"echo {NOBODY}")
+    pretend(programs, "sudo", '[ "$2" = true ] || printf "%s " "$@"')
+    assert run(programs, "tests")[1].strip().endswith(f"sh {SCRIPT} tests")
