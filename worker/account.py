@@ -11,12 +11,14 @@ from handlers.observer import Watch
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile
 from worker import tracing
+from worker.progress import Tally
 
 
 class Account(Watch):
-    """Follows one attempt's files from step to step."""
+    """Follows one attempt's files from step to step; once there is a `tally`, it hears of each as well."""
 
     def __init__(self) -> None:
+        self.tally: Tally | None = None
         self._stages: defaultdict[str, float] = defaultdict(float)
         self._ended: Counter[str] = Counter()
         self._codes: set[str] = set()
@@ -37,12 +39,16 @@ class Account(Watch):
         finally:
             self._stages[name] += time.perf_counter() - started
 
-    def received(self, file: JobFile, size: int) -> None:
-        """Note how much of a file has arrived."""
-        self._received[file.source_key] = size
+    def received(self, file: JobFile, downloaded: int, size: int) -> None:
+        """Note how much of a file has arrived; see `Tally.received`."""
+        self._received[file.source_key] = downloaded
+        if self.tally is not None:
+            self.tally.received(file, downloaded, size)
 
-    def ended(self, result: ProcessedFile | FailedFile) -> None:
+    def ended(self, file: JobFile, result: ProcessedFile | FailedFile) -> None:
         """Note how a file ended."""
+        if self.tally is not None:
+            self.tally.ended(file, result)
         if isinstance(result, FailedFile):
             self._ended["failed"] += 1
             self._codes.add(result.code)

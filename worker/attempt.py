@@ -38,7 +38,6 @@ class Attempt:
         self.delivery = delivery
         self._around = around
         self._settling = False
-        self._tally: Tally | None = None
         self._account = Account()
         self._facts: dict[str, Any] = {}
         self._stopped: Stop | None = None
@@ -163,14 +162,14 @@ class Attempt:
             raise FileProcessingError(NO_FILES, code="no_files")
         before = {file.source_key for file in reply.files}
         pending = tuple(file for file in job.files if file.source_key not in before)
-        tally = self._tally = Tally(job.task_id, settlement.lease, reply.total, reply.stored)
+        tally = self._account.tally = Tally(job.task_id, settlement.lease, reply.total, reply.stored)
         work = Work(
             files=pending,
             user_id=reply.user_id or job.user_id,
             generation_id=reply.generation_id or job.generation_id or "",
             profile=job.profile,
             max_concurrent=job.max_concurrent or self._around.max_concurrent,
-            received=self._received,
+            received=self._account.received,
             may_start=lambda: time.monotonic() - self.started < self._around.soft_limit,
             watch=self._account,
         )
@@ -187,15 +186,8 @@ class Attempt:
         self._facts.update(known)
         structlog.contextvars.bind_contextvars(generation_id=known["generation_id"])
 
-    def _received(self, file: JobFile, downloaded: int, size: int) -> None:
-        self._account.received(file, downloaded)
-        if self._tally is not None:
-            self._tally.received(file, downloaded, size)
-
     async def _note(self, file: JobFile, result: ProcessedFile | FailedFile) -> None:
-        self._account.ended(result)
-        if self._tally is not None:
-            self._tally.ended(file, result)
+        self._account.ended(file, result)
         if not isinstance(result, ProcessedFile) or self.settlement is None:
             return
         self.settlement.stored.append(result)

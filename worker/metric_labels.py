@@ -28,7 +28,7 @@ CODES: Final = (
     errors.FileProcessingError.default_code,
     *sorted(kind.default_code for kind in errors.FileProcessingError.__subclasses__()),
     *("unexpected", "disk_full", "decoder_crashed", "decoder_failed", "timed_out", "soft_timeout"),
-    *("no_files", "worker_killed", "message_lost", "undecodable", "newer_version"),
+    *("no_files", "not_queued", "worker_killed", "message_lost", "undecodable", "newer_version"),
 )
 
 Values = tuple[tuple[str, ...], ...]

@@ -1,6 +1,7 @@
 """Spans by OpenTelemetry's SDK. Imported only where traces are asked for; `tracing.py` is what the others know."""
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Final
@@ -22,6 +23,7 @@ KINDS: Final[Mapping[Kind, SpanKind]] = {
     "producer": SpanKind.PRODUCER,
     "consumer": SpanKind.CONSUMER,
 }
+CLOSE_SECONDS: Final = 3.0
 W3C: Final = TraceContextTextMapPropagator()
 
 
@@ -72,8 +74,10 @@ class Spans:
         return carrier.get("traceparent")
 
     def close(self) -> None:
-        """Send what is left."""
-        self._provider.shutdown()
+        """Send what is left, as far as the collector takes it within CLOSE_SECONDS: it must not hold up an end."""
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
 
 def exporter(name: str) -> SpanProcessor:

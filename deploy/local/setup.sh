@@ -30,6 +30,7 @@ missing_packages() {
   "${PYTHON:-python3}" -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
   if [ "${1-}" = tests ]; then
     { command -v prometheus && command -v promtool; } >/dev/null 2>&1 || echo prometheus
+    command -v chromium >/dev/null 2>&1 || echo chromium
   fi
 }
 

@@ -79,7 +79,7 @@ def test_buckets_span_what_can_happen():
     text = Metrics("1").render().decode()
 
     def buckets(family):
-        found = re.findall(rf'outlast_{family}_seconds_bucket{{.*le="([^"]+)"}}', text)
+        found = re.findall(rf'outlast_{family}_seconds_bucket{{.*le="([^"]+)"', text)
         return float(found[0]), float(found[-2])
 
     assert buckets("webhook_duration") == (0.001, 5)
