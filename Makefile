@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := schemas handlers worker deploy tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-live live-project setup setup-test system system-test up lint type upgrade chaos fuzz docs dashboards lock clean
+.PHONY: help demo test test-live live-project setup setup-test system system-test up lint type upgrade watched chaos fuzz docs dashboards lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,9 @@ type:  ## mypy, strict
 
 upgrade: setup-test  ## what needs root, systemd and the whole history: first installation by the letter, old and new side by side
 	$(BIN)/python -m pytest -m "history or machine" tests/deploy tests/upgrade
+
+watched: setup-test  ## a minute of load and faults under a real Prometheus: no panel may stay empty
+	$(BIN)/python -m pytest -m long tests/grafana
 
 chaos: setup-test  ## the tests that kill and cut things, then the long form: 2,000 generations, about 20 minutes
 	$(BIN)/python -m pytest tests/chaos

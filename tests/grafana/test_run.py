@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+import pytest
+
 from tests.grafana.boards import boards, marks, queries
 from tests.grafana.load import drive
 from tests.grafana.watched import watched
@@ -21,6 +23,7 @@ def empty(found):
     return [f"{query.board}: {query.title}" for query, series in found if not series]
 
 
+@pytest.mark.long
 async def test_no_query_comes_back_empty_from_a_run_with_faults(tmp_path):
     async with watched(tmp_path) as (stack, prometheus):
         start = time.time()
