@@ -1,7 +1,9 @@
 """The connection to RabbitMQ, and publishing on it: persistent, mandatory, confirmed, limited in time."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Self
 
 import structlog
@@ -22,10 +24,34 @@ BLOCKED_SECONDS = 0.05
 ANOTHER_HEARTBEAT_SECONDS = 10
 BROKER_ERRORS = (AMQPError, ChannelInvalidStateError, ConnectionError, RuntimeError, TimeoutError)
 """What aio-pika raises when connection or channel are not what they were."""
+ENDED = "the connection ended before RabbitMQ answered"
 
 
 class BrokerUnavailableError(RuntimeError):
     """The broker did not confirm in time; the message may or may not have arrived, so publish it again."""
+
+
+@contextlib.contextmanager
+def told_apart() -> Iterator[None]:
+    """Tell the end of a connection from the cancelling of a task, around whatever waits for the broker.
+
+    aiormq ends a wait on a connection that it gives up (one gone silent, say) with CancelledError, or with an Exception
+    of no class of its own. A task that somebody did cancel is `cancelling`, and stays so here.
+
+    Raises:
+        BrokerUnavailableError: the connection ended.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise BrokerUnavailableError(ENDED) from None
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise BrokerUnavailableError(ENDED) from None
 
 
 class Broker:
@@ -72,8 +98,9 @@ class Broker:
         await self._connection.connect(timeout=10)
         while not self._opened.is_set():
             try:
-                self._channel = await self.channel()
-                self._exchanges = await topology.declare(self._channel, self._settings.retry_delays)
+                with told_apart():
+                    self._channel = await self.channel()
+                    self._exchanges = await topology.declare(self._channel, self._settings.retry_delays)
                 self._opened.set()
             except topology.TopologyError:
                 raise
@@ -123,9 +150,10 @@ class Broker:
     async def waiting(self, queue: str) -> int:
         """Return how many messages of a queue wait to be delivered. Raises BrokerUnavailableError."""
         try:
-            async with asyncio.timeout(10), await self.another() as connection:
-                channel = await connection.channel()
-                declared = await channel.declare_queue(queue, passive=True)
+            with told_apart():
+                async with asyncio.timeout(10), await self.another() as connection:
+                    channel = await connection.channel()
+                    declared = await channel.declare_queue(queue, passive=True)
         except BROKER_ERRORS as error:
             raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
         return declared.declaration_result.message_count or 0
@@ -146,9 +174,10 @@ class Broker:
         """
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(limit):
-                await self._opened.wait()
-                await self._exchanges[exchange].publish(message, routing_key, mandatory=mandatory)
+            with told_apart():
+                async with asyncio.timeout(limit):
+                    await self._opened.wait()
+                    await self._exchanges[exchange].publish(message, routing_key, mandatory=mandatory)
         except PublishError as error:
             raise BrokerUnavailableError(f"no queue takes {routing_key!r} on {exchange}: {error}") from error
         except TimeoutError:
@@ -166,9 +195,10 @@ class Broker:
         if self._channel is None:
             raise BrokerUnavailableError("the broker is not connected yet")
         try:
-            async with asyncio.timeout(limit):
-                await self._channel.default_exchange.publish(message, queue, mandatory=False)
-        except (TimeoutError, *BROKER_ERRORS) as error:
+            with told_apart():
+                async with asyncio.timeout(limit):
+                    await self._channel.default_exchange.publish(message, queue, mandatory=False)
+        except BROKER_ERRORS as error:
             raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
 
     async def aclose(self) -> None:

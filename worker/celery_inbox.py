@@ -18,7 +18,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from schemas.jobs import Job, Reply
 from schemas.submissions import Submission
 from worker import tracing
-from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, BrokerUnavailableError
+from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, told_apart
 from worker.celery_reply import failed, revoked, send
 from worker.delivery import Delivery, LostDeliveryError
 from worker.envelope import Envelope, UndecodableError
@@ -48,17 +48,18 @@ class CeleryInbox:
         names = [name for name in self._settings.celery_queues if name != NONE]
         while names:
             try:
-                channel = channel or await self._broker.channel()
-                await channel.set_qos(prefetch_count=PREFETCH)
-                for name in names:
-                    await (await declare(self._broker, channel, name)).consume(self._take)
+                with told_apart():
+                    channel = channel or await self._broker.channel()
+                    await channel.set_qos(prefetch_count=PREFETCH)
+                    for name in names:
+                        await (await declare(self._broker, channel, name)).consume(self._take)
                 log.info("taking Celery's messages", queues=names)
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 if channel is not None:
                     await channel.close()
                 raise
-            except (*BROKER_ERRORS, BrokerUnavailableError) as error:
+            except BROKER_ERRORS as error:
                 log.warning("broker lost before consuming", reason=type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
 

@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, AbstractRobustC
 from schemas.jobs import Queue
 from worker import topology
 from worker.attempt import Attempt, Stop
-from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, BrokerUnavailableError
+from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, told_apart
 from worker.delivery import Delivery
 from worker.envelope import Envelope
 from worker.settlement import Settlement, Surroundings
@@ -91,9 +91,10 @@ class Consumer:
         """Begin to consume, or go on; tries until the broker lets it."""
         while self._tag is None:
             try:
-                self._queue = self._queue or await self._open()
-                self._tag = await self._queue.consume(self._deliver)
-            except (*BROKER_ERRORS, BrokerUnavailableError) as error:
+                with told_apart():
+                    self._queue = self._queue or await self._open()
+                    self._tag = await self._queue.consume(self._deliver)
+            except BROKER_ERRORS as error:
                 log.warning("broker lost before consuming", reason=type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
         log.info("consuming", queue=topology.work_queue(self.key), concurrency=self.concurrency)

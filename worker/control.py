@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from handlers.record import Records
 from schemas.base import Frozen
 from worker import topology
-from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, BrokerUnavailableError
+from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, BrokerUnavailableError, told_apart
 
 log = structlog.stdlib.get_logger(__name__)
 TELL_SECONDS = 5.0
@@ -72,9 +72,12 @@ async def listen(broker: Broker, obey: Callable[[Command], None]) -> None:
 
     while True:
         try:
-            await _hear(broker, heard)
+            with told_apart():
+                await _hear(broker, heard)
         except BROKER_ERRORS as error:
             log.info("control connection lost", reason=type(error).__name__)
+        except Exception:
+            log.exception("control connection crashed")  # and yet nobody else would listen
         await asyncio.sleep(RECONNECT_SECONDS)
 
 

@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from worker import topology, tracing
-from worker.broker import Broker, BrokerUnavailableError
+from worker.broker import Broker, BrokerUnavailableError, told_apart
 from worker.decide import Failure
 from worker.envelope import Envelope, UndecodableError, build, reason
 from worker.metrics import Metrics
@@ -110,8 +110,9 @@ class Delivery:
     async def _quietly(self, acknowledgement: Awaitable[object]) -> None:
         """Ack or nack; on a channel that is gone there is nothing to acknowledge, the broker delivers again."""
         try:
-            await acknowledgement
-        except (AMQPError, ChannelInvalidStateError, ConnectionError) as error:
+            with told_apart():
+                await acknowledgement
+        except (AMQPError, ChannelInvalidStateError, ConnectionError, BrokerUnavailableError) as error:
             log.info("delivery was lost before its ack; it will come again", reason=type(error).__name__)
 
 

@@ -79,7 +79,7 @@ MEDIA_TYPES: Final[tuple[MediaType, ...]] = (
     MediaType("image/png", "png", Kind.IMAGE, reader="pngload", layout="png"),
     MediaType("image/webp", "webp", Kind.IMAGE, reader="webpload", layout="riff"),
     MediaType("image/gif", "gif", Kind.IMAGE, reader="gifload", layout="gif"),
-    MediaType("image/avif", "avif", Kind.IMAGE, reader="heifload", layout="avif"),
+    MediaType("image/avif", "avif", Kind.IMAGE, reader="heifload", layout="boxes"),
     MediaType(
         "image/tiff", "tiff", Kind.IMAGE, reader="tiffload", layout="tiff"
     ),  # its directories may lie anywhere: it has no end

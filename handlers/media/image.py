@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pyvips
 
-from handlers.media import Limits, Prepared, animation, provenance
+from handlers.media import Limits, Prepared, animation, provenance, strict
 from handlers.media.colour import Space, in_srgb
 from handlers.media.declared import HdrError, brands, is_film, space_of
 from handlers.media.describe import describe
@@ -66,11 +66,12 @@ def prepare(source: Path, target: Path, content_type: str, profile: Profile, lim
 
 
 def _header(source: Path, content_type: str, limits: Limits) -> Opened:
-    """Read the header and refuse what would be too large to decode."""
+    """Read the header, refuse what would be too large to decode, and then what only a strict decoder notices."""
     if content_type == "image/webp":
         check_webp(source, limits)
     header = opened(source, content_type)
     check_shape(header.width, header.height, header.pages, header.pixel_bytes, limits)
+    strict.check(source, content_type)
     return header
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from worker import topology
 
 OK = 200
 CELERY_INBOX = "file_processing"
+HEARING_SECONDS = 30.0
 
 
 async def collect(world: World, generations: Sequence[Generation]) -> Observed:
     """Stop the workers, have one more sweep after the killed ones, and look at everything."""
     waiting = await depths(world)
     fleet = world.fleet
-    workers, hearing = len(fleet.workers), len(await _strange_queues(world))
+    workers, hearing = len(fleet.workers), await _hearing(world)
+    said = "" if hearing >= workers else "\n".join(f"{worker.name}:\n{worker.tail(8)}" for worker in fleet.workers)
     await asyncio.gather(*(fleet.end(worker) for worker in list(fleet.workers)))
     await fleet.end(await fleet.start_worker(wait=True))
     await fleet.end(fleet.receiver)
@@ -53,6 +56,7 @@ async def collect(world: World, generations: Sequence[Generation]) -> Observed:
         processes=await _processes(world),
         workers=workers,
         hearing=hearing,
+        said=said,
         bad_ends=fleet.bad_ends,
     )
 
@@ -93,6 +97,14 @@ async def _served(world: World, places: Sequence[str]) -> dict[str, Look]:
 
 def _on_disk(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+async def _hearing(world: World) -> int:
+    """Count the workers that listen at outlast.control; one that has only just come up is waited for."""
+    until = time.monotonic() + HEARING_SECONDS
+    while (hearing := len(await _strange_queues(world))) < len(world.fleet.workers) and time.monotonic() < until:
+        await asyncio.sleep(0.5)
+    return hearing
 
 
 async def _strange_queues(world: World) -> list[str]:

@@ -49,6 +49,7 @@ class Observed:
     bad_ends: Sequence[str] = ()
     workers: int = 0  # that ran when all was done
     hearing: int = 0  # queues at outlast.control then: one for each of them
+    said: str = ""  # the ends of their logs, where one does not hear
 
 
 def judge(seen: Observed) -> list[Finding]:
@@ -194,4 +195,4 @@ def _leftovers(seen: Observed) -> Iterator[Finding]:
         yield from (Finding("leftover", f"{kind} {name}") for name in found)
     yield from (Finding("leftover", end) for end in seen.bad_ends)
     if seen.hearing < seen.workers:
-        yield Finding("deaf", f"of {seen.workers} workers {seen.hearing} still hear what they are told")
+        yield Finding("deaf", f"of {seen.workers} workers {seen.hearing} still hear what they are told\n{seen.said}")

@@ -1,4 +1,4 @@
-"""A TCP wire that can be cut, closed for a while, slowed down, and led elsewhere."""
+"""A TCP wire that can be cut, closed for a while, slowed down, silenced, and led elsewhere."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,8 @@ class Wire:
         self.target = target
         self.port = 0
         self.delay = 0.0  # seconds each piece of bytes is held back, both ways
+        self.hush = b""  # once a piece of bytes has this in it, no more bytes pass, and nobody is told
+        self.silent = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._pairs: set[asyncio.Task] = set()
 
@@ -78,11 +80,17 @@ class Wire:
             self._pairs.discard(pair)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            if self.delay:
-                await asyncio.sleep(self.delay)
-            writer.write(data)
-            await writer.drain()
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                if self.hush and self.hush in data:
+                    self.silent.set()
+                if not self.silent.is_set():
+                    writer.write(data)
+                    await writer.drain()
+        while self.silent.is_set():  # nor is an end told
+            await asyncio.sleep(0.1)
 
     @staticmethod
     async def _say_goodbye(*ends: asyncio.StreamWriter) -> None:

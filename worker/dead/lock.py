@@ -13,7 +13,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, ChannelNotF
 from aiormq.exceptions import ChannelLockedResource
 
 from schemas.dead_letters import Choice
-from worker.broker import BrokerUnavailableError
+from worker.broker import BrokerUnavailableError, told_apart
 from worker.dead.letters import Letter, read, united
 from worker.dead.pile import Pile, lying
 from worker.settings import Settings
@@ -47,6 +47,7 @@ class DeadLetters:
         until = time.monotonic() + patience
         try:
             async with contextlib.AsyncExitStack() as stack:
+                stack.enter_context(told_apart())
                 await _ours(self._ours, patience)
                 stack.callback(self._ours.release)
                 connection = await connect(

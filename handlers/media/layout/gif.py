@@ -1,13 +1,6 @@
-"""GIF: blocks up to the trailer (GIF89a, sections 18 to 27).
+"""GIF: blocks up to the trailer (GIF89a, sections 18 to 27)."""
 
-The pixels are decoded by Pillow, since libvips shows what is left of a frame that lacks some, and says nothing.
-"""
-
-import io
-import warnings
 from typing import Final
-
-from PIL import Image, ImageSequence
 
 from handlers.errors import FileCorruptedError
 from handlers.media.layout import Content
@@ -31,20 +24,7 @@ def end(content: Content) -> int:
         while length := content[at]:
             at += 1 + length
         at += 1
-    _check_frames(content[: at + 1])
     return at + 1
-
-
-def _check_frames(content: bytes) -> None:
-    try:
-        with (
-            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-            Image.open(io.BytesIO(content), formats=["GIF"]) as image,
-        ):
-            for frame in ImageSequence.Iterator(image):
-                frame.load()
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise FileCorruptedError(f"the image does not decode whole: {error}") from None
 
 
 def _palette(flags: int) -> int:

@@ -1,0 +1,106 @@
+"""A broker that falls silent: no reset, no goodbye, heartbeats that do not come. It is away, and nothing stays deaf."""
+
+import asyncio
+
+import aio_pika
+import pytest
+from pydantic import SecretStr
+from yarl import URL
+
+from tests.chaos.wire import Wire
+from worker import control, topology
+from worker.broker import Broker, BrokerUnavailableError, told_apart
+from worker.metrics import Metrics
+from worker.settings import Settings
+
+QUEUE_DECLARE = b"\x00\x32\x00\x0a"  # AMQP 0-9-1: class 50, method 10
+PUBLISH = b"\x00\x3c\x00\x28"  # class 60, method 40
+LIMIT_SECONDS = 40
+
+
+@pytest.fixture
+async def wire(rabbitmq_url):
+    wire = Wire(URL(rabbitmq_url).port)
+    await wire.start()
+    yield wire
+    await wire.stop()
+
+
+@pytest.fixture
+async def broker(rabbitmq_url, wire):
+    """A broker behind the wire, which notices within seconds that it is silent."""
+    url = URL(rabbitmq_url).with_port(wire.port).update_query(heartbeat=1)
+    settings = Settings.load(
+        rabbitmq_url=SecretStr(str(url)), supabase_url="http://x", supabase_service_role_key=SecretStr("k")
+    )
+    async with Broker(settings, Metrics("test"), "test") as broker:
+        await broker.opened()
+        yield broker
+
+
+async def published(broker):
+    try:
+        await broker.publish(topology.DEAD, "", aio_pika.Message(b"found"), LIMIT_SECONDS)
+    except BrokerUnavailableError:
+        return False
+    return True
+
+
+async def test_publishing_into_silence_fails_as_if_the_broker_were_away_and_works_again_afterwards(broker, wire):
+    wire.hush = PUBLISH
+    async with asyncio.timeout(LIMIT_SECONDS):
+        with pytest.raises(BrokerUnavailableError, match="the connection ended"):
+            await broker.publish(topology.DEAD, "", aio_pika.Message(b"lost"), LIMIT_SECONDS)
+        wire.hush = b""
+        wire.silent.clear()
+        while await published(broker) is False:
+            await asyncio.sleep(0.1)
+        assert await broker.waiting(topology.DEAD) == 1
+
+
+async def test_a_worker_whose_control_connection_falls_silent_while_it_is_set_up_hears_again(
+    broker, wire, monkeypatch, rabbitmq_url
+):
+    monkeypatch.setattr("worker.broker.ANOTHER_HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(control, "STEP_SECONDS", LIMIT_SECONDS)
+    heard = asyncio.Event()
+    wire.hush = QUEUE_DECLARE
+    listening = asyncio.create_task(control.listen(broker, lambda _: heard.set()))
+    async with asyncio.timeout(LIMIT_SECONDS), await aio_pika.connect(rabbitmq_url) as connection:
+        await wire.silent.wait()
+        await asyncio.wait([listening], timeout=8)  # by then the heartbeats are missed
+        assert not listening.done()
+        wire.hush = b""
+        wire.silent.clear()
+        exchange = await (await connection.channel()).get_exchange(topology.CONTROL)
+        while not heard.is_set():
+            await exchange.publish(aio_pika.Message(b'{"do": "stop"}'), "", mandatory=False)
+            await asyncio.wait([asyncio.ensure_future(heard.wait())], timeout=0.2)
+    listening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await listening
+
+
+async def test_a_cancelled_task_stays_cancelled():
+    async def waits():
+        with told_apart():
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(waits())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("ended", [asyncio.CancelledError(), Exception()])
+async def test_what_a_connection_rejects_its_waiters_with_is_told_as_its_end(ended):
+    waiting = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(waiting.set_exception, ended)
+    with pytest.raises(BrokerUnavailableError), told_apart():
+        await waiting
+
+
+async def test_other_errors_pass():
+    with pytest.raises(KeyError), told_apart():
+        raise KeyError
