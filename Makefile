@@ -60,8 +60,8 @@ lint:  ## ruff with every rule, formatting, the import contracts, and what deplo
 type:  ## mypy, strict
 	$(BIN)/mypy
 
-upgrade: setup-test  ## what needs root, systemd and the whole history: first installation by the letter, old and new side by side
-	$(BIN)/python -m pytest -m "history or machine" tests/deploy tests/upgrade
+upgrade: setup-test  ## where it runs, alone: the checks, an installation by the letter (as root), releases old and new side by side
+	$(BIN)/python -m pytest tests/deploy tests/upgrade
 
 watched: setup-test  ## a minute of load and faults under a real Prometheus: no panel may stay empty
 	$(BIN)/python -m pytest -m long tests/grafana

@@ -31,5 +31,9 @@ END
 chmod 755 /mnt/bin/systemctl /mnt/bin/python3
 mount --bind /mnt/etc /etc
 for place in /opt /var/lib /var/cache; do mount -t tmpfs -o mode=755 tmpfs "$place"; done
+if ! [ -d "$BASE" ]; then  # it lay there
+  mkdir -p "$BASE"
+  mount --bind /mnt/python "$BASE"
+fi
 export PATH="/mnt/bin:$PATH"
 umask 022

@@ -18,12 +18,11 @@ import pytest
 from deploy.local.gateway import Gateway
 from deploy.local.postgres import BOOTSTRAP
 from deploy.local.processes import free_port
+from tests.deploy.conftest import UNSHARE
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 PARTS = ("schemas", "handlers", "worker", "deploy")
-UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-
 
 pytestmark = pytest.mark.machine
 
