@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from tests.deploy import checks
 
 ROOT = Path(__file__).parents[2]
 BASE = "deploy/kubernetes/base"
+RECEIVER, WORKER = (f"deploy/systemd/outlast-{unit}.service" for unit in ("receiver", "worker@"))
+DEV, PROD = (f"deploy/kubernetes/overlays/{name}/kustomization.yaml" for name in ("dev", "prod"))
 PLANTED = [
     (checks.dockerfile, "deploy/Dockerfile", "python:${PYTHON} AS build", "python:latest AS build", "DL3007"),
     (checks.yaml_style, "deploy/compose.yml", "services:", "services: ", "trailing spaces"),
@@ -15,21 +18,20 @@ PLANTED = [
     (checks.kubernetes, f"{BASE}/worker.yaml", "readOnlyRootFilesystem", "readonlyRootFilesystem", "unexpected"),
     (checks.kubernetes, f"{BASE}/worker-scaling.yaml", "maxReplicaCount", "maxReplicas", "maxReplicas"),
     (checks.kubernetes, f"{BASE}/rabbitmq.yaml", "additionalConfig", "config", "config"),
+    (checks.overlays, DEV, "outlast-worker", "worker", "ScaledObject worker: no matches in base"),
+    (checks.overlays, PROD, "name: outlast\n", "name: outlasts\n", "image outlasts: no matches in base"),
+    (checks.units, RECEIVER, "Type=exec", "Typ=exec", "Unknown key"),
+    (checks.units, WORKER, "CapabilityBoundingSet=\n", "\n", "Overall exposure level for outlast-worker"),
 ]
 """What each check must find: the check, the file, what stands there, what is planted instead, what is said of it."""
-if shutil.which("kubectl"):
-    dev = "deploy/kubernetes/overlays/dev/kustomization.yaml"
-    PLANTED += [(checks.overlays, dev, "outlast-worker", "worker", "no matches")]
-if shutil.which("systemd-analyze"):
-    receiver, worker = (f"deploy/systemd/outlast-{unit}.service" for unit in ("receiver", "worker@"))
-    PLANTED += [
-        (checks.units, receiver, "Type=exec", "Typ=exec", "Unknown key"),
-        (checks.units, worker, "CapabilityBoundingSet=\n", "\n", "Overall exposure"),
-    ]
 
 
 def test_all_is_well(capsys):
-    assert checks.main(ROOT) == 0, capsys.readouterr().out
+    code = checks.main(ROOT)
+    told = capsys.readouterr()
+    assert (code, told.out) == (0, "")
+    exposures = re.findall(r"exposure level for outlast-(receiver|worker)\S*: (\d+\.\d)", told.err)
+    assert [name for name, exposure in exposures if float(exposure) < 2.0] == ["receiver", "worker"]
 
 
 @pytest.mark.parametrize(("check", "file", "good", "bad", "said"), PLANTED)
@@ -41,3 +43,16 @@ def test_a_planted_fault_is_found(tmp_path, check, file, good, bad, said):
     (tmp_path / file).write_text(text.replace(good, bad))
     faults = check(tmp_path)
     assert said in "\n".join(faults)
+
+
+def test_every_check_is_seen_to_find_something():
+    assert {check for check, *_ in PLANTED} == set(checks.CHECKS)
+
+
+@pytest.mark.parametrize("unit", [RECEIVER, WORKER])
+def test_each_unit_is_held_below_two(tmp_path, unit):
+    text = (ROOT / unit).read_text()
+    loose = "\n".join(line for line in text.splitlines() if not line.startswith(("Protect", "Restrict", "SystemCall")))
+    copy = tmp_path / Path(unit).name
+    copy.write_text(loose)
+    assert any("Overall exposure" in fault for fault in checks.unit_faults(copy))
