@@ -1,4 +1,4 @@
-"""Supabase: tables and functions through its own client, Storage through `handlers.supabase_storage`."""
+"""Supabase: tables through its own client, functions and Storage, which every file needs, over `project_api`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,9 @@ from postgrest.exceptions import APIError
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from handlers.errors import DatabaseUnavailableError
+from handlers.functions import Functions, refusal
 from handlers.observer import Observer
+from handlers.project_api import ProjectApi
 from handlers.settings import MediaSettings, SettingsError
 from handlers.storage_api import StorageApi
 from handlers.supabase_storage import SupabaseStorage
@@ -29,8 +31,10 @@ class Supabase:
         self._url = settings.supabase_url.rstrip("/")
         self._key = settings.supabase_service_role_key.get_secret_value()
         self._timeout = settings.storage_timeout_seconds
-        self._api = StorageApi(self._url, self._key, self._timeout, observer or Observer())
-        self._storage = SupabaseStorage(self._api, self.bucket, UploadIds(self.call, self.bucket))
+        self._api = ProjectApi(self._url, self._key, self._timeout)
+        self._functions = Functions(self._api)
+        storage = StorageApi(self._api, observer or Observer())
+        self._storage = SupabaseStorage(storage, self.bucket, UploadIds(self.call, self.bucket))
         self._http: httpx.AsyncClient | None = None
         self._client: AsyncClient | None = None
 
@@ -59,13 +63,8 @@ class Supabase:
         return self._client
 
     async def call(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON it returns
-        """Call a database function; raise DatabaseUnavailableError when it gives no answer."""
-        try:
-            return (await (await self.client()).rpc(function, arguments).execute()).data
-        except APIError as error:
-            raise DatabaseUnavailableError(f"{function}: {_told(error)}") from error
-        except STRANGE as error:
-            raise DatabaseUnavailableError(f"{function}: {type(error).__name__} at SUPABASE_URL") from error
+        """Call a database function, as `Functions.call`."""
+        return await self._functions.call(function, arguments)
 
     async def row(self, schema: str, table: str, column: str, value: str) -> dict[str, Any] | None:
         """Return the first row where `column` is `value`; raise DatabaseUnavailableError when that cannot be told."""
@@ -73,7 +72,7 @@ class Supabase:
             tables = (await self.client()).schema(schema)
             found = await tables.table(table).select("*").eq(column, value).limit(1).execute()
         except APIError as error:
-            raise DatabaseUnavailableError(f"{table}: {_told(error)}") from error
+            raise DatabaseUnavailableError(f"{table}: {refusal(error.json())}") from error
         except STRANGE as error:
             raise DatabaseUnavailableError(f"{table}: {type(error).__name__} at SUPABASE_URL") from error
         row: dict[str, Any] | None = found.data[0] if found.data else None  # type: ignore[assignment]
@@ -98,13 +97,3 @@ class Supabase:
     async def reachable(self) -> None:
         """See that Storage answers, as `SupabaseStorage.reachable`."""
         await self._storage.reachable()
-
-
-def _told(error: APIError) -> str:
-    """Say what the REST API said, and what to do where we know."""
-    remedy = {
-        "PGRST202": "; apply the migrations (outlast init prints them)",
-        "42501": "; SUPABASE_SERVICE_ROLE_KEY must be the service role's key",
-        "PGRST301": "; SUPABASE_SERVICE_ROLE_KEY is not accepted",
-    }.get(error.code or "", "")
-    return f"{error.code or 'no code'}: {(error.message or 'no message')[:300]}{remedy}"

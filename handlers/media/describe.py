@@ -9,14 +9,19 @@ from handlers.media.layout import without_tail
 
 
 def describe(path: Path, content_type: str, **shape: Any) -> Prepared:  # noqa: ANN401 - the optional fields of Prepared
-    """Describe the file at `path`, or a copy beside it that lacks its tail; `shape` are Prepared's optional fields.
+    """Describe a file that came from outside, or a copy beside it that lacks its tail.
 
-    Whatever is stored has come through here: its structure is whole, and it ends where its format says.
+    `shape` are Prepared's optional fields. Whatever is stored as it came has come through here: its structure is whole,
+    and it ends where its format says.
 
     Raises:
         FileCorruptedError: the structure is damaged, or goes beyond the end of the file.
     """
-    path = without_tail(path, path.with_name(f"{path.name}.whole"), content_type)
+    return written(without_tail(path, path.with_name(f"{path.name}.whole"), content_type), content_type, **shape)
+
+
+def written(path: Path, content_type: str, **shape: Any) -> Prepared:  # noqa: ANN401 - the same
+    """Describe a file that an encoder of ours wrote."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()

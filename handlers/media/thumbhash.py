@@ -7,6 +7,7 @@ that name fails on every picture with transparency.
 import base64
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import mul
 from typing import Final
@@ -27,11 +28,11 @@ def thumbhash(width: int, height: int, rgba: bytes) -> str:
     """Encode a small picture (at most 100 pixels a side, 4 bytes a pixel), as base64."""
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and len(rgba) == width * height * 4):
         raise ValueError(f"{width}x{height} in {len(rgba)} bytes is no picture of at most {MAX_SIDE} pixels a side")
-    has_alpha = any(value != 255 for value in rgba[3::4])  # noqa: PLR2004 - the largest byte
+    has_alpha = rgba[3::4].count(255) < width * height
     limit = 5 if has_alpha else 7
     across = max(1, round(limit * width / max(width, height)))
     down = max(1, round(limit * height / max(width, height)))
-    light, yellow, red, alpha = _channels(rgba)
+    light, yellow, red, alpha = _channels(rgba, has_alpha=has_alpha)
     parts = [
         _transform(light, width, height, max(3, across), max(3, down)),
         _transform(yellow, width, height, 3, 3),
@@ -47,18 +48,21 @@ def thumbhash(width: int, height: int, rgba: bytes) -> str:
     return base64.b64encode(bytes(head) + bytes(low | high << 4 for low, high in pairs)).decode()
 
 
-def _channels(rgba: bytes) -> tuple[list[float], list[float], list[float], list[float]]:
+def _channels(rgba: bytes, *, has_alpha: bool) -> tuple[list[float], list[float], list[float], list[float]]:
     """Return luminance, yellow-blue, red-green and alpha, with what shows through filled by the average colour."""
-    alpha = [value / 255 for value in rgba[3::4]]
-    cover = sum(alpha) or 1.0
-    colours = []
-    for band in range(3):
-        values = [value / 255 for value in rgba[band::4]]
-        average = sum(a * v for a, v in zip(alpha, values, strict=True)) / cover
-        colours.append([average * (1 - a) + a * v for a, v in zip(alpha, values, strict=True)])
-    light = [sum(pixel) / 3 for pixel in zip(*colours, strict=True)]
-    yellow = [(r + g) / 2 - b for r, g, b in zip(*colours, strict=True)]
-    red = [r - g for r, g in zip(*colours[:2], strict=True)]
+    colours: list[Sequence[float]] = [rgba[band::4] for band in range(3)]
+    alpha = [value / 255 for value in rgba[3::4]] if has_alpha else []
+    if has_alpha:
+        cover = sum(alpha) or 1.0
+        averages = [sum(map(mul, alpha, values)) / cover for values in colours]
+        colours = [
+            [average * (1 - a) + a * v for a, v in zip(alpha, values, strict=True)]
+            for average, values in zip(averages, colours, strict=True)
+        ]
+    pixels = list(zip(*colours, strict=True))
+    light = [(r + g + b) / 765 for r, g, b in pixels]
+    yellow = [(r + g - 2 * b) / 510 for r, g, b in pixels]
+    red = [(r - g) / 255 for r, g, _ in pixels]
     return light, yellow, red, alpha
 
 
@@ -80,7 +84,7 @@ def _transform(values: list[float], width: int, height: int, across: int, down: 
 
 
 def _product(one: list[float], other: list[float]) -> float:
-    return math.fsum(map(mul, one, other))
+    return float(sum(map(mul, one, other)))
 
 
 @functools.lru_cache(maxsize=1024)  # the same few sizes again and again

@@ -6,6 +6,7 @@ import signal
 import pytest
 import pyvips
 
+from schemas.jobs import ImageFormat, Profile
 from tests.codec_bench import decoding
 from tests.hostile.bombs import BOMBS
 
@@ -57,7 +58,8 @@ async def test_bombs_and_good_files_in_one_job(bench, source, served):
 
 async def test_a_decoder_that_crashes_costs_one_attempt_of_its_file_alone(bench, source, served):
     large = pyvips.Image.black(9000, 9000, bands=3).copy(interpretation="srgb")
-    job = bench.job(served("large.png", large.pngsave_buffer(compression=1)), source.file_url("tone.wav"))
+    urls = served("large.png", large.pngsave_buffer(compression=1)), source.file_url("tone.wav")
+    job = bench.job(*urls, profile=Profile(format=ImageFormat.WEBP))  # which takes more than a moment
     await bench.send(job)
     process = await decoding(bench.crew._around.tools.codec)
     process.send_signal(signal.SIGSEGV)

@@ -18,8 +18,9 @@ MPF: Final = b"MPF\0"
 PICTURES: Final = 0xB002
 ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
 """Markers that no length follows."""
-NEXT_MARKER: Final = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
-"""In coded data, where 0xFF is followed by zero, and restart markers stand between."""
+NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
+"""In coded data, where 0xFF is followed by zero, and restart markers stand between. To look for a run of 0xFF would
+take several times as long as for one."""
 
 
 def end(content: Content) -> int:

@@ -1,0 +1,166 @@
+"""The ground both sides stand on: one broker, one database, one gateway, one source, and rows to bring home."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from uuid import UUID
+
+import aiohttp
+import asyncpg
+
+from deploy.local.postgres import Postgres
+from deploy.local.processes import Child, claim, clean_up
+from deploy.local.rabbitmq import RabbitMQ
+
+LOOK_SECONDS = 0.05
+ROOT = Path(__file__).parents[2]
+ARRIVALS = """
+    create table public.arrivals (generation_id uuid primary key, at timestamptz not null default clock_timestamp());
+    create function public.arrived() returns trigger language plpgsql security definer as $$ begin
+      insert into public.arrivals (generation_id) values (new.id) on conflict do nothing; return new; end $$;
+    create trigger arrived after update of media on public.generations for each row when (new.media is not null)
+      execute function public.arrived();
+"""
+"""When a generation's media was written, by the database's own clock, whoever wrote it."""
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One file of one generation to bring home. Every errand has a user of its own unless the scenario shares them."""
+
+    generation_id: str
+    user_id: str
+    url: str
+
+
+class Ground:
+    """Starts everything; a `fresh` database and virtual host for each run keep one run out of the next."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.files = self.folder / "files"
+        self.broker = RabbitMQ(self.folder)
+        self.postgres = Postgres(self.folder, durable=False)
+        self.source_url = ""
+        self._dice = random.Random(1)  # noqa: S311 - dice
+        self._exit = contextlib.AsyncExitStack()
+        self._runs = 0
+
+    async def __aenter__(self) -> Self:
+        self.files.mkdir(parents=True, exist_ok=True)
+        self._exit.enter_context(claim(self.folder))
+        clean_up(self.folder)
+        try:
+            for part in (self.broker, self.postgres):
+                self._exit.push_async_callback(part.stop)
+                await part.start()
+            _, told = await self.program("source", str(self.files), within=self._exit)
+            self.source_url = told["url"]
+        except BaseException:
+            await self._exit.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._exit.aclose()
+
+    async def program(
+        self, name: str, *arguments: str, within: contextlib.AsyncExitStack
+    ) -> tuple[Child, dict[str, str]]:
+        """Start a part of `serve`; return it with what it told when it was ready."""
+        log = self.folder / "log" / f"{name}.log"
+        log.unlink(missing_ok=True)
+        argv = [sys.executable, "-m", "tests.benchmarks.serve", name, *arguments]
+        child = await Child.spawn(name, argv, data_dir=self.folder, cwd=ROOT)
+        within.push_async_callback(child.stop, 5)
+        while not (told := log.read_text().partition("\n"))[1]:
+            if not child.running:
+                raise RuntimeError(f"{name} ended: {child.tail()}")
+            await asyncio.sleep(LOOK_SECONDS)
+        return child, json.loads(told[0])
+
+    @contextlib.asynccontextmanager
+    async def fresh(self):
+        """Yield a Run: an empty database, virtual host and bucket of its own."""
+        self._runs += 1
+        name = f"bench{os.getpid()}_{self._runs}"
+        async with contextlib.AsyncExitStack() as stack:
+            database_url = await self.postgres.create_database(name)
+            rabbitmq_url = await self.broker.create_vhost(name)
+            stack.push_async_callback(self.broker.delete_vhost, name)
+            _, told = await self.program("gateway", database_url, str(self.folder / name), within=stack)
+            sql = await asyncpg.connect(database_url)
+            stack.push_async_callback(sql.close)
+            await sql.execute(ARRIVALS)
+            await _make_bucket(told["url"], told["key"])
+            yield Run(self, sql, rabbitmq_url, told["url"], told["key"], self.folder / name)
+
+    def uuid(self) -> str:
+        """Draw a new id."""
+        return str(UUID(int=self._dice.getrandbits(128), version=4))
+
+
+class Run:
+    """One side's turn: rows to fill, and a look at when they were filled."""
+
+    def __init__(
+        self, ground: Ground, sql: asyncpg.Connection, rabbitmq_url: str, supabase_url: str, key: str, objects: Path
+    ) -> None:
+        self.ground, self.sql, self.objects = ground, sql, objects
+        self.rabbitmq_url, self.supabase_url, self.key = rabbitmq_url, supabase_url, key
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the programs of both sides are told."""
+        temp = self.ground.folder / "tmp"
+        temp.mkdir(exist_ok=True)
+        return {
+            **os.environ,
+            "RABBITMQ_URL": self.rabbitmq_url,
+            "SUPABASE_URL": self.supabase_url,
+            "SUPABASE_SERVICE_ROLE_KEY": self.key,
+            "SOURCE_ALLOWLIST": self.ground.source_url,
+            "TEMP_DIR": str(temp),
+        }
+
+    async def errands(self, names: Sequence[str], count: int, users: int | None = None) -> list[Errand]:
+        """Insert `count` generations with one file each, names in turn; of `users` users, else each of its own."""
+        owners = [self.ground.uuid() for _ in range(users or count)]
+        errands = [
+            Errand(
+                self.ground.uuid(), owners[at % len(owners)], f"{self.ground.source_url}/files/{names[at % len(names)]}"
+            )
+            for at in range(count)
+        ]
+        rows = [(e.generation_id, e.user_id, json.dumps({"images": [{"url": e.url}]})) for e in errands]
+        await self.sql.executemany(
+            "insert into generations (id, user_id, status, output) values ($1, $2, 'completed', $3)", rows
+        )
+        return errands
+
+    async def arrived(self) -> int:
+        """Count the generations whose media is written."""
+        return await self.sql.fetchval("select count(*) from arrivals")
+
+    async def until(self, count: int, seconds: float) -> float:
+        """Wait until so many have arrived; return the time then (monotonic)."""
+        limit = time.monotonic() + seconds
+        while (now := await self.arrived()) < count:
+            if time.monotonic() > limit:
+                raise RuntimeError(f"after {seconds:g} s only {now} of {count} generations have their media")
+            await asyncio.sleep(LOOK_SECONDS)
+        return time.monotonic()
+
+
+async def _make_bucket(url: str, key: str) -> None:
+    headers = {"apikey": key, "Authorization": f"Bearer {key}"}
+    async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
+        await session.post(f"{url}/storage/v1/bucket", json={"id": "generations", "name": "generations"})

@@ -1,0 +1,36 @@
+"""Whether what was stored still looks like what came: nobody wins by blurring."""
+
+import asyncio
+from pathlib import Path
+
+import pyvips
+from skimage.metrics import structural_similarity
+
+from tests.benchmarks.ground import Run
+
+LOOKED_AT = 4
+SIDE = 512
+"""Pictures are compared at most at this size, in grey: larger ones take seconds."""
+STORED = """
+    select g.output->'images'->0->>'url' as url, g.media->0->>'path' as path from generations g
+    where g.media->0->>'content_type' in ('image/jpeg', 'image/webp')
+      and g.output::text not like '%.gif"%' order by g.id limit $1
+"""
+
+
+async def least(run: Run, files: Path) -> float:
+    """Return the least SSIM of a few stored pictures and their originals; 1.0 where there are none."""
+    rows = await run.sql.fetch(STORED, LOOKED_AT)
+    pairs = [(files / row["url"].rpartition("/")[2], run.objects / "generations" / row["path"]) for row in rows]
+    return await asyncio.to_thread(lambda: min((_ssim(*pair) for pair in pairs), default=1.0))
+
+
+def _ssim(original: Path, stored: Path) -> float:
+    one, other = (_grey(path) for path in (original, stored))
+    return float(structural_similarity(one, other, data_range=255))
+
+
+def _grey(path: Path) -> "pyvips.Image":
+    image = pyvips.Image.new_from_file(str(path)).colourspace("b-w")
+    left, top = ((side - min(side, SIDE)) // 2 for side in (image.width, image.height))
+    return image.crop(left, top, min(image.width, SIDE), min(image.height, SIDE)).numpy().squeeze()

@@ -1,0 +1,95 @@
+"""What a run of the benchmarks says: a table on the terminal, `report.json`, and pictures."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+TARGETS = {
+    "throughput_1024": (1.6, "higher"),
+    "throughput_big": (1.9, "higher"),
+    "cpu_over_codec_floor": (1.25, "lower"),
+    "memory_over_peer": (0.9, "lower"),
+    "steady_p50_over_peer": (0.7, "lower"),
+    "duplicates_over_first": (5.0, "higher"),
+    "intake_over_bare": (0.85, "higher"),
+    "burst_slowest_seconds": (0.5, "lower"),
+    "intake_slowest_seconds": (1.0, "lower"),
+    "soak_mib_per_1000_files": (1.0, "lower"),
+    "backlog_memory": (1.05, "lower"),
+}
+"""What is wanted of each ratio, and which way is better. Names outside of this are told without a target."""
+
+
+@dataclass
+class Report:
+    """Collects what scenarios found: rows of figures, ratios, and series to draw."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    ratios: dict[str, float] = field(default_factory=dict)
+    series: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
+
+    def row(self, scenario: str, side: str, **figures: Sequence[float]) -> None:
+        """Note figures of one side, each as it was in every round: their median counts, their range is told."""
+        self.rows.append({"scenario": scenario, "side": side, "figures": {k: list(v) for k, v in figures.items()}})
+
+    def ratio(self, name: str, value: float) -> None:
+        """Note a ratio, or a figure that has a target."""
+        self.ratios[name] = round(value, 3)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it; `meets` is None where there is no target."""
+        ratios = {}
+        for name, value in self.ratios.items():
+            target, better = TARGETS.get(name, (None, "higher"))
+            ratios[name] = {"value": value, "target": target, "better": better, "meets": meets(name, value)}
+        return {"ratios": ratios, "rows": self.rows}
+
+    def table(self) -> str:
+        """Return it as text."""
+        lines = []
+        for row in self.rows:
+            told = ", ".join(f"{name} {spread(values)}" for name, values in row["figures"].items())
+            lines.append(f"{row['scenario']:<14} {row['side']:<14} {told}")
+        lines.append("")
+        for name, found in self.as_json()["ratios"].items():
+            wanted = f"{'>=' if found['better'] == 'higher' else '<='} {found['target']}" if found["target"] else ""
+            verdict = {True: "met", False: "MISSED", None: ""}[found["meets"]]
+            lines.append(f"{name:<28} {found['value']:>8.3f}  {wanted:<8} {verdict}")
+        return "\n".join(lines)
+
+    def write(self, out: Path) -> None:
+        """Write report.json and a picture for each family of series."""
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "report.json").write_text(json.dumps(self.as_json(), indent=2) + "\n")
+        for name, lines in self.series.items():
+            figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+            for side, points in lines.items():
+                axes.plot(*zip(*points, strict=True), label=side, marker="." if len(points) < 30 else None)
+            across, _, up = name.partition(" by ")[2].partition(" in ")
+            axes.set(title=name, xlabel=across, ylabel=up, ylim=(0, None))
+            axes.grid(alpha=0.3)
+            axes.legend()
+            figure.savefig(out / f"{name.partition(' by ')[0].replace(' ', '-')}.png", dpi=110)
+            plt.close(figure)
+
+
+def meets(name: str, value: float) -> bool | None:
+    """Whether a ratio is as wanted; None where nothing is wanted."""
+    if name not in TARGETS:
+        return None
+    target, better = TARGETS[name]
+    return value >= target if better == "higher" else value <= target
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return the median, and the range where there is one."""
+    middle = f"{statistics.median(values):.3g}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.3g} to {max(values):.3g})"

@@ -1,0 +1,40 @@
+"""What stands around both sides, each as a program of its own, so that its cost is nobody's: `gateway` or `source`.
+
+Prints one line of JSON when it serves.
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+
+from deploy.local.gateway import Gateway
+
+
+def say(**told: str) -> None:
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+
+
+async def gateway(database_url: str, folder: str) -> None:
+    async with Gateway(database_url=database_url, storage_dir=Path(folder)) as serving:
+        say(url=serving.url, key=serving.service_role_key)
+        await asyncio.Event().wait()
+
+
+async def source(folder: str) -> None:
+    """Serve files as a CDN does: whole, with their length and type."""
+    app = web.Application()
+    app.router.add_static("/files", folder)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    say(url=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run({"gateway": gateway, "source": source}[sys.argv[1]](*sys.argv[2:]))

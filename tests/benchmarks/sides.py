@@ -1,0 +1,124 @@
+"""The two sides: Outlast and the Celery peer, told apart by nothing but how work is handed to them and who does it."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pydantic import SecretStr
+
+from deploy.local.processes import Child, free_port
+from schemas.jobs import Job, JobFile, Profile, output_key_for, task_id_for
+from schemas.urls import source_key
+from tests.benchmarks.ground import ROOT, Errand, Run
+from worker.broker import Broker
+from worker.envelope import Envelope
+from worker.metrics import Metrics
+from worker.settings import Settings
+
+READY_SECONDS = 60.0
+AT_ONCE = 200
+QUIET = {"RECONCILE_EVERY_SECONDS": "0", "MAINTENANCE_EVERY_SECONDS": "0", "LOG_FORMAT": "json"}
+"""Rows are inserted without webhooks: a sweep would find them a second time."""
+
+
+class Side(Protocol):
+    """How one side is given work, and set to it."""
+
+    name: str
+
+    async def hand_in(self, run: Run, errands: Sequence[Errand]) -> None:
+        """Put errands on the queue."""
+
+    def working(self, run: Run, processes: int = 1) -> contextlib.AbstractAsyncContextManager[list[Child]]:
+        """Have the workers run for as long as the context lasts."""
+
+
+class Outlast:
+    """`outlast worker` as it comes."""
+
+    name = "outlast"
+
+    def __init__(self, **environment: str) -> None:
+        self._environment = environment
+
+    async def hand_in(self, run: Run, errands: Sequence[Errand]) -> None:
+        settings = Settings.load(rabbitmq_url=SecretStr(run.rabbitmq_url))
+        async with Broker(settings, Metrics("bench"), "bench") as broker:
+            await broker.opened()
+            for at in range(0, len(errands), AT_ONCE):
+                jobs = [Envelope(job_of(errand)) for errand in errands[at : at + AT_ONCE]]
+                await asyncio.gather(*(broker.publish_job(envelope, 30) for envelope in jobs))
+
+    @contextlib.asynccontextmanager
+    async def working(self, run: Run, processes: int = 1) -> AsyncIterator[list[Child]]:
+        async with contextlib.AsyncExitStack() as stack:
+            workers = []
+            for number in range(processes):
+                port = free_port()
+                env = {**run.environment, **QUIET, **self._environment, "METRICS_PORT": str(port)}
+                argv = [sys.executable, "-m", "worker", "worker"]
+                folder = run.ground.folder
+                child = await Child.spawn(f"worker-{number}", argv, data_dir=folder, env=env, cwd=folder)
+                stack.push_async_callback(child.stop, 10)
+                await child.answers(f"http://127.0.0.1:{port}/readyz", READY_SECONDS)
+                workers.append(child)
+            yield workers
+
+
+class Peer:
+    """A Celery worker with two processes, as its documentation has it for two cores."""
+
+    name = "celery"
+
+    async def hand_in(self, run: Run, errands: Sequence[Errand]) -> None:
+        await asyncio.to_thread(_send, run.rabbitmq_url, errands)
+
+    @contextlib.asynccontextmanager
+    async def working(self, run: Run, processes: int = 1) -> AsyncIterator[list[Child]]:
+        async with contextlib.AsyncExitStack() as stack:
+            workers = []
+            for number in range(processes):
+                argv = [sys.executable, "-m", "celery", "-A", "tests.benchmarks.peer", "worker"]
+                argv += ["--pool=prefork", "--concurrency=2", f"--hostname=peer{number}@%h", "--loglevel=info"]
+                env = {**run.environment, "PYTHONPATH": str(ROOT)}
+                child = await Child.spawn(f"peer-{number}", argv, data_dir=run.ground.folder, env=env, cwd=ROOT)
+                stack.push_async_callback(child.stop, 10)
+                workers.append(child)
+            yield workers
+
+
+def job_of(errand: Errand) -> Job:
+    """Return the job an errand's webhook would become."""
+    profile = Profile()
+    file = JobFile(position=0, url=errand.url, source_key=source_key(errand.url))
+    return Job(
+        task_id=task_id_for(errand.generation_id, (file,), profile),
+        generation_id=errand.generation_id,
+        user_id=errand.user_id,
+        source="supabase",
+        files=(file,),
+        total_files=1,
+        output_key=output_key_for([file.source_key]),
+        profile=profile,
+        event_at=datetime.now(UTC),
+    )
+
+
+def _send(rabbitmq_url: str, errands: Sequence[Errand]) -> None:
+    with enqueuer(rabbitmq_url) as enqueue:
+        for errand in errands:
+            enqueue(errand)
+
+
+@contextlib.contextmanager
+def enqueuer(rabbitmq_url: str) -> Iterator[Callable[[Errand], None]]:
+    """Yield what sends an errand to the peer, over one connection."""
+    from tests.benchmarks import peer  # noqa: PLC0415 - Celery takes its time
+
+    with peer.app.connection_for_write(rabbitmq_url) as connection, connection.Producer() as producer:
+        yield lambda errand: peer.keep.apply_async(
+            (errand.url, errand.user_id, errand.generation_id), producer=producer
+        )

@@ -1,0 +1,95 @@
+"""Saturated: a queue that is never empty, one worker a side, turn by turn."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.benchmarks import corpus, quality
+from tests.benchmarks.ground import Ground
+from tests.benchmarks.meter import Meter, cpu_seconds
+from tests.benchmarks.report import Report
+from tests.benchmarks.sides import Outlast, Peer, Side
+
+WARM = 24
+LIMIT_SECONDS = 600.0
+COUNTS = {"1024": 300, "big": 60, "tiny": 400, "mixed": 200}
+EACH = {"1024": 6, "big": 2, "tiny": 6, "mixed": 4}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One side's turn: files a second, CPU milliseconds a file, most MiB, and the least likeness of a picture."""
+
+    rate: float
+    cpu_ms: float
+    peak: float
+    likeness: float
+
+
+async def turn(
+    ground: Ground, side: Side, names: Sequence[str], count: int, users: int | None = None, processes: int = 1
+) -> Turn:
+    """Have one side bring `count` files home after WARM others; only these are counted."""
+    async with ground.fresh() as run:
+        errands = await run.errands(names, WARM + count, users)
+        await side.hand_in(run, errands)
+        async with side.working(run, processes) as workers:
+            pids = [worker.process.pid for worker in workers]
+            began = await run.until(WARM, LIMIT_SECONDS)
+            used = sum(map(cpu_seconds, pids))
+            async with Meter(pids) as meter:
+                ended = await run.until(WARM + count, LIMIT_SECONDS)
+            used = sum(map(cpu_seconds, pids)) - used
+        likeness = await quality.least(run, ground.files)
+        return Turn(count / (ended - began), 1000 * used / count, meter.peak, likeness)
+
+
+async def throughput(ground: Ground, report: Report, rounds: int) -> None:
+    """Both sides over every mix."""
+    for mix, count in COUNTS.items():
+        names = corpus.make(ground.files, mix, EACH[mix])
+        turns: dict[str, list[Turn]] = {"outlast": [], "celery": []}
+        for _ in range(rounds):
+            for side in (Outlast(), Peer()):
+                turns[side.name].append(await turn(ground, side, names, count))
+        for name, found in turns.items():
+            report.row(
+                f"files {mix}",
+                name,
+                per_second=[one.rate for one in found],
+                cpu_ms=[one.cpu_ms for one in found],
+                peak_mib=[one.peak for one in found],
+                least_ssim=[one.likeness for one in found],
+            )
+        pairs = list(zip(turns["outlast"], turns["celery"], strict=True))
+        report.ratio(f"throughput_{mix}", statistics.median(ours.rate / theirs.rate for ours, theirs in pairs))
+        report.ratio(f"cpu_{mix}_over_peer", statistics.median(ours.cpu_ms / theirs.cpu_ms for ours, theirs in pairs))
+        if mix == "1024":
+            report.ratio("memory_over_peer", statistics.median(ours.peak / theirs.peak for ours, theirs in pairs))
+
+
+async def duplicates(ground: Ground, report: Report, rounds: int) -> None:
+    """The same few files of one user again and again, beside files nobody had before."""
+    names = corpus.make(ground.files, "1024", EACH["1024"])
+    first, again = [], []
+    for _ in range(rounds):
+        first.append((await turn(ground, Outlast(), names, 200)).rate)
+        again.append((await turn(ground, Outlast(), names, 600, users=1)).rate)
+    report.row("duplicates", "first time", per_second=first)
+    report.row("duplicates", "again", per_second=again)
+    report.ratio("duplicates_over_first", statistics.median(b / a for a, b in zip(first, again, strict=True)))
+
+
+async def scaling(ground: Ground, report: Report, rounds: int) -> None:
+    """One, two and four workers: on this machine they share the same cores."""
+    names = corpus.make(ground.files, "1024", EACH["1024"])
+    rates = {
+        processes: [(await turn(ground, Outlast(), names, 200, processes=processes)).rate for _ in range(rounds)]
+        for processes in (1, 2, 4)
+    }
+    for processes, found in rates.items():
+        report.row("scaling", f"{processes} workers", per_second=found)
+    report.series["scaling by workers in files a second"] = {
+        "outlast": [(processes, statistics.median(found)) for processes, found in rates.items()]
+    }
+    report.ratio("two_workers_over_one", statistics.median(rates[2]) / statistics.median(rates[1]))
