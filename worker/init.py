@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker import sql
 from worker.settings import Settings
@@ -60,6 +61,15 @@ NO_URL: Final = """
 -- No address was given (--receiver-url). Nothing is sent until this is set:
 -- update public.outlast_settings set value = 'https://outlast.example.com/webhooks/supabase' where key = 'webhook_url';
 """
+
+
+class Composed(BaseSettings):
+    """Passwords of what deploy/compose.yml starts beside us. Those in the environment or `.env` are kept."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore")
+
+    rabbitmq_password: str = Field(default_factory=lambda: secrets.token_hex(16))
+    grafana_password: str = Field(default_factory=lambda: secrets.token_hex(16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +168,8 @@ def _env(settings: Settings, made: dict[str, str]) -> str:
         if name not in special:
             hidden = name in COMPUTED or is_secret(name)
             lines.append(f"# {name.upper()}={'' if hidden else env_value(default_text(_default(name)))}")
+    lines += ["", "# For deploy/compose.yml alone: the passwords of its RabbitMQ and its Grafana."]
+    lines += [f"{name.upper()}={env_value(value)}" for name, value in Composed().model_dump().items()]
     return "\n".join(lines) + "\n"
 
 

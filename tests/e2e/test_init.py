@@ -75,6 +75,7 @@ async def test_what_there_is_already_is_kept(tmp_path):
     (tmp_path / ".env").write_text(
         f"SUPABASE_WEBHOOK_SECRETS=shared,{SECRET}\nAPI_TOKEN=mine\nGENERATIONS_TABLE=renders\nFAL_KEY=hidden-key\n"
         "SUPABASE_URL=https://abc.supabase.co\nSUPABASE_SERVICE_ROLE_KEY=hidden-role\nRABBITMQ_URL=amqp://u:hidden-pass@h/\n"
+        "RABBITMQ_PASSWORD=composed\n"
     )
     code, out, _ = await init(tmp_path, "--json")
     told = json.loads(out)
@@ -82,6 +83,7 @@ async def test_what_there_is_already_is_kept(tmp_path):
     assert f"outlast_set_webhook_secret('{SECRET}')" in told["sql"]
     assert f"SUPABASE_WEBHOOK_SECRETS={SECRET},shared\n" in told["env"]
     assert "API_TOKEN=mine\n" in told["env"]
+    assert "RABBITMQ_PASSWORD=composed\n" in told["env"]
     assert "('generations_table', 'renders')" in told["sql"]
     assert "hidden" not in out
 

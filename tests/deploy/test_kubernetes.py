@@ -1,0 +1,130 @@
+"""What the manifests promise: no more rights than needed, scaled by what waits and for how long."""
+
+import re
+
+import pytest
+import yaml
+
+from handlers.addresses import INSIDE, SPECIAL, UNICAST
+from schemas.jobs import Queue
+from tests.deploy import checks
+from tests.deploy.test_checks import ROOT
+from worker.metrics import Metrics
+from worker.settings import Settings
+from worker.topology import work_queue
+
+OBJECTS = {(document["kind"], document["metadata"]["name"]): document for _, document in checks.documents(ROOT)}
+OURS = ("outlast-receiver", "outlast-worker")
+MIB = {"Mi": 1, "Gi": 1024}
+
+
+def pod(name):
+    return OBJECTS["Deployment", name]["spec"]["template"]["spec"]
+
+
+def mib(quantity):
+    return int(quantity[:-2]) * MIB[quantity[-2:]]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_pod_has_no_more_rights_than_it_needs(name):
+    (container,) = pod(name)["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    around = pod(name)["securityContext"]
+    assert (around["runAsNonRoot"], around["seccompProfile"]) == (True, {"type": "RuntimeDefault"})
+    image = (ROOT / "deploy/Dockerfile").read_text()
+    assert f"\nUSER {around['runAsUser']}:{around['runAsGroup']}\n" in image
+    assert pod(name)["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_it_may_write_is_sized(name):
+    (container,), (volume,) = pod(name)["containers"], pod(name)["volumes"]
+    assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": "/tmp"}]  # noqa: S108 - the image's TEMP_DIR
+    size, resources = mib(volume["emptyDir"]["sizeLimit"]), container["resources"]
+    assert mib(resources["requests"]["ephemeral-storage"]) >= size
+    assert mib(resources["limits"]["ephemeral-storage"]) >= size
+    assert mib(resources["requests"]["memory"]) < mib(resources["limits"]["memory"])
+
+
+def test_a_workers_scratch_holds_what_its_settings_allow():
+    told = {name.lower(): value for name, value in OBJECTS["ConfigMap", "outlast"]["data"].items()}
+    settings = Settings(_env_file=None, **told)
+    most = 2 * settings.max_file_size_mb * settings.max_concurrent * settings.worker_concurrency
+    (volume,) = pod("outlast-worker")["volumes"]
+    assert mib(volume["emptyDir"]["sizeLimit"]) > most
+    (container,) = pod("outlast-worker")["containers"]
+    codecs = settings.codec_processes * settings.codec_memory_mb
+    assert mib(container["resources"]["limits"]["memory"]) > codecs + 133  # the worker's own, see Sizing
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_alive_and_ready_are_told_apart(name):
+    (container,) = pod(name)["containers"]
+    paths = {
+        probe: container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
+    assert paths == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+    budget = OBJECTS["PodDisruptionBudget", name]["spec"]
+    assert budget["selector"] == OBJECTS["Deployment", name]["spec"]["selector"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_secrets_come_by_reference(name):
+    (container,) = pod(name)["containers"]
+    assert container["envFrom"] == [{"configMapRef": {"name": "outlast"}}, {"secretRef": {"name": "outlast"}}]
+    assert all("value" not in variable for variable in container["env"])
+    secret = {name for name, field in Settings.model_fields.items() if "Secret" in repr(field.annotation)}
+    assert not {name.lower() for name in OBJECTS["ConfigMap", "outlast"]["data"]} & secret
+
+
+def test_workers_are_scaled_by_what_waits_and_by_how_long():
+    scaled = OBJECTS["ScaledObject", "outlast-worker"]["spec"]
+    assert scaled["scaleTargetRef"]["name"] == "outlast-worker"
+    lengths = [trigger["metadata"] for trigger in scaled["triggers"] if trigger["type"] == "rabbitmq"]
+    assert {length["queueName"] for length in lengths} == {work_queue(Queue.FILES), work_queue(Queue.BULK)}
+    assert {length["mode"] for length in lengths} == {"QueueLength"}
+    (age,) = [trigger["metadata"]["query"] for trigger in scaled["triggers"] if trigger["type"] == "prometheus"]
+    known = {f"{family.name}_bucket" for family in Metrics("test").registry.collect()}
+    assert set(re.findall(r"outlast_\w+", age)) <= known
+    receivers = OBJECTS["HorizontalPodAutoscaler", "outlast-receiver"]["spec"]
+    assert receivers["scaleTargetRef"]["name"] == "outlast-receiver"
+
+
+def test_nothing_inside_is_reached_but_names_and_the_broker():
+    policies = {name: each["spec"] for (kind, name), each in OBJECTS.items() if kind == "NetworkPolicy"}
+    assert policies["nothing-else"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    names, broker, world = policies["outlast-out"]["egress"]
+    assert {port["port"] for port in names["ports"]} == {53}
+    assert broker["to"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "rabbitmq"}}}]
+    assert [port["port"] for rule in (broker, world) for port in rule["ports"]] == [5672, 443]
+    v4, v6 = [block["ipBlock"] for block in world["to"]]
+    assert v4 == {"cidr": "0.0.0.0/0", "except": [str(network) for network in INSIDE]}
+    assert v6 == {"cidr": str(UNICAST), "except": [str(network) for network in SPECIAL]}
+
+
+def test_every_process_is_scraped_under_the_name_the_alerts_know():
+    monitor = OBJECTS["ServiceMonitor", "outlast"]["spec"]
+    for name in OURS:
+        service = OBJECTS["Service", name]
+        assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        assert {port["name"] for port in service["spec"]["ports"]} == {monitor["endpoints"][0]["port"]}
+    jobs = {
+        job["job_name"]
+        for job in yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    }
+    assert jobs == {*OURS, "rabbitmq"}
+
+
+def test_the_broker_is_told_the_same_everywhere():
+    spec = OBJECTS["RabbitmqCluster", "rabbitmq"]["spec"]
+    plugins = (ROOT / "deploy/rabbitmq/enabled_plugins").read_text().strip("[].\n").split(",")
+    assert set(plugins) <= set(spec["rabbitmq"]["additionalPlugins"])
+    file = {line for line in (ROOT / "deploy/rabbitmq/rabbitmq.conf").read_text().splitlines() if " = " in line}
+    cluster = set(spec["rabbitmq"]["additionalConfig"].splitlines())
+    assert file - cluster == {"log.console = true"}, "the operator's default"
+    assert cluster - file == {"cluster_partition_handling = pause_minority"}
