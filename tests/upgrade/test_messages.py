@@ -1,4 +1,7 @@
-"""Every shape a job was ever published in. A release that adds a field adds a file to messages/, and changes none."""
+"""Every shape a message was ever published in. A release that adds a field adds a file to messages/, and changes none.
+
+`v1-*` are jobs, `chore-v1-*` upkeep, `command-v1-*` what all workers are told at once.
+"""
 
 import json
 from pathlib import Path
@@ -6,9 +9,30 @@ from pathlib import Path
 import aio_pika
 import pytest
 
+from schemas.dead_letters import Choice
 from schemas.jobs import JOB_TYPE, Job
+from schemas.maintenance import MAINTENANCE_TYPE, Action
+from worker.control import Command
+from worker.dead.desk import Desk
 
-MESSAGES = sorted((Path(__file__).parent / "messages").glob("*.json"))
+MESSAGES = Path(__file__).parent / "messages"
+JOBS = sorted(MESSAGES.glob("v1-*.json"))
+CHORES = sorted(MESSAGES.glob("chore-v1-*.json"))
+COMMANDS = sorted(MESSAGES.glob("command-v1-*.json"))
+FIRST = {
+    "x-outlast-attempt": 1,
+    "x-outlast-deaths": 0,
+    "x-outlast-replays": 0,
+    "x-outlast-first-seen": "2026-11-01T12:00:00+00:00",
+}
+"""The headers of a job published by the first release."""
+FAILED = FIRST | {
+    "x-outlast-attempt": 2,
+    "x-outlast-error-code": "source_unavailable",
+    "x-outlast-error": "the source answered 503",
+    "x-outlast-failed-at": "2026-11-01T12:00:05+00:00",
+}
+"""Those of one that it put off or buried: it did not tell the step yet."""
 
 
 def shape(value, name=""):
@@ -20,27 +44,85 @@ def shape(value, name=""):
     return {name}
 
 
-@pytest.mark.parametrize("path", MESSAGES, ids=lambda path: path.stem)
-async def test_a_message_of_any_version_ends_well(bench, source, path):
-    body = path.read_text().replace("SOURCE", source.url)
-    sent = json.loads(body)
-    exchange = await bench.channel.get_exchange("outlast")
+def job(path, source):
+    return json.loads(path.read_text().replace("SOURCE", source.url))
+
+
+async def publish(bench, exchange, key, body, headers, message_type=JOB_TYPE):
     message = aio_pika.Message(
-        body.encode(),
+        json.dumps(body).encode(),
         content_type="application/json",
-        type=JOB_TYPE,
-        message_id=sent["task_id"],
+        type=message_type,
+        message_id=body.get("task_id"),
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        headers={"x-outlast-attempt": 1, "x-outlast-deaths": 0, "x-outlast-replays": 0},
+        headers=headers,
     )
-    await exchange.publish(message, sent["queue"])
+    await (await bench.channel.get_exchange(exchange)).publish(message, key)
+
+
+async def stored(bench, sent):
+    """Wait until the job has ended well and nothing is buried; check that its file is on record."""
     await bench.outcome("completed", queue=sent["queue"])
     assert await bench.waiting("outlast.dead") == 0
     rows = await bench.sql.fetch("select task_id from outlast_files")
     assert [str(row["task_id"]) for row in rows] == [sent["task_id"]]
 
 
-def test_todays_shape_is_among_them():
-    newest = Job.model_validate_json((Path(__file__).parent / "messages" / "v1-provenance.json").read_text())
-    written = shape(json.loads(newest.model_dump_json()))
-    assert written in [shape(json.loads(path.read_text())) for path in MESSAGES], "add today's shape to messages/"
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+async def test_a_job_of_any_version_ends_well(bench, source, path):
+    sent = job(path, source)
+    await publish(bench, "outlast", sent["queue"], sent, FIRST)
+    await stored(bench, sent)
+
+
+@pytest.mark.parametrize("headers", [{}, FAILED, FIRST | {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}])
+async def test_a_job_with_any_versions_headers_ends_well(bench, source, headers):
+    sent = job(JOBS[0], source)
+    await publish(bench, "outlast", sent["queue"], sent, headers)
+    await stored(bench, sent)
+
+
+async def test_a_field_that_a_later_version_adds_is_no_reason_to_bury(bench, source):
+    sent = job(JOBS[-1], source) | {"invented": {"later": 1}}
+    sent["files"][0]["invented"] = True
+    await publish(bench, "outlast", sent["queue"], sent, FIRST)
+    await stored(bench, sent)
+
+
+async def test_a_dead_letter_of_the_first_release_is_shown_and_replayed(bench, source):
+    sent = job(MESSAGES / "v1-first.json", source)
+    await publish(bench, "outlast.dead", sent["queue"], sent, FAILED)
+    desk = Desk(bench.settings, "test", None)
+    chosen = await desk.find(Choice.read({"code": "source_unavailable"}))
+    async with desk.removal("replay", chosen, rate=None, abort=lambda: False, progress=lambda *_: None) as removal:
+        outcome = await removal.run()
+    assert (outcome.matched, outcome.done) == (1, 1)
+    await stored(bench, sent)
+
+
+@pytest.mark.parametrize("path", CHORES, ids=lambda path: path.stem)
+async def test_a_chore_of_any_version_is_done(bench, path):
+    chore = json.loads(path.read_text())
+    queue = "optimization" if chore["action"] == "optimize" else "maintenance"
+    await publish(bench, "outlast", queue, chore, {}, "outlast.maintenance.v1")
+    await bench.outcome("completed", queue=queue)
+    assert await bench.waiting("outlast.dead") == 0
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
+def test_a_command_of_any_version_is_understood(path):
+    command = json.loads(path.read_text())
+    assert json.loads(Command.model_validate_json(path.read_text()).model_dump_json(exclude_none=True)) == command
+
+
+def test_todays_shapes_are_among_them():
+    shapes = [shape(json.loads(path.read_text())) for path in JOBS]
+    for path in JOBS:
+        written = shape(json.loads(Job.model_validate_json(path.read_text()).model_dump_json()))
+        assert written in shapes, "add today's shape to messages/"
+    assert JOB_TYPE == "outlast.job.v1", "a new type: its first shape belongs into messages/"
+    assert MAINTENANCE_TYPE == "outlast.maintenance.v1", "the same"
+    assert {path.stem.removeprefix("chore-v1-") for path in CHORES} == set(Action.__args__)
+    assert {json.loads(path.read_text())["do"] for path in COMMANDS} == set(
+        Command.model_fields["do"].annotation.__args__
+    )
