@@ -31,6 +31,8 @@ missing_packages() {
   if [ "${1-}" = tests ]; then
     { command -v prometheus && command -v promtool; } >/dev/null 2>&1 || echo prometheus
     command -v chromium >/dev/null 2>&1 || echo chromium
+    { command -v systemd-analyze && command -v systemd-sysusers; } >/dev/null 2>&1 || echo systemd
+    command -v ps >/dev/null 2>&1 || echo procps
   fi
 }
 

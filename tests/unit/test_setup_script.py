@@ -70,9 +70,10 @@ def test_sudo_that_wants_no_password_is_used(programs):
     assert said.strip() == f"-n env PYTHON=/bin/false sh {SCRIPT}"
 
 
-def test_only_tests_want_prometheus(programs):
-    assert "prometheus" not in run(programs)[1]
-    assert "prometheus" in run(programs, "tests")[1]
+@pytest.mark.parametrize("package", ["prometheus", "chromium", "systemd", "procps"])
+def test_what_only_tests_want(programs, package):
+    assert package not in run(programs)[1]
+    assert package in run(programs, "tests")[1]
 
 
 def test_what_is_wanted_is_told_to_sudo_as_well(programs):
