@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := schemas handlers worker deploy tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-live live-project setup setup-test system system-test up lint type upgrade watched chaos fuzz docs dashboards lock clean
+.PHONY: help demo test test-live live-project setup setup-test system system-test up lint type upgrade watched chaos fuzz bench docs dashboards lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,9 @@ chaos: setup-test  ## the tests that kill and cut things, then the long form: 2,
 
 fuzz: setup-test  ## 10,000 damaged files through detection and decoding, judged by strict decoders; some minutes
 	$(BIN)/python -m tests.fuzz.run --cases 10000
+
+bench: setup-test  ## speed and thrift beside what users would pick instead; about half an hour, on a quiet machine
+	$(BIN)/python -m tests.benchmarks.run
 
 docs:  ## renew the README's table of settings
 	$(BIN)/python -m worker.settings_table README.md

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import aiohttp
 import asyncpg
@@ -42,24 +42,27 @@ class Errand:
 
 
 class Ground:
-    """Starts everything; a `fresh` database and virtual host for each run keep one run out of the next."""
+    """Starts everything; a `fresh` database and virtual host for each run keep one run out of the next.
 
-    def __init__(self, folder: Path) -> None:
+    `broker` and `postgres` are used where they are given, and must run.
+    """
+
+    def __init__(self, folder: Path, broker: RabbitMQ | None = None, postgres: Postgres | None = None) -> None:
         self.folder = folder.resolve()
         self.files = self.folder / "files"
-        self.broker = RabbitMQ(self.folder)
-        self.postgres = Postgres(self.folder, durable=False)
+        self._own = [part for part, given in (("broker", broker), ("postgres", postgres)) if given is None]
+        self.broker = broker or RabbitMQ(self.folder)
+        self.postgres = postgres or Postgres(self.folder, durable=False)
         self.source_url = ""
         self._dice = random.Random(1)  # noqa: S311 - dice
         self._exit = contextlib.AsyncExitStack()
-        self._runs = 0
 
     async def __aenter__(self) -> Self:
         self.files.mkdir(parents=True, exist_ok=True)
         self._exit.enter_context(claim(self.folder))
         clean_up(self.folder)
         try:
-            for part in (self.broker, self.postgres):
+            for part in (getattr(self, name) for name in self._own):
                 self._exit.push_async_callback(part.stop)
                 await part.start()
             _, told = await self.program("source", str(self.files), within=self._exit)
@@ -90,8 +93,7 @@ class Ground:
     @contextlib.asynccontextmanager
     async def fresh(self):
         """Yield a Run: an empty database, virtual host and bucket of its own."""
-        self._runs += 1
-        name = f"bench{os.getpid()}_{self._runs}"
+        name = f"bench{uuid4().hex[:12]}"
         async with contextlib.AsyncExitStack() as stack:
             database_url = await self.postgres.create_database(name)
             rabbitmq_url = await self.broker.create_vhost(name)

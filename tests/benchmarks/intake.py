@@ -1,0 +1,96 @@
+"""Webhooks taken: the receiver beside a bare handler that publishes, under 64 connections and in bursts of 200.
+
+What the bare one leaves out: the secret, the schema, whether the event matters, metrics, a time limit, a log line.
+"""
+
+import asyncio
+import contextlib
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from uuid import uuid4
+
+import aiohttp
+
+from deploy.local.processes import Child, free_port
+from tests.benchmarks.ground import ROOT, Errand, Ground, Run
+from tests.benchmarks.meter import pss_mib
+from tests.benchmarks.report import Report
+from tests.benchmarks.steady import SECRET, percentile, start_receiver, webhook
+
+REQUESTS = 10_000
+CONNECTIONS = 64
+BURST = 200
+BURSTS = 10
+ACCEPTED = 202
+HEADERS = {"x-webhook-secret": SECRET}
+
+
+async def intake(ground: Ground, report: Report, rounds: int) -> None:
+    """Both, turn by turn; and how the receiver's memory stands after all these."""
+    rates: dict[str, list[float]] = {"outlast": [], "bare": []}
+    slowest, slowest_of_burst, memory = [], [], []
+    for _ in range(rounds):
+        async with ground.fresh() as run, _outlast(run) as (child, url):
+            before = pss_mib(child.process.pid)
+            seconds, times = await _flood(url, REQUESTS, CONNECTIONS)
+            rates["outlast"].append(REQUESTS / seconds)
+            slowest.append(max(times))
+            report.row("intake", "outlast", p99_ms=[1000 * percentile(times, 99)], slowest_ms=[1000 * max(times)])
+            memory.append(pss_mib(child.process.pid) - before)
+            for _ in range(BURSTS):
+                _, times = await _flood(url, BURST, BURST)
+                slowest_of_burst.append(max(times))
+        async with ground.fresh() as run, _bare(run) as url:
+            seconds, _ = await _flood(url, REQUESTS, CONNECTIONS)
+            rates["bare"].append(REQUESTS / seconds)
+    for side, found in rates.items():
+        report.row("intake", side, per_second=found)
+    report.row("intake", "outlast", burst_slowest_ms=[1000 * one for one in slowest_of_burst], grown_mib=memory)
+    pairs = zip(rates["outlast"], rates["bare"], strict=True)
+    report.ratio("intake_over_bare", statistics.median(ours / bare for ours, bare in pairs))
+    report.ratio("intake_slowest_seconds", max(slowest))
+    report.ratio("burst_slowest_seconds", max(slowest_of_burst))
+
+
+@contextlib.asynccontextmanager
+async def _outlast(run: Run) -> AsyncIterator[tuple[Child, str]]:
+    child, url = await start_receiver(run)
+    try:
+        yield child, url
+    finally:
+        await child.stop(10)
+
+
+@contextlib.asynccontextmanager
+async def _bare(run: Run) -> AsyncIterator[str]:
+    port = free_port()
+    argv = [sys.executable, "-m", "tests.benchmarks.bare", run.rabbitmq_url, str(port)]
+    child = await Child.spawn("bare", argv, data_dir=run.ground.folder, cwd=ROOT)
+    try:
+        await child.answers(f"http://127.0.0.1:{port}/ready", 30)
+        yield f"http://127.0.0.1:{port}/webhook"
+    finally:
+        await child.stop(10)
+
+
+async def _flood(url: str, count: int, connections: int) -> tuple[float, Sequence[float]]:
+    """Send so many webhooks over so many connections; return the seconds in all, and of each."""
+    bodies = iter([webhook(Errand(str(uuid4()), str(uuid4()), "https://fal.media/files/a.png")) for _ in range(count)])
+    times: list[float] = []
+    connector = aiohttp.TCPConnector(limit=connections)
+
+    async def one(session: aiohttp.ClientSession) -> None:
+        for body in bodies:
+            began = time.perf_counter()
+            async with session.post(url, json=body, headers=HEADERS) as answer:
+                if answer.status != ACCEPTED:
+                    raise RuntimeError(f"{url} answered {answer.status}: {(await answer.text())[:300]}")
+                await answer.read()
+            times.append(time.perf_counter() - began)
+
+    async with aiohttp.ClientSession(connector=connector) as session:
+        began = time.perf_counter()
+        await asyncio.gather(*(one(session) for _ in range(connections)))
+        return time.perf_counter() - began, times

@@ -1,0 +1,63 @@
+"""The queue alone: messages that nothing is done with, taken by our consumer, by FastStream and by Celery.
+
+Each as its documentation has it, with quorum queues where it can, one message acknowledged at a time.
+"""
+
+import asyncio
+import statistics
+import sys
+import time
+
+import aio_pika
+
+from deploy.local.processes import Child
+from tests.benchmarks.ground import ROOT, Ground, Run
+from tests.benchmarks.nothing import QUEUES
+from tests.benchmarks.report import Report
+
+COUNT = 5_000
+LIMIT_SECONDS = 120.0
+
+
+async def queues(ground: Ground, report: Report, rounds: int) -> None:
+    """All three, turn by turn."""
+    rates: dict[str, list[float]] = {side: [] for side in QUEUES}
+    for _ in range(rounds):
+        for side in QUEUES:
+            async with ground.fresh() as run:
+                rates[side].append(COUNT / await _drained(run, side))
+    for side, found in rates.items():
+        report.row("queue alone", side, per_second=found)
+    report.ratio("queue_over_faststream", _ratio(rates, "faststream"))
+    report.ratio("queue_over_celery", _ratio(rates, "celery"))
+
+
+def _ratio(rates: dict[str, list[float]], other: str) -> float:
+    return statistics.median(ours / theirs for ours, theirs in zip(rates["outlast"], rates[other], strict=True))
+
+
+async def _drained(run: Run, side: str) -> float:
+    """Fill a side's queue, then start it; return the seconds from its first message to its last."""
+    program = [sys.executable, "-m", "tests.benchmarks.nothing", side, run.rabbitmq_url]
+    filling = await asyncio.create_subprocess_exec(*program, "fill", str(COUNT), cwd=ROOT)
+    if await filling.wait():
+        raise RuntimeError(f"{side}: the queue could not be filled")
+    child = await Child.spawn(f"nothing-{side}", [*program, "drain"], data_dir=run.ground.folder, cwd=ROOT)
+    try:
+        async with await aio_pika.connect(run.rabbitmq_url) as connection:
+            channel = await connection.channel()
+            await _until(channel, QUEUES[side], child, COUNT - COUNT // 50)
+            began = time.monotonic()
+            await _until(channel, QUEUES[side], child, 0)
+            return (time.monotonic() - began) * COUNT / (COUNT - COUNT // 50)
+    finally:
+        await child.stop(10)
+
+
+async def _until(channel: aio_pika.abc.AbstractChannel, queue: str, child: Child, left: int) -> None:
+    """Wait until no more than `left` messages wait."""
+    limit = time.monotonic() + LIMIT_SECONDS
+    while (await channel.declare_queue(queue, passive=True)).declaration_result.message_count > left:
+        if not child.running or time.monotonic() > limit:
+            raise RuntimeError(f"{child.name} does not drain its queue: {child.tail()}")
+        await asyncio.sleep(0.005)

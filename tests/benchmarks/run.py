@@ -1,0 +1,102 @@
+"""`python -m tests.benchmarks.run [SCENARIO...]`: everything in one run, sides turn by turn, medians and ranges told.
+
+Writes report.json and pictures to .outlast/bench/. Exit 0 also when a target is missed: figures are for people.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+import structlog
+
+from deploy.local.signals import until_told
+from tests.benchmarks import corpus
+from tests.benchmarks.endurance import backlog, soak, start
+from tests.benchmarks.ground import ROOT, Ground
+from tests.benchmarks.intake import intake
+from tests.benchmarks.queues import queues
+from tests.benchmarks.report import Report
+from tests.benchmarks.steady import steady
+from tests.benchmarks.throughput import duplicates, scaling, throughput
+
+OUT = Path(".outlast/bench")
+TIMES = 8
+
+
+async def floor(ground: Ground, report: Report, rounds: int) -> None:
+    """The codec floor of the 1024 mix, beside which `throughput` is judged."""
+    names = corpus.make(ground.files, "1024", 6)
+    files = [str(ground.files / name) for name in names]
+    found = []
+    for _ in range(rounds):
+        program = [sys.executable, "-m", "tests.benchmarks.floor", *files, "--times", str(TIMES)]
+        process = await asyncio.create_subprocess_exec(*program, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+        found.append(json.loads((await process.communicate())[0]))
+    cpu = [1000 * one["cpu"] / one["files"] for one in found]
+    report.row("codec floor", "pyvips", per_second=[one["files"] / one["seconds"] for one in found], cpu_ms=cpu)
+
+
+SCENARIOS = {
+    "floor": floor,
+    "throughput": throughput,
+    "duplicates": duplicates,
+    "steady": steady,
+    "intake": intake,
+    "queues": queues,
+    "scaling": scaling,
+    "start": start,
+    "backlog": backlog,
+    "soak": soak,
+}
+
+
+async def run(names: list[str], rounds: int, out: Path) -> None:
+    """Run scenarios and write the report, after each of them."""
+    report, began = Report(), time.monotonic()
+    async with Ground(out / "ground") as ground:
+        for name in names:
+            say(f"{time.monotonic() - began:7.1f}  {name}")
+            await SCENARIOS[name](ground, report, rounds)
+            _relate(report)
+            report.write(out)
+    say(f"\n{machine()}\n{report.table()}\n\nreport.json and pictures are in {out}")
+
+
+def _relate(report: Report) -> None:
+    """Set CPU a file against the codec floor, once both are known."""
+    cpu = {(row["scenario"], row["side"]): row["figures"].get("cpu_ms") for row in report.rows}
+    ours, floor_ms = cpu.get(("files 1024", "outlast")), cpu.get(("codec floor", "pyvips"))
+    if ours and floor_ms:
+        report.ratio("cpu_over_codec_floor", sorted(ours)[len(ours) // 2] / sorted(floor_ms)[len(floor_ms) // 2])
+
+
+def machine() -> str:
+    """Say what it ran on."""
+    return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}"
+
+
+def say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - its output
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.run", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; default: all")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each side; default 3")
+    parser.add_argument("--out", type=Path, default=OUT)
+    given = parser.parse_args()
+    unknown = set(given.scenarios) - set(SCENARIOS)
+    if unknown:
+        parser.error(f"no scenario {', '.join(sorted(unknown))}")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    names = [name for name in SCENARIOS if name in given.scenarios or not given.scenarios]
+    asyncio.run(until_told(run(names, given.rounds, given.out.resolve()), 130))
+
+
+if __name__ == "__main__":
+    main()

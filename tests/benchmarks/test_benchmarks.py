@@ -1,0 +1,58 @@
+"""That the benchmarks measure what they say: both sides do the same work, and figures are judged as they should be."""
+
+import json
+
+import pytest
+
+from tests.benchmarks import corpus
+from tests.benchmarks.ground import Ground
+from tests.benchmarks.report import Report, meets, spread
+from tests.benchmarks.sides import Outlast, Peer
+
+
+@pytest.fixture
+async def ground(rabbitmq, postgres, tmp_path):
+    async with Ground(tmp_path, rabbitmq, postgres) as ground:
+        yield ground
+
+
+@pytest.mark.parametrize("side", [Outlast(), Peer()], ids=lambda side: side.name)
+async def test_both_sides_bring_every_file_home_and_write_it_on_its_row(ground, side):
+    names = corpus.make(ground.files, "mixed", 1)
+    async with ground.fresh() as run:
+        await side.hand_in(run, await run.errands(names, len(names)))
+        async with side.working(run):
+            await run.until(len(names), 60)
+        rows = await run.sql.fetch("select output->'images'->0->>'url' as url, media->0 as media from generations")
+        stored = {row["url"].rpartition("/")[2]: json.loads(row["media"]) for row in rows}
+        assert {name: media["content_type"] for name, media in stored.items()} == {
+            "png-1024-0.png": "image/jpeg",
+            "jpeg-1024-0.jpg": "image/jpeg",
+            "webp-1024-0.webp": "image/jpeg",
+            "gif-0.gif": "image/gif" if side.name == "celery" else "image/webp",
+            "mp4-0.mp4": "video/mp4",
+        }
+        for media in stored.values():
+            assert (run.objects / media["bucket"] / media["path"]).stat().st_size == media["file_size"]
+
+
+def test_pictures_are_of_the_size_that_models_make(tmp_path):
+    sizes = {name: (tmp_path / name).stat().st_size for name in corpus.make(tmp_path, "1024", 3)}
+    assert all(1_000_000 < size < 2_000_000 for name, size in sizes.items() if name.endswith("png"))
+    assert all(300_000 < size < 700_000 for name, size in sizes.items() if name.endswith("jpg"))
+
+
+def test_a_ratio_is_judged_by_its_target_and_one_without_is_only_told(tmp_path):
+    assert (meets("throughput_1024", 1.6), meets("throughput_1024", 1.59)) == (True, False)
+    assert (meets("cpu_over_codec_floor", 1.25), meets("cpu_over_codec_floor", 1.26)) == (True, False)
+    assert meets("queue_over_celery", 0.1) is None
+    report = Report()
+    report.row("files", "outlast", per_second=[3.0, 1.0, 2.0])
+    report.ratio("throughput_1024", 1.5)
+    report.series["latency by percentile in seconds"] = {"outlast": [(1, 0.1), (99, 0.3)]}
+    report.write(tmp_path)
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert told["ratios"] == {"throughput_1024": {"value": 1.5, "target": 1.6, "better": "higher", "meets": False}}
+    assert (tmp_path / "latency.png").stat().st_size > 5_000
+    assert "MISSED" in report.table()
+    assert spread([3.0, 1.0, 2.0]) == "2 (1 to 3)"
