@@ -1,4 +1,4 @@
-"""As much of systemctl as the installation's instructions use, where no systemd runs: `daemon-reload`, `enable --now`.
+"""As much of systemctl as the instructions use, where no systemd runs: `daemon-reload`, `enable --now`, `restart`.
 
 What a unit says is done as it is said: its commands, its user, its environment, its folders. Its sandbox is not
 built. Logs go to the folder in UNIT_LOGS. Run as root, inside namespaces of its own.
@@ -7,8 +7,10 @@ built. Logs go to the folder in UNIT_LOGS. Run as root, inside namespaces of its
 import os
 import pwd
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -50,18 +52,38 @@ def start(name):
                     os.chown(each, user.pw_uid, user.pw_gid)
     become = (*BECOME, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}")
     how = {"env": environment(unit, user), "cwd": unit["WorkingDirectory"][0], "umask": int(unit["UMask"][0], 8)}
-    log = (Path(os.environ["UNIT_LOGS"]) / f"{name}.log").open("w")
+    log = (Path(os.environ["UNIT_LOGS"]) / f"{name}.log").open("a")
     how |= {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
     for command in unit["ExecStartPre"]:
         done = subprocess.run([*become, *shlex.split(command.removeprefix("-"))], check=False, **how)  # noqa: S603
         if done.returncode and not command.startswith("-"):
             sys.exit(f"{name}: {command} failed")
-    subprocess.Popen([*become, *shlex.split(unit["ExecStart"][0])], start_new_session=True, **how)  # noqa: S603
+    main = subprocess.Popen([*become, *shlex.split(unit["ExecStart"][0])], start_new_session=True, **how)  # noqa: S603
+    pid_file(name).write_text(str(main.pid))
+
+
+def pid_file(name):
+    return Path("/mnt") / f"{name}.pid"
+
+
+def stop(name):
+    """End the main process alone, as KillMode=mixed has it; kill all when its time is up."""
+    pid, until = int(pid_file(name).read_text()), time.monotonic() + float(read(name)["TimeoutStopSec"][0])
+    os.kill(pid, signal.SIGTERM)
+    while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
+        if time.monotonic() > until:
+            os.killpg(pid, signal.SIGKILL)
+            sys.exit(f"{name} did not stop in time")
+        time.sleep(0.05)
 
 
 if __name__ == "__main__":
     if sys.argv[1:3] == ["enable", "--now"]:
         for unit_name in sys.argv[3:]:
+            start(unit_name)
+    elif sys.argv[1:2] == ["restart"]:
+        for unit_name in sys.argv[2:]:
+            stop(unit_name)
             start(unit_name)
     elif sys.argv[1:] != ["daemon-reload"]:
         sys.exit(f"systemctl {sys.argv[1:]}: not played here")

@@ -24,6 +24,27 @@ def test_everybody_waits_longer_than_a_stopping_worker_takes():
     assert pods["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > grace
 
 
+def test_a_workers_memory_holds_what_its_decoders_may_take():
+    """133 MiB are the worker's own; see Sizing in the README."""
+    unit = (DEPLOY / "systemd/outlast-worker@.service").read_text()
+    told = dict(
+        word.split("=") for line in re.findall(r"^Environment=(.*)$", unit, re.MULTILINE) for word in line.split()
+    )
+    needed = int(told["CODEC_PROCESSES"]) * int(told["CODEC_MEMORY_MB"]) + 133
+    limits = dict(re.findall(r"^(Memory\w+)=(\d+)M$", unit, re.MULTILINE))
+    assert needed < int(limits["MemoryHigh"]) < int(limits["MemoryMax"])
+    worker = yaml.safe_load((DEPLOY / "compose.yml").read_text())["services"]["worker"]
+    told = worker["environment"]
+    assert int(told["CODEC_PROCESSES"]) * int(told["CODEC_MEMORY_MB"]) + 133 < int(worker["mem_limit"].rstrip("m"))
+
+
+def test_every_secret_stands_in_the_table_of_secrets():
+    security = (DEPLOY / "README.md").read_text().partition("\n## Security\n")[2].partition("\n## ")[0]
+    secrets = [name.upper() for name, field in Settings.model_fields.items() if "Secret" in repr(field.annotation)]
+    assert "SUPABASE_SERVICE_ROLE_KEY" in secrets
+    assert [name for name in (*secrets, "RABBITMQ_PASSWORD", "GRAFANA_PASSWORD") if f"`{name}`" not in security] == []
+
+
 def test_the_brokers_time_limit_is_the_one_workers_reckon_with():
     minutes = Settings.model_fields["broker_consumer_timeout_minutes"].default
     for file in (DEPLOY / "rabbitmq/rabbitmq.conf", BASE / "rabbitmq.yaml"):

@@ -114,13 +114,15 @@ def filled_in(text, **values):
 
 
 async def test_the_instructions_end_with_a_generation_stored(tmp_path, checkout, project, rabbitmq_url, source):
+    """And an upgrade by them leaves everything running, of the other release."""
     gateway, sql = project
     port = free_port()
+    own = "https://outlast.example.com", f"http://127.0.0.1:{port}"
     logs = tmp_path / "logs"
     logs.mkdir()
     async with Machine(logs, checkout) as machine:
         await machine.do(block("install"))
-        await machine.do(block("init").replace("https://outlast.example.com", f"http://127.0.0.1:{port}"))
+        await machine.do(block("init").replace(*own))
         await sql.execute((checkout / "setup/outlast.sql").read_text())
         env = checkout / "setup/.env"
         env.write_text(
@@ -147,6 +149,19 @@ async def test_the_instructions_end_with_a_generation_stored(tmp_path, checkout,
         await machine.do('test "$(stat -c %a /etc/outlast/outlast.env)" = 600')
         await machine.do('test "$(stat -c %U /var/cache/outlast/worker-1)" = outlast')
         await machine.do('test "$(ps -C outlast -o user= | sort -u)" = outlast')
+
+        kept, told = env.read_bytes(), await sql.fetch("select * from outlast_settings where key ~ 'webhook'")
+        await machine.do(block("upgrade").replace(*own))
+        await sql.execute((checkout / "setup/outlast.sql").read_text())
+        assert env.read_bytes() == kept
+        assert await sql.fetch("select * from outlast_settings where key ~ 'webhook'") == told
+        await machine.do(block("restart"))
+        row = await stored(sql, port, source)
+        assert row["media_status"] == "completed"
+        await machine.do('test "$(pgrep --full --count "/opt/outlast-0.1.0/")" = 0')
+        await machine.do(
+            'test "$(pgrep --full --count "/opt/outlast-0.2.0/bin/python3? /opt/outlast/bin/outlast")" -ge 3'
+        )
     assert not Path("/opt/outlast").exists()
 
 
