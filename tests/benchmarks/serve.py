@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import uvloop
-from aiohttp import web
+from aiohttp import web, web_fileresponse
 
 from deploy.local.gateway import Gateway
 
@@ -27,6 +27,7 @@ async def gateway(database_url: str, folder: str) -> None:
 
 async def source(folder: str) -> None:
     """Serve files as a CDN does: whole, with their length and type."""
+    web_fileresponse.CONTENT_TYPES.add_type("image/webp", ".webp")  # which Python knows from 3.13 on
     app = web.Application()
     app.router.add_static("/files", folder)
     runner = web.AppRunner(app, access_log=None)
