@@ -15,7 +15,7 @@ from opentelemetry.trace import Link, SpanKind, StatusCode, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from handlers.settings import SettingsError
-from worker.tracing import Attribute, Kind
+from worker.trace_types import Attribute, Kind
 
 KINDS: Final[Mapping[Kind, SpanKind]] = {
     "internal": SpanKind.INTERNAL,

@@ -7,6 +7,7 @@ import structlog
 from aiohttp import web
 
 from worker import tracing
+from worker.trace_types import Attribute
 
 
 @web.middleware
@@ -18,7 +19,7 @@ async def traced(
         return await handler(request)
     route = request.match_info.route.resource
     path = "unknown" if route is None else route.canonical
-    attributes: dict[str, tracing.Attribute] = {"http.request.method": "POST", "http.route": path}
+    attributes: dict[str, Attribute] = {"http.request.method": "POST", "http.route": path}
     with (
         tracing.span(f"POST {path}", "server", request.headers.get("traceparent"), attributes=attributes),
         structlog.contextvars.bound_contextvars(**tracing.context()),

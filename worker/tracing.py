@@ -16,9 +16,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import structlog
+
+from worker.trace_types import Attribute, Kind
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from worker.spans import Spans
 
 log = structlog.stdlib.get_logger(__name__)
-Kind = Literal["internal", "server", "producer", "consumer"]
-Attribute = str | int | float | bool
 TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 EXPORTERS: Final = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 """Any of these asks for traces; OpenTelemetry's own default would send them to localhost unasked."""

@@ -15,6 +15,7 @@ from worker.dead.letters import Letter
 from worker.dead.removal import Held, Ready
 from worker.envelope import PREFIX, Envelope, UndecodableError
 from worker.metrics import Metrics
+from worker.trace_types import Attribute
 
 QUEUES: Final = frozenset(queue.value for queue in Queue)
 CARRIED: Final = ("traceparent", f"{PREFIX}first-seen")
@@ -45,7 +46,7 @@ class Replay:
         except UndecodableError:
             return Ready(((message.routing_key or "", _as_it_is(message, held.letter.item.replays + 1)),))
         again = replace(envelope, attempt=1, deaths=0, replays=held.letter.item.replays + 1)
-        about: dict[str, tracing.Attribute] = {"task_id": str(again.job.task_id), "replays": again.replays}
+        about: dict[str, Attribute] = {"task_id": str(again.job.task_id), "replays": again.replays}
         with tracing.span("replay", "producer", envelope.traceparent, envelope.links, about):
             return await self._again(replace(again, traceparent=tracing.here() or envelope.traceparent), held)
 
