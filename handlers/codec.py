@@ -20,11 +20,12 @@ from loky.backend import get_context
 from pebble import ProcessExpired, ProcessPool
 
 from handlers.errors import DecoderLimitError, FileProcessingError
-from handlers.media import Limits, Prepared, child, logbook, network
+from handlers.media import Limits, Prepared, Recipe, child, logbook, network
 from handlers.observer import Observer
 from handlers.processes import Processes
 from handlers.settings import MediaSettings
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 
 log = logging.getLogger("async_file_processor.codec")
 
@@ -77,7 +78,8 @@ class Codec:
             DecoderLimitError: decoding takes too many pixels, too much memory or too long.
             FileProcessingError: `decoder_crashed`, retryable: the decoder's process died, perhaps not by this file.
         """
-        prepared: Prepared = await self._run(child.prepare, source, target, content_type, profile, self._limits)
+        recipe = Recipe(profile.format, profile.quality, profile.strip_metadata, profile.keep_provenance)
+        prepared: Prepared = await self._run(child.prepare, source, target, content_type, recipe, self._limits)
         return prepared
 
     def check(self, source: Path, content_type: str) -> None:

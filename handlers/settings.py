@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 
 FAL_SOURCES = ("fal.media", "*.fal.media", "fal.ai/files/", "storage.googleapis.com/falserverless/")
 

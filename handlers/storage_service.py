@@ -10,7 +10,8 @@ from handlers.async_file_processor import AsyncFileProcessor, async_file_process
 from handlers.errors import FileProcessingError, FileTypeNotSupportedError
 from handlers.settings import MediaSettings
 from schemas.files import ProcessedFile, ProcessingResult
-from schemas.jobs import ImageFormat, Job, JobFile, output_key_for, task_id_for
+from schemas.formats import ImageFormat
+from schemas.jobs import Job, JobFile, output_key_for, task_id_for
 from schemas.storage import FileUploadRequest, StorageBucket
 from schemas.urls import source_key
 

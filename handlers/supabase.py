@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
-from postgrest.exceptions import APIError
-from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from handlers.errors import DatabaseUnavailableError
 from handlers.functions import Functions, refusal
@@ -16,6 +14,9 @@ from handlers.settings import MediaSettings, SettingsError
 from handlers.storage_api import StorageApi
 from handlers.supabase_storage import SupabaseStorage
 from handlers.tus import UploadIds
+
+if TYPE_CHECKING:  # 14 MB that most processes never need
+    from supabase import AsyncClient
 
 STRANGE: Final = (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError, LookupError)
 """What else the client raises: connections that fail, and answers that are no JSON or not of the API's making."""
@@ -51,8 +52,10 @@ class Supabase:
             await self._http.aclose()
         self._http = self._client = None
 
-    async def client(self) -> AsyncClient:
+    async def client(self) -> "AsyncClient":
         """Return the supabase client."""
+        from supabase import AsyncClientOptions, acreate_client  # noqa: PLC0415 - see above
+
         if self._client is None:
             # HTTP/1.1: over HTTP/2 the platform is known to end connections in mid-air ("Server disconnected").
             self._http = httpx.AsyncClient(
@@ -68,6 +71,8 @@ class Supabase:
 
     async def row(self, schema: str, table: str, column: str, value: str) -> dict[str, Any] | None:
         """Return the first row where `column` is `value`; raise DatabaseUnavailableError when that cannot be told."""
+        from postgrest.exceptions import APIError  # noqa: PLC0415 - see above
+
         try:
             tables = (await self.client()).schema(schema)
             found = await tables.table(table).select("*").eq(column, value).limit(1).execute()

@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 from pydantic import Field
 
 from schemas.base import Frozen
+from schemas.formats import ImageFormat
 
 JOB_TYPE: Final = "outlast.job.v1"
 MAX_JOB_BYTES: Final = 8 * 1024 * 1024
@@ -26,16 +27,6 @@ class Queue(StrEnum):
     BULK = "file_processing.bulk"
     OPTIMIZATION = "optimization"
     MAINTENANCE = "maintenance"
-
-
-class ImageFormat(StrEnum):
-    """What stored images become; `auto` is JPEG when opaque, WebP with alpha or animation."""
-
-    AUTO = "auto"
-    KEEP = "keep"
-    JPEG = "jpeg"
-    WEBP = "webp"
-    AVIF = "avif"
 
 
 class Profile(Frozen):

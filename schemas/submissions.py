@@ -6,7 +6,8 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from schemas.base import Frozen
-from schemas.jobs import ImageFormat, Queue
+from schemas.formats import ImageFormat
+from schemas.jobs import Queue
 
 MAX_URL: Final = 8192
 """Longest http(s) URL in characters; a `data:` URI may be as long as a job may be."""

@@ -26,7 +26,8 @@ from handlers.scratch import scratch
 from handlers.settings import MediaSettings
 from handlers.storage import object_path
 from handlers.supabase import Supabase
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 from schemas.objects import Stored, Suboptimal
 
 log = structlog.stdlib.get_logger(__name__)

@@ -5,13 +5,15 @@ A new type is one line there; a signature in `handlers/signatures.py` where libm
 and the fuzz run over the registry and fail for a type that has none.
 
 This package is imported by the codec processes as well as by the worker: keep module imports light (no pyvips, no
-av at import time of this file).
+av, no pydantic).
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
+
+from schemas.formats import ImageFormat
 
 
 class Kind(StrEnum):
@@ -52,6 +54,16 @@ class Limits:
     max_memory: int
     max_written: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a file is to be stored: a job's `Profile`, without what weighs 9 MB in a codec process (pydantic)."""
+
+    format: ImageFormat
+    quality: int
+    strip_metadata: bool
+    keep_provenance: bool
 
 
 @dataclass(frozen=True, slots=True)

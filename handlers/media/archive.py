@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from handlers.errors import DecoderLimitError, FileCorruptedError
-from handlers.media import Limits, Prepared
+from handlers.media import Limits, Prepared, Recipe
 from handlers.media.describe import describe
 from handlers.media.layout import without_tail
-from schemas.jobs import Profile
 
 MAX_UNPACKED: Final = 1 << 30
 """Most bytes all members together may unpack to: a zip of 50 MiB may claim terabytes."""
@@ -40,7 +39,7 @@ def prepare(
     source: Path,
     target: Path,
     content_type: str,
-    profile: Profile,  # noqa: ARG001 - every kind is called alike
+    recipe: Recipe,  # noqa: ARG001 - every kind is called alike
     limits: Limits,  # noqa: ARG001 - the same
 ) -> Prepared:
     """Validate a zip.

@@ -2,18 +2,17 @@
 
 from pathlib import Path
 
-from handlers.media import Limits, Prepared
+from handlers.media import Limits, Prepared, Recipe
 from handlers.media.describe import describe
 from handlers.media.layout import without_tail
 from handlers.media.packets import decode_all, first, open_container, seconds
-from schemas.jobs import Profile
 
 
 def prepare(
     source: Path,
     target: Path,
     content_type: str,
-    profile: Profile,  # noqa: ARG001 - every kind is called alike
+    recipe: Recipe,  # noqa: ARG001 - every kind is called alike
     limits: Limits,
 ) -> Prepared:
     """Validate a sound file.

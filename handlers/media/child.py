@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError, FileTypeNotSupportedError
-from handlers.media import BY_CONTENT_TYPE, Kind, Limits, Prepared, guard, logbook
-from schemas.jobs import Profile
+from handlers.media import BY_CONTENT_TYPE, Kind, Limits, Prepared, Recipe, guard, logbook
 
 DECODERS: Final = {
     Kind.IMAGE: "handlers.media.image",
@@ -51,7 +50,7 @@ def call(limits: Limits, function: Callable[..., Any], *args: object) -> logbook
             return logbook.Answer(lines, error=error)
 
 
-def prepare(source: Path, target: Path, content_type: str, profile: Profile, limits: Limits) -> Prepared:
+def prepare(source: Path, target: Path, content_type: str, recipe: Recipe, limits: Limits) -> Prepared:
     """Validate the file whole, compress what is an image; see `Codec.prepare`."""
     media = BY_CONTENT_TYPE.get(content_type)
     if media is None:
@@ -59,7 +58,7 @@ def prepare(source: Path, target: Path, content_type: str, profile: Profile, lim
     guard.write_beside(target)
     try:
         prepared: Prepared = importlib.import_module(DECODERS[media.kind]).prepare(
-            source, target, content_type, profile, limits
+            source, target, content_type, recipe, limits
         )
     except FileProcessingError:
         raise

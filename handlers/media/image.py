@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pyvips
 
-from handlers.media import Limits, Prepared, animation, provenance, strict
+from handlers.media import Limits, Prepared, Recipe, animation, provenance, strict
 from handlers.media.colour import Space, in_srgb
 from handlers.media.declared import HdrError, brands, is_film, space_of
 from handlers.media.describe import describe, written
@@ -18,7 +18,7 @@ from handlers.media.limits import check_shape, check_webp, within
 from handlers.media.metadata import carried, cleaned, xmp_of
 from handlers.media.opening import Opened, opened
 from handlers.media.thumbhash import thumbhash
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
 
 CONTENT_TYPES: Final = {"jpeg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
 MAX_SIDE: Final = {"jpeg": 65_500, "webp": 16_383, "avif": 16_384}
@@ -32,7 +32,7 @@ SEQUENCES: Final = frozenset({b"hevc", b"hevx", b"msf1"})
 """The brands of a HEIC that holds a film beside its picture."""
 
 
-def prepare(source: Path, target: Path, content_type: str, profile: Profile, limits: Limits) -> Prepared:
+def prepare(source: Path, target: Path, content_type: str, recipe: Recipe, limits: Limits) -> Prepared:
     """Validate an image whole and compress it to `target`; the original is kept where that gains nothing.
 
     Raises:
@@ -40,22 +40,22 @@ def prepare(source: Path, target: Path, content_type: str, profile: Profile, lim
         DecoderLimitError: it has more frames, pixels or bytes, all frames together, than `limits` allow.
     """
     if is_film(source, content_type):
-        return _film(source, target, content_type, profile, limits)
+        return _film(source, target, content_type, recipe, limits)
     header = _header(source, content_type, limits)
     try:
         space = space_of(source, content_type)
     except HdrError:
-        return _kept(header, target, profile, limits)
-    if _must_be_kept(header, profile):
-        return _kept(header, target, profile, limits)
+        return _kept(header, target, recipe, limits)
+    if _must_be_kept(header, recipe):
+        return _kept(header, target, recipe, limits)
     at_hand = _is_at_hand(header)
     image = header.load(in_order=at_hand or not header.has_alpha)
     image = image.copy_memory() if at_hand else image
     flat = _without_idle_alpha(image)
-    wanted = _wanted(flat, profile.format)
+    wanted = _wanted(flat, recipe.format)
     if not _fits(flat, wanted):
-        return _kept(header, target, profile, limits)
-    _write(flat, space, target, wanted, profile)
+        return _kept(header, target, recipe, limits)
+    _write(flat, space, target, wanted, recipe)
     small = _small(flat, space) if at_hand else pyvips.Image.thumbnail(str(target), PLACEHOLDER_SIDE)
     shape = {
         "width": flat.width,
@@ -66,7 +66,7 @@ def prepare(source: Path, target: Path, content_type: str, profile: Profile, lim
     }
     if target.stat().st_size >= source.stat().st_size:
         target.unlink()
-        return describe(cleaned(source, target, content_type, profile, xmp_of(image)), content_type, **shape)
+        return describe(cleaned(source, target, content_type, recipe, xmp_of(image)), content_type, **shape)
     return written(target, CONTENT_TYPES[wanted], **shape)
 
 
@@ -93,25 +93,25 @@ def _small(flat: pyvips.Image, space: Space | None) -> pyvips.Image:
     return in_srgb(flat.shrink(factor, factor), space)  # takes half of what the other does
 
 
-def _must_be_kept(header: Opened, profile: Profile) -> bool:
+def _must_be_kept(header: Opened, recipe: Recipe) -> bool:
     """Whether re-encoding was not asked for, would lose pages or inks, or would break a signature that is to stay."""
-    if profile.format is ImageFormat.KEEP or header.bands > MOST_BANDS:
+    if recipe.format is ImageFormat.KEEP or header.bands > MOST_BANDS:
         return True
     if header.pages > 1 and not header.is_animated:
         return True
     if header.content_type == "image/heic" and brands(header.path) & SEQUENCES:
         return True
-    return profile.keep_provenance and provenance.has_manifest(header.path, header.content_type)
+    return recipe.keep_provenance and provenance.has_manifest(header.path, header.content_type)
 
 
-def _kept(header: Opened, target: Path, profile: Profile, limits: Limits) -> Prepared:
+def _kept(header: Opened, target: Path, recipe: Recipe, limits: Limits) -> Prepared:
     """Decode every page and keep the file as it is."""
     image = header.load(in_order=False)
     image.avg()
     for page in within(limits, header.width * header.height, header.other_pages()):
         page.avg()
     first = image.crop(0, 0, image.width, image.get_page_height())
-    path = cleaned(header.path, target, header.content_type, profile, xmp_of(image))
+    path = cleaned(header.path, target, header.content_type, recipe, xmp_of(image))
     return describe(
         path,
         header.content_type,
@@ -123,10 +123,10 @@ def _kept(header: Opened, target: Path, profile: Profile, limits: Limits) -> Pre
     )
 
 
-def _film(source: Path, target: Path, content_type: str, profile: Profile, limits: Limits) -> Prepared:
+def _film(source: Path, target: Path, content_type: str, recipe: Recipe, limits: Limits) -> Prepared:
     """Decode every frame of what libvips reads one of, and keep the file as it is."""
     first, frames, seconds = animation.read(source, limits)
-    path = cleaned(source, target, content_type, profile, None)
+    path = cleaned(source, target, content_type, recipe, None)
     small = _placeholder(first.thumbnail_image(PLACEHOLDER_SIDE))
     shape = {"width": first.width, "height": first.height, "frames": frames, "duration": seconds, "thumbhash": small}
     return describe(path, content_type, **shape)
@@ -156,10 +156,10 @@ def _fits(image: pyvips.Image, wanted: str) -> bool:
     return max(int(image.width), int(image.get_page_height())) <= MAX_SIDE[wanted]
 
 
-def _write(image: pyvips.Image, space: Space | None, target: Path, wanted: str, profile: Profile) -> None:
+def _write(image: pyvips.Image, space: Space | None, target: Path, wanted: str, recipe: Recipe) -> None:
     """Encode, which pulls the whole image through its decoder."""
-    image, keep = carried(image, profile)
-    options: dict[str, Any] = {"Q": profile.quality, "keep": keep}
+    image, keep = carried(image, recipe)
+    options: dict[str, Any] = {"Q": recipe.quality, "keep": keep}
     image = in_srgb(image, space)
     if wanted == "jpeg":
         # Optimised Huffman tables cost a quarter more time for 2% of the bytes.

@@ -11,9 +11,9 @@ from typing import Final
 
 import pyvips
 
-from handlers.media import provenance
+from handlers.media import Recipe, provenance
 from handlers.media.scrub import scrubbed
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
 
 ALL: Final = "exif|xmp|iptc"
 ORIENTATION: Final = re.compile(rb"(tiff:Orientation(?:=[\"']|>))[2-8]")
@@ -24,26 +24,26 @@ def xmp_of(image: pyvips.Image) -> bytes | None:
     return bytes(image.get("xmp-data")) if "xmp-data" in image.get_fields() else None
 
 
-def carried(image: pyvips.Image, profile: Profile) -> tuple[pyvips.Image, str]:
+def carried(image: pyvips.Image, recipe: Recipe) -> tuple[pyvips.Image, str]:
     """Return the image with the metadata that is to be written, and libvips' name for it (`keep`)."""
     xmp = xmp_of(image)
-    if not profile.strip_metadata:
+    if not recipe.strip_metadata:
         return (_with_xmp(image, ORIENTATION.sub(rb"\g<1>1", xmp)) if xmp else image), ALL
-    said = provenance.statement(xmp) if profile.keep_provenance else None
+    said = provenance.statement(xmp) if recipe.keep_provenance else None
     return (_with_xmp(image, said), "xmp") if said else (image, "none")
 
 
-def cleaned(source: Path, target: Path, content_type: str, profile: Profile, xmp: bytes | None) -> Path:
+def cleaned(source: Path, target: Path, content_type: str, recipe: Recipe, xmp: bytes | None) -> Path:
     """Return the file to store for an original that is kept: without its metadata, where that was asked.
 
     No pixel is coded anew. Format `keep` means the very bytes; where nothing is to go, the source itself is returned,
     and where a signature is to stay.
     """
-    if profile.keep_provenance and provenance.has_manifest(source, content_type):
+    if recipe.keep_provenance and provenance.has_manifest(source, content_type):
         return source
-    if not profile.strip_metadata or profile.format is ImageFormat.KEEP:
+    if not recipe.strip_metadata or recipe.format is ImageFormat.KEEP:
         return source
-    said = provenance.statement(xmp) if profile.keep_provenance else None
+    said = provenance.statement(xmp) if recipe.keep_provenance else None
     before = source.read_bytes()
     after = scrubbed(before, content_type, said)
     if after is None or after == before or len(after) > len(before):

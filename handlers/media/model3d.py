@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-from handlers.media import Limits, Prepared
+from handlers.media import Limits, Prepared, Recipe
 from handlers.media.describe import describe
-from schemas.jobs import Profile
 
 
 def prepare(
     source: Path,
     target: Path,  # noqa: ARG001 - nothing is encoded; every kind is called alike
     content_type: str,
-    profile: Profile,  # noqa: ARG001 - the same
+    recipe: Recipe,  # noqa: ARG001 - the same
     limits: Limits,  # noqa: ARG001 - the same
 ) -> Prepared:
     """Validate a model. Raises FileCorruptedError where its structure is not whole."""

@@ -3,17 +3,16 @@
 from pathlib import Path
 
 from handlers.errors import DecoderLimitError
-from handlers.media import Limits, Prepared
+from handlers.media import Limits, Prepared, Recipe
 from handlers.media.audio import prepare as prepare_sound
 from handlers.media.describe import describe
 from handlers.media.layout import without_tail
 from handlers.media.packets import decode_all, first, open_container, seconds
-from schemas.jobs import Profile
 
 QUARTER_TURN = 90
 
 
-def prepare(source: Path, target: Path, content_type: str, profile: Profile, limits: Limits) -> Prepared:
+def prepare(source: Path, target: Path, content_type: str, recipe: Recipe, limits: Limits) -> Prepared:
     """Validate a video; an MP4 that holds nothing but sound is sound.
 
     Raises:
@@ -24,7 +23,7 @@ def prepare(source: Path, target: Path, content_type: str, profile: Profile, lim
     whole = without_tail(source, target, content_type)
     with open_container(whole, content_type, limits) as container:
         if content_type == "video/mp4" and not container.streams.video and container.streams.audio:
-            return prepare_sound(source, target, "audio/mp4", profile, limits)
+            return prepare_sound(source, target, "audio/mp4", recipe, limits)
         stream = first(container.streams.video, "video")
         width, height = stream.width, stream.height
         if width * height > limits.max_pixels:

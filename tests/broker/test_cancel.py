@@ -9,7 +9,8 @@ import aio_pika
 import pytest
 import pyvips
 
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 from worker.control import Command, cancel, tell
 
 

@@ -6,7 +6,8 @@ import signal
 import pytest
 import pyvips
 
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 from tests.codec_bench import decoding
 from tests.hostile.bombs import BOMBS
 

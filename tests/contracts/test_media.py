@@ -15,7 +15,8 @@ from handlers.detect import detect
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError
 from handlers.media import BY_CONTENT_TYPE, Kind, Prepared
 from handlers.settings import MediaSettings
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 
 BECOMES = {
     "photo.png": ("image/jpeg", 1024, 1024),

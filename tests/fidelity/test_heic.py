@@ -11,7 +11,8 @@ from PIL import Image
 from handlers.codec import Codec
 from handlers.errors import DecoderLimitError, FileCorruptedError
 from handlers.settings import MediaSettings
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 from tests.fidelity.pictures import bytes_of, chart
 from tests.fidelity.rows_modern import heic, plain, turned_heic
 

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps, PngImagePlugin
 from handlers.codec import Codec
 from handlers.detect import detect
 from handlers.media.metadata import cleaned
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 from tests.fidelity.pictures import bytes_of, chart
 from tests.fidelity.profiles import ADOBE_RGB, profile
 from tests.fidelity.rows import frames_of

@@ -13,7 +13,8 @@ from handlers.codec import Codec
 from handlers.detect import detect
 from handlers.errors import FileCorruptedError
 from handlers.media import Prepared
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 from tests.fidelity.pictures import bytes_of, chart, words_of
 from tests.fidelity.png_files import RGB, chunk, png
 from tests.fidelity.rows import frames_of, rgba

@@ -28,7 +28,8 @@ from handlers.errors import FileProcessingError
 from handlers.media import MEDIA_TYPES, Prepared
 from handlers.settings import MediaSettings
 from handlers.steps import HEAD_BYTES
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 from tests.fuzz import strict
 from tests.fuzz.mutate import mutated
 from tests.fuzz.tally import ENDS, FOUND, Tally

@@ -10,7 +10,8 @@ import pytest
 
 from handlers.errors import FileProcessingError
 from handlers.media import MEDIA_TYPES, Kind
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 from tests.codec_bench import good_picture, pool, workers, works
 from tests.hostile.bombs import BOMBS
 

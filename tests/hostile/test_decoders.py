@@ -17,7 +17,8 @@ import pytest
 import pyvips
 
 from handlers.errors import DecoderLimitError, FileProcessingError
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 from tests.codec_bench import decoding, good_picture, is_worker, lives, pool, until, works
 
 ENDLESS = (re.match, "(a+)+$", "a" * 64 + "b")

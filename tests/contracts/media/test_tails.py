@@ -9,7 +9,8 @@ import pytest
 from handlers.codec import Codec
 from handlers.detect import detect
 from handlers.errors import FileCorruptedError
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 from tests.media_samples import MAKERS, made
 
 PAGE = b"<!DOCTYPE html><html><script>alert(1)</script></html>"

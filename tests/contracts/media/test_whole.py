@@ -9,7 +9,8 @@ from handlers.codec import Codec
 from handlers.detect import detect
 from handlers.errors import FileProcessingError
 from handlers.media import BY_CONTENT_TYPE, MEDIA_TYPES, Kind
-from schemas.jobs import ImageFormat, Profile
+from schemas.formats import ImageFormat
+from schemas.jobs import Profile
 from tests.fuzz.strict import rejects
 from tests.media_samples import MAKERS, made
 
