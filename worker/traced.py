@@ -1,6 +1,7 @@
 """A receiver's requests as spans: where a trace begins, or goes on from whoever sent the webhook."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 
 import structlog
@@ -22,10 +23,15 @@ async def traced(
     attributes: dict[str, Attribute] = {"http.request.method": "POST", "http.route": path}
     with (
         tracing.span(f"POST {path}", "server", request.headers.get("traceparent"), attributes=attributes),
-        structlog.contextvars.bound_contextvars(**tracing.context()),
+        _bound(tracing.context()),
     ):
         response = await handler(request)
         tracing.note({"http.response.status_code": response.status})
         if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             tracing.note({"error": str(response.status)})
         return response
+
+
+def _bound(context: dict[str, str]) -> AbstractContextManager[object]:
+    """Bind log lines to the trace, where there is one."""
+    return structlog.contextvars.bound_contextvars(**context) if context else nullcontext()
