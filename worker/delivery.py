@@ -48,9 +48,10 @@ class Delivery:
 
     async def retry(self, envelope: Envelope, delay: int, failure: Failure) -> None:
         """Have `envelope` delivered after `delay` seconds (a rung of the ladder), then ack."""
-        self._metrics.retries.labels(failure.code).inc()
         message = envelope.message(code=failure.code, error=_said(failure))
-        await self._replace(topology.retry_name(delay), envelope.job.queue, message)
+        await self._publish(topology.retry_name(delay), envelope.job.queue, message)
+        self._metrics.retries.labels(failure.code).inc()
+        await self.ack()
 
     async def put_off(self, envelope: Envelope, delay: int) -> None:
         """Have the same attempt delivered after `delay` seconds, then ack."""
@@ -62,19 +63,20 @@ class Delivery:
 
     async def bury(self, envelope: Envelope, failure: Failure, source_keys: Sequence[str] | None = None) -> None:
         """Put the job, or just the files of these keys, among the dead letters. Does not ack."""
-        self._metrics.dead_letters.labels(failure.code).inc()
         job = envelope.job if source_keys is None else envelope.job.only(source_keys)
         message = envelope.again(job, counted=False).message(
             code=failure.code, error=_said(failure), stage=getattr(failure, "stage", "job")
         )
         await self._publish(topology.DEAD, envelope.job.queue, message)
+        self._metrics.dead_letters.labels(failure.code).inc()
 
     async def bury_undecodable(self, error: UndecodableError) -> None:
         """Put the very bytes among the dead letters, then ack."""
-        self._metrics.dead_letters.labels(error.code).inc()
         log.error("message cannot be decoded", code=error.code, error=str(error))
         copy = build(self.message.body, self.message.message_id, reason(error.code, str(error)), self.message.type)
-        await self._replace(topology.DEAD, self.message.routing_key or "", copy)
+        await self._publish(topology.DEAD, self.message.routing_key or "", copy)
+        self._metrics.dead_letters.labels(error.code).inc()
+        await self.ack()
 
     async def hand_back(self, envelope: Envelope) -> None:
         """Return the job to its queue with the attempt it had: a shutdown is nobody's failure."""
@@ -105,7 +107,15 @@ class Delivery:
             raise LostDeliveryError from error
 
     def _worth_repeating(self, error: Exception) -> bool:
-        return isinstance(error, BrokerUnavailableError) and not self.message.channel.is_closed
+        return isinstance(error, BrokerUnavailableError) and not self._lost
+
+    @property
+    def _lost(self) -> bool:
+        """Whether the channel it came by is closed; aio-pika does not give out one that is."""
+        try:
+            return self.message.channel.is_closed
+        except ChannelInvalidStateError:
+            return True
 
     async def _quietly(self, acknowledgement: Awaitable[object]) -> None:
         """Ack or nack; on a channel that is gone there is nothing to acknowledge, the broker delivers again."""

@@ -7,9 +7,12 @@ import pytest
 from pydantic import SecretStr
 from yarl import URL
 
+from handlers.errors import FileProcessingError
 from tests.chaos.wire import Wire
 from worker import control, topology
 from worker.broker import Broker, BrokerUnavailableError, told_apart
+from worker.delivery import Delivery, LostDeliveryError
+from worker.envelope import Envelope
 from worker.metrics import Metrics
 from worker.settings import Settings
 
@@ -79,6 +82,25 @@ async def test_a_worker_whose_control_connection_falls_silent_while_it_is_set_up
     listening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await listening
+
+
+async def test_a_delivery_whose_connection_ended_is_lost_and_what_took_its_place_is_not_counted(bench, monkeypatch):
+    monkeypatch.setattr("worker.delivery.PUBLISH_SECONDS", 0.05)
+    queue = await bench.channel.declare_queue(exclusive=True)
+    await bench.channel.default_exchange.publish(Envelope(bench.job("https://fal.media/a.png")).message(), queue.name)
+    message, failure = await queue.get(), FileProcessingError("broken")
+    await bench.channel.close()
+    metrics = Metrics("test")
+    delivery, envelope = (
+        Delivery(message, Broker(bench.settings, metrics, "never there"), metrics),
+        Envelope.read(message),
+    )
+    with pytest.raises(LostDeliveryError):
+        await delivery.retry(envelope, 1, failure)
+    with pytest.raises(LostDeliveryError):
+        await delivery.bury(envelope, failure)
+    assert metrics.retries.labels(failure.code)._value.get() == 0
+    assert metrics.dead_letters.labels(failure.code)._value.get() == 0
 
 
 async def test_a_cancelled_task_stays_cancelled():
