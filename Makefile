@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := schemas handlers worker deploy tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-live live-project setup setup-test system system-test up lint type upgrade watched chaos fuzz bench docs dashboards lock clean
+.PHONY: help demo test test-live live-project setup setup-test system system-test up lint type upgrade watched pictures chaos fuzz bench docs dashboards lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,8 +63,11 @@ type:  ## mypy, strict
 upgrade: setup-test  ## where it runs, alone: the checks, an installation by the letter (as root), releases old and new side by side
 	$(BIN)/python -m pytest tests/deploy tests/upgrade
 
-watched: setup-test  ## a minute of load and faults under a real Prometheus: no panel may stay empty
-	$(BIN)/python -m pytest -m long tests/grafana
+watched: setup-test  ## load and faults under a real Prometheus: alerts, dashboards, and whether the figures add up
+	$(BIN)/python -m pytest tests/metrics tests/grafana
+
+pictures: setup-test  ## the same run, drawn: deploy/grafana/pictures/*.png
+	$(BIN)/python -m tests.grafana.draw
 
 chaos: setup-test  ## the tests that kill and cut things, then the long form: 2,000 generations, about 20 minutes
 	$(BIN)/python -m pytest tests/chaos

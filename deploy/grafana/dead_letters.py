@@ -4,14 +4,24 @@ from typing import Final
 
 from deploy.grafana.board import DEAD, board
 from deploy.grafana.panels import About, Limits, Query, course, figure, states
-from deploy.grafana.queries import DEAD_QUEUE, RETRY_QUEUES, or_zero, own, per_minute, queue, rate, share
+from deploy.grafana.queries import (
+    DEAD_QUEUE,
+    RETRY_QUEUES,
+    latest_sweep,
+    or_zero,
+    own,
+    per_minute,
+    queue,
+    rate,
+    share,
+)
 
 STANDING: Final = Limits(1, 100)
 
 NOW: Final = (
     figure(
         About("Dead letters", "Messages that stand in `outlast.dead`: `outlast dead groups` says why.", "short"),
-        queue("messages_ready", DEAD_QUEUE, by=""),
+        queue("messages", DEAD_QUEUE, by=""),
         STANDING,
         span=6,
     ),
@@ -42,7 +52,7 @@ LETTERS: Final = (
             "What stands in `outlast.dead`; it falls when letters are replayed or discarded.",
             "short",
         ),
-        [Query(queue("messages_ready", DEAD_QUEUE), "{{queue}}")],
+        [Query(queue("messages", DEAD_QUEUE), "{{queue}}")],
         STANDING,
         span=8,
     ),
@@ -96,13 +106,13 @@ UPKEEP: Final = (
             "Completed generations without media and tasks without end, as the last sweep found.",
             "short",
         ),
-        [Query(f"max({own('unreconciled_generations')})", "generations and tasks")],
+        [Query(latest_sweep("unreconciled_generations"), "generations and tasks")],
         Limits(1, 20),
         span=8,
     ),
     course(
         About("Oldest of them", "Age of the oldest the last sweep found. Sources expire: hours are late.", "s"),
-        [Query(f"max({own('oldest_unreconciled_seconds')})", "oldest")],
+        [Query(latest_sweep("oldest_unreconciled_seconds"), "oldest")],
         Limits(900, 3600),
         span=8,
     ),

@@ -4,7 +4,7 @@ from typing import Final
 
 from deploy.grafana.board import DEAD, INTAKE, board
 from deploy.grafana.panels import About, Limits, Query, course, figure, spread
-from deploy.grafana.queries import WORK_QUEUES, or_zero, own, per_minute, quantile, queue, rate, share
+from deploy.grafana.queries import WORK_QUEUES, latest_sweep, or_zero, per_minute, quantile, queue, rate, share
 
 ANSWER: Final = Limits(0.5, 1)
 """Supabase's pg_net gives up after 1 s and never sends again."""
@@ -35,7 +35,7 @@ NOW: Final = (
     ),
     figure(
         About("Lost webhooks", "Completed generations the last sweep found that nobody had told of.", "short"),
-        f"max({own('unreconciled_generations')})",
+        latest_sweep("unreconciled_generations"),
         Limits(1, 20),
         leads_to=DEAD,
         span=6,
@@ -89,6 +89,7 @@ BROKER: Final = (
         About("Consumers", "Workers' consumers on each work queue. None: nothing is taken from it.", "short"),
         [Query(queue("consumers", WORK_QUEUES), "{{queue}}")],
         Limits(1, rising=False),
+        zeros=True,
         span=8,
     ),
     course(

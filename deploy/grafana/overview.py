@@ -4,7 +4,18 @@ from typing import Final
 
 from deploy.grafana.board import DEAD, INTAKE, OVERVIEW, PIPELINE, board
 from deploy.grafana.panels import NO_LIMIT, About, Limits, Query, course, figure, spread
-from deploy.grafana.queries import DEAD_QUEUE, ENDED, WORK_QUEUES, or_zero, own, quantile, queue, rate, share
+from deploy.grafana.queries import (
+    DEAD_QUEUE,
+    ENDED,
+    WORK_QUEUES,
+    latest_sweep,
+    or_zero,
+    own,
+    quantile,
+    queue,
+    rate,
+    share,
+)
 
 BUSY_STATE: Final = 'state="busy"'
 AGE: Final = Limits(60, 600)
@@ -46,7 +57,7 @@ NOW: Final = (
         About(
             "Dead letters", "Messages that stand in `outlast.dead` until somebody replays or discards them.", "short"
         ),
-        queue("messages_ready", DEAD_QUEUE, by=""),
+        queue("messages", DEAD_QUEUE, by=""),
         Limits(1, 100),
         leads_to=DEAD,
     ),
@@ -58,7 +69,7 @@ NOW: Final = (
     ),
     figure(
         About("Unreconciled", "Generations the last sweep found that nobody had brought home: lost webhooks.", "short"),
-        f"max({own('unreconciled_generations')})",
+        latest_sweep("unreconciled_generations"),
         Limits(1, 20),
         leads_to=INTAKE,
     ),

@@ -13,6 +13,10 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 GOOD, WARNING, BAD = "green", "orange", "red"
+ALWAYS_ZERO: Final = models.MatcherConfig(id_val="byValue", options={"reducer": "allIsZero", "op": "gte", "value": 0})
+HIDDEN: Final = models.DynamicConfigValue(
+    id_val="custom.hideFrom", value={"legend": True, "tooltip": True, "viz": True}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +86,19 @@ def figure(about: About, query: str, limits: Limits, *, leads_to: str = "", span
 
 
 def course(
-    about: About, queries: Sequence[Query], limits: Limits = NO_LIMIT, *, stacked: bool = False, span: int = 12
+    about: About,
+    queries: Sequence[Query],
+    limits: Limits = NO_LIMIT,
+    *,
+    stacked: bool = False,
+    zeros: bool = False,
+    span: int = 12,
 ) -> timeseries.Panel:
-    """Return lines over time, or areas on one another; limits are drawn as dashed lines."""
+    """Return lines over time, or areas on one another; limits are drawn as dashed lines.
+
+    All series are there from the start, so what never happened is 0: in a stack its line would lie on top of all others
+    and look like what did happen. Of series told apart by a label those are hidden, unless `zeros` matter.
+    """
     panel = (
         timeseries.Panel()
         .title(about.title)
@@ -108,6 +122,8 @@ def course(
     )
     if limits != NO_LIMIT:
         panel.thresholds_style(make.GraphThresholdsStyleConfig().mode(common.GraphTresholdsStyleMode.DASHED))
+    if not zeros and any("{{" in query.legend for query in queries):
+        panel.with_override(ALWAYS_ZERO, [HIDDEN])
     if stacked:
         panel.stacking(make.StackingConfig().mode(common.StackingMode.NORMAL))
     for letter, query in zip("ABCDEF", queries, strict=False):

@@ -42,6 +42,12 @@ def share(part: str, whole: str) -> str:
     return f"({part} or vector(0)) / ({whole} > 0)"
 
 
+def latest_sweep(metric: str) -> str:
+    """Return what the last sweep found: any worker may sweep, and each goes on telling what its own last one found."""
+    swept = own("last_sweep_timestamp_seconds")
+    return f"max({own(metric)} and ({swept} == scalar(max({swept}))))"
+
+
 def or_zero(query: str) -> str:
     """Return 0 where the query has no series, as for what never happened."""
     return f"{query} or vector(0)"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,12 +17,14 @@ RULES: Final = Path(__file__).parents[1] / "prometheus" / "rules"
 MISSING: Final = "Prometheus is missing: run `make setup-test`, or: apt-get install prometheus"
 READY_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 0.1
+FOR: Final = re.compile(r"^( +for: ).+$", re.MULTILINE)
 
 
 class Prometheus:
     """`async with Prometheus(...)`: scrapes `targets`, metrics addresses by job, every `interval` seconds.
 
-    `relabel` is Prometheus' `metric_relabel_configs`, for all jobs. Methods raise StackError where it refuses.
+    `relabel` is Prometheus' `metric_relabel_configs`, for all jobs. With `hold`, alerts fire once they hold for so many
+    seconds, whatever their rule says. Methods raise StackError where Prometheus refuses.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class Prometheus:
         *,
         interval: float = 0.5,
         relabel: Sequence[Mapping[str, Any]] = (),
+        hold: int | None = None,
     ) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self._data_dir = data_dir.resolve()
@@ -38,6 +42,7 @@ class Prometheus:
         self._targets = dict(targets)
         self._interval = f"{interval * 1000:.0f}ms"
         self._relabel = list(relabel)
+        self._hold = hold
         self._child: Child | None = None
 
     async def __aenter__(self) -> Self:
@@ -84,6 +89,13 @@ class Prometheus:
             raise StackError(f"{expression} has {len(found)} series, not one")
         return float(found[0]["value"][1]) if found else None
 
+    async def course(self, expression: str, start: float, end: float, step: float = 1.0) -> list[dict[str, Any]]:
+        """Return a query's series from time to time, lists of `metric` and `values` (pairs of time and text)."""
+        found: list[dict[str, Any]] = (
+            await self._ask("query_range", query=expression, start=f"{start}", end=f"{end}", step=f"{step}")
+        )["result"]
+        return found
+
     async def until(self, expression: str, seconds: float = 30) -> None:
         """Wait until the query has a series. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
@@ -113,11 +125,16 @@ class Prometheus:
             return answer["data"]
 
     def _configure(self) -> None:
-        self._home.mkdir(parents=True, exist_ok=True)
+        rules = self._home / "rules"
+        rules.mkdir(parents=True, exist_ok=True)
+        for file in RULES.glob("*.yml"):
+            text = file.read_text("utf-8")
+            held = text if self._hold is None else FOR.sub(rf"\g<1>{self._hold}s", text)
+            (rules / file.name).write_text(held, "utf-8")
         config = {
             "global": {"scrape_interval": self._interval, "scrape_timeout": self._interval}
             | {"evaluation_interval": self._interval},
-            "rule_files": [str(RULES / "*.yml")],
+            "rule_files": [str(rules / "*.yml")],
             "scrape_configs": [
                 {
                     "job_name": job,

@@ -17,10 +17,12 @@ from PIL import Image
 
 from tests.grafana.boards import GRAFANA, boards, panels, queries
 from tests.grafana.charts import BACK, CARD, QUIET, TEXT, WIDTH, draw_course, draw_figure, draw_spread, draw_states
-from tests.grafana.load import drive
-from tests.grafana.watched import Prometheus, watched
+from tests.metrics.trouble import trouble
+from tests.metrics.watched import Watched, watched
 
 CELL = 0.33
+WINDOW = "5s"
+CALM_SECONDS = 20
 
 
 def draw_board(board: dict, answers: dict, start: float, seconds: float) -> Figure:
@@ -73,18 +75,21 @@ def draw_board(board: dict, answers: dict, start: float, seconds: float) -> Figu
     return figure
 
 
-async def ask(prometheus: Prometheus, board: dict, start: float, seconds: float) -> dict[int, list]:
+async def ask(run: Watched, board: dict, seconds: float) -> dict[int, list]:
     """Return each panel's named series by the panel's id."""
     answers: dict[int, list] = {panel["id"]: [] for panel in panels(board)}
     for query in queries(board):
-        for one in await prometheus.course(query.concrete("10s"), start, start + seconds, 1):
+        for one in await run.prometheus.course(query.concrete(WINDOW), run.start, run.start + seconds):
             name = query.legend
             for label in query.labels:
                 name = name.replace(f"{{{{{label}}}}}", one["metric"].get(label, ""))
             answers[query.panel["id"]].append((name, one))
-    for number, found in answers.items():  # what never happened need not stand in the legend, unless nothing did
-        happened = [(name, one) for name, one in found if any(float(value) for _, value in one["values"])]
-        answers[number] = happened or found[:4]
+    for panel in panels(board):
+        if panel["fieldConfig"].get("overrides"):  # what is 0 all the time is hidden
+            found = answers[panel["id"]]
+            answers[panel["id"]] = [
+                (name, one) for name, one in found if any(float(value) for _, value in one["values"])
+            ]
     return answers
 
 
@@ -95,21 +100,18 @@ def save(figure: Figure, path: Path) -> None:
     Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-async def main(seconds: float, rate: float, folder: Path) -> None:
+async def main(rate: float, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
-        async with watched(Path(place)) as (stack, prometheus):
-            start = time.time()
-            await drive(stack, seconds, rate)
-            await asyncio.sleep(2)
+        async with watched(Path(place)) as run:
+            await trouble(run, rate, CALM_SECONDS)
+            seconds = time.time() - run.start
             for uid, board in boards().items():
-                figure = draw_board(board, await ask(prometheus, board, start, seconds), start, seconds)
-                save(figure, folder / f"{uid}.png")
+                save(draw_board(board, await ask(run, board, seconds), run.start, seconds), folder / f"{uid}.png")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=180)
-    parser.add_argument("--rate", type=float, default=3)
+    parser.add_argument("--rate", type=float, default=2, help="generations a second")
     parser.add_argument("--folder", type=Path, default=GRAFANA / "pictures")
     given = parser.parse_args()
-    asyncio.run(main(given.seconds, given.rate, given.folder))
+    asyncio.run(main(given.rate, given.folder))

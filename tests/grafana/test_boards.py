@@ -16,6 +16,7 @@ BOARDS = boards()
 EVERY_PANEL = [pytest.param(panel, id=f"{uid}: {panel['title']}") for uid in BOARDS for panel in panels(BOARDS[uid])]
 EVERY_QUERY = [query for board in BOARDS.values() for query in (*queries(board), *marks(board))]
 RABBITMQ = {
+    "rabbitmq_queue_messages",
     "rabbitmq_queue_messages_ready",
     "rabbitmq_queue_messages_unacked",
     "rabbitmq_queue_consumers",
@@ -24,7 +25,7 @@ RABBITMQ = {
     "rabbitmq_disk_space_available_bytes",
     "rabbitmq_disk_space_available_limit_bytes",
 }
-"""Of RabbitMQ's plugin; test_run.py asks a real one for each."""
+"""Of RabbitMQ's plugin; tests/metrics/test_run.py asks a real one for each."""
 ENDINGS = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "gauge": [""], "info": ["_info"]}
 
 
@@ -62,6 +63,17 @@ def test_every_board_has_variables_marks_and_links_to_the_others(board):
 def test_a_panel_leads_to_a_board_that_there_is(panel):
     for link in panel.get("links", []):
         assert re.match(r"/d/([\w-]+)\?", link["url"])[1] in BOARDS
+
+
+@pytest.mark.parametrize("panel", EVERY_PANEL)
+def test_in_a_stack_what_never_happened_does_not_ride_on_what_did(panel):
+    custom = panel["fieldConfig"]["defaults"].get("custom", {})
+    labelled = any("{{" in target["legendFormat"] for target in panel["targets"])
+    hidden = [override["matcher"]["options"]["reducer"] for override in panel["fieldConfig"].get("overrides", [])]
+    if custom.get("stacking", {}).get("mode") == "normal" and labelled:
+        assert hidden == ["allIsZero"]
+    if panel["title"] == "Consumers":  # there 0 is the news
+        assert hidden == []
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)

@@ -13,13 +13,10 @@ from handlers.settings import MediaSettings
 from handlers.steps import Item, Tools, Work, download
 from handlers.storage import FolderStorage
 from schemas.jobs import JobFile, Profile
+from tests.metrics.conftest import series_of
 from worker.metrics import Metrics
 
 GENERATIONS = 10_000
-
-
-def series_of(text):
-    return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
 
 
 def series(metrics):

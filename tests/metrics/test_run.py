@@ -1,0 +1,97 @@
+"""Load and every trouble under a real Prometheus: rules, alerts, dashboards, and whether the figures add up."""
+
+import re
+import time
+
+import pytest
+
+from tests.grafana.boards import boards, marks, queries
+from tests.metrics.conftest import shown
+from tests.metrics.trouble import MAY_SPEAK, POISON, SPEAKS_OF
+from tests.metrics.watched import CONCURRENCY
+from worker.metric_labels import GONE
+
+FILES = 'queue=~"file_processing.*"'
+OURS = "|".join(outcome for outcome in GONE if outcome != "undecodable")
+"""How jobs that Outlast itself published leave the queues; poison came from elsewhere."""
+IN = f"sum(max_over_time(outlast_jobs_published_total{{{FILES}}}[1h]))"
+REPLAYED = "sum(max_over_time(outlast_dead_letters_replayed_total[1h]))"
+OUT = f'sum(max_over_time(outlast_jobs_total{{{FILES}, outcome=~"{OURS}"}}[1h]))'
+IN_FLIGHT = "outlast:jobs_in_flight:sum"
+AT_KILLS = 3 * CONCURRENCY
+"""In work at most when a worker was killed, and when the broker took the answers of two along."""
+QUERIES = [query for board in boards().values() for query in (*queries(board), *marks(board))]
+
+
+async def test_all_targets_are_scraped(run):
+    found = [(one["labels"]["job"], one["health"], one["lastError"]) for one in await run.prometheus.targets()]
+    jobs = ["outlast-receiver", "outlast-worker", "outlast-worker", "rabbitmq"]
+    assert sorted(found) == [(job, "up", "") for job in jobs]
+
+
+async def test_every_rule_is_evaluated_and_every_metric_in_it_exists(run):
+    rules = await run.prometheus.rules()
+    assert len(rules) == 32
+    names = {found["metric"]["__name__"] for found in await run.prometheus.query('{__name__=~".+"}')}
+    for rule in rules:
+        assert (rule["health"], rule.get("lastError", "")) == ("ok", ""), rule["name"]
+        await run.prometheus.query(rule["query"])
+        used = set(re.findall(r"\b(?:up|(?:outlast|rabbitmq)[\w:]*)\b", re.sub(r'"[^"]*"', "", rule["query"])))
+        assert used, rule["query"]
+        assert used <= names, rule["name"]
+
+
+async def test_every_recording_rule_has_a_value(run):
+    for rule in await run.prometheus.rules():
+        if rule["type"] == "recording":
+            await run.prometheus.until(f"{rule['name']} >= 0")
+
+
+async def test_alerts_told_of_what_went_wrong_and_of_nothing_else(run):
+    assert await run.fired() - MAY_SPEAK == set().union(*SPEAKS_OF.values())
+
+
+async def test_no_query_of_a_dashboard_comes_back_empty(run):
+    empty, unnamed = [], []
+    for query in QUERIES:
+        series = await run.prometheus.course(query.concrete("5s"), run.start, time.time())
+        empty += [] if series else [f"{query.board}: {query.title}"]
+        unnamed += [query.title for one in series if query.labels - set(one["metric"])]
+    assert (empty, unnamed) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        'outlast_circuit_open{dependency="storage"}',
+        'outlast_storage_requests_total{outcome="unavailable"}',
+        'outlast_webhooks_total{outcome="unavailable"}',
+        "outlast:unreconciled_generations:latest",
+        "outlast:oldest_unreconciled_seconds:latest",
+        "outlast_deduplicated_files_total",
+        "outlast_bytes_saved_total",
+        "outlast_dead_letters_replayed_total",
+    ],
+)
+async def test_every_trouble_left_its_mark(run, query):
+    assert await run.prometheus.course(f"{query} > 0", run.start, time.time())
+
+
+async def test_work_and_trouble_add_no_series(run):
+    for url, before in run.lasting.items():
+        assert await shown(url) == before
+
+
+async def test_jobs_in_are_jobs_out_and_in_flight_though_a_worker_and_the_broker_were_killed(run):
+    assert await run.prometheus.value(IN) >= 10 * AT_KILLS
+    await run.prometheus.until(f"abs({IN} + {REPLAYED} - {OUT} - {IN_FLIGHT}) <= {AT_KILLS}", 10)
+
+
+async def test_poison_is_counted_and_killed_codecs_are_no_killed_workers(run):
+    async def ended(metric):
+        return await run.prometheus.value(f"sum(max_over_time({metric}[1h]))")
+
+    assert await ended('outlast_jobs_total{outcome="undecodable"}') == POISON
+    assert await ended('outlast_dead_letters_total{code="undecodable"}') == POISON
+    assert await ended('outlast_errors_total{code="decoder_crashed"}') > 0
+    assert await ended('outlast_dead_letters_total{code="worker_killed"}') == 0
