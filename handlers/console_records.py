@@ -1,5 +1,6 @@
 """What the database tells those who look after it: pages of tasks, attempts, operators' deeds, notes, the archive."""
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -10,10 +11,10 @@ from storage3.exceptions import StorageApiError
 from handlers.errors import DatabaseUnavailableError
 from handlers.supabase import STRANGE, Supabase
 
-PICTURE_SECONDS: Final = 3600
+LINK_SECONDS: Final = 3600
 Row = dict[str, Any]
 Place = tuple[str, str]
-"""Where a page ends: (time, id) of its last row."""
+"""Where a page ends: (time, id) of its last row; or where an object lies: (bucket, path)."""
 
 
 class ConsoleRecords:
@@ -24,6 +25,7 @@ class ConsoleRecords:
 
     def __init__(self, supabase: Supabase | None) -> None:
         self._supabase = supabase
+        self._links: dict[Place, tuple[str, float]] = {}
 
     @property
     def supabase(self) -> Supabase:
@@ -44,6 +46,11 @@ class ConsoleRecords:
     async def task(self, task_id: UUID) -> Row | None:
         """Return `task`, `attempts` and `files`; None when the task is not on record."""
         found: Row | None = await self._call("task", {"p_task_id": str(task_id)}, "outlast_console_")
+        return found
+
+    async def generation(self, name: str) -> Row | None:
+        """Return what is known of a generation: `row` (None when it has none), `table` and `tasks`."""
+        found: Row | None = await self._call("generation", {"p_id": name}, "outlast_console_")
         return found
 
     async def operation(self, **told: Any) -> str | None:  # noqa: ANN401 - columns of outlast_operations
@@ -83,20 +90,30 @@ class ConsoleRecords:
         """Forget discarded letters that are back among the dead ones."""
         await self._call("unarchive", {"p_ids": [str(name) for name in ids]})
 
-    async def pictures(self, files: Iterable[Row]) -> dict[str, str]:
-        """Return signed URLs, good for an hour, by the files' ids; a file whose object is gone has none."""
-        buckets: dict[str, list[Row]] = defaultdict(list)
-        for file in files:
-            buckets[file["bucket"]].append(file)
-        found: dict[str, str] = {}
-        for bucket, rows in buckets.items():
-            try:
-                storage = (await self.supabase.client()).storage.from_(bucket)
-                signed = await storage.create_signed_urls([row["path"] for row in rows], PICTURE_SECONDS)
-            except (StorageApiError, *STRANGE):
-                continue
-            found |= {row["id"]: one["signedURL"] for row, one in zip(rows, signed, strict=True) if not one["error"]}
-        return found
+    async def links(self, files: Iterable[Row]) -> dict[str, str]:
+        """Return signed URLs, good for half an hour at least, by the files' ids; a file whose object is gone has none.
+
+        A page that is shown again has the same links, so that its pictures are not loaded again.
+        """
+        now, buckets = time.monotonic(), defaultdict[str, set[str]](set)
+        self._links = {place: link for place, link in self._links.items() if link[1] > now}
+        places = {file["id"]: (file["bucket"], file["path"]) for file in files}
+        for bucket, path in places.values():
+            if (bucket, path) not in self._links:
+                buckets[bucket].add(path)
+        for bucket, paths in buckets.items():
+            for path, url in (await self._signed(bucket, sorted(paths))).items():
+                self._links[bucket, path] = url, now + LINK_SECONDS / 2
+        return {name: self._links[place][0] for name, place in places.items() if place in self._links}
+
+    async def _signed(self, bucket: str, paths: list[str]) -> dict[str, str]:
+        try:
+            storage = (await self.supabase.client()).storage.from_(bucket)
+            signed = await storage.create_signed_urls(paths, LINK_SECONDS)
+        except (StorageApiError, *STRANGE):
+            return {}
+        told = zip(paths, signed, strict=True)
+        return {path: one["signedURL"] for path, one in told if one["signedURL"] is not None and not one["error"]}
 
     async def _call(self, function: str, arguments: Row, prefix: str = "outlast_") -> Any:  # noqa: ANN401 - any JSON
         return await self.supabase.call(f"{prefix}{function}", arguments)

@@ -32,7 +32,7 @@ async def test_a_group_is_found_replayed_with_a_rate_and_seen_to_drain(thirty, y
     assert await page.locator("tbody tr").count() == 3
     await thirty.shoot("dead-groups")
     await page.click("text=source_unavailable")
-    await page.click("text=Note on this group")
+    await page.click("text=Write a note on this group")
     await page.fill("#note", "the proxy was down")
     await page.click("text=Keep the note")
     await thirty.shoot("dead-letters")

@@ -25,7 +25,7 @@ async def test_tasks_are_found_by_what_is_known_of_them_and_paged(operator, benc
     await operator.sign_in()
     seen = []
     for _ in range(3):
-        seen += await operator.page.locator("tbody td:nth-child(4)").all_inner_texts()
+        seen += await operator.page.locator("tbody td:nth-child(7)").all_inner_texts()
         older = operator.page.locator("a[rel=next]")
         if await older.count():
             await older.click()

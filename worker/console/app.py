@@ -9,8 +9,10 @@ from worker.broker import Broker
 from worker.console.archive import ArchivePages
 from worker.console.dead import DeadPages
 from worker.console.door import Door, see
+from worker.console.generations import GenerationPages
 from worker.console.history import HistoryPages
 from worker.console.letters import Snapshot
+from worker.console.live import let_end
 from worker.console.now import NowPages
 from worker.console.operations import Operations
 from worker.console.session import Sessions
@@ -28,9 +30,11 @@ def mount(
     add_templates(console)
     origin = str(URL(settings.supabase_url).origin()) if settings.supabase_url else ""
     Door(Sessions(settings), origin).add_to(console)
+    let_end(console)
     operations, snapshot = Operations(settings, records, metrics), Snapshot(settings)
     NowPages(records, broker, supabase).add_to(console)
     TaskPages(settings, records, broker, operations).add_to(console)
+    GenerationPages(settings, records).add_to(console)
     DeadPages(settings, records, operations, snapshot).add_to(console)
     ArchivePages(records, broker, operations).add_to(console)
     HistoryPages(records).add_to(console)

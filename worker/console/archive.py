@@ -15,7 +15,7 @@ from worker.console.operations import Operations
 from worker.console.show import link, moment, page
 from worker.envelope import PREFIX, build
 
-PAGE: Final = 100
+PAGE: Final = 50
 PUBLISH_SECONDS: Final = 10.0
 
 

@@ -14,12 +14,13 @@ from schemas.dead_letters import Choice, Errand, UnreadableChoiceError
 from worker.console.door import SESSION, see
 from worker.console.letters import Snapshot, bars
 from worker.console.operations import Operations
-from worker.console.show import link, page
+from worker.console.show import link, page, whole
 from worker.dead.desk import Desk, Verb
 from worker.dead.letters import Letter, grouped
 from worker.settings import Settings
 
-PAGE: Final = 100
+PAGE: Final = 50
+GROUPS: Final = 50
 MOST_NOTE: Final = 2000
 FILTERS: Final = ("code", "stage", "host", "since", "until", "generation", "user", "task")
 
@@ -41,20 +42,31 @@ class DeadPages:
 
     async def _groups(self, request: web.Request) -> web.StreamResponse:
         items, age = await self._snapshot.items()
-        notes = await self._notes()
+        notes, found = await self._notes(), grouped(items)
+        start = whole(request.query.get("from", "")) // GROUPS * GROUPS
+        over_time = bars((_about(item), item.failed_at) for item in items)
         groups = [
             {
                 "group": group,
-                "bars": bars([one.failed_at for one in items if one.failed_at and _about(one) == _about(group)]),
+                "bars": over_time.of.get(_about(group), ()),
                 "note": notes.get(_about(group)),
                 "trouble": self._snapshot.trouble(group.code),
                 "link": _within(group.code, group.stage, group.host),
             }
-            for group in grouped(items)[:200]
+            for group in found[start : start + GROUPS]
         ]
-        running = await self._running()
         return page(
-            request, "dead.html", title="Dead letters", groups=groups, total=len(items), age=age, running=running
+            request,
+            "dead.html",
+            title="Dead letters",
+            groups=groups,
+            total=len(items),
+            age=age,
+            over_time=over_time,
+            start=start,
+            size=GROUPS,
+            of=len(found),
+            running=await self._running(),
         )
 
     async def _letters(self, request: web.Request) -> web.StreamResponse:
@@ -62,7 +74,7 @@ class DeadPages:
         choice = Choice.read(chosen)
         items, age = await self._snapshot.items()
         found = [item for item in items if choice.takes(item)]
-        start = _whole(request.query.get("from", "")) // PAGE * PAGE
+        start = whole(request.query.get("from", "")) // PAGE * PAGE
         about = "\n".join((chosen.get("code", ""), chosen.get("stage", ""), chosen.get("host", "")))
         return page(
             request,
@@ -177,7 +189,3 @@ def _verb(fields: Mapping[str, Any]) -> Verb:
     if verb not in {"replay", "discard"}:
         raise UnreadableChoiceError("verb: give replay or discard")
     return "replay" if verb == "replay" else "discard"
-
-
-def _whole(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0  # noqa: PLR2004 - no page is that far

@@ -93,7 +93,7 @@ class Door:
             return None
         session = self._sessions.read(request.cookies.get(COOKIE, ""))
         if session is None:
-            return _form(request, 401)
+            return _come_again(request) or _form(request, 401)
         request[SESSION] = session
         return None
 
@@ -160,6 +160,14 @@ def page_of_error(request: web.Request, status: int, said: str, detail: str = ""
         "detail": detail,
     }
     return aiohttp_jinja2.render_template("error.html", request, context, status=status)
+
+
+def _come_again(request: web.Request) -> web.StreamResponse | None:
+    """Have a browser that follows a link in another site ask again, by itself: SameSite=Strict held its cookie back."""
+    if request.method != "GET" or request.headers.get("Sec-Fetch-Site") != "cross-site":
+        return None
+    context = {**standing(request), "title": "One moment", "to": request.path_qs}
+    return aiohttp_jinja2.render_template("again.html", request, context)
 
 
 def _form(

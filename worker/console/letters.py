@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -56,12 +58,23 @@ class Snapshot:
         return REMEDIES.get(code)
 
 
-def bars(times: list[datetime]) -> list[int]:
-    """Count times in equal slices from the first to the last."""
-    counts = [0] * BARS
-    if times:
-        first = min(times)
-        span = max((max(times) - first).total_seconds(), 1.0)
-        for one in times:
-            counts[min(BARS - 1, int((one - first).total_seconds() / span * BARS))] += 1
-    return counts
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Counts in equal slices of one stretch of time, by group: what fails now is told from what failed then."""
+
+    first: datetime | None
+    last: datetime | None
+    of: dict[str, list[int]]
+
+
+def bars(times: Iterable[tuple[str, datetime | None]]) -> Bars:
+    """Count each group's times from the first to the last of all."""
+    known = [(about, at) for about, at in times if at is not None]
+    first = min((at for _, at in known), default=None)
+    last = max((at for _, at in known), default=None)
+    found: dict[str, list[int]] = {}
+    for about, at in known:
+        span = max((last - first).total_seconds(), 1.0) if first and last else 1.0
+        place = int((at - first).total_seconds() / span * BARS) if first else 0
+        found.setdefault(about, [0] * BARS)[min(BARS - 1, place)] += 1
+    return Bars(first, last, found)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -11,11 +11,11 @@ from handlers.errors import FileProcessingError
 from handlers.supabase import Supabase
 from schemas.jobs import Queue
 from worker.broker import BROKER_ERRORS, Broker
+from worker.console.figures import figures, wrong_with_workers
 from worker.console.live import stream
 from worker.console.show import live_part, page
 from worker.topology import DEAD, work_queue
 
-MINUTES: Final = 60
 FRESH_SECONDS: Final = 2.0
 PROBE_SECONDS: Final = 3.0
 
@@ -52,8 +52,8 @@ class NowPages:
 
     async def _ask(self) -> Row:
         wrong: list[str] = []
-        told, waiting, _ = await asyncio.gather(self._told(wrong), self._waiting(wrong), self._storage(wrong))
-        return {**_figures(told, wrong), "waiting": waiting, "wrong": wrong}
+        told, queues, _ = await asyncio.gather(self._told(wrong), self._queues(wrong), self._storage(wrong))
+        return {**figures(told), "queues": queues, "wrong": wrong + wrong_with_workers(told)}
 
     async def _told(self, wrong: list[str]) -> Row:
         try:
@@ -70,7 +70,7 @@ class NowPages:
         except (FileProcessingError, TimeoutError) as error:
             wrong.append(f"Storage: {str(error) or 'no answer'}")
 
-    async def _waiting(self, wrong: list[str]) -> dict[str, int]:
+    async def _queues(self, wrong: list[str]) -> dict[str, int]:
         if (problem := await self._broker.problem()) is not None:
             wrong.append(f"RabbitMQ: {problem}")
             return {}
@@ -85,30 +85,3 @@ class NowPages:
         except BROKER_ERRORS as error:
             wrong.append(f"RabbitMQ: {type(error).__name__}")
             return {}
-
-
-def _figures(told: Row, wrong: list[str]) -> Row:
-    """Return what the page shows of the database's answer, and say what is wrong with it."""
-    good, bad = [0] * MINUTES, [0] * MINUTES
-    for row in told.get("ended", ()):
-        if 0 <= row["ago"] < MINUTES and row["status"] != "cancelled":
-            (good if row["status"] == "completed" else bad)[MINUTES - 1 - row["ago"]] += row["n"]
-    stats: dict[str, Any] = told.get("workers", {"workers": {}, "active_tasks": {}})
-    if told and not stats["workers"]:
-        wrong.append("No worker has been heard of for a minute: start one (outlast worker), or look at its log")
-    for name, worker in sorted(stats["workers"].items()):
-        wrong.extend(f"{name} is paused: {what} {said}" for what, said in sorted(worker.get("paused", {}).items()))
-    files = told.get("files", {"stored": 0, "original": 0, "bytes": 0, "deduplicated": 0})
-    ended = sum(good) + sum(bad)
-    return {
-        "good": good,
-        "bad": bad,
-        "ended": ended,
-        "ratio": None if not ended else sum(good) / ended,
-        "active": told.get("active", {}),
-        "oldest": told.get("oldest"),
-        "files": files,
-        "saved": max(0, files["original"] - files["bytes"]),
-        "workers": sorted(stats["workers"].items()),
-        "running": stats["active_tasks"],
-    }

@@ -1,7 +1,7 @@
 """How pages are rendered: what every template has, and how times, sizes and counts are written."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Final
@@ -12,6 +12,7 @@ from aiohttp import web
 from markupsafe import Markup
 from yarl import URL
 
+from schemas.urls import shown
 from worker.console.door import standing
 
 PACKAGE: Final = files("worker.console")
@@ -22,15 +23,14 @@ WIDTH, HEIGHT = 120.0, 24.0
 def add_templates(app: web.Application) -> None:
     """Have an application render ours, everything in them escaped."""
     version = _version()
-    filters: dict[str, Callable[..., str]] = {"when": when, "size": size, "spark": spark, "ago": ago}
     env = aiohttp_jinja2.setup(
         app,
         loader=jinja2.PackageLoader("worker.console"),
-        filters=filters,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     env.globals["version"] = version
+    env.filters |= {one.__name__: one for one in (when, size, spark, ago, lasting, shown, moment)}
 
 
 def page(request: web.Request, template: str, **context: object) -> web.Response:
@@ -87,20 +87,31 @@ def size(value: object) -> str:
     return "-"
 
 
-def spark(values: Sequence[float], label: str) -> Markup:
-    """Draw counts over time as bars, with their story in words for who cannot see them."""
-    most = max([*values, 1])
+def lasting(value: object) -> str:
+    """Write a number of seconds: `0.4 s`, `12 s`, `3 min`."""
+    small = isinstance(value, int | float) and value < 10  # noqa: PLR2004 - below, tenths matter
+    return f"{value:.1f} s" if small else ago(value)
+
+
+def spark(values: Sequence[float], label: str, kind: str = "") -> Markup:
+    """Draw values over time as bars, with their story in words for who cannot see them."""
+    most = max([*values, 0]) or 1
     step = WIDTH / max(1, len(values))
-    bars = Markup("").join(
-        Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
-            place * step, HEIGHT - tall, max(0.6, step - 0.6), tall
-        )
-        for place, value in enumerate(values)
-        if (tall := value / most * HEIGHT)
+    tall = [0 if value <= 0 else max(1.0, value / most * HEIGHT) for value in values]
+    drawn = "".join(
+        f"M{place * step:.1f} {HEIGHT:.0f}v-{height:.1f}h{max(0.6, step - 0.6):.1f}V{HEIGHT:.0f}z"
+        for place, height in enumerate(tall)
+        if height
     )
-    return Markup('<svg class="spark" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, label, bars
-    )
+    return Markup(
+        '<svg class="spark {}" viewBox="0 0 {:.0f} {:.0f}" preserveAspectRatio="none" role="img" aria-label="{}">'
+        '<path d="{}"/></svg>'
+    ).format(kind, WIDTH, HEIGHT, label, drawn)
+
+
+def whole(text: str) -> int:
+    """Read where a page begins; 0 for anything else than digits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0  # noqa: PLR2004 - no page is that far
 
 
 def link(path: str, **query: object) -> str:

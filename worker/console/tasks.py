@@ -14,11 +14,12 @@ from worker.broker import Broker
 from worker.console.door import SESSION, see
 from worker.console.live import stream
 from worker.console.operations import Operations
-from worker.console.show import link, live_part, moment, page
+from worker.console.show import link, live_part, moment, page, whole
 from worker.settings import Settings
 from worker.tasks.desk import InvalidSubmissionError, TaskDesk, job_of
 
 PAGE: Final = 50
+FILES: Final = 24
 FIELDS: Final = ("status", "queue", "code", "since", "until", "q")
 WAITING: Final = {"queued", "running", "retrying"}
 
@@ -52,12 +53,12 @@ class TaskPages:
         return page(request, "tasks.html", title="Tasks", rows=shown, older=older, chosen=chosen, **choices)
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
-        found = await self._found(request)
-        return page(request, "task.html", title="Task", **await self._context(found), done=request.query.get("done"))
+        context = await self._context(request, await self._found(request))
+        return page(request, "task.html", title="Task", **context, done=request.query.get("done"))
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         async def render() -> tuple[str, bool]:
-            context = await self._context(await self._found(request))
+            context = await self._context(request, await self._found(request))
             return live_part(request, "task_live.html", context), context["task"]["status"] not in WAITING
 
         return await stream(request, render)
@@ -110,12 +111,18 @@ class TaskPages:
             raise web.HTTPNotFound(text="No such task is on record.")
         return found
 
-    async def _context(self, found: Row) -> Row:
-        images = [file for file in found["files"] if (file["content_type"] or "").startswith("image/")]
-        pictures = await self._records.pictures(images) if images else {}
-        waits = found["task"]["status"] in WAITING
-        again = found["task"]["status"] in {"failed", "partial", "cancelled"} and self._again(found) is not None
-        return {**found, "pictures": pictures, "waits": waits, "again": again}
+    async def _context(self, request: web.Request, found: Row) -> Row:
+        start = whole(request.query.get("from", "")) // FILES * FILES
+        files, status = found["files"][start : start + FILES], found["task"]["status"]
+        return {
+            **found,
+            "files": files,
+            "start": start,
+            "rest": len(found["files"]) - start - len(files),
+            "links": await self._records.links(files) if files else {},
+            "waits": status in WAITING,
+            "again": status in {"failed", "partial", "cancelled"} and self._again(found) is not None,
+        }
 
 
 def _place(text: str) -> tuple[str, str] | None:

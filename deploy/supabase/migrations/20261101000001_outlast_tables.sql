@@ -52,7 +52,8 @@ create index if not exists outlast_tasks_status on public.outlast_tasks (status,
 create index if not exists outlast_tasks_request on public.outlast_tasks (request_id);
 create index if not exists outlast_tasks_lease on public.outlast_tasks (lease) where lease is not null;
 create index if not exists outlast_tasks_last_lease on public.outlast_tasks (last_lease) where last_lease is not null;
-create index if not exists outlast_tasks_user on public.outlast_tasks (user_id);
+create index if not exists outlast_tasks_user_newest on public.outlast_tasks (user_id, created_at, task_id);
+drop index if exists public.outlast_tasks_user;
 
 create table if not exists public.outlast_files (
   id uuid primary key,

@@ -1,8 +1,9 @@
 -- Outlast 16: what the console asks, and what it writes down.
 
--- Tasks, newest first: p_filter has status, queue, code, since, until (exclusive) and q, which is a task, generation,
--- user or request. p_before is the last row of the page before: [created_at, task_id]. Only what is asked for stands in
--- the statement, so that each question finds its index; `q` asks four of them.
+-- Tasks, newest first: p_filter has status, queue, code, generation, since, until (exclusive) and q, which is a task,
+-- generation, user or request. p_before is the last row of the page before: [created_at, task_id]. Only what is asked
+-- for stands in the statement, so that each question finds its index; `q` asks four of them, and only a user has so many
+-- tasks that they are read in order.
 create or replace function public.outlast_console_tasks(
   p_filter jsonb, p_before jsonb default null, p_limit int default 50
 ) returns jsonb language plpgsql stable security definer set search_path = '' as $$
@@ -10,29 +11,35 @@ declare
   v_from text := 'public.outlast_tasks';
   v_where text := case when p_before is null then 'true' else format(
     '(created_at, task_id) < (%L::timestamptz, %L::uuid)', p_before ->> 0, p_before ->> 1) end;
+  v_limit int := least(p_limit, 500);
   v_column record;
   v_rows jsonb;
 begin
   for v_column in
     select * from (values ('status', 'status = %L'), ('queue', 'queue = %L'), ('code', 'error_code = %L'),
+      ('generation', 'generation_id = %L'),
       ('since', 'created_at >= %L::timestamptz'), ('until', 'created_at < %L::timestamptz')) c (name, said)
     where p_filter ->> name is not null
   loop
     v_where := v_where || ' and ' || format(v_column.said, p_filter ->> v_column.name);
   end loop;
   if p_filter ->> 'q' is not null then
-    v_from := format($sql$(select t.* from public.outlast_tasks t where t.task_id in (
-      select task_id from public.outlast_tasks where task_id = public.outlast_uuid(%1$L)
-      union all select task_id from public.outlast_tasks where generation_id = %1$L
-      union all select task_id from public.outlast_tasks where request_id = %1$L
-      union all select task_id from public.outlast_tasks where user_id = %1$L) offset 0) t$sql$, p_filter ->> 'q');
+    select format('(%s) t', string_agg(format(
+        '(select * from (select * from public.outlast_tasks where %s%s) found where %s'
+        ' order by created_at desc, task_id desc limit %s)',
+        s.said, s.few, v_where, v_limit), ' union ')) into v_from
+      from (values
+        (format('task_id = public.outlast_uuid(%L)', p_filter ->> 'q'), ' offset 0'),
+        (format('generation_id = %L', p_filter ->> 'q'), ' offset 0'),
+        (format('request_id = %L', p_filter ->> 'q'), ' offset 0'),
+        (format('user_id = %L', p_filter ->> 'q'), '')) s (said, few);
   end if;
   execute format($sql$
     select coalesce(jsonb_agg(to_jsonb(r)), '[]') from (
       select task_id, generation_id, user_id, status, queue, attempt, left(error, 300) as error, error_code,
         total_files, created_at, started_at, finished_at
       from %s where %s order by created_at desc, task_id desc limit %s) r
-  $sql$, v_from, v_where, least(p_limit, 500)) into v_rows;
+  $sql$, v_from, v_where, v_limit) into v_rows;
   return v_rows;
 end $$;
 
@@ -48,7 +55,35 @@ language sql stable security definer set search_path = '' as $$
   from public.outlast_tasks t where t.task_id = p_task_id
 $$;
 
--- How it goes: what waits and runs, and of the last hour what ended, minute by minute, and what was stored.
+-- A generation as we know it: the columns of its row that are ours or name it, its table, and its newest tasks. What else
+-- the row holds is nobody's business here. Null when neither row nor task has this id.
+create or replace function public.outlast_console_generation(p_id text) returns jsonb
+language plpgsql stable security definer set search_path = '' as $$
+declare
+  g record;
+  v_row jsonb;
+  v_tasks jsonb := public.outlast_console_tasks(jsonb_build_object('generation', p_id), null, 20);
+begin
+  select * into g from public.outlast_generations();
+  if g.id_name is not null then
+    begin
+      execute format('select to_jsonb(g) from %s g where g.%I = $1::%s', g.rel, g.id_name, g.id_type)
+        into v_row using p_id;
+    exception when data_exception then
+      v_row := null;
+    end;
+  end if;
+  if v_row is null and v_tasks = '[]' then
+    return null;
+  end if;
+  return jsonb_build_object('id', p_id, 'table', g.rel::text, 'oid', g.rel::oid::text, 'id_column', g.id_name,
+    'tasks', v_tasks, 'row', case when v_row is not null then jsonb_build_object(
+      'user_id', v_row ->> g.user_name, 'request_id', v_row ->> g.request_name, 'status', v_row ->> g.status_name,
+      'created_at', v_row ->> g.created_name, 'media_status', v_row ->> 'media_status', 'media', v_row -> 'media') end);
+end $$;
+
+-- How it goes: what waits and runs; of the last hour, minute by minute, what arrived and what ended, how long it took
+-- from the event to the end (the median, in seconds), and what was stored.
 create or replace function public.outlast_console_now() returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
@@ -58,8 +93,12 @@ language sql stable security definer set search_path = '' as $$
       where status in ('queued', 'running', 'retrying') group by status) s),
     'oldest', (select min(o.at) from (values ('queued'), ('retrying')) w (status), lateral (
       select created_at as at from public.outlast_tasks where status = w.status order by created_at limit 1) o),
+    'arrived', (select coalesce(jsonb_agg(to_jsonb(a)), '[]') from (
+      select floor(extract(epoch from clock_timestamp() - created_at) / 60)::int as ago, count(*) as n
+      from public.outlast_tasks where created_at > now() - interval '1 hour' group by 1) a),
     'ended', (select coalesce(jsonb_agg(to_jsonb(e)), '[]') from (
-      select floor(extract(epoch from clock_timestamp() - finished_at) / 60)::int as ago, status, count(*) as n
+      select floor(extract(epoch from clock_timestamp() - finished_at) / 60)::int as ago, status, count(*) as n,
+        percentile_disc(0.5) within group (order by extract(epoch from finished_at - event_at)::float) as age
       from public.outlast_tasks where finished_at > now() - interval '1 hour' group by 1, 2) e),
     'files', (select jsonb_build_object('stored', count(*), 'original', coalesce(sum(original_size), 0),
         'bytes', coalesce(sum(file_size), 0), 'deduplicated', count(*) filter (where deduplicated))
@@ -138,11 +177,11 @@ language sql security definer set search_path = '' as $$
 $$;
 
 revoke all on function public.outlast_console_tasks(jsonb, jsonb, int), public.outlast_console_task(uuid),
-  public.outlast_console_now(), public.outlast_operation(jsonb), public.outlast_operations(jsonb, int),
+  public.outlast_console_generation(text), public.outlast_console_now(), public.outlast_operation(jsonb), public.outlast_operations(jsonb, int),
   public.outlast_abort(uuid, text), public.outlast_note(text, text, text), public.outlast_archived(uuid[], jsonb, int),
   public.outlast_unarchive(uuid[]) from public, anon, authenticated;
 grant execute on function public.outlast_console_tasks(jsonb, jsonb, int), public.outlast_console_task(uuid),
-  public.outlast_console_now(), public.outlast_operation(jsonb), public.outlast_operations(jsonb, int),
+  public.outlast_console_generation(text), public.outlast_console_now(), public.outlast_operation(jsonb), public.outlast_operations(jsonb, int),
   public.outlast_abort(uuid, text), public.outlast_note(text, text, text), public.outlast_archived(uuid[], jsonb, int),
   public.outlast_unarchive(uuid[]) to service_role;
 
