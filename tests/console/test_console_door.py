@@ -1,6 +1,8 @@
 """Who gets in, who may act, and what a stranger's text can do."""
 
 import asyncio
+import time
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -12,8 +14,6 @@ from worker.process import serve
 from worker.receiver import Receiver
 from worker.settings import Settings
 
-EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)>"
-
 
 async def test_ten_wrong_tokens_are_slowed_down_and_the_right_one_works_afterwards(operator):
     await operator.open()
@@ -23,7 +23,6 @@ async def test_ten_wrong_tokens_are_slowed_down_and_the_right_one_works_afterwar
         said.append(await operator.page.inner_text("[role=alert]"))
     assert said[0] == "That is not the token."
     assert any("Too many wrong attempts" in one for one in said[5:])
-    await operator.shoot("sign-in")
     async with asyncio.timeout(20):
         while await operator.page.locator("nav").count() == 0:
             await operator.sign_in()
@@ -89,6 +88,50 @@ def test_a_session_ends_with_its_time_its_signing_out_and_its_tokens(monkeypatch
     assert sessions.read(sessions.cookie(later)) is None
 
 
+async def test_a_session_that_is_over_leads_to_the_door_and_back(operator, monkeypatch):
+    await operator.open("history?before=x")
+    monkeypatch.setattr(Sessions, "begin", _short(Sessions.begin, seconds=2.5))
+    await operator.sign_in()
+    assert await operator.page.inner_text("h1") == "History"
+    async with asyncio.timeout(10):
+        while await operator.page.locator("#token").count() == 0:
+            await operator.page.reload()
+    monkeypatch.undo()
+    await operator.sign_in()
+    assert operator.page.url.endswith("/console/history?before=x")
+    assert await operator.page.inner_text("h1") == "History"
+
+
+def _short(begin, seconds):
+    """Have sessions begin that are nearly over."""
+
+    def shortened(sessions, token, who):
+        return replace(begin(sessions, token, who), until=time.time() + seconds)
+
+    return shortened
+
+
+async def test_a_link_in_another_site_leads_in_without_signing_in_again(operator):
+    await operator.open("tasks")
+    await operator.sign_in()
+    link = f"<a href='{operator.url}tasks?status=failed'>what failed</a>"
+    await operator.page.route("http://chat.example/", lambda route: route.fulfill(body=link, content_type="text/html"))
+    await operator.page.goto("http://chat.example/")
+    await operator.page.click("text=what failed")
+    await operator.page.wait_for_selector("h1:has-text('Tasks')")
+    assert operator.page.url.endswith("/console/tasks?status=failed")
+    assert await operator.page.input_value("[name=status]") == "failed"
+
+
+async def test_a_link_in_another_site_leads_a_stranger_to_the_door(operator):
+    link = f"<a href='{operator.url}tasks?status=failed'>what failed</a>"
+    await operator.page.route("http://chat.example/", lambda route: route.fulfill(body=link, content_type="text/html"))
+    await operator.page.goto("http://chat.example/")
+    await operator.page.click("text=what failed")
+    await operator.page.wait_for_selector("#token")
+    assert await operator.page.input_value("[name=next]") == "/console/tasks?status=failed"
+
+
 @pytest.mark.parametrize("where", ["https://evil.example/", "//evil.example/", "/console/\\evil", "/else"])
 async def test_signing_in_leads_nowhere_else(console, where):
     async with (
@@ -96,28 +139,6 @@ async def test_signing_in_leads_nowhere_else(console, where):
         session.post(f"{console}sign-in", data={"token": TOKEN, "next": where}, allow_redirects=False) as answer,
     ):
         assert answer.headers["Location"] == "/console/"
-
-
-async def test_what_strangers_wrote_is_shown_and_never_runs(operator, bench, yard):
-    await bench.crew.stop(0)
-    job = bench.job(f"https://fal.media/{EVIL}.png", generation_id=f"g{EVIL}", user_id=f"u{EVIL}")
-    await yard.bury(job, f"corrupted{EVIL}", EVIL, f"download{EVIL}")
-    await bench.records._supabase.call("outlast_enqueue", {"p_job": task_row(job)})
-    await bench.sql.execute(
-        "insert into outlast_files (id, generation_id, source_key, task_id, original_filename, content_type, bucket,"
-        " path) values (gen_random_uuid(), $1, 'k', $2, $3, 'image/png', 'generations', $3)",
-        *(job.generation_id, job.task_id, EVIL),
-    )
-    await bench.sql.execute("update outlast_tasks set status = 'running', lease = gen_random_uuid(), worker = $1", EVIL)
-    await bench.sql.execute("update outlast_tasks set status = 'failed', error = $1, error_code = $1", EVIL)
-    await operator.open()
-    await operator.sign_in(who=EVIL)
-    for path in ("", "tasks", f"tasks/{job.task_id}", "dead", "dead/letters", "dead/confirm?verb=replay", "history"):
-        await operator.open(path)
-        assert await operator.page.locator("main script, main img[src=x], svg[onload], [onerror]").count() == 0
-        assert await operator.page.evaluate("refused") == []
-    await operator.open(f"tasks/{job.task_id}")
-    assert EVIL in await operator.page.inner_text("main")
 
 
 async def test_everything_can_be_read_without_a_script(chromium, console, yard):
@@ -128,6 +149,7 @@ async def test_everything_can_be_read_without_a_script(chromium, console, yard):
         await operator.page.check("input[name=ids]")
         await operator.page.click("text=Discard selected")
         await operator.page.click("button.danger")
+        await operator.page.wait_for_url("**/history/*")
         async with asyncio.timeout(15):
             while await operator.page.locator("text=1 of 1").count() == 0:
-                await operator.page.click("text=Load again")
+                await operator.page.reload()

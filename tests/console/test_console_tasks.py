@@ -14,6 +14,56 @@ async def test_a_running_task_is_cancelled_and_says_so(operator, bench, source):
     await bench.outcome("cancelled")
 
 
+async def test_a_task_whose_source_is_back_is_submitted_again(operator, bench, source):
+    late = source.folder / "late.png"
+    job = bench.job(f"{source.url}/files/late.png")
+    await bench.send(job)
+    await bench.outcome("failed")
+    await operator.open(f"tasks/{job.task_id}")
+    await operator.sign_in()
+    assert "source_gone in download at 127.0.0.1" in await operator.page.inner_text(".timeline")
+    late.write_bytes((source.folder / "photo.png").read_bytes())
+    try:
+        await operator.page.click("text=Submit again")
+        await operator.page.wait_for_selector(".timeline .completed")
+    finally:
+        late.unlink()
+    assert await operator.page.locator(".timeline .status").all_inner_texts() == ["failed", "completed"]
+    file = await operator.page.inner_text(".files li")
+    assert file.count("1024") == 2
+    assert "→" in file
+    await operator.open("history")
+    assert "submitted again" in await operator.page.inner_text("tbody")
+
+
+async def test_a_file_is_seen_from_our_own_storage_with_its_object_and_its_generation(operator, bench, source):
+    job = bench.job(f"{source.url}/files/photo.png", f"{source.url}/files/tone.mp3")
+    await bench.sql.execute("insert into generations (id, status) values ($1, 'completed')", job.generation_id)
+    await bench.send(job)
+    await bench.outcome("completed")
+    again = bench.job(f"{source.url}/files/photo.png")
+    await bench.send(again)
+    await bench.outcome("completed", count=2)
+    page = operator.page
+    await operator.open(f"tasks/{again.task_id}")
+    await operator.sign_in()
+    assert "known already" in await page.inner_text(".files")
+    await operator.open(f"tasks/{job.task_id}")
+    await operator.until("document.images[0].complete && document.images[0].naturalWidth === 1024")
+    shown = await page.get_attribute(".files img", "src")
+    assert shown.startswith(f"{bench.gateway.url}/storage/v1/object/sign/generations/u/")
+    await page.reload()
+    assert await page.get_attribute(".files img", "src") == shown, "what is shown again is not loaded again"
+    sound = await page.get_by_role("link", name=".mp3").get_attribute("href")
+    assert (await page.request.get(sound)).headers["content-type"] == "audio/mpeg"
+    await page.get_by_role("link", name=job.generation_id).click()
+    await page.wait_for_selector("h1:has-text('Generation')")
+    assert "completed, 2 files" in await page.inner_text(".facts")
+    assert "public.generations" in await page.inner_text(".facts")
+    await page.get_by_role("link", name=str(job.task_id)[:8]).click()
+    await page.wait_for_url(f"**/tasks/{job.task_id}")
+
+
 async def test_tasks_are_found_by_what_is_known_of_them_and_paged(operator, bench):
     await bench.crew.stop(0)
     await bench.sql.execute(

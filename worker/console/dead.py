@@ -128,7 +128,7 @@ class DeadPages:
         found = await self._found(chosen, ids, at)
         count = len({letter.item.id for letter in found})
         if str(count) != str(fields.get("count", "")):
-            said = f"It were {str(fields.get('count', ''))[:12]} letters, and it is {count} now: look again."
+            said = f"You confirmed {str(fields.get('count', ''))[:12]} letters, and now it is {count}: look again."
             return await self._asked(request, fields, said)
         target: dict[str, Any] = {**chosen} | ({"ids": len(ids)} if ids else {})
         name = await self._operations.start(verb, request[SESSION].who, target, found, errand.rate)

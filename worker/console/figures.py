@@ -74,11 +74,6 @@ def _ages(rows: Iterable[Row]) -> list[float]:
 
 
 def _typical(rows: Iterable[Row]) -> float | None:
-    """Return the middle of the minutes' middles, each as heavy as its tasks are many."""
-    ages = sorted((row["age"] or 0.0, row["n"]) for row in rows if row["status"] == "completed")
-    left = sum(n for _, n in ages) / 2
-    for age, n in ages:
-        left -= n
-        if left <= 0:
-            return max(0.0, age)
-    return None
+    """Return how long it took on average; None where nothing was stored."""
+    stored = [(row["age"] or 0.0, row["n"]) for row in rows if row["status"] == "completed"]
+    return max(0.0, sum(age * n for age, n in stored) / sum(n for _, n in stored)) if stored else None

@@ -82,8 +82,14 @@ begin
       'created_at', v_row ->> g.created_name, 'media_status', v_row ->> 'media_status', 'media', v_row -> 'media') end);
 end $$;
 
+-- How many whole minutes ago a bin of one minute ended, counted from now.
+create or replace function public.outlast_minutes(p_bin timestamptz) returns int
+language sql stable security definer set search_path = '' as $$
+  select greatest(0, round(extract(epoch from now() - p_bin) / 60)::int - 1)
+$$;
+
 -- How it goes: what waits and runs; of the last hour, minute by minute, what arrived and what ended, how long it took
--- from the event to the end (the median, in seconds), and what was stored.
+-- from the event to the end (on average, in seconds), and what was stored.
 create or replace function public.outlast_console_now() returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
@@ -93,13 +99,14 @@ language sql stable security definer set search_path = '' as $$
       where status in ('queued', 'running', 'retrying') group by status) s),
     'oldest', (select min(o.at) from (values ('queued'), ('retrying')) w (status), lateral (
       select created_at as at from public.outlast_tasks where status = w.status order by created_at limit 1) o),
-    'arrived', (select coalesce(jsonb_agg(to_jsonb(a)), '[]') from (
-      select floor(extract(epoch from clock_timestamp() - created_at) / 60)::int as ago, count(*) as n
-      from public.outlast_tasks where created_at > now() - interval '1 hour' group by 1) a),
-    'ended', (select coalesce(jsonb_agg(to_jsonb(e)), '[]') from (
-      select floor(extract(epoch from clock_timestamp() - finished_at) / 60)::int as ago, status, count(*) as n,
-        percentile_disc(0.5) within group (order by extract(epoch from finished_at - event_at)::float) as age
-      from public.outlast_tasks where finished_at > now() - interval '1 hour' group by 1, 2) e),
+    'arrived', (select coalesce(jsonb_agg(jsonb_build_object('ago', public.outlast_minutes(a.minute), 'n', a.n)), '[]')
+      from (select date_bin('1 min', created_at, now()) as minute, count(*) as n
+        from public.outlast_tasks where created_at > now() - interval '1 hour' group by 1) a),
+    'ended', (select coalesce(jsonb_agg(jsonb_build_object('ago', public.outlast_minutes(e.minute), 'status', e.status,
+        'n', e.n, 'age', extract(epoch from e.age))), '[]')
+      from (select date_bin('1 min', finished_at, now()) as minute, status, count(*) as n,
+          avg(finished_at - event_at) as age
+        from public.outlast_tasks where finished_at > now() - interval '1 hour' group by 1, 2) e),
     'files', (select jsonb_build_object('stored', count(*), 'original', coalesce(sum(original_size), 0),
         'bytes', coalesce(sum(file_size), 0), 'deduplicated', count(*) filter (where deduplicated))
       from public.outlast_files where updated_at > now() - interval '1 hour'),
@@ -180,6 +187,7 @@ revoke all on function public.outlast_console_tasks(jsonb, jsonb, int), public.o
   public.outlast_console_generation(text), public.outlast_console_now(), public.outlast_operation(jsonb), public.outlast_operations(jsonb, int),
   public.outlast_abort(uuid, text), public.outlast_note(text, text, text), public.outlast_archived(uuid[], jsonb, int),
   public.outlast_unarchive(uuid[]) from public, anon, authenticated;
+revoke all on function public.outlast_minutes(timestamptz) from public, anon, authenticated, service_role;
 grant execute on function public.outlast_console_tasks(jsonb, jsonb, int), public.outlast_console_task(uuid),
   public.outlast_console_generation(text), public.outlast_console_now(), public.outlast_operation(jsonb), public.outlast_operations(jsonb, int),
   public.outlast_abort(uuid, text), public.outlast_note(text, text, text), public.outlast_archived(uuid[], jsonb, int),
