@@ -41,7 +41,8 @@ class DeadPages:
         app.router.add_post("/dead/note", self._note)
 
     async def _groups(self, request: web.Request) -> web.StreamResponse:
-        items, age = await self._snapshot.items()
+        running = await self._running()
+        items, age = await self._snapshot.items(busy=bool(running))
         notes, found = await self._notes(), grouped(items)
         start = whole(request.query.get("from", "")) // GROUPS * GROUPS
         over_time = bars((_about(item), item.failed_at) for item in items)
@@ -66,13 +67,14 @@ class DeadPages:
             start=start,
             size=GROUPS,
             of=len(found),
-            running=await self._running(),
+            running=running,
         )
 
     async def _letters(self, request: web.Request) -> web.StreamResponse:
         chosen = _filters(request.query)
         choice = Choice.read(chosen)
-        items, age = await self._snapshot.items()
+        running = await self._running()
+        items, age = await self._snapshot.items(busy=bool(running))
         found = [item for item in items if choice.takes(item)]
         start = whole(request.query.get("from", "")) // PAGE * PAGE
         about = "\n".join((chosen.get("code", ""), chosen.get("stage", ""), chosen.get("host", "")))
@@ -88,7 +90,7 @@ class DeadPages:
             age=age,
             about=about,
             note=(await self._notes()).get(about),
-            running=await self._running(),
+            running=running,
             trouble=self._snapshot.trouble,
             more=link("/console/dead/letters", **chosen) if chosen else "/console/dead/letters?",
         )

@@ -13,6 +13,7 @@ from worker.dead.letters import united
 from worker.settings import Settings
 
 PATIENCE_SECONDS: Final = 1.5
+BUSY_SECONDS: Final = 0.05
 BARS: Final = 24
 REMEDIES: Final = {
     "corrupted": "the file is broken at its source: it fails again unless it was put out anew",
@@ -35,14 +36,17 @@ class Snapshot:
         self._taken: float | None = None
         self._taking: asyncio.Task[None] | None = None
 
-    async def items(self) -> tuple[list[DeadLetter], float]:
+    async def items(self, *, busy: bool) -> tuple[list[DeadLetter], float]:
         """Return all items, the oldest failure first, and how old the list is in seconds.
+
+        While the letters are `busy`, as an operation on them is, the list as it was comes at once.
 
         Raises BusyError or BrokerUnavailableError when none was ever read.
         """
         if self._taking is None or self._taking.done():
             self._taking = asyncio.create_task(self._take(), name="dead letters")
-        done, _ = await asyncio.wait([self._taking], timeout=PATIENCE_SECONDS if self._taken else None)
+        patience = None if self._taken is None else BUSY_SECONDS if busy else PATIENCE_SECONDS
+        done, _ = await asyncio.wait([self._taking], timeout=patience)
         if done and (self._taken is None or self._taking.exception() is not None):
             self._taking.result()
         return self._items, time.monotonic() - (self._taken or 0.0)
