@@ -31,7 +31,7 @@ def mount(
     origin = str(URL(settings.supabase_url).origin()) if settings.supabase_url else ""
     Door(Sessions(settings), origin).add_to(console)
     let_end(console)
-    operations, snapshot = Operations(settings, records, metrics), Snapshot(settings)
+    operations, snapshot = Operations(settings, records, metrics), Snapshot(settings, broker)
     NowPages(records, broker, supabase).add_to(console)
     TaskPages(settings, records, broker, operations).add_to(console)
     GenerationPages(settings, records).add_to(console)

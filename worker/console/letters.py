@@ -8,12 +8,15 @@ from datetime import datetime
 from typing import Final
 
 from schemas.dead_letters import Choice, DeadLetter
+from worker.broker import BROKER_ERRORS, Broker, told_apart
 from worker.dead.desk import Desk
 from worker.dead.letters import united
 from worker.settings import Settings
+from worker.topology import DEAD
 
 PATIENCE_SECONDS: Final = 1.5
 BUSY_SECONDS: Final = 0.05
+YOUNG_SECONDS: Final = 10.0
 BARS: Final = 24
 REMEDIES: Final = {
     "corrupted": "the file is broken at its source: it fails again unless it was put out anew",
@@ -27,12 +30,16 @@ REMEDIES: Final = {
 
 
 class Snapshot:
-    """The items, at most a moment old; older, with its age, while somebody else is at the queue."""
+    """The items as last read: again while their number has not changed, older while somebody else is at the queue.
 
-    def __init__(self, settings: Settings) -> None:
-        self._desk = Desk(settings, "console")
+    To read them all takes a second for some ten thousand, and others have to wait meanwhile; to count them is cheap.
+    """
+
+    def __init__(self, settings: Settings, broker: Broker) -> None:
+        self._desk, self._broker = Desk(settings, "console"), broker
         self._can_refresh = settings.fal_key is not None
         self._items: list[DeadLetter] = []
+        self._count = 0
         self._taken: float | None = None
         self._taking: asyncio.Task[None] | None = None
 
@@ -40,9 +47,10 @@ class Snapshot:
         """Return all items, the oldest failure first, and how old the list is in seconds.
 
         While the letters are `busy`, as an operation on them is, the list as it was comes at once.
-
         Raises BusyError or BrokerUnavailableError when none was ever read.
         """
+        if await self._holds():
+            return self._items, 0.0
         if self._taking is None or self._taking.done():
             self._taking = asyncio.create_task(self._take(), name="dead letters")
         patience = None if self._taken is None else BUSY_SECONDS if busy else PATIENCE_SECONDS
@@ -52,8 +60,23 @@ class Snapshot:
         return self._items, time.monotonic() - (self._taken or 0.0)
 
     async def _take(self) -> None:
-        items = united(await self._desk.find(Choice()))
-        self._items, self._taken = items, time.monotonic()
+        letters = await self._desk.find(Choice())
+        self._items, self._count, self._taken = united(letters), len(letters), time.monotonic()
+
+    async def _holds(self) -> bool:
+        """Whether the list is young, and there are as many letters as when it was read."""
+        if self._taken is None or time.monotonic() - self._taken > YOUNG_SECONDS:
+            return False
+        try:
+            with told_apart():
+                channel = await self._broker.channel()
+                try:
+                    declared = await channel.declare_queue(DEAD, passive=True)
+                finally:
+                    await channel.close()
+        except BROKER_ERRORS:
+            return False
+        return declared.declaration_result.message_count == self._count
 
     def trouble(self, code: str) -> str | None:
         """Say why a letter with this code fails again as things are; None when it may succeed."""
