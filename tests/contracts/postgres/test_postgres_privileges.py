@@ -18,8 +18,8 @@ OVER_REST = {
     *("enqueue", "begin", "progress", "heartbeat", "cancel", "known", "finish", "missing", "health"),
     *("bury", "turn", "archive", "requeue", "claim", "release", "orphans", "take_orphans", "forget_objects"),
     *("to_optimize", "optimizable", "move_object", "submit", "states", "worker_stats", "expire", "upload"),
-    *("refresh_media", "console_tasks", "console_task", "console_now", "operation", "operations"),
-    *("abort", "note", "archived", "unarchive"),
+    *("refresh_media", "console_tasks", "console_task", "console_generation", "console_now"),
+    *("operation", "operations", "abort", "note", "archived", "unarchive"),
 }
 OUTSIDERS = ["anon", "authenticated"]
 
