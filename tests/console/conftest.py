@@ -50,8 +50,10 @@ class Operator:
 
 
 @pytest.fixture
-async def console(bench):  # noqa: F811 - the fixture
-    """The console's address."""
+async def console(bench, monkeypatch):  # noqa: F811 - the fixture
+    """The console's address. Its pages look more often than elsewhere, so that tests need not wait."""
+    monkeypatch.setattr("worker.console.now.FRESH_SECONDS", 0.2)
+    monkeypatch.setattr("worker.console.live.EVERY_SECONDS", 0.2)
     tokens = {"console_token": SecretStr(TOKEN), "console_read_token": SecretStr(READ_TOKEN)}
     settings = bench.settings.model_copy(update=tokens)
     app = Receiver(settings, [], bench.broker, bench.metrics, bench.shop.supabase).app()

@@ -90,7 +90,7 @@ def test_a_session_ends_with_its_time_its_signing_out_and_its_tokens(monkeypatch
 
 async def test_a_session_that_is_over_leads_to_the_door_and_back(operator, monkeypatch):
     await operator.open("history?before=x")
-    monkeypatch.setattr(Sessions, "begin", _short(Sessions.begin, seconds=2.5))
+    monkeypatch.setattr(Sessions, "begin", _short(Sessions.begin, seconds=1.5))
     await operator.sign_in()
     assert await operator.page.inner_text("h1") == "History"
     async with asyncio.timeout(10):

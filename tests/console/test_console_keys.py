@@ -1,11 +1,10 @@
-"""Manners: everything by keyboard alone, names for who cannot see, local times, a weight that a phone bears."""
+"""Manners: everything by keyboard alone, local times, a weight that a phone bears."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.console.conftest import TOKEN
-from tests.console.scene import Scene
 
 HEAVIEST = 100_000
 STATIC = Path(__file__).parents[2] / "worker" / "console" / "static"
@@ -83,21 +82,6 @@ async def test_times_are_local_and_utc_on_hover(operator, bench, yard, source):
     time = operator.page.locator("tbody time").first
     assert "1:00:00 PM" in await time.inner_text()
     assert (await time.get_attribute("title")).startswith("2026-11-01 12:00:00 UTC\n")
-
-
-async def test_what_is_seen_has_a_name_for_who_cannot_see(operator, bench, yard, source):
-    scene = await Scene(bench, yard, source).set()
-    await operator.open()
-    await operator.sign_in()
-    tree = await operator.page.locator("body").aria_snapshot()
-    for told in ('navigation "Pages"', 'heading "Now"', 'img "tasks ended, minute by minute', 'region "Workers"'):
-        assert told in tree
-    await operator.open("dead/letters")
-    tree = await operator.page.locator("main").aria_snapshot()
-    for told in ('search "Letters"', 'checkbox "Select the letter of task', 'columnheader "Failed"', 'link "gen-'):
-        assert told in tree
-    await operator.open(f"history/{scene.operation}")
-    assert 'progressbar "Progress"' in await operator.page.locator("main").aria_snapshot()
 
 
 @pytest.fixture

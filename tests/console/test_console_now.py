@@ -87,7 +87,7 @@ async def test_a_broker_that_is_away_is_said_and_the_rest_is_shown(chromium, ben
 
 
 async def test_a_tasks_page_follows_it_to_its_end(operator, bench, source):
-    job = bench.job(f"{source.url}/files/photo.png?slow=400000")
+    job = bench.job(f"{source.url}/files/photo.png?slow=900000")
     await bench.records._supabase.call("outlast_enqueue", {"p_job": task_row(job)})
     await operator.open(f"tasks/{job.task_id}")
     await operator.sign_in()
