@@ -88,10 +88,13 @@ language sql immutable security definer set search_path = '' as $$
     'file_size', f.file_size)
 $$;
 
--- The media list of a generation, and its state: null when no task tells of an output.
+-- The media list of a generation, and its state: null when no task tells of an output. In plpgsql, which keeps its plan
+-- for the session; twice a job to plan this anew took 0.9 ms each.
 create or replace function public.outlast_media(
   p_generation_id text, p_request_id text, out media jsonb, out media_status text
-) language sql stable security definer set search_path = '' as $$
+) language plpgsql stable security definer set search_path = '' as $$
+#variable_conflict use_column
+begin
   with tasks as materialized (
     select t.*, t.source is not distinct from 'fal' as fal
     from public.outlast_current_tasks(p_generation_id, p_request_id) t
@@ -125,8 +128,9 @@ create or replace function public.outlast_media(
       when stored > 0 then 'partial'
       else 'failed'
     end
-  from counts
-$$;
+  into media, media_status
+  from counts;
+end $$;
 
 -- Bring the generation's row up to date, if it has one. The list stays while there is nothing that could replace it.
 create or replace function public.outlast_write_media(p_generation_id text, p_status_only boolean) returns void

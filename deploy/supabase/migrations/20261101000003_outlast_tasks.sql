@@ -27,10 +27,13 @@ $$;
 
 -- What is stored already of the files a job asks for, in the way it asks for them.
 create or replace function public.outlast_stored(t public.outlast_tasks, j public.outlast_tasks) returns jsonb
-language sql stable security definer set search_path = '' as $$
-  select coalesce(jsonb_agg(public.outlast_file_json(f) order by f.position), '[]') from public.outlast_files f
-  where f.generation_id = t.generation_id and f.source_key = any (j.source_keys) and f.profile = j.profile
-$$;
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  return (
+    select coalesce(jsonb_agg(public.outlast_file_json(f) order by f.position), '[]') from public.outlast_files f
+    where f.generation_id = t.generation_id and f.source_key = any (j.source_keys) and f.profile = j.profile
+  );
+end $$;
 
 -- Make sure the task is on record, and lock it. What is recorded stays, except that a newer event may tell of the same
 -- files as part of another output (or of one that came back), and that a tombstone learns what it stands for.
