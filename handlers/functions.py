@@ -35,7 +35,7 @@ class Functions:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise DatabaseUnavailableError(f"{function}: {type(error).__name__} at SUPABASE_URL") from error
         try:
-            answer = json.loads(text) if text else None
+            answer = None if response.status == HTTPStatus.NO_CONTENT else json.loads(text)
         except ValueError:
             said = f"{response.status} ({response.content_type})"
             raise DatabaseUnavailableError(f"{function}: SUPABASE_URL answered {said}, which is no JSON") from None
