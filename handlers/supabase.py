@@ -32,9 +32,10 @@ class Supabase:
         self._url = settings.supabase_url.rstrip("/")
         self._key = settings.supabase_service_role_key.get_secret_value()
         self._timeout = settings.storage_timeout_seconds
-        self._api = ProjectApi(self._url, self._key, self._timeout)
-        self._functions = Functions(self._api)
-        storage = StorageApi(self._api, observer or Observer())
+        # Each has connections of its own: a heartbeat must not wait for uploads.
+        self._apis = tuple(ProjectApi(self._url, self._key, self._timeout) for _ in range(2))
+        self._functions = Functions(self._apis[0])
+        storage = StorageApi(self._apis[1], observer or Observer())
         self._storage = SupabaseStorage(storage, self.bucket, UploadIds(self.call, self.bucket))
         self._http: httpx.AsyncClient | None = None
         self._client: AsyncClient | None = None
@@ -47,7 +48,8 @@ class Supabase:
 
     async def aclose(self) -> None:
         """Close the connections; the next call opens new ones."""
-        await self._api.aclose()
+        for api in self._apis:
+            await api.aclose()
         if self._http is not None:
             await self._http.aclose()
         self._http = self._client = None

@@ -103,7 +103,7 @@ class Consumer:
         """Take nothing more; what runs goes on. `start` goes on."""
         if self._queue is not None and self._tag is not None:
             tag, self._tag = self._tag, None
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), told_apart():
                 await asyncio.wait_for(self._queue.cancel(tag), CANCEL_SECONDS)
 
     async def finish(self, grace: float) -> None:
@@ -119,7 +119,7 @@ class Consumer:
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=max(handing_back, SHORTEST_SECONDS))
         if self._channel is not None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), told_apart():
                 await self._channel.close()
 
     async def _open(self) -> AbstractQueue:

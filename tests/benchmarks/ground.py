@@ -52,7 +52,7 @@ class Ground:
         self.files = self.folder / "files"
         self._own = [part for part, given in (("broker", broker), ("postgres", postgres)) if given is None]
         self.broker = broker or RabbitMQ(self.folder)
-        self.postgres = postgres or Postgres(self.folder, durable=False)
+        self.postgres = postgres or Postgres(self.folder)
         self.source_url = ""
         self._dice = random.Random(1)  # noqa: S311 - dice
         self._exit = contextlib.AsyncExitStack()

@@ -19,10 +19,12 @@ STORED = """
 
 
 async def least(run: Run, files: Path) -> float:
-    """Return the least SSIM of a few stored pictures and their originals; 1.0 where there are none."""
+    """Return the least SSIM of a few stored pictures and their originals. RuntimeError where there are none."""
     rows = await run.sql.fetch(STORED, LOOKED_AT)
     pairs = [(files / row["url"].rpartition("/")[2], run.objects / "generations" / row["path"]) for row in rows]
-    return await asyncio.to_thread(lambda: min((_ssim(*pair) for pair in pairs), default=1.0))
+    if not pairs:
+        raise RuntimeError("no picture was stored, so none can be compared")
+    return await asyncio.to_thread(lambda: min(_ssim(*pair) for pair in pairs))
 
 
 def _ssim(original: Path, stored: Path) -> float:

@@ -64,6 +64,8 @@ async def throughput(ground: Ground, report: Report, rounds: int) -> None:
         pairs = list(zip(turns["outlast"], turns["celery"], strict=True))
         report.ratio(f"throughput_{mix}", statistics.median(ours.rate / theirs.rate for ours, theirs in pairs))
         report.ratio(f"cpu_{mix}_over_peer", statistics.median(ours.cpu_ms / theirs.cpu_ms for ours, theirs in pairs))
+        least = {name: min(one.likeness for one in found) for name, found in turns.items()}
+        report.ratio(f"ssim_{mix}_over_peer", least["outlast"] / least["celery"])
         if mix == "1024":
             report.ratio("memory_over_peer", statistics.median(ours.peak / theirs.peak for ours, theirs in pairs))
 

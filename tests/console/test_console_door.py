@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from handlers.record import task_row
 from tests.console.conftest import READ_TOKEN, TOKEN, somebody_else
@@ -153,3 +154,11 @@ async def test_everything_can_be_read_without_a_script(chromium, console, yard):
         async with asyncio.timeout(15):
             while await operator.page.locator("text=1 of 1").count() == 0:
                 await operator.page.reload()
+
+
+@pytest.mark.parametrize("name", ["a/static/b", "a%2Fstatic%2Fb", "a/sign-in", "a%2Fsign-in", "a/sign-out"])
+async def test_no_name_of_a_generation_opens_the_door(console, name):
+    url = URL(f"{console}generations/{name}", encoded=True)
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.status == 401
+        assert "Sign in" in await answer.text()

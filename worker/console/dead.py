@@ -14,7 +14,7 @@ from schemas.dead_letters import Choice, Errand, UnreadableChoiceError
 from worker.console.door import SESSION, see
 from worker.console.letters import Snapshot, bars
 from worker.console.operations import Operations
-from worker.console.show import link, page, whole
+from worker.console.show import link, moment, page, whole
 from worker.dead.desk import Desk, Verb
 from worker.dead.letters import Letter, grouped
 from worker.settings import Settings
@@ -126,7 +126,7 @@ class DeadPages:
         fields = await request.post()
         verb, chosen, ids = _verb(fields), _filters(fields), _ids(fields)
         errand = Errand.read({"rate": rate} if (rate := str(fields.get("rate", "")).strip()) else {})
-        at = datetime.fromisoformat(str(fields.get("at", ""))) if fields.get("at") else datetime.now(UTC)
+        at = moment(str(fields.get("at", ""))) or datetime.now(UTC)
         found = await self._found(chosen, ids, at)
         count = len({letter.item.id for letter in found})
         if str(count) != str(fields.get("count", "")):

@@ -19,6 +19,7 @@ from worker.dead.desk import NoArchiveError
 from worker.dead.lock import BusyError
 
 log = structlog.stdlib.get_logger(__name__)
+ROOT: Final = "/console"
 COOKIE: Final = "outlast_console"
 SESSION: Final = web.RequestKey("session", Session)
 SESSIONS: Final = web.AppKey("sessions", Sessions)
@@ -82,14 +83,14 @@ class Door:
 
     def _refusal(self, request: web.Request) -> web.StreamResponse | None:
         """Let nobody in without a session, and nothing from another site."""
-        if "/static/" in request.path:
+        if request.path.startswith(f"{ROOT}/static/"):
             return None
         if not self._sessions.is_open:
             return page_of_error(request, 403, CLOSED)
         origin = request.headers.get("Origin")
         if request.method == "POST" and origin is not None and urlsplit(origin).netloc != request.host:
             return page_of_error(request, 403, "This form came from another site. Nothing was done.")
-        if request.path.endswith("/sign-in"):
+        if request.path == f"{ROOT}/sign-in":
             return None
         session = self._sessions.read(request.cookies.get(COOKIE, ""))
         if session is None:
@@ -103,7 +104,7 @@ class Door:
             given = str(fields.get("form_token", "")).encode(errors="replace")
             if not hmac.compare_digest(given, self._sessions.form_token(session).encode()):
                 return page_of_error(request, 403, "The form is not one of this session's: load the page again.")
-            if not session.may_act and not request.path.endswith("/sign-out"):
+            if not session.may_act and request.path != f"{ROOT}/sign-out":
                 return page_of_error(request, 403, "You are signed in to read only. Nothing was done.")
         return await handler(request)
 

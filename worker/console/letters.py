@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import structlog
+
 from schemas.dead_letters import Choice, DeadLetter
 from worker.broker import BROKER_ERRORS, Broker, told_apart
 from worker.dead.desk import Desk
@@ -14,9 +16,11 @@ from worker.dead.letters import united
 from worker.settings import Settings
 from worker.topology import DEAD
 
+log = structlog.stdlib.get_logger(__name__)
 PATIENCE_SECONDS: Final = 1.5
 BUSY_SECONDS: Final = 0.05
 YOUNG_SECONDS: Final = 10.0
+COUNT_SECONDS: Final = 1.0
 BARS: Final = 24
 REMEDIES: Final = {
     "corrupted": "the file is broken at its source: it fails again unless it was put out anew",
@@ -53,9 +57,10 @@ class Snapshot:
             return self._items, 0.0
         if self._taking is None or self._taking.done():
             self._taking = asyncio.create_task(self._take(), name="dead letters")
+            self._taking.add_done_callback(_seen)
         patience = None if self._taken is None else BUSY_SECONDS if busy else PATIENCE_SECONDS
         done, _ = await asyncio.wait([self._taking], timeout=patience)
-        if done and (self._taken is None or self._taking.exception() is not None):
+        if done and self._taken is None:
             self._taking.result()
         return self._items, time.monotonic() - (self._taken or 0.0)
 
@@ -69,20 +74,29 @@ class Snapshot:
             return False
         try:
             with told_apart():
-                channel = await self._broker.channel()
-                try:
-                    declared = await channel.declare_queue(DEAD, passive=True)
-                finally:
-                    await channel.close()
+                async with asyncio.timeout(COUNT_SECONDS):
+                    return await self._lying() == self._count
         except BROKER_ERRORS:
             return False
-        return declared.declaration_result.message_count == self._count
+
+    async def _lying(self) -> int | None:
+        channel = await self._broker.channel()
+        try:
+            return (await channel.declare_queue(DEAD, passive=True)).declaration_result.message_count
+        finally:
+            await channel.close()
 
     def trouble(self, code: str) -> str | None:
         """Say why a letter with this code fails again as things are; None when it may succeed."""
         if code == "source_gone" and not self._can_refresh:
             return "its source is gone, and without FAL_KEY nobody can be asked for it again"
         return REMEDIES.get(code)
+
+
+def _seen(taking: asyncio.Task[None]) -> None:
+    """Look at how a reading ended, for nobody may be left who does."""
+    if not taking.cancelled() and (error := taking.exception()) is not None:
+        log.warning("the dead letters could not be read", reason=str(error) or type(error).__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Now: how it goes, who does what, and a banner when something is wrong."""
 
 import asyncio
+import contextlib
 import time
 from typing import Final
 
@@ -10,7 +11,7 @@ from handlers.console_records import ConsoleRecords, Row
 from handlers.errors import FileProcessingError
 from handlers.supabase import Supabase
 from schemas.jobs import Queue
-from worker.broker import BROKER_ERRORS, Broker
+from worker.broker import BROKER_ERRORS, Broker, told_apart
 from worker.console.figures import figures, wrong_with_workers
 from worker.console.live import stream
 from worker.console.show import live_part, page
@@ -75,13 +76,23 @@ class NowPages:
             wrong.append(f"RabbitMQ: {problem}")
             return {}
         try:
-            async with asyncio.timeout(PROBE_SECONDS), await self._broker.another() as connection:
+            with told_apart():
+                return await self._counts()
+        except BROKER_ERRORS as error:
+            wrong.append(f"RabbitMQ: {type(error).__name__}")
+            return {}
+
+    async def _counts(self) -> dict[str, int]:
+        """Count what waits, over a connection of its own, which must not keep us when it falls silent."""
+        connection = await self._broker.another()
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
                 channel = await connection.channel()
                 names = {key.value: work_queue(key) for key in Queue} | {"dead letters": DEAD}
                 return {
                     label: (await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0
                     for label, name in names.items()
                 }
-        except BROKER_ERRORS as error:
-            wrong.append(f"RabbitMQ: {type(error).__name__}")
-            return {}
+        finally:
+            with contextlib.suppress(*BROKER_ERRORS):
+                await asyncio.wait_for(connection.close(), PROBE_SECONDS)
