@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Self
 
 import structlog
-from aio_pika import Message, RobustConnection, connect
+from aio_pika import Connection, Message, RobustConnection
 from aio_pika.abc import AbstractConnection, AbstractExchange, AbstractRobustChannel
 from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, PublishError
+from yarl import URL
 
 from schemas.jobs import Queue
 from worker import topology, tracing
@@ -52,6 +53,21 @@ def told_apart() -> Iterator[None]:
         if type(error) is not Exception:
             raise
         raise BrokerUnavailableError(ENDED) from None
+
+
+async def connected(url: URL, name: str) -> AbstractConnection:
+    """Open a connection that does not heal itself. One that does not come about is closed, not left to its finalizer.
+
+    Raises:
+        AMQPError, ConnectionError, TimeoutError: the broker was not reached, or refused.
+    """
+    connection = Connection(url, client_properties={"connection_name": name})
+    try:
+        await connection.connect(timeout=10)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
 
 
 class Broker:
@@ -145,7 +161,7 @@ class Broker:
     async def another(self) -> AbstractConnection:
         """Open one more connection, which does not heal itself; close it. Raises one of BROKER_ERRORS."""
         url = make_url(self._settings.rabbitmq_url.get_secret_value()).update_query(heartbeat=ANOTHER_HEARTBEAT_SECONDS)
-        return await connect(url, timeout=10, client_properties={"connection_name": self._name})
+        return await connected(url, self._name)
 
     async def waiting(self, queue: str) -> int:
         """Return how many messages of a queue wait to be delivered. Raises BrokerUnavailableError."""

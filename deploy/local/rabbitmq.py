@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import aio_pika
 import aiohttp
+from aio_pika.connection import make_url
 
 from deploy.local.processes import Child, StackError, free_port
 
@@ -175,9 +176,15 @@ class RabbitMQ:
             async with asyncio.timeout(READY_SECONDS):
                 while node.running:
                     if await self._listens():
-                        with contextlib.suppress(ConnectionError, aio_pika.exceptions.AMQPError):
-                            await (await aio_pika.connect(self.url, timeout=5)).close()
+                        connection = aio_pika.Connection(make_url(self.url))
+                        try:
+                            await connection.connect(timeout=5)
+                        except (ConnectionError, aio_pika.exceptions.AMQPError):
+                            pass  # it takes connections, and is not ready for them
+                        else:
                             return
+                        finally:  # also one that never came about: else its finalizer would
+                            await connection.close()
                     await asyncio.sleep(0.1)
         raise StackError(f"RabbitMQ does not start in {self._home}. Its log ends:\n{node.tail()}")
 

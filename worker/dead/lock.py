@@ -6,14 +6,13 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
-from aio_pika import connect
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, ChannelNotFoundEntity
 from aiormq.exceptions import ChannelLockedResource
 
 from schemas.dead_letters import Choice
-from worker.broker import BrokerUnavailableError, told_apart
+from worker.broker import BrokerUnavailableError, connected, told_apart
 from worker.dead.letters import Letter, read, united
 from worker.dead.pile import Pile, lying
 from worker.settings import Settings
@@ -50,9 +49,7 @@ class DeadLetters:
                 stack.enter_context(told_apart())
                 await _ours(self._ours, patience)
                 stack.callback(self._ours.release)
-                connection = await connect(
-                    make_url(self._url), timeout=10, client_properties={"connection_name": "outlast dead letters"}
-                )
+                connection = await connected(make_url(self._url), "outlast dead letters")
                 await stack.enter_async_context(connection)
                 await _lock(connection, until)
                 yield await stack.enter_async_context(_pile(connection))
