@@ -6,12 +6,11 @@ import signal
 import sys
 from pathlib import Path
 
-import aio_pika
 import pytest
 
 from schemas.dead_letters import Choice
 from tests.broker.graves import graveyard
-from worker.broker import BrokerUnavailableError
+from worker.broker import BrokerUnavailableError, connected
 from worker.dead.desk import Desk
 
 
@@ -88,8 +87,8 @@ async def test_killed_twice_nothing_is_lost(yard):
 async def test_a_broker_lost_in_the_middle_is_said_and_loses_nothing(yard, monkeypatch):
     tasks, connections, done, closing = await fill(yard, 100), [], [], []
 
-    async def connect(*arguments, **more):
-        connections.append(await aio_pika.connect(*arguments, **more))
+    async def noted(*arguments):
+        connections.append(await connected(*arguments))
         return connections[-1]
 
     def cut(*step):
@@ -97,7 +96,7 @@ async def test_a_broker_lost_in_the_middle_is_said_and_loses_nothing(yard, monke
         if len(done) == 30:
             closing.append(asyncio.ensure_future(connections[-1].close()))
 
-    monkeypatch.setattr("worker.dead.lock.connect", connect)
+    monkeypatch.setattr("worker.dead.lock.connected", noted)
     desk = Desk(yard.settings, "test")
     chosen = await desk.find(Choice())
     async with desk.removal("replay", chosen, progress=cut) as removal:

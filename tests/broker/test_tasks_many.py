@@ -11,19 +11,20 @@ TASKS = 500
 CANCELLED = 50
 
 
-async def watched(http, task_id):
-    """The last state that the stream of events tells."""
+async def watched(http, task_id, ended):
+    """The last state that the stream of events tells; the task is then noted in `ended`."""
     state = None
     async with http.get(f"/tasks/{task_id}/events") as response:
         assert response.status == 200
         async for line in response.content:
             if line.startswith(b"data: "):
                 state = json.loads(line[6:])
+    ended.append(task_id)
     return state["status"]
 
 
 async def submitted(http, url):
-    asked = {"urls": [url, f"{url}?again"], "user_id": "u", "generation_id": str(uuid4())}
+    asked = {"urls": [url, f"{url}&again"], "user_id": "u", "generation_id": str(uuid4())}
     key = {"Idempotency-Key": asked["generation_id"]}
     while True:
         async with http.post("/tasks", json=asked, headers=key) as response:
@@ -33,22 +34,25 @@ async def submitted(http, url):
             await asyncio.sleep(float(response.headers["Retry-After"]))
 
 
-async def cancelled(http, task_id, moment):
-    await asyncio.sleep(moment)
+async def cancelled(http, task_id, moment, ended):
+    """Cancel a task when `moment` of all the others have ended: however fast they are, some are still to come."""
+    while len(ended) < moment:
+        await asyncio.sleep(0.02)
     async with http.delete(f"/tasks/{task_id}") as response:
         return (await response.json())["cancelled"]
 
 
 async def test_final_states_agree_and_none_cancelled_is_recorded_by_half(bench, http, source):
-    chance = random.Random(7)  # noqa: S311 - the same moments each time
-    url = f"{source.url}/files/tone.wav"
+    chance, ended = random.Random(7), []  # noqa: S311 - the same moments each time
+    url = source.file_url("tone.wav", slow=4_000_000)
     tasks = [await submitted(http, url) for _ in range(TASKS // 5)]
     tasks += await asyncio.gather(*(submitted(http, url) for _ in range(TASKS - len(tasks))))
     assert len(set(tasks)) == TASKS
     doomed = chance.sample(tasks, CANCELLED)
     async with asyncio.timeout(240), asyncio.TaskGroup() as group:
-        watching = {task: group.create_task(watched(http, task)) for task in tasks}
-        ending = {task: group.create_task(cancelled(http, task, chance.uniform(0, 15))) for task in doomed}
+        watching = {task: group.create_task(watched(http, task, ended)) for task in tasks}
+        moments = {task: chance.uniform(0, 0.7 * TASKS) for task in doomed}
+        ending = {task: group.create_task(cancelled(http, task, moments[task], ended)) for task in doomed}
     streamed = {task: done.result() for task, done in watching.items()}
     rows = await bench.sql.fetch("select task_id::text, status from outlast_tasks")
     assert {row["task_id"]: row["status"] for row in rows} == streamed
