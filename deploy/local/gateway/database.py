@@ -18,6 +18,7 @@ OUTAGES: Final = (
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InternalClientError,  # its word for a connection whose last message was the server's farewell
+    asyncpg.InvalidCachedStatementError,  # a table was altered since the statement was prepared: the next one is new
 )
 CONNECT_SECONDS: Final = 5.0
 CONNECTIONS: Final = 12
@@ -36,10 +37,7 @@ class Database:
 
     async def start(self) -> None:
         """Open the pool. No connection is made yet: the gateway may start before its database."""
-        # No statement cache: tables may be altered between two requests, and a cached plan would then fail once.
-        self._pool = await asyncpg.create_pool(
-            self.url, min_size=0, max_size=CONNECTIONS, timeout=CONNECT_SECONDS, statement_cache_size=0
-        )
+        self._pool = await asyncpg.create_pool(self.url, min_size=0, max_size=CONNECTIONS, timeout=CONNECT_SECONDS)
 
     async def stop(self) -> None:
         """Close every connection at once; requests have ended before."""

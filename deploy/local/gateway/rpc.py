@@ -45,10 +45,11 @@ class Function:
 
 
 class Functions:
-    """Handler of the function route."""
+    """Handler of the function route. What the catalogue said of a function holds until a call of it fails."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._overloads: dict[str, list[Function]] = {}
 
     async def handle(self, request: web.Request, caller: Caller) -> web.Response:
         """Call a function. Raises RestError, asyncpg.PostgresError, DatabaseDownError."""
@@ -57,15 +58,32 @@ class Functions:
         if not isinstance(arguments, dict):
             raise RestError(400, "PGRST102", "Empty or invalid json")
         async with self._database.transaction(caller) as connection:
-            function = await _find(connection, name, arguments)
-            text = await connection.fetchval(_call(name, function, arguments), json.dumps(arguments))
+            function = await self._find(connection, name, set(arguments))
+            try:
+                text = await connection.fetchval(_call(name, function, arguments), json.dumps(arguments))
+            except asyncpg.PostgresError:
+                self._overloads.pop(name, None)
+                raise
         if function.nothing:
             return web.Response(status=204)
         return web.Response(text=text or "null", content_type="application/json", charset="utf-8")
 
+    async def _find(self, connection: asyncpg.Connection, name: str, given: set[str]) -> Function:
+        known = [function for function in self._overloads.get(name, ()) if function.takes(given)]
+        if len(known) == 1:
+            return known[0]
+        self._overloads[name] = await _look_up(connection, name)
+        fitting = [function for function in self._overloads[name] if function.takes(given)]
+        if len(fitting) > 1:
+            message = f"Could not choose the best candidate function between overloads of public.{name}"
+            raise RestError(300, "PGRST203", message)
+        if not fitting:
+            raise _unknown(name, sorted(given))
+        return fitting[0]
 
-async def _find(connection: asyncpg.Connection, name: str, arguments: dict[str, Any]) -> Function:
-    overloads = [
+
+async def _look_up(connection: asyncpg.Connection, name: str) -> list[Function]:
+    return [
         Function(
             dict(zip(row["names"], row["types"], strict=False)),
             row["required"],
@@ -75,13 +93,6 @@ async def _find(connection: asyncpg.Connection, name: str, arguments: dict[str, 
         )
         for row in await connection.fetch(OVERLOADS, name)
     ]
-    fitting = [overload for overload in overloads if overload.takes(set(arguments))]
-    if len(fitting) > 1:
-        message = f"Could not choose the best candidate function between overloads of public.{name}"
-        raise RestError(300, "PGRST203", message)
-    if not fitting:
-        raise _unknown(name, sorted(arguments))
-    return fitting[0]
 
 
 def _unknown(name: str, arguments: list[str]) -> RestError:
