@@ -7,17 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from handlers.media import Prepared
+
 PIECE: Final = 256 * 1024
 ONE_YEAR: Final = "max-age=31536000, immutable"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`size` bytes of a file, from `start` on: read as they are sent, so that no file is ever in memory."""
+    """`size` bytes of a file, from `start` on: read as they are sent, so that never more than PIECE is in memory."""
 
     path: Path
     start: int
     size: int
+
+    @property
+    def body(self) -> bytes | AsyncIterator[bytes]:
+        """The bytes, as aiohttp sends them: what is one piece goes out with the request's head, in one system call."""
+        if self.size > PIECE:
+            return self.pieces()
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            return file.read(self.size)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the bytes."""
@@ -31,7 +42,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file to be stored: size in bytes, digests as hex, and what Storage is to say of it."""
+    """A file to be stored: size in bytes, digests as hex, and what Storage is to say of it.
+
+    MD5 is Storage's ETag, SHA-256 goes into the object's metadata.
+    """
 
     path: Path
     size: int
@@ -42,12 +56,14 @@ class Content:
 
     @classmethod
     def of(cls, path: Path, content_type: str) -> Self:
-        """Read a file through. MD5 is Storage's ETag, SHA-256 goes into the object's metadata."""
-        with path.open("rb") as file:
-            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-            size = file.tell()
-            file.seek(0)
-            return cls(path, size, md5, hashlib.file_digest(file, "sha256").hexdigest(), content_type)
+        """Read a file through."""
+        size, sha256, md5 = digests(path)
+        return cls(path, size, md5, sha256, content_type)
+
+    @classmethod
+    def made(cls, made: Prepared) -> Self:
+        """Take what the codec told of a file."""
+        return cls(made.path, made.file_size, made.md5, made.sha256, made.content_type)
 
     @property
     def metadata(self) -> str:
@@ -57,3 +73,14 @@ class Content:
     def part(self, start: int, most: int) -> Part:
         """Return the part from `start` on, of at most `most` bytes."""
         return Part(self.path, start, min(most, self.size - start))
+
+
+def digests(path: Path) -> tuple[int, str, str]:
+    """Read a file through; return its size in bytes, its SHA-256 and its MD5 as hex."""
+    size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            size += len(piece)
+            sha256.update(piece)
+            md5.update(piece)
+    return size, sha256.hexdigest(), md5.hexdigest()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from handlers.codec import Codec
+from handlers.content import Content
 from handlers.detect import Detected
 from handlers.detect import detect as detect_type
 from handlers.download import Downloader
@@ -32,6 +33,7 @@ class Work:
     """What a job asks for: these files, for this user and generation, stored in this manner.
 
     `received` is told (file, downloaded, total) bytes while files arrive; a file begins only while `may_start` says so.
+    `sees_storage`: the database looks for itself whether Storage has what is recalled and recorded, and has it whole.
     """
 
     files: tuple[JobFile, ...]
@@ -42,6 +44,7 @@ class Work:
     received: Callable[[JobFile, int, int], None] | None = None
     may_start: Callable[[], bool] = lambda: True
     watch: Watch = field(default_factory=Watch)
+    sees_storage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,9 @@ async def recall(item: Item, tools: Tools) -> Item:
         return item
     source = needed(item.downloaded)
     before = await tools.known(item.work.user_id, source.sha256, item.work.profile.key)
-    if before is None or before.bucket != tools.storage.bucket or not await tools.storage.exists(before.path):
+    if before is None or before.bucket != tools.storage.bucket:
+        return item
+    if not item.work.sees_storage and not await tools.storage.exists(before.path):
         return item
     return replace(item, stored=before.model_copy(update={**_identity(item), "deduplicated": True}))
 
@@ -121,7 +126,7 @@ async def upload(item: Item, tools: Tools) -> Item:
     path = object_path(item.work.user_id, made.sha256, made.extension)
     if tools.claim is not None:
         await tools.claim(tools.storage.bucket, path, item.work.user_id)
-    is_new = await tools.storage.put(path, made.path, made.content_type)
+    is_new = await tools.storage.put(path, Content.made(made), look=not item.work.sees_storage)
     if is_new:
         tools.observer.stored(made.file_size, source.size - made.file_size)
     stored = ProcessedFile(
@@ -140,6 +145,7 @@ async def upload(item: Item, tools: Tools) -> Item:
         source_sha256=source.sha256,
         profile=item.work.profile.key,
         deduplicated=not is_new,
+        md5=made.md5 if is_new and item.work.sees_storage else None,
     )
     return replace(item, stored=stored)
 

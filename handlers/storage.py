@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final, Protocol
 from uuid import uuid4
 
+from handlers.content import Content
+
 SAFE_OWNER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=+-]{0,127}")
 
 
@@ -21,10 +23,11 @@ class Storage(Protocol):
 
     bucket: str
 
-    async def put(self, path: str, source: Path, content_type: str) -> bool:
+    async def put(self, path: str, content: Content, *, look: bool = True) -> bool:
         """Store the file; return False when the object is there already, which is as good: the same size and hash.
 
-        An object that differs, cut short perhaps, is replaced.
+        An object that differs, cut short perhaps, is replaced. Without `look` nobody asks whether one that is new is
+        there whole: whoever records it does.
 
         Raises:
             StorageRejectedError: this object will never be taken as it is.
@@ -56,12 +59,12 @@ class FolderStorage:
         self.bucket = bucket
         self._folder = folder
 
-    async def put(self, path: str, source: Path, content_type: str) -> bool:  # noqa: ARG002 - the port's signature
+    async def put(self, path: str, content: Content, *, look: bool = True) -> bool:  # noqa: ARG002 - the port's signature
         """Copy the file; it appears whole or not at all. Raises OSError when the disk refuses."""
         target = self._folder / path
-        if await asyncio.to_thread(_same, source, target):
+        if await asyncio.to_thread(_same, content.path, target):
             return False
-        await asyncio.to_thread(_copy, source, target)
+        await asyncio.to_thread(_copy, content.path, target)
         return True
 
     async def exists(self, path: str) -> bool:

@@ -81,7 +81,7 @@ class StorageApi:
         if isinstance(body, Part):
             # Without its length a body would be sent in chunks, and slip past the bucket's size limit.
             headers = {**(headers or {}), "Content-Length": str(body.size)}
-            own["data"] = body.pieces()
+            own["data"] = body.body
         elif body is not None:
             own["json"] = body
         return self._api.request(method, ROOT + quote(path), headers, timeout, **own)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 
+from handlers.content import Content
 from handlers.errors import DatabaseUnavailableError
 from handlers.functions import Functions, refusal
 from handlers.observer import Observer
@@ -85,9 +86,9 @@ class Supabase:
         row: dict[str, Any] | None = found.data[0] if found.data else None  # type: ignore[assignment]
         return row
 
-    async def put(self, path: str, source: Path, content_type: str) -> bool:
+    async def put(self, path: str, content: Content, *, look: bool = True) -> bool:
         """Store a file, as `SupabaseStorage.put`."""
-        return await self._storage.put(path, source, content_type)
+        return await self._storage.put(path, content, look=look)
 
     async def exists(self, path: str) -> bool:
         """Whether Storage has the object, as `SupabaseStorage.exists`."""

@@ -1,6 +1,5 @@
 """Supabase Storage as the port of `handlers.storage`: stored once, and looked at afterwards."""
 
-import asyncio
 import base64
 import contextlib
 import hashlib
@@ -40,22 +39,24 @@ class SupabaseStorage:
         self._api = api
         self._resumable = Resumable(api, bucket, ids)
 
-    async def put(self, path: str, source: Path, content_type: str) -> bool:
+    async def put(self, path: str, content: Content, *, look: bool = True) -> bool:
         """Store a file, in one request up to 6 MiB, resumable above; return False when it is there already.
 
-        What is there and differs, cut short perhaps, is replaced: the path holds the hash.
+        What is there and differs, cut short perhaps, is replaced: the path holds the hash. Without `look` nobody asks
+        whether what is new is there whole: `outlast_finish` will.
 
         Raises:
             StorageRejectedError: type, size, bucket, key or credentials are refused; or it stores other bytes.
             StorageUnavailableError: time-out, 429, 5xx, also where Storage hides it behind HTTP 400.
         """
-        content = await asyncio.to_thread(Content.of, source, content_type)
         found = None
         for replace in (False, True):
             is_new = await self._send(path, content, replace=replace)
+            if is_new and not look:
+                return True
             found = await _patiently(self._find, path)
             # Of what was there before the type counts, too: a browser shows what it says.
-            typed = is_new or (found is not None and found.get("content_type") == content_type)
+            typed = is_new or (found is not None and found.get("content_type") == content.content_type)
             if found is not None and typed and await self._holds(found, path, content):
                 return is_new
         if found is None:

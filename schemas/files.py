@@ -11,7 +11,8 @@ from schemas.base import Frozen
 class ProcessedFile(Frozen):
     """A file that is stored and stays. Sizes in bytes, width and height in pixels, duration in seconds.
 
-    `frames` counts those of an animation or a video; a still picture has one.
+    `frames` counts those of an animation or a video; a still picture has one. `md5` is there only until somebody has
+    looked whether Storage has the file whole.
     """
 
     id: UUID
@@ -33,6 +34,7 @@ class ProcessedFile(Frozen):
     source_sha256: str = ""
     profile: str = ""
     deduplicated: bool = False
+    md5: str | None = None
 
 
 class FailedFile(Frozen):

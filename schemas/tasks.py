@@ -33,7 +33,7 @@ class BeginReply(Frozen):
 
     `busy` means another worker's lease lives for `retry_after` more seconds; `no_generation` that no row carries
     the job's FAL request id (yet). `stored` counts those of the task's `total` files that are stored, also those that
-    this job does not ask for.
+    this job does not ask for. `sees_storage`: the database sees for itself what Storage has, and whether it is whole.
     """
 
     state: Literal["run", "done", "cancelled", "busy", "no_generation"]
@@ -43,6 +43,7 @@ class BeginReply(Frozen):
     total: int = 0
     stored: int = 0
     retry_after: float = 0.0
+    sees_storage: bool = False
 
 
 class FinishReply(Frozen):
@@ -51,7 +52,7 @@ class FinishReply(Frozen):
     `status` is the task's, judged from all of its files, also those of earlier attempts.
     """
 
-    state: Literal["recorded", "cancelled", "lost", "object_deleting"]
+    state: Literal["recorded", "cancelled", "lost", "object_deleting", "object_differs"]
     status: TaskStatus | None = None
 
 

@@ -172,6 +172,7 @@ class Attempt:
             received=self._account.received,
             may_start=lambda: time.monotonic() - self.started < self._around.soft_limit,
             watch=self._account,
+            sees_storage=reply.sees_storage,
         )
         self._around.board.add(tally)
         try:

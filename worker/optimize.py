@@ -18,6 +18,7 @@ from typing import Final
 import structlog
 
 from handlers.codec import Codec
+from handlers.content import Content
 from handlers.errors import FileCorruptedError, FileProcessingError, StorageUnavailableError
 from handlers.media import Prepared
 from handlers.objects import Objects
@@ -151,7 +152,7 @@ class Optimizer:
             return
         path = object_path(entry.user_id, made.sha256, made.extension)
         await self._records.claim(self._storage.bucket, path, entry.user_id)
-        await self._storage.put(path, made.path, made.content_type)
+        await self._storage.put(path, Content.made(made))
         await self._move(entry, self._stored(made, path))
         done.smaller += 1
         done.bytes_saved += entry.file_size - made.file_size

@@ -171,6 +171,9 @@ class Settlement:
                 reply = await self._around.records.finish(job, self.lease, status, self.stored, list(failed))
         if reply.state == "object_deleting":
             raise StorageUnavailableError("an object of this job is being deleted")
+        if reply.state == "object_differs":
+            self.stored.clear()
+            raise StorageUnavailableError("Storage does not have an object of this job as it was sent")
         self.leased = False
         return reply
 

@@ -71,7 +71,8 @@ class Prepared:
     """A file that decoded whole and is ready to store.
 
     `path` is the new file, or the source itself where that is kept. Sizes in bytes, width and height in pixels as a
-    viewer shows them (orientation applied), duration in seconds; `sha256` is of the bytes at `path`.
+    viewer shows them (orientation applied), duration in seconds; `sha256` and `md5` are of the bytes
+    at `path`, the latter because Storage names them so in its ETag.
     """
 
     path: Path
@@ -79,6 +80,7 @@ class Prepared:
     extension: str
     file_size: int
     sha256: str
+    md5: str
     width: int | None = None
     height: int | None = None
     duration: float | None = None

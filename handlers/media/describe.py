@@ -1,9 +1,9 @@
-"""What is told of a prepared file: its size and hash, read from the disk it lies on. Runs in a codec process."""
+"""What is told of a prepared file: its size and hashes, read from the disk it lies on. Runs in a codec process."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
+from handlers.content import digests
 from handlers.media import BY_CONTENT_TYPE, Prepared
 from handlers.media.layout import without_tail
 
@@ -22,7 +22,5 @@ def describe(path: Path, content_type: str, **shape: Any) -> Prepared:  # noqa: 
 
 def written(path: Path, content_type: str, **shape: Any) -> Prepared:  # noqa: ANN401 - the same
     """Describe a file that an encoder of ours wrote."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
-    return Prepared(path, content_type, BY_CONTENT_TYPE[content_type].extension, size, sha256, **shape)
+    size, sha256, md5 = digests(path)
+    return Prepared(path, content_type, BY_CONTENT_TYPE[content_type].extension, size, sha256, md5, **shape)

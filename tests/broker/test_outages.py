@@ -74,6 +74,33 @@ async def test_storage_that_takes_nothing_pauses_the_worker_after_some_failures(
     assert await bench.waiting("outlast.dead") == 0
 
 
+async def test_an_object_that_storage_does_not_have_whole_is_stored_again(bench, source):
+    await bench.sql.execute(
+        "create function halve() returns trigger language plpgsql as $$ begin"
+        "  new.metadata = new.metadata || jsonb_build_object('size', (new.metadata ->> 'size')::int / 2); return new;"
+        "end $$; create trigger halve before insert on storage.objects for each row execute function halve()"
+    )
+    await bench.send(bench.job(f"{source.url}/files/tone.wav"))
+    await bench.outcome("retried")
+    await bench.sql.execute("drop trigger halve on storage.objects")
+    assert await bench.sql.fetchval("select count(*) from outlast_files") == 0
+    assert await bench.sql.fetchval("select status from outlast_tasks") == "retrying"
+    await bench.outcome("completed")
+    size = await bench.sql.fetchval("select file_size from outlast_files")
+    assert await bench.sql.fetchval("select (metadata ->> 'size')::int from storage.objects") == size
+    assert await bench.waiting("outlast.dead") == 0
+
+
+async def test_where_the_database_looks_nobody_asks_storage(bench, source):
+    for number in range(2):
+        await bench.send(bench.job(f"{source.url}/files/tone.wav?n={number}"))
+        await bench.outcome("completed", count=number + 1)
+    asked = bench.metrics.storage_requests.collect()[0].samples
+    counts = {s.labels["operation"]: s.value for s in asked if s.name.endswith("_total") and s.value}
+    assert counts == {"upload": 1}
+    assert await bench.sql.fetchval("select count(*) from outlast_files where deduplicated") == 1
+
+
 async def test_a_channel_the_broker_closed_is_opened_again(bench, source):
     job = bench.job(f"{source.url}/files/tone.wav?slow=100000")
     await bench.send(job)

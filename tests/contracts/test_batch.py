@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from deploy.local.gateway import Gateway
 from deploy.local.source import Source
 from handlers.async_file_processor import AsyncFileProcessor
+from handlers.content import Content
 from handlers.errors import DatabaseUnavailableError, FileProcessingError, StorageUnavailableError
 from handlers.record import Records
 from handlers.settings import MediaSettings
@@ -116,4 +117,4 @@ async def test_an_answer_that_is_not_supabases_is_for_later(proxy, tmp_path):
         with pytest.raises(DatabaseUnavailableError):
             await Records(settings, supabase).known("u", "0" * 64, "auto")
         with pytest.raises(StorageUnavailableError):
-            await supabase.put("a/b", file, "image/png")
+            await supabase.put("a/b", Content.of(file, "image/png"))

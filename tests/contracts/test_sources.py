@@ -16,7 +16,8 @@ from standardwebhooks.webhooks import Webhook
 
 from handlers.settings import MediaSettings
 from handlers.sources import SOURCES
-from handlers.sources.fal import FalSource, Jwks
+from handlers.sources.fal import FalSource
+from handlers.sources.fal_keys import Jwks
 from handlers.sources.supabase import SupabaseSource
 from handlers.sources.verdicts import RejectedError, UnreadableError, VerifierUnavailableError
 from schemas.events import Completed, Ignored

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from handlers.content import Content
 from handlers.settings import MediaSettings
 from handlers.supabase import Supabase
 
@@ -27,9 +28,9 @@ async def main(url: str, key: str, bucket: str, file: str, path: str) -> None:
     async with Supabase(settings) as supabase:
         small = Path(file).with_name("small")
         small.write_bytes(b"x")
-        await supabase.put("warm/up", small, "text/plain")
+        await supabase.put("warm/up", Content.of(small, "text/plain"))
         before = largest()
-        is_new = await supabase.put(path, Path(file), "video/mp4")
+        is_new = await supabase.put(path, Content.of(Path(file), "video/mp4"))
         print(json.dumps({"new": is_new, "grown": largest() - before}))  # noqa: T201 - its answer
 
 

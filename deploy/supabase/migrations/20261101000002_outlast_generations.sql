@@ -164,8 +164,19 @@ begin
   ) using m.media, m.media_status, p_status_only or m.media_status is null, p_generation_id;
 end $$;
 
+-- Whether Storage's own table may be read here, all of it: then `outlast_known` and `outlast_finish` look for objects
+-- there, and the worker need not ask Storage itself.
+create or replace function public.outlast_sees_storage() returns boolean
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  perform bucket_id, name, metadata, user_metadata from storage.objects limit 0;
+  return not row_security_active('storage.objects');
+exception when undefined_table or undefined_column or invalid_schema_name or insufficient_privilege then
+  return false;
+end $$;
+
 revoke all on function public.outlast_generations(), public.outlast_column(text),
   public.outlast_find_generation(text, text), public.outlast_lock_generation(text),
   public.outlast_current_tasks(text, text), public.outlast_media_entry(public.outlast_files),
-  public.outlast_media(text, text), public.outlast_write_media(text, boolean)
+  public.outlast_media(text, text), public.outlast_write_media(text, boolean), public.outlast_sees_storage()
   from public, anon, authenticated, service_role;

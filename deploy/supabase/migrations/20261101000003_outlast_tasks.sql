@@ -127,7 +127,7 @@ begin
   perform public.outlast_write_media(t.generation_id, true);
   return jsonb_build_object('state', 'run', 'generation_id', t.generation_id, 'user_id', t.user_id,
     'total', cardinality(t.source_keys), 'stored', jsonb_array_length(public.outlast_stored(t, t)),
-    'files', public.outlast_stored(t, j));
+    'files', public.outlast_stored(t, j), 'sees_storage', public.outlast_sees_storage());
 end $$;
 
 -- What runs, how far it is: [{"task_id", "lease", "progress"}]. Counts only while the lease is held.

@@ -2,14 +2,37 @@
 --
 -- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
 
--- A stored file of this user made from the same bytes in the same way, whose object is there; else null.
+-- A stored file of this user made from the same bytes in the same way, whose object is there; else null. Where Storage's
+-- table is not to be read, the worker looks for the object.
 create or replace function public.outlast_known(p_user_id text, p_source_sha256 text, p_profile text) returns jsonb
-language sql stable security definer set search_path = '' as $$
-  select public.outlast_file_json(f) from public.outlast_files f
-  join public.outlast_objects o on o.bucket = f.bucket and o.path = f.path and o.state = 'live'
-  where f.source_sha256 = p_source_sha256 and f.profile = p_profile and f.user_id is not distinct from p_user_id
-  order by f.updated_at desc limit 1
-$$;
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  return (
+    select public.outlast_file_json(f) from public.outlast_files f
+    join public.outlast_objects o on o.bucket = f.bucket and o.path = f.path and o.state = 'live'
+    where f.source_sha256 = p_source_sha256 and f.profile = p_profile and f.user_id is not distinct from p_user_id
+      and (public.outlast_in_storage(f.bucket, f.path) or not public.outlast_sees_storage())
+    order by f.updated_at desc limit 1
+  );
+end $$;
+
+-- Whether Storage has every one of these files that has an `md5`: of the same size, and with that MD5 for its ETag. An
+-- upload in several parts has the ETag `<something>-<parts>`; then our own note of the SHA-256 counts.
+create or replace function public.outlast_all_whole(p_files jsonb) returns boolean
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  if not jsonb_path_exists(p_files, '$[*] ? (@.md5 != null)') then
+    return true;  -- without a look at a table that is not everywhere
+  end if;
+  return not exists (
+    select from jsonb_to_recordset(p_files) as f (bucket text, path text, file_size bigint, sha256 text, md5 text)
+    where f.md5 is not null and not exists (
+      select from storage.objects o
+      where o.bucket_id = f.bucket and o.name = f.path and (o.metadata ->> 'size')::bigint = f.file_size
+        and (btrim(o.metadata ->> 'eTag', '"') = f.md5
+             or (o.metadata ->> 'eTag' like '%-%' and o.user_metadata ->> 'sha256' = f.sha256))
+    ));
+end $$;
 
 -- Lock every object the files point at, or pointed at until now, making those that are new; return their names. One
 -- pass in one order, so that two finishes that share objects wait for each other instead of dead-locking.
@@ -90,7 +113,8 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 -- The holder of the lease records an attempt: completed, partial, failed or retrying. The task's own status is judged
--- from all of its files, earlier attempts' included, and is part of the answer. Said twice, it is recorded once.
+-- from all of its files, earlier attempts' included, and is part of the answer. Said twice, it is recorded once. Files
+-- with an `md5` are new in Storage, and nobody has looked yet whether it has them whole: `object_differs` if not.
 create or replace function public.outlast_finish(
   p_task_id uuid, p_lease uuid, p_status text, p_files jsonb, p_failed jsonb, p_error jsonb default null,
   p_result jsonb default null
@@ -113,6 +137,9 @@ begin
   end if;
   if coalesce(t.lease, t.last_lease) is distinct from p_lease or p_lease is null then
     return jsonb_build_object('state', 'lost', 'status', t.status);
+  end if;
+  if not public.outlast_all_whole(coalesce(p_files, '[]')) then
+    return jsonb_build_object('state', 'object_differs', 'status', t.status);
   end if;
   begin
     perform public.outlast_store_files(t, coalesce(p_files, '[]'));
@@ -137,7 +164,7 @@ begin
   return jsonb_build_object('state', 'recorded', 'status', t.status);
 end $$;
 
-revoke all on function public.outlast_lock_objects(public.outlast_tasks, jsonb),
+revoke all on function public.outlast_all_whole(jsonb), public.outlast_lock_objects(public.outlast_tasks, jsonb),
   public.outlast_store_files(public.outlast_tasks, jsonb), public.outlast_merge_failed(public.outlast_tasks, jsonb),
   public.outlast_result(public.outlast_tasks, uuid[]) from public, anon, authenticated, service_role;
 revoke all on function public.outlast_known(text, text, text),

@@ -146,7 +146,9 @@ async def test_the_status_is_judged_from_all_attempts(
     assert task["finished_at"] is not None
 
 
-async def test_known_finds_the_users_own_file_only(db: Any, make_job: Make, make_file: Make) -> None:
+async def test_known_finds_the_users_own_file_only(own_db: Any, make_job: Make, make_file: Make) -> None:
+    db = own_db
+    await db.run("drop schema storage cascade")  # where objects are told of, they must be there
     for user in (USER, None):
         job = make_job(f"g-{user}", [f"k-{user}"], user_id=user)
         await db.attempt(job, stored=[f"k-{user}"])

@@ -30,6 +30,10 @@ select jsonb_build_object(
   'media_status', (select media_status from public.generations where id::text = $2[1]))
 """
 EXPIRE = "update public.outlast_tasks set lease_until = clock_timestamp() - interval '1 s' where task_id = $1"
+IN_STORAGE = """
+    with bucket as (insert into storage.buckets (id, name) values ('generations', 'generations') on conflict do nothing)
+    insert into storage.objects (bucket_id, name) values ('generations', $1) on conflict do nothing
+"""
 AGE = "update public.outlast_objects set updated_at = now() - interval '1 day' where starts_with(path, $1)"
 # Which tasks an example is about: all of them, or a few that then go far.
 FOCUS = [(0, 1, 2, 3, 4), (0, 0, 0, 0, 0), (4, 4, 4, 4, 4), (0, 1, 0, 1, 2), (0, 2, 0, 2, 2), (0, 3, 0, 3, 0)]
@@ -111,6 +115,8 @@ class Machine(RuleBasedStateMachine):
         self.request = f"r-{self.generation}"
         insert = "insert into public.generations (id, user_id, status, output, request_id) values ($1, $2, $3, $4, $5)"
         self.driver.value(insert, self.generation, self.user, "pending", {}, self.request)
+        for content in range(4):
+            self.driver.value(IN_STORAGE, f"{self.user}/{content}.jpg")
         parts, other = {"all_keys": ["a", "b", "c"], "user_id": self.user}, {"user_id": self.user}
         self.tasks = [
             Task(self.make_job(self.generation, ["a", "b"], **parts)),

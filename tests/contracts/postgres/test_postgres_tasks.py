@@ -49,6 +49,7 @@ async def test_begin_runs_a_new_task_and_records_it(db: Any, make_job: Make) -> 
         "files": [],
         "total": 2,
         "stored": 0,
+        "sees_storage": True,
     }
     recorded = await task(db, job)
     assert (recorded["status"], recorded["lease"], recorded["attempt"]) == ("running", lease, 3)
