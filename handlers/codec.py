@@ -1,28 +1,24 @@
 """The pool of codec processes: decoding and encoding happen there, never in the caller's process.
 
 A decoder that crashes, hangs or eats memory costs one attempt of one file: its process is replaced, the others go on.
-The processes run a program of their own (loky starts them) and never import the caller's `__main__`, so an unguarded
-script or standard input may use this too.
 """
 
 import asyncio
 import logging
-import os
 import signal
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from loky.backend import get_context
-from pebble import ProcessExpired, ProcessPool
-
 from handlers.errors import DecoderLimitError, FileProcessingError
+from handlers.forks import EndedError
 from handlers.media import Limits, Prepared, Recipe, child, logbook, network
 from handlers.observer import Observer
-from handlers.processes import Processes
+from handlers.processes import ClosedError, Processes
 from handlers.settings import MediaSettings
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
@@ -30,7 +26,7 @@ from schemas.jobs import Profile
 log = logging.getLogger("async_file_processor.codec")
 
 CHECK_ONLY: Final = Profile(format=ImageFormat.KEEP)
-ENDS: Final = (TimeoutError, ProcessExpired, BrokenExecutor)
+ENDS: Final = (TimeoutError, EndedError, ClosedError)
 """How the pool tells that a process ended before its answer."""
 
 
@@ -63,7 +59,14 @@ class Codec:
             seconds=settings.codec_timeout_seconds,
         )
         self._network = "kernel" if network.kernel_refuses() else "python"
-        self._processes = Processes(self._start, settings.codec_timeout_seconds)
+        if self._network != "kernel":
+            log.warning("no seccomp here: decoders are kept from the network only as far as Python can")
+        self._processes = Processes(
+            partial(child.start, self._limits),
+            settings.codec_processes,
+            settings.codec_max_tasks,
+            settings.codec_timeout_seconds,
+        )
         self._restarts: Counter[str] = Counter()
 
     async def prepare(self, source: Path, target: Path, content_type: str, profile: Profile) -> Prepared:
@@ -94,7 +97,7 @@ class Codec:
 
     def stats(self) -> CodecStats:
         """Tell how busy the pool is, for metrics."""
-        total = 0 if self._processes.pool is None else self._settings.codec_processes
+        total = self._settings.codec_processes if self._processes.has_started else 0
         busy = min(len(self._processes.waiting), total)
         return CodecStats({"busy": busy, "idle": total - busy}, dict(self._restarts), self._network)
 
@@ -106,26 +109,14 @@ class Codec:
             raise self._ended(error) from None
         return logbook.read(answer)
 
-    def _start(self) -> ProcessPool:
-        if self._network != "kernel":
-            log.warning("no seccomp here: decoders are kept from the network only as far as Python can")
-        return ProcessPool(
-            max_workers=self._settings.codec_processes,
-            max_tasks=self._settings.codec_max_tasks,
-            initializer=child.start,
-            initargs=(os.getpid(), self._limits),
-            context=get_context("loky"),
-        )
-
     def _ended(self, error: BaseException) -> FileProcessingError:
         """Translate the end of a process."""
-        is_late = isinstance(error, ProcessExpired) and error.exitcode == -signal.SIGXCPU
+        is_late = isinstance(error, EndedError) and error.exitcode == -signal.SIGXCPU
         if is_late or isinstance(error, TimeoutError):
             self._count("timeout")
             return DecoderLimitError(f"decoding takes longer than {self._limits.seconds:g} s (CODEC_TIMEOUT_SECONDS)")
         self._count("crashed")
-        how = f"exit code {error.exitcode}" if isinstance(error, ProcessExpired) else str(error)
-        return FileProcessingError(f"the decoder's process ended: {how}", code="decoder_crashed", retryable=True)
+        return FileProcessingError(f"the decoder's process ended: {error}", code="decoder_crashed", retryable=True)
 
     def _count(self, reason: str) -> None:
         self._restarts[reason] += 1

@@ -1,98 +1,156 @@
-"""A pool of processes that outlives its processes and its own breaking.
+"""A pool of processes, each started when it is first needed and replaced when it ends.
 
-Pebble replaces a process that ends with a file in it, and tells that file's caller. But a process that ends while
-pebble knows of no file in it (it was idle, or crashed so fast that its word of having begun is still on its way) breaks
-the pool, and everything in it. Here such a pool is replaced, and what was in it is begun again: one crash costs one
-file. Now and then a file is even forgotten in a breaking pool, so that whoever waits looks after the pool.
+A thread waits for each that has something to do. They share nothing with each other, so that one that ends, however
+and whenever, costs what it was doing and nothing else; a call that it had not begun is begun again by another.
 """
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future, InvalidStateError
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
-from pebble import ProcessPool
+from handlers.forks import EndedError, Forked, ForkServer
 
 TRIES: Final = 3
-"""How often a call is begun, when the pools it is in break: it may be what breaks them."""
-LOOK_SECONDS: Final = 1.0
+"""How often a call is given to a process, when they end before they begin with it."""
+
+
+class ClosedError(Exception):
+    """The pool was closed before the call ended."""
 
 
 class Processes:
-    """Runs functions in a pool that `start` makes, on first use and whenever the one before broke.
+    """Runs functions in at most `most` processes; each calls `first` when it starts, and ends after `tasks` more.
 
-    `waiting` holds the calls that have not ended.
+    `waiting` holds the calls that have not ended, `busy` the processes that are at work.
     """
 
-    def __init__(self, start: Callable[[], ProcessPool], seconds: float) -> None:
-        self.pool: ProcessPool | None = None
+    def __init__(self, first: Callable[[], object], most: int, tasks: int, seconds: float) -> None:
         self.waiting: set[Future[Any]] = set()
-        self._start = start
-        self._seconds = seconds
-        self._beginning = threading.Lock()
-        self._burying = threading.Lock()
+        self.busy: set[Forked] = set()
+        self._first, self._most, self._tasks, self._seconds = first, most, tasks, seconds
+        self._idle: list[Forked] = []
+        self._threads: ThreadPoolExecutor | None = None
+        self._server: ForkServer | None = None
+        self._lock = threading.Lock()
         self._closings = 0
 
+    @property
+    def has_started(self) -> bool:
+        """Whether it was used since it was made or closed."""
+        return self._threads is not None
+
     async def run(self, function: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - what `function` returns
-        """Call `function` in a process; cancelling the call ends that process.
+        """Call `function` in a process and return what it returns, or raise what it raises.
+
+        Cancelling the call ends that process.
 
         Raises:
             TimeoutError: it took longer than `seconds`; its process was ended.
-            ProcessExpired: its process died.
-            BrokenExecutor: the pool was closed, or broke again and again.
+            EndedError: its process died.
+            ClosedError: the pool was closed.
         """
-        closings, tries = self._closings, 0
-        while True:
-            pool, future = self._begin(function, *args)
-            try:
-                return await _answer(pool, future)
-            except BrokenProcessPool:
-                tries += 1
-                if tries == TRIES or closings != self._closings:
-                    raise
-            await asyncio.to_thread(self._bury, pool)
+        errand = _Errand(function, args)
+        with self._lock:
+            self._threads = self._threads or ThreadPoolExecutor(self._most, "codec")
+            future = self._threads.submit(self._run, errand, self._closings)
+            self.waiting.add(future)
+        future.add_done_callback(self.waiting.discard)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            errand.cancel()  # does nothing to one that is done
 
     async def aclose(self) -> None:
-        """End the processes, also busy ones, whose callers get BrokenExecutor. All may be used again."""
-        self._closings += 1
-        if self.pool is None:
-            return
-        waiting = list(self.waiting)
-        await asyncio.to_thread(self._bury, self.pool)
-        for future in waiting:  # what had not begun: the pool forgets it
-            with contextlib.suppress(InvalidStateError):
-                future.set_exception(BrokenExecutor("the codec was closed"))
+        """End the processes, also busy ones, whose callers get ClosedError. All may be used again."""
+        await asyncio.to_thread(self._close)
 
-    def _begin(self, function: Callable[..., Any], *args: object) -> "tuple[ProcessPool, Future[Any]]":
-        with self._beginning:
-            pool = self.pool = self.pool or self._start()
-            future: Future[Any] = Future()
+    def _run(self, errand: "_Errand", closings: int) -> Any:  # noqa: ANN401 - what was called returns
+        """Have a process do it, in a thread of ours."""
+        tries = 0
+        while True:
+            tries += 1
             try:
-                future = pool.schedule(function, args=args, timeout=self._seconds)
-            except RuntimeError as error:  # it broke, or is being closed
-                future.set_exception(BrokenProcessPool(str(error)))
-        self.waiting.add(future)
-        future.add_done_callback(self.waiting.discard)
-        return pool, future
+                is_well, answer = self._given(errand, self._taken(closings), closings)
+            except EndedError as error:
+                if closings != self._closings:
+                    raise ClosedError("the codec was closed") from None
+                if error.has_begun or errand.is_cancelled or tries == TRIES:
+                    raise
+            else:
+                if is_well:
+                    return answer
+                raise answer
 
-    def _bury(self, pool: ProcessPool) -> None:
-        """End the pool and wait for its processes, which may write yet; whoever comes second finds it done."""
-        with self._burying:
-            if self.pool is pool:
-                pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves out the None
-                pool.join()
-                self.pool = None
+    def _given(self, errand: "_Errand", process: Forked, closings: int) -> tuple[bool, Any]:
+        """Give it to a process, which may have another when it answered."""
+        is_fit = False
+        errand.given_to(process)
+        try:
+            answer = process.call(errand.function, errand.args, self._seconds)
+            is_fit = not self._tasks or process.calls <= self._tasks  # besides `first`
+            return answer
+        finally:
+            errand.given_to(None)
+            self._put_back(process, closings, is_fit=is_fit)
+
+    def _taken(self, closings: int) -> Forked:
+        """Return a process that is idle, or else a new one."""
+        while True:
+            with self._lock:
+                if closings != self._closings:
+                    raise ClosedError("the codec was closed")
+                process = self._idle.pop() if self._idle else None
+                server = self._server = self._server if self._server and self._server.lives else ForkServer()
+            process = process or server.fork(self._first)
+            if not process.has_ended:
+                with self._lock:
+                    self.busy.add(process)
+                return process
+            process.end()
+
+    def _put_back(self, process: Forked, closings: int, *, is_fit: bool) -> None:
+        with self._lock:
+            self.busy.discard(process)
+            if is_fit and closings == self._closings:
+                self._idle.append(process)
+                return
+        process.end()
+
+    def _close(self) -> None:
+        with self._lock:
+            self._closings += 1
+            server, self._server = self._server, None
+            threads, self._threads = self._threads, None
+            idle, self._idle = self._idle, []
+        if server is not None:
+            server.close()  # and with it all processes; they may write until then
+        for process in idle:
+            process.end()
+        if threads is not None:
+            threads.shutdown()
 
 
-async def _answer(pool: ProcessPool, future: "Future[Any]") -> Any:  # noqa: ANN401 - what was called returns
-    answer = asyncio.wrap_future(future)
-    try:
-        while not (await asyncio.wait([answer], timeout=LOOK_SECONDS))[0]:
-            if not pool.active:
-                raise BrokenProcessPool("the pool broke without a word")
-        return answer.result()
-    finally:
-        future.cancel()  # does nothing to one that is done
+class _Errand:
+    """A call, and the process that has it; cancelling the call ends that."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[object, ...]) -> None:
+        self.function, self.args = function, args
+        self.is_cancelled = False
+        self._lock = threading.Lock()
+        self._process: Forked | None = None
+
+    def given_to(self, process: Forked | None) -> None:
+        """Note who has it now."""
+        with self._lock:
+            self._process = process
+        if self.is_cancelled:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End whoever has it, now or later."""
+        self.is_cancelled = True
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()

@@ -43,13 +43,25 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
+def servers(above: psutil.Process | None = None) -> set[int]:
+    """What codec processes are forked from, by this process or another."""
+    return {process.pid for process in (above or psutil.Process()).children() if _is_ours(process)}
+
+
 def workers() -> set[int]:
-    return {process.pid for process in psutil.Process().children() if is_worker(process)}
+    return {process.pid for server in servers() for process in children_of(server)}
 
 
-def is_worker(process: psutil.Process) -> bool:
+def children_of(pid: int) -> list[psutil.Process]:
     try:
-        return any("popen_loky" in word for word in process.cmdline())
+        return psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    try:
+        return any("handlers.media.server" in word for word in process.cmdline())
     except psutil.NoSuchProcess:  # a zombie is one, too
         return False
 
@@ -62,16 +74,10 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
-def at_work(codec: Codec) -> int | None:
-    """The process that has a file just now; pebble tells nobody else."""
-    tasks = list(codec._processes.pool._pool_manager.task_manager.tasks.values())
-    return next((task.worker_id for task in tasks if task.worker_id), None)
-
-
 async def decoding(codec: Codec) -> psutil.Process:
     """Wait until a process is in the middle of a file: until it has worked on it for a while."""
-    await until(lambda: codec._processes.pool is not None and at_work(codec))
-    process = psutil.Process(at_work(codec))
+    await until(lambda: codec._processes.busy)
+    process = psutil.Process(next(iter(codec._processes.busy)).pid)
     begun = process.cpu_times().user
     await until(lambda: process.cpu_times().user > begun + 0.2)
     return process

@@ -4,10 +4,7 @@ Whatever a decoder raises becomes one of our errors here, since nothing else may
 """
 
 import importlib
-import os
 import signal
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -23,17 +20,13 @@ DECODERS: Final = {
     Kind.ARCHIVE: "handlers.media.archive",
 }
 """The module that prepares each kind; imported when the first file of its kind comes."""
-PARENT_CHECK_SECONDS: Final = 0.5
 
 
-def start(parent: int, limits: Limits) -> None:
-    """Prepare this process for its life: limits, libvips' safety catches, and an end when the parent ends."""
+def start(limits: Limits) -> None:
+    """Prepare this process for its life: limits, and libvips' safety catches."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent, which ends us in order
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # at once: a handler in Python would wait for the decoder
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    os.environ["VIPS_CONCURRENCY"] = "1"  # the pool is the parallelism; more threads a picture gain nothing
-    os.environ["VIPS_WARNING"] = "0"  # what matters is raised
-    import pyvips  # noqa: PLC0415 - reads its environment on import
+    import pyvips  # noqa: PLC0415 - for a codec process alone
 
     pyvips.cache_set_max(0)
     pyvips.block_untrusted_set(True)  # noqa: FBT003 - libvips' own signature
@@ -84,10 +77,3 @@ def translated(error: Exception, limits: Limits) -> FileProcessingError:
     if "decompression bomb" in said:  # Pillow's own limit
         return DecoderLimitError(f"the image has too many pixels: {text}")
     return FileCorruptedError(f"the content does not decode whole: {text}")
-
-
-def _end_with(parent: int) -> None:
-    """End this process soon after its parent, however that died; a busy decoder would not notice by itself."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_SECONDS)
-    os._exit(1)

@@ -10,7 +10,6 @@ import html
 import re
 from pathlib import Path
 from typing import Final
-from xml.sax.saxutils import quoteattr
 
 STATEMENTS: Final = {
     "DigitalSourceType": "Iptc4xmpExt",
@@ -55,8 +54,13 @@ def statement(xmp: bytes | None) -> bytes | None:
     if not found:
         return None
     spaces = "".join(f' xmlns:{prefix}="{NAMESPACES[prefix]}"' for prefix in sorted({STATEMENTS[n] for n in found}))
-    values = "".join(f" {STATEMENTS[name]}:{name}={quoteattr(value)}" for name, value in found.items())
+    values = "".join(f' {STATEMENTS[name]}:{name}="{_escaped(value)}"' for name, value in found.items())
     return PACKET.format(spaces + values).encode()
+
+
+def _escaped(value: str) -> str:
+    """Make a text an attribute's; xml.sax.saxutils would do, but loads HTTP and TLS, 5 MB of a codec process."""
+    return html.escape(value).translate({9: "&#9;", 10: "&#10;", 13: "&#13;"})
 
 
 def _value(text: str, name: str) -> str:

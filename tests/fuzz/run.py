@@ -14,18 +14,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor
-from concurrent.futures import TimeoutError as Late
 from pathlib import Path
 from random import Random
-
-from loky.backend import get_context
-from pebble import ProcessExpired, ProcessPool
 
 from handlers.codec import Codec
 from handlers.detect import detect
 from handlers.errors import FileProcessingError
+from handlers.forks import EndedError
 from handlers.media import MEDIA_TYPES, Prepared
+from handlers.processes import Processes
 from handlers.settings import MediaSettings
 from handlers.steps import HEAD_BYTES
 from schemas.formats import ImageFormat
@@ -52,7 +49,7 @@ class Fuzz:
         self._folder, self._seed, self._keep = folder, seed, keep
         self._names = _in_turn()
         self._codec = Codec(MediaSettings(**SETTINGS))
-        self._judges = _judges()
+        self._judges = Processes(int, most=2, tasks=0, seconds=3 * LIMIT_SECONDS)
 
     async def run(self, cases: range, say: Callable[[str], None]) -> None:
         """Run these cases, some at once."""
@@ -63,7 +60,7 @@ class Fuzz:
                     group.create_task(self._some(waiting, say))
         finally:
             await self._codec.aclose()
-            await self._end_judges()
+            await self._judges.aclose()
 
     async def _some(self, waiting, say: Callable[[str], None]) -> None:
         for number in waiting:
@@ -116,31 +113,9 @@ class Fuzz:
         if found != prepared.content_type and (prepared.content_type, found) != ("audio/mp4", "video/mp4"):
             return f"it is detected as {found}"
         try:
-            return await self._judged(prepared)
-        except BrokenExecutor:  # a process that died between two files: not by this one, perhaps
-            await self._end_judges()
-            self._judges = _judges()
-        try:
-            return await self._judged(prepared)
-        except BrokenExecutor as error:
-            return f"the strict decoder did not end well, twice: {error!r}"
-
-    async def _judged(self, prepared: Prepared) -> str | None:
-        judging = self._judges.schedule(
-            strict.rejects, args=(prepared.path, prepared.content_type), timeout=3 * LIMIT_SECONDS
-        )
-        try:
-            return await asyncio.wrap_future(judging)
-        except (Late, ProcessExpired) as error:
+            return await self._judges.run(strict.rejects, prepared.path, prepared.content_type)
+        except (TimeoutError, EndedError) as error:
             return f"the strict decoder did not end well: {error!r}"
-
-    async def _end_judges(self) -> None:
-        self._judges.stop()
-        await asyncio.to_thread(self._judges.join)
-
-
-def _judges() -> ProcessPool:
-    return ProcessPool(max_workers=2, context=get_context("loky"))
 
 
 def _in_turn() -> list[str]:

@@ -19,7 +19,7 @@ import pyvips
 from handlers.errors import DecoderLimitError, FileProcessingError
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.codec_bench import decoding, good_picture, is_worker, lives, pool, until, works
+from tests.codec_bench import decoding, good_picture, lives, pool, until, works
 
 ENDLESS = (re.match, "(a+)+$", "a" * 64 + "b")
 """Takes years, and never gives control back to the interpreter, as a decoder in C may."""
@@ -70,7 +70,7 @@ async def test_a_decoder_harmed_in_the_middle(picture, heavy, tmp_path, harm, mo
 
 
 async def test_many_crashes_cost_nobody_else_anything(picture):
-    """A process that dies at once takes pebble's pool with it now and then; which files were in it must not matter."""
+    """A process that dies at once, before it was heard of, perhaps; which files the others have must not matter."""
     async with pool() as codec:
         for _ in range(10):
             calls = [codec._run(os._exit, 3), *(works(codec, picture) for _ in range(3))]
@@ -118,9 +118,9 @@ PARENT = """
     from handlers.settings import MediaSettings
 
     async def main():
-        codec = Codec(MediaSettings(_env_file=None, codec_processes=1, codec_timeout_seconds=1))
+        codec = Codec(MediaSettings(_env_file=None, codec_processes=1, codec_timeout_seconds=600))
         busy = asyncio.create_task(codec._run(re.match, "(a+)+$", "a" * 64 + "b"))
-        while not any(future.running() for future in codec._processes.waiting):
+        while not codec._processes.busy:
             await asyncio.sleep(0.02)
         print("ready", flush=True)
         await asyncio.sleep(600)
@@ -129,13 +129,21 @@ PARENT = """
 """
 
 
-def test_a_busy_decoder_whose_parent_was_killed_ends_when_its_processor_time_is_up(tmp_path):
+def test_a_busy_decoder_ends_with_its_parent(tmp_path):
+    """Though it never gives control back to the interpreter; long before its time is up."""
     parent = subprocess.Popen([sys.executable, "-c", dedent(PARENT)], stdout=subprocess.PIPE, text=True, cwd=tmp_path)  # noqa: S603
     with parent, parent.stdout:
         assert parent.stdout.readline() == "ready\n"
         children = psutil.Process(parent.pid).children(recursive=True)
+        assert len(children) == 2
         parent.kill()
-        busy = [child for child in children if is_worker(child)]
-    assert [lives(child) for child in busy] == [True]
-    gone, alive = psutil.wait_procs(children, timeout=60)
+    gone, alive = psutil.wait_procs(children, timeout=5)
     assert (len(gone), alive) == (len(children), [])
+
+
+async def test_a_decoder_that_hogs_the_processor_is_ended_by_the_kernel():
+    """Also where the clock of the pool is not looked at."""
+    async with pool(codec_processes=1, codec_timeout_seconds=1) as codec:
+        codec._processes._seconds = 600
+        with pytest.raises(DecoderLimitError):
+            await codec._run(*ENDLESS)

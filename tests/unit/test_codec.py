@@ -4,17 +4,20 @@ import asyncio
 import os
 import pickle
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from handlers.codec import Codec
 from handlers.errors import FileCorruptedError, FileProcessingError
 from handlers.settings import MediaSettings
 from schemas.jobs import Profile
-from tests.codec_bench import MOST_SECONDS, good_picture, pool, until, workers, works
+from tests.codec_bench import MOST_SECONDS, children_of, good_picture, lives, pool, servers, until, workers, works
 
 
 @pytest.fixture
@@ -29,31 +32,95 @@ def picture(tmp_path: Path) -> Path:
 
 
 async def test_nothing_starts_before_it_is_needed_and_nothing_stays(codec: Codec, picture: Path) -> None:
-    before = workers()
+    before, others, descriptors = set(psutil.Process().children(recursive=True)), workers(), open_descriptors()
     assert codec.stats().processes == {"busy": 0, "idle": 0}
     assert await works(codec, picture)
-    assert len(workers() - before) == 2
+    assert len(workers() - others) == 1  # one at a time needs one
     assert codec.stats().processes == {"busy": 0, "idle": 2}
+    assert await asyncio.gather(*(works(codec, picture) for _ in range(6))) == [True] * 6
+    assert len(workers() - others) == 2
     await codec.aclose()
-    assert workers() == before
+    assert set(psutil.Process().children(recursive=True)) == before
+    assert open_descriptors() == descriptors
     assert await works(codec, picture)  # usable again
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_processes_share_one_server_which_has_no_threads(codec: Codec, picture: Path) -> None:
+    """A fork takes along one thread; what others held would stay locked for good."""
+    others = servers()
+    assert await asyncio.gather(*(works(codec, picture) for _ in range(4))) == [True] * 4
+    [server] = servers() - others
+    assert psutil.Process(server).num_threads() == 1
+    assert len(children_of(server)) == 2
+
+
+@pytest.mark.parametrize("seconds", [0, 600], ids=["idle", "busy"])
+async def test_a_server_killed_is_replaced_and_its_processes_end(codec: Codec, picture: Path, seconds: float) -> None:
+    others = servers()
+    assert await works(codec, picture)
+    call = asyncio.create_task(codec._run(time.sleep, seconds))
+    await until(lambda: codec._processes.busy or call.done())
+    [server] = servers() - others
+    forked = children_of(server)
+    assert len(forked) == 1
+    os.kill(server, signal.SIGKILL)
+    async with asyncio.timeout(MOST_SECONDS):
+        [ended] = await asyncio.gather(call, return_exceptions=True)
+    assert getattr(ended, "code", ended) == ("decoder_crashed" if seconds else None)
+    assert await asyncio.gather(*(works(codec, picture) for _ in range(4))) == [True] * 4
+    await until(lambda: not any(map(lives, forked)))
+
+
+async def test_a_server_stopped_is_no_reason_to_wait_for_ever(codec: Codec, picture: Path) -> None:
+    others = servers()
+    assert await works(codec, picture)
+    [server] = servers() - others
+    forked = children_of(server)
+    os.kill(server, signal.SIGSTOP)
+    async with asyncio.timeout(MOST_SECONDS):
+        await codec.aclose()
+    await until(lambda: not any(map(lives, forked)))
+
+
+async def test_a_call_that_no_process_begins_is_given_up(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec._processes, "_first", partial(os._exit, 5))
+    with pytest.raises(FileProcessingError, match="exit code 5") as caught:
+        await codec._run(os.getpid)
+    assert (caught.value.code, caught.value.retryable) == ("decoder_crashed", True)
+
+
+async def test_what_is_raised_comes_home_with_its_way(codec: Codec) -> None:
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        await codec._run(int, "three")
+    assert "_answer" in caught.value.__notes__[0]
+    with pytest.raises(TypeError, match="pickle"):
+        await codec._run(iter, threading.Lock)  # neither way
+    assert await codec._run(abs, -3) == 3
 
 
 async def test_cancelling_ends_the_process(codec: Codec, picture: Path) -> None:
     assert await works(codec, picture)
-    before = workers()
-    sleeping = asyncio.create_task(codec._run(time.sleep, 600))
-    await until(lambda: codec.stats().processes["busy"] == 1 and any(f.running() for f in codec._processes.waiting))
-    sleeping.cancel()
+    others = workers()
+    first, second = [asyncio.create_task(codec._run(time.sleep, 600)) for _ in range(2)]
+    await until(lambda: len(codec._processes.busy) == 2)
+    before = {process.pid for process in codec._processes.busy}
+    first.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await sleeping
+        await first
     await until(lambda: len(workers() & before) == 1)
     assert await works(codec, picture)
+    assert not second.done()
+    second.cancel()
+    assert len(workers() - others) >= 1
 
 
 async def test_closing_leaves_nobody_waiting(codec: Codec, picture: Path) -> None:
     waiting = [asyncio.create_task(codec._run(time.sleep, 600)) for _ in range(5)]  # two run, three wait
-    await until(lambda: sum(future.running() for future in codec._processes.waiting) == 2)
+    await until(lambda: len(codec._processes.busy) == 2)
     await codec.aclose()
     async with asyncio.timeout(MOST_SECONDS):
         errors = await asyncio.gather(*waiting, return_exceptions=True)
@@ -66,7 +133,7 @@ async def test_processes_killed_while_idle_are_replaced_and_cost_no_file(
     codec: Codec, picture: Path, killed: int
 ) -> None:
     before = workers()
-    assert await works(codec, picture)
+    assert await asyncio.gather(*(works(codec, picture) for _ in range(4))) == [True] * 4
     for _ in range(3):
         idle = sorted(workers() - before)
         for pid in idle[:killed]:

@@ -58,8 +58,11 @@ PARENT = """
         codec = Codec(MediaSettings(codec_processes=2))
         await codec._run(os.getpid)
         busy = asyncio.create_task(codec._run(time.sleep, 600))
-        while not any(future.running() for future in codec._processes.waiting):
+        while not codec._processes.busy:
             await asyncio.sleep(0.02)
+        if {forks}:
+            if not os.fork():
+                time.sleep(600)
         print("ready", flush=True)
         await busy
 
@@ -67,17 +70,39 @@ PARENT = """
 """
 
 
-def test_children_end_with_a_killed_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("forks", [False, True])
+def test_children_end_with_a_killed_parent(tmp_path: Path, *, forks: bool) -> None:
+    """Also where the parent forked, so that what it had open stays open."""
     parent = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-c", dedent(PARENT)], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+        [sys.executable, "-c", dedent(PARENT).format(forks=forks)], stdout=subprocess.PIPE, text=True, cwd=tmp_path
     )
     assert parent.stdout is not None
     with parent, parent.stdout:
         assert parent.stdout.readline() == "ready\n"
-        children = psutil.Process(parent.pid).children(recursive=True)
-        assert len(children) >= 2
+        servers = [process for process in psutil.Process(parent.pid).children() if "-P" in process.cmdline()]
+        children = [*servers, *servers[0].children()]
+        assert len(children) == 2
+        others = set(psutil.Process(parent.pid).children()) - set(servers)
         parent.kill()
     deadline = time.monotonic() + 5
     while any(map(lives, children)) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not [child for child in children if lives(child)]
+    alive = [child for child in children if lives(child)]
+    for process in others:
+        process.kill()
+    assert not alive
+    assert len(others) == forks
+
+
+@pytest.mark.parametrize(
+    ("program", "unwanted"),
+    [
+        ("import worker.app", {"pyvips", "av", "PIL", "cryptography", "jwt", "jinja2", "supabase", "multiprocessing"}),
+        ("import handlers.media.child, handlers.media.image", {"ssl", "http", "pydantic", "asyncio", "av", "PIL"}),
+    ],
+)
+def test_a_process_loads_nothing_it_does_not_need(program: str, unwanted: set[str]) -> None:
+    """Each of these weighs a megabyte or more, in every worker or codec process."""
+    told = f"{program}; import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
+    assert set(done.stdout.split()) & unwanted == set()
