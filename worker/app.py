@@ -21,7 +21,7 @@ from handlers.orphans import Orphans
 from handlers.record import Records
 from handlers.scratch import check_room, sweep
 from handlers.sources import Source
-from handlers.sources.fal import FalSource, Jwks
+from handlers.sources.fal import FalSource
 from handlers.sources.supabase import SupabaseSource
 from handlers.steps import Tools
 from handlers.supabase import Supabase
@@ -43,7 +43,6 @@ from worker.optimize import Optimizer
 from worker.problems import as_problems
 from worker.process import first, serve
 from worker.progress import Board
-from worker.receiver import Receiver
 from worker.reconcile import Reconciler
 from worker.rounds import Mourner, Rounds
 from worker.schedule import keep, slots
@@ -56,6 +55,9 @@ VERSION = version("outlast")
 
 async def receive(settings: Settings, stop: asyncio.Event) -> None:
     """Serve webhooks until `stop`."""
+    from handlers.sources.fal_keys import Jwks  # noqa: PLC0415 - with the next, 12 MB that a worker never needs
+    from worker.receiver import Receiver  # noqa: PLC0415 - the same
+
     settings.for_receiver()
     log.info("receiver starts", version=VERSION, settings=settings.shown())
     metrics = Metrics(VERSION)

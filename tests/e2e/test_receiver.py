@@ -15,7 +15,8 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.local.processes import free_port
-from handlers.sources.fal import FalSource, Jwks
+from handlers.sources.fal import FalSource
+from handlers.sources.fal_keys import Jwks
 from handlers.sources.supabase import SupabaseSource
 from schemas.jobs import Job
 from worker.broker import Broker
