@@ -3,14 +3,15 @@
 Read once from the environment (or `.env`), checked whole. `worker.settings.Settings` adds what moving messages needs.
 """
 
-import os
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from handlers import machine
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 
@@ -80,7 +81,7 @@ class MediaSettings(BaseSettings):
     )
 
     codec_processes: int = Field(
-        default_factory=lambda: max(1, os.cpu_count() or 1),
+        default_factory=machine.cores,
         ge=1,
         le=256,
         description="Processes that decode and encode.",
@@ -158,12 +159,7 @@ class MediaSettings(BaseSettings):
     @property
     def profile(self) -> Profile:
         """The profile of jobs that ask for nothing special."""
-        return Profile(
-            format=self.image_format,
-            quality=self.image_quality,
-            strip_metadata=self.strip_metadata,
-            keep_provenance=self.keep_provenance,
-        )
+        return _profile(self.image_format, self.image_quality, self.strip_metadata, self.keep_provenance)
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the values of any field
@@ -175,6 +171,12 @@ class MediaSettings(BaseSettings):
             return cls(**overrides)
         except ValidationError as error:
             raise SettingsError(explain(cls, error)) from None
+
+
+@lru_cache(maxsize=16)
+def _profile(form: ImageFormat, quality: int, strip_metadata: bool, keep_provenance: bool) -> Profile:  # noqa: FBT001 - in their order
+    """Make a profile once. Not `cached_property`, which `model_copy` would carry on to settings that were changed."""
+    return Profile(format=form, quality=quality, strip_metadata=strip_metadata, keep_provenance=keep_provenance)
 
 
 def explain(settings: type[BaseSettings], error: ValidationError) -> str:

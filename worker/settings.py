@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from pydantic_settings import NoDecode
 from yarl import URL
 
+from handlers import machine
 from handlers.netguard import Allowlist
 from handlers.settings import MediaSettings, Numbers, Secrets, SettingsError, Words
 from schemas.jobs import Queue
@@ -16,6 +17,7 @@ from schemas.jobs import Queue
 SHORTEST_KEY: Final = 24
 LONGEST_KEY: Final = 64
 """Bytes of a Standard Webhooks key (its specification, "Signature scheme")."""
+JOBS_A_CORE: Final = 4
 
 
 def _places(value: object) -> object:
@@ -45,7 +47,12 @@ class Settings(MediaSettings):
         description="Ladder of waiting times before the next attempt, in seconds, rising. One queue each.",
     )
     max_attempts: int = Field(8, ge=1, description="Attempts before a file that may still succeed is dead-lettered.")
-    worker_concurrency: int = Field(4, ge=1, le=1000, description="Jobs one worker has in flight.")
+    worker_concurrency: int = Field(
+        default_factory=lambda: JOBS_A_CORE * machine.cores(),
+        ge=1,
+        le=1000,
+        description="Jobs one worker has in flight. Most of the time they wait, for networks.",
+    )
     worker_queues: Places = Field(
         dict.fromkeys(Queue),
         description="Queues one worker takes from, each with how many of its messages at once where that is not the "
