@@ -103,7 +103,7 @@ def too_large(limit: int) -> FileSizeExceededError:
 
 async def in_thread(function: Callable[..., T], *args: object) -> T:
     """Call a function that uses files in a thread. When cancelled, wait for its end, so that nobody uses them then."""
-    running = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    running = asyncio.get_running_loop().run_in_executor(None, function, *args)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

@@ -89,7 +89,8 @@ async def _process_file(item: Item, tools: Tools) -> ProcessedFile | FailedFile:
         log.exception("unexpected error", extra={"stage": stage, "url": shown(item.file.url)})
         return _failed(item, stage, unexpected(error), tools)
     finally:
-        await asyncio.to_thread(remove, item.folder)
+        if len(item.work.files) > 1:  # the others may take long; what holds a single one goes now anyway
+            await asyncio.to_thread(remove, item.folder)
 
 
 def _stored(item: Item, tools: Tools) -> ProcessedFile:

@@ -61,9 +61,7 @@ class Transfer:
             await self._bring(url, clock)
         if self._expected not in {None, self._received}:
             raise SourceUnavailableError(f"the source sent {self._received} bytes of {self._expected}")
-        if self._inflater is not None:
-            self._inflater.finish()
-        return await in_thread(self._landing.finish)
+        return await in_thread(self._finish)
 
     async def _bring(self, url: str, clock: asyncio.Timeout) -> None:
         for pause in (*RESUME_PAUSES, None):
@@ -79,7 +77,6 @@ class Transfer:
                 await asyncio.sleep(pause)
             else:
                 break
-        await self._store()
 
     def _range(self) -> dict[str, str]:
         """Return the headers that ask for the rest, or for all of another file (RFC 9110, 13.1.5)."""
@@ -138,6 +135,12 @@ class Transfer:
     def _piece(self) -> int:
         """Bytes that are worth a visit to the disk; the first few at once, for they may end the matter."""
         return HEAD_BYTES if self._landing.wants else self._settings.chunk_size_kb * 1024
+
+    def _finish(self) -> Downloaded:
+        self._write(bytes(self._held))
+        if self._inflater is not None:
+            self._inflater.finish()
+        return self._landing.finish()
 
     async def _store(self) -> None:
         if self._held:
