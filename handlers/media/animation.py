@@ -27,7 +27,7 @@ def frames(image: pyvips.Image) -> int:
 
 def delays(image: pyvips.Image) -> list[int]:
     """Return the milliseconds each frame shows, as browsers play it."""
-    told = list(image.get("delay")) if "delay" in image.get_fields() else []
+    told = list(image.get("delay")) if image.get_typeof("delay") else []
     return [_played(delay) for delay in (told + [0] * frames(image))[: frames(image)]]
 
 

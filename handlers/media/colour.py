@@ -33,7 +33,7 @@ def in_srgb(image: pyvips.Image, space: Space | None = None) -> pyvips.Image:
     is_grey = colour.bands == 1
     if space is not None and colour.bands <= 3:  # noqa: PLR2004 - three colours at most: CMYK has its own profile
         colour = _from_space(colour, space)
-    elif image.interpretation == "cmyk" or "icc-profile-data" in image.get_fields():
+    elif image.interpretation == "cmyk" or image.get_typeof("icc-profile-data"):
         colour = _by_profile(colour)
     elif colour.interpretation in {"lab", "labs", "labq"}:
         colour = colour.colourspace("lab").icc_export(output_profile="srgb", depth=8)  # of D50, as in profiles
@@ -43,7 +43,9 @@ def in_srgb(image: pyvips.Image, space: Space | None = None) -> pyvips.Image:
         colour = (colour / FULL["uint"] * 255).copy(interpretation="b-w" if is_grey else "srgb").rint()
     if is_grey and colour.bands > 1:
         colour = colour.colourspace("srgb").extract_band(1)  # the three are alike
-    colour = colour.colourspace("b-w" if is_grey else "srgb").cast("uchar")
+    wanted = "b-w" if is_grey else "srgb"
+    if (colour.interpretation, colour.format) != (wanted, "uchar"):
+        colour = colour.colourspace(wanted).cast("uchar")
     return colour if alpha is None else colour.bandjoin(alpha)
 
 

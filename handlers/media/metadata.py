@@ -21,7 +21,7 @@ ORIENTATION: Final = re.compile(rb"(tiff:Orientation(?:=[\"']|>))[2-8]")
 
 def xmp_of(image: pyvips.Image) -> bytes | None:
     """Return the image's XMP packet."""
-    return bytes(image.get("xmp-data")) if "xmp-data" in image.get_fields() else None
+    return bytes(image.get("xmp-data")) if image.get_typeof("xmp-data") else None
 
 
 def carried(image: pyvips.Image, recipe: Recipe) -> tuple[pyvips.Image, str]:

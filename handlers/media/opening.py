@@ -47,7 +47,8 @@ class Opened:
         options: dict[str, Any] = {"n": -1} if self.is_animated else {}
         if in_order and not self.is_turned:
             options["access"] = "sequential"
-        return self._loaded(**options).autorot()
+        image = self._loaded(**options)
+        return image.autorot() if self.is_turned else image
 
     def other_pages(self) -> Iterator[pyvips.Image]:
         """Open the pages after the first one by one, where they are no frames."""

@@ -10,9 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import mul
-from typing import Final
+from typing import Final, Literal
 
 MAX_SIDE: Final = 100
+RGBA: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +25,15 @@ class _Channel:
     scale: float
 
 
-def thumbhash(width: int, height: int, rgba: bytes) -> str:
-    """Encode a small picture (at most 100 pixels a side, 4 bytes a pixel), as base64."""
-    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and len(rgba) == width * height * 4):
-        raise ValueError(f"{width}x{height} in {len(rgba)} bytes is no picture of at most {MAX_SIDE} pixels a side")
-    has_alpha = rgba[3::4].count(255) < width * height
+def thumbhash(width: int, height: int, pixels: bytes, bands: Literal[3, 4] = 4) -> str:
+    """Encode a small picture (at most 100 pixels a side, red, green, blue and perhaps alpha a byte each), as base64."""
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and len(pixels) == width * height * bands):
+        raise ValueError(f"{width}x{height} in {len(pixels)} bytes is no picture of at most {MAX_SIDE} pixels a side")
+    has_alpha = bands == RGBA and pixels[3::4].count(255) < width * height
     limit = 5 if has_alpha else 7
     across = max(1, round(limit * width / max(width, height)))
     down = max(1, round(limit * height / max(width, height)))
-    light, yellow, red, alpha = _channels(rgba, has_alpha=has_alpha)
+    light, yellow, red, alpha = _channels(pixels, bands, has_alpha=has_alpha)
     parts = [
         _transform(light, width, height, max(3, across), max(3, down)),
         _transform(yellow, width, height, 3, 3),
@@ -48,10 +49,10 @@ def thumbhash(width: int, height: int, rgba: bytes) -> str:
     return base64.b64encode(bytes(head) + bytes(low | high << 4 for low, high in pairs)).decode()
 
 
-def _channels(rgba: bytes, *, has_alpha: bool) -> tuple[list[float], list[float], list[float], list[float]]:
+def _channels(pixels: bytes, bands: int, *, has_alpha: bool) -> tuple[list[float], ...]:
     """Return luminance, yellow-blue, red-green and alpha, with what shows through filled by the average colour."""
-    colours: list[Sequence[float]] = [rgba[band::4] for band in range(3)]
-    alpha = [value / 255 for value in rgba[3::4]] if has_alpha else []
+    colours: list[Sequence[float]] = [pixels[band::bands] for band in range(3)]
+    alpha = [value / 255 for value in pixels[3::4]] if has_alpha else []
     if has_alpha:
         cover = sum(alpha) or 1.0
         averages = [sum(map(mul, alpha, values)) / cover for values in colours]
@@ -59,10 +60,10 @@ def _channels(rgba: bytes, *, has_alpha: bool) -> tuple[list[float], list[float]
             [average * (1 - a) + a * v for a, v in zip(alpha, values, strict=True)]
             for average, values in zip(averages, colours, strict=True)
         ]
-    pixels = list(zip(*colours, strict=True))
-    light = [(r + g + b) / 765 for r, g, b in pixels]
-    yellow = [(r + g - 2 * b) / 510 for r, g, b in pixels]
-    red = [(r - g) / 255 for r, g, _ in pixels]
+    colour = list(zip(*colours, strict=True))
+    light = [(r + g + b) / 765 for r, g, b in colour]
+    yellow = [(r + g - 2 * b) / 510 for r, g, b in colour]
+    red = [(r - g) / 255 for r, g, _ in colour]
     return light, yellow, red, alpha
 
 
