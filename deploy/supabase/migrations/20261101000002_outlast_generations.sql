@@ -1,5 +1,6 @@
 -- Outlast 2: your table of generations, as outlast_settings names it, and the media list we keep on its rows.
--- Helpers only: the functions in the next files call them; nobody else may.
+-- Helpers only: the functions in the next files call them; nobody else may. Those that every job needs are in plpgsql,
+-- which keeps their plans for the session: planning anew costs more than they do.
 
 -- Where generations live. `rel` is null when there is no such table; an absent column's name is null. Types are named
 -- without their length, so that casting a value never cuts it to fit.
@@ -27,9 +28,10 @@ end $$;
 
 -- A column as text in dynamic SQL; null where the table has no such column.
 create or replace function public.outlast_column(p_name text) returns text
-language sql immutable security definer set search_path = '' as $$
-  select case when p_name is null then 'null::text' else format('g.%I::text', p_name) end
-$$;
+language plpgsql immutable security definer set search_path = '' as $$
+begin
+  return case when p_name is null then 'null::text' else format('g.%I::text', p_name) end;
+end $$;
 
 -- The generation with this id, or else the newest with this request id; all null when there is none. The value is cast
 -- to the column's type, so that the column's index serves; a value of another shape is no row's.
@@ -57,9 +59,10 @@ end $$;
 
 -- One at a time for each generation, also where it has no row.
 create or replace function public.outlast_lock_generation(p_generation_id text) returns void
-language sql security definer set search_path = '' as $$
-  select pg_advisory_xact_lock(hashtextextended('outlast:' || p_generation_id, 0))
-$$;
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform pg_advisory_xact_lock(hashtextextended('outlast:' || p_generation_id, 0));
+end $$;
 
 -- The tasks whose files make up a generation's media: those of the newest output, with FAL's for the row's own request.
 -- FAL's webhook and Supabase's tell of one output in two ways; without Supabase's, FAL's newest output counts.

@@ -37,8 +37,10 @@ end $$;
 -- Lock every object the files point at, or pointed at until now, making those that are new; return their names. One
 -- pass in one order, so that two finishes that share objects wait for each other instead of dead-locking.
 create or replace function public.outlast_lock_objects(t public.outlast_tasks, p_files jsonb)
-returns table (bucket text, path text) language sql security definer set search_path = '' as $$
-  with files as (
+returns table (bucket text, path text) language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+begin
+  return query with files as (
     select * from jsonb_populate_recordset(null::public.outlast_files, p_files)
   ), objects as (
     select f.bucket, f.path, t.user_id, f.sha256, f.file_size, f.content_type from files f
@@ -52,8 +54,8 @@ returns table (bucket text, path text) language sql security definer set search_
       user_id = coalesce(o.user_id, excluded.user_id), sha256 = coalesce(o.sha256, excluded.sha256),
       file_size = coalesce(o.file_size, excluded.file_size),
       content_type = coalesce(o.content_type, excluded.content_type)
-    returning o.bucket, o.path
-$$;
+    returning o.bucket, o.path;
+end $$;
 
 -- Upsert the files by (generation, source key), and count the references of every object concerned. Raises OL001 when
 -- one of the objects is being deleted.
@@ -96,21 +98,25 @@ end $$;
 
 -- Earlier failures that still stand, and the new ones: stored since, or told of again, they are not repeated.
 create or replace function public.outlast_merge_failed(t public.outlast_tasks, p_failed jsonb) returns jsonb
-language sql stable security definer set search_path = '' as $$
-  select coalesce(jsonb_agg(old), '[]') || coalesce(p_failed, '[]') from jsonb_array_elements(t.failed) old
-  where not exists (select from public.outlast_files f
-                    where f.generation_id = t.generation_id and f.source_key = old ->> 'source_key')
-    and not exists (select from jsonb_array_elements(p_failed) new where new ->> 'source_key' = old ->> 'source_key')
-$$;
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  return (
+    select coalesce(jsonb_agg(old), '[]') || coalesce(p_failed, '[]') from jsonb_array_elements(t.failed) old
+    where not exists (select from public.outlast_files f
+                      where f.generation_id = t.generation_id and f.source_key = old ->> 'source_key')
+      and not exists (select from jsonb_array_elements(p_failed) new where new ->> 'source_key' = old ->> 'source_key')
+  );
+end $$;
 
 -- What a task that has ended came to.
 create or replace function public.outlast_result(t public.outlast_tasks, p_ids uuid[]) returns jsonb
-language sql stable security definer set search_path = '' as $$
-  select jsonb_build_object(
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  return jsonb_build_object(
     'successful_files', cardinality(p_ids), 'total_files', greatest(cardinality(t.source_keys), cardinality(p_ids)),
     'processing_time', round(extract(epoch from clock_timestamp() - coalesce(t.started_at, t.created_at)), 3),
-    'processed_file_ids', to_jsonb(p_ids), 'failed_files', t.failed)
-$$;
+    'processed_file_ids', to_jsonb(p_ids), 'failed_files', t.failed);
+end $$;
 
 -- The holder of the lease records an attempt: completed, partial, failed or retrying. The task's own status is judged
 -- from all of its files, earlier attempts' included, and is part of the answer. Said twice, it is recorded once. Files
