@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from httpx import HTTPError, InvalidURL
 from storage3.exceptions import StorageApiError
 
 from handlers.errors import DatabaseUnavailableError
@@ -110,7 +111,7 @@ class ConsoleRecords:
         try:
             storage = (await self.supabase.client()).storage.from_(bucket)
             signed = await storage.create_signed_urls(paths, LINK_SECONDS)
-        except (StorageApiError, *STRANGE):
+        except (StorageApiError, HTTPError, InvalidURL, *STRANGE):
             return {}
         told = zip(paths, signed, strict=True)
         return {path: one["signedURL"] for path, one in told if one["signedURL"] is not None and not one["error"]}

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import httpx
-
 from handlers.content import Content
 from handlers.errors import DatabaseUnavailableError
 from handlers.functions import Functions, refusal
@@ -16,11 +14,12 @@ from handlers.storage_api import StorageApi
 from handlers.supabase_storage import SupabaseStorage
 from handlers.tus import UploadIds
 
-if TYPE_CHECKING:  # 14 MB that most processes never need
+if TYPE_CHECKING:  # 14 MB that most processes never need, and 3 more
+    from httpx import AsyncClient as HttpClient
     from supabase import AsyncClient
 
-STRANGE: Final = (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError, LookupError)
-"""What else the client raises: connections that fail, and answers that are no JSON or not of the API's making."""
+STRANGE: Final = (ValueError, TypeError, LookupError)
+"""What else the client raises, beside httpx' errors: answers that are no JSON or not of the API's making."""
 
 
 class Supabase:
@@ -38,7 +37,7 @@ class Supabase:
         self._functions = Functions(self._apis[0])
         storage = StorageApi(self._apis[1], observer or Observer())
         self._storage = SupabaseStorage(storage, self.bucket, UploadIds(self.call, self.bucket))
-        self._http: httpx.AsyncClient | None = None
+        self._http: HttpClient | None = None
         self._client: AsyncClient | None = None
 
     async def __aenter__(self) -> Self:
@@ -57,7 +56,8 @@ class Supabase:
 
     async def client(self) -> "AsyncClient":
         """Return the supabase client."""
-        from supabase import AsyncClientOptions, acreate_client  # noqa: PLC0415 - see above
+        import httpx  # noqa: PLC0415 - see above
+        from supabase import AsyncClientOptions, acreate_client  # noqa: PLC0415 - the same
 
         if self._client is None:
             # HTTP/1.1: over HTTP/2 the platform is known to end connections in mid-air ("Server disconnected").
@@ -74,14 +74,15 @@ class Supabase:
 
     async def row(self, schema: str, table: str, column: str, value: str) -> dict[str, Any] | None:
         """Return the first row where `column` is `value`; raise DatabaseUnavailableError when that cannot be told."""
-        from postgrest.exceptions import APIError  # noqa: PLC0415 - see above
+        from httpx import HTTPError, InvalidURL  # noqa: PLC0415 - see above
+        from postgrest.exceptions import APIError  # noqa: PLC0415 - the same
 
         try:
             tables = (await self.client()).schema(schema)
             found = await tables.table(table).select("*").eq(column, value).limit(1).execute()
         except APIError as error:
             raise DatabaseUnavailableError(f"{table}: {refusal(error.json())}") from error
-        except STRANGE as error:
+        except (HTTPError, InvalidURL, *STRANGE) as error:
             raise DatabaseUnavailableError(f"{table}: {type(error).__name__} at SUPABASE_URL") from error
         row: dict[str, Any] | None = found.data[0] if found.data else None  # type: ignore[assignment]
         return row

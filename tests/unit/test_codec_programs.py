@@ -97,7 +97,10 @@ def test_children_end_with_a_killed_parent(tmp_path: Path, *, forks: bool) -> No
 @pytest.mark.parametrize(
     ("program", "unwanted"),
     [
-        ("import worker.app", {"pyvips", "av", "PIL", "cryptography", "jwt", "jinja2", "supabase", "multiprocessing"}),
+        (
+            "import worker.app",
+            {"pyvips", "av", "PIL", "cryptography", "jwt", "jinja2", "supabase", "httpx", "multiprocessing"},
+        ),
         ("import handlers.media.child, handlers.media.image", {"ssl", "http", "pydantic", "asyncio", "av", "PIL"}),
     ],
 )
