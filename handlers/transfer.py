@@ -44,7 +44,8 @@ class Transfer:
         self._landing = landing
         self._progress = progress
         self._pace = Pace(settings.min_speed_kb * 1024, settings.stall_timeout_seconds)
-        self._held = bytearray()
+        self._held: list[bytes] = []
+        self._held_bytes = 0
         self._received = 0
         self._expected: int | None = None
         self._tag: str | None = None
@@ -112,8 +113,9 @@ class Transfer:
                 raise too_large(self._landing.limit)
             if self._progress is not None:
                 self._progress(self._received, self._expected or self._received)
-            self._held += data
-            if len(self._held) >= self._piece:
+            self._held.append(data)
+            self._held_bytes += len(data)
+            if self._held_bytes >= self._piece:
                 await self._store()
         lost = None if protocol is None else protocol.exception()
         if isinstance(lost, aiohttp.ClientOSError):  # a body that ends with its connection, and this was no end
@@ -137,17 +139,18 @@ class Transfer:
         return HEAD_BYTES if self._landing.wants else self._settings.chunk_size_kb * 1024
 
     def _finish(self) -> Downloaded:
-        self._write(bytes(self._held))
+        self._write(self._held)
         if self._inflater is not None:
             self._inflater.finish()
         return self._landing.finish()
 
     async def _store(self) -> None:
         if self._held:
-            data, self._held = self._held, bytearray()
-            await in_thread(self._write, bytes(data))
+            pieces, self._held, self._held_bytes = self._held, [], 0
+            await in_thread(self._write, pieces)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, pieces: list[bytes]) -> None:
+        data = b"".join(pieces)
         for piece in (data,) if self._inflater is None else self._inflater.feed(data):
             self._landing.write(piece)
 
