@@ -1,58 +1,29 @@
 """The connection to RabbitMQ, and publishing on it: persistent, mandatory, confirmed, limited in time."""
 
 import asyncio
-import contextlib
-import time
-from collections.abc import Iterator
 from typing import Self
 
 import structlog
 from aio_pika import Connection, Message, RobustConnection
-from aio_pika.abc import AbstractConnection, AbstractExchange, AbstractRobustChannel
+from aio_pika.abc import AbstractConnection, AbstractRobustChannel
 from aio_pika.connection import make_url
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, PublishError
+from aio_pika.exceptions import ChannelInvalidStateError
 from yarl import URL
 
 from schemas.jobs import Queue
 from worker import topology, tracing
 from worker.envelope import Envelope
 from worker.metrics import Metrics
+from worker.publisher import Publisher
 from worker.settings import Settings
+from worker.unavailable import BROKER_ERRORS, BrokerUnavailableError, told_apart
+
+__all__ = ["BROKER_ERRORS", "Broker", "BrokerUnavailableError", "connected", "told_apart"]
 
 log = structlog.stdlib.get_logger(__name__)
 RECONNECT_SECONDS = 1.0
 BLOCKED_SECONDS = 0.05
 ANOTHER_HEARTBEAT_SECONDS = 10
-BROKER_ERRORS = (AMQPError, ChannelInvalidStateError, ConnectionError, RuntimeError, TimeoutError)
-"""What aio-pika raises when connection or channel are not what they were."""
-ENDED = "the connection ended before RabbitMQ answered"
-
-
-class BrokerUnavailableError(RuntimeError):
-    """The broker did not confirm in time; the message may or may not have arrived, so publish it again."""
-
-
-@contextlib.contextmanager
-def told_apart() -> Iterator[None]:
-    """Tell the end of a connection from the cancelling of a task, around whatever waits for the broker.
-
-    aiormq ends a wait on a connection that it gives up (one gone silent, say) with CancelledError, or with an Exception
-    of no class of its own. A task that somebody did cancel is `cancelling`, and stays so here.
-
-    Raises:
-        BrokerUnavailableError: the connection ended.
-    """
-    try:
-        yield
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise BrokerUnavailableError(ENDED) from None
-    except Exception as error:
-        if type(error) is not Exception:
-            raise
-        raise BrokerUnavailableError(ENDED) from None
 
 
 async def connected(url: URL, name: str) -> AbstractConnection:
@@ -79,11 +50,11 @@ class Broker:
 
     def __init__(self, settings: Settings, metrics: Metrics, name: str) -> None:
         self._settings = settings
-        self._metrics = metrics
         self._name = name
         self._connection: RobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
-        self._exchanges: dict[str, AbstractExchange] = {}
+        self._exchanges: frozenset[str] = frozenset()
+        self._publisher = Publisher(self._usable, metrics)
         self._opening: asyncio.Task[None] | None = None
         self._opened = asyncio.Event()
 
@@ -116,7 +87,7 @@ class Broker:
             try:
                 with told_apart():
                     self._channel = await self.channel()
-                    self._exchanges = await topology.declare(self._channel, self._settings.retry_delays)
+                    self._exchanges = frozenset(await topology.declare(self._channel, self._settings.retry_delays))
                 self._opened.set()
             except topology.TopologyError:
                 raise
@@ -132,6 +103,14 @@ class Broker:
         channel = self._connection.channel(publisher_confirms=True, on_return_raises=True)
         await channel.initialize()
         return channel
+
+    async def _usable(self) -> AbstractRobustChannel:
+        """Wait until everything is declared, and the channel restored where it was lost."""
+        await self._opened.wait()
+        if self._channel is None:
+            raise ChannelInvalidStateError("the channel was never opened")
+        await self._channel.ready()
+        return self._channel
 
     async def opened(self) -> None:
         """Wait until the broker was reached and everything is declared; raise TopologyError when that cannot be."""
@@ -178,7 +157,8 @@ class Broker:
         """Put a job on its work queue. Raises BrokerUnavailableError, or ValueError when it is too large."""
         key = queue or envelope.job.queue
         with tracing.publishing(topology.WORK, key, envelope.job.task_id):
-            await self.publish(topology.WORK, key, envelope.traced().message(), limit)
+            body, properties = envelope.traced().parts()
+            await self._publisher.publish(topology.WORK, key, properties, body, limit)
 
     async def publish(
         self, exchange: str, routing_key: str, message: Message, limit: float, *, mandatory: bool = True
@@ -188,34 +168,17 @@ class Broker:
         Raises:
             BrokerUnavailableError: no confirm in time, refused, or no queue took it.
         """
-        started = time.perf_counter()
-        try:
-            with told_apart():
-                async with asyncio.timeout(limit):
-                    await self._opened.wait()
-                    await self._exchanges[exchange].publish(message, routing_key, mandatory=mandatory)
-        except PublishError as error:
-            raise BrokerUnavailableError(f"no queue takes {routing_key!r} on {exchange}: {error}") from error
-        except TimeoutError:
-            raise BrokerUnavailableError(f"no confirm within {limit:g} s; look at RABBITMQ_URL and RabbitMQ") from None
-        except BROKER_ERRORS as error:
-            raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
-        seconds = time.perf_counter() - started
-        self._metrics.publish_duration.observe(seconds)
-        if exchange == topology.WORK:
-            self._metrics.jobs_published.labels(routing_key).inc()
-        log.debug("published", exchange=exchange, routing_key=routing_key, seconds=round(seconds, 4))
+        if exchange not in self._exchanges and self._opened.is_set():
+            raise KeyError(exchange)  # RabbitMQ would end the channel
+        await self._publisher.publish(
+            exchange, routing_key, message.properties, message.body, limit, mandatory=mandatory
+        )
 
     async def send(self, queue: str, message: Message, limit: float) -> None:
         """Put a message on a queue by its name, if there is such a queue. Raises BrokerUnavailableError."""
         if self._channel is None:
             raise BrokerUnavailableError("the broker is not connected yet")
-        try:
-            with told_apart():
-                async with asyncio.timeout(limit):
-                    await self._channel.default_exchange.publish(message, queue, mandatory=False)
-        except BROKER_ERRORS as error:
-            raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
+        await self._publisher.publish("", queue, message.properties, message.body, limit, mandatory=False)
 
     async def aclose(self) -> None:
         """Close the connection, also one that never came about."""

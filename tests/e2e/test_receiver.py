@@ -244,6 +244,45 @@ async def test_a_burst_as_pg_net_sends_it_becomes_as_many_jobs(receiver):
     assert len(await receiver.jobs()) == 200
 
 
+@pytest.mark.parametrize("how", ["cut", "closed"])
+async def test_of_many_webhooks_each_is_answered_202_with_its_job_in_the_queue_or_503(receiver, how):
+    left, answers, third = iter(range(1500)), {}, asyncio.Event()
+
+    async def send():
+        for number in left:
+            status, told, headers = await receiver.post(body=EVENT | {"record": ROW | {"id": number}})
+            answers[number] = (status, told["task_ids"][0] if status == 202 else headers["Retry-After"])
+            if len(answers) >= 500:
+                third.set()
+
+    sending = asyncio.gather(*(send() for _ in range(50)))
+    await third.wait()
+    if how == "cut":
+        await receiver.line.cut()
+        await receiver.line.mend()
+    else:
+        with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
+            await receiver.broker._channel.declare_queue("no such queue", passive=True)
+    await sending
+    assert {status for status, _ in answers.values()} == {202, 503}
+    confirmed = {task_id for status, task_id in answers.values() if status == 202}
+    assert confirmed <= {str(job.task_id) for job in await receiver.jobs()}
+    async with asyncio.timeout(20):
+        while (await receiver.post())[0] != 202:
+            await asyncio.sleep(0.1)
+
+
+async def test_what_no_queue_takes_is_answered_503_also_when_it_comes_twice(receiver):
+    connection = await aio_pika.connect(receiver.amqp_url)
+    async with connection:
+        await (await connection.channel()).queue_delete("outlast.file_processing")
+    started = time.perf_counter()
+    answers = await asyncio.gather(*(receiver.post() for _ in range(5)))
+    assert time.perf_counter() - started < 1
+    assert {(status, told["code"]) for status, told, _ in answers} == {(503, "broker_unavailable")}
+    assert all(int(headers["Retry-After"]) > 0 for _, _, headers in answers)
+
+
 async def test_metrics_tell_what_happened(receiver):
     await receiver.post()
     await receiver.post(headers={})

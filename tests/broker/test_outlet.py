@@ -1,0 +1,233 @@
+"""Publishing, whatever the broker does meanwhile: what is told as confirmed is in its queue, all else is not."""
+
+import asyncio
+import time
+from uuid import uuid4
+
+import aio_pika
+import pytest
+from pydantic import SecretStr
+from yarl import URL
+
+from tests.chaos.wire import Wire
+from worker import topology
+from worker.broker import Broker, BrokerUnavailableError
+from worker.metrics import Metrics
+from worker.settings import Settings
+from worker.unavailable import ENDED
+
+QUEUE = "outlast.maintenance"
+KEY = "maintenance"
+PUBLISH = b"\x00\x3c\x00\x28"  # AMQP 0-9-1: class 60, method 40
+LIMIT_SECONDS = 20
+
+
+@pytest.fixture
+async def wire(rabbitmq_url):
+    wire = Wire(URL(rabbitmq_url).port)
+    await wire.start()
+    yield wire
+    await wire.stop()
+
+
+@pytest.fixture
+async def broker(rabbitmq_url, wire):
+    url = URL(rabbitmq_url).with_port(wire.port)
+    settings = Settings.load(
+        _env_file=None, rabbitmq_url=SecretStr(str(url)), supabase_url="http://x", supabase_service_role_key="k"
+    )
+    async with Broker(settings, Metrics("test"), "test") as broker:
+        await broker.opened()
+        yield broker
+
+
+@pytest.fixture
+async def channel(rabbitmq_url):
+    """A channel of our own, past the wire."""
+    async with await aio_pika.connect(rabbitmq_url) as connection:
+        yield await connection.channel()
+
+
+async def published(broker, name, *, body=b"x", limit=LIMIT_SECONDS):
+    """Publish a message of this id; return what hindered, None when it was confirmed."""
+    try:
+        await broker.publish(topology.WORK, KEY, aio_pika.Message(body, message_id=name), limit)
+    except BrokerUnavailableError as error:
+        return str(error)
+    return None
+
+
+async def flood(broker, count, meanwhile=None, *, senders=50, **more):
+    """Have senders publish so many in all, each one after the other; do something when a third is through.
+
+    Return what hindered, by id.
+    """
+    names, hindered, third = [uuid4().hex for _ in range(count)], {}, asyncio.Event()
+    left = iter(names)
+
+    async def send():
+        for name in left:
+            hindered[name] = await published(broker, name, **more)
+            if len(hindered) >= count / 3:
+                third.set()
+
+    sending = asyncio.gather(*(send() for _ in range(senders)))
+    await third.wait()
+    if meanwhile is not None:
+        await meanwhile()
+    await sending
+    return hindered
+
+
+async def waiting(channel, name=QUEUE):
+    queue, found = await channel.get_queue(name), []
+    while message := await queue.get(fail=False):
+        found.append(message)
+        await message.ack()
+    return found
+
+
+async def until_it_works(broker):
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while await published(broker, uuid4().hex, limit=0.5) is not None:
+            await asyncio.sleep(0.1)
+
+
+async def test_many_at_once_arrive_each_once_in_their_order(broker, channel):
+    names = [uuid4().hex for _ in range(500)]
+    assert await asyncio.gather(*(published(broker, name) for name in names)) == [None] * 500
+    assert [message.message_id for message in await waiting(channel)] == names
+
+
+@pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 1_000_000])
+async def test_bodies_of_any_size_arrive_whole_and_so_do_their_properties(broker, channel, size):
+    body = bytes(range(256)) * (size // 256 + 1)
+    sent = aio_pika.Message(body[:size], message_id="m", correlation_id="c", headers={"x": 1, "y": [True, "z"]})
+    await broker.publish(topology.WORK, KEY, sent, LIMIT_SECONDS)
+    (message,) = await waiting(channel)
+    assert message.body == body[:size]
+    assert (message.message_id, message.correlation_id) == ("m", "c")
+    assert {"x": 1, "y": [True, "z"]}.items() <= message.headers.items()
+
+
+async def test_what_no_queue_takes_is_told_and_the_rest_is_confirmed(broker, channel):
+    await channel.queue_delete(QUEUE)
+    lost, found = await asyncio.gather(
+        published(broker, "lost"),
+        broker.publish(topology.DEAD, "", aio_pika.Message(b"found"), LIMIT_SECONDS),
+    )
+    assert lost.startswith(f"no queue takes '{KEY}' on {topology.WORK}")
+    assert found is None
+    assert len(await waiting(channel, topology.DEAD)) == 1
+    await broker.publish(topology.WORK, KEY, aio_pika.Message(b""), LIMIT_SECONDS, mandatory=False)
+
+
+async def test_of_two_of_one_id_neither_is_told_as_confirmed_when_no_queue_takes_them(broker, channel):
+    await channel.queue_delete(QUEUE)
+    hindered = await asyncio.gather(*(published(broker, "the same") for _ in range(10)))
+    assert all(reason.startswith("no queue takes") for reason in hindered)
+
+
+async def test_what_a_queue_refuses_is_told(broker, channel):
+    full = await channel.declare_queue(
+        "full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
+    )
+    await full.bind(topology.WORK, KEY)
+    hindered = await flood(broker, 50)
+    refused = [reason for reason in hindered.values() if reason is not None]
+    assert len(refused) >= 40
+    assert all("DeliveryError" in reason for reason in refused)
+    kept = {message.message_id for message in await waiting(channel, "full")}
+    assert {name for name, reason in hindered.items() if reason is None} <= kept
+
+
+async def test_a_channel_that_the_broker_closes_in_the_middle_confirms_nothing_that_is_not_there(broker, channel):
+    async def close():
+        with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
+            await broker._channel.declare_queue("no such queue", passive=True)
+
+    hindered = await flood(broker, 2000, close)
+    there = {message.message_id for message in await waiting(channel)}
+    assert {name for name, reason in hindered.items() if reason is None} <= there
+    assert any(reason is not None for reason in hindered.values())
+    await until_it_works(broker)
+
+
+@pytest.mark.parametrize("senders", [3, 50, 1000])
+async def test_a_connection_cut_in_the_middle_confirms_nothing_that_is_not_there(broker, channel, wire, senders):
+    hindered = await flood(broker, 2000, wire.cut, senders=senders, limit=5)
+    await until_it_works(broker)
+    there = {message.message_id for message in await waiting(channel)}
+    assert {name for name, reason in hindered.items() if reason is None} <= there
+    told = {reason for reason in hindered.values() if reason is not None}
+    assert told
+    assert all(reason == ENDED or "Connection" in reason for reason in told)
+
+
+async def test_a_silent_broker_is_told_in_time_by_each_and_confirms_nothing(broker, wire):
+    wire.hush = PUBLISH
+    began = time.monotonic()
+    hindered = await asyncio.gather(*(published(broker, uuid4().hex, limit=0.4) for _ in range(200)))
+    assert time.monotonic() - began < 0.9
+    assert all(reason.startswith("no confirm within 0.4 s") for reason in hindered)
+    assert not broker._publisher._outlet._answers
+    assert not broker._publisher._outlet._unwritten
+    wire.hush = b""
+    wire.silent.clear()
+    await wire.cut()
+    await until_it_works(broker)
+
+
+async def test_a_broker_that_does_not_read_is_not_written_to_without_end(broker, channel, wire):
+    wire.delay = 3.0
+    hindered = await asyncio.gather(
+        *(published(broker, uuid4().hex, body=bytes(1_000_000), limit=0.5) for _ in range(100))
+    )
+    assert None not in hindered
+    assert not broker._publisher._outlet._unwritten
+    wire.delay = 0.0
+    await until_it_works(broker)
+    assert len(await waiting(channel)) < 50
+
+
+async def test_who_is_cancelled_stays_cancelled_and_moves_nobody_elses_confirm(broker, channel):
+    async def cancel():
+        for task in tasks[::2]:
+            task.cancel()
+
+    names = [uuid4().hex for _ in range(200)]
+    tasks = [asyncio.create_task(published(broker, name)) for name in names]
+    await asyncio.sleep(0)
+    await cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(one, asyncio.CancelledError) for one in ended[::2])
+    assert ended[1::2] == [None] * 100
+    await channel.queue_delete(QUEUE)
+    assert "no queue takes" in await published(broker, "later")
+
+
+async def test_a_task_that_was_cancelled_before_is_told_of_its_limit(broker, wire):
+    async def lasts():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return await published(broker, "last words", limit=0.2)
+
+    wire.hush = PUBLISH
+    task = asyncio.create_task(lasts())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert "no confirm within 0.2 s" in await task
+
+
+async def test_a_queue_by_its_name_is_reached_and_one_that_is_not_there_is_no_error(broker, channel):
+    await broker.send(QUEUE, aio_pika.Message(b"by name"), LIMIT_SECONDS)
+    await broker.send("no such queue", aio_pika.Message(b"to nobody"), LIMIT_SECONDS)
+    assert [message.body for message in await waiting(channel)] == [b"by name"]
+
+
+async def test_what_cannot_be_put_into_frames_harms_nobody_else(broker, channel):
+    with pytest.raises(TypeError):
+        await broker.publish(topology.WORK, "k" * 300, aio_pika.Message(b"x"), LIMIT_SECONDS)
+    assert await published(broker, "fine") is None
+    assert len(await waiting(channel)) == 1
