@@ -1,12 +1,17 @@
 """How log lines look: JSON for machines, colours for a terminal; the same context bound to every line of an attempt.
 
 The domain logs through the standard library (`async_file_processor` and below); structlog renders everything in one
-place, and `redact.py` looks at every line before it leaves.
+place, and `redact.py` looks at every line before it leaves. Our own lines go to the handler as they are rendered: a
+LogRecord each, with a look at the stack, would cost a webhook more than all else it says.
 """
 
+import contextlib
+import json
 import logging
 import sys
-from typing import Any, Final
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -15,6 +20,15 @@ from worker.redact import processor
 
 CHATTY: Final = ("httpx", "httpcore", "hpack", "aio_pika", "aiormq", "aiohttp.access", "urllib3", "PIL")
 """Libraries that tell every request, some with its headers: warnings alone, unless LOG_LEVELS names them."""
+
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "exception": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
 
 
 def configure(settings: MediaSettings) -> None:
@@ -26,24 +40,18 @@ def configure(settings: MediaSettings) -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    rendering = [*_renderers(settings), processor(settings)]
+    ours: list[Any] = [_by_level, *shared, *rendering]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_renderers(settings),
-                processor(settings),
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=ours,
+        logger_factory=partial(Straight, handler),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
@@ -52,11 +60,51 @@ def configure(settings: MediaSettings) -> None:
     _set_levels(settings)
 
 
+class Straight:
+    """A logger of ours: has the level of the standard library's logger of its name, and writes finished lines."""
+
+    def __init__(self, handler: logging.StreamHandler[TextIO], name: str) -> None:
+        self.name = name
+        self._handler = handler
+        self.takes = logging.getLogger(name).isEnabledFor  # asked for every line: levels may change
+
+    def line(self, text: str) -> None:
+        """Write a line at once, whole, under the handler's lock; what hinders is the handler's business, not ours."""
+        handler = self._handler
+        with handler.lock or contextlib.nullcontext():
+            try:
+                handler.stream.write(f"{text}\n")
+                handler.flush()
+            except RecursionError:
+                raise
+            except Exception:  # noqa: BLE001 - as logging.StreamHandler has it
+                handler.handleError(logging.LogRecord(self.name, logging.ERROR, "", 0, text, None, None))
+
+    debug = info = warning = error = critical = exception = line
+
+
+def _by_level(logger: Straight, method: str, line: dict[str, Any]) -> dict[str, Any]:
+    """Drop what LOG_LEVEL and LOG_LEVELS leave out."""
+    if logger.takes(LEVELS[method]):
+        return line
+    raise structlog.DropEvent
+
+
 def _renderers(settings: MediaSettings) -> list[Any]:
     as_console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     if as_console:  # tracebacks without the local variables that rich would show: they hold URLs and keys
         return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_as_json)]
+
+
+def _as_json(line: dict[str, Any], default: Callable[[Any], Any]) -> str:
+    """Render as `json.dumps` does, which makes an encoder for every line."""
+    return _encoder(default).encode(line)
+
+
+@cache
+def _encoder(default: Callable[[Any], Any]) -> json.JSONEncoder:
+    return json.JSONEncoder(default=default)
 
 
 def _set_levels(settings: MediaSettings) -> None:

@@ -74,6 +74,25 @@ def test_modules_have_levels_of_their_own(settings, monkeypatch):
     assert [line["event"] for line in lines.read()] == ["told"] * 3
 
 
+def test_a_line_that_cannot_be_written_breaks_nothing(settings, monkeypatch):
+    told = []
+    with captured(settings) as lines:
+        (handler,) = logging.getLogger().handlers
+        monkeypatch.setattr(handler, "handleError", told.append)
+        lines.stream.close()
+        log.info("to nobody")
+    assert [record.name for record in told] == [__name__]
+
+
+def test_a_line_is_written_at_once_and_what_is_bound_to_a_logger_is_on_it(settings):
+    with captured(settings) as lines:
+        log.bind(who="we").info("first")
+        assert lines.read()[0]["who"] == "we"
+        log.log(logging.WARNING, "second")
+        log.critical("third")
+    assert [line["level"] for line in lines.read()] == ["info", "warning", "critical"]
+
+
 @pytest.mark.parametrize("value", ["worker.broker=LOUD", "worker.broker"])
 def test_a_level_that_is_none_is_refused_by_name(settings, monkeypatch, value):
     monkeypatch.setenv("LOG_LEVELS", value)
