@@ -72,7 +72,10 @@ def file_name(url: str) -> str:
 
 def printable(text: str) -> str:
     """Return at most 255 characters of a name, none of them a control character (jsonb takes no NUL)."""
-    return "".join(character for character in text[:1000] if character.isprintable())[:255]
+    text = text[:1000]
+    if not text.isprintable():
+        text = "".join(character for character in text if character.isprintable())
+    return text[:255]
 
 
 def _digest(text: str) -> str:

@@ -6,6 +6,7 @@ confirm.
 
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 import structlog
@@ -33,6 +34,7 @@ from worker.traced import traced
 log = structlog.stdlib.get_logger(__name__)
 PUBLISH_SECONDS: Final = 0.7
 """For all jobs of one event together: the answer must leave well before pg_net's second is over."""
+JSON: Final = "application/json"
 TOLD: Final = web.RequestKey("told", dict[str, Any])
 """What a webhook's line in the log says of what came of it."""
 
@@ -54,6 +56,7 @@ class Receiver:
         self._broker = broker
         self._metrics = metrics
         self._allowlist = Allowlist(settings.source_allowlist)
+        self._count, self._time = cache(metrics.webhooks.labels), cache(metrics.webhook_duration.labels)
 
     def app(self) -> web.Application:
         """Return the application to serve."""
@@ -73,7 +76,7 @@ class Receiver:
         source = self._sources[request.path.rpartition("/")[2]]
         started, outcome = time.perf_counter(), "error"
         try:
-            if request.content_type != "application/json":
+            if request.headers.get("Content-Type") != JSON and request.content_type != JSON:
                 outcome, response = "unsupported", _unsupported(request.content_type)
             else:
                 body = await request.read()
@@ -84,8 +87,8 @@ class Receiver:
             raise
         finally:
             seconds = time.perf_counter() - started
-            self._metrics.webhooks.labels(source.name, outcome).inc()
-            self._metrics.webhook_duration.labels(source.name).observe(seconds)
+            self._count(source.name, outcome).inc()
+            self._time(source.name).observe(seconds)
             log.info(
                 "webhook",
                 source=source.name,
@@ -113,10 +116,11 @@ class Receiver:
             log.info("event ignored", source=source.name, **event.model_dump(exclude_none=True))
             return "ignored", web.json_response({"ignored": event.reason})
         jobs = plan_jobs(event, self._settings, self._allowlist)
-        request[TOLD] = {"generation_id": event.generation_id, "task_ids": [str(job.task_id) for job in jobs]}
-        return await self._enqueue(jobs)
+        task_ids = [str(job.task_id) for job in jobs]
+        request[TOLD] = {"generation_id": event.generation_id, "task_ids": task_ids}
+        return await self._enqueue(jobs, task_ids)
 
-    async def _enqueue(self, jobs: Sequence[Job]) -> tuple[str, web.Response]:
+    async def _enqueue(self, jobs: Sequence[Job], task_ids: Sequence[str]) -> tuple[str, web.Response]:
         if not jobs:
             return "ignored", web.json_response({"ignored": "no_files"})
         until = time.monotonic() + PUBLISH_SECONDS
@@ -125,7 +129,7 @@ class Receiver:
                 await self._broker.publish_job(Envelope(job), max(0.01, until - time.monotonic()))
         except BrokerUnavailableError as error:
             return "unavailable", _unavailable("broker_unavailable", str(error), 5)
-        return "accepted", web.json_response({"task_ids": [str(job.task_id) for job in jobs]}, status=202)
+        return "accepted", web.json_response({"task_ids": task_ids}, status=202)
 
 
 def _unsupported(content_type: str) -> web.Response:

@@ -16,13 +16,14 @@ async def traced(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Trace what is sent to us; questions (GET) begin no work, and would be many."""
-    if request.method != "POST":
+    sent = request.headers.get("traceparent")
+    if request.method != "POST" or not tracing.wanted(sent):
         return await handler(request)
     route = request.match_info.route.resource
     path = "unknown" if route is None else route.canonical
     attributes: dict[str, Attribute] = {"http.request.method": "POST", "http.route": path}
     with (
-        tracing.span(f"POST {path}", "server", request.headers.get("traceparent"), attributes=attributes),
+        tracing.span(f"POST {path}", "server", sent, attributes=attributes),
         _bound(tracing.context()),
     ):
         response = await handler(request)

@@ -55,8 +55,15 @@ def span(
     return _NOTHING if parent is None else _pass_on(parent)
 
 
+def wanted(parent: str | None) -> bool:
+    """Whether a span with this parent would leave any trace."""
+    return _spans is not None or parent is not None
+
+
 def publishing(exchange: str, routing_key: str, message_id: object) -> AbstractContextManager[None]:
     """Open the span of a message that is published."""
+    if _spans is None:
+        return _NOTHING
     attributes: dict[str, Attribute] = {
         "messaging.system": "rabbitmq",
         "messaging.operation.type": "send",

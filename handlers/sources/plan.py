@@ -41,6 +41,8 @@ NO_MEDIA: Final = frozenset(
 )
 ENVELOPE_BYTES: Final = 64 * 1024
 """Room kept in a message for everything but its files' URLs."""
+FILE_BYTES: Final = 128
+"""Room for a file's names of fields and its position."""
 
 
 def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> tuple[JobFile, ...]:  # noqa: ANN401 - any JSON
@@ -72,10 +74,10 @@ def plan_jobs(
     if not batches and (even_empty or (event.source == "fal" and event.output is None)):
         batches = [()]
     owner = event.generation_id or f"fal:{event.request_id}"
-    now, key = datetime.now(UTC), output_key_for([file.source_key for file in files])
+    now, key, profile = datetime.now(UTC), output_key_for([file.source_key for file in files]), settings.profile
     return tuple(
         Job(
-            task_id=task_id_for(owner, batch, settings.profile),
+            task_id=task_id_for(owner, batch, profile),
             generation_id=event.generation_id,
             request_id=event.request_id,
             user_id=event.user_id,
@@ -83,7 +85,7 @@ def plan_jobs(
             files=batch,
             total_files=len(files),
             output_key=key,
-            profile=settings.profile,
+            profile=profile,
             event_at=now,
         )
         for batch in batches
@@ -119,11 +121,17 @@ def _walk(output: Any, allowlist: Allowlist) -> Iterator[tuple[str, str | None]]
 
 
 def _is_no_media(name: str) -> bool:
+    if "/" not in name:
+        stem, _, ending = name.rpartition(".")
+        return stem != "" and ending.lower() in NO_MEDIA
     return PurePosixPath(name).suffix.lower().removeprefix(".") in NO_MEDIA
 
 
 def _split(files: tuple[JobFile, ...], most: int) -> Iterator[tuple[JobFile, ...]]:
     """Cut into jobs of contiguous positions: at most `most` files, at most MAX_JOB_BYTES of message."""
+    if 0 < len(files) <= most and ENVELOPE_BYTES + sum(map(_weight_at_most, files)) <= MAX_JOB_BYTES:
+        yield files
+        return
     batch: list[JobFile] = []
     size = ENVELOPE_BYTES
     for file in map(_shorten, files):
@@ -146,3 +154,8 @@ def _shorten(file: JobFile) -> JobFile:
 def _weight(file: JobFile) -> int:
     """Return the bytes a file takes in a message; its text may need more than a byte a character."""
     return len(file.model_dump_json().encode())
+
+
+def _weight_at_most(file: JobFile) -> int:
+    """Return what `_weight` cannot exceed: JSON needs at most six bytes a character."""
+    return FILE_BYTES + 6 * (len(file.url) + len(file.source_key) + len(file.file_name or ""))

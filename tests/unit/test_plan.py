@@ -1,10 +1,14 @@
+from pathlib import PurePosixPath
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from handlers.netguard import Allowlist
 from handlers.settings import MediaSettings
-from handlers.sources.plan import find_files, plan_jobs
+from handlers.sources.plan import NO_MEDIA, _is_no_media, _weight, _weight_at_most, find_files, plan_jobs
 from schemas.events import Completed
-from schemas.jobs import MAX_JOB_BYTES
+from schemas.jobs import MAX_JOB_BYTES, JobFile
 from schemas.urls import is_reference, source_key
 
 SETTINGS = MediaSettings(_env_file=None)
@@ -127,3 +131,14 @@ def test_fals_lost_payload_becomes_a_job_that_will_say_so():
 
 def test_an_output_without_files_is_no_job():
     assert plan_jobs(event({"text": "hello"}), SETTINGS, ALLOWLIST) == ()
+
+
+@given(url=st.text(min_size=1), key=st.text(), name=st.none() | st.text(), position=st.integers(0, 10**9))
+def test_a_files_weight_is_never_more_than_what_is_reckoned_with(url, key, name, position):
+    file = JobFile(position=position, url=url, source_key=key, file_name=name)
+    assert _weight(file) <= _weight_at_most(file)
+
+
+@given(st.text(alphabet="a./PTpt", max_size=8) | st.text(max_size=8))
+def test_a_name_ends_as_paths_do(name):
+    assert _is_no_media(name) == (PurePosixPath(name).suffix.lower().removeprefix(".") in NO_MEDIA)
