@@ -43,13 +43,15 @@ DEFAULT_DATA_DIR = Path(".outlast")
 @app.command()
 def receiver() -> None:
     """Take webhooks and put jobs on the queue. Configured by environment alone."""
+    import worker.receiver  # noqa: F401 - what is loaded now is spared
     from worker.app import receive
     from worker.logs import configure
-    from worker.process import run
+    from worker.process import run, spare_collector
     from worker.settings import Settings
 
     settings = Settings.load().for_receiver()
     configure(settings)
+    spare_collector()
     run(lambda stop: receive(settings, stop))
 
 
