@@ -100,10 +100,11 @@ class Forked:
     def end(self) -> int | None:
         """Kill it if it still runs, and return its exit code when it is gone; None if the server is, too."""
         self.kill()
+        if not self._close.alive:
+            return None
+        _says_more(self._told, END_SECONDS)  # a `kill` need not wait with us
         with self._ending:
-            if not self._close.alive:
-                return None
-            exitcode = _number(self._told, END_SECONDS)
+            exitcode = _number(self._told, 0)
             if exitcode is None:  # an orphan of the server's: ours to collect if we are a container's first process
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(self.pid, 0)
@@ -137,27 +138,29 @@ class ForkServer:
         Raises:
             EndedError: it cannot be started.
         """
+        process = self._forked()
         try:
-            process = self._forked()
             is_well, answer = process.call(first, (), START_SECONDS)
-        except OSError as error:  # the server is gone, or we may open no more
-            raise EndedError(why=f"{type(error).__name__}: {error}") from None
+        except TimeoutError:
+            is_well, answer = False, f"no answer in {START_SECONDS:g} s"
         if not is_well:
             process.end()
-            raise EndedError(why=f"it did not start well: {answer!r}")
+            raise EndedError(why=f"it did not start well: {answer}")
         return process
 
     def _forked(self) -> Forked:
-        told, tells = os.pipe()
-        try:
-            work, theirs = socket.socketpair()
-            with theirs:
+        with contextlib.ExitStack() as passed, contextlib.ExitStack() as kept:
+            try:
+                told, tells = os.pipe()
+                kept.callback(os.close, told)
+                passed.callback(os.close, tells)
+                work, theirs = socket.socketpair()
+                kept.enter_context(work)
+                passed.enter_context(theirs)
                 socket.send_fds(self._control, [b"."], [theirs.fileno(), tells])
-        except OSError:
-            os.close(told)
-            raise
-        finally:
-            os.close(tells)
+            except OSError as error:  # the server is gone, or we may open no more
+                raise EndedError(why=f"{type(error).__name__}: {error}") from None
+            kept.pop_all()
         return Forked(work, told)
 
 

@@ -1,6 +1,7 @@
 """The life of the pool of codec processes; how it takes bad files and bad decoders: tests/hostile."""
 
 import asyncio
+import errno
 import os
 import pickle
 import signal
@@ -91,6 +92,36 @@ async def test_a_call_that_no_process_begins_is_given_up(codec: Codec, monkeypat
     with pytest.raises(FileProcessingError, match="exit code 5") as caught:
         await codec._run(os.getpid)
     assert (caught.value.code, caught.value.retryable) == ("decoder_crashed", True)
+
+
+async def test_a_process_that_cannot_be_prepared_is_told_with_its_reason(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec._processes, "_first", partial(int, "three"))
+    with pytest.raises(FileProcessingError, match="did not start well: invalid literal") as caught:
+        await codec._run(os.getpid)
+    assert caught.value.retryable
+    monkeypatch.undo()
+    assert await codec._run(abs, -3) == 3
+
+
+async def test_without_descriptors_a_call_is_for_later_and_none_is_lost(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await codec._run(abs, -3) == 3
+    codec._processes._idle.pop().end()
+    before = open_descriptors()
+
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("handlers.forks.socket.socketpair", none_left)
+    with pytest.raises(FileProcessingError, match="Too many open files") as caught:
+        await codec._run(os.getpid)
+    assert caught.value.retryable
+    assert open_descriptors() == before
+    monkeypatch.undo()
+    assert await codec._run(abs, -3) == 3
 
 
 async def test_what_is_raised_comes_home_with_its_way(codec: Codec) -> None:
