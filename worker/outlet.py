@@ -10,10 +10,12 @@ publish on the channel, not even by aio-pika's exchanges.
 
 import asyncio
 from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
+from aiormq.exceptions import PublishError
 from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.frame import marshal
@@ -35,8 +37,8 @@ class Outlet:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self._loop = asyncio.get_running_loop()
-        self._answers: dict[str, asyncio.Future[object]] = {}
-        self._unwritten: dict[str, bytes] = {}
+        self._messages: dict[str, list[_Message]] = {}
+        self._unwritten: dict[_Message, None] = {}
         self._writing = False
         channel.closing.add_done_callback(self._end)
 
@@ -62,47 +64,49 @@ class Outlet:
             ChannelLostError: the channel ended first. TimeoutError: no answer in time.
             ValueError, TypeError: it cannot be put into frames.
         """
-        message_id = properties.message_id or ""
-        until = self._loop.time() + limit
-        if message_id in self._answers:
-            await self._wait_for_namesake(message_id, until)
         if not self.is_open:
             raise ChannelLostError("the channel is closed")
         frames = self._frames(exchange, routing_key, properties, body, mandatory=mandatory)
-        answer = self._answers[message_id] = self._loop.create_future()
-        self._unwritten[message_id] = frames
+        namesakes = self._messages.setdefault(properties.message_id or "", [])
+        message = _Message(properties.message_id or "", frames, namesakes, self._loop)
+        namesakes.append(message)
+        self._unwritten[message] = None
         if not self._writing:
             self._writing = True
             self._loop.call_soon(self._write)
-        await self._answered(message_id, answer, until)
+        try:
+            await self._answered(message, limit)
+        finally:
+            self._unwritten.pop(message, None)  # never sent, then
+            self._forget(message)
 
-    async def _answered(self, message_id: str, answer: asyncio.Future[object], until: float) -> None:
+    async def _answered(self, message: "_Message", limit: float) -> None:
         task = asyncio.current_task()
         cancelling = 0 if task is None else task.cancelling()
-        timer = self._loop.call_at(until, answer.cancel)  # as aiormq has it: a confirm that comes late is no warning
+        # Cancelled, as aiormq does it: a confirm that comes late is then no warning.
+        timer = self._loop.call_later(limit, message.cancel)
         try:
-            await answer
+            await message
         except asyncio.CancelledError:
             if task is not None and task.cancelling() > cancelling:
                 raise
             raise TimeoutError from None
         finally:
             timer.cancel()
-            self._unwritten.pop(message_id, None)  # never sent, then
-            del self._answers[message_id]
-            self.channel.message_id_delivery_tag.pop(message_id, None)
+        if message.returned is not None:
+            raise message.returned
 
-    async def _wait_for_namesake(self, message_id: str, until: float) -> None:
-        """Wait until no message of this id is under way.
-
-        A message that comes back is known by its id alone: of two, the wrong one would count as confirmed.
-        """
-        while (answer := self._answers.get(message_id)) is not None:
-            left = until - self._loop.time()
-            if left <= 0:
-                raise TimeoutError
-            await asyncio.wait([answer], timeout=left)
-            await asyncio.sleep(0)  # whoever waits for it comes first
+    def _forget(self, message: "_Message") -> None:
+        """Have aiormq look for what comes back among those of the id that are still under way."""
+        namesakes = message.namesakes
+        namesakes.remove(message)
+        if not namesakes:
+            del self._messages[message.id]
+        number = next((one.number for one in reversed(namesakes) if one.number), 0)
+        if number:
+            self.channel.message_id_delivery_tag[message.id] = number
+        else:
+            self.channel.message_id_delivery_tag.pop(message.id, None)
 
     def _frames(
         self, exchange: str, routing_key: str, properties: Basic.Properties, body: bytes, *, mandatory: bool
@@ -126,15 +130,16 @@ class Outlet:
             self._loop.call_later(FULL_SECONDS, self._write)
             return
         while self._unwritten and size < WRITE_BYTES:
-            message_id = next(iter(self._unwritten))
-            frames, answer = self._unwritten.pop(message_id), self._answers[message_id]
-            if answer.done():  # too late already
+            message = next(iter(self._unwritten))
+            del self._unwritten[message]
+            if message.done():  # too late already
                 continue
             channel.delivery_tag += 1
-            channel.confirmations[channel.delivery_tag] = answer
-            channel.message_id_delivery_tag[message_id] = channel.delivery_tag
-            write.append(frames)
-            size += len(frames)
+            message.number = channel.delivery_tag
+            channel.confirmations[message.number] = message
+            channel.message_id_delivery_tag[message.id] = message.number
+            write.append(message.frames)
+            size += len(message.frames)
         if not write:
             return
         drained = channel.create_future()  # rejected when the channel ends
@@ -148,11 +153,37 @@ class Outlet:
     def _end(self, closing: asyncio.Future[object]) -> None:
         """Tell everybody who waits that the channel is gone."""
         cause = None if closing.cancelled() else closing.exception()
-        for answer in self._answers.values():
-            if not answer.done():
+        for message in chain.from_iterable(self._messages.values()):
+            if not message.done():
                 lost = ChannelLostError("the channel ended before RabbitMQ answered")
                 lost.__cause__ = cause
-                answer.set_exception(lost)
+                message.set_exception(lost)
+
+
+class _Message(asyncio.Future[object]):
+    """One that is under way, and its confirm. `number` is the broker's, 0 until it is written."""
+
+    def __init__(
+        self, message_id: str, frames: bytes, namesakes: list["_Message"], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(loop=loop)
+        self.id = message_id
+        self.frames = frames
+        self.namesakes = namesakes
+        self.number = 0
+        self.returned: PublishError | None = None
+
+    def set_exception(self, error: type | BaseException, /) -> None:
+        """Take what aiormq tells of this message. One that came back counts for all of its id.
+
+        It is known by the id alone, so it may be any of them, and aiormq tells the last one, also when that one is
+        cancelled already; there asyncio would raise, and end aiormq's reader.
+        """
+        if isinstance(error, PublishError):
+            for one in self.namesakes:
+                one.returned = error
+        if not self.done():
+            super().set_exception(error)
 
 
 @lru_cache(maxsize=256)

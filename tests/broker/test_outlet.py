@@ -128,6 +128,42 @@ async def test_of_two_of_one_id_neither_is_told_as_confirmed_when_no_queue_takes
     assert all(reason.startswith("no queue takes") for reason in hindered)
 
 
+async def test_many_of_one_id_are_as_quick_as_others_and_each_is_confirmed(broker, channel):
+    began = time.monotonic()
+    assert await asyncio.gather(*(published(broker, "the same") for _ in range(1000))) == [None] * 1000
+    assert time.monotonic() - began < 5
+    assert len(await waiting(channel)) == 1000
+    assert not broker._publisher._outlet._messages
+    assert not broker._publisher._outlet.channel.message_id_delivery_tag
+
+
+async def test_of_many_of_one_id_none_is_confirmed_once_their_queue_is_gone(broker, channel):
+    """Also while some of them are cancelled or run out of time, and others begin."""
+
+    async def again():
+        answers = []
+        for turn in range(40):
+            try:
+                answers.append(await asyncio.wait_for(published(broker, "the same"), 0.001 * (turn % 5) or None))
+            except TimeoutError:
+                answers.append("too late")
+        return answers
+
+    await channel.queue_delete(QUEUE)
+    answers = await asyncio.gather(*(again() for _ in range(50)))
+    assert None not in {answer for one in answers for answer in one}
+    assert not broker._publisher._outlet._messages
+
+
+async def test_a_namesake_that_is_cancelled_takes_no_ones_return_with_it(broker, channel, wire):
+    await channel.queue_delete(QUEUE)
+    wire.delay = 0.3
+    first, second = (asyncio.create_task(published(broker, "the same")) for _ in range(2))
+    await asyncio.sleep(0.1)
+    second.cancel()
+    assert "no queue takes" in await first
+
+
 async def test_what_a_queue_refuses_is_told(broker, channel):
     full = await channel.declare_queue(
         "full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
@@ -170,7 +206,7 @@ async def test_a_silent_broker_is_told_in_time_by_each_and_confirms_nothing(brok
     hindered = await asyncio.gather(*(published(broker, uuid4().hex, limit=0.4) for _ in range(200)))
     assert time.monotonic() - began < 0.9
     assert all(reason.startswith("no confirm within 0.4 s") for reason in hindered)
-    assert not broker._publisher._outlet._answers
+    assert not broker._publisher._outlet._messages
     assert not broker._publisher._outlet._unwritten
     wire.hush = b""
     wire.silent.clear()
