@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from handlers.errors import DecoderLimitError, FileProcessingError
-from handlers.forks import EndedError
+from handlers.forked import EndedError
 from handlers.media import Limits, Prepared, Recipe, child, logbook, network
 from handlers.observer import Observer
 from handlers.processes import ClosedError, Processes

@@ -1,7 +1,8 @@
 """A pool of processes, each started when it is first needed and replaced when it ends.
 
 A thread waits for each that has something to do. They share nothing with each other, so that one that ends, however
-and whenever, costs what it was doing and nothing else; a call that it had not begun is begun again by another.
+and whenever, costs what it was doing and nothing else; a call that it had not begun is begun again by another, and so
+is one that it had begun when the server of them all was killed.
 """
 
 import asyncio
@@ -10,10 +11,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
-from handlers.forks import EndedError, Forked, ForkServer
+from handlers.fork_server import ForkServer
+from handlers.forked import EndedError, Forked
 
 TRIES: Final = 3
-"""How often a call is given to a process, when they end before they begin with it."""
+"""How often a call is begun again for what is not its fault; processes that were killed while idle do not count."""
 
 
 class ClosedError(Exception):
@@ -70,13 +72,15 @@ class Processes:
         """Have a process do it, in a thread of ours."""
         tries = 0
         while True:
-            tries += 1
+            process = None
             try:
-                is_well, answer = self._given(errand, self._taken(closings), closings)
+                process = self._taken(closings)
+                is_well, answer = self._given(errand, process, closings)
             except EndedError as error:
                 if closings != self._closings:
                     raise ClosedError("the codec was closed") from None
-                if error.has_begun or errand.is_cancelled or tries == TRIES:
+                tries += error.has_begun or process is None or process.is_new
+                if error.is_its_own or errand.is_cancelled or tries == TRIES:
                     raise
             else:
                 if is_well:
@@ -89,7 +93,7 @@ class Processes:
         errand.given_to(process)
         try:
             answer = process.call(errand.function, errand.args, self._seconds)
-            is_fit = not self._tasks or process.calls <= self._tasks  # besides `first`
+            is_fit = not self._tasks or process.answers <= self._tasks  # besides `first`
             return answer
         finally:
             errand.given_to(None)

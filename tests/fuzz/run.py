@@ -20,7 +20,7 @@ from random import Random
 from handlers.codec import Codec
 from handlers.detect import detect
 from handlers.errors import FileProcessingError
-from handlers.forks import EndedError
+from handlers.forked import EndedError
 from handlers.media import MEDIA_TYPES, Prepared
 from handlers.processes import Processes
 from handlers.settings import MediaSettings
