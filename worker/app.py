@@ -175,7 +175,7 @@ def _checks(shop: Workshop) -> dict[str, Check]:
 
     async def database() -> str | None:
         try:
-            await shop.records.heartbeat(shop.crew.worker, [], None)
+            await shop.records.heartbeat(shop.crew.worker, [], shop.crew.stats())
         except FileProcessingError as error:
             return str(error)
         return shop.crew.away("database")

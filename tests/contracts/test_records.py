@@ -148,7 +148,8 @@ async def test_a_heartbeat_tells_what_was_lost(records):
     assert (reply.lost, reply.cancelled) == ([str(stranger)], [])
 
 
-async def test_what_a_user_has_is_known_to_that_user_only(records):
+async def test_what_a_user_has_is_known_to_that_user_only(records, sql):
+    await sql.execute("drop schema storage cascade")  # where objects are told of, they must be there
     work, lease = job(str(uuid4())), uuid4()
     await records.begin(work, lease, "w", 1)
     await records.finish(work, lease, TaskStatus.COMPLETED, [stored(work, 0), stored(work, 1)], [])
