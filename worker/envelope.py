@@ -7,11 +7,11 @@ from typing import Any, Final, Self
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
+from pamqp.commands import Basic
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.jobs import JOB_TYPE, MAX_JOB_BYTES, Job
 from worker import tracing
-from worker.frames import JobProperties
 
 PREFIX: Final = "x-outlast-"
 MAX_ERROR_CHARACTERS: Final = 1000
@@ -84,9 +84,18 @@ class Envelope:
         """
         return build(self._body(), str(self.job.task_id), self._headers() | reason(code, error, stage))
 
-    def parts(self) -> tuple[bytes, JobProperties]:
+    def parts(self) -> tuple[bytes, Basic.Properties]:
         """Return body and properties of `message()`, without the detour; raise ValueError as it does."""
-        return self._body(), JobProperties(str(self.job.task_id), self._headers())
+        properties = Basic.Properties(
+            content_type="application/json",
+            headers=self._headers(),
+            delivery_mode=DeliveryMode.PERSISTENT.value,
+            priority=0,
+            message_id=str(self.job.task_id),
+            timestamp=datetime.now(UTC),
+            message_type=JOB_TYPE,
+        )
+        return self._body(), properties
 
     def _body(self) -> bytes:
         body = DUMP(self.job)
