@@ -1,4 +1,4 @@
-"""What grows with time or load: memory over many files, memory before a long backlog, and the time to start."""
+"""What grows with time or load: memory over many files, memory and speed before a backlog, and the time to start."""
 
 import statistics
 import time
@@ -12,8 +12,8 @@ from tests.benchmarks.sides import Outlast, Peer
 SOAK = 10_000
 LOOKS = 40
 LIMIT_SECONDS = 1800.0
-BACKLOG = 100_000
-BEFORE = 200
+BACKLOGS = (0, 1_000, 10_000, 100_000)
+WARM, BEFORE = 24, 200
 
 
 async def soak(ground: Ground, report: Report, _rounds: int) -> None:
@@ -36,20 +36,23 @@ async def soak(ground: Ground, report: Report, _rounds: int) -> None:
 
 
 async def backlog(ground: Ground, report: Report, _rounds: int) -> None:
-    """A worker's memory with nothing behind the first files, and with a hundred thousand messages."""
+    """A worker's memory and speed with nothing behind the first files, and with up to a hundred thousand messages."""
     names = corpus.make(ground.files, "1024", 6)
-    found = {}
-    for behind in (0, BACKLOG):
+    mib, rate = {}, {}
+    for behind in BACKLOGS:
         async with ground.fresh() as run:
-            errands = await run.errands(names, BEFORE)
+            errands = await run.errands(names, WARM + BEFORE)
             await Outlast().hand_in(run, errands)
             await Outlast().hand_in(run, (errands * (behind // BEFORE))[:behind])
             async with Outlast().working(run) as (worker,):
-                await run.until(BEFORE, LIMIT_SECONDS)
-                found[behind] = pss_mib(worker.process.pid)
-    for behind, mib in found.items():
-        report.row("backlog", f"{behind:,} waiting", mib=[mib])
-    report.ratio("backlog_memory", found[BACKLOG] / found[0])
+                began = await run.until(WARM, LIMIT_SECONDS)
+                rate[behind] = BEFORE / (await run.until(WARM + BEFORE, LIMIT_SECONDS) - began)
+                mib[behind] = pss_mib(worker.process.pid)
+    for behind in BACKLOGS:
+        report.row("backlog", f"{behind:,} waiting", mib=[mib[behind]], per_second=[rate[behind]])
+    report.series["backlog by messages waiting in files a second"] = {"outlast": list(rate.items())}
+    report.ratio("backlog_memory", mib[BACKLOGS[-1]] / mib[0])
+    report.ratio("backlog_throughput", rate[BACKLOGS[-1]] / rate[0])
 
 
 async def start(ground: Ground, report: Report, rounds: int) -> None:
