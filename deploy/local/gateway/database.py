@@ -37,7 +37,9 @@ class Database:
 
     async def start(self) -> None:
         """Open the pool. No connection is made yet: the gateway may start before its database."""
-        self._pool = await asyncpg.create_pool(self.url, min_size=0, max_size=CONNECTIONS, timeout=CONNECT_SECONDS)
+        self._pool = await asyncpg.create_pool(
+            self.url, min_size=0, max_size=CONNECTIONS, timeout=CONNECT_SECONDS, reset=_as_it_is
+        )
 
     async def stop(self) -> None:
         """Close every connection at once; requests have ended before."""
@@ -64,6 +66,10 @@ class Database:
                 yield connection
         except OUTAGES as error:
             raise DatabaseDownError(str(error) or type(error).__name__) from error
+
+
+async def _as_it_is(_: asyncpg.Connection) -> None:
+    """Leave a connection that comes back to the pool as it is, as PostgREST does: a request's settings end with it."""
 
 
 def quoted(name: str) -> str:
