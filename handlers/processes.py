@@ -4,8 +4,8 @@ A thread waits for each that has something to do. They share nothing with each o
 and whenever, costs what it was doing and nothing else; a call that it had not begun is begun again by another, and so
 is one that it had begun when the server of them all was killed.
 
-Of our own, because pebble's processes share two pipes and their locks: one that is killed at the wrong moment breaks the
-pool with every file in it. Over Python's fork server it also takes 19 MiB more (a tracker for those locks, and pages
+Of our own, because pebble's processes share two pipes and their locks: one that is killed at the wrong moment breaks
+the pool with every file in it. Over Python's fork server it also takes 19 MiB more (a tracker for those locks, and pages
 that are not shared), and four of CPython's private names, since that server hands `__main__` on and outlives its caller
 for as long as a decoder is busy. Both tried; a file costs the same processor time either way.
 """
