@@ -5,9 +5,9 @@ and whenever, costs what it was doing and nothing else; a call that it had not b
 is one that it had begun when the server of them all was killed.
 
 Of our own, because pebble's processes share two pipes and their locks: one that is killed at the wrong moment breaks
-the pool with every file in it. Over Python's fork server it also takes 19 MiB more (a tracker for those locks, and pages
-that are not shared), and four of CPython's private names, since that server hands `__main__` on and outlives its caller
-for as long as a decoder is busy. Both tried; a file costs the same processor time either way.
+the pool with every file in it. Over Python's fork server it also takes 19 MiB more (a tracker for those locks, pages
+that are not shared) and four of CPython's private names, since that server hands `__main__` on and outlives its caller
+for as long as a decoder is busy. Both were tried; a file costs the same processor time either way.
 """
 
 import asyncio
