@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
+from handlers.answered import load
 from handlers.media.server import BEGUN, NUMBER
 
 START_SECONDS: Final = 60.0
@@ -75,11 +76,13 @@ class Forked:
             self._file.write(asked)
             self._file.flush()
             has_begun = self._file.read(1) == BEGUN
-            is_well, answer = pickle.load(self._file)  # noqa: S301 - from our own child
+            is_well, answer = load(self._file)
         except TimeoutError:
             raise
-        except (EOFError, OSError, pickle.UnpicklingError):
+        except (EOFError, OSError):
             raise EndedError(self.end(), has_begun=has_begun) from None
+        except Exception as error:  # noqa: BLE001 - what is no pickle may raise anything
+            raise EndedError(self.end(), f"its answer cannot be read: {error}", has_begun=has_begun) from None
         self.answers += 1
         return is_well, answer
 
