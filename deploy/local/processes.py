@@ -71,7 +71,10 @@ class Child:
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
             )
-        created = psutil.Process(process.pid).create_time()
+        try:
+            created = psutil.Process(process.pid).create_time()
+        except psutil.NoSuchProcess:
+            raise StackError(f"{name} ended at once:\n{_tail(log, 15)}") from None
         record.write_text(json.dumps({"pid": process.pid, "created": created, "signal": int(stop_signal)}))
         return cls(name, process, log, record, stop_signal)
 
