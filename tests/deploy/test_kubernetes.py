@@ -59,7 +59,7 @@ def test_a_workers_scratch_holds_what_its_settings_allow():
     assert mib(volume["emptyDir"]["sizeLimit"]) > most
     (container,) = pod("outlast-worker")["containers"]
     codecs = settings.codec_processes * settings.codec_memory_mb
-    assert mib(container["resources"]["limits"]["memory"]) > codecs + 133  # the worker's own, see Sizing
+    assert mib(container["resources"]["limits"]["memory"]) > codecs + 70  # the worker's own, see Sizing
 
 
 @pytest.mark.parametrize("name", OURS)
