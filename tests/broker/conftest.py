@@ -10,10 +10,12 @@ import aiohttp
 import asyncpg
 import pytest
 from pydantic import SecretStr
+from yarl import URL
 
 from deploy.local.gateway import Gateway
 from schemas.jobs import Job, JobFile, output_key_for, task_id_for
 from schemas.urls import source_key
+from tests.chaos.wire import Wire
 from worker.app import workshop
 from worker.envelope import Envelope
 from worker.metrics import Metrics
@@ -115,6 +117,15 @@ async def bench(rabbitmq_url, database_url, source, tmp_path, monkeypatch, reque
         stack.push_async_callback(sql.close)
         yield Bench(settings, metrics, shop, gateway, sql, await connection.channel(), database_url)
     assert list(tmp_path.glob("outlast-*")) == []
+
+
+@pytest.fixture
+async def wire(rabbitmq_url):
+    """What may be cut, slowed or silenced between us and RabbitMQ."""
+    wire = Wire(URL(rabbitmq_url).port)
+    await wire.start()
+    yield wire
+    await wire.stop()
 
 
 @pytest.fixture

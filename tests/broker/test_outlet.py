@@ -9,7 +9,6 @@ import pytest
 from pydantic import SecretStr
 from yarl import URL
 
-from tests.chaos.wire import Wire
 from worker import topology
 from worker.broker import Broker, BrokerUnavailableError
 from worker.metrics import Metrics
@@ -20,14 +19,6 @@ QUEUE = "outlast.maintenance"
 KEY = "maintenance"
 PUBLISH = b"\x00\x3c\x00\x28"  # AMQP 0-9-1: class 60, method 40
 LIMIT_SECONDS = 20
-
-
-@pytest.fixture
-async def wire(rabbitmq_url):
-    wire = Wire(URL(rabbitmq_url).port)
-    await wire.start()
-    yield wire
-    await wire.stop()
 
 
 @pytest.fixture
@@ -85,6 +76,12 @@ async def waiting(channel, name=QUEUE):
         found.append(message)
         await message.ack()
     return found
+
+
+def all_written(outlet, message_id, count):
+    """Whether so many messages of one id are on their way to the broker."""
+    messages = outlet._messages.get(message_id, ())
+    return len(messages) == count and all(message.number for message in messages)
 
 
 async def until_it_works(broker):
@@ -159,7 +156,9 @@ async def test_a_namesake_that_is_cancelled_takes_no_ones_return_with_it(broker,
     await channel.queue_delete(QUEUE)
     wire.delay = 0.3
     first, second = (asyncio.create_task(published(broker, "the same")) for _ in range(2))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not (outlet := broker._publisher._outlet) or not all_written(outlet, "the same", 2):
+            await asyncio.sleep(0.01)
     second.cancel()
     assert "no queue takes" in await first
 
