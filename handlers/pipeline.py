@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from handlers.errors import FileProcessingError
-from handlers.scratch import remove, scratch
+from handlers.scratch import clear, scratch
 from handlers.steps import Item, Tools, Work, detect, download, needed, prepare, recall, upload
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile
@@ -90,7 +90,7 @@ async def _process_file(item: Item, tools: Tools) -> ProcessedFile | FailedFile:
         return _failed(item, stage, unexpected(error), tools)
     finally:
         if len(item.work.files) > 1:  # the others may take long; what holds a single one goes now anyway
-            await asyncio.to_thread(remove, item.folder)
+            await clear(item.folder)
 
 
 def _stored(item: Item, tools: Tools) -> ProcessedFile:

@@ -19,6 +19,8 @@ from uuid import uuid4
 from handlers.errors import FileProcessingError
 
 ROOM_BYTES: Final = 8 * 1024 * 1024
+SMALL_BYTES: Final = 8 * 1024 * 1024
+"""What is removed from a page cache in a millisecond or so."""
 PREFIX = "outlast-"
 OURS = re.compile(PREFIX + "[0-9a-f]{32}")
 
@@ -30,7 +32,28 @@ async def scratch(parent: Path) -> AsyncIterator[Path]:
         try:
             yield folder
         finally:
-            await asyncio.shield(asyncio.to_thread(remove, folder))
+            await clear(folder)
+
+
+async def clear(folder: Path) -> None:
+    """Remove a folder and all in it, in a thread where that may take long; a cancelled caller does not stop it.
+
+    What is small goes at once: a thread has to ask for the interpreter at each of its many system calls, and waits up
+    to 5 ms for it each time while the event loop is busy.
+    """
+    if _size(folder) <= SMALL_BYTES:
+        remove(folder)
+    else:
+        await asyncio.shield(asyncio.to_thread(remove, folder))
+
+
+def _size(folder: Path) -> int:
+    """Sum up the files in a folder and the folders in that; what cannot be looked at counts as large."""
+    try:
+        with os.scandir(folder) as entries:
+            return sum(_size(Path(entry)) if entry.is_dir() else entry.stat().st_size for entry in entries)
+    except OSError:
+        return SMALL_BYTES + 1
 
 
 def remove(folder: Path) -> None:

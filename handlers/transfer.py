@@ -17,6 +17,8 @@ from handlers.settings import MediaSettings
 
 RESUME_PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds before each further connection; so many broken ones are made good before the attempt has failed."""
+VISIT_BYTES: Final = 1 << 20
+"""What a visit to the disk is worth: a thread that often has to ask for the interpreter costs more than it writes."""
 BROKEN: Final = (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)
 
 Progress = Callable[[int, int], None]
@@ -135,8 +137,8 @@ class Transfer:
 
     @property
     def _piece(self) -> int:
-        """Bytes that are worth a visit to the disk; the first few at once, for they may end the matter."""
-        return HEAD_BYTES if self._landing.wants else self._settings.chunk_size_kb * 1024
+        """Bytes to gather before the disk is visited; the first few go at once, for they may end the matter."""
+        return HEAD_BYTES if self._landing.wants else max(VISIT_BYTES, self._settings.chunk_size_kb * 1024)
 
     def _finish(self) -> Downloaded:
         self._write(self._held)
@@ -151,6 +153,7 @@ class Transfer:
 
     def _write(self, pieces: list[bytes]) -> None:
         data = b"".join(pieces)
+        pieces.clear()
         for piece in (data,) if self._inflater is None else self._inflater.feed(data):
             self._landing.write(piece)
 

@@ -64,11 +64,12 @@ def worker(
     """Take jobs off the queue and bring their files home. Configured by environment alone."""
     from worker.app import work
     from worker.logs import configure
-    from worker.process import run
+    from worker.process import run, spare_collector
     from worker.settings import Settings
 
     settings = Settings.load(**({} if queues is None else {"worker_queues": queues})).for_worker()
     configure(settings)
+    spare_collector()
     run(lambda stop: work(settings, stop))
 
 

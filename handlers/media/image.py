@@ -5,6 +5,7 @@ kept instead), never turned, never of another colour, and never loses transparen
 (an APNG's frames, a document's pages, HDR) is kept as it is.
 """
 
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,8 @@ from schemas.formats import ImageFormat
 CONTENT_TYPES: Final = {"jpeg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
 MAX_SIDE: Final = {"jpeg": 65_500, "webp": 16_383, "avif": 16_384}
 """Longest side in pixels each format can hold; larger images are kept."""
-PLACEHOLDER_SIDE: Final = 32
+PLACEHOLDER_SIDE: Final = 16
+"""Pixels of a placeholder's longer side: the hash holds seven waves at most, and more pixels do not change it."""
 AT_HAND_BYTES: Final = 8 << 20
 """Images of up to this size are decoded to memory: that costs nothing, and a placeholder from there 0.5 ms, not 2.6."""
 RGB: Final = 3
@@ -88,8 +90,8 @@ def _is_at_hand(header: Opened) -> bool:
 
 def _at_once(flat: pyvips.Image, space: Space | None) -> str:
     """Hash a picture that is at hand."""
-    factor = max(flat.width, flat.height) / PLACEHOLDER_SIDE
-    if flat.hasalpha() or not 1 <= factor <= min(flat.width, flat.height):
+    factor = math.ceil(max(flat.width, flat.height) / PLACEHOLDER_SIDE)  # a whole number takes half as long
+    if flat.hasalpha() or factor > min(flat.width, flat.height):
         return _placeholder(in_srgb(flat, space).thumbnail_image(PLACEHOLDER_SIDE))
     return _placeholder(flat.shrink(factor, factor), space)  # takes half of what the other does
 

@@ -21,7 +21,8 @@ SAMPLE_BYTES: Final = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4
 class Opened:
     """What a file says of itself; nothing is decoded yet. Width and height are one page's, in pixels, as stored.
 
-    `pixel_bytes` is what a decoded pixel takes. `decode` takes a page's number, where libvips is not the decoder.
+    `pixel_bytes` is what a decoded pixel takes. `image` is open to be read in order, once; `decode` takes a page's
+    number. One of the two is there: `decode` where libvips is not the decoder.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Opened:
     pixel_bytes: int
     has_alpha: bool
     is_turned: bool
+    image: pyvips.Image | None = None
     decode: Callable[[int], pyvips.Image] | None = None
 
     @property
@@ -44,8 +46,11 @@ class Opened:
         """Open the pixels, all frames of an animation, upright. `in_order`: each is looked at once."""
         if self.decode is not None:
             return self.decode(0)
+        is_in_order = in_order and not self.is_turned
+        if is_in_order and not self.is_animated:
+            return self.image
         options: dict[str, Any] = {"n": -1} if self.is_animated else {}
-        if in_order and not self.is_turned:
+        if is_in_order:
             options["access"] = "sequential"
         image = self._loaded(**options)
         return image.autorot() if self.is_turned else image
@@ -56,7 +61,7 @@ class Opened:
             yield self.decode(page) if self.decode else self._loaded(page=page, access="sequential")
 
     def _loaded(self, **options: object) -> pyvips.Image:
-        return _loader(self.content_type)(str(self.path), fail_on=FAIL_ON, **options)
+        return _loaded(self.path, self.content_type, **options)
 
 
 def opened(path: Path, content_type: str) -> Opened:
@@ -69,7 +74,7 @@ def opened(path: Path, content_type: str) -> Opened:
     if content_type == "image/heic":
         return _heic(path)
     try:
-        image = _loader(content_type)(str(path))
+        image = _loaded(path, content_type, access="sequential")
     except pyvips.Error as error:
         if content_type == "image/tiff" and "labq" in str(error):
             return _lab(path)
@@ -88,13 +93,14 @@ def opened(path: Path, content_type: str) -> Opened:
         pixel_bytes=image.bands * SAMPLE_BYTES.get(image.format, 8),
         has_alpha=bool(image.hasalpha()),
         is_turned="orientation" in fields and image.get("orientation") > 1,
+        image=image,
     )
 
 
-def _loader(content_type: str) -> Callable[..., pyvips.Image]:
-    """Return the type's own loader: left to choose, libvips opens a JPEG with a gain map by another one."""
+def _loaded(path: Path, content_type: str, **options: object) -> pyvips.Image:
+    """Open by the type's own loader: left to choose, libvips opens a JPEG with a gain map by another one."""
     loader: Callable[..., pyvips.Image] = getattr(pyvips.Image, str(BY_CONTENT_TYPE[content_type].reader))
-    return loader
+    return loader(str(path), fail_on=FAIL_ON, **options)
 
 
 def _heic(path: Path) -> Opened:

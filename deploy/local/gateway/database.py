@@ -22,54 +22,85 @@ OUTAGES: Final = (
 )
 CONNECT_SECONDS: Final = 5.0
 CONNECTIONS: Final = 12
+SUPERUSER: Final = Caller("none", "")
 
 
 class DatabaseDownError(Exception):
     """PostgreSQL cannot be reached now."""
 
 
+class Connection(asyncpg.Connection):
+    """A superuser's connection that acts as whoever is asking. It stays in a role until another is asked for."""
+
+    _caller: Caller | None = None
+
+    async def act_as(self, caller: Caller) -> None:
+        """Take a caller's role and claims, unless they are those of the last one."""
+        if self._caller == caller:
+            return
+        self._caller = None
+        await self.execute(
+            "select set_config('role', $1, false), set_config('request.jwt.claims', $2, false)",
+            caller.role,
+            caller.claims,
+        )
+        self._caller = caller
+
+
 class Database:
-    """A pool of superuser connections to one database; connections are made when needed and replaced when lost."""
+    """Pools of superuser connections to one database; connections are made when needed and replaced when lost.
+
+    Callers have a pool of their own: a connection that serves one after the other has to change its role.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._pool: asyncpg.Pool | None = None
+        self._pools: dict[bool, asyncpg.Pool] = {}
 
     async def start(self) -> None:
-        """Open the pool. No connection is made yet: the gateway may start before its database."""
-        self._pool = await asyncpg.create_pool(
-            self.url, min_size=0, max_size=CONNECTIONS, timeout=CONNECT_SECONDS, reset=_as_it_is
-        )
+        """Open the pools. No connection is made yet: the gateway may start before its database."""
+        for is_superusers in (True, False):
+            self._pools[is_superusers] = await asyncpg.create_pool(
+                self.url,
+                min_size=0,
+                max_size=CONNECTIONS,
+                timeout=CONNECT_SECONDS,
+                reset=_as_it_is,
+                connection_class=Connection,
+            )
 
     async def stop(self) -> None:
         """Close every connection at once; requests have ended before."""
-        if self._pool is not None:
-            self._pool.terminate()
-            self._pool = None
+        while self._pools:
+            self._pools.popitem()[1].terminate()
 
     @asynccontextmanager
-    async def transaction(self, caller: Caller | None = None) -> AsyncIterator[asyncpg.Connection]:
-        """Open a transaction as `caller`, else as the superuser; raise DatabaseDownError when there is no database.
+    async def statement(self, caller: Caller | None = None) -> AsyncIterator[asyncpg.Connection]:
+        """Lend a connection to `caller`, else to the superuser; each statement is a transaction of its own.
 
         The body must not let an OSError of its own escape: it would be taken for an outage.
+
+        Raises:
+            DatabaseDownError: there is no database.
         """
-        if self._pool is None:
+        if not self._pools:
             raise DatabaseDownError("the gateway is not started")
         try:
-            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
-                if caller is not None:
-                    await connection.execute(
-                        "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true)",
-                        caller.role,
-                        caller.claims,
-                    )
+            async with self._pools[caller is None].acquire(timeout=CONNECT_SECONDS) as connection:
+                await connection.act_as(caller or SUPERUSER)
                 yield connection
         except OUTAGES as error:
             raise DatabaseDownError(str(error) or type(error).__name__) from error
 
+    @asynccontextmanager
+    async def transaction(self, caller: Caller | None = None) -> AsyncIterator[asyncpg.Connection]:
+        """Open a transaction, otherwise as `statement`."""
+        async with self.statement(caller) as connection, connection.transaction():
+            yield connection
+
 
 async def _as_it_is(_: asyncpg.Connection) -> None:
-    """Leave a connection that comes back to the pool as it is, as PostgREST does: a request's settings end with it."""
+    """Leave a connection that comes back to the pool as it is, for the next one; `act_as` does what must be done."""
 
 
 def quoted(name: str) -> str:

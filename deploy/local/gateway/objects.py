@@ -97,13 +97,13 @@ class Objects:
 
     async def bucket(self, bucket: str) -> asyncpg.Record:
         """Return a bucket's row, whoever asks; StorageRefusal when there is none."""
-        async with self._database.transaction() as connection:
+        async with self._database.statement() as connection:
             return await find_bucket(connection, bucket)
 
     async def find(self, caller: Caller | None, bucket: str, key: str) -> asyncpg.Record:
         """Return an object's row as the caller sees it (None: as the superuser does)."""
         await self.bucket(bucket)
-        async with self._database.transaction(caller) as connection:
+        async with self._database.statement(caller) as connection:
             row = await connection.fetchrow(
                 "select * from storage.objects where bucket_id = $1 and name = $2", bucket, key
             )
@@ -116,7 +116,7 @@ class Objects:
 
         Only a check, as in the real API: two that write a new object at once both pass.
         """
-        async with self._database.transaction(caller) as connection:
+        async with self._database.statement(caller) as connection:
             probe = connection.transaction()
             await probe.start()
             try:
@@ -125,7 +125,8 @@ class Objects:
                 raise StorageRefusal(*OBJECT_EXISTS) from None
             except asyncpg.InsufficientPrivilegeError:
                 raise StorageRefusal(*NOT_ALLOWED) from None
-            await probe.rollback()
+            finally:
+                await probe.rollback()
 
     async def put(self, bucket: str, key: str, received: Received) -> str:
         """Put a received file in its place and write its row; return the object's id.

@@ -57,7 +57,7 @@ class Functions:
         arguments = await read_body(request)
         if not isinstance(arguments, dict):
             raise RestError(400, "PGRST102", "Empty or invalid json")
-        async with self._database.transaction(caller) as connection:
+        async with self._database.statement(caller) as connection:
             function = await self._find(connection, name, set(arguments))
             try:
                 text = await connection.fetchval(_call(name, function, arguments), json.dumps(arguments))

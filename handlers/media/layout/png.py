@@ -1,5 +1,6 @@
 """PNG: chunks with a checksum each, IEND the last (PNG specification, 5.3)."""
 
+import struct
 import zlib
 from typing import Final
 
@@ -7,6 +8,9 @@ from handlers.errors import FileCorruptedError
 from handlers.media.layout import Content
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+HEAD: Final = struct.Struct(">I4s")
+"""A chunk's length and kind."""
+CHECKSUM: Final = struct.Struct(">I")
 AROUND: Final = 12
 """Bytes of a chunk beside its content: length, kind, checksum."""
 
@@ -17,11 +21,13 @@ def end(content: Content) -> int:
         raise FileCorruptedError("the image does not begin as a PNG")
     at, kind = len(SIGNATURE), b""
     while kind != b"IEND":
-        length, kind = int.from_bytes(content[at : at + 4], "big"), bytes(content[at + 4 : at + 8])
+        if at + HEAD.size > len(content):
+            raise FileCorruptedError("the image ends without an IEND chunk")
+        length, kind = HEAD.unpack_from(content, at)
         last = at + AROUND + length
         if last > len(content):
             raise FileCorruptedError(f"the image ends in the middle of its {kind!r} chunk")
-        if zlib.crc32(content[at + 4 : last - 4]) != int.from_bytes(content[last - 4 : last], "big"):
+        if zlib.crc32(content[at + 4 : last - 4]) != CHECKSUM.unpack_from(content, last - 4)[0]:
             raise FileCorruptedError(f"the checksum of the image's {kind!r} chunk at {at:,} is wrong")
         at = last
     return at
