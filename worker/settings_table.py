@@ -11,7 +11,7 @@ from worker.settings import Settings
 
 START: Final = "<!-- settings: made by `make docs` -->\n"
 END: Final = "<!-- end of settings -->\n"
-COMPUTED: Final = {"codec_processes": "one a core", "worker_concurrency": "four a core", "temp_dir": "the system's"}
+COMPUTED: Final = {"codec_processes": "one a core", "worker_concurrency": "eight a core", "temp_dir": "the system's"}
 
 
 def table() -> str:

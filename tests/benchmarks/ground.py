@@ -91,8 +91,11 @@ class Ground:
         return child, json.loads(told[0])
 
     @contextlib.asynccontextmanager
-    async def fresh(self):
-        """Yield a Run: an empty database, virtual host and bucket of its own."""
+    async def fresh(self, milliseconds: int = 0):
+        """Yield a Run: an empty database, virtual host and bucket of its own.
+
+        Supabase and the source are so many milliseconds away, there and back.
+        """
         name = f"bench{uuid4().hex[:12]}"
         async with contextlib.AsyncExitStack() as stack:
             database_url = await self.postgres.create_database(name)
@@ -103,7 +106,11 @@ class Ground:
             stack.push_async_callback(sql.close)
             await sql.execute(ARRIVALS)
             await _make_bucket(told["url"], told["key"])
-            yield Run(self, sql, rabbitmq_url, told["url"], told["key"], self.folder / name)
+            urls = [told["url"], self.source_url]
+            if milliseconds:
+                lines = [await self.program("line", url, str(milliseconds), within=stack) for url in urls]
+                urls = [line["url"] for _, line in lines]
+            yield Run(self, sql, rabbitmq_url, urls[0], told["key"], self.folder / name, urls[1])
 
     def uuid(self) -> str:
         """Draw a new id."""
@@ -114,9 +121,16 @@ class Run:
     """One side's turn: rows to fill, and a look at when they were filled."""
 
     def __init__(
-        self, ground: Ground, sql: asyncpg.Connection, rabbitmq_url: str, supabase_url: str, key: str, objects: Path
+        self,
+        ground: Ground,
+        sql: asyncpg.Connection,
+        rabbitmq_url: str,
+        supabase_url: str,
+        key: str,
+        objects: Path,
+        source_url: str,
     ) -> None:
-        self.ground, self.sql, self.objects = ground, sql, objects
+        self.ground, self.sql, self.objects, self.source_url = ground, sql, objects, source_url
         self.rabbitmq_url, self.supabase_url, self.key = rabbitmq_url, supabase_url, key
 
     @property
@@ -129,7 +143,7 @@ class Run:
             "RABBITMQ_URL": self.rabbitmq_url,
             "SUPABASE_URL": self.supabase_url,
             "SUPABASE_SERVICE_ROLE_KEY": self.key,
-            "SOURCE_ALLOWLIST": self.ground.source_url,
+            "SOURCE_ALLOWLIST": self.source_url,
             "TEMP_DIR": str(temp),
         }
 
@@ -137,9 +151,7 @@ class Run:
         """Insert `count` generations with one file each, names in turn; of `users` users, else each of its own."""
         owners = [self.ground.uuid() for _ in range(users or count)]
         errands = [
-            Errand(
-                self.ground.uuid(), owners[at % len(owners)], f"{self.ground.source_url}/files/{names[at % len(names)]}"
-            )
+            Errand(self.ground.uuid(), owners[at % len(owners)], f"{self.source_url}/files/{names[at % len(names)]}")
             for at in range(count)
         ]
         rows = [(e.generation_id, e.user_id, json.dumps({"images": [{"url": e.url}]})) for e in errands]

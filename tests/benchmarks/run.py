@@ -22,7 +22,7 @@ from tests.benchmarks.intake import intake
 from tests.benchmarks.queues import queues
 from tests.benchmarks.report import Report
 from tests.benchmarks.steady import steady
-from tests.benchmarks.throughput import duplicates, scaling, throughput
+from tests.benchmarks.throughput import duplicates, far, scaling, throughput
 
 OUT = Path(".outlast/bench")
 TIMES = 8
@@ -44,6 +44,7 @@ async def floor(ground: Ground, report: Report, rounds: int) -> None:
 SCENARIOS = {
     "floor": floor,
     "throughput": throughput,
+    "far": far,
     "duplicates": duplicates,
     "steady": steady,
     "intake": intake,

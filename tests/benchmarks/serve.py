@@ -1,4 +1,6 @@
-"""What stands around both sides, each as a program of its own, so that its cost is nobody's: `gateway` or `source`.
+"""What stands around both sides, each as a program of its own, so that its cost is nobody's.
+
+`gateway`, `source`, or a `line` that takes its time to one of them.
 
 Prints one line of JSON when it serves.
 """
@@ -12,6 +14,7 @@ import uvloop
 from aiohttp import web, web_fileresponse
 
 from deploy.local.gateway import Gateway
+from tests.benchmarks.line import serve
 
 
 def say(**told: str) -> None:
@@ -37,5 +40,11 @@ async def source(folder: str) -> None:
     await asyncio.Event().wait()
 
 
+async def line(url: str, milliseconds: str) -> None:
+    port = await serve(url, int(milliseconds) / 1000)
+    say(url=f"http://127.0.0.1:{port}")
+    await asyncio.Event().wait()
+
+
 if __name__ == "__main__":
-    uvloop.run({"gateway": gateway, "source": source}[sys.argv[1]](*sys.argv[2:]))
+    uvloop.run({"gateway": gateway, "source": source, "line": line}[sys.argv[1]](*sys.argv[2:]))

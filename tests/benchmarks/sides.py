@@ -69,9 +69,11 @@ class Outlast:
 
 
 class Peer:
-    """A Celery worker with two processes, as its documentation has it for two cores."""
+    """A Celery worker with two processes, as its documentation has it for two cores, or as many as are asked for."""
 
-    name = "celery"
+    def __init__(self, processes: int = 2) -> None:
+        self.name = "celery" if processes == 2 else f"celery x{processes}"
+        self._processes = processes
 
     async def hand_in(self, run: Run, errands: Sequence[Errand]) -> None:
         await asyncio.to_thread(_send, run.rabbitmq_url, errands)
@@ -82,7 +84,8 @@ class Peer:
             workers = []
             for number in range(processes):
                 argv = [sys.executable, "-m", "celery", "-A", "tests.benchmarks.peer", "worker"]
-                argv += ["--pool=prefork", "--concurrency=2", f"--hostname=peer{number}@%h", "--loglevel=info"]
+                argv += ["--pool=prefork", f"--concurrency={self._processes}"]
+                argv += [f"--hostname=peer{number}@%h", "--loglevel=info"]
                 env = {**run.environment, "PYTHONPATH": str(ROOT)}
                 child = await Child.spawn(f"peer-{number}", argv, data_dir=run.ground.folder, env=env, cwd=ROOT)
                 stack.push_async_callback(child.stop, 10)

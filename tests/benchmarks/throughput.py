@@ -13,6 +13,7 @@ from tests.benchmarks.sides import Outlast, Peer, Side
 WARM = 24
 LIMIT_SECONDS = 600.0
 COUNTS = {"1024": 300, "big": 60, "tiny": 400, "mixed": 200}
+FAR_MS = 20
 EACH = {"1024": 6, "big": 2, "tiny": 6, "mixed": 4}
 
 
@@ -27,10 +28,16 @@ class Turn:
 
 
 async def turn(
-    ground: Ground, side: Side, names: Sequence[str], count: int, users: int | None = None, processes: int = 1
+    ground: Ground,
+    side: Side,
+    names: Sequence[str],
+    count: int,
+    users: int | None = None,
+    processes: int = 1,
+    milliseconds: int = 0,
 ) -> Turn:
     """Have one side bring `count` files home after WARM others, or more where several workers had them by then."""
-    async with ground.fresh() as run:
+    async with ground.fresh(milliseconds) as run:
         errands = await run.errands(names, WARM + count, users)
         await side.hand_in(run, errands)
         async with side.working(run, processes) as workers:
@@ -69,6 +76,22 @@ async def throughput(ground: Ground, report: Report, rounds: int) -> None:
         report.ratio(f"ssim_{mix}_over_peer", least["outlast"] / least["celery"])
         if mix == "1024":
             report.ratio("memory_over_peer", statistics.median(ours.peak / theirs.peak for ours, theirs in pairs))
+
+
+async def far(ground: Ground, report: Report, rounds: int) -> None:
+    """The 1024 mix with Supabase and the source FAR_MS away, as they are; the peer also with a process for each job."""
+    names = corpus.make(ground.files, "1024", EACH["1024"])
+    turns: dict[str, list[Turn]] = {}
+    for _ in range(rounds):
+        for side in (Outlast(), Peer(), Peer(8)):
+            turns.setdefault(side.name, []).append(await turn(ground, side, names, 200, milliseconds=FAR_MS))
+    for name, found in turns.items():
+        per_second, peak = [one.rate for one in found], [one.peak for one in found]
+        report.row(f"{FAR_MS} ms away", name, per_second=per_second, peak_mib=peak)
+    for name in list(turns)[1:]:
+        pairs = zip(turns["outlast"], turns[name], strict=True)
+        label = f"throughput_far_over_{name.replace(' ', '_')}"
+        report.ratio(label, statistics.median(ours.rate / theirs.rate for ours, theirs in pairs))
 
 
 async def duplicates(ground: Ground, report: Report, rounds: int) -> None:

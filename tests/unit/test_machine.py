@@ -29,7 +29,7 @@ def test_affinity_counts():
         os.sched_setaffinity(0, allowed)
 
 
-@pytest.mark.parametrize(("cores", "processes", "jobs"), [(1, 1, 4), (2, 2, 8), (16, 16, 64)])
+@pytest.mark.parametrize(("cores", "processes", "jobs"), [(1, 1, 8), (2, 2, 16), (16, 16, 128)])
 def test_a_worker_fits_its_machine(monkeypatch, cores, processes, jobs):
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(cores)))
     settings = Settings.load()
