@@ -29,7 +29,7 @@ class DatabaseDownError(Exception):
     """PostgreSQL cannot be reached now."""
 
 
-class Connection(asyncpg.Connection):
+class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """A superuser's connection that acts as whoever is asking. It stays in a role until another is asked for."""
 
     _caller: Caller | None = None
