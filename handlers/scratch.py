@@ -51,7 +51,12 @@ def _size(folder: Path) -> int:
     """Sum up the files in a folder and the folders in that; what cannot be looked at counts as large."""
     try:
         with os.scandir(folder) as entries:
-            return sum(_size(Path(entry)) if entry.is_dir() else entry.stat().st_size for entry in entries)
+            return sum(
+                _size(Path(entry))
+                if entry.is_dir(follow_symlinks=False)
+                else entry.stat(follow_symlinks=False).st_size
+                for entry in entries
+            )
     except OSError:
         return SMALL_BYTES + 1
 

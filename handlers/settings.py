@@ -49,7 +49,9 @@ class MediaSettings(BaseSettings):
 
     max_file_size_mb: float = Field(50, gt=0, description="Largest source file, in MiB of received bytes.")
     max_batch_size: int = Field(10, ge=1, le=100, description="Most files in one job.")
-    chunk_size_kb: int = Field(256, ge=1, le=16384, description="Size of the pieces a download is written in, in KiB.")
+    chunk_size_kb: int = Field(
+        256, ge=1, le=16384, description="Size of the pieces a download is read in, in KiB; they are written together."
+    )
     max_concurrent: int = Field(3, ge=1, le=64, description="Files of one job processed at once.")
     source_allowlist: Words = Field(
         FAL_SOURCES,
