@@ -52,9 +52,7 @@ def _size(folder: Path) -> int:
     try:
         with os.scandir(folder) as entries:
             return sum(
-                _size(Path(entry))
-                if entry.is_dir(follow_symlinks=False)
-                else entry.stat(follow_symlinks=False).st_size
+                _size(Path(entry)) if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_size
                 for entry in entries
             )
     except OSError:
