@@ -43,7 +43,7 @@ async def clear(folder: Path) -> None:
     """
     if _size(folder) <= SMALL_BYTES:
         remove(folder)
-    else:
+    if folder.exists():  # it is large; or a decoder that was just killed wrote one file more
         await asyncio.shield(asyncio.to_thread(remove, folder))
 
 
