@@ -41,10 +41,15 @@ async def clear(folder: Path) -> None:
     What is small goes at once: a thread has to ask for the interpreter at each of its many system calls, and waits up
     to 5 ms for it each time while the event loop is busy.
     """
+    if not _is_gone_at_once(folder):
+        await asyncio.shield(asyncio.to_thread(remove, folder))
+
+
+def _is_gone_at_once(folder: Path) -> bool:
+    """Remove a folder unless it is large; a decoder that was just killed may have written one file more meanwhile."""
     if _size(folder) <= SMALL_BYTES:
         remove(folder)
-    if folder.exists():  # it is large; or a decoder that was just killed wrote one file more
-        await asyncio.shield(asyncio.to_thread(remove, folder))
+    return not folder.exists()
 
 
 def _size(folder: Path) -> int:
