@@ -14,7 +14,7 @@ import uvloop
 from aiohttp import web, web_fileresponse
 
 from deploy.local.gateway import Gateway
-from tests.benchmarks.line import serve
+from tests.chaos.wire import Wire
 
 
 def say(**told: str) -> None:
@@ -41,8 +41,11 @@ async def source(folder: str) -> None:
 
 
 async def line(url: str, milliseconds: str) -> None:
-    port = await serve(url, int(milliseconds) / 1000)
-    say(url=f"http://127.0.0.1:{port}")
+    """Lead to the server at `url`, which seems to be so many milliseconds away, there and back."""
+    wire = Wire(int(url.rpartition(":")[2]))
+    wire.delay = int(milliseconds) / 2000
+    await wire.start()
+    say(url=f"http://127.0.0.1:{wire.port}")
     await asyncio.Event().wait()
 
 

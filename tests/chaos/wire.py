@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 REOPEN_SECONDS = 20.0
+MOST_UNDER_WAY = 64
 
 
 class Wire:
@@ -80,17 +81,39 @@ class Wire:
             self._pairs.discard(pair)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on what comes, each piece `delay` after it came; others come meanwhile, and none overtakes another."""
+        loop = asyncio.get_running_loop()
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MOST_UNDER_WAY)
+        passing = asyncio.create_task(self._pass_on(under_way, writer))
+        try:
+            data = b"begun"
+            while data:
+                try:
+                    data = await reader.read(65536)
+                except OSError:
+                    data = b""
+                await under_way.put((loop.time() + self.delay, data))
+            await passing
+        finally:
+            passing.cancel()
+            await asyncio.gather(passing, return_exceptions=True)
+        while self.silent.is_set():  # nor is an end told
+            await asyncio.sleep(0.1)
+
+    async def _pass_on(self, under_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                if self.delay:
-                    await asyncio.sleep(self.delay)
+            while True:
+                due, data = await under_way.get()
+                if (early := due - loop.time()) > 0:
+                    await asyncio.sleep(early)
+                if not data:
+                    return
                 if self.hush and self.hush in data:
                     self.silent.set()
                 if not self.silent.is_set():
                     writer.write(data)
                     await writer.drain()
-        while self.silent.is_set():  # nor is an end told
-            await asyncio.sleep(0.1)
 
     @staticmethod
     async def _say_goodbye(*ends: asyncio.StreamWriter) -> None:

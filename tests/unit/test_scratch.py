@@ -2,11 +2,13 @@ import asyncio
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from handlers.scratch import scratch, sweep
+from handlers import scratch as module
+from handlers.scratch import SMALL_BYTES, scratch, sweep
 
 OWNER = """
 import asyncio, sys
@@ -30,6 +32,39 @@ async def test_nothing_is_left_after_use_or_failure(tmp_path):
         async with scratch(tmp_path) as folder:
             1 / ((folder / "file").write_bytes(b"x") - 1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [0, SMALL_BYTES, SMALL_BYTES + 1])
+async def test_only_what_is_large_is_removed_in_a_thread(tmp_path, monkeypatch, size):
+    threads = []
+    monkeypatch.setattr(module.asyncio, "to_thread", partial(noted, threads, asyncio.to_thread))
+    async with scratch(tmp_path) as folder:
+        (folder / "0").mkdir()
+        with (folder / "0" / "source").open("wb") as file:
+            file.truncate(size)
+    assert list(tmp_path.iterdir()) == []
+    assert len(threads) == (size > SMALL_BYTES)
+
+
+async def test_what_is_written_while_it_is_removed_goes_as_well(tmp_path, monkeypatch):
+    """As by a decoder whose end was asked for a moment ago."""
+    rmtree = module.shutil.rmtree
+
+    def and_one_file_more(folder, **options):
+        monkeypatch.setattr(module.shutil, "rmtree", rmtree)
+        rmtree(folder, **options)
+        folder.mkdir()
+        (folder / "prepared").touch()
+
+    monkeypatch.setattr(module.shutil, "rmtree", and_one_file_more)
+    async with scratch(tmp_path) as folder:
+        (folder / "source").touch()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def noted(threads, to_thread, function, *args):
+    threads.append(function)
+    return await to_thread(function, *args)
 
 
 async def test_what_a_killed_process_left_is_swept_and_only_that(tmp_path):
