@@ -1,8 +1,8 @@
-"""The `outlast` command. Each command says what went wrong and what to do.
+"""The `outlast` command.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 partly done.
+Exit codes: 0 done, 1 failed, 2 usage error, 3 partly done.
 
-Commands import what they need when they run, so that `--help` is quick and a receiver loads no decoder.
+Each command imports its modules when it runs, so that `--help` is fast and a receiver loads no decoder.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from worker.tasks.cli import cancel, status, submit, workers
 
 app = typer.Typer(
     name="outlast",
-    help="Brings FAL's expiring media home to Supabase Storage.",
+    help="Stores the files of FAL generations in Supabase Storage before their links expire.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -33,8 +33,8 @@ app.command()(doctor)
 app.add_typer(dead, name="dead")
 app.command()(optimize)
 
-DataDir = Annotated[Path, typer.Option(help="Where the local stack keeps everything.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+DataDir = Annotated[Path, typer.Option(help="Folder with all data of the local stack.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LOCAL_MODULES: Final = frozenset({"asyncpg", "psutil"})
 ISO: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%d %H:%M:%S"]
 DEFAULT_DATA_DIR = Path(".outlast")
@@ -42,8 +42,8 @@ DEFAULT_DATA_DIR = Path(".outlast")
 
 @app.command()
 def receiver() -> None:
-    """Take webhooks and put jobs on the queue. Configured by environment alone."""
-    import worker.receiver  # noqa: F401 - what is loaded now is spared
+    """Run a receiver: accept webhooks and publish jobs. Configured by environment variables or `.env`."""
+    import worker.receiver  # noqa: F401 - loaded before the garbage collector is set up
     from worker.app import receive
     from worker.logs import configure
     from worker.process import run, spare_collector
@@ -58,10 +58,10 @@ def receiver() -> None:
 @app.command()
 def worker(
     queues: Annotated[
-        str | None, typer.Option(help="Queues to take from instead of WORKER_QUEUES: file_processing=8,maintenance")
+        str | None, typer.Option(help="Queues to consume, instead of WORKER_QUEUES: file_processing=8,maintenance")
     ] = None,
 ) -> None:
-    """Take jobs off the queue and bring their files home. Configured by environment alone."""
+    """Run a worker: download, compress and store the files of jobs. Configured by environment variables or `.env`."""
     from worker.app import work
     from worker.logs import configure
     from worker.process import run, spare_collector
@@ -75,13 +75,13 @@ def worker(
 
 @app.command()
 def process(
-    urls: Annotated[list[str], typer.Argument(help="Where the files are.")],
-    user: Annotated[str | None, typer.Option(help="The user who owns them.")] = None,
-    generation: Annotated[str | None, typer.Option(help="The generation they belong to; else a new id.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Store in this folder instead of Supabase.")] = None,
+    urls: Annotated[list[str], typer.Argument(help="URLs of the files.")],
+    user: Annotated[str | None, typer.Option(help="Id of the user who owns the files.")] = None,
+    generation: Annotated[str | None, typer.Option(help="Id of their generation. Default: a new id.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Store the files in this folder instead of Supabase.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the pipeline once, without a broker."""
+    """Process files once, without a broker. Exit code 0: all stored, 3: some, 1: none."""
     from worker.once import process_once
 
     sys.exit(asyncio.run(process_once(urls, user, generation, out, as_json=as_json)))
@@ -94,12 +94,13 @@ for command in (submit, status, cancel, workers):
 @app.command()
 def reconcile(
     since: Annotated[
-        datetime | None, typer.Option(formats=ISO, help="Only what was created since; ISO 8601, UTC unless it says.")
+        datetime | None,
+        typer.Option(formats=ISO, help="Only generations created at or after this time. ISO 8601, by default UTC."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is missing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what was missed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Enqueue completed generations that have no media, and tasks that stand still."""
+    """Enqueue completed generations without media, and stalled tasks."""
     from worker.reconcile_once import reconcile_once
 
     sys.exit(asyncio.run(reconcile_once(since, dry_run=dry_run, as_json=as_json)))
@@ -107,14 +108,15 @@ def reconcile(
 
 @app.command()
 def up(
-    workers: Annotated[int, typer.Option(min=0, max=64, help="How many workers to start.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Number of workers.")] = 1,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="The receiver's port; else 8080 or a free one.")
+        int | None,
+        typer.Option(min=1, max=65535, help="Port of the receiver. Default: 8080, or a free port if 8080 is in use."),
     ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     as_json: AsJson = False,
 ) -> None:
-    """Run the whole local stack in the foreground; Ctrl-C stops all of it."""
+    """Run the whole local stack in the foreground. Ctrl-C stops it."""
     from deploy.local.up import run_up
 
     sys.exit(asyncio.run(run_up(data_dir, workers=workers, port=port, as_json=as_json)))
@@ -122,24 +124,24 @@ def up(
 
 @app.command()
 def demo(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> None:
-    """Start the local stack, send real generations through it, show what landed, stop."""
+    """Start the local stack, process sample generations, print the stored files, stop."""
     from deploy.local.demo import run_demo
 
     sys.exit(asyncio.run(run_demo(data_dir, as_json=as_json)))
 
 
 def main() -> None:
-    """Run the command; turn what the user can mend into one clear message and exit code 1."""
+    """Run the command. Print errors that the user can fix as one message, with exit code 1."""
     try:
         app()
     except ModuleNotFoundError as error:
         if error.name not in LOCAL_MODULES:
             raise
-        _end(f"the local stack needs {error.name}: install outlast[local]")
+        _end(f"the local stack needs the Python package {error.name}: pip install 'outlast[local]'")
     except (SettingsError, FileProcessingError, ValueError, RuntimeError) as error:
         _end(str(error))
     except OSError as error:
-        _end(f"{error.strerror or error}; is a port or a folder in the settings taken, or not allowed?")
+        _end(f"{error}. Check the ports and folders in the settings: one may be in use, or not permitted")
 
 
 def _end(message: str) -> NoReturn:

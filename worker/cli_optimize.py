@@ -1,4 +1,4 @@
-"""`outlast optimize`: its options; `worker.optimize_once` does it."""
+"""The options of `outlast optimize`. `worker.optimize_once` runs it."""
 
 import asyncio
 import sys
@@ -8,15 +8,17 @@ import typer
 
 
 def optimize(
-    since: Annotated[str | None, typer.Option(help="Only what was stored since; ISO 8601, UTC unless it says.")] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="How images are to be stored, e.g. webp-q80-strip; else as the settings say.")
+    since: Annotated[
+        str | None, typer.Option(help="Only files stored at or after this time. ISO 8601, by default UTC.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be looked at.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    profile: Annotated[
+        str | None, typer.Option(help="Target profile of images, e.g. webp-q80-strip. Default: from the settings.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print how many objects are affected.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Re-compress stored images where that makes them smaller, make duplicates one, and remove orphans."""
+    """Compress stored images again where that makes them smaller, merge duplicates, remove unreferenced objects."""
     from worker.optimize import read_profile
     from worker.optimize_once import optimize_once, read_since
 

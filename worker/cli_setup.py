@@ -1,4 +1,4 @@
-"""`outlast init` and `outlast doctor`: setting up, and finding out why it does not work."""
+"""`outlast init` and `outlast doctor`: set up a project, and check a set-up."""
 
 import asyncio
 import sys
@@ -7,43 +7,54 @@ from typing import Annotated, Any, Final
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 NAMES: Final = (
     *("schema", "table", "id_column", "user_column", "status_column", "output_column", "request_column"),
     *("created_column", "model_column", "completed_value"),
 )
-"""The options that are settings called `generations_...`."""
+"""The options that set a setting called `generations_...`."""
 
 
 def init(
-    schema: Annotated[str | None, typer.Option(help="The schema of your table of generations.")] = None,
+    schema: Annotated[str | None, typer.Option(help="Schema of your table of generations.")] = None,
     table: Annotated[str | None, typer.Option(help="Your table of generations.")] = None,
-    id_column: Annotated[str | None, typer.Option(help="Its primary key: uuid, bigint or text.")] = None,
-    user_column: Annotated[str | None, typer.Option(help="Its column with the owner.")] = None,
-    status_column: Annotated[str | None, typer.Option(help="Its column with the state.")] = None,
-    output_column: Annotated[str | None, typer.Option(help="Its column with FAL's JSON, a URL, or URLs.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Its primary key column: uuid, bigint or text.")] = None,
+    user_column: Annotated[str | None, typer.Option(help="Its column with the owner's id.")] = None,
+    status_column: Annotated[str | None, typer.Option(help="Its column with the status.")] = None,
+    output_column: Annotated[
+        str | None, typer.Option(help="Its column with FAL's JSON, a URL or an array of URLs.")
+    ] = None,
     request_column: Annotated[str | None, typer.Option(help="Its column with FAL's request id.")] = None,
     created_column: Annotated[str | None, typer.Option(help="Its column with the creation time.")] = None,
     model_column: Annotated[str | None, typer.Option(help="Its column with FAL's model id, if there is one.")] = None,
-    completed_value: Annotated[str | None, typer.Option(help="The state that means completed.")] = None,
-    bucket: Annotated[str | None, typer.Option(help="The bucket files are stored in; made if it is missing.")] = None,
+    completed_value: Annotated[
+        str | None, typer.Option(help="Value of the status column that means completed.")
+    ] = None,
+    bucket: Annotated[
+        str | None, typer.Option(help="Bucket for the files. The SQL creates it if it does not exist.")
+    ] = None,
     receiver_url: Annotated[
-        str | None, typer.Option(help="Where the receiver will answer, e.g. https://outlast.example.com.")
+        str | None, typer.Option(help="Public URL of the receiver, e.g. https://outlast.example.com.")
     ] = None,
     write: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write outlast.sql and .env there; nothing is overwritten.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write outlast.sql and .env to this folder. Existing files are not overwritten."
+        ),
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Print the SQL that takes Outlast out again.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Print the SQL that removes Outlast from the database.")
+    ] = False,
     with_data: Annotated[
-        bool, typer.Option("--with-data", help="With --remove: its tables and the media columns, too.")
+        bool, typer.Option("--with-data", help="With --remove: also remove its tables and the media columns.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the SQL to apply and a `.env` to fill in, for your table; names not given are taken from the settings."""
+    """Print the SQL to apply and a `.env` to fill in. Names that are not given come from the settings."""
     from worker import init as setup
 
     if with_data and not remove:
-        raise typer.BadParameter("--with-data belongs to --remove")
+        raise typer.BadParameter("--with-data can only be used with --remove")
     if remove:
         sys.stdout.write(setup.removal(with_data=with_data))
         return
@@ -58,23 +69,23 @@ def init(
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check broker, database, Storage, webhooks and this machine; say for each failure what to do. Changes nothing."""
+    """Check machine, broker, database, Storage and webhooks; print a remedy for each failure. Changes nothing."""
     from worker.doctor.run import examine
 
     sys.exit(asyncio.run(examine(as_json=as_json)))
 
 
 def _prepare(names: dict[str, Any], receiver_url: str | None) -> Any:  # noqa: ANN401 - worker.init is imported late
-    """Raise BadParameter for what cannot be a name, or no address."""
+    """Return the set-up. Raise BadParameter for an invalid name or URL."""
     from yarl import URL
 
     from worker.init import prepare
     from worker.settings import Settings
 
     if receiver_url is not None and not (URL(receiver_url).host and URL(receiver_url).scheme in {"http", "https"}):
-        raise typer.BadParameter(f"--receiver-url: {receiver_url!r} is no address such as https://outlast.example.com")
+        raise typer.BadParameter(f"--receiver-url: {receiver_url!r} is not a URL; example: https://outlast.example.com")
     try:
-        # A project half filled in, as it is while setting up, is no reason to refuse.
+        # During set-up only one of the two may be filled in yet. That must not stop `init`.
         settings = Settings.load(supabase_url=None, supabase_service_role_key=None, **names)
         return prepare(settings, receiver_url)
     except ValueError as error:

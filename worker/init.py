@@ -1,4 +1,4 @@
-"""`outlast init`: the SQL that sets a database up, and the `.env` that goes with it, with one secret in both."""
+"""Run `outlast init`: make the SQL that sets up a database, and a `.env` with the same webhook secret."""
 
 import base64
 import json
@@ -26,45 +26,45 @@ NAMED: Final = {
     "request_column": "generations_request_column",
     "created_column": "generations_created_column",
 }
-"""What the database is told of, and the settings of the same meaning."""
+"""The rows of outlast_settings, and the setting that each has its value from."""
 FILL_IN: Final = {
     "supabase_url": "Project settings, API: the project's URL",
     "supabase_service_role_key": "the same page: the service_role (or sb_secret_...) key; never in a browser",
     "rabbitmq_url": "amqp://user:password@host:5672/vhost, amqps:// for TLS",
 }
 MADE: Final = {
-    "supabase_webhook_secrets": "what the database signs its webhooks with; the SQL of the same run sets it there",
+    "supabase_webhook_secrets": "the database signs its webhooks with it; the SQL made with this file stores it there",
     "api_token": "the bearer token of the HTTP API",
 }
 PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@,+=%*")
 
 HEADER: Final = """\
--- Outlast {version} for {table}. Paste it into the SQL editor (or: psql -f). One transaction: all of it or nothing.
--- Repeatable: apply it again after an upgrade, or with other names. `outlast init --remove` prints what takes it out.
+-- Outlast {version} for {table}. Run it in the SQL editor (or with psql -f). It is one transaction.
+-- It can be applied again, after an upgrade or with other names. `outlast init --remove` prints the SQL to remove it.
 begin;
 """
 SETTINGS: Final = """
--- Your names, and where the webhook goes.
+-- The names of your table, and the URL of the webhook.
 insert into public.outlast_settings (key, value) values
 {rows}
   on conflict (key) do update set value = excluded.value;
 
 """
 FINISH: Final = """
--- Your bucket, private, with the policy on it; the secret, in Vault where there is one; your table, bound.
+-- The private bucket and its policy; the secret, in Vault where the project has it; the triggers of your table.
 select public.outlast_install_storage(p_make_bucket => true);
 select public.outlast_set_webhook_secret({secret});
 select public.outlast_install();
 commit;
 """
 NO_URL: Final = """
--- No address was given (--receiver-url). Nothing is sent until this is set:
+-- No --receiver-url was given. No webhook is sent until you set the URL:
 -- update public.outlast_settings set value = 'https://outlast.example.com/webhooks/supabase' where key = 'webhook_url';
 """
 
 
 class Composed(BaseSettings):
-    """Passwords of what deploy/compose.yml starts beside us. Those in the environment or `.env` are kept."""
+    """Passwords of RabbitMQ and Grafana in deploy/compose.yml. Those in the environment or `.env` are kept."""
 
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore")
 
@@ -74,23 +74,23 @@ class Composed(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a project needs: `sql` for its database, `env` for receiver and workers."""
+    """The files that a project needs: `sql` for its database, `env` for receiver and workers."""
 
     sql: str
     env: str
 
     def document(self) -> str:
-        """Return both as one text that is valid SQL: the `.env` stands at its end as a comment."""
+        """Return both as one valid SQL text, with the `.env` as a comment at its end."""
         clash = "*/" in self.env or "/*" in self.env
         commented = "".join(f"-- {line}\n" for line in self.env.splitlines()) if clash else f"/*\n{self.env}*/\n"
         return f"{self.sql}\n-- The .env, to fill in (`outlast init --write .` makes two files of this):\n{commented}"
 
 
 def prepare(settings: Settings, receiver_url: str | None) -> Setup:
-    """Return the set-up for a table that `settings` name. A secret and a token they hold are kept, else made.
+    """Return the set-up for the table that `settings` name. Secrets in `settings` are kept, missing ones are made.
 
     Raises:
-        ValueError: a name that PostgreSQL cannot have.
+        ValueError: a name is not a valid PostgreSQL identifier.
     """
     signing = next((s for s in settings.supabase_webhook_secrets if s.get_secret_value().startswith("whsec_")), None)
     secret = (
@@ -103,23 +103,23 @@ def prepare(settings: Settings, receiver_url: str | None) -> Setup:
 
 
 def removal(*, with_data: bool) -> str:
-    """Return the SQL that takes Outlast out; its tables and the media columns only when asked."""
+    """Return the SQL that removes Outlast; with `with_data` also its tables and the media columns."""
     chosen = sql.removal() if with_data else sql.removal()[:1]
     return "begin;\n" + "\n".join(file.read_text("utf-8") for file in chosen) + "commit;\n"
 
 
 def write(setup: Setup, folder: Path) -> list[Path]:
-    """Write `outlast.sql` and `.env` into the folder, readable for their owner alone: both hold the secret.
+    """Write `outlast.sql` and `.env` into the folder, readable only by their owner: both hold the secret.
 
     Raises:
-        FileExistsError: one of them is there; none is overwritten, and none is written.
+        FileExistsError: one of the files exists. Then neither is written.
     """
     targets = {folder / "outlast.sql": setup.sql, folder / ".env": setup.env}
     folder.mkdir(parents=True, exist_ok=True)
     there = [str(path) for path in targets if path.exists()]
     if there:
         raise FileExistsError(
-            f"{' and '.join(there)}: there already, and not overwritten; move it, or choose another folder"
+            f"{' and '.join(there)}: exists and was not overwritten; move it, or choose another folder"
         )
     for path, text in targets.items():
         path.touch(mode=0o600, exist_ok=False)
@@ -153,28 +153,28 @@ def _sql(settings: Settings, receiver_url: str | None, secret: str) -> str:
 
 
 def _env(settings: Settings, made: dict[str, str]) -> str:
-    """Return every setting: those to fill in and those made here first, then what is special, then the defaults."""
-    lines = ["# Outlast. Fill in the first three; `outlast doctor` then checks all of it.", ""]
+    """Return all settings: first those to fill in, then the secrets, then other changed values, then the defaults."""
+    lines = ["# Outlast. Fill in the first three, then run `outlast doctor`.", ""]
     for name, meaning in FILL_IN.items():
         lines += [f"# {meaning}", f"{name.upper()}="]
     for name, meaning in MADE.items():
         lines += [f"# {meaning}", f"{name.upper()}={env_value(made[name])}"]
     names = [name for name in Settings.model_fields if name not in FILL_IN and name not in MADE]
     special = [name for name in names if not is_secret(name) and getattr(settings, name) != _default(name)]
-    lines += ["", "# What differs from the defaults."]
+    lines += ["", "# Values that differ from the defaults."]
     lines += [f"{name.upper()}={env_value(default_text(getattr(settings, name)))}" for name in special]
-    lines += ["", "# The defaults; the README says what they mean."]
+    lines += ["", "# The defaults; deploy/docs/settings.md explains them."]
     for name in names:
         if name not in special:
             hidden = name in COMPUTED or is_secret(name)
             lines.append(f"# {name.upper()}={'' if hidden else env_value(default_text(_default(name)))}")
-    lines += ["", "# For deploy/compose.yml alone: the passwords of its RabbitMQ and its Grafana."]
+    lines += ["", "# Only for deploy/compose.yml: the passwords of its RabbitMQ and its Grafana."]
     lines += [f"{name.upper()}={env_value(value)}" for name, value in Composed().model_dump().items()]
     return "\n".join(lines) + "\n"
 
 
 def is_secret(name: str) -> bool:
-    """Whether a setting must not be shown."""
+    """Whether a setting is a secret."""
     return "Secret" in repr(Settings.model_fields[name].annotation)
 
 
@@ -183,10 +183,10 @@ def _default(name: str) -> object:
 
 
 def env_value(value: str) -> str:
-    """Return a value as `.env` files write it: quoted where it is more than a plain word.
+    """Return a value as written in a `.env` file: quoted unless it is a plain word.
 
     Raises:
-        ValueError: it holds `${`, which every reader of such files would replace.
+        ValueError: it contains `${`, which readers of `.env` files replace.
     """
     if "${" in value:
         raise ValueError(f"{value!r} cannot be written in a .env file: readers replace ${{...}}")

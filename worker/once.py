@@ -1,4 +1,4 @@
-"""`outlast process`: the pipeline run once over some URLs, without a broker."""
+"""Run `outlast process`: the pipeline once over some URLs, without a broker."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ from worker.settings import Settings
 async def process_once(
     urls: Sequence[str], user: str | None, generation: str | None, out: Path | None, *, as_json: bool
 ) -> int:
-    """Process `urls` and print what came of each; return the exit code: 0 all stored, 1 none, 3 some."""
+    """Process `urls` and print the result of each. Exit codes: 0 all stored, 1 none, 3 some."""
     settings = Settings.load()
     if out is not None:
         settings = settings.model_copy(update={"supabase_url": None, "out_dir": out})

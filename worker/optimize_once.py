@@ -1,4 +1,4 @@
-"""What `outlast optimize` asks and prints, and its exit codes: 0 done, 1 failed, 2 usage, 3 partly done."""
+"""Run `outlast optimize`. Exit codes: 0 done, 1 failed, 2 usage error, 3 partly done."""
 
 import asyncio
 import contextlib
@@ -31,17 +31,17 @@ def read_since(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"--since: {text!r} is no date or time as ISO 8601 writes it, e.g. 2026-11-01") from None
+        raise ValueError(f"--since: {text!r} is not an ISO 8601 date or time, for example 2026-11-01") from None
     return moment.replace(tzinfo=moment.tzinfo or UTC)
 
 
 async def optimize_once(
     since: datetime | None, profile: Profile | None, *, dry_run: bool, yes: bool, as_json: bool
 ) -> int:
-    """Count, ask, store better, remove orphans, print; return the exit code.
+    """Count, ask for confirmation, compress, remove unreferenced objects, print; return the exit code.
 
     Raises:
-        FileProcessingError: database or Storage give no answer; what was done stays done, the same command goes on.
+        FileProcessingError: database or Storage do not answer. The same command continues where this one stopped.
     """
     settings = Settings.load().for_worker()
     configure(settings)
@@ -58,12 +58,12 @@ async def optimize_once(
             return _tell(found, unused, Optimized(), Removed(), as_json=as_json, dry_run=True)
         if found.objects + unused and not yes:
             if not sys.stdin.isatty():
-                sys.stderr.write("outlast: nothing was touched: add --yes, since there is no terminal to ask at\n")
+                sys.stderr.write("outlast: nothing was changed: without a terminal, add --yes to confirm\n")
                 return USAGE
-            if not await asyncio.to_thread(typer.confirm, "Do it?", err=True):
+            if not await asyncio.to_thread(typer.confirm, "Continue?", err=True):
                 return _tell(found, unused, Optimized(), Removed(complete=False), as_json=as_json, dry_run=False)
         stop = _stop_signals()
-        with follow("stored better") as progress:
+        with follow("optimized") as progress:
             optimizer = Optimizer(settings, supabase, objects, codec, wanted)
             done = await optimizer.run(since, lambda seen: progress(seen, max(seen, found.objects)), stop.is_set)
         removed = Removed(complete=False) if stop.is_set() else await orphans.remove(FOREVER)
@@ -71,7 +71,7 @@ async def optimize_once(
 
 
 def _stop_signals() -> asyncio.Event:
-    """Return what Ctrl-C sets, so that it ends between two objects; a second one ends at once."""
+    """Return an event that Ctrl-C sets, to stop after the current object. A second Ctrl-C stops at once."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def told(sign: signal.Signals) -> None:
@@ -85,8 +85,8 @@ def _stop_signals() -> asyncio.Event:
 
 def _plan(found: Counted, unused: int, wanted: Profile) -> str:
     return (
-        f"{found.objects} images of {_megabytes(found.bytes)} are not stored as {wanted.key}, or are duplicates "
-        f"({found.duplicates}); {unused} objects are orphans"
+        f"{found.objects} images ({_megabytes(found.bytes)}) are stored with another profile than {wanted.key} or are "
+        f"duplicates ({found.duplicates} duplicates); {unused} objects are unreferenced"
     )
 
 
@@ -108,12 +108,12 @@ def _tell(found: Counted, unused: int, done: Optimized, removed: Removed, *, as_
         }
         sys.stdout.write(json.dumps(told) + "\n")
     elif dry_run:
-        sys.stdout.write("dry run: nothing was touched\n")
+        sys.stdout.write("dry run: nothing was changed\n")
     else:
         reasons = "".join(f", {count} failed ({code})" for code, count in done.failed.most_common())
         sys.stdout.write(
-            f"{done.smaller} smaller, {done.merged} became one with another, {done.kept} kept as they are{reasons}; "
-            f"{_megabytes(done.bytes_saved)} saved; {removed.objects} orphans removed\n"
+            f"{done.smaller} compressed, {done.merged} merged with a duplicate, {done.kept} kept unchanged{reasons}; "
+            f"{_megabytes(done.bytes_saved)} saved; {removed.objects} unreferenced objects removed\n"
         )
     if failed and failed == done.total:
         return FAILED

@@ -1,4 +1,4 @@
-"""What commands print: rich on a terminal, plain lines and JSON elsewhere; and their exit codes."""
+"""Output of the commands: tables and bars on a terminal, plain lines or JSON elsewhere. And their exit codes."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 PARTLY: Final = 3
 WHOLE: Final = frozenset({"id", "count", "code", "task_id", "status"})
-"""Columns that are never cut short."""
+"""Columns whose values are never wrapped."""
 
 
 def print_json(answer: object) -> None:
@@ -31,7 +31,7 @@ def print_items(items: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print to standard output: a table on a terminal, else a head line and a line each, separated by tabs."""
+    """Print to standard output: a table on a terminal, otherwise a header and one line per row, separated by tabs."""
     if not sys.stdout.isatty():
         lines = ["\t".join(columns), *("\t".join(_cell(row[column]) for column in columns) for row in rows)]
         sys.stdout.write("\n".join(lines) + "\n")
@@ -45,7 +45,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
 
 
 def progress_bar(*, hidden: bool = False) -> Progress:
-    """Return a bar of things done and to do on standard error; nothing where that is no terminal."""
+    """Return a progress bar on standard error. It shows nothing if that is not a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""`outlast reconcile`: one sweep by hand."""
+"""Run `outlast reconcile`: one sweep on request."""
 
 import json
 import sys
@@ -19,11 +19,11 @@ from worker.settings import Settings
 
 
 async def reconcile_once(since: datetime | None, *, dry_run: bool, as_json: bool) -> int:
-    """Sweep and print what was found and done; return the exit code 0.
+    """Sweep, print what was found and enqueued; return exit code 0.
 
     Raises:
-        FileProcessingError: the database gives no answer.
-        BrokerUnavailableError: the broker takes no jobs; what was found waits for the next sweep.
+        FileProcessingError: the database does not answer.
+        BrokerUnavailableError: the broker accepts no jobs. The next sweep finds the same entries again.
     """
     settings = Settings.load().for_worker()
     configure(settings)
@@ -43,8 +43,8 @@ async def reconcile_once(since: datetime | None, *, dry_run: bool, as_json: bool
 
 
 def _progress(*, shown: bool) -> Progress:
-    """Return a display on standard error; elsewhere than on a terminal the log tells each page."""
-    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} looked at"), TimeElapsedColumn())
+    """Return a progress display on standard error. Without a terminal, the log has a line for each page."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} checked"), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True), disable=not shown)
 
 
@@ -58,13 +58,13 @@ def _print(swept: Swept, *, dry_run: bool, as_json: bool) -> None:
         sys.stdout.write("nothing is missing\n")
         return
     meanings = {
-        "no_task": "completed, and nobody heard of it",
-        "incomplete": "completed, and only a part was heard of",
-        "idle": "a task that stands still",
+        "no_task": "completed, but no webhook arrived",
+        "incomplete": "completed, but some of its jobs are missing",
+        "idle": "a task without progress",
     }
     table = Table("found", "reason", "meaning")
     for reason, number in swept.found.most_common():
         table.add_row(str(number), reason, meanings.get(reason, ""))
     Console().print(table)
-    done = "nothing was touched (--dry-run)" if dry_run else f"{swept.enqueued} enqueued, {swept.ended} ended"
+    done = "dry run: nothing was changed" if dry_run else f"{swept.enqueued} enqueued, {swept.ended} set to failed"
     sys.stdout.write(done + "\n")

@@ -1,4 +1,4 @@
-"""All settings: the pipeline's, and what moving messages needs. `docs` prints the README's table."""
+"""All settings: those of the pipeline, and those of receiver and worker. `make docs` writes the table of them."""
 
 import base64
 import math
@@ -18,7 +18,7 @@ SHORTEST_KEY: Final = 24
 LONGEST_KEY: Final = 64
 """Bytes of a Standard Webhooks key (its specification, "Signature scheme")."""
 JOBS_A_CORE: Final = 8
-"""A job waits for six answers one after the other, most of its time where Supabase is 20 ms away."""
+"""A job sends six requests one after the other. With Supabase 20 ms away it spends most of its time waiting."""
 
 
 def _places(value: object) -> object:
@@ -38,103 +38,134 @@ Places = Annotated[
 
 
 class Settings(MediaSettings):
-    """What receiver and worker need. Each field is the environment variable of the same name in capitals."""
+    """The settings of receiver and worker. Each field is the environment variable of the same name in capitals."""
 
     rabbitmq_url: SecretStr = Field(
         SecretStr("amqp://guest:guest@localhost:5672/"), description="Address of the broker, `amqp://` or `amqps://`."
     )
     retry_delays: Numbers = Field(
         (5, 30, 120, 600, 3600),
-        description="Ladder of waiting times before the next attempt, in seconds, rising. One queue each.",
+        description="Delays before the next attempts, in whole seconds, ascending. Each delay has a queue of its own.",
     )
-    max_attempts: int = Field(8, ge=1, description="Attempts before a file that may still succeed is dead-lettered.")
+    max_attempts: int = Field(
+        8, ge=1, description="Number of attempts after which a file with a retryable error becomes a dead letter."
+    )
     worker_concurrency: int = Field(
         default_factory=lambda: JOBS_A_CORE * machine.cores(),
         ge=1,
         le=1000,
-        description="Jobs one worker has in flight. Most of the time they wait, for networks.",
+        description="Number of jobs that one worker processes at the same time. Jobs spend most of their time "
+        "waiting for the network.",
     )
     worker_queues: Places = Field(
         dict.fromkeys(Queue),
-        description="Queues one worker takes from, each with how many of its messages at once where that is not the "
-        "usual number: `file_processing=8 maintenance`.",
+        description="Queues from which a worker takes messages. A number sets how many messages of a queue it "
+        "processes at the same time: `file_processing=8 maintenance`.",
     )
     shutdown_grace_seconds: float = Field(
-        25, ge=0, description="How long a stopping worker may finish what it has begun; the rest is handed back."
+        25,
+        ge=0,
+        description="Time that a stopping worker has to finish its jobs, in seconds. It returns the other jobs to "
+        "the queue.",
     )
 
-    task_timeout_minutes: float = Field(30, gt=0, description="Longest time one attempt at a job may take.")
+    task_timeout_minutes: float = Field(30, gt=0, description="Time limit for one attempt at a job, in minutes.")
     task_soft_timeout_minutes: float = Field(
-        25, gt=0, description="How long an attempt begins new files; what it has not begun by then is retried."
+        25,
+        gt=0,
+        description="Time after which an attempt starts no new file, in minutes. The files not started by then "
+        "are retried.",
     )
     broker_consumer_timeout_minutes: float = Field(
         30,
         gt=0,
-        description="The broker's `consumer_timeout`, which AMQP cannot tell us: two minutes before, a job is put off.",
+        description="RabbitMQ's `consumer_timeout`, in minutes. AMQP does not report it, so set both to the same "
+        "value. An attempt ends two minutes before this limit.",
     )
     reconcile_every_seconds: float = Field(
-        300, ge=0, description="How often one of the workers looks for completed generations nobody heard of; 0: never."
+        300,
+        ge=0,
+        description="Interval at which one worker searches for missed generations and stalled tasks, in seconds. "
+        "0: never.",
     )
     maintenance_every_seconds: float = Field(
         3600,
         ge=0,
-        description="How often a worker removes objects nothing points at, and old rows; 0: never.",
+        description="Interval at which one worker removes unreferenced objects and expired rows, in seconds. 0: never.",
     )
     task_keep_days: float = Field(
-        30, ge=0, description="How long the rows of tasks that ended are kept; 0: for ever. Files stay on record."
+        30,
+        ge=0,
+        description="Number of days for which the rows of ended tasks are kept. 0: forever. The rows of files are "
+        "not removed.",
     )
     optimize_every_hours: float = Field(
-        0, ge=0, description="How often images stored with another profile than today's are stored anew; 0: never."
+        0,
+        ge=0,
+        description="Interval at which images that were stored with another profile are compressed again, in "
+        "hours. 0: never.",
     )
     orphan_grace_hours: float = Field(
         24,
         gt=0,
-        description="How long nothing must have pointed at an object before it is removed; at least two attempts.",
+        description="Time for which an object must be unreferenced before it is removed, in hours. At least twice "
+        "the time limit of an attempt.",
     )
-    dead_archive_days: float = Field(30, gt=0, description="How long discarded dead letters are kept in the archive.")
+    dead_archive_days: float = Field(
+        30, gt=0, description="Number of days for which discarded dead letters are kept in the archive."
+    )
     api_token: SecretStr | None = Field(
-        None, description="Bearer token of the HTTP API; without it, its routes refuse everybody."
+        None, description="Bearer token of the HTTP API. If it is not set, the API refuses every request."
     )
     console_token: SecretStr | None = Field(
-        None, description="Opens `/console/`, to look and to act; without it, the console is closed."
+        None,
+        description="Token that opens `/console/` for reading and for actions. If it is not set, the console is "
+        "closed.",
     )
-    console_read_token: SecretStr | None = Field(None, description="Opens `/console/` to look only.")
+    console_read_token: SecretStr | None = Field(None, description="Token that opens `/console/` for reading only.")
     console_session_hours: float = Field(
-        12, gt=0, le=720, description="How long one is signed in to the console, in hours."
+        12, gt=0, le=720, description="Time after which a console session ends, in hours."
     )
     fal_key: SecretStr | None = Field(
-        None, description="FAL key, to ask FAL's queue for the result of a request again; without it nothing is asked."
+        None,
+        description="FAL API key, used to request a result again from FAL's queue. If it is not set, FAL is not asked.",
     )
     fal_queue_url: str = Field(
-        "https://queue.fal.run", pattern=r"^https?://", description="Where FAL's queue API answers."
+        "https://queue.fal.run", pattern=r"^https?://", description="Base URL of FAL's queue API."
     )
 
     celery_queues: Words = Field(
         ("file_processing",),
-        description="Queues Celery producers send `process_files` to, declared as Celery does; `none` for none.",
+        description="Queues to which Celery producers send `process_files`, declared as Celery declares them. "
+        "`none`: no queues.",
     )
 
-    receiver_host: str = Field("0.0.0.0", description="Address the receiver listens on.")  # noqa: S104 - a server's default
-    receiver_port: int = Field(8080, ge=1, le=65535, description="Port the receiver listens on.")
-    metrics_host: str = Field("0.0.0.0", description="Address a worker serves health and metrics on.")  # noqa: S104 - the same
-    metrics_port: int = Field(9108, ge=0, le=65535, description="Port a worker serves health and metrics on; 0: any.")
+    receiver_host: str = Field("0.0.0.0", description="Address on which the receiver listens.")  # noqa: S104 - a server's default
+    receiver_port: int = Field(8080, ge=1, le=65535, description="Port on which the receiver listens.")
+    metrics_host: str = Field("0.0.0.0", description="Address on which a worker serves health checks and metrics.")  # noqa: S104 - the same
+    metrics_port: int = Field(
+        9108, ge=0, le=65535, description="Port on which a worker serves health checks and metrics. 0: any free port."
+    )
     supabase_webhook_secrets: Secrets = Field(
         (),
-        description="Secrets Supabase's webhooks may carry or, as `whsec_...`, be signed with; several while rotating.",
+        description="Secrets that are accepted from Supabase's webhooks: shared secrets, or signing secrets "
+        "(`whsec_...`). Several are allowed, for rotation.",
     )
     fal_jwks_url: str = Field(
         "https://rest.alpha.fal.ai/.well-known/jwks.json",
         pattern=r"^https?://",
-        description="Where FAL publishes the keys its webhooks are signed with.",
+        description="URL of the public keys with which FAL signs its webhooks (JWKS).",
     )
-    fal_user_ids: Words = Field((), description="FAL accounts whose webhooks are accepted; empty: all.")
-    webhook_max_body_mb: float = Field(16, gt=0, le=128, description="Largest webhook body, in MiB.")
+    fal_user_ids: Words = Field((), description="FAL accounts whose webhooks are accepted. Empty: all accounts.")
+    webhook_max_body_mb: float = Field(16, gt=0, le=128, description="Maximum size of a webhook body, in MiB.")
 
     @field_validator("retry_delays")
     @classmethod
     def _rising(cls, delays: tuple[int, ...]) -> tuple[int, ...]:
         if not delays or any(delay < 1 for delay in delays) or list(delays) != sorted(set(delays)):
-            raise ValueError("must be whole seconds of at least 1, rising, none twice, e.g. 5,30,120")
+            raise ValueError(
+                "must be whole seconds, at least 1, in rising order, without repetition, for example 5,30,120"
+            )
         return delays
 
     @field_validator("rabbitmq_url")
@@ -156,7 +187,7 @@ class Settings(MediaSettings):
         for secret in secrets:
             text = secret.get_secret_value()
             if text.startswith("whsec_") and not _is_signing_secret(text.removeprefix("whsec_")):
-                raise ValueError("a signing secret is whsec_ and the base64 of 24 to 64 random bytes, and one is not")
+                raise ValueError("a signing secret must be whsec_ followed by the base64 of 24 to 64 random bytes")
         return secrets
 
     @field_validator("source_allowlist")
@@ -168,53 +199,54 @@ class Settings(MediaSettings):
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
         if (self.supabase_url is None) != (self.supabase_service_role_key is None):
-            raise ValueError("SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY belong together: set both")
+            raise ValueError("SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY: only one of them is set; set both")
         return self
 
     @model_validator(mode="after")
     def _longer_than_attempts(self) -> Self:
         if self.orphan_grace_seconds < 2 * self.attempt_seconds:
             raise ValueError(
-                "ORPHAN_GRACE_HOURS: must be at least twice TASK_TIMEOUT_MINUTES: jobs at work count on what is stored"
+                "ORPHAN_GRACE_HOURS: must be at least twice TASK_TIMEOUT_MINUTES, because running jobs rely on "
+                "objects that are stored already"
             )
         return self
 
     @property
     def places(self) -> dict[Queue, int]:
-        """How many messages of each queue are worked on at once, for the queues this worker takes from."""
+        """For each queue of this worker: how many of its messages are processed at the same time."""
         usual = {Queue.FILES: self.worker_concurrency, Queue.BULK: max(1, self.worker_concurrency // 4)}
         return {queue: number or usual.get(queue, 1) for queue, number in self.worker_queues.items()}
 
     @property
     def orphan_grace_seconds(self) -> int:
-        """How long nothing must have pointed at an object before it is removed."""
+        """Seconds for which an object must be unreferenced before it is removed."""
         return math.ceil(self.orphan_grace_hours * 3600)
 
     @property
     def attempt_seconds(self) -> float:
-        """Longest time of one attempt: within TASK_TIMEOUT_MINUTES, and well before the broker takes the message back.
+        """Time limit of one attempt, in seconds: TASK_TIMEOUT_MINUTES, or less where the broker's limit is shorter.
 
-        Two minutes before; where the broker's own limit is short, at half of it.
+        An attempt ends two minutes before the broker's `consumer_timeout`, or at half of it if that is later.
         """
         broker = self.broker_consumer_timeout_minutes * 60
         return min(self.task_timeout_minutes * 60, max(broker - 120, broker / 2))
 
     @property
     def soft_seconds(self) -> float:
-        """How long an attempt begins new files: TASK_SOFT_TIMEOUT_MINUTES, and at most five sixths of an attempt."""
+        """Seconds after which an attempt starts no new file. At most five sixths of `attempt_seconds`."""
         return min(self.task_soft_timeout_minutes * 60, self.attempt_seconds * 5 / 6)
 
     def for_receiver(self) -> Self:
-        """Return these settings if a receiver can run with them, else raise SettingsError."""
+        """Return these settings. Raise SettingsError if a receiver cannot run with them."""
         if not self.supabase_webhook_secrets:
             raise SettingsError(
-                "SUPABASE_WEBHOOK_SECRETS: is not set, and a receiver takes nothing from strangers. Remedy: set it to "
-                "the secret your webhook sends, or to a signing secret (whsec_ and base64 of 24 to 64 random bytes)."
+                "SUPABASE_WEBHOOK_SECRETS: is not set, so the receiver could not authenticate any webhook. Remedy: set "
+                "it to the secret that your webhook sends, or to a signing secret (`outlast init` makes one)."
             )
         return self
 
     def for_worker(self) -> Self:
-        """Return these settings if a worker can run with them, else raise SettingsError."""
+        """Return these settings. Raise SettingsError if a worker cannot run with them."""
         if self.supabase_url is None:
             raise SettingsError(
                 "SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY: are not set. Remedy: copy both from your project's "
@@ -227,26 +259,26 @@ class Settings(MediaSettings):
         except OSError as error:
             raise SettingsError(
                 f"TEMP_DIR: {self.temp_dir} cannot be written to ({error.strerror}). Remedy: set it to a folder "
-                "this user may write, with room for the files in flight."
+                "to which this user may write, with enough space for the files in process."
             ) from None
 
     def for_tasks(self) -> Self:
-        """Return these settings if tasks can be submitted and looked at with them, else raise SettingsError."""
+        """Return these settings. Raise SettingsError if tasks cannot be submitted and read with them."""
         if self.supabase_url is None:
             raise SettingsError(
-                "SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY: are not set, and tasks live in Supabase. Remedy: copy "
-                "both from your project's settings (API); `outlast process` works without them."
+                "SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY: are not set, and tasks are stored in Supabase. "
+                "Remedy: copy both from your project's settings (API); `outlast process` works without them."
             )
         return self
 
     @property
     def project(self) -> tuple[str, str]:
-        """The Supabase project's address, without a slash at its end, and the service role's key; empty when unset."""
+        """The URL of the Supabase project without a final slash, and the service role key. Both empty if not set."""
         key = self.supabase_service_role_key
         return (self.supabase_url or "").rstrip("/"), key.get_secret_value() if key else ""
 
     def shown(self) -> dict[str, Any]:
-        """Return the settings as they may be logged: secrets masked."""
+        """Return the settings for the log, with secrets masked."""
         values = self.model_dump(mode="json")
         values["supabase_webhook_secrets"] = ["**********"] * len(self.supabase_webhook_secrets)
         return values

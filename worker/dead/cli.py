@@ -1,4 +1,4 @@
-"""`outlast dead`: look at what failed for good, put it back to work, or throw it away."""
+"""The options of `outlast dead`: list, replay and discard dead letters."""
 
 import sys
 from typing import Annotated, Any, TypeVar
@@ -8,22 +8,25 @@ import typer
 from schemas.dead_letters import Choice, Errand, UnreadableChoiceError
 
 C = TypeVar("C", bound=Choice)
-dead = typer.Typer(help="Look at dead letters, put them back to work, or archive them.", no_args_is_help=True)
+dead = typer.Typer(help="List, replay or discard dead letters.", no_args_is_help=True)
 
-Ids = Annotated[list[str] | None, typer.Argument(help="Ids of letters, as `list` prints them; none: all that match.")]
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(help="Ids of dead letters, as `list` prints them. None: all that match the filters."),
+]
 Code = Annotated[str | None, typer.Option(help="Only this error code, e.g. source_gone.")]
-Stage = Annotated[str | None, typer.Option(help="Only what this step gave up.")]
-Host = Annotated[str | None, typer.Option(help="Only files of this host.")]
-Since = Annotated[str | None, typer.Option(help="Only what failed at or after; ISO 8601, UTC unless it says.")]
-Until = Annotated[str | None, typer.Option(help="Only what failed at or before.")]
-Generation = Annotated[str | None, typer.Option(help="Only this generation's.")]
-User = Annotated[str | None, typer.Option(help="Only this user's.")]
-Task = Annotated[str | None, typer.Option(help="Only this task's.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most so many, the oldest failures first.")]
-Rate = Annotated[str | None, typer.Option(help="At most so many a second, e.g. 5/s.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many match.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Stage = Annotated[str | None, typer.Option(help="Only failures of this pipeline step.")]
+Host = Annotated[str | None, typer.Option(help="Only files from this host.")]
+Since = Annotated[str | None, typer.Option(help="Only failures at or after this time. ISO 8601, by default UTC.")]
+Until = Annotated[str | None, typer.Option(help="Only failures at or before this time.")]
+Generation = Annotated[str | None, typer.Option(help="Only this generation.")]
+User = Annotated[str | None, typer.Option(help="Only this user.")]
+Task = Annotated[str | None, typer.Option(help="Only this task.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Maximum number, oldest failures first.")]
+Rate = Annotated[str | None, typer.Option(help="Maximum number per second, e.g. 5/s.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print how many match.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @dead.command("list")
@@ -39,7 +42,7 @@ def list_(
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
-    """List dead letters, the oldest failure first; none is changed by it."""
+    """List dead letters, oldest failure first. Changes nothing."""
     from worker.dead.commands import print_list, run
 
     choice = _read(Choice, locals())
@@ -59,7 +62,7 @@ def groups(
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count dead letters that failed alike, by code, step and host."""
+    """Count dead letters by error code, step and host."""
     from worker.dead.commands import print_groups, run
 
     choice = _read(Choice, locals())
@@ -67,8 +70,10 @@ def groups(
 
 
 @dead.command()
-def show(name: Annotated[str, typer.Argument(metavar="ID", help="The letter's id.")], as_json: AsJson = False) -> None:
-    """Print everything known of one letter."""
+def show(
+    name: Annotated[str, typer.Argument(metavar="ID", help="Id of the dead letter.")], as_json: AsJson = False
+) -> None:
+    """Print all details of one dead letter."""
     from worker.dead.commands import print_one, run
 
     choice = _read(Choice, {"ids": name})
@@ -92,7 +97,7 @@ def replay(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put letters back on their queues; files that were gone are looked for again, at FAL too where FAL_KEY is set."""
+    """Publish dead letters to their queues again. With FAL_KEY set, FAL is asked for new links where old ones expired."""
     from worker.dead.commands import remove, run
 
     errand = _read(Errand, locals())
@@ -116,7 +121,7 @@ def discard(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Move letters to the archive table, where they stay for DEAD_ARCHIVE_DAYS."""
+    """Move dead letters to the archive table, which keeps them for DEAD_ARCHIVE_DAYS."""
     from worker.dead.commands import remove, run
 
     errand = _read(Errand, locals())
@@ -124,7 +129,7 @@ def discard(
 
 
 def _read(kind: type[C], given: dict[str, Any]) -> C:
-    """Read the options that are filters; raise BadParameter, which names the option and ends with exit code 2."""
+    """Parse the filter options. Raise BadParameter (exit code 2), which names the invalid option."""
     values = {name: value for name, value in given.items() if name in kind.model_fields and value is not None}
     try:
         return kind.read(values)

@@ -1,4 +1,4 @@
-"""What `outlast dead` prints and asks, and its exit codes: 0 done, 1 failed, 2 usage, 3 partly done."""
+"""Run the commands of `outlast dead`. Exit codes: 0 done, 1 failed, 2 usage error, 3 partly done."""
 
 import asyncio
 import getpass
@@ -29,10 +29,10 @@ GROUPED: Final = ("count", "code", "stage", "host", "first_seen", "last_seen")
 
 
 def run(command: Callable[[Desk], Awaitable[int]]) -> int:
-    """Run a command at the desk; return its exit code."""
+    """Run a command with a connected `Desk`; return its exit code."""
     settings = Settings.load()
     configure(settings)
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # what it reports is raised as well, and told below
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # it logs errors that are also raised, and printed below
 
     async def at_desk() -> int:
         return await command(Desk(settings, f"{getpass.getuser()}@{socket.gethostname()}"))
@@ -45,21 +45,21 @@ def run(command: Callable[[Desk], Awaitable[int]]) -> int:
 
 
 async def print_list(desk: Desk, choice: Choice, *, as_json: bool) -> int:
-    """Print the items that match."""
+    """Print the dead letters that match."""
     items, total = await desk.items(choice)
     _print(items, total, LISTED, "dead letters", as_json=as_json)
     return DONE
 
 
 async def print_groups(desk: Desk, choice: Choice, *, as_json: bool) -> int:
-    """Print how many failed alike."""
+    """Print the number of dead letters by error code, step and host."""
     groups, total = await desk.groups(choice)
     _print(groups, total, GROUPED, "groups", as_json=as_json)
     return DONE
 
 
 async def print_one(desk: Desk, name: UUID, *, as_json: bool) -> int:
-    """Print everything known of one item; 1 when there is none of this id."""
+    """Print all details of one dead letter; exit code 1 if there is none with this id."""
     found = await desk.show(name)
     if found is None:
         sys.stderr.write(f"outlast: there is no dead letter {name}; `outlast dead list` prints the ids\n")
@@ -76,7 +76,7 @@ async def print_one(desk: Desk, name: UUID, *, as_json: bool) -> int:
 
 
 async def remove(desk: Desk, verb: Verb, errand: Errand, *, yes: bool, as_json: bool) -> int:
-    """Replay or discard what matches, after asking; print what came of it."""
+    """Replay or discard the dead letters that match, after a confirmation; print the result."""
     chosen = await desk.find(errand)
     matched = len({letter.item.id for letter in chosen})
     sys.stderr.write(f"{matched} dead letters match\n")
@@ -84,7 +84,7 @@ async def remove(desk: Desk, verb: Verb, errand: Errand, *, yes: bool, as_json: 
         return _tell(verb, Outcome(matched=matched), dry_run=errand.dry_run, as_json=as_json)
     if not yes:
         if not sys.stdin.isatty():
-            sys.stderr.write(f"outlast: nothing was {PAST[verb]}: add --yes, since there is no terminal to ask at\n")
+            sys.stderr.write(f"outlast: nothing was {PAST[verb]}: without a terminal, add --yes to confirm\n")
             return USAGE
         if not await asyncio.to_thread(typer.confirm, f"{verb} {matched} dead letters?", err=True):
             return _tell(verb, Outcome(matched=matched, aborted=True), dry_run=False, as_json=as_json)
@@ -92,7 +92,7 @@ async def remove(desk: Desk, verb: Verb, errand: Errand, *, yes: bool, as_json: 
 
 
 async def _remove(desk: Desk, verb: Verb, chosen: Sequence[Letter], rate: float | None) -> Outcome:
-    """Do it with progress; Ctrl-C ends it between two letters, a second one at once."""
+    """Run with progress. Ctrl-C stops after the current dead letter, a second Ctrl-C at once."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def told(sign: signal.Signals) -> None:
@@ -106,7 +106,9 @@ async def _remove(desk: Desk, verb: Verb, chosen: Sequence[Letter], rate: float 
             try:
                 return await removal.run()
             except Exception:
-                sys.stderr.write(f"{removal.outcome().done} of {removal.outcome().matched} {PAST[verb]}, then:\n")
+                sys.stderr.write(
+                    f"{removal.outcome().done} of {removal.outcome().matched} {PAST[verb]} before this error:\n"
+                )
                 raise
 
 
@@ -117,8 +119,8 @@ def _tell(verb: Verb, outcome: Outcome, *, dry_run: bool, as_json: bool) -> int:
         sys.stdout.write(json.dumps(told | {"dry_run": dry_run}) + "\n")
     else:
         for kept in outcome.kept:
-            sys.stdout.write(f"{kept.id} stays: {kept.reason}\n")
-        said = "dry run: nothing was touched" if dry_run else f"{outcome.done} {PAST[verb]}"
+            sys.stdout.write(f"{kept.id} kept: {kept.reason}\n")
+        said = "dry run: nothing was changed" if dry_run else f"{outcome.done} {PAST[verb]}"
         aborted = ", then stopped" if outcome.aborted else ""
         sys.stdout.write(f"{said}{f', {len(outcome.kept)} kept' if outcome.kept else ''}{aborted}\n")
     return PARTLY if outcome.kept or outcome.aborted else DONE

@@ -1,4 +1,4 @@
-"""Progress for `outlast dead`: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long commands: a bar on a terminal, otherwise a line every two seconds."""
 
 import contextlib
 import sys
@@ -10,12 +10,12 @@ from worker.dead.removal import Progress as Report
 from worker.printing import progress_bar
 
 LINE_SECONDS: Final = 2.0
-"""Between two lines of progress where there is no bar."""
+"""Time between two progress lines."""
 
 
 @contextlib.contextmanager
 def follow(done: str) -> Iterator[Report]:
-    """Show progress on standard error while the context lasts."""
+    """Show progress on standard error within the context. `done` is the verb of a finished item, such as `replayed`."""
     if not sys.stderr.isatty():
         yield _lines(done)
         return

@@ -1,4 +1,4 @@
-"""What the task commands print, and their exit codes: 0 done, 1 failed, 3 partly done."""
+"""Run `outlast submit`, `status`, `cancel` and `workers`. Exit codes: 0 done, 1 failed, 3 partly done."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ def run_submit(
     wait: bool,
     as_json: bool,
 ) -> int:
-    """Submit and print the task's id; with `wait`, how it ended."""
+    """Submit a task and print its id; with `wait`, print its result instead."""
 
     async def submitted(manager: BackgroundTaskManager) -> int:
         async with manager:
@@ -42,7 +42,7 @@ def run_submit(
 
 
 def run_status(task: str, *, wait: bool, as_json: bool) -> int:
-    """Print a task's state; with `wait`, once it has ended."""
+    """Print the status of a task; with `wait`, after it has ended."""
 
     async def looked(manager: BackgroundTaskManager) -> int:
         if wait:
@@ -57,18 +57,18 @@ def run_status(task: str, *, wait: bool, as_json: bool) -> int:
 
 
 def run_cancel(task: str, *, as_json: bool) -> int:
-    """Cancel and say whether it is."""
+    """Cancel a task and print whether it was cancelled."""
     cancelled = asyncio.run(_manager().cancel_task(task))
     if as_json:
         print_json({"task_id": task, "cancelled": cancelled})
     else:
-        said = "cancelled" if cancelled else "not cancelled: it has ended already; `outlast status` tells how"
+        said = "cancelled" if cancelled else "not cancelled: the task has already ended; see `outlast status`"
         sys.stdout.write(f"{said}\n")
     return DONE if cancelled else FAILED
 
 
 def run_workers(*, as_json: bool) -> int:
-    """Print the workers, and what each runs."""
+    """Print the workers and the tasks that each runs."""
     stats = _manager().get_worker_stats()
     rows = [
         {"worker": name, **told, "active_tasks": stats["active_tasks"].get(name, [])}
@@ -93,12 +93,12 @@ def run_workers(*, as_json: bool) -> int:
 def _manager() -> BackgroundTaskManager:
     settings = Settings.load()
     configure(settings)
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # what it reports is raised as well, and told
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # it logs errors that are also raised, and printed
     return BackgroundTaskManager(settings)
 
 
 async def _followed(manager: BackgroundTaskManager, task: str, *, as_json: bool) -> int:
-    """Show progress until the task has ended; an interrupt ends the watching, not the task."""
+    """Show progress until the task has ended. An interrupt ends this command, not the task."""
     status: dict[str, Any] = {}
     try:
         with progress_bar(hidden=as_json) as bar:
@@ -110,7 +110,9 @@ async def _followed(manager: BackgroundTaskManager, task: str, *, as_json: bool)
     except UnknownTaskError:
         return _unknown(task)
     except asyncio.CancelledError:
-        sys.stderr.write(f"outlast: the task goes on; see `outlast status {task}`, end it by `outlast cancel {task}`\n")
+        sys.stderr.write(
+            f"outlast: the task keeps running; see `outlast status {task}`, stop it with `outlast cancel {task}`\n"
+        )
         raise
     _print(status, as_json=as_json)
     return {TaskStatus.COMPLETED: DONE, TaskStatus.PARTIAL: PARTLY}.get(status["status"], FAILED)
@@ -127,5 +129,5 @@ def _print(status: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _unknown(task: str) -> int:
-    sys.stderr.write(f"outlast: no task {task} is on record\n")
+    sys.stderr.write(f"outlast: there is no task with the id {task}\n")
     return FAILED
