@@ -79,8 +79,8 @@ fuzz: setup-test  ## 10,000 damaged files through detection and decoding, judged
 bench: setup-test  ## speed and thrift beside what users would pick instead; about half an hour, on a quiet machine
 	$(BIN)/python -m tests.benchmarks.run
 
-docs:  ## renew the README's table of settings
-	$(BIN)/python -m worker.settings_table README.md
+docs:  ## renew the table of settings in deploy/docs/settings.md
+	$(BIN)/python -m worker.settings_table deploy/docs/settings.md
 
 dashboards:  ## write deploy/grafana/dashboards/*.json anew
 	$(BIN)/python -m deploy.grafana

@@ -58,8 +58,8 @@ def _print(swept: Swept, *, dry_run: bool, as_json: bool) -> None:
         sys.stdout.write("nothing is missing\n")
         return
     meanings = {
-        "no_task": "completed, but no webhook arrived",
-        "incomplete": "completed, but some of its jobs are missing",
+        "no_task": "completed, but has no task",
+        "incomplete": "completed, but some of its tasks are missing",
         "idle": "a task without progress",
     }
     table = Table("found", "reason", "meaning")

@@ -1,4 +1,4 @@
-"""The README's table of settings, made from the code. `python -m worker.settings_table README.md` renews it."""
+"""The table of settings, generated from the code. `python -m worker.settings_table FILE` renews it in a page."""
 
 import sys
 from pathlib import Path
@@ -11,11 +11,15 @@ from worker.settings import Settings
 
 START: Final = "<!-- settings: made by `make docs` -->\n"
 END: Final = "<!-- end of settings -->\n"
-COMPUTED: Final = {"codec_processes": "one a core", "worker_concurrency": "eight a core", "temp_dir": "the system's"}
+COMPUTED: Final = {
+    "codec_processes": "one per core",
+    "worker_concurrency": "eight per core",
+    "temp_dir": "the system's",
+}
 
 
 def table() -> str:
-    """Return one Markdown row for each setting: variable, default, meaning."""
+    """Return a Markdown table with one row per setting: variable, default, meaning."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = COMPUTED.get(name) or _shown(field.default)
@@ -24,14 +28,14 @@ def table() -> str:
 
 
 def renewed(text: str) -> str:
-    """Return the README with its table as the code has it now."""
+    """Return the text of a page with the table between `START` and `END` replaced by the current one."""
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)
     return before + START + "\n" + table() + "\n" + END + after
 
 
 def default_text(value: object) -> str:
-    """Return a setting's value as the environment would have it; empty where there is none."""
+    """Return the value of a setting as written in the environment; empty if it has none."""
     if value is None or value == () or value is PydanticUndefined:
         return ""
     if isinstance(value, SecretStr):
@@ -47,5 +51,5 @@ def _shown(default: object) -> str:
 
 
 if __name__ == "__main__":
-    readme = Path(sys.argv[1])
-    readme.write_text(renewed(readme.read_text()))
+    page = Path(sys.argv[1])
+    page.write_text(renewed(page.read_text()))

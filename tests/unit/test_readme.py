@@ -1,29 +1,133 @@
+"""The documents agree with the code: settings, commands, make targets, files, and the links between pages."""
+
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 
+from worker.cli import app
 from worker.settings import Settings
 from worker.settings_table import renewed
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
 MAKE = (ROOT / "Makefile").read_text()
+SETTINGS = ROOT / "deploy/docs/settings.md"
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("deploy/docs/*.md"), *ROOT.glob("tests/**/*.md")]
+)
+MANUAL = [page for page in PAGES if page.name != "CHANGELOG.md" and "tests" not in page.parts]
+OF_OTHERS = {
+    *("RABBITMQ_PASSWORD", "GRAFANA_PASSWORD", "RECEIVER_ADDRESS"),  # deploy/compose.yml
+    *("PROMETHEUS_URL", "SUPABASE_ANON_KEY"),  # Grafana's provisioning; `make test-live`
+}
+"""Environment variables in the documents that are no settings."""
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+manual = pytest.mark.parametrize("page", MANUAL, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-def test_the_table_of_settings_is_the_codes():
-    assert renewed(README) == README, "run `make docs`"
-    assert all(f"`{name.upper()}`" in README for name in Settings.model_fields)
+def prose(page):
+    """The text of a page without its code blocks."""
+    return re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_every_make_target_that_is_named_exists(page):
-    named = set(re.findall(r"(?:`|^)make ([a-z-]+)\b", (ROOT / page).read_text(), re.MULTILINE))
-    assert named
-    assert named <= set(re.findall(r"^([a-z-]+):", MAKE, re.MULTILINE))
+def anchors(page):
+    """The anchors that GitHub makes of the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_file_contributors_are_sent_to_exists():
+def broken_links(page):
+    """Return the relative links of a page whose file or anchor does not exist."""
+    broken = []
+    for link in LINK.findall(prose(page)):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if link.startswith(("https://", "http://", "mailto:")):
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    return broken
+
+
+def commands(page):
+    """Yield the words of each `outlast ...` command in a page: in code blocks and in code spans."""
+    text = re.sub(r"\\\n\s*", "", page.read_text())
+    lines = re.findall(r"^ *(?:\S*/)?outlast ([a-z].*?)(?: +#.*| > .*)?$", text, re.MULTILINE)
+    spans = re.findall(r"`outlast ([a-z][^`]*)`", text)
+    for found in (*lines, *spans):
+        yield shlex.split(found)
+
+
+def unknown(words, command):
+    """Return the words of a command line that are neither a command nor an option of it."""
+    while hasattr(command, "commands"):
+        name, *words = words or [""]
+        names = name.split("|")
+        if not set(names) <= set(command.commands):
+            return [name]
+        command = command.commands[names[0]]
+    options = {option for parameter in command.params for option in parameter.opts}
+    return [word for word in words if word.startswith("--") and word.partition("=")[0] not in options | {"--help"}]
+
+
+def test_the_table_of_settings_is_generated_from_the_code():
+    text = SETTINGS.read_text()
+    assert renewed(text) == text, "run `make docs`"
+    assert all(f"| `{name.upper()}` |" in text for name in Settings.model_fields)
+
+
+def test_the_readme_is_short_and_shows_the_console_and_a_dashboard():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 200
+    pictures = [line for line in lines[:20] if line.startswith("![")]
+    assert ["console" in pictures[0], "grafana" in pictures[1]] == [True, True]
+
+
+@pages
+def test_relative_links_and_anchors_exist(page):
+    assert broken_links(page) == []
+
+
+def test_a_broken_link_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# One thing\n[a](#one-thing) [b](#two) [c](none.md) [d](page.md#one-thing) [e](https://x.org)\n")
+    assert broken_links(page) == ["#two", "none.md"]
+
+
+@manual
+def test_every_command_and_option_in_the_manual_exists(page):
+    command = typer.main.get_command(app)
+    assert [words for words in commands(page) if unknown(words, command)] == []
+
+
+def test_a_wrong_command_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "`outlast dead list|groups`\n```sh\noutlast demos\noutlast up --jsn   # x\noutlast dead replay --yes\n```\n"
+    )
+    command = typer.main.get_command(app)
+    assert [unknown(words, command) for words in commands(page)] == [["demos"], ["--jsn"], [], []]
+
+
+@manual
+def test_every_variable_in_the_manual_is_a_setting(page):
+    named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", page.read_text()))
+    known = {name.upper() for name in Settings.model_fields} | OF_OTHERS
+    constants = {"MEDIA_TYPES"} if page.name == "CONTRIBUTING.md" else set()
+    assert named - known - constants == set()
+
+
+@manual
+def test_every_make_target_in_the_manual_exists(page):
+    named = set(re.findall(r"(?:`|^)make ([a-z][a-z0-9-]*)", page.read_text(), re.MULTILINE))
+    assert named <= set(re.findall(r"^([a-z][a-z0-9-]*):", MAKE, re.MULTILINE))
+
+
+def test_every_file_in_contributing_exists():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     named = [path for path in re.findall(r"`((?:handlers|worker|tests|deploy)/[\w/*.]+)`", text) if "/x.py" not in path]
     assert len(named) > 10

@@ -97,7 +97,7 @@ def replay(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Publish dead letters to their queues again. With FAL_KEY set, FAL is asked for new links where old ones expired."""
+    """Publish dead letters to their queues again. With FAL_KEY set, expired links are requested again."""
     from worker.dead.commands import remove, run
 
     errand = _read(Errand, locals())
