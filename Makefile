@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` shows it working, `make test` proves it. `make help` lists the rest.
+# The two main targets are `make demo` and `make test`. `make help` lists all.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -10,23 +10,23 @@ SOURCES := schemas handlers worker deploy tests
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: setup  ## install what running needs, then send real generations through the whole chain
+demo: setup  ## install the runtime, then process sample generations from webhook to storage
 	$(BIN)/outlast demo
 
-test: setup-test  ## install what tests need, then lint, check types and contracts, and run every test
+test: setup-test  ## install the test tools, then run linters, type checks and all tests
 	$(MAKE) --no-print-directory lint type
 	$(BIN)/python -m pytest
 
-test-live: live-project setup-test  ## run what holds for Storage against a real project, in buckets of its own
+test-live: live-project setup-test  ## run the storage tests against a real Supabase project, in buckets of their own
 	OUTLAST_LIVE=1 $(BIN)/python -m pytest tests/contracts/test_storage.py tests/contracts/gateway/test_recorded.py
 
 live-project:
 	@test -n "$$SUPABASE_URL" && test -n "$$SUPABASE_SERVICE_ROLE_KEY" || { \
-	  echo 'test-live: set SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY (SUPABASE_ANON_KEY too, if you like) in the' \
-	    'environment, to those of a project for tests; its other buckets are left alone' >&2; exit 2; }
+	  echo 'test-live: set SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY (and optionally SUPABASE_ANON_KEY) to those of a' \
+	    'test project. Other buckets of the project are not changed.' >&2; exit 2; }
 
-setup: system .venv/.running  ## install what running needs: Debian packages, virtual environment
-setup-test: setup system-test .venv/.testing  ## add what only tests need
+setup: system .venv/.running  ## install the runtime: Debian packages, virtual environment
+setup-test: setup system-test .venv/.testing  ## install the runtime and the test tools
 
 system:
 	@sh deploy/local/setup.sh
@@ -51,7 +51,7 @@ system-test:
 up: setup  ## run the local stack in the foreground
 	$(BIN)/outlast up
 
-lint:  ## ruff with every rule, formatting, the import contracts, and what deploy/ holds
+lint:  ## ruff, formatting, import contracts, and the checks of deploy/
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports
@@ -60,32 +60,32 @@ lint:  ## ruff with every rule, formatting, the import contracts, and what deplo
 type:  ## mypy, strict
 	$(BIN)/mypy
 
-upgrade: setup-test  ## where it runs, alone: the checks, an installation by the letter (as root), releases old and new side by side
+upgrade: setup-test  ## only the tests of deployment and upgrades (some need root)
 	$(BIN)/python -m pytest tests/deploy tests/upgrade
 
-watched: setup-test  ## load and faults under a real Prometheus: alerts, dashboards, and whether the figures add up
+watched: setup-test  ## only the tests of metrics, alerts and dashboards, with a real Prometheus
 	$(BIN)/python -m pytest tests/metrics tests/grafana
 
-pictures: setup-test  ## the same run, drawn: deploy/grafana/pictures/*.png
+pictures: setup-test  ## draw the dashboards of a test run to deploy/grafana/pictures/*.png
 	$(BIN)/python -m tests.grafana.draw
 
-chaos: setup-test  ## the tests that kill and cut things, then the long form: 2,000 generations, about 20 minutes
+chaos: setup-test  ## only the chaos tests, then their long form: 2,000 generations, about 20 minutes
 	$(BIN)/python -m pytest tests/chaos
 	$(BIN)/python -m tests.chaos.run --long
 
-fuzz: setup-test  ## 10,000 damaged files through detection and decoding, judged by strict decoders; some minutes
+fuzz: setup-test  ## decode 10,000 damaged files and compare with strict decoders; some minutes
 	$(BIN)/python -m tests.fuzz.run --cases 10000
 
-bench: setup-test  ## speed and thrift beside what users would pick instead; about half an hour, on a quiet machine
+bench: setup-test  ## compare speed and memory with alternatives; about half an hour, on an idle machine
 	$(BIN)/python -m tests.benchmarks.run
 
-docs:  ## renew the table of settings in deploy/docs/settings.md
+docs:  ## generate the table of settings in deploy/docs/settings.md
 	$(BIN)/python -m worker.settings_table deploy/docs/settings.md
 
-dashboards:  ## write deploy/grafana/dashboards/*.json anew
+dashboards:  ## generate deploy/grafana/dashboards/*.json
 	$(BIN)/python -m deploy.grafana
 
-lock:  ## renew both lock files from pyproject.toml
+lock:  ## update both lock files from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
 	  --custom-compile-command 'make lock' --extra local pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
