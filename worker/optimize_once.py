@@ -55,31 +55,33 @@ async def optimize_once(
         found, unused = await objects.count_suboptimal(wanted.key, since), await orphans.count()
         sys.stderr.write(_plan(found, unused, wanted) + "\n")
         if dry_run:
-            return _tell(found, unused, Optimized(), Removed(), as_json=as_json, dry_run=True)
+            return _print_result(found, unused, Optimized(), Removed(), as_json=as_json, dry_run=True)
         if found.objects + unused and not yes:
             if not sys.stdin.isatty():
                 sys.stderr.write("outlast: nothing was changed: without a terminal, add --yes to confirm\n")
                 return USAGE
             if not await asyncio.to_thread(typer.confirm, "Continue?", err=True):
-                return _tell(found, unused, Optimized(), Removed(complete=False), as_json=as_json, dry_run=False)
+                return _print_result(
+                    found, unused, Optimized(), Removed(complete=False), as_json=as_json, dry_run=False
+                )
         stop = _stop_signals()
         with follow("optimized") as progress:
             optimizer = Optimizer(settings, supabase, objects, codec, wanted)
             done = await optimizer.run(since, lambda seen: progress(seen, max(seen, found.objects)), stop.is_set)
         removed = Removed(complete=False) if stop.is_set() else await orphans.remove(FOREVER)
-    return _tell(found, unused, done, removed, as_json=as_json, dry_run=False)
+    return _print_result(found, unused, done, removed, as_json=as_json, dry_run=False)
 
 
 def _stop_signals() -> asyncio.Event:
     """Return an event that Ctrl-C sets, to stop after the current object. A second Ctrl-C stops at once."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def told(sign: signal.Signals) -> None:
+    def on_signal(sign: signal.Signals) -> None:
         stop.set()
         loop.remove_signal_handler(sign)
 
     for sign in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(sign, told, sign)
+        loop.add_signal_handler(sign, on_signal, sign)
     return stop
 
 
@@ -90,10 +92,12 @@ def _plan(found: Counted, unused: int, wanted: Profile) -> str:
     )
 
 
-def _tell(found: Counted, unused: int, done: Optimized, removed: Removed, *, as_json: bool, dry_run: bool) -> int:
+def _print_result(
+    found: Counted, unused: int, done: Optimized, removed: Removed, *, as_json: bool, dry_run: bool
+) -> int:
     failed = done.failed.total()
     if as_json:
-        told = {
+        result = {
             "found": found.objects,
             "duplicates": found.duplicates,
             "orphans": unused,
@@ -106,7 +110,7 @@ def _tell(found: Counted, unused: int, done: Optimized, removed: Removed, *, as_
             "orphans_removed": removed.objects,
             "dry_run": dry_run,
         }
-        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.write(json.dumps(result) + "\n")
     elif dry_run:
         sys.stdout.write("dry run: nothing was changed\n")
     else:

@@ -51,8 +51,8 @@ def _progress(*, shown: bool) -> Progress:
 def _print(swept: Swept, *, dry_run: bool, as_json: bool) -> None:
     total = swept.found.total()
     if as_json:
-        told = {"found": total, "reasons": dict(swept.found), "enqueued": swept.enqueued, "ended": swept.ended}
-        sys.stdout.write(json.dumps(told | {"dry_run": dry_run}) + "\n")
+        result = {"found": total, "reasons": dict(swept.found), "enqueued": swept.enqueued, "ended": swept.ended}
+        sys.stdout.write(json.dumps(result | {"dry_run": dry_run}) + "\n")
         return
     if not total:
         sys.stdout.write("nothing is missing\n")

@@ -81,26 +81,26 @@ async def remove(desk: Desk, verb: Verb, errand: Errand, *, yes: bool, as_json: 
     matched = len({letter.item.id for letter in chosen})
     sys.stderr.write(f"{matched} dead letters match\n")
     if not matched or errand.dry_run:
-        return _tell(verb, Outcome(matched=matched), dry_run=errand.dry_run, as_json=as_json)
+        return _print_outcome(verb, Outcome(matched=matched), dry_run=errand.dry_run, as_json=as_json)
     if not yes:
         if not sys.stdin.isatty():
             sys.stderr.write(f"outlast: nothing was {PAST[verb]}: without a terminal, add --yes to confirm\n")
             return USAGE
         if not await asyncio.to_thread(typer.confirm, f"{verb} {matched} dead letters?", err=True):
-            return _tell(verb, Outcome(matched=matched, aborted=True), dry_run=False, as_json=as_json)
-    return _tell(verb, await _remove(desk, verb, chosen, errand.rate), dry_run=False, as_json=as_json)
+            return _print_outcome(verb, Outcome(matched=matched, aborted=True), dry_run=False, as_json=as_json)
+    return _print_outcome(verb, await _remove(desk, verb, chosen, errand.rate), dry_run=False, as_json=as_json)
 
 
 async def _remove(desk: Desk, verb: Verb, chosen: Sequence[Letter], rate: float | None) -> Outcome:
     """Run with progress. Ctrl-C stops after the current dead letter, a second Ctrl-C at once."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def told(sign: signal.Signals) -> None:
+    def on_signal(sign: signal.Signals) -> None:
         stop.set()
         loop.remove_signal_handler(sign)
 
     for sign in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(sign, told, sign)
+        loop.add_signal_handler(sign, on_signal, sign)
     with follow(PAST[verb]) as progress:
         async with desk.removal(verb, chosen, rate=rate, abort=stop.is_set, progress=progress) as removal:
             try:
@@ -112,17 +112,17 @@ async def _remove(desk: Desk, verb: Verb, chosen: Sequence[Letter], rate: float 
                 raise
 
 
-def _tell(verb: Verb, outcome: Outcome, *, dry_run: bool, as_json: bool) -> int:
+def _print_outcome(verb: Verb, outcome: Outcome, *, dry_run: bool, as_json: bool) -> int:
     if as_json:
-        told = outcome.model_dump(mode="json")
-        told[PAST[verb]] = told.pop("done")
-        sys.stdout.write(json.dumps(told | {"dry_run": dry_run}) + "\n")
+        result = outcome.model_dump(mode="json")
+        result[PAST[verb]] = result.pop("done")
+        sys.stdout.write(json.dumps(result | {"dry_run": dry_run}) + "\n")
     else:
         for kept in outcome.kept:
             sys.stdout.write(f"{kept.id} kept: {kept.reason}\n")
-        said = "dry run: nothing was changed" if dry_run else f"{outcome.done} {PAST[verb]}"
+        summary = "dry run: nothing was changed" if dry_run else f"{outcome.done} {PAST[verb]}"
         aborted = ", then stopped" if outcome.aborted else ""
-        sys.stdout.write(f"{said}{f', {len(outcome.kept)} kept' if outcome.kept else ''}{aborted}\n")
+        sys.stdout.write(f"{summary}{f', {len(outcome.kept)} kept' if outcome.kept else ''}{aborted}\n")
     return PARTLY if outcome.kept or outcome.aborted else DONE
 
 

@@ -12,8 +12,8 @@ from worker.logs import configure
 from worker.printing import DONE, FAILED, PARTLY, print_items, print_json, print_table, progress_bar
 from worker.settings import Settings
 
-TOLD: Final = ("task_id", "status", "generation_id", "attempt", "files", "error")
-WORKER: Final = ("worker", "queues", "running", "last_seen")
+COLUMNS: Final = ("task_id", "status", "generation_id", "attempt", "files", "error")
+WORKER_COLUMNS: Final = ("worker", "queues", "running", "last_seen")
 
 
 def run_submit(
@@ -62,8 +62,8 @@ def run_cancel(task: str, *, as_json: bool) -> int:
     if as_json:
         print_json({"task_id": task, "cancelled": cancelled})
     else:
-        said = "cancelled" if cancelled else "not cancelled: the task has already ended; see `outlast status`"
-        sys.stdout.write(f"{said}\n")
+        message = "cancelled" if cancelled else "not cancelled: the task has already ended; see `outlast status`"
+        sys.stdout.write(f"{message}\n")
     return DONE if cancelled else FAILED
 
 
@@ -71,8 +71,8 @@ def run_workers(*, as_json: bool) -> int:
     """Print the workers and the tasks that each runs."""
     stats = _manager().get_worker_stats()
     rows = [
-        {"worker": name, **told, "active_tasks": stats["active_tasks"].get(name, [])}
-        for name, told in sorted(stats["workers"].items())
+        {"worker": name, **stat, "active_tasks": stats["active_tasks"].get(name, [])}
+        for name, stat in sorted(stats["workers"].items())
     ]
     if as_json:
         print_items(rows)
@@ -86,7 +86,7 @@ def run_workers(*, as_json: bool) -> int:
         }
         for row in rows
     ]
-    print_table(lines, WORKER)
+    print_table(lines, WORKER_COLUMNS)
     return DONE
 
 
@@ -125,7 +125,7 @@ def _print(status: dict[str, Any], *, as_json: bool) -> None:
     counted = status["result"] or status["progress"] or {}
     stored = counted.get("successful_files", counted.get("completed", 0))
     total = counted.get("total_files", counted.get("total", "?"))
-    print_table([status | {"files": f"{stored} of {total}"}], TOLD)
+    print_table([status | {"files": f"{stored} of {total}"}], COLUMNS)
 
 
 def _unknown(task: str) -> int:
