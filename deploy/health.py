@@ -1,6 +1,6 @@
-"""`python -m deploy.health`: whether this container's process is alive. Exit code 0: it answers.
+"""`python -m deploy.health`: health check of a container. Exit code 0 when its process is alive.
 
-For images without curl. Receiver and worker listen on different ports, and a container runs one of them.
+The image has no curl. Receiver and worker listen on different ports; a container runs one of them, so both are tried.
 """
 
 import http.client
@@ -14,7 +14,7 @@ SECONDS: Final = 3.0
 
 
 def alive(port: int) -> bool:
-    """Whether something on this machine answers `/healthz` at this port."""
+    """Whether `/healthz` on this port of the container returns 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
     try:
         connection.request("GET", "/healthz")

@@ -45,7 +45,7 @@ create table if not exists public.outlast_tasks (
 );
 
 comment on column public.outlast_tasks.positions is 'positions of the files in the output; same order as source_keys';
-comment on column public.outlast_tasks.last_lease is 'lease of the last recorded attempt, to detect a repeated outlast_finish';
+comment on column public.outlast_tasks.last_lease is 'lease that was recorded last, to detect a repeated call';
 comment on column public.outlast_tasks.failed is 'files that failed and have not been stored since then';
 
 create index if not exists outlast_tasks_generation on public.outlast_tasks (generation_id);

@@ -1,5 +1,4 @@
--- Outlast 2: access to the application's generations table, which outlast_settings names, and the media list on its
--- rows.
+-- Outlast 2: access to the application's generations table, which outlast_settings names, and its media lists.
 --
 -- Internal functions only: the functions of later migrations call them, and no role may execute them directly. Those
 -- used by every job are in plpgsql, which caches query plans for the session. Planning such a query takes longer than
@@ -61,8 +60,7 @@ exception when data_exception then
   return;
 end $$;
 
--- Takes an advisory lock on the generation until the end of the transaction. It also works for a generation without a
--- row.
+-- Takes an advisory lock on the generation until the transaction ends. It also works for a generation without a row.
 create or replace function public.outlast_lock_generation(p_generation_id text) returns void
 language plpgsql security definer set search_path = '' as $$
 begin

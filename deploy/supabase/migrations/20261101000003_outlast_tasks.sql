@@ -132,8 +132,7 @@ begin
     'files', public.outlast_stored(t, j), 'sees_storage', public.outlast_sees_storage());
 end $$;
 
--- Records the progress of running tasks: [{"task_id", "lease", "progress"}]. An entry whose lease is not current is
--- ignored.
+-- Records progress of running tasks: [{"task_id", "lease", "progress"}]. Entries without a current lease are ignored.
 create or replace function public.outlast_progress(p_items jsonb) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare

@@ -1,5 +1,4 @@
--- Outlast 4: recording the result of an attempt. Files, objects, task and the generation's row change in one
--- transaction.
+-- Outlast 4: recording an attempt. Files, objects, task and the generation's row change in one transaction.
 --
 -- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 

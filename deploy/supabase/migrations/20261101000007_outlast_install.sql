@@ -105,8 +105,7 @@ begin
   end loop;
 end $$;
 
--- The statement that creates the sweep's index; null without a usable table. Its predicate must be the sweep's
--- condition.
+-- The statement that creates the sweep's index, whose predicate is the sweep's condition; null without a usable table.
 create or replace function public.outlast_index_wanted() returns text
 language sql stable security definer set search_path = '' as $$
   select format('create index outlast_unheard on %s (%I) where %s', g.rel, g.created_name, w.condition)
@@ -137,7 +136,7 @@ begin
       execute format('comment on index %s.outlast_unheard is %L', (
         select relnamespace::regnamespace from pg_class where oid = g.rel), v_wanted);
     exception when others then
-      raise warning 'outlast: each sweep reads all of %, because its index could not be created: % (SQLSTATE %)',
+      raise warning 'outlast: each sweep reads the whole table, because no index on % could be created: % (SQLSTATE %)',
         g.rel, sqlerrm, sqlstate;
     end;
   end if;

@@ -165,8 +165,7 @@ begin
   return (select coalesce(jsonb_object_agg(n.about, to_jsonb(n)), '{}') from public.outlast_notes n);
 end $$;
 
--- Discarded dead letters: without `p_ids`, newest first and without their bodies; with `p_ids`, those letters with
--- their bodies, oldest failure first.
+-- Discarded dead letters: without `p_ids`, newest first and without bodies; with `p_ids`, oldest first and with bodies.
 create or replace function public.outlast_archived(
   p_ids uuid[] default null, p_before jsonb default null, p_limit int default 50
 ) returns jsonb language sql stable security definer set search_path = '' as $$
