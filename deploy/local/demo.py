@@ -70,7 +70,7 @@ async def _demo(data_dir: Path, console: Console, *, as_json: bool) -> int:
         console.print(f"{name} was not stored: {why}", style="red", markup=False)
     seconds = time.monotonic() - started
     console.print(
-        f"{verified} of {expected} files were stored and verified in {seconds:.0f} s, including start and stop. They are "
+        f"{verified} of {expected} files were stored and verified in {seconds:.0f} s, start and stop included. They are "
         f"kept in {data_dir / 'storage'}; `outlast up` serves them.",
         markup=False,
     )
