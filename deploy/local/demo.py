@@ -70,8 +70,8 @@ async def _demo(data_dir: Path, console: Console, *, as_json: bool) -> int:
         console.print(f"{name} was not stored: {why}", style="red", markup=False)
     seconds = time.monotonic() - started
     console.print(
-        f"{verified} of {expected} files were stored and verified in {seconds:.0f} s, start and stop included. They are "
-        f"kept in {data_dir / 'storage'}; `outlast up` serves them.",
+        f"{verified} of {expected} files were stored and verified in {seconds:.0f} s, start and stop included. They "
+        f"are kept in {data_dir / 'storage'}; `outlast up` serves them.",
         markup=False,
     )
     return 0 if verified == expected else 1
