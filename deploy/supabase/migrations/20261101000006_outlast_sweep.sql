@@ -20,7 +20,7 @@ exception when data_exception then
   return null;
 end $$;
 
--- Tasks that have not ended and have not changed since `p_before`.
+-- Tasks that have not ended, have not changed since `p_before`, and whose lease, if there is one, expired before then.
 create or replace function public.outlast_idle(p_since timestamptz, p_before timestamptz, p_limit int)
 returns setof public.outlast_tasks language sql stable security definer set search_path = '' as $$
   select * from public.outlast_tasks

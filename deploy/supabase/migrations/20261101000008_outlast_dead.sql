@@ -99,7 +99,7 @@ begin
 end $$;
 
 -- Whether the caller should run the periodic job `p_name` now. Of all workers that ask, one gets `mine: true` every
--- `p_every_seconds`; the first call ever gets it at once. Periods in which no worker asked are not made up for.
+-- `p_every_seconds`; the very first call gets it at once. Periods in which no worker asked are not made up for.
 create or replace function public.outlast_turn(p_name text, p_every_seconds int, p_worker text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare

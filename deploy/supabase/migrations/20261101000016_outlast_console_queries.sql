@@ -180,8 +180,8 @@ $$;
 -- Deletes these letters from the archive, after they have been published to the dead letters again. Returns the count.
 create or replace function public.outlast_unarchive(p_ids uuid[]) returns jsonb
 language sql security definer set search_path = '' as $$
-  with gone as (delete from public.outlast_dead_archive where id = any (p_ids) returning 1)
-  select to_jsonb(count(*)) from gone
+  with deleted as (delete from public.outlast_dead_archive where id = any (p_ids) returning 1)
+  select to_jsonb(count(*)) from deleted
 $$;
 
 revoke all on function public.outlast_console_tasks(jsonb, jsonb, int), public.outlast_console_task(uuid),
