@@ -10,12 +10,12 @@ from typing import Final
 
 PORTS: Final = (("RECEIVER_PORT", 8080), ("METRICS_PORT", 9108))
 """The settings that name the ports, and their defaults."""
-SECONDS: Final = 3.0
+TIMEOUT_SECONDS: Final = 3.0
 
 
 def alive(port: int) -> bool:
     """Whether `/healthz` on this port of the container returns 200."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/healthz")
         return connection.getresponse().status == http.HTTPStatus.OK

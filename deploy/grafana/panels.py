@@ -82,7 +82,7 @@ def stat_panel(text: PanelText, query: str, thresholds: Thresholds, *, links_to:
         .span(span)
         .with_target(_target(Query(query, text.title), "A"))
     )
-    return panel.links([link(links_to)]) if links_to else panel
+    return panel.links([dashboard_link(links_to)]) if links_to else panel
 
 
 def time_series(
@@ -173,7 +173,7 @@ def state_timeline(text: PanelText, query: Query, thresholds: Thresholds, *, spa
     )
 
 
-def link(uid: str) -> dashboard.DashboardLink:
+def dashboard_link(uid: str) -> dashboard.DashboardLink:
     """Return a link to another dashboard that keeps the time range and the variables."""
     carried = "${__url_time_range}&${datasource:queryparam}&${instance:queryparam}"
     return dashboard.DashboardLink("Details").type(models.DashboardLinkType.LINK).url(f"/d/{uid}?{carried}")

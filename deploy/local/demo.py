@@ -77,7 +77,7 @@ async def _demo(data_dir: Path, console: Console, *, as_json: bool) -> int:
     return 0 if verified == expected else 1
 
 
-def generations(stack: Stack) -> list[dict[str, Any]]:
+def sample_generations(stack: Stack) -> list[dict[str, Any]]:
     """Return the rows to insert, with outputs like those of FAL's models: two with all pictures, one per other file."""
     pictures = [sample.name for sample in stack.samples if sample.content_type.startswith("image/")]
     others = [[sample.name] for sample in stack.samples if not sample.content_type.startswith("image/")]
@@ -100,7 +100,7 @@ async def _process(stack: Stack, console: Console) -> tuple[list[StoredFile], in
 
     Returns the stored files, the number of files that should be stored, and why each other file was not.
     """
-    made = generations(stack)
+    made = sample_generations(stack)
     async with Project(stack.endpoints) as project:
         for row in made:
             await project.insert("generations", {**row, "output": None})

@@ -14,10 +14,10 @@ from yarl import URL
 from deploy.local.processes import Child, StackError, free_port
 
 RULES: Final = Path(__file__).parents[1] / "prometheus" / "rules"
-MISSING: Final = "The program prometheus is missing: run `make setup-test`, or: apt-get install prometheus"
+NOT_INSTALLED: Final = "The program prometheus is missing: run `make setup-test`, or: apt-get install prometheus"
 READY_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.1
-FOR: Final = re.compile(r"^( +for: ).+$", re.MULTILINE)
+FOR_CLAUSE: Final = re.compile(r"^( +for: ).+$", re.MULTILINE)
 
 
 class Prometheus:
@@ -48,7 +48,7 @@ class Prometheus:
     async def __aenter__(self) -> Self:
         program = shutil.which("prometheus")
         if program is None:
-            raise StackError(MISSING)
+            raise StackError(NOT_INSTALLED)
         self._configure()
         argv = [
             program,
@@ -129,7 +129,7 @@ class Prometheus:
         rules.mkdir(parents=True, exist_ok=True)
         for file in RULES.glob("*.yml"):
             text = file.read_text("utf-8")
-            held = text if self._hold is None else FOR.sub(rf"\g<1>{self._hold}s", text)
+            held = text if self._hold is None else FOR_CLAUSE.sub(rf"\g<1>{self._hold}s", text)
             (rules / file.name).write_text(held, "utf-8")
         config = {
             "global": {"scrape_interval": self._interval, "scrape_timeout": self._interval}

@@ -85,6 +85,6 @@ def animation_gif(_: Path) -> bytes:
 
 def turned_jpg(_: Path) -> bytes:
     """A picture with EXIF orientation 6: the pixels are stored rotated by 90 degrees, as by a camera held upright."""
-    lying = photo(PHOTO_SIDE, SEED + 600, grain=4).crop(0, 200, PHOTO_SIDE, 640).copy()
-    lying.set_type(pyvips.GValue.gint_type, "orientation", 6)
-    return bytes(lying.jpegsave_buffer(Q=95))
+    rotated = photo(PHOTO_SIDE, SEED + 600, grain=4).crop(0, 200, PHOTO_SIDE, 640).copy()
+    rotated.set_type(pyvips.GValue.gint_type, "orientation", 6)
+    return bytes(rotated.jpegsave_buffer(Q=95))

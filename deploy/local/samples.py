@@ -23,7 +23,7 @@ from deploy.local.sample_streams import clip_mp4, cube_glb, tone_mp3, tone_wav
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A sample file. `content_type` is the type of its content, whatever its name says; `size` is in bytes."""
+    """A sample file. `content_type` is the type of its content, independent of its name; `size` is in bytes."""
 
     name: str
     path: Path
@@ -55,7 +55,7 @@ def _make(folder: Path, files: "dict[str, tuple[str, Maker]]") -> list[Sample]:
     return made
 
 
-def _cut(name: str) -> "Maker":
+def _truncated(name: str) -> "Maker":
     """Return a maker that truncates a valid sample to 60% of its bytes."""
     return lambda folder: (content := (folder / name).read_bytes())[: len(content) * 6 // 10]
 
@@ -83,9 +83,9 @@ WHOLE_FILES: Final[dict[str, tuple[str, Maker]]] = {
     "cube.glb": ("model/gltf-binary", cube_glb),
 }
 BROKEN_FILES: Final[dict[str, tuple[str, Maker]]] = {
-    "cut.jpg": ("image/jpeg", _cut("photo.jpg")),
-    "cut.png": ("image/png", _cut("photo.png")),
-    "cut.mp4": ("video/mp4", _cut("clip.mp4")),
+    "cut.jpg": ("image/jpeg", _truncated("photo.jpg")),
+    "cut.png": ("image/png", _truncated("photo.png")),
+    "cut.mp4": ("video/mp4", _truncated("clip.mp4")),
     "page.png": ("text/html", lambda _: PAGE),
     "program.jpg": ("application/x-executable", _program),
     "empty.png": ("application/x-empty", lambda _: b""),

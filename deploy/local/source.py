@@ -144,7 +144,9 @@ class Source:
         if not options.keys() & {"truncate", "slow", "stall", "length", "wrong_type"}:
             headers = {"Content-Type": _content_type(path), "Accept-Ranges": "bytes"}
             return web.FileResponse(path, headers=headers)
-        return await _misbehave(request, path.read_bytes(), options.get("wrong_type") or _content_type(path))
+        return await _respond_with_failures(
+            request, path.read_bytes(), options.get("wrong_type") or _content_type(path)
+        )
 
     def _error_response(self, request: web.Request) -> web.Response | None:
         options = request.query
@@ -167,7 +169,7 @@ class Source:
             await response.write(bytes(CHUNK_BYTES))
 
 
-async def _misbehave(request: web.Request, content: bytes, content_type: str) -> web.StreamResponse:
+async def _respond_with_failures(request: web.Request, content: bytes, content_type: str) -> web.StreamResponse:
     """Serve the content with the failures that the query asks for."""
     options = request.query
     response = web.StreamResponse(headers={"Content-Type": content_type})

@@ -76,15 +76,15 @@ def check_limits(
 ) -> int:
     """Return the largest allowed size in bytes. Raises StorageApiError for a type or size that is not allowed."""
     allowed = bucket["allowed_mime_types"]
-    if allowed and not any(_fits(content_type, rule) for rule in allowed):
+    if allowed and not any(_matches(content_type, rule) for rule in allowed):
         raise unsupported_type(content_type)
-    most = min(limit, bucket["file_size_limit"] or limit)
-    if size is not None and size > most:
+    max_bytes = min(limit, bucket["file_size_limit"] or limit)
+    if size is not None and size > max_bytes:
         raise StorageApiError(*TOO_LARGE)
-    return most
+    return max_bytes
 
 
-def _fits(content_type: str, rule: str) -> bool:
+def _matches(content_type: str, rule: str) -> bool:
     """Whether a MIME type matches a rule: the same type, `image/*` for all images, or `*/*`."""
     kind, _, rest = rule.partition("/")
     return rule in {"*", "*/*", content_type} or (rest == "*" and content_type.startswith(f"{kind}/"))

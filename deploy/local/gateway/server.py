@@ -111,7 +111,7 @@ def _storage_routes(auth: StorageAuth, keys: ProjectKeys, database: Database, fi
     downloads, uploads, resumable = Downloads(objects), Uploads(objects), ResumableUploads(objects)
     signing = Signing(keys, objects, downloads, uploads)
     root = "/storage/v1"
-    place = "{bucket}/{path:.*}"
+    object_path = "{bucket}/{path:.*}"
     return [
         web.post(f"{root}/bucket", auth.required(buckets.create)),
         web.get(f"{root}/bucket", auth.required(buckets.list)),
@@ -128,16 +128,16 @@ def _storage_routes(auth: StorageAuth, keys: ProjectKeys, database: Database, fi
         web.post(f"{root}/object/copy", auth.required(objects_admin.copy)),
         web.post(f"{root}/object/move", auth.required(objects_admin.move)),
         web.post(f"{root}/object/sign/{{bucket}}", auth.required(signing.sign_many)),
-        web.post(f"{root}/object/sign/{place}", auth.required(signing.sign)),
-        web.get(f"{root}/object/sign/{place}", auth.public(signing.read)),
-        web.post(f"{root}/object/upload/sign/{place}", auth.required(signing.sign_upload)),
-        web.put(f"{root}/object/upload/sign/{place}", auth.public(signing.write)),
-        web.get(f"{root}/object/info/{place}", auth.required(downloads.info)),
-        web.get(f"{root}/object/authenticated/{place}", auth.required(downloads.read)),
-        web.get(f"{root}/object/public/{place}", auth.public(downloads.read_public)),
-        web.get(f"{root}/object/{place}", auth.optional(downloads.read)),
-        web.post(f"{root}/object/{place}", auth.required(uploads.create)),
-        web.put(f"{root}/object/{place}", auth.required(uploads.update)),
+        web.post(f"{root}/object/sign/{object_path}", auth.required(signing.sign)),
+        web.get(f"{root}/object/sign/{object_path}", auth.public(signing.read)),
+        web.post(f"{root}/object/upload/sign/{object_path}", auth.required(signing.sign_upload)),
+        web.put(f"{root}/object/upload/sign/{object_path}", auth.public(signing.write)),
+        web.get(f"{root}/object/info/{object_path}", auth.required(downloads.info)),
+        web.get(f"{root}/object/authenticated/{object_path}", auth.required(downloads.read)),
+        web.get(f"{root}/object/public/{object_path}", auth.public(downloads.read_public)),
+        web.get(f"{root}/object/{object_path}", auth.optional(downloads.read)),
+        web.post(f"{root}/object/{object_path}", auth.required(uploads.create)),
+        web.put(f"{root}/object/{object_path}", auth.required(uploads.update)),
         web.delete(f"{root}/object/{{bucket}}", auth.required(objects_admin.remove_many)),
-        web.delete(f"{root}/object/{place}", auth.required(objects_admin.remove_one)),
+        web.delete(f"{root}/object/{object_path}", auth.required(objects_admin.remove_one)),
     ]

@@ -154,7 +154,7 @@ class ResumableUploads:
 
     async def _append(self, request: web.Request, upload: Upload) -> None:
         """Write bytes as they arrive. If the connection breaks, the next PATCH continues after them."""
-        with self._files.appending(upload) as file:
+        with self._files.open_for_append(upload) as file:
             async for chunk in request.content.iter_chunked(CHUNK):
                 if file.tell() + len(chunk) > upload.length:
                     raise TusError(413, "upload's size exceeded\n")

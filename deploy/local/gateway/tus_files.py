@@ -67,7 +67,7 @@ class UploadFiles:
         return upload.length if current and current.finished else self._size(upload)
 
     @contextmanager
-    def appending(self, upload: Upload) -> Iterator[BinaryIO]:
+    def open_for_append(self, upload: Upload) -> Iterator[BinaryIO]:
         """Open the upload's file to append bytes."""
         with disk_errors():
             file = self._data(upload).open("ab")

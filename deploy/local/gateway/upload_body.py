@@ -53,7 +53,7 @@ async def _read_form(request: web.Request) -> UploadBody:
             continue
         cache = fields.get("cacheControl")
         return UploadBody(
-            _bare(part.headers.get("Content-Type", "application/octet-stream")),
+            _without_parameters(part.headers.get("Content-Type", "application/octet-stream")),
             f"max-age={cache}" if cache else "no-cache",
             _json_object(fields.get("metadata")),
             _part_chunks(part),
@@ -68,7 +68,7 @@ async def _part_chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
         yield bytes(chunk)
 
 
-def _bare(content_type: str) -> str:
+def _without_parameters(content_type: str) -> str:
     """Remove the parameters of a form part's type, as the real API does. It keeps those of a raw body."""
     return content_type.partition(";")[0].strip()
 

@@ -32,27 +32,27 @@ class Uploads:
     async def receive(self, request: web.Request, caller: Caller, bucket: str, key: str, *, upsert: bool) -> str:
         """Check the request, receive its content and store the object; return the object's id."""
         rules = await self._objects.bucket(bucket)
-        incoming = await read_upload_body(request)
-        most = check_limits(rules, incoming.content_type, incoming.size)
+        body = await read_upload_body(request)
+        max_bytes = check_limits(rules, body.content_type, body.size)
         await self._objects.check_write_access(caller, bucket, key, upsert=upsert)
-        return await self._take(incoming, bucket, key, most)
+        return await self._receive_file(body, bucket, key, max_bytes)
 
-    async def _take(self, incoming: UploadBody, bucket: str, key: str, most: int) -> str:
+    async def _receive_file(self, body: UploadBody, bucket: str, key: str, max_bytes: int) -> str:
         partial = self._objects.files.receive()
         try:
-            async for chunk in incoming.chunks:
+            async for chunk in body.chunks:
                 partial.write(chunk)
                 # The real API counts the bytes of forms only, so a raw body without a Content-Length has no limit.
-                if incoming.form and partial.size > most:
+                if body.form and partial.size > max_bytes:
                     raise StorageApiError(*TOO_LARGE)
             partial.close()
             received = ReceivedFile(
                 partial.path,
                 partial.size,
                 partial.etag,
-                incoming.content_type,
-                incoming.cache_control,
-                incoming.metadata,
+                body.content_type,
+                body.cache_control,
+                body.metadata,
                 ReceivedFile.new_version(),
             )
             return await self._objects.put(bucket, key, received)
