@@ -1,1 +1,1 @@
-"""Where it runs: the local stack, Supabase migrations, and what else a deployment needs."""
+"""Deployment: the local stack, the Supabase migrations, and files for Docker, Kubernetes, systemd and monitoring."""

@@ -1,6 +1,6 @@
-"""`python -m deploy.health`: whether this container's process is alive. Exit code 0: it answers.
+"""`python -m deploy.health`: health check of a container. Exit code 0 when its process is alive.
 
-For images without curl. Receiver and worker listen on different ports, and a container runs one of them.
+The image has no curl. Receiver and worker listen on different ports; a container runs one of them, so both are tried.
 """
 
 import http.client
@@ -10,12 +10,12 @@ from typing import Final
 
 PORTS: Final = (("RECEIVER_PORT", 8080), ("METRICS_PORT", 9108))
 """The settings that name the ports, and their defaults."""
-SECONDS: Final = 3.0
+TIMEOUT_SECONDS: Final = 3.0
 
 
 def alive(port: int) -> bool:
-    """Whether something on this machine answers `/healthz` at this port."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+    """Whether `/healthz` on this port of the container returns 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/healthz")
         return connection.getresponse().status == http.HTTPStatus.OK

@@ -1,5 +1,5 @@
-"""Grafana's dashboards as code; `make dashboards` writes them to `dashboards/*.json`, which is what Grafana reads.
+"""Grafana dashboards as code. `make dashboards` writes them to `dashboards/*.json`, which Grafana reads.
 
-One module a dashboard; `queries` has the PromQL they share, `panels` the kinds of panels, `board` what is around them.
-Their maker is a dependency of the tests (grafana-foundation-sdk): running Outlast needs none of this.
+There is one module per dashboard. `queries` has PromQL that several panels use, `panels` the kinds of panels, and
+`dashboard` the parts that all dashboards have in common. grafana-foundation-sdk is a dependency of the tests only.
 """

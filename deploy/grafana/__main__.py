@@ -1,4 +1,4 @@
-"""`python -m deploy.grafana` writes every dashboard to `dashboards/`; `make dashboards` calls it."""
+"""`python -m deploy.grafana` (`make dashboards`) writes every dashboard to `dashboards/`."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ FOLDER: Final = Path(__file__).parent / "dashboards"
 DASHBOARDS: Final = (overview.DASHBOARD, pipeline.DASHBOARD, dead_letters.DASHBOARD, intake.DASHBOARD)
 
 
-def written() -> dict[str, str]:
-    """Return each file's name and content."""
+def rendered() -> dict[str, str]:
+    """Return the content of each file by its name."""
     return {
         f"{made.uid}.json": json.dumps(made, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         for made in DASHBOARDS
@@ -21,8 +21,8 @@ def written() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write them; a dashboard that is no more goes."""
-    files = written()
+    """Write all files, and delete those of dashboards that no longer exist."""
+    files = rendered()
     for old in FOLDER.glob("*.json"):
         if old.name not in files:
             old.unlink()

@@ -1,131 +1,149 @@
-"""Dead letters and retries: what fails, what waits for another attempt, what stands until somebody decides."""
+"""The dashboard for dead letters and retries: errors, jobs that wait for a retry, and jobs that failed for good."""
 
 from typing import Final
 
-from deploy.grafana.board import DEAD, board
-from deploy.grafana.panels import About, Limits, Query, course, figure, states
+from deploy.grafana.dashboard import DEAD, build_dashboard
+from deploy.grafana.panels import PanelText, Query, Thresholds, stat_panel, state_timeline, time_series
 from deploy.grafana.queries import (
     DEAD_QUEUE,
     RETRY_QUEUES,
     latest_sweep,
     or_zero,
-    own,
     per_minute,
     queue,
     rate,
-    share,
+    ratio,
+    selector,
 )
 
-STANDING: Final = Limits(1, 100)
+DEAD_LETTER_THRESHOLDS: Final = Thresholds(1, 100)
 
 NOW: Final = (
-    figure(
-        About("Dead letters", "Messages that stand in `outlast.dead`: `outlast dead groups` says why.", "short"),
+    stat_panel(
+        PanelText("Dead letters", "Messages in `outlast.dead`. `outlast dead groups` shows the reasons.", "short"),
         queue("messages", DEAD_QUEUE, by=""),
-        STANDING,
+        DEAD_LETTER_THRESHOLDS,
         span=6,
     ),
-    figure(
-        About("New in the last hour", "Messages put among the dead letters within an hour.", "short"),
-        f"sum(increase({own('dead_letters_total')}[1h])) or vector(0)",
-        STANDING,
+    stat_panel(
+        PanelText("New in the last hour", "Messages that became dead letters in the last hour.", "short"),
+        f"sum(increase({selector('dead_letters_total')}[1h])) or vector(0)",
+        DEAD_LETTER_THRESHOLDS,
         span=6,
     ),
-    figure(
-        About("Waiting for another attempt", "Jobs in the retry queues, as RabbitMQ counts them.", "short"),
+    stat_panel(
+        PanelText("Waiting for a retry", "Jobs in the retry queues, counted by RabbitMQ.", "short"),
         queue("messages_ready", RETRY_QUEUES, by=""),
-        Limits(50, 500),
+        Thresholds(50, 500),
         span=6,
     ),
-    figure(
-        About("Attempts put off", "Share of deliveries that ended in another attempt.", "percentunit"),
-        share(rate("jobs_total", matching='outcome="retried"'), rate("jobs_total")),
-        Limits(0.05, 0.25),
+    stat_panel(
+        PanelText("Retried attempts", "Share of deliveries that ended with a retry.", "percentunit"),
+        ratio(rate("jobs_total", matching='outcome="retried"'), rate("jobs_total")),
+        Thresholds(0.05, 0.25),
         span=6,
     ),
 )
 
-LETTERS: Final = (
-    course(
-        About(
-            "Dead letters standing",
-            "What stands in `outlast.dead`; it falls when letters are replayed or discarded.",
+DEAD_LETTERS: Final = (
+    time_series(
+        PanelText(
+            "Dead letters in the queue",
+            "Messages in `outlast.dead`. The number falls when dead letters are replayed or discarded.",
             "short",
         ),
         [Query(queue("messages", DEAD_QUEUE), "{{queue}}")],
-        STANDING,
+        DEAD_LETTER_THRESHOLDS,
         span=8,
     ),
-    course(
-        About("New dead letters", "Messages put among the dead letters, by reason, per minute.", "short"),
+    time_series(
+        PanelText("New dead letters", "Messages that became dead letters per minute, by error code.", "short"),
         [Query(per_minute("dead_letters_total", "code"), "{{code}}")],
-        Limits(1, 10),
+        Thresholds(1, 10),
         stacked=True,
         span=8,
     ),
-    course(
-        About("Replayed", "Dead letters put back on their queue by the receiver's API, per minute.", "short"),
+    time_series(
+        PanelText("Replays", "Dead letters replayed with the receiver's API per minute.", "short"),
         [Query(per_minute("dead_letters_replayed_total"), "replayed")],
         span=8,
     ),
 )
 
 RETRIES: Final = (
-    course(
-        About("Retries", "Jobs put off to another attempt, by reason, per minute.", "short"),
+    time_series(
+        PanelText("Retries", "Jobs scheduled for a retry per minute, by error code.", "short"),
         [Query(per_minute("retries_total", "code"), "{{code}}")],
-        Limits(10, 60),
+        Thresholds(10, 60),
         stacked=True,
     ),
-    course(
-        About("Waiting, by rung", "Jobs in each retry queue; its name has the seconds they wait.", "short"),
+    time_series(
+        PanelText(
+            "Waiting jobs by delay",
+            "Jobs in each retry queue. The name of the queue has the delay in seconds.",
+            "short",
+        ),
         [Query(queue("messages_ready", RETRY_QUEUES), "{{queue}}")],
-        Limits(50, 500),
+        Thresholds(50, 500),
         stacked=True,
     ),
 )
 
 CAUSES: Final = (
-    course(
-        About("Errors", "Errors of files and jobs, by code, per minute.", "short"),
+    time_series(
+        PanelText("Errors", "Errors of files and jobs per minute, by error code.", "short"),
         [Query(per_minute("errors_total", "code"), "{{code}}")],
-        Limits(6, 60),
+        Thresholds(6, 60),
         stacked=True,
     ),
-    states(
-        About("Dependencies away", "Red while a worker takes no jobs, since this dependency is away.", "bool_on_off"),
-        Query(f"max by (dependency) ({own('circuit_open')})", "{{dependency}}"),
-        Limits(bad=1),
+    state_timeline(
+        PanelText(
+            "Unavailable dependencies",
+            "Red while a worker takes no jobs because this dependency is unavailable.",
+            "bool_on_off",
+        ),
+        Query(f"max by (dependency) ({selector('circuit_open')})", "{{dependency}}"),
+        Thresholds(bad=1),
     ),
 )
 
-UPKEEP: Final = (
-    course(
-        About(
+MAINTENANCE: Final = (
+    time_series(
+        PanelText(
             "Unreconciled",
-            "Completed generations without media and tasks without end, as the last sweep found.",
+            "Completed generations without media, and tasks that never ended, found by the last sweep.",
             "short",
         ),
         [Query(latest_sweep("unreconciled_generations"), "generations and tasks")],
-        Limits(1, 20),
+        Thresholds(1, 20),
         span=8,
     ),
-    course(
-        About("Oldest of them", "Age of the oldest the last sweep found. Sources expire: hours are late.", "s"),
+    time_series(
+        PanelText(
+            "Oldest unreconciled",
+            "Age of the oldest generation or task that the last sweep found. Source links expire after some hours.",
+            "s",
+        ),
         [Query(latest_sweep("oldest_unreconciled_seconds"), "oldest")],
-        Limits(900, 3600),
+        Thresholds(900, 3600),
         span=8,
     ),
-    course(
-        About("Objects removed", "Objects of Storage removed because nothing pointed at them, per minute.", "short"),
+    time_series(
+        PanelText("Objects removed", "Objects without references that were removed from Storage per minute.", "short"),
         [Query(or_zero(per_minute("objects_removed_total")), "removed")],
         span=8,
     ),
 )
 
-DASHBOARD: Final = board(
+DASHBOARD: Final = build_dashboard(
     DEAD,
     "Dead letters and retries",
-    "What fails, what waits for another attempt, what stands until somebody decides.",
-    {"Now": NOW, "Dead letters": LETTERS, "Retries": RETRIES, "Causes": CAUSES, "Sweep and upkeep": UPKEEP},
+    "Errors, jobs that wait for a retry, and dead letters that wait for a decision.",
+    {
+        "Now": NOW,
+        "Dead letters": DEAD_LETTERS,
+        "Retries": RETRIES,
+        "Errors and dependencies": CAUSES,
+        "Sweep and maintenance": MAINTENANCE,
+    },
 )

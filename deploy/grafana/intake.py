@@ -1,109 +1,117 @@
-"""Intake: webhooks in, jobs on the broker."""
+"""The dashboard for intake: webhooks that arrive, and jobs that are published to the broker."""
 
 from typing import Final
 
-from deploy.grafana.board import DEAD, INTAKE, board
-from deploy.grafana.panels import About, Limits, Query, course, figure, spread
-from deploy.grafana.queries import WORK_QUEUES, latest_sweep, or_zero, per_minute, quantile, queue, rate, share
+from deploy.grafana.dashboard import DEAD, INTAKE, build_dashboard
+from deploy.grafana.panels import PanelText, Query, Thresholds, heatmap_panel, stat_panel, time_series
+from deploy.grafana.queries import WORK_QUEUES, latest_sweep, or_zero, per_minute, quantile, queue, rate, ratio
 
-ANSWER: Final = Limits(0.5, 1)
-"""Supabase's pg_net gives up after 1 s and never sends again."""
-TROUBLE: Final = "unavailable|unverifiable|error"
+RESPONSE_THRESHOLDS: Final = Thresholds(0.5, 1)
+"""In seconds. A webhook made in Supabase Studio times out after 1 s, and pg_net never retries."""
+SERVER_ERROR_OUTCOMES: Final = "unavailable|unverifiable|error"
 
 NOW: Final = (
-    figure(
-        About("Webhooks", "Webhooks received, per second.", "ops"),
+    stat_panel(
+        PanelText("Webhooks", "Webhooks received, per second.", "ops"),
         or_zero(rate("webhooks_total")),
-        Limits(),
+        Thresholds(),
         span=6,
     ),
-    figure(
-        About("Answered within", "99 of 100 webhooks. At 1 s Supabase's pg_net hangs up, and never sends again.", "s"),
+    stat_panel(
+        PanelText(
+            "Response time (p99)",
+            "99% of webhooks are answered within this time. Studio's webhooks time out after 1 s.",
+            "s",
+        ),
         quantile(0.99, "webhook_duration_seconds"),
-        ANSWER,
+        RESPONSE_THRESHOLDS,
         span=6,
     ),
-    figure(
-        About(
-            "Not taken",
-            "Share of webhooks we owed an answer: no broker, no keys to check with, or our own error.",
+    stat_panel(
+        PanelText(
+            "Server errors",
+            "Share of webhooks answered with 5xx: no broker, no keys to verify with, or an internal error.",
             "percentunit",
         ),
-        share(rate("webhooks_total", matching=f'outcome=~"{TROUBLE}"'), rate("webhooks_total")),
-        Limits(0.001, 0.01),
+        ratio(rate("webhooks_total", matching=f'outcome=~"{SERVER_ERROR_OUTCOMES}"'), rate("webhooks_total")),
+        Thresholds(0.001, 0.01),
         span=6,
     ),
-    figure(
-        About("Lost webhooks", "Completed generations the last sweep found that nobody had told of.", "short"),
+    stat_panel(
+        PanelText(
+            "Lost webhooks", "Completed generations that the last sweep found and no webhook had reported.", "short"
+        ),
         latest_sweep("unreconciled_generations"),
-        Limits(1, 20),
-        leads_to=DEAD,
+        Thresholds(1, 20),
+        links_to=DEAD,
         span=6,
     ),
 )
 
 WEBHOOKS: Final = (
-    course(
-        About(
-            "Webhooks by outcome", "What became of them, per second; `ignored` are events that do not matter.", "ops"
+    time_series(
+        PanelText(
+            "Webhooks by outcome", "Webhooks per second, by outcome. `ignored`: the event needs no processing.", "ops"
         ),
         [Query(rate("webhooks_total", "source, outcome"), "{{source}}: {{outcome}}")],
         stacked=True,
     ),
-    course(
-        About(
-            "Refused",
-            "Webhooks refused for secret, signature or age, per minute: a wrong secret, or a stranger.",
+    time_series(
+        PanelText(
+            "Rejected webhooks",
+            "Webhooks per minute with a wrong secret, a wrong signature or an old timestamp.",
             "short",
         ),
         [Query(per_minute("signature_rejected_total", "source"), "{{source}}")],
-        Limits(1, 30),
+        Thresholds(1, 30),
     ),
 )
 
-LATENCY: Final = (
-    spread(
-        About("Time to answer", "From a webhook's last byte to its answer: webhooks per second, by time.", "s"),
+RESPONSE_TIME: Final = (
+    heatmap_panel(
+        PanelText(
+            "Response time", "Time from the last byte of a webhook to its response: webhooks per second, by time.", "s"
+        ),
         rate("webhook_duration_seconds_bucket", "le"),
-        ANSWER,
+        RESPONSE_THRESHOLDS,
     ),
-    course(
-        About(
-            "Time to answer, by source",
-            "99 of 100 webhooks; the lines are half of pg_net's patience, and all of it.",
+    time_series(
+        PanelText(
+            "Response time by source (p99)",
+            "99% of webhooks are answered within this time. The timeout of Studio's webhooks is 1 s.",
             "s",
         ),
         [Query(quantile(0.99, "webhook_duration_seconds", "source"), "{{source}}")],
-        ANSWER,
+        RESPONSE_THRESHOLDS,
     ),
 )
 
 BROKER: Final = (
-    course(
-        About("Broker's confirm", "From publishing a message to RabbitMQ's word that it has it.", "s"),
+    time_series(
+        PanelText("Publisher confirms", "Time from publishing a message to RabbitMQ's confirm.", "s"),
         [Query(quantile(part, "publish_duration_seconds"), f"{part:.0%} within") for part in (0.5, 0.99)],
-        ANSWER,
+        RESPONSE_THRESHOLDS,
         span=8,
     ),
-    course(
-        About("Consumers", "Workers' consumers on each work queue. None: nothing is taken from it.", "short"),
+    time_series(
+        PanelText("Consumers", "Consumers of each work queue. At 0 no worker takes jobs from it.", "short"),
         [Query(queue("consumers", WORK_QUEUES), "{{queue}}")],
-        Limits(1, rising=False),
-        zeros=True,
+        Thresholds(1, higher_is_worse=False),
+        show_zeros=True,
         span=8,
     ),
-    course(
-        About("Sources refused", "Source URLs that no rule lets us fetch, by rule, per minute.", "short"),
+    time_series(
+        PanelText("Rejected sources", "Source URLs per minute that are not allowed, by reason.", "short"),
         [Query(per_minute("source_denied_total", "reason"), "{{reason}}")],
-        Limits(1, 30),
+        Thresholds(1, 30),
         stacked=True,
         span=8,
     ),
 )
 
-DASHBOARD: Final = board(
+DASHBOARD: Final = build_dashboard(
     INTAKE,
     "Intake",
-    "Webhooks in, jobs on the broker: what is refused, and how close answers come to pg_net's one second.",
-    {"Now": NOW, "Webhooks": WEBHOOKS, "Time to answer": LATENCY, "Broker and sources": BROKER},
+    "Webhooks and the jobs published for them: errors, rejections, and response times.",
+    {"Now": NOW, "Webhooks": WEBHOOKS, "Response time": RESPONSE_TIME, "Broker and sources": BROKER},
 )

@@ -1,161 +1,182 @@
-"""Overview: is anything wrong, and where to look next."""
+"""The overview dashboard: whether anything is wrong, with links to the dashboards that have the details."""
 
 from typing import Final
 
-from deploy.grafana.board import DEAD, INTAKE, OVERVIEW, PIPELINE, board
-from deploy.grafana.panels import NO_LIMIT, About, Limits, Query, course, figure, spread
+from deploy.grafana.dashboard import DEAD, INTAKE, OVERVIEW, PIPELINE, build_dashboard
+from deploy.grafana.panels import NO_THRESHOLDS, PanelText, Query, Thresholds, heatmap_panel, stat_panel, time_series
 from deploy.grafana.queries import (
     DEAD_QUEUE,
-    ENDED,
+    ENDED_OUTCOMES,
     WORK_QUEUES,
     latest_sweep,
     or_zero,
-    own,
     quantile,
     queue,
     rate,
-    share,
+    ratio,
+    selector,
 )
 
-BUSY_STATE: Final = 'state="busy"'
-AGE: Final = Limits(60, 600)
-CIRCUITS: Final = f"sum(max by (dependency) ({own('circuit_open')}))"
-FAILED: Final = share(
-    rate("jobs_total", matching='outcome=~"failed|partial"'), rate("jobs_total", matching=f'outcome=~"{ENDED}"')
+BUSY_MATCHER: Final = 'state="busy"'
+AGE_THRESHOLDS: Final = Thresholds(60, 600)
+OPEN_CIRCUITS: Final = f"sum(max by (dependency) ({selector('circuit_open')}))"
+FAILED_JOBS: Final = ratio(
+    rate("jobs_total", matching='outcome=~"failed|partial"'),
+    rate("jobs_total", matching=f'outcome=~"{ENDED_OUTCOMES}"'),
 )
-SAVED: Final = share(rate("bytes_saved_total"), f"({rate('bytes_saved_total')} + {rate('bytes_stored_total')})")
-KNOWN: Final = share(rate("deduplicated_files_total"), rate("files_total", matching='outcome=~"stored|deduplicated"'))
-BUSY: Final = share(f"sum({own('codec_processes', BUSY_STATE)})", f"sum({own('codec_processes')})")
+SAVED_BYTES: Final = ratio(rate("bytes_saved_total"), f"({rate('bytes_saved_total')} + {rate('bytes_stored_total')})")
+DEDUPLICATED: Final = ratio(
+    rate("deduplicated_files_total"), rate("files_total", matching='outcome=~"stored|deduplicated"')
+)
+BUSY_CODECS: Final = ratio(f"sum({selector('codec_processes', BUSY_MATCHER)})", f"sum({selector('codec_processes')})")
 
 NOW: Final = (
-    figure(
-        About("Processes", "Receivers and workers that Prometheus hears of. Red: none at all.", "short"),
-        or_zero(f"count({own('build_info')})"),
-        Limits(2, 1, rising=False),
+    stat_panel(
+        PanelText("Processes", "Receivers and workers that Prometheus scrapes. Red: none.", "short"),
+        or_zero(f"count({selector('build_info')})"),
+        Thresholds(2, 1, higher_is_worse=False),
     ),
-    figure(
-        About(
-            "Waiting jobs", "Jobs in the work queues that no worker has taken yet, as RabbitMQ counts them.", "short"
+    stat_panel(
+        PanelText(
+            "Waiting jobs", "Jobs in the work queues that no worker has taken yet, counted by RabbitMQ.", "short"
         ),
         queue("messages_ready", WORK_QUEUES, by=""),
-        Limits(100, 1000),
-        leads_to=PIPELINE,
+        Thresholds(100, 1000),
+        links_to=PIPELINE,
     ),
-    figure(
-        About("Event to stored", "95 of 100 jobs had their files stored within this time of the event.", "s"),
-        quantile(0.95, "job_age_seconds"),
-        AGE,
-        leads_to=PIPELINE,
-    ),
-    figure(
-        About("Jobs that failed", "Share of ended jobs that ended `failed` or `partial`.", "percentunit"),
-        FAILED,
-        Limits(0.01, 0.05),
-        leads_to=DEAD,
-    ),
-    figure(
-        About(
-            "Dead letters", "Messages that stand in `outlast.dead` until somebody replays or discards them.", "short"
+    stat_panel(
+        PanelText(
+            "Event to stored (p95)", "95% of jobs have their files stored within this time after the event.", "s"
         ),
+        quantile(0.95, "job_age_seconds"),
+        AGE_THRESHOLDS,
+        links_to=PIPELINE,
+    ),
+    stat_panel(
+        PanelText("Failed jobs", "Share of ended jobs that ended `failed` or `partial`.", "percentunit"),
+        FAILED_JOBS,
+        Thresholds(0.01, 0.05),
+        links_to=DEAD,
+    ),
+    stat_panel(
+        PanelText("Dead letters", "Messages in `outlast.dead`, until somebody replays or discards them.", "short"),
         queue("messages", DEAD_QUEUE, by=""),
-        Limits(1, 100),
-        leads_to=DEAD,
+        Thresholds(1, 100),
+        links_to=DEAD,
     ),
-    figure(
-        About("Dependencies away", "Database, Storage, TEMP_DIR: while one is away, workers take no jobs.", "short"),
-        or_zero(CIRCUITS),
-        Limits(bad=1),
-        leads_to=DEAD,
+    stat_panel(
+        PanelText(
+            "Unavailable dependencies",
+            "Database, Storage, TEMP_DIR: while one is unavailable, workers take no jobs.",
+            "short",
+        ),
+        or_zero(OPEN_CIRCUITS),
+        Thresholds(bad=1),
+        links_to=DEAD,
     ),
-    figure(
-        About("Unreconciled", "Generations the last sweep found that nobody had brought home: lost webhooks.", "short"),
+    stat_panel(
+        PanelText(
+            "Unreconciled",
+            "Completed generations without media that the last sweep found: their webhooks were lost.",
+            "short",
+        ),
         latest_sweep("unreconciled_generations"),
-        Limits(1, 20),
-        leads_to=INTAKE,
+        Thresholds(1, 20),
+        links_to=INTAKE,
     ),
-    figure(About("Saved", "Share of the bytes of new objects that compression saved.", "percentunit"), SAVED, NO_LIMIT),
+    stat_panel(
+        PanelText("Bytes saved", "Share of bytes that compression saved, of all new objects.", "percentunit"),
+        SAVED_BYTES,
+        NO_THRESHOLDS,
+    ),
 )
 
-SIGNALS: Final = (
-    course(
-        About("Latency: event to stored", "From the event to its files being stored; retries and waiting count.", "s"),
-        [Query(quantile(part, "job_age_seconds"), f"{part:.0%} within") for part in (0.5, 0.95, 0.99)],
-        AGE,
-    ),
-    course(
-        About(
-            "Traffic", "What comes in and what goes out, per second. The first above the second: work piles up.", "ops"
+GOLDEN_SIGNALS: Final = (
+    time_series(
+        PanelText(
+            "Latency: event to stored",
+            "Time from the event until its files are stored, including retries and waiting.",
+            "s",
         ),
+        [Query(quantile(part, "job_age_seconds"), f"{part:.0%} within") for part in (0.5, 0.95, 0.99)],
+        AGE_THRESHOLDS,
+    ),
+    time_series(
+        PanelText("Traffic", "Per second. If more webhooks are accepted than jobs end, the backlog grows.", "ops"),
         [
             Query(or_zero(rate("webhooks_total", matching='outcome="accepted"')), "webhooks accepted"),
-            Query(or_zero(rate("jobs_total", matching=f'outcome=~"{ENDED}"')), "jobs ended"),
+            Query(or_zero(rate("jobs_total", matching=f'outcome=~"{ENDED_OUTCOMES}"')), "jobs ended"),
         ],
     ),
-    course(
-        About("Errors", "Errors of files and jobs by code, per second; deploy/README.md says what each means.", "ops"),
+    time_series(
+        PanelText(
+            "Errors", "Errors of files and jobs per second, by error code. deploy/README.md explains the codes.", "ops"
+        ),
         [Query(rate("errors_total", "code"), "{{code}}")],
-        Limits(0.1, 1),
+        Thresholds(0.1, 1),
         stacked=True,
     ),
-    course(
-        About(
+    time_series(
+        PanelText(
             "Saturation",
-            "How much of what is limited is in use; at 100 % things queue, or the broker blocks.",
+            "Used share of limited resources. At 100% files wait, or the broker blocks publishers.",
             "percentunit",
         ),
         [
             Query(
-                BUSY,
+                BUSY_CODECS,
                 "codec processes",
             ),
             Query(
-                "max(rabbitmq_process_resident_memory_bytes / rabbitmq_resident_memory_limit_bytes)", "broker's memory"
+                "max(rabbitmq_process_resident_memory_bytes / rabbitmq_resident_memory_limit_bytes)", "broker memory"
             ),
             Query(
-                "max(rabbitmq_disk_space_available_limit_bytes / rabbitmq_disk_space_available_bytes)", "broker's disk"
+                "max(rabbitmq_disk_space_available_limit_bytes / rabbitmq_disk_space_available_bytes)", "broker disk"
             ),
         ],
-        Limits(0.8, 0.95),
+        Thresholds(0.8, 0.95),
     ),
 )
 
 BACKLOG: Final = (
-    course(
-        About("Backlog by queue", "Jobs waiting for a worker, as RabbitMQ counts them.", "short"),
+    time_series(
+        PanelText("Backlog by queue", "Jobs waiting for a worker, counted by RabbitMQ.", "short"),
         [Query(queue("messages_ready", WORK_QUEUES), "{{queue}}")],
-        Limits(100, 1000),
+        Thresholds(100, 1000),
         stacked=True,
         span=8,
     ),
-    course(
-        About(
-            "In work",
-            "Jobs a worker has taken and not yet settled, by queue; and what workers say themselves.",
+    time_series(
+        PanelText(
+            "Jobs in progress",
+            "Jobs that a worker has taken and not settled, counted by RabbitMQ per queue and by the workers in total.",
             "short",
         ),
         [
             Query(queue("messages_unacked", WORK_QUEUES), "{{queue}}"),
-            Query(f"sum({own('jobs_in_progress')})", "as workers count"),
+            Query(f"sum({selector('jobs_in_progress')})", "counted by workers"),
         ],
         span=8,
     ),
-    spread(
-        About("Age when stored", "How long after the event files were stored: jobs per second, by age.", "s"),
+    heatmap_panel(
+        PanelText("Age when stored", "Time from the event until its files are stored: jobs per second, by age.", "s"),
         rate("job_age_seconds_bucket", "le"),
-        AGE,
+        AGE_THRESHOLDS,
         span=8,
     ),
 )
 
-GAIN: Final = (
-    course(
-        About("Files", "Files that ended an attempt, by outcome, per second.", "ops"),
+THROUGHPUT: Final = (
+    time_series(
+        PanelText("Files", "Files whose attempt ended per second, by outcome.", "ops"),
         [Query(rate("files_total", "outcome"), "{{outcome}}")],
         stacked=True,
         span=8,
     ),
-    course(
-        About("Bytes", "Received from sources, written as new objects, and saved by compression.", "Bps"),
+    time_series(
+        PanelText(
+            "Bytes", "Bytes per second received from sources, stored as new objects, and saved by compression.", "Bps"
+        ),
         [
             Query(rate("bytes_downloaded_total"), "downloaded"),
             Query(rate("bytes_stored_total"), "stored"),
@@ -163,16 +184,20 @@ GAIN: Final = (
         ],
         span=8,
     ),
-    course(
-        About("Savings", "Share of bytes compression saved, and of files that were stored already.", "percentunit"),
-        [Query(SAVED, "bytes saved"), Query(KNOWN, "files known already")],
+    time_series(
+        PanelText(
+            "Savings",
+            "Share of bytes saved by compression, and share of files that were stored already.",
+            "percentunit",
+        ),
+        [Query(SAVED_BYTES, "bytes saved"), Query(DEDUPLICATED, "files deduplicated")],
         span=8,
     ),
 )
 
-DASHBOARD: Final = board(
+DASHBOARD: Final = build_dashboard(
     OVERVIEW,
     "Overview",
-    "Latency, traffic, errors and saturation; what waits; what it gains. Begin here.",
-    {"Now": NOW, "Golden signals": SIGNALS, "Backlog and age": BACKLOG, "Throughput and savings": GAIN},
+    "Start here: latency, traffic, errors, saturation, backlog and savings.",
+    {"Now": NOW, "Golden signals": GOLDEN_SIGNALS, "Backlog and age": BACKLOG, "Throughput and savings": THROUGHPUT},
 )

@@ -1,17 +1,17 @@
-"""The kinds of panels the dashboards are made of. Each has a unit, thresholds and a description by its signature."""
+"""The kinds of panels of the dashboards. Every panel has a title, a description, a unit and thresholds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from grafana_foundation_sdk.builders import common as make
+from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard, heatmap, prometheus, stat, statetimeline, timeseries
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+DATASOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 GOOD, WARNING, BAD = "green", "orange", "red"
 ALWAYS_ZERO: Final = models.MatcherConfig(id_val="byValue", options={"reducer": "allIsZero", "op": "gte", "value": 0})
 HIDDEN: Final = models.DynamicConfigValue(
@@ -20,8 +20,8 @@ HIDDEN: Final = models.DynamicConfigValue(
 
 
 @dataclass(frozen=True, slots=True)
-class About:
-    """What a panel is called, what its figures mean, and their unit in Grafana's names (`s`, `ops`, `percentunit`)."""
+class PanelText:
+    """The title and the description of a panel, and its unit in Grafana's names, such as `s`, `ops`, `percentunit`."""
 
     title: str
     description: str
@@ -29,20 +29,20 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """From which value on figures are looked at with worry (`warning`) and with alarm (`bad`); None: never.
+class Thresholds:
+    """The values from which a panel is orange (`warning`) or red (`bad`); None: never.
 
-    `rising`: more is worse. Otherwise `bad` is below `warning`, and what lies under each of them is worse.
+    With `higher_is_worse=False`, a value below `warning` is orange and a value below `bad` is red.
     """
 
     warning: float | None = None
     bad: float | None = None
-    rising: bool = True
+    higher_is_worse: bool = True
 
     def build(self) -> dashboard.ThresholdsConfig:
-        """Return them as Grafana's steps: the first colour begins at minus infinity."""
-        steps = [models.Threshold(value=None, color=GOOD if self.rising or self.warning is None else BAD)]
-        if self.rising:
+        """Return Grafana's steps. The first one has no value and applies from minus infinity."""
+        steps = [models.Threshold(value=None, color=GOOD if self.higher_is_worse or self.warning is None else BAD)]
+        if self.higher_is_worse:
             given = ((self.warning, WARNING), (self.bad, BAD))
         else:
             given = ((self.bad, WARNING), (self.warning, GOOD))
@@ -50,13 +50,13 @@ class Limits:
         return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
-NO_LIMIT: Final = Limits()
-"""For figures that are neither good nor bad by themselves."""
+NO_THRESHOLDS: Final = Thresholds()
+"""For values that are neither good nor bad."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """PromQL, and what its series are called: `{{label}}` stands for the label's value."""
+    """A PromQL expression and the legend of its series, where `{{label}}` is replaced by the value of that label."""
 
     expr: str
     legend: str = ""
@@ -65,84 +65,89 @@ class Query:
 Panel = stat.Panel | timeseries.Panel | heatmap.Panel | statetimeline.Panel
 
 
-def figure(about: About, query: str, limits: Limits, *, leads_to: str = "", span: int = 3) -> stat.Panel:
-    """Return one large number, coloured by its limits, over its course; `leads_to` is a dashboard's uid."""
+def stat_panel(text: PanelText, query: str, thresholds: Thresholds, *, links_to: str = "", span: int = 3) -> stat.Panel:
+    """Return a panel with the current value and a graph behind it; `links_to` is the uid of a dashboard."""
     panel = (
         stat.Panel()
-        .title(about.title)
-        .description(about.description)
-        .unit(about.unit)
-        .datasource(SOURCE)
-        .thresholds(limits.build())
+        .title(text.title)
+        .description(text.description)
+        .unit(text.unit)
+        .datasource(DATASOURCE)
+        .thresholds(thresholds.build())
         .color_mode(common.BigValueColorMode.VALUE)
         .graph_mode(common.BigValueGraphMode.AREA)
-        .reduce_options(make.ReduceDataOptions().calcs(["lastNotNull"]))
-        .no_value("–")  # noqa: RUF001 - a dash, not a minus: there is no figure
+        .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
+        .no_value("–")  # noqa: RUF001 - an en dash is shown when there is no value
         .height(4)
         .span(span)
-        .with_target(_target(Query(query, about.title), "A"))
+        .with_target(_target(Query(query, text.title), "A"))
     )
-    return panel.links([link(leads_to)]) if leads_to else panel
+    return panel.links([dashboard_link(links_to)]) if links_to else panel
 
 
-def course(
-    about: About,
+def time_series(
+    text: PanelText,
     queries: Sequence[Query],
-    limits: Limits = NO_LIMIT,
+    thresholds: Thresholds = NO_THRESHOLDS,
     *,
     stacked: bool = False,
-    zeros: bool = False,
+    show_zeros: bool = False,
     span: int = 12,
 ) -> timeseries.Panel:
-    """Return lines over time, or areas on one another; limits are drawn as dashed lines.
+    """Return a panel with lines over time, or with stacked areas. Thresholds are drawn as dashed lines.
 
-    All series are there from the start, so what never happened is 0: in a stack its line would lie on top of all others
-    and look like what did happen. Of series told apart by a label those are hidden, unless `zeros` matter.
+    Every metric exports all its series from the start, so an event that never happened is a series of zeros. In a stack
+    such a series would be drawn on top of the others. Series with labels that are always 0 are therefore hidden, unless
+    `show_zeros` is set.
     """
     panel = (
         timeseries.Panel()
-        .title(about.title)
-        .description(about.description)
-        .unit(about.unit)
-        .datasource(SOURCE)
-        .thresholds(limits.build())
+        .title(text.title)
+        .description(text.description)
+        .unit(text.unit)
+        .datasource(DATASOURCE)
+        .thresholds(thresholds.build())
         .min(0)
         .line_width(2)
         .fill_opacity(40 if stacked else 8)
         .show_points(common.VisibilityMode.NEVER)
         .legend(
-            make.VizLegendOptions()
+            common_builders.VizLegendOptions()
             .display_mode(common.LegendDisplayMode.LIST)
             .placement(common.LegendPlacement.BOTTOM)
             .show_legend(show_legend=True)
         )
-        .tooltip(make.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
+        .tooltip(
+            common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING)
+        )
         .height(8)
         .span(span)
     )
-    if limits != NO_LIMIT:
-        panel.thresholds_style(make.GraphThresholdsStyleConfig().mode(common.GraphTresholdsStyleMode.DASHED))
-    if not zeros and any("{{" in query.legend for query in queries):
+    if thresholds != NO_THRESHOLDS:
+        panel.thresholds_style(common_builders.GraphThresholdsStyleConfig().mode(common.GraphTresholdsStyleMode.DASHED))
+    if not show_zeros and any("{{" in query.legend for query in queries):
         panel.with_override(ALWAYS_ZERO, [HIDDEN])
     if stacked:
-        panel.stacking(make.StackingConfig().mode(common.StackingMode.NORMAL))
+        panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL))
     for letter, query in zip("ABCDEF", queries, strict=False):
         panel.with_target(_target(query, letter))
     return panel
 
 
-def spread(about: About, query: str, limits: Limits = NO_LIMIT, *, span: int = 12) -> heatmap.Panel:
-    """Return a heat map of a histogram: `query` is a rate of its buckets by `le`, `about.unit` their unit."""
+def heatmap_panel(
+    text: PanelText, query: str, thresholds: Thresholds = NO_THRESHOLDS, *, span: int = 12
+) -> heatmap.Panel:
+    """Return a heat map of a histogram. `query` is the rate of its buckets by `le`, `text.unit` the unit of `le`."""
     return (
         heatmap.Panel()
-        .title(about.title)
-        .description(about.description)
-        .unit(about.unit)
-        .datasource(SOURCE)
-        .thresholds(limits.build())
+        .title(text.title)
+        .description(text.description)
+        .unit(text.unit)
+        .datasource(DATASOURCE)
+        .thresholds(thresholds.build())
         .calculate(calculate=False)
         .color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").exponent(0.5).steps(64))
-        .y_axis(heatmap.YAxisConfig().unit(about.unit).axis_placement(common.AxisPlacement.LEFT))
+        .y_axis(heatmap.YAxisConfig().unit(text.unit).axis_placement(common.AxisPlacement.LEFT))
         .cell_values(heatmap.CellValues().unit("ops"))
         .filter_values(heatmap.FilterValueRange().le(1e-9))
         .height(8)
@@ -151,15 +156,15 @@ def spread(about: About, query: str, limits: Limits = NO_LIMIT, *, span: int = 1
     )
 
 
-def states(about: About, query: Query, limits: Limits, *, span: int = 12) -> statetimeline.Panel:
-    """Return a bar for each series, coloured over time by its limits."""
+def state_timeline(text: PanelText, query: Query, thresholds: Thresholds, *, span: int = 12) -> statetimeline.Panel:
+    """Return a panel with one horizontal bar per series, coloured over time by the thresholds."""
     return (
         statetimeline.Panel()
-        .title(about.title)
-        .description(about.description)
-        .unit(about.unit)
-        .datasource(SOURCE)
-        .thresholds(limits.build())
+        .title(text.title)
+        .description(text.description)
+        .unit(text.unit)
+        .datasource(DATASOURCE)
+        .thresholds(thresholds.build())
         .color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
         .show_value(common.VisibilityMode.NEVER)
         .height(8)
@@ -168,10 +173,10 @@ def states(about: About, query: Query, limits: Limits, *, span: int = 12) -> sta
     )
 
 
-def link(uid: str) -> dashboard.DashboardLink:
-    """Return a link to another of our dashboards, at the same time and for the same processes."""
+def dashboard_link(uid: str) -> dashboard.DashboardLink:
+    """Return a link to another dashboard that keeps the time range and the variables."""
     carried = "${__url_time_range}&${datasource:queryparam}&${instance:queryparam}"
-    return dashboard.DashboardLink("look closer").type(models.DashboardLinkType.LINK).url(f"/d/{uid}?{carried}")
+    return dashboard.DashboardLink("Details").type(models.DashboardLinkType.LINK).url(f"/d/{uid}?{carried}")
 
 
 def _target(query: Query, letter: str, form: PromQueryFormat = PromQueryFormat.TIME_SERIES) -> prometheus.Dataquery:

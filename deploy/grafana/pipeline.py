@@ -1,52 +1,52 @@
-"""Pipeline: where the time of a file goes, step by step."""
+"""The pipeline dashboard: how long each step of processing a file takes."""
 
 from typing import Final
 
-from deploy.grafana.board import PIPELINE, board
-from deploy.grafana.panels import About, Limits, Query, course, spread
-from deploy.grafana.queries import own, per_minute, quantile, rate, share
+from deploy.grafana.dashboard import PIPELINE, build_dashboard
+from deploy.grafana.panels import PanelText, Query, Thresholds, heatmap_panel, time_series
+from deploy.grafana.queries import per_minute, quantile, rate, ratio, selector
 from handlers.pipeline import STEPS
 
-TEXTS: Final = {
-    "download": "Fetching from the source to disk, hashed on the way. Slow here: the source, or the way to it.",
-    "detect": "Finding the type from the content.",
-    "recall": "Asking whether this user has the file already.",
-    "prepare": "Decoding, checking and compressing in a codec process, and waiting for one to be free.",
-    "upload": "Writing to Storage.",
+DESCRIPTIONS: Final = {
+    "download": "Downloading from the source to disk. If it is slow, the source or the network is slow.",
+    "detect": "Detecting the type from the content.",
+    "recall": "Checking whether this user has stored the same file before.",
+    "prepare": "Waiting for a free codec process, then decoding, validating and compressing.",
+    "upload": "Uploading to Storage.",
 }
-STAGE: Final = Limits(10, 60)
+STAGE_THRESHOLDS: Final = Thresholds(10, 60)
 
 STAGES: Final = tuple(
-    spread(
-        About(f"Step: {step.__name__}", f"{TEXTS[step.__name__]} Files per second, by how long it took.", "s"),
+    heatmap_panel(
+        PanelText(f"Step: {step.__name__}", f"{DESCRIPTIONS[step.__name__]} Files per second, by duration.", "s"),
         rate("stage_duration_seconds_bucket", "le", f'stage="{step.__name__}"'),
-        STAGE,
+        STAGE_THRESHOLDS,
         span=8,
     )
     for step in STEPS
 )
-TIME: Final = course(
-    About("Where the time goes", "Seconds spent in each step per second, over all files at once.", "s"),
+TIME_PER_STAGE: Final = time_series(
+    PanelText("Time per step", "Seconds spent in each step per second, summed over all files.", "s"),
     [Query(rate("stage_duration_seconds_sum", "stage"), "{{stage}}")],
     stacked=True,
     span=8,
 )
 
 DURATIONS: Final = (
-    course(
-        About("Slowest steps", "95 of 100 runs of the step took no longer.", "s"),
+    time_series(
+        PanelText("Step duration (p95)", "95% of the runs of each step take at most this long.", "s"),
         [Query(quantile(0.95, "stage_duration_seconds", "stage"), "{{stage}}")],
-        STAGE,
+        STAGE_THRESHOLDS,
         span=8,
     ),
-    course(
-        About("Jobs: duration", "95 of 100 deliveries were worked on no longer, by queue.", "s"),
+    time_series(
+        PanelText("Job duration (p95)", "95% of deliveries take at most this long, by queue.", "s"),
         [Query(quantile(0.95, "job_duration_seconds", "queue"), "{{queue}}")],
-        Limits(300, 1500),
+        Thresholds(300, 1500),
         span=8,
     ),
-    course(
-        About("Jobs: outcome", "Deliveries handled, by how they ended, per second.", "ops"),
+    time_series(
+        PanelText("Job outcomes", "Deliveries that ended per second, by outcome.", "ops"),
         [Query(rate("jobs_total", "outcome"), "{{outcome}}")],
         stacked=True,
         span=8,
@@ -54,24 +54,26 @@ DURATIONS: Final = (
 )
 
 CODECS: Final = (
-    course(
-        About(
+    time_series(
+        PanelText(
             "Codec processes",
-            "Processes that decode and encode. All busy for long: CODEC_PROCESSES, or cores.",
+            "Processes that decode and encode, by state. If all are busy for long, raise CODEC_PROCESSES or add cores.",
             "short",
         ),
-        [Query(f"sum by (state) ({own('codec_processes')})", "{{state}}")],
+        [Query(f"sum by (state) ({selector('codec_processes')})", "{{state}}")],
         stacked=True,
         span=8,
     ),
-    course(
-        About("Codec restarts", "Codec processes that crashed or hung and were replaced, per minute.", "short"),
+    time_series(
+        PanelText(
+            "Codec restarts", "Codec processes per minute that crashed or hung and were replaced, by reason.", "short"
+        ),
         [Query(per_minute("codec_restarts_total", "reason"), "{{reason}}")],
-        Limits(1, 10),
+        Thresholds(1, 10),
         span=8,
     ),
-    course(
-        About("Media", "Files that ended an attempt, by kind, per second.", "ops"),
+    time_series(
+        PanelText("Files by media kind", "Files whose attempt ended per second, by media kind.", "ops"),
         [Query(rate("files_total", "media"), "{{media}}")],
         stacked=True,
         span=8,
@@ -79,49 +81,53 @@ CODECS: Final = (
 )
 
 TRANSFER: Final = (
-    course(
-        About("Downloads", "Bytes received from sources, per second.", "Bps"),
+    time_series(
+        PanelText("Transfer", "Bytes per second received from sources, and stored as new objects.", "Bps"),
         [Query(rate("bytes_downloaded_total"), "downloaded"), Query(rate("bytes_stored_total"), "stored")],
         span=6,
     ),
-    course(
-        About(
-            "Sources that fail",
-            "Downloads that failed, by code, per minute. `source_gone`: links had expired.",
+    time_series(
+        PanelText(
+            "Failed downloads",
+            "Failed downloads per minute, by error code. `source_gone`: the link had expired.",
             "short",
         ),
         [Query(per_minute("errors_total", "code", 'code=~"source_.*|size_exceeded"'), "{{code}}")],
-        Limits(1, 10),
+        Thresholds(1, 10),
         stacked=True,
         span=6,
     ),
-    course(
-        About("Storage requests", "Requests to Storage, by operation, per second.", "ops"),
+    time_series(
+        PanelText("Storage requests", "Requests to Storage per second, by operation.", "ops"),
         [Query(rate("storage_requests_total", "operation"), "{{operation}}")],
         span=6,
     ),
-    course(
-        About("Storage that fails", "Share of requests to Storage it rejected or was not there for.", "percentunit"),
+    time_series(
+        PanelText(
+            "Failed Storage requests",
+            "Share of requests that Storage rejected, or could not answer because it was unavailable.",
+            "percentunit",
+        ),
         [
             Query(
-                share(rate("storage_requests_total", matching=f'outcome="{outcome}"'), rate("storage_requests_total")),
+                ratio(rate("storage_requests_total", matching=f'outcome="{outcome}"'), rate("storage_requests_total")),
                 outcome,
             )
             for outcome in ("rejected", "unavailable")
         ],
-        Limits(0.01, 0.05),
+        Thresholds(0.01, 0.05),
         span=6,
     ),
 )
 
-DASHBOARD: Final = board(
+DASHBOARD: Final = build_dashboard(
     PIPELINE,
     "Pipeline",
-    "Where the time of a file goes: steps, codec processes, downloads, Storage.",
+    "Duration of each step, codec processes, downloads and Storage.",
     {
-        "Steps": (*STAGES, TIME),
+        "Steps": (*STAGES, TIME_PER_STAGE),
         "Jobs": DURATIONS,
-        "Codecs": CODECS,
+        "Codec processes": CODECS,
         "Downloads and Storage": TRANSFER,
     },
 )

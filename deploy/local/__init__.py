@@ -1,4 +1,4 @@
-"""The local stack: a private RabbitMQ, a private PostgreSQL and a small Supabase gateway, for the demo and the tests.
+"""The local stack for the demo and the tests: its own RabbitMQ, its own PostgreSQL, and a local Supabase gateway.
 
-Imported only by the command line (lazily) and by tests.
+Only the command line (lazily) and the tests import it.
 """

@@ -1,11 +1,11 @@
-"""Where the parts of a stack are, and what opens them."""
+"""Addresses and credentials of the parts of a local stack."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """A Supabase project; of a given one we know no more than a worker must."""
+class SupabaseCredentials:
+    """Address and keys of a Supabase project. A project given by the environment has only the first two."""
 
     url: str
     service_role_key: str
@@ -15,7 +15,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where everything is, and what opens it: what `outlast up --json` prints."""
+    """Addresses and credentials of all parts, in the form that `outlast up --json` prints."""
 
     receiver_url: str
     console_url: str

@@ -1,4 +1,4 @@
-"""FAL's queue API, played: `GET /<owner>/<app>/requests/<id>` answers what `results` has, to whoever has the key."""
+"""A replacement for FAL's queue API: `GET /<owner>/<app>/requests/<id>` with a key returns an entry of `results`."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -11,11 +11,11 @@ NOT_FOUND: Final = 404
 
 
 class FalQueue:
-    """Results by request id: an output, or an HTTP status to answer. `asked` has each (path, Authorization)."""
+    """`results` maps request ids to an output or an HTTP status; `requests` lists (path, Authorization) per call."""
 
     def __init__(self) -> None:
         self.results: dict[str, Any] = {}
-        self.asked: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Return the routes to serve."""
@@ -23,10 +23,10 @@ class FalQueue:
 
     async def _result(self, request: web.Request) -> web.Response:
         key = request.headers.get("Authorization")
-        self.asked.append((request.path, key))
+        self.requests.append((request.path, key))
         if key != f"Key {KEY}":
             return web.json_response({"detail": "No user found for Key ID and Secret"}, status=UNAUTHORIZED)
         found = self.results.get(request.match_info["request_id"], NOT_FOUND)
         if isinstance(found, int):
-            return web.json_response({"detail": f"answering {found}"}, status=found)
+            return web.json_response({"detail": f"status {found}, as configured"}, status=found)
         return web.json_response(found)

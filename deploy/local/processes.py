@@ -1,8 +1,8 @@
-"""Child processes that never outlive their stack, not even when the stack's own process is killed.
+"""Child processes of a stack, and ending those that a crashed stack left behind.
 
-Every child runs in a session of its own and carries MARKER=<data directory> in its environment, which its
-descendants inherit; a record under `<data_dir>/run/` says how it likes to be stopped. What a crashed stack left
-behind is found by these and ended when the next stack starts in the same data directory.
+Every child runs in its own session. Its environment has the variable MARKER with the data directory, which its
+descendants inherit. A record in `<data_dir>/run/` has its pid and its stop signal. The next stack in the same data
+directory uses marker and record to find the processes of a crashed stack, and ends them.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ MARKER: Final = "OUTLAST_STACK"
 
 
 class StackError(RuntimeError):
-    """The local stack cannot run; the message says why and what to do."""
+    """The local stack cannot run. The message has the problem and the remedy."""
 
 
 def free_port() -> int:
-    """Return a TCP port on 127.0.0.1 that nothing listened on a moment ago."""
+    """Return a TCP port on 127.0.0.1 that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Child:
-    """A running child process; `log` holds all it printed."""
+    """A child process. `log` is the file with its output, `record` the file with its pid and stop signal."""
 
     name: str
     process: asyncio.subprocess.Process
@@ -56,7 +56,11 @@ class Child:
         cwd: Path | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
     ) -> Self:
-        """Start `argv` with exactly `env` (else this process's own) plus the marker; it prints to `log/<name>.log`."""
+        """Start `argv` with the environment `env` (default: this process's) and the marker; output to `log/<name>.log`.
+
+        Raises:
+            StackError: the process ended at once.
+        """
         log = data_dir / "log" / f"{name}.log"
         record = data_dir / "run" / f"{name}.json"
         for file in (log, record):
@@ -87,8 +91,12 @@ class Child:
         """Return the last lines of the log, for an error message."""
         return _tail(self.log, lines)
 
-    async def answers(self, url: str, seconds: float) -> None:
-        """Wait until `url` answers 200; StackError with the log's end when the child dies or takes too long."""
+    async def wait_until_ready(self, url: str, seconds: float) -> None:
+        """Wait until `url` returns 200.
+
+        Raises:
+            StackError: the child ended, or was not ready in time. The message has the last lines of the log.
+        """
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             try:
                 async with asyncio.timeout(seconds):
@@ -103,9 +111,9 @@ class Child:
         raise StackError(f"{self.name} ended before it was ready:\n{self.tail()}")
 
     async def stop(self, grace: float = 15.0) -> None:
-        """End the process and its whole group: politely first, after `grace` seconds or when cancelled by force."""
+        """Send the stop signal and wait up to `grace` seconds, then kill the process group; also when cancelled."""
         if not self.running and not self.record.exists():
-            return  # stopped before: its number may be a stranger's by now
+            return  # stopped earlier; its pid may belong to another process now
         try:
             if self.running:
                 with contextlib.suppress(ProcessLookupError):
@@ -119,19 +127,19 @@ class Child:
             self.record.unlink(missing_ok=True)
 
 
-async def together(*parts: Coroutine[Any, Any, object]) -> None:
-    """Await all at once; when one fails, cancel the others and raise its own error, which says what to do."""
+async def run_all(*parts: Coroutine[Any, Any, object]) -> None:
+    """Await all concurrently. When one fails, cancel the others and raise its error; a StackError has precedence."""
     try:
         async with asyncio.TaskGroup() as group:
             for part in parts:
                 group.create_task(part)
     except BaseExceptionGroup as failures:
-        told = [error for error in failures.exceptions if isinstance(error, StackError)]
-        raise (told or failures.exceptions)[0] from None
+        stack_errors = [error for error in failures.exceptions if isinstance(error, StackError)]
+        raise (stack_errors or failures.exceptions)[0] from None
 
 
-def claim(data_dir: Path) -> TextIO:
-    """Take the data directory for this process, or raise StackError when another stack runs in it."""
+def lock_data_dir(data_dir: Path) -> TextIO:
+    """Lock the data directory for this process. Raises StackError when another stack runs in it."""
     (data_dir / "run").mkdir(parents=True, exist_ok=True)
     lock = (data_dir / "run" / "lock").open("a+")
     try:
@@ -142,17 +150,17 @@ def claim(data_dir: Path) -> TextIO:
     return lock
 
 
-def ended(data_dir: Path) -> dict[str, str]:
-    """Return what ended without being stopped: the name of each child with the end of its log."""
+def unexpected_exits(data_dir: Path) -> dict[str, str]:
+    """Return the children that ended without being stopped: the last lines of the log by name."""
     records = sorted((data_dir / "run").glob("*.json"))
-    gone = [record.stem for record in records if _recorded(record) is None]
-    return {name: _tail(data_dir / "log" / f"{name}.log") for name in gone}
+    ended = [record.stem for record in records if _recorded(record) is None]
+    return {name: _tail(data_dir / "log" / f"{name}.log") for name in ended}
 
 
-def clean_up(data_dir: Path, grace: float = 10.0) -> list[str]:
-    """End whatever a crashed stack left running in `data_dir`; return the names of what was ended.
+def end_leftovers(data_dir: Path, grace: float = 10.0) -> list[str]:
+    """End all processes that a crashed stack left running in `data_dir`; return the names of its ended children.
 
-    Call it only while holding the claim: everything that carries our marker is then a leftover.
+    The caller must hold the lock of the data directory, so that every process with its marker is a leftover.
     """
     ended: list[str] = []
     leftovers: list[psutil.Process] = []
@@ -165,11 +173,11 @@ def clean_up(data_dir: Path, grace: float = 10.0) -> list[str]:
                 process.send_signal(json.loads(record.read_text())["signal"])
         record.unlink(missing_ok=True)
     psutil.wait_procs(leftovers, timeout=grace)
-    strays = [*leftovers, *_marked(data_dir)]
-    for process in strays:
+    remaining = [*leftovers, *_marked(data_dir)]
+    for process in remaining:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(strays, timeout=grace)
+    psutil.wait_procs(remaining, timeout=grace)
     return ended
 
 
@@ -178,7 +186,7 @@ def _tail(log: Path, lines: int = 15) -> str:
 
 
 def _recorded(record: Path) -> psutil.Process | None:
-    """Return the process a record tells of, if it still is that very process."""
+    """Return the process of a record; None when it has ended, even if its pid belongs to another process now."""
     try:
         content = json.loads(record.read_text())
         process = psutil.Process(content["pid"])
@@ -188,7 +196,7 @@ def _recorded(record: Path) -> psutil.Process | None:
 
 
 def _marked(data_dir: Path) -> list[psutil.Process]:
-    """Return the processes whose environment names this data directory, ourselves and our ancestors excepted."""
+    """Return the processes with the marker of this data directory, except this process and its ancestors."""
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():

@@ -1,4 +1,4 @@
-"""A Supabase project as an app sees it: rows over REST, objects over Storage. What the demo acts and looks through."""
+"""A client of a Supabase project for the demo: rows over REST, objects over Storage, and a signed webhook."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from deploy.local.endpoints import Endpoints
 
 
 class Project:
-    """Talks to the project with the service role's key. Every method raises aiohttp.ClientResponseError on refusal."""
+    """Uses the key of the service role. Every method raises aiohttp.ClientResponseError for an error response."""
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
@@ -31,7 +31,7 @@ class Project:
         await self._session.close()
 
     async def select(self, table: str, query: str) -> list[dict[str, Any]]:
-        """Return rows of a table; `query` is PostgREST's, such as `id=eq.7&select=id`."""
+        """Return rows of a table. `query` is a PostgREST query string, such as `id=eq.7&select=id`."""
         async with self._session.get(f"{self._endpoints.supabase_url}/rest/v1/{table}?{query}") as response:
             rows: list[dict[str, Any]] = await response.json()
             return rows
@@ -41,11 +41,11 @@ class Project:
         await self._send("POST", table, row)
 
     async def update(self, table: str, query: str, change: dict[str, Any]) -> None:
-        """Change the rows that match."""
+        """Update the rows that match."""
         await self._send("PATCH", f"{table}?{query}", change)
 
     async def _send(self, method: str, place: str, content: dict[str, Any]) -> None:
-        """Send rows; as a stream, since inline files make them large."""
+        """Send a row as a stream, because inline files can make it large."""
         body, headers = io.BytesIO(json.dumps(content).encode()), {"Content-Type": "application/json"}
         url = f"{self._endpoints.supabase_url}/rest/v1/{place}"
         async with self._session.request(method, url, data=body, headers=headers):
@@ -58,7 +58,7 @@ class Project:
             return await response.read()
 
     async def send_webhook(self, row: dict[str, Any]) -> None:
-        """Send what the trigger would, for a project whose database cannot reach this machine."""
+        """Send the webhook of the trigger, for a project whose database cannot reach this machine."""
         event = {"type": "UPDATE", "table": "generations", "schema": "public", "record": row, "old_record": None}
         body, now, name = json.dumps(event), datetime.now(UTC), f"msg_{uuid4()}"
         headers = {

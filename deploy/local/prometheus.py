@@ -1,4 +1,4 @@
-"""A private Prometheus with the rules of deploy/prometheus, for tests: own data directory, a free port of 127.0.0.1."""
+"""A Prometheus for tests, with the rules of deploy/prometheus, its own data directory and a free port of 127.0.0.1."""
 
 import asyncio
 import json
@@ -14,17 +14,17 @@ from yarl import URL
 from deploy.local.processes import Child, StackError, free_port
 
 RULES: Final = Path(__file__).parents[1] / "prometheus" / "rules"
-MISSING: Final = "Prometheus is missing: run `make setup-test`, or: apt-get install prometheus"
+NOT_INSTALLED: Final = "The program prometheus is missing: run `make setup-test`, or: apt-get install prometheus"
 READY_SECONDS: Final = 30.0
-LOOK_SECONDS: Final = 0.1
-FOR: Final = re.compile(r"^( +for: ).+$", re.MULTILINE)
+POLL_SECONDS: Final = 0.1
+FOR_CLAUSE: Final = re.compile(r"^( +for: ).+$", re.MULTILINE)
 
 
 class Prometheus:
-    """`async with Prometheus(...)`: scrapes `targets`, metrics addresses by job, every `interval` seconds.
+    """`async with Prometheus(...)`: scrapes `targets`, the URLs of metrics by job, every `interval` seconds.
 
-    `relabel` is Prometheus' `metric_relabel_configs`, for all jobs. With `hold`, alerts fire once they hold for so many
-    seconds, whatever their rule says. Methods raise StackError where Prometheus refuses.
+    `relabel` is Prometheus' `metric_relabel_configs`, for all jobs. `hold` replaces the `for:` of every alert, in
+    seconds. Methods raise StackError when Prometheus returns an error.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Prometheus:
     async def __aenter__(self) -> Self:
         program = shutil.which("prometheus")
         if program is None:
-            raise StackError(MISSING)
+            raise StackError(NOT_INSTALLED)
         self._configure()
         argv = [
             program,
@@ -59,7 +59,7 @@ class Prometheus:
         ]
         self._child = await Child.spawn("prometheus", argv, data_dir=self._data_dir, cwd=self._home)
         try:
-            await self._child.answers(f"{self.url}/-/ready", READY_SECONDS)
+            await self._child.wait_until_ready(f"{self.url}/-/ready", READY_SECONDS)
         except BaseException:
             await self._child.stop()
             raise
@@ -70,51 +70,51 @@ class Prometheus:
             await self._child.stop()
 
     async def scrape(self, targets: Mapping[str, Sequence[str]]) -> None:
-        """Scrape these targets from now on."""
+        """Replace the targets."""
         self._targets = dict(targets)
         self._configure()
         async with aiohttp.ClientSession() as session, session.post(f"{self.url}/-/reload") as response:
             if not response.ok:
-                raise StackError(f"Prometheus does not take its configuration: {await response.text()}")
+                raise StackError(f"Prometheus rejects its configuration: {await response.text()}")
 
     async def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the result of an instant query, a list of `metric` and `value` (time and text); empty: no series."""
-        found: list[dict[str, Any]] = (await self._ask("query", query=expression))["result"]
+        """Return the series of an instant query, each with `metric` and `value` (a pair of time and text)."""
+        found: list[dict[str, Any]] = (await self._get("query", query=expression))["result"]
         return found
 
     async def value(self, expression: str) -> float | None:
-        """Return the one value of a query; None when it has no series."""
+        """Return the value of a query with one series; None when it has no series. Raises StackError for several."""
         found = await self.query(expression)
         if len(found) > 1:
-            raise StackError(f"{expression} has {len(found)} series, not one")
+            raise StackError(f"{expression} has {len(found)} series, but one is expected")
         return float(found[0]["value"][1]) if found else None
 
-    async def course(self, expression: str, start: float, end: float, step: float = 1.0) -> list[dict[str, Any]]:
-        """Return a query's series from time to time, lists of `metric` and `values` (pairs of time and text)."""
+    async def query_range(self, expression: str, start: float, end: float, step: float = 1.0) -> list[dict[str, Any]]:
+        """Return the series of a range query, each with `metric` and `values` (pairs of time and text)."""
         found: list[dict[str, Any]] = (
-            await self._ask("query_range", query=expression, start=f"{start}", end=f"{end}", step=f"{step}")
+            await self._get("query_range", query=expression, start=f"{start}", end=f"{end}", step=f"{step}")
         )["result"]
         return found
 
-    async def until(self, expression: str, seconds: float = 30) -> None:
-        """Wait until the query has a series. Raises TimeoutError."""
+    async def wait_for(self, expression: str, seconds: float = 30) -> None:
+        """Wait until the query has a series. Raises TimeoutError after `seconds`."""
         async with asyncio.timeout(seconds):
             while True:
                 if await self.query(expression):
                     return
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
 
     async def rules(self) -> list[dict[str, Any]]:
-        """Return every rule as Prometheus sees it: `name`, `type`, `query`, `health`, of alerts `state` too."""
-        groups = (await self._ask("rules"))["groups"]
+        """Return every rule with its `name`, `type`, `query` and `health`; alerts also have a `state`."""
+        groups = (await self._get("rules"))["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
     async def targets(self) -> list[dict[str, Any]]:
         """Return the targets, with `health` (up, down, unknown) and `lastError`."""
-        found: list[dict[str, Any]] = (await self._ask("targets"))["activeTargets"]
+        found: list[dict[str, Any]] = (await self._get("targets"))["activeTargets"]
         return found
 
-    async def _ask(self, what: str, **parameters: str) -> Any:  # noqa: ANN401 - differs from question to question
+    async def _get(self, what: str, **parameters: str) -> Any:  # noqa: ANN401 - depends on the path
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"{self.url}/api/v1/{what}", params=parameters) as response,
@@ -129,7 +129,7 @@ class Prometheus:
         rules.mkdir(parents=True, exist_ok=True)
         for file in RULES.glob("*.yml"):
             text = file.read_text("utf-8")
-            held = text if self._hold is None else FOR.sub(rf"\g<1>{self._hold}s", text)
+            held = text if self._hold is None else FOR_CLAUSE.sub(rf"\g<1>{self._hold}s", text)
             (rules / file.name).write_text(held, "utf-8")
         config = {
             "global": {"scrape_interval": self._interval, "scrape_timeout": self._interval}
@@ -146,5 +146,5 @@ class Prometheus:
                 if addresses
             ],
         }
-        # JSON is YAML, which Prometheus reads.
+        # Prometheus reads YAML, and JSON is valid YAML.
         (self._home / "prometheus.json").write_text(json.dumps(config))

@@ -1,4 +1,4 @@
-"""The sample pictures: drawn by libvips from fixed seeds, with a photograph's statistics."""
+"""The sample pictures: drawn by libvips from fixed seeds, with noise and gradients like those of a photograph."""
 
 import math
 from pathlib import Path
@@ -10,13 +10,13 @@ SEED: Final = 20_240_607
 PHOTO_SIDE: Final = 1024
 LARGE_SIDE: Final = 2048
 FRAME_DELAYS: Final = (80, 120, 200, 80, 120, 400)
-"""Milliseconds each frame of the animation is shown."""
+"""The duration of each frame of the animation in milliseconds."""
 
 
 def photo(side: int, seed: int = SEED, grain: float = 1.0) -> pyvips.Image:
-    """Draw something with a photograph's statistics: smooth light, soft shapes at every scale, fine grain. RGB.
+    """Draw an sRGB picture that compresses like a photograph: gradients, soft shapes of all sizes, and noise.
 
-    `grain` is the standard deviation of the noise, of 255.
+    `grain` is the standard deviation of the noise, on a scale of 0 to 255.
     """
     across = pyvips.Image.xyz(side, side) / side
     light = 150 + 50 * across[0] - 70 * across[1]
@@ -40,7 +40,7 @@ def photo(side: int, seed: int = SEED, grain: float = 1.0) -> pyvips.Image:
 
 
 def photo_png(_: Path) -> bytes:
-    """A PNG of 1 to 2 MB, as most image models answer."""
+    """A PNG of 1 to 2 MB, the usual output of image models."""
     return bytes(photo(PHOTO_SIDE).pngsave_buffer(compression=6))
 
 
@@ -50,7 +50,7 @@ def large_png(_: Path) -> bytes:
 
 
 def photo_jpg(_: Path) -> bytes:
-    """A grainy JPEG, of better quality than is stored."""
+    """A noisy JPEG with a higher quality than IMAGE_QUALITY."""
     return bytes(photo(PHOTO_SIDE, SEED + 200, grain=6).jpegsave_buffer(Q=95))
 
 
@@ -60,7 +60,7 @@ def photo_webp(_: Path) -> bytes:
 
 
 def cut_out_png(_: Path) -> bytes:
-    """A disc that fades into nothing: real transparency, hard and soft."""
+    """A disc with full, partial and no transparency."""
     side = 512
     centred = pyvips.Image.xyz(side, side) - side / 2
     distance = (centred[0] ** 2 + centred[1] ** 2) ** 0.5
@@ -69,7 +69,7 @@ def cut_out_png(_: Path) -> bytes:
 
 
 def animation_gif(_: Path) -> bytes:
-    """A disc that wanders over a picture, with uneven delays, for ever."""
+    """An endless animation of a disc that moves over a picture, with frames of different durations."""
     side = 256
     ground = photo(side, SEED + 500)
     frames = [
@@ -84,7 +84,7 @@ def animation_gif(_: Path) -> bytes:
 
 
 def turned_jpg(_: Path) -> bytes:
-    """A landscape as a camera held upright stores it: lying on its side, with the EXIF tag that turns it."""
-    lying = photo(PHOTO_SIDE, SEED + 600, grain=4).crop(0, 200, PHOTO_SIDE, 640).copy()
-    lying.set_type(pyvips.GValue.gint_type, "orientation", 6)
-    return bytes(lying.jpegsave_buffer(Q=95))
+    """A picture with EXIF orientation 6: the pixels are stored rotated by 90 degrees, as by a camera held upright."""
+    rotated = photo(PHOTO_SIDE, SEED + 600, grain=4).crop(0, 200, PHOTO_SIDE, 640).copy()
+    rotated.set_type(pyvips.GValue.gint_type, "orientation", 6)
+    return bytes(rotated.jpegsave_buffer(Q=95))

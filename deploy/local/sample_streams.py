@@ -1,4 +1,4 @@
-"""The sample video, sounds and model: a pan over a drawn picture, a rising chord, a coloured cube."""
+"""The sample video, audio files and 3D model: a pan over a drawn picture, four ascending tones, a coloured cube."""
 
 import io
 import json
@@ -22,14 +22,14 @@ GLB_JSON, GLB_BINARY = b"JSON", b"BIN\0"
 
 
 def clip_mp4(_: Path) -> bytes:
-    """A slow pan over a picture, H.264, with the index at the end as encoders write it."""
+    """A slow pan over a picture in H.264, with the index (`moov`) at the end of the file, where encoders write it."""
     width, height = VIDEO_SIZE
     ground = photo(PHOTO_SIDE, SEED + 700).addalpha().cast("uchar")
     output = io.BytesIO()
     with av.open(output, "w", format="mp4") as container:
-        # x264's assembly reads beyond a frame's edge: what lies there in memory decides, and no two files are alike.
-        alike = {"preset": "veryfast", "x264-params": "asm=0:threads=1"}
-        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=alike)
+        # x264's assembly reads memory beyond the edge of a frame, so its output differs between runs.
+        reproducible = {"preset": "veryfast", "x264-params": "asm=0:threads=1"}
+        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=reproducible)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = width, height, "yuv420p", 24
         for at in range(VIDEO_FRAMES):
             pixels = ground.crop(at * 6, at * 3, width, height).write_to_memory()
@@ -41,14 +41,14 @@ def clip_mp4(_: Path) -> bytes:
 
 
 def _tones(seconds: float) -> bytes:
-    """Samples of a rising chord: 16 bits, little-endian, one channel."""
+    """PCM samples of four ascending tones: 16 bits, little-endian, one channel."""
     total = int(SAMPLE_RATE * seconds)
     turns = [2 * math.pi * TONES[at * len(TONES) // total] / SAMPLE_RATE for at in range(total)]
     return b"".join(struct.pack("<h", round(12_000 * math.sin(turn * at))) for at, turn in enumerate(turns))
 
 
 def tone_mp3(_: Path) -> bytes:
-    """Three seconds of MP3, with the header that tells its length."""
+    """Three seconds of MP3, with the Xing header that has the duration."""
     samples = _tones(3)
     output = io.BytesIO()
     with av.open(output, "w", format="mp3") as container:
@@ -64,7 +64,7 @@ def tone_mp3(_: Path) -> bytes:
 
 
 def tone_wav(_: Path) -> bytes:
-    """A second and a half of WAV."""
+    """1.5 seconds of WAV."""
     output = io.BytesIO()
     with wave.open(output, "wb") as file:
         file.setnchannels(1)
@@ -75,7 +75,7 @@ def tone_wav(_: Path) -> bytes:
 
 
 def cube_glb(_: Path) -> bytes:
-    """A cube whose corners have the colours of the colour cube; binary glTF 2.0."""
+    """A cube in binary glTF 2.0 whose corners have the colours of the RGB cube."""
     corners = [(x, y, z) for z in (0, 1) for y in (0, 1) for x in (0, 1)]
     faces = ((0, 2, 3, 1), (4, 5, 7, 6), (0, 1, 5, 4), (2, 6, 7, 3), (0, 4, 6, 2), (1, 3, 7, 5))
     triangles = [corner for a, b, c, d in faces for corner in (a, b, c, a, c, d)]

@@ -1,6 +1,6 @@
-"""Sample files, made on the spot: what FAL's models return, small enough for a demo and real enough to decode.
+"""Generated sample files of the types that FAL's models return, small enough for a demo.
 
-Everything is drawn from fixed seeds, so the same machine makes the same bytes again. A file that is there is kept.
+They are drawn from fixed seeds, so the same machine always generates the same bytes. Existing files are kept.
 """
 
 import struct
@@ -23,7 +23,7 @@ from deploy.local.sample_streams import clip_mp4, cube_glb, tone_mp3, tone_wav
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A sample file; `content_type` is what its content is, `size` in bytes."""
+    """A sample file. `content_type` is the type of its content, independent of its name; `size` is in bytes."""
 
     name: str
     path: Path
@@ -32,12 +32,12 @@ class Sample:
 
 
 def make_samples(folder: Path) -> list[Sample]:
-    """Make the samples that decode, in a folder that is made too. Takes some seconds; nothing when they are there."""
+    """Generate the valid samples in a folder, which is created. It takes some seconds the first time."""
     return _make(folder, WHOLE_FILES)
 
 
 def make_broken(folder: Path) -> list[Sample]:
-    """Make files that must be refused: cut short, or not what their names say."""
+    """Generate files that must be rejected: truncated, empty, or of another type than their names say."""
     make_samples(folder)
     return _make(folder, BROKEN_FILES)
 
@@ -50,18 +50,18 @@ def _make(folder: Path, files: "dict[str, tuple[str, Maker]]") -> list[Sample]:
         if not path.exists():
             unfinished = path.with_name(f".{name}")
             unfinished.write_bytes(maker(folder))
-            unfinished.replace(path)  # a file that is there is whole
+            unfinished.replace(path)  # so that an existing file is always complete
         made.append(Sample(name, path, content_type, path.stat().st_size))
     return made
 
 
-def _cut(name: str) -> "Maker":
-    """Return a maker of the first 60% of a whole sample."""
+def _truncated(name: str) -> "Maker":
+    """Return a maker that truncates a valid sample to 60% of its bytes."""
     return lambda folder: (content := (folder / name).read_bytes())[: len(content) * 6 // 10]
 
 
 def _program(_: Path) -> bytes:
-    """The head of a Linux executable, and some bytes."""
+    """The header of a Linux executable, followed by arbitrary bytes."""
     return struct.pack("<4sBBBB8xHHI", b"\x7fELF", 2, 1, 1, 0, 2, 62, 1) + bytes(at * 7 % 256 for at in range(8192))
 
 
@@ -83,9 +83,9 @@ WHOLE_FILES: Final[dict[str, tuple[str, Maker]]] = {
     "cube.glb": ("model/gltf-binary", cube_glb),
 }
 BROKEN_FILES: Final[dict[str, tuple[str, Maker]]] = {
-    "cut.jpg": ("image/jpeg", _cut("photo.jpg")),
-    "cut.png": ("image/png", _cut("photo.png")),
-    "cut.mp4": ("video/mp4", _cut("clip.mp4")),
+    "cut.jpg": ("image/jpeg", _truncated("photo.jpg")),
+    "cut.png": ("image/png", _truncated("photo.png")),
+    "cut.mp4": ("video/mp4", _truncated("clip.mp4")),
     "page.png": ("text/html", lambda _: PAGE),
     "program.jpg": ("application/x-executable", _program),
     "empty.png": ("application/x-empty", lambda _: b""),

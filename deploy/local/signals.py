@@ -1,4 +1,4 @@
-"""Ending in order: the first signal cancels, further ones do not cut the clean-up short."""
+"""Orderly shutdown: the first signal cancels the work, and further signals do not interrupt the clean-up."""
 
 import asyncio
 import signal
@@ -8,8 +8,8 @@ from typing import Any, Final
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-async def until_told(work: Coroutine[Any, Any, int], told: int) -> int:
-    """Run `work` and return its exit code; on SIGINT, SIGTERM or SIGHUP cancel it, let it clean up, return `told`."""
+async def run_until_signal(work: Coroutine[Any, Any, int], exit_code: int) -> int:
+    """Run `work` and return its exit code. SIGINT, SIGTERM or SIGHUP cancels it; then the result is `exit_code`."""
     task, loop = asyncio.create_task(work), asyncio.get_running_loop()
     signalled = asyncio.Event()
 
@@ -18,16 +18,16 @@ async def until_told(work: Coroutine[Any, Any, int], told: int) -> int:
             signalled.set()
             task.cancel()
 
-    # Where SIGHUP is ignored, as under nohup, we are meant to outlive the terminal.
-    signs = [sign for sign in SIGNALS if sign != signal.SIGHUP or signal.getsignal(sign) != signal.SIG_IGN]
-    for sign in signs:
-        loop.add_signal_handler(sign, end)
+    # Under nohup SIGHUP is ignored, because the process is meant to keep running when the terminal closes.
+    handled = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    for number in handled:
+        loop.add_signal_handler(number, end)
     try:
         return await task
     except asyncio.CancelledError:
         if signalled.is_set():
-            return told
+            return exit_code
         raise
     finally:
-        for sign in signs:
-            loop.remove_signal_handler(sign)
+        for number in handled:
+            loop.remove_signal_handler(number)

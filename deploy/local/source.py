@@ -1,14 +1,14 @@
-"""The sample source plays FAL: it serves files, misbehaves on request, and signs webhooks as FAL does.
+"""The sample source replaces FAL: it serves files, simulates failures, and signs webhooks as FAL does.
 
-`GET /files/<name>` answers like a CDN (length, ETag, ranges). Query options make it misbehave:
+`GET /files/<name>` responds like a CDN (length, ETag, ranges). Options in the query simulate failures:
 
-    status=503            answers with this status          retry_after=7     adds this Retry-After
-    truncate=1000         declares all, closes after so     slow=65536        bytes a second
-    stall=1               sends the head, then nothing      redirect=<url>    302 to there
-    length=no             chunked, no Content-Length        wrong_type=a/b    this Content-Type
-    fail_first=2          503 for so many requests of this very URL, then well
+    status=503       responds with this status              retry_after=7    with this Retry-After header
+    truncate=1000    closes the connection after 1000 bytes slow=65536       sends so many bytes per second
+    stall=1          sends the headers, then nothing        redirect=<url>   responds with 302 to this URL
+    length=no        chunked, without Content-Length        wrong_type=a/b   with this Content-Type
+    fail_first=2     503 for the first two requests of this URL
 
-`GET /endless` never ends. `GET /.well-known/jwks.json` has the public key of `sign`.
+`GET /endless` never ends. `GET /.well-known/jwks.json` has the public key for the signatures of `sign`.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from deploy.local.fal_queue import FalQueue
 from handlers.detect import detect
 
-PIECE: Final = 16 * 1024
+CHUNK_BYTES: Final = 16 * 1024
 HEAD_BYTES: Final = 64 * 1024
 FAL_USER: Final = "outlast-sample-source"
 UNAVAILABLE: Final = 503
@@ -36,15 +36,15 @@ FIELDS: Final = {"image": "image", "video": "video", "audio": "audio", "model": 
 
 
 class Source:
-    """A source of files on 127.0.0.1, in the caller's event loop. `hits` counts requests by file name.
+    """An HTTP server on 127.0.0.1 in the caller's event loop. `hits` counts the requests by file name.
 
-    `queue` is FAL's queue API on the same port.
+    `queue` is the replacement for FAL's queue API on the same port.
     """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
         self.hits: Counter[str] = Counter()
-        self._asked: Counter[str] = Counter()
+        self._request_counts: Counter[str] = Counter()
         self.queue = FalQueue()
         self._port = port
         self._key = Ed25519PrivateKey.generate()
@@ -59,11 +59,11 @@ class Source:
 
     @property
     def url(self) -> str:
-        """Where it listens, once started."""
+        """The base URL, after start."""
         return f"http://127.0.0.1:{self._port}"
 
     async def start(self) -> None:
-        """Listen; with port 0 on a free one. Raises OSError when the port is taken."""
+        """Start the server, with port 0 on a free port. Raises OSError when the port is in use."""
         app = web.Application()
         app.add_routes(
             [
@@ -85,18 +85,18 @@ class Source:
         self._port = runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Close every connection, stalled ones included."""
+        """Stop the server and close every connection, including stalled ones."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
 
     def file_url(self, name: str, **options: str | int) -> str:
-        """Return the URL of a file, with options to misbehave."""
+        """Return the URL of a file, with options that simulate failures."""
         query = "&".join(f"{key}={quote(str(value), safe='')}" for key, value in options.items())
         return f"{self.url}/files/{quote(name)}" + (f"?{query}" if query else "")
 
     def output(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return a generation's output with these files, in the shapes FAL's models answer."""
+        """Return a generation's output with these files, in the form of the output of FAL's models."""
         output: dict[str, Any] = {}
         for name in names:
             content_type = _content_type(self.folder / name)
@@ -118,7 +118,7 @@ class Source:
     def sign(
         self, body: bytes, request_id: str, user_id: str = FAL_USER, timestamp: int | None = None
     ) -> dict[str, str]:
-        """Return the headers FAL signs a webhook with; `timestamp` in epoch seconds, now unless given."""
+        """Return the signature headers of a FAL webhook. `timestamp` is in epoch seconds, by default now."""
         stamp = str(int(time.time()) if timestamp is None else timestamp)
         message = "\n".join([request_id, user_id, stamp, hashlib.sha256(body).hexdigest()]).encode()
         return {
@@ -136,25 +136,27 @@ class Source:
     async def _file(self, request: web.Request) -> web.StreamResponse:
         name, options = request.match_info["name"], request.query
         self.hits[name] += 1
-        if (refusal := self._refusal(request)) is not None:
-            return refusal
+        if (error := self._error_response(request)) is not None:
+            return error
         path = self.folder / name
         if Path(name).name != name or not path.is_file():
             raise web.HTTPNotFound(text=f"there is no {name}")
         if not options.keys() & {"truncate", "slow", "stall", "length", "wrong_type"}:
             headers = {"Content-Type": _content_type(path), "Accept-Ranges": "bytes"}
             return web.FileResponse(path, headers=headers)
-        return await _misbehave(request, path.read_bytes(), options.get("wrong_type") or _content_type(path))
+        return await _respond_with_failures(
+            request, path.read_bytes(), options.get("wrong_type") or _content_type(path)
+        )
 
-    def _refusal(self, request: web.Request) -> web.Response | None:
+    def _error_response(self, request: web.Request) -> web.Response | None:
         options = request.query
         status = int(options.get("status", 0))
-        self._asked[request.path_qs] += 1
-        if self._asked[request.path_qs] <= int(options.get("fail_first", 0)):
+        self._request_counts[request.path_qs] += 1
+        if self._request_counts[request.path_qs] <= int(options.get("fail_first", 0)):
             status = UNAVAILABLE
         headers = {"Retry-After": options["retry_after"]} if "retry_after" in options else {}
         if status:
-            return web.Response(status=status, headers=headers, text=f"answering {status}, as asked")
+            return web.Response(status=status, headers=headers, text=f"status {status}, as requested")
         if "redirect" in options:
             return web.Response(status=302, headers={"Location": options["redirect"]})
         return None
@@ -164,11 +166,11 @@ class Source:
         response = web.StreamResponse(headers={"Content-Type": "image/png"})
         await response.prepare(request)
         while True:
-            await response.write(bytes(PIECE))
+            await response.write(bytes(CHUNK_BYTES))
 
 
-async def _misbehave(request: web.Request, content: bytes, content_type: str) -> web.StreamResponse:
-    """Serve the content badly, as the query asks."""
+async def _respond_with_failures(request: web.Request, content: bytes, content_type: str) -> web.StreamResponse:
+    """Serve the content with the failures that the query asks for."""
     options = request.query
     response = web.StreamResponse(headers={"Content-Type": content_type})
     if options.get("length") == "no":
@@ -179,12 +181,12 @@ async def _misbehave(request: web.Request, content: bytes, content_type: str) ->
     if "stall" in options:
         await asyncio.Event().wait()
     rate = int(options.get("slow", 0))
-    piece = max(1, min(PIECE, rate // 10)) if rate else PIECE
+    chunk_bytes = max(1, min(CHUNK_BYTES, rate // 10)) if rate else CHUNK_BYTES
     sent = content[: int(options.get("truncate", len(content)))]
-    for at in range(0, len(sent), piece):
-        await response.write(sent[at : at + piece])
+    for at in range(0, len(sent), chunk_bytes):
+        await response.write(sent[at : at + chunk_bytes])
         if rate:
-            await asyncio.sleep(piece / rate)
+            await asyncio.sleep(chunk_bytes / rate)
     if len(sent) < len(content):
         if request.transport is not None:
             request.transport.close()

@@ -1,6 +1,6 @@
-"""The local stack as a whole: broker, database, gateway, sample source, receiver, workers - started, and all ended.
+"""The local stack: starts and stops broker, database, gateway, sample source, receiver and workers.
 
-With RABBITMQ_URL or SUPABASE_URL in the environment that part is not started, and the given one is used.
+If RABBITMQ_URL or SUPABASE_URL is set in the environment, that broker or project is used and none is started.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from typing import Final, Self
 import aiohttp
 import asyncpg
 
-from deploy.local.endpoints import Access, Endpoints
+from deploy.local.endpoints import Endpoints, SupabaseCredentials
 from deploy.local.gateway import Gateway
-from deploy.local.memory import remembered_port, remembered_secrets
 from deploy.local.postgres import Postgres
-from deploy.local.processes import Child, StackError, claim, clean_up, ended, free_port, together
+from deploy.local.processes import Child, StackError, end_leftovers, free_port, lock_data_dir, run_all, unexpected_exits
 from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.samples import Sample, make_samples
+from deploy.local.saved_state import saved_port, saved_secrets
 from deploy.local.source import Source
 from handlers.settings import FAL_SOURCES
 
@@ -30,24 +30,31 @@ DATABASE: Final = "outlast"
 
 
 class Stack:
-    """`async with Stack(...)`: everything runs inside, nothing is left outside. `say` is told each step."""
+    """`async with Stack(...)`: all parts run inside the block and are stopped after it. `report` is called per step."""
 
     def __init__(
-        self, data_dir: Path, *, workers: int = 1, port: int | None = None, say: Callable[[str], None] = lambda _: None
+        self,
+        data_dir: Path,
+        *,
+        workers: int = 1,
+        port: int | None = None,
+        report: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.data_dir = data_dir.resolve()
         self.samples: list[Sample] = []
         self.source = Source(self.data_dir / "samples")
         self.workers: list[Child] = []
-        self._wanted = workers
+        self._worker_count = workers
         self._port = port
-        self._say = say
-        self._exit = contextlib.AsyncExitStack()
+        self._report = report
+        self._exit_stack = contextlib.AsyncExitStack()
         self._numbers = itertools.count(1)
         self._metrics_urls: dict[str, str] = {}
         self._secrets: dict[str, str] = {}
         self._rabbitmq_url = os.environ.get("RABBITMQ_URL", "")
-        self._supabase = Access(os.environ.get("SUPABASE_URL", ""), os.environ.get("SUPABASE_SERVICE_ROLE_KEY", ""))
+        self._supabase = SupabaseCredentials(
+            os.environ.get("SUPABASE_URL", ""), os.environ.get("SUPABASE_SERVICE_ROLE_KEY", "")
+        )
         self._database_url = ""
         self.receiver_url = ""
 
@@ -55,32 +62,32 @@ class Stack:
         try:
             await self._start()
         except BaseException:
-            await self._exit.aclose()
+            await self._exit_stack.aclose()
             raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         try:
-            self._say("stopping")
-        finally:  # also when there is no terminal any more to say it on
-            await self._exit.aclose()
+            self._report("stopping")
+        finally:  # also when report fails because the terminal is closed
+            await self._exit_stack.aclose()
 
     async def _start(self) -> None:
-        self._exit.enter_context(claim(self.data_dir))
-        for name in clean_up(self.data_dir):
-            self._say(f"ended a {name} that an earlier run left behind")
-        self._secrets = remembered_secrets(self.data_dir)
-        self._say("starting RabbitMQ, PostgreSQL and the sample source")
-        await together(self._start_broker(), self._start_supabase(), self._start_source())
-        self._say("starting the receiver and the workers")
+        self._exit_stack.enter_context(lock_data_dir(self.data_dir))
+        for name in end_leftovers(self.data_dir):
+            self._report(f"ended {name}, left behind by an earlier run")
+        self._secrets = saved_secrets(self.data_dir)
+        self._report("starting RabbitMQ, PostgreSQL and the sample source")
+        await run_all(self._start_broker(), self._start_supabase(), self._start_source())
+        self._report("starting the receiver and the workers")
         await self._start_receiver()
-        await together(*(self.start_worker() for _ in range(self._wanted)))
+        await run_all(*(self.start_worker() for _ in range(self._worker_count)))
 
     async def _start_broker(self) -> None:
         if self._rabbitmq_url:
             return
         broker = RabbitMQ(self.data_dir)
-        self._exit.push_async_callback(broker.stop)
+        self._exit_stack.push_async_callback(broker.stop)
         await broker.start()
         self._rabbitmq_url = broker.url
 
@@ -88,18 +95,20 @@ class Stack:
         if self._supabase.url:
             return
         postgres = Postgres(self.data_dir)
-        self._exit.push_async_callback(postgres.stop)
+        self._exit_stack.push_async_callback(postgres.stop)
         await postgres.start()
         self._database_url = await postgres.create_database(DATABASE)
         gateway = Gateway(
             database_url=self._database_url,
             storage_dir=self.data_dir / "storage",
-            port=remembered_port(self.data_dir, "gateway"),
+            port=saved_port(self.data_dir, "gateway"),
             jwt_secret=self._secrets["jwt_secret"],
         )
-        self._exit.push_async_callback(gateway.stop)
+        self._exit_stack.push_async_callback(gateway.stop)
         await gateway.start()
-        self._supabase = Access(gateway.url, gateway.service_role_key, gateway.anon_key, gateway.jwt_secret)
+        self._supabase = SupabaseCredentials(
+            gateway.url, gateway.service_role_key, gateway.anon_key, gateway.jwt_secret
+        )
         await self._create_bucket()
 
     async def _create_bucket(self) -> None:
@@ -109,26 +118,26 @@ class Stack:
         async with aiohttp.ClientSession(headers=headers) as session:
             body = {"id": bucket, "name": bucket, "public": False}
             async with session.post(f"{url}/storage/v1/bucket", json=body) as response:
-                said = await response.text()
-                if response.status >= 400 and "Duplicate" not in said:  # noqa: PLR2004 - any HTTP error
-                    raise StackError(f"the bucket {bucket!r} cannot be created: {said}")
+                text = await response.text()
+                if response.status >= 400 and "Duplicate" not in text:  # noqa: PLR2004 - any HTTP error
+                    raise StackError(f"the bucket {bucket!r} cannot be created: {text}")
 
     async def _start_source(self) -> None:
         self.samples = await asyncio.to_thread(make_samples, self.data_dir / "samples")
-        self.source = Source(self.data_dir / "samples", port=remembered_port(self.data_dir, "source"))
-        self._exit.push_async_callback(self.source.stop)
+        self.source = Source(self.data_dir / "samples", port=saved_port(self.data_dir, "source"))
+        self._exit_stack.push_async_callback(self.source.stop)
         await self.source.start()
 
     async def _start_receiver(self) -> None:
-        port = self._port or remembered_port(self.data_dir, "receiver", 8080)
+        port = self._port or saved_port(self.data_dir, "receiver", 8080)
         self.receiver_url = f"http://127.0.0.1:{port}"
         if self._database_url:
-            await self._aim_webhook()
+            await self._configure_webhook()
         child = await self._spawn("receiver", ["receiver"], {"RECEIVER_PORT": str(port)})
-        await child.answers(f"{self.receiver_url}/readyz", READY_SECONDS)
+        await child.wait_until_ready(f"{self.receiver_url}/readyz", READY_SECONDS)
 
-    async def _aim_webhook(self) -> None:
-        """Tell the trigger in the database where to send and what to sign with, as `outlast init` has users do."""
+    async def _configure_webhook(self) -> None:
+        """Store the URL and the secret for the trigger in outlast_settings, as the SQL of `outlast init` does."""
         connection = await asyncpg.connect(self._database_url)
         try:
             await connection.executemany(
@@ -144,7 +153,7 @@ class Stack:
 
     @property
     def sends_webhooks(self) -> bool:
-        """Whether the database is ours, so that its trigger reaches the receiver."""
+        """Whether the stack runs the database, so that its trigger can reach the receiver."""
         return bool(self._database_url)
 
     async def start_worker(self) -> Child:
@@ -154,31 +163,31 @@ class Stack:
         child = await self._spawn(f"worker-{next(self._numbers)}", ["worker"], {"METRICS_PORT": str(port)})
         self.workers.append(child)
         self._metrics_urls[child.name] = f"{url}/metrics"
-        await child.answers(f"{url}/readyz", READY_SECONDS)
+        await child.wait_until_ready(f"{url}/readyz", READY_SECONDS)
         return child
 
-    async def watch(self) -> None:
-        """Put a new worker in the place of each that died; raise StackError when anything else ended by itself."""
+    async def supervise(self) -> None:
+        """Replace each worker that ended. Raises StackError when another part ended unexpectedly."""
         for child in [worker for worker in self.workers if not worker.running]:
-            self._say(f"{child.name} ended with {child.process.returncode}; starting another")
+            self._report(f"{child.name} ended with exit code {child.process.returncode}; starting another worker")
             self.workers.remove(child)
-            await child.stop()  # of its group, something may still run
+            await child.stop()  # other processes of its group may still run
             await self.start_worker()
         workers = {worker.name for worker in self.workers}
-        for name, tail in ended(self.data_dir).items():
-            if name not in workers:  # one that died only now has its turn next time
-                raise StackError(f"{name} ended by itself. Its log ends:\n{tail}")
+        for name, tail in unexpected_exits(self.data_dir).items():
+            if name not in workers:  # a worker that ended since the loop above is replaced by the next call
+                raise StackError(f"{name} ended unexpectedly. The last lines of its log:\n{tail}")
 
-    async def _spawn(self, name: str, arguments: list[str], more: dict[str, str]) -> Child:
+    async def _spawn(self, name: str, arguments: list[str], extra: dict[str, str]) -> Child:
         argv = [sys.executable, "-m", "worker", *arguments]
-        env = {**os.environ, **self._environment(), **more}
-        # In a folder of the stack's: a .env of the caller's, perhaps with a real project in it, is not for these.
+        env = {**os.environ, **self._environment(), **extra}
+        # In the data directory, so that a .env of the caller, which may name a real project, is not read.
         child = await Child.spawn(name, argv, data_dir=self.data_dir, env=env, cwd=self.data_dir)
-        self._exit.push_async_callback(child.stop, 40)
+        self._exit_stack.push_async_callback(child.stop, 40)
         return child
 
     def _environment(self) -> dict[str, str]:
-        """What receiver and workers are told; everything else they take from our own environment."""
+        """Return the variables for receiver and workers; they inherit all others from this process."""
         given = os.environ
         temp = Path(given.get("TEMP_DIR") or self.data_dir / "tmp").absolute()
         temp.mkdir(parents=True, exist_ok=True)
@@ -199,7 +208,7 @@ class Stack:
 
     @property
     def endpoints(self) -> Endpoints:
-        """Where everything is."""
+        """Addresses and credentials of all parts."""
         return Endpoints(
             receiver_url=self.receiver_url,
             console_url=f"{self.receiver_url}/console/",

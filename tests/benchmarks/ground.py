@@ -17,7 +17,7 @@ import aiohttp
 import asyncpg
 
 from deploy.local.postgres import Postgres
-from deploy.local.processes import Child, claim, clean_up
+from deploy.local.processes import Child, end_leftovers, lock_data_dir
 from deploy.local.rabbitmq import RabbitMQ
 
 LOOK_SECONDS = 0.05
@@ -59,8 +59,8 @@ class Ground:
 
     async def __aenter__(self) -> Self:
         self.files.mkdir(parents=True, exist_ok=True)
-        self._exit.enter_context(claim(self.folder))
-        clean_up(self.folder)
+        self._exit.enter_context(lock_data_dir(self.folder))
+        end_leftovers(self.folder)
         try:
             for part in (getattr(self, name) for name in self._own):
                 self._exit.push_async_callback(part.stop)

@@ -69,7 +69,7 @@ async def _bare(run: Run) -> AsyncIterator[str]:
     argv = [sys.executable, "-m", "tests.benchmarks.bare", run.rabbitmq_url, str(port)]
     child = await Child.spawn("bare", argv, data_dir=run.ground.folder, cwd=ROOT)
     try:
-        await child.answers(f"http://127.0.0.1:{port}/ready", 30)
+        await child.wait_until_ready(f"http://127.0.0.1:{port}/ready", 30)
         yield f"http://127.0.0.1:{port}/webhook"
     finally:
         await child.stop(10)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from deploy.local.signals import until_told
+from deploy.local.signals import run_until_signal
 from tests.benchmarks import corpus
 from tests.benchmarks.endurance import backlog, soak, start
 from tests.benchmarks.ground import ROOT, Ground
@@ -96,7 +96,7 @@ def main() -> None:
         parser.error(f"no scenario {', '.join(sorted(unknown))}")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     names = [name for name in SCENARIOS if name in given.scenarios or not given.scenarios]
-    asyncio.run(until_told(run(names, given.rounds, given.out.resolve()), 130))
+    asyncio.run(run_until_signal(run(names, given.rounds, given.out.resolve()), 130))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Outlast:
                 folder = run.ground.folder
                 child = await Child.spawn(f"worker-{number}", argv, data_dir=folder, env=env, cwd=folder)
                 stack.push_async_callback(child.stop, 10)
-                await child.answers(f"http://127.0.0.1:{port}/readyz", READY_SECONDS)
+                await child.wait_until_ready(f"http://127.0.0.1:{port}/readyz", READY_SECONDS)
                 workers.append(child)
             yield workers
 

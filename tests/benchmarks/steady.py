@@ -87,7 +87,7 @@ async def start_receiver(run: Run) -> tuple[Child, str]:
     argv = [sys.executable, "-m", "worker", "receiver"]
     folder = run.ground.folder
     child = await Child.spawn("receiver", argv, data_dir=folder, env=env, cwd=folder)
-    await child.answers(f"http://127.0.0.1:{port}/readyz", READY_SECONDS)
+    await child.wait_until_ready(f"http://127.0.0.1:{port}/readyz", READY_SECONDS)
     return child, f"http://127.0.0.1:{port}/webhooks/supabase"
 
 

@@ -61,7 +61,7 @@ class Fal:
 @pytest.fixture
 async def fal(yard, source, database_url, tmp_path):
     source.queue.results.clear()
-    source.queue.asked.clear()
+    source.queue.requests.clear()
     sql = await asyncpg.connect(database_url)
     await sql.execute("alter table generations add column if not exists model text; notify pgrst, 'reload schema'")
     async with Gateway(database_url=database_url, storage_dir=tmp_path / "objects") as gateway:
@@ -74,7 +74,7 @@ async def test_a_source_that_recovered_is_replayed_as_it_is(fal):
     await fal.yard.bury(job, "source_gone")
     assert (await fal.replay(fal_key=None, supabase_url=None)).done == 1
     assert await fal.replayed() == [job]
-    assert fal.source.queue.asked == []
+    assert fal.source.queue.requests == []
 
 
 async def test_gone_urls_are_replaced_by_what_fals_queue_names_now(fal):
@@ -94,7 +94,7 @@ async def test_gone_urls_are_replaced_by_what_fals_queue_names_now(fal):
     assert [(file.position, file.source_key) for file in again.files] == [
         (file.position, file.source_key) for file in job.files
     ]
-    assert fal.source.queue.asked == [(f"/fal-ai/flux/requests/{request}", f"Key {KEY}")]
+    assert fal.source.queue.requests == [(f"/fal-ai/flux/requests/{request}", f"Key {KEY}")]
 
 
 async def test_a_file_at_another_place_is_known_by_its_name(fal):
@@ -170,7 +170,7 @@ async def test_nobody_but_fal_gets_the_key(fal, tmp_path):
             await fal.yard.bury(gone, "source_gone")
         outcome = await fal.replay()
         assert ["nobody else gets the key" in kept.reason for kept in outcome.kept] == [True] * 3
-        assert stranger.queue.asked == fal.source.queue.asked == []
+        assert stranger.queue.requests == fal.source.queue.requests == []
 
 
 async def test_a_response_url_is_used_as_it_is(fal):
@@ -178,7 +178,7 @@ async def test_a_response_url_is_used_as_it_is(fal):
     fal.source.queue.results["elsewhere"] = {"audio": {"url": f"{fal.source.url}/files/tone.wav"}}
     await fal.yard.bury(fal.yard.job(f"{fal.source.url}/files/gone.wav", generation_id=generation), "source_gone")
     assert (await fal.replay()).done == 1
-    assert [path for path, _ in fal.source.queue.asked] == ["/fal-ai/flux/requests/elsewhere"]
+    assert [path for path, _ in fal.source.queue.requests] == ["/fal-ai/flux/requests/elsewhere"]
 
 
 async def test_many_are_asked_for_at_once(fal):

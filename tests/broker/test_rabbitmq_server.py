@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from deploy.local import rabbitmq as module
-from deploy.local.account import become
-from deploy.local.processes import StackError, clean_up
+from deploy.local.account import setpriv_prefix
+from deploy.local.processes import StackError, end_leftovers
 from deploy.local.rabbitmq import RabbitMQ
 
 NOBODY = 65534
@@ -61,7 +61,7 @@ async def test_a_restart_keeps_messages_and_address_and_a_stop_leaves_nothing(tm
     # The parent dies without a word: what it left is found by its marker and ended.
     alive = descendants(broker)
     os.kill(broker._epmd.process.pid, signal.SIGSTOP)
-    ended = await asyncio.to_thread(clean_up, tmp_path.resolve())
+    ended = await asyncio.to_thread(end_leftovers, tmp_path.resolve())
     assert {"rabbitmq", "epmd"} <= set(ended)
     assert psutil.wait_procs(alive, timeout=5)[1] == []
     await broker.stop()
@@ -115,7 +115,7 @@ async def test_it_runs_as_an_ordinary_user_whose_death_leaves_something_to_clean
     if os.geteuid() == 0:
         os.chown(folder, NOBODY, NOBODY)
         needed = [Path(sys.base_prefix), Path(sys.prefix), Path(module.__file__).parent]
-        prefix = max([await become(NOBODY, NOBODY, path) for path in needed], key=len)
+        prefix = max([await setpriv_prefix(NOBODY, NOBODY, path) for path in needed], key=len)
     stack = await asyncio.create_subprocess_exec(
         *prefix,
         sys.executable,
@@ -134,11 +134,11 @@ async def test_it_runs_as_an_ordinary_user_whose_death_leaves_something_to_clean
         assert {process.uids().real for process in alive} == {NOBODY if prefix else os.geteuid()}
         stack.kill()
         await stack.wait()
-        ended = await asyncio.to_thread(clean_up, folder)
+        ended = await asyncio.to_thread(end_leftovers, folder)
         assert {"rabbitmq", "epmd"} <= set(ended)
         assert psutil.wait_procs(alive, timeout=5)[1] == []
     finally:
-        await asyncio.to_thread(clean_up, folder)
+        await asyncio.to_thread(end_leftovers, folder)
         shutil.rmtree(folder)
 
 

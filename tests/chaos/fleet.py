@@ -47,14 +47,14 @@ class Fleet:
         child = await self._spawn("worker", {"METRICS_PORT": str(port)})
         self.workers.append(child)
         if wait:
-            await child.answers(f"http://127.0.0.1:{port}/readyz", READY_SECONDS)
+            await child.wait_until_ready(f"http://127.0.0.1:{port}/readyz", READY_SECONDS)
         return child
 
     async def start_receiver(self, *, wait: bool = False) -> None:
         """Start the receiver, where the last one was."""
         self.receiver = await self._spawn("receiver", {"RECEIVER_PORT": str(self.receiver_port)})
         if wait:
-            await self.receiver.answers(f"http://127.0.0.1:{self.receiver_port}/readyz", READY_SECONDS)
+            await self.receiver.wait_until_ready(f"http://127.0.0.1:{self.receiver_port}/readyz", READY_SECONDS)
 
     async def end(self, child: Child) -> None:
         """Ask a process to end; notice when it does not do so well and by itself."""

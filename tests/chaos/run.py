@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deploy.local.signals import until_told
+from deploy.local.signals import run_until_signal
 from tests.chaos import report
 from tests.chaos.collect import collect
 from tests.chaos.feeder import Feeder
@@ -117,7 +117,7 @@ def main() -> int:
     async def work() -> int:
         return 1 if await run(form, given.seed, out, given.samples.resolve(), climate, say) else 0
 
-    return asyncio.run(until_told(work(), 130))
+    return asyncio.run(run_until_signal(work(), 130))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ async def worker(stack, name, command=(), **settings):
     argv = [*command, sys.executable, "-m", "worker", "worker"]
     child = await Child.spawn(name, argv, data_dir=stack.data_dir, env=env, cwd=stack.data_dir)
     ready = f"http://127.0.0.1:{port}/readyz"
-    await child.answers(ready, 60)
+    await child.wait_until_ready(ready, 60)
     return child, ready
 
 

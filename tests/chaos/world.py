@@ -13,11 +13,11 @@ import aiohttp
 import asyncpg
 
 from deploy.local.gateway import Gateway
-from deploy.local.memory import remembered_secrets
 from deploy.local.postgres import Postgres
-from deploy.local.processes import claim, clean_up, together
+from deploy.local.processes import end_leftovers, lock_data_dir, run_all
 from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.samples import make_broken
+from deploy.local.saved_state import saved_secrets
 from handlers.settings import FAL_SOURCES
 from tests.chaos.fleet import Fleet
 from tests.chaos.front import Front
@@ -62,12 +62,12 @@ class World:
         await self._exit.aclose()
 
     async def _start(self) -> None:
-        self._exit.enter_context(claim(self.folder))
-        clean_up(self.folder)
-        self._secrets = remembered_secrets(self.folder)
+        self._exit.enter_context(lock_data_dir(self.folder))
+        end_leftovers(self.folder)
+        self._secrets = saved_secrets(self.folder)
         self._exit.push_async_callback(self.broker.stop)
         self._exit.push_async_callback(self.postgres.stop)
-        await together(self._start_broker(), self._start_supabase(), self._start_source())
+        await run_all(self._start_broker(), self._start_supabase(), self._start_source())
         climate = self._climate
         self.front = Front(self.gateway.url, self._seed, uploads=climate.uploads, calls=climate.calls)
         await self._part(self.front)
@@ -79,7 +79,7 @@ class World:
         self.lossy = Lossy(receiver, self._seed, dropped=climate.lost, twice=climate.twice)
         await self._part(self.lossy)
         await self._aim_webhooks()
-        await together(
+        await run_all(
             self.fleet.start_receiver(wait=True), *(self.fleet.start_worker(wait=True) for _ in range(self._wanted))
         )
 

@@ -97,8 +97,8 @@ def test_workers_are_scaled_by_what_waits_and_by_how_long():
 
 def test_nothing_inside_is_reached_but_names_and_the_broker():
     policies = {name: each["spec"] for (kind, name), each in OBJECTS.items() if kind == "NetworkPolicy"}
-    assert policies["nothing-else"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    names, broker, world = policies["outlast-out"]["egress"]
+    assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    names, broker, world = policies["outlast-egress"]["egress"]
     assert {port["port"] for port in names["ports"]} == {53}
     assert broker["to"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "rabbitmq"}}}]
     assert [port["port"] for rule in (broker, world) for port in rule["ports"]] == [5672, 443]

@@ -105,7 +105,7 @@ async def test_up_replaces_a_dead_worker_and_ends_when_anything_else_does(tmp_pa
     _, err = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 1
     assert b"worker-1 ended with -9; starting another" in err
-    assert b"outlast: receiver ended by itself. Its log ends:" in err
+    assert b"outlast: receiver ended unexpectedly. The last lines of its log:" in err
     assert b"Traceback" not in err
     assert running(tmp_path / ".outlast") == []
 

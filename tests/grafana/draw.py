@@ -79,7 +79,7 @@ async def ask(run: Watched, board: dict, seconds: float) -> dict[int, list]:
     """Return each panel's named series by the panel's id."""
     answers: dict[int, list] = {panel["id"]: [] for panel in panels(board)}
     for query in queries(board):
-        for one in await run.prometheus.course(query.concrete(WINDOW), run.start, run.start + seconds):
+        for one in await run.prometheus.query_range(query.concrete(WINDOW), run.start, run.start + seconds):
             name = query.legend
             for label in query.labels:
                 name = name.replace(f"{{{{{label}}}}}", one["metric"].get(label, ""))

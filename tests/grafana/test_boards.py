@@ -35,7 +35,7 @@ def known_metrics():
 
 
 def test_the_files_are_what_the_code_writes():
-    assert {path.name: path.read_text("utf-8") for path in maker.FOLDER.glob("*.json")} == maker.written()
+    assert {path.name: path.read_text("utf-8") for path in maker.FOLDER.glob("*.json")} == maker.rendered()
 
 
 @pytest.mark.parametrize("panel", EVERY_PANEL)

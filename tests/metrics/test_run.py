@@ -44,7 +44,7 @@ async def test_every_rule_is_evaluated_and_every_metric_in_it_exists(run):
 async def test_every_recording_rule_has_a_value(run):
     for rule in await run.prometheus.rules():
         if rule["type"] == "recording":
-            await run.prometheus.until(f"{rule['name']} >= 0")
+            await run.prometheus.wait_for(f"{rule['name']} >= 0")
 
 
 async def test_alerts_told_of_what_went_wrong_and_of_nothing_else(run):
@@ -54,7 +54,7 @@ async def test_alerts_told_of_what_went_wrong_and_of_nothing_else(run):
 async def test_no_query_of_a_dashboard_comes_back_empty(run):
     empty, unnamed = [], []
     for query in QUERIES:
-        series = await run.prometheus.course(query.concrete("5s"), run.start, time.time())
+        series = await run.prometheus.query_range(query.concrete("5s"), run.start, time.time())
         empty += [] if series else [f"{query.board}: {query.title}"]
         unnamed += [query.title for one in series if query.labels - set(one["metric"])]
     assert (empty, unnamed) == ([], [])
@@ -74,7 +74,7 @@ async def test_no_query_of_a_dashboard_comes_back_empty(run):
     ],
 )
 async def test_every_trouble_left_its_mark(run, query):
-    assert await run.prometheus.course(f"{query} > 0", run.start, time.time())
+    assert await run.prometheus.query_range(f"{query} > 0", run.start, time.time())
 
 
 async def test_work_and_trouble_add_no_series(run):
@@ -84,7 +84,7 @@ async def test_work_and_trouble_add_no_series(run):
 
 async def test_jobs_in_are_jobs_out_and_in_flight_though_a_worker_and_the_broker_were_killed(run):
     assert await run.prometheus.value(IN) >= 10 * AT_KILLS
-    await run.prometheus.until(f"abs({IN} + {REPLAYED} - {OUT} - {IN_FLIGHT}) <= {AT_KILLS}", 10)
+    await run.prometheus.wait_for(f"abs({IN} + {REPLAYED} - {OUT} - {IN_FLIGHT}) <= {AT_KILLS}", 10)
 
 
 async def test_poison_is_counted_and_killed_codecs_are_no_killed_workers(run):

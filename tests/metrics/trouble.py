@@ -54,13 +54,13 @@ async def trouble(run: Watched, rate: float = 1.5, calm: float = 0) -> None:
     if not flowing.cancelled():
         flowing.result()
     await load.replay()
-    await run.prometheus.until("outlast:jobs_in_flight:sum == 0", PATIENCE)
+    await run.prometheus.wait_for("outlast:jobs_in_flight:sum == 0", PATIENCE)
 
 
 async def firing(run: Watched, *names: str, when: str = "vector(1)") -> None:
     """Wait until all of these alerts fire at once, while `when` has a value."""
     asked = [f'ALERTS{{alertstate="firing", alertname="{name}"}}' for name in names]
-    await run.prometheus.until(" and on () ".join([*asked, when]), PATIENCE)
+    await run.prometheus.wait_for(" and on () ".join([*asked, when]), PATIENCE)
 
 
 async def complete(run: Watched, url: str) -> None:
@@ -73,7 +73,7 @@ async def warm_up(run: Watched) -> None:
     """Have a few small jobs done."""
     for number in range(WARM):
         await complete(run, run.stack.source.file_url("tone.mp3", n=number))
-    await run.prometheus.until(f'sum(outlast_jobs_total{{outcome="completed"}}) >= {WARM}', PATIENCE)
+    await run.prometheus.wait_for(f'sum(outlast_jobs_total{{outcome="completed"}}) >= {WARM}', PATIENCE)
 
 
 async def spoil(run: Watched) -> None:
@@ -104,7 +104,7 @@ async def kill_a_worker(run: Watched) -> None:
     port = URL(run.stack.endpoints.worker_metrics_urls[-1]).port
     for number in range(4):
         await complete(run, run.stack.source.file_url("tone.wav", slow=30_000, n=number))
-    await run.prometheus.until(f'outlast_jobs_in_progress{{instance="127.0.0.1:{port}"}} == {CONCURRENCY}', PATIENCE)
+    await run.prometheus.wait_for(f'outlast_jobs_in_progress{{instance="127.0.0.1:{port}"}} == {CONCURRENCY}', PATIENCE)
     await run.stack.workers.pop().stop(0)
     await run.stack.start_worker()
     await run.follow()
@@ -115,7 +115,7 @@ async def storage_away(run: Watched) -> None:
     run.stack.front.storage_away = True
     await firing(run, "OutlastStorageFails")
     run.stack.front.storage_away = False
-    await run.prometheus.until('max(outlast_circuit_open{dependency="storage"}) == 0', PATIENCE)
+    await run.prometheus.wait_for('max(outlast_circuit_open{dependency="storage"}) == 0', PATIENCE)
 
 
 async def broker_away(run: Watched) -> None:
@@ -123,7 +123,7 @@ async def broker_away(run: Watched) -> None:
     await run.broker.stop()
     await firing(run, "OutlastNotScraped", "OutlastWebhooksNotTaken")
     await run.broker.start()
-    await run.prometheus.until("sum(outlast:consumers:sum) > 0", PATIENCE)
+    await run.prometheus.wait_for("sum(outlast:consumers:sum) > 0", PATIENCE)
 
 
 async def lose_webhooks(run: Watched) -> None:

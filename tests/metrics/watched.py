@@ -62,7 +62,7 @@ class Watched:
 
     async def fired(self) -> set[str]:
         """Return the names of the alerts that have fired up to now."""
-        found = await self.prometheus.course('ALERTS{alertstate="firing"}', self.start, time.time(), 0.5)
+        found = await self.prometheus.query_range('ALERTS{alertstate="firing"}', self.start, time.time(), 0.5)
         return {one["metric"]["alertname"] for one in found}
 
 
@@ -88,7 +88,7 @@ async def watched(folder: Path) -> AsyncIterator[Watched]:
         stack = await ends.enter_async_context(FrontedStack(folder / "stack", workers=2, port=free_port()))
         prometheus = Prometheus(folder, targets(stack, broker), interval=1, hold=HOLD_SECONDS)
         await ends.enter_async_context(prometheus)
-        await prometheus.until("count(up == 1) == 4")
+        await prometheus.wait_for("count(up == 1) == 4")
         project = await ends.enter_async_context(Project(stack.endpoints))
         session = await ends.enter_async_context(aiohttp.ClientSession())
         yield Watched(stack, broker, prometheus, project, session)

@@ -9,9 +9,9 @@ import sys
 import psutil
 import pytest
 
-from deploy.local.demo import Landed, missing_files
-from deploy.local.processes import Child, StackError, ended, together
-from deploy.local.signals import until_told
+from deploy.local.demo import StoredFile, missing_files
+from deploy.local.processes import Child, StackError, run_all, unexpected_exits
+from deploy.local.signals import run_until_signal
 
 DEAF = """
 import signal, subprocess, sys, time
@@ -47,12 +47,12 @@ async def test_a_cancelled_stop_still_ends_the_whole_group(tmp_path):
 
 async def test_what_ends_by_itself_is_told_with_its_log_and_what_is_stopped_is_not(tmp_path):
     child = await deaf_child(tmp_path)
-    assert ended(tmp_path) == {}
+    assert unexpected_exits(tmp_path) == {}
     os.kill(child.process.pid, signal.SIGKILL)
     await child.process.wait()
-    assert ended(tmp_path) == {"deaf": "up"}
+    assert unexpected_exits(tmp_path) == {"deaf": "up"}
     await child.stop()
-    assert ended(tmp_path) == {}
+    assert unexpected_exits(tmp_path) == {}
 
 
 async def test_of_parts_that_fail_together_the_remedy_is_raised_itself():
@@ -60,7 +60,7 @@ async def test_of_parts_that_fail_together_the_remedy_is_raised_itself():
         raise error
 
     with pytest.raises(StackError, match="make setup"):
-        await together(fails(OSError("torn")), fails(StackError("run `make setup`")), asyncio.sleep(600))
+        await run_all(fails(OSError("torn")), fails(StackError("run `make setup`")), asyncio.sleep(600))
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -82,12 +82,12 @@ async def test_the_first_signal_ends_and_further_ones_do_not_cut_short(first):
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     with contextlib.ExitStack() as undo:
         undo.callback(signal.signal, signal.SIGHUP, before)
-        assert await until_told(work(), told=5) == 5
+        assert await run_until_signal(work(), exit_code=5) == 5
     assert cleaned
 
 
 async def test_work_that_ends_by_itself_returns_its_own_code():
-    assert await until_told(asyncio.sleep(0, 3), told=5) == 3
+    assert await run_until_signal(asyncio.sleep(0, 3), exit_code=5) == 3
 
 
 def test_each_file_that_did_not_land_is_named_with_its_reason():
@@ -97,8 +97,8 @@ def test_each_file_that_did_not_land_is_named_with_its_reason():
             "output": {"images": [{"file_name": name, "url": f"http://s/files/{name}"} for name in names]},
         }
 
-    def landed(number, name, *, intact=True, on_row=True):
-        return Landed({"generation_id": number, "original_filename": name}, 1.0, intact, on_row)
+    def stored(number, name, *, intact=True, on_row=True):
+        return StoredFile({"generation_id": number, "original_filename": name}, 1.0, intact, on_row)
 
     def task(number, status, code=None, error=None, failed=()):
         return {"generation_id": number, "status": status, "error_code": code, "error": error, "failed": list(failed)}
@@ -111,12 +111,12 @@ def test_each_file_that_did_not_land_is_named_with_its_reason():
             task(2, "failed", "storage_refused", "no bucket"),
             task(3, "running"),
         ],
-        [landed(1, "a"), landed(1, "c", intact=False), landed(1, "d", on_row=False)],
+        [stored(1, "a"), stored(1, "c", intact=False), stored(1, "d", on_row=False)],
     ) == {
         "b": "source_gone: 404",
-        "c": "does not read back as recorded",
-        "d": "not named on its generation's row",
+        "c": "Storage returns other bytes than recorded",
+        "d": "its generation's row does not name it",
         "e": "its task is failed, storage_refused: no bucket",
         "f": "its task is running",
-        "g": "no task was made: the webhook did not arrive",
+        "g": "it has no task, because the webhook did not arrive",
     }

@@ -70,7 +70,7 @@ async def test_releases_share_the_work_and_nothing_is_buried(tmp_path, first_rel
             await stack._spawn("first-worker-2", ["worker"], old | {"METRICS_PORT": str(ports[2])}),
         ]
         for child, port in zip(first, ports, strict=True):
-            await child.answers(f"http://127.0.0.1:{port}/readyz", 60)
+            await child.wait_until_ready(f"http://127.0.0.1:{port}/readyz", 60)
         (worker,) = stack.workers
         release = {child.process.pid: "first" for child in first} | {worker.process.pid: "today"}
         sent, ways = {}, set()

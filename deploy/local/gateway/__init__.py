@@ -1,7 +1,7 @@
-"""A small stand-in for a Supabase project: REST, Storage and webhook delivery before a real PostgreSQL.
+"""A local replacement for a hosted Supabase project: REST, Storage and webhook delivery in front of a real PostgreSQL.
 
-It speaks Supabase's wire protocols as far as we use them. Statuses, bodies and headers follow what a real Storage API
-1.11, PostgREST 12 and pg_net 0.20 were seen to answer; the contract tests hold the facts.
+It implements the parts of Supabase's HTTP APIs that Outlast uses. Statuses, bodies and headers are those observed from
+Storage API 1.11, PostgREST 12 and pg_net 0.20. The contract tests check them.
 """
 
 from deploy.local.gateway.server import Gateway

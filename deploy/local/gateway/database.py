@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: a pool that outlives restarts of the server, and transactions in the caller's role."""
+"""Connections to PostgreSQL: pools that recover when the server restarts, and statements in the caller's role."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,9 +6,9 @@ from typing import Final
 
 import asyncpg
 
-from deploy.local.gateway.access import Caller
+from deploy.local.gateway.tokens import Caller
 
-OUTAGES: Final = (
+CONNECTION_ERRORS: Final = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -17,25 +17,25 @@ OUTAGES: Final = (
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
-    asyncpg.InternalClientError,  # its word for a connection whose last message was the server's farewell
-    asyncpg.InvalidCachedStatementError,  # a table was altered since the statement was prepared: the next one is new
+    asyncpg.InternalClientError,  # raised on a connection that the server has just closed
+    asyncpg.InvalidCachedStatementError,  # a table was altered after the statement was prepared; a retry succeeds
 )
 CONNECT_SECONDS: Final = 5.0
-CONNECTIONS: Final = 12
+POOL_SIZE: Final = 12
 SUPERUSER: Final = Caller("none", "")
 
 
 class DatabaseDownError(Exception):
-    """PostgreSQL cannot be reached now."""
+    """PostgreSQL cannot be reached."""
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """A superuser's connection that acts as whoever is asking. It stays in a role until another is asked for."""
+    """A superuser's connection that runs statements in the role of a caller. It keeps the role until another is set."""
 
     _caller: Caller | None = None
 
     async def act_as(self, caller: Caller) -> None:
-        """Take a caller's role and claims, unless they are those of the last one."""
+        """Set the role and claims of a caller, unless they are set already."""
         if self._caller == caller:
             return
         self._caller = None
@@ -48,9 +48,9 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
 
 
 class Database:
-    """Pools of superuser connections to one database; connections are made when needed and replaced when lost.
+    """Pools of superuser connections to one database. Connections are opened on demand and replaced when lost.
 
-    Callers have a pool of their own: a connection that serves one after the other has to change its role.
+    Statements of the gateway itself and those of callers use separate pools, so that roles are changed less often.
     """
 
     def __init__(self, url: str) -> None:
@@ -58,51 +58,51 @@ class Database:
         self._pools: dict[bool, asyncpg.Pool] = {}
 
     async def start(self) -> None:
-        """Open the pools. No connection is made yet: the gateway may start before its database."""
-        for is_superusers in (True, False):
-            self._pools[is_superusers] = await asyncpg.create_pool(
+        """Create the pools without a connection, because the gateway may start before its database."""
+        for for_superuser in (True, False):
+            self._pools[for_superuser] = await asyncpg.create_pool(
                 self.url,
                 min_size=0,
-                max_size=CONNECTIONS,
+                max_size=POOL_SIZE,
                 timeout=CONNECT_SECONDS,
-                reset=_as_it_is,
+                reset=_skip_reset,
                 connection_class=Connection,
             )
 
     async def stop(self) -> None:
-        """Close every connection at once; requests have ended before."""
+        """Close every connection at once. All requests must have ended."""
         while self._pools:
             self._pools.popitem()[1].terminate()
 
     @asynccontextmanager
     async def statement(self, caller: Caller | None = None) -> AsyncIterator[asyncpg.Connection]:
-        """Lend a connection to `caller`, else to the superuser; each statement is a transaction of its own.
+        """Yield a connection in the role of `caller`, or of the superuser. Each statement is its own transaction.
 
-        The body must not let an OSError of its own escape: it would be taken for an outage.
+        An OSError of the body must not leave the context: it would be reported as an unavailable database.
 
         Raises:
-            DatabaseDownError: there is no database.
+            DatabaseDownError: the database cannot be reached.
         """
         if not self._pools:
-            raise DatabaseDownError("the gateway is not started")
+            raise DatabaseDownError("the gateway is not started; call start() first")
         try:
             async with self._pools[caller is None].acquire(timeout=CONNECT_SECONDS) as connection:
                 await connection.act_as(caller or SUPERUSER)
                 yield connection
-        except OUTAGES as error:
+        except CONNECTION_ERRORS as error:
             raise DatabaseDownError(str(error) or type(error).__name__) from error
 
     @asynccontextmanager
     async def transaction(self, caller: Caller | None = None) -> AsyncIterator[asyncpg.Connection]:
-        """Open a transaction, otherwise as `statement`."""
+        """Yield a connection like `statement`, in a transaction."""
         async with self.statement(caller) as connection, connection.transaction():
             yield connection
 
 
-async def _as_it_is(_: asyncpg.Connection) -> None:
-    """Leave a connection that comes back to the pool as it is, for the next one; `act_as` does what must be done."""
+async def _skip_reset(_: asyncpg.Connection) -> None:
+    """Replace the pool's reset of a returned connection: `act_as` sets role and claims before each use anyway."""
 
 
 def quoted(name: str) -> str:
-    """Return an SQL identifier, whatever it contains."""
+    """Return a name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""').replace("\0", "") + '"'

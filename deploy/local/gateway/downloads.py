@@ -1,4 +1,4 @@
-"""Reading objects: whole, in part, or only what is known of them."""
+"""Reading objects: the whole content, a byte range, or only the metadata."""
 
 import json
 import re
@@ -10,38 +10,38 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from deploy.local.gateway.access import Caller
-from deploy.local.gateway.buckets import shown_time
+from deploy.local.gateway.buckets import format_time
 from deploy.local.gateway.objects import Objects
-from deploy.local.gateway.rest_errors import json_answer
-from deploy.local.gateway.storage_errors import BAD_RANGE, NO_BUCKET, NO_OBJECT, StorageRefusal
+from deploy.local.gateway.rest_errors import json_response
+from deploy.local.gateway.storage_errors import BAD_RANGE, NO_BUCKET, NO_OBJECT, StorageApiError
+from deploy.local.gateway.tokens import Caller
 
 CHUNK: Final = 256 * 1024
 RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 class Downloads:
-    """Handlers of the reading routes."""
+    """Handlers of the routes that read objects."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
 
     async def read(self, request: web.Request, caller: Caller | None) -> web.StreamResponse:
-        """Send an object to who may read it; a public bucket's to anybody."""
+        """Send an object that the caller may read; without a caller, only an object of a public bucket."""
         bucket, key = request.match_info["bucket"], request.match_info["path"]
         if caller is None:
             return await self.read_public(request)
         return await self.send(request, await self._objects.find(caller, bucket, key))
 
     async def read_public(self, request: web.Request) -> web.StreamResponse:
-        """Send an object of a public bucket; of others not even the bucket's existence is told."""
+        """Send an object of a public bucket. For a private bucket the response is that there is no such bucket."""
         bucket, key = request.match_info["bucket"], request.match_info["path"]
         if not (await self._objects.bucket(bucket))["public"]:
-            raise StorageRefusal(*NO_BUCKET)
+            raise StorageApiError(*NO_BUCKET)
         return await self.send(request, await self._objects.find(None, bucket, key))
 
     async def info(self, request: web.Request, caller: Caller) -> web.Response:
-        """Tell what is known of an object."""
+        """Return the metadata of an object."""
         row = await self._objects.find(caller, request.match_info["bucket"], request.match_info["path"])
         metadata = json.loads(row["metadata"])
         answer = {
@@ -55,9 +55,9 @@ class Downloads:
             "etag": metadata["eTag"],
             "metadata": json.loads(row["user_metadata"]) if row["user_metadata"] else None,
             "last_modified": metadata["lastModified"],
-            "created_at": shown_time(row["created_at"]),
+            "created_at": format_time(row["created_at"]),
         }
-        response = json_answer(answer)
+        response = json_response(answer)
         response.headers.update({"ETag": metadata["eTag"], "Cache-Control": metadata["cacheControl"]})
         response.headers["Last-Modified"] = _http_time(metadata)
         return response
@@ -65,17 +65,20 @@ class Downloads:
     async def send(
         self, request: web.Request, row: Mapping[str, Any], *, expires: datetime | None = None
     ) -> web.StreamResponse:
-        """Send an object's bytes: all, the range asked for, or none to who has them already."""
+        """Send an object's bytes: all, the requested range, or 304 without a body when the client's ETag matches.
+
+        `expires` is the time at which the signed URL of the request expires.
+        """
         metadata = json.loads(row["metadata"])
         try:
             file, size = self._objects.files.open(row["bucket_id"], row["name"])
         except FileNotFoundError:
-            raise StorageRefusal(*NO_OBJECT) from None
+            raise StorageApiError(*NO_OBJECT) from None
         with file:
             headers = _headers(request, metadata, expires)
             if request.headers.get("If-None-Match") == metadata["eTag"]:
                 return web.Response(status=304, headers=headers)
-            first, count = _span(request.headers.get("Range"), size)
+            first, count = _byte_range(request.headers.get("Range"), size)
             whole = count == size and "Range" not in request.headers
             response = web.StreamResponse(status=200 if whole else 206, headers=headers)
             if not whole:
@@ -83,31 +86,31 @@ class Downloads:
             response.content_length = count
             await response.prepare(request)
             if request.method != "HEAD":
-                await _pour(file, response, first, count)
+                await _write_range(file, response, first, count)
             await response.write_eof()
         return response
 
 
-async def _pour(file: BinaryIO, response: web.StreamResponse, first: int, count: int) -> None:
+async def _write_range(file: BinaryIO, response: web.StreamResponse, first: int, count: int) -> None:
     file.seek(first)
     while count and (chunk := file.read(min(CHUNK, count))):
         await response.write(chunk)
         count -= len(chunk)
 
 
-def _span(wanted: str | None, size: int) -> tuple[int, int]:
-    """Return first byte and count for a Range header; StorageRefusal (416) for what it cannot be."""
+def _byte_range(wanted: str | None, size: int) -> tuple[int, int]:
+    """Return the first byte and the byte count for a Range header. Raises StorageApiError (416) for an invalid one."""
     if wanted is None:
         return 0, size
     match = RANGE.fullmatch(wanted.strip())
     if match is None or not (match[1] or match[2]):
-        raise StorageRefusal(*BAD_RANGE)
+        raise StorageApiError(*BAD_RANGE)
     if match[1]:
         first, last = int(match[1]), min(int(match[2] or size - 1), size - 1)
     else:
         first, last = max(0, size - int(match[2])), size - 1
     if first > last:
-        raise StorageRefusal(*BAD_RANGE)
+        raise StorageApiError(*BAD_RANGE)
     return first, last - first + 1
 
 
@@ -118,7 +121,7 @@ def _headers(request: web.Request, metadata: Mapping[str, Any], expires: datetim
         "ETag": metadata["eTag"],
         "Last-Modified": _http_time(metadata),
     }
-    # Behind a signed URL a cache must not outlive the signature.
+    # A cache must not keep the response of a signed URL after the URL has expired.
     if expires is None:
         headers["Cache-Control"] = metadata["cacheControl"]
     else:

@@ -1,6 +1,6 @@
-"""Objects on disk: `<folder>/<bucket>/<path>`, written whole or not at all.
+"""Objects on disk: `<folder>/<bucket>/<path>`. A file has a temporary name until it is complete.
 
-What goes wrong on disk (a name too long, no space, a file where a folder must be) becomes Storage's 500, as there.
+An OSError (name too long, disk full, a file where a folder is needed) becomes a 500, as in the real Storage API.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from deploy.local.gateway.storage_errors import INTERNAL, StorageRefusal
+from deploy.local.gateway.storage_errors import INTERNAL, StorageApiError
 
 
 @contextlib.contextmanager
@@ -21,11 +21,11 @@ def disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageRefusal(*INTERNAL) from error
+        raise StorageApiError(*INTERNAL) from error
 
 
-class Partial:
-    """A file that is being received. It counts and hashes what it is given."""
+class PartialFile:
+    """A file that is being received. Counts and hashes the written bytes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -52,35 +52,35 @@ class Partial:
             self._file.close()
 
     def discard(self) -> None:
-        """Remove the file, unless it was moved to its place."""
+        """Remove the file, unless it has been moved to its path."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
 
-class Files:
-    """The folder of one project's objects. Partial files lie in a folder beside it, on the same file system."""
+class ObjectFiles:
+    """The folder of one project's objects. Partial files are in a folder next to it, on the same file system."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.partial_folder = folder.with_name(f"{folder.name}.partial")
 
     def prepare(self) -> None:
-        """Make the folders; remove what an earlier run left half received."""
+        """Create the folder, and remove partial files of an earlier run."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.partial_folder.glob("*.part"):
             leftover.unlink(missing_ok=True)
 
-    def receive(self) -> Partial:
-        """Begin a new file."""
+    def receive(self) -> PartialFile:
+        """Create a new partial file."""
         with disk_errors():
-            return Partial(self.partial_folder / f"{uuid4()}.part")
+            return PartialFile(self.partial_folder / f"{uuid4()}.part")
 
     def path(self, bucket: str, key: str) -> Path:
-        """Return where an object lies; names were checked before, and cannot lead elsewhere."""
+        """Return the path of an object. `check_names` must have accepted the names, so that they stay in the folder."""
         return self.folder / bucket / key
 
     def place(self, partial: Path, bucket: str, key: str) -> None:
-        """Move a received file to its place; who reads the old one now goes on reading it whole."""
+        """Move a received file to the object's path. Open downloads of the replaced file still read its old content."""
         path = self.path(bucket, key)
         with disk_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +104,6 @@ class Files:
             self.path(bucket, key).unlink(missing_ok=True)
 
     def open(self, bucket: str, key: str) -> tuple[BinaryIO, int]:
-        """Open an object for reading; return it with its size. FileNotFoundError when it is gone."""
+        """Open an object for reading; return the file and its size in bytes. Raises FileNotFoundError."""
         file = self.path(bucket, key).open("rb")
         return file, os.fstat(file.fileno()).st_size

@@ -1,4 +1,4 @@
-"""Rules and rows of objects: names, limits, and the one transaction that puts an object in its place."""
+"""Objects in the database: rules for names and sizes, and the transaction that stores the row and the file."""
 
 import json
 import re
@@ -11,10 +11,9 @@ from uuid import uuid4
 
 import asyncpg
 
-from deploy.local.gateway.access import Caller
-from deploy.local.gateway.buckets import NAME, find_bucket, shown_time
+from deploy.local.gateway.buckets import BUCKET_NAME, find_bucket, format_time
 from deploy.local.gateway.database import Database
-from deploy.local.gateway.files import Files
+from deploy.local.gateway.files import ObjectFiles
 from deploy.local.gateway.storage_errors import (
     NO_BUCKET,
     NO_CONTENT,
@@ -22,18 +21,19 @@ from deploy.local.gateway.storage_errors import (
     NOT_ALLOWED,
     OBJECT_EXISTS,
     TOO_LARGE,
-    StorageRefusal,
+    StorageApiError,
     invalid_key,
     unsupported_type,
 )
+from deploy.local.gateway.tokens import Caller
 
-KEY: Final = re.compile(r"[\w/!\-.*'() &$@=;:+,?]+", re.ASCII)
-STANDARD_LIMIT: Final = 50 * 1024**2
+OBJECT_NAME: Final = re.compile(r"[\w/!\-.*'() &$@=;:+,?]+", re.ASCII)
+MAX_STANDARD_UPLOAD_BYTES: Final = 50 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """A whole file, and what its row will say of it."""
+class ReceivedFile:
+    """A completely received file, and the values for its row in storage.objects."""
 
     path: Path
     size: int
@@ -44,46 +44,48 @@ class Received:
     version: str
 
     @classmethod
-    def version_name(cls) -> str:
-        """Return a new version."""
+    def new_version(cls) -> str:
+        """Return a new version id."""
         return str(uuid4())
 
     def metadata(self) -> dict[str, Any]:
-        """Return what Storage keeps of every file."""
+        """Return the value of the column `metadata`."""
         return {
             "eTag": self.etag,
             "size": self.size,
             "mimetype": self.content_type,
             "cacheControl": self.cache_control,
-            "lastModified": shown_time(datetime.now(UTC)),
+            "lastModified": format_time(datetime.now(UTC)),
             "contentLength": self.size,
             "httpStatusCode": 200,
         }
 
 
 def check_names(bucket: str, key: str) -> None:
-    """Refuse names that Storage does not take, and those that would leave the bucket's folder."""
-    if NAME.fullmatch(bucket) is None:
-        raise StorageRefusal(*NO_BUCKET)
+    """Raise StorageApiError for a name that Storage does not allow, or that would leave the bucket's folder."""
+    if BUCKET_NAME.fullmatch(bucket) is None:
+        raise StorageApiError(*NO_BUCKET)
     if not key or key.endswith("/"):
-        raise StorageRefusal(*NO_CONTENT)
-    if KEY.fullmatch(key) is None or any(part in {"", ".", ".."} for part in key.split("/")):
+        raise StorageApiError(*NO_CONTENT)
+    if OBJECT_NAME.fullmatch(key) is None or any(part in {"", ".", ".."} for part in key.split("/")):
         raise invalid_key(key)
 
 
-def check_rules(bucket: Mapping[str, Any], content_type: str, size: int | None, limit: int = STANDARD_LIMIT) -> int:
-    """Refuse a type or a declared size against the bucket's rules; return how many bytes may come."""
+def check_limits(
+    bucket: Mapping[str, Any], content_type: str, size: int | None, limit: int = MAX_STANDARD_UPLOAD_BYTES
+) -> int:
+    """Return the largest allowed size in bytes. Raises StorageApiError for a type or size that is not allowed."""
     allowed = bucket["allowed_mime_types"]
-    if allowed and not any(_fits(content_type, rule) for rule in allowed):
+    if allowed and not any(_matches(content_type, rule) for rule in allowed):
         raise unsupported_type(content_type)
-    most = min(limit, bucket["file_size_limit"] or limit)
-    if size is not None and size > most:
-        raise StorageRefusal(*TOO_LARGE)
-    return most
+    max_bytes = min(limit, bucket["file_size_limit"] or limit)
+    if size is not None and size > max_bytes:
+        raise StorageApiError(*TOO_LARGE)
+    return max_bytes
 
 
-def _fits(content_type: str, rule: str) -> bool:
-    """Types are compared exactly; `image/*` stands for all images."""
+def _matches(content_type: str, rule: str) -> bool:
+    """Whether a MIME type matches a rule: the same type, `image/*` for all images, or `*/*`."""
     kind, _, rest = rule.partition("/")
     return rule in {"*", "*/*", content_type} or (rest == "*" and content_type.startswith(f"{kind}/"))
 
@@ -91,30 +93,30 @@ def _fits(content_type: str, rule: str) -> bool:
 class Objects:
     """The objects of one project: rows in `storage.objects`, bytes in a folder."""
 
-    def __init__(self, database: Database, files: Files) -> None:
+    def __init__(self, database: Database, files: ObjectFiles) -> None:
         self._database = database
         self.files = files
 
     async def bucket(self, bucket: str) -> asyncpg.Record:
-        """Return a bucket's row, whoever asks; StorageRefusal when there is none."""
+        """Return a bucket's row, independent of the caller. Raises StorageApiError when there is none."""
         async with self._database.statement() as connection:
             return await find_bucket(connection, bucket)
 
     async def find(self, caller: Caller | None, bucket: str, key: str) -> asyncpg.Record:
-        """Return an object's row as the caller sees it (None: as the superuser does)."""
+        """Return an object's row, if the caller may see it; the superuser (None) sees all."""
         await self.bucket(bucket)
         async with self._database.statement(caller) as connection:
             row = await connection.fetchrow(
                 "select * from storage.objects where bucket_id = $1 and name = $2", bucket, key
             )
         if row is None:
-            raise StorageRefusal(*NO_OBJECT)
+            raise StorageApiError(*NO_OBJECT)
         return row
 
-    async def check_may_write(self, caller: Caller, bucket: str, key: str, *, upsert: bool) -> None:
-        """Refuse, before any byte is read, who may not write here, or what exists.
+    async def check_write_access(self, caller: Caller, bucket: str, key: str, *, upsert: bool) -> None:
+        """Raise StorageApiError when the caller may not write the object, or when it exists and `upsert` is not set.
 
-        Only a check, as in the real API: two that write a new object at once both pass.
+        It runs before the body is read. As in the real API, two concurrent requests for a new object both pass.
         """
         async with self._database.statement(caller) as connection:
             probe = connection.transaction()
@@ -122,16 +124,16 @@ class Objects:
             try:
                 await _insert(connection, bucket, key, None, upsert=upsert)
             except asyncpg.UniqueViolationError:
-                raise StorageRefusal(*OBJECT_EXISTS) from None
+                raise StorageApiError(*OBJECT_EXISTS) from None
             except asyncpg.InsufficientPrivilegeError:
-                raise StorageRefusal(*NOT_ALLOWED) from None
+                raise StorageApiError(*NOT_ALLOWED) from None
             finally:
                 await probe.rollback()
 
-    async def put(self, bucket: str, key: str, received: Received) -> str:
-        """Put a received file in its place and write its row; return the object's id.
+    async def put(self, bucket: str, key: str, received: ReceivedFile) -> str:
+        """Write the object's row and move the file to its path; return the object's id.
 
-        The row is locked first, so that of several writers the last one's row and bytes stand together.
+        The row is locked first, so that with concurrent writers the row and the file are always those of the same one.
         """
         async with self._database.transaction() as connection:
             found = await _insert(connection, bucket, key, received, upsert=True)
@@ -139,16 +141,18 @@ class Objects:
         return str(found)
 
     async def remove(self, caller: Caller, bucket: str, keys: list[str]) -> list[asyncpg.Record]:
-        """Remove objects the caller may remove; return their rows."""
+        """Delete the objects that the caller may delete; return their rows."""
         async with self._database.transaction(caller) as connection:
-            gone = await connection.fetch(
+            deleted = await connection.fetch(
                 "delete from storage.objects where bucket_id = $1 and name = any ($2) returning *", bucket, keys
             )
-            for row in gone:
+            for row in deleted:
                 self.files.remove(bucket, row["name"])
-        return list(gone)
+        return list(deleted)
 
-    async def relocate(self, caller: Caller, bucket: str, source: str, target: str, *, copy: bool) -> asyncpg.Record:
+    async def copy_or_move(
+        self, caller: Caller, bucket: str, source: str, target: str, *, copy: bool
+    ) -> asyncpg.Record:
         """Copy or move an object within its bucket; return the new row."""
         check_names(bucket, target)
         await self.find(caller, bucket, source)
@@ -161,17 +165,17 @@ class Objects:
         )
         async with self._database.transaction(caller) as connection:
             try:
-                row = await connection.fetchrow(statement, bucket, source, target, Received.version_name())
+                row = await connection.fetchrow(statement, bucket, source, target, ReceivedFile.new_version())
             except asyncpg.UniqueViolationError:
-                raise StorageRefusal(*OBJECT_EXISTS) from None
+                raise StorageApiError(*OBJECT_EXISTS) from None
             if row is None:
-                raise StorageRefusal(*NO_OBJECT)
+                raise StorageApiError(*NO_OBJECT)
             (self.files.copy if copy else self.files.move)(bucket, source, target)
         return row
 
 
 async def _insert(
-    connection: asyncpg.Connection, bucket: str, key: str, received: Received | None, *, upsert: bool
+    connection: asyncpg.Connection, bucket: str, key: str, received: ReceivedFile | None, *, upsert: bool
 ) -> object:
     conflict = (
         "on conflict (bucket_id, name) do update set metadata = excluded.metadata, version = excluded.version, "

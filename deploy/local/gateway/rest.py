@@ -1,4 +1,4 @@
-"""`/rest/v1/<table>`: reading and writing rows as PostgREST has it. The JSON is made by PostgreSQL itself."""
+"""`/rest/v1/<table>`: reading and writing rows with the API of PostgREST. PostgreSQL itself produces the JSON."""
 
 import json
 from typing import Any, Final
@@ -6,16 +6,16 @@ from typing import Any, Final
 import asyncpg
 from aiohttp import web
 
-from deploy.local.gateway.access import Caller
 from deploy.local.gateway.database import Database, quoted
 from deploy.local.gateway.query import Query, Table, find_table, read_query
 from deploy.local.gateway.rest_errors import RestError
+from deploy.local.gateway.tokens import Caller
 
 SINGLE: Final = "application/vnd.pgrst.object+json"
 
 
 async def read_body(request: web.Request) -> Any:  # noqa: ANN401 - any JSON value
-    """Return the request's JSON; raise RestError when it is none."""
+    """Return the JSON value in the request's body. Raises RestError when it is not JSON."""
     try:
         return json.loads(await request.read() or b"{}")
     except ValueError:
@@ -29,7 +29,7 @@ class Tables:
         self._database = database
 
     async def handle(self, request: web.Request, caller: Caller) -> web.Response:
-        """Answer one request for a table. Raises RestError, asyncpg.PostgresError, DatabaseDownError."""
+        """Handle one request for a table. Raises RestError, asyncpg.PostgresError, DatabaseDownError."""
         handler = {
             "GET": self._read,
             "HEAD": self._read,
@@ -45,20 +45,22 @@ class Tables:
 
     async def _read(self, request: web.Request, connection: asyncpg.Connection, table: Table) -> web.Response:
         query = read_query(table, list(request.query.items()))
-        inner = f"select {query.select} from {table.sql} t{query.where}{query.tail}{query.page}"  # noqa: S608 - quoted
+        inner = f"select {query.select} from {table.sql} t{query.where}{query.order}{query.page}"  # noqa: S608 - quoted
         text, count = await _fetch_json(connection, inner, query)
         total = None
         if "count" in _preferences(request):
-            everything = f"select count(*) from {table.sql} t{query.where}"  # noqa: S608 - quoted
-            total = await connection.fetchval(everything, *query.parameters)
+            count_all = f"select count(*) from {table.sql} t{query.where}"  # noqa: S608 - quoted
+            total = await connection.fetchval(count_all, *query.parameters)
         first = int(request.query.get("offset", "0"))
         partial = total is not None and count < total
-        return _rows(request, text, count, status=206 if partial else 200, content_range=_range(first, count, total))
+        return _rows_response(
+            request, text, count, status=206 if partial else 200, content_range=_content_range(first, count, total)
+        )
 
     async def _insert(self, request: web.Request, connection: asyncpg.Connection, table: Table) -> web.Response:
         body = await read_body(request)
         rows = body if isinstance(body, list) else [body]
-        names = _names(request, table, rows)
+        names = _written_columns(request, table, rows)
         preferences = _preferences(request)
         conflict = _on_conflict(table, names, request.query.get("on_conflict"), preferences.get("resolution"))
         columns = ", ".join(quoted(name) for name in names)
@@ -68,13 +70,13 @@ class Tables:
             source = f"({columns})" if names else ""
             source += f" select {columns or '*'} from json_populate_recordset(null::{table.sql}, $1::text::json)"  # noqa: S608 - quoted
             body_text = json.dumps(rows)
-        query = read_query(table, _only(request, "select"), body_text)
+        query = read_query(table, _query_argument(request, "select"), body_text)
         statement = f"insert into {table.sql} as t {source}{conflict}"
         return await _write(request, connection, query, statement, created=True)
 
     async def _update(self, request: web.Request, connection: asyncpg.Connection, table: Table) -> web.Response:
         body = await read_body(request)
-        names = _names(request, table, [body])
+        names = _written_columns(request, table, [body])
         query = read_query(table, list(request.query.items()), json.dumps(body))
         _require_filter(query, "UPDATE")
         if not names:
@@ -93,12 +95,12 @@ class Tables:
 async def _write(
     request: web.Request, connection: asyncpg.Connection, query: Query, statement: str, *, created: bool = False
 ) -> web.Response:
-    """Run a statement that changes rows; answer with the rows only when asked, since that needs the right to read."""
+    """Run a statement that changes rows. Rows are returned only on request, because that needs the SELECT privilege."""
     if _preferences(request).get("return") != "representation":
         await connection.execute(statement, *query.parameters)
         return web.Response(status=201 if created else 204, headers={"Content-Range": "*/*"})
     text, count = await _fetch_json(connection, f"{statement} returning {query.select}", query)
-    return _rows(request, text, count, status=201 if created else 200, content_range="*/*")
+    return _rows_response(request, text, count, status=201 if created else 200, content_range="*/*")
 
 
 async def _fetch_json(connection: asyncpg.Connection, statement: str, query: Query) -> tuple[str, int]:
@@ -107,8 +109,11 @@ async def _fetch_json(connection: asyncpg.Connection, statement: str, query: Que
     return row[0], row[1]
 
 
-def _rows(request: web.Request, text: str, count: int, *, status: int, content_range: str) -> web.Response:
-    """Answer with rows, or with the one row when the client wants exactly one; else nothing was changed."""
+def _rows_response(request: web.Request, text: str, count: int, *, status: int, content_range: str) -> web.Response:
+    """Return rows, or one object when the client accepts only that.
+
+    Raises RestError when there is not exactly one row, so that the transaction is rolled back.
+    """
     if SINGLE in request.headers.get("Accept", ""):
         if count != 1:
             details = f"The result contains {count} rows"
@@ -118,24 +123,24 @@ def _rows(request: web.Request, text: str, count: int, *, status: int, content_r
     return web.Response(text=text, status=status, headers=headers, content_type="application/json", charset="utf-8")
 
 
-def _range(first: int, count: int, total: int | None) -> str:
-    """Return `0-9/25`, `*/0`, or with `*` for a total that was not asked for."""
+def _content_range(first: int, count: int, total: int | None) -> str:
+    """Return the header Content-Range, such as `0-9/25` or `*/0`; the total is `*` when no count was requested."""
     rows = f"{first}-{first + count - 1}" if count else "*"
     return f"{rows}/{'*' if total is None else total}"
 
 
 def _preferences(request: web.Request) -> dict[str, str]:
-    """Return the Prefer headers, such as `{"return": "minimal"}`."""
+    """Return the values of the Prefer headers, such as `{"return": "minimal"}`."""
     words = ",".join(request.headers.getall("Prefer", [])).split(",")
     return {name.strip(): value.strip() for name, _, value in (word.partition("=") for word in words) if value}
 
 
-def _only(request: web.Request, name: str) -> list[tuple[str, str]]:
+def _query_argument(request: web.Request, name: str) -> list[tuple[str, str]]:
     return [(name, request.query[name])] if name in request.query else []
 
 
-def _names(request: web.Request, table: Table, rows: list[Any]) -> list[str]:
-    """Return the columns that a body writes; raise RestError when it is no row, or names a column that is not there."""
+def _written_columns(request: web.Request, table: Table, rows: list[Any]) -> list[str]:
+    """Return the columns that the body writes. Raises RestError when it has no rows or names an unknown column."""
     if not all(isinstance(row, dict) for row in rows):
         raise RestError(400, "PGRST102", "Empty or invalid json")
     given = request.query.get("columns")
@@ -166,6 +171,6 @@ def _on_conflict(table: Table, names: list[str], target: str | None, resolution:
 
 
 def _require_filter(query: Query, verb: str) -> None:
-    """Supabase loads pg-safeupdate for its API."""
+    """Raise RestError for a change of all rows: Supabase loads the extension pg-safeupdate for its API."""
     if not query.conditions:
         raise RestError(400, "21000", f"{verb} requires a WHERE clause")

@@ -1,4 +1,4 @@
-"""PostgREST's way of refusing: a status and `{"code", "details", "hint", "message"}`."""
+"""Error responses of PostgREST: a status and the body `{"code", "details", "hint", "message"}`."""
 
 import json
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 import asyncpg
 from aiohttp import web
 
-# https://postgrest.org/en/v12/references/errors.html: whole codes first, then classes; everything else is 400.
+# https://postgrest.org/en/v12/references/errors.html: full SQLSTATEs first, then their classes; all others are 400.
 STATUSES: Final = {
     "23503": 409,
     "23505": 409,
@@ -18,7 +18,7 @@ STATUSES: Final = {
     "57P01": 503,
     "P0001": 400,
 }
-CLASSES: Final = {
+CLASS_STATUSES: Final = {
     "08": 503,
     "09": 500,
     "0L": 403,
@@ -44,7 +44,7 @@ FORBIDDEN: Final = "42501"
 
 
 class RestError(Exception):
-    """A refusal by the REST API."""
+    """An error response of the REST API."""
 
     def __init__(
         self, status: int, code: str, message: str, *, details: str | None = None, hint: str | None = None
@@ -54,34 +54,34 @@ class RestError(Exception):
         self.body = {"code": code, "details": details, "hint": hint, "message": message}
 
     def response(self) -> web.Response:
-        """Return it as PostgREST sends it."""
-        return json_answer(self.body, self.status)
+        """Return the response that PostgREST sends."""
+        return json_response(self.body, self.status)
 
 
 def from_postgres(error: asyncpg.PostgresError, role: str) -> RestError:
-    """Return PostgreSQL's own error as PostgREST would; who is not signed in gets 401 where others get 403."""
+    """Translate an error of PostgreSQL as PostgREST does; a missing privilege is 401 for the role anon, else 403."""
     code = error.sqlstate or "XX000"
     message = error.message or str(error)
     if code == FORBIDDEN:
         status = 401 if role == "anon" else 403
     elif code.startswith("PT") and code[2:].isdigit():
-        status = int(code[2:])  # a function may choose its own status
+        status = int(code[2:])  # PostgREST lets a function set the status with a SQLSTATE such as PT404
     else:
-        status = STATUSES.get(code) or CLASSES.get(code[:2], 400)
+        status = STATUSES.get(code) or CLASS_STATUSES.get(code[:2], 400)
     return RestError(status, code, message, details=error.detail, hint=error.hint)
 
 
 def database_down() -> RestError:
-    """Return what PostgREST answers while it has no database."""
+    """Return PostgREST's error for a database that cannot be reached."""
     return RestError(503, "PGRST000", "Database connection error. Retrying the connection.")
 
 
-def unparsed(text: str) -> RestError:
-    """Return what PostgREST answers to a query string it cannot read."""
+def parse_error(text: str) -> RestError:
+    """Return PostgREST's error for a query string that it cannot parse."""
     return RestError(400, "PGRST100", f'"failed to parse ({text})"')
 
 
-def json_answer(value: Any, status: int = 200) -> web.Response:  # noqa: ANN401 - any JSON value
-    """Return JSON without blanks, as the real services send it."""
+def json_response(value: Any, status: int = 200) -> web.Response:  # noqa: ANN401 - any JSON value
+    """Return a response with compact JSON, as the real services send it."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return web.Response(text=text, status=status, content_type="application/json", charset="utf-8")

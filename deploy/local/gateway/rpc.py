@@ -1,4 +1,4 @@
-"""`/rest/v1/rpc/<function>`: calls a function with JSON arguments by name, typed from the catalogue."""
+"""`/rest/v1/rpc/<function>`: calls a function with named JSON arguments, whose types are read from the catalogue."""
 
 import json
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Any, Final
 import asyncpg
 from aiohttp import web
 
-from deploy.local.gateway.access import Caller
 from deploy.local.gateway.database import Database, quoted
 from deploy.local.gateway.rest import read_body
 from deploy.local.gateway.rest_errors import RestError
+from deploy.local.gateway.tokens import Caller
 
 OVERLOADS: Final = """
-    select p.oid, p.proretset as many, p.prorettype = 'void'::regtype as nothing,
+    select p.oid, p.proretset as returns_set, p.prorettype = 'void'::regtype as returns_void,
            t.typtype = 'c' or t.typname = 'record' or coalesce(p.proargmodes && '{o,b,t}', false) as composite,
            p.pronargs - p.pronargdefaults as required,
            case when p.proargmodes is null then coalesce(p.proargnames[1:p.pronargs], '{}') else array(
@@ -30,22 +30,22 @@ OVERLOADS: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """One overload: its arguments' types by name, how many of them it cannot do without, what it returns."""
+    """One overload: argument types by name, the number of arguments without a default, and the kind of result."""
 
     arguments: dict[str, str]
     required: int
-    many: bool
-    nothing: bool
+    returns_set: bool
+    returns_void: bool
     composite: bool
 
-    def takes(self, given: set[str]) -> bool:
-        """Whether it can be called with these arguments."""
-        needed = list(self.arguments)[: self.required]
-        return given <= set(self.arguments) and set(needed) <= given
+    def accepts(self, given: set[str]) -> bool:
+        """Whether the function can be called with arguments of these names."""
+        mandatory = list(self.arguments)[: self.required]
+        return given <= set(self.arguments) and set(mandatory) <= given
 
 
 class Functions:
-    """Handler of the function route. What the catalogue said of a function holds until a call of it fails."""
+    """Handler of the function route. Overloads are cached until a call of the function fails."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -60,42 +60,42 @@ class Functions:
         async with self._database.statement(caller) as connection:
             function = await self._find(connection, name, set(arguments))
             try:
-                text = await connection.fetchval(_call(name, function, arguments), json.dumps(arguments))
+                text = await connection.fetchval(_call_sql(name, function, arguments), json.dumps(arguments))
             except asyncpg.PostgresError:
                 self._overloads.pop(name, None)
                 raise
-        if function.nothing:
+        if function.returns_void:
             return web.Response(status=204)
         return web.Response(text=text or "null", content_type="application/json", charset="utf-8")
 
     async def _find(self, connection: asyncpg.Connection, name: str, given: set[str]) -> Function:
-        known = [function for function in self._overloads.get(name, ()) if function.takes(given)]
+        known = [function for function in self._overloads.get(name, ()) if function.accepts(given)]
         if len(known) == 1:
             return known[0]
-        self._overloads[name] = await _look_up(connection, name)
-        fitting = [function for function in self._overloads[name] if function.takes(given)]
-        if len(fitting) > 1:
+        self._overloads[name] = await _read_overloads(connection, name)
+        matching = [function for function in self._overloads[name] if function.accepts(given)]
+        if len(matching) > 1:
             message = f"Could not choose the best candidate function between overloads of public.{name}"
             raise RestError(300, "PGRST203", message)
-        if not fitting:
-            raise _unknown(name, sorted(given))
-        return fitting[0]
+        if not matching:
+            raise _function_not_found(name, sorted(given))
+        return matching[0]
 
 
-async def _look_up(connection: asyncpg.Connection, name: str) -> list[Function]:
+async def _read_overloads(connection: asyncpg.Connection, name: str) -> list[Function]:
     return [
         Function(
             dict(zip(row["names"], row["types"], strict=False)),
             row["required"],
-            row["many"],
-            row["nothing"],
+            row["returns_set"],
+            row["returns_void"],
             row["composite"],
         )
         for row in await connection.fetch(OVERLOADS, name)
     ]
 
 
-def _unknown(name: str, arguments: list[str]) -> RestError:
+def _function_not_found(name: str, arguments: list[str]) -> RestError:
     shown = f"({', '.join(arguments)})" if arguments else " without parameters"
     searched = f"with parameters {', '.join(arguments)}" if arguments else "without parameters"
     return RestError(
@@ -106,17 +106,17 @@ def _unknown(name: str, arguments: list[str]) -> RestError:
     )
 
 
-def _call(name: str, function: Function, arguments: dict[str, Any]) -> str:
-    """Return the SQL that calls the function with $1, a JSON object, and gives JSON text back."""
+def _call_sql(name: str, function: Function, arguments: dict[str, Any]) -> str:
+    """Return the SQL that calls the function with the arguments in $1, a JSON object, and returns JSON text."""
     passed = ", ".join(f"{quoted(key)} := a.{quoted(key)}" for key in arguments)
     call = f"public.{quoted(name)}({passed})"
     columns = ", ".join(f"{quoted(key)} {function.arguments[key]}" for key in arguments)
-    # json_to_record needs a column; with no arguments there is one that nobody uses.
+    # json_to_record needs at least one column, so without arguments an unused one is declared.
     source = f"json_to_record($1::text::json) as a({columns or '_ text'})"
-    if function.nothing:
+    if function.returns_void:
         return f"select {call}::text from {source}"  # noqa: S608 - quoted
-    if function.many and function.composite:
+    if function.returns_set and function.composite:
         return f"select coalesce(json_agg(r), '[]')::text from (select r.* from {source}, lateral {call} as r) r"  # noqa: S608 - quoted
-    if function.many:
+    if function.returns_set:
         return f"select coalesce(json_agg(r.r), '[]')::text from {source}, lateral {call} as r(r)"  # noqa: S608 - quoted
     return f"select to_json({call})::text from {source}"  # noqa: S608 - quoted

@@ -1,4 +1,4 @@
-"""Signed URLs: whoever has one may read, or write, that one object for a while."""
+"""Signed URLs: each gives access to read or to write one object until it expires."""
 
 import time
 from datetime import UTC, datetime
@@ -6,70 +6,70 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from deploy.local.gateway.access import Caller, Keys, TokenError
 from deploy.local.gateway.buckets import read_json
 from deploy.local.gateway.downloads import Downloads
 from deploy.local.gateway.objects import Objects, check_names
-from deploy.local.gateway.rest_errors import json_answer
+from deploy.local.gateway.rest_errors import json_response
 from deploy.local.gateway.storage_errors import (
     BAD_SIGNATURE,
     NO_OBJECT,
-    StorageRefusal,
+    StorageApiError,
     bad_signed_url,
     invalid_request,
 )
+from deploy.local.gateway.tokens import Caller, ProjectKeys, TokenError
 from deploy.local.gateway.uploads import Uploads
 
 UPLOAD_SECONDS: Final = 2 * 60 * 60
-UNSEEN: Final = "Either the object does not exist or you do not have access to it"
-ANYBODY: Final = Caller("service_role", "{}")  # the signature stands for the right of who signed
+NOT_VISIBLE: Final = "Either the object does not exist or you do not have access to it"
+URL_SIGNER: Final = Caller("service_role", "{}")  # access was checked when the URL was signed
 
 
 class Signing:
-    """Handlers of the signing routes, and of the routes that signed URLs lead to."""
+    """Handlers of the routes that create signed URLs, and of the signed URLs themselves."""
 
-    def __init__(self, keys: Keys, objects: Objects, downloads: Downloads, uploads: Uploads) -> None:
+    def __init__(self, keys: ProjectKeys, objects: Objects, downloads: Downloads, uploads: Uploads) -> None:
         self._keys = keys
         self._objects = objects
         self._downloads = downloads
         self._uploads = uploads
 
     async def sign(self, request: web.Request, caller: Caller) -> web.Response:
-        """Sign one object for reading."""
+        """Return a signed URL to read one object."""
         bucket, key = request.match_info["bucket"], request.match_info["path"]
         seconds = _seconds(await read_json(request))
         await self._objects.find(caller, bucket, key)
-        return json_answer({"signedURL": self._signed(bucket, key, seconds)})
+        return json_response({"signedURL": self._signed(bucket, key, seconds)})
 
     async def sign_many(self, request: web.Request, caller: Caller) -> web.Response:
-        """Sign several objects; each answers for itself."""
+        """Return signed URLs to read several objects, with an error for each object that the caller may not see."""
         body = await read_json(request)
         bucket, seconds = request.match_info["bucket"], _seconds(body)
         answers = []
         for key in body.get("paths") or []:
             try:
                 await self._objects.find(caller, bucket, key)
-            except StorageRefusal as refusal:
-                if refusal.code != NO_OBJECT[3]:
+            except StorageApiError as error:
+                if error.code != NO_OBJECT[3]:
                     raise
-                answers.append({"error": UNSEEN, "path": key, "signedURL": None})
+                answers.append({"error": NOT_VISIBLE, "path": key, "signedURL": None})
             else:
                 answers.append({"error": None, "path": key, "signedURL": self._signed(bucket, key, seconds)})
-        return json_answer(answers)
+        return json_response(answers)
 
     async def read(self, request: web.Request) -> web.StreamResponse:
-        """Send what a signed URL names."""
+        """Send the object of a signed URL."""
         claims = self._claims(request, "download")
         row = await self._objects.find(None, request.match_info["bucket"], request.match_info["path"])
         return await self._downloads.send(request, row, expires=datetime.fromtimestamp(claims["exp"], UTC))
 
     async def sign_upload(self, request: web.Request, caller: Caller) -> web.Response:
-        """Sign one name for writing, for two hours."""
+        """Return a signed URL to write one object, valid for two hours."""
         bucket, key = request.match_info["bucket"], request.match_info["path"]
         check_names(bucket, key)
         await self._objects.bucket(bucket)
         upsert = request.headers.get("x-upsert", "").lower() == "true"
-        await self._objects.check_may_write(caller, bucket, key, upsert=upsert)
+        await self._objects.check_write_access(caller, bucket, key, upsert=upsert)
         now = int(time.time())
         claims = {
             "url": f"{bucket}/{key}",
@@ -79,14 +79,14 @@ class Signing:
             "exp": now + UPLOAD_SECONDS,
         }
         token = self._keys.sign(claims)
-        return json_answer({"url": f"/object/upload/sign/{bucket}/{key}?token={token}", "token": token})
+        return json_response({"url": f"/object/upload/sign/{bucket}/{key}?token={token}", "token": token})
 
     async def write(self, request: web.Request) -> web.Response:
-        """Store what is sent to a signed URL."""
+        """Store the object that is sent to a signed URL."""
         claims = self._claims(request, "upload")
         bucket, key = request.match_info["bucket"], request.match_info["path"]
-        await self._uploads.receive(request, ANYBODY, bucket, key, upsert=bool(claims.get("upsert")))
-        return json_answer({"Key": f"{bucket}/{key}"})
+        await self._uploads.receive(request, URL_SIGNER, bucket, key, upsert=bool(claims.get("upsert")))
+        return json_response({"Key": f"{bucket}/{key}"})
 
     def _signed(self, bucket: str, key: str, seconds: int) -> str:
         now = int(time.time())
@@ -94,14 +94,14 @@ class Signing:
         return f"/object/sign/{bucket}/{key}?token={token}"
 
     def _claims(self, request: web.Request, scope: str) -> dict[str, Any]:
-        """Return the claims of the URL's token; StorageRefusal when it is for something else."""
+        """Return the claims of the URL's token. Raises StorageApiError when it is for another object or action."""
         try:
             claims = self._keys.read(request.query.get("token", ""))
         except TokenError as error:
             raise bad_signed_url(str(error)) from None
         named = f"{request.match_info['bucket']}/{request.match_info['path']}"
         if claims.get("url") != named or claims.get("scope") != scope:
-            raise StorageRefusal(*BAD_SIGNATURE)
+            raise StorageApiError(*BAD_SIGNATURE)
         return claims
 
 

@@ -1,14 +1,14 @@
-"""Storage's way of refusing: nearly everything is HTTP 400, and the true status is `statusCode` in the body."""
+"""Error responses of the Storage API: most are sent as HTTP 400, with the actual status as `statusCode` in the body."""
 
 from typing import Final
 
 from aiohttp import web
 
-from deploy.local.gateway.rest_errors import json_answer
+from deploy.local.gateway.rest_errors import json_response
 
 
-class StorageRefusal(Exception):  # noqa: N818 - an answer, not a fault
-    """A refusal by the Storage API. `status` is the true one; `http` the one on the wire."""
+class StorageApiError(Exception):
+    """An error response of the Storage API. `status` is the one in the body, `http` the one in the status line."""
 
     def __init__(self, status: int, error: str, message: str, code: str, http: int = 400) -> None:
         super().__init__(message)
@@ -19,9 +19,9 @@ class StorageRefusal(Exception):  # noqa: N818 - an answer, not a fault
         self.http = http
 
     def response(self) -> web.Response:
-        """Return it as the Storage API sends it."""
+        """Return the response that the Storage API sends."""
         body = {"statusCode": str(self.status), "error": self.error, "message": self.message, "code": self.code}
-        return json_answer(body, self.http)
+        return json_response(body, self.http)
 
 
 NO_BUCKET: Final = (404, "Bucket not found", "Bucket not found", "NoSuchBucket")
@@ -37,31 +37,31 @@ BAD_SIGNATURE: Final = (400, "InvalidSignature", "Invalid signature", "InvalidSi
 BAD_RANGE: Final = (416, "invalid_range", "invalid range provided", "InvalidRange", 416)
 INTERNAL: Final = (500, "Internal", "Internal Server Error", "InternalError", 500)
 NO_TOKEN: Final = (400, "Error", "headers must have required property 'authorization'", "InvalidRequest")
-# Not behind 400 either: a Storage API that finds no free connection to its database says 544.
+# Also sent with its own status: the Storage API responds with 544 when it gets no connection to its database.
 DATABASE_DOWN: Final = (544, "DatabaseTimeout", "The connection to the database timed out", "DatabaseTimeout", 544)
 
 
-def invalid_key(key: str) -> StorageRefusal:
-    """Return the refusal of an object's name."""
-    return StorageRefusal(400, "InvalidKey", f"Invalid key: {key}", "InvalidKey")
+def invalid_key(key: str) -> StorageApiError:
+    """Return the error for an object name that is not allowed."""
+    return StorageApiError(400, "InvalidKey", f"Invalid key: {key}", "InvalidKey")
 
 
-def invalid_request(message: str) -> StorageRefusal:
-    """Return the refusal of a body that does not fit the schema."""
-    return StorageRefusal(400, "Error", message, "InvalidRequest")
+def invalid_request(message: str) -> StorageApiError:
+    """Return the error for a body that does not match the schema."""
+    return StorageApiError(400, "Error", message, "InvalidRequest")
 
 
-def unsupported_type(content_type: str) -> StorageRefusal:
-    """Return the refusal of a type that the bucket does not allow."""
+def unsupported_type(content_type: str) -> StorageApiError:
+    """Return the error for a MIME type that the bucket does not allow."""
     message = f"mime type {content_type} is not supported"
-    return StorageRefusal(415, "invalid_mime_type", message, "InvalidMimeType")
+    return StorageApiError(415, "invalid_mime_type", message, "InvalidMimeType")
 
 
-def bad_token(message: str) -> StorageRefusal:
-    """Return the refusal of an API key or a user's token."""
-    return StorageRefusal(403, "Unauthorized", message, "AccessDenied")
+def bad_token(message: str) -> StorageApiError:
+    """Return the error for an invalid API key or user token."""
+    return StorageApiError(403, "Unauthorized", message, "AccessDenied")
 
 
-def bad_signed_url(message: str) -> StorageRefusal:
-    """Return the refusal of the token in a signed URL."""
-    return StorageRefusal(400, "InvalidJWT", message, "InvalidJWT")
+def bad_signed_url(message: str) -> StorageApiError:
+    """Return the error for an invalid token in a signed URL."""
+    return StorageApiError(400, "InvalidJWT", message, "InvalidJWT")

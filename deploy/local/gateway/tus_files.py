@@ -1,4 +1,4 @@
-"""Resumable uploads on disk: what has come so far, and beside it what the upload is."""
+"""Resumable uploads on disk: a file with the received bytes, and a JSON file that describes the upload."""
 
 import base64
 import hashlib
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID, uuid4
 
-from deploy.local.gateway.files import Files, disk_errors
-from deploy.local.gateway.objects import Received
+from deploy.local.gateway.files import ObjectFiles, disk_errors
+from deploy.local.gateway.objects import ReceivedFile
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An open, or finished, upload; `header` is the metadata as it was sent, `metadata` the same, read."""
+    """An open or finished upload; `length` in bytes, `header` the Upload-Metadata header, `metadata` its values."""
 
     version: str
     bucket: str
@@ -28,23 +28,23 @@ class Upload:
 
     @property
     def id(self) -> str:
-        """The last part of the upload's address."""
+        """The last part of the upload's URL: the encoded name."""
         return base64.urlsafe_b64encode(self.name.encode()).decode().rstrip("=")
 
     @property
     def name(self) -> str:
-        """What the id stands for."""
+        """`<bucket>/<key>/<version>`, which identifies the upload."""
         return f"{self.bucket}/{self.key}/{self.version}"
 
 
 class UploadFiles:
-    """The uploads' files: `<version>.upload` has the bytes, `<version>.json` the rest. They outlive a restart."""
+    """The files of all uploads: `<version>.upload` has the bytes, `<version>.json` the rest. They survive a restart."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: ObjectFiles) -> None:
         self._folder = files.partial_folder
 
     def create(self, bucket: str, key: str, length: int, header: str, metadata: dict[str, str]) -> Upload:
-        """Begin an upload of `length` bytes."""
+        """Create an upload of `length` bytes."""
         upload = Upload(str(uuid4()), bucket, key, length, header, metadata)
         with disk_errors():
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class UploadFiles:
         return upload
 
     def find(self, name: str) -> Upload | None:
-        """Return the upload of that name (bucket, object and version), if there is one."""
+        """Return the upload with this name, or None."""
         version = name.rpartition("/")[2]
         try:
             upload = Upload(**json.loads((self._folder / f"{UUID(version)}.json").read_text()))
@@ -62,25 +62,25 @@ class UploadFiles:
         return upload if upload.name == name else None
 
     def offset(self, upload: Upload) -> int:
-        """Return how many bytes have come."""
+        """Return the number of received bytes."""
         current = self.find(upload.name)
         return upload.length if current and current.finished else self._size(upload)
 
     @contextmanager
-    def appending(self, upload: Upload) -> Iterator[BinaryIO]:
-        """Open the upload for more bytes."""
+    def open_for_append(self, upload: Upload) -> Iterator[BinaryIO]:
+        """Open the upload's file to append bytes."""
         with disk_errors():
             file = self._data(upload).open("ab")
         with file:
             yield file
 
-    def received(self, upload: Upload) -> Received:
-        """Return the whole file as an object to be put in its place, and remember that it is finished."""
+    def finish(self, upload: Upload) -> ReceivedFile:
+        """Mark the upload as finished and return its file, ready to be stored as an object."""
         with disk_errors(), self._data(upload).open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         self._write(replace(upload, finished=True))
         custom = upload.metadata.get("metadata")
-        return Received(
+        return ReceivedFile(
             self._data(upload),
             upload.length,
             f'"{digest}"',
@@ -91,7 +91,7 @@ class UploadFiles:
         )
 
     def discard(self, upload: Upload) -> None:
-        """Forget an upload."""
+        """Delete an upload."""
         for file in (self._data(upload), self._folder / f"{upload.version}.json"):
             file.unlink(missing_ok=True)
 

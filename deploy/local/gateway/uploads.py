@@ -1,12 +1,12 @@
-"""`POST` and `PUT /storage/v1/object/{bucket}/{path}`: an object in one request, streamed to disk."""
+"""`POST` and `PUT /storage/v1/object/{bucket}/{path}`: uploads in one request, streamed to disk."""
 
 from aiohttp import web
 
-from deploy.local.gateway.access import Caller
-from deploy.local.gateway.incoming import Incoming, read_incoming
-from deploy.local.gateway.objects import Objects, Received, check_names, check_rules
-from deploy.local.gateway.rest_errors import json_answer
-from deploy.local.gateway.storage_errors import TOO_LARGE, StorageRefusal
+from deploy.local.gateway.objects import Objects, ReceivedFile, check_limits, check_names
+from deploy.local.gateway.rest_errors import json_response
+from deploy.local.gateway.storage_errors import TOO_LARGE, StorageApiError
+from deploy.local.gateway.tokens import Caller
+from deploy.local.gateway.upload_body import UploadBody, read_upload_body
 
 
 class Uploads:
@@ -16,44 +16,44 @@ class Uploads:
         self._objects = objects
 
     async def create(self, request: web.Request, caller: Caller) -> web.Response:
-        """Store a new object; with `x-upsert: true` an existing one is replaced."""
+        """Store a new object. With `x-upsert: true` an existing object is replaced."""
         return await self._store(request, caller, upsert=request.headers.get("x-upsert", "").lower() == "true")
 
     async def update(self, request: web.Request, caller: Caller) -> web.Response:
-        """Replace an object; one that is not there is made, as the real API does."""
+        """Replace an object. As in the real API, it is created when it does not exist."""
         return await self._store(request, caller, upsert=True)
 
     async def _store(self, request: web.Request, caller: Caller, *, upsert: bool) -> web.Response:
         bucket, key = request.match_info["bucket"], request.match_info["path"]
         check_names(bucket, key)
         found = await self.receive(request, caller, bucket, key, upsert=upsert)
-        return json_answer({"Key": f"{bucket}/{key}", "Id": found})
+        return json_response({"Key": f"{bucket}/{key}", "Id": found})
 
     async def receive(self, request: web.Request, caller: Caller, bucket: str, key: str, *, upsert: bool) -> str:
-        """Check all that can be checked before the bytes, take them, store them; return the object's id."""
+        """Check the request, receive its content and store the object; return the object's id."""
         rules = await self._objects.bucket(bucket)
-        incoming = await read_incoming(request)
-        most = check_rules(rules, incoming.content_type, incoming.size)
-        await self._objects.check_may_write(caller, bucket, key, upsert=upsert)
-        return await self._take(incoming, bucket, key, most)
+        body = await read_upload_body(request)
+        max_bytes = check_limits(rules, body.content_type, body.size)
+        await self._objects.check_write_access(caller, bucket, key, upsert=upsert)
+        return await self._receive_file(body, bucket, key, max_bytes)
 
-    async def _take(self, incoming: Incoming, bucket: str, key: str, most: int) -> str:
+    async def _receive_file(self, body: UploadBody, bucket: str, key: str, max_bytes: int) -> str:
         partial = self._objects.files.receive()
         try:
-            async for chunk in incoming.chunks:
+            async for chunk in body.chunks:
                 partial.write(chunk)
-                # The real API counts only forms: a raw body without a declared length slips past the limit.
-                if incoming.form and partial.size > most:
-                    raise StorageRefusal(*TOO_LARGE)
+                # The real API counts the bytes of forms only, so a raw body without a Content-Length has no limit.
+                if body.form and partial.size > max_bytes:
+                    raise StorageApiError(*TOO_LARGE)
             partial.close()
-            received = Received(
+            received = ReceivedFile(
                 partial.path,
                 partial.size,
                 partial.etag,
-                incoming.content_type,
-                incoming.cache_control,
-                incoming.metadata,
-                Received.version_name(),
+                body.content_type,
+                body.cache_control,
+                body.metadata,
+                ReceivedFile.new_version(),
             )
             return await self._objects.put(bucket, key, received)
         finally:

@@ -1,5 +1,6 @@
--- What a hosted Supabase project has before Outlast comes: roles, default privileges, auth, storage, pg_net, and a table
--- of generations such as an app would have. Repeatable. Only the local stack and the tests use this file.
+-- Creates what a hosted Supabase project has before Outlast is installed: roles, default privileges, the schemas auth,
+-- storage and net, and a generations table as an application would have it. It can be applied again. Only the local
+-- stack and the tests use this file.
 
 do $$
 begin
@@ -10,7 +11,8 @@ begin
   grant anon, authenticated, service_role to authenticator;
 end $$;
 
--- Supabase's own defaults: everybody may do everything in public unless it is revoked or row-level security forbids it.
+-- Supabase's default privileges: all roles have all privileges on new objects in `public`, unless they are revoked.
+-- Only row-level security restricts access.
 grant usage on schema public to postgres, anon, authenticated, service_role;
 alter default privileges in schema public grant all on tables to postgres, anon, authenticated, service_role;
 alter default privileges in schema public grant all on functions to postgres, anon, authenticated, service_role;
@@ -27,7 +29,7 @@ begin
   end if;
 end $$;
 
--- auth: who is asking, from the claims the gateway sets for each transaction.
+-- auth: the caller's identity, read from the token claims that the gateway sets on its connection.
 create schema if not exists auth;
 grant usage on schema auth to postgres, anon, authenticated, service_role;
 
@@ -43,7 +45,7 @@ create or replace function auth.role() returns text language sql stable as $$
   select auth.jwt() ->> 'role'
 $$;
 
--- storage: what the Storage API keeps about buckets and objects.
+-- storage: the tables of the Storage API for buckets and objects.
 create schema if not exists storage;
 grant usage on schema storage to postgres, anon, authenticated, service_role;
 
@@ -72,7 +74,7 @@ create table if not exists storage.objects (
   unique (bucket_id, name)
 );
 
--- The folders above an object, `{user,ab}` for `user/ab/name.jpg`: what policies on objects are written with.
+-- The folders of an object's name, `{user,ab}` for `user/ab/name.jpg`. Policies on storage.objects use it.
 create or replace function storage.foldername(name text) returns text[] language sql immutable as $$
   select (string_to_array(name, '/'))[:array_length(string_to_array(name, '/'), 1) - 1]
 $$;
@@ -81,7 +83,8 @@ alter table storage.buckets enable row level security;
 alter table storage.objects enable row level security;
 grant all on storage.buckets, storage.objects to postgres, anon, authenticated, service_role;
 
--- net: stands in for pg_net. The real one's tables are unlogged too: a crash of the database loses what was queued.
+-- net: a replacement for the extension pg_net. As in pg_net, the tables are unlogged, so a crash of the database loses
+-- queued requests.
 create schema if not exists net;
 grant usage on schema net to postgres, anon, authenticated, service_role;
 
@@ -116,7 +119,7 @@ declare
   v_id bigint;
 begin
   if params <> '{}' then
-    raise exception 'this stand-in of pg_net knows no params';
+    raise exception 'the local replacement for pg_net does not support params';
   end if;
   insert into net.http_request_queue (method, url, headers, body, timeout_milliseconds)
   values ('POST', http_post.url, http_post.headers, convert_to(http_post.body::text, 'UTF8'),
@@ -126,7 +129,7 @@ begin
   return v_id;
 end $$;
 
--- The app's own table, as an app would have it: its owner reads it, its backend writes it.
+-- The application's own table. Signed-in users read their rows, the application's backend writes them.
 create table if not exists public.generations (
   id uuid primary key default gen_random_uuid(),
   user_id uuid,
@@ -138,7 +141,7 @@ create table if not exists public.generations (
   created_at timestamptz default now(),
   updated_at timestamptz default now()
 );
-alter table public.generations add column if not exists model text;  -- one that was made before it had the column
+alter table public.generations add column if not exists model text;  -- for a table created by an earlier version
 
 alter table public.generations enable row level security;
 drop policy if exists "owners read their generations" on public.generations;

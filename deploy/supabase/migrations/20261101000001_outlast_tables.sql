@@ -1,7 +1,8 @@
--- Outlast 1: tables. Repeatable: applying this again changes nothing and keeps all data.
+-- Outlast 1: tables. Every migration can be applied again: a second run changes no data.
 --
--- The ids of generations and users are text here, because yours may be uuid, bigint or text. No foreign key binds your
--- tables. A signed-in user may read their own tasks and files; only the service role may do anything else.
+-- Generation ids and user ids are stored as text, because an application's own columns may be uuid, bigint or text. No
+-- foreign key references the application's tables. A signed-in user can read their own tasks and files. Everything else
+-- is reserved for the service role.
 
 create schema if not exists extensions;
 create extension if not exists pgcrypto with schema extensions;
@@ -43,9 +44,9 @@ create table if not exists public.outlast_tasks (
   finished_at timestamptz
 );
 
-comment on column public.outlast_tasks.positions is 'where in the output its files stand; parallel to source_keys';
-comment on column public.outlast_tasks.last_lease is 'the lease that recorded last, so that a repeated record is known';
-comment on column public.outlast_tasks.failed is 'the files that failed and are not stored since';
+comment on column public.outlast_tasks.positions is 'positions of the files in the output; same order as source_keys';
+comment on column public.outlast_tasks.last_lease is 'lease that was recorded last, to detect a repeated call';
+comment on column public.outlast_tasks.failed is 'files that failed and have not been stored since then';
 
 create index if not exists outlast_tasks_generation on public.outlast_tasks (generation_id);
 create index if not exists outlast_tasks_status on public.outlast_tasks (status, updated_at);
@@ -53,7 +54,7 @@ create index if not exists outlast_tasks_request on public.outlast_tasks (reques
 create index if not exists outlast_tasks_lease on public.outlast_tasks (lease) where lease is not null;
 create index if not exists outlast_tasks_last_lease on public.outlast_tasks (last_lease) where last_lease is not null;
 create index if not exists outlast_tasks_user_newest on public.outlast_tasks (user_id, created_at, task_id);
-drop index if exists public.outlast_tasks_user;
+drop index if exists public.outlast_tasks_user;  -- pre-release index, replaced by outlast_tasks_user_newest
 
 create table if not exists public.outlast_files (
   id uuid primary key,
@@ -83,7 +84,7 @@ create table if not exists public.outlast_files (
   unique (generation_id, source_key)
 );
 
--- Columns that came after the first release.
+-- A table created by a pre-release version has no such column.
 alter table public.outlast_files add column if not exists frames int;
 
 create index if not exists outlast_files_known on public.outlast_files (source_sha256, profile, user_id);
@@ -103,7 +104,7 @@ create table if not exists public.outlast_objects (
   primary key (bucket, path)
 );
 
-comment on column public.outlast_objects.refs is 'how many rows of outlast_files point here';
+comment on column public.outlast_objects.refs is 'number of rows in outlast_files that reference this object';
 
 create table if not exists public.outlast_workers (
   worker text primary key,
@@ -118,7 +119,7 @@ alter table public.outlast_files enable row level security;
 alter table public.outlast_objects enable row level security;
 alter table public.outlast_workers enable row level security;
 
--- Supabase grants everything on new tables to everybody by default; take back what is too much.
+-- By default Supabase grants all privileges on new tables to anon and authenticated, so revoke them first.
 revoke all on public.outlast_settings, public.outlast_tasks, public.outlast_files, public.outlast_objects,
   public.outlast_workers from public, anon, authenticated;
 grant all on public.outlast_settings, public.outlast_tasks, public.outlast_files, public.outlast_objects,
@@ -133,7 +134,8 @@ drop policy if exists "users read their own files" on public.outlast_files;
 create policy "users read their own files" on public.outlast_files
   for select to authenticated using (user_id = (select auth.uid())::text);
 
--- A front end follows progress through Realtime, where the project has it.
+-- Publish tasks and files to Realtime, so that a front end can follow progress. Skipped where the project has no
+-- publication `supabase_realtime`, or where it covers all tables already.
 do $$
 declare
   v_table text;

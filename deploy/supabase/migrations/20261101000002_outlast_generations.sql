@@ -1,9 +1,11 @@
--- Outlast 2: your table of generations, as outlast_settings names it, and the media list we keep on its rows.
--- Helpers only: the functions in the next files call them; nobody else may. Those that every job needs are in plpgsql,
--- which keeps their plans for the session: planning anew costs more than they do.
+-- Outlast 2: access to the application's generations table, which outlast_settings names, and its media lists.
+--
+-- Internal functions only: the functions of later migrations call them, and no role may execute them directly. Those
+-- used by every job are in plpgsql, which caches query plans for the session. Planning such a query takes longer than
+-- running it.
 
--- Where generations live. `rel` is null when there is no such table; an absent column's name is null. Types are named
--- without their length, so that casting a value never cuts it to fit.
+-- Describes the generations table. `rel` is null when the table does not exist; the name of a missing column is null.
+-- Types are named without a length, so that a cast never truncates a value.
 create or replace function public.outlast_generations(
   out rel regclass, out id_name text, out id_type text, out user_name text, out request_name text,
   out request_type text, out status_name text, out output_name text, out created_name text, out completed text
@@ -26,15 +28,16 @@ begin
   completed := coalesce(s ->> 'completed_value', 'completed');
 end $$;
 
--- A column as text in dynamic SQL; null where the table has no such column.
+-- SQL for a column of the generations table (alias `g`) cast to text; the expression `null::text` for a missing column.
 create or replace function public.outlast_column(p_name text) returns text
 language plpgsql immutable security definer set search_path = '' as $$
 begin
   return case when p_name is null then 'null::text' else format('g.%I::text', p_name) end;
 end $$;
 
--- The generation with this id, or else the newest with this request id; all null when there is none. The value is cast
--- to the column's type, so that the column's index serves; a value of another shape is no row's.
+-- The generation with this id or, without an id, the newest one with this request id. All outputs are null when there
+-- is none. The value is cast to the column's type, so that the query can use the column's index. A value that cannot be
+-- cast matches no row.
 create or replace function public.outlast_find_generation(
   p_generation_id text, p_request_id text, out generation_id text, out user_id text, out request_id text
 ) language plpgsql security definer set search_path = '' as $$
@@ -57,16 +60,17 @@ exception when data_exception then
   return;
 end $$;
 
--- One at a time for each generation, also where it has no row.
+-- Takes an advisory lock on the generation until the transaction ends. It also works for a generation without a row.
 create or replace function public.outlast_lock_generation(p_generation_id text) returns void
 language plpgsql security definer set search_path = '' as $$
 begin
   perform pg_advisory_xact_lock(hashtextextended('outlast:' || p_generation_id, 0));
 end $$;
 
--- The tasks whose files make up a generation's media: those of the newest output, with FAL's for the row's own request.
--- FAL's webhook and Supabase's tell of one output in two ways; without Supabase's, FAL's newest output counts.
--- Cancelled tasks choose no output, but one that belongs to the chosen output is returned, since its positions count.
+-- The tasks whose files form the generation's media. These are the tasks of the newest output, and the tasks that FAL's
+-- webhook created for the request id on the row: FAL's and Supabase's webhooks describe the same output differently. If
+-- Supabase's webhook created no task, the newest output that FAL's webhook reported is used. A cancelled task never
+-- decides which output is the newest. It is returned when it belongs to that output, because its positions are counted.
 create or replace function public.outlast_current_tasks(p_generation_id text, p_request_id text)
 returns setof public.outlast_tasks language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -83,7 +87,7 @@ begin
     ) and v_newest.task_id is not null;
 end $$;
 
--- A stored file as the media list has it.
+-- The entry of a stored file in the media list.
 create or replace function public.outlast_media_entry(f public.outlast_files) returns jsonb
 language sql immutable security definer set search_path = '' as $$
   select jsonb_build_object('id', f.id, 'bucket', f.bucket, 'path', f.path, 'content_type', f.content_type,
@@ -91,8 +95,8 @@ language sql immutable security definer set search_path = '' as $$
     'file_size', f.file_size)
 $$;
 
--- The media list of a generation, and its state: null when no task tells of an output. In plpgsql, which keeps its plan
--- for the session; twice a job to plan this anew took 0.9 ms each.
+-- The media list of a generation and its status, which is null when the generation has no current task. In plpgsql,
+-- because planning this query took 0.9 ms and every job runs it twice.
 create or replace function public.outlast_media(
   p_generation_id text, p_request_id text, out media jsonb, out media_status text
 ) language plpgsql stable security definer set search_path = '' as $$
@@ -117,7 +121,7 @@ begin
       (select count(*) from tasks where status = 'failed') as failed,
       (select count(distinct source_key) from keys) as files,
       (select count(*) from stored) as stored,
-      -- The chosen output's own split: FAL's other telling of it may count differently.
+      -- Counted per webhook source, because FAL and Supabase may number the files of one output differently.
       (select count(distinct position) from keys where fal = (select bool_and(fal) from tasks)) as covered,
       (select max(total_files) from tasks where fal = (select bool_and(fal) from tasks)) as total
   )
@@ -135,7 +139,8 @@ begin
   from counts;
 end $$;
 
--- Bring the generation's row up to date, if it has one. The list stays while there is nothing that could replace it.
+-- Writes media_status and, unless `p_status_only`, media to the generation's row, if there is one. The media list stays
+-- unchanged while the generation has no current task.
 create or replace function public.outlast_write_media(p_generation_id text, p_status_only boolean) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -167,8 +172,8 @@ begin
   ) using m.media, m.media_status, p_status_only or m.media_status is null, p_generation_id;
 end $$;
 
--- Whether Storage's own table may be read here, all of it: then `outlast_known` and `outlast_finish` look for objects
--- there, and the worker need not ask Storage itself.
+-- Whether the functions can read every row of storage.objects. If they can, `outlast_known` and `outlast_finish` check
+-- there that an object exists, and the worker sends no request to Storage for it.
 create or replace function public.outlast_sees_storage() returns boolean
 language plpgsql stable security definer set search_path = '' as $$
 begin

@@ -1,8 +1,8 @@
--- Outlast 3: the life of a task: enqueue, begin, progress, heartbeat, cancel. All answer JSON, over /rest/v1/rpc.
+-- Outlast 3: the life cycle of a task: enqueue, begin, progress, heartbeat, cancel. All return JSON over /rest/v1/rpc.
 --
--- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
+-- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 
--- A job as a row. Keys the job lacks are null or empty.
+-- Converts a job from the queue to a task row. Missing keys become null, empty or a default.
 create or replace function public.outlast_task_of(p_job jsonb) returns public.outlast_tasks
 language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -19,13 +19,13 @@ begin
   return t;
 end $$;
 
--- A stored file as the worker knows it.
+-- A stored file in the form that workers receive.
 create or replace function public.outlast_file_json(f public.outlast_files) returns jsonb
 language sql immutable security definer set search_path = '' as $$
   select to_jsonb(f) - array['generation_id', 'task_id', 'user_id', 'created_at', 'updated_at']
 $$;
 
--- What is stored already of the files a job asks for, in the way it asks for them.
+-- The files of job `j` that are stored already, with the profile that the job requests.
 create or replace function public.outlast_stored(t public.outlast_tasks, j public.outlast_tasks) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 begin
@@ -35,8 +35,9 @@ begin
   );
 end $$;
 
--- Make sure the task is on record, and lock it. What is recorded stays, except that a newer event may tell of the same
--- files as part of another output (or of one that came back), and that a tombstone learns what it stands for.
+-- Inserts the task unless it exists, and locks its row. Recorded values stay, with two exceptions: a newer event may
+-- name the same files as part of another output, or of an earlier output that is current again; and a cancel marker,
+-- which was written before the task was known, gets the task's details.
 create or replace function public.outlast_record_task(j public.outlast_tasks) returns public.outlast_tasks
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -71,7 +72,7 @@ begin
   return t;
 end $$;
 
--- An explicit new submit: the task waits again unless it waits, runs or is done already.
+-- Enqueues a task on request. A failed, partial or cancelled task is queued again; any other status stays.
 create or replace function public.outlast_enqueue(p_job jsonb) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -84,12 +85,13 @@ begin
         failed = '[]', error = null, error_code = null, started_at = null, finished_at = null, updated_at = now()
       where task_id = t.task_id returning * into t;
   end if;
-  -- What is on record of the output may have grown or come back: the sweep believes media_status.
+  -- The output may have more tasks now, or may be current again. The sweep relies on media_status, so update it.
   perform public.outlast_write_media(t.generation_id, true);
   return jsonb_build_object('task_id', t.task_id, 'status', t.status);
 end $$;
 
--- A worker wants to run the task. Answers run (with what is stored already), done, cancelled, busy or no_generation.
+-- A worker asks to run the task. Returns the state run (with the files that are stored already), done, cancelled, busy
+-- (another worker's lease is valid) or no_generation.
 create or replace function public.outlast_begin(
   p_job jsonb, p_lease uuid, p_worker text, p_lease_seconds int default 30
 ) returns jsonb language plpgsql security definer set search_path = '' as $$
@@ -110,7 +112,7 @@ begin
   end if;
   t := public.outlast_record_task(j);
   if t.status in ('completed', 'cancelled') then
-    -- A completed output that came back after another one is the current one again, list and all.
+    -- A completed task may belong to an output that has just become current again: then rewrite the whole media list.
     perform public.outlast_write_media(t.generation_id, t.status = 'cancelled');
     return case t.status
       when 'completed' then jsonb_build_object('state', 'done', 'files', public.outlast_stored(t, j))
@@ -130,7 +132,7 @@ begin
     'files', public.outlast_stored(t, j), 'sees_storage', public.outlast_sees_storage());
 end $$;
 
--- What runs, how far it is: [{"task_id", "lease", "progress"}]. Counts only while the lease is held.
+-- Records progress of running tasks: [{"task_id", "lease", "progress"}]. Entries without a current lease are ignored.
 create or replace function public.outlast_progress(p_items jsonb) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -148,8 +150,9 @@ begin
   return jsonb_build_object('updated', v_updated);
 end $$;
 
--- A worker lives, and so do its leases, also one that ran out if nobody took the task meanwhile. A lease that recorded
--- a moment ago is not lost: its worker is about to acknowledge.
+-- Records that a worker is alive and renews its leases, including an expired one that no other worker has replaced.
+-- Returns the leases that are lost and the tasks that are cancelled. A lease that has just recorded a result is not
+-- reported as lost, because its worker is about to acknowledge the message.
 create or replace function public.outlast_heartbeat(
   p_worker text, p_leases uuid[], p_stats jsonb, p_lease_seconds int default 30
 ) returns jsonb language plpgsql security definer set search_path = '' as $$
@@ -168,8 +171,8 @@ begin
                   where lease = any (v_leases) and status = 'cancelled'));
 end $$;
 
--- Stop the task, or see to it that it never starts: an unknown one leaves a tombstone. The lease stays on the row, so
--- that the worker that holds it hears of it.
+-- Cancels a task. For an unknown task a cancelled row is inserted as a marker, so that it never starts. The lease stays
+-- on the row, so that the worker that holds it learns of the cancellation from its next heartbeat.
 create or replace function public.outlast_cancel(p_task_id uuid) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare

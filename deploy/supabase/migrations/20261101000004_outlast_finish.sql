@@ -1,9 +1,9 @@
--- Outlast 4: what a worker stored. Files, objects, task and the generation's row change in one transaction.
+-- Outlast 4: recording an attempt. Files, objects, task and the generation's row change in one transaction.
 --
--- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
+-- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 
--- A stored file of this user made from the same bytes in the same way, whose object is there; else null. Where Storage's
--- table is not to be read, the worker looks for the object.
+-- A stored file of this user, made from the same source bytes with the same profile, whose object exists; null if there
+-- is none. Where storage.objects cannot be read, the worker must check that the object exists.
 create or replace function public.outlast_known(p_user_id text, p_source_sha256 text, p_profile text) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 begin
@@ -16,13 +16,13 @@ begin
   );
 end $$;
 
--- Whether Storage has every one of these files that has an `md5`: of the same size, and with that MD5 for its ETag. An
--- upload in several parts has the ETag `<something>-<parts>`; then our own note of the SHA-256 counts.
+-- Whether Storage has every given file that has an `md5`, with the same size and with that MD5 as its ETag. A multipart
+-- upload has an ETag of the form `<hash>-<parts>`, which is no MD5; then the SHA-256 in its user metadata is compared.
 create or replace function public.outlast_all_whole(p_files jsonb) returns boolean
 language plpgsql stable security definer set search_path = '' as $$
 begin
   if not jsonb_path_exists(p_files, '$[*] ? (@.md5 != null)') then
-    return true;  -- without a look at a table that is not everywhere
+    return true;  -- does not read storage.objects, which a project without Storage lacks
   end if;
   return not exists (
     select from jsonb_to_recordset(p_files) as f (bucket text, path text, file_size bigint, sha256 text, md5 text)
@@ -34,8 +34,9 @@ begin
     ));
 end $$;
 
--- Lock every object the files point at, or pointed at until now, making those that are new; return their names. One
--- pass in one order, so that two finishes that share objects wait for each other instead of dead-locking.
+-- Locks every object that the files reference now or referenced before, inserts the missing rows, and returns bucket
+-- and path of each. All are locked in one statement and in one order, so that two calls that share objects cannot
+-- deadlock.
 create or replace function public.outlast_lock_objects(t public.outlast_tasks, p_files jsonb)
 returns table (bucket text, path text) language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
@@ -57,8 +58,8 @@ begin
     returning o.bucket, o.path;
 end $$;
 
--- Upsert the files by (generation, source key), and count the references of every object concerned. Raises OL001 when
--- one of the objects is being deleted.
+-- Upserts the files by (generation, source key) and recounts the references of every affected object. Raises SQLSTATE
+-- OL001 when one of the objects is being deleted.
 create or replace function public.outlast_store_files(t public.outlast_tasks, p_files jsonb) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -88,15 +89,15 @@ begin
       file_size = excluded.file_size, content_type = excluded.content_type, bucket = excluded.bucket,
       path = excluded.path, sha256 = excluded.sha256, width = excluded.width, height = excluded.height,
       duration = excluded.duration, frames = excluded.frames, thumbhash = excluded.thumbhash,
-      source_url = excluded.source_url, source_sha256 = excluded.source_sha256, profile = excluded.profile, deduplicated = excluded.deduplicated,
-      updated_at = now();
+      source_url = excluded.source_url, source_sha256 = excluded.source_sha256, profile = excluded.profile,
+      deduplicated = excluded.deduplicated, updated_at = now();
   update public.outlast_objects o set refs = (
       select count(*) from public.outlast_files f where f.bucket = o.bucket and f.path = o.path
     ) from unnest(v_buckets, v_paths) as touched (bucket, path)
     where o.bucket = touched.bucket and o.path = touched.path;
 end $$;
 
--- Earlier failures that still stand, and the new ones: stored since, or told of again, they are not repeated.
+-- The new failures, and the earlier failures of files that have not been stored or reported as failed again.
 create or replace function public.outlast_merge_failed(t public.outlast_tasks, p_failed jsonb) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 begin
@@ -108,7 +109,7 @@ begin
   );
 end $$;
 
--- What a task that has ended came to.
+-- The `result` of a task that has ended; `p_ids` are the ids of its stored files.
 create or replace function public.outlast_result(t public.outlast_tasks, p_ids uuid[]) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 begin
@@ -118,9 +119,10 @@ begin
     'processed_file_ids', to_jsonb(p_ids), 'failed_files', t.failed);
 end $$;
 
--- The holder of the lease records an attempt: completed, partial, failed or retrying. The task's own status is judged
--- from all of its files, earlier attempts' included, and is part of the answer. Said twice, it is recorded once. Files
--- with an `md5` are new in Storage, and nobody has looked yet whether it has them whole: `object_differs` if not.
+-- The holder of the lease records the result of an attempt: completed, partial, failed or retrying. The status of the
+-- task is derived from all of its files, including those of earlier attempts, and is returned. A repeated call records
+-- nothing. Files with an `md5` have just been uploaded; they are compared with storage.objects here, and the state
+-- `object_differs` is returned when one of them is missing or different.
 create or replace function public.outlast_finish(
   p_task_id uuid, p_lease uuid, p_status text, p_files jsonb, p_failed jsonb, p_error jsonb default null,
   p_result jsonb default null
@@ -131,7 +133,7 @@ declare
   v_ended boolean := p_status <> 'retrying';
 begin
   if p_status is null or p_status not in ('completed', 'partial', 'failed', 'retrying') then
-    raise exception 'p_status: % is none of completed, partial, failed, retrying', p_status
+    raise exception 'p_status is %, but must be completed, partial, failed or retrying', coalesce(p_status, 'null')
       using errcode = 'invalid_parameter_value';
   end if;
   select * into t from public.outlast_tasks where task_id = p_task_id for update;

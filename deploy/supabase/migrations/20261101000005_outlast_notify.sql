@@ -1,6 +1,7 @@
--- Outlast 5: the signed webhook (Standard Webhooks, HMAC-SHA256), sent by the database itself.
+-- Outlast 5: the trigger function that sends signed webhooks (Standard Webhooks, HMAC-SHA256) from the database.
 
--- The secret, `whsec_<base64>`: from Vault, under the name outlast_webhook_secret, else from the settings.
+-- The webhook secret, `whsec_<base64>`: from Vault, where its name is outlast_webhook_secret, or else from
+-- outlast_settings.
 create or replace function public.outlast_webhook_secret() returns text
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -11,13 +12,13 @@ begin
       execute 'select decrypted_secret from vault.decrypted_secrets where name = ''outlast_webhook_secret'''
         into v_secret;
     exception when others then
-      raise warning 'outlast: Vault cannot be read (%)', sqlstate;
+      raise warning 'outlast: Vault cannot be read (SQLSTATE %); the secret in outlast_settings is used', sqlstate;
     end;
   end if;
   return coalesce(v_secret, (select value from public.outlast_settings where key = 'webhook_secret'));
 end $$;
 
--- Headers that sign `p_body` as it is, byte for byte. Raises when the secret's base64 is broken.
+-- The HTTP headers that sign exactly the text `p_body`. Raises an error when the secret is not valid base64.
 create or replace function public.outlast_sign(p_secret text, p_body text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -30,8 +31,9 @@ begin
     'webhook-signature', 'v1,' || encode(v_digest, 'base64'));
 end $$;
 
--- Supabase's own webhook body, signed. It sends jsonb as text, and so signs that very text. Whatever goes wrong here is
--- a warning: the statement that fired us is the user's, and a lost event is found again by `outlast reconcile`.
+-- Sends the body of a Supabase Database Webhook, signed. pg_net sends jsonb in its text form, so that text is signed.
+-- Every error becomes a warning, because this trigger must never fail the statement that fired it. `outlast reconcile`
+-- finds generations whose event was lost.
 create or replace function public.outlast_notify() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -44,11 +46,11 @@ begin
   select value::int into v_timeout from public.outlast_settings where key = 'webhook_timeout_ms';
   v_secret := public.outlast_webhook_secret();
   if coalesce(v_url, '') = '' or coalesce(v_secret, '') = '' then
-    raise warning 'outlast: nothing is sent until webhook_url and webhook_secret are in public.outlast_settings';
+    raise warning 'outlast: no webhook is sent, because webhook_url or the secret is not set; run: outlast init';
     return null;
   end if;
   if v_secret !~ '^whsec_[A-Za-z0-9+/]+=*$' then
-    raise warning 'outlast: nothing is sent, since webhook_secret is not of the form whsec_<base64>';
+    raise warning 'outlast: no webhook is sent, because the webhook secret is not of the form whsec_<base64>';
     return null;
   end if;
   v_body := jsonb_build_object('type', tg_op, 'table', tg_table_name, 'record', to_jsonb(new),
@@ -57,7 +59,7 @@ begin
     timeout_milliseconds => coalesce(v_timeout, 5000));
   return null;
 exception when others then
-  raise warning 'outlast: the webhook is not sent: % (%)', sqlerrm, sqlstate;
+  raise warning 'outlast: the webhook could not be sent: % (SQLSTATE %)', sqlerrm, sqlstate;
   return null;
 end $$;
 

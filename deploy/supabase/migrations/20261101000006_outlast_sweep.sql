@@ -1,6 +1,6 @@
--- Outlast 6: what was lost on the way, for the sweep that enqueues it again.
+-- Outlast 6: finding the work that a sweep (`outlast reconcile`) must enqueue again.
 
--- The output and creation time of a generation's row; null when there is none.
+-- The output and the creation time on a generation's row; null when there is no row.
 create or replace function public.outlast_row(p_generation_id text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -20,7 +20,7 @@ exception when data_exception then
   return null;
 end $$;
 
--- Tasks that wait or run and have not moved since `p_before`.
+-- Tasks that have not ended, have not changed since `p_before`, and whose lease, if there is one, expired before then.
 create or replace function public.outlast_idle(p_since timestamptz, p_before timestamptz, p_limit int)
 returns setof public.outlast_tasks language sql stable security definer set search_path = '' as $$
   select * from public.outlast_tasks
@@ -29,9 +29,11 @@ returns setof public.outlast_tasks language sql stable security definer set sear
   order by created_at limit p_limit
 $$;
 
--- Which rows of the table of generations need a look, as a condition on its columns; null when one it needs is absent.
--- A media_status of completed, partial or failed tells that every file is accounted for. The planner takes the index of
--- outlast_install for this very text only. Casting a column to text, as an index may not, is for where all else fails.
+-- The SQL condition for rows of the generations table that the sweep must check: completed, with an output, and without
+-- a final media_status, which would mean that every file is accounted for. Null when a required column is missing. The
+-- index of outlast_install has this text as its predicate, and the planner uses it only while both are the same. The
+-- status column is cast to text only when it cannot be compared with the completed value otherwise: an index predicate
+-- allows only immutable casts, and the cast of an enum is not.
 create or replace function public.outlast_unheard_where() returns text
 language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -45,7 +47,7 @@ begin
   v_done := format('%I = %L', g.status_name, g.completed);
   begin
     execute format('select from %s where %s limit 0', g.rel, v_done);
-  exception when others then  -- the completed value is none of the column's type
+  exception when others then  -- the completed value cannot be cast to the column's type
     v_done := format('%I::text = %L', g.status_name, g.completed);
   end;
   return format('%s and %I is not null', v_done, g.output_name) || case when exists (
@@ -53,8 +55,9 @@ begin
     ) then $sql$ and (media_status in ('completed', 'partial', 'failed')) is not true$sql$ else '' end;
 end $$;
 
--- Completed generations of which no task is known (no_task), or whose tasks tell of fewer positions than the output has
--- files while none of them is at work (incomplete). Tasks that failed or were cancelled account for their positions.
+-- The SQL that finds completed generations without a task (reason no_task), and those whose tasks cover fewer positions
+-- than the output has files while none of these tasks is active (reason incomplete). Failed and cancelled tasks cover
+-- their positions too.
 create or replace function public.outlast_unheard_query(p_since timestamptz, p_before timestamptz, p_limit int)
 returns text language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -64,13 +67,13 @@ begin
   select * into g from public.outlast_generations();
   return format($sql$
     select jsonb_build_object('generation_id', g.%1$I::text, 'user_id', %2$s, 'request_id', %3$s, 'output', g.%4$I,
-      'created_at', g.%5$I, 'reason', case when told.tasks = 0 then 'no_task' else 'incomplete' end)
+      'created_at', g.%5$I, 'reason', case when known.tasks = 0 then 'no_task' else 'incomplete' end)
     from (select * from %6$s where %7$s) g
     cross join lateral (
       select count(*) as tasks, coalesce(bool_or(t.status in ('queued', 'running', 'retrying')
         and (t.updated_at >= %8$L or t.lease_until >= %8$L)), false) as busy
       from public.outlast_tasks t where t.generation_id = g.%1$I::text
-    ) told
+    ) known
     left join lateral (
       select t.output_key, t.source is not distinct from 'fal' as fal from public.outlast_tasks t
       where t.generation_id = g.%1$I::text and t.status <> 'cancelled'
@@ -82,13 +85,14 @@ begin
       where t.generation_id = g.%1$I::text and t.output_key is not distinct from newest.output_key
         and (t.source is not distinct from 'fal') = newest.fal
     ) part on true
-    where %9$s(told.tasks = 0 or (part.covered < part.total and not told.busy))
+    where %9$s(known.tasks = 0 or (part.covered < part.total and not known.busy))
     order by g.%5$I limit %10$L
   $sql$, g.id_name, public.outlast_column(g.user_name), public.outlast_column(g.request_name), g.output_name,
     g.created_name, g.rel, v_where, p_before,
     case when p_since is not null then format('g.%I >= %L::timestamptz and ', g.created_name, p_since) end, p_limit);
 end $$;
 
+-- Runs that SQL. Returns nothing where the generations table lacks a column that it needs.
 create or replace function public.outlast_unheard(p_since timestamptz, p_before timestamptz, p_limit int)
 returns setof jsonb language plpgsql stable security definer set search_path = '' as $$
 begin
@@ -98,7 +102,8 @@ begin
 end $$;
 
 -- What a sweep should enqueue: [{generation_id, user_id, request_id, output, created_at, reason}], oldest first. Reason
--- idle: a task that has not moved for `p_idle_seconds`; its `task_id` is told too, its output null without a row.
+-- idle is a task that has not changed for `p_idle_seconds`. Its entry also has a `task_id`, and its output is null when
+-- the generation has no row.
 create or replace function public.outlast_missing(
   p_since timestamptz default null, p_limit int default 500, p_idle_seconds int default 7200
 ) returns jsonb language plpgsql security definer set search_path = '' as $$

@@ -1,8 +1,8 @@
--- Outlast 7: binding your table of generations.
+-- Outlast 7: binding the application's generations table.
 
--- Bind a table: set its name (null keeps the one in outlast_settings), add `media` and `media_status`, and put
--- our triggers and the sweep's index on it; ours on any other table go. Call it again after changing a setting: they
--- hold the names of columns and the completed value. Repeatable.
+-- Binds a table: stores its name (null keeps the name in outlast_settings), adds the columns `media` and
+-- `media_status`, and creates the triggers and the sweep's index. Outlast's triggers on any other table are dropped.
+-- Call it again after a change of settings, because triggers and index contain column names and the completed value.
 create or replace function public.outlast_install(p_schema text default null, p_table text default null) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -17,24 +17,24 @@ begin
   if g.rel is null then
     raise exception 'there is no table %', (select string_agg(format('%I', value), '.' order by key)
       from public.outlast_settings where key in ('generations_schema', 'generations_table'))
-      using errcode = 'undefined_table', hint = 'Set the right name: outlast init --table.';
+      using errcode = 'undefined_table', hint = 'Create the table, or name another one: outlast init --table.';
   end if;
   if g.id_name is null or g.status_name is null or g.output_name is null or g.created_name is null then
     raise exception '% lacks a column: %', g.rel, (select string_agg(s.key || ' = ' || s.value, ', ')
         from public.outlast_settings s
         where s.key in ('id_column', 'status_column', 'output_column', 'created_column') and not exists (
           select from pg_attribute a where a.attrelid = g.rel and a.attname = s.value and not a.attisdropped))
-      using errcode = 'undefined_column', hint = 'Set the right names: outlast init --help.';
+      using errcode = 'undefined_column', hint = 'Add the column, or name another one: see outlast init --help.';
   end if;
-  -- Asked first: even an ALTER that finds nothing to do waits for everybody who uses the table. The comment tells which
-  -- columns are ours to remove again.
+  -- Checked first, because an ALTER TABLE waits for an exclusive lock even when it has nothing to do. The column
+  -- comment marks the columns that removal/2_outlast_data.sql may drop.
   for v_new in select name, type from (values ('media', 'jsonb'), ('media_status', 'text')) as c (name, type)
       where not exists (select from pg_attribute where attrelid = g.rel and attname = name and not attisdropped) loop
     execute format('alter table %s add column %I %s', g.rel, v_new.name, v_new.type);
-    execute format('comment on column %s.%I is ''Outlast: written by it alone''', g.rel, v_new.name);
+    execute format('comment on column %s.%I is ''Outlast: only Outlast writes this column''', g.rel, v_new.name);
   end loop;
   if (select atttypid from pg_attribute where attrelid = g.rel and attname = 'media') <> 'jsonb'::regtype then
-    raise exception '% has a column media that is not jsonb; rename it', g.rel
+    raise exception '% has a column media that is not jsonb; rename that column', g.rel
       using errcode = 'datatype_mismatch';
   end if;
   for v_old in select tgrelid::regclass as rel, tgname from pg_trigger
@@ -47,8 +47,9 @@ begin
   return public.outlast_health();
 end $$;
 
--- Rows are gone, and `release` lets go of their files later: noted down here, so that the user's own statement neither
--- waits for us nor fails by us. Its argument is the id column's name.
+-- Trigger function: records the ids of deleted generations; `outlast_release` deletes their files later. So the user's
+-- statement does not wait for Outlast's locks, and an error here does not fail it. The argument is the id column's
+-- name.
 create or replace function public.outlast_note_deletions() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
@@ -56,13 +57,14 @@ begin
                  case tg_op when 'TRUNCATE' then tg_relid::regclass::text else 'gone' end);
   return null;
 exception when others then
-  raise warning 'outlast: the files of these generations stay: % (%)', sqlerrm, sqlstate;
+  raise warning 'outlast: the files of the deleted generations will not be removed: % (SQLSTATE %)', sqlerrm, sqlstate;
   return null;
 end $$;
 
--- The triggers as the settings want them. Two that notify, because the condition of one for INSERT may not look at OLD:
--- they fire when a row becomes completed, or gets another output while it is; our own update of `media` changes neither.
--- `json` knows no equality, its text does.
+-- The triggers that the current settings require. There is one notifying trigger for INSERT and one for UPDATE, because
+-- the condition of an INSERT trigger cannot refer to OLD. They fire when a row becomes completed, or when a completed
+-- row gets another output. Outlast's own update of `media` does neither. A `json` column is compared as text, because
+-- json has no equality operator.
 create or replace function public.outlast_triggers_wanted(out name text, out rel regclass, out definition text)
 returns setof record language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -90,7 +92,8 @@ begin
     ('outlast_truncated', g.rel, format('before truncate on %s ', g.rel) || v_note);
 end $$;
 
--- The comment of a trigger tells what it was made from, so that one made for other settings is known.
+-- Creates the triggers. Each trigger's comment holds its definition, so that outlast_health can detect a trigger that
+-- was created for other settings.
 create or replace function public.outlast_install_triggers() returns void
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -102,7 +105,7 @@ begin
   end loop;
 end $$;
 
--- The sweep's index as the settings want it; null without a table. Its condition is the sweep's own, word for word.
+-- The statement that creates the sweep's index, whose predicate is the sweep's condition; null without a usable table.
 create or replace function public.outlast_index_wanted() returns text
 language sql stable security definer set search_path = '' as $$
   select format('create index outlast_unheard on %s (%I) where %s', g.rel, g.created_name, w.condition)
@@ -110,9 +113,10 @@ language sql stable security definer set search_path = '' as $$
   where w.condition is not null
 $$;
 
--- An index of the completed rows whose media is not settled: a handful, so that a sweep of millions costs nothing. Its
--- comment tells what it was made from; another one is replaced. Writing to your table waits while it is built, seconds
--- on millions of rows. Without it the sweep reads the whole table, and works all the same: hence a warning at most.
+-- Creates an index on the completed rows whose media_status is not final. There are few of them, so a sweep is fast on
+-- a table of millions of rows. The index comment holds its definition; an index with another definition is replaced.
+-- Writes to the table wait while the index is built, which takes seconds on millions of rows. Without the index the
+-- sweep still works but reads the whole table, so a failure is only a warning.
 create or replace function public.outlast_install_index() returns void
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -132,12 +136,13 @@ begin
       execute format('comment on index %s.outlast_unheard is %L', (
         select relnamespace::regnamespace from pg_class where oid = g.rel), v_wanted);
     exception when others then
-      raise warning 'outlast: the sweep has no index on %, and reads all of it: % (%)', g.rel, sqlerrm, sqlstate;
+      raise warning 'outlast: each sweep reads the whole table, because no index on % could be created: % (SQLSTATE %)',
+        g.rel, sqlerrm, sqlstate;
     end;
   end if;
 end $$;
 
--- Binding a table is done in the SQL editor by its owner; nobody needs it over REST.
+-- The owner of the table runs outlast_install in the SQL editor. No role may call it over REST.
 revoke all on function public.outlast_note_deletions(), public.outlast_triggers_wanted(),
   public.outlast_install_triggers(), public.outlast_install_index(), public.outlast_index_wanted(),
   public.outlast_install(text, text)

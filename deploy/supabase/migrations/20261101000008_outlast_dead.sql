@@ -1,6 +1,6 @@
--- Outlast 8: dead letters: the tasks they end, the archive of those thrown away, and whose turn the sweep is.
+-- Outlast 8: dead letters: ending their tasks, archiving discarded letters, and choosing the worker that sweeps.
 --
--- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
+-- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 
 create table if not exists public.outlast_turns (
   name text primary key,
@@ -24,8 +24,10 @@ create table if not exists public.outlast_dead_archive (
   gone_after timestamptz not null
 );
 
-comment on column public.outlast_dead_archive.item is 'the letter as it was listed';
-comment on column public.outlast_dead_archive.body is 'the bytes of the message, base64';
+comment on table public.outlast_turns is 'periodic jobs: when each is due next, and which worker ran it last';
+comment on column public.outlast_dead_archive.item is 'the dead letter in the form of GET /dead-letters';
+comment on column public.outlast_dead_archive.body is 'the body of the message in base64';
+comment on column public.outlast_dead_archive.gone_after is 'when the row may be deleted';
 
 create index if not exists outlast_dead_archive_gone on public.outlast_dead_archive (gone_after);
 
@@ -34,13 +36,13 @@ alter table public.outlast_dead_archive enable row level security;
 revoke all on public.outlast_turns, public.outlast_dead_archive from public, anon, authenticated;
 grant all on public.outlast_turns, public.outlast_dead_archive to service_role;
 
--- A uuid, or null when the text is none: what could not be decoded may hold anything.
+-- The text as a uuid, or null when it is not one: an undecodable message can contain anything.
 create or replace function public.outlast_uuid(p_text text) returns uuid
 language sql immutable security definer set search_path = '' as $$
   select case when p_text ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then p_text::uuid end
 $$;
 
--- A failure for every file of the task that is neither stored nor among its failures yet.
+-- A failure entry for every file of the task that is neither stored nor recorded as failed.
 create or replace function public.outlast_unaccounted(t public.outlast_tasks, p_error text, p_code text) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(jsonb_build_object('url', '', 'error', p_error, 'code', p_code, 'retryable', false,
@@ -52,8 +54,9 @@ language sql stable security definer set search_path = '' as $$
     and not exists (select from jsonb_array_elements(t.failed) old where old ->> 'source_key' = k.source_key)
 $$;
 
--- Tasks whose message died without anybody telling the database, [{"task_id", "code", "error"}], end here: partial when
--- a file of theirs is stored, else failed. One that ended, is unknown, or whose lease lives stays as it is.
+-- Ends tasks whose message was dead-lettered by the broker, so that no worker recorded it: [{"task_id", "code",
+-- "error"}]. A task becomes partial when one of its files is stored, otherwise failed. A task that has ended, that is
+-- unknown, or whose lease is valid does not change.
 create or replace function public.outlast_bury(p_letters jsonb) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -64,7 +67,7 @@ declare
   v_generations text[];
   v_ids uuid[];
 begin
-  -- All tasks, then all generations, each in order: two burials never hold what the other waits for.
+  -- Lock all tasks, then all generations, each in order, so that two calls cannot deadlock.
   select array_agg(o.task_id), array_agg(distinct o.generation_id) filter (where o.generation_id is not null)
     into v_open, v_generations from (
       select task_id, generation_id from public.outlast_tasks
@@ -72,7 +75,7 @@ begin
         and status in ('queued', 'running', 'retrying') and (lease is null or lease_until <= clock_timestamp())
       order by task_id for update
     ) o;
-  perform public.outlast_lock_generation(g) from unnest(v_generations) g;  -- array_agg(distinct) has sorted them
+  perform public.outlast_lock_generation(g) from unnest(v_generations) g;  -- array_agg(distinct) returns them sorted
   for v_letter in
     select distinct on (task_id) public.outlast_uuid(l.value ->> 'task_id') as task_id,
       coalesce(l.value ->> 'code', 'unknown') as code,
@@ -95,8 +98,8 @@ begin
   return jsonb_build_object('changed', to_jsonb(coalesce(v_open, '{}')));
 end $$;
 
--- Is it the caller's turn? Of any number that ask, one is told so every `p_every_seconds`, the very first at once.
--- Turns that nobody took meanwhile are caught up with one.
+-- Whether the caller should run the periodic job `p_name` now. Of all workers that ask, one gets `mine: true` every
+-- `p_every_seconds`; the very first call gets it at once. Periods in which no worker asked are not made up for.
 create or replace function public.outlast_turn(p_name text, p_every_seconds int, p_worker text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -105,7 +108,7 @@ begin
   if p_every_seconds is null or p_every_seconds < 1 then
     raise exception 'p_every_seconds must be 1 or more' using errcode = 'invalid_parameter_value';
   end if;
-  -- Whoever waits for the row of another sees what that one wrote: the condition is judged again.
+  -- A call that waits for the row lock of another call evaluates the condition again on the row which that call wrote.
   insert into public.outlast_turns as t (name, next_at, worker, ran_at)
     values (p_name, clock_timestamp() + make_interval(secs => p_every_seconds), p_worker, clock_timestamp())
     on conflict (name) do update set worker = excluded.worker, ran_at = clock_timestamp(),
@@ -115,8 +118,8 @@ begin
   return jsonb_build_object('mine', v_mine);
 end $$;
 
--- Keep what is thrown away for `p_keep_seconds`: [{"id", "item", "message_type", "body"}], body in base64. Those whose
--- time is over go. Said twice it is kept once, and counted again.
+-- Archives discarded dead letters for `p_keep_seconds`: [{"id", "item", "message_type", "body"}], body in base64.
+-- Expired ones are deleted. A repeated call inserts nothing, and returns the same count.
 create or replace function public.outlast_archive(p_letters jsonb, p_keep_seconds bigint, p_by text default null)
 returns jsonb language plpgsql security definer set search_path = '' as $$
 begin

@@ -1,10 +1,10 @@
--- Outlast 9: the sweep takes up again what was lost.
+-- Outlast 9: enqueueing the work that a sweep found.
 --
--- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
+-- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 
--- Put tasks on record as waiting, so that the next sweep leaves them alone for a while; answer which to publish: those
--- that are new, and those that wait or ran and have no worker. What has ended stays ended: it failed or was cancelled
--- with a reason, and only an explicit submit or replay runs it again. A job without files is done at once.
+-- Inserts or updates the tasks of these jobs, so that the next sweep does not find them again soon. Returns the tasks
+-- to publish: new tasks, and unfinished tasks without a valid lease. A task that has ended stays ended; only a submit
+-- or a replay runs it again. A job without files is completed at once.
 create or replace function public.outlast_requeue(p_jobs jsonb) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -28,7 +28,7 @@ begin
       v_publish := v_publish || t.task_id;
       v_waiting := v_waiting || t.generation_id;
     elsif t.status = 'completed' then
-      v_done := v_done || t.generation_id;  -- it may be part of another output by now
+      v_done := v_done || t.generation_id;  -- the task may belong to another output now
     end if;
   end loop;
   for v_generation in

@@ -1,21 +1,23 @@
--- Outlast 10: objects that nothing points at any more, and how they go without one ever going that is needed.
+-- Outlast 10: removing objects that no file references, without ever removing an object that is still needed.
 --
--- Whoever uploads claims the path first, so that every object of ours has a row before it exists, also when its worker
--- dies before `finish`. A row without references that nobody touched for the grace time, which is longer than any
--- attempt, is marked `deleting`; then the object is removed through the Storage API, then the row goes. Meanwhile
--- `outlast_claim` and `outlast_finish` refuse it, and the worker comes again later. What was in Storage before we
--- claimed it is somebody else's and stays.
+-- A worker claims the path before it uploads. So every object that Outlast creates has a row before it exists, even if
+-- the worker dies before outlast_finish. An object may be removed when it has no references and its row has not changed
+-- for the grace time, which is longer than any attempt. It is removed in three steps: its row is marked `deleting`, the
+-- object is removed through the Storage API, the row is deleted. In the meantime `outlast_claim` and `outlast_finish`
+-- refuse the object, and the worker retries later. An object that was in Storage before Outlast claimed its path
+-- belongs to the application and is never removed.
 --
--- Files of older outputs stay for as long as their generation does, since an output may come back. What ends them is
--- the deletion of the generation's row, which a trigger of outlast_install notes down here, or of the files themselves.
+-- Files of older outputs are kept as long as their generation exists, because an output can become current again. They
+-- are deleted after the generation's row is deleted, which a trigger of outlast_install records in outlast_deletions,
+-- or when their own rows in outlast_files are deleted.
 --
--- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
+-- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 
 alter table public.outlast_objects add column if not exists kept boolean not null default false;
-comment on column public.outlast_objects.kept is 'in Storage before we claimed it: somebody else''s, never removed';
+comment on column public.outlast_objects.kept is 'existed before Outlast claimed it, so Outlast never removes it';
 create index if not exists outlast_objects_unused on public.outlast_objects (bucket, path) where refs = 0;
 
--- No key but its own: noting down a deletion must never make the user's statement wait for us.
+-- Only a generated key and no unique generation_id: an insert by the trigger must never wait for another transaction.
 create table if not exists public.outlast_deletions (
   id bigint primary key generated always as identity,
   generation_id text not null,
@@ -28,7 +30,7 @@ alter table public.outlast_deletions enable row level security;
 revoke all on public.outlast_deletions from public, anon, authenticated;
 grant all on public.outlast_deletions to service_role;
 
--- Whether Storage has the object; false where its tables are not to be read.
+-- Whether Storage has the object; false where storage.objects cannot be read.
 create or replace function public.outlast_in_storage(p_bucket text, p_path text) returns boolean
 language plpgsql stable security definer set search_path = '' as $$
 begin
@@ -37,7 +39,7 @@ exception when undefined_table or undefined_column or invalid_schema_name or ins
   return false;
 end $$;
 
--- Somebody is about to upload the object: it is spared for another grace time. `deleting`: not now.
+-- A worker is about to upload the object, which starts its grace time again. State `deleting`: the worker must wait.
 create or replace function public.outlast_claim(p_bucket text, p_path text, p_user_id text default null) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -50,8 +52,8 @@ begin
   return jsonb_build_object('state', coalesce(v_state, 'deleting'));
 end $$;
 
--- Files are gone, whoever deleted them: count again. Locked first and counted in a statement of its own, which sees
--- what those stored who held the rows until now.
+-- Trigger function: recounts the references of the objects of deleted files. The objects are locked in a separate first
+-- statement, so that the count sees files which were committed while it waited for the locks.
 create or replace function public.outlast_count_down() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
@@ -66,8 +68,9 @@ end $$;
 create or replace trigger outlast_files_gone after delete on public.outlast_files
   referencing old table as gone for each statement execute function public.outlast_count_down();
 
--- Let go of the files of deleted generations, unless their row is back. Each deletion is looked at twice: at once, and
--- after the grace time for what a job that was on its way has stored since. `more`: call again.
+-- Deletes the files of deleted generations, except where the generation's row exists again. Each deletion is handled
+-- twice: at once, and after the grace time, because a job that was running may have stored files in between. `more`:
+-- there may be more to do, so call again.
 create or replace function public.outlast_release(p_grace_seconds int, p_limit int default 200) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -80,7 +83,7 @@ begin
     select id, generation_id from public.outlast_deletions where due_at <= clock_timestamp()
     order by due_at, id limit p_limit for update skip locked
   ) d;
-  perform public.outlast_lock_generation(g) from unnest(v_ids) g;  -- array_agg(distinct) has sorted them
+  perform public.outlast_lock_generation(g) from unnest(v_ids) g;  -- array_agg(distinct) returns them sorted
   v_gone := array(select g from unnest(v_ids) g
                   where (public.outlast_find_generation(g, null)).generation_id is null);
   perform from public.outlast_objects o where (o.bucket, o.path) in (
@@ -100,15 +103,15 @@ begin
   return jsonb_build_object('files', v_files, 'more', coalesce(cardinality(v_due), 0) = p_limit);
 end $$;
 
--- Since when an object must not have been touched to go: for the grace time, or, marked by somebody who did not come to
--- an end, for ten minutes.
+-- The latest `updated_at` that allows removal: the grace time ago, or ten minutes ago for an object that is marked
+-- `deleting`, which an interrupted removal left behind.
 create or replace function public.outlast_idle_since(p_state text, p_grace_seconds int) returns timestamptz
 language sql volatile security definer set search_path = '' as $$
   select clock_timestamp() - case p_state
     when 'live' then make_interval(secs => p_grace_seconds) else interval '10 min' end
 $$;
 
--- How many objects a removal would take.
+-- How many objects a removal would remove now, and their size in bytes.
 create or replace function public.outlast_orphans(p_bucket text, p_grace_seconds int) returns jsonb
 language sql volatile security definer set search_path = '' as $$
   select jsonb_build_object('objects', count(*), 'bytes', coalesce(sum(file_size), 0))
@@ -116,8 +119,8 @@ language sql volatile security definer set search_path = '' as $$
   where bucket = p_bucket and refs = 0 and not kept and updated_at <= public.outlast_idle_since(state, p_grace_seconds)
 $$;
 
--- Mark objects as being deleted and name them: nobody else is given them for ten minutes. References are counted once
--- more with the rows locked, so that not even a wrong count takes an object that a file points at.
+-- Marks objects as `deleting` and returns their paths. No other caller gets them for ten minutes. References are
+-- counted again while the rows are locked, so that an object with references is kept even if its stored count is wrong.
 create or replace function public.outlast_take_orphans(p_bucket text, p_grace_seconds int, p_limit int default 100)
 returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
@@ -141,7 +144,7 @@ begin
   return v_taken;
 end $$;
 
--- The objects are out of Storage: their paths are free again.
+-- Deletes the rows of objects that have been removed from Storage, so that their paths can be used again.
 create or replace function public.outlast_forget_objects(p_bucket text, p_paths text[]) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare

@@ -1,9 +1,10 @@
--- Outlast 11: `outlast optimize`: images stored otherwise than wanted, and their move to better objects.
+-- Outlast 11: `outlast optimize`: finding images to compress again, and moving their files to the new objects.
 --
--- Locks are taken in one order everywhere: task, generation, objects by (bucket, path), the generation's row.
+-- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 
--- Images whose object is not what the profile would make of them: stored with another one (`stale`), or one of several
--- objects of one user's same source. `twin`: the smallest object made of the same source with the profile wanted.
+-- Images that can be optimized: stored with another profile (`stale`), or one of several objects that were made from
+-- the same source of one user. `twin` is the smallest other object made from the same source with the requested
+-- profile.
 create or replace function public.outlast_suboptimal(
   p_bucket text, p_profile text, p_since timestamptz, p_after text,
   out path text, out content_type text, out file_size bigint, out sha256 text, out user_id text,
@@ -21,11 +22,12 @@ create or replace function public.outlast_suboptimal(
     order by b.file_size, b.path limit 1
   ) t on true
   where f.bucket = p_bucket and starts_with(f.content_type, 'image/') and f.path > coalesce(p_after, '')
-    and (p_since is null or f.created_at >= p_since) and (f.profile is distinct from p_profile or (t.twin).id is not null)
+    and (p_since is null or f.created_at >= p_since)
+    and (f.profile is distinct from p_profile or (t.twin).id is not null)
   order by f.path, (t.twin).id is null, f.id
 $$;
 
--- The next objects to look at, in order of their paths, from behind `p_after`.
+-- The next objects to optimize in order of path, starting after path `p_after`.
 create or replace function public.outlast_to_optimize(
   p_bucket text, p_profile text, p_since timestamptz default null, p_after text default null, p_limit int default 100
 ) returns jsonb language sql stable security definer set search_path = '' as $$
@@ -34,7 +36,7 @@ create or replace function public.outlast_to_optimize(
   ) s
 $$;
 
--- How many there are, of how many bytes, and how many of them have a twin to become one with.
+-- The number of objects to optimize, their size in bytes, and how many of them have a twin that can replace them.
 create or replace function public.outlast_optimizable(
   p_bucket text, p_profile text, p_since timestamptz default null
 ) returns jsonb language sql stable security definer set search_path = '' as $$
@@ -42,7 +44,7 @@ create or replace function public.outlast_optimizable(
   from public.outlast_suboptimal(p_bucket, p_profile, p_since, null) s
 $$;
 
--- Tell the generation's row, if it has one, of files that moved: just these, whichever output its list shows.
+-- Updates the entries of moved files in the media list on the generation's row, if there is one. Other entries stay.
 create or replace function public.outlast_repoint_media(p_generation_id text, p_ids text[]) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -66,9 +68,9 @@ exception when data_exception then
   return;
 end $$;
 
--- Files that point at an object point at another one, or stay where they are with another profile: both are in
--- `p_file`, as a file's row has them. With `p_source_sha256`, only files made of that source. Their generations' media follow.
--- At most `p_limit` generations at once; `more`: call again.
+-- Makes the files of an object reference another object, or keep their object with a new profile. `p_file` has the new
+-- values in the form of an outlast_files row. With `p_source_sha256`, only files made from that source are changed. The
+-- media lists of their generations are updated. One call changes at most `p_limit` generations; `more`: call again.
 create or replace function public.outlast_move_object(
   p_bucket text, p_path text, p_file jsonb, p_source_sha256 text default null, p_limit int default 200
 ) returns jsonb language plpgsql security definer set search_path = '' as $$

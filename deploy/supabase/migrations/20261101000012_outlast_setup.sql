@@ -1,8 +1,8 @@
--- Outlast 12: set-up: the bucket's policy, the webhook's secret, the report that `outlast doctor` reads; and media on demand.
--- Last, your table of generations is bound, if it is there.
+-- Outlast 12: set-up: the policy of the bucket, the webhook secret, the report for `outlast doctor`, and rewriting
+-- media on request. At the end the generations table is bound, if it exists.
 
--- A signed-in user reads what lies in their own folder of the bucket that outlast_settings names, so that a front end can
--- make signed URLs. Nobody but the service role writes there. Makes the bucket, private, when asked. Repeatable.
+-- Allows a signed-in user to read their own folder of the bucket that outlast_settings names, so that a front end can
+-- create signed URLs. Only the service role can write there. With `p_make_bucket` a private bucket is created.
 create or replace function public.outlast_install_storage(p_make_bucket boolean default false) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -18,12 +18,11 @@ begin
   execute format('create policy "outlast: users read their own folder" on storage.objects for select to authenticated'
     ' using (bucket_id = %L and (storage.foldername(name))[1] = (select auth.uid())::text)', v_bucket);
 exception when insufficient_privilege then
-  raise warning 'outlast: this role may not set up Storage, so that users cannot read their own files there: %',
-    sqlerrm;
+  raise warning 'outlast: this role may not set up Storage, so users cannot read their own files there: %', sqlerrm;
 end $$;
 
--- Keep the secret that signs the webhooks: in Vault, encrypted, where the project has it, else in outlast_settings, which
--- the service role alone may read. Answers where.
+-- Stores the webhook secret: encrypted in Vault where the project has it, otherwise in outlast_settings, which only the
+-- service role can read. Returns `vault` or `settings`.
 create or replace function public.outlast_set_webhook_secret(p_secret text) returns text
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -31,20 +30,20 @@ declare
   v_place text := 'settings';
 begin
   if p_secret is null or p_secret !~ '^whsec_[A-Za-z0-9+/]+=*$' then
-    raise exception 'a webhook secret is of the form whsec_<base64>' using errcode = 'invalid_parameter_value';
+    raise exception 'p_secret is not of the form whsec_<base64>' using errcode = 'invalid_parameter_value';
   end if;
   if to_regprocedure('vault.create_secret(text, text, text, uuid)') is not null then
     begin
       execute 'select id from vault.secrets where name = ''outlast_webhook_secret''' into v_id;
       if v_id is null then
-        execute 'select vault.create_secret($1, ''outlast_webhook_secret'', ''signs the webhooks to Outlast'')'
+        execute 'select vault.create_secret($1, ''outlast_webhook_secret'', ''Signs webhooks to Outlast'')'
           using p_secret;
       else
         execute 'select vault.update_secret($1, $2)' using v_id, p_secret;
       end if;
       v_place := 'vault';
     exception when others then
-      raise warning 'outlast: Vault does not take the secret (%), so outlast_settings holds it', sqlerrm;
+      raise warning 'outlast: Vault cannot store the webhook secret (%); it is stored in outlast_settings', sqlerrm;
     end;
   end if;
   insert into public.outlast_settings (key, value)
@@ -53,7 +52,8 @@ begin
   return v_place;
 end $$;
 
--- Bring a generation's row up to date if all these files are on record for it; answer how many are not.
+-- Rewrites media and media_status on the generation's row if all of these files are recorded for the generation.
+-- Returns the number of files that are not.
 create or replace function public.outlast_refresh_media(p_generation_id text, p_files jsonb) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -69,8 +69,9 @@ begin
   return jsonb_build_object('unrecorded', v_unrecorded);
 end $$;
 
--- What REST cannot see: what is there, triggers, grants, versions. The webhook's secret is told by a digest, which says
--- whether it is the receiver's and gives nothing away of 24 random bytes or more.
+-- What a client cannot find out over REST: tables, functions, triggers, grants, versions. The webhook secret is
+-- returned as a digest. It shows whether the receiver has the same secret, and does not reveal one of 24 random bytes
+-- or more.
 create or replace function public.outlast_health() returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -126,7 +127,7 @@ begin
     'now', clock_timestamp());
 end $$;
 
--- Set-up is the owner's business, in the SQL editor; nobody needs it over REST.
+-- The owner of the project runs the set-up functions in the SQL editor. No role may call them over REST.
 revoke all on function public.outlast_install_storage(boolean), public.outlast_set_webhook_secret(text)
   from public, anon, authenticated, service_role;
 revoke all on function public.outlast_refresh_media(text, jsonb), public.outlast_health()
@@ -140,11 +141,11 @@ begin
   if (select rel from public.outlast_generations()) is not null then
     perform public.outlast_install();
   else
-    raise notice 'Outlast: your table of generations is not there yet. Name it with '
-      'outlast init --table, or make it and run: select public.outlast_install();';
+    raise notice 'outlast: the generations table does not exist yet. Name another one with outlast init --table, or '
+      'create it and run: select public.outlast_install();';
   end if;
 exception when undefined_column or datatype_mismatch or wrong_object_type then
-  raise warning 'Outlast: your table of generations is not bound: %. Mend that and run: select public.outlast_install();',
+  raise warning 'outlast: the generations table is not bound: %. Correct it and run: select public.outlast_install();',
     sqlerrm;
 end $$;
 

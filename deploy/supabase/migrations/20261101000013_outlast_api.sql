@@ -1,4 +1,4 @@
--- Outlast 13: what the task API asks: submit, look, watch; who works on what; and the end of old rows.
+-- Outlast 13: the task API (submit, status, progress), worker statistics, and removing old rows.
 
 create table if not exists public.outlast_requests (
   key text primary key,
@@ -7,7 +7,7 @@ create table if not exists public.outlast_requests (
   created_at timestamptz not null default now()
 );
 
-comment on table public.outlast_requests is 'idempotency keys of submissions, and what was asked for with each';
+comment on table public.outlast_requests is 'idempotency keys of submitted tasks, with a fingerprint of each request';
 
 create index if not exists outlast_requests_age on public.outlast_requests (created_at);
 
@@ -15,7 +15,7 @@ alter table public.outlast_requests enable row level security;
 revoke all on public.outlast_requests from public, anon, authenticated;
 grant all on public.outlast_requests to service_role;
 
--- A task as its user sees it.
+-- A task in the form of the task API.
 create or replace function public.outlast_task_json(t public.outlast_tasks) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
@@ -25,8 +25,8 @@ language sql stable security definer set search_path = '' as $$
     'started_at', t.started_at, 'finished_at', t.finished_at)
 $$;
 
--- Put a task on record as waiting. With a key, the same request said twice is one: answers `again` with the task it
--- made, also when that has ended since; `conflict` when the key stands for another request.
+-- Enqueues a task. With an idempotency key, a repeated request returns the state `again` and the task of the first one,
+-- even if that task has ended. The state `conflict` means that the key was used for a different request.
 create or replace function public.outlast_submit(
   p_job jsonb, p_key text default null, p_fingerprint text default null
 ) returns jsonb language plpgsql security definer set search_path = '' as $$
@@ -42,7 +42,7 @@ begin
       if r.fingerprint is distinct from p_fingerprint then
         return jsonb_build_object('state', 'conflict', 'task_id', r.task_id);
       end if;
-      -- A task that never reached its queue is what the key was repeated for.
+      -- If the first request could not put its task on the queue, the repeated request does so now.
       if r.task_id is distinct from v_id
         or exists (select from public.outlast_tasks where task_id = v_id and error_code is distinct from 'not_queued')
       then
@@ -55,14 +55,14 @@ begin
     || jsonb_build_object('status', public.outlast_enqueue(p_job) ->> 'status');
 end $$;
 
--- The tasks among these that are on record.
+-- The tasks with these ids; unknown ids are left out.
 create or replace function public.outlast_states(p_task_ids uuid[]) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(public.outlast_task_json(t)), '[]')
   from public.outlast_tasks t where t.task_id = any (p_task_ids)
 $$;
 
--- Workers heard of within `p_seconds`, and the tasks each holds a living lease of.
+-- Workers with a heartbeat in the last `p_seconds`, and the tasks on which each holds a valid lease.
 create or replace function public.outlast_worker_stats(p_seconds int default 60) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
@@ -84,21 +84,21 @@ $$;
 create index if not exists outlast_tasks_running on public.outlast_tasks (worker) where status = 'running';
 create index if not exists outlast_tasks_ended on public.outlast_tasks (finished_at) where finished_at is not null;
 
--- Remove rows that nobody needs any more, at most `p_limit` tasks a call: tasks that ended more than `p_keep_seconds`
--- ago (0: none), idempotency keys of more than a day, workers not heard of for a day. A task stays while its
--- generation's row says nothing of how it ended: the sweep would take the generation for unheard of.
+-- Deletes old rows: tasks that ended more than `p_keep_seconds` ago (0 keeps all; at most `p_limit` per call),
+-- idempotency keys older than a day, and workers without a heartbeat for a day. A task is kept while its generation's
+-- row has no final media_status, because the sweep would find a generation without tasks and process it again.
 create or replace function public.outlast_expire(p_keep_seconds bigint, p_limit int default 5000) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   g record;
-  v_told text := 'true';
+  v_final text := 'true';  -- SQL condition: the generation's row, if there is one, has a final media_status
   v_tasks int := 0;
 begin
   delete from public.outlast_requests where created_at < now() - interval '1 day';
   delete from public.outlast_workers where last_seen < now() - interval '1 day';
   select * into g from public.outlast_generations();
   if g.id_name is not null then
-    v_told := format('not exists (select from %s g where g.%I::text = t.generation_id%s)', g.rel, g.id_name,
+    v_final := format('not exists (select from %s g where g.%I::text = t.generation_id%s)', g.rel, g.id_name,
       case when exists (
         select from pg_attribute where attrelid = g.rel and attname = 'media_status' and not attisdropped
       ) then ' and (g.media_status in (''completed'', ''partial'', ''failed'')) is not true' else '' end);
@@ -109,7 +109,7 @@ begin
         select t.task_id from public.outlast_tasks t
         where t.finished_at < now() - make_interval(secs => $1) and %s
         order by t.finished_at limit $2 for update skip locked)
-    $sql$, v_told) using p_keep_seconds, p_limit;
+    $sql$, v_final) using p_keep_seconds, p_limit;
     get diagnostics v_tasks = row_count;
   end if;
   return jsonb_build_object('tasks', v_tasks);

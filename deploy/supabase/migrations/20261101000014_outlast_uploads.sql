@@ -1,6 +1,6 @@
--- Outlast 14: which resumable upload is open for which object, so that any worker can go on with it after a crash.
+-- Outlast 14: open resumable uploads, so that any worker can continue one after a crash.
 --
--- Storage gives an upload up after a day (an hour where it is self-hosted); so do we.
+-- Storage discards an unfinished upload after a day (self-hosted: after an hour), so a row is valid for one day.
 
 create table if not exists public.outlast_uploads (
   bucket text not null,
@@ -16,7 +16,7 @@ alter table public.outlast_uploads enable row level security;
 revoke all on public.outlast_uploads from public, anon, authenticated;
 grant all on public.outlast_uploads to service_role;
 
--- Forget p_gone if it is the one on record; put p_opened on record unless another is; answer the one on record.
+-- Deletes the recorded upload if it is `p_gone`; records `p_opened` if none is recorded; returns the recorded upload.
 create or replace function public.outlast_upload(
   p_bucket text, p_path text, p_opened text default null, p_gone text default null
 ) returns jsonb language plpgsql security definer set search_path = '' as $$

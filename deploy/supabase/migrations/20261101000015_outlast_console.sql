@@ -1,6 +1,6 @@
--- Outlast 15: what the console keeps: attempts of tasks, what operators did, their notes; and its indexes.
+-- Outlast 15: data of the console: attempts of tasks, operations of operators, notes, and the indexes for its queries.
 
--- One row an attempt, and one for an end without any. A task keeps its newest 50.
+-- One row per attempt, and one for a task that ended without an attempt. The newest 50 rows of each task are kept.
 create table if not exists public.outlast_attempts (
   id bigint primary key generated always as identity,
   task_id uuid not null,
@@ -57,7 +57,8 @@ revoke all on public.outlast_attempts, public.outlast_operations, public.outlast
   from public, anon, authenticated;
 grant all on public.outlast_attempts, public.outlast_operations, public.outlast_notes to service_role;
 
--- An attempt begins with a new lease, and ends when the task is no longer running. Who changed it holds its lock.
+-- Trigger function: an attempt begins with a new lease and ends when the task is no longer running. The updating
+-- statement has locked the task's row, so this function runs once at a time for each task.
 create or replace function public.outlast_note_attempt() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -66,9 +67,10 @@ declare
   v_open bigint;
 begin
   if old.status = 'running' or new.status in ('failed', 'partial', 'cancelled') then
-    -- What waited for another attempt and is given up ends the attempt it waited after.
+    -- A task that ends while it waits for a retry gives its last attempt the final status.
     select id into v_open from public.outlast_attempts where task_id = new.task_id
-        and (ended_at is null or (status = 'retrying' and new.status in ('failed', 'partial') and attempt = new.attempt))
+        and (ended_at is null
+             or (status = 'retrying' and new.status in ('failed', 'partial') and attempt = new.attempt))
       order by id desc limit 1;
     if v_open is null then
       insert into public.outlast_attempts (task_id, attempt, status) values (new.task_id, new.attempt, new.status)
@@ -93,6 +95,7 @@ create or replace trigger outlast_tasks_attempt after update of status, lease on
   when (new.status <> old.status or (new.status = 'running' and new.lease is distinct from old.lease))
   execute function public.outlast_note_attempt();
 
+-- Trigger function: deletes the attempts of deleted tasks.
 create or replace function public.outlast_forget_attempts() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin

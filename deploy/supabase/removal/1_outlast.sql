@@ -1,7 +1,7 @@
--- Takes Outlast out of a database: triggers, the sweep's index, policies, publication entries, functions, the secret in
--- Vault. Its tables and your `media` columns stay, so that nothing stored is forgotten; 2_outlast_data.sql removes them
--- too. Repeatable, and the migrations may be applied again afterwards. What somebody built upon ours is not swept along:
--- then an error names it, and nothing is changed.
+-- Removes Outlast from a database: triggers, the sweep's index, policies, publication entries, functions, and the
+-- secret in Vault. Outlast's tables and the `media` columns stay, so that no data is lost; 2_outlast_data.sql removes
+-- them. It can be run again, and the migrations can be applied again afterwards. If other objects of the database
+-- depend on those of Outlast, an error names them and nothing is changed.
 do $$
 declare
   v record;

@@ -1,5 +1,5 @@
--- Removes what Outlast knows: its tables, and the columns `media` and `media_status` where it made them. The files in
--- Storage stay where they are, and nothing tells any more whose they are. Run 1_outlast.sql before.
+-- Removes Outlast's data: its tables, and the columns `media` and `media_status` where Outlast added them. The files in
+-- Storage stay, but no record shows any more which generation they belong to. Run 1_outlast.sql first.
 do $$
 declare
   v record;

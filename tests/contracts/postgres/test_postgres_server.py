@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import deploy.local.postgres as module
-from deploy.local.account import account_for, become
+from deploy.local.account import account_for, setpriv_prefix
 from deploy.local.postgres import Postgres
 from deploy.local.processes import StackError
 
@@ -123,7 +123,7 @@ async def test_an_ordinary_user_may_run_it() -> None:
             nobody = pwd.getpwnam("nobody")
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
             needed = [Path(sys.base_prefix), Path(sys.prefix), Path(module.__file__).parent]
-            prefix = max([await become(nobody.pw_uid, nobody.pw_gid, path) for path in needed], key=len)
+            prefix = max([await setpriv_prefix(nobody.pw_uid, nobody.pw_gid, path) for path in needed], key=len)
         process = await asyncio.create_subprocess_exec(
             *(*prefix, sys.executable, "-B", "-c", ORDINARY, folder), stdout=asyncio.subprocess.PIPE, cwd="/"
         )

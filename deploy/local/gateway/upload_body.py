@@ -1,4 +1,4 @@
-"""What an upload sends: a raw body with headers, or a form as Supabase's own clients send it."""
+"""The body of an upload request: raw bytes with headers, or the multipart form of Supabase's client libraries."""
 
 import base64
 import json
@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from aiohttp import BodyPartReader, web
 
-from deploy.local.gateway.storage_errors import NO_CONTENT, NO_TYPE, StorageRefusal, invalid_request
+from deploy.local.gateway.storage_errors import NO_CONTENT, NO_TYPE, StorageApiError, invalid_request
 
 CHUNK: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
-    """An upload before its bytes. `size` is what the client declared, if it did; `form` whether bytes are counted."""
+class UploadBody:
+    """The properties of an upload, and its content as `chunks`. `size` is the declared size in bytes, or None."""
 
     content_type: str
     cache_control: str
@@ -25,14 +25,14 @@ class Incoming:
     form: bool
 
 
-async def read_incoming(request: web.Request) -> Incoming:
-    """Read an upload up to its first byte; StorageRefusal when there is none."""
+async def read_upload_body(request: web.Request) -> UploadBody:
+    """Read the properties of an upload, but not its content. Raises StorageApiError when they are not valid."""
     content_type = request.headers.get("Content-Type", "")
     if not content_type:
-        raise StorageRefusal(*NO_TYPE)
+        raise StorageApiError(*NO_TYPE)
     if content_type.lower().startswith("multipart/form-data"):
         return await _read_form(request)
-    return Incoming(
+    return UploadBody(
         content_type,
         request.headers.get("Cache-Control", "no-cache"),
         read_metadata(request.headers.get("x-metadata")),
@@ -42,8 +42,8 @@ async def read_incoming(request: web.Request) -> Incoming:
     )
 
 
-async def _read_form(request: web.Request) -> Incoming:
-    """Read the fields up to the file: Supabase's clients send it last."""
+async def _read_form(request: web.Request) -> UploadBody:
+    """Read the form's fields up to the file, which Supabase's clients send last."""
     fields: dict[str, str] = {}
     async for part in await request.multipart():
         if not isinstance(part, BodyPartReader):
@@ -52,15 +52,15 @@ async def _read_form(request: web.Request) -> Incoming:
             fields[part.name or ""] = await part.text()
             continue
         cache = fields.get("cacheControl")
-        return Incoming(
-            _bare(part.headers.get("Content-Type", "application/octet-stream")),
+        return UploadBody(
+            _without_parameters(part.headers.get("Content-Type", "application/octet-stream")),
             f"max-age={cache}" if cache else "no-cache",
             _json_object(fields.get("metadata")),
             _part_chunks(part),
             None,
             form=True,
         )
-    raise StorageRefusal(*NO_CONTENT)
+    raise StorageApiError(*NO_CONTENT)
 
 
 async def _part_chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
@@ -68,13 +68,13 @@ async def _part_chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
         yield bytes(chunk)
 
 
-def _bare(content_type: str) -> str:
-    """Drop the parameters of a part's type, as the real form parser does; those of a raw body are kept."""
+def _without_parameters(content_type: str) -> str:
+    """Remove the parameters of a form part's type, as the real API does. It keeps those of a raw body."""
     return content_type.partition(";")[0].strip()
 
 
 def read_metadata(text: str | None) -> dict[str, Any]:
-    """Read the custom metadata of a raw or resumable upload: JSON in base64."""
+    """Return the custom metadata of a raw or resumable upload: a JSON object in base64."""
     try:
         return _json_object(base64.b64decode(text).decode()) if text else {}
     except ValueError:

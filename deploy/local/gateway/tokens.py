@@ -1,4 +1,4 @@
-"""Who is asking: JSON Web Tokens as Supabase makes and reads them."""
+"""API keys and user tokens: JSON Web Tokens with the claims that Supabase uses."""
 
 import json
 import time
@@ -10,13 +10,13 @@ from typing import Any, Final
 import jwt
 
 ROLES: Final = ("anon", "authenticated", "service_role")
-ISSUED: Final = 1735689600  # constant times make constant keys, so that a .env stays good from run to run
-EXPIRES: Final = 2082758400
-LATELY_READ: Final = 256
+ISSUED_AT: Final = 1735689600  # fixed times make fixed keys, so that a .env stays valid across runs
+EXPIRES_AT: Final = 2082758400
+TOKEN_CACHE_SIZE: Final = 256
 
 
 class TokenError(Exception):
-    """A token that is no good; the message is the one Supabase's own library gives."""
+    """An invalid token. The message is that of the JWT library in Supabase's services."""
 
     def __init__(self, message: str, *, expired: bool = False) -> None:
         super().__init__(message)
@@ -24,39 +24,39 @@ class TokenError(Exception):
 
 
 class RoleError(Exception):
-    """A good token that asks for a role the REST API may not take."""
+    """A valid token for a database role that the API must not use. The message is the name of the role."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The database role a request acts as, and its token's claims as JSON."""
+    """The database role of a request, and the claims of its token as JSON."""
 
     role: str
     claims: str
 
 
-class Keys:
-    """Signs and reads the tokens of one project."""
+class ProjectKeys:
+    """The API keys of one project. Signs and verifies its tokens."""
 
     def __init__(self, secret: str) -> None:
         self.secret = secret
         self.anon = self._api_key("anon")
         self.service_role = self._api_key("service_role")
-        self._read_now = lru_cache(LATELY_READ)(self._read)
+        self._cached_read = lru_cache(TOKEN_CACHE_SIZE)(self._read)
 
     def _api_key(self, role: str) -> str:
-        return self.sign({"iss": "supabase-local", "role": role, "iat": ISSUED, "exp": EXPIRES})
+        return self.sign({"iss": "supabase-local", "role": role, "iat": ISSUED_AT, "exp": EXPIRES_AT})
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         """Return an HS256 token."""
         return jwt.encode(dict(claims), self.secret, algorithm="HS256")
 
     def read(self, token: str) -> dict[str, Any]:
-        """Return the claims of a token; raise TokenError when it is malformed, forged or expired."""
-        return self._read_now(token, int(time.time()))
+        """Return the claims of a token. Raises TokenError when it is malformed, forged or expired."""
+        return self._cached_read(token, int(time.time()))
 
     def _read(self, token: str, _second: int) -> dict[str, Any]:
-        """Read a token. It is good or bad for a whole second, since that is how its times are told."""
+        """Verify a token. `_second` is part of the cache key, because a token can expire after any second."""
         try:
             claims: dict[str, Any] = jwt.decode(
                 token, self.secret, algorithms=["HS256"], options={"verify_aud": False, "verify_iat": False}
@@ -70,7 +70,7 @@ class Keys:
         return claims
 
     def caller(self, token: str) -> Caller:
-        """Return whom a token speaks for; raise TokenError, or RoleError for a role that is none of Supabase's."""
+        """Return the caller that a token names. Raises TokenError, and RoleError for an unknown role."""
         claims = self.read(token)
         role = claims.get("role") or "anon"
         if role not in ROLES:
@@ -79,6 +79,6 @@ class Keys:
 
 
 def bearer(headers: Mapping[str, str]) -> str | None:
-    """Return the token of `Authorization: Bearer ...`, if there is one."""
+    """Return the token of the header `Authorization: Bearer ...`, or None."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None

@@ -1,4 +1,4 @@
-"""The doors of the gateway: who may come in, and how each service says no."""
+"""Authentication of requests, and the translation of errors to the responses of the REST and the Storage API."""
 
 import contextlib
 from collections.abc import Awaitable, Callable
@@ -7,41 +7,41 @@ from typing import Final
 import asyncpg
 from aiohttp import web
 
-from deploy.local.gateway.access import Caller, Keys, RoleError, TokenError, bearer
 from deploy.local.gateway.database import DatabaseDownError
-from deploy.local.gateway.rest_errors import RestError, database_down, from_postgres, json_answer
+from deploy.local.gateway.rest_errors import RestError, database_down, from_postgres, json_response
 from deploy.local.gateway.storage_errors import (
     DATABASE_DOWN,
     INTERNAL,
     NO_TOKEN,
     NOT_ALLOWED,
-    StorageRefusal,
+    StorageApiError,
     bad_token,
 )
+from deploy.local.gateway.tokens import Caller, ProjectKeys, RoleError, TokenError, bearer
 
-Open = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Guarded = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+CallerHandler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 NO_KEY: Final = {
     "message": "No API key found in request",
     "hint": "No `apikey` request header or url param was found.",
 }
-CLIENT_GONE: Final = 499
+CLIENT_CLOSED_REQUEST: Final = 499
 BAD_KEY: Final = {
     "message": "Invalid API key",
     "hint": "Double check your Supabase `anon` or `service_role` API key.",
 }
 
 
-class RestDoor:
-    """Lets requests to the REST API in, and turns what goes wrong into its answers."""
+class RestAuth:
+    """Authenticates requests to the REST API and translates errors to its responses."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: ProjectKeys) -> None:
         self._keys = keys
 
-    def __call__(self, handler: Guarded) -> Open:
-        """Let in who has a good key."""
+    def required(self, handler: CallerHandler) -> Handler:
+        """Return a handler that accepts only requests with a valid API key."""
 
-        async def enter(request: web.Request) -> web.StreamResponse:
+        async def authenticated(request: web.Request) -> web.StreamResponse:
             try:
                 caller = self._caller(request)
             except RestError as error:
@@ -57,17 +57,17 @@ class RestDoor:
             except asyncpg.PostgresError as error:
                 return from_postgres(error, caller.role).response()
 
-        return enter
+        return authenticated
 
     def _caller(self, request: web.Request) -> Caller | web.Response:
-        """Return whom the tokens speak for: the key must be good, and the user's own token counts if there is one."""
+        """Return the caller. The API key must be valid; the user's own bearer token, if there is one, sets the role."""
         key = request.headers.get("apikey") or request.query.get("apikey")
         if not key:
-            return json_answer(NO_KEY, 401)
+            return json_response(NO_KEY, 401)
         try:
             self._keys.read(key)
         except TokenError:
-            return json_answer(BAD_KEY, 401)
+            return json_response(BAD_KEY, 401)
         try:
             return self._keys.caller(bearer(request.headers) or key)
         except TokenError as error:
@@ -77,54 +77,54 @@ class RestDoor:
             raise RestError(403, "42501", f'permission denied to set role "{error}"') from None
 
 
-class StorageDoor:
-    """Lets requests to the Storage API in, and turns what goes wrong into its answers."""
+class StorageAuth:
+    """Authenticates requests to the Storage API and translates errors to its responses."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: ProjectKeys) -> None:
         self._keys = keys
 
-    def __call__(self, handler: Guarded) -> Open:
-        """Let in who has a good token."""
+    def required(self, handler: CallerHandler) -> Handler:
+        """Return a handler that accepts only requests with a valid token."""
 
-        async def check(request: web.Request) -> web.StreamResponse:
+        async def authenticated(request: web.Request) -> web.StreamResponse:
             return await handler(request, self._caller(request))
 
-        return self.open(check)
+        return self.public(authenticated)
 
-    def maybe(self, handler: Callable[[web.Request, Caller | None], Awaitable[web.StreamResponse]]) -> Open:
-        """Let anybody in: where there is no good token, the handler is told so."""
+    def optional(self, handler: Callable[[web.Request, Caller | None], Awaitable[web.StreamResponse]]) -> Handler:
+        """Return a handler that accepts every request; the caller is None when there is no valid token."""
 
-        async def check(request: web.Request) -> web.StreamResponse:
+        async def authenticated(request: web.Request) -> web.StreamResponse:
             caller = None
-            with contextlib.suppress(StorageRefusal):
+            with contextlib.suppress(StorageApiError):
                 caller = self._caller(request)
             return await handler(request, caller)
 
-        return self.open(check)
+        return self.public(authenticated)
 
-    def open(self, handler: Open) -> Open:
-        """Let anybody in."""
+    def public(self, handler: Handler) -> Handler:
+        """Return a handler that accepts every request without authentication."""
 
-        async def enter(request: web.Request) -> web.StreamResponse:
+        async def translated(request: web.Request) -> web.StreamResponse:
             try:
                 return await handler(request)
-            except StorageRefusal as refusal:
-                return refusal.response()
+            except StorageApiError as error:
+                return error.response()
             except DatabaseDownError:
-                return StorageRefusal(*DATABASE_DOWN).response()
+                return StorageApiError(*DATABASE_DOWN).response()
             except asyncpg.InsufficientPrivilegeError:
-                return StorageRefusal(*NOT_ALLOWED).response()
+                return StorageApiError(*NOT_ALLOWED).response()
             except asyncpg.PostgresError:
-                return StorageRefusal(*INTERNAL).response()
+                return StorageApiError(*INTERNAL).response()
             except ConnectionResetError:
-                return web.Response(status=CLIENT_GONE)  # in the middle of what it sent; nobody hears this
+                return web.Response(status=CLIENT_CLOSED_REQUEST)  # never sent: the client closed the connection
 
-        return enter
+        return translated
 
     def _caller(self, request: web.Request) -> Caller:
         token = bearer(request.headers) or request.headers.get("apikey")
         if not token:
-            raise StorageRefusal(*NO_TOKEN)
+            raise StorageApiError(*NO_TOKEN)
         try:
             return self._keys.caller(token)
         except (TokenError, RoleError) as error:

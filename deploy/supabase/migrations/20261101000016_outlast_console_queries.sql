@@ -1,9 +1,10 @@
--- Outlast 16: what the console asks, and what it writes down.
+-- Outlast 16: queries of the console, and the operations and notes that it records.
 
--- Tasks, newest first: p_filter has status, queue, code, generation, since, until (exclusive) and q, which is a task,
--- generation, user or request. p_before is the last row of the page before: [created_at, task_id]. Only what is asked
--- for stands in the statement, so that each question finds its index; `q` asks four of them, and only a user has so many
--- tasks that they are read in order.
+-- Tasks, newest first. `p_filter` can have status, queue, code, generation, since, until (exclusive) and q, which is
+-- the id of a task, generation, request or user. `p_before` is the last row of the previous page: [created_at,
+-- task_id]. The statement contains only the given filters, so that the planner finds an index for each combination. `q`
+-- becomes a union of four index scans. Few tasks have the same task, generation or request id, so `offset 0` makes the
+-- planner fetch them all by id first. A user can have many tasks, so those are read in order from the index.
 create or replace function public.outlast_console_tasks(
   p_filter jsonb, p_before jsonb default null, p_limit int default 50
 ) returns jsonb language plpgsql stable security definer set search_path = '' as $$
@@ -18,21 +19,21 @@ begin
   for v_column in
     select * from (values ('status', 'status = %L'), ('queue', 'queue = %L'), ('code', 'error_code = %L'),
       ('generation', 'generation_id = %L'),
-      ('since', 'created_at >= %L::timestamptz'), ('until', 'created_at < %L::timestamptz')) c (name, said)
+      ('since', 'created_at >= %L::timestamptz'), ('until', 'created_at < %L::timestamptz')) c (name, condition)
     where p_filter ->> name is not null
   loop
-    v_where := v_where || ' and ' || format(v_column.said, p_filter ->> v_column.name);
+    v_where := v_where || ' and ' || format(v_column.condition, p_filter ->> v_column.name);
   end loop;
   if p_filter ->> 'q' is not null then
     select format('(%s) t', string_agg(format(
         '(select * from (select * from public.outlast_tasks where %s%s) found where %s'
         ' order by created_at desc, task_id desc limit %s)',
-        s.said, s.few, v_where, v_limit), ' union ')) into v_from
+        s.condition, s.fence, v_where, v_limit), ' union ')) into v_from
       from (values
         (format('task_id = public.outlast_uuid(%L)', p_filter ->> 'q'), ' offset 0'),
         (format('generation_id = %L', p_filter ->> 'q'), ' offset 0'),
         (format('request_id = %L', p_filter ->> 'q'), ' offset 0'),
-        (format('user_id = %L', p_filter ->> 'q'), '')) s (said, few);
+        (format('user_id = %L', p_filter ->> 'q'), '')) s (condition, fence);
   end if;
   execute format($sql$
     select coalesce(jsonb_agg(to_jsonb(r)), '[]') from (
@@ -43,7 +44,7 @@ begin
   return v_rows;
 end $$;
 
--- Everything on record about a task; null when it is not.
+-- All data about a task: its row, its attempts and its files; null when the task is unknown.
 create or replace function public.outlast_console_task(p_task_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object('task', to_jsonb(t),
@@ -55,8 +56,8 @@ language sql stable security definer set search_path = '' as $$
   from public.outlast_tasks t where t.task_id = p_task_id
 $$;
 
--- A generation as we know it: the columns of its row that are ours or name it, its table, and its newest tasks. What else
--- the row holds is nobody's business here. Null when neither row nor task has this id.
+-- A generation: its table, its newest tasks, and only those columns of its row that outlast_settings names or that
+-- Outlast writes. Other columns may be private. Null when neither a row nor a task has this id.
 create or replace function public.outlast_console_generation(p_id text) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -82,14 +83,14 @@ begin
       'created_at', v_row ->> g.created_name, 'media_status', v_row ->> 'media_status', 'media', v_row -> 'media') end);
 end $$;
 
--- How many whole minutes ago a bin of one minute ended, counted from now.
+-- How many whole minutes ago a one-minute bin ended.
 create or replace function public.outlast_minutes(p_bin timestamptz) returns int
 language sql stable security definer set search_path = '' as $$
   select greatest(0, round(extract(epoch from now() - p_bin) / 60)::int - 1)
 $$;
 
--- How it goes: what waits and runs; of the last hour, minute by minute, what arrived and what ended, how long it took
--- from the event to the end (on average, in seconds), and what was stored.
+-- Current state: the numbers of waiting and running tasks; per minute of the last hour, how many tasks arrived and
+-- ended and their mean `age` from event to end in seconds; the files stored in the last hour; and the workers.
 create or replace function public.outlast_console_now() returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
@@ -113,7 +114,7 @@ language sql stable security definer set search_path = '' as $$
     'workers', public.outlast_worker_stats())
 $$;
 
--- Put down what an operator does, as far as it is; answers who asked for its end. Kept for a year.
+-- Records an operator's operation and its progress. Returns who asked to abort it. Rows are kept for a year.
 create or replace function public.outlast_operation(p_operation jsonb) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -129,7 +130,7 @@ begin
   return jsonb_build_object('abort', o.abort_asked_by);
 end $$;
 
--- What operators did, newest first: p_choice has id, running (true), or before: [started_at, id].
+-- Operations, newest first. `p_choice` can have id, running (true), or before: [started_at, id].
 create or replace function public.outlast_operations(p_choice jsonb default '{}', p_limit int default 50) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(to_jsonb(o)), '[]') from (
@@ -141,7 +142,7 @@ language sql stable security definer set search_path = '' as $$
     order by started_at desc, id desc limit least(p_limit, 500)) o
 $$;
 
--- An operator wants it ended. False when it has ended.
+-- Asks to abort a running operation. Returns false when the operation has ended.
 create or replace function public.outlast_abort(p_id uuid, p_by text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 begin
@@ -150,7 +151,7 @@ begin
   return to_jsonb(found);
 end $$;
 
--- Write a note, or remove it when it is empty; answers all there are, by what they are about.
+-- Writes a note, or deletes it when `p_note` is empty. Returns all notes as an object with `about` as the key.
 create or replace function public.outlast_note(
   p_about text default null, p_note text default null, p_by text default null
 ) returns jsonb language plpgsql security definer set search_path = '' as $$
@@ -164,7 +165,7 @@ begin
   return (select coalesce(jsonb_object_agg(n.about, to_jsonb(n)), '{}') from public.outlast_notes n);
 end $$;
 
--- Discarded dead letters, newest first and without their bytes; or those of p_ids, whole, oldest first.
+-- Discarded dead letters: without `p_ids`, newest first and without bodies; with `p_ids`, oldest first and with bodies.
 create or replace function public.outlast_archived(
   p_ids uuid[] default null, p_before jsonb default null, p_limit int default 50
 ) returns jsonb language sql stable security definer set search_path = '' as $$
@@ -176,22 +177,22 @@ create or replace function public.outlast_archived(
     order by discarded_at desc, id desc limit least(p_limit, 500)) a
 $$;
 
--- They are dead letters again.
+-- Deletes these letters from the archive, after they have been published to the dead letters again. Returns the count.
 create or replace function public.outlast_unarchive(p_ids uuid[]) returns jsonb
 language sql security definer set search_path = '' as $$
-  with gone as (delete from public.outlast_dead_archive where id = any (p_ids) returning 1)
-  select to_jsonb(count(*)) from gone
+  with deleted as (delete from public.outlast_dead_archive where id = any (p_ids) returning 1)
+  select to_jsonb(count(*)) from deleted
 $$;
 
 revoke all on function public.outlast_console_tasks(jsonb, jsonb, int), public.outlast_console_task(uuid),
-  public.outlast_console_generation(text), public.outlast_console_now(), public.outlast_operation(jsonb), public.outlast_operations(jsonb, int),
-  public.outlast_abort(uuid, text), public.outlast_note(text, text, text), public.outlast_archived(uuid[], jsonb, int),
-  public.outlast_unarchive(uuid[]) from public, anon, authenticated;
+  public.outlast_console_generation(text), public.outlast_console_now(), public.outlast_operation(jsonb),
+  public.outlast_operations(jsonb, int), public.outlast_abort(uuid, text), public.outlast_note(text, text, text),
+  public.outlast_archived(uuid[], jsonb, int), public.outlast_unarchive(uuid[]) from public, anon, authenticated;
 revoke all on function public.outlast_minutes(timestamptz) from public, anon, authenticated, service_role;
 grant execute on function public.outlast_console_tasks(jsonb, jsonb, int), public.outlast_console_task(uuid),
-  public.outlast_console_generation(text), public.outlast_console_now(), public.outlast_operation(jsonb), public.outlast_operations(jsonb, int),
-  public.outlast_abort(uuid, text), public.outlast_note(text, text, text), public.outlast_archived(uuid[], jsonb, int),
-  public.outlast_unarchive(uuid[]) to service_role;
+  public.outlast_console_generation(text), public.outlast_console_now(), public.outlast_operation(jsonb),
+  public.outlast_operations(jsonb, int), public.outlast_abort(uuid, text), public.outlast_note(text, text, text),
+  public.outlast_archived(uuid[], jsonb, int), public.outlast_unarchive(uuid[]) to service_role;
 
 insert into public.outlast_settings (key, value) values ('version', '20261101000016')
   on conflict (key) do update set value = excluded.value;

@@ -1,4 +1,4 @@
-"""Looking over and tidying many objects: list, remove, copy, move."""
+"""Routes that manage objects: list, delete, copy, move."""
 
 import json
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from typing import Any, Final
 import asyncpg
 from aiohttp import web
 
-from deploy.local.gateway.access import Caller
-from deploy.local.gateway.buckets import read_json, shown_time
+from deploy.local.gateway.buckets import format_time, read_json
 from deploy.local.gateway.database import Database
 from deploy.local.gateway.objects import Objects
-from deploy.local.gateway.rest_errors import json_answer
-from deploy.local.gateway.storage_errors import NO_OBJECT, StorageRefusal, invalid_request
+from deploy.local.gateway.rest_errors import json_response
+from deploy.local.gateway.storage_errors import NO_OBJECT, StorageApiError, invalid_request
+from deploy.local.gateway.tokens import Caller
 
 TIMES: Final = ("updated_at", "created_at", "last_accessed_at")
 SORTED: Final = ("name", *TIMES)
@@ -34,8 +34,8 @@ LIST: Final = """
 """
 
 
-def shown_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object's whole row, as answers to remove and copy have it."""
+def object_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON of an object's row, as in the responses to delete and copy."""
     return {
         "name": row["name"],
         "bucket_id": row["bucket_id"],
@@ -43,31 +43,31 @@ def shown_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "owner_id": "",
         "version": row["version"],
         "id": str(row["id"]),
-        **{name: shown_time(row[name]) for name in TIMES},
+        **{name: format_time(row[name]) for name in TIMES},
         "metadata": json.loads(row["metadata"]),
         "user_metadata": json.loads(row["user_metadata"]) if row["user_metadata"] else None,
     }
 
 
-def _shown_entry(row: asyncpg.Record) -> dict[str, Any]:
-    """Return one entry of a list; a folder is a row without id."""
+def _list_entry(row: asyncpg.Record) -> dict[str, Any]:
+    """Return one entry of a listing. A folder has no id."""
     return {
         "name": row["name"],
         "id": str(row["id"]) if row["id"] else None,
-        **{name: shown_time(row[name]) if row[name] else None for name in TIMES},
+        **{name: format_time(row[name]) if row[name] else None for name in TIMES},
         "metadata": json.loads(row["metadata"]) if row["metadata"] else None,
     }
 
 
-class Shelves:
-    """Handlers of the routes over many objects."""
+class ObjectsAdmin:
+    """Handlers of the routes that manage objects."""
 
     def __init__(self, database: Database, objects: Objects) -> None:
         self._database = database
         self._objects = objects
 
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
-        """List one folder; one that is not there, or not to be seen, is empty."""
+        """List one folder. The list is empty when it does not exist or the caller may not see it."""
         body = await read_json(request)
         folder = str(body.get("prefix") or "").strip("/")
         sort = body.get("sortBy") or {}
@@ -84,38 +84,38 @@ class Shelves:
                 int(body.get("limit") or 100),
                 int(body.get("offset") or 0),
             )
-        return json_answer([_shown_entry(row) for row in rows])
+        return json_response([_list_entry(row) for row in rows])
 
     async def remove_many(self, request: web.Request, caller: Caller) -> web.Response:
-        """Remove the named objects; what is not there, or not the caller's to remove, is passed over."""
+        """Delete the named objects. Objects that do not exist, or that the caller may not delete, are skipped."""
         prefixes = (await read_json(request)).get("prefixes")
         if not isinstance(prefixes, list) or not all(isinstance(name, str) for name in prefixes):
             raise invalid_request("body must have required property 'prefixes'")
         if not prefixes:
             raise invalid_request("body/prefixes must NOT have fewer than 1 items")
-        gone = await self._objects.remove(caller, request.match_info["bucket"], prefixes)
-        return json_answer([shown_row(row) for row in gone])
+        deleted = await self._objects.remove(caller, request.match_info["bucket"], prefixes)
+        return json_response([object_json(row) for row in deleted])
 
     async def remove_one(self, request: web.Request, caller: Caller) -> web.Response:
-        """Remove one object."""
+        """Delete one object."""
         if not await self._objects.remove(caller, request.match_info["bucket"], [request.match_info["path"]]):
-            raise StorageRefusal(*NO_OBJECT)
-        return json_answer({"message": "Successfully deleted"})
+            raise StorageApiError(*NO_OBJECT)
+        return json_response({"message": "Successfully deleted"})
 
     async def copy(self, request: web.Request, caller: Caller) -> web.Response:
         """Copy an object to a new name in its bucket."""
-        row = await self._relocate(request, caller, copy=True)
-        return json_answer({"Key": f"{row['bucket_id']}/{row['name']}", "Id": str(row["id"]), **shown_row(row)})
+        row = await self._copy_or_move(request, caller, copy=True)
+        return json_response({"Key": f"{row['bucket_id']}/{row['name']}", "Id": str(row["id"]), **object_json(row)})
 
     async def move(self, request: web.Request, caller: Caller) -> web.Response:
-        """Give an object a new name in its bucket."""
-        await self._relocate(request, caller, copy=False)
-        return json_answer({"message": "Successfully moved"})
+        """Rename an object within its bucket."""
+        await self._copy_or_move(request, caller, copy=False)
+        return json_response({"message": "Successfully moved"})
 
-    async def _relocate(self, request: web.Request, caller: Caller, *, copy: bool) -> asyncpg.Record:
+    async def _copy_or_move(self, request: web.Request, caller: Caller, *, copy: bool) -> asyncpg.Record:
         body = await read_json(request)
         for name in ("bucketId", "sourceKey", "destinationKey"):
             if not isinstance(body.get(name), str):
                 raise invalid_request(f"body must have required property '{name}'")
         names = (body["bucketId"], body["sourceKey"], body["destinationKey"])
-        return await self._objects.relocate(caller, *names, copy=copy)
+        return await self._objects.copy_or_move(caller, *names, copy=copy)

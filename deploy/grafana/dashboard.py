@@ -1,4 +1,4 @@
-"""What is the same around all dashboards: variables, links to one another, and marks where something was done."""
+"""The parts that all dashboards have in common: variables, links to each other, and annotations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -7,8 +7,8 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as models
 
-from deploy.grafana.panels import SOURCE, Panel
-from deploy.grafana.queries import own
+from deploy.grafana.panels import DATASOURCE, Panel
+from deploy.grafana.queries import selector
 
 TAG: Final = "outlast"
 OVERVIEW: Final = "outlast-overview"
@@ -18,38 +18,39 @@ INTAKE: Final = "outlast-intake"
 Rows = Mapping[str, Sequence[Panel]]
 
 
-class Mark(models.AnnotationQuery, Builder[models.AnnotationQuery]):
-    """A vertical line where the query has a value above 0; the SDK knows no text of an annotation from Prometheus."""
+class Annotation(models.AnnotationQuery, Builder[models.AnnotationQuery]):
+    """A vertical line where the query has a value above 0. The SDK lacks the text of a Prometheus annotation."""
 
     def __init__(self, name: str, color: str, expr: str, text: str) -> None:
-        super().__init__(name=name, datasource=SOURCE, icon_color=color, expr=expr)
+        super().__init__(name=name, datasource=DATASOURCE, icon_color=color, expr=expr)
         self._text = text
 
     def build(self) -> models.AnnotationQuery:
-        """Return itself."""
+        """Return this object, which is both builder and model."""
         return self
 
     def to_json(self) -> dict[str, object]:
-        """Return what Grafana reads; a point a minute is looked at."""
+        """Return the JSON object. Grafana evaluates the query once a minute."""
         return super().to_json() | {"step": "60s", "titleFormat": self.name, "textFormat": self._text}
 
 
-DEPLOYS: Final = Mark(
+DEPLOYS: Final = Annotation(
     "Deploys",
     "blue",
-    f"count by (version) ({own('build_info')}) unless on (version) count by (version) ({own('build_info')} offset 2m)",
-    "version {{version}} began to run",
+    f"count by (version) ({selector('build_info')})"
+    f" unless on (version) count by (version) ({selector('build_info')} offset 2m)",
+    "version {{version}} was started",
 )
-REPLAYS: Final = Mark(
+REPLAYS: Final = Annotation(
     "Replays",
     "purple",
-    f"sum(increase({own('dead_letters_replayed_total')}[1m])) > 0",
-    "dead letters were put back on their queue",
+    f"sum(increase({selector('dead_letters_replayed_total')}[1m])) > 0",
+    "dead letters were replayed",
 )
 
 
-def board(uid: str, title: str, description: str, rows: Rows) -> models.Dashboard:
-    """Return a dashboard of these rows of panels, with what all of them have."""
+def build_dashboard(uid: str, title: str, description: str, rows: Rows) -> models.Dashboard:
+    """Return a dashboard with these rows of panels and the common parts."""
     made = (
         dashboard.Dashboard(f"Outlast: {title}")
         .uid(uid)
@@ -81,19 +82,19 @@ def _datasource() -> dashboard.DatasourceVariable:
 
 
 def _instance() -> dashboard.QueryVariable:
-    everything = models.VariableOption(text="All", value="$__all")
+    all_instances = models.VariableOption(text="All", value="$__all")
     return (
         dashboard.QueryVariable("instance")
         .label("Process")
-        .description("Receivers and workers, as Prometheus names them.")
-        .datasource(SOURCE)
+        .description("Receivers and workers, by their Prometheus label `instance`.")
+        .datasource(DATASOURCE)
         .query({"query": "label_values(outlast_build_info, instance)", "refId": "instance"})
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)
         .multi(multi=True)
         .include_all(include_all=True)
         .all_value(".*")
-        .current(everything)
+        .current(all_instances)
     )
 
 

@@ -1,4 +1,4 @@
-"""What a stack remembers in its data directory from one run to the next: its secrets and its ports."""
+"""State that a stack keeps in its data directory between runs: secrets and ports."""
 
 import json
 import secrets
@@ -9,8 +9,8 @@ from pathlib import Path
 from deploy.local.processes import free_port
 
 
-def remembered_secrets(data_dir: Path) -> dict[str, str]:
-    """Return `jwt_secret, api_token, console_token, webhook_secret`; made once, readable by their owner only."""
+def saved_secrets(data_dir: Path) -> dict[str, str]:
+    """Return `jwt_secret, api_token, console_token, webhook_secret`, created once in a file only the owner can read."""
     file = data_dir / "secrets.json"
     if not file.exists():
         made = {name: secrets.token_urlsafe(32) for name in ("jwt_secret", "api_token", "console_token")}
@@ -21,15 +21,15 @@ def remembered_secrets(data_dir: Path) -> dict[str, str]:
     return found
 
 
-def remembered_port(data_dir: Path, name: str, wish: int | None = None) -> int:
-    """Return the port `name` had last time, else `wish`, else any, whichever is free.
+def saved_port(data_dir: Path, name: str, preferred: int | None = None) -> int:
+    """Return a free port for `name`: that of the last run, or else `preferred`, or else any.
 
-    Messages that still wait from an earlier run then find their source where they expect it.
+    Messages of an earlier run may still be queued, and their source URLs contain the port.
     """
     file = data_dir / "ports.json"
     ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-    wishes = [port for port in (ports.get(name), wish) if port is not None]
-    port = next((port for port in wishes if _is_free(port)), None) or free_port()
+    candidates = [port for port in (ports.get(name), preferred) if port is not None]
+    port = next((port for port in candidates if _is_free(port)), None) or free_port()
     file.write_text(json.dumps({**ports, name: port}))
     return port
 
