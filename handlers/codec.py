@@ -92,10 +92,7 @@ class Codec:
             FileProcessingError: retryable. `decoder_crashed`: the decoder's process died, perhaps not by this file;
                 `decoder_failed`: the decoder has an error, or its answer is not what `schemas/codec.py` describes.
         """
-        recipe = profile.model_dump(mode="json", include=RECIPE)
-        arguments: list[JsonValue] = [str(source), str(target), content_type, recipe, asdict(self._limits)]
-        paths = {"source": source, "target": target}
-        return await self._run(Request(PREPARE, arguments, partial(_prepared, paths), self._limits.seconds))
+        return await self._run(prepare_request(source, target, content_type, profile, self._limits))
 
     async def call(self, operation: str, *arguments: JsonValue) -> JsonValue:
         """Call any function (`module:function`) in a codec process, with its limits, and return its result: plain data.
@@ -147,6 +144,16 @@ class Codec:
     def _count(self, reason: str) -> None:
         self._restarts[reason] += 1
         self._observer.codec_restarted(reason)
+
+
+def prepare_request(
+    source: Path, target: Path, content_type: str, profile: Profile, limits: Limits
+) -> Request[Prepared]:
+    """Return the request that `Codec.prepare` sends."""
+    recipe = profile.model_dump(mode="json", include=RECIPE)
+    arguments: list[JsonValue] = [str(source), str(target), content_type, recipe, asdict(limits)]
+    paths = {"source": source, "target": target}
+    return Request(PREPARE, arguments, partial(_prepared, paths), limits.seconds)
 
 
 def _prepared(paths: dict[str, Path], result: object) -> Prepared:
