@@ -9,7 +9,7 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from tests.codec_bench import good_picture, lives
+from tests.codec_bench import MOST_SECONDS, good_picture, lives
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_children_end_with_a_killed_parent(tmp_path: Path, *, forks: bool) -> No
         assert len(children) == 2
         others = set(psutil.Process(parent.pid).children()) - set(servers)
         parent.kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + MOST_SECONDS
     while any(map(lives, children)) and time.monotonic() < deadline:
         time.sleep(0.02)
     alive = [child for child in children if lives(child)]

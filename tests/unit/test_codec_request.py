@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from handlers.codec import prepare_request
@@ -19,6 +19,7 @@ from schemas.codec import DecoderErrorCode
 from schemas.jobs import Profile
 from tests.codec_answers import ERROR, LINE, MISSING_FIELDS, RESULT, WRONG_CONTENTS, WRONG_FIELDS, content
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a loaded machine is no bug
 SOURCE, TARGET = Path("/folder/source"), Path("/folder/target")
 REQUEST = prepare_request(SOURCE, TARGET, "image/png", Profile(), Limits(1, 1, 1, 1, 1))
 
@@ -94,12 +95,14 @@ PLAIN = st.recursive(
 )
 
 
+@unhurried
 @given(st.binary(max_size=400))
 def test_bytes_are_refused(sent: bytes) -> None:
     with pytest.raises(InvalidAnswerError):
         read(sent)
 
 
+@unhurried
 @given(st.data())
 def test_one_damaged_byte_gives_an_answer_in_schema_or_a_refusal(data: st.DataObject) -> None:
     whole = bytearray(content(result=RESULT, log=[LINE]))
@@ -107,11 +110,13 @@ def test_one_damaged_byte_gives_an_answer_in_schema_or_a_refusal(data: st.DataOb
     _is_in_schema_or_refused(lambda: read(bytes(whole)))
 
 
+@unhurried
 @given(st.sampled_from([*RESULT, "path", "extension"]), PLAIN)
 def test_any_value_in_a_field_is_in_schema_or_refused(field: str, value: Any) -> None:
     _is_in_schema_or_refused(lambda: read(content(result=RESULT | {field: value})))
 
 
+@unhurried
 @given(st.dictionaries(st.sampled_from(["log", "result", "error", "more"]), PLAIN))
 def test_any_fields_of_an_answer_are_in_schema_or_refused(fields: dict[str, Any]) -> None:
     _is_in_schema_or_refused(lambda: read(json.dumps(fields).encode()))
