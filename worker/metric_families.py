@@ -127,7 +127,7 @@ class Families:
 
     def _surroundings(self) -> None:
         self.codec_restarts = self._counter(
-            "codec_restarts", "Codec processes that crashed or met their timeout.", values.RESTARTS, "reason"
+            "codec_restarts", "Codec processes that were replaced, by reason.", values.RESTARTS, "reason"
         )
         self.codec_processes = self._gauge("codec_processes", "Codec processes, by state.", "state")
         self.temp_free = self._gauge("temp_free_bytes", "Bytes free on the file system of TEMP_DIR; NaN: not used.")

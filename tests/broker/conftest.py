@@ -79,7 +79,7 @@ class Bench:
 
     async def running(self):
         """Wait until a task is on record as running."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while not await self.sql.fetchval("select count(*) from outlast_tasks where status = 'running'"):
                 await asyncio.sleep(0.01)
 

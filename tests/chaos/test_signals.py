@@ -15,8 +15,11 @@ import pytest
 from deploy.local.processes import Child, free_port
 from deploy.local.project import Project
 from deploy.local.stack import Stack
+from tests.codec_bench import lives
 
 QUEUE = "outlast.file_processing"
+PATIENCE_SECONDS = 120
+"""Enough on a slow machine; a check that passes does not wait for it."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ async def worker(stack, name, command=(), **settings):
     argv = [*command, sys.executable, "-m", "worker", "worker"]
     child = await Child.spawn(name, argv, data_dir=stack.data_dir, env=env, cwd=stack.data_dir)
     ready = f"http://127.0.0.1:{port}/readyz"
-    await child.wait_until_ready(ready, 60)
+    await child.wait_until_ready(ready, PATIENCE_SECONDS)
     return child, ready
 
 
@@ -53,10 +56,19 @@ async def status(project, generation_id):
     return found[0]["status"] if found else None
 
 
-async def becomes(ask, wanted, seconds=40):
-    async with asyncio.timeout(seconds):
+async def becomes(ask, wanted):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await ask() != wanted:
             await asyncio.sleep(0.05)
+
+
+async def decoders_of(child, stack, project):
+    """Let a worker decode a picture; return its codec processes and the server that they are forked from."""
+    done = await generation(project, f"{stack.source.url}/files/photo.png")
+    await becomes(lambda: status(project, done), "completed")
+    family = psutil.Process(child.process.pid).children(recursive=True)
+    assert len(family) >= 2
+    return family
 
 
 async def attempt_waiting(stack):
@@ -75,32 +87,33 @@ def temporary(stack):
 
 async def test_told_once_it_hands_back_and_leaves_nothing(stack, project):
     child, _ = await worker(stack, "gentle", SHUTDOWN_GRACE_SECONDS="1")
-    slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=200000")
+    family = await decoders_of(child, stack, project)
+    slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100000")
     await becomes(lambda: status(project, slow), "running")
-    family = psutil.Process(child.process.pid).children(recursive=True)
     started = time.monotonic()
     child.process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(child.process.wait(), 20) == 0
-    assert 0.7 <= time.monotonic() - started < 10
+    assert await asyncio.wait_for(child.process.wait(), PATIENCE_SECONDS) == 0
+    assert time.monotonic() - started >= 0.7, "it has a second to finish"
     assert await attempt_waiting(stack) == 1
     assert temporary(stack) == []
-    assert not any(process.is_running() for process in family)
+    assert not any(map(lives, family))
     await child.stop()
     await finish(stack, project, slow)
 
 
 async def test_told_twice_it_ends_at_once_and_the_job_is_done_by_another(stack, project):
-    child, _ = await worker(stack, "hasty", SHUTDOWN_GRACE_SECONDS="60")
-    slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=200000&again")
+    child, _ = await worker(stack, "hasty", SHUTDOWN_GRACE_SECONDS="600")
+    family = await decoders_of(child, stack, project)
+    slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100000&again")
     await becomes(lambda: status(project, slow), "running")
-    family = psutil.Process(child.process.pid).children(recursive=True)
     child.process.send_signal(signal.SIGTERM)
     await asyncio.sleep(0.5)
-    assert child.running, "it has a minute to finish"
+    assert child.running, "it has ten minutes to finish"
     child.process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(child.process.wait(), 2) == 1
-    _, alive = psutil.wait_procs(family, timeout=5)
-    assert alive == []
+    assert await asyncio.wait_for(child.process.wait(), PATIENCE_SECONDS) == 1
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while any(map(lives, family)):
+            await asyncio.sleep(0.05)
     await child.stop()
     await project.update("outlast_tasks", f"generation_id=eq.{slow}", {"lease_until": "2020-01-01T00:00:00Z"})
     await finish(stack, project, slow)
@@ -123,7 +136,7 @@ async def test_with_no_room_it_takes_no_jobs_says_so_and_goes_on_when_there_is(s
     child, ready = await worker(stack, "narrow", own, TEMP_DIR=str(tmp))
     big = await generation(project, f"{stack.source.url}/files/large.png")
     await becomes(lambda: says(ready), "disk")
-    assert await status(project, big) == "retrying"
+    await becomes(lambda: status(project, big), "retrying")  # recorded after the pause has begun
     into = ["nsenter", "-t", str(child.process.pid), *([] if root else ["--user", "--preserve-credentials"]), "--mount"]
     process = await asyncio.create_subprocess_exec(*into, "mount", "-o", "remount,size=200m", str(tmp))
     assert await process.wait() == 0

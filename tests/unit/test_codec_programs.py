@@ -9,7 +9,7 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from tests.codec_bench import good_picture, lives
+from tests.codec_bench import MOST_SECONDS, good_picture, lives
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ PARENT = """
 
     async def main():
         codec = Codec(MediaSettings(codec_processes=2))
-        await codec._run(os.getpid)
-        busy = asyncio.create_task(codec._run(time.sleep, 600))
+        await codec.call("os:getpid")
+        busy = asyncio.create_task(codec.call("time:sleep", 600))
         while not codec._processes.busy:
             await asyncio.sleep(0.02)
         if {forks}:
@@ -84,7 +84,7 @@ def test_children_end_with_a_killed_parent(tmp_path: Path, *, forks: bool) -> No
         assert len(children) == 2
         others = set(psutil.Process(parent.pid).children()) - set(servers)
         parent.kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + MOST_SECONDS
     while any(map(lives, children)) and time.monotonic() < deadline:
         time.sleep(0.02)
     alive = [child for child in children if lives(child)]
