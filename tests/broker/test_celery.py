@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.patience import SOON
 from worker.celery_inbox import CeleryInbox
 
 CLIENT = Path(__file__).with_name("celery_client.py")
@@ -93,7 +94,7 @@ async def test_what_is_no_job_is_told_and_buried(bench, asked, said):
 async def test_an_expired_task_is_not_begun(bench, source):
     await celery(bench, kwargs=files(source, "tone.wav"), more={"expires": 0.01}, forget=True)
     await asyncio.sleep(0.1)
-    async with taking(bench), asyncio.timeout(10):
+    async with taking(bench), asyncio.timeout(SOON):
         while await bench.waiting("file_processing"):
             await asyncio.sleep(0.05)
     assert await bench.sql.fetchval("select count(*) from outlast_tasks") == 0

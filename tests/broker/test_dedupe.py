@@ -18,6 +18,7 @@ from deploy.local.source import Source
 from handlers.objects import Objects
 from handlers.orphans import Orphans
 from handlers.storage import FolderStorage
+from tests.patience import LONG, SOON
 from worker.maintenance import BACKLOG, call_for
 
 USERS, PICTURES, GENERATIONS = 10, 100, 300
@@ -49,7 +50,7 @@ async def age(bench, days=2):
 
 
 async def until(question):
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(LONG):
         while not await question():
             await asyncio.sleep(0.1)
 
@@ -265,7 +266,7 @@ async def test_calls_for_upkeep_do_not_pile_up_and_a_stopping_worker_gives_it_ba
     async with bench.sql.transaction():
         await bench.sql.execute("lock table held")
         await call_for("remove_orphans", bench.broker)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SOON):
             while not bench.crew.attempts:
                 await asyncio.sleep(0.02)
         await bench.crew.stop(0)

@@ -11,6 +11,7 @@ import pytest
 
 from handlers.ledger import Ledger
 from schemas.events import Completed
+from tests.patience import SOON
 from worker.broker import BrokerUnavailableError
 from worker.reconcile import BACKLOG
 from worker.rounds import Mourner, Rounds
@@ -43,7 +44,7 @@ async def test_what_a_lost_webhook_dropped_comes_back(bench, source):
     swept = await bench.shop.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"no_task": 1}, 1)
     assert bench.metrics.unreconciled_generations._value.get() == 1
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while (await media(bench, lost))[0] != "completed":
             await asyncio.sleep(0.05)
     assert [file["content_type"] for file in (await media(bench, lost))[1]] == ["audio/wav", "image/jpeg"]
@@ -72,7 +73,7 @@ async def test_a_large_event_half_of_which_was_published_is_completed(bench, sou
     await age_everything(bench)
     swept = await bench.shop.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"incomplete": 1}, 1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while (await media(bench, half))[0] != "completed":
             await asyncio.sleep(0.05)
     assert len((await media(bench, half))[1]) == 12
@@ -100,7 +101,7 @@ async def test_a_task_that_stands_still_gets_a_message_again(bench, source):
     await age_everything(bench)
     swept = await bench.shop.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"idle": 1}, 1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while (await media(bench, stuck))[0] != "completed":
             await asyncio.sleep(0.05)
 
@@ -170,7 +171,7 @@ async def test_each_round_is_one_workers(bench, source):
     schedule = slots(settings, rounds_of(bench, settings), bench.broker)[:1]
     ledger = Ledger(bench.shop.supabase)
     running = [asyncio.create_task(keep(schedule, ledger, f"w{n}")) for n in range(3)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while await bench.waiting("outlast.file_processing.bulk") == 0:
             await asyncio.sleep(0.1)
     await asyncio.sleep(2.5)
@@ -217,7 +218,7 @@ async def test_a_task_whose_message_killed_its_workers_ends_when_the_sweep_sees_
     queue = await bench.channel.get_queue("outlast.file_processing")
     for _ in range(2 * 21):  # what the broker sees of workers that die
         await (await queue.get()).reject(requeue=True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         while await bench.waiting("outlast.dead") < 2:
             await asyncio.sleep(0.05)
     rounds = rounds_of(bench, bench.settings)

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from tests.broker.conftest import bench  # noqa: F401 - the fixture
 from tests.broker.graves import Graveyard
+from tests.patience import SOON
 from worker.process import serve
 from worker.receiver import Receiver
 
@@ -40,7 +41,7 @@ class Operator:
 
     async def until(self, expression):
         """Wait until JavaScript says so, from outside: the page's own policy forbids evaluating there."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(SOON):
             while not await self.page.evaluate(expression):
                 await asyncio.sleep(0.05)
 

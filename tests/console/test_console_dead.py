@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from tests.console.conftest import READ_TOKEN, somebody_else
+from tests.patience import SOON
 
 
 async def bury_thirty(yard, url):
@@ -15,7 +16,7 @@ async def bury_thirty(yard, url):
 
 
 async def until(look, wanted):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while await look() != wanted:
             await asyncio.sleep(0.05)
 

@@ -19,6 +19,7 @@ from handlers.sources.fal import FalSource
 from handlers.sources.fal_keys import Jwks
 from handlers.sources.supabase import SupabaseSource
 from schemas.jobs import Job
+from tests.patience import SOON
 from worker.broker import Broker
 from worker.metrics import Metrics
 from worker.process import serve
@@ -215,7 +216,7 @@ async def test_with_the_broker_gone_it_says_so_within_a_second_and_recovers(rece
     async with receiver.session.get(receiver.url + "/healthz") as response:
         assert response.status == 200
     await receiver.line.mend()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while (await receiver.post())[0] != 202:
             await asyncio.sleep(0.1)
     assert len({job.task_id for job in await receiver.jobs()}) == 1
@@ -230,7 +231,7 @@ async def test_a_broker_that_stops_and_returns_keeps_what_it_confirmed(receiver,
     assert int(headers["Retry-After"]) > 0
     assert time.perf_counter() - started < 1
     await rabbitmq.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SOON):
         while (await receiver.post(body=EVENT | {"record": ROW | {"id": 9}}))[0] != 202:
             await asyncio.sleep(0.1)
     ids = [str(job.task_id) for job in await receiver.jobs()]
@@ -267,7 +268,7 @@ async def test_of_many_webhooks_each_is_answered_202_with_its_job_in_the_queue_o
     assert {status for status, _ in answers.values()} == {202, 503}
     confirmed = {task_id for status, task_id in answers.values() if status == 202}
     assert confirmed <= {str(job.task_id) for job in await receiver.jobs()}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while (await receiver.post())[0] != 202:
             await asyncio.sleep(0.1)
 
@@ -306,11 +307,11 @@ async def test_a_broker_that_is_away_at_first_and_cut_while_it_answers_is_waited
         for bytes_more in range(1, 6):
             # Each time the wire lasts a little longer before it breaks, so that it breaks while things are declared.
             await line.mend(lasts=bytes_more * 600)
-            await asyncio.wait_for(line.broken.wait(), 10)
+            await asyncio.wait_for(line.broken.wait(), SOON)
             await line.cut()
         assert not broker.ready
         await line.mend()
-        await asyncio.wait_for(broker.opened(), 20)
+        await asyncio.wait_for(broker.opened(), SOON)
         assert broker.ready
     await line.cut()
 
@@ -334,11 +335,11 @@ async def test_a_receiver_that_never_reached_its_broker_can_be_stopped(tmp_path)
         },
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while b"listening" not in await process.stderr.readline():
             pass
     process.terminate()
-    await asyncio.wait_for(process.stderr.read(), 15)
-    assert await asyncio.wait_for(process.wait(), 15) == 0
+    await asyncio.wait_for(process.stderr.read(), SOON)
+    assert await asyncio.wait_for(process.wait(), SOON) == 0
     silent.close()
     await silent.wait_closed()

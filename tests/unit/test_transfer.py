@@ -11,6 +11,7 @@ from handlers.landing import Landing, in_thread
 from handlers.settings import MediaSettings
 from handlers.transfer import Pace
 from tests.hostile.raw import Raw, head, send
+from tests.patience import SOON
 
 
 def fetching(source, **settings):
@@ -39,7 +40,7 @@ async def test_four_kibibytes_are_enough_to_end_it(tmp_path):
         await send(writer, head(content_length=10**6), bytes(4096))
         await asyncio.Event().wait()
 
-    async with Raw(answer) as source, fetching(source) as downloader, asyncio.timeout(10):
+    async with Raw(answer) as source, fetching(source) as downloader, asyncio.timeout(SOON):
         with pytest.raises(FileTypeNotSupportedError):
             await downloader.fetch(f"{source.url}/f", tmp_path / "f", inspect=refuse)
     assert (tmp_path / "f").stat().st_size == 0

@@ -2,6 +2,8 @@ import asyncio
 import hashlib
 import time
 
+from tests.patience import SOON
+
 BINARY = {"Content-Type": "application/octet-stream"}
 MIB = 1024 * 1024
 
@@ -42,7 +44,7 @@ async def test_a_broken_upload_leaves_the_old_object_and_nothing_else(project, t
     upload = asyncio.create_task(
         project.ask("POST", path, data=pieces(50, 0.05), headers=BINARY | {"x-upsert": "true"})
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         while not any(file.stat().st_size for file in folder.glob("*")):
             await asyncio.sleep(0.01)
         upload.cancel()
