@@ -3,9 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := schemas handlers worker deploy tests
+TEST_WORKERS ?= 3  # measured on two cores; each has a RabbitMQ and a PostgreSQL of its own
+# The tests start hundreds of Python processes, which start faster from cached bytecode.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-live live-project setup setup-test system system-test up lint type upgrade watched pictures chaos fuzz bench docs dashboards lock clean
+.PHONY: help demo test test-fast test-live live-project setup setup-test system system-test up lint type upgrade watched pictures chaos fuzz bench docs dashboards lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,10 +18,13 @@ demo: setup  ## install what running needs, then send real generations through t
 
 test: setup-test  ## install what tests need, then lint, check types and contracts, and run every test
 	$(MAKE) --no-print-directory lint type
-	$(BIN)/python -m pytest
+	$(PYTEST) -n $(TEST_WORKERS)
+
+test-fast: setup-test  ## unit and contract tests that need no service, in under a minute: for while you edit
+	$(PYTEST) -n $(TEST_WORKERS) -m 'not service' tests/unit tests/contracts
 
 test-live: live-project setup-test  ## run what holds for Storage against a real project, in buckets of its own
-	OUTLAST_LIVE=1 $(BIN)/python -m pytest tests/contracts/test_storage.py tests/contracts/gateway/test_recorded.py
+	OUTLAST_LIVE=1 $(PYTEST) tests/contracts/test_storage.py tests/contracts/gateway/test_recorded.py
 
 live-project:
 	@test -n "$$SUPABASE_URL" && test -n "$$SUPABASE_SERVICE_ROLE_KEY" || { \
@@ -61,16 +67,16 @@ type:  ## mypy, strict
 	$(BIN)/mypy
 
 upgrade: setup-test  ## where it runs, alone: the checks, an installation by the letter (as root), releases old and new side by side
-	$(BIN)/python -m pytest tests/deploy tests/upgrade
+	$(PYTEST) tests/deploy tests/upgrade
 
 watched: setup-test  ## load and faults under a real Prometheus: alerts, dashboards, and whether the figures add up
-	$(BIN)/python -m pytest tests/metrics tests/grafana
+	$(PYTEST) tests/metrics tests/grafana
 
 pictures: setup-test  ## the same run, drawn: deploy/grafana/pictures/*.png
 	$(BIN)/python -m tests.grafana.draw
 
 chaos: setup-test  ## the tests that kill and cut things, then the long form: 2,000 generations, about 20 minutes
-	$(BIN)/python -m pytest tests/chaos
+	$(PYTEST) tests/chaos
 	$(BIN)/python -m tests.chaos.run --long
 
 fuzz: setup-test  ## 10,000 damaged files through detection and decoding, judged by strict decoders; some minutes

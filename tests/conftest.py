@@ -1,4 +1,4 @@
-"""What all tests share. Plugins: servers, signals, distribution to xdist's workers."""
+"""What all tests share. Plugins: servers, signals, distribution to xdist's workers, summaries."""
 
 from collections.abc import AsyncIterator
 
@@ -7,7 +7,7 @@ import pytest
 from deploy.local.samples import Sample, make_samples
 from deploy.local.source import Source
 
-pytest_plugins = ("tests.servers", "tests.interrupts", "tests.distribution")
+pytest_plugins = ("tests.servers", "tests.interrupts", "tests.distribution", "tests.summaries")
 
 
 @pytest.fixture(scope="session")

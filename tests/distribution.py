@@ -31,6 +31,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
     return Scheduling(config, log)
 
 
+SERVICES = {"rabbitmq", "own_rabbitmq", "postgres", "stack", "chromium", "island", "run"}
+"""Fixtures that start something slow beside Python."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if SERVICES & set(getattr(item, "fixturenames", ())):
+        item.add_marker("service")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from handlers.errors import FileProcessingError
+from tests.patience import LONG
 from worker import control, topology
 from worker.broker import Broker, BrokerUnavailableError, told_apart
 from worker.delivery import Delivery, LostDeliveryError
@@ -17,7 +18,7 @@ from worker.settings import Settings
 
 QUEUE_DECLARE = b"\x00\x32\x00\x0a"  # AMQP 0-9-1: class 50, method 10
 PUBLISH = b"\x00\x3c\x00\x28"  # class 60, method 40
-LIMIT_SECONDS = 40
+LIMIT_SECONDS = LONG
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ async def chromium():
 async def operator(chromium, console):
     """One operator at a fresh browser profile; whatever the policy refused fails the test."""
     context = await chromium.new_context(viewport={"width": 1280, "height": 800}, timezone_id="Europe/Berlin")
-    context.set_default_timeout(15000)
+    context.set_default_timeout(1000 * SOON)
     page, wrong = await context.new_page(), []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on(
@@ -96,6 +96,6 @@ def yard(bench):  # noqa: F811 - the fixture
 @contextlib.asynccontextmanager
 async def somebody_else(chromium, url, **options):
     context = await chromium.new_context(**options)
-    context.set_default_timeout(15000)
+    context.set_default_timeout(1000 * SOON)
     yield Operator(await context.new_page(), url)
     await context.close()

@@ -19,7 +19,7 @@ from handlers.sources.fal import FalSource
 from handlers.sources.fal_keys import Jwks
 from handlers.sources.supabase import SupabaseSource
 from schemas.jobs import Job
-from tests.patience import SOON
+from tests.patience import PROMPT, SOON
 from worker.broker import Broker
 from worker.metrics import Metrics
 from worker.process import serve
@@ -111,13 +111,12 @@ class Setup:
             return taken
 
 
-@pytest.fixture
-async def receiver(rabbitmq_url, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    parts = urlsplit(rabbitmq_url)
+@contextlib.asynccontextmanager
+async def receiving(amqp_url):
+    parts = urlsplit(amqp_url)
     line = Line(parts.hostname, parts.port)
     await line.mend()
-    through = rabbitmq_url.replace(f":{parts.port}", f":{line.port}")
+    through = amqp_url.replace(f":{parts.port}", f":{line.port}")
     settings = Settings.load(
         rabbitmq_url=SecretStr(through), supabase_webhook_secrets=(SecretStr(SECRET),), webhook_max_body_mb=1
     )
@@ -134,7 +133,21 @@ async def receiver(rabbitmq_url, monkeypatch, tmp_path):
             serve(Receiver(settings, sources, broker, metrics).app(), "127.0.0.1", 0)
         )
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Setup(f"http://{addresses[0]}", session, broker, line, rabbitmq_url, metrics)
+        yield Setup(f"http://{addresses[0]}", session, broker, line, amqp_url, metrics)
+
+
+@pytest.fixture
+async def receiver(rabbitmq_url, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    async with receiving(rabbitmq_url) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def receiver_of_own_broker(own_rabbitmq, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    async with receiving(own_rabbitmq.url) as receiver:
+        yield receiver
 
 
 async def test_a_completion_becomes_one_job(receiver):
@@ -210,7 +223,7 @@ async def test_with_the_broker_gone_it_says_so_within_a_second_and_recovers(rece
         status, told, headers = await receiver.post()
         assert (status, told["code"]) == (503, "broker_unavailable")
         assert int(headers["Retry-After"]) > 0
-        assert time.perf_counter() - started < 1
+        assert time.perf_counter() - started < PROMPT
     async with receiver.session.get(receiver.url + "/readyz") as response:
         assert response.status == 503
     async with receiver.session.get(receiver.url + "/healthz") as response:
@@ -222,15 +235,16 @@ async def test_with_the_broker_gone_it_says_so_within_a_second_and_recovers(rece
     assert len({job.task_id for job in await receiver.jobs()}) == 1
 
 
-async def test_a_broker_that_stops_and_returns_keeps_what_it_confirmed(receiver, rabbitmq):
+async def test_a_broker_that_stops_and_returns_keeps_what_it_confirmed(receiver_of_own_broker, own_rabbitmq):
+    receiver = receiver_of_own_broker
     _, first, _ = await receiver.post()
-    await rabbitmq.stop()
+    await own_rabbitmq.stop()
     started = time.perf_counter()
     status, told, headers = await receiver.post(body=EVENT | {"record": ROW | {"id": 8}})
     assert (status, told["code"]) == (503, "broker_unavailable")
     assert int(headers["Retry-After"]) > 0
-    assert time.perf_counter() - started < 1
-    await rabbitmq.start()
+    assert time.perf_counter() - started < PROMPT
+    await own_rabbitmq.start()
     async with asyncio.timeout(SOON):
         while (await receiver.post(body=EVENT | {"record": ROW | {"id": 9}}))[0] != 202:
             await asyncio.sleep(0.1)
@@ -279,7 +293,7 @@ async def test_what_no_queue_takes_is_answered_503_also_when_it_comes_twice(rece
         await (await connection.channel()).queue_delete("outlast.file_processing")
     started = time.perf_counter()
     answers = await asyncio.gather(*(receiver.post() for _ in range(5)))
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < PROMPT
     assert {(status, told["code"]) for status, told, _ in answers} == {(503, "broker_unavailable")}
     assert all(int(headers["Retry-After"]) > 0 for _, _, headers in answers)
 

@@ -75,7 +75,7 @@ async def test_a_size_that_is_declared_is_refused_before_it_is_sent(project):
         "POST", "/storage/v1/object/main/big", data=pieces(20, 1), headers=BINARY | {"Content-Length": str(20 * MIB)}
     )
     assert (status, body["statusCode"]) == (400, "413")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15  # sending all would take 20
 
 
 async def test_no_name_leads_out_of_its_bucket(project, tmp_path):
