@@ -9,8 +9,32 @@ from pathlib import PurePosixPath
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
-GROUPS: dict[str, str] = {}
-FIRST: tuple[str, ...] = ()
+STACK = "one local stack"
+ALONE = "one at a time"
+GROUPS = {
+    **{
+        f"tests/e2e/test_{name}.py": STACK
+        for name in ("api_snippets", "commands", "examples", "optimize", "road", "secrets")
+    },
+    # Whole stacks under load, network namespaces, the machine's own folders: one of these at a time.
+    **dict.fromkeys(("tests/benchmarks", "tests/chaos", "tests/metrics", "tests/upgrade", "tests/suite"), ALONE),
+    "tests/deploy/test_single_machine.py": ALONE,
+    **dict.fromkeys(("tests/hostile/test_rebinding.py", "tests/hostile/test_redirects.py"), "one island"),
+    "tests/hostile/test_urls_inside.py": "one island",
+}
+FIRST = (
+    ALONE,
+    STACK,
+    "tests/broker/test_dedupe.py",
+    "tests/fidelity/test_table.py",
+    "tests/contracts/postgres/test_postgres_properties.py",
+    "tests/broker/test_dead_letters.py",
+    "tests/broker/test_dead_letters_crash.py",
+    "tests/broker/test_outages.py",
+    "tests/console/test_console_dead.py",
+    "tests/broker/test_outlet.py",
+)
+"""The longest groups, longest first."""
 
 
 def group_of(nodeid: str) -> str:

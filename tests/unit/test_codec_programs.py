@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.codec_bench import good_picture, lives
-from tests.patience import LONG
+from tests.patience import LONG, SOON
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_children_end_with_a_killed_parent(tmp_path: Path, *, forks: bool) -> No
         assert len(children) == 2
         others = set(psutil.Process(parent.pid).children()) - set(servers)
         parent.kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + SOON
     while any(map(lives, children)) and time.monotonic() < deadline:
         time.sleep(0.02)
     alive = [child for child in children if lives(child)]
