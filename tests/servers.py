@@ -20,6 +20,7 @@ from deploy.local.rabbitmq import RabbitMQ
 
 GONE = (OSError, TimeoutError, aiohttp.ClientError, asyncpg.PostgresError, asyncpg.InterfaceError, StackError)
 Server = Postgres | RabbitMQ
+STARTS = 3
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +38,7 @@ async def postgres(stack_dir: Path) -> AsyncIterator[Postgres]:
 
 @pytest.fixture(scope="session")
 async def rabbitmq(stack_dir: Path) -> AsyncIterator[RabbitMQ]:
-    broker = RabbitMQ(stack_dir)
-    await broker.start()
+    broker = await started(stack_dir)
     yield broker
     await broker.kill()  # nobody reads its data again, and a stop in order takes seconds
     await broker.stop()
@@ -63,11 +63,24 @@ async def rabbitmq_url(rabbitmq: RabbitMQ) -> AsyncIterator[str]:
 @pytest.fixture
 async def own_rabbitmq(tmp_path: Path) -> AsyncIterator[RabbitMQ]:
     """A broker that the test may stop."""
-    broker = RabbitMQ(tmp_path / "own")
-    await broker.start()
+    broker = await started(tmp_path / "own")
     yield broker
     await broker.kill()
     await broker.stop()
+
+
+async def started(folder: Path) -> RabbitMQ:
+    """Start a broker; on other ports when somebody took one before it listened."""
+    for left in reversed(range(STARTS)):
+        broker = RabbitMQ(folder)
+        try:
+            await broker.start()
+        except StackError:
+            if not left:
+                raise
+        else:
+            return broker
+    raise AssertionError
 
 
 def new_name() -> str:

@@ -8,6 +8,7 @@ behind is found by these and ended when the next stack starts in the same data d
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import random
@@ -23,6 +24,7 @@ import psutil
 
 MARKER: Final = "OUTLAST_STACK"
 PORTS: Final = range(20_000, 32_768)
+_ports = itertools.cycle(random.sample(PORTS, len(PORTS)))  # none twice, and another order in each process
 
 
 class StackError(RuntimeError):
@@ -34,7 +36,7 @@ def free_port() -> int:
 
     It lies below Linux's ephemeral ports (32768 and up), so that no connection takes it before the caller listens.
     """
-    for port in random.sample(PORTS, len(PORTS)):
+    for port in itertools.islice(_ports, len(PORTS)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -16,6 +16,7 @@ from deploy.local.gateway import Gateway
 from schemas.jobs import Job, JobFile, output_key_for, task_id_for
 from schemas.urls import source_key
 from tests.chaos.wire import Wire
+from tests.figures import figure
 from tests.patience import LONG, SOON
 from worker.app import workshop
 from worker.envelope import Envelope
@@ -62,7 +63,11 @@ class Bench:
                 await asyncio.sleep(0.02)
 
     def ended(self, outcome, queue="file_processing"):
-        return self.metrics.jobs.labels(queue, outcome)._value.get()
+        return figure(self.metrics.jobs.labels(queue, outcome))
+
+    async def pause(self):
+        """Have the worker take no more jobs."""
+        await self.crew._pause()
 
     async def task(self, job):
         row = await self.sql.fetchrow("select * from outlast_tasks where task_id = $1", job.task_id)

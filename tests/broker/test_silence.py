@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from handlers.errors import FileProcessingError
+from tests.figures import figure
 from tests.patience import LONG
 from worker import control, topology
 from worker.broker import Broker, BrokerUnavailableError, told_apart
@@ -91,8 +92,8 @@ async def test_a_delivery_whose_connection_ended_is_lost_and_what_took_its_place
         await delivery.retry(envelope, 1, failure)
     with pytest.raises(LostDeliveryError):
         await delivery.bury(envelope, failure)
-    assert metrics.retries.labels(failure.code)._value.get() == 0
-    assert metrics.dead_letters.labels(failure.code)._value.get() == 0
+    assert figure(metrics.retries.labels(failure.code)) == 0
+    assert figure(metrics.dead_letters.labels(failure.code)) == 0
 
 
 async def test_a_cancelled_task_stays_cancelled():

@@ -8,6 +8,7 @@ import aio_pika
 import asyncpg
 import pytest
 
+from tests.figures import figure
 from tests.patience import SOON
 
 
@@ -177,7 +178,7 @@ async def test_shutdown_hands_back_what_it_cannot_finish_and_costs_no_attempt(be
     await bench.send(job, attempt=2)
     await bench.running()
     async with asyncio.timeout(SOON):
-        while not bench.metrics.files.labels("audio", "stored")._value.get():
+        while not figure(bench.metrics.files.labels("audio", "stored")):
             await asyncio.sleep(0.02)
     await bench.crew.stop(0)
     assert bench.ended("handed_back") == 1
@@ -204,6 +205,8 @@ async def test_with_the_database_away_the_job_waits(bench, source):
     await bench.outcome("retried")
     await bench.sql.execute("alter function away(jsonb, uuid, text, int) rename to outlast_begin")
     await bench.outcome("completed")
+    assert (await bench.task(job))["status"] == "completed"
+    assert await bench.waiting("outlast.dead") == 0
 
 
 async def test_with_storage_refusing_nothing_is_recorded_as_stored(bench, source):

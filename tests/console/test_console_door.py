@@ -38,7 +38,7 @@ async def test_ten_wrong_tokens_are_slowed_down_and_the_right_one_works_afterwar
 async def test_a_reader_sees_and_cannot_act(operator, bench):
     await bench.crew.stop(0)
     job = bench.job("https://fal.media/a.png")
-    await bench.records._supabase.call("outlast_enqueue", {"p_job": task_row(job)})
+    await bench.shop.supabase.call("outlast_enqueue", {"p_job": task_row(job)})
     await operator.open(f"tasks/{job.task_id}")
     await operator.sign_in(READ_TOKEN)
     assert "read only" in await operator.page.inner_text("header")

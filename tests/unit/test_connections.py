@@ -143,6 +143,7 @@ async def test_asking_whether_a_file_is_there_fetches_none_of_it():
         await downloader.probe(f"{source.url}/f")
         while not source.left:
             await asyncio.sleep(0.01)
+        assert source.left
 
 
 async def test_hosts_nobody_visits_are_forgotten():
