@@ -3,9 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := schemas handlers worker deploy tests
+TEST_WORKERS ?= 3  # measured on two cores; each has a RabbitMQ and a PostgreSQL of its own
+# The tests start hundreds of Python processes, which start faster from cached bytecode.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-live live-project setup setup-test system system-test up lint type upgrade watched pictures chaos fuzz bench docs dashboards lock clean
+.PHONY: help demo test test-fast test-live live-project setup setup-test system system-test up lint type upgrade watched pictures chaos fuzz bench docs dashboards lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,10 +18,13 @@ demo: setup  ## install the runtime, then process sample generations from webhoo
 
 test: setup-test  ## install the test tools, then run linters, type checks and all tests
 	$(MAKE) --no-print-directory lint type
-	$(BIN)/python -m pytest
+	$(PYTEST) -n $(TEST_WORKERS)
+
+test-fast: setup-test  ## only the unit and contract tests that need no service; under a minute
+	$(PYTEST) -n $(TEST_WORKERS) -m 'not service' tests/unit tests/contracts
 
 test-live: live-project setup-test  ## run the storage tests against a real Supabase project, in buckets of their own
-	OUTLAST_LIVE=1 $(BIN)/python -m pytest tests/contracts/test_storage.py tests/contracts/gateway/test_recorded.py
+	OUTLAST_LIVE=1 $(PYTEST) tests/contracts/test_storage.py tests/contracts/gateway/test_recorded.py
 
 live-project:
 	@test -n "$$SUPABASE_URL" && test -n "$$SUPABASE_SERVICE_ROLE_KEY" || { \
@@ -61,16 +67,16 @@ type:  ## mypy, strict
 	$(BIN)/mypy
 
 upgrade: setup-test  ## only the tests of deployment and upgrades (some need root)
-	$(BIN)/python -m pytest tests/deploy tests/upgrade
+	$(PYTEST) tests/deploy tests/upgrade
 
 watched: setup-test  ## only the tests of metrics, alerts and dashboards, with a real Prometheus
-	$(BIN)/python -m pytest tests/metrics tests/grafana
+	$(PYTEST) tests/metrics tests/grafana
 
 pictures: setup-test  ## draw the dashboards of a test run to deploy/grafana/pictures/*.png
 	$(BIN)/python -m tests.grafana.draw
 
 chaos: setup-test  ## only the chaos tests, then their long form: 2,000 generations, about 20 minutes
-	$(BIN)/python -m pytest tests/chaos
+	$(PYTEST) tests/chaos
 	$(BIN)/python -m tests.chaos.run --long
 
 fuzz: setup-test  ## decode 10,000 damaged files and compare with strict decoders; some minutes

@@ -12,8 +12,7 @@ import pyvips
 from handlers.codec import Codec
 from handlers.settings import MediaSettings
 from schemas.jobs import Profile
-
-MOST_SECONDS = 30.0
+from tests.patience import SOON
 
 
 @contextlib.asynccontextmanager
@@ -38,7 +37,7 @@ async def works(codec: Codec, picture: Path) -> bool:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(MOST_SECONDS):
+    async with asyncio.timeout(SOON):
         while not condition():
             await asyncio.sleep(0.02)
 

@@ -8,8 +8,10 @@ directory uses marker and record to find the processes of a crashed stack, and e
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 from collections.abc import Coroutine, Mapping, Sequence
@@ -21,6 +23,8 @@ import aiohttp
 import psutil
 
 MARKER: Final = "OUTLAST_STACK"
+PORTS: Final = range(20_000, 32_768)
+_ports = itertools.cycle(random.sample(PORTS, len(PORTS)))  # none twice, and another order in each process
 
 
 class StackError(RuntimeError):
@@ -28,11 +32,15 @@ class StackError(RuntimeError):
 
 
 def free_port() -> int:
-    """Return a TCP port on 127.0.0.1 that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port on 127.0.0.1 that nothing listened on a moment ago.
+
+    It lies below Linux's ephemeral ports (32768 and up), so that no connection takes it before the caller listens.
+    """
+    for port in itertools.islice(_ports, len(PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise StackError(f"no TCP port of 127.0.0.1 from {PORTS[0]} to {PORTS[-1]} is free: end what listens on them")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def main() -> None:
         sys.stdout.write(json.dumps({"sent": sent.id}))
         return
     try:
-        told = {"result": sent.get(timeout=30), "status": sent.status, "id": sent.id}
+        told = {"result": sent.get(timeout=120), "status": sent.status, "id": sent.id}
     except TaskRevokedError as error:
         told = {"revoked": str(error)}
     except Exception as error:  # noqa: BLE001 - Celery makes the class up from its name

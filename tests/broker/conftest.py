@@ -16,6 +16,8 @@ from deploy.local.gateway import Gateway
 from schemas.jobs import Job, JobFile, output_key_for, task_id_for
 from schemas.urls import source_key
 from tests.chaos.wire import Wire
+from tests.figures import figure
+from tests.patience import LONG, SOON
 from worker.app import workshop
 from worker.envelope import Envelope
 from worker.metrics import Metrics
@@ -56,12 +58,16 @@ class Bench:
 
     async def outcome(self, wanted, count=1, queue="file_processing"):
         """Wait until so many deliveries ended in this way."""
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(LONG):
             while self.ended(wanted, queue) < count:
                 await asyncio.sleep(0.02)
 
     def ended(self, outcome, queue="file_processing"):
-        return self.metrics.jobs.labels(queue, outcome)._value.get()
+        return figure(self.metrics.jobs.labels(queue, outcome))
+
+    async def pause(self):
+        """Have the worker take no more jobs."""
+        await self.crew._pause()
 
     async def task(self, job):
         row = await self.sql.fetchrow("select * from outlast_tasks where task_id = $1", job.task_id)
@@ -79,7 +85,7 @@ class Bench:
 
     async def running(self):
         """Wait until a task is on record as running."""
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(SOON):
             while not await self.sql.fetchval("select count(*) from outlast_tasks where status = 'running'"):
                 await asyncio.sleep(0.01)
 

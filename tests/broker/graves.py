@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from schemas.jobs import Job, JobFile, Profile, output_key_for, task_id_for
 from schemas.urls import source_key
+from tests.patience import SOON
 from worker import topology
 from worker.dead.letters import read
 from worker.dead.lock import DeadLetters
@@ -63,7 +64,7 @@ class Graveyard:
         await self.publish(topology.WORK, job.queue, Envelope(job, first_seen=START, **history).message())
         queue = await self.channel.get_queue(f"outlast.{job.queue}", ensure=False)
         before = await self.count()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SOON):
             while await self.count() == before:
                 message = await queue.get(fail=False)
                 if message is not None:

@@ -12,10 +12,9 @@ import pyvips
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.codec_bench import decoding, lives
+from tests.patience import SOON
 from worker import crew
 from worker.control import Command, cancel, tell
-
-PATIENCE_SECONDS = 40
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def heavy(source):
 async def listened_to(bench):
     """Wait until the worker hears commands."""
     exchange = await bench.channel.get_exchange("outlast.control")
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(SOON):
         while True:
             try:
                 await exchange.publish(aio_pika.Message(b"?"), "", mandatory=True)
@@ -52,7 +51,7 @@ async def test_a_running_download_is_cancelled_without_waiting_for_a_heartbeat(b
     await listened_to(bench)
     job = bench.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
     await bench.send(job)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(SOON):
         while not list(tmp_path.glob("outlast-*/*")):
             await asyncio.sleep(0.01)
     assert await cancel(job.task_id, bench.records, bench.broker)
@@ -74,7 +73,7 @@ async def test_a_running_decoder_is_freed(bench, source, heavy):
     decoder.send_signal(signal.SIGSTOP)  # it will not come to an end by itself
     assert await cancel(job.task_id, bench.records, bench.broker)
     await bench.outcome("cancelled")
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(SOON):
         while lives(decoder) or codec.stats().processes["busy"]:  # the kernel takes a moment to end a process
             await asyncio.sleep(0.02)
     await bench.send(bench.job(f"{source.url}/files/photo.png"))  # the pool has one process: it must be free
@@ -114,14 +113,14 @@ async def test_a_worker_told_to_stop_stops_and_others_do_not(bench, source):
     await bench.outcome("cancelled")  # so what was published before has been heard, too
     assert not bench.crew.told_to_stop.is_set()
     await tell(bench.broker, Command(do="stop", worker="bench"))
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(SOON):
         await bench.crew.told_to_stop.wait()
 
 
 async def test_after_the_broker_cut_its_connection_a_worker_hears_again(rabbitmq, bench, source):
     await listened_to(bench)
     await rabbitmq.control("close_all_connections", "test")
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(SOON):
         while not bench.broker.ready:
             await asyncio.sleep(0.05)
     bench.channel = await (await aio_pika.connect(bench.settings.rabbitmq_url.get_secret_value())).channel()

@@ -10,6 +10,7 @@ import pytest
 
 from schemas.dead_letters import Choice
 from tests.broker.graves import graveyard
+from tests.patience import LONG
 from worker.broker import BrokerUnavailableError, connected
 from worker.dead.desk import Desk
 
@@ -58,7 +59,7 @@ async def fill(yard, count):
 async def test_two_operators_at_once_lose_nothing(yard):
     tasks = await fill(yard, 300)
     both = [await operator(yard) for _ in range(2)]
-    said = [(await asyncio.wait_for(process.communicate(), 60))[0].decode().split() for process in both]
+    said = [(await asyncio.wait_for(process.communicate(), LONG))[0].decode().split() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum(int(words[-1]) for words in said) == 300
     assert sorted(message.message_id for message in await yard.drain()) == sorted(tasks)
@@ -69,13 +70,13 @@ async def test_killed_twice_nothing_is_lost(yard):
     tasks = await fill(yard, 1000)
     for _ in range(2):
         process = await operator(yard)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LONG):
             while (await process.stdout.readline()).strip() != b"200":
                 pass
         process.send_signal(signal.SIGKILL)
         await process.communicate()
     process = await operator(yard)
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    out, _ = await asyncio.wait_for(process.communicate(), LONG)
     assert process.returncode == 0
     assert 580 <= int(out.split()[-1]) <= 600
     assert await yard.count() == 0

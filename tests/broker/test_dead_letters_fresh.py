@@ -13,6 +13,7 @@ from deploy.local.source import Source
 from schemas.dead_letters import Choice
 from schemas.jobs import Job
 from tests.broker.graves import graveyard
+from tests.patience import SOON
 from worker.dead.desk import Desk
 
 
@@ -185,5 +186,5 @@ async def test_many_are_asked_for_at_once(fal):
     slow = f"{fal.source.url}/files/tone.wav?redirect={fal.source.url}/files/tone.wav"
     for n in range(24):
         await fal.yard.bury(fal.yard.job(f"{slow}&n={n}"), "source_gone")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         assert (await fal.replay()).done == 24

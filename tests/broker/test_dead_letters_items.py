@@ -7,6 +7,7 @@ import pytest
 
 from schemas.dead_letters import Choice
 from tests.broker.graves import graveyard
+from tests.patience import SOON
 from worker.dead.desk import Desk
 
 
@@ -37,7 +38,7 @@ async def test_what_the_broker_gave_up_is_told_as_such(yard):
         },
     )
     await yard.channel.default_exchange.publish(aio_pika.Message(b"late"), expired.name)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         while await yard.count() < 3:
             await asyncio.sleep(0.02)
     [item], _ = await Desk(yard.settings, "test").items(Choice(code="broker_expired"))

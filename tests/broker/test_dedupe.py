@@ -18,6 +18,8 @@ from deploy.local.source import Source
 from handlers.objects import Objects
 from handlers.orphans import Orphans
 from handlers.storage import FolderStorage
+from tests.figures import figure
+from tests.patience import LONG, SOON
 from worker.maintenance import BACKLOG, call_for
 
 USERS, PICTURES, GENERATIONS = 10, 100, 300
@@ -49,7 +51,7 @@ async def age(bench, days=2):
 
 
 async def until(question):
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(LONG):
         while not await question():
             await asyncio.sleep(0.1)
 
@@ -101,7 +103,7 @@ def pictures(tmp_path_factory):
 
 
 async def test_three_workers_store_each_users_picture_once_and_keep_what_is_needed(bench, pictures):
-    await bench.crew._pause()
+    await bench.pause()
     plan = [(number % USERS, number % PICTURES) for number in range(GENERATIONS // 3)]
     plan += [(user + shift, picture) for shift in (0, 1) for user, picture in plan]
     pairs = {(user % USERS, picture) for user, picture in plan}
@@ -203,7 +205,7 @@ async def test_while_an_object_is_removed_its_bytes_wait_and_are_stored_again(be
     await stuck.asked.wait()
     await bench.send(await job_of(bench, 1, f"{source.url}/files/tone.wav"))
     await bench.outcome("retried")
-    assert bench.metrics.retries.labels("storage_unavailable")._value.get() == 1
+    assert figure(bench.metrics.retries.labels("storage_unavailable")) == 1
     removal.cancel()  # dead between mark and removal; another one takes it up
     await asyncio.gather(removal, return_exceptions=True)
     await age(bench, days=0.01)
@@ -265,7 +267,7 @@ async def test_calls_for_upkeep_do_not_pile_up_and_a_stopping_worker_gives_it_ba
     async with bench.sql.transaction():
         await bench.sql.execute("lock table held")
         await call_for("remove_orphans", bench.broker)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SOON):
             while not bench.crew.attempts:
                 await asyncio.sleep(0.02)
         await bench.crew.stop(0)

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from schemas.jobs import Queue
+from tests.patience import SOON
 from worker.settings import Settings
 
 
@@ -39,7 +40,7 @@ async def test_a_worker_takes_only_from_the_queues_it_was_given(bench, source):
 async def test_background_work_that_is_slow_delays_nobody(bench, source):
     for queue in (Queue.BULK, Queue.OPTIMIZATION):
         await bench.send(bench.job(f"{source.url}/files/photo.png?slow=20000", queue=queue))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while len(bench.crew.attempts) < 2:
             await asyncio.sleep(0.02)
     await bench.send(bench.job(f"{source.url}/files/tone.wav"))
@@ -60,7 +61,7 @@ async def test_progress_is_written_down_once_a_second_for_all(bench, source, mon
     for job in jobs:
         await bench.send(job)
     seen = set()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SOON):
         while bench.ended("completed") < 2:
             seen.add(await bench.sql.fetchval("select progress ->> 'downloaded' from outlast_tasks limit 1"))
             await asyncio.sleep(0.05)

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 from yarl import URL
 
+from tests.patience import PROMPT, SOON
 from worker import topology
 from worker.broker import Broker, BrokerUnavailableError
 from worker.metrics import Metrics
@@ -18,7 +19,7 @@ from worker.unavailable import ENDED
 QUEUE = "outlast.maintenance"
 KEY = "maintenance"
 PUBLISH = b"\x00\x3c\x00\x28"  # AMQP 0-9-1: class 60, method 40
-LIMIT_SECONDS = 20
+LIMIT_SECONDS = SOON
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ async def test_of_two_of_one_id_neither_is_told_as_confirmed_when_no_queue_takes
 async def test_many_of_one_id_are_as_quick_as_others_and_each_is_confirmed(broker, channel):
     began = time.monotonic()
     assert await asyncio.gather(*(published(broker, "the same") for _ in range(1000))) == [None] * 1000
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SOON
     assert len(await waiting(channel)) == 1000
     assert not broker._publisher._outlet._messages
     assert not broker._publisher._outlet.channel.message_id_delivery_tag
@@ -203,7 +204,7 @@ async def test_a_silent_broker_is_told_in_time_by_each_and_confirms_nothing(brok
     wire.hush = PUBLISH
     began = time.monotonic()
     hindered = await asyncio.gather(*(published(broker, uuid4().hex, limit=0.4) for _ in range(200)))
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < PROMPT
     assert all(reason.startswith("no confirm within 0.4 s") for reason in hindered)
     assert not broker._publisher._outlet._messages
     assert not broker._publisher._outlet._unwritten

@@ -11,6 +11,8 @@ import pytest
 
 from handlers.ledger import Ledger
 from schemas.events import Completed
+from tests.figures import figure
+from tests.patience import SOON
 from worker.broker import BrokerUnavailableError
 from worker.reconcile import BACKLOG
 from worker.rounds import Mourner, Rounds
@@ -42,19 +44,19 @@ async def test_what_a_lost_webhook_dropped_comes_back(bench, source):
     )
     swept = await bench.shop.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"no_task": 1}, 1)
-    assert bench.metrics.unreconciled_generations._value.get() == 1
-    async with asyncio.timeout(20):
+    assert figure(bench.metrics.unreconciled_generations) == 1
+    async with asyncio.timeout(SOON):
         while (await media(bench, lost))[0] != "completed":
             await asyncio.sleep(0.05)
     assert [file["content_type"] for file in (await media(bench, lost))[1]] == ["audio/wav", "image/jpeg"]
     again = await bench.shop.reconciler.sweep()
     assert (again.found.total(), again.enqueued) == (0, 0)
-    assert bench.metrics.unreconciled_generations._value.get() == 0
+    assert figure(bench.metrics.unreconciled_generations) == 0
     assert bench.ended("completed", "file_processing.bulk") == 1
 
 
 async def test_a_find_is_on_record_at_once_so_that_it_is_found_once(bench, source):
-    await bench.crew._pause()
+    await bench.pause()
     await generation(bench, {"url": f"{source.url}/files/tone.wav"})
     first, second = await bench.shop.reconciler.sweep(), await bench.shop.reconciler.sweep()
     assert (first.enqueued, second.enqueued) == (1, 0)
@@ -72,7 +74,7 @@ async def test_a_large_event_half_of_which_was_published_is_completed(bench, sou
     await age_everything(bench)
     swept = await bench.shop.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"incomplete": 1}, 1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while (await media(bench, half))[0] != "completed":
             await asyncio.sleep(0.05)
     assert len((await media(bench, half))[1]) == 12
@@ -100,7 +102,7 @@ async def test_a_task_that_stands_still_gets_a_message_again(bench, source):
     await age_everything(bench)
     swept = await bench.shop.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"idle": 1}, 1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while (await media(bench, stuck))[0] != "completed":
             await asyncio.sleep(0.05)
 
@@ -160,7 +162,7 @@ async def test_a_publish_that_fails_is_made_good_by_a_later_sweep(bench, source)
 
 
 async def test_each_round_is_one_workers(bench, source):
-    await bench.crew._pause()
+    await bench.pause()
     await generation(bench, {"url": f"{source.url}/files/tone.wav"})
     ledger = Ledger(bench.shop.supabase)
     turns = await asyncio.gather(*(ledger.turn("reconcile", 60, f"w{n}") for n in range(8)))
@@ -170,7 +172,7 @@ async def test_each_round_is_one_workers(bench, source):
     schedule = slots(settings, rounds_of(bench, settings), bench.broker)[:1]
     ledger = Ledger(bench.shop.supabase)
     running = [asyncio.create_task(keep(schedule, ledger, f"w{n}")) for n in range(3)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while await bench.waiting("outlast.file_processing.bulk") == 0:
             await asyncio.sleep(0.1)
     await asyncio.sleep(2.5)
@@ -180,7 +182,7 @@ async def test_each_round_is_one_workers(bench, source):
 
 
 async def test_no_round_while_many_jobs_wait(bench, source):
-    await bench.crew._pause()
+    await bench.pause()
     await generation(bench, {"url": f"{source.url}/files/tone.wav"})
     job = bench.job(f"{source.url}/files/tone.wav")
     await asyncio.gather(*(bench.send(job) for _ in range(BACKLOG + 1)))
@@ -208,7 +210,7 @@ async def test_the_command_looks_then_enqueues(bench, source):
 
 
 async def test_a_task_whose_message_killed_its_workers_ends_when_the_sweep_sees_the_letter(bench, source):
-    await bench.crew._pause()
+    await bench.pause()
     job, unknown = bench.job(f"{source.url}/files/tone.wav"), bench.job(f"{source.url}/files/tone.mp3")
     await bench.records.begin(job, uuid4(), "a worker it killed", 1)
     await bench.sql.execute("update outlast_tasks set lease_until = now() - interval '1 minute'")
@@ -217,7 +219,7 @@ async def test_a_task_whose_message_killed_its_workers_ends_when_the_sweep_sees_
     queue = await bench.channel.get_queue("outlast.file_processing")
     for _ in range(2 * 21):  # what the broker sees of workers that die
         await (await queue.get()).reject(requeue=True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         while await bench.waiting("outlast.dead") < 2:
             await asyncio.sleep(0.05)
     rounds = rounds_of(bench, bench.settings)
@@ -225,7 +227,7 @@ async def test_a_task_whose_message_killed_its_workers_ends_when_the_sweep_sees_
     await rounds.once()
     task = await bench.task(job)
     assert (task["status"], task["error_code"]) == ("failed", "worker_killed")
-    assert bench.metrics.dead_letters.labels("worker_killed")._value.get() == 1
+    assert figure(bench.metrics.dead_letters.labels("worker_killed")) == 1
     assert await bench.waiting("outlast.dead") == 2
 
 

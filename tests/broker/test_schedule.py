@@ -5,6 +5,7 @@ import contextlib
 from uuid import uuid4
 
 from handlers.ledger import Ledger
+from tests.patience import SOON
 from worker.maintenance import call_for
 from worker.schedule import Slot, keep
 
@@ -28,7 +29,7 @@ async def test_each_slot_is_one_workers(bench):
         done.append(asyncio.get_running_loop().time())
 
     started = asyncio.get_running_loop().time()
-    async with workers(bench, Slot("often", 1.0, once)), asyncio.timeout(30):
+    async with workers(bench, Slot("often", 1.0, once)), asyncio.timeout(SOON):
         while len(done) < 3:
             await asyncio.sleep(0.05)
     slots = asyncio.get_running_loop().time() - started
@@ -44,7 +45,7 @@ async def test_slots_missed_while_nobody_was_there_are_made_up_for_once(bench):
     async def once():
         done.append(1)
 
-    async with workers(bench, Slot("rare", 2.0, once)), asyncio.timeout(20):
+    async with workers(bench, Slot("rare", 2.0, once)), asyncio.timeout(SOON):
         while not done:
             await asyncio.sleep(0.05)
         await asyncio.sleep(1)
@@ -59,7 +60,7 @@ async def test_what_fails_or_crashes_is_tried_again_in_the_next_slot(bench):
         if len(done) == 1:
             raise RuntimeError("planted")
 
-    async with workers(bench, Slot("weak", 1.0, once), Slot("never", 0, once), number=1), asyncio.timeout(20):
+    async with workers(bench, Slot("weak", 1.0, once), Slot("never", 0, once), number=1), asyncio.timeout(SOON):
         while len(done) < 2:
             await asyncio.sleep(0.05)
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from handlers.errors import DatabaseUnavailableError
+from tests.patience import SOON
 from worker.background_tasks import BackgroundTaskManager, UnknownTaskError
 
 
@@ -23,7 +24,7 @@ def body(*urls, **more):
 async def events(http, task_id, last=None):
     """Everything a client of the stream is told: (id, state) each."""
     told, headers = [], {"Last-Event-ID": last} if last else {}
-    async with asyncio.timeout(30), http.get(f"/tasks/{task_id}/events", headers=headers) as response:
+    async with asyncio.timeout(SOON), http.get(f"/tasks/{task_id}/events", headers=headers) as response:
         assert response.status == 200
         event = {}
         async for raw in response.content:
@@ -137,7 +138,7 @@ async def test_from_python(bench, manager, source):
             uuid4(),
             {"max_concurrent": 1, "quality": 60, "format": "webp", "priority": "bulk"},
         )
-        status = await manager.wait(task_id, timeout=30)
+        status = await manager.wait(task_id, timeout=SOON)
     assert (status["status"], status["ready"], status["successful"]) == ("partial", True, False)
     assert status["result"]["successful_files"] == 1
     assert status["error"]

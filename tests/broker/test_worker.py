@@ -8,6 +8,9 @@ import aio_pika
 import asyncpg
 import pytest
 
+from tests.figures import figure
+from tests.patience import SOON
+
 
 async def test_a_job_is_done_once_however_often_it_is_sent(bench, source):
     job = bench.job(f"{source.url}/files/tone.wav")
@@ -142,7 +145,7 @@ async def test_a_heartbeat_spares_what_is_only_beginning(bench, source):
     # Somebody else records the very same task and has not committed: begin waits for it.
     await other.execute("insert into outlast_tasks (task_id) values ($1)", job.task_id)
     await bench.send(job)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         while not bench.crew.stats()["active"]:
             await asyncio.sleep(0.01)
     await bench.crew.renew()
@@ -174,8 +177,8 @@ async def test_shutdown_hands_back_what_it_cannot_finish_and_costs_no_attempt(be
     job = bench.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
     await bench.send(job, attempt=2)
     await bench.running()
-    async with asyncio.timeout(10):
-        while not bench.metrics.files.labels("audio", "stored")._value.get():
+    async with asyncio.timeout(SOON):
+        while not figure(bench.metrics.files.labels("audio", "stored")):
             await asyncio.sleep(0.02)
     await bench.crew.stop(0)
     assert bench.ended("handed_back") == 1
@@ -202,6 +205,8 @@ async def test_with_the_database_away_the_job_waits(bench, source):
     await bench.outcome("retried")
     await bench.sql.execute("alter function away(jsonb, uuid, text, int) rename to outlast_begin")
     await bench.outcome("completed")
+    assert (await bench.task(job))["status"] == "completed"
+    assert await bench.waiting("outlast.dead") == 0
 
 
 async def test_with_storage_refusing_nothing_is_recorded_as_stored(bench, source):

@@ -9,6 +9,7 @@ from uuid import uuid4
 from deploy.local.project import Project
 from deploy.local.stack import Stack
 from tests.chaos.remains import left_behind
+from tests.patience import LONG
 
 
 async def test_a_killed_workers_jobs_are_finished_by_another(tmp_path):
@@ -38,7 +39,7 @@ def kill(pid: int) -> None:
 
 
 async def until(ask, at_least: int) -> None:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(LONG):
         while len(await ask()) < at_least:
             await asyncio.sleep(0.1)
 

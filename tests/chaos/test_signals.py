@@ -16,10 +16,9 @@ from deploy.local.processes import Child, free_port
 from deploy.local.project import Project
 from deploy.local.stack import Stack
 from tests.codec_bench import lives
+from tests.patience import LONG
 
 QUEUE = "outlast.file_processing"
-PATIENCE_SECONDS = 120
-"""Enough on a slow machine; a check that passes does not wait for it."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ async def worker(stack, name, command=(), **settings):
     argv = [*command, sys.executable, "-m", "worker", "worker"]
     child = await Child.spawn(name, argv, data_dir=stack.data_dir, env=env, cwd=stack.data_dir)
     ready = f"http://127.0.0.1:{port}/readyz"
-    await child.wait_until_ready(ready, PATIENCE_SECONDS)
+    await child.wait_until_ready(ready, LONG)
     return child, ready
 
 
@@ -57,7 +56,7 @@ async def status(project, generation_id):
 
 
 async def becomes(ask, wanted):
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(LONG):
         while await ask() != wanted:
             await asyncio.sleep(0.05)
 
@@ -92,7 +91,7 @@ async def test_told_once_it_hands_back_and_leaves_nothing(stack, project):
     await becomes(lambda: status(project, slow), "running")
     started = time.monotonic()
     child.process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(child.process.wait(), PATIENCE_SECONDS) == 0
+    assert await asyncio.wait_for(child.process.wait(), LONG) == 0
     assert time.monotonic() - started >= 0.7, "it has a second to finish"
     assert await attempt_waiting(stack) == 1
     assert temporary(stack) == []
@@ -110,8 +109,8 @@ async def test_told_twice_it_ends_at_once_and_the_job_is_done_by_another(stack, 
     await asyncio.sleep(0.5)
     assert child.running, "it has ten minutes to finish"
     child.process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(child.process.wait(), PATIENCE_SECONDS) == 1
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    assert await asyncio.wait_for(child.process.wait(), LONG) == 1
+    async with asyncio.timeout(LONG):
         while any(map(lives, family)):
             await asyncio.sleep(0.05)
     await child.stop()

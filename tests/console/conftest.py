@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from tests.broker.conftest import bench  # noqa: F401 - the fixture
 from tests.broker.graves import Graveyard
+from tests.patience import SOON
 from worker.process import serve
 from worker.receiver import Receiver
 
@@ -40,7 +41,7 @@ class Operator:
 
     async def until(self, expression):
         """Wait until JavaScript says so, from outside: the page's own policy forbids evaluating there."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(SOON):
             while not await self.page.evaluate(expression):
                 await asyncio.sleep(0.05)
 
@@ -74,7 +75,7 @@ async def chromium():
 async def operator(chromium, console):
     """One operator at a fresh browser profile; whatever the policy refused fails the test."""
     context = await chromium.new_context(viewport={"width": 1280, "height": 800}, timezone_id="Europe/Berlin")
-    context.set_default_timeout(15000)
+    context.set_default_timeout(1000 * SOON)
     page, wrong = await context.new_page(), []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on(
@@ -95,6 +96,6 @@ def yard(bench):  # noqa: F811 - the fixture
 @contextlib.asynccontextmanager
 async def somebody_else(chromium, url, **options):
     context = await chromium.new_context(**options)
-    context.set_default_timeout(15000)
+    context.set_default_timeout(1000 * SOON)
     yield Operator(await context.new_page(), url)
     await context.close()

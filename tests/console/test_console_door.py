@@ -10,6 +10,7 @@ from yarl import URL
 
 from handlers.record import task_row
 from tests.console.conftest import READ_TOKEN, TOKEN, somebody_else
+from tests.patience import SOON
 from worker.console.session import Sessions
 from worker.process import serve
 from worker.receiver import Receiver
@@ -24,7 +25,7 @@ async def test_ten_wrong_tokens_are_slowed_down_and_the_right_one_works_afterwar
         said.append(await operator.page.inner_text("[role=alert]"))
     assert said[0] == "That is not the token."
     assert any("Too many wrong attempts" in one for one in said[5:])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while await operator.page.locator("nav").count() == 0:
             await operator.sign_in()
     assert await operator.page.inner_text("h1") == "Now"
@@ -37,7 +38,7 @@ async def test_ten_wrong_tokens_are_slowed_down_and_the_right_one_works_afterwar
 async def test_a_reader_sees_and_cannot_act(operator, bench):
     await bench.crew.stop(0)
     job = bench.job("https://fal.media/a.png")
-    await bench.records._supabase.call("outlast_enqueue", {"p_job": task_row(job)})
+    await bench.shop.supabase.call("outlast_enqueue", {"p_job": task_row(job)})
     await operator.open(f"tasks/{job.task_id}")
     await operator.sign_in(READ_TOKEN)
     assert "read only" in await operator.page.inner_text("header")
@@ -94,7 +95,7 @@ async def test_a_session_that_is_over_leads_to_the_door_and_back(operator, monke
     monkeypatch.setattr(Sessions, "begin", _short(Sessions.begin, seconds=1.5))
     await operator.sign_in()
     assert await operator.page.inner_text("h1") == "History"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         while await operator.page.locator("#token").count() == 0:
             await operator.page.reload()
     monkeypatch.undo()
@@ -151,7 +152,7 @@ async def test_everything_can_be_read_without_a_script(chromium, console, yard):
         await operator.page.click("text=Discard selected")
         await operator.page.click("button.danger")
         await operator.page.wait_for_url("**/history/*")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(SOON):
             while await operator.page.locator("text=1 of 1").count() == 0:
                 await operator.page.reload()
 

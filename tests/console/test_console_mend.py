@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
+from tests.patience import SOON
 from worker.process import serve
 
 
@@ -37,7 +38,7 @@ async def source() -> AsyncIterator[Moody]:
 
 
 async def until(look, wanted):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SOON):
         while (found := await look()) != wanted:
             await asyncio.sleep(0.05)
     return found
@@ -83,7 +84,7 @@ async def test_the_cause_is_mended_and_what_failed_of_it_drains_and_comes_home(o
     await page.fill("#rate", "3")
     await page.click("main button.main")
     seen = set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while await page.locator(".status.completed").count() == 0:
             seen.add(await page.evaluate("(document.querySelector('progress') || {value: -1}).value"))
             await asyncio.sleep(0.05)

@@ -61,6 +61,7 @@ async def test_storage_that_is_away_and_the_workers_that_pause_for_it_are_said(n
     await bench.outcome("completed")
     await bench.crew.renew()
     await now.page.locator(ALARM).first.wait_for(state="detached")
+    assert await now.page.locator(f"{ALARM}:has-text('Storage')").count() == 0
 
 
 async def test_a_database_that_is_away_is_said_and_the_rest_is_shown(now, bench):
@@ -88,7 +89,7 @@ async def test_a_broker_that_is_away_is_said_and_the_rest_is_shown(chromium, ben
 
 async def test_a_tasks_page_follows_it_to_its_end(operator, bench, source):
     job = bench.job(f"{source.url}/files/photo.png?slow=900000")
-    await bench.records._supabase.call("outlast_enqueue", {"p_job": task_row(job)})
+    await bench.shop.supabase.call("outlast_enqueue", {"p_job": task_row(job)})
     await operator.open(f"tasks/{job.task_id}")
     await operator.sign_in()
     await operator.page.evaluate("window.untouched = 1")
@@ -111,4 +112,5 @@ async def test_a_page_says_when_it_is_no_longer_live(now):
     await now.page.route("**/now/live", lambda route: route.fulfill(status=401))
     await now.page.reload()
     await now.page.wait_for_selector("text=This page is no longer live")
+    assert await now.page.locator("text=The receiver cannot be reached").count() == 0
     await now.page.unroute_all()

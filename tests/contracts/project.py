@@ -81,16 +81,20 @@ class Project:
             await self.ask("POST", f"/storage/v1/bucket/{bucket}/empty", json={})
             await self.ask("DELETE", f"/storage/v1/bucket/{bucket}")
 
-    async def replay(self, name: str) -> None:
-        """Send what was recorded; compare status, headers and body with what a real service was seen to answer."""
+    async def replay(self, name: str) -> int:
+        """Send what was recorded; compare status, headers and body with what a real service was seen to answer.
+
+        Returns the number of requests.
+        """
         text = (DATA / f"{name}.json").read_text()
         for bucket in BUCKETS:
             text = text.replace(f"{{{bucket}}}", self.bucket(bucket))
             self._made.add(self.bucket(bucket))
         saved: dict[str, str] = {}
-        for exchange in json.loads(text):
-            if self.knows(exchange.get("key", "service")):
-                await self._replay_one(exchange, saved)
+        exchanges = [one for one in json.loads(text) if self.knows(one.get("key", "service"))]
+        for exchange in exchanges:
+            await self._replay_one(exchange, saved)
+        return len(exchanges)
 
     async def _replay_one(self, exchange: dict[str, Any], saved: dict[str, str]) -> None:
         wanted = exchange["answers"]

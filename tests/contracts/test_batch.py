@@ -16,6 +16,7 @@ from handlers.errors import DatabaseUnavailableError, FileProcessingError, Stora
 from handlers.record import Records
 from handlers.settings import MediaSettings
 from handlers.supabase import Supabase
+from tests.patience import SOON
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ async def test_what_failed_is_tried_again_and_what_is_stored_is_not(processor, o
 async def test_an_interrupted_batch_gives_its_task_back(processor, own_source, sql):
     url = f"{own_source.url}/files/photo.png?slow=20000"
     task = asyncio.create_task(processor.process_file_batch([url], "u", "g"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         while not await sql.fetchval("select count(*) from outlast_tasks where status = 'running'"):
             await asyncio.sleep(0.02)
     with pytest.raises(FileProcessingError, match="busy"):

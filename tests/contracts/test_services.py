@@ -132,8 +132,8 @@ async def test_a_generation_without_a_row_and_no_files_are_no_error(project, sou
     async with AsyncFileProcessor(project) as processor:
         result = await processor.process_file_batch([f"{source.url}/files/tone.wav"], "u", "g")
     service = GenerationService(project)
-    await service.update_generation_media("g", result.processed_files)
-    await service.update_generation_media("g", [])
+    assert await service.update_generation_media("g", result.processed_files) is None
+    assert await service.update_generation_media("g", []) is None
 
 
 async def test_without_supabase_there_is_no_row_to_write(alone):

@@ -14,6 +14,7 @@ from handlers.errors import StorageRejectedError, StorageUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
 from handlers.supabase import Supabase
+from tests.patience import SOON
 
 HTML = "<html>Sign in to the proxy</html>"
 CONTENT = b"content"
@@ -268,7 +269,7 @@ async def test_a_connection_on_which_an_upload_was_refused_is_not_used_again(tmp
     settings = MediaSettings(
         _env_file=None, supabase_url=url, supabase_service_role_key=key, storage_timeout_seconds=20
     )
-    async with Supabase(settings) as storage, asyncio.timeout(15):
+    async with Supabase(settings) as storage, asyncio.timeout(SOON):
         for _ in range(3):
             with pytest.raises(StorageRejectedError, match="413"):
                 await storage.put("a", Content.of(file, "image/png"))

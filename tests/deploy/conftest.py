@@ -1,4 +1,7 @@
-"""Leaves out what a machine does not allow, and says so: a test that cannot run there is neither passed nor skipped."""
+"""Leaves out what a machine does not allow: a test that cannot run there is neither passed nor skipped.
+
+The run's header says so (tests/summaries.py).
+"""
 
 import os
 import shutil
@@ -22,6 +25,3 @@ def pytest_collection_modifyitems(config, items):
     if machine and not may_install():
         items[:] = [item for item in items if item not in machine]
         config.hook.pytest_deselected(items=machine)
-        config.get_terminal_writer().line(
-            "the installation on a single machine is left out: it needs root, and namespaces"
-        )

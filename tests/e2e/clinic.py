@@ -10,6 +10,7 @@ from rich.console import Console
 
 from deploy.local.gateway import Gateway
 from deploy.local.processes import free_port
+from tests.patience import SOON
 from worker.app import receive
 from worker.doctor.run import CHECKS, _examine
 from worker.doctor.site import Site
@@ -79,7 +80,7 @@ async def whole(patient, rabbitmq_url):
     patient.rabbitmq_url = patient.environment["RABBITMQ_URL"] = rabbitmq_url
     stop = asyncio.Event()
     receiving = asyncio.create_task(receive(patient.settings(), stop))
-    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(SOON), aiohttp.ClientSession() as session:
         while not receiving.done():
             with contextlib.suppress(aiohttp.ClientError):
                 async with session.get(f"http://127.0.0.1:{patient.environment['RECEIVER_PORT']}/readyz") as answer:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.patience import LONG
+
 SINGLE_FILE = """
 import asyncio
 from uuid import uuid4
@@ -102,6 +104,6 @@ async def test_a_snippet_runs_as_a_script(stack, tmp_path, snippet, said):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), LONG)
     assert process.returncode == 0, err.decode()
     assert said in out.decode()

@@ -11,6 +11,7 @@ import pytest
 
 from deploy.local.gateway import Gateway
 from tests.broker.graves import graveyard
+from tests.patience import LONG, SOON
 
 
 class Shell:
@@ -32,7 +33,7 @@ class Shell:
     async def run(self, *arguments):
         """Return exit code, standard output and standard error."""
         process = await self.start(*arguments)
-        out, err = await asyncio.wait_for(process.communicate(), 60)
+        out, err = await asyncio.wait_for(process.communicate(), LONG)
         return process.returncode, out.decode(), err.decode()
 
     async def json(self, *arguments):
@@ -152,11 +153,11 @@ async def test_a_broker_that_is_away_is_said(shell):
 async def test_ctrl_c_ends_a_replay_between_two_letters(shell):
     await fill(shell.yard, 40)
     process = await shell.start("replay", "--yes", "--rate", "10", "--json")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SOON):
         while b"of 40 replayed" not in await process.stderr.readline():
             pass
     process.send_signal(signal.SIGINT)
-    out, err = await asyncio.wait_for(process.communicate(), 20)
+    out, err = await asyncio.wait_for(process.communicate(), SOON)
     told = json.loads(out)
     assert process.returncode == 3
     assert told["aborted"]
@@ -172,7 +173,7 @@ async def test_on_a_terminal_it_asks(shell, answer, code, left):
     os.close(theirs)
     os.write(ours, answer)
     seen = b""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SOON):
         while True:
             try:
                 seen += await asyncio.to_thread(os.read, ours, 4096)

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.e2e.clinic import SECRET, project, whole
+from tests.patience import LONG
 from worker.doctor.run import CHECKS
 
 
@@ -33,7 +34,7 @@ async def run(clinic, *arguments, **more):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 90)
+    out, err = await asyncio.wait_for(process.communicate(), LONG)
     return process.returncode, out.decode(), err.decode()
 
 

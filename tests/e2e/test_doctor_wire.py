@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from tests.e2e.clinic import QUICK, project, serving, whole
+from tests.patience import SOON
 from worker import topology
 
 
@@ -32,7 +33,7 @@ async def test_queues_of_another_kind_and_jobs_that_nobody_does(clinic):
     async with await aio_pika.connect(clinic.rabbitmq_url) as connection:
         channel = await connection.channel()
         await channel.default_exchange.publish(aio_pika.Message(b"{}"), "outlast.file_processing")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SOON):
             while (await clinic.diagnose())["topology"][0] != "warning":
                 await asyncio.sleep(0.1)
         await channel.queue_delete(topology.DEAD)
@@ -132,7 +133,7 @@ async def test_silence_does_not_hang_it(patient):
     server = await asyncio.start_server(never, "127.0.0.1", 0)
     place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     hasty = [replace(check, seconds=0.3) for check in QUICK]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         found = await patient.diagnose(hasty, SUPABASE_URL=f"http://{place}", RABBITMQ_URL=f"amqp://u:p@{place}/")
     server.close()
     for check in ("supabase", "broker"):

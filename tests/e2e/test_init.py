@@ -11,6 +11,7 @@ import pytest
 from dotenv import dotenv_values
 
 from deploy.local.postgres import BOOTSTRAP
+from tests.patience import LONG
 from worker.init import prepare
 from worker.settings import Settings
 
@@ -25,7 +26,7 @@ async def init(folder, *arguments, **environment):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), LONG)
     return process.returncode, out.decode(), err.decode()
 
 

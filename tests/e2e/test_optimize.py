@@ -11,6 +11,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from tests.patience import LONG
+
 
 async def outlast(stack, *arguments, **more):
     """Run a command on the stack's Supabase; return its exit code, what it printed and what it said."""
@@ -27,7 +29,7 @@ async def outlast(stack, *arguments, **more):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 120)
+    out, err = await asyncio.wait_for(process.communicate(), LONG)
     return process.returncode, out.decode(), err.decode()
 
 

@@ -9,6 +9,8 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
+from tests.patience import LONG
+
 ENDED = {"completed", "partial", "failed", "cancelled"}
 
 
@@ -24,7 +26,7 @@ async def complete(project, row):
 
 async def ended(project, row, tasks=1):
     """Wait until the generation's tasks ended; return them."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONG):
         while True:
             found = await project.select("outlast_tasks", f"generation_id=eq.{row['id']}")
             if len(found) >= tasks and all(task["status"] in ENDED for task in found):
@@ -136,7 +138,7 @@ async def test_a_bad_file_does_not_keep_the_good_ones(stack, project):
 async def test_a_file_that_may_come_later_waits_while_the_good_ones_are_stored(stack, project, query):
     row = good_and_bad(stack, query)
     await complete(project, row)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONG):
         while True:
             found = await project.select("outlast_tasks", f"generation_id=eq.{row['id']}&status=eq.retrying")
             if found:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from deploy.local.gateway import Gateway
 from deploy.local.postgres import BOOTSTRAP
 from deploy.local.processes import free_port
+from tests.patience import LONG
 from worker.app import receive, workshop
 from worker.init import prepare
 from worker.metrics import Metrics
@@ -89,7 +90,7 @@ async def test_a_completed_row_gets_its_media(postgres, rabbitmq_url, source, tm
         shop = await stack.enter_async_context(workshop(settings, Metrics("test"), "shapes"))
         await shop.crew.start()
         stack.push_async_callback(shop.crew.stop, 0)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LONG):
             while True:
                 with contextlib.suppress(OSError):
                     (await asyncio.open_connection("127.0.0.1", port))[1].close()

@@ -12,6 +12,7 @@ from yarl import URL
 
 from deploy.local.project import Project
 from deploy.local.stack import Stack
+from tests.patience import LONG
 
 HUSH = "hush-hush-"
 ENVIRONMENT = {
@@ -95,7 +96,7 @@ async def letters(stack):
 
 
 async def ended(project, count):
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONG):
         while True:
             tasks = await project.select("outlast_tasks", "select=status")
             if sum(task["status"] in ENDED for task in tasks) >= count:
@@ -106,7 +107,7 @@ async def ended(project, count):
 async def listed(stack, session, enough):
     """The dead letters as the API shows them, once there are enough."""
     bearer = {"Authorization": f"Bearer {stack.endpoints.api_token}"}
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(LONG):
         while True:
             async with session.get(f"{stack.receiver_url}/dead-letters", headers=bearer) as response:
                 shown = await response.text()

@@ -1,6 +1,7 @@
 """Every kind of picture, stored by Outlast, beside what another library decodes from the same file."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def holds(found: Distance, bounds: Bounds) -> bool:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-async def test_stored_as_it_looks(row: Row, codec: Codec, tmp_path: Path, table: list[str]) -> None:
+async def test_stored_as_it_looks(row: Row, codec: Codec, tmp_path: Path, record_property: Callable[..., None]) -> None:
     source, content = tmp_path / "source", row.make()
     source.write_bytes(content)
     assert detect(content).sniffed == row.content_type
@@ -56,10 +57,11 @@ async def test_stored_as_it_looks(row: Row, codec: Codec, tmp_path: Path, table:
     found = Distance(1, 0, 0, 0) if kept else distance(reference, pictures)
     is_on_time = made.duration == beats and (not row.delays or kept or timing(stored) == (row.delays, row.plays))
     name = "as it was" if kept else NAMES[made.content_type]
-    table.append(
+    record_property(
+        "fidelity",
         f"{row.name:42} {name:10} {len(content) / 1000:5.0f} ->{len(stored) / 1000:4.0f}  {found.ssim:.4f} "
         f"{found.delta_e:6.2f} {found.shift:5.2f} {found.alpha:5} {'yes' if upright else 'NO':>8} "
-        f"{('equal' if is_on_time else 'NOT EQUAL') if row.delays else '':<10}{row.bounds.name}"
+        f"{('equal' if is_on_time else 'NOT EQUAL') if row.delays else '':<10}{row.bounds.name}",
     )
     assert made.content_type == row.becomes
     assert kept == (row.bounds.ssim == 1)

@@ -11,6 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.patience import LONG, SOON
+
 ROOT = Path(__file__).parents[2]
 RESOLVING = {
     "resolv.conf": "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n",
@@ -33,7 +35,7 @@ class Island:
 
     async def answer(self):
         try:
-            line = await asyncio.wait_for(self._process.stdout.readline(), 60)
+            line = await asyncio.wait_for(self._process.stdout.readline(), LONG)
         except TimeoutError:
             self._process.kill()  # what it says later is no answer to the next question
             raise
@@ -82,4 +84,4 @@ async def island(request, certificate, tmp_path_factory):
     assert await made.answer() == "ready"
     yield made
     process.stdin.close()
-    assert await asyncio.wait_for(process.wait(), 30) == 0
+    assert await asyncio.wait_for(process.wait(), SOON) == 0

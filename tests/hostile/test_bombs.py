@@ -14,6 +14,7 @@ from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.codec_bench import good_picture, pool, workers, works
 from tests.hostile.bombs import BOMBS
+from tests.patience import LONG
 
 ROOT = Path(__file__).parents[2]
 MOST_GROWTH = 30 << 20
@@ -24,7 +25,7 @@ LARGEST_FILE = 50 << 20
 def folder(tmp_path_factory):
     """All bombs as files, made by another process: this one's memory is measured."""
     folder = tmp_path_factory.mktemp("bombs")
-    subprocess.run([sys.executable, "-m", "tests.hostile.bombs", str(folder)], check=True, cwd=ROOT, timeout=300)  # noqa: S603
+    subprocess.run([sys.executable, "-m", "tests.hostile.bombs", str(folder)], check=True, cwd=ROOT, timeout=LONG)  # noqa: S603
     return folder
 
 

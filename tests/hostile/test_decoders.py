@@ -16,7 +16,8 @@ import pyvips
 from handlers.errors import DecoderLimitError, FileProcessingError
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.codec_bench import MOST_SECONDS, decoding, good_picture, lives, pool, until, works
+from tests.codec_bench import decoding, good_picture, lives, pool, until, works
+from tests.patience import SOON
 
 ENDLESS = ("re:match", "(a+)+$", "a" * 64 + "b")
 """Takes years, and never gives control back to the interpreter, as a decoder in C may."""
@@ -134,7 +135,7 @@ def test_a_busy_decoder_ends_with_its_parent(tmp_path):
         children = psutil.Process(parent.pid).children(recursive=True)
         assert len(children) == 2
         parent.kill()
-    gone, alive = psutil.wait_procs(children, timeout=MOST_SECONDS)
+    gone, alive = psutil.wait_procs(children, timeout=SOON)
     assert (len(gone), alive) == (len(children), [])
 
 

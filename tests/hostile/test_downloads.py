@@ -11,6 +11,7 @@ import pytest
 
 from tests.hostile import manners
 from tests.hostile.raw import Raw, head, send
+from tests.patience import LONG
 
 MIB = 1024 * 1024
 LIMIT = 50 * MIB
@@ -75,7 +76,7 @@ async def meet(source, names, folder, settings):
         stdout=asyncio.subprocess.PIPE,
         cwd=Path(__file__).parents[2],
     )
-    out, _ = await asyncio.wait_for(child.communicate(json.dumps(asked).encode()), 120)
+    out, _ = await asyncio.wait_for(child.communicate(json.dumps(asked).encode()), LONG)
     assert child.returncode == 0
     _, *lines = [SimpleNamespace(**json.loads(line)) for line in out.splitlines()]
     return dict(zip(names, lines, strict=True))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import LONG, SOON
+
 ROOT = Path(__file__).parents[2]
 SIZE = 500_000_000
 MOST = 40_000_000
@@ -27,12 +29,12 @@ async def url():
     source = await start("tests.hostile.big_file", str(SIZE))
     yield (await source.stdout.readline()).decode().strip()
     source.stdin.close()
-    assert await asyncio.wait_for(source.wait(), 30) == 0
+    assert await asyncio.wait_for(source.wait(), SOON) == 0
 
 
 async def test_half_a_gigabyte_takes_little_memory(url, tmp_path, record_property):
     visit = await start("tests.hostile.big_visit", url, str(tmp_path), "600")
-    out, _ = await asyncio.wait_for(visit.communicate(), 120)
+    out, _ = await asyncio.wait_for(visit.communicate(), LONG)
     shutil.rmtree(tmp_path / "stored")
     told = json.loads(out)
     assert told["stored"] == [SIZE], told

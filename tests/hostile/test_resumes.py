@@ -13,6 +13,7 @@ from handlers.errors import FileSizeExceededError, SourceGoneError, SourceUnavai
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
 from tests.hostile.raw import Raw, head, reset, send
+from tests.patience import SOON
 
 OLD, NEW = (np.random.default_rng(seed).bytes(size) for seed, size in ((1, 1_000_000), (2, 700_000)))
 CUT = 400_000
@@ -45,7 +46,7 @@ class Visit:
         async with Raw(answer) as source:
             self.requests = source.requests
             settings = MediaSettings(_env_file=None, source_allowlist=source.url, max_file_size_mb=1)
-            async with asyncio.timeout(20), Downloader(settings, self.watch) as downloader:
+            async with asyncio.timeout(SOON), Downloader(settings, self.watch) as downloader:
                 return await downloader.fetch(
                     source.url + path, self.target, progress=self._progress, inspect=self.heads.append
                 )

@@ -45,6 +45,7 @@ async def test_every_recording_rule_has_a_value(run):
     for rule in await run.prometheus.rules():
         if rule["type"] == "recording":
             await run.prometheus.wait_for(f"{rule['name']} >= 0")
+            assert await run.prometheus.query(rule["name"])
 
 
 async def test_alerts_told_of_what_went_wrong_and_of_nothing_else(run):

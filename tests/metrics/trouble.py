@@ -12,8 +12,9 @@ from yarl import URL
 
 from tests.metrics.load import Load, kill_codecs
 from tests.metrics.watched import CONCURRENCY, SWEEP_SECONDS, Watched
+from tests.patience import LONG
 
-PATIENCE = 60.0
+PATIENCE = LONG
 POISON = 3
 SWEEPS = 3
 CODEC_RESTARTS = "max by (reason) (sum by (reason) (outlast_codec_restarts_total)) >= 6"

@@ -11,7 +11,7 @@ from handlers.errors import FileProcessingError, SourceGoneError, SourceUnavaila
 
 
 def test_a_file_is_an_answer_of_200():
-    check_status(200, {}, "https://fal.media/f")
+    assert check_status(200, {}, "https://fal.media/f") is None
 
 
 @pytest.mark.parametrize(

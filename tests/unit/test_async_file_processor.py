@@ -15,6 +15,7 @@ from handlers.async_file_processor import (
     async_file_processor,
 )
 from handlers.settings import MediaSettings
+from tests.patience import LONG
 
 
 @pytest.fixture(scope="module")
@@ -162,5 +163,5 @@ async def test_an_unguarded_script_may_use_it_in_one_loop_after_another(source, 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(text.encode() if how == "stdin" else b""), 60)
+    out, err = await asyncio.wait_for(process.communicate(text.encode() if how == "stdin" else b""), LONG)
     assert (process.returncode, out, err) == (0, b"started\n(True, True)\n(True, True)\n", b"")

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from handlers.errors import StorageUnavailableError
+from tests.patience import SOON
 from worker import circuit as module
 from worker.circuit import TRIPS, Circuit, Dependency
 from worker.metrics import Metrics
@@ -56,7 +57,7 @@ async def circuit(probe, taps, monkeypatch):
 
 
 async def until(condition):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SOON):
         while not condition():
             await asyncio.sleep(0.005)
 

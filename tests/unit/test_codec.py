@@ -17,7 +17,8 @@ from handlers.errors import FileCorruptedError, FileProcessingError
 from handlers.settings import MediaSettings
 from schemas.codec_limits import MAX_LOG_CHARACTERS, MAX_LOG_LINES
 from schemas.jobs import Profile
-from tests.codec_bench import MOST_SECONDS, children_of, good_picture, lives, pool, servers, until, workers, works
+from tests.codec_bench import children_of, good_picture, lives, pool, servers, until, workers, works
+from tests.patience import SOON
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ async def test_a_server_stopped_is_no_reason_to_wait_for_ever(codec: Codec, pict
     [server] = servers() - others
     forked = children_of(server)
     os.kill(server, signal.SIGSTOP)
-    async with asyncio.timeout(MOST_SECONDS):
+    async with asyncio.timeout(SOON):
         await codec.aclose()
     await until(lambda: not any(map(lives, forked)))
 
@@ -170,7 +171,7 @@ async def test_closing_leaves_nobody_waiting(codec: Codec, picture: Path) -> Non
     waiting = [asyncio.create_task(codec.call("time:sleep", 600)) for _ in range(5)]  # two run, three wait
     await until(lambda: len(codec._processes.busy) == 2)
     await codec.aclose()
-    async with asyncio.timeout(MOST_SECONDS):
+    async with asyncio.timeout(SOON):
         errors = await asyncio.gather(*waiting, return_exceptions=True)
     assert {getattr(error, "code", error) for error in errors} == {"decoder_crashed"}
     assert await works(codec, picture)

@@ -13,6 +13,7 @@ from handlers.steps import Tools, Work
 from handlers.storage import FolderStorage
 from schemas.jobs import JobFile, Profile
 from tests.hostile.raw import Raw, head, send
+from tests.patience import LONG
 
 NOT_STORED = {
     "a page": b"<!DOCTYPE html><html><body>" + b"expired " * 1000,
@@ -27,7 +28,7 @@ TRIANGLE = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
 
 async def bring(source, tmp_path, codec=None):
     settings = MediaSettings(_env_file=None, source_allowlist=source.url, temp_dir=tmp_path, codec_processes=1)
-    async with Downloader(settings) as downloader, asyncio.timeout(60):
+    async with Downloader(settings) as downloader, asyncio.timeout(LONG):
         tools = Tools(settings, downloader, codec or Codec(settings), FolderStorage(tmp_path, "b"), Observer())
         file = JobFile(position=0, url=f"{source.url}/f.obj", source_key="0" * 32)
         return await process(Work((file,), "user", "generation", Profile(), 1), tools)

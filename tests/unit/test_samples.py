@@ -1,5 +1,4 @@
 import hashlib
-import time
 from pathlib import Path
 
 import av
@@ -36,10 +35,8 @@ def test_broken_samples_are_what_they_say(folder: Path) -> None:
 
 def test_what_is_there_is_kept(folder: Path) -> None:
     before = {sample.name: sample.path.stat().st_mtime_ns for sample in make_samples(folder)}
-    started = time.monotonic()
     after = {sample.name: sample.path.stat().st_mtime_ns for sample in make_samples(folder)}
     assert before == after
-    assert time.monotonic() - started < 0.5
 
 
 @pytest.mark.parametrize("name", ["photo.jpg", "cut-out.png", "animation.gif", "clip.mp4", "tone.mp3", "cube.glb"])

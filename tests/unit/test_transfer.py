@@ -11,6 +11,7 @@ from handlers.landing import Landing, in_thread
 from handlers.settings import MediaSettings
 from handlers.transfer import Pace
 from tests.hostile.raw import Raw, head, send
+from tests.patience import SOON
 
 
 def fetching(source, **settings):
@@ -39,7 +40,7 @@ async def test_four_kibibytes_are_enough_to_end_it(tmp_path):
         await send(writer, head(content_length=10**6), bytes(4096))
         await asyncio.Event().wait()
 
-    async with Raw(answer) as source, fetching(source) as downloader, asyncio.timeout(10):
+    async with Raw(answer) as source, fetching(source) as downloader, asyncio.timeout(SOON):
         with pytest.raises(FileTypeNotSupportedError):
             await downloader.fetch(f"{source.url}/f", tmp_path / "f", inspect=refuse)
     assert (tmp_path / "f").stat().st_size == 0
@@ -58,8 +59,7 @@ def test_a_source_may_take_breath_but_not_crawl():
 
 def test_any_pace_will_do_where_none_is_asked_for():
     pace = Pace(least=0, window=10)
-    for _ in range(100):
-        pace.note(1, 9)
+    assert [pace.note(1, 9) for _ in range(100)] == [None] * 100
 
 
 async def test_a_download_has_its_time_and_no_more(tmp_path):

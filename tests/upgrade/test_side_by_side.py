@@ -12,6 +12,7 @@ import pytest
 from deploy.local.processes import free_port
 from deploy.local.project import Project
 from deploy.local.stack import Stack
+from tests.patience import LONG
 
 FIRST_RELEASE = Path(__file__).parent / "releases/first.tar.xz"
 """`git archive 568e989 schemas handlers worker`, kept here so that a shallow clone has it too."""
@@ -77,7 +78,7 @@ async def test_releases_share_the_work_and_nothing_is_buried(tmp_path, first_rel
         async with (
             Project(stack.endpoints) as project,
             Project(dataclasses.replace(stack.endpoints, receiver_url=url)) as former,
-            asyncio.timeout(90),
+            asyncio.timeout(LONG),
         ):
             while ways < WAYS:
                 for _ in range(6):

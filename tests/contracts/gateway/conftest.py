@@ -13,6 +13,7 @@ import pytest
 from deploy.local.gateway import Gateway
 from deploy.local.postgres import Postgres
 from tests.contracts.project import LIVE, Project
+from tests.patience import SOON
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ async def database(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SOON)) as session:
         yield session
 
 

@@ -2,6 +2,8 @@ import asyncio
 import hashlib
 import time
 
+from tests.patience import SOON
+
 BINARY = {"Content-Type": "application/octet-stream"}
 MIB = 1024 * 1024
 
@@ -42,7 +44,7 @@ async def test_a_broken_upload_leaves_the_old_object_and_nothing_else(project, t
     upload = asyncio.create_task(
         project.ask("POST", path, data=pieces(50, 0.05), headers=BINARY | {"x-upsert": "true"})
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         while not any(file.stat().st_size for file in folder.glob("*")):
             await asyncio.sleep(0.01)
         upload.cancel()
@@ -73,7 +75,7 @@ async def test_a_size_that_is_declared_is_refused_before_it_is_sent(project):
         "POST", "/storage/v1/object/main/big", data=pieces(20, 1), headers=BINARY | {"Content-Length": str(20 * MIB)}
     )
     assert (status, body["statusCode"]) == (400, "413")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15  # sending all would take 20
 
 
 async def test_no_name_leads_out_of_its_bucket(project, tmp_path):

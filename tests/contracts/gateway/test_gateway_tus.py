@@ -5,6 +5,8 @@ from base64 import b64encode
 
 import pytest
 
+from tests.patience import SOON
+
 pytestmark = pytest.mark.usefixtures("main")
 ROUTE = "/storage/v1/upload/resumable"
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -77,7 +79,7 @@ async def test_bytes_of_a_broken_piece_are_kept(gateway, project):
 
     broken = asyncio.create_task(patch(project, path, 0, breaking()))
     folder = gateway._files.partial_folder
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         while sum(file.stat().st_size for file in folder.glob("*.upload")) < 100_000:
             await asyncio.sleep(0.01)
     broken.cancel()

@@ -8,6 +8,7 @@ from aiohttp import web
 from deploy.local.gateway import Gateway
 from deploy.local.processes import free_port
 from tests.contracts.project import DATA
+from tests.patience import SOON
 
 pytestmark = pytest.mark.usefixtures("gateway")
 SECRET = {"Content-Type": "application/json", "x-webhook-secret": "s"}
@@ -58,7 +59,7 @@ async def post(database, url, body="{}", milliseconds=1000, headers=None):
 
 async def noted(database, number, count=1):
     """Wait for what is noted of a request."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(SOON):
         while True:
             rows = await database.fetch("select * from net._http_response where id >= $1 order by id", number)
             if len(rows) >= count:
@@ -168,7 +169,7 @@ async def test_a_batch_goes_out_together_and_the_next_waits(database, receiver):
         first = await post(database, receiver.url, milliseconds=10_000)
         for _ in range(249):
             await post(database, receiver.url, milliseconds=10_000)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         while len(receiver.requests) < 200:
             await asyncio.sleep(0.01)
     with suppress(TimeoutError):

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from schemas.files import FailedFile
+from tests.patience import SOON
 
 Make = Callable[..., dict[str, Any]]
 
@@ -111,7 +112,7 @@ async def test_burials_and_finishes_at_once_neither_wait_for_each_other_for_ever
     for job in jobs:
         await begin(db, job, seconds=-1)
     letters = [letter(job) for job in jobs]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SOON):
         *buried, _ = await asyncio.gather(
             *(bury(db, *order) for order in (letters, letters[::-1]) * 2),
             asyncio.gather(*(db.attempt(job, stored=job["source_keys"]) for job in jobs[::2])),

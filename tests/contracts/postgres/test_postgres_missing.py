@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import pytest
 
+from tests.patience import SOON
+
 Make = Callable[..., dict[str, Any]]
 
 
@@ -104,5 +106,5 @@ async def test_thousands_of_healthy_generations_are_swept_quickly(own_db: Any) -
     )
     await own_db.run("analyze public.outlast_tasks")
     lost = await own_db.generation()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         assert await missing(own_db) == [(lost, "no_task")]

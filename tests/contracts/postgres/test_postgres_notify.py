@@ -10,6 +10,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from schemas.events import SupabaseWebhook
+from tests.patience import SOON
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 URL = "http://127.0.0.1:8080/webhooks/supabase"
@@ -150,7 +151,7 @@ async def test_it_never_fails_the_users_own_statement_and_never_sends_unsigned(o
         connection.add_log_listener(listen)
         sql = "insert into public.generations (status, output) values ('completed', '{}')"
         assert await connection.execute(sql) == "INSERT 0 1"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON):
             warning = await warnings.get()
         connection.remove_log_listener(listen)
     assert await own_aimed.value("select count(*) from public.generations") == 1

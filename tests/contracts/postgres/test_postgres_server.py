@@ -104,6 +104,9 @@ async def test_a_pid_file_that_names_a_stranger_does_not_block_the_start(tmp_pat
         pid_file = tmp_path / "postgres" / "postmaster.pid"
         pid_file.write_text(f"{stranger.pid}\n{tmp_path / 'postgres'}\n")
         await server.start()
+        connection = await asyncpg.connect(server.url)
+        assert await connection.fetchval("select 1") == 1
+        await connection.close()
         await server.stop()
     finally:
         stranger.kill()

@@ -10,6 +10,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from tests.patience import SOON
+
 WAITING = "select count(distinct pid) from pg_locks where not granted"
 
 Make = Callable[..., dict[str, Any]]
@@ -110,7 +112,7 @@ async def test_twenty_begin_and_one_runs(db: Any, make_job: Make, before: str) -
         # Whoever comes is held up at the task's row, if it has one, so that all of them are in the middle at once.
         rows = await holder.fetch("select from public.outlast_tasks for update")
         answers = [group.create_task(begin(db, job)) for _ in range(20)]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SOON):
             while await db.value(WAITING) < 20 * len(rows):
                 await asyncio.sleep(0.01)
     assert Counter(answer.result()["state"] for answer in answers) == {"run": 1, "busy": 19}

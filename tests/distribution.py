@@ -1,0 +1,72 @@
+"""pytest plugin: which tests xdist gives to one worker together, and in which order.
+
+The tests of a file stay together, for their module's fixtures. Files that share something for the whole session or the
+whole machine form one group. Long groups come first, so that no worker ends with one alone.
+"""
+
+from pathlib import PurePosixPath
+
+import pytest
+from xdist.scheduler.loadscope import LoadScopeScheduling
+
+STACK = "one local stack"
+ALONE = "one at a time"
+GROUPS = {
+    **{
+        f"tests/e2e/test_{name}.py": STACK
+        for name in ("api_snippets", "commands", "examples", "optimize", "road", "secrets")
+    },
+    # Whole stacks under load, network namespaces, the machine's own folders: one of these at a time.
+    **dict.fromkeys(("tests/benchmarks", "tests/chaos", "tests/metrics", "tests/upgrade", "tests/suite"), ALONE),
+    "tests/deploy/test_single_machine.py": ALONE,
+    **dict.fromkeys(("tests/hostile/test_rebinding.py", "tests/hostile/test_redirects.py"), "one island"),
+    "tests/hostile/test_urls_inside.py": "one island",
+}
+FIRST = (
+    ALONE,
+    STACK,
+    "tests/broker/test_dedupe.py",
+    "tests/fidelity/test_table.py",
+    "tests/contracts/postgres/test_postgres_properties.py",
+    "tests/broker/test_dead_letters.py",
+    "tests/broker/test_dead_letters_crash.py",
+    "tests/broker/test_outages.py",
+    "tests/console/test_console_dead.py",
+    "tests/broker/test_outlet.py",
+)
+"""The longest groups, longest first."""
+
+
+def group_of(nodeid: str) -> str:
+    """Return the group of a test: of tests/<folder>/<file>.py what GROUPS says, else the file."""
+    path = PurePosixPath(nodeid.partition("::")[0])
+    return GROUPS.get(str(path)) or GROUPS.get(str(path.parent)) or str(path)
+
+
+class Scheduling(LoadScopeScheduling):
+    """Distributes groups, in the order of the collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    config.option.loadscopereorder = False  # xdist would put the groups with most tests first, not the longest
+    return Scheduling(config, log)
+
+
+SERVICES = {"rabbitmq", "own_rabbitmq", "postgres", "stack", "chromium", "island", "run"}
+"""Fixtures that start something slow beside Python."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if SERVICES & set(getattr(item, "fixturenames", ())):
+        item.add_marker("service")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        rank = {name: place for place, name in enumerate(FIRST)}
+        items.sort(key=lambda item: rank.get(group_of(item.nodeid), len(rank)))

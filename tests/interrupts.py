@@ -1,0 +1,60 @@
+"""pytest plugin: Ctrl-C, SIGTERM and SIGHUP end the run in order; what pytest cannot end itself, tests/guard.py ends.
+
+Two things are needed beside Python's own KeyboardInterrupt. asyncio turns SIGINT into the cancellation of the running
+test, and a test that handles cancellation goes on. A shell starts background commands with SIGINT ignored.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from deploy.local.processes import MARKER
+
+GUARD = Path(__file__).with_name("guard.py")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_received: list[int] = []
+
+
+def interrupt(signum: int, _frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt where the main thread is; pytest then tears down all fixtures."""
+    _received.append(signum)
+    raise KeyboardInterrupt
+
+
+def pytest_configure() -> None:
+    listen()
+
+
+def pytest_runtest_setup() -> None:
+    listen()  # asyncio resets a signal to its default when a test removes its handler
+
+
+def pytest_runtest_logfinish() -> None:
+    """Stop also where code swallowed the KeyboardInterrupt."""
+    if _received:
+        raise KeyboardInterrupt
+
+
+def listen() -> None:
+    for sign in SIGNALS:
+        if sign is signal.SIGINT or signal.getsignal(sign) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(sign, interrupt)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A process that outlives this one, kill -9 included, and ends the processes it started."""
+    folder = str(tmp_path_factory.getbasetemp().resolve())
+    os.environ[MARKER] = folder  # children inherit it
+    argv = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), folder, MARKER]
+    process = subprocess.Popen(argv, start_new_session=True, stdin=subprocess.DEVNULL, cwd="/", env={})  # noqa: S603 - our own program
+    yield
+    process.poll()  # it goes on until this process ends; nobody waits for it
+    process.returncode = 0

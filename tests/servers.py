@@ -1,0 +1,120 @@
+"""pytest plugin: real servers. Each pytest process, so each xdist worker, has one RabbitMQ and one PostgreSQL.
+
+They start when a test first needs them. A test gets a virtual host and a database of its own, which are removed after
+it. A test that stops a server uses a server of its own (`own_rabbitmq`): one that leaves a shared server dead fails
+with its name, and the server is started again for the next test.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+import asyncpg
+import pytest
+
+from deploy.local.postgres import Postgres
+from deploy.local.processes import StackError
+from deploy.local.rabbitmq import RabbitMQ
+
+GONE = (OSError, TimeoutError, aiohttp.ClientError, asyncpg.PostgresError, asyncpg.InterfaceError, StackError)
+Server = Postgres | RabbitMQ
+STARTS = 3
+
+
+@pytest.fixture(scope="session")
+def stack_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stack")
+
+
+@pytest.fixture(scope="session")
+async def postgres(stack_dir: Path) -> AsyncIterator[Postgres]:
+    server = Postgres(stack_dir, durable=False)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture(scope="session")
+async def rabbitmq(stack_dir: Path) -> AsyncIterator[RabbitMQ]:
+    broker = await started(stack_dir)
+    yield broker
+    await broker.kill()  # nobody reads its data again, and a stop in order takes seconds
+    await broker.stop()
+
+
+@pytest.fixture
+async def database_url(postgres: Postgres) -> AsyncIterator[str]:
+    """A database of the test's own, as the local stack sets one up: Supabase's surroundings and our migrations."""
+    name = new_name()
+    yield await revived(postgres, lambda: postgres.create_database(name))
+    await removed(postgres, lambda: drop_database(postgres, name))
+
+
+@pytest.fixture
+async def rabbitmq_url(rabbitmq: RabbitMQ) -> AsyncIterator[str]:
+    """A virtual host of the test's own."""
+    name = new_name()
+    yield await revived(rabbitmq, lambda: rabbitmq.create_vhost(name))
+    await removed(rabbitmq, lambda: rabbitmq.delete_vhost(name))
+
+
+@pytest.fixture
+async def own_rabbitmq(tmp_path: Path) -> AsyncIterator[RabbitMQ]:
+    """A broker that the test may stop."""
+    broker = await started(tmp_path / "own")
+    yield broker
+    await broker.kill()
+    await broker.stop()
+
+
+async def started(folder: Path) -> RabbitMQ:
+    """Start a broker; on other ports when somebody took one before it listened."""
+    for left in reversed(range(STARTS)):
+        broker = RabbitMQ(folder)
+        try:
+            await broker.start()
+        except StackError:
+            if not left:
+                raise
+        else:
+            return broker
+    raise AssertionError
+
+
+def new_name() -> str:
+    return f"t{uuid4().hex[:12]}"
+
+
+async def revived(server: Server, make: Callable[[], Awaitable[str]]) -> str:
+    """Make a test's own part of a shared server, which is started again if it died."""
+    with contextlib.suppress(*GONE):
+        return await make()
+    await restart(server)
+    return await make()
+
+
+async def removed(server: Server, remove: Callable[[], Awaitable[None]]) -> None:
+    """Remove a test's own part of a shared server; fail the test if the server is dead."""
+    try:
+        await remove()
+    except GONE as error:
+        await restart(server)
+        pytest.fail(
+            f"this test left the {type(server).__name__} that all tests share dead ({error!r}); it is started again."
+            " A test that stops a server needs one of its own, e.g. the fixture own_rabbitmq."
+        )
+
+
+async def restart(server: Server) -> None:
+    await server.stop()
+    await server.start()
+
+
+async def drop_database(postgres: Postgres, name: str) -> None:
+    admin = await asyncpg.connect(postgres.url)
+    try:
+        await admin.execute(f'drop database "{name}" with (force)')
+    finally:
+        await admin.close()
