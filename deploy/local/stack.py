@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -30,10 +30,19 @@ DATABASE: Final = "outlast"
 
 
 class Stack:
-    """`async with Stack(...)`: everything runs inside, nothing is left outside. `say` is told each step."""
+    """`async with Stack(...)`: everything runs inside, nothing is left outside. `say` gets each step as text.
+
+    `program` starts Outlast, as an argument list to which the command is appended; by default this very installation.
+    """
 
     def __init__(
-        self, data_dir: Path, *, workers: int = 1, port: int | None = None, say: Callable[[str], None] = lambda _: None
+        self,
+        data_dir: Path,
+        *,
+        workers: int = 1,
+        port: int | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        program: Sequence[str] = (sys.executable, "-m", "worker"),
     ) -> None:
         self.data_dir = data_dir.resolve()
         self.samples: list[Sample] = []
@@ -42,6 +51,7 @@ class Stack:
         self._wanted = workers
         self._port = port
         self._say = say
+        self._program = tuple(program)
         self._exit = contextlib.AsyncExitStack()
         self._numbers = itertools.count(1)
         self._metrics_urls: dict[str, str] = {}
@@ -170,7 +180,7 @@ class Stack:
                 raise StackError(f"{name} ended by itself. Its log ends:\n{tail}")
 
     async def _spawn(self, name: str, arguments: list[str], more: dict[str, str]) -> Child:
-        argv = [sys.executable, "-m", "worker", *arguments]
+        argv = [*self._program, *arguments]
         env = {**os.environ, **self._environment(), **more}
         # In a folder of the stack's: a .env of the caller's, perhaps with a real project in it, is not for these.
         child = await Child.spawn(name, argv, data_dir=self.data_dir, env=env, cwd=self.data_dir)
