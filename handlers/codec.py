@@ -7,34 +7,44 @@ import asyncio
 import logging
 import signal
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
+from pydantic import JsonValue
+
+from handlers.codec_request import InvalidAnswerError, Request
 from handlers.errors import DecoderLimitError, FileProcessingError
 from handlers.forked import EndedError
-from handlers.media import Limits, Prepared, Recipe, child, logbook, network
+from handlers.media import BY_CONTENT_TYPE, Limits, Prepared, Recipe, network
 from handlers.observer import Observer
 from handlers.processes import ClosedError, Processes
 from handlers.settings import MediaSettings
+from schemas.codec import PreparedFile
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 
 log = logging.getLogger("async_file_processor.codec")
 
+T = TypeVar("T")
+
 CHECK_ONLY: Final = Profile(format=ImageFormat.KEEP)
-ENDS: Final = (TimeoutError, EndedError, ClosedError)
-"""How the pool tells that a process ended before its answer."""
+ENDS: Final = (TimeoutError, EndedError, ClosedError, InvalidAnswerError)
+"""What the pool raises when a process ended before its answer, or was ended because of it."""
+START: Final = "handlers.media.child:start"
+PREPARE: Final = "handlers.media.child:prepare"
+RECIPE: Final = {field.name for field in fields(Recipe)}
+"""The part of a profile that a codec process needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class CodecStats:
-    """Processes by state (`busy`, `idle`), and how often one was replaced, by reason (`crashed`, `timeout`).
+    """Processes by state (`busy`, `idle`), and how often one was replaced, by reason.
 
-    `network` is who keeps them from it: `kernel`, for all code, or `python`, for Python's own sockets alone.
+    The reasons are `crashed`, `timeout` and `invalid_answer`. `network` is what keeps the processes from it: `kernel`,
+    for all code, or `python`, for Python's own sockets alone.
     """
 
     processes: dict[str, int]
@@ -62,7 +72,7 @@ class Codec:
         if self._network != "kernel":
             log.warning("no seccomp here: decoders are kept from the network only as far as Python can")
         self._processes = Processes(
-            partial(child.start, self._limits),
+            Request(START, [asdict(self._limits)], _unread),
             settings.codec_processes,
             settings.codec_max_tasks,
             settings.codec_timeout_seconds,
@@ -79,11 +89,17 @@ class Codec:
             FileCorruptedError: the file is not what `content_type` says, or does not decode whole.
             FileTypeNotSupportedError: `content_type` is not stored.
             DecoderLimitError: decoding takes too many pixels, too much memory or too long.
-            FileProcessingError: `decoder_crashed`, retryable: the decoder's process died, perhaps not by this file.
+            FileProcessingError: retryable. `decoder_crashed`: the decoder's process died, perhaps not by this file;
+                `decoder_failed`: the decoder has an error, or its answer is not what `schemas/codec.py` describes.
         """
-        recipe = Recipe(profile.format, profile.quality, profile.strip_metadata, profile.keep_provenance)
-        prepared: Prepared = await self._run(child.prepare, source, target, content_type, recipe, self._limits)
-        return prepared
+        return await self._run(prepare_request(source, target, content_type, profile, self._limits))
+
+    async def call(self, operation: str, *arguments: JsonValue) -> JsonValue:
+        """Call any function (`module:function`) in a codec process, with its limits, and return its result: plain data.
+
+        For tests of the limits. Raises the errors of `prepare`; an exception of the function is `decoder_failed`.
+        """
+        return await self._run(Request(operation, arguments, _unread, self._limits.seconds))
 
     def check(self, source: Path, content_type: str) -> None:
         """Validate the file whole and wait for it; raise what `prepare` raises. Also inside of a running event loop."""
@@ -101,13 +117,15 @@ class Codec:
         busy = min(len(self._processes.waiting), total)
         return CodecStats({"busy": busy, "idle": total - busy}, dict(self._restarts), self._network)
 
-    async def _run(self, function: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - what `function` returns
-        """Call `function` in a codec process; cancelling the call ends that process."""
+    async def _run(self, request: Request[T]) -> T:
+        """Send a request to a codec process; cancelling the call ends that process."""
         try:
-            answer: logbook.Answer = await self._processes.run(child.call, self._limits, function, *args)
+            pid, answer = await self._processes.run(request)
         except ENDS as error:
             raise self._ended(error) from None
-        return logbook.read(answer)
+        for line in answer.log:  # here, and not in the pool's thread: the caller's context is added to them
+            log.log(line.level, "%s", line.message, extra={"codec_logger": line.logger, "codec_process": pid})
+        return answer.result()
 
     def _ended(self, error: BaseException) -> FileProcessingError:
         """Translate the end of a process."""
@@ -115,9 +133,37 @@ class Codec:
         if is_late or isinstance(error, TimeoutError):
             self._count("timeout")
             return DecoderLimitError(f"decoding takes longer than {self._limits.seconds:g} s (CODEC_TIMEOUT_SECONDS)")
+        if isinstance(error, InvalidAnswerError):
+            self._count("invalid_answer")
+            return FileProcessingError(
+                f"the decoder's answer is invalid: {error}", code="decoder_failed", retryable=True
+            )
         self._count("crashed")
         return FileProcessingError(f"the decoder's process ended: {error}", code="decoder_crashed", retryable=True)
 
     def _count(self, reason: str) -> None:
         self._restarts[reason] += 1
         self._observer.codec_restarted(reason)
+
+
+def prepare_request(
+    source: Path, target: Path, content_type: str, profile: Profile, limits: Limits
+) -> Request[Prepared]:
+    """Return the request that `Codec.prepare` sends."""
+    recipe = profile.model_dump(mode="json", include=RECIPE)
+    arguments: list[JsonValue] = [str(source), str(target), content_type, recipe, asdict(limits)]
+    paths = {"source": source, "target": target}
+    return Request(PREPARE, arguments, partial(_prepared, paths), limits.seconds)
+
+
+def _prepared(paths: dict[str, Path], result: object) -> Prepared:
+    """Check the result of `prepare`; raise ValueError if it is not one."""
+    file = PreparedFile.model_validate(result)
+    media = BY_CONTENT_TYPE.get(file.content_type)
+    if media is None:
+        raise ValueError(f"{file.content_type} is no content type that is stored")
+    return Prepared(path=paths[file.file], extension=media.extension, **file.model_dump(exclude={"file"}))
+
+
+def _unread(result: T) -> T:
+    return result

@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from handlers.codec_request import InvalidAnswerError, Request
+from handlers.errors import FileProcessingError
 from handlers.forked import END_SECONDS, START_SECONDS, EndedError, Forked
 
 PROGRAM: Final = """import sys
@@ -53,8 +54,8 @@ class ForkServer:
         """Whether it can still fork."""
         return self._process.poll() is None
 
-    def fork(self, first: Callable[[], object]) -> Forked:
-        """Start a process that calls `first`, then what it is asked to.
+    def fork(self, start: Request[object]) -> Forked:
+        """Start a process whose first request is `start`.
 
         Raises:
             EndedError: it cannot be started.
@@ -66,12 +67,13 @@ class ForkServer:
                 self._process.wait(PAUSE_SECONDS)  # a server that is going: the next try must find it gone
             raise
         try:
-            is_well, answer = process.call(first, (), START_SECONDS)
+            process.call(start, START_SECONDS).result()
         except TimeoutError:
-            is_well, answer = False, f"no answer in {START_SECONDS:g} s"
-        if not is_well:
             process.end()
-            raise EndedError(why=f"it did not start well: {answer}")
+            raise EndedError(why=f"it did not start well: no answer in {START_SECONDS:g} s") from None
+        except (FileProcessingError, InvalidAnswerError) as error:
+            process.end()
+            raise EndedError(why=f"it did not start well: {error}") from None
         return process
 
     def _forked(self) -> Forked:

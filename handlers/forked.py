@@ -1,19 +1,18 @@
-"""A codec process seen from outside: it is given calls, one at a time, and ended."""
+"""A codec process as the worker sees it: it gets requests, one at a time, and is ended."""
 
 import contextlib
-import io
 import os
-import pickle
-import select
 import signal
 import socket
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, TypeVar
 
-from handlers.answered import load
-from handlers.media.server import BEGUN, NUMBER
+from handlers.codec_channel import Channel, is_readable
+from handlers.codec_request import Answer, Request
+from handlers.media.server import NUMBER
+
+T = TypeVar("T")
 
 START_SECONDS: Final = 60.0
 END_SECONDS: Final = 5.0
@@ -43,8 +42,8 @@ class Forked:
     def __init__(self, work: socket.socket, told: int) -> None:
         """Raise EndedError when there is no process: the server ended, or could not fork."""
         self.answers = 0
-        self._work, self._file, self._told = work, work.makefile("rwb"), told
-        self._close = weakref.finalize(self, _close, work, self._file, told)
+        self._channel, self._told = Channel(work), told
+        self._close = weakref.finalize(self, _close, work, told)
         self._ending = threading.Lock()
         pid = _number(told, START_SECONDS)
         if pid is None:
@@ -60,31 +59,36 @@ class Forked:
     @property
     def has_ended(self) -> bool:
         """Whether it is known to have ended."""
-        return not self._close.alive or _says_more(self._told, 0)
+        return not self._close.alive or is_readable(self._told, 0)
 
-    def call(self, function: Callable[..., Any], args: tuple[object, ...], seconds: float) -> tuple[bool, Any]:
-        """Call `function` there; return True and what it returned, or False and what it raised.
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can take a request: it has not ended, and has sent nothing since its last answer."""
+        return not self.has_ended and self._channel.is_quiet
+
+    def call(self, request: Request[T], seconds: float) -> Answer[T]:
+        """Send a request and return its answer, checked.
 
         Raises:
-            TimeoutError: it takes longer than `seconds`.
-            EndedError: the process ended meanwhile.
+            TimeoutError: there is no whole answer after `seconds`.
+            EndedError: the process ended before its answer.
+            InvalidAnswerError: it sent something else than an answer, or a part of one. End it: what it sends next may
+                belong to this request.
         """
         has_begun = False
-        asked = pickle.dumps((function, args))
-        self._work.settimeout(seconds)
         try:
-            self._file.write(asked)
-            self._file.flush()
-            has_begun = self._file.read(1) == BEGUN
-            is_well, answer = load(self._file)
+            self._channel.send(request.content(), seconds)
+            has_begun = self._channel.begins()
+            content = self._channel.answer()
         except TimeoutError:
             raise
-        except (EOFError, OSError):
-            raise EndedError(self.end(), has_begun=has_begun) from None
-        except Exception as error:  # noqa: BLE001 - what is no pickle may raise anything
-            raise EndedError(self.end(), f"its answer cannot be read: {error}", has_begun=has_begun) from None
+        except OSError:
+            content = b""
+        if not content:
+            raise EndedError(self.end(), has_begun=has_begun)
+        answer = request.answer(content)
         self.answers += 1
-        return is_well, answer
+        return answer
 
     def kill(self) -> None:
         """End the process; whoever waits for its answer gets EndedError."""
@@ -98,7 +102,7 @@ class Forked:
         self.kill()
         if not self._close.alive:
             return None
-        _says_more(self._told, END_SECONDS)  # a `kill` need not wait with us
+        is_readable(self._told, END_SECONDS)  # a `kill` need not wait with us
         with self._ending:
             exitcode = _number(self._told, 0)
             if exitcode is None:  # an orphan of the server's: ours to collect if we are a container's first process
@@ -108,21 +112,12 @@ class Forked:
             return exitcode
 
 
-def _says_more(told: int, seconds: float) -> bool:
-    """Wait until the server has something to say of a process, or is gone."""
-    poll = select.poll()  # `select` knows descriptors below 1024 only
-    poll.register(told, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
-
-
 def _number(told: int, seconds: float) -> int | None:
     """Read what the server has to say of a process; None when it says nothing more."""
-    content = os.read(told, NUMBER.size) if _says_more(told, seconds) else b""
+    content = os.read(told, NUMBER.size) if is_readable(told, seconds) else b""
     return int(NUMBER.unpack(content)[0]) if content else None
 
 
-def _close(work: socket.socket, file: io.BufferedIOBase, told: int) -> None:
+def _close(work: socket.socket, told: int) -> None:
     os.close(told)
-    with contextlib.suppress(OSError):  # what was not sent
-        file.close()
     work.close()

@@ -12,12 +12,14 @@ for as long as a decoder is busy. Both were tried; a file costs the same process
 
 import asyncio
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
+from handlers.codec_request import Answer, Request
 from handlers.fork_server import ForkServer
 from handlers.forked import EndedError, Forked
+
+T = TypeVar("T")
 
 TRIES: Final = 3
 """How often a call is begun again for what is not its fault; processes that were killed while idle do not count."""
@@ -28,15 +30,15 @@ class ClosedError(Exception):
 
 
 class Processes:
-    """Runs functions in at most `most` processes; each calls `first` when it starts, and ends after `tasks` more.
+    """Sends requests to at most `most` processes; each gets `start` first, and ends after `tasks` requests more.
 
     `waiting` holds the calls that have not ended, `busy` the processes that are at work.
     """
 
-    def __init__(self, first: Callable[[], object], most: int, tasks: int, seconds: float) -> None:
+    def __init__(self, start: Request[Any], most: int, tasks: int, seconds: float) -> None:
         self.waiting: set[Future[Any]] = set()
         self.busy: set[Forked] = set()
-        self._first, self._most, self._tasks, self._seconds = first, most, tasks, seconds
+        self._start, self._most, self._tasks, self._seconds = start, most, tasks, seconds
         self._idle: list[Forked] = []
         self._threads: ThreadPoolExecutor | None = None
         self._server: ForkServer | None = None
@@ -48,60 +50,57 @@ class Processes:
         """Whether it was used since it was made or closed."""
         return self._threads is not None
 
-    async def run(self, function: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - what `function` returns
-        """Call `function` in a process and return what it returns, or raise what it raises.
+    async def run(self, request: Request[T]) -> tuple[int, Answer[T]]:
+        """Send the request to a process; return the process' id and the answer.
 
         Cancelling the call ends that process.
 
         Raises:
             TimeoutError: it took longer than `seconds`; its process was ended.
+            InvalidAnswerError: its process sent something that is no answer, and was ended.
             EndedError: its process died.
             ClosedError: the pool was closed.
         """
-        errand = _Errand(function, args)
+        call = _PoolCall(request)
         with self._lock:
             self._threads = self._threads or ThreadPoolExecutor(self._most, "codec")
-            future = self._threads.submit(self._run, errand, self._closings)
+            future = self._threads.submit(self._run, call, self._closings)
             self.waiting.add(future)
         future.add_done_callback(self.waiting.discard)
         try:
             return await asyncio.wrap_future(future)
         finally:
-            errand.cancel()  # does nothing to one that is done
+            call.cancel()  # does nothing to one that is done
 
     async def aclose(self) -> None:
         """End the processes, also busy ones, whose callers get ClosedError. All may be used again."""
         await asyncio.to_thread(self._close)
 
-    def _run(self, errand: "_Errand", closings: int) -> Any:  # noqa: ANN401 - what was called returns
-        """Have a process do it, in a thread of ours."""
+    def _run(self, call: "_PoolCall[T]", closings: int) -> tuple[int, Answer[T]]:
+        """Have a process answer the call, in a thread of the pool."""
         tries = 0
         while True:
             process = None
             try:
                 process = self._taken(closings)
-                is_well, answer = self._given(errand, process, closings)
+                return process.pid, self._answer(call, process, closings)
             except EndedError as error:
                 if closings != self._closings:
                     raise ClosedError("the codec was closed") from None
                 tries += error.has_begun or process is None or process.is_new
-                if error.is_its_own or errand.is_cancelled or tries == TRIES:
+                if error.is_its_own or call.is_cancelled or tries == TRIES:
                     raise
-            else:
-                if is_well:
-                    return answer
-                raise answer
 
-    def _given(self, errand: "_Errand", process: Forked, closings: int) -> tuple[bool, Any]:
-        """Give it to a process, which may have another when it answered."""
+    def _answer(self, call: "_PoolCall[T]", process: Forked, closings: int) -> Answer[T]:
+        """Send the call to a process; keep the process for others only if it answered."""
         is_fit = False
-        errand.given_to(process)
+        call.given_to(process)
         try:
-            answer = process.call(errand.function, errand.args, self._seconds)
-            is_fit = not self._tasks or process.answers <= self._tasks  # besides `first`
+            answer = process.call(call.request, self._seconds)
+            is_fit = not self._tasks or process.answers <= self._tasks  # besides `start`
             return answer
         finally:
-            errand.given_to(None)
+            call.given_to(None)
             self._put_back(process, closings, is_fit=is_fit)
 
     def _taken(self, closings: int) -> Forked:
@@ -112,8 +111,8 @@ class Processes:
                     raise ClosedError("the codec was closed")
                 process = self._idle.pop() if self._idle else None
                 server = self._server = self._server if self._server and self._server.lives else ForkServer()
-            process = process or server.fork(self._first)
-            if not process.has_ended:
+            process = process or server.fork(self._start)
+            if process.is_usable:
                 with self._lock:
                     self.busy.add(process)
                 return process
@@ -141,24 +140,24 @@ class Processes:
             threads.shutdown()
 
 
-class _Errand:
-    """A call, and the process that has it; cancelling the call ends that."""
+class _PoolCall(Generic[T]):
+    """A request, and the process that has it; cancelling the call ends that process."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[object, ...]) -> None:
-        self.function, self.args = function, args
+    def __init__(self, request: Request[T]) -> None:
+        self.request = request
         self.is_cancelled = False
         self._lock = threading.Lock()
         self._process: Forked | None = None
 
     def given_to(self, process: Forked | None) -> None:
-        """Note who has it now."""
+        """Note which process has it now."""
         with self._lock:
             self._process = process
         if self.is_cancelled:
             self.cancel()
 
     def cancel(self) -> None:
-        """End whoever has it, now or later."""
+        """End the process that has it, now or later."""
         self.is_cancelled = True
         with self._lock:
             if self._process is not None:

@@ -56,5 +56,5 @@ STORAGE: Final = _all(
     ("upload", "upload_open", "upload_part", "upload_offset", "info", "download", "remove", "bucket"),
     ("ok", "duplicate", "missing", "rejected", "unavailable"),
 )
-RESTARTS: Final = _all(("crashed", "timeout"))
+RESTARTS: Final = _all(("crashed", "timeout", "invalid_answer"))
 DEPENDENCIES: Final = _all(("database", "storage", "disk"))

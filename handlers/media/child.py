@@ -1,16 +1,25 @@
 """The program of a codec process: set its limits once, then prepare one file after the other.
 
-Whatever a decoder raises becomes one of our errors here, since nothing else may cross the process boundary.
+A request is JSON: `operation` (a function, as `module:function`), `arguments` (plain data), and `cpu_seconds`, the
+processor time it may take, null for no limit. The worker writes it and is trusted. The answer is described in
+`schemas/codec.py`; every exception becomes one of the errors there, since nothing else crosses the process boundary.
 """
 
 import importlib
+import json
+import logging
 import signal
-from collections.abc import Callable
+import traceback
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError, FileTypeNotSupportedError
-from handlers.media import BY_CONTENT_TYPE, Kind, Limits, Prepared, Recipe, guard, logbook
+from handlers.media import BY_CONTENT_TYPE, Kind, Limits, Prepared, Recipe, guard, log_capture
+from schemas.codec_limits import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS
+from schemas.formats import ImageFormat
+
+log = logging.getLogger(__name__)
 
 DECODERS: Final = {
     Kind.IMAGE: "handlers.media.image",
@@ -20,31 +29,62 @@ DECODERS: Final = {
     Kind.ARCHIVE: "handlers.media.archive",
 }
 """The module that prepares each kind; imported when the first file of its kind comes."""
+SENT: Final = tuple(field.name for field in fields(Prepared) if field.name not in {"path", "extension"})
+"""The fields of a prepared file that the answer carries as they are."""
 
 
-def start(limits: Limits) -> None:
-    """Prepare this process for its life: limits, and libvips' safety catches."""
+def answer(request: bytes) -> bytes:
+    """Perform one request; return its result, or its error, and what was logged meanwhile."""
+    asked = json.loads(request)
+    if asked["cpu_seconds"] is not None:
+        guard.allow(asked["cpu_seconds"])
+    with log_capture.captured() as lines:
+        try:
+            result = _operation(asked["operation"])(*asked["arguments"])
+            return json.dumps({"log": lines, "result": result}).encode()
+        except Exception as error:  # noqa: BLE001 - the worker must learn of every failure
+            return json.dumps({"error": _error_fields(error), "log": lines}).encode()
+
+
+def _operation(name: str) -> Any:  # noqa: ANN401 - any function of plain data
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _error_fields(error: Exception) -> dict[str, str]:
+    if not isinstance(error, FileProcessingError):
+        log.error("%s", "".join(traceback.format_exception(error))[-MAX_LOG_CHARACTERS:])
+        error = _failed(error)
+    return {"code": error.code, "message": log_capture.plain_text(str(error), MAX_ERROR_CHARACTERS)}
+
+
+def start(limits: dict[str, Any]) -> None:
+    """Prepare this process for its requests: limits (the fields of `Limits`), and libvips' safety settings."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent, which ends us in order
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # at once: a handler in Python would wait for the decoder
     import pyvips  # noqa: PLC0415 - for a codec process alone
 
     pyvips.cache_set_max(0)
     pyvips.block_untrusted_set(True)  # noqa: FBT003 - libvips' own signature
-    guard.confine(limits)
+    guard.confine(Limits(**limits))
 
 
-def call(limits: Limits, function: Callable[..., Any], *args: object) -> logbook.Answer:
-    """Call a function as one file's work: with a processor time of its own, its log kept for the caller."""
-    guard.allow(limits.seconds)
-    with logbook.kept() as lines:
-        try:
-            return logbook.Answer(lines, function(*args))
-        except FileProcessingError as error:
-            return logbook.Answer(lines, error=error)
+def prepare(
+    source: str, target: str, content_type: str, recipe: dict[str, Any], limits: dict[str, Any]
+) -> dict[str, Any]:
+    """Validate the file whole, compress what is an image; see `Codec.prepare`.
+
+    `recipe` and `limits` are the fields of `Recipe` and `Limits`; returns the fields of `schemas.codec.PreparedFile`.
+    """
+    wanted = Recipe(**recipe | {"format": ImageFormat(recipe["format"])})
+    prepared = _prepared(Path(source), Path(target), content_type, wanted, Limits(**limits))
+    file = "source" if prepared.path == Path(source) else "target"
+    if file == "target" and prepared.path != Path(target):
+        prepared.path.replace(target)  # a copy without its tail, which lies beside the two
+    return {"file": file} | {name: getattr(prepared, name) for name in SENT}
 
 
-def prepare(source: Path, target: Path, content_type: str, recipe: Recipe, limits: Limits) -> Prepared:
-    """Validate the file whole, compress what is an image; see `Codec.prepare`."""
+def _prepared(source: Path, target: Path, content_type: str, recipe: Recipe, limits: Limits) -> Prepared:
     media = BY_CONTENT_TYPE.get(content_type)
     if media is None:
         raise FileTypeNotSupportedError(f"{content_type} is not stored")
@@ -57,7 +97,7 @@ def prepare(source: Path, target: Path, content_type: str, recipe: Recipe, limit
         raise
     except MemoryError:
         raise DecoderLimitError(f"decoding takes more than {limits.max_memory >> 20} MiB of memory") from None
-    except Exception as error:  # noqa: BLE001 - whatever it is, it must cross the boundary as ours
+    except Exception as error:  # noqa: BLE001 - any library may raise anything
         raise translated(error, limits) from None
     return prepared
 
@@ -69,7 +109,7 @@ def translated(error: Exception, limits: Limits) -> FileProcessingError:
     if "file too large" in said:
         return DecoderLimitError(f"decoding writes more than {limits.max_written >> 20} MiB to a file: {text}")
     if type(error).__module__.partition(".")[0] not in {"pyvips", "av", "zipfile", "PIL"}:
-        return FileProcessingError(f"{type(error).__name__}: {text}", code="decoder_failed", retryable=True)
+        return _failed(error)
     if "no space left" in said:
         return FileProcessingError(f"the disk is full: {text}", code="disk_full", retryable=True)
     if "memory" in said:
@@ -77,3 +117,8 @@ def translated(error: Exception, limits: Limits) -> FileProcessingError:
     if "decompression bomb" in said:  # Pillow's own limit
         return DecoderLimitError(f"the image has too many pixels: {text}")
     return FileCorruptedError(f"the content does not decode whole: {text}")
+
+
+def _failed(error: Exception) -> FileProcessingError:
+    text = " ".join(str(error).split())[:300]
+    return FileProcessingError(f"{type(error).__name__}: {text}", code="decoder_failed", retryable=True)

@@ -129,7 +129,7 @@ def _check_whole(container: InputContainer, track: Track, end: Fraction) -> None
 
 def seconds(container: InputContainer) -> float | None:
     """Return the duration in seconds, where the container knows it."""
-    return round(container.duration / av.time_base, 3) if container.duration else None
+    return round(container.duration / av.time_base, 3) if container.duration and container.duration > 0 else None
 
 
 def first(streams: "tuple[S, ...]", kind: str) -> S:

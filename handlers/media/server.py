@@ -11,20 +11,19 @@ import ctypes
 import gc
 import importlib
 import os
-import pickle
 import select
 import signal
 import socket
 import struct
 import traceback
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
+
+from handlers.media.framing import BEGUN, frame, read_frame
 
 LOADED: Final = ("handlers.media.child", "handlers.media.image")
 """What is loaded before the first fork; `image` brings libvips."""
 NUMBER: Final = struct.Struct("q")
 """How ids and ends of processes are written; as a pipe's writes they are never torn."""
-BEGUN: Final = b"+"
-"""What a codec process says before it begins with a call."""
 PARENT_CHECK_SECONDS: Final = 0.5
 PR_SET_PDEATHSIG: Final = 1
 
@@ -93,8 +92,8 @@ def _fork(work: int, told: int, forked: dict[int, int], ours: list[int]) -> None
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for descriptor in [*ours, told, *forked.values()]:
             os.close(descriptor)
-        with open(work, "rb", closefd=False) as asked, open(work, "wb") as answers:
-            _work(asked, answers)
+        with open(work, "rb", closefd=False) as requests, open(work, "wb") as answers:
+            _work(requests, answers)
         code = 0
     except BaseException:  # noqa: BLE001 - nothing of this process may run on as the server
         traceback.print_exc()
@@ -109,22 +108,13 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
 
-def _work(asked: BinaryIO, answers: BinaryIO) -> None:
-    """Call one function after the other, and send back what it returned or raised."""
-    while True:
-        try:
-            function, args = pickle.load(asked)  # noqa: S301 - from our own parent
-        except (EOFError, ConnectionResetError):  # nobody asks any more
-            return
-        answers.write(BEGUN)
-        answers.flush()
-        answers.write(_answer(function, args))
-        answers.flush()
+def _work(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer one request after the other, until the worker closes the connection."""
+    from handlers.media import child  # noqa: PLC0415 - loaded by the server, not by a worker that imports this module
 
-
-def _answer(function: Any, args: Any) -> bytes:  # noqa: ANN401 - whatever is called
-    try:
-        return pickle.dumps((True, function(*args)))
-    except Exception as error:  # noqa: BLE001 - the caller's to judge
-        error.add_note("".join(traceback.format_exception(error)))
-        return pickle.dumps((False, error))
+    with contextlib.suppress(ConnectionResetError):
+        while (request := read_frame(requests)) is not None:
+            answers.write(BEGUN)
+            answers.flush()
+            answers.write(frame(child.answer(request)))
+            answers.flush()

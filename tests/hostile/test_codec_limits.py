@@ -12,7 +12,7 @@ import psutil
 import pytest
 import pyvips
 
-from handlers.errors import DecoderLimitError
+from handlers.errors import DecoderLimitError, FileProcessingError
 from handlers.media import Limits, child, network
 from schemas.jobs import Profile
 from tests.codec_bench import good_picture, pool, until, workers, works
@@ -29,18 +29,16 @@ async def codec():
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX], ids=["IPv4", "IPv6", "Unix"])
-@pytest.mark.parametrize(
-    "attempt", [misdeeds.socket_in_c, misdeeds.socket_in_a_thread, misdeeds.socket_in_a_child, misdeeds.ring]
-)
+@pytest.mark.parametrize("attempt", ["socket_in_c", "socket_in_a_thread", "socket_in_a_child", "ring"])
 async def test_no_decoder_makes_a_socket(codec, attempt, family):
-    assert attempt(family) == 0, "the same succeeds where nothing keeps it from it"
-    assert await codec._run(attempt, int(family)) == errno.EPERM
+    assert getattr(misdeeds, attempt)(family) == 0, "the same succeeds where nothing keeps it from it"
+    assert await codec.call(f"tests.hostile.misdeeds:{attempt}", int(family)) == errno.EPERM
 
 
 async def test_no_decoder_reaches_a_server_on_this_machine(codec):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        with pytest.raises(PermissionError):
-            await codec._run(socket.create_connection, server.getsockname())
+        with pytest.raises(FileProcessingError, match="PermissionError"):
+            await codec.call("socket:create_connection", server.getsockname())
         server.settimeout(0)
         with pytest.raises(BlockingIOError):
             server.accept()
@@ -49,7 +47,7 @@ async def test_no_decoder_reaches_a_server_on_this_machine(codec):
 async def test_the_kernel_keeps_every_process_from_the_network():
     before = workers()
     async with pool() as codec:
-        await codec._run(os.getpid)
+        await codec.call("os:getpid")
         await until(lambda: all(is_kept(pid) for pid in workers() - before))
         assert codec.stats().network == "kernel"
     assert network.kernel_refuses()
@@ -91,13 +89,18 @@ async def test_without_seccomp_it_is_said(monkeypatch, caplog, tmp_path):
 
 
 async def test_no_decoder_fills_the_disk(codec, tmp_path):
-    await codec._run(Path.touch, tmp_path / "file")
-    await codec._run(os.truncate, tmp_path / "file", 256 * MIB)
-    with pytest.raises(OSError, match="too large") as caught:
-        await codec._run(os.truncate, tmp_path / "file", 256 * MIB + 1)
-    told = child.translated(caught.value, Limits(1, 1, 256 * MIB, 256 * MIB, 1))
-    assert isinstance(told, DecoderLimitError)
-    assert "256 MiB" in str(told)
+    path = tmp_path / "file"
+    path.touch()
+    await codec.call("os:truncate", str(path), 256 * MIB)
+    with pytest.raises(FileProcessingError, match="File too large"):
+        await codec.call("os:truncate", str(path), 256 * MIB + 1)
+
+
+def test_a_decoder_that_meets_the_file_limit_is_a_decoder_limit_error():
+    met = OSError(errno.EFBIG, "File too large")
+    error = child.translated(met, Limits(1, 1, 256 * MIB, 256 * MIB, 1))
+    assert isinstance(error, DecoderLimitError)
+    assert "256 MiB" in str(error)
 
 
 async def test_what_libvips_puts_to_disk_lies_beside_the_file_and_has_no_name(tmp_path):
@@ -106,7 +109,7 @@ async def test_what_libvips_puts_to_disk_lies_beside_the_file_and_has_no_name(tm
     pyvips.Image.black(6000, 6000, bands=4).copy(interpretation="srgb").pngsave(str(source), compression=1)
     seen = set()
     async with pool(codec_processes=1) as codec:
-        process = psutil.Process(await codec._run(os.getpid))
+        process = psutil.Process(await codec.call("os:getpid"))
         before = opened(process)
         running = asyncio.create_task(codec.prepare(source, target, "image/png", Profile()))
         while not running.done():

@@ -4,12 +4,9 @@ Some are plain Python functions; where it says `in the middle`, a real decoder i
 """
 
 import asyncio
-import os
-import re
 import signal
 import subprocess
 import sys
-import time
 from textwrap import dedent
 
 import psutil
@@ -21,7 +18,7 @@ from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.codec_bench import decoding, good_picture, lives, pool, until, works
 
-ENDLESS = (re.match, "(a+)+$", "a" * 64 + "b")
+ENDLESS = ("re:match", "(a+)+$", "a" * 64 + "b")
 """Takes years, and never gives control back to the interpreter, as a decoder in C may."""
 
 
@@ -38,11 +35,11 @@ def heavy(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("crash", [(os.abort,), (signal.raise_signal, signal.SIGSEGV), (os._exit, 3)])
+@pytest.mark.parametrize("crash", [("os:abort",), ("signal:raise_signal", signal.SIGSEGV), ("os:_exit", 3)])
 async def test_a_crash_costs_one_attempt_of_one_file(picture, crash):
     async with pool() as codec:
         error, *others = await asyncio.gather(
-            codec._run(*crash), *(works(codec, picture) for _ in range(6)), return_exceptions=True
+            codec.call(*crash), *(works(codec, picture) for _ in range(6)), return_exceptions=True
         )
         assert isinstance(error, FileProcessingError)
         assert (error.code, error.retryable) == ("decoder_crashed", True)
@@ -73,18 +70,18 @@ async def test_many_crashes_cost_nobody_else_anything(picture):
     """A process that dies at once, before it was heard of, perhaps; which files the others have must not matter."""
     async with pool() as codec:
         for _ in range(10):
-            calls = [codec._run(os._exit, 3), *(works(codec, picture) for _ in range(3))]
+            calls = [codec.call("os:_exit", 3), *(works(codec, picture) for _ in range(3))]
             error, *others = await asyncio.gather(*calls, return_exceptions=True)
             assert getattr(error, "code", error) == "decoder_crashed"
             assert others == [True] * 3
         assert codec.stats().restarts == {"crashed": 10}
 
 
-@pytest.mark.parametrize("hang", [(time.sleep, 600), ENDLESS], ids=["asleep", "busy"])
+@pytest.mark.parametrize("hang", [("time:sleep", 600), ENDLESS], ids=["asleep", "busy"])
 async def test_a_hang_is_ended_and_the_others_go_on(picture, hang):
     async with pool(codec_timeout_seconds=2) as codec:
         ended, *others = await asyncio.gather(
-            codec._run(*hang), *(works(codec, picture) for _ in range(4)), return_exceptions=True
+            codec.call(*hang), *(works(codec, picture) for _ in range(4)), return_exceptions=True
         )
         assert isinstance(ended, DecoderLimitError)
         assert "CODEC_TIMEOUT_SECONDS" in str(ended)
@@ -108,18 +105,18 @@ async def test_a_picture_that_eats_memory_is_refused_and_the_others_go_on(pictur
 
 async def test_memory_is_limited_in_every_process():
     async with pool(codec_processes=1) as codec:
-        with pytest.raises(MemoryError):
-            await codec._run(bytearray, 4 << 30)
+        with pytest.raises(FileProcessingError, match="MemoryError"):
+            await codec.call("builtins:bytearray", 4 << 30)
 
 
 PARENT = """
-    import asyncio, re
+    import asyncio
     from handlers.codec import Codec
     from handlers.settings import MediaSettings
 
     async def main():
         codec = Codec(MediaSettings(_env_file=None, codec_processes=1, codec_timeout_seconds=600))
-        busy = asyncio.create_task(codec._run(re.match, "(a+)+$", "a" * 64 + "b"))
+        busy = asyncio.create_task(codec.call("re:match", "(a+)+$", "a" * 64 + "b"))
         while not codec._processes.busy:
             await asyncio.sleep(0.02)
         print("ready", flush=True)
@@ -146,4 +143,4 @@ async def test_a_decoder_that_hogs_the_processor_is_ended_by_the_kernel():
     async with pool(codec_processes=1, codec_timeout_seconds=1) as codec:
         codec._processes._seconds = 600
         with pytest.raises(DecoderLimitError):
-            await codec._run(*ENDLESS)
+            await codec.call(*ENDLESS)

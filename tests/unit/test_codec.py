@@ -2,21 +2,20 @@
 
 import asyncio
 import errno
+import logging
 import os
-import pickle
 import signal
-import threading
-import time
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
 from handlers.codec import Codec
+from handlers.codec_request import Request
 from handlers.errors import FileCorruptedError, FileProcessingError
 from handlers.settings import MediaSettings
+from schemas.codec_limits import MAX_LOG_CHARACTERS, MAX_LOG_LINES
 from schemas.jobs import Profile
 from tests.codec_bench import MOST_SECONDS, children_of, good_picture, lives, pool, servers, until, workers, works
 
@@ -63,14 +62,14 @@ async def test_processes_share_one_server_which_has_no_threads(codec: Codec, pic
 async def test_a_server_killed_is_replaced_and_costs_no_file(codec: Codec, picture: Path, seconds: float) -> None:
     others = servers()
     assert await works(codec, picture)
-    call = asyncio.create_task(codec._run(time.sleep, seconds))
+    call = asyncio.create_task(codec.call("time:sleep", seconds))
     await until(lambda: codec._processes.busy or call.done())
     [server] = servers() - others
     forked = children_of(server)
     assert len(forked) == 1
     os.kill(server, signal.SIGKILL)
     assert await asyncio.gather(*(works(codec, picture) for _ in range(4))) == [True] * 4
-    assert await call is None  # begun again
+    assert await call is None  # it was begun again
     await until(lambda: not any(map(lives, forked)))
     assert codec.stats().restarts == {}
 
@@ -87,27 +86,27 @@ async def test_a_server_stopped_is_no_reason_to_wait_for_ever(codec: Codec, pict
 
 
 async def test_a_call_that_no_process_begins_is_given_up(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec._processes, "_first", partial(os._exit, 5))
+    monkeypatch.setattr(codec._processes, "_start", Request("os:_exit", [5], str))
     with pytest.raises(FileProcessingError, match="exit code 5") as caught:
-        await codec._run(os.getpid)
+        await codec.call("os:getpid")
     assert (caught.value.code, caught.value.retryable) == ("decoder_crashed", True)
 
 
 async def test_a_process_that_cannot_be_prepared_is_told_with_its_reason(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(codec._processes, "_first", partial(int, "three"))
-    with pytest.raises(FileProcessingError, match="did not start well: invalid literal") as caught:
-        await codec._run(os.getpid)
+    monkeypatch.setattr(codec._processes, "_start", Request("builtins:int", ["three"], str))
+    with pytest.raises(FileProcessingError, match="did not start well: ValueError: invalid literal") as caught:
+        await codec.call("os:getpid")
     assert caught.value.retryable
     monkeypatch.undo()
-    assert await codec._run(abs, -3) == 3
+    assert await codec.call("builtins:abs", -3) == 3
 
 
 async def test_without_descriptors_a_call_is_for_later_and_none_is_lost(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert await codec._run(abs, -3) == 3
+    assert await codec.call("builtins:abs", -3) == 3
     codec._processes._idle.pop().end()
     before = open_descriptors()
 
@@ -116,26 +115,45 @@ async def test_without_descriptors_a_call_is_for_later_and_none_is_lost(
 
     monkeypatch.setattr("handlers.fork_server.socket.socketpair", none_left)
     with pytest.raises(FileProcessingError, match="Too many open files") as caught:
-        await codec._run(os.getpid)
+        await codec.call("os:getpid")
     assert caught.value.retryable
     assert open_descriptors() == before
     monkeypatch.undo()
-    assert await codec._run(abs, -3) == 3
+    assert await codec.call("builtins:abs", -3) == 3
 
 
-async def test_what_is_raised_comes_home_with_its_way(codec: Codec) -> None:
-    with pytest.raises(ValueError, match="invalid literal") as caught:
-        await codec._run(int, "three")
-    assert "_answer" in caught.value.__notes__[0]
-    with pytest.raises(TypeError, match="pickle"):
-        await codec._run(iter, threading.Lock)  # neither way
-    assert await codec._run(abs, -3) == 3
+async def test_an_exception_is_decoder_failed_and_its_traceback_is_logged(
+    codec: Codec, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(FileProcessingError, match="ValueError: invalid literal") as caught:
+        await codec.call("builtins:int", "three")
+    assert (caught.value.code, caught.value.retryable) == ("decoder_failed", True)
+    [line] = [record for record in caplog.records if "Traceback" in record.message]
+    assert "ValueError: invalid literal" in line.message
+    assert await codec.call("builtins:abs", -3) == 3
+
+
+async def test_a_result_that_is_not_plain_data_is_decoder_failed(codec: Codec) -> None:
+    with pytest.raises(FileProcessingError, match="not JSON serializable") as caught:
+        await codec.call("threading:Lock")
+    assert caught.value.code == "decoder_failed"
+    assert await codec.call("builtins:abs", -3) == 3
+
+
+async def test_log_lines_are_cut_and_counted_to_what_an_answer_may_hold(
+    codec: Codec, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await codec.call("tests.hostile.misdeeds:log_much", MAX_LOG_LINES + 5, MAX_LOG_CHARACTERS * 2) == "done"
+    lines = [record for record in caplog.records if record.name == "async_file_processor.codec"]
+    assert [len(line.getMessage()) for line in lines] == [MAX_LOG_CHARACTERS] * MAX_LOG_LINES
+    assert {(line.levelno, line.codec_logger) for line in lines} == {(logging.CRITICAL, "hostile")}  # type: ignore[attr-defined]
+    assert {line.codec_process for line in lines} <= workers()  # type: ignore[attr-defined]
 
 
 async def test_cancelling_ends_the_process(codec: Codec, picture: Path) -> None:
     assert await works(codec, picture)
     others = workers()
-    first, second = [asyncio.create_task(codec._run(time.sleep, 600)) for _ in range(2)]
+    first, second = [asyncio.create_task(codec.call("time:sleep", 600)) for _ in range(2)]
     await until(lambda: len(codec._processes.busy) == 2)
     before = {process.pid for process in codec._processes.busy}
     first.cancel()
@@ -149,7 +167,7 @@ async def test_cancelling_ends_the_process(codec: Codec, picture: Path) -> None:
 
 
 async def test_closing_leaves_nobody_waiting(codec: Codec, picture: Path) -> None:
-    waiting = [asyncio.create_task(codec._run(time.sleep, 600)) for _ in range(5)]  # two run, three wait
+    waiting = [asyncio.create_task(codec.call("time:sleep", 600)) for _ in range(5)]  # two run, three wait
     await until(lambda: len(codec._processes.busy) == 2)
     await codec.aclose()
     async with asyncio.timeout(MOST_SECONDS):
@@ -175,7 +193,7 @@ async def test_processes_killed_while_idle_are_replaced_and_cost_no_file(
 async def test_many_killed_while_idle_cost_no_file(picture: Path) -> None:
     """More of them than a call has tries."""
     async with pool(codec_processes=8) as codec:
-        await asyncio.gather(*(codec._run(time.sleep, 0.3) for _ in range(8)))
+        await asyncio.gather(*(codec.call("time:sleep", 0.3) for _ in range(8)))
         assert len(codec._processes._idle) == 8
         for process in codec._processes._idle:
             os.kill(process.pid, signal.SIGKILL)
@@ -184,19 +202,16 @@ async def test_many_killed_while_idle_cost_no_file(picture: Path) -> None:
 
 async def test_processes_are_replaced_after_so_many_files() -> None:
     async with pool(codec_processes=1, codec_max_tasks=2) as codec:
-        pids = [await codec._run(os.getpid) for _ in range(5)]
+        pids = [await codec.call("os:getpid") for _ in range(5)]
         assert len(set(pids)) == 3
 
 
-async def test_errors_keep_what_they_know_on_their_way(codec: Codec, tmp_path: Path) -> None:
+async def test_a_corrupted_file_keeps_its_error_class_and_code(codec: Codec, tmp_path: Path) -> None:
     source = tmp_path / "not.png"
     source.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     with pytest.raises(FileCorruptedError) as caught:
         await codec.prepare(source, tmp_path / "out", "image/png", Profile())
     assert caught.value.code == "corrupted"
-    sent = FileProcessingError("why", code="decoder_crashed", retryable=True, retry_after=3.5)
-    came = pickle.loads(pickle.dumps(sent))  # noqa: S301 - our own object
-    assert (str(came), came.code, came.retryable, came.retry_after) == ("why", "decoder_crashed", True, 3.5)
 
 
 def test_one_event_loop_after_the_other(picture: Path) -> None:

@@ -56,8 +56,8 @@ PARENT = """
 
     async def main():
         codec = Codec(MediaSettings(codec_processes=2))
-        await codec._run(os.getpid)
-        busy = asyncio.create_task(codec._run(time.sleep, 600))
+        await codec.call("os:getpid")
+        busy = asyncio.create_task(codec.call("time:sleep", 600))
         while not codec._processes.busy:
             await asyncio.sleep(0.02)
         if {forks}:

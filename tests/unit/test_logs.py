@@ -106,8 +106,8 @@ async def test_what_a_codec_process_logs_comes_home_with_the_callers_context(set
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
     with captured(settings) as lines:
         try:
-            await codec._run(logging.warning, "of %s", "a child")
-            await codec._run(logging.info, "not told")
+            await codec.call("logging:warning", "of %s", "a child")
+            await codec.call("logging:info", "not told")
             with pytest.raises(FileCorruptedError):
                 await codec.prepare(broken, tmp_path / "target", "image/png", Profile())
         finally:

@@ -1,0 +1,80 @@
+"""What a codec process answers: JSON, checked in the worker before anything of it is used.
+
+The sender may be a decoder that hostile content has taken over. So every text is bounded, every number is finite and in
+range, a path is one of two words, and an error is one of a few codes. Codec processes do not import this module
+(pydantic takes 9 MB); `handlers/media/child.py` writes what is described here.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from schemas.codec_limits import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS, MAX_LOG_LINES, MAX_LOGGER_CHARACTERS
+
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+"""A number that a column of type `integer` holds."""
+Bytes = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class _Strict(BaseModel):
+    """No conversions, no unknown fields: both sides are of the same installation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DecoderErrorCode(StrEnum):
+    """Why a file was not prepared; see `handlers/errors.py`."""
+
+    CORRUPTED = "corrupted"
+    TYPE_NOT_SUPPORTED = "type_not_supported"
+    LIMIT = "decoder_limit"
+    FAILED = "decoder_failed"
+    DISK_FULL = "disk_full"
+
+
+class LogLine(_Strict):
+    """A warning or an error that was logged in the codec process, by the named logger."""
+
+    logger: str = Field(max_length=MAX_LOGGER_CHARACTERS)
+    level: int = Field(ge=30, le=50)
+    message: str = Field(max_length=MAX_LOG_CHARACTERS)
+
+
+class DecoderError(_Strict):
+    """The error that ended a request."""
+
+    code: DecoderErrorCode
+    message: str = Field(max_length=MAX_ERROR_CHARACTERS)
+
+
+class PreparedFile(_Strict):
+    """`handlers.media.Prepared` on its way: `file` says which of the two paths of the request it lies at.
+
+    The extension is not sent; it follows from the content type.
+    """
+
+    file: Literal["source", "target"]
+    content_type: str = Field(max_length=100)
+    file_size: Bytes
+    sha256: str = Field(pattern=r"\A[0-9a-f]{64}\z")
+    md5: str = Field(pattern=r"\A[0-9a-f]{32}\z")
+    width: Count | None = None
+    height: Count | None = None
+    duration: float | None = Field(None, ge=0, le=1e13)  # FFmpeg counts microseconds in 64 bits
+    frames: Count | None = None
+    thumbhash: str | None = Field(None, pattern=r"\A[A-Za-z0-9+/]{1,64}={0,2}\z")
+
+
+class CodecAnswer(_Strict):
+    """The answer to one request: what was logged, and a result or an error."""
+
+    log: list[LogLine] = Field(max_length=MAX_LOG_LINES)
+    result: JsonValue = None
+    error: DecoderError | None = None
+
+    @model_validator(mode="after")
+    def _has_one_outcome(self) -> Self:
+        if len(self.model_fields_set & {"result", "error"}) != 1:
+            raise ValueError("an answer holds a result or an error")
+        return self

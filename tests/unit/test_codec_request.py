@@ -1,0 +1,142 @@
+"""What the worker accepts as an answer: what `schemas/codec.py` describes, and nothing else."""
+
+import json
+import math
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.codec import prepare_request
+from handlers.codec_request import Answer, InvalidAnswerError
+from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError, FileTypeNotSupportedError
+from handlers.media import BY_CONTENT_TYPE, Limits, Prepared
+from schemas.codec import DecoderErrorCode
+from schemas.jobs import Profile
+from tests.codec_answers import ERROR, LINE, MISSING_FIELDS, RESULT, WRONG_CONTENTS, WRONG_FIELDS, content
+
+SOURCE, TARGET = Path("/folder/source"), Path("/folder/target")
+REQUEST = prepare_request(SOURCE, TARGET, "image/png", Profile(), Limits(1, 1, 1, 1, 1))
+
+
+def read(answer: bytes) -> Answer[Prepared]:
+    return REQUEST.answer(answer)
+
+
+@pytest.mark.parametrize(("file", "path"), [("source", SOURCE), ("target", TARGET)])
+def test_a_valid_result_is_read_and_its_path_is_the_requests(file: str, path: Path) -> None:
+    made = read(content(result=RESULT | {"file": file}, log=[LINE])).result()
+    expected = {name: value for name, value in RESULT.items() if name != "file"}
+    assert made == Prepared(path=path, extension="jpg", **expected)
+
+
+def test_fields_that_a_kind_of_media_has_not_may_be_null_or_left_out() -> None:
+    bare = {name: value for name, value in RESULT.items() if name in MISSING_FIELDS}
+    made = read(content(result=bare)).result()
+    assert made == read(content(result=bare | {"width": None, "duration": None, "thumbhash": None})).result()
+    assert (made.width, made.height, made.duration, made.frames, made.thumbhash) == (None,) * 5
+
+
+def test_the_largest_valid_log_is_read() -> None:
+    lines = [{"logger": "x" * 100, "level": 50, "message": "\U0001f600" * 2000}] * 20
+    assert [len(line.message) for line in read(content(result=RESULT, log=lines)).log] == [2000] * 20
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "retryable"),
+    [
+        ("corrupted", FileCorruptedError, False),
+        ("type_not_supported", FileTypeNotSupportedError, False),
+        ("decoder_limit", DecoderLimitError, False),
+        ("decoder_failed", FileProcessingError, True),
+        ("disk_full", FileProcessingError, True),
+    ],
+)
+def test_an_error_is_raised_as_the_class_of_its_code(code: str, kind: type[Exception], *, retryable: bool) -> None:
+    with pytest.raises(FileProcessingError, match="cut short") as caught:
+        read(content(error=ERROR | {"code": code})).result()
+    assert (type(caught.value), caught.value.code, caught.value.retryable) == (kind, code, retryable)
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG_FIELDS)
+def test_a_wrong_field_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(InvalidAnswerError):
+        read(content(result=RESULT | {field: value}))
+
+
+@pytest.mark.parametrize("field", MISSING_FIELDS)
+def test_a_missing_field_is_refused_by_name(field: str) -> None:
+    with pytest.raises(InvalidAnswerError, match=field):
+        read(content(result={name: value for name, value in RESULT.items() if name != field}))
+
+
+@pytest.mark.parametrize("case", WRONG_CONTENTS)
+def test_a_wrong_answer_is_refused(case: str) -> None:
+    with pytest.raises(InvalidAnswerError):
+        read(WRONG_CONTENTS[case])
+
+
+def test_the_refusal_is_short_and_printable_when_the_answer_is_neither() -> None:
+    with pytest.raises(InvalidAnswerError) as caught:
+        read(content(result=RESULT | {"\x1b[2J\n" * 50_000: 1}))
+    assert len(str(caught.value)) < 1000
+    assert str(caught.value).isprintable()
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.binary(max_size=400))
+def test_bytes_are_refused(sent: bytes) -> None:
+    with pytest.raises(InvalidAnswerError):
+        read(sent)
+
+
+@given(st.data())
+def test_one_damaged_byte_gives_an_answer_in_schema_or_a_refusal(data: st.DataObject) -> None:
+    whole = bytearray(content(result=RESULT, log=[LINE]))
+    whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    _is_in_schema_or_refused(lambda: read(bytes(whole)))
+
+
+@given(st.sampled_from([*RESULT, "path", "extension"]), PLAIN)
+def test_any_value_in_a_field_is_in_schema_or_refused(field: str, value: Any) -> None:
+    _is_in_schema_or_refused(lambda: read(content(result=RESULT | {field: value})))
+
+
+@given(st.dictionaries(st.sampled_from(["log", "result", "error", "more"]), PLAIN))
+def test_any_fields_of_an_answer_are_in_schema_or_refused(fields: dict[str, Any]) -> None:
+    _is_in_schema_or_refused(lambda: read(json.dumps(fields).encode()))
+
+
+def _is_in_schema_or_refused(answer: Callable[[], Answer[Prepared]]) -> None:
+    """Raise for every exception but the two that a caller is to expect."""
+    try:
+        outcome = answer().outcome
+    except InvalidAnswerError:
+        return
+    if isinstance(outcome, FileProcessingError):
+        assert outcome.code in set(DecoderErrorCode)
+    else:
+        _assert_in_schema(outcome)
+
+
+def _assert_in_schema(made: Prepared) -> None:
+    assert made.path in {SOURCE, TARGET}
+    assert made.extension == BY_CONTENT_TYPE[made.content_type].extension
+    assert type(made.file_size) is int
+    assert made.file_size >= 0
+    for digest, length in ((made.sha256, 64), (made.md5, 32)):
+        assert len(digest) == length
+        assert set(digest) <= set(string.hexdigits.lower())
+    for number in (made.width, made.height, made.frames):
+        assert number is None or (type(number) is int and 0 <= number < 1 << 31)
+    assert made.duration is None or (math.isfinite(made.duration) and made.duration >= 0)
