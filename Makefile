@@ -8,7 +8,7 @@ SOURCES := schemas handlers worker deploy tests
 .PHONY: help demo test test-live live-project setup setup-test system system-test up lint type upgrade watched pictures chaos fuzz bench docs dashboards lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: setup  ## install what running needs, then send real generations through the whole chain
 	$(BIN)/outlast demo
@@ -94,3 +94,11 @@ lock:  ## renew both lock files from pyproject.toml
 
 clean:  ## remove the virtual environment, caches and the local stack's data
 	rm -rf .venv .outlast .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+
+# Other Pythons and another Debian than this machine's.
+.PHONY: pythons debian13
+pythons: setup-test  ## the smoke on every other Python that is found here
+	$(BIN)/python -m tests.pythons.run
+
+debian13:  ## as root: make a Debian 13 by debootstrap, run the demo and the smoke in it; some minutes
+	sh tests/deploy/debian.sh

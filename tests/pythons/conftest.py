@@ -1,17 +1,3 @@
-"""Prints in pytest's summary what the smokes measured, and which Pythons this machine lacks."""
+from tests.pythons.summary import pytest_terminal_summary
 
-import pytest
-
-from tests.pythons.interpreters import find, wanted
-
-KEY = "pythons"
-FOUND = {minor: found for minor in wanted() if (found := find(minor)) is not None}
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    reports = [report for reports in terminalreporter.stats.values() for report in reports]
-    lines = [str(value) for report in reports for key, value in getattr(report, "user_properties", ()) if key == KEY]
-    if lines:
-        terminalreporter.section("Pythons")
-        for line in sorted(set(lines)):
-            terminalreporter.write_line(line)
+__all__ = ["pytest_terminal_summary"]

@@ -1,5 +1,6 @@
 """Which Pythons Outlast is for, and where this machine has them."""
 
+import functools
 import os
 import re
 import shutil
@@ -46,6 +47,7 @@ def image_minor() -> str:
     return read().minor
 
 
+@functools.cache
 def find(minor: str) -> Interpreter | None:
     """Return an interpreter of this minor version, from PATH, pyenv or uv; None: there is none that runs."""
     return next((found for program in candidates(minor) if (found := asked(program)) and found.minor == minor), None)

@@ -16,7 +16,7 @@ from tests.pythons.venvs import environment
 STEP_SECONDS = 1200
 """More than a machine four times slower takes."""
 TAIL_LINES = 60
-PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=3")
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=3", "--hypothesis-profile=ci")
 UNIT = ("tests/unit",)
 CODEC = ("tests/contracts/test_media.py", "tests/contracts/media")
 CLOSING = re.compile(r"(\d+ (?:passed|failed|error).*?) in [\d.]+s|(\d+ of \d+ files)|(stored \d+ of \d+ files)")
@@ -28,15 +28,19 @@ class SmokeError(AssertionError):
 
 @dataclass
 class Smoke:
-    """One Python's smoke; `said` is each finished step's own closing words."""
+    """One Python's smoke, in `venv` if one is given, else in the environment kept for this Python.
+
+    `said` is each finished step's own closing words.
+    """
 
     interpreter: Interpreter
+    venv: Path | None = None
     said: list[str] = field(default_factory=list)
 
     def run(self) -> str:
         """Run all steps; return the line for the summary. Raises SmokeError."""
         started = time.monotonic()
-        venv = environment(self.interpreter)
+        venv = self.venv or environment(self.interpreter)
         python = str(venv / "bin/python")
         with tempfile.TemporaryDirectory(prefix="outlast-smoke-") as folder:
             self.step("unit", [python, *PYTEST, *UNIT])

@@ -2,10 +2,11 @@ import os
 
 import pytest
 
-from tests.pythons.conftest import FOUND, KEY
 from tests.pythons.interpreters import OWN, asked, find, image_minor, wanted
 from tests.pythons.smoke import Smoke
+from tests.pythons.summary import KEY
 
+FOUND = {minor: found for minor in wanted() if (found := find(minor)) is not None}
 CI = bool(os.environ.get("CI"))
 
 
