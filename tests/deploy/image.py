@@ -5,6 +5,7 @@ downloaded and not what is installed. The final stage's RUN installs Debian pack
 the machine's libmagic, and a uid without a name or a home.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.deploy.dockerfile import Dockerfile, read
+from tests.deploy.layers import Layers, digest
 
 ROOT = Path(__file__).parents[2]
 SANDBOX = Path(__file__).with_name("image_sandbox.sh")
@@ -68,29 +70,40 @@ def isolated() -> bool:
 
 
 def build(base: Path, folder: Path) -> Image:
-    """Follow the build stage with the Python at `base` (its prefix). Raises CalledProcessError when a step fails."""
+    """Follow the build stage with the Python at `base` (its prefix). Raises CalledProcessError when a step fails.
+
+    `folder` is used again: as Docker does, a step is skipped when it and all before it are those of the last build.
+    """
     dockerfile = read()
-    places = {"/opt/outlast": str(folder / "opt/outlast"), "/src": str(folder / "src")}
-    env = {name: value for name, value in os.environ.items() if name in PLAIN or name.startswith("PIP_")}
-    env |= {name: value for name, value in dockerfile.build.env.items() if name != CACHE}
-    env |= {"PATH": f"{base / 'bin'}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", str(folder))}
-    env.pop("PIP_FIND_LINKS", None)  # packages of this machine's own
     image = Image(dockerfile, base, folder)
+    shutil.rmtree(image.temp, ignore_errors=True)
     image.temp.mkdir(parents=True)
-    where = folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder / "src", ignore_errors=True)
+    env = building_environment(dockerfile, base, folder)
+    where, key, done = folder, str(base), Layers(image.tree, folder / "layers")
     for keyword, text in dockerfile.build.instructions:
-        for here, there in places.items():
-            text = text.replace(here, there)  # noqa: PLW2901 - the same step, elsewhere
+        step = text.replace("/opt/outlast", str(image.tree)).replace("/src", str(folder / "src"))
+        key = hashlib.sha256(f"{key} {keyword} {step}".encode()).hexdigest()
         if keyword == "WORKDIR":
-            where = Path(text)
+            where = Path(step)
             where.mkdir(parents=True, exist_ok=True)
         elif keyword == "COPY":
-            copy(text, where)
-        elif keyword == "RUN":
-            subprocess.run(["sh", "-euc", text], cwd=where, env=env, check=True, timeout=STEPS_SECONDS)  # noqa: S603, S607
+            copy(step, where)
+            key = hashlib.sha256(f"{key} {digest(where)}".encode()).hexdigest()
+        elif keyword == "RUN" and not done.has(key):
+            subprocess.run(["sh", "-euc", step], cwd=where, env=env, check=True, timeout=STEPS_SECONDS)  # noqa: S603, S607
+            done.keep(key)
     if not isolated():
         subprocess.run(["chmod", "-R", "a-w", str(image.tree)], check=True)  # noqa: S603, S607
     return image
+
+
+def building_environment(dockerfile: Dockerfile, base: Path, folder: Path) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if name in PLAIN or name.startswith("PIP_")}
+    env |= {name: value for name, value in dockerfile.build.env.items() if name != CACHE}
+    env.pop("PIP_FIND_LINKS", None)  # packages of this machine's own
+    return env | {"PATH": f"{base / 'bin'}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", str(folder))}
 
 
 def copy(text: str, where: Path) -> None:

@@ -17,23 +17,27 @@ mount -t tmpfs -o mode=755 tmpfs /mnt
 mkdir /mnt/folder /mnt/python
 mount --bind "$folder" /mnt/folder
 mount --bind "$base" /mnt/python
-# Where others may not go, as below /root, a Python is of no use to the image's user: open the way, for us alone.
-place=$base
-closed=
-while [ "$place" != / ]; do
-  case $(stat -c %A "$place") in *[xt]) ;; *) closed=$place ;; esac
-  place=$(dirname "$place")
-done
-if [ -n "$closed" ]; then mount -t tmpfs -o mode=755 tmpfs "$closed"; fi
 mount -t tmpfs -o mode=1777 tmpfs /tmp
+over=/mnt
 for pair in "/mnt/folder $folder" "/mnt/python $base"; do
   from=${pair%% *} to=${pair#* }
-  mkdir -p "$to" 2>/dev/null || [ -d "$to" ]
+  # Where others may not go, as below /root, the image's user cannot either: open the way, for us alone.
+  closed=
+  place=$(dirname "$to")
+  while [ "$place" != / ]; do
+    if [ -d "$place" ]; then case $(stat -c %A "$place") in *[xt]) ;; *) closed=$place ;; esac; fi
+    place=$(dirname "$place")
+  done
+  if [ -n "$closed" ]; then
+    mount -t tmpfs -o mode=755 tmpfs "$closed"
+    over="$over $closed"
+  fi
+  mkdir -p "$to"
   mount --bind "$from" "$to"
   mount -o remount,bind,ro "$to"
 done
 umount /mnt/folder /mnt/python
-for place in /mnt ${closed:+"$closed"}; do mount -o remount,ro "$place"; done
+for place in $over; do mount -o remount,ro "$place"; done
 mount -t tmpfs -o mode=755 tmpfs /run
 for place in / /run; do mount -o remount,bind,ro "$place"; done
 cd /tmp

@@ -1,5 +1,6 @@
 """The image, built step by step as deploy/Dockerfile says, stores a generation in surroundings like the container's."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -17,12 +18,14 @@ CLOSED = ("/", "/etc", "/home", "/mnt", "/opt", "/root", "/run", "/srv", "/usr",
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory):
-    """The image, built with the Dockerfile's Python; where that is not found, with ours (CI requires it elsewhere)."""
-    wanted = dockerfile.read().minor
-    found = find(wanted)
-    base = found.prefix if found else Path(sys.base_prefix)
-    return build(base, tmp_path_factory.mktemp("image"))
+def image():
+    """The image, built with the Dockerfile's Python; where that is not found, with ours (CI requires it)."""
+    found = find(dockerfile.read().minor)
+    folder = ROOT / ".outlast/image"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield build(found.prefix if found else Path(sys.base_prefix), folder)
 
 
 def output(image, *argv):
