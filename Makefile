@@ -11,7 +11,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 .PHONY: help demo test test-fast test-live live-project setup setup-test system system-test up lint type upgrade watched pictures chaos fuzz bench docs dashboards lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: setup  ## install the runtime, then process sample generations from webhook to storage
 	$(BIN)/outlast demo
@@ -100,3 +100,11 @@ lock:  ## update both lock files from pyproject.toml
 
 clean:  ## remove the virtual environment, caches and the local stack's data
 	rm -rf .venv .outlast .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+
+# Other Pythons and another Debian than this machine's.
+.PHONY: pythons debian13
+pythons: setup-test  ## the smoke on every other Python that is found here
+	$(BIN)/python -m tests.pythons.run
+
+debian13:  ## as root: make a Debian 13 by debootstrap, run the demo and the smoke in it; some minutes
+	sh tests/deploy/debian.sh

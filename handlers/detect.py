@@ -1,4 +1,7 @@
-"""What a file is, decided from its content alone: libmagic's word, and a structure check of ours where that is vague.
+"""What a file is, decided from its content alone.
+
+Our own signatures decide for every type that is stored, so that no version of libmagic changes what is stored. libmagic
+names the rest: files that are refused, and variants that our signatures leave to it.
 
 The first 4 KiB decide as well as the whole file. Whether the file is sound is not judged here; decoding does that.
 """
@@ -8,6 +11,7 @@ from typing import Final
 
 import magic
 
+from handlers.magic_numbers import is_tiff
 from handlers.media import BY_CONTENT_TYPE, MediaType
 from handlers.signatures import UNKNOWN, by_structure
 
@@ -21,8 +25,12 @@ ALIASES: Final = {
     "application/ogg": UNKNOWN,  # it has no stream we know, or _ogg had named it
     "video/x-m4v": "video/mp4",
     "image/heif": "image/heic",
+    "application/zip": UNKNOWN,  # plain_zip had named one that is stored
 }
 """libmagic's names for types the registry knows by another."""
+
+VAGUE: Final = frozenset({UNKNOWN, "text/plain"})
+"""What libmagic says of a file that it does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +49,5 @@ def detect(head: bytes, url: str | None = None) -> Detected:  # noqa: ARG001 - t
 
 def _by_libmagic(head: bytes) -> str:
     name = str(magic.from_buffer(head, mime=True)) if head else "application/x-empty"
-    return ALIASES.get(name, name)
+    name = ALIASES.get(name, name)
+    return "image/tiff" if name in VAGUE and is_tiff(head) else name

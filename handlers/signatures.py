@@ -6,6 +6,8 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from handlers.magic_numbers import by_magic_number, plain_zip
+
 HEAD_BYTES: Final = 4096
 """What is enough to decide."""
 UNKNOWN: Final = "application/octet-stream"
@@ -21,10 +23,6 @@ OBJ_KEYWORDS: Final = frozenset(
     b"v vn vt vp f l p o g s mg mtllib usemtl usemap maplib cstype deg curv curv2 surf parm trim hole scrv sp end con "
     b"bmat step bevel c_interp d_interp lod shadow_obj trace_obj ctech stech call csh".split()
 )
-WEIGHTS: Final = (b"data.pkl", b".npy")
-"""How the first member of a zip is called that holds weights or embeddings (PyTorch, NumPy), which are no media."""
-PACKAGES: Final = (b"META-INF/", b"AndroidManifest.xml", b"classes.dex", b"[Content_Types].xml")
-"""The same of a Java or Android program, or an office document."""
 
 
 def by_structure(head: bytes) -> str | None:
@@ -146,16 +144,9 @@ def _numbers(words: list[bytes]) -> bool:
         return False
 
 
-def _other_zip(head: bytes) -> str | None:
-    """Weights, programs and documents that come as a zip. The first member's name decides (APPNOTE, 4.3.7)."""
-    if head[:4] != b"PK\x03\x04" or len(head) < 30:
-        return None
-    name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
-    return UNKNOWN if name.endswith(WEIGHTS) or name.startswith(PACKAGES) else None
-
-
 CHECKS: Final[tuple[Callable[[bytes], str | None], ...]] = (
     _safetensors,
+    by_magic_number,
     _iso_media,
     _matroska,
     _ogg,
@@ -164,6 +155,6 @@ CHECKS: Final[tuple[Callable[[bytes], str | None], ...]] = (
     _glb,
     _gltf,
     _ply,
-    _other_zip,
+    plain_zip,
     _obj,
 )

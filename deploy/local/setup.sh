@@ -20,10 +20,12 @@ first_match() {
   return 1
 }
 
-# Asked of the programs themselves, so that an installation by other means counts too.
+# Looks for the programs themselves, so that an installation by other means counts too. RabbitMQ: Debian 12's layout,
+# then that of Debian 13 and of RabbitMQ's own packages.
 missing_packages() {
   first_match /usr/lib/postgresql/*/bin/postgres || command -v postgres >/dev/null 2>&1 || echo postgresql
   first_match /usr/lib/rabbitmq/bin/rabbitmq-server /usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server || echo rabbitmq-server
+  # Debian 13 has it as libmagic1t64, which apt-get chooses by this name.
   first_match /usr/lib/*/libmagic.so.1 /usr/lib/libmagic.so.1 /usr/local/lib/libmagic.* /lib/*/libmagic.so.1 ||
     echo libmagic1
   command -v setpriv >/dev/null 2>&1 || echo util-linux

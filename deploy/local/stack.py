@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -30,7 +30,10 @@ DATABASE: Final = "outlast"
 
 
 class Stack:
-    """`async with Stack(...)`: all parts run inside the block and are stopped after it. `report` is called per step."""
+    """`async with Stack(...)`: all parts run inside the block and are stopped after it. `report` is called per step.
+
+    `program` is the argument list that starts Outlast, without the command; by default the running installation.
+    """
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class Stack:
         workers: int = 1,
         port: int | None = None,
         report: Callable[[str], None] = lambda _: None,
+        program: Sequence[str] = (sys.executable, "-m", "worker"),
     ) -> None:
         self.data_dir = data_dir.resolve()
         self.samples: list[Sample] = []
@@ -47,6 +51,7 @@ class Stack:
         self._worker_count = workers
         self._port = port
         self._report = report
+        self._program = tuple(program)
         self._exit_stack = contextlib.AsyncExitStack()
         self._numbers = itertools.count(1)
         self._metrics_urls: dict[str, str] = {}
@@ -179,7 +184,7 @@ class Stack:
                 raise StackError(f"{name} ended unexpectedly. The last lines of its log:\n{tail}")
 
     async def _spawn(self, name: str, arguments: list[str], extra: dict[str, str]) -> Child:
-        argv = [sys.executable, "-m", "worker", *arguments]
+        argv = [*self._program, *arguments]
         env = {**os.environ, **self._environment(), **extra}
         # In the data directory, so that a .env of the caller, which may name a real project, is not read.
         child = await Child.spawn(name, argv, data_dir=self.data_dir, env=env, cwd=self.data_dir)

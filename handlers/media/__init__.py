@@ -1,6 +1,6 @@
 """What kinds of media there are: one registry, MEDIA_TYPES, and one module for each kind's decoding.
 
-A new type is one line there; a signature in `handlers/signatures.py` where libmagic does not know it, a module in
+A new type is one line there; a signature in `handlers/signatures.py` or `handlers/magic_numbers.py`, a module in
 `handlers/media/layout/` where its structure is its own, and a sample in `tests/media_samples.py`: the contract suite
 and the fuzz run over the registry and fail for a type that has none.
 

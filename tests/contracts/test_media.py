@@ -142,7 +142,7 @@ async def test_too_many_pixels_are_refused_before_decoding(codec: Codec, tmp_pat
 
 
 async def test_the_content_must_be_what_it_is_called(codec: Codec, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileCorruptedError, match="not begin as a PNG"):
+    with pytest.raises(FileCorruptedError, match="not image/png but image/jpeg"):
         await codec.prepare(folder / "photo.jpg", tmp_path / "prepared", "image/png", Profile())
     with pytest.raises(FileProcessingError) as caught:
         await codec.prepare(folder / "photo.jpg", tmp_path / "prepared", "application/pdf", Profile())

@@ -33,9 +33,9 @@ class Names(asyncio.DatagramProtocol):
                 yield RR(name, QTYPE.CNAME, rdata=CNAME(value), ttl=0)
                 yield from self._records(value, kind, time)
             elif (":" in value) == (kind == "AAAA") and kind in RECORDS:
-                yield RR(name, getattr(QTYPE, kind), rdata=RECORDS[kind](_plain(value)), ttl=0)
+                yield RR(name, getattr(QTYPE, kind), rdata=RECORDS[kind](_octets(value)), ttl=0)
 
 
-def _plain(address):
-    """Write an address as dnslib reads it, which knows no dotted quads in IPv6."""
-    return ip_address(address).exploded
+def _octets(address):
+    """As bytes: dnslib reads no dotted quads in IPv6, which Python 3.13 and newer write for mapped addresses."""
+    return tuple(ip_address(address).packed)

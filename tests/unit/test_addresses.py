@@ -101,6 +101,46 @@ def test_what_libc_reads_as_an_address_is_never_taken_for_a_name(host):
     assert address == IPv4Address(packed)
 
 
+SPELLED_OUT = {
+    "::ffff:10.0.0.1": False,
+    "::ffff:a00:1": False,
+    "0:0:0:0:0:ffff:0a00:0001": False,
+    "::ffff:93.184.216.34": False,  # mapped: no DNS has a use for it
+    "::ffff:0:10.0.0.1": False,  # translated (RFC 2765)
+    "::10.0.0.1": False,  # compatible
+    "::93.184.216.34": False,
+    "64:ff9b::10.0.0.1": False,
+    "64:ff9b::a00:1": False,
+    "64:ff9b::93.184.216.34": True,
+    "64:ff9b::5db8:d822": True,
+    "64:ff9b:1::93.184.216.34": False,
+    "2002:a00:1::1": False,  # 6to4
+    "2002:5db8:d822::1": False,
+    "2001:0:4136:e378:8000:63bf:f5ff:fffe": False,  # Teredo of 10.0.0.1
+    "2606:4700::5efe:10.0.0.1": False,  # ISATAP
+    "2606:4700::200:5efe:93.184.216.34": True,
+    "fe80::1": False,
+    "fe80::1%lo": False,
+    "fe80::1%1": False,
+    "2606:4700::1111": True,
+    "2606:4700::1111%1": False,
+    "::ffff:93.184.216.34%1": False,
+}
+
+
+@pytest.mark.parametrize(("text", "public"), SPELLED_OUT.items())
+def test_an_ipv6_address_is_judged_by_its_bits_in_every_spelling(text, public):
+    assert is_public_text(text) is public
+
+
+@pytest.mark.parametrize(("text", "public"), [pair for pair in SPELLED_OUT.items() if "%" not in pair[0]])
+def test_it_is_judged_alike_after_libc_has_read_and_written_it(text, public):
+    """The resolver hands on what libc writes; Python's own spelling of mapped addresses changed in 3.13."""
+    packed = socket.inet_pton(socket.AF_INET6, text)
+    spellings = {socket.inet_ntop(socket.AF_INET6, packed), str(IPv6Address(packed)), IPv6Address(packed).exploded}
+    assert {is_public_text(spelling) for spelling in spellings} == {public}
+
+
 @pytest.mark.parametrize(
     "text",
     [

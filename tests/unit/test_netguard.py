@@ -1,3 +1,6 @@
+import asyncio
+import socket
+
 import pytest
 
 from handlers.errors import Denial, SourceForbiddenError
@@ -142,3 +145,47 @@ async def test_a_name_that_points_inside_is_refused_at_resolution():
     with pytest.raises(SourceForbiddenError):
         await resolver.resolve("localhost", 443)
     await resolver.close()
+
+
+def resolving_to(monkeypatch, *addresses):
+    """Let getaddrinfo return these addresses, a scope's number behind `%`, in the forms it has for them."""
+    infos = []
+    for address in addresses:
+        text, _, scope = address.partition("%")
+        is_ipv6 = ":" in text
+        family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+        place = (text, 443, 0, int(scope or 0)) if is_ipv6 else (text, 443)
+        infos.append((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: infos)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("10.0.0.1", "::ffff:10.0.0.1", "::ffff:a00:1", "::10.0.0.1", "64:ff9b::a00:1", "64:ff9b:1::a00:1"),
+        *("2002:a00:1::1", "2001:0:4136:e378:8000:63bf:f5ff:fffe", "fe80::1", "fe80::1%1", "2606:4700::1%1", "::1"),
+        "2606:4700::5efe:a00:1",
+    ],
+)
+@pytest.mark.parametrize("others", [(), ("93.184.216.34",), ("2606:2800:220:1::34", "93.184.216.34")])
+def test_one_inner_address_among_those_resolved_refuses_the_name(monkeypatch, address, others):
+    """On a loop of Python's own, where socket.getaddrinfo can be replaced: no libc decides what comes back."""
+    resolving_to(monkeypatch, *others, address)
+
+    async def resolve():
+        await GuardedResolver(Allowlist(("*.test",))).resolve("turn.media.test", 443)
+
+    with asyncio.Runner() as runner, pytest.raises(SourceForbiddenError) as refused:
+        runner.run(resolve())
+    assert refused.value.reason == "address"
+
+
+def test_public_addresses_are_handed_on_as_resolved(monkeypatch):
+    public = ("93.184.216.34", "2606:2800:220:1::34", "64:ff9b::5db8:d822")
+    resolving_to(monkeypatch, *public)
+
+    async def resolve():
+        return await GuardedResolver(Allowlist(("*.test",))).resolve("turn.media.test", 443)
+
+    with asyncio.Runner() as runner:
+        assert [found["host"] for found in runner.run(resolve())] == list(public)

@@ -1,0 +1,67 @@
+# ruff: noqa: PLR2004 - binary formats are made of figures; each check names the standard that has them
+"""Types that a fixed sequence of bytes identifies, so that no version of libmagic decides whether they are stored.
+
+libmagic's names change between versions: 5.46 calls every ZIP file `application/octet-stream`.
+"""
+
+import re
+from typing import Final
+
+NUMBERS: Final = (
+    (re.compile(rb"\xff\xd8\xff[^\xf7]", re.DOTALL), "image/jpeg"),  # ISO/IEC 10918-1, B.2; F7 is JPEG-LS
+    (re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR", re.DOTALL), "image/png"),  # PNG, 5.2 and 5.6
+    (re.compile(rb"GIF8[79]a"), "image/gif"),  # GIF 89a, 17
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),  # RFC 9649, 2.4
+    (re.compile(rb"RIFF.{4}WAVE", re.DOTALL), "audio/wav"),  # RFC 2361
+    (re.compile(rb"fLaC"), "audio/flac"),  # RFC 9639, 6
+)
+TIFF: Final = re.compile(rb"II\x2a\0|MM\0\x2a|II\x2b\0\x08\0\0\0|MM\0\x2b\0\x08\0\0")
+"""TIFF 6.0, section 2, and BigTIFF."""
+CANON_RAW: Final = b"CR"
+"""Stands at offset 8 in Canon's raw files, which are TIFF files otherwise."""
+LOCAL_FILE: Final = b"PK\x03\x04"
+EMPTY_ARCHIVE: Final = b"PK\x05\x06"
+JAR_EXTRA: Final = b"\xfe\xca"
+"""The extra field by which Java marks the first member of its archives."""
+WEIGHTS: Final = (b"data.pkl", b".npy")
+"""How the first member of a ZIP file ends that holds weights or embeddings (PyTorch, NumPy): these are no media."""
+PACKAGES: Final = (
+    *(b"META-INF/", b"AndroidManifest.xml", b"classes.dex", b"resources.arsc", b"Payload/"),  # programs
+    *(b"[Content_Types].xml", b"_rels/", b"docProps/", b"customXml/", b"word/", b"xl/", b"ppt/", b"visio/"),  # OOXML
+    *(b"mimetype", b"doc.kml"),  # OpenDocument and EPUB; KMZ
+)
+"""How the first member begins in a Java, Android or iOS program, in a document or a map."""
+
+
+def by_magic_number(head: bytes) -> str | None:
+    """Return the type that the first bytes identify whatever libmagic says; None: they do not."""
+    return next((name for number, name in NUMBERS if number.match(head)), None) or _adts(head)
+
+
+def is_tiff(head: bytes) -> bool:
+    """Whether it begins as a TIFF file. Cameras' raw files do so too: let libmagic name these first."""
+    return TIFF.match(head) is not None and head[8:10] != CANON_RAW
+
+
+def plain_zip(head: bytes) -> str | None:
+    """Return the type of a ZIP file; None also for weights, programs and documents that come as one.
+
+    The first member's name decides (APPNOTE, 4.3.7).
+    """
+    if head[:4] == EMPTY_ARCHIVE:
+        return "application/zip"
+    if head[:4] != LOCAL_FILE or len(head) < 30:
+        return None
+    end = 30 + int.from_bytes(head[26:28], "little")
+    name = head[30:end]
+    is_special = name.endswith(WEIGHTS) or name.startswith(PACKAGES) or head[end : end + 2] == JAR_EXTRA
+    return None if is_special else "application/zip"
+
+
+def _adts(head: bytes) -> str | None:
+    """AAC as a stream: a header whose fields are all valid (ISO/IEC 13818-7, 6.2)."""
+    if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
+        return None
+    frame_length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+    is_valid = head[2] >> 2 & 15 < 13 and frame_length >= 7
+    return "audio/aac" if is_valid else None

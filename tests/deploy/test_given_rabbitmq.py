@@ -1,0 +1,37 @@
+import aio_pika
+import pytest
+
+from deploy.local.processes import StackError
+from deploy.local.rabbitmq import RabbitMQ
+from tests.given_rabbitmq import MANAGEMENT_VARIABLE, URL_VARIABLE, GivenRabbitMQ
+
+
+def test_without_variables_there_is_none(monkeypatch):
+    monkeypatch.delenv(URL_VARIABLE, raising=False)
+    monkeypatch.delenv(MANAGEMENT_VARIABLE, raising=False)
+    assert GivenRabbitMQ.from_environment() is None
+
+
+def test_one_variable_alone_is_an_error(monkeypatch):
+    monkeypatch.setenv(URL_VARIABLE, "amqp://guest:guest@127.0.0.1:5672/")
+    monkeypatch.delenv(MANAGEMENT_VARIABLE, raising=False)
+    with pytest.raises(StackError, match=MANAGEMENT_VARIABLE):
+        GivenRabbitMQ.from_environment()
+
+
+async def test_its_virtual_hosts_are_made_used_and_removed(tmp_path, monkeypatch):
+    node = RabbitMQ(tmp_path)
+    try:
+        await node.start()
+        monkeypatch.setenv(URL_VARIABLE, node.url)
+        monkeypatch.setenv(MANAGEMENT_VARIABLE, node.management_url)
+        given = GivenRabbitMQ.from_environment()
+        url = await given.create_vhost("a/b")
+        async with await aio_pika.connect(url) as connection:
+            channel = await connection.channel()
+            await channel.declare_queue("q", exclusive=True)
+        await given.delete_vhost("a/b")
+        with pytest.raises(aio_pika.exceptions.AMQPError):
+            await aio_pika.connect(url)
+    finally:
+        await node.stop()

@@ -1,0 +1,77 @@
+"""What is run on every Python but the one that has the whole suite."""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.local.processes import free_port
+from tests.pythons.interpreters import ROOT, Interpreter
+from tests.pythons.venvs import environment
+
+STEP_SECONDS = 1200
+"""More than a machine four times slower takes."""
+TAIL_LINES = 60
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=3", "--hypothesis-profile=ci")
+UNIT = ("tests/unit",)
+CODEC = ("tests/contracts/test_media.py", "tests/contracts/media")
+CLOSING = re.compile(r"(\d+ (?:passed|failed|error).*?) in [\d.]+s|(\d+ of \d+ files)|(stored \d+ of \d+ files)")
+
+
+class SmokeError(AssertionError):
+    """A step failed; the message has the end of what it printed."""
+
+
+@dataclass
+class Smoke:
+    """One Python's smoke, in `venv` if one is given, else in the environment kept for this Python.
+
+    `said` is each finished step's own closing words.
+    """
+
+    interpreter: Interpreter
+    venv: Path | None = None
+    said: list[str] = field(default_factory=list)
+
+    def run(self) -> str:
+        """Run all steps; return the line for the summary. Raises SmokeError."""
+        started = time.monotonic()
+        venv = self.venv or environment(self.interpreter)
+        python = str(venv / "bin/python")
+        with tempfile.TemporaryDirectory(prefix="outlast-smoke-") as folder:
+            self.step("unit", [python, *PYTEST, *UNIT])
+            self.step("codec", [python, *PYTEST, *CODEC])
+            self.step("demo", [str(venv / "bin/outlast"), "demo", "--data-dir", self.stack_in(folder, "demo")])
+            as_image = [python, "-m", "tests.deploy.as_image", self.stack_in(folder, "image")]
+            self.step("started as the image starts them", [*as_image, "--", str(venv / "bin/outlast")])
+        seconds = time.monotonic() - started
+        return f"Python {self.interpreter.version}: {'; '.join(self.said)} ({seconds:.0f} s)"
+
+    def stack_in(self, folder: str, name: str) -> str:
+        """Make a data directory for a local stack whose receiver's port is nobody else's."""
+        data = Path(folder) / name
+        data.mkdir()
+        (data / "ports.json").write_text(json.dumps({"receiver": free_port()}))
+        return str(data)
+
+    def step(self, name: str, argv: list[str]) -> None:
+        env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "VIRTUAL_ENV"))}
+        done = subprocess.run(  # noqa: S603 - fixed arguments
+            argv,
+            cwd=ROOT,
+            env=env,
+            text=True,
+            check=False,
+            timeout=STEP_SECONDS,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        if done.returncode:
+            tail = "\n".join(done.stdout.splitlines()[-TAIL_LINES:])
+            raise SmokeError(f"Python {self.interpreter.version}, {name}: exit code {done.returncode}\n{tail}")
+        closing = [next(filter(None, found.groups())) for found in CLOSING.finditer(done.stdout)]
+        self.said.append(f"{name} {closing[-1] if closing else 'ended well'}")

@@ -1,0 +1,85 @@
+"""What is stored does not depend on libmagic's version: its answer is replaced at the boundary by those of others."""
+
+import magic
+import pytest
+
+from handlers.detect import detect
+from tests.media_samples import MAKERS, made
+from tests.unit.test_detect import PROGRAMS, REFUSED, STORED, TEXTS, zipped
+
+VAGUE = ("application/octet-stream", "text/plain")
+NEWER = ("application/zip", "model/vnd.usdz+zip", "image/vnd.mozilla.apng", "image/x-tiff", "application/x-riff")
+"""Names that a libmagic gives, or might."""
+SPECIAL_ZIPS = (
+    *("word/document.xml", "[Content_Types].xml", "_rels/.rels", "xl/workbook.xml", "docProps/app.xml", "mimetype"),
+    *("META-INF/MANIFEST.MF", "classes.dex", "AndroidManifest.xml", "Payload/App.app/Info.plist"),
+    *("archive/data.pkl", "embedding.npy"),
+)
+
+
+@pytest.fixture
+def libmagic_says(monkeypatch):
+    return lambda name: monkeypatch.setattr(magic, "from_buffer", lambda _head, *, mime: name if mime else "")
+
+
+@pytest.mark.parametrize("name", VAGUE)
+@pytest.mark.parametrize("sample", MAKERS)
+def test_a_sample_of_every_type_is_recognised_when_libmagic_does_not_know_it(libmagic_says, sample, name):
+    libmagic_says(name)
+    found = detect(made(sample).content[:4096])
+    assert found.media is not None
+    assert found.media.content_type == made(sample).content_type
+
+
+@pytest.mark.parametrize("name", VAGUE)
+@pytest.mark.parametrize("case", STORED)
+def test_a_signature_is_recognised_when_libmagic_does_not_know_it(libmagic_says, case, name):
+    libmagic_says(name)
+    content, content_type = STORED[case]
+    assert detect(content).sniffed == content_type
+
+
+@pytest.mark.parametrize("sample", [sample for sample in MAKERS if not sample.startswith("tiff")])
+def test_another_name_from_libmagic_changes_nothing(libmagic_says, sample):
+    for name in NEWER:
+        libmagic_says(name)
+        assert detect(made(sample).content[:4096]).sniffed == made(sample).content_type
+
+
+@pytest.mark.parametrize("case", [*REFUSED, *PROGRAMS, *TEXTS])
+def test_what_is_refused_stays_refused_when_libmagic_does_not_know_it(libmagic_says, case):
+    content = (PROGRAMS | TEXTS | {name: content for name, (content, _) in REFUSED.items()})[case]
+    for name in (*VAGUE, "application/zip"):
+        libmagic_says(name)
+        assert detect(content).media is None, name
+
+
+@pytest.mark.parametrize("name", [*VAGUE, "application/zip", "application/java-archive"])
+@pytest.mark.parametrize("member", SPECIAL_ZIPS)
+def test_documents_programs_and_weights_in_a_zip_are_refused_whatever_libmagic_says(libmagic_says, member, name):
+    libmagic_says(name)
+    assert detect(zipped(member)).media is None
+
+
+def test_a_raw_photo_that_libmagic_names_is_not_taken_for_a_tiff(libmagic_says):
+    libmagic_says("image/x-canon-cr2")
+    assert detect(b"II\x2a\0\x10\0\0\0CR\x02\0" + bytes(64)).media is None
+    libmagic_says("application/octet-stream")
+    assert detect(b"II\x2a\0\x10\0\0\0CR\x02\0" + bytes(64)).media is None
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\xff\xd8\xff\xf7\0\x0b\x08",  # JPEG-LS
+        b"\x89PNG\r\n\x1a\n\0\0\0\x0dCgBI",
+        b"GIF88a" + bytes(10),
+        b"RIFF\x24\0\0\0AVI LIST",
+        b"\xff\xf1\xf4\x80\0\x1f\xfc",  # AAC at a reserved sampling rate
+        b"\xff\xf1\x50\x80\0\x1f"[:6],
+        b"PK\x07\x08PK\x03\x04" + bytes(30),
+    ],
+)
+def test_what_only_resembles_a_signature_is_left_to_libmagic(libmagic_says, head):
+    libmagic_says("application/x-something")
+    assert detect(head).sniffed == "application/x-something"
