@@ -16,9 +16,9 @@ from worker.envelope import Envelope
 from worker.metrics import Metrics
 from worker.publisher import Publisher
 from worker.settings import Settings
-from worker.unavailable import BROKER_ERRORS, BrokerUnavailableError, told_apart
+from worker.unavailable import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
 
-__all__ = ["BROKER_ERRORS", "Broker", "BrokerUnavailableError", "connected", "told_apart"]
+__all__ = ["BROKER_ERRORS", "Broker", "BrokerUnavailableError", "connected", "translate_broker_errors"]
 
 log = structlog.stdlib.get_logger(__name__)
 RECONNECT_SECONDS = 1.0
@@ -85,7 +85,7 @@ class Broker:
         await self._connection.connect(timeout=10)
         while not self._opened.is_set():
             try:
-                with told_apart():
+                with translate_broker_errors():
                     self._channel = await self.channel()
                     self._exchanges = frozenset(await topology.declare(self._channel, self._settings.retry_delays))
                 self._opened.set()
@@ -145,7 +145,7 @@ class Broker:
     async def waiting(self, queue: str) -> int:
         """Return how many messages of a queue wait to be delivered. Raises BrokerUnavailableError."""
         try:
-            with told_apart():
+            with translate_broker_errors():
                 async with asyncio.timeout(10), await self.another() as connection:
                     channel = await connection.channel()
                     declared = await channel.declare_queue(queue, passive=True)

@@ -17,7 +17,7 @@ from pamqp.commands import Basic
 from worker.metrics import Metrics
 from worker.outlet import ChannelLostError, Outlet
 from worker.topology import WORK
-from worker.unavailable import BROKER_ERRORS, ENDED, BrokerUnavailableError, told_apart
+from worker.unavailable import BROKER_ERRORS, ENDED, BrokerUnavailableError, translate_broker_errors
 
 NAME: Final = "worker.broker"
 """The logger's name, since it is the broker's line; LOG_LEVELS of its users say so."""
@@ -52,7 +52,7 @@ class Publisher:
         properties.message_id = properties.message_id or uuid4().hex
         try:
             if outlet is None or not outlet.is_open:
-                with told_apart():
+                with translate_broker_errors():
                     async with asyncio.timeout(limit):
                         outlet = await self._reach()
             left = limit - (time.perf_counter() - began)

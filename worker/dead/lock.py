@@ -8,11 +8,11 @@ from typing import Final
 
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aio_pika.connection import make_url
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, ChannelNotFoundEntity
+from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ChannelLockedResource
 
 from schemas.dead_letters import Choice
-from worker.broker import BrokerUnavailableError, connected, told_apart
+from worker.broker import BROKER_ERRORS, BrokerUnavailableError, connected, translate_broker_errors
 from worker.dead.letters import Letter, read, united
 from worker.dead.pile import Pile, lying
 from worker.settings import Settings
@@ -20,7 +20,6 @@ from worker.settings import Settings
 LOCK: Final = "outlast.dead.lock"
 PATIENCE_SECONDS: Final = 10.0
 KNOCK_SECONDS: Final = 0.3
-BROKER_ERRORS: Final = (AMQPError, ChannelInvalidStateError, ConnectionError, TimeoutError)
 
 
 class BusyError(Exception):
@@ -46,7 +45,7 @@ class DeadLetters:
         until = time.monotonic() + patience
         try:
             async with contextlib.AsyncExitStack() as stack:
-                stack.enter_context(told_apart())
+                stack.enter_context(translate_broker_errors())
                 await _ours(self._ours, patience)
                 stack.callback(self._ours.release)
                 connection = await connected(make_url(self._url), "outlast dead letters")
