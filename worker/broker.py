@@ -157,8 +157,7 @@ class Broker:
         """Put a job on its work queue. Raises BrokerUnavailableError, or ValueError when it is too large."""
         key = queue or envelope.job.queue
         with tracing.publishing(topology.WORK, key, envelope.job.task_id):
-            body, properties = envelope.traced().parts()
-            await self._publisher.publish(topology.WORK, key, properties, body, limit)
+            await self._publisher.publish(topology.WORK, key, envelope.traced().message(), limit)
 
     async def publish(
         self, exchange: str, routing_key: str, message: Message, limit: float, *, mandatory: bool = True
@@ -170,15 +169,13 @@ class Broker:
         """
         if exchange not in self._exchanges and self._opened.is_set():
             raise KeyError(exchange)  # RabbitMQ would end the channel
-        await self._publisher.publish(
-            exchange, routing_key, message.properties, message.body, limit, mandatory=mandatory
-        )
+        await self._publisher.publish(exchange, routing_key, message, limit, mandatory=mandatory)
 
     async def send(self, queue: str, message: Message, limit: float) -> None:
         """Put a message on a queue by its name, if there is such a queue. Raises BrokerUnavailableError."""
         if self._channel is None:
             raise BrokerUnavailableError("the broker is not connected yet")
-        await self._publisher.publish("", queue, message.properties, message.body, limit, mandatory=False)
+        await self._publisher.publish("", queue, message, limit, mandatory=False)
 
     async def aclose(self) -> None:
         """Close the connection, also one that never came about."""
