@@ -55,7 +55,6 @@ async def test_publishing_into_silence_fails_as_if_the_broker_were_away_and_work
 async def test_a_worker_whose_control_connection_falls_silent_while_it_is_set_up_hears_again(
     broker, wire, monkeypatch, rabbitmq_url
 ):
-    monkeypatch.setattr("worker.broker.ANOTHER_HEARTBEAT_SECONDS", 1)
     monkeypatch.setattr(control, "STEP_SECONDS", LIMIT_SECONDS)
     heard = asyncio.Event()
     wire.hush = QUEUE_DECLARE
