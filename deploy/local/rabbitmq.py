@@ -110,13 +110,13 @@ class RabbitMQ:
         """Remove a virtual host with all in it."""
         await self._manage("DELETE", f"vhosts/{quote(name, safe='')}")
 
-    async def control(self, *arguments: str) -> str:
-        """Run `rabbitmqctl` on the node and return what it printed; StackError when it refuses."""
+    async def control(self, *arguments: str, program: str = "rabbitmqctl") -> str:
+        """Run `rabbitmqctl`, or another of its tools, on the node; return its output. StackError when it refuses."""
         server = _server()
         if server is None:
             raise StackError(MISSING)
         process = await asyncio.create_subprocess_exec(
-            str(server.with_name("rabbitmqctl")),
+            str(server.with_name(program)),
             *arguments,
             env=self._environment(),
             cwd=self._home,
@@ -125,8 +125,14 @@ class RabbitMQ:
         )
         said = (await process.communicate())[0].decode(errors="replace")
         if process.returncode:
-            raise StackError(f"rabbitmqctl {' '.join(arguments)}: {said[-1000:]}")
+            raise StackError(f"{program} {' '.join(arguments)}: {said[-1000:]}")
         return said
+
+    async def version(self) -> tuple[int, ...]:
+        """Return the version of RabbitMQ, which need not run."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        numbers = (await self.control("version")).split()[-1].split(".")
+        return tuple(int(number) for number in numbers if number.isdigit())
 
     async def _manage(self, method: str, path: str) -> None:
         headers = {"Authorization": aiohttp.encode_basic_auth(USER, self._password())}

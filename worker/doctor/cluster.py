@@ -25,7 +25,7 @@ async def queue_members(site: Site) -> str:
         nodes = await _get(site, api, "nodes?columns=name,running", node)
         queues = await _get(site, api, f"queues/{quote(vhost(node), safe='')}?columns={QUEUE_COLUMNS}", node)
         names = {str(found["name"]) for found in nodes}
-        members = {str(found["name"]): set(found.get("members") or ()) for found in queues}
+        members = {str(found["name"]): set(found["members"]) for found in queues if found.get("type") == "quorum"}
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"not known: the management API at {api} does not tell ({_reason(error)}); see RABBITMQ_MANAGEMENT_URL"
     ours = {spec.name for spec in topology.queues(site.settings.retry_delays)} & members.keys()
