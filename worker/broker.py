@@ -89,16 +89,17 @@ class Broker:
 
     async def _declare(self) -> Collection[str]:
         """Declare everything on a new channel for publishing; return the names of the exchanges."""
-        delays = self._settings.retry_delays
+        delays, new = self._settings.retry_delays, len(self._nodes) > topology.DEFAULT_MEMBERS
+        sized: Collection[str] = {spec.name for spec in topology.queues(delays)} if new else ()
         self._channel = await self.channel()
         try:
-            return await topology.declare(self._channel, delays)
+            return await topology.declare(self._channel, delays, sized)
         except topology.TopologyError:
             await self._channel.close()
         async with await self.another() as connection:
-            unsized = await topology.unsized_queues(connection, delays)
+            sized = await topology.sized_queues(connection, delays, new=new)
         self._channel = await self.channel()
-        return await topology.declare(self._channel, delays, unsized)
+        return await topology.declare(self._channel, delays, sized)
 
     def _on_connected(self, _: object) -> None:
         self._nodes.keep()

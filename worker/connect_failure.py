@@ -67,7 +67,7 @@ def _login(error: BaseException, node: URL) -> Reason | None:
     name, user = vhost(node), node.user or "guest"
     if isinstance(error, ProbableAuthenticationError):
         return Reason(f"{place(node)} refuses the user {user!r} or its password", "correct them in RABBITMQ_URL")
-    if type(error) is ProtocolSyntaxError:  # what aiormq raises for a connection that is closed instead of opened
+    if isinstance(error, ProtocolSyntaxError):  # aiormq, when the broker closes the connection instead of opening it
         remedy = f"rabbitmqctl add_vhost {name}; rabbitmqctl set_permissions -p {name} {user} '.*' '.*' '.*'"
         return Reason(f"{place(node)} has no virtual host {name!r}, or {user!r} may not use it", remedy)
     return None

@@ -2,6 +2,13 @@
 
 All queues are durable quorum queues. Work and retry queues dead-letter at least once (`x-dead-letter-strategy`), which
 needs `reject-publish`, else RabbitMQ silently falls back to at most once.
+
+RabbitMQ 4.0 gives a quorum queue without a delivery limit one of 20, so every queue that is consumed sets its own.
+Since 4.3 `nack` with requeue no longer counts toward the limit and `reject` does: a message that cannot be settled is
+rejected. Since 4.3 the consumer timeout cancels the consumer instead of closing the channel; aio-pika then consumes
+again, and attempts end before it anyway (`Settings.attempt_seconds`). Transient queues that are not exclusive, global
+prefetch and mirrored queues are refused by newer releases and not used. Celery's inboxes are durable classic queues, as
+Celery declares them.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -21,8 +28,11 @@ DELIVERY_LIMIT: Final = 20
 NEVER: Final = 1_000_000_000
 """Delivery limit of the dead letters: -1 drops messages on RabbitMQ 3.10, and none means 20 from 4.0 on."""
 MEMBERS: Final = {"x-quorum-initial-group-size": 5}
-"""A new queue gets a member on each node of a cluster, on five at most. RabbitMQ also compares this argument when a
-queue is declared again, so queues of releases that did not set it are declared without it (see `unsized_queues`)."""
+"""With it a new queue gets a member on each node of a cluster, on five at most; without it on three at most.
+
+RabbitMQ (3.10 and 4.0 alike) compares this argument when a queue is declared again, and queues of earlier releases have
+none. So it is used only where RABBITMQ_URL names more than three nodes, and existing queues are declared as they are."""
+DEFAULT_MEMBERS: Final = 3
 AT_LEAST_ONCE: Final = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
 
 
@@ -39,9 +49,9 @@ class QueueSpec:
     routing_key: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
 
-    def unsized(self) -> "QueueSpec":
-        """Return it as releases before MEMBERS declared it."""
-        return replace(self, arguments={key: self.arguments[key] for key in self.arguments if key not in MEMBERS})
+    def sized(self) -> "QueueSpec":
+        """Return it with MEMBERS."""
+        return replace(self, arguments=self.arguments | MEMBERS)
 
 
 def retry_name(seconds: int) -> str:
@@ -61,7 +71,7 @@ def exchanges(retry_delays: Sequence[int]) -> dict[str, ExchangeType]:
 
 def queues(retry_delays: Sequence[int]) -> Iterator[QueueSpec]:
     """Yield every queue: the work queues, one waiting queue for each delay, and the dead letters."""
-    quorum = {"x-queue-type": "quorum"} | MEMBERS
+    quorum = {"x-queue-type": "quorum"}
     for key in Queue:
         limits = {"x-delivery-limit": DELIVERY_LIMIT, "x-dead-letter-exchange": DEAD}
         yield QueueSpec(work_queue(key), WORK, key, quorum | limits | AT_LEAST_ONCE)
@@ -78,9 +88,9 @@ def work_queue(key: Queue) -> str:
 
 
 async def declare(
-    channel: AbstractChannel, retry_delays: Sequence[int], unsized: Collection[str] = ()
+    channel: AbstractChannel, retry_delays: Sequence[int], sized: Collection[str] = ()
 ) -> dict[str, AbstractExchange]:
-    """Declare everything, the queues of these names without MEMBERS; return the exchanges by name.
+    """Declare everything, the queues of these names with MEMBERS; return the exchanges by name.
 
     Raises:
         TopologyError: something of that name exists with other arguments.
@@ -92,7 +102,7 @@ async def declare(
             declared[name] = await channel.declare_exchange(name, kind, durable=True)
         for spec in queues(retry_delays):
             name = spec.name
-            made = spec.unsized() if name in unsized else spec
+            made = spec.sized() if name in sized else spec
             queue = await channel.declare_queue(name, durable=True, arguments=made.arguments)
             await queue.bind(spec.exchange, spec.routing_key)
     except ChannelPreconditionFailed as error:
@@ -100,23 +110,27 @@ async def declare(
     return declared
 
 
-async def unsized_queues(connection: AbstractConnection, retry_delays: Sequence[int]) -> frozenset[str]:
-    """Return the names of the existing queues that were declared without MEMBERS; change nothing.
+async def sized_queues(connection: AbstractConnection, retry_delays: Sequence[int], *, new: bool) -> frozenset[str]:
+    """Return the names of the queues to declare with MEMBERS: existing ones that have it, and, if `new`, absent ones.
 
     Raises:
         TopologyError: a queue exists with other arguments than any release has declared.
     """
-    specs = queues(retry_delays)
-    return frozenset({spec.name for spec in specs if await declared_as(connection, spec) == spec.unsized()})
+    sized = set()
+    for spec in queues(retry_delays):
+        form = await declared_as(connection, spec)
+        if new if form is None else form != spec:
+            sized.add(spec.name)
+    return frozenset(sized)
 
 
 async def declared_as(connection: AbstractConnection, spec: QueueSpec) -> QueueSpec | None:
-    """Return the spec that an existing queue was declared by: this one, or this one unsized; None: no such queue.
+    """Return how an existing queue was declared: by this spec, or by it with MEMBERS; None: no such queue.
 
     Raises:
         TopologyError: it exists with other arguments.
     """
-    for form in (spec, spec.unsized()):
+    for form in (spec, spec.sized()):
         channel = await connection.channel()
         try:
             await channel.declare_queue(spec.name, passive=True)

@@ -3,6 +3,7 @@
 import aio_pika
 import pytest
 from pydantic import SecretStr
+from yarl import URL
 
 from deploy.local.rabbitmq import RabbitMQ
 from schemas.dead_letters import Choice
@@ -58,39 +59,59 @@ async def test_jobs_and_dead_letters_need_no_deprecated_feature(database_url, so
         await node.stop()
 
 
+def cluster_url(url):
+    """The same node as one of four, so that new queues get more members than RabbitMQ gives by default."""
+    port = URL(url).port
+    return f"{url},localhost:{port},127.0.0.2:{port},127.0.0.3:{port}"
+
+
 @pytest.fixture
-async def older(rabbitmq_url):
-    """A virtual host with the queues of a release that did not set how many members they have, but for one."""
-    async with await aio_pika.connect(rabbitmq_url) as connection:
-        channel = await connection.channel()
-        names = {spec.name for spec in topology.queues(DELAYS)} - {topology.retry_name(2)}
-        await topology.declare(channel, DELAYS[:1], names)
-        yield connection
+async def connection(rabbitmq_url):
+    async with await aio_pika.connect(rabbitmq_url) as found:
+        yield found
 
 
-async def test_queues_of_an_older_release_are_taken_as_they_are_and_new_ones_are_added(older, rabbitmq_url):
-    async with Broker(settings_of(rabbitmq_url), Metrics("test"), "test") as broker:
+NAMES = {spec.name for spec in topology.queues(DELAYS)}
+
+
+async def use(url):
+    """Start as any process does, and publish to some of the queues."""
+    async with Broker(settings_of(url), Metrics("test"), "test") as broker:
         await broker.opened()
         for name in (topology.retry_name(1), topology.retry_name(2), topology.DEAD):
             await broker.publish(name, "maintenance", aio_pika.Message(b"x"), 20)
-    unsized = await topology.unsized_queues(older, DELAYS)
-    assert unsized == {spec.name for spec in topology.queues(DELAYS)} - {topology.retry_name(2)}
 
 
-async def test_doctor_takes_queues_of_an_older_release(older, rabbitmq_url):
+async def test_queues_say_how_many_members_they_want_only_in_a_cluster_of_more_than_three(connection, rabbitmq_url):
+    await use(cluster_url(rabbitmq_url))
+    assert await topology.sized_queues(connection, DELAYS, new=False) == NAMES
+
+
+async def test_queues_of_an_older_release_are_taken_as_they_are_and_new_ones_are_added(connection, rabbitmq_url):
+    await topology.declare(await connection.channel(), DELAYS[:1])
+    await use(cluster_url(rabbitmq_url))
+    assert await topology.sized_queues(connection, DELAYS, new=False) == {topology.retry_name(2)}
+
+
+async def test_queues_with_a_number_of_members_are_taken_by_a_process_that_knows_one_node(connection, rabbitmq_url):
+    await topology.declare(await connection.channel(), DELAYS[:1], NAMES)
+    await use(rabbitmq_url)
+    assert await topology.sized_queues(connection, DELAYS, new=False) == NAMES - {topology.retry_name(2)}
+
+
+@pytest.mark.parametrize("sized", [(), NAMES])
+async def test_doctor_takes_both_kinds_of_queues(connection, rabbitmq_url, sized):
+    await topology.declare(await connection.channel(), DELAYS, sized)
     site = Site.of(settings_of(rabbitmq_url))
     try:
         await messages.broker(site)
-        assert (await messages.broker_topology(site)).startswith("2 queues and exchanges are not made yet")
+        assert (await messages.broker_topology(site)).startswith("0 jobs wait")
     finally:
         await site.aclose()
-    assert topology.DEAD in await topology.unsized_queues(older, DELAYS)
 
 
-async def test_a_queue_that_no_release_declared_so_is_named(older, rabbitmq_url):
-    channel = await older.channel()
-    await channel.queue_delete(topology.DEAD)
-    await channel.declare_queue(topology.DEAD, durable=True)
+async def test_a_queue_that_no_release_declared_so_is_named(connection, rabbitmq_url):
+    await (await connection.channel()).declare_queue(topology.DEAD, durable=True)
     async with Broker(settings_of(rabbitmq_url), Metrics("test"), "test") as broker:
         with pytest.raises(topology.TopologyError, match=r"outlast\.dead exists .* delete it"):
             await broker.opened()
