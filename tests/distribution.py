@@ -32,7 +32,7 @@ FIRST = (
     "tests/broker/test_dead_letters_crash.py",
     "tests/broker/test_outages.py",
     "tests/console/test_console_dead.py",
-    "tests/broker/test_outlet.py",
+    "tests/broker/test_publisher.py",
 )
 """The longest groups, longest first."""
 

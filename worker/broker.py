@@ -1,44 +1,30 @@
 """The connection to RabbitMQ, and publishing on it: persistent, mandatory, confirmed, limited in time."""
 
 import asyncio
+from collections.abc import Collection
 from typing import Self
 
 import structlog
-from aio_pika import Connection, Message, RobustConnection
+from aio_pika import Message, RobustConnection
 from aio_pika.abc import AbstractConnection, AbstractRobustChannel
-from aio_pika.connection import make_url
 from aio_pika.exceptions import ChannelInvalidStateError
-from yarl import URL
 
 from schemas.jobs import Queue
 from worker import topology, tracing
+from worker.broker_address import place
+from worker.broker_nodes import Nodes, connect
+from worker.connect_failure import Reason, explain
 from worker.envelope import Envelope
 from worker.metrics import Metrics
 from worker.publisher import Publisher
 from worker.settings import Settings
-from worker.unavailable import BROKER_ERRORS, BrokerUnavailableError, told_apart
+from worker.unavailable import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
 
-__all__ = ["BROKER_ERRORS", "Broker", "BrokerUnavailableError", "connected", "told_apart"]
+__all__ = ["BROKER_ERRORS", "Broker", "BrokerUnavailableError", "translate_broker_errors"]
 
 log = structlog.stdlib.get_logger(__name__)
 RECONNECT_SECONDS = 1.0
 BLOCKED_SECONDS = 0.05
-ANOTHER_HEARTBEAT_SECONDS = 10
-
-
-async def connected(url: URL, name: str) -> AbstractConnection:
-    """Open a connection that does not heal itself. One that does not come about is closed, not left to its finalizer.
-
-    Raises:
-        AMQPError, ConnectionError, TimeoutError: the broker was not reached, or refused.
-    """
-    connection = Connection(url, client_properties={"connection_name": name})
-    try:
-        await connection.connect(timeout=10)
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
 
 
 class Broker:
@@ -51,6 +37,8 @@ class Broker:
     def __init__(self, settings: Settings, metrics: Metrics, name: str) -> None:
         self._settings = settings
         self._name = name
+        self._nodes = Nodes.of(settings)
+        self._reason: Reason | None = None
         self._connection: RobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
         self._exchanges: frozenset[str] = frozenset()
@@ -70,31 +58,61 @@ class Broker:
         self._opening = asyncio.create_task(self._open(), name="broker")
 
     async def _open(self) -> None:
-        """Connect and declare; whatever the broker does meanwhile, begin again until it holds.
+        """Connect and declare; begin again until it works.
 
         Raises:
-            TopologyError: something stands on the broker in another form; only a person can mend that.
+            TopologyError: something exists on the broker with other arguments; only a person can correct that.
         """
-        # Known to `aclose` before it is connected: only closing ends its attempts to connect.
-        self._connection = RobustConnection(
-            make_url(self._settings.rabbitmq_url.get_secret_value()),
+        connection = RobustConnection(
+            self._nodes.url,
             fail_fast=False,
             reconnect_interval=RECONNECT_SECONDS,
             client_properties={"connection_name": self._name},
         )
-        await self._connection.connect(timeout=10)
+        connection.kwargs["transport_factory"] = self._nodes
+        connection.close_callbacks.add(self._on_failure)
+        connection.reconnect_callbacks.add(self._on_connected)
+        # Set before it is connected: only `aclose` ends its attempts to connect.
+        self._connection = connection
+        await connection.connect(timeout=self._nodes.seconds)
         while not self._opened.is_set():
             try:
-                with told_apart():
-                    self._channel = await self.channel()
-                    self._exchanges = frozenset(await topology.declare(self._channel, self._settings.retry_delays))
+                with translate_broker_errors():
+                    self._exchanges = frozenset(await self._declare())
                 self._opened.set()
             except topology.TopologyError:
                 raise
             except BROKER_ERRORS as error:
                 log.warning("broker lost while declaring", reason=type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
-        log.info("broker connected", name=self._name)
+        self._on_connected(connection)
+
+    async def _declare(self) -> Collection[str]:
+        """Declare everything on a new channel for publishing; return the names of the exchanges."""
+        delays, new = self._settings.retry_delays, len(self._nodes) > topology.DEFAULT_MEMBERS
+        sized: Collection[str] = {spec.name for spec in topology.queues(delays)} if new else ()
+        self._channel = await self.channel()
+        try:
+            return await topology.declare(self._channel, delays, sized)
+        except topology.TopologyError:
+            await self._channel.close()
+        async with await self.another() as connection:
+            sized = await topology.sized_queues(connection, delays, new=new)
+        self._channel = await self.channel()
+        return await topology.declare(self._channel, delays, sized)
+
+    def _on_connected(self, _: object) -> None:
+        self._nodes.keep()
+        self._reason = None
+        log.info("broker connected", name=self._name, node=place(self._nodes.last))
+
+    def _on_failure(self, _: object, error: BaseException | None) -> None:
+        """Note why the connection ended, or was not made; log it when it is another reason than before."""
+        reason = explain(error or ConnectionError("closed"), self._nodes.last)
+        if self._connection is None or self._connection.close_called or reason == self._reason:
+            return
+        self._reason = reason
+        log.warning("broker not connected", name=self._name, reason=reason.problem, remedy=reason.remedy)
 
     async def channel(self) -> AbstractRobustChannel:
         """Open another channel; keep a reference to it, or it closes."""
@@ -127,7 +145,7 @@ class Broker:
     async def problem(self) -> str | None:
         """Say why nothing can be published now; None when it can."""
         if not self.ready:
-            return "not connected"
+            return f"not connected: {self._reason}" if self._reason else "not connected"
         connection = self._connection
         if connection is not None and connection.transport is not None:
             try:
@@ -138,14 +156,13 @@ class Broker:
         return None
 
     async def another(self) -> AbstractConnection:
-        """Open one more connection, which does not heal itself; close it. Raises one of BROKER_ERRORS."""
-        url = make_url(self._settings.rabbitmq_url.get_secret_value()).update_query(heartbeat=ANOTHER_HEARTBEAT_SECONDS)
-        return await connected(url, self._name)
+        """Open one more connection, which does not reconnect; close it. Raises one of BROKER_ERRORS."""
+        return await connect(self._nodes, self._name)
 
     async def waiting(self, queue: str) -> int:
         """Return how many messages of a queue wait to be delivered. Raises BrokerUnavailableError."""
         try:
-            with told_apart():
+            with translate_broker_errors():
                 async with asyncio.timeout(10), await self.another() as connection:
                     channel = await connection.channel()
                     declared = await channel.declare_queue(queue, passive=True)
@@ -157,8 +174,7 @@ class Broker:
         """Put a job on its work queue. Raises BrokerUnavailableError, or ValueError when it is too large."""
         key = queue or envelope.job.queue
         with tracing.publishing(topology.WORK, key, envelope.job.task_id):
-            body, properties = envelope.traced().parts()
-            await self._publisher.publish(topology.WORK, key, properties, body, limit)
+            await self._publisher.publish(topology.WORK, key, envelope.traced().message(), limit)
 
     async def publish(
         self, exchange: str, routing_key: str, message: Message, limit: float, *, mandatory: bool = True
@@ -170,15 +186,13 @@ class Broker:
         """
         if exchange not in self._exchanges and self._opened.is_set():
             raise KeyError(exchange)  # RabbitMQ would end the channel
-        await self._publisher.publish(
-            exchange, routing_key, message.properties, message.body, limit, mandatory=mandatory
-        )
+        await self._publisher.publish(exchange, routing_key, message, limit, mandatory=mandatory)
 
     async def send(self, queue: str, message: Message, limit: float) -> None:
         """Put a message on a queue by its name, if there is such a queue. Raises BrokerUnavailableError."""
         if self._channel is None:
             raise BrokerUnavailableError("the broker is not connected yet")
-        await self._publisher.publish("", queue, message.properties, message.body, limit, mandatory=False)
+        await self._publisher.publish("", queue, message, limit, mandatory=False)
 
     async def aclose(self) -> None:
         """Close the connection, also one that never came about."""

@@ -18,7 +18,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from schemas.jobs import Job, Reply
 from schemas.submissions import Submission
 from worker import tracing
-from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, told_apart
+from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, translate_broker_errors
 from worker.celery_reply import failed, revoked, send
 from worker.delivery import Delivery, LostDeliveryError
 from worker.envelope import Envelope, UndecodableError
@@ -31,7 +31,6 @@ TASK: Final = "process_files"
 NONE: Final = "none"
 PARAMETERS: Final = ("urls", "user_id", "generation_id", "task_options")
 PREFETCH: Final = 10
-PUBLISH_SECONDS: Final = 10.0
 
 
 class CeleryInbox:
@@ -48,7 +47,7 @@ class CeleryInbox:
         names = [name for name in self._settings.celery_queues if name != NONE]
         while names:
             try:
-                with told_apart():
+                with translate_broker_errors():
                     channel = channel or await self._broker.channel()
                     await channel.set_qos(prefetch_count=PREFETCH)
                     for name in names:

@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, AbstractRobustC
 from schemas.jobs import Queue
 from worker import topology
 from worker.attempt import Attempt, Stop
-from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, told_apart
+from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, translate_broker_errors
 from worker.delivery import Delivery
 from worker.envelope import Envelope
 from worker.settlement import Settlement, Surroundings
@@ -91,7 +91,7 @@ class Consumer:
         """Begin to consume, or go on; tries until the broker lets it."""
         while self._tag is None:
             try:
-                with told_apart():
+                with translate_broker_errors():
                     self._queue = self._queue or await self._open()
                     self._tag = await self._queue.consume(self._deliver)
             except BROKER_ERRORS as error:
@@ -103,7 +103,7 @@ class Consumer:
         """Take nothing more; what runs goes on. `start` goes on."""
         if self._queue is not None and self._tag is not None:
             tag, self._tag = self._tag, None
-            with contextlib.suppress(Exception), told_apart():
+            with contextlib.suppress(Exception), translate_broker_errors():
                 await asyncio.wait_for(self._queue.cancel(tag), CANCEL_SECONDS)
 
     async def finish(self, grace: float) -> None:
@@ -119,7 +119,7 @@ class Consumer:
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=max(handing_back, SHORTEST_SECONDS))
         if self._channel is not None:
-            with contextlib.suppress(Exception), told_apart():
+            with contextlib.suppress(Exception), translate_broker_errors():
                 await self._channel.close()
 
     async def _open(self) -> AbstractQueue:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from handlers.record import Records
 from schemas.base import Frozen
 from worker import topology
-from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, BrokerUnavailableError, told_apart
+from worker.broker import BROKER_ERRORS, RECONNECT_SECONDS, Broker, BrokerUnavailableError, translate_broker_errors
 
 log = structlog.stdlib.get_logger(__name__)
 TELL_SECONDS = 5.0
@@ -72,7 +72,7 @@ async def listen(broker: Broker, obey: Callable[[Command], None]) -> None:
 
     while True:
         try:
-            with told_apart():
+            with translate_broker_errors():
                 await _hear(broker, heard)
         except BROKER_ERRORS as error:
             log.info("control connection lost", reason=type(error).__name__)

@@ -10,16 +10,16 @@ import stamina
 import structlog
 from aio_pika import Message
 from aio_pika.abc import AbstractIncomingMessage
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from aio_pika.exceptions import ChannelInvalidStateError
 
 from worker import topology, tracing
-from worker.broker import Broker, BrokerUnavailableError, told_apart
+from worker.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, translate_broker_errors
 from worker.decide import Failure
 from worker.envelope import Envelope, UndecodableError, build, reason
 from worker.metrics import Metrics
+from worker.unavailable import PUBLISH_SECONDS
 
 log = structlog.stdlib.get_logger(__name__)
-PUBLISH_SECONDS = 10.0
 
 
 class LostDeliveryError(Exception):
@@ -120,9 +120,9 @@ class Delivery:
     async def _quietly(self, acknowledgement: Awaitable[object]) -> None:
         """Ack or nack; on a channel that is gone there is nothing to acknowledge, the broker delivers again."""
         try:
-            with told_apart():
+            with translate_broker_errors():
                 await acknowledgement
-        except (AMQPError, ChannelInvalidStateError, ConnectionError, BrokerUnavailableError) as error:
+        except BROKER_ERRORS as error:
             log.info("delivery was lost before its ack; it will come again", reason=type(error).__name__)
 
 

@@ -7,7 +7,6 @@ from typing import Any, Final, Self
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
-from pamqp.commands import Basic
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.jobs import JOB_TYPE, MAX_JOB_BYTES, Job
@@ -82,26 +81,10 @@ class Envelope:
         Raises:
             ValueError: the job is larger than MAX_JOB_BYTES.
         """
-        return build(self._body(), str(self.job.task_id), self._headers() | reason(code, error, stage))
-
-    def parts(self) -> tuple[bytes, Basic.Properties]:
-        """Return body and properties of `message()`, without the detour; raise ValueError as it does."""
-        properties = Basic.Properties(
-            content_type="application/json",
-            headers=self._headers(),
-            delivery_mode=DeliveryMode.PERSISTENT.value,
-            priority=0,
-            message_id=str(self.job.task_id),
-            timestamp=datetime.now(UTC),
-            message_type=JOB_TYPE,
-        )
-        return self._body(), properties
-
-    def _body(self) -> bytes:
         body = DUMP(self.job)
         if len(body) > MAX_JOB_BYTES:
             raise ValueError(f"the job is {len(body)} bytes; at most {MAX_JOB_BYTES} go into a message")
-        return body
+        return build(body, str(self.job.task_id), self._headers() | reason(code, error, stage))
 
     def _headers(self) -> dict[str, Any]:
         headers: dict[str, Any] = {

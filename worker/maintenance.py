@@ -25,9 +25,9 @@ from worker.envelope import UndecodableError, build
 from worker.metrics import Metrics
 from worker.optimize import Optimizer
 from worker.settings import Settings
+from worker.unavailable import PUBLISH_SECONDS
 
 log = structlog.stdlib.get_logger(__name__)
-PUBLISH_SECONDS: Final = 10.0
 BACKLOG: Final = 10
 """Messages on a chore's queue from which on no more are called for."""
 

@@ -1,4 +1,4 @@
-"""Publishing over whatever channel there is: one that was lost is replaced by aio-pika, and our outlet with it."""
+"""Publishing with aio-pika: confirmed by the broker, limited in time, counted."""
 
 import asyncio
 import logging
@@ -6,67 +6,78 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Final
-from uuid import uuid4
+from weakref import WeakValueDictionary
 
 import structlog
-from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import PublishError
-from aiormq.channel import Channel
-from pamqp.commands import Basic
+from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractMessage
+from aio_pika.exceptions import ChannelInvalidStateError, PublishError
 
 from worker.metrics import Metrics
-from worker.outlet import ChannelLostError, Outlet
 from worker.topology import WORK
-from worker.unavailable import BROKER_ERRORS, ENDED, BrokerUnavailableError, told_apart
+from worker.unavailable import BROKER_ERRORS, ENDED, BrokerUnavailableError, translate_broker_errors
 
 NAME: Final = "worker.broker"
-"""The logger's name, since it is the broker's line; LOG_LEVELS of its users say so."""
+"""The logger's name, since LOG_LEVELS of users name the broker's module."""
 log = structlog.stdlib.get_logger(NAME)
 
 
 class Publisher:
-    """Publishes by the channel that `usable` returns. Nobody else may publish on it (see `outlet.py`)."""
+    """Publishes on the channel that `usable` returns, which has publisher confirms and raises for returned messages."""
 
     def __init__(self, usable: Callable[[], Awaitable[AbstractChannel]], metrics: Metrics) -> None:
         self._usable = usable
         self._metrics = metrics
         self._jobs = cache(metrics.jobs_published.labels)
-        self._outlet: Outlet | None = None
+        self._channel: AbstractChannel | None = None
+        self._exchanges: dict[str, AbstractExchange] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def publish(
-        self,
-        exchange: str,
-        routing_key: str,
-        properties: Basic.Properties,
-        body: bytes,
-        limit: float,
-        *,
-        mandatory: bool = True,
+        self, exchange: str, routing_key: str, message: AbstractMessage, limit: float, *, mandatory: bool = True
     ) -> None:
-        """Publish, and wait at most `limit` seconds for a channel and the confirm. Counted, but to a queue by its name.
+        """Publish, and wait at most `limit` seconds for a channel and the confirm. The exchange "" is not counted.
 
         Raises:
             BrokerUnavailableError: no confirm in time, refused, or no queue took it.
+            ValueError, TypeError: the message cannot be encoded.
         """
-        began, outlet = time.perf_counter(), self._outlet
-        properties.message_id = properties.message_id or uuid4().hex
+        began = time.perf_counter()
         try:
-            if outlet is None or not outlet.is_open:
-                with told_apart():
-                    async with asyncio.timeout(limit):
-                        outlet = await self._reach()
-            left = limit - (time.perf_counter() - began)
-            await outlet.publish(exchange, routing_key, properties, body, left, mandatory=mandatory)
+            with translate_broker_errors():
+                async with asyncio.timeout(limit), self._lock(message.message_id):
+                    target = await self._exchange(exchange)
+                    await target.publish(message, routing_key, mandatory=mandatory)
         except PublishError as error:
             raise BrokerUnavailableError(f"no queue takes {routing_key!r} on {exchange}: {error}") from error
         except TimeoutError:
             raise BrokerUnavailableError(f"no confirm within {limit:g} s; look at RABBITMQ_URL and RabbitMQ") from None
-        except ChannelLostError as error:
-            raise BrokerUnavailableError(_why(error)) from error
+        except ChannelInvalidStateError as error:
+            raise BrokerUnavailableError(ENDED) from error
+        except BrokerUnavailableError:
+            raise
         except BROKER_ERRORS as error:
             raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
         if exchange:
             self._count(exchange, routing_key, time.perf_counter() - began)
+
+    def _lock(self, message_id: str | None) -> asyncio.Lock:
+        """Return the lock under which messages of one id are published, one after the other.
+
+        RabbitMQ returns an unroutable message without its delivery tag. aiormq finds the publish by the message id, and
+        of two with the same id it would fail one and take the other for confirmed.
+        """
+        if message_id is None:  # aiormq gives the message an id of its own
+            return asyncio.Lock()
+        return self._locks.setdefault(message_id, asyncio.Lock())
+
+    async def _exchange(self, name: str) -> AbstractExchange:
+        """Return the exchange on the channel that is usable now; "" is the default exchange."""
+        channel = await self._usable()
+        if channel is not self._channel:
+            self._channel, self._exchanges = channel, {"": channel.default_exchange}
+        if name not in self._exchanges:
+            self._exchanges[name] = await channel.get_exchange(name, ensure=False)
+        return self._exchanges[name]
 
     def _count(self, exchange: str, routing_key: str, seconds: float) -> None:
         self._metrics.publish_duration.observe(seconds)
@@ -74,17 +85,3 @@ class Publisher:
             self._jobs(routing_key).inc()
         if logging.getLogger(NAME).isEnabledFor(logging.DEBUG):
             log.debug("published", exchange=exchange, routing_key=routing_key, seconds=round(seconds, 4))
-
-    async def _reach(self) -> Outlet:
-        channel = await (await self._usable()).get_underlay_channel()
-        if not isinstance(channel, Channel):
-            raise TypeError(f"aio-pika publishes by a {type(channel).__name__}, which worker/outlet.py does not know")
-        if self._outlet is None or self._outlet.channel is not channel:
-            self._outlet = Outlet(channel)
-        return self._outlet
-
-
-def _why(lost: ChannelLostError) -> str:
-    """Say what ended a channel: RabbitMQ's own words, where it said any."""
-    cause = lost.__cause__
-    return f"{type(cause).__name__}: {cause}" if isinstance(cause, BROKER_ERRORS) else ENDED

@@ -32,7 +32,7 @@ from worker.tasks.routes import TaskRoutes
 from worker.traced import traced
 
 log = structlog.stdlib.get_logger(__name__)
-PUBLISH_SECONDS: Final = 0.7
+WEBHOOK_PUBLISH_SECONDS: Final = 0.7
 """For all jobs of one event together: the answer must leave well before pg_net's second is over."""
 JSON: Final = "application/json"
 TOLD: Final = web.RequestKey("told", dict[str, Any])
@@ -123,7 +123,7 @@ class Receiver:
     async def _enqueue(self, jobs: Sequence[Job], task_ids: Sequence[str]) -> tuple[str, web.Response]:
         if not jobs:
             return "ignored", web.json_response({"ignored": "no_files"})
-        until = time.monotonic() + PUBLISH_SECONDS
+        until = time.monotonic() + WEBHOOK_PUBLISH_SECONDS
         try:
             for job in jobs:
                 await self._broker.publish_job(Envelope(job), max(0.01, until - time.monotonic()))

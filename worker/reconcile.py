@@ -24,10 +24,10 @@ from worker.broker import Broker
 from worker.envelope import Envelope
 from worker.metrics import Metrics
 from worker.settings import Settings
+from worker.unavailable import PUBLISH_SECONDS
 
 log = structlog.stdlib.get_logger(__name__)
 PAGE: Final = 200
-PUBLISH_SECONDS: Final = 10.0
 BACKLOG: Final = 1000
 """Waiting jobs above which a periodic sweep does not look: what it would find is most likely among them."""
 LOST: Final = "its message is gone, and its files are not in a generation's output: submit it again"

@@ -3,6 +3,7 @@
 import base64
 import math
 import tempfile
+from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
@@ -13,6 +14,8 @@ from handlers import machine
 from handlers.netguard import Allowlist
 from handlers.settings import MediaSettings, Numbers, Secrets, SettingsError, Words
 from schemas.jobs import Queue
+from worker.broker_address import read_nodes
+from worker.broker_tls import TLSFiles
 
 SHORTEST_KEY: Final = 24
 LONGEST_KEY: Final = 64
@@ -41,7 +44,22 @@ class Settings(MediaSettings):
     """The settings of receiver and worker. Each field is the environment variable of the same name in capitals."""
 
     rabbitmq_url: SecretStr = Field(
-        SecretStr("amqp://guest:guest@localhost:5672/"), description="Address of the broker, `amqp://` or `amqps://`."
+        SecretStr("amqp://guest:guest@localhost:5672/"),
+        description="Address of the broker, `amqp://` or `amqps://`. More nodes of its cluster follow after commas, as "
+        "`host:port`; they are tried in random order.",
+    )
+    rabbitmq_ca_file: Path | None = Field(
+        None, description="Certificate authority of the broker's certificate, a PEM file; without it, the system's."
+    )
+    rabbitmq_cert_file: Path | None = Field(
+        None, description="Client certificate for a broker that asks for one, a PEM file."
+    )
+    rabbitmq_key_file: Path | None = Field(None, description="Key of the client certificate, a PEM file.")
+    rabbitmq_management_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="RabbitMQ's management API, which `outlast doctor` asks for a cluster's nodes; without it, port "
+        "15672 (TLS: 15671) of the first node is tried.",
     )
     retry_delays: Numbers = Field(
         (5, 30, 120, 600, 3600),
@@ -172,13 +190,7 @@ class Settings(MediaSettings):
     @classmethod
     def _broker(cls, url: SecretStr) -> SecretStr:
         """Never repeat the value: it holds a password."""
-        try:
-            parsed = URL(url.get_secret_value())
-            usable = parsed.scheme in {"amqp", "amqps"} and bool(parsed.host) and parsed.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ValueError("must be amqp://user:password@host:port/vhost, or amqps://")
+        read_nodes(url.get_secret_value())
         return url
 
     @field_validator("supabase_webhook_secrets")
@@ -197,6 +209,14 @@ class Settings(MediaSettings):
         return entries
 
     @model_validator(mode="after")
+    def _tls_files(self) -> Self:
+        if self.rabbitmq_tls:
+            if self.rabbitmq_nodes[0].scheme != "amqps":
+                raise ValueError("RABBITMQ_CA_FILE, RABBITMQ_CERT_FILE: RABBITMQ_URL must begin with amqps:// for TLS")
+            self.rabbitmq_tls.context()
+        return self
+
+    @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
         if (self.supabase_url is None) != (self.supabase_service_role_key is None):
             raise ValueError("SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY: only one of them is set; set both")
@@ -210,6 +230,16 @@ class Settings(MediaSettings):
                 "objects that are stored already"
             )
         return self
+
+    @property
+    def rabbitmq_nodes(self) -> tuple[URL, ...]:
+        """The address of each node that RABBITMQ_URL names."""
+        return read_nodes(self.rabbitmq_url.get_secret_value())
+
+    @property
+    def rabbitmq_tls(self) -> TLSFiles:
+        """The files of RABBITMQ_CA_FILE, RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE."""
+        return TLSFiles(self.rabbitmq_ca_file, self.rabbitmq_cert_file, self.rabbitmq_key_file)
 
     @property
     def places(self) -> dict[Queue, int]:

@@ -1,16 +1,23 @@
-"""What there is on the broker: exchanges, queues, and how they hang together. Nothing else declares any.
+"""The topology on the broker: exchanges, queues and bindings. No other module declares any of them.
 
-All queues are durable quorum queues. Work and retry queues hand their dead to another exchange at least once
-(`x-dead-letter-strategy`), which needs `reject-publish`, else RabbitMQ silently falls back to at most once.
+All queues are durable quorum queues. Work and retry queues dead-letter at least once (`x-dead-letter-strategy`), which
+needs `reject-publish`, else RabbitMQ silently falls back to at most once.
+
+RabbitMQ 4.0 gives a quorum queue without a delivery limit one of 20, so every queue that is consumed sets its own.
+Since 4.3 `nack` with requeue no longer counts toward the limit and `reject` does: a message that cannot be settled is
+rejected. Since 4.3 the consumer timeout cancels the consumer instead of closing the channel; aio-pika then consumes
+again, and attempts end before it anyway (`Settings.attempt_seconds`). Transient queues that are not exclusive, global
+prefetch and mirrored queues are refused by newer releases and not used. Celery's inboxes are durable classic queues, as
+Celery declares them.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from aio_pika import ExchangeType
-from aio_pika.abc import AbstractChannel, AbstractExchange
-from aio_pika.exceptions import ChannelPreconditionFailed
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from schemas.jobs import Queue
 
@@ -20,6 +27,13 @@ CONTROL: Final = "outlast.control"
 DELIVERY_LIMIT: Final = 20
 NEVER: Final = 1_000_000_000
 """Delivery limit of the dead letters: -1 drops messages on RabbitMQ 3.10, and none means 20 from 4.0 on."""
+MEMBERS: Final = {"x-quorum-initial-group-size": 5}
+"""With this argument a new queue gets a member on each node of a cluster, at most five; without it at most three.
+
+RabbitMQ (3.10 and 4.0) compares this argument when a queue is declared again, and queues of earlier releases do not
+have it. So it is used only if RABBITMQ_URL names more than three nodes, and an existing queue is declared as it is.
+"""
+DEFAULT_MEMBERS: Final = 3
 AT_LEAST_ONCE: Final = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
 
 
@@ -35,6 +49,10 @@ class QueueSpec:
     exchange: str
     routing_key: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
+
+    def sized(self) -> "QueueSpec":
+        """Return it with MEMBERS."""
+        return replace(self, arguments=self.arguments | MEMBERS)
 
 
 def retry_name(seconds: int) -> str:
@@ -70,8 +88,10 @@ def work_queue(key: Queue) -> str:
     return f"outlast.{key}"
 
 
-async def declare(channel: AbstractChannel, retry_delays: Sequence[int]) -> dict[str, AbstractExchange]:
-    """Declare everything; return the exchanges by name.
+async def declare(
+    channel: AbstractChannel, retry_delays: Sequence[int], sized: Collection[str] = ()
+) -> dict[str, AbstractExchange]:
+    """Declare everything, the queues of these names with MEMBERS; return the exchanges by name.
 
     Raises:
         TopologyError: something of that name exists with other arguments.
@@ -83,11 +103,51 @@ async def declare(channel: AbstractChannel, retry_delays: Sequence[int]) -> dict
             declared[name] = await channel.declare_exchange(name, kind, durable=True)
         for spec in queues(retry_delays):
             name = spec.name
-            queue = await channel.declare_queue(spec.name, durable=True, arguments=spec.arguments)
+            made = spec.sized() if name in sized else spec
+            queue = await channel.declare_queue(name, durable=True, arguments=made.arguments)
             await queue.bind(spec.exchange, spec.routing_key)
     except ChannelPreconditionFailed as error:
-        raise TopologyError(
-            f"{name} exists on the broker with other arguments ({error}). Empty and delete it, or use another virtual "
-            "host in RABBITMQ_URL."
-        ) from error
+        raise _differs(name, error) from error
     return declared
+
+
+async def sized_queues(connection: AbstractConnection, retry_delays: Sequence[int], *, new: bool) -> frozenset[str]:
+    """Return the names of the queues to declare with MEMBERS: existing ones that have it, and, if `new`, absent ones.
+
+    Raises:
+        TopologyError: a queue exists with other arguments than any release has declared.
+    """
+    sized = set()
+    for spec in queues(retry_delays):
+        form = await declared_as(connection, spec)
+        if new if form is None else form != spec:
+            sized.add(spec.name)
+    return frozenset(sized)
+
+
+async def declared_as(connection: AbstractConnection, spec: QueueSpec) -> QueueSpec | None:
+    """Return how an existing queue was declared: by this spec, or by it with MEMBERS; None: no such queue.
+
+    Raises:
+        TopologyError: it exists with other arguments.
+    """
+    for form in (spec, spec.sized()):
+        channel = await connection.channel()
+        try:
+            await channel.declare_queue(spec.name, passive=True)
+            await channel.declare_queue(spec.name, durable=True, arguments=form.arguments)
+        except ChannelNotFoundEntity:
+            return None
+        except ChannelPreconditionFailed as error:
+            differs = error
+        else:
+            await channel.close()
+            return form
+    raise _differs(spec.name, differs) from differs
+
+
+def _differs(name: str, error: Exception) -> TopologyError:
+    return TopologyError(
+        f"{name} exists on the broker with other arguments ({error}). Empty and delete it, or use another virtual "
+        "host in RABBITMQ_URL."
+    )

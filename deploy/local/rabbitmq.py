@@ -29,13 +29,23 @@ PLUGINS: Final = ("rabbitmq_management_agent", "rabbitmq_management", "rabbitmq_
 
 
 class RabbitMQ:
-    """One private node. Its data lies in `<data_dir>/rabbitmq` and is kept; ports are chosen once an object."""
+    """One private node. Its data lies in `<data_dir>/rabbitmq` and is kept; ports are chosen once an object.
 
-    def __init__(self, data_dir: Path, plugins: Sequence[str] = PLUGINS) -> None:
+    `joins` is a running node, whose cluster a new node becomes part of; it also owns the epmd of both, so stop it last.
+    `config` holds more lines for rabbitmq.conf.
+    """
+
+    def __init__(
+        self, data_dir: Path, plugins: Sequence[str] = PLUGINS, *, joins: "RabbitMQ | None" = None, config: str = ""
+    ) -> None:
         self._data_dir = data_dir.resolve()
         self._home = self._data_dir / "rabbitmq"
         self._plugins = tuple(plugins)
         self._ports = {name: free_port() for name in ("amqp", "dist", "epmd", "management", "prometheus")}
+        self._joins = joins
+        self._config = config
+        if joins is not None:
+            self._ports["epmd"] = joins._ports["epmd"]  # noqa: SLF001 - of the same class
         self._epmd: Child | None = None
         self._node: Child | None = None
 
@@ -54,6 +64,11 @@ class RabbitMQ:
         return f"http://127.0.0.1:{self._ports['management']}"
 
     @property
+    def name(self) -> str:
+        """Name of the node, as the cluster knows it."""
+        return f"outlast-{hashlib.sha256(str(self._home).encode()).hexdigest()[:12]}@localhost"
+
+    @property
     def metrics_url(self) -> str:
         """Address of the metrics for Prometheus, queue by queue."""
         return f"http://127.0.0.1:{self._ports['prometheus']}/metrics/per-object"
@@ -65,7 +80,8 @@ class RabbitMQ:
             raise StackError(MISSING)
         self._configure()
         env = self._environment()
-        self._epmd = await Child.spawn("epmd", [epmd], data_dir=self._data_dir, env=env, cwd=self._home)
+        if self._joins is None and (self._epmd is None or not self._epmd.running):
+            self._epmd = await Child.spawn("epmd", [epmd], data_dir=self._data_dir, env=env, cwd=self._home)
         self._node = await Child.spawn("rabbitmq", [str(server)], data_dir=self._data_dir, env=env, cwd=self._home)
         try:
             await self._ready(self._node)
@@ -94,13 +110,13 @@ class RabbitMQ:
         """Remove a virtual host with all in it."""
         await self._manage("DELETE", f"vhosts/{quote(name, safe='')}")
 
-    async def control(self, *arguments: str) -> None:
-        """Run `rabbitmqctl` on the node; StackError when it refuses."""
+    async def control(self, *arguments: str, program: str = "rabbitmqctl") -> str:
+        """Run `rabbitmqctl`, or another of its tools, on the node; return its output. StackError when it refuses."""
         server = _server()
         if server is None:
             raise StackError(MISSING)
         process = await asyncio.create_subprocess_exec(
-            str(server.with_name("rabbitmqctl")),
+            str(server.with_name(program)),
             *arguments,
             env=self._environment(),
             cwd=self._home,
@@ -109,7 +125,14 @@ class RabbitMQ:
         )
         said = (await process.communicate())[0].decode(errors="replace")
         if process.returncode:
-            raise StackError(f"rabbitmqctl {' '.join(arguments)}: {said[-1000:]}")
+            raise StackError(f"{program} {' '.join(arguments)}: {said[-1000:]}")
+        return said
+
+    async def version(self) -> tuple[int, ...]:
+        """Return the version of RabbitMQ, which need not run."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        numbers = (await self.control("version")).split()[-1].split(".")
+        return tuple(int(number) for number in numbers if number.isdigit())
 
     async def _manage(self, method: str, path: str) -> None:
         headers = {"Authorization": aiohttp.encode_basic_auth(USER, self._password())}
@@ -125,10 +148,8 @@ class RabbitMQ:
 
     def _configure(self) -> None:
         self._home.mkdir(parents=True, exist_ok=True)
-        password = self._home / "password"
-        if not password.exists():
-            password.touch(mode=0o600)
-            password.write_text(secrets.token_hex(16) + "\n")
+        self._secret("password")
+        self._secret(".erlang.cookie")
         plugins = ",".join(self._plugins)
         (self._home / "enabled_plugins").write_text(f"[{plugins}].\n")
         conf = self._home / "rabbitmq.conf"
@@ -142,6 +163,8 @@ class RabbitMQ:
             "log.file = false\n"
             "disk_free_limit.absolute = 50MB\n"
             "vm_memory_high_watermark.absolute = 1GB\n"
+            + self._config
+            + self._cluster()
             + "".join(
                 f"{name}.tcp.ip = 127.0.0.1\n{name}.tcp.port = {self._ports[name]}\n"
                 for name in ("management", "prometheus")
@@ -149,15 +172,31 @@ class RabbitMQ:
             )
         )
 
+    def _secret(self, name: str) -> None:
+        """Make a file with a secret, the same on all nodes of a cluster; keep the one there is."""
+        file = self._home / name
+        if not file.exists():
+            file.touch(mode=0o600)
+            joined = self._joins
+            file.write_text(secrets.token_hex(16) + "\n" if joined is None else (joined._home / name).read_text())  # noqa: SLF001
+        file.chmod(0o400 if name.startswith(".") else 0o600)  # Erlang wants its cookie so
+
+    def _cluster(self) -> str:
+        """Return what makes a new node join; a node that has joined remembers it."""
+        if self._joins is None:
+            return ""
+        nodes = f"cluster_formation.classic_config.nodes.1 = {self._joins.name}\n"
+        nodes += f"cluster_formation.classic_config.nodes.2 = {self.name}\n"
+        return f"cluster_formation.peer_discovery_backend = classic_config\n{nodes}"
+
     def _environment(self) -> dict[str, str]:
         """What the scripts are told; nothing of our own environment but PATH reaches them."""
         home = self._home
-        name = hashlib.sha256(str(home).encode()).hexdigest()[:12]
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
             "HOME": str(home),
-            "RABBITMQ_NODENAME": f"outlast-{name}@localhost",
+            "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
             "RABBITMQ_LOG_BASE": str(home / "log"),
             "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
@@ -199,6 +238,8 @@ class RabbitMQ:
 
 
 def _server() -> Path | None:
-    """Return Debian's start script, or the one of a newer layout."""
+    """Return the start script: RABBITMQ_SERVER, else Debian's, or the one of a newer layout."""
+    if given := os.environ.get("RABBITMQ_SERVER"):
+        return Path(given)
     found = [path for pattern in SERVERS for path in Path("/").glob(pattern.lstrip("/"))]
     return found[0] if found else None

@@ -11,7 +11,8 @@ import pytest
 from schemas.dead_letters import Choice
 from tests.broker.graves import graveyard
 from tests.patience import LONG
-from worker.broker import BrokerUnavailableError, connected
+from worker.broker import BrokerUnavailableError
+from worker.broker_nodes import connect
 from worker.dead.desk import Desk
 
 
@@ -89,7 +90,7 @@ async def test_a_broker_lost_in_the_middle_is_said_and_loses_nothing(yard, monke
     tasks, connections, done, closing = await fill(yard, 100), [], [], []
 
     async def noted(*arguments):
-        connections.append(await connected(*arguments))
+        connections.append(await connect(*arguments))
         return connections[-1]
 
     def cut(*step):
@@ -97,7 +98,7 @@ async def test_a_broker_lost_in_the_middle_is_said_and_loses_nothing(yard, monke
         if len(done) == 30:
             closing.append(asyncio.ensure_future(connections[-1].close()))
 
-    monkeypatch.setattr("worker.dead.lock.connected", noted)
+    monkeypatch.setattr("worker.dead.lock.connect", noted)
     desk = Desk(yard.settings, "test")
     chosen = await desk.find(Choice())
     async with desk.removal("replay", chosen, progress=cut) as removal:

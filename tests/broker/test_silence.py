@@ -11,7 +11,7 @@ from handlers.errors import FileProcessingError
 from tests.figures import figure
 from tests.patience import LONG
 from worker import control, topology
-from worker.broker import Broker, BrokerUnavailableError, told_apart
+from worker.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, translate_broker_errors
 from worker.delivery import Delivery, LostDeliveryError
 from worker.envelope import Envelope
 from worker.metrics import Metrics
@@ -57,7 +57,6 @@ async def test_publishing_into_silence_fails_as_if_the_broker_were_away_and_work
 async def test_a_worker_whose_control_connection_falls_silent_while_it_is_set_up_hears_again(
     broker, wire, monkeypatch, rabbitmq_url
 ):
-    monkeypatch.setattr("worker.broker.ANOTHER_HEARTBEAT_SECONDS", 1)
     monkeypatch.setattr(control, "STEP_SECONDS", LIMIT_SECONDS)
     heard = asyncio.Event()
     wire.hush = QUEUE_DECLARE
@@ -98,7 +97,7 @@ async def test_a_delivery_whose_connection_ended_is_lost_and_what_took_its_place
 
 async def test_a_cancelled_task_stays_cancelled():
     async def waits():
-        with told_apart():
+        with translate_broker_errors():
             await asyncio.Event().wait()
 
     task = asyncio.create_task(waits())
@@ -112,10 +111,49 @@ async def test_a_cancelled_task_stays_cancelled():
 async def test_what_a_connection_rejects_its_waiters_with_is_told_as_its_end(ended):
     waiting = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_soon(waiting.set_exception, ended)
-    with pytest.raises(BrokerUnavailableError), told_apart():
+    with pytest.raises(BrokerUnavailableError), translate_broker_errors():
         await waiting
 
 
-async def test_other_errors_pass():
-    with pytest.raises(KeyError), told_apart():
-        raise KeyError
+async def test_a_task_that_was_cancelled_earlier_still_gets_the_end_of_a_connection_as_an_outage():
+    async def cleans_up():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(ended.set_exception, asyncio.CancelledError())
+            with translate_broker_errors():
+                await ended
+
+    task = asyncio.create_task(cleans_up())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(BrokerUnavailableError):
+        await task
+
+
+async def test_a_channel_of_a_closed_connection_is_an_outage(rabbitmq_url):
+    connection = await aio_pika.connect(rabbitmq_url)
+    underlay = connection.transport.connection
+    channel = connection.channel()
+    await connection.close()
+    with pytest.raises(BrokerUnavailableError), translate_broker_errors():
+        await underlay.channel()
+    with pytest.raises(BrokerUnavailableError), translate_broker_errors():
+        connection.channel()
+    with pytest.raises(BROKER_ERRORS), translate_broker_errors():
+        await channel.initialize()
+
+
+async def test_a_closed_robust_connection_is_an_outage(rabbitmq_url):
+    connection = await aio_pika.connect_robust(rabbitmq_url)
+    await connection.close()
+    with pytest.raises(BrokerUnavailableError), translate_broker_errors():
+        await connection.connect()
+
+
+@pytest.mark.parametrize("error", [KeyError("key"), RuntimeError("a bug"), RuntimeError("the file is closed")])
+async def test_a_bug_does_not_look_like_an_outage(error):
+    with pytest.raises(type(error)) as raised, translate_broker_errors():
+        raise error
+    assert not isinstance(raised.value, BROKER_ERRORS)

@@ -3,9 +3,6 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pamqp.commands import Basic
 
 from schemas.jobs import JOB_TYPE, MAX_JOB_BYTES, Job, JobFile
 from worker.envelope import Envelope, UndecodableError
@@ -93,23 +90,3 @@ def test_a_job_too_large_for_a_message_is_refused():
     files = (JobFile(position=0, url="data:," + "x" * MAX_JOB_BYTES, source_key="a"),)
     with pytest.raises(ValueError, match="at most"):
         Envelope(job(files=files)).message()
-
-
-@given(
-    attempt=st.integers(0, 2**40),
-    deaths=st.integers(0, 300),
-    traceparent=st.none() | st.text(max_size=60),
-    links=st.lists(st.text(min_size=1, max_size=60)),
-)
-def test_what_is_published_quicker_is_what_the_message_would_have_been(attempt, deaths, traceparent, links):
-    envelope = Envelope(job(), attempt=attempt, deaths=deaths, traceparent=traceparent, links=tuple(links))
-    message, (body, properties) = envelope.message(), envelope.parts()
-    assert body == message.body
-    message.timestamp = properties.timestamp
-    assert properties.marshal() == Basic.Properties.marshal(message.properties)
-
-
-def test_a_job_too_large_for_a_message_has_no_parts_either():
-    files = [JobFile(position=0, url="data:," + "x" * MAX_JOB_BYTES, source_key="a")]
-    with pytest.raises(ValueError, match="at most"):
-        Envelope(job(files=files)).parts()

@@ -14,9 +14,9 @@ from worker.console.door import SESSION, see
 from worker.console.operations import Operations
 from worker.console.show import link, moment, page
 from worker.envelope import PREFIX, build
+from worker.unavailable import PUBLISH_SECONDS
 
 PAGE: Final = 50
-PUBLISH_SECONDS: Final = 10.0
 
 
 class ArchivePages:

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from schemas.dead_letters import Choice, DeadLetter
-from worker.broker import BROKER_ERRORS, Broker, told_apart
+from worker.broker import BROKER_ERRORS, Broker, translate_broker_errors
 from worker.dead.desk import Desk
 from worker.dead.letters import united
 from worker.settings import Settings
@@ -73,7 +73,7 @@ class Snapshot:
         if self._taken is None or time.monotonic() - self._taken > YOUNG_SECONDS:
             return False
         try:
-            with told_apart():
+            with translate_broker_errors():
                 async with asyncio.timeout(COUNT_SECONDS):
                     return await self._lying() == self._count
         except BROKER_ERRORS:

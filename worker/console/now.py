@@ -11,7 +11,7 @@ from handlers.console_records import ConsoleRecords, Row
 from handlers.errors import FileProcessingError
 from handlers.supabase import Supabase
 from schemas.jobs import Queue
-from worker.broker import BROKER_ERRORS, Broker, told_apart
+from worker.broker import BROKER_ERRORS, Broker, translate_broker_errors
 from worker.console.figures import figures, wrong_with_workers
 from worker.console.live import stream
 from worker.console.show import live_part, page
@@ -76,7 +76,7 @@ class NowPages:
             wrong.append(f"RabbitMQ: {problem}")
             return {}
         try:
-            with told_apart():
+            with translate_broker_errors():
                 return await self._counts()
         except BROKER_ERRORS as error:
             wrong.append(f"RabbitMQ: {type(error).__name__}")

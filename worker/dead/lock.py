@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
-from aio_pika.connection import make_url
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, ChannelNotFoundEntity
+from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ChannelLockedResource
 
 from schemas.dead_letters import Choice
-from worker.broker import BrokerUnavailableError, connected, told_apart
+from worker.broker import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
+from worker.broker_nodes import Nodes, connect
+from worker.connect_failure import NodesUnreachableError
 from worker.dead.letters import Letter, read, united
 from worker.dead.pile import Pile, lying
 from worker.settings import Settings
@@ -20,7 +21,6 @@ from worker.settings import Settings
 LOCK: Final = "outlast.dead.lock"
 PATIENCE_SECONDS: Final = 10.0
 KNOCK_SECONDS: Final = 0.3
-BROKER_ERRORS: Final = (AMQPError, ChannelInvalidStateError, ConnectionError, TimeoutError)
 
 
 class BusyError(Exception):
@@ -31,7 +31,7 @@ class DeadLetters:
     """The way to the dead letters of one virtual host."""
 
     def __init__(self, settings: Settings) -> None:
-        self._url = settings.rabbitmq_url.get_secret_value()
+        self._nodes = Nodes.of(settings)
         self._ours = asyncio.Lock()
 
     @contextlib.asynccontextmanager
@@ -46,13 +46,15 @@ class DeadLetters:
         until = time.monotonic() + patience
         try:
             async with contextlib.AsyncExitStack() as stack:
-                stack.enter_context(told_apart())
+                stack.enter_context(translate_broker_errors())
                 await _ours(self._ours, patience)
                 stack.callback(self._ours.release)
-                connection = await connected(make_url(self._url), "outlast dead letters")
+                connection = await connect(self._nodes, "outlast dead letters")
                 await stack.enter_async_context(connection)
                 await _lock(connection, until)
                 yield await stack.enter_async_context(_pile(connection))
+        except NodesUnreachableError as error:
+            raise BrokerUnavailableError(str(error)) from error
         except BROKER_ERRORS as error:
             raise BrokerUnavailableError(f"{type(error).__name__}: {error}; check RABBITMQ_URL") from error
 

@@ -16,10 +16,10 @@ from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from worker import topology
+from worker.unavailable import PUBLISH_SECONDS
 
 SILENCE_SECONDS: Final = 3.0
 RETURN_SECONDS: Final = 5.0
-PUBLISH_SECONDS: Final = 10.0
 FIRST_WINDOW: Final = 64
 ENOUGH: Final = 128
 """Letters a window should hold; while it holds fewer, the next one is twice as large."""

@@ -2,47 +2,39 @@
 
 import asyncio
 import re
-import socket
 from typing import Final
 from uuid import uuid4
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
-from aio_pika.connection import make_url
-from aio_pika.exceptions import (
-    AMQPError,
-    ChannelNotFoundEntity,
-    ChannelPreconditionFailed,
-    ProbableAuthenticationError,
-)
-from aiormq.exceptions import ChannelAccessRefused, ProtocolSyntaxError
-from yarl import URL
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused
 
 from worker import topology
+from worker.broker_address import place, vhost
+from worker.broker_nodes import Nodes, connect
+from worker.connect_failure import explain
 from worker.doctor.site import Site
 from worker.doctor.verdict import Concern, Failure
+from worker.unavailable import BROKER_ERRORS
 
 OLDEST: Final = (3, 10)
 CONFIRM_SECONDS: Final = 5.0
+CONNECT_SECONDS: Final = 8.0
 
 
 async def broker(site: Site) -> str:
     """Connect as a worker would."""
-    url = site.settings.rabbitmq_url.get_secret_value()
-    parsed = URL(url)
-    place, user = f"{parsed.host}:{parsed.port or 5672}", parsed.user or "guest"
-    vhost = parsed.path.removeprefix("/") or "/"
+    nodes = Nodes.of(site.settings)
     try:
-        site.broker = await aio_pika.connect(make_url(url), timeout=8)
-    except ProbableAuthenticationError as error:
-        raise Failure(f"{place} refuses the user {user!r} or its password", "mend them in RABBITMQ_URL") from error
-    except ProtocolSyntaxError as error:  # aiormq's word for a connection that is closed instead of opened
-        remedy = f"rabbitmqctl add_vhost {vhost}; rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
-        raise Failure(f"{place} has no virtual host {vhost!r}, or {user!r} may not use it", remedy) from error
-    except (AMQPError, OSError, TimeoutError) as error:
-        remedy = "start RabbitMQ, open its port (5672, TLS 5671), or mend RABBITMQ_URL"
-        raise Failure(f"{place} cannot be reached: {_reason(error)}", remedy) from error
-    return f"{place}, virtual host {vhost!r}"
+        async with asyncio.timeout(CONNECT_SECONDS):
+            site.broker = await connect(nodes, "outlast doctor")
+    except BROKER_ERRORS as error:
+        reason = explain(error, nodes.last)
+        raise Failure(reason.problem, reason.remedy) from error
+    site.node = nodes.last
+    others = f", one of {len(nodes)} nodes" if len(nodes) > 1 else ""
+    return f"{place(nodes.last)}{others}, virtual host {vhost(nodes.last)!r}"
 
 
 async def broker_version(site: Site) -> str:
@@ -66,15 +58,14 @@ async def broker_topology(site: Site) -> str:
         absent += not await _matches_exchange(site, name, kind)
     waiting = dead = consumers = 0
     for spec in topology.queues(delays):
-        channel = await _connected(site).channel()
         try:
+            if await topology.declared_as(_connected(site), spec) is None:
+                absent += 1
+                continue
+            channel = await _connected(site).channel()
             found = (await channel.declare_queue(spec.name, passive=True)).declaration_result
-            await channel.declare_queue(spec.name, durable=True, arguments=spec.arguments)
-        except ChannelNotFoundEntity:
-            absent += 1
-            continue
-        except ChannelPreconditionFailed as error:
-            raise _differs("queue", spec.name, error) from error
+        except topology.TopologyError as error:
+            raise _differs("queue", spec.name, error.__cause__ or error) from error
         except ChannelAccessRefused as error:
             raise _refused(site, error) from error
         await channel.close()
@@ -133,22 +124,12 @@ def _connected(site: Site) -> AbstractConnection:
     return site.broker
 
 
-def _differs(what: str, name: str, error: Exception) -> Failure:
+def _differs(what: str, name: str, error: BaseException) -> Failure:
     remedy = f"empty and delete it (rabbitmqctl delete_{what} {name}), or use another virtual host in RABBITMQ_URL"
     return Failure(f"the {what} {name} exists with other arguments: {error}", remedy)
 
 
 def _refused(site: Site, error: Exception) -> Failure:
-    parsed = URL(site.settings.rabbitmq_url.get_secret_value())
-    vhost = parsed.path.removeprefix("/") or "/"
-    right = "'^outlast.*'"
-    remedy = f"rabbitmqctl set_permissions -p {vhost} {parsed.user or 'guest'} {right} {right} {right}"
+    node, right = site.settings.rabbitmq_nodes[0], "'^outlast.*'"
+    remedy = f"rabbitmqctl set_permissions -p {vhost(node)} {node.user or 'guest'} {right} {right} {right}"
     return Failure(f"rights are missing: {error}", remedy)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer"
-    if isinstance(error.__cause__, socket.gaierror):
-        return "no such host"
-    return str(error) or type(error).__name__

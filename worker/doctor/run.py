@@ -10,7 +10,7 @@ from typing import Final
 from rich.console import Console
 
 from handlers.settings import SettingsError
-from worker.doctor import database, files, machine, messages, project, webhooks
+from worker.doctor import cluster, database, files, machine, messages, project, webhooks
 from worker.doctor.site import Site
 from worker.doctor.verdict import Check, Concern, Failure, State, Verdict
 from worker.settings import Settings
@@ -26,6 +26,7 @@ CHECKS: Final = (
     Check("broker version", messages.broker_version, ("broker",)),
     Check("broker rights", messages.broker_rights, ("broker",)),
     Check("topology", messages.broker_topology, ("broker",)),
+    Check("queue members", cluster.queue_members, ("broker", "topology")),
     Check("supabase", project.supabase),
     Check("clock", project.clock, ("supabase",)),
     Check("key", project.key, ("supabase",)),

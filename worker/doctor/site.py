@@ -25,6 +25,7 @@ class Site:
     answer: httpx.Response | None = None
     asked_at: datetime | None = None
     broker: AbstractConnection | None = None
+    node: URL | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -54,5 +55,5 @@ class Site:
         values = [getattr(self.settings, name) for name in type(self.settings).model_fields]
         flat = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
         secrets = {item.get_secret_value() for item in flat if isinstance(item, SecretStr)}
-        secrets.add(URL(self.settings.rabbitmq_url.get_secret_value()).password or "")
+        secrets.update(node.password or "" for node in self.settings.rabbitmq_nodes)
         return {secret for secret in secrets if len(secret) > len("guest")}

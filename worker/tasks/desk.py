@@ -20,9 +20,9 @@ from schemas.tasks import TaskState, TaskStatus, WorkerStats
 from worker import control
 from worker.broker import Broker, BrokerUnavailableError
 from worker.envelope import Envelope
+from worker.unavailable import PUBLISH_SECONDS
 
 log = structlog.stdlib.get_logger(__name__)
-PUBLISH_SECONDS: Final = 10.0
 NOT_QUEUED: Final = "it was never put on its queue: submit it again"
 
 

@@ -1,0 +1,165 @@
+"""`amqps://` on a private node that asks for client certificates: what works, and how each failure is explained."""
+
+import asyncio
+import contextlib
+import shutil
+from datetime import timedelta
+
+import aio_pika
+import aiohttp
+import pytest
+import structlog
+from pydantic import SecretStr
+from yarl import URL
+
+from deploy.local.processes import free_port
+from deploy.local.rabbitmq import RabbitMQ
+from tests.broker.authority import Authority
+from worker import topology
+from worker.broker import Broker
+from worker.doctor import messages
+from worker.doctor.site import Site
+from worker.doctor.verdict import Failure
+from worker.metrics import Metrics
+from worker.process import serve
+from worker.receiver import Receiver
+from worker.settings import Settings
+
+LIMIT_SECONDS = 60
+
+
+class Node:
+    """A node with TLS, the authority of its certificate, and a client certificate it accepts."""
+
+    def __init__(self, folder):
+        self.authority, self.stranger = Authority(folder, "authority"), Authority(folder, "stranger")
+        self.cert, self.key = folder / "server.pem", folder / "server.key"
+        self.use(self.authority.sign("good"))
+        self.client = self.authority.sign("client")
+        self.port = free_port()
+        self.rabbitmq = RabbitMQ(
+            folder,
+            (),
+            config=f"listeners.ssl.default = 127.0.0.1:{self.port}\n"
+            f"ssl_options.cacertfile = {self.authority.file}\n"
+            f"ssl_options.certfile = {self.cert}\n"
+            f"ssl_options.keyfile = {self.key}\n"
+            "ssl_options.verify = verify_peer\n"
+            "ssl_options.fail_if_no_peer_cert = true\n",
+        )
+
+    def use(self, files):
+        shutil.copy(files[0], self.cert)
+        shutil.copy(files[1], self.key)
+
+    def url(self, host="localhost", port=0):
+        return str(URL(self.rabbitmq.url).with_scheme("amqps").with_host(host).with_port(port or self.port))
+
+    def settings(self, url="", **more):
+        files = {
+            "rabbitmq_ca_file": self.authority.file,
+            "rabbitmq_cert_file": self.client[0],
+            "rabbitmq_key_file": self.client[1],
+        }
+        return Settings.load(_env_file=None, rabbitmq_url=SecretStr(url or self.url()), **files | more)
+
+
+@pytest.fixture(scope="module")
+async def node(tmp_path_factory):
+    found = Node(tmp_path_factory.mktemp("tls"))
+    await found.rabbitmq.start()
+    yield found
+    await found.rabbitmq.stop()
+
+
+async def explained(settings, said):
+    """Assert that the log at the start, /readyz and doctor say why, and no secret."""
+    with structlog.testing.capture_logs() as logs:
+        async with Broker(settings, Metrics("test"), "test") as broker, contextlib.AsyncExitStack() as stack:
+            async with asyncio.timeout(LIMIT_SECONDS):
+                while said not in str(await broker.problem()):
+                    await asyncio.sleep(0.05)
+            app = Receiver(settings, [], broker, Metrics("test")).app()
+            addresses = await stack.enter_async_context(serve(app, "127.0.0.1", 0))
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            async with session.get(f"http://{addresses[0]}/readyz") as response:
+                assert response.status == 503
+                ready = (await response.json())["detail"]
+    assert said in ready
+    assert [line["reason"] for line in logs if line["event"] == "broker not connected" and said in line["reason"]]
+    site = Site.of(settings)
+    try:
+        with pytest.raises(Failure) as failure:
+            await messages.broker(site)
+    finally:
+        await site.aclose()
+    assert said in str(failure.value)
+    assert failure.value.remedy in ready
+    assert URL(settings.rabbitmq_url.get_secret_value()).password not in f"{logs}{ready}{failure.value}"
+    return failure.value.remedy
+
+
+async def test_with_the_authority_and_a_client_certificate_messages_go_through(node):
+    async with Broker(node.settings(), Metrics("test"), "test") as broker:
+        await broker.opened()
+        await broker.publish(topology.DEAD, "", aio_pika.Message(b"secret"), 20)
+        assert await broker.problem() is None
+
+
+async def test_an_authority_that_is_not_known_is_named_as_untrusted(node):
+    remedy = await explained(
+        node.settings(rabbitmq_ca_file=None), f"the certificate of localhost:{node.port} is not trusted"
+    )
+    assert "RABBITMQ_CA_FILE" in remedy
+
+
+async def test_another_host_name_is_named(node):
+    remedy = await explained(
+        node.settings(node.url("127.0.0.1")), f"the certificate of 127.0.0.1:{node.port} is for another IP address"
+    )
+    assert "RABBITMQ_URL" in remedy
+
+
+async def test_a_missing_client_certificate_is_named(node):
+    remedy = await explained(
+        node.settings(rabbitmq_cert_file=None, rabbitmq_key_file=None),
+        f"localhost:{node.port} asks for a client certificate",
+    )
+    assert "RABBITMQ_CERT_FILE" in remedy
+
+
+async def test_a_client_certificate_of_a_stranger_is_named(node):
+    cert, key = node.stranger.sign("unknown")
+    await explained(
+        node.settings(rabbitmq_cert_file=cert, rabbitmq_key_file=key),
+        f"localhost:{node.port} does not trust our client certificate",
+    )
+
+
+async def test_a_port_without_tls_is_named(node):
+    plain = URL(node.rabbitmq.url).port
+    remedy = await explained(node.settings(node.url(port=plain)), f"TLS with localhost:{plain} failed")
+    assert "5671" in remedy
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [({"lasts": timedelta(days=-1)}, "has expired"), ({"host": "other.test"}, "is for another host name")],
+)
+async def test_a_certificate_that_does_not_fit_is_explained_and_a_renewed_one_is_taken_without_a_restart(
+    node, files, said
+):
+    node.use(node.authority.sign("bad", **files))
+    await node.rabbitmq.control("eval", "ssl:clear_pem_cache().")
+    try:
+        await explained(node.settings(), f"the certificate of localhost:{node.port} {said}")
+        async with Broker(node.settings(), Metrics("test"), "test") as broker:
+            async with asyncio.timeout(LIMIT_SECONDS):
+                while said not in str(await broker.problem()):
+                    await asyncio.sleep(0.05)
+            node.use(node.authority.sign("good"))
+            await node.rabbitmq.control("eval", "ssl:clear_pem_cache().")
+            await asyncio.wait_for(broker.opened(), LIMIT_SECONDS)
+    finally:
+        node.use(node.authority.sign("good"))
+        await node.rabbitmq.control("eval", "ssl:clear_pem_cache().")

@@ -1,0 +1,73 @@
+"""RABBITMQ_URL: the address of one RabbitMQ node, or of several nodes of one cluster."""
+
+import re
+from typing import Final
+
+from yarl import URL
+
+PORTS: Final = {"amqp": 5672, "amqps": 5671}
+MOST_NODES: Final = 16
+FORM: Final = (
+    "must be amqp://user:password@host:port/vhost, or amqps://; more nodes of the same cluster follow after commas, "
+    "each as host:port or as an address with the same scheme, user, password and virtual host"
+)
+WHOLE: Final = re.compile(r",\s*(?=amqps?://)")
+
+
+def read_nodes(text: str) -> tuple[URL, ...]:
+    """Return the whole address of each node, in the order given, with its port.
+
+    Entries after the first may be `host` or `host:port`: all nodes of a cluster share users and virtual hosts. A comma
+    in the first address's password does not separate.
+
+    Raises:
+        ValueError: an address cannot be used. The message never repeats it, since it holds a password.
+    """
+    entries = [entry for group in WHOLE.split(text.strip()) for entry in _entries(group)]
+    first = _url(entries[0])
+    nodes = [first] + [_like(first, entry) for entry in entries[1:]]
+    if len(nodes) > MOST_NODES:
+        raise ValueError(f"names {len(nodes)} nodes; at most {MOST_NODES} can be used")
+    return tuple(dict.fromkeys(nodes))
+
+
+def place(node: URL) -> str:
+    """Return `host:port`, which may be logged."""
+    return f"[{node.host}]:{node.port}" if ":" in (node.host or "") else f"{node.host}:{node.port}"
+
+
+def vhost(node: URL) -> str:
+    """Return the name of the virtual host."""
+    return node.path.removeprefix("/") or "/"
+
+
+def _entries(group: str) -> list[str]:
+    """Split at the commas after the user's password."""
+    userinfo, at, rest = group.rpartition("@")
+    first, *others = rest.split(",")
+    return [userinfo + at + first, *(other.strip() for other in others)]
+
+
+def _url(text: str) -> URL:
+    try:
+        url = URL(text)
+        port = url.port or PORTS.get(url.scheme, 0)
+    except ValueError:
+        raise ValueError(FORM) from None
+    if url.scheme not in PORTS or not url.host or url.explicit_port == 0:
+        raise ValueError(FORM)
+    return url.with_port(port)
+
+
+def _like(first: URL, entry: str) -> URL:
+    whole = "://" in entry
+    url = _url(entry if whole else f"{first.scheme}://{entry}")
+    if whole and _shared(url) != _shared(first):
+        raise ValueError(FORM)
+    if not whole and (url.user or url.path not in {"", "/"} or url.query_string):
+        raise ValueError(FORM)
+    return first.with_host(url.host or "").with_port(url.port)
+
+
+def _shared(url: URL) -> tuple[str | None, ...]:
+    return url.scheme, url.user, url.password, vhost(url)
