@@ -86,7 +86,7 @@ bench: setup-test  ## compare speed and memory with alternatives; about half an 
 	$(BIN)/python -m tests.benchmarks.run
 
 docs:  ## generate the table of settings in deploy/docs/settings.md
-	$(BIN)/python -m worker.settings_table deploy/docs/settings.md
+	$(BIN)/python -m worker.cli.settings_table deploy/docs/settings.md
 
 dashboards:  ## generate deploy/grafana/dashboards/*.json
 	$(BIN)/python -m deploy.grafana

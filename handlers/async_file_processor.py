@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final, Self
 from uuid import UUID
 
-from handlers.batch import BatchProgress, Report, job_for, run_batch
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
+from handlers.database.client import Supabase
+from handlers.database.task_records import TaskRecords
 from handlers.detect import detect
 from handlers.download import Downloader
 from handlers.errors import (
@@ -27,11 +28,10 @@ from handlers.errors import (
     FileTypeNotSupportedError,
 )
 from handlers.observer import Observer
-from handlers.record import Records
+from handlers.pipeline.batch import BatchProgress, Report, job_for, run_batch
+from handlers.pipeline.steps import PipelineDeps
 from handlers.settings import MediaSettings
-from handlers.steps import Tools
 from handlers.storage import FolderStorage
-from handlers.supabase import Supabase
 from schemas.files import ProcessingResult
 from schemas.jobs import Job, Profile
 
@@ -164,19 +164,19 @@ class AsyncFileProcessor:
         return self._codec
 
     @contextlib.asynccontextmanager
-    async def _tools(self) -> AsyncIterator[tuple[Tools, Records | None]]:
+    async def _tools(self) -> AsyncIterator[tuple[PipelineDeps, TaskRecords | None]]:
         """Open what a batch needs. With Supabase configured everything is recorded there, else nothing is."""
         settings = self.settings
         async with contextlib.AsyncExitStack() as stack:
             downloader = await stack.enter_async_context(Downloader(settings, self._observer))
             if settings.supabase_url is None:
                 storage = FolderStorage(settings.out_dir, settings.storage_bucket)
-                yield Tools(settings, downloader, self._codecs(), storage, self._observer), None
+                yield PipelineDeps(settings, downloader, self._codecs(), storage, self._observer), None
                 return
             supabase = await stack.enter_async_context(Supabase(settings, self._observer))
-            records = Records(settings, supabase)
+            records = TaskRecords(settings, supabase)
             yield (
-                Tools(
+                PipelineDeps(
                     settings,
                     downloader,
                     self._codecs(),

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID, uuid4
 
+from handlers.database.client import Supabase
+from handlers.database.task_records import TaskRecords
 from handlers.errors import FileProcessingError
-from handlers.record import Records
 from handlers.settings import MediaSettings
-from handlers.supabase import Supabase
 from schemas.files import ProcessedFile
 from schemas.jobs import Job, JobFile, file_id_for, output_key_for, task_id_for
 from schemas.tasks import TaskStatus
@@ -48,11 +48,11 @@ class GenerationService:
             arguments = {"p_generation_id": str(generation_id), "p_files": files}
             if (await supabase.call("outlast_refresh_media", arguments))["unrecorded"]:
                 await _record(
-                    Records(self.settings, supabase), _job(str(generation_id), processed_files, self.settings)
+                    TaskRecords(self.settings, supabase), _job(str(generation_id), processed_files, self.settings)
                 )
 
 
-async def _record(records: Records, told: tuple[Job, list[ProcessedFile]]) -> None:
+async def _record(records: TaskRecords, told: tuple[Job, list[ProcessedFile]]) -> None:
     job, files = told
     lease = uuid4()
     begun = await records.begin(job, lease, "api", attempt=1)

@@ -1,6 +1,6 @@
 """The typed hooks through which the pipeline tells what happens.
 
-`worker/metrics.py` makes Prometheus of an Observer, `worker/account.py` one attempt's log line and spans of a Watch.
+`worker/observability/metrics.py` makes Prometheus of an Observer, `worker/consume/attempt_log.py` one attempt's log line and spans of a Watch.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -34,7 +34,7 @@ class Observer:
         """Note that a codec process ended before its answer and is replaced: it crashed, or met its timeout."""
 
 
-class Watch:
+class AttemptHooks:
     """What follows the files of one attempt from step to step; this one looks away.
 
     What a step raises passes through its context.

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from handlers import machine
+from handlers import cpu
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 
@@ -96,7 +96,7 @@ class MediaSettings(BaseSettings):
     )
 
     codec_processes: int = Field(
-        default_factory=machine.cores,
+        default_factory=cpu.cores,
         ge=1,
         le=256,
         description="Number of processes that decode and encode.",

@@ -2,7 +2,7 @@
 
 The sender may be a decoder that hostile content has taken over. So every text is bounded, every number is finite and in
 range, a path is one of two words, and an error is one of a few codes. Codec processes do not import this module
-(pydantic takes 9 MB); `handlers/media/child.py` writes what is described here.
+(pydantic takes 9 MB); `handlers/codec/decoder_main.py` writes what is described here.
 """
 
 from enum import StrEnum

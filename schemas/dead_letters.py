@@ -73,11 +73,11 @@ class DeadGroup(Frozen):
     last_seen: datetime | None
 
 
-class UnreadableChoiceError(ValueError):
+class InvalidFilterError(ValueError):
     """A filter cannot be read; the message names it and its problem."""
 
 
-class Choice(Frozen):
+class DeadLetterFilter(Frozen):
     """Which dead letters are meant; nothing given means all. An unknown name is refused: it would mean all, too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,11 +95,11 @@ class Choice(Frozen):
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
-        """Read filters as people give them; raise UnreadableChoiceError."""
+        """Read filters as people give them; raise InvalidFilterError."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise UnreadableChoiceError(_problems(cls, error)) from None
+            raise InvalidFilterError(_problems(cls, error)) from None
 
     def takes(self, letter: DeadLetter) -> bool:
         """Whether a letter is meant; `limit` is the caller's business, since it depends on the others."""
@@ -123,30 +123,30 @@ class Choice(Frozen):
         return (self.since is None or failed_at >= self.since) and (self.until is None or failed_at <= self.until)
 
 
-class Errand(Choice):
+class BatchRequest(DeadLetterFilter):
     """What is to be done with the letters chosen: at most `rate` a second; only counted when `dry_run`."""
 
     rate: Rate | None = None
     dry_run: bool = False
 
 
-class Kept(Frozen):
+class ArchivedDeadLetter(Frozen):
     """A letter that stays where it is, and why."""
 
     id: UUID
     reason: str
 
 
-class Outcome(Frozen):
+class BatchOutcome(Frozen):
     """What became of the letters matched. Those neither `done` nor `kept` were gone already, or left when aborted."""
 
     matched: int
     done: int = 0
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[ArchivedDeadLetter, ...] = ()
     aborted: bool = False
 
 
-def _problems(kind: type[Choice], error: ValidationError) -> str:
+def _problems(kind: type[DeadLetterFilter], error: ValidationError) -> str:
     """Say which filters cannot be read, and why; what was given is not repeated."""
     found = []
     for one in error.errors(include_url=False, include_input=False):

@@ -47,7 +47,7 @@ class Profile(Frozen):
         return f"{name}-provenance" if self.keep_provenance else name
 
 
-class Reply(Frozen):
+class CeleryReply(Frozen):
     """Who waits for a task's result: a queue, and the id under which it is expected there (Celery's `rpc://`)."""
 
     to: str
@@ -86,7 +86,7 @@ class Job(Frozen):
     max_concurrent: int | None = Field(default=None, ge=1)
     event_at: datetime
     not_before: datetime | None = None
-    reply: Reply | None = None
+    reply: CeleryReply | None = None
 
     def only(self, source_keys: Sequence[str]) -> "Job":
         """Return this job with just the files of these keys; the task stays the same."""

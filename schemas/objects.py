@@ -36,7 +36,7 @@ class Stored(Frozen):
     profile: str
 
 
-class Counted(Frozen):
+class RemovedCount(Frozen):
     """How many objects, of how many bytes; `duplicates` of them have a twin."""
 
     objects: int

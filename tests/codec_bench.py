@@ -9,7 +9,7 @@ from uuid import uuid4
 import psutil
 import pyvips
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.settings import MediaSettings
 from schemas.jobs import Profile
 from tests.patience import SOON
@@ -60,7 +60,7 @@ def children_of(pid: int) -> list[psutil.Process]:
 
 def _is_ours(process: psutil.Process) -> bool:
     try:
-        return any("handlers.media.server" in word for word in process.cmdline())
+        return any("handlers.codec.fork_main" in word for word in process.cmdline())
     except psutil.NoSuchProcess:  # a zombie is one, too
         return False
 

@@ -8,7 +8,7 @@ import sys
 
 import structlog
 
-from worker.logs import configure
+from worker.observability.logs import configure
 
 
 class Lines:

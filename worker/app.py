@@ -12,42 +12,42 @@ from importlib.metadata import version
 import structlog
 from aiohttp import web
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
+from handlers.database.client import Supabase
+from handlers.database.object_records import ObjectRecords
+from handlers.database.reconcile_records import ReconcileRecords
+from handlers.database.task_queries import TaskQueries
+from handlers.database.task_records import TaskRecords
 from handlers.download import Downloader
 from handlers.errors import FileProcessingError
-from handlers.ledger import Ledger
-from handlers.objects import Objects
-from handlers.orphans import Orphans
-from handlers.record import Records
-from handlers.scratch import check_room, sweep
-from handlers.sources import Source
+from handlers.pipeline.steps import PipelineDeps
+from handlers.pipeline.tempdirs import check_room, sweep
+from handlers.sources import WebhookSource
 from handlers.sources.fal import FalSource
 from handlers.sources.supabase import SupabaseSource
-from handlers.steps import Tools
-from handlers.supabase import Supabase
-from handlers.tasks import TaskRecords
-from worker import tracing
-from worker.attempt import Attempt
-from worker.broker import Broker
-from worker.celery_inbox import CeleryInbox
-from worker.celery_reply import answer
-from worker.circuit import Circuit, Dependency
-from worker.consumer import Consumer, Handling
-from worker.crew import Crew
-from worker.decide import Policy
-from worker.delivery import Delivery
-from worker.health import Check, add_health
-from worker.maintenance import Chore, Upkeep, is_chore
-from worker.metrics import Metrics
-from worker.optimize import Optimizer
-from worker.problems import as_problems
-from worker.process import first, serve
-from worker.progress import Board
-from worker.reconcile import Reconciler
-from worker.rounds import Mourner, Rounds
-from worker.schedule import keep, slots
+from handlers.storage.orphans import Orphans
+from worker.broker.connection import Broker
+from worker.celery_compat.inbox import CeleryInbox
+from worker.celery_compat.reply import answer
+from worker.consume.attempt import Attempt
+from worker.consume.circuit import Circuit, Dependency
+from worker.consume.consumer import Consumer, Handler
+from worker.consume.delivery import Delivery
+from worker.consume.progress import ProgressWriter
+from worker.consume.retry_policy import Policy
+from worker.consume.settlement import WorkerContext
+from worker.consume.worker import Worker
+from worker.observability import tracing
+from worker.observability.metrics import Metrics
+from worker.periodic.maintenance import MaintenanceJob, MaintenanceRunner, is_chore
+from worker.periodic.optimize import Optimizer
+from worker.periodic.reconcile import Reconciler
+from worker.periodic.schedule import keep, slots
+from worker.periodic.sweep_job import KilledTaskReaper, SweepJob
+from worker.runtime import first, serve
 from worker.settings import Settings
-from worker.settlement import Surroundings
+from worker.web.health import Check, add_health
+from worker.web.problem_details import as_problems
 
 log = structlog.stdlib.get_logger(__name__)
 VERSION = version("outlast")
@@ -56,12 +56,12 @@ VERSION = version("outlast")
 async def receive(settings: Settings, stop: asyncio.Event) -> None:
     """Serve webhooks until `stop`."""
     from handlers.sources.fal_keys import Jwks  # noqa: PLC0415 - with the next, 12 MB that a worker never needs
-    from worker.receiver import Receiver  # noqa: PLC0415 - the same
+    from worker.web.receiver import Receiver  # noqa: PLC0415 - the same
 
     settings.for_receiver()
     log.info("receiver starts", version=VERSION, settings=settings.shown())
     metrics = Metrics(VERSION)
-    sources: list[Source] = [
+    sources: list[WebhookSource] = [
         SupabaseSource(settings, settings.supabase_webhook_secrets),
         FalSource(Jwks(settings.fal_jwks_url), settings.fal_user_ids),
     ]
@@ -84,9 +84,9 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
     swept = await asyncio.to_thread(sweep, settings.temp_dir)
     log.info("temporary folder swept", folder=str(settings.temp_dir), removed=swept)
     metrics = Metrics(VERSION)
-    async with workshop(settings, metrics, name) as shop:
-        crew, mourner = shop.crew, Mourner(settings, shop.ledger, shop.broker, metrics)
-        schedule = slots(settings, Rounds(shop.reconciler, mourner, shop.ledger, settings), shop.broker)
+    async with worker_parts(settings, metrics, name) as shop:
+        crew, mourner = shop.crew, KilledTaskReaper(settings, shop.ledger, shop.broker, metrics)
+        schedule = slots(settings, SweepJob(shop.reconciler, mourner, shop.ledger, settings), shop.broker)
         app = web.Application(middlewares=[as_problems])
         add_health(app, metrics, _checks(shop))
         async with serve(app, settings.metrics_host, settings.metrics_port):
@@ -102,19 +102,19 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class WorkerParts:
     """All that a worker consists of."""
 
     broker: Broker
     supabase: Supabase
-    records: Records
-    ledger: Ledger
+    records: TaskRecords
+    ledger: ReconcileRecords
     reconciler: Reconciler
-    crew: Crew
+    crew: Worker
 
 
 @contextlib.asynccontextmanager
-async def workshop(settings: Settings, metrics: Metrics, name: str) -> AsyncIterator[Workshop]:
+async def worker_parts(settings: Settings, metrics: Metrics, name: str) -> AsyncIterator[WorkerParts]:
     """Build a worker, which `crew.start` sets going; close what it opened."""
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(tracing.running("outlast-worker"))
@@ -125,37 +125,39 @@ async def workshop(settings: Settings, metrics: Metrics, name: str) -> AsyncIter
         metrics.watch_codec(codec.stats)
         metrics.watch_disk(settings.temp_dir)
         stack.push_async_callback(codec.aclose)
-        records, ledger, tasks = Records(settings, supabase), Ledger(supabase), TaskRecords(supabase)
-        around = Surroundings(
+        records, ledger, tasks = TaskRecords(settings, supabase), ReconcileRecords(supabase), TaskQueries(supabase)
+        around = WorkerContext(
             records=records,
             ledger=ledger,
-            tools=Tools(settings, downloader, codec, supabase, metrics, records.known, records.inline, records.claim),
+            tools=PipelineDeps(
+                settings, downloader, codec, supabase, metrics, records.known, records.inline, records.claim
+            ),
             policy=Policy(settings.retry_delays, settings.max_attempts),
             metrics=metrics,
             circuit=Circuit(_dependencies(settings, records, supabase, name), metrics),
             worker=name,
-            board=Board(tasks),
+            board=ProgressWriter(tasks),
             answer=partial(answer, broker, tasks),
             max_concurrent=settings.max_concurrent,
             time_limit=settings.attempt_seconds,
             soft_limit=settings.soft_seconds,
         )
-        objects = Objects(supabase)
+        objects = ObjectRecords(supabase)
         orphans = Orphans(objects, supabase, settings.orphan_grace_seconds)
         optimizer = Optimizer(settings, supabase, objects, codec, settings.profile)
-        upkeep = Upkeep(settings, orphans, optimizer, tasks, metrics)
+        upkeep = MaintenanceRunner(settings, orphans, optimizer, tasks, metrics)
 
-        def handle(delivery: Delivery) -> Handling:
-            return Chore(delivery, upkeep) if is_chore(delivery) else Attempt(delivery, around)
+        def handle(delivery: Delivery) -> Handler:
+            return MaintenanceJob(delivery, upkeep) if is_chore(delivery) else Attempt(delivery, around)
 
-        crew = Crew(
+        crew = Worker(
             broker, around, [Consumer(broker, around, number, key, handle) for key, number in settings.places.items()]
         )
         reconciler = Reconciler(settings, ledger, broker, metrics)
-        yield Workshop(broker, supabase, records, ledger, reconciler, crew)
+        yield WorkerParts(broker, supabase, records, ledger, reconciler, crew)
 
 
-def _dependencies(settings: Settings, records: Records, supabase: Supabase, name: str) -> list[Dependency]:
+def _dependencies(settings: Settings, records: TaskRecords, supabase: Supabase, name: str) -> list[Dependency]:
     """Return what every job needs, and how to ask for it."""
     return [
         Dependency("database", "database_unavailable", lambda: records.heartbeat(name, [], None)),
@@ -170,7 +172,7 @@ async def _failure(broker: Broker) -> None:
     await asyncio.Event().wait()
 
 
-def _checks(shop: Workshop) -> dict[str, Check]:
+def _checks(shop: WorkerParts) -> dict[str, Check]:
     """Return what a worker must have to be ready."""
 
     async def database() -> str | None:

@@ -12,15 +12,15 @@ from uuid import UUID
 
 import httpx
 
+from handlers.database.client import Supabase
+from handlers.database.task_queries import read_workers
 from handlers.errors import DatabaseUnavailableError
-from handlers.supabase import Supabase
-from handlers.tasks import read_workers
 from schemas.tasks import TaskState
-from worker.broker import Broker
-from worker.logs import as_library
-from worker.metrics import Metrics
+from worker.broker.connection import Broker
+from worker.observability.logs import as_library
+from worker.observability.metrics import Metrics
 from worker.settings import Settings
-from worker.tasks.desk import TaskDesk, read_submission
+from worker.tasks.service import TaskService, read_submission
 
 POLL_SECONDS: Final = 0.5
 SLOWEST_POLL_SECONDS: Final = 2.0
@@ -48,7 +48,7 @@ class BackgroundTaskManager:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._given = settings
-        self._open: TaskDesk | None = None
+        self._open: TaskService | None = None
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -156,7 +156,7 @@ class BackgroundTaskManager:
             raise DatabaseUnavailableError(f"outlast_worker_stats: {type(error).__name__} at SUPABASE_URL") from error
 
     @contextlib.asynccontextmanager
-    async def _desk(self, *, broker: bool = True) -> AsyncIterator[TaskDesk]:
+    async def _desk(self, *, broker: bool = True) -> AsyncIterator[TaskService]:
         if self._open is not None:
             yield self._open
             return
@@ -164,13 +164,13 @@ class BackgroundTaskManager:
             yield desk
 
     @contextlib.asynccontextmanager
-    async def _opened(self, *, broker: bool = True) -> AsyncIterator[TaskDesk]:
+    async def _opened(self, *, broker: bool = True) -> AsyncIterator[TaskService]:
         as_library()
         settings = self.settings.for_tasks()
         async with contextlib.AsyncExitStack() as stack:
             supabase = await stack.enter_async_context(Supabase(settings))
             line = await stack.enter_async_context(Broker(settings, Metrics("api"), "outlast api")) if broker else None
-            yield TaskDesk(settings, supabase, line)
+            yield TaskService(settings, supabase, line)
 
 
 def _parsed(task_id: UUID | str) -> UUID | None:

@@ -10,12 +10,12 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from pydantic_settings import NoDecode
 from yarl import URL
 
-from handlers import machine
-from handlers.netguard import Allowlist
+from handlers import cpu
+from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings, Numbers, Secrets, SettingsError, Words
 from schemas.jobs import Queue
-from worker.broker_address import read_nodes
-from worker.broker_tls import TLSFiles
+from worker.broker.address import read_nodes
+from worker.broker.tls import TLSFiles
 
 SHORTEST_KEY: Final = 24
 LONGEST_KEY: Final = 64
@@ -69,7 +69,7 @@ class Settings(MediaSettings):
         8, ge=1, description="Number of attempts after which a file with a retryable error becomes a dead letter."
     )
     worker_concurrency: int = Field(
-        default_factory=lambda: JOBS_A_CORE * machine.cores(),
+        default_factory=lambda: JOBS_A_CORE * cpu.cores(),
         ge=1,
         le=1000,
         description="Number of jobs that one worker processes at the same time. Jobs spend most of their time "

@@ -1,7 +1,7 @@
 """What kinds of media there are: one registry, MEDIA_TYPES, and one module for each kind's decoding.
 
-A new type is one line there; a signature in `handlers/signatures.py` or `handlers/magic_numbers.py`, a module in
-`handlers/media/layout/` where its structure is its own, and a sample in `tests/media_samples.py`: the contract suite
+A new type is one line there; a signature in `handlers/detect/signatures.py` or `handlers/detect/magic_numbers.py`, a module in
+`handlers/media/structure/` where its structure is its own, and a sample in `tests/media_samples.py`: the contract suite
 and the fuzz run over the registry and fail for a type that has none.
 
 This package is imported by the codec processes as well as by the worker: keep module imports light (no pyvips, no
@@ -31,7 +31,7 @@ class MediaType:
     """One type Outlast stores, and all there is to say of it.
 
     `extension` has no dot. `reader` is what opens it, by its library's name: libvips' loader or FFmpeg's demuxer.
-    `layout` is the module of `handlers.media.layout` that walks the file's structure to its end.
+    `layout` is the module of `handlers.media.structure` that walks the file's structure to its end.
     """
 
     content_type: str

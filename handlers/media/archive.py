@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 from handlers.errors import DecoderLimitError, FileCorruptedError
 from handlers.media import Limits, Prepared, Recipe
 from handlers.media.describe import describe
-from handlers.media.layout import without_tail
+from handlers.media.structure import without_tail
 
 MAX_UNPACKED: Final = 1 << 30
 """Most bytes all members together may unpack to: a zip of 50 MiB may claim terabytes."""

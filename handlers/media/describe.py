@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from handlers.content import digests
 from handlers.media import BY_CONTENT_TYPE, Prepared
-from handlers.media.layout import without_tail
+from handlers.media.structure import without_tail
+from handlers.storage.upload_file import digests
 
 
 def describe(path: Path, content_type: str, **shape: Any) -> Prepared:  # noqa: ANN401 - the optional fields of Prepared

@@ -11,7 +11,7 @@ from handlers.sources.supabase import SupabaseSource
 from schemas.events import Completed, Ignored
 
 
-class Source(Protocol):
+class WebhookSource(Protocol):
     """A sender of webhooks."""
 
     name: str
@@ -23,4 +23,4 @@ class Source(Protocol):
         """Read a verified body; raise UnreadableError that names the field and the remedy."""
 
 
-SOURCES: Final[tuple[type[Source], ...]] = (SupabaseSource, FalSource)
+SOURCES: Final[tuple[type[WebhookSource], ...]] = (SupabaseSource, FalSource)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
-from handlers.sources.verdicts import RejectedError, UnreadableError
+from handlers.sources.errors import RejectedError, UnreadableError
 from schemas.events import Completed, FalWebhook, Ignored
 
 if TYPE_CHECKING:  # 8 MB that a worker never needs

@@ -10,7 +10,7 @@ import jwt
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from handlers.sources.verdicts import VerifierUnavailableError
+from handlers.sources.errors import VerifierUnavailableError
 
 CACHE_SECONDS: Final = 24 * 3600
 REFRESH_SECONDS: Final = 30

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from handlers.netguard import Allowlist
+from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
 from schemas.events import Completed
 from schemas.jobs import MAX_JOB_BYTES, Job, JobFile, output_key_for, task_id_for

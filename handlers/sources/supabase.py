@@ -11,7 +11,7 @@ from pydantic import SecretStr, ValidationError
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from handlers.settings import MediaSettings
-from handlers.sources.verdicts import RejectedError, UnreadableError
+from handlers.sources.errors import RejectedError, UnreadableError
 from schemas.events import Completed, Ignored, SupabaseWebhook
 
 SIGNATURE: Final = "webhook-signature"

@@ -13,12 +13,12 @@ from pydantic import SecretStr
 
 from schemas.jobs import Queue
 from tests.benchmarks.ground import ROOT
-from worker import topology
-from worker.broker import Broker
-from worker.consumer import Consumer
-from worker.delivery import Delivery
-from worker.logs import configure
-from worker.metrics import Metrics
+from worker.broker import topology
+from worker.broker.connection import Broker
+from worker.consume.consumer import Consumer
+from worker.consume.delivery import Delivery
+from worker.observability.logs import configure
+from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
 BODY: Final = b'"' + b"x" * 1000 + b'"'

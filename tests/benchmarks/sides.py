@@ -13,9 +13,9 @@ from deploy.local.processes import Child, free_port
 from schemas.jobs import Job, JobFile, Profile, output_key_for, task_id_for
 from schemas.urls import source_key
 from tests.benchmarks.ground import ROOT, Errand, Run
-from worker.broker import Broker
-from worker.envelope import Envelope
-from worker.metrics import Metrics
+from worker.broker.connection import Broker
+from worker.broker.envelope import Envelope
+from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
 READY_SECONDS = 60.0

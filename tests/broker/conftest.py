@@ -18,12 +18,12 @@ from schemas.urls import source_key
 from tests.chaos.wire import Wire
 from tests.figures import figure
 from tests.patience import LONG, SOON
-from worker.app import workshop
-from worker.envelope import Envelope
-from worker.metrics import Metrics
-from worker.process import serve
-from worker.receiver import Receiver
+from worker.app import worker_parts
+from worker.broker.envelope import Envelope
+from worker.observability.metrics import Metrics
+from worker.runtime import serve
 from worker.settings import Settings
+from worker.web.receiver import Receiver
 
 DELAYS = (1, 2)
 
@@ -115,7 +115,7 @@ async def bench(rabbitmq_url, database_url, source, tmp_path, monkeypatch, reque
             codec_processes=1,
         ).model_copy(update=changed.kwargs if changed else {})
         metrics = Metrics("test")
-        shop = await stack.enter_async_context(workshop(settings, metrics, "bench"))
+        shop = await stack.enter_async_context(worker_parts(settings, metrics, "bench"))
         await shop.crew.start()
         stack.push_async_callback(shop.crew.stop, 0)
         connection = await stack.enter_async_context(await aio_pika.connect(rabbitmq_url))

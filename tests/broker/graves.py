@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from schemas.jobs import Job, JobFile, Profile, output_key_for, task_id_for
 from schemas.urls import source_key
 from tests.patience import SOON
-from worker import topology
-from worker.dead.letters import read
-from worker.dead.lock import DeadLetters
-from worker.envelope import PREFIX, Envelope, build
+from worker.broker import topology
+from worker.broker.envelope import PREFIX, Envelope, build
+from worker.dead_letters.queue_lock import DeadLetters
+from worker.dead_letters.summary import read
 from worker.settings import Settings
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -13,12 +13,12 @@ from pydantic import SecretStr
 
 from deploy.local.gateway import Gateway
 from handlers.sources.supabase import SupabaseSource
-from worker.app import workshop
-from worker.broker import Broker
-from worker.metrics import Metrics
-from worker.process import serve
-from worker.receiver import Receiver
+from worker.app import worker_parts
+from worker.broker.connection import Broker
+from worker.observability.metrics import Metrics
+from worker.runtime import serve
 from worker.settings import Settings
+from worker.web.receiver import Receiver
 
 SECRET = "a secret of sixteen characters"
 LIMIT_SECONDS = 60
@@ -93,7 +93,7 @@ async def running(
             codec_processes=1,
         )
         for number in range(workers):
-            shop = await stack.enter_async_context(workshop(settings, Metrics("test"), f"worker {number}"))
+            shop = await stack.enter_async_context(worker_parts(settings, Metrics("test"), f"worker {number}"))
             await shop.crew.start()
             stack.push_async_callback(shop.crew.stop, 0)
         broker = await stack.enter_async_context(Broker(settings, Metrics("test"), "receiver"))

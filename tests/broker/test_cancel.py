@@ -13,8 +13,8 @@ from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.codec_bench import decoding, lives
 from tests.patience import SOON
-from worker import crew
-from worker.control import Command, cancel, tell
+from worker.broker.broadcast import Command, cancel, tell
+from worker.consume import worker
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ async def listened_to(bench):
 @pytest.fixture
 def no_heartbeat(monkeypatch):
     """A worker would hear of a cancelled task by its next heartbeat, too: keep it from one."""
-    monkeypatch.setattr(crew, "HEARTBEAT_SECONDS", 600)
+    monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 600)
 
 
 @pytest.mark.usefixtures("no_heartbeat")

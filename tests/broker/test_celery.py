@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.patience import SOON
-from worker.celery_inbox import CeleryInbox
+from worker.celery_compat.inbox import CeleryInbox
 
 CLIENT = Path(__file__).with_name("celery_client.py")
 

@@ -18,14 +18,14 @@ from yarl import URL
 
 from deploy.local.rabbitmq import RabbitMQ
 from tests.broker.site import running
-from worker import topology
-from worker.broker import Broker, BrokerUnavailableError
-from worker.broker_nodes import Nodes, connect
-from worker.broker_tls import TLSFiles
+from worker.broker import topology
+from worker.broker.connection import Broker, BrokerUnavailableError
+from worker.broker.nodes import Nodes, connect
+from worker.broker.tls import TLSFiles
 from worker.doctor.cluster import queue_members
-from worker.doctor.site import Site
-from worker.doctor.verdict import Concern
-from worker.metrics import Metrics
+from worker.doctor.context import CheckContext
+from worker.doctor.result import Concern
+from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
 PLUGINS = ("rabbitmq_management",)
@@ -118,7 +118,7 @@ async def test_every_queue_has_a_member_on_each_node_and_doctor_reports_one_that
     settings = settings_of(cluster.url, rabbitmq_management_url=cluster.nodes[1].management_url)
     async with Broker(settings, Metrics("test"), "test") as broker:
         await broker.opened()
-    site = Site.of(settings)
+    site = CheckContext.of(settings)
     try:
         async with asyncio.timeout(LIMIT_SECONDS):  # the management API counts members every few seconds
             while await queue_members(site) != "7 queues, each with 3 members in a cluster of 3":
@@ -140,7 +140,7 @@ async def test_every_queue_has_a_member_on_each_node_and_doctor_reports_one_that
         await site.aclose()
 
 
-async def concern_of(site: Site) -> Concern | None:
+async def concern_of(site: CheckContext) -> Concern | None:
     try:
         await queue_members(site)
     except Concern as found:
@@ -149,7 +149,7 @@ async def concern_of(site: Site) -> Concern | None:
 
 
 async def test_without_the_management_api_doctor_says_that_it_cannot_tell(cluster):
-    site = Site.of(settings_of(cluster.url, rabbitmq_management_url="http://127.0.0.1:1"))
+    site = CheckContext.of(settings_of(cluster.url, rabbitmq_management_url="http://127.0.0.1:1"))
     try:
         assert (await queue_members(site)).startswith("not known: the management API at http://127.0.0.1:1")
     finally:

@@ -9,12 +9,12 @@ import aio_pika
 import pytest
 from pydantic import SecretStr
 
-from schemas.dead_letters import Choice
+from schemas.dead_letters import DeadLetterFilter
 from tests.broker.graves import graveyard
 from tests.patience import SOON
-from worker.broker import BrokerUnavailableError
-from worker.dead.desk import Desk
-from worker.dead.lock import LOCK, BusyError, DeadLetters
+from worker.broker.connection import BrokerUnavailableError
+from worker.dead_letters.queue_lock import LOCK, BusyError, DeadLetters
+from worker.dead_letters.service import DeadLetterService
 from worker.settings import Settings
 
 
@@ -34,7 +34,7 @@ async def test_a_hundred_looks_leave_count_and_order(yard):
     before = await yard.order()
     assert len(before) == 220
     for _ in range(100):
-        assert len(await yard.letters.find(Choice())) == 220
+        assert len(await yard.letters.find(DeadLetterFilter())) == 220
         assert await yard.count() == 220
     assert await yard.order() == before
 
@@ -45,7 +45,7 @@ async def test_thousands_keep_their_order(yard):
         await asyncio.gather(*burials)
     before, started = await yard.order(), time.monotonic()
     assert len(before) == 1500
-    assert len(await yard.letters.find(Choice())) == 1500
+    assert len(await yard.letters.find(DeadLetterFilter())) == 1500
     assert time.monotonic() - started < SOON
     assert await yard.order() == before
 
@@ -74,9 +74,9 @@ async def look_and_fail(yard):
 
 async def test_before_anything_was_declared_there_are_none(rabbitmq_url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    desk = Desk(Settings.load(rabbitmq_url=SecretStr(rabbitmq_url)), "test")
-    assert await desk.items(Choice()) == ([], 0)
-    assert await desk.groups(Choice()) == ([], 0)
+    desk = DeadLetterService(Settings.load(rabbitmq_url=SecretStr(rabbitmq_url)), "test")
+    assert await desk.items(DeadLetterFilter()) == ([], 0)
+    assert await desk.groups(DeadLetterFilter()) == ([], 0)
     assert await desk.show(uuid4()) is None
 
 
@@ -95,7 +95,7 @@ async def test_only_one_operator_at_a_time(yard):
 async def test_who_waits_gets_a_turn(yard):
     await yard.bury(yard.job("https://v3.fal.media/a.png"))
     operators = [DeadLetters(yard.settings) for _ in range(5)]
-    found = await asyncio.gather(*(operator.find(Choice()) for operator in operators * 2))
+    found = await asyncio.gather(*(operator.find(DeadLetterFilter()) for operator in operators * 2))
     assert [len(letters) for letters in found] == [1] * 10
 
 
@@ -103,14 +103,14 @@ async def test_the_lock_ends_with_its_owner(yard):
     connection = await aio_pika.connect(yard.url)
     await (await connection.channel()).declare_queue(LOCK, exclusive=True)
     asyncio.get_running_loop().call_later(1, lambda: asyncio.ensure_future(connection.close()))
-    assert await yard.letters.find(Choice()) == []
+    assert await yard.letters.find(DeadLetterFilter()) == []
 
 
 async def test_a_broker_that_is_away_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = Settings.load(rabbitmq_url=SecretStr("amqp://guest:secret@127.0.0.1:1/"))
     with pytest.raises(BrokerUnavailableError, match="RABBITMQ_URL") as raised:
-        await DeadLetters(settings).find(Choice())
+        await DeadLetters(settings).find(DeadLetterFilter())
     assert "secret" not in str(raised.value)
 
 
@@ -119,5 +119,5 @@ async def test_large_bodies_do_not_pile_up(yard):
     for n in range(20):
         await yard.bury(yard.job(f"{content}{n}"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert len(await yard.letters.find(Choice())) == 20
+    assert len(await yard.letters.find(DeadLetterFilter())) == 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000

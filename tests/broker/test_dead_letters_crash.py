@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from schemas.dead_letters import Choice
+from schemas.dead_letters import DeadLetterFilter
 from tests.broker.graves import graveyard
 from tests.patience import LONG
-from worker.broker import BrokerUnavailableError
-from worker.broker_nodes import connect
-from worker.dead.desk import Desk
+from worker.broker.connection import BrokerUnavailableError
+from worker.broker.nodes import connect
+from worker.dead_letters.service import DeadLetterService
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ PROGRAM = """
 import asyncio, sys
 from pydantic import SecretStr
 from schemas.dead_letters import Choice
-from worker.dead.desk import Desk
+from worker.dead_letters.service import Desk
 from worker.settings import Settings
 
 async def main():
@@ -98,12 +98,12 @@ async def test_a_broker_lost_in_the_middle_is_said_and_loses_nothing(yard, monke
         if len(done) == 30:
             closing.append(asyncio.ensure_future(connections[-1].close()))
 
-    monkeypatch.setattr("worker.dead.lock.connect", noted)
-    desk = Desk(yard.settings, "test")
-    chosen = await desk.find(Choice())
+    monkeypatch.setattr("worker.dead_letters.queue_lock.connect", noted)
+    desk = DeadLetterService(yard.settings, "test")
+    chosen = await desk.find(DeadLetterFilter())
     async with desk.removal("replay", chosen, progress=cut) as removal:
         with pytest.raises(BrokerUnavailableError):
             await removal.run()
         assert removal.outcome().done >= 30
-    left = {str(letter.item.task_id) for letter in await desk.find(Choice())}
+    left = {str(letter.item.task_id) for letter in await desk.find(DeadLetterFilter())}
     assert left | {message.message_id for message in await yard.drain()} == tasks

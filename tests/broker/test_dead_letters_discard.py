@@ -9,9 +9,9 @@ from pydantic import SecretStr
 
 from deploy.local.gateway import Gateway
 from handlers.errors import DatabaseUnavailableError
-from schemas.dead_letters import Choice
+from schemas.dead_letters import DeadLetterFilter
 from tests.broker.graves import graveyard
-from worker.dead.desk import Desk, NoArchiveError
+from worker.dead_letters.service import DeadLetterService, NoArchiveError
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ async def yard(rabbitmq_url, database_url, tmp_path, monkeypatch):
 
 
 async def discard(yard, settings=None, **filters):
-    desk = Desk(settings or yard.settings, "tester")
-    async with desk.removal("discard", await desk.find(Choice.read(filters))) as removal:
+    desk = DeadLetterService(settings or yard.settings, "tester")
+    async with desk.removal("discard", await desk.find(DeadLetterFilter.read(filters))) as removal:
         return await removal.run()
 
 
@@ -46,7 +46,7 @@ async def test_discarded_letters_lie_in_the_archive_for_their_time(yard):
     ]
     await yard.bury_raw(b"\xff\x00 no job", "odd\x00type")
     await yard.bury(yard.job("https://v3.fal.media/kept.png"), "size_exceeded")
-    items, _ = await Desk(yard.settings, "test").items(Choice(code="corrupted"))
+    items, _ = await DeadLetterService(yard.settings, "test").items(DeadLetterFilter(code="corrupted"))
     outcome = await discard(yard, code="corrupted")
     assert (outcome.matched, outcome.done, outcome.kept) == (40, 40, ())
     assert (await discard(yard, code="undecodable")).done == 1
@@ -94,8 +94,8 @@ async def test_while_the_archive_is_away_nothing_is_removed(yard):
 async def test_an_archive_that_fails_in_the_middle_leaves_the_rest(yard):
     for n in range(40):
         await yard.bury(yard.job(f"https://v3.fal.media/{n}.png"), minutes=n)
-    desk = Desk(yard.settings, "tester")
-    chosen = await desk.find(Choice())
+    desk = DeadLetterService(yard.settings, "tester")
+    chosen = await desk.find(DeadLetterFilter())
     await yard.sql.execute("alter table outlast_dead_archive add check (item ->> 'failed_at' < '2026-11-01T12:20')")
     async with desk.removal("discard", chosen) as removal:
         with pytest.raises(DatabaseUnavailableError):

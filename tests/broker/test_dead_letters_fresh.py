@@ -10,11 +10,11 @@ from pydantic import SecretStr
 from deploy.local.fal_queue import KEY
 from deploy.local.gateway import Gateway
 from deploy.local.source import Source
-from schemas.dead_letters import Choice
+from schemas.dead_letters import DeadLetterFilter
 from schemas.jobs import Job
 from tests.broker.graves import graveyard
 from tests.patience import SOON
-from worker.dead.desk import Desk
+from worker.dead_letters.service import DeadLetterService
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ class Fal:
         return name, row["request_id"]
 
     async def replay(self, **more):
-        desk = Desk(self.settings(**more), "test")
-        async with desk.removal("replay", await desk.find(Choice())) as removal:
+        desk = DeadLetterService(self.settings(**more), "test")
+        async with desk.removal("replay", await desk.find(DeadLetterFilter())) as removal:
             return await removal.run()
 
     async def replayed(self):

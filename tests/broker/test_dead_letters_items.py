@@ -5,10 +5,10 @@ import asyncio
 import aio_pika
 import pytest
 
-from schemas.dead_letters import Choice
+from schemas.dead_letters import DeadLetterFilter
 from tests.broker.graves import graveyard
 from tests.patience import SOON
-from worker.dead.desk import Desk
+from worker.dead_letters.service import DeadLetterService
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ async def yard(rabbitmq_url, tmp_path, monkeypatch):
 async def test_what_the_broker_gave_up_is_told_as_such(yard):
     await yard.kill_workers(yard.job("https://v3.fal.media/a.png"), attempt=3)
     await yard.kill_workers(yard.job("data:image/png;base64,AAAA"), deaths=5)
-    items, _ = await Desk(yard.settings, "test").items(Choice(code="worker_killed"))
+    items, _ = await DeadLetterService(yard.settings, "test").items(DeadLetterFilter(code="worker_killed"))
     items.sort(key=lambda item: item.attempts)  # RabbitMQ's times are whole seconds
     assert [(item.attempts, item.host, item.stage) for item in items] == [
         (21, "v3.fal.media", "job"),
@@ -41,7 +41,7 @@ async def test_what_the_broker_gave_up_is_told_as_such(yard):
     async with asyncio.timeout(SOON):
         while await yard.count() < 3:
             await asyncio.sleep(0.02)
-    [item], _ = await Desk(yard.settings, "test").items(Choice(code="broker_expired"))
+    [item], _ = await DeadLetterService(yard.settings, "test").items(DeadLetterFilter(code="broker_expired"))
     assert (item.task_id, item.attempts, item.host) == (None, None, None)
 
 
@@ -54,8 +54,8 @@ async def test_items_are_one_for_task_and_code_sorted_by_time(yard):
     await yard.bury(job, "corrupted", minutes=5)
     await yard.bury_raw(b"\xff\x00 no json")
     await yard.bury_raw(b"\xff\x00 no json")
-    desk = Desk(yard.settings, "test")
-    items, total = await desk.items(Choice())
+    desk = DeadLetterService(yard.settings, "test")
+    items, total = await desk.items(DeadLetterFilter())
     assert [item.code for item in items] == ["undecodable", "corrupted", "source_gone"]
     assert total == 3
     gone = items[-1]
@@ -65,9 +65,9 @@ async def test_items_are_one_for_task_and_code_sorted_by_time(yard):
     assert shown["headers"]["x-outlast-attempt"] == 2
     assert "hidden" not in str(shown)
     assert (await desk.show(items[0].id))["files"] == []
-    assert (await desk.items(Choice(limit=1)))[0] == items[:1]
-    assert (await desk.items(Choice(limit=1)))[1] == 3
-    assert len({letter.item.id for letter in await desk.find(Choice(limit=2))}) == 2
+    assert (await desk.items(DeadLetterFilter(limit=1)))[0] == items[:1]
+    assert (await desk.items(DeadLetterFilter(limit=1)))[1] == 3
+    assert len({letter.item.id for letter in await desk.find(DeadLetterFilter(limit=2))}) == 2
 
 
 async def test_each_filter_and_groups(yard):
@@ -77,11 +77,11 @@ async def test_each_filter_and_groups(yard):
     await yard.bury(first, "source_gone", minutes=1)
     await yard.bury(second, "corrupted", stage="compress", minutes=2)
     await yard.bury(third, "corrupted", stage="compress", minutes=3)
-    desk = Desk(yard.settings, "test")
-    everything = {item.task_id: item.id for item in (await desk.items(Choice()))[0]}
+    desk = DeadLetterService(yard.settings, "test")
+    everything = {item.task_id: item.id for item in (await desk.items(DeadLetterFilter()))[0]}
 
     async def tasks(**filters):
-        return [item.task_id for item in (await desk.items(Choice.read(filters)))[0]]
+        return [item.task_id for item in (await desk.items(DeadLetterFilter.read(filters)))[0]]
 
     assert await tasks(code="source_gone") == [first.task_id]
     assert await tasks(stage="compress") == [second.task_id, third.task_id]
@@ -94,7 +94,7 @@ async def test_each_filter_and_groups(yard):
     assert await tasks(user="bob", limit=1) == [second.task_id]
     assert await tasks(task=str(third.task_id)) == [third.task_id]
     assert await tasks(ids=[str(everything[first.task_id])]) == [first.task_id]
-    groups, total = await desk.groups(Choice())
+    groups, total = await desk.groups(DeadLetterFilter())
     assert [(group.code, group.stage, group.host, group.count) for group in groups] == [
         ("corrupted", "compress", "other.fal.media", 2),
         ("source_gone", "download", "v3.fal.media", 1),

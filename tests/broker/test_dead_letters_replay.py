@@ -5,15 +5,15 @@ import json
 
 import pytest
 
-from schemas.dead_letters import Choice
+from schemas.dead_letters import DeadLetterFilter
 from schemas.jobs import Job
 from tests.broker.graves import graveyard
 from tests.figures import figure
 from tests.patience import SOON
-from worker import topology
-from worker.dead.desk import Desk
-from worker.envelope import Envelope
-from worker.metrics import Metrics
+from worker.broker import topology
+from worker.broker.envelope import Envelope
+from worker.dead_letters.service import DeadLetterService
+from worker.observability.metrics import Metrics
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ async def yard(rabbitmq_url, tmp_path, monkeypatch):
 
 
 async def replay(yard, *, rate=None, abort=lambda: False, progress=lambda _done, _total: None, metrics=None, **filters):
-    desk = Desk(yard.settings, "test", metrics)
-    chosen = await desk.find(Choice.read(filters))
+    desk = DeadLetterService(yard.settings, "test", metrics)
+    chosen = await desk.find(DeadLetterFilter.read(filters))
     async with desk.removal("replay", chosen, rate=rate, abort=abort, progress=progress) as removal:
         return await removal.run()
 
@@ -57,7 +57,7 @@ async def test_the_brokers_own_history_stays_behind(yard):
             if (message := await queue.get(fail=False)) is not None:
                 assert message.headers["x-death"]
                 await message.nack(requeue=True)
-    [letter] = await yard.letters.find(Choice(code="worker_killed"))
+    [letter] = await yard.letters.find(DeadLetterFilter(code="worker_killed"))
     assert letter.item.attempts == 21
     await replay(yard)
     [message] = await yard.drain("outlast.file_processing.bulk")
@@ -107,7 +107,7 @@ async def test_a_job_that_fails_again_meanwhile_is_not_taken_again(yard):
         while await yard.count() < 40:
             await asyncio.sleep(0.02)
     await queue.cancel(tag)
-    assert [letter.item.replays for letter in await yard.letters.find(Choice())] == [1] * 40
+    assert [letter.item.replays for letter in await yard.letters.find(DeadLetterFilter())] == [1] * 40
 
 
 async def test_a_crashs_duplicate_is_replayed_once_and_other_files_are_not_forgotten(yard):
@@ -134,13 +134,13 @@ async def test_a_replay_can_be_slow_and_can_be_stopped(yard):
 
 
 async def test_a_slow_replay_lets_others_in(yard, monkeypatch):
-    monkeypatch.setattr("worker.dead.removal.ROUND_SECONDS", 0.5)
+    monkeypatch.setattr("worker.dead_letters.batch.ROUND_SECONDS", 0.5)
     for n in range(20):
         await yard.bury(yard.job(f"https://v3.fal.media/{n}.png"))
     running = asyncio.create_task(replay(yard, rate=8))
     looks = []
     while not running.done():
-        looks.append(len(await Desk(yard.settings, "another").find(Choice())))
+        looks.append(len(await DeadLetterService(yard.settings, "another").find(DeadLetterFilter())))
         await asyncio.sleep(0.3)
     assert (await running).done == 20
     assert len(looks) >= 2

@@ -15,12 +15,12 @@ import pyvips
 from aio_pika import Message
 
 from deploy.local.source import Source
-from handlers.objects import Objects
-from handlers.orphans import Orphans
+from handlers.database.object_records import ObjectRecords
 from handlers.storage import FolderStorage
+from handlers.storage.orphans import Orphans
 from tests.figures import figure
 from tests.patience import LONG, SOON
-from worker.maintenance import BACKLOG, call_for
+from worker.periodic.maintenance import BACKLOG, call_for
 
 USERS, PICTURES, GENERATIONS = 10, 100, 300
 MAINTENANCE = "outlast.maintenance"
@@ -229,7 +229,7 @@ class Stuck(FolderStorage):
 
 def orphans_of(bench, storage=None):
     supabase = bench.shop.supabase
-    return Orphans(Objects(supabase), storage or supabase, bench.settings.orphan_grace_seconds)
+    return Orphans(ObjectRecords(supabase), storage or supabase, bench.settings.orphan_grace_seconds)
 
 
 @pytest.mark.parametrize(

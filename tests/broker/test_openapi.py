@@ -12,9 +12,9 @@ import pytest
 from pydantic import SecretStr
 
 from handlers.sources.supabase import SupabaseSource
-from worker.openapi import document
-from worker.process import serve
-from worker.receiver import Receiver
+from worker.runtime import serve
+from worker.web.openapi import document
+from worker.web.receiver import Receiver
 
 TOKEN = "the-api-token"
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from worker.envelope import Envelope
+from worker.broker.envelope import Envelope
 
 LAST = 3  # bench's MAX_ATTEMPTS: one more counted failure would bury the job
 

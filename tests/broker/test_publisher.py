@@ -10,11 +10,11 @@ from pydantic import SecretStr
 from yarl import URL
 
 from tests.patience import PROMPT, SOON
-from worker import topology
-from worker.broker import Broker, BrokerUnavailableError
-from worker.metrics import Metrics
+from worker.broker import topology
+from worker.broker.connection import Broker, BrokerUnavailableError
+from worker.broker.errors import ENDED
+from worker.observability.metrics import Metrics
 from worker.settings import Settings
-from worker.unavailable import ENDED
 
 QUEUE = "outlast.maintenance"
 KEY = "maintenance"

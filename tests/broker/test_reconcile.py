@@ -9,14 +9,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from handlers.ledger import Ledger
+from handlers.database.reconcile_records import ReconcileRecords
 from schemas.events import Completed
 from tests.figures import figure
 from tests.patience import SOON
-from worker.broker import BrokerUnavailableError
-from worker.reconcile import BACKLOG
-from worker.rounds import Mourner, Rounds
-from worker.schedule import keep, slots
+from worker.broker.connection import BrokerUnavailableError
+from worker.periodic.reconcile import BACKLOG
+from worker.periodic.schedule import keep, slots
+from worker.periodic.sweep_job import KilledTaskReaper, SweepJob
 
 
 async def generation(bench, output, **more):
@@ -164,13 +164,13 @@ async def test_a_publish_that_fails_is_made_good_by_a_later_sweep(bench, source)
 async def test_each_round_is_one_workers(bench, source):
     await bench.pause()
     await generation(bench, {"url": f"{source.url}/files/tone.wav"})
-    ledger = Ledger(bench.shop.supabase)
+    ledger = ReconcileRecords(bench.shop.supabase)
     turns = await asyncio.gather(*(ledger.turn("reconcile", 60, f"w{n}") for n in range(8)))
     assert sorted(turns) == [False] * 7 + [True]
     settings = bench.settings.model_copy(update={"reconcile_every_seconds": 1})
     await bench.sql.execute("update outlast_turns set next_at = now()")
     schedule = slots(settings, rounds_of(bench, settings), bench.broker)[:1]
-    ledger = Ledger(bench.shop.supabase)
+    ledger = ReconcileRecords(bench.shop.supabase)
     running = [asyncio.create_task(keep(schedule, ledger, f"w{n}")) for n in range(3)]
     async with asyncio.timeout(SOON):
         while await bench.waiting("outlast.file_processing.bulk") == 0:
@@ -232,9 +232,9 @@ async def test_a_task_whose_message_killed_its_workers_ends_when_the_sweep_sees_
 
 
 def rounds_of(bench, settings):
-    ledger = Ledger(bench.shop.supabase)
-    mourner = Mourner(settings, ledger, bench.broker, bench.metrics)
-    return Rounds(bench.shop.reconciler, mourner, ledger, settings)
+    ledger = ReconcileRecords(bench.shop.supabase)
+    mourner = KilledTaskReaper(settings, ledger, bench.broker, bench.metrics)
+    return SweepJob(bench.shop.reconciler, mourner, ledger, settings)
 
 
 async def outlast(bench, *arguments):

@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 from uuid import uuid4
 
-from handlers.ledger import Ledger
+from handlers.database.reconcile_records import ReconcileRecords
 from tests.patience import SOON
-from worker.maintenance import call_for
-from worker.schedule import Slot, keep
+from worker.periodic.maintenance import call_for
+from worker.periodic.schedule import Slot, keep
 
 
 @contextlib.asynccontextmanager
 async def workers(bench, *schedule, number=3):
-    ledger = Ledger(bench.shop.supabase)
+    ledger = ReconcileRecords(bench.shop.supabase)
     running = [asyncio.create_task(keep(schedule, ledger, f"w{n}")) for n in range(number)]
     try:
         yield
@@ -37,7 +37,7 @@ async def test_each_slot_is_one_workers(bench):
 
 
 async def test_slots_missed_while_nobody_was_there_are_made_up_for_once(bench):
-    ledger, done = Ledger(bench.shop.supabase), []
+    ledger, done = ReconcileRecords(bench.shop.supabase), []
     assert await ledger.turn("rare", 2, "w")
     assert not await ledger.turn("rare", 2, "v")
     await bench.sql.execute("update outlast_turns set next_at = now() - interval '10 hours' where name = 'rare'")

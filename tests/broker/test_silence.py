@@ -10,11 +10,11 @@ from yarl import URL
 from handlers.errors import FileProcessingError
 from tests.figures import figure
 from tests.patience import LONG
-from worker import control, topology
-from worker.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, translate_broker_errors
-from worker.delivery import Delivery, LostDeliveryError
-from worker.envelope import Envelope
-from worker.metrics import Metrics
+from worker.broker import broadcast, topology
+from worker.broker.connection import BROKER_ERRORS, Broker, BrokerUnavailableError, translate_broker_errors
+from worker.broker.envelope import Envelope
+from worker.consume.delivery import Delivery, LostDeliveryError
+from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
 QUEUE_DECLARE = b"\x00\x32\x00\x0a"  # AMQP 0-9-1: class 50, method 10
@@ -57,10 +57,10 @@ async def test_publishing_into_silence_fails_as_if_the_broker_were_away_and_work
 async def test_a_worker_whose_control_connection_falls_silent_while_it_is_set_up_hears_again(
     broker, wire, monkeypatch, rabbitmq_url
 ):
-    monkeypatch.setattr(control, "STEP_SECONDS", LIMIT_SECONDS)
+    monkeypatch.setattr(broadcast, "STEP_SECONDS", LIMIT_SECONDS)
     heard = asyncio.Event()
     wire.hush = QUEUE_DECLARE
-    listening = asyncio.create_task(control.listen(broker, lambda _: heard.set()))
+    listening = asyncio.create_task(broadcast.listen(broker, lambda _: heard.set()))
     async with asyncio.timeout(LIMIT_SECONDS), await aio_pika.connect(rabbitmq_url) as connection:
         await wire.silent.wait()
         await asyncio.wait([listening], timeout=8)  # by then the heartbeats are missed
@@ -77,7 +77,7 @@ async def test_a_worker_whose_control_connection_falls_silent_while_it_is_set_up
 
 
 async def test_a_delivery_whose_connection_ended_is_lost_and_what_took_its_place_is_not_counted(bench, monkeypatch):
-    monkeypatch.setattr("worker.delivery.PUBLISH_SECONDS", 0.05)
+    monkeypatch.setattr("worker.consume.delivery.PUBLISH_SECONDS", 0.05)
     queue = await bench.channel.declare_queue(exclusive=True)
     await bench.channel.default_exchange.publish(Envelope(bench.job("https://fal.media/a.png")).message(), queue.name)
     message, failure = await queue.get(), FileProcessingError("broken")

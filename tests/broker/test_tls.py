@@ -15,15 +15,15 @@ from yarl import URL
 from deploy.local.processes import free_port
 from deploy.local.rabbitmq import RabbitMQ
 from tests.broker.authority import Authority
-from worker import topology
-from worker.broker import Broker
-from worker.doctor import messages
-from worker.doctor.site import Site
-from worker.doctor.verdict import Failure
-from worker.metrics import Metrics
-from worker.process import serve
-from worker.receiver import Receiver
+from worker.broker import topology
+from worker.broker.connection import Broker
+from worker.doctor import broker as doctor_broker
+from worker.doctor.context import CheckContext
+from worker.doctor.result import Failure
+from worker.observability.metrics import Metrics
+from worker.runtime import serve
 from worker.settings import Settings
+from worker.web.receiver import Receiver
 
 LIMIT_SECONDS = 60
 
@@ -87,10 +87,10 @@ async def explained(settings, said):
                 ready = (await response.json())["detail"]
     assert said in ready
     assert [line["reason"] for line in logs if line["event"] == "broker not connected" and said in line["reason"]]
-    site = Site.of(settings)
+    site = CheckContext.of(settings)
     try:
         with pytest.raises(Failure) as failure:
-            await messages.broker(site)
+            await doctor_broker.broker(site)
     finally:
         await site.aclose()
     assert said in str(failure.value)

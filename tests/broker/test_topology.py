@@ -6,8 +6,8 @@ import aio_pika
 import pytest
 
 from tests.patience import SOON
-from worker import topology
-from worker.topology import TopologyError
+from worker.broker import topology
+from worker.broker.topology import TopologyError
 
 DELAYS = (1, 2)
 

@@ -12,12 +12,12 @@ from opentelemetry.trace import SpanKind
 from pydantic import SecretStr
 
 from handlers.sources.supabase import SupabaseSource
-from schemas.dead_letters import Choice
+from schemas.dead_letters import DeadLetterFilter
 from tests.loglines import captured
-from worker import tracing
-from worker.dead.desk import Desk
-from worker.process import serve
-from worker.receiver import Receiver
+from worker.dead_letters.service import DeadLetterService
+from worker.observability import tracing
+from worker.runtime import serve
+from worker.web.receiver import Receiver
 
 SECRET = "a shared secret"
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -83,8 +83,8 @@ async def test_a_retried_and_replayed_job_is_one_trace(bench, source, exported):
     with captured(bench.settings) as log:
         await webhook(bench, f"{source.url}/files/photo.png?fail_first=2&at={uuid4()}", {"traceparent": INCOMING})
         await bench.outcome("failed")
-        desk = Desk(bench.settings, "test")
-        async with desk.removal("replay", await desk.find(Choice())) as removal:
+        desk = DeadLetterService(bench.settings, "test")
+        async with desk.removal("replay", await desk.find(DeadLetterFilter())) as removal:
             assert (await removal.run()).done == 1
         await bench.outcome("completed")
     trace = Trace(exported.get_finished_spans())

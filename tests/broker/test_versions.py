@@ -6,15 +6,15 @@ from pydantic import SecretStr
 from yarl import URL
 
 from deploy.local.rabbitmq import RabbitMQ
-from schemas.dead_letters import Choice
+from schemas.dead_letters import DeadLetterFilter
 from tests.broker.site import running
-from worker import topology
-from worker.broker import Broker
-from worker.dead.lock import DeadLetters
-from worker.doctor import messages
+from worker.broker import topology
+from worker.broker.connection import Broker
+from worker.dead_letters.queue_lock import DeadLetters
+from worker.doctor import broker as doctor_broker
 from worker.doctor.cluster import queue_members
-from worker.doctor.site import Site
-from worker.metrics import Metrics
+from worker.doctor.context import CheckContext
+from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
 DEPRECATED = (
@@ -46,12 +46,12 @@ async def test_jobs_and_dead_letters_need_no_deprecated_feature(database_url, so
             await load.send(range(3))
             await load.until(lambda: len(load.completed) == 3)
         settings = settings_of(node.url, rabbitmq_management_url=node.management_url)
-        assert await DeadLetters(settings).find(Choice()) == []
-        site = Site.of(settings)
+        assert await DeadLetters(settings).find(DeadLetterFilter()) == []
+        site = CheckContext.of(settings)
         try:
-            await messages.broker(site)
-            assert "a message went through" in await messages.broker_rights(site)
-            assert "0 dead letters" in await messages.broker_topology(site)
+            await doctor_broker.broker(site)
+            assert "a message went through" in await doctor_broker.broker_rights(site)
+            assert "0 dead letters" in await doctor_broker.broker_topology(site)
             assert "in a cluster of 1" in (said := await queue_members(site)) or said.startswith("not known")
         finally:
             await site.aclose()
@@ -102,10 +102,10 @@ async def test_queues_with_a_number_of_members_are_taken_by_a_process_that_knows
 @pytest.mark.parametrize("sized", [(), NAMES])
 async def test_doctor_takes_both_kinds_of_queues(connection, rabbitmq_url, sized):
     await topology.declare(await connection.channel(), DELAYS, sized)
-    site = Site.of(settings_of(rabbitmq_url))
+    site = CheckContext.of(settings_of(rabbitmq_url))
     try:
-        await messages.broker(site)
-        assert (await messages.broker_topology(site)).startswith("0 jobs wait")
+        await doctor_broker.broker(site)
+        assert (await doctor_broker.broker_topology(site)).startswith("0 jobs wait")
     finally:
         await site.aclose()
 

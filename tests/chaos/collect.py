@@ -16,7 +16,7 @@ from tests.chaos.plan import Generation
 from tests.chaos.remains import of_session
 from tests.chaos.watch import depths
 from tests.chaos.world import World
-from worker import topology
+from worker.broker import topology
 
 OK = 200
 CELERY_INBOX = "file_processing"

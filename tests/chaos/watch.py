@@ -12,7 +12,7 @@ import asyncpg
 from tests.chaos.feeder import Feeder
 from tests.chaos.fleet import RETRY_DELAYS
 from tests.chaos.world import World
-from worker import topology
+from worker.broker import topology
 
 TELL_SECONDS = 5.0
 CALM_LOOKS = 4

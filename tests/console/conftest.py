@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from tests.broker.conftest import bench  # noqa: F401 - the fixture
 from tests.broker.graves import Graveyard
 from tests.patience import SOON
-from worker.process import serve
-from worker.receiver import Receiver
+from worker.runtime import serve
+from worker.web.receiver import Receiver
 
 TOKEN, READ_TOKEN = "the-console-token", "the-read-token"
 SHOTS = Path(__file__).parents[2] / ".outlast" / "console"
@@ -54,7 +54,7 @@ class Operator:
 async def console(bench, monkeypatch):  # noqa: F811 - the fixture
     """The console's address. Its pages look more often than elsewhere, so that tests need not wait."""
     monkeypatch.setattr("worker.console.now.FRESH_SECONDS", 0.2)
-    monkeypatch.setattr("worker.console.live.EVERY_SECONDS", 0.2)
+    monkeypatch.setattr("worker.console.sse.EVERY_SECONDS", 0.2)
     tokens = {"console_token": SecretStr(TOKEN), "console_read_token": SecretStr(READ_TOKEN)}
     settings = bench.settings.model_copy(update=tokens)
     app = Receiver(settings, [], bench.broker, bench.metrics, bench.shop.supabase).app()

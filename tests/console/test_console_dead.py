@@ -117,7 +117,7 @@ async def test_two_operators_at_one_group_are_told_of_each_other_and_each_letter
 
 
 async def test_who_holds_the_queue_is_said(thirty, yard, monkeypatch):
-    monkeypatch.setattr("worker.dead.lock.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("worker.dead_letters.queue_lock.PATIENCE_SECONDS", 0.3)
     async with yard.letters.open():
         answer = await thirty.open("dead/confirm?verb=replay")
     assert answer.status == 409

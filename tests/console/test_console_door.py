@@ -8,13 +8,13 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from handlers.record import task_row
+from handlers.database.task_records import task_row
 from tests.console.conftest import READ_TOKEN, TOKEN, somebody_else
 from tests.patience import SOON
 from worker.console.session import Sessions
-from worker.process import serve
-from worker.receiver import Receiver
+from worker.runtime import serve
 from worker.settings import Settings
+from worker.web.receiver import Receiver
 
 
 async def test_ten_wrong_tokens_are_slowed_down_and_the_right_one_works_afterwards(operator):

@@ -9,7 +9,7 @@ from aiohttp import web
 from PIL import Image
 
 from tests.patience import SOON
-from worker.process import serve
+from worker.runtime import serve
 
 
 class Moody:

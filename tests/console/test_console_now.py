@@ -5,11 +5,11 @@ import contextlib
 import pytest
 from pydantic import SecretStr
 
-from handlers.record import task_row
+from handlers.database.task_records import task_row
 from tests.console.conftest import TOKEN, Operator
-from worker.broker import Broker
-from worker.process import serve
-from worker.receiver import Receiver
+from worker.broker.connection import Broker
+from worker.runtime import serve
+from worker.web.receiver import Receiver
 
 UNTOUCHED = "window.untouched === 1"
 ALARM = ".alarms .banner"

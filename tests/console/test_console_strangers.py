@@ -5,7 +5,7 @@ import json
 import aiohttp
 import pytest
 
-from handlers.record import task_row
+from handlers.database.task_records import task_row
 from tests.console.conftest import TOKEN, WATCH, somebody_else
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)>{{7*7}}"

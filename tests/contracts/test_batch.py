@@ -11,11 +11,11 @@ from pydantic import SecretStr
 from deploy.local.gateway import Gateway
 from deploy.local.source import Source
 from handlers.async_file_processor import AsyncFileProcessor
-from handlers.content import Content
+from handlers.database.client import Supabase
+from handlers.database.task_records import TaskRecords
 from handlers.errors import DatabaseUnavailableError, FileProcessingError, StorageUnavailableError
-from handlers.record import Records
 from handlers.settings import MediaSettings
-from handlers.supabase import Supabase
+from handlers.storage.upload_file import Content
 from tests.patience import SOON
 
 
@@ -116,6 +116,6 @@ async def test_an_answer_that_is_not_supabases_is_for_later(proxy, tmp_path):
     file.write_bytes(b"x")
     async with Supabase(settings) as supabase:
         with pytest.raises(DatabaseUnavailableError):
-            await Records(settings, supabase).known("u", "0" * 64, "auto")
+            await TaskRecords(settings, supabase).known("u", "0" * 64, "auto")
         with pytest.raises(StorageUnavailableError):
             await supabase.put("a/b", Content.of(file, "image/png"))

@@ -10,7 +10,7 @@ import pytest
 import pyvips
 
 from deploy.local.samples import BROKEN_FILES, WHOLE_FILES, make_broken, make_samples
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.detect import detect
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError
 from handlers.media import BY_CONTENT_TYPE, Kind, Prepared

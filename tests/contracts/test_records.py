@@ -9,10 +9,10 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.local.gateway import Gateway
+from handlers.database.client import Supabase
+from handlers.database.task_records import TaskRecords
 from handlers.errors import DatabaseUnavailableError, SourceGoneError
-from handlers.record import Records
 from handlers.settings import MediaSettings
-from handlers.supabase import Supabase
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import Job, JobFile, Profile, file_id_for, output_key_for, task_id_for
 from schemas.tasks import TaskStatus
@@ -72,7 +72,7 @@ async def records(gateway):
         storage_timeout_seconds=5,
     )
     async with Supabase(settings) as supabase:
-        yield Records(settings, supabase)
+        yield TaskRecords(settings, supabase)
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from standardwebhooks.webhooks import Webhook
 
 from handlers.settings import MediaSettings
 from handlers.sources import SOURCES
+from handlers.sources.errors import RejectedError, UnreadableError, VerifierUnavailableError
 from handlers.sources.fal import FalSource
 from handlers.sources.fal_keys import Jwks
 from handlers.sources.supabase import SupabaseSource
-from handlers.sources.verdicts import RejectedError, UnreadableError, VerifierUnavailableError
 from schemas.events import Completed, Ignored
 
 SETTINGS = MediaSettings(_env_file=None)

@@ -11,11 +11,11 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.local.gateway import Gateway
-from handlers.content import Content
+from handlers.database.client import Supabase
 from handlers.errors import StorageRejectedError, StorageUnavailableError
 from handlers.settings import MediaSettings, SettingsError
 from handlers.storage import FolderStorage, object_path
-from handlers.supabase import Supabase
+from handlers.storage.upload_file import Content
 from tests.contracts.project import LIVE, Project
 
 CONTENT = b"\x89PNG and so on" * 1000

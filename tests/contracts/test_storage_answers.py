@@ -9,11 +9,11 @@ import stamina
 from aiohttp import web
 from pydantic import SecretStr
 
-from handlers.content import Content
+from handlers.database.client import Supabase
 from handlers.errors import StorageRejectedError, StorageUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
-from handlers.supabase import Supabase
+from handlers.storage.upload_file import Content
 from tests.patience import SOON
 
 HTML = "<html>Sign in to the proxy</html>"

@@ -14,11 +14,11 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.local.gateway import Gateway
-from handlers.content import Content
+from handlers.database.client import Supabase
 from handlers.errors import StorageUnavailableError
 from handlers.settings import MediaSettings
 from handlers.storage import object_path
-from handlers.supabase import Supabase
+from handlers.storage.upload_file import Content
 from tests.chaos.wire import Wire
 
 MIB = 1024 * 1024
@@ -190,7 +190,7 @@ async def test_without_the_database_a_worker_resumes_its_own_uploads(place, sql)
 
 
 async def test_a_line_that_carries_nothing_any_more_is_given_up_and_taken_up_later(place, sql, monkeypatch):
-    monkeypatch.setattr("handlers.tus.TRIES", 3)
+    monkeypatch.setattr("handlers.storage.tus.TRIES", 3)
     file, path = place.file(20)
     async with place.wire(10 * MIB, Wire.stop) as wire, place.supabase(wire) as supabase:
         with pytest.raises(StorageUnavailableError):

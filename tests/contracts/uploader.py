@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from handlers.content import Content
+from handlers.database.client import Supabase
 from handlers.settings import MediaSettings
-from handlers.supabase import Supabase
+from handlers.storage.upload_file import Content
 
 
 def largest() -> int:

@@ -13,7 +13,7 @@ import yaml
 
 from deploy.local.rabbitmq import RabbitMQ
 from tests.deploy.test_checks import ROOT
-from worker.init import prepare
+from worker.cli.init_project import prepare
 from worker.settings import Settings
 
 DEPLOY = ROOT / "deploy"

@@ -5,13 +5,13 @@ import re
 import pytest
 import yaml
 
-from handlers.addresses import INSIDE, SPECIAL, UNICAST
+from handlers.download.addresses import INSIDE, SPECIAL, UNICAST
 from schemas.jobs import Queue
 from tests.deploy import checks
 from tests.deploy.test_checks import ROOT
-from worker.metrics import Metrics
+from worker.broker.topology import work_queue
+from worker.observability.metrics import Metrics
 from worker.settings import Settings
-from worker.topology import work_queue
 
 OBJECTS = {(document["kind"], document["metadata"]["name"]): document for _, document in checks.documents(ROOT)}
 OURS = ("outlast-receiver", "outlast-worker")

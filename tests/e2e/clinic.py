@@ -12,8 +12,8 @@ from deploy.local.gateway import Gateway
 from deploy.local.processes import free_port
 from tests.patience import SOON
 from worker.app import receive
+from worker.doctor.context import CheckContext
 from worker.doctor.run import CHECKS, _examine
-from worker.doctor.site import Site
 from worker.settings import Settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -31,7 +31,7 @@ class Clinic:
 
     async def diagnose(self, checks=QUICK, **more):
         """Return state, detail and remedy by check."""
-        site = Site.of(self.settings(**more))
+        site = CheckContext.of(self.settings(**more))
         try:
             verdicts = await _examine(site, checks, Console(quiet=True))
         finally:

@@ -9,10 +9,10 @@ from pydantic import SecretStr
 
 from deploy.local.gateway import Gateway
 from tests.broker.graves import graveyard
-from worker.broker import Broker
-from worker.metrics import Metrics
-from worker.process import serve
-from worker.receiver import Receiver
+from worker.broker.connection import Broker
+from worker.observability.metrics import Metrics
+from worker.runtime import serve
+from worker.web.receiver import Receiver
 
 TOKEN = "the-api-token"
 GOOD = {"Authorization": f"Bearer {TOKEN}"}
@@ -168,7 +168,7 @@ async def test_only_the_token_opens(api):
 
 
 async def test_while_another_operator_is_at_it_the_answer_is_busy(api, monkeypatch):
-    monkeypatch.setattr("worker.dead.lock.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("worker.dead_letters.queue_lock.PATIENCE_SECONDS", 0.5)
     async with api.yard.letters.open():
         status, told = await api.ask("GET")
     assert (status, told["code"]) == (409, "busy")

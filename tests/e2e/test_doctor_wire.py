@@ -13,7 +13,7 @@ from aiohttp import web
 
 from tests.e2e.clinic import QUICK, project, serving, whole
 from tests.patience import SOON
-from worker import topology
+from worker.broker import topology
 
 
 @pytest.fixture

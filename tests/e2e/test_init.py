@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 
 from deploy.local.postgres import BOOTSTRAP
 from tests.patience import LONG
-from worker.init import prepare
+from worker.cli.init_project import prepare
 from worker.settings import Settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -20,11 +20,11 @@ from handlers.sources.fal_keys import Jwks
 from handlers.sources.supabase import SupabaseSource
 from schemas.jobs import Job
 from tests.patience import PROMPT, SOON
-from worker.broker import Broker
-from worker.metrics import Metrics
-from worker.process import serve
-from worker.receiver import Receiver
+from worker.broker.connection import Broker
+from worker.observability.metrics import Metrics
+from worker.runtime import serve
 from worker.settings import Settings
+from worker.web.receiver import Receiver
 
 SECRET = "a shared secret"
 GOOD = {"x-webhook-secret": SECRET}

@@ -13,9 +13,9 @@ from deploy.local.gateway import Gateway
 from deploy.local.postgres import BOOTSTRAP
 from deploy.local.processes import free_port
 from tests.patience import LONG
-from worker.app import receive, workshop
-from worker.init import prepare
-from worker.metrics import Metrics
+from worker.app import receive, worker_parts
+from worker.cli.init_project import prepare
+from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -87,7 +87,7 @@ async def test_a_completed_row_gets_its_media(postgres, rabbitmq_url, source, tm
         )
         await sql.execute(prepare(settings, f"http://127.0.0.1:{port}").sql)
         receiving = asyncio.create_task(receive(settings, stop))
-        shop = await stack.enter_async_context(workshop(settings, Metrics("test"), "shapes"))
+        shop = await stack.enter_async_context(worker_parts(settings, Metrics("test"), "shapes"))
         await shop.crew.start()
         stack.push_async_callback(shop.crew.stop, 0)
         async with asyncio.timeout(LONG):

@@ -196,7 +196,7 @@ def check(loud):
     codes = {code for line in attempts for code in line["codes"]}
     assert {"source_gone", "source_unavailable", "source_forbidden", "size_exceeded", "type_not_supported"} <= codes
     assert {line["level"] for line in lines} == {"debug", "info", "warning", "error"}
-    assert {"httpx", "hpack", "worker.delivery"} & {line["logger"] for line in lines}
+    assert {"httpx", "hpack", "worker.consume.delivery"} & {line["logger"] for line in lines}
 
 
 def parsed(line):

@@ -8,7 +8,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.errors import DecoderLimitError, FileCorruptedError
 from handlers.settings import MediaSettings
 from schemas.formats import ImageFormat

@@ -9,7 +9,7 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.detect import detect
 from handlers.media.metadata import cleaned
 from schemas.formats import ImageFormat

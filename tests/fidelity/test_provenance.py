@@ -11,9 +11,9 @@ import pillow_heif
 import pytest
 from PIL import Image, PngImagePlugin
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.detect import detect
-from handlers.media import provenance
+from handlers.media.metadata import provenance
 from handlers.settings import MediaSettings
 from schemas.jobs import Profile
 from tests.fidelity.pictures import bytes_of, chart

@@ -9,7 +9,7 @@ import pyvips
 from PIL import Image
 
 from deploy.local.sample_pictures import animation_gif, photo, turned_jpg
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.detect import detect
 from handlers.errors import FileCorruptedError
 from handlers.media import Prepared

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.detect import detect
 from tests.fidelity import rows_jpeg, rows_modern, rows_moving, rows_png, rows_tiff
 from tests.fidelity.measure import Distance, distance

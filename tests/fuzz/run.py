@@ -17,14 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
+from handlers.codec.pool import Processes
+from handlers.codec.process import EndedError
 from handlers.detect import detect
 from handlers.errors import FileProcessingError
-from handlers.forked import EndedError
 from handlers.media import MEDIA_TYPES, Prepared
-from handlers.processes import Processes
+from handlers.pipeline.steps import HEAD_BYTES
 from handlers.settings import MediaSettings
-from handlers.steps import HEAD_BYTES
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.fuzz import strict

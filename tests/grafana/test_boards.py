@@ -10,7 +10,7 @@ import yaml
 
 from deploy.grafana import __main__ as maker
 from tests.grafana.boards import GRAFANA, boards, marks, panels, queries
-from worker.metrics import Metrics
+from worker.observability.metrics import Metrics
 
 BOARDS = boards()
 EVERY_PANEL = [pytest.param(panel, id=f"{uid}: {panel['title']}") for uid in BOARDS for panel in panels(BOARDS[uid])]

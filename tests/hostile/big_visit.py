@@ -10,12 +10,12 @@ from pathlib import Path
 import uvloop
 
 import worker.app  # noqa: F401 - what a worker has loaded before its first job
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.download import Downloader
 from handlers.observer import Observer
 from handlers.pipeline import process
+from handlers.pipeline.steps import Batch, PipelineDeps
 from handlers.settings import MediaSettings
-from handlers.steps import Tools, Work
 from handlers.storage import FolderStorage
 from schemas.jobs import JobFile, Profile
 from schemas.urls import source_key
@@ -36,8 +36,8 @@ async def main(url, folder, largest):
     )
     watch, codec = Watch(), Codec(settings)
     async with Downloader(settings, watch) as downloader:
-        tools = Tools(settings, downloader, codec, FolderStorage(folder / "stored", "generations"), watch)
-        work = Work((JobFile(position=0, url=url, source_key=source_key(url)),), "user", "generation", Profile(), 1)
+        tools = PipelineDeps(settings, downloader, codec, FolderStorage(folder / "stored", "generations"), watch)
+        work = Batch((JobFile(position=0, url=url, source_key=source_key(url)),), "user", "generation", Profile(), 1)
         forget_peak()
         idle = peak()
         outcome = await process(work, tools)

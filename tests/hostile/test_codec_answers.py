@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from handlers.codec.framing import LENGTH, MAX_BYTES, frame
 from handlers.errors import DecoderLimitError, FileProcessingError
-from handlers.media.framing import LENGTH, MAX_BYTES, frame
 from schemas.jobs import Profile
 from tests.codec_answers import RESULT, WRONG_CONTENTS, content
 from tests.codec_bench import good_picture, pool, until, workers, works
@@ -68,7 +68,7 @@ async def taken_over(codec: Any, orders: Path, does: dict[str, Any], monkeypatch
     """Prepare a file whose decoder does what the file says; return the result or the error."""
     orders.write_text(json.dumps(does))
     with monkeypatch.context() as patch:
-        patch.setattr("handlers.codec.PREPARE", TAKEN_OVER)
+        patch.setattr("handlers.codec.codec.PREPARE", TAKEN_OVER)
         try:
             return await codec.prepare(orders, orders.with_name("out"), "image/png", Profile())
         except FileProcessingError as error:

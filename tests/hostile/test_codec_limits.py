@@ -12,8 +12,9 @@ import psutil
 import pytest
 import pyvips
 
+from handlers.codec import decoder_main, seccomp
 from handlers.errors import DecoderLimitError, FileProcessingError
-from handlers.media import Limits, child, network
+from handlers.media import Limits
 from schemas.jobs import Profile
 from tests.codec_bench import good_picture, pool, until, workers, works
 from tests.hostile import misdeeds
@@ -50,7 +51,7 @@ async def test_the_kernel_keeps_every_process_from_the_network():
         await codec.call("os:getpid")
         await until(lambda: all(is_kept(pid) for pid in workers() - before))
         assert codec.stats().network == "kernel"
-    assert network.kernel_refuses()
+    assert seccomp.kernel_refuses()
     assert not is_kept(os.getpid()), "the worker itself is left alone"
 
 
@@ -61,11 +62,11 @@ def is_kept(pid):
 
 WITHOUT_SECCOMP = """
 import socket
-from handlers.media import network
-network.MACHINES.clear()
-assert not network.kernel_refuses()
+from handlers.codec import seccomp
+seccomp.MACHINES.clear()
+assert not seccomp.kernel_refuses()
 socket.socket().close()
-network.refuse()
+seccomp.refuse()
 try:
     socket.socket()
 except PermissionError as error:
@@ -81,7 +82,7 @@ def test_without_seccomp_python_refuses_at_least_its_own_sockets():
 
 
 async def test_without_seccomp_it_is_said(monkeypatch, caplog, tmp_path):
-    monkeypatch.setattr(network, "MACHINES", {})
+    monkeypatch.setattr(seccomp, "MACHINES", {})
     async with pool(codec_processes=1) as codec:
         assert await works(codec, good_picture(tmp_path))
         assert codec.stats().network == "python"
@@ -98,7 +99,7 @@ async def test_no_decoder_fills_the_disk(codec, tmp_path):
 
 def test_a_decoder_that_meets_the_file_limit_is_a_decoder_limit_error():
     met = OSError(errno.EFBIG, "File too large")
-    error = child.translated(met, Limits(1, 1, 256 * MIB, 256 * MIB, 1))
+    error = decoder_main.translated(met, Limits(1, 1, 256 * MIB, 256 * MIB, 1))
     assert isinstance(error, DecoderLimitError)
     assert "256 MiB" in str(error)
 

@@ -112,7 +112,7 @@ async def test_memory_is_limited_in_every_process():
 
 PARENT = """
     import asyncio
-    from handlers.codec import Codec
+    from handlers.codec.codec import Codec
     from handlers.settings import MediaSettings
 
     async def main():

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-import handlers.transfer
+import handlers.download.transfer
 from handlers.download import Downloader
 from handlers.errors import FileSizeExceededError, SourceGoneError, SourceUnavailableError
 from handlers.observer import Observer
@@ -105,7 +105,9 @@ def visit(tmp_path):
 
 @pytest.fixture
 def at_once(monkeypatch):
-    monkeypatch.setattr(handlers.transfer, "RESUME_PAUSES", (0.0,) * len(handlers.transfer.RESUME_PAUSES))
+    monkeypatch.setattr(
+        handlers.download.transfer, "RESUME_PAUSES", (0.0,) * len(handlers.download.transfer.RESUME_PAUSES)
+    )
 
 
 @pytest.mark.parametrize("end", ["fin", "rst"])
@@ -240,7 +242,7 @@ async def test_a_source_that_asks_for_time_is_given_it(visit):
 async def test_a_connection_that_always_breaks_is_given_up(visit):
     with pytest.raises(SourceUnavailableError):
         await visit.fetch(breaks(etag=TAG), rest(most=10))
-    assert len(visit.requests) == 1 + len(handlers.transfer.RESUME_PAUSES)
+    assert len(visit.requests) == 1 + len(handlers.download.transfer.RESUME_PAUSES)
 
 
 async def test_the_rest_is_asked_for_where_the_redirect_led(visit):

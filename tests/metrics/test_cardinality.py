@@ -5,17 +5,17 @@ from uuid import uuid4
 
 import pytest
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.download import Downloader
 from handlers.errors import SourceForbiddenError
 from handlers.pipeline import process
+from handlers.pipeline.steps import Batch, FileState, PipelineDeps, download
 from handlers.settings import MediaSettings
-from handlers.steps import Item, Tools, Work, download
 from handlers.storage import FolderStorage
 from schemas.jobs import JobFile, Profile
 from tests.figures import figure
 from tests.metrics.conftest import series_of
-from worker.metrics import Metrics
+from worker.observability.metrics import Metrics
 
 GENERATIONS = 10_000
 
@@ -27,7 +27,7 @@ def series(metrics):
 def generation():
     name = str(uuid4())
     file = JobFile(position=0, url=f"https://{name}.example/{name}.png", source_key=name)
-    return Work((file,), name, name, Profile(), 1)
+    return Batch((file,), name, name, Profile(), 1)
 
 
 async def test_ten_thousand_generations_add_no_series(tmp_path):
@@ -35,12 +35,12 @@ async def test_ten_thousand_generations_add_no_series(tmp_path):
     before = series(metrics)
     settings = MediaSettings(_env_file=None, temp_dir=tmp_path)
     async with Downloader(settings, metrics) as downloader:
-        tools = Tools(settings, downloader, Codec(settings, metrics), FolderStorage(tmp_path, "b"), metrics)
+        tools = PipelineDeps(settings, downloader, Codec(settings, metrics), FolderStorage(tmp_path, "b"), metrics)
         for _ in range(GENERATIONS // 100):
             works = [generation() for _ in range(100)]
             for work in works[1:]:  # without the pipeline's folders, which take most of the time
                 with pytest.raises(SourceForbiddenError):
-                    await download(Item(work.files[0], work, tmp_path), tools)
+                    await download(FileState(work.files[0], work, tmp_path), tools)
             (failed,) = (await process(works[0], tools)).failed
             assert failed.code == "source_forbidden"
     assert series(metrics) == before

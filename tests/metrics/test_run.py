@@ -9,7 +9,7 @@ from tests.grafana.boards import boards, marks, queries
 from tests.metrics.conftest import shown
 from tests.metrics.trouble import MAY_SPEAK, POISON, SPEAKS_OF
 from tests.metrics.watched import CONCURRENCY
-from worker.metric_labels import GONE
+from worker.observability.metric_labels import GONE
 
 FILES = 'queue=~"file_processing.*"'
 OURS = "|".join(outcome for outcome in GONE if outcome != "undecodable")

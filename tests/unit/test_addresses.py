@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from handlers.addresses import INSIDE, is_public, is_public_text, spelled
+from handlers.download.addresses import INSIDE, is_public, is_public_text, spelled
+from handlers.download.allowlist import Allowlist
 from handlers.errors import SourceForbiddenError
-from handlers.netguard import Allowlist
 
 ANYTHING = Allowlist((), mode="report")
 FULL_WIDTH = {ord(plain): chr(0xFF10 + int(plain)) for plain in "0123456789"}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.answers import check_status, retry_after, strong_tag
+from handlers.download.http_response import check_status, retry_after, strong_tag
 from handlers.errors import FileProcessingError, SourceGoneError, SourceUnavailableError
 
 

@@ -5,7 +5,7 @@ from pydantic import SecretStr
 
 from handlers.settings import SettingsError
 from tests.broker.authority import Authority
-from worker.broker_address import place, read_nodes, vhost
+from worker.broker.address import place, read_nodes, vhost
 from worker.settings import Settings
 
 SECRET = "never-to-be-shown"

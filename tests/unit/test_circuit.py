@@ -4,9 +4,9 @@ import pytest
 
 from handlers.errors import StorageUnavailableError
 from tests.patience import SOON
-from worker import circuit as module
-from worker.circuit import TRIPS, Circuit, Dependency
-from worker.metrics import Metrics
+from worker.consume import circuit as module
+from worker.consume.circuit import TRIPS, Circuit, Dependency
+from worker.observability.metrics import Metrics
 
 CODE = "storage_unavailable"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from handlers.codec import Codec
-from handlers.codec_request import Request
+from handlers.codec.codec import Codec
+from handlers.codec.request import Request
 from handlers.errors import FileCorruptedError, FileProcessingError
 from handlers.settings import MediaSettings
 from schemas.codec_limits import MAX_LOG_CHARACTERS, MAX_LOG_LINES
@@ -114,7 +114,7 @@ async def test_without_descriptors_a_call_is_for_later_and_none_is_lost(
     def none_left(*_: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("handlers.fork_server.socket.socketpair", none_left)
+    monkeypatch.setattr("handlers.codec.fork_server.socket.socketpair", none_left)
     with pytest.raises(FileProcessingError, match="Too many open files") as caught:
         await codec.call("os:getpid")
     assert caught.value.retryable

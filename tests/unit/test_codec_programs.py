@@ -21,7 +21,7 @@ def picture(tmp_path: Path) -> Path:
 SCRIPT = """
     import asyncio, sys
     from pathlib import Path
-    from handlers.codec import Codec
+    from handlers.codec.codec import Codec
     from handlers.settings import MediaSettings
     from schemas.jobs import Profile
 
@@ -52,7 +52,7 @@ def test_an_unguarded_program_may_decode(picture: Path, tmp_path: Path, how: str
 
 PARENT = """
     import asyncio, os, time
-    from handlers.codec import Codec
+    from handlers.codec.codec import Codec
     from handlers.settings import MediaSettings
 
     async def main():
@@ -102,7 +102,10 @@ def test_children_end_with_a_killed_parent(tmp_path: Path, *, forks: bool) -> No
             "import worker.app",
             {"pyvips", "av", "PIL", "cryptography", "jwt", "jinja2", "supabase", "httpx", "multiprocessing"},
         ),
-        ("import handlers.media.child, handlers.media.image", {"ssl", "http", "pydantic", "asyncio", "av", "PIL"}),
+        (
+            "import handlers.codec.decoder_main, handlers.media.image",
+            {"ssl", "http", "pydantic", "asyncio", "av", "PIL"},
+        ),
     ],
 )
 def test_a_process_loads_nothing_it_does_not_need(program: str, unwanted: set[str]) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from handlers.codec import prepare_request
-from handlers.codec_request import Answer, InvalidAnswerError
+from handlers.codec.codec import prepare_request
+from handlers.codec.request import Answer, InvalidAnswerError
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError, FileTypeNotSupportedError
 from handlers.media import BY_CONTENT_TYPE, Limits, Prepared
 from schemas.codec import DecoderErrorCode

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from handlers.coding import PIECE, inflater_for
+from handlers.download.content_encoding import PIECE, inflater_for
 from handlers.errors import SourceUnavailableError
 
 PACK = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}

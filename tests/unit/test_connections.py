@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from handlers.connections import Connections
 from handlers.download import Downloader
+from handlers.download.http_client import SourceClient
 from handlers.errors import FileSizeExceededError, FileTypeNotSupportedError, SourceGoneError, SourceUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
@@ -148,7 +148,7 @@ async def test_asking_whether_a_file_is_there_fetches_none_of_it():
 
 async def test_hosts_nobody_visits_are_forgotten():
     async with Raw(is_a_page) as source:
-        connections = Connections(MediaSettings(_env_file=None, source_allowlist=source.url), Observer())
+        connections = SourceClient(MediaSettings(_env_file=None, source_allowlist=source.url), Observer())
         async with asyncio.timeout(SOON) as clock, connections.open(f"{source.url}/f", clock):
             assert len(connections._rooms) == 1
         assert len(connections._rooms) == 0

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers import errors
-from worker.decide import FEW, JITTER, DeadLetter, Policy, Retry, decide, draw, longest
+from worker.consume.retry_policy import FEW, JITTER, GiveUp, Policy, Retry, decide, draw, longest
 
 LADDER = Policy((5, 30, 120, 600, 3600), 8)
 
@@ -72,7 +72,7 @@ def test_without_jitter_waits_never_grow_shorter(failure, policy):
     verdicts = [decide(failure, attempt, policy) for attempt in range(1, 20)]
     waits = [verdict.delay for verdict in verdicts if isinstance(verdict, Retry)]
     assert waits == sorted(waits)
-    assert all(isinstance(verdict, DeadLetter) for verdict in verdicts[len(waits) :])
+    assert all(isinstance(verdict, GiveUp) for verdict in verdicts[len(waits) :])
 
 
 @given(st.uuids(), st.integers(1, 1000))
@@ -89,7 +89,7 @@ def test_draws_spread_what_failed_together():
 def test_the_ladder_is_climbed_a_rung_an_attempt():
     delays = [decide(Failed(), attempt, LADDER) for attempt in range(1, 8)]
     assert delays == [Retry(delay) for delay in (5, 30, 120, 600, 3600, 3600, 3600)]
-    assert decide(Failed(), 8, LADDER) == DeadLetter()
+    assert decide(Failed(), 8, LADDER) == GiveUp()
 
 
 @pytest.mark.parametrize(("asked", "delay"), [(1, 5), (7, 30), (30, 30), (31, 120), (90000, 3600)])
@@ -99,7 +99,7 @@ def test_retry_after_is_rounded_up_to_a_rung(asked, delay):
 
 def test_exceptions_of_the_tree_can_be_judged():
     assert decide(errors.SourceUnavailableError("x"), 1, LADDER) == Retry(5)
-    assert decide(errors.FileCorruptedError("x"), 1, LADDER) == DeadLetter()
+    assert decide(errors.FileCorruptedError("x"), 1, LADDER) == GiveUp()
 
 
 def test_a_message_of_several_files_waits_for_the_slowest():

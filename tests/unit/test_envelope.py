@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from schemas.jobs import JOB_TYPE, MAX_JOB_BYTES, Job, JobFile
-from worker.envelope import Envelope, UndecodableError
+from worker.broker.envelope import Envelope, UndecodableError
 
 
 def job(**more):

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers import inline
-from handlers.download import Downloader
+from handlers.download import Downloader, data_uri
+from handlers.download.file_writer import FileWriter
 from handlers.errors import FileCorruptedError, FileSizeExceededError
-from handlers.landing import Landing
 from handlers.settings import MediaSettings
 
 LIMIT = 1024 * 1024
@@ -96,7 +95,7 @@ def test_pieces_never_show(content, is_base64, escaped, tmp_path_factory):
     text = base64.b64encode(content).decode() if is_base64 else quote(content, safe="")
     if escaped and is_base64:
         text = "".join(f"%{ord(letter):02x}" for letter in text)
-    with pytest.MonkeyPatch.context() as patch, Landing(tmp_path_factory.getbasetemp() / "piece", 300) as landing:
-        patch.setattr(inline, "PIECE", 7)
-        got = inline.land(f"data:{';base64' if is_base64 else ''},{text}", landing)
+    with pytest.MonkeyPatch.context() as patch, FileWriter(tmp_path_factory.getbasetemp() / "piece", 300) as landing:
+        patch.setattr(data_uri, "PIECE", 7)
+        got = data_uri.land(f"data:{';base64' if is_base64 else ''},{text}", landing)
         assert got.path.read_bytes() == content

@@ -9,8 +9,8 @@ from pydantic import SecretStr
 
 from handlers.errors import SourceGoneError
 from handlers.sources.fal_queue import FalQueue
-from schemas.dead_letters import Choice, DeadLetter, Errand, UnreadableChoiceError
-from worker.dead.letters import Letter, grouped, read, scrubbed, united
+from schemas.dead_letters import BatchRequest, DeadLetter, DeadLetterFilter, InvalidFilterError
+from worker.dead_letters.summary import DeadLetterMessage, grouped, read, scrubbed, united
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -53,9 +53,9 @@ def test_an_undecodable_letter_is_known_by_its_bytes():
 def test_letters_of_one_item_unite_also_where_little_is_known():
     name = uuid4()
     letters = [
-        Letter(DeadLetter(id=name, code="c", error="old", replays=2), frozenset("a")),
-        Letter(DeadLetter(id=name, code="c", error="new", failed_at=NOON, attempts=1), frozenset("b")),
-        Letter(DeadLetter(id=uuid4(), code="c"), frozenset()),
+        DeadLetterMessage(DeadLetter(id=name, code="c", error="old", replays=2), frozenset("a")),
+        DeadLetterMessage(DeadLetter(id=name, code="c", error="new", failed_at=NOON, attempts=1), frozenset("b")),
+        DeadLetterMessage(DeadLetter(id=uuid4(), code="c"), frozenset()),
     ]
     unknown, item = united(letters)
     assert unknown.failed_at is None
@@ -78,26 +78,26 @@ def test_letters_of_one_item_unite_also_where_little_is_known():
     ],
 )
 def test_moments_are_iso_8601(text, meant):
-    assert Choice.read({"since": text}).since == meant
+    assert DeadLetterFilter.read({"since": text}).since == meant
 
 
 def test_a_letter_without_a_time_is_in_no_span():
     letter = DeadLetter(id=uuid4(), code="c")
-    assert Choice().takes(letter)
-    assert not Choice(since=NOON).takes(letter)
+    assert DeadLetterFilter().takes(letter)
+    assert not DeadLetterFilter(since=NOON).takes(letter)
 
 
 @pytest.mark.parametrize(("given", "rate"), [("5/s", 5), (" 0.5 ", 0.5), (7, 7)])
 def test_rates(given, rate):
-    assert Errand.read({"rate": given}).rate == rate
+    assert BatchRequest.read({"rate": given}).rate == rate
 
 
 @pytest.mark.parametrize(
     "values", [{"rate": "inf"}, {"rate": "5/min"}, {"rate": True, "x": 1}, {"since": 2026}, {"ids": ""}, {"limit": 0}]
 )
 def test_what_cannot_be_read_is_named(values):
-    with pytest.raises(UnreadableChoiceError, match=rf"{next(reversed(values))}: "):
-        Errand.read(values)
+    with pytest.raises(InvalidFilterError, match=rf"{next(reversed(values))}: "):
+        BatchRequest.read(values)
 
 
 @pytest.mark.parametrize(

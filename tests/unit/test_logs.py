@@ -7,7 +7,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.errors import FileCorruptedError
 from handlers.settings import SettingsError
 from schemas.jobs import Profile
@@ -65,8 +65,8 @@ def test_a_terminal_shows_tracebacks_without_what_variables_held(settings):
 def test_modules_have_levels_of_their_own(settings, monkeypatch):
     monkeypatch.setenv("LOG_LEVELS", "worker.broker=debug, async_file_processor=ERROR")
     with captured(settings, log_levels=Settings.load().log_levels) as lines:
-        structlog.stdlib.get_logger("worker.broker").debug("told")
-        structlog.stdlib.get_logger("worker.consumer").debug("not told")
+        structlog.stdlib.get_logger("worker.broker.connection").debug("told")
+        structlog.stdlib.get_logger("worker.consume.consumer").debug("not told")
         logging.getLogger("async_file_processor.pipeline").warning("not told")
         logging.getLogger("async_file_processor.pipeline").error("told")
         logging.getLogger("httpx").info("not told")
@@ -128,8 +128,8 @@ class Absent:
 
 if sys.argv[1] == "absent":
     sys.meta_path.insert(0, Absent())
-import worker.app, worker.cli
-from worker import tracing
+import worker.app, worker.cli.main
+from worker.observability import tracing
 
 given = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 with tracing.running("test"), tracing.span("one", parent=given):

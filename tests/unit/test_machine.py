@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from handlers import machine
+from handlers import cpu
 from worker.settings import Settings
 
 
@@ -13,24 +13,24 @@ from worker.settings import Settings
     [("max 100000", 6), ("150000 100000", 2), ("400000 100000", 4), ("1000 100000", 1), ("900000 100000", 6), ("?", 6)],
 )
 def test_a_containers_quota_counts(tmp_path, monkeypatch, quota, expected):
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(6)))
-    monkeypatch.setattr(machine, "QUOTA", tmp_path / "cpu.max")
-    assert machine.cores() == 6
-    machine.QUOTA.write_text(f"{quota}\n")
-    assert machine.cores() == expected
+    monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda _: set(range(6)))
+    monkeypatch.setattr(cpu, "QUOTA", tmp_path / "cpu.max")
+    assert cpu.cores() == 6
+    cpu.QUOTA.write_text(f"{quota}\n")
+    assert cpu.cores() == expected
 
 
 def test_affinity_counts():
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})
-        assert machine.cores() == 1
+        assert cpu.cores() == 1
     finally:
         os.sched_setaffinity(0, allowed)
 
 
 @pytest.mark.parametrize(("cores", "processes", "jobs"), [(1, 1, 8), (2, 2, 16), (16, 16, 128)])
 def test_a_worker_fits_its_machine(monkeypatch, cores, processes, jobs):
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda _: set(range(cores)))
     settings = Settings.load()
     assert (settings.codec_processes, settings.worker_concurrency) == (processes, jobs)

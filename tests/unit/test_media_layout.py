@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from handlers.errors import FileCorruptedError
-from handlers.media.layout import end_of, without_tail
+from handlers.media.structure import end_of, without_tail
 from tests.media_samples import made
 
 ID3V1 = b"TAG" + bytes(125)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from handlers.errors import FileCorruptedError
-from handlers.media.layout import end_of
+from handlers.media.structure import end_of
 from tests.media_samples import made
 
 ASSET = {"asset": {"version": "2.0"}}

@@ -7,10 +7,10 @@ from pathlib import Path
 import av
 import pytest
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.detect import detect
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileTypeNotSupportedError
-from handlers.media import packets
+from handlers.media.av import decode
 from handlers.settings import MediaSettings
 from schemas.jobs import Profile
 from tests.media_samples import made, sound, video
@@ -57,11 +57,11 @@ async def test_damage_between_the_key_frames_is_found(codec: Codec, tmp_path: Pa
 
 
 def test_of_a_film_too_long_to_decode_the_key_frames_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packets, "MAX_DECODED_PIXELS", 64 * 32 * 15)
+    monkeypatch.setattr(decode, "MAX_DECODED_PIXELS", 64 * 32 * 15)
     (tmp_path / "film").write_bytes(made("mp4").content)
     limits = Codec(MediaSettings())._limits
-    with packets.open_container(tmp_path / "film", "video/mp4", limits) as container:
-        track = packets.decode_all(container, container.streams.video[0])
+    with decode.open_container(tmp_path / "film", "video/mp4", limits) as container:
+        track = decode.decode_all(container, container.streams.video[0])
     assert track.packets == 50
     assert 15 < track.frames < 30
 

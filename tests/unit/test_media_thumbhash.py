@@ -2,7 +2,7 @@ import base64
 
 import pytest
 
-from handlers.media.thumbhash import thumbhash
+from handlers.media.image.thumbhash import thumbhash
 
 
 def average(encoded: str) -> tuple[float, float, float, float]:

@@ -3,11 +3,11 @@ import re
 import time
 
 from handlers import errors
-from handlers.codec import CodecStats
+from handlers.codec.codec import CodecStats
 from handlers.observer import Observer
 from tests.figures import figure
-from worker.metric_labels import CODES
-from worker.metrics import Metrics
+from worker.observability.metric_labels import CODES
+from worker.observability.metrics import Metrics
 
 FAMILIES = (
     "webhooks_total",

@@ -3,8 +3,8 @@ import socket
 
 import pytest
 
+from handlers.download.allowlist import Allowlist, GuardedResolver
 from handlers.errors import Denial, SourceForbiddenError
-from handlers.netguard import Allowlist, GuardedResolver
 from handlers.observer import Observer
 from handlers.settings import FAL_SOURCES
 

@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.download import Downloader
 from handlers.observer import Observer
 from handlers.pipeline import STEPS, process
+from handlers.pipeline.steps import Batch, PipelineDeps
 from handlers.settings import MediaSettings
-from handlers.steps import Tools, Work
 from handlers.storage import FolderStorage
 from schemas.jobs import JobFile, Profile
 from schemas.urls import source_key
@@ -37,7 +37,7 @@ def work(source, *paths, most=3):
         JobFile(position=n, url=f"{source.url}{path}", source_key=source_key(f"{source.url}{path}"))
         for n, path in enumerate(paths)
     )
-    return Work(files, "user", "generation", Profile(), most)
+    return Batch(files, "user", "generation", Profile(), most)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ async def tools(source, codec, tmp_path, **more):
     settings = MediaSettings(_env_file=None, source_allowlist=source.url, temp_dir=tmp_path)
     async with Downloader(settings) as downloader:
         storage = FolderStorage(tmp_path / "stored", "generations")
-        yield Tools(settings, downloader, codec, storage, Watch(), **more)
+        yield PipelineDeps(settings, downloader, codec, storage, Watch(), **more)
 
 
 async def test_the_steps_run_in_the_order_they_are_listed(source, codec, tmp_path):
@@ -88,7 +88,7 @@ async def test_what_is_known_and_there_is_not_done_again(source, codec, tmp_path
             asked.append(question)
             return first
 
-        again = Tools(with_.settings, with_.downloader, codec, with_.storage, Watch(), known)
+        again = PipelineDeps(with_.settings, with_.downloader, codec, with_.storage, Watch(), known)
         (second,) = (await process(work(source, "/files/photo.jpg?version=2"), again)).stored
         assert again.observer.stages == ["download", "detect", "recall"]
         assert second.deduplicated

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.netguard import Allowlist
+from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
 from handlers.sources.plan import NO_MEDIA, _is_no_media, _weight, _weight_at_most, find_files, plan_jobs
 from schemas.events import Completed

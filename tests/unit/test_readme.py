@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from worker.cli import app
+from worker.cli.main import app
+from worker.cli.settings_table import renewed
 from worker.settings import Settings
-from worker.settings_table import renewed
 
 ROOT = Path(__file__).parents[2]
 MAKE = (ROOT / "Makefile").read_text()

@@ -3,7 +3,7 @@ import json
 import pytest
 from pydantic import SecretStr
 
-from worker.redact import MASK, Redactor, secrets_of
+from worker.observability.redact import MASK, Redactor, secrets_of
 from worker.settings import Settings
 
 SECRETS = ["a shared secret", "whsec_c2lnbmluZyBrZXkgb2YgMjQgYnl0ZXM=", 'quo"ted\\s?cret', "key-id:fal-key-part"]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from handlers import scratch as module
-from handlers.scratch import SMALL_BYTES, scratch, sweep
+from handlers.pipeline import tempdirs as module
+from handlers.pipeline.tempdirs import SMALL_BYTES, scratch, sweep
 
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from handlers.scratch import scratch
+from handlers.pipeline.tempdirs import scratch
 async def main():
     async with scratch(Path(sys.argv[1])) as folder:
         (folder / "half").write_bytes(b"x")

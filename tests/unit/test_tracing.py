@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 CHILD = """
-from worker import tracing
+from worker.observability import tracing
 
 with tracing.running("outlast-worker"), tracing.span("process", "consumer", links=("nonsense",)):
     with tracing.span("download", attributes={"position": 3}):

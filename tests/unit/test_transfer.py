@@ -6,10 +6,10 @@ import time
 import pytest
 
 from handlers.download import Downloader
+from handlers.download.file_writer import FileWriter, in_thread
+from handlers.download.transfer import Pace
 from handlers.errors import FileTypeNotSupportedError, SourceUnavailableError
-from handlers.landing import Landing, in_thread
 from handlers.settings import MediaSettings
-from handlers.transfer import Pace
 from tests.hostile.raw import Raw, head, send
 from tests.patience import SOON
 
@@ -93,7 +93,7 @@ async def test_nobody_writes_any_more_when_a_download_has_been_called_off():
 
 def test_a_file_that_starts_over_leaves_nothing_of_the_first(tmp_path):
     heads = []
-    with Landing(tmp_path / "f", 100_000, heads.append) as landing:
+    with FileWriter(tmp_path / "f", 100_000, heads.append) as landing:
         landing.write(b"a" * 50_000)
         landing.restart()
         landing.write(b"b" * 10)

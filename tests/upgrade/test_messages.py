@@ -9,11 +9,11 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from schemas.dead_letters import Choice
+from schemas.dead_letters import DeadLetterFilter
 from schemas.jobs import JOB_TYPE, Job
 from schemas.maintenance import MAINTENANCE_TYPE, Action
-from worker.control import Command
-from worker.dead.desk import Desk
+from worker.broker.broadcast import Command
+from worker.dead_letters.service import DeadLetterService
 
 MESSAGES = Path(__file__).parent / "messages"
 JOBS = sorted(MESSAGES.glob("v1-*.json"))
@@ -92,8 +92,8 @@ async def test_a_field_that_a_later_version_adds_is_no_reason_to_bury(bench, sou
 async def test_a_dead_letter_of_the_first_release_is_shown_and_replayed(bench, source):
     sent = job(MESSAGES / "v1-first.json", source)
     await publish(bench, "outlast.dead", sent["queue"], sent, FAILED)
-    desk = Desk(bench.settings, "test", None)
-    chosen = await desk.find(Choice.read({"code": "source_unavailable"}))
+    desk = DeadLetterService(bench.settings, "test", None)
+    chosen = await desk.find(DeadLetterFilter.read({"code": "source_unavailable"}))
     async with desk.removal("replay", chosen, rate=None, abort=lambda: False, progress=lambda *_: None) as removal:
         outcome = await removal.run()
     assert (outcome.matched, outcome.done) == (1, 1)

@@ -3,22 +3,22 @@
 from aiohttp import web
 from yarl import URL
 
-from handlers.console_records import ConsoleRecords
-from handlers.supabase import Supabase
-from worker.broker import Broker
+from handlers.database.client import Supabase
+from handlers.database.console_queries import ConsoleQueries
+from worker.broker.connection import Broker
 from worker.console.archive import ArchivePages
+from worker.console.auth import ConsoleAuth, see
 from worker.console.dead import DeadPages
-from worker.console.door import Door, see
+from worker.console.dead_letter_cache import Snapshot
 from worker.console.generations import GenerationPages
 from worker.console.history import HistoryPages
-from worker.console.letters import Snapshot
-from worker.console.live import let_end
 from worker.console.now import NowPages
 from worker.console.operations import Operations
 from worker.console.session import Sessions
-from worker.console.show import PACKAGE, add_templates
+from worker.console.sse import let_end
 from worker.console.tasks import TaskPages
-from worker.metrics import Metrics
+from worker.console.templating import PACKAGE, add_templates
+from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
 
@@ -26,10 +26,10 @@ def mount(
     app: web.Application, settings: Settings, supabase: Supabase | None, broker: Broker, metrics: Metrics
 ) -> None:
     """Serve the console. Without CONSOLE_TOKEN it says that it is closed, and nothing else."""
-    console, records = web.Application(client_max_size=app._client_max_size), ConsoleRecords(supabase)  # noqa: SLF001 - it has no other name
+    console, records = web.Application(client_max_size=app._client_max_size), ConsoleQueries(supabase)  # noqa: SLF001 - it has no other name
     add_templates(console)
     origin = str(URL(settings.supabase_url).origin()) if settings.supabase_url else ""
-    Door(Sessions(settings), origin).add_to(console)
+    ConsoleAuth(Sessions(settings), origin).add_to(console)
     let_end(console)
     operations, snapshot = Operations(settings, records, metrics), Snapshot(settings, broker)
     NowPages(records, broker, supabase).add_to(console)

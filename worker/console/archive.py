@@ -6,15 +6,15 @@ from uuid import UUID
 
 from aiohttp import web
 
-from handlers.console_records import ConsoleRecords, Row
-from schemas.dead_letters import UnreadableChoiceError
-from worker import topology
-from worker.broker import Broker
-from worker.console.door import SESSION, see
+from handlers.database.console_queries import ConsoleQueries, Row
+from schemas.dead_letters import InvalidFilterError
+from worker.broker import topology
+from worker.broker.connection import Broker
+from worker.broker.envelope import PREFIX, build
+from worker.broker.errors import PUBLISH_SECONDS
+from worker.console.auth import SESSION, see
 from worker.console.operations import Operations
-from worker.console.show import link, moment, page
-from worker.envelope import PREFIX, build
-from worker.unavailable import PUBLISH_SECONDS
+from worker.console.templating import link, moment, page
 
 PAGE: Final = 50
 
@@ -22,7 +22,7 @@ PAGE: Final = 50
 class ArchivePages:
     """The pages of what was discarded."""
 
-    def __init__(self, records: ConsoleRecords, broker: Broker, operations: Operations) -> None:
+    def __init__(self, records: ConsoleQueries, broker: Broker, operations: Operations) -> None:
         self._records, self._broker, self._operations = records, broker, operations
 
     def add_to(self, app: web.Application) -> None:
@@ -45,7 +45,7 @@ class ArchivePages:
         try:
             ids = [UUID(str(name)) for name in fields.getall("ids", [])][:PAGE]
         except ValueError:
-            raise UnreadableChoiceError("ids: one is no letter's id") from None
+            raise InvalidFilterError("ids: one is no letter's id") from None
         rows = await self._records.whole(ids) if ids else []
         done = 0
         try:

@@ -8,15 +8,15 @@ from uuid import UUID
 from aiohttp import web
 from yarl import URL
 
-from handlers.console_records import ConsoleRecords
+from handlers.database.console_queries import ConsoleQueries
 from handlers.errors import FileProcessingError
-from schemas.dead_letters import Choice, Errand, UnreadableChoiceError
-from worker.console.door import SESSION, see
-from worker.console.letters import Snapshot, bars
+from schemas.dead_letters import BatchRequest, DeadLetterFilter, InvalidFilterError
+from worker.console.auth import SESSION, see
+from worker.console.dead_letter_cache import Snapshot, bars
 from worker.console.operations import Operations
-from worker.console.show import link, moment, page, whole
-from worker.dead.desk import Desk, Verb
-from worker.dead.letters import Letter, grouped
+from worker.console.templating import link, moment, page, whole
+from worker.dead_letters.service import DeadLetterService, Verb
+from worker.dead_letters.summary import DeadLetterMessage, grouped
 from worker.settings import Settings
 
 PAGE: Final = 50
@@ -28,9 +28,9 @@ FILTERS: Final = ("code", "stage", "host", "since", "until", "generation", "user
 class DeadPages:
     """The pages of dead letters."""
 
-    def __init__(self, settings: Settings, records: ConsoleRecords, operations: Operations, snapshot: Snapshot) -> None:
+    def __init__(self, settings: Settings, records: ConsoleQueries, operations: Operations, snapshot: Snapshot) -> None:
         self._records, self._operations, self._snapshot = records, operations, snapshot
-        self._desk = Desk(settings, "console")
+        self._desk = DeadLetterService(settings, "console")
 
     def add_to(self, app: web.Application) -> None:
         """Serve them."""
@@ -72,7 +72,7 @@ class DeadPages:
 
     async def _letters(self, request: web.Request) -> web.StreamResponse:
         chosen = _filters(request.query)
-        choice = Choice.read(chosen)
+        choice = DeadLetterFilter.read(chosen)
         running = await self._running()
         items, age = await self._snapshot.items(busy=bool(running))
         found = [item for item in items if choice.takes(item)]
@@ -125,7 +125,7 @@ class DeadPages:
     async def _run(self, request: web.Request) -> web.StreamResponse:
         fields = await request.post()
         verb, chosen, ids = _verb(fields), _filters(fields), _ids(fields)
-        errand = Errand.read({"rate": rate} if (rate := str(fields.get("rate", "")).strip()) else {})
+        errand = BatchRequest.read({"rate": rate} if (rate := str(fields.get("rate", "")).strip()) else {})
         at = moment(str(fields.get("at", ""))) or datetime.now(UTC)
         found = await self._found(chosen, ids, at)
         count = len({letter.item.id for letter in found})
@@ -136,10 +136,10 @@ class DeadPages:
         name = await self._operations.start(verb, request[SESSION].who, target, found, errand.rate)
         return see(f"/console/history/{name}")
 
-    async def _found(self, chosen: dict[str, str], ids: list[str], at: datetime) -> list[Letter]:
+    async def _found(self, chosen: dict[str, str], ids: list[str], at: datetime) -> list[DeadLetterMessage]:
         """Return the letters meant that failed until a moment: what comes later was not confirmed."""
         values: dict[str, Any] = {**chosen} | ({"ids": ",".join(ids)} if ids else {})
-        found = await self._desk.find(Choice.read(values))
+        found = await self._desk.find(DeadLetterFilter.read(values))
         return [letter for letter in found if letter.item.failed_at is None or letter.item.failed_at <= at]
 
     async def _note(self, request: web.Request) -> web.StreamResponse:
@@ -183,11 +183,11 @@ def _ids(fields: Any) -> list[str]:  # noqa: ANN401 - a multi-dict
     try:
         return [str(UUID(str(name))) for name in fields.getall("ids", [])]
     except ValueError:
-        raise UnreadableChoiceError("ids: one is no letter's id") from None
+        raise InvalidFilterError("ids: one is no letter's id") from None
 
 
 def _verb(fields: Mapping[str, Any]) -> Verb:
     verb = fields.get("verb")
     if verb not in {"replay", "discard"}:
-        raise UnreadableChoiceError("verb: give replay or discard")
+        raise InvalidFilterError("verb: give replay or discard")
     return "replay" if verb == "replay" else "discard"

@@ -7,8 +7,8 @@ from urllib.parse import quote
 from aiohttp import web
 from yarl import URL
 
-from handlers.console_records import ConsoleRecords, Row
-from worker.console.show import page
+from handlers.database.console_queries import ConsoleQueries, Row
+from worker.console.templating import page
 from worker.settings import Settings
 
 HOSTED: Final = re.compile(r"(?P<project>[a-z0-9]+)\.supabase\.co")
@@ -17,7 +17,7 @@ HOSTED: Final = re.compile(r"(?P<project>[a-z0-9]+)\.supabase\.co")
 class GenerationPages:
     """The page of a generation. Hosted projects have an editor for the row itself; it is linked."""
 
-    def __init__(self, settings: Settings, records: ConsoleRecords) -> None:
+    def __init__(self, settings: Settings, records: ConsoleQueries) -> None:
         self._records = records
         hosted = HOSTED.fullmatch(URL(settings.supabase_url).host or "") if settings.supabase_url else None
         self._project = None if hosted is None else hosted["project"]

@@ -5,10 +5,10 @@ from uuid import UUID
 
 from aiohttp import web
 
-from handlers.console_records import ConsoleRecords, Row
-from worker.console.door import SESSION, see
-from worker.console.live import stream
-from worker.console.show import ago, link, live_part, moment, page
+from handlers.database.console_queries import ConsoleQueries, Row
+from worker.console.auth import SESSION, see
+from worker.console.sse import stream
+from worker.console.templating import ago, link, live_part, moment, page
 
 PAGE: Final = 50
 
@@ -16,7 +16,7 @@ PAGE: Final = 50
 class HistoryPages:
     """The pages of operations."""
 
-    def __init__(self, records: ConsoleRecords) -> None:
+    def __init__(self, records: ConsoleQueries) -> None:
         self._records = records
 
     def add_to(self, app: web.Application) -> None:

@@ -7,15 +7,15 @@ from typing import Final
 
 from aiohttp import web
 
-from handlers.console_records import ConsoleRecords, Row
+from handlers.database.client import Supabase
+from handlers.database.console_queries import ConsoleQueries, Row
 from handlers.errors import FileProcessingError
-from handlers.supabase import Supabase
 from schemas.jobs import Queue
-from worker.broker import BROKER_ERRORS, Broker, translate_broker_errors
-from worker.console.figures import figures, wrong_with_workers
-from worker.console.live import stream
-from worker.console.show import live_part, page
-from worker.topology import DEAD, work_queue
+from worker.broker.connection import BROKER_ERRORS, Broker, translate_broker_errors
+from worker.broker.topology import DEAD, work_queue
+from worker.console.sse import stream
+from worker.console.stats import figures, wrong_with_workers
+from worker.console.templating import live_part, page
 
 FRESH_SECONDS: Final = 2.0
 PROBE_SECONDS: Final = 3.0
@@ -24,7 +24,7 @@ PROBE_SECONDS: Final = 3.0
 class NowPages:
     """The first page. What it shows is asked for once every two seconds, however many look."""
 
-    def __init__(self, records: ConsoleRecords, broker: Broker, supabase: Supabase | None) -> None:
+    def __init__(self, records: ConsoleQueries, broker: Broker, supabase: Supabase | None) -> None:
         self._records, self._broker, self._supabase = records, broker, supabase
         self._asking = asyncio.Lock()
         self._known: Row = {}

@@ -8,14 +8,14 @@ from uuid import UUID, uuid4
 import structlog
 from aiohttp import web
 
-from handlers.console_records import ConsoleRecords
+from handlers.database.console_queries import ConsoleQueries
 from handlers.errors import FileProcessingError
-from schemas.dead_letters import Outcome
-from worker.broker import BrokerUnavailableError
-from worker.dead.desk import Desk, NoArchiveError, Verb
-from worker.dead.letters import Letter
-from worker.dead.lock import BusyError
-from worker.metrics import Metrics
+from schemas.dead_letters import BatchOutcome
+from worker.broker.connection import BrokerUnavailableError
+from worker.dead_letters.queue_lock import BusyError
+from worker.dead_letters.service import DeadLetterService, NoArchiveError, Verb
+from worker.dead_letters.summary import DeadLetterMessage
+from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
 log = structlog.stdlib.get_logger("outlast.console")
@@ -28,13 +28,13 @@ TROUBLE: Final = (BusyError, BrokerUnavailableError, NoArchiveError, FileProcess
 class Operations:
     """What operators have running here."""
 
-    def __init__(self, settings: Settings, records: ConsoleRecords, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, records: ConsoleQueries, metrics: Metrics) -> None:
         self._settings, self._records, self._metrics = settings, records, metrics
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     async def start(
-        self, verb: Verb, by: str, target: dict[str, Any], chosen: Sequence[Letter], rate: float | None
+        self, verb: Verb, by: str, target: dict[str, Any], chosen: Sequence[DeadLetterMessage], rate: float | None
     ) -> UUID:
         """Begin, once it is on record. Raises DatabaseUnavailableError, and then nothing was begun."""
         run = _Run(uuid4(), verb, by, {**target, "rate": rate}, len({letter.item.id for letter in chosen}))
@@ -57,9 +57,9 @@ class Operations:
         self._stopping = True
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _work(self, run: "_Run", chosen: Sequence[Letter], rate: float | None) -> None:
+    async def _work(self, run: "_Run", chosen: Sequence[DeadLetterMessage], rate: float | None) -> None:
         state, saving = "failed", asyncio.create_task(self._save(run))
-        desk = Desk(self._settings, f"console: {run.by}", self._metrics)
+        desk = DeadLetterService(self._settings, f"console: {run.by}", self._metrics)
         try:
             async with desk.removal(
                 run.verb, chosen, rate=rate, abort=lambda: self._stopping or run.aborted is not None
@@ -98,10 +98,10 @@ class _Run:
         self.name, self.verb, self.by, self.target = name, verb, by, target
         self.aborted: str | None = None
         self.detail: str | None = None
-        self.removal: Callable[[], Outcome] = lambda: Outcome(matched=matched)
+        self.removal: Callable[[], BatchOutcome] = lambda: BatchOutcome(matched=matched)
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> BatchOutcome:
         return self.removal()
 
     def told(self, state: str) -> dict[str, Any]:

@@ -5,18 +5,18 @@ from uuid import UUID
 
 from aiohttp import web
 
-from handlers.console_records import ConsoleRecords, Row
-from schemas.dead_letters import UnreadableChoiceError
+from handlers.database.console_queries import ConsoleQueries, Row
+from schemas.dead_letters import InvalidFilterError
 from schemas.jobs import Queue
 from schemas.submissions import Submission
 from schemas.tasks import TaskStatus
-from worker.broker import Broker
-from worker.console.door import SESSION, see
-from worker.console.live import stream
+from worker.broker.connection import Broker
+from worker.console.auth import SESSION, see
 from worker.console.operations import Operations
-from worker.console.show import link, live_part, moment, page, whole
+from worker.console.sse import stream
+from worker.console.templating import link, live_part, moment, page, whole
 from worker.settings import Settings
-from worker.tasks.desk import InvalidSubmissionError, TaskDesk, job_of
+from worker.tasks.service import InvalidSubmissionError, TaskService, job_of
 
 PAGE: Final = 50
 FILES: Final = 24
@@ -27,7 +27,7 @@ WAITING: Final = {"queued", "running", "retrying"}
 class TaskPages:
     """The pages of tasks."""
 
-    def __init__(self, settings: Settings, records: ConsoleRecords, broker: Broker, operations: Operations) -> None:
+    def __init__(self, settings: Settings, records: ConsoleQueries, broker: Broker, operations: Operations) -> None:
         self._settings, self._records, self._broker, self._operations = settings, records, broker, operations
 
     def add_to(self, app: web.Application) -> None:
@@ -42,7 +42,7 @@ class TaskPages:
         chosen = {name: value for name in FIELDS if (value := request.query.get(name, "").strip())}
         for name in ("since", "until"):
             if name in chosen and moment(chosen[name]) is None:
-                raise UnreadableChoiceError(f"{name}: give a date or a time, e.g. 2026-11-01 or 2026-11-01T12:00Z")
+                raise InvalidFilterError(f"{name}: give a date or a time, e.g. 2026-11-01 or 2026-11-01T12:00Z")
         before = _place(request.query.get("before", ""))
         clean = {name: value.replace("\x00", "") for name, value in chosen.items()}
         rows = await self._records.tasks(clean, before, PAGE + 1)
@@ -66,7 +66,7 @@ class TaskPages:
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         found, by = await self._found(request), request[SESSION].who
         task_id = UUID(found["task"]["task_id"])
-        cancelled = await TaskDesk(self._settings, self._records.supabase, self._broker).cancel(task_id)
+        cancelled = await TaskService(self._settings, self._records.supabase, self._broker).cancel(task_id)
         detail = "" if cancelled else "it had ended already"
         await self._operations.note("cancel", by, {"task": str(task_id)}, int(cancelled), detail)
         return see(link(f"/console/tasks/{task_id}", done="cancelled" if cancelled else "ended before"))
@@ -78,7 +78,7 @@ class TaskPages:
         if submission is None:
             done = "not submitted: its source addresses are not on record whole; replay its dead letter, or submit anew"
         else:
-            desk = TaskDesk(self._settings, self._records.supabase, self._broker)
+            desk = TaskService(self._settings, self._records.supabase, self._broker)
             await desk.submit(submission)
             done = "submitted again"
         await self._operations.note("resubmit", by, {"task": task_id}, int(submission is not None), done)

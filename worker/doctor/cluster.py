@@ -7,17 +7,17 @@ from urllib.parse import quote
 import httpx
 from yarl import URL
 
-from worker import topology
-from worker.broker_address import vhost
-from worker.doctor.site import Site
-from worker.doctor.verdict import Concern
+from worker.broker import topology
+from worker.broker.address import vhost
+from worker.doctor.context import CheckContext
+from worker.doctor.result import Concern
 
 PORTS: Final = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
 MOST_MEMBERS: Final = topology.MEMBERS["x-quorum-initial-group-size"]
 QUEUE_COLUMNS: Final = "name,type,members"
 
 
-async def queue_members(site: Site) -> str:
+async def queue_members(site: CheckContext) -> str:
     """Compare the members of our queues with the nodes of the cluster."""
     node = site.node or site.settings.rabbitmq_nodes[0]
     api = URL(site.settings.rabbitmq_management_url or _default(node))
@@ -36,7 +36,7 @@ async def queue_members(site: Site) -> str:
     return f"{len(ours)} queues, each with {wanted} members in a cluster of {len(names)}"
 
 
-async def _get(site: Site, api: URL, path: str, node: URL) -> list[dict[str, Any]]:
+async def _get(site: CheckContext, api: URL, path: str, node: URL) -> list[dict[str, Any]]:
     response = await site.outside.get(f"{api}/api/{path}".replace("//api", "/api"), auth=_auth(node))
     response.raise_for_status()
     found = response.json()

@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import httpx
 
-from worker import sql
+from worker.cli import migrations
+from worker.doctor.context import CheckContext
 from worker.doctor.project import body_of, compare, error_code, message
-from worker.doctor.site import Site
-from worker.doctor.verdict import Concern, Failure
+from worker.doctor.result import Concern, Failure
 
 APPLY: Final = "apply what `outlast init` prints in the project's SQL editor"
 REINSTALL: Final = "run in the SQL editor: select public.outlast_install();"
@@ -17,7 +17,7 @@ OPTIONAL: Final = frozenset({"user", "request"})
 SHOWN: Final = 3
 
 
-async def functions(site: Site) -> str:
+async def functions(site: CheckContext) -> str:
     """Ask the database how it is; every function that workers call must be there."""
     asked_at = datetime.now(UTC)
     try:
@@ -34,15 +34,15 @@ async def functions(site: Site) -> str:
     if answer.is_error or not isinstance(health, dict):
         raise Failure(f"outlast_health answers {answer.status_code}: {message(answer)}", APPLY)
     site.health, site.asked_at = health, asked_at
-    missing = sorted(sql.functions() - set(health.get("functions", [])))
+    missing = sorted(migrations.functions() - set(health.get("functions", [])))
     if missing:
         raise Failure(f"{len(missing)} functions are missing or closed: {_some(missing)}", APPLY)
-    return f"{len(sql.functions())} are there"
+    return f"{len(migrations.functions())} are there"
 
 
-async def version(site: Site) -> str:
+async def version(site: CheckContext) -> str:
     """The migrations of this very version must be applied."""
-    applied, newest = str(site.health.get("version")), sql.newest()
+    applied, newest = str(site.health.get("version")), migrations.newest()
     if applied > newest:
         raise Concern(f"the database is at {applied}, newer than this program ({newest})", "upgrade Outlast here")
     if applied < newest:
@@ -50,10 +50,10 @@ async def version(site: Site) -> str:
     return f"migrations up to {newest} are applied"
 
 
-async def tables(site: Site) -> str:
+async def tables(site: CheckContext) -> str:
     """Every table of ours, each closed to strangers by row-level security."""
     found: dict[str, bool] = site.health.get("tables", {})
-    missing, wanted = sorted(sql.tables() - found.keys()), sql.tables()
+    missing, wanted = sorted(migrations.tables() - found.keys()), migrations.tables()
     if missing:
         raise Failure(f"tables are missing: {_some(missing)}", APPLY)
     open_ = [name for name in sorted(wanted) if not found[name]]
@@ -62,21 +62,21 @@ async def tables(site: Site) -> str:
     return f"{len(wanted)} are there, with row-level security"
 
 
-async def grants(site: Site) -> str:
+async def grants(site: CheckContext) -> str:
     """Visitors and users call none of our functions."""
     if site.health.get("anon_can_execute") is not False:
         raise Failure("anon or authenticated may execute functions of ours", APPLY)
     return "anon and authenticated may execute none of our functions"
 
 
-async def database_clock(site: Site) -> str:
+async def database_clock(site: CheckContext) -> str:
     """It is the database that signs."""
     return compare(
         datetime.fromisoformat(str(site.health["now"])), site.asked_at or datetime.now(UTC), "the database's"
     )
 
 
-async def generations(site: Site) -> str:
+async def generations(site: CheckContext) -> str:
     """Your table, by the names that both the settings and the database have."""
     told = site.health["generations"]
     ours, theirs = _names(site), {"schema": told["schema"], "table": told["table"]} | told["columns"]
@@ -98,14 +98,14 @@ async def generations(site: Site) -> str:
     return f"{where}, completed is {told['completed']!r}"
 
 
-async def media_columns(site: Site) -> str:
+async def media_columns(site: CheckContext) -> str:
     """What we write on your rows."""
     if not site.health["media_columns"]:
         raise Failure("your table lacks `media` or `media_status`", REINSTALL)
     return "media and media_status are there"
 
 
-async def triggers(site: Site) -> str:
+async def triggers(site: CheckContext) -> str:
     """What tells the receiver, made for the names that count now."""
     if not site.health["trigger"]:
         raise Failure("your table has no outlast_notify triggers, or they are disabled", REINSTALL)
@@ -114,14 +114,14 @@ async def triggers(site: Site) -> str:
     return "present and current"
 
 
-async def sweep_index(site: Site) -> str:
+async def sweep_index(site: CheckContext) -> str:
     """Without it a sweep reads the whole table."""
     if not site.health["sweep_index"]:
         raise Concern("the sweep has no index on your table, and reads all of it", REINSTALL)
     return "present"
 
 
-async def realtime(site: Site) -> str:
+async def realtime(site: CheckContext) -> str:
     """How a front end follows progress."""
     if not site.health["realtime"]:
         remedy = "alter publication supabase_realtime add table public.outlast_tasks, public.outlast_files;"
@@ -129,7 +129,7 @@ async def realtime(site: Site) -> str:
     return "tells of tasks and files"
 
 
-async def rest_schema(site: Site) -> str:
+async def rest_schema(site: CheckContext) -> str:
     """Workers read rows over REST for large inline files, and for FAL's model id."""
     settings = site.settings
     params = {"select": settings.generations_output_column, "limit": "0"}
@@ -146,7 +146,7 @@ async def rest_schema(site: Site) -> str:
     raise Concern(said, remedy)
 
 
-def _names(site: Site) -> dict[str, str]:
+def _names(site: CheckContext) -> dict[str, str]:
     settings = site.settings
     columns = ("id", "user", "status", "output", "request", "created")
     return {

@@ -8,8 +8,8 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from worker.doctor.site import Site
-from worker.doctor.verdict import Concern, Failure
+from worker.doctor.context import CheckContext
+from worker.doctor.result import Concern, Failure
 
 MIB: Final = 1024 * 1024
 SIDE: Final = 64
@@ -28,7 +28,7 @@ def _picture() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-async def libmagic(_site: Site) -> str:
+async def libmagic(_site: CheckContext) -> str:
     """Types are decided from content by libmagic, which Python's package does not bring along."""
     try:
         from handlers.detect import detect  # noqa: PLC0415 - whether this can be imported is the question
@@ -41,10 +41,10 @@ async def libmagic(_site: Site) -> str:
     return "knows a PNG"
 
 
-async def libvips(site: Site) -> str:
+async def libvips(site: CheckContext) -> str:
     """A picture goes through a real codec process, as it would in a worker."""
     try:
-        from handlers.codec import Codec  # noqa: PLC0415 - the same
+        from handlers.codec.codec import Codec  # noqa: PLC0415 - the same
     except (ImportError, OSError) as error:
         raise Failure(f"the codec cannot be loaded: {error}", "reinstall Outlast: pip install outlast") from error
     codec = Codec(site.settings.model_copy(update={"codec_processes": 1}))
@@ -61,7 +61,7 @@ async def libvips(site: Site) -> str:
     return f"a codec process made a PNG of {SIDE} x {SIDE} into {made.content_type}"
 
 
-async def temp_dir(site: Site) -> str:
+async def temp_dir(site: CheckContext) -> str:
     """Files lie in TEMP_DIR while they are processed: source and result of every file in flight."""
     settings = site.settings
     folder = settings.temp_dir
@@ -83,7 +83,7 @@ async def temp_dir(site: Site) -> str:
     return f"{folder} has {free // MIB:,} MiB left"
 
 
-async def optional_keys(site: Site) -> str:
+async def optional_keys(site: CheckContext) -> str:
     """What works without them, and what does not."""
     settings = site.settings
     missing = {

@@ -8,8 +8,8 @@ from typing import Final
 import httpx
 import jwt
 
-from worker.doctor.site import Site
-from worker.doctor.verdict import Failure
+from worker.doctor.context import CheckContext
+from worker.doctor.result import Failure
 
 SKEW_SECONDS: Final = 60
 """Signatures are taken for 300 s either way (Standard Webhooks); most of that should be left for the way."""
@@ -18,7 +18,7 @@ KEY_PAGE: Final = "copy the service_role (or sb_secret_...) key of this project 
 NO_TABLE: Final = frozenset({"PGRST205", "42P01"})
 
 
-async def supabase(site: Site) -> str:
+async def supabase(site: CheckContext) -> str:
     """Ask for something small; whatever the answer is, it must be Supabase's."""
     url = site.settings.supabase_url
     if url is None:
@@ -35,7 +35,7 @@ async def supabase(site: Site) -> str:
     return f"{url} answers"
 
 
-async def clock(site: Site) -> str:
+async def clock(site: CheckContext) -> str:
     """Compare with the project's clock."""
     told = "" if site.answer is None else site.answer.headers.get("Date", "")
     try:
@@ -53,7 +53,7 @@ def compare(theirs: datetime, ours: datetime, whose: str) -> str:
     return f"{apart:.0f} s from {whose}"
 
 
-async def key(site: Site) -> str:
+async def key(site: CheckContext) -> str:
     """The service role's key goes past row-level security; no other does."""
     given = site.settings.supabase_service_role_key
     text = given.get_secret_value() if given else ""

@@ -10,9 +10,9 @@ from typing import Final
 from rich.console import Console
 
 from handlers.settings import SettingsError
-from worker.doctor import cluster, database, files, machine, messages, project, webhooks
-from worker.doctor.site import Site
-from worker.doctor.verdict import Check, Concern, Failure, State, Verdict
+from worker.doctor import broker, cluster, database, machine, project, storage, webhooks
+from worker.doctor.context import CheckContext
+from worker.doctor.result import Check, Concern, Failure, State, Verdict
 from worker.settings import Settings
 
 COLOURS: Final = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red", State.SKIPPED: "dim"}
@@ -22,15 +22,15 @@ CHECKS: Final = (
     Check("libvips", machine.libvips, seconds=60),
     Check("temp dir", machine.temp_dir),
     Check("optional keys", machine.optional_keys),
-    Check("broker", messages.broker),
-    Check("broker version", messages.broker_version, ("broker",)),
-    Check("broker rights", messages.broker_rights, ("broker",)),
-    Check("topology", messages.broker_topology, ("broker",)),
+    Check("broker", broker.broker),
+    Check("broker version", broker.broker_version, ("broker",)),
+    Check("broker rights", broker.broker_rights, ("broker",)),
+    Check("topology", broker.broker_topology, ("broker",)),
     Check("queue members", cluster.queue_members, ("broker", "topology")),
     Check("supabase", project.supabase),
     Check("clock", project.clock, ("supabase",)),
     Check("key", project.key, ("supabase",)),
-    Check("bucket", files.bucket, ("key",)),
+    Check("bucket", storage.bucket, ("key",)),
     Check("functions", database.functions, ("key",)),
     Check("version", database.version, ("functions",)),
     Check("tables", database.tables, MIGRATED),
@@ -46,7 +46,7 @@ CHECKS: Final = (
     Check("webhook url", webhooks.webhook_url, MIGRATED),
     Check("receiver", webhooks.receiver, ("signing", "webhook url")),
     Check("realtime", database.realtime, MIGRATED),
-    Check("bucket policy", files.bucket_policy, MIGRATED),
+    Check("bucket policy", storage.bucket_policy, MIGRATED),
     Check("fal keys", webhooks.fal_keys),
 )
 
@@ -57,7 +57,7 @@ async def examine(*, as_json: bool) -> int:
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     verdicts: list[Verdict] = []
     try:
-        site = Site.of(Settings.load())
+        site = CheckContext.of(Settings.load())
     except SettingsError as error:
         verdicts = _unreadable(error)
         for verdict in [] if as_json else verdicts:
@@ -76,7 +76,7 @@ async def examine(*, as_json: bool) -> int:
     return 1 if failed else 0
 
 
-async def _examine(site: Site, checks: Sequence[Check], console: Console) -> list[Verdict]:
+async def _examine(site: CheckContext, checks: Sequence[Check], console: Console) -> list[Verdict]:
     running: dict[str, asyncio.Task[Verdict]] = {}
     for check in checks:
         needed = {name: running[name] for name in check.needs}
@@ -88,7 +88,7 @@ async def _examine(site: Site, checks: Sequence[Check], console: Console) -> lis
     return verdicts
 
 
-async def _one(check: Check, site: Site, needed: Mapping[str, asyncio.Task[Verdict]]) -> Verdict:
+async def _one(check: Check, site: CheckContext, needed: Mapping[str, asyncio.Task[Verdict]]) -> Verdict:
     """Wait for what is needed, then look, for a limited time."""
     for name, task in needed.items():
         if (await task).state in {State.FAILED, State.SKIPPED}:

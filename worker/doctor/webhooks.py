@@ -10,10 +10,10 @@ import httpx
 from standardwebhooks.webhooks import Webhook
 from yarl import URL
 
+from worker.doctor.context import CheckContext
 from worker.doctor.database import APPLY
 from worker.doctor.project import body_of, message
-from worker.doctor.site import Site
-from worker.doctor.verdict import Concern, Failure
+from worker.doctor.result import Concern, Failure
 
 PATH: Final = "/webhooks/supabase"
 NOTHING: Final = json.dumps({"type": "INSERT", "schema": "outlast_doctor", "table": "outlast_doctor", "record": {}})
@@ -21,7 +21,7 @@ NOTHING: Final = json.dumps({"type": "INSERT", "schema": "outlast_doctor", "tabl
 DIGITS: Final = 16
 
 
-async def webhook_secret(site: Site) -> str:
+async def webhook_secret(site: CheckContext) -> str:
     """Without a secret the receiver does not start; without a signing one it takes nothing from our trigger."""
     secrets = site.settings.supabase_webhook_secrets
     if not secrets:
@@ -32,7 +32,7 @@ async def webhook_secret(site: Site) -> str:
     return f"{len(secrets)} set"
 
 
-async def signing(site: Site) -> str:
+async def signing(site: CheckContext) -> str:
     """The trigger signs with a secret that the receiver has."""
     if not site.health["trigger_signed"]:
         raise Failure("the database holds no signing secret, so that the trigger sends nothing", APPLY)
@@ -43,7 +43,7 @@ async def signing(site: Site) -> str:
     return f"signed with our secret, which is kept in {site.health['webhook_secret_in']}"
 
 
-async def webhook_url(site: Site) -> str:
+async def webhook_url(site: CheckContext) -> str:
     """Where the trigger sends."""
     if not site.health["pg_net"]:
         raise Failure(
@@ -58,7 +58,7 @@ async def webhook_url(site: Site) -> str:
     return url
 
 
-async def receiver(site: Site) -> str:
+async def receiver(site: CheckContext) -> str:
     """Send there what the trigger would, about nothing."""
     url, now, name = str(site.health["webhook_url"]), datetime.now(UTC), f"msg_{uuid4()}"
     headers = {
@@ -82,7 +82,7 @@ async def receiver(site: Site) -> str:
     return await _ready(site, url)
 
 
-async def fal_keys(site: Site) -> str:
+async def fal_keys(site: CheckContext) -> str:
     """FAL's own webhooks are checked with keys that FAL publishes."""
     url = site.settings.fal_jwks_url
     remedy = "let the receiver reach it, or mend FAL_JWKS_URL; only FAL's own webhooks need it"
@@ -94,7 +94,7 @@ async def fal_keys(site: Site) -> str:
     return f"{len(keys)} at {url}"
 
 
-async def _ready(site: Site, url: str) -> str:
+async def _ready(site: CheckContext, url: str) -> str:
     """Ask the receiver whether it can do its work, where it lets us."""
     address = str(URL(url).with_path("/readyz").with_query(None))
     try:
@@ -106,6 +106,6 @@ async def _ready(site: Site, url: str) -> str:
     return f"{url} accepts our signature"
 
 
-def _signers(site: Site) -> list[str]:
+def _signers(site: CheckContext) -> list[str]:
     secrets = (secret.get_secret_value() for secret in site.settings.supabase_webhook_secrets)
     return [secret for secret in secrets if secret.startswith("whsec_")]

@@ -7,15 +7,15 @@ from uuid import UUID
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
+from handlers.database.client import Supabase
 from handlers.errors import DatabaseUnavailableError
-from handlers.supabase import Supabase
 from schemas.tasks import TaskState
-from worker.access import Access, Handler
-from worker.broker import Broker, BrokerUnavailableError
-from worker.problems import problem
+from worker.broker.connection import Broker, BrokerUnavailableError
 from worker.settings import Settings
-from worker.tasks.desk import InvalidSubmissionError, KeyReusedError, TaskDesk, read_submission
-from worker.tasks.watch import Follower, Watcher
+from worker.tasks.poller import Follower, Watcher
+from worker.tasks.service import InvalidSubmissionError, KeyReusedError, TaskService, read_submission
+from worker.web.bearer_auth import BearerAuth, Handler
+from worker.web.problem_details import problem
 
 KEY: Final = "Idempotency-Key"
 MAX_KEY: Final = 255
@@ -29,9 +29,9 @@ class TaskRoutes:
     """The routes. A receiver without SUPABASE_URL answers that it has no tasks."""
 
     def __init__(self, settings: Settings, supabase: Supabase | None, broker: Broker) -> None:
-        self._access = Access(settings.api_token)
+        self._access = BearerAuth(settings.api_token)
         self._supabase = supabase
-        self._desk = None if supabase is None else TaskDesk(settings, supabase, broker)
+        self._desk = None if supabase is None else TaskService(settings, supabase, broker)
         self._watcher = None if self._desk is None else Watcher(self._desk.records)
 
     def add_to(self, app: web.Application) -> None:
@@ -86,7 +86,7 @@ class TaskRoutes:
         task_id = _task_id(request)
         return None if task_id is None else await self._open().state(task_id)
 
-    def _open(self) -> TaskDesk:
+    def _open(self) -> TaskService:
         if self._desk is None:
             raise DatabaseUnavailableError("this receiver has no SUPABASE_URL, and tasks live in Supabase")
         return self._desk

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.settings import MediaSettings
 from tests.media_samples import MAKERS
 

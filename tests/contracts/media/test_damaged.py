@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.detect import detect
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileTypeNotSupportedError
 from handlers.media import Prepared

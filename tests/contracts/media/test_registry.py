@@ -4,8 +4,8 @@ import importlib
 
 import pytest
 
+from handlers.codec.decoder_main import DECODERS
 from handlers.media import BY_CONTENT_TYPE, MEDIA_TYPES, Kind, MediaType
-from handlers.media.child import DECODERS
 from tests.fuzz.strict import JUDGES
 from tests.media_samples import MAKERS
 
@@ -18,7 +18,7 @@ def test_every_type_is_covered(media: MediaType) -> None:
     if media.kind in {Kind.VIDEO, Kind.AUDIO}:
         assert media.reader is not None
     if media.layout is not None:
-        assert callable(importlib.import_module(f"handlers.media.layout.{media.layout}").end)
+        assert callable(importlib.import_module(f"handlers.media.structure.{media.layout}").end)
 
 
 def test_nothing_else_is_covered() -> None:

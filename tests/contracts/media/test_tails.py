@@ -1,4 +1,4 @@
-"""What follows a file's end is not stored; the policy stands in `handlers.media.layout`."""
+"""What follows a file's end is not stored; the policy stands in `handlers.media.structure`."""
 
 import io
 import zipfile
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.detect import detect
 from handlers.errors import FileCorruptedError
 from schemas.formats import ImageFormat

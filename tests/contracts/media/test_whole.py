@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.codec import Codec
+from handlers.codec.codec import Codec
 from handlers.detect import detect
 from handlers.errors import FileProcessingError
 from handlers.media import BY_CONTENT_TYPE, MEDIA_TYPES, Kind

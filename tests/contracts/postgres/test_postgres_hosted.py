@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from deploy.local.postgres import BOOTSTRAP, MIGRATIONS, Postgres
-from worker.init import prepare, removal
+from worker.cli.init_project import prepare, removal
 from worker.settings import Settings
 
 OWNER = """

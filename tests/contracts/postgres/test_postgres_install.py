@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from deploy.local.postgres import MIGRATIONS, Postgres, apply_migrations
-from worker import sql
+from worker.cli import migrations
 
 ELSEWHERE = """
 create schema app;
@@ -50,10 +50,10 @@ async def test_an_existing_database_is_migrated_again_and_kept(postgres: Postgre
 async def test_health_tells_that_all_is_well_and_what_is_not(own_db: Any) -> None:
     health = await own_db.call("outlast_health")
     assert health.pop("now")
-    assert set(health.pop("functions")) == sql.functions()
-    assert health.pop("tables") == dict.fromkeys(sql.tables(), True)
+    assert set(health.pop("functions")) == migrations.functions()
+    assert health.pop("tables") == dict.fromkeys(migrations.tables(), True)
     assert health == {
-        "version": sql.newest(),
+        "version": migrations.newest(),
         "trigger": True,
         "triggers_current": True,
         "deletion_triggers": True,
@@ -99,7 +99,7 @@ async def test_health_tells_that_all_is_well_and_what_is_not(own_db: Any) -> Non
     assert health["webhook_secret_in"] == "settings"
     assert health["webhook_secret_digest"] == sha256(b"whsec_c2VjcmV0").hexdigest()[:16]
     assert health["generations"]["absent"] == ["user"]
-    assert set(health["functions"]) == sql.functions() - {"outlast_known"}
+    assert set(health["functions"]) == migrations.functions() - {"outlast_known"}
 
 
 async def test_triggers_made_for_other_names_are_told(own_db: Any) -> None:

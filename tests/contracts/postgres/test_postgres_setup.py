@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from deploy.local.postgres import BOOTSTRAP, DEBIAN, Postgres
-from worker.init import prepare, removal
+from worker.cli.init_project import prepare, removal
 from worker.settings import Settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -1,0 +1,1 @@
+"""Calls to the Supabase database: one module for each group of SQL functions."""

@@ -1,0 +1,160 @@
+# ruff: noqa: PLR2004 - binary formats are made of figures; each check names the standard that has them
+"""Signatures of our own, for what libmagic names vaguely or not at all. The first 4 KiB decide as well as all of it."""
+
+import re
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from handlers.detect.magic_numbers import by_magic_number, plain_zip
+
+HEAD_BYTES: Final = 4096
+"""What is enough to decide."""
+UNKNOWN: Final = "application/octet-stream"
+AVIF_BRANDS: Final = {b"avif", b"avis"}
+HEIC_BRANDS: Final = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"}
+STILL_BRANDS: Final = {b"mif1", b"mif2", b"msf1", b"miaf"}
+"""Brands of still pictures in boxes, whatever they are coded by."""
+MP4_BRANDS: Final = {b"isom", b"avc1", b"dash", b"M4V ", b"M4VH", b"M4VP", b"f4v ", b"MSNV"}
+GLTF_KEYS: Final = re.compile(
+    rb'"(asset|accessors|bufferViews|buffers|meshes|nodes|scenes|scene|materials|componentType|byteLength)"\s*:'
+)
+OBJ_KEYWORDS: Final = frozenset(
+    b"v vn vt vp f l p o g s mg mtllib usemtl usemap maplib cstype deg curv curv2 surf parm trim hole scrv sp end con "
+    b"bmat step bevel c_interp d_interp lod shadow_obj trace_obj ctech stech call csh".split()
+)
+
+
+def by_structure(head: bytes) -> str | None:
+    """Return the content type that the structure tells; None: ask libmagic."""
+    return next((name for check in CHECKS if (name := check(head)) is not None), None)
+
+
+def _safetensors(head: bytes) -> str | None:
+    """Weights: the length of a JSON header as u64, then the header. Its length may look like any magic number."""
+    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 100_000_000:  # the format's own limit
+        return UNKNOWN
+    return None
+
+
+def _iso_media(head: bytes) -> str | None:
+    """Tell the relatives of MP4 apart by their brands (ISO/IEC 14496-12, 4.3)."""
+    if head[4:8] != b"ftyp":
+        return None
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    major = head[8:12]
+    brands = {major, *(head[at : at + 4] for at in range(16, end, 4))}
+    if brands & AVIF_BRANDS and major in AVIF_BRANDS | STILL_BRANDS:
+        return "image/avif"
+    if brands & HEIC_BRANDS and major in HEIC_BRANDS | STILL_BRANDS:
+        return "image/heic"
+    if major == b"qt  ":
+        return "video/quicktime"
+    if major in {b"M4A ", b"M4B ", b"M4P "}:
+        return "audio/mp4"
+    is_mp4 = major[:3] in {b"iso", b"mp4"} or major in MP4_BRANDS
+    return "video/mp4" if is_mp4 else None
+
+
+def _matroska(head: bytes) -> str | None:
+    """WebM is Matroska with another document type (RFC 8794, 11.2.4; element 0x4282)."""
+    if not head.startswith(b"\x1a\x45\xdf\xa3"):
+        return None
+    kind = re.search(rb"\x42\x82.{1,8}?(webm|matroska)", head[:256], re.DOTALL)
+    if kind is None:
+        return UNKNOWN
+    return "video/webm" if kind[1] == b"webm" else "video/x-matroska"
+
+
+def _ogg(head: bytes) -> str | None:
+    """Sound in an Ogg container; Theora video is none of ours (RFC 3533, RFC 5334)."""
+    if not head.startswith(b"OggS"):
+        return None
+    first_packet = head[28:44]
+    sound = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
+    return "audio/ogg" if first_packet.startswith(sound) else UNKNOWN
+
+
+def _tagged_sound(head: bytes) -> str | None:
+    """An ID3 tag comes before MP3, seldom before AAC or FLAC (ID3v2.4, 3.1: the size has 7 bits a byte)."""
+    if head[:3] != b"ID3" or len(head) < 10:
+        return None
+    size = 0
+    for byte in head[6:10]:
+        size = size << 7 | (byte & 0x7F)
+    after = head[10 + size :]
+    if after.startswith(b"fLaC"):
+        return "audio/flac"
+    is_adts = len(after) > 1 and after[0] == 0xFF and after[1] & 0xF6 == 0xF0
+    return "audio/aac" if is_adts else "audio/mpeg"
+
+
+def _mpeg_audio(head: bytes) -> str | None:
+    """MPEG audio frames without a tag: a header whose fields are all valid (ISO/IEC 11172-3, 2.4.2.3)."""
+    if len(head) < 4:
+        return None
+    (header,) = struct.unpack(">I", head[:4])
+    sync, version, layer = header >> 21, header >> 19 & 3, header >> 17 & 3
+    bitrate, rate = header >> 12 & 15, header >> 10 & 3
+    is_layer_3 = sync == 0x7FF and version != 1 and layer == 1 and 0 < bitrate < 15 and rate != 3
+    return "audio/mpeg" if is_layer_3 else None
+
+
+def _glb(head: bytes) -> str | None:
+    """Binary glTF 2.0, section 4.4."""
+    if head[:4] != b"glTF":
+        return None
+    return "model/gltf-binary" if head[4:8] == b"\x02\x00\x00\x00" else UNKNOWN
+
+
+def _gltf(head: bytes) -> str | None:
+    """A JSON object with at least two of glTF's own keys, since `asset` may stand at the very end."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not text.startswith(b"{") or b"\0" in text:
+        return None
+    return "model/gltf+json" if len(set(GLTF_KEYS.findall(text))) >= 2 else None
+
+
+def _ply(head: bytes) -> str | None:
+    """The Stanford polygon format: its magic word, then the format line, comments allowed between."""
+    if not re.match(rb"ply[ \t]*\r?[\n\r]", head):
+        return None
+    has_format = re.search(rb"^format (ascii|binary_little_endian|binary_big_endian) 1\.0", head, re.MULTILINE)
+    return "model/ply" if has_format else None
+
+
+def _obj(head: bytes) -> str | None:
+    """Wavefront OBJ: nothing but its keywords, and a vertex among them."""
+    if b"\0" in head or head.startswith(b"#!"):  # a comment here, a program's name to a shell
+        return None
+    lines = head.removeprefix(b"\xef\xbb\xbf").replace(b"\\\r\n", b"").replace(b"\\\n", b"").splitlines()
+    if len(lines) > 1 and not head.endswith((b"\n", b"\r")):
+        lines.pop()  # it may be cut
+    words = [line.split() for line in lines if line.strip() and not line.lstrip().startswith(b"#")]
+    if any(line[0] not in OBJ_KEYWORDS for line in words):
+        return None
+    vertices = any(line[0] == b"v" and len(line) >= 4 and _numbers(line[1:]) for line in words)  # x y z
+    return "model/obj" if vertices or (words and words[0][0] == b"mtllib") else None
+
+
+def _numbers(words: list[bytes]) -> bool:
+    try:
+        return bool([float(word) for word in words])
+    except ValueError:
+        return False
+
+
+CHECKS: Final[tuple[Callable[[bytes], str | None], ...]] = (
+    _safetensors,
+    by_magic_number,
+    _iso_media,
+    _matroska,
+    _ogg,
+    _tagged_sound,
+    _mpeg_audio,
+    _glb,
+    _gltf,
+    _ply,
+    plain_zip,
+    _obj,
+)

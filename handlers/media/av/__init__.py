@@ -1,0 +1,1 @@
+"""Video and audio: opened and decoded with PyAV (FFmpeg)."""

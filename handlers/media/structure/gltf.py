@@ -1,0 +1,172 @@
+"""glTF 2.0: a JSON document whose parts refer to one another by index, down to ranges of bytes (glTF 2.0, 3 and 5)."""
+
+import base64
+import json
+import math
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+from handlers.errors import FileCorruptedError
+from handlers.media.structure import Content
+
+Document = dict[str, Any]
+
+COMPONENTS: Final = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
+"""Bytes of a component by its type's number (3.6.2.2)."""
+SHAPES: Final = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
+FLOAT: Final = 5126
+TRIANGLES: Final = 4
+INDEX_VIEWS: Final[dict[int, Literal["B", "H", "I"]]] = {5121: "B", 5123: "H", 5125: "I"}
+REFERENCES: Final = (
+    ("scene", "scenes"),
+    ("scenes.*.nodes.*", "nodes"),
+    ("nodes.*.children.*", "nodes"),
+    ("nodes.*.mesh", "meshes"),
+    ("nodes.*.skin", "skins"),
+    ("nodes.*.camera", "cameras"),
+    ("skins.*.joints.*", "nodes"),
+    ("skins.*.inverseBindMatrices", "accessors"),
+    ("meshes.*.primitives.*.attributes.*", "accessors"),
+    ("meshes.*.primitives.*.indices", "accessors"),
+    ("meshes.*.primitives.*.material", "materials"),
+    ("meshes.*.primitives.*.targets.*.*", "accessors"),
+    ("animations.*.samplers.*.input", "accessors"),
+    ("animations.*.samplers.*.output", "accessors"),
+    ("animations.*.channels.*.target.node", "nodes"),
+    ("materials.*.pbrMetallicRoughness.baseColorTexture.index", "textures"),
+    ("materials.*.pbrMetallicRoughness.metallicRoughnessTexture.index", "textures"),
+    ("materials.*.normalTexture.index", "textures"),
+    ("materials.*.occlusionTexture.index", "textures"),
+    ("materials.*.emissiveTexture.index", "textures"),
+    ("textures.*.source", "images"),
+    ("textures.*.sampler", "samplers"),
+    ("images.*.bufferView", "bufferViews"),
+    ("accessors.*.bufferView", "bufferViews"),
+    ("bufferViews.*.buffer", "buffers"),
+)
+"""Where an index stands, and the list it points into (5.1 to 5.29)."""
+
+
+def end(content: Content) -> int:
+    """Check the document and what it embeds; files it refers to lie elsewhere. It goes to the end of the file."""
+    check_document(document_of(content[:]), b"")
+    return len(content)
+
+
+def document_of(content: bytes) -> Document:
+    """Parse the JSON, a byte order mark read over. Raises FileCorruptedError where it is none or no glTF 2."""
+    try:
+        document = json.loads(content.decode("utf-8-sig"))
+        version = str(document["asset"]["version"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise FileCorruptedError("the model's JSON cannot be read or has no asset version") from None
+    if not version.startswith("2."):
+        raise FileCorruptedError(f"the model is glTF {version}, not 2.0")
+    return dict(document)
+
+
+def check_document(document: Document, binary: bytes) -> None:
+    """Check that every reference has something to refer to, and every range of bytes lies in its buffer.
+
+    Raises:
+        FileCorruptedError: one does not, or the document is not made as glTF is.
+    """
+    try:
+        for path, target in REFERENCES:
+            _check_references(document, path, target)
+        buffers = [_buffer(buffer, binary if at == 0 else b"") for at, buffer in enumerate(document.get("buffers", []))]
+        views = [_view(view, buffers) for view in document.get("bufferViews", [])]
+        for accessor in document.get("accessors", []):
+            _check_accessor(accessor, document.get("bufferViews", []), views)
+        if not all(mesh["primitives"] for mesh in document.get("meshes", [])):
+            raise FileCorruptedError("a mesh of the model has no parts")
+        for primitive in _found(document, "meshes.*.primitives.*"):
+            _check_indices(primitive, document.get("accessors", []), views)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise FileCorruptedError(f"the model's parts do not fit together: {type(error).__name__}: {error}") from None
+
+
+def _found(node: Any, path: str) -> Iterable[Any]:  # noqa: ANN401 - JSON
+    """Yield what stands at a path; an asterisk is every item of a list, every value of an object."""
+    step, _, rest = path.partition(".")
+    if step == "*":
+        below = list(node.values()) if isinstance(node, dict) else node
+    else:
+        below = [node[step]] if step in node else []
+    for item in below:
+        if rest:
+            yield from _found(item, rest)
+        else:
+            yield item
+
+
+def _check_references(document: Document, path: str, target: str) -> None:
+    most = len(document.get(target, []))
+    for index in _found(document, path):
+        if not isinstance(index, int) or not 0 <= index < most:
+            raise FileCorruptedError(f"the model's {path} is {index!r}, and there are {most} {target}")
+
+
+def _buffer(buffer: Document, binary: bytes) -> bytes | int:
+    """Return the buffer's bytes, or their number where they lie in another file."""
+    length, uri = buffer["byteLength"], buffer.get("uri")
+    if uri is None:
+        content = binary
+    elif uri.startswith("data:"):
+        kind, _, encoded = uri.partition(",")
+        content = base64.b64decode(encoded, validate=True) if kind.endswith(";base64") else b""
+    else:
+        return int(length)
+    if not 0 < length <= len(content):
+        raise FileCorruptedError(f"the model's buffer needs {length:,} bytes, and there are {len(content):,}")
+    return content[:length]
+
+
+def _view(view: Document, buffers: list[bytes | int]) -> bytes | int:
+    """Return the bytes of a view, or their number; one that is compressed has none of its own (EXT_meshopt)."""
+    start, length, buffer = view.get("byteOffset", 0), view["byteLength"], buffers[view["buffer"]]
+    size = buffer if isinstance(buffer, int) else len(buffer)
+    if start < 0 or length < 1 or start + length > size:
+        raise FileCorruptedError(f"the model's view of {length:,} bytes at {start:,} goes beyond its buffer's {size:,}")
+    return int(length) if isinstance(buffer, int) else buffer[start : start + length]
+
+
+def _check_accessor(accessor: Document, views: list[Document], contents: list[bytes | int]) -> None:
+    item = COMPONENTS[accessor["componentType"]] * SHAPES[accessor["type"]]
+    start, count = accessor.get("byteOffset", 0), accessor["count"]
+    if start < 0 or count < 1:
+        raise FileCorruptedError(f"the model has an accessor of {count:,} items at {start:,}")
+    if "bufferView" not in accessor:
+        return  # zeros, or an extension's
+    at = accessor["bufferView"]
+    content = contents[at]
+    size = content if isinstance(content, int) else len(content)
+    stride = views[at].get("byteStride", item)
+    if start + stride * (count - 1) + item > size:
+        raise FileCorruptedError(f"the model's accessor of {count:,} items goes beyond its view's {size:,} bytes")
+    if accessor["componentType"] == FLOAT and stride == item and not isinstance(content, int):
+        numbers = memoryview(content[start : start + item * count]).cast("f")
+        if not math.isfinite(sum(numbers)):  # one that is not makes the sum so
+            raise FileCorruptedError(f"the model's accessor of {count:,} items has numbers that are not finite")
+
+
+def _check_indices(primitive: Document, accessors: list[Document], views: list[bytes | int]) -> None:
+    """Check that there are as many corners as the faces need, and that they are among the vertices."""
+    places = accessors[primitive["attributes"]["POSITION"]]
+    if places["type"] != "VEC3":
+        raise FileCorruptedError(f"the model's vertices are {places['type']}, not places in space")
+    count = accessors[primitive["indices"]]["count"] if "indices" in primitive else places["count"]
+    if primitive.get("mode", TRIANGLES) == TRIANGLES and count % 3:
+        raise FileCorruptedError(f"the model has triangles of {count:,} corners together")
+    if "indices" not in primitive:
+        return
+    accessor, vertices = accessors[primitive["indices"]], places["count"]
+    if accessor["type"] != "SCALAR":
+        raise FileCorruptedError(f"the model's corners are {accessor['type']}, not numbers of vertices")
+    view = views[accessor["bufferView"]] if "bufferView" in accessor else 0
+    if isinstance(view, int):
+        return
+    start, size = accessor.get("byteOffset", 0), COMPONENTS[accessor["componentType"]]
+    content = view[start : start + size * accessor["count"]]
+    if max(memoryview(content).cast(INDEX_VIEWS[accessor["componentType"]])) >= vertices:
+        raise FileCorruptedError(f"a face of the model has a corner beyond its {vertices:,} vertices")

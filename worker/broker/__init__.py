@@ -1,0 +1,1 @@
+"""RabbitMQ: connection, publishing, topology, message format and broadcast commands."""

@@ -1,0 +1,106 @@
+"""What is said when RabbitMQ cannot be reached: the problem and its remedy, without secrets."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from aio_pika.exceptions import AMQPConnectionError, ProbableAuthenticationError
+from aiormq.exceptions import ProtocolSyntaxError
+from yarl import URL
+
+from worker.broker.address import place, vhost
+
+START: Final = "start RabbitMQ, open its port (5672, TLS 5671), or correct RABBITMQ_URL"
+CERTIFICATES: Final = {
+    9: ("is not valid yet", "check both clocks, or renew the broker's certificate"),
+    10: ("has expired", "renew the broker's certificate"),
+    62: ("is for another host name", "use in RABBITMQ_URL a name that the broker's certificate contains"),
+    64: ("is for another IP address", "use in RABBITMQ_URL a name that the broker's certificate contains"),
+}
+"""By OpenSSL's verify code (openssl-verification-options(1), X509_V_ERR_*); all others mean that it is not trusted."""
+UNTRUSTED: Final = "set RABBITMQ_CA_FILE to the certificate of the authority that signed the broker's"
+ALERTS: Final = {
+    "CERTIFICATE_REQUIRED": "asks for a client certificate",
+    "HANDSHAKE_FAILURE": "refuses the TLS handshake; it may ask for a client certificate",
+    "UNKNOWN_CA": "does not trust our client certificate",
+    "BAD_CERTIFICATE": "refuses our client certificate",
+    "CERTIFICATE_EXPIRED": "refuses our client certificate, which has expired",
+    "CERTIFICATE_UNKNOWN": "refuses our client certificate",
+}
+"""By the end of OpenSSL's reason, e.g. TLSV13_ALERT_CERTIFICATE_REQUIRED (RFC 8446, 6.2)."""
+CLIENT: Final = "set RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE to a client certificate that the broker accepts"
+PLAIN: Final = "use amqps:// with the broker's TLS port, often 5671"
+
+
+class Reason(NamedTuple):
+    """Why a connection did not come about, and what to do."""
+
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.remedy}"
+
+
+class NodesUnreachableError(AMQPConnectionError):
+    """No node could be connected to; `found` says why, node by node."""
+
+    def __init__(self, reasons: list[Reason]) -> None:
+        problems = "; ".join(reason.problem for reason in reasons)
+        self.found = Reason(problems, "; ".join(dict.fromkeys(reason.remedy for reason in reasons)))
+        super().__init__(str(self.found))
+
+
+def explain(error: BaseException, node: URL) -> Reason:
+    """Return why connecting to `node` failed."""
+    for cause in _causes(error):
+        if isinstance(cause, NodesUnreachableError):
+            return cause.found
+        found = _login(cause, node) or _tls(cause, node) or _network(cause, node)
+        if found is not None:
+            return found
+    return Reason(f"{place(node)} cannot be reached: {str(error) or type(error).__name__}", START)
+
+
+def _login(error: BaseException, node: URL) -> Reason | None:
+    name, user = vhost(node), node.user or "guest"
+    if isinstance(error, ProbableAuthenticationError):
+        return Reason(f"{place(node)} refuses the user {user!r} or its password", "correct them in RABBITMQ_URL")
+    if isinstance(error, ProtocolSyntaxError):  # aiormq, when the broker closes the connection instead of opening it
+        remedy = f"rabbitmqctl add_vhost {name}; rabbitmqctl set_permissions -p {name} {user} '.*' '.*' '.*'"
+        return Reason(f"{place(node)} has no virtual host {name!r}, or {user!r} may not use it", remedy)
+    return None
+
+
+def _tls(error: BaseException, node: URL) -> Reason | None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        said, remedy = CERTIFICATES.get(error.verify_code, (f"is not trusted ({error.verify_message})", UNTRUSTED))
+        return Reason(f"the certificate of {place(node)} {said}", remedy)
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or "unknown error"
+        for alert, said in ALERTS.items():
+            if reason.endswith(alert):
+                return Reason(f"{place(node)} {said}", CLIENT)
+        return Reason(f"TLS with {place(node)} failed ({reason})", PLAIN)
+    return None
+
+
+def _network(error: BaseException, node: URL) -> Reason | None:
+    said = None
+    if isinstance(error, TimeoutError):
+        said = "no answer"
+    elif isinstance(error, socket.gaierror):
+        said = "no such host"
+    elif isinstance(error, ConnectionRefusedError):
+        said = "connection refused"
+    return None if said is None else Reason(f"{place(node)} cannot be reached: {said}", START)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the error and what caused it, the innermost first, since libraries wrap what the system said."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__
+    yield from reversed(chain)

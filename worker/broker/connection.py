@@ -1,0 +1,204 @@
+"""The connection to RabbitMQ, and publishing on it: persistent, mandatory, confirmed, limited in time."""
+
+import asyncio
+from collections.abc import Collection
+from typing import Self
+
+import structlog
+from aio_pika import Message, RobustConnection
+from aio_pika.abc import AbstractConnection, AbstractRobustChannel
+from aio_pika.exceptions import ChannelInvalidStateError
+
+from schemas.jobs import Queue
+from worker.broker import topology
+from worker.broker.address import place
+from worker.broker.connect_failure import Reason, explain
+from worker.broker.envelope import Envelope
+from worker.broker.errors import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
+from worker.broker.nodes import Nodes, connect
+from worker.broker.publisher import Publisher
+from worker.observability import tracing
+from worker.observability.metrics import Metrics
+from worker.settings import Settings
+
+__all__ = ["BROKER_ERRORS", "Broker", "BrokerUnavailableError", "translate_broker_errors"]
+
+log = structlog.stdlib.get_logger(__name__)
+RECONNECT_SECONDS = 1.0
+BLOCKED_SECONDS = 0.05
+
+
+class Broker:
+    """One connection that heals itself, with one shared channel for publishing.
+
+    `start` returns at once and connects in the background: a process must be able to start, and to say that it is not
+    ready, while the broker is away.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._nodes = Nodes.of(settings)
+        self._reason: Reason | None = None
+        self._connection: RobustConnection | None = None
+        self._channel: AbstractRobustChannel | None = None
+        self._exchanges: frozenset[str] = frozenset()
+        self._publisher = Publisher(self._usable, metrics)
+        self._opening: asyncio.Task[None] | None = None
+        self._opened = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._opening = asyncio.create_task(self._open(), name="broker")
+
+    async def _open(self) -> None:
+        """Connect and declare; begin again until it works.
+
+        Raises:
+            TopologyError: something exists on the broker with other arguments; only a person can correct that.
+        """
+        connection = RobustConnection(
+            self._nodes.url,
+            fail_fast=False,
+            reconnect_interval=RECONNECT_SECONDS,
+            client_properties={"connection_name": self._name},
+        )
+        connection.kwargs["transport_factory"] = self._nodes
+        connection.close_callbacks.add(self._on_failure)
+        connection.reconnect_callbacks.add(self._on_connected)
+        # Set before it is connected: only `aclose` ends its attempts to connect.
+        self._connection = connection
+        await connection.connect(timeout=self._nodes.seconds)
+        while not self._opened.is_set():
+            try:
+                with translate_broker_errors():
+                    self._exchanges = frozenset(await self._declare())
+                self._opened.set()
+            except topology.TopologyError:
+                raise
+            except BROKER_ERRORS as error:
+                log.warning("broker lost while declaring", reason=type(error).__name__)
+                await asyncio.sleep(RECONNECT_SECONDS)
+        self._on_connected(connection)
+
+    async def _declare(self) -> Collection[str]:
+        """Declare everything on a new channel for publishing; return the names of the exchanges."""
+        delays, new = self._settings.retry_delays, len(self._nodes) > topology.DEFAULT_MEMBERS
+        sized: Collection[str] = {spec.name for spec in topology.queues(delays)} if new else ()
+        self._channel = await self.channel()
+        try:
+            return await topology.declare(self._channel, delays, sized)
+        except topology.TopologyError:
+            await self._channel.close()
+        async with await self.another() as connection:
+            sized = await topology.sized_queues(connection, delays, new=new)
+        self._channel = await self.channel()
+        return await topology.declare(self._channel, delays, sized)
+
+    def _on_connected(self, _: object) -> None:
+        self._nodes.keep()
+        self._reason = None
+        log.info("broker connected", name=self._name, node=place(self._nodes.last))
+
+    def _on_failure(self, _: object, error: BaseException | None) -> None:
+        """Note why the connection ended, or was not made; log it when it is another reason than before."""
+        reason = explain(error or ConnectionError("closed"), self._nodes.last)
+        if self._connection is None or self._connection.close_called or reason == self._reason:
+            return
+        self._reason = reason
+        log.warning("broker not connected", name=self._name, reason=reason.problem, remedy=reason.remedy)
+
+    async def channel(self) -> AbstractRobustChannel:
+        """Open another channel; keep a reference to it, or it closes."""
+        if self._connection is None:
+            raise BrokerUnavailableError("the broker is not connected yet")
+        channel = self._connection.channel(publisher_confirms=True, on_return_raises=True)
+        await channel.initialize()
+        return channel
+
+    async def _usable(self) -> AbstractRobustChannel:
+        """Wait until everything is declared, and the channel restored where it was lost."""
+        await self._opened.wait()
+        if self._channel is None:
+            raise ChannelInvalidStateError("the channel was never opened")
+        await self._channel.ready()
+        return self._channel
+
+    async def opened(self) -> None:
+        """Wait until the broker was reached and everything is declared; raise TopologyError when that cannot be."""
+        if self._opening is None:
+            raise RuntimeError("Broker.start was not called")
+        await asyncio.shield(self._opening)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the broker is connected and everything declared."""
+        connection = self._connection
+        return self._opened.is_set() and connection is not None and connection.connected.is_set()
+
+    async def problem(self) -> str | None:
+        """Say why nothing can be published now; None when it can."""
+        if not self.ready:
+            return f"not connected: {self._reason}" if self._reason else "not connected"
+        connection = self._connection
+        if connection is not None and connection.transport is not None:
+            try:
+                async with asyncio.timeout(BLOCKED_SECONDS):
+                    await connection.transport.connection.ready()
+            except TimeoutError:
+                return "connected, but RabbitMQ takes no messages: look at its memory and disk alarms"
+        return None
+
+    async def another(self) -> AbstractConnection:
+        """Open one more connection, which does not reconnect; close it. Raises one of BROKER_ERRORS."""
+        return await connect(self._nodes, self._name)
+
+    async def waiting(self, queue: str) -> int:
+        """Return how many messages of a queue wait to be delivered. Raises BrokerUnavailableError."""
+        try:
+            with translate_broker_errors():
+                async with asyncio.timeout(10), await self.another() as connection:
+                    channel = await connection.channel()
+                    declared = await channel.declare_queue(queue, passive=True)
+        except BROKER_ERRORS as error:
+            raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
+        return declared.declaration_result.message_count or 0
+
+    async def publish_job(self, envelope: Envelope, limit: float, queue: Queue | None = None) -> None:
+        """Put a job on its work queue. Raises BrokerUnavailableError, or ValueError when it is too large."""
+        key = queue or envelope.job.queue
+        with tracing.publishing(topology.WORK, key, envelope.job.task_id):
+            await self._publisher.publish(topology.WORK, key, envelope.traced().message(), limit)
+
+    async def publish(
+        self, exchange: str, routing_key: str, message: Message, limit: float, *, mandatory: bool = True
+    ) -> None:
+        """Publish and wait at most `limit` seconds for the broker's confirm; `mandatory`: and for a queue to take it.
+
+        Raises:
+            BrokerUnavailableError: no confirm in time, refused, or no queue took it.
+        """
+        if exchange not in self._exchanges and self._opened.is_set():
+            raise KeyError(exchange)  # RabbitMQ would end the channel
+        await self._publisher.publish(exchange, routing_key, message, limit, mandatory=mandatory)
+
+    async def send(self, queue: str, message: Message, limit: float) -> None:
+        """Put a message on a queue by its name, if there is such a queue. Raises BrokerUnavailableError."""
+        if self._channel is None:
+            raise BrokerUnavailableError("the broker is not connected yet")
+        await self._publisher.publish("", queue, message, limit, mandatory=False)
+
+    async def aclose(self) -> None:
+        """Close the connection, also one that never came about."""
+        if self._connection is not None:
+            await self._connection.close()
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)

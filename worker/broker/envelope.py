@@ -1,0 +1,149 @@
+"""A job as a message: body, properties and our own headers. `x-death` is read by nobody and never copied on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractIncomingMessage
+from pydantic import TypeAdapter, ValidationError
+
+from schemas.jobs import JOB_TYPE, MAX_JOB_BYTES, Job
+from worker.observability import tracing
+
+PREFIX: Final = "x-outlast-"
+MAX_ERROR_CHARACTERS: Final = 1000
+DUMP: Final = TypeAdapter(Job).dump_json
+"""As `model_dump_json`, to bytes."""
+
+
+class UndecodableError(ValueError):
+    """The message is no job this version understands; `code` is `undecodable` or `newer_version`."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A job and its history. `attempt` counts from 1 and is our own count, not the broker's.
+
+    `deaths` counts deliveries that ended without an answer, also those of messages this one took the place of: the
+    broker's own count starts anew with each message. `traceparent` is of the job's first publication, `links` of the
+    attempt before (see `tracing.py`).
+    """
+
+    job: Job
+    attempt: int = 1
+    deaths: int = 0
+    replays: int = 0
+    first_seen: datetime = field(default_factory=lambda: datetime.now(UTC))
+    traceparent: str | None = None
+    links: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, message: AbstractIncomingMessage) -> Self:
+        """Decode a delivery; raise UndecodableError."""
+        if message.type is not None and message.type != JOB_TYPE:
+            raise UndecodableError(f"message type {message.type!r} is not {JOB_TYPE!r}", "newer_version")
+        try:
+            job = Job.model_validate_json(message.body)
+        except ValidationError as error:
+            fields = sorted({".".join(map(str, problem["loc"])) or "body" for problem in error.errors()})
+            raise UndecodableError(f"the body is no job; look at {', '.join(fields)}", "undecodable") from None
+        headers = message.headers
+        return cls(
+            job=job,
+            attempt=_whole(headers, "attempt", 1),
+            deaths=_whole(headers, "deaths", 0) + _delivered_before(headers),
+            replays=_whole(headers, "replays", 0),
+            first_seen=_time(headers) or job.event_at,
+            traceparent=_text(headers.get("traceparent")),
+            links=tuple((_text(headers.get(f"{PREFIX}links")) or "").split()),
+        )
+
+    def again(self, job: Job, *, counted: bool = True) -> Self:
+        """Return the envelope of the next attempt, with the files that are still pending."""
+        if counted:
+            return replace(self, job=job, attempt=self.attempt + 1, deaths=0)
+        return replace(self, job=job)
+
+    def traced(self) -> Self:
+        """Return it with the trace it is published in, unless it has one."""
+        here = tracing.here() if self.traceparent is None else None
+        return self if here is None else replace(self, traceparent=here)
+
+    def message(self, *, code: str | None = None, error: str | None = None, stage: str = "") -> Message:
+        """Return a persistent message; `code`, `error` and `stage` say why it is not the first of its kind.
+
+        Raises:
+            ValueError: the job is larger than MAX_JOB_BYTES.
+        """
+        body = DUMP(self.job)
+        if len(body) > MAX_JOB_BYTES:
+            raise ValueError(f"the job is {len(body)} bytes; at most {MAX_JOB_BYTES} go into a message")
+        return build(body, str(self.job.task_id), self._headers() | reason(code, error, stage))
+
+    def _headers(self) -> dict[str, Any]:
+        headers: dict[str, Any] = {
+            f"{PREFIX}attempt": self.attempt,
+            f"{PREFIX}deaths": self.deaths,
+            f"{PREFIX}replays": self.replays,
+            f"{PREFIX}first-seen": self.first_seen.isoformat(),
+        }
+        if self.traceparent is not None:
+            headers["traceparent"] = self.traceparent
+        if self.links:
+            headers[f"{PREFIX}links"] = " ".join(self.links)
+        return headers
+
+
+def reason(code: str | None, error: str | None, stage: str = "") -> dict[str, Any]:
+    """Return the headers that say why a message was put off or buried, and which step gave up."""
+    if code is None:
+        return {}
+    return {
+        f"{PREFIX}error-code": code,
+        f"{PREFIX}error": (error or "")[:MAX_ERROR_CHARACTERS],
+        f"{PREFIX}stage": stage,
+        f"{PREFIX}failed-at": datetime.now(UTC).isoformat(),
+    }
+
+
+def build(
+    body: bytes, message_id: str | None, headers: Mapping[str, Any], message_type: str | None = JOB_TYPE
+) -> Message:
+    """Return a persistent message with just these headers."""
+    return Message(
+        body,
+        content_type="application/json",
+        delivery_mode=DeliveryMode.PERSISTENT,
+        message_id=message_id,
+        type=message_type,
+        timestamp=datetime.now(UTC),
+        headers=dict(headers),
+    )
+
+
+def _whole(headers: Mapping[str, Any], name: str, default: int) -> int:
+    value = headers.get(f"{PREFIX}{name}")
+    return value if isinstance(value, int) and value >= 0 else default
+
+
+def _delivered_before(headers: Mapping[str, Any]) -> int:
+    """Return how often a quorum queue has delivered this very message before."""
+    count = headers.get("x-delivery-count")
+    return count if isinstance(count, int) and count > 0 else 0
+
+
+def _time(headers: Mapping[str, Any]) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(headers.get(f"{PREFIX}first-seen")))
+    except ValueError:
+        return None
+
+
+def _text(value: object) -> str | None:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value if isinstance(value, str) else None

@@ -1,0 +1,1 @@
+"""Accepts tasks from Celery producers and answers in Celery's result format."""

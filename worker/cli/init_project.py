@@ -1,0 +1,195 @@
+"""Run `outlast init`: make the SQL that sets up a database, and a `.env` with the same webhook secret."""
+
+import base64
+import json
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.cli import migrations
+from worker.cli.settings_table import COMPUTED, default_text
+from worker.settings import Settings
+
+KEY_BYTES: Final = 32
+NAMED: Final = {
+    "generations_schema": "generations_schema",
+    "generations_table": "generations_table",
+    "id_column": "generations_id_column",
+    "user_column": "generations_user_column",
+    "status_column": "generations_status_column",
+    "output_column": "generations_output_column",
+    "request_column": "generations_request_column",
+    "created_column": "generations_created_column",
+}
+"""The rows of outlast_settings, and the setting that each has its value from."""
+FILL_IN: Final = {
+    "supabase_url": "Project settings, API: the project's URL",
+    "supabase_service_role_key": "the same page: the service_role (or sb_secret_...) key; never in a browser",
+    "rabbitmq_url": "amqp://user:password@host:5672/vhost, amqps:// for TLS",
+}
+MADE: Final = {
+    "supabase_webhook_secrets": "the database signs its webhooks with it; the SQL made with this file stores it there",
+    "api_token": "the bearer token of the HTTP API",
+}
+PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@,+=%*")
+
+HEADER: Final = """\
+-- Outlast {version} for {table}. Run it in the SQL editor (or with psql -f). It is one transaction.
+-- It can be applied again, after an upgrade or with other names. `outlast init --remove` prints the SQL to remove it.
+begin;
+"""
+SETTINGS: Final = """
+-- The names of your table, and the URL of the webhook.
+insert into public.outlast_settings (key, value) values
+{rows}
+  on conflict (key) do update set value = excluded.value;
+
+"""
+FINISH: Final = """
+-- The private bucket and its policy; the secret, in Vault where the project has it; the triggers of your table.
+select public.outlast_install_storage(p_make_bucket => true);
+select public.outlast_set_webhook_secret({secret});
+select public.outlast_install();
+commit;
+"""
+NO_URL: Final = """
+-- No --receiver-url was given. No webhook is sent until you set the URL:
+-- update public.outlast_settings set value = 'https://outlast.example.com/webhooks/supabase' where key = 'webhook_url';
+"""
+
+
+class Composed(BaseSettings):
+    """Passwords of RabbitMQ and Grafana in deploy/compose.yml. Those in the environment or `.env` are kept."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore")
+
+    rabbitmq_password: str = Field(default_factory=lambda: secrets.token_hex(16))
+    grafana_password: str = Field(default_factory=lambda: secrets.token_hex(16))
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The files that a project needs: `sql` for its database, `env` for receiver and workers."""
+
+    sql: str
+    env: str
+
+    def document(self) -> str:
+        """Return both as one valid SQL text, with the `.env` as a comment at its end."""
+        clash = "*/" in self.env or "/*" in self.env
+        commented = "".join(f"-- {line}\n" for line in self.env.splitlines()) if clash else f"/*\n{self.env}*/\n"
+        return f"{self.sql}\n-- The .env, to fill in (`outlast init --write .` makes two files of this):\n{commented}"
+
+
+def prepare(settings: Settings, receiver_url: str | None) -> Setup:
+    """Return the set-up for the table that `settings` name. Secrets in `settings` are kept, missing ones are made.
+
+    Raises:
+        ValueError: a name is not a valid PostgreSQL identifier.
+    """
+    signing = next((s for s in settings.supabase_webhook_secrets if s.get_secret_value().startswith("whsec_")), None)
+    secret = (
+        signing.get_secret_value() if signing else f"whsec_{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"
+    )
+    token = settings.api_token or SecretStr(secrets.token_urlsafe(KEY_BYTES))
+    others = [s.get_secret_value() for s in settings.supabase_webhook_secrets if s is not signing]
+    made = {"supabase_webhook_secrets": ",".join([secret, *others]), "api_token": token.get_secret_value()}
+    return Setup(_sql(settings, receiver_url, secret), _env(settings, made))
+
+
+def removal(*, with_data: bool) -> str:
+    """Return the SQL that removes Outlast; with `with_data` also its tables and the media columns."""
+    chosen = migrations.removal() if with_data else migrations.removal()[:1]
+    return "begin;\n" + "\n".join(file.read_text("utf-8") for file in chosen) + "commit;\n"
+
+
+def write(setup: Setup, folder: Path) -> list[Path]:
+    """Write `outlast.sql` and `.env` into the folder, readable only by their owner: both hold the secret.
+
+    Raises:
+        FileExistsError: one of the files exists. Then neither is written.
+    """
+    targets = {folder / "outlast.sql": setup.sql, folder / ".env": setup.env}
+    folder.mkdir(parents=True, exist_ok=True)
+    there = [str(path) for path in targets if path.exists()]
+    if there:
+        raise FileExistsError(
+            f"{' and '.join(there)}: exists and was not overwritten; move it, or choose another folder"
+        )
+    for path, text in targets.items():
+        path.touch(mode=0o600, exist_ok=False)
+        path.write_text(text, "utf-8")
+    return list(targets)
+
+
+def show(setup: Setup, *, as_json: bool) -> None:
+    """Print the set-up."""
+    sys.stdout.write(json.dumps({"sql": setup.sql, "env": setup.env}) + "\n" if as_json else setup.document())
+
+
+def _sql(settings: Settings, receiver_url: str | None, secret: str) -> str:
+    values = {key: migrations.identifier(getattr(settings, name)) for key, name in NAMED.items()}
+    values |= {"completed_value": settings.generations_completed_value, "bucket": settings.storage_bucket}
+    if receiver_url is not None:
+        values["webhook_url"] = f"{receiver_url.rstrip('/')}/webhooks/supabase"
+    rows = ",\n".join(f"  ({migrations.literal(key)}, {migrations.literal(value)})" for key, value in values.items())
+    first, *rest = [file.read_text("utf-8") for file in migrations.migrations()]
+    table = " ".join(f"{settings.generations_schema}.{settings.generations_table}".split())
+    return "".join(
+        [
+            HEADER.format(version=migrations.newest(), table=table),
+            first,
+            SETTINGS.format(rows=rows),
+            *rest,
+            FINISH.format(secret=migrations.literal(secret)),
+            "" if receiver_url is not None else NO_URL,
+        ]
+    )
+
+
+def _env(settings: Settings, made: dict[str, str]) -> str:
+    """Return all settings: first those to fill in, then the secrets, then other changed values, then the defaults."""
+    lines = ["# Outlast. Fill in the first three, then run `outlast doctor`.", ""]
+    for name, meaning in FILL_IN.items():
+        lines += [f"# {meaning}", f"{name.upper()}="]
+    for name, meaning in MADE.items():
+        lines += [f"# {meaning}", f"{name.upper()}={env_value(made[name])}"]
+    names = [name for name in Settings.model_fields if name not in FILL_IN and name not in MADE]
+    special = [name for name in names if not is_secret(name) and getattr(settings, name) != _default(name)]
+    lines += ["", "# Values that differ from the defaults."]
+    lines += [f"{name.upper()}={env_value(default_text(getattr(settings, name)))}" for name in special]
+    lines += ["", "# The defaults; deploy/docs/settings.md explains them."]
+    for name in names:
+        if name not in special:
+            hidden = name in COMPUTED or is_secret(name)
+            lines.append(f"# {name.upper()}={'' if hidden else env_value(default_text(_default(name)))}")
+    lines += ["", "# Only for deploy/compose.yml: the passwords of its RabbitMQ and its Grafana."]
+    lines += [f"{name.upper()}={env_value(value)}" for name, value in Composed().model_dump().items()]
+    return "\n".join(lines) + "\n"
+
+
+def is_secret(name: str) -> bool:
+    """Whether a setting is a secret."""
+    return "Secret" in repr(Settings.model_fields[name].annotation)
+
+
+def _default(name: str) -> object:
+    return Settings.model_fields[name].get_default(call_default_factory=True)
+
+
+def env_value(value: str) -> str:
+    """Return a value as written in a `.env` file: quoted unless it is a plain word.
+
+    Raises:
+        ValueError: it contains `${`, which readers of `.env` files replace.
+    """
+    if "${" in value:
+        raise ValueError(f"{value!r} cannot be written in a .env file: readers replace ${{...}}")
+    if set(value) <= PLAIN:
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,149 @@
+"""The `outlast` command.
+
+Exit codes: 0 done, 1 failed, 2 usage error, 3 partly done.
+
+Each command imports its modules when it runs, so that `--help` is fast and a receiver loads no decoder.
+"""
+
+import asyncio
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+from handlers.errors import FileProcessingError
+from handlers.settings import SettingsError
+from worker.cli.dead import dead
+from worker.cli.optimize import optimize
+from worker.cli.setup import doctor, init
+from worker.cli.tasks import cancel, status, submit, workers
+
+app = typer.Typer(
+    name="outlast",
+    help="Stores the files of FAL generations in Supabase Storage before their links expire.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.command()(init)
+app.command()(doctor)
+app.add_typer(dead, name="dead")
+app.command()(optimize)
+
+DataDir = Annotated[Path, typer.Option(help="Folder with all data of the local stack.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+LOCAL_MODULES: Final = frozenset({"asyncpg", "psutil"})
+ISO: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%d %H:%M:%S"]
+DEFAULT_DATA_DIR = Path(".outlast")
+
+
+@app.command()
+def receiver() -> None:
+    """Run a receiver: accept webhooks and publish jobs. Configured by environment variables or `.env`."""
+    import worker.web.receiver  # noqa: F401 - loaded before the garbage collector is set up
+    from worker.app import receive
+    from worker.observability.logs import configure
+    from worker.runtime import run, spare_collector
+    from worker.settings import Settings
+
+    settings = Settings.load().for_receiver()
+    configure(settings)
+    spare_collector()
+    run(lambda stop: receive(settings, stop))
+
+
+@app.command()
+def worker(
+    queues: Annotated[
+        str | None, typer.Option(help="Queues to consume, instead of WORKER_QUEUES: file_processing=8,maintenance")
+    ] = None,
+) -> None:
+    """Run a worker: download, compress and store the files of jobs. Configured by environment variables or `.env`."""
+    from worker.app import work
+    from worker.observability.logs import configure
+    from worker.runtime import run, spare_collector
+    from worker.settings import Settings
+
+    settings = Settings.load(**({} if queues is None else {"worker_queues": queues})).for_worker()
+    configure(settings)
+    spare_collector()
+    run(lambda stop: work(settings, stop))
+
+
+@app.command()
+def process(
+    urls: Annotated[list[str], typer.Argument(help="URLs of the files.")],
+    user: Annotated[str | None, typer.Option(help="Id of the user who owns the files.")] = None,
+    generation: Annotated[str | None, typer.Option(help="Id of their generation. Default: a new id.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Store the files in this folder instead of Supabase.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Process files once, without a broker. Exit code 0: all stored, 3: some, 1: none."""
+    from worker.cli.process import process_once
+
+    sys.exit(asyncio.run(process_once(urls, user, generation, out, as_json=as_json)))
+
+
+for command in (submit, status, cancel, workers):
+    app.command()(command)
+
+
+@app.command()
+def reconcile(
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=ISO, help="Only generations created at or after this time. ISO 8601, by default UTC."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what was missed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Enqueue completed generations without media, and stalled tasks."""
+    from worker.cli.reconcile_run import reconcile_once
+
+    sys.exit(asyncio.run(reconcile_once(since, dry_run=dry_run, as_json=as_json)))
+
+
+@app.command()
+def up(
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Number of workers.")] = 1,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port of the receiver. Default: 8080, or a free port if 8080 is in use."),
+    ] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole local stack in the foreground. Ctrl-C stops it."""
+    from deploy.local.up import run_up
+
+    sys.exit(asyncio.run(run_up(data_dir, workers=workers, port=port, as_json=as_json)))
+
+
+@app.command()
+def demo(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> None:
+    """Start the local stack, process sample generations, print the stored files, stop."""
+    from deploy.local.demo import run_demo
+
+    sys.exit(asyncio.run(run_demo(data_dir, as_json=as_json)))
+
+
+def main() -> None:
+    """Run the command. Print errors that the user can fix as one message, with exit code 1."""
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        if error.name not in LOCAL_MODULES:
+            raise
+        _end(f"the local stack needs the Python package {error.name}: pip install 'outlast[local]'")
+    except (SettingsError, FileProcessingError, ValueError, RuntimeError) as error:
+        _end(str(error))
+    except OSError as error:
+        _end(f"{error}. Check the ports and folders in the settings: one may be in use, or not permitted")
+
+
+def _end(message: str) -> NoReturn:
+    sys.stderr.write(f"outlast: {message}\n")
+    sys.exit(1)

@@ -1,0 +1,128 @@
+"""Run `outlast optimize`. Exit codes: 0 done, 1 failed, 2 usage error, 3 partly done."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+import typer
+
+from handlers.codec.codec import Codec
+from handlers.database.client import Supabase
+from handlers.database.object_records import ObjectRecords
+from handlers.storage.orphans import Orphans, Removed
+from schemas.jobs import Profile
+from schemas.objects import RemovedCount
+from worker.cli.dead_printing import follow
+from worker.cli.printing import DONE, FAILED, PARTLY, USAGE
+from worker.observability.logs import configure
+from worker.observability.metrics import Metrics
+from worker.periodic.optimize import Optimized, Optimizer
+from worker.settings import Settings
+
+FOREVER: Final = 1e9
+
+
+def read_since(text: str) -> datetime:
+    """Read ISO 8601; a time without an offset is UTC. Raises ValueError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"--since: {text!r} is not an ISO 8601 date or time, for example 2026-11-01") from None
+    return moment.replace(tzinfo=moment.tzinfo or UTC)
+
+
+async def optimize_once(
+    since: datetime | None, profile: Profile | None, *, dry_run: bool, yes: bool, as_json: bool
+) -> int:
+    """Count, ask for confirmation, compress, remove unreferenced objects, print; return the exit code.
+
+    Raises:
+        FileProcessingError: database or Storage do not answer. The same command continues where this one stopped.
+    """
+    settings = Settings.load().for_worker()
+    configure(settings)
+    wanted = profile or settings.profile
+    async with contextlib.AsyncExitStack() as stack:
+        supabase = await stack.enter_async_context(Supabase(settings, Metrics("command")))
+        codec = Codec(settings)
+        stack.push_async_callback(codec.aclose)
+        objects = ObjectRecords(supabase)
+        orphans = Orphans(objects, supabase, settings.orphan_grace_seconds)
+        found, unused = await objects.count_suboptimal(wanted.key, since), await orphans.count()
+        sys.stderr.write(_plan(found, unused, wanted) + "\n")
+        if dry_run:
+            return _print_result(found, unused, Optimized(), Removed(), as_json=as_json, dry_run=True)
+        if found.objects + unused and not yes:
+            if not sys.stdin.isatty():
+                sys.stderr.write("outlast: nothing was changed: without a terminal, add --yes to confirm\n")
+                return USAGE
+            if not await asyncio.to_thread(typer.confirm, "Continue?", err=True):
+                return _print_result(
+                    found, unused, Optimized(), Removed(complete=False), as_json=as_json, dry_run=False
+                )
+        stop = _stop_signals()
+        with follow("optimized") as progress:
+            optimizer = Optimizer(settings, supabase, objects, codec, wanted)
+            done = await optimizer.run(since, lambda seen: progress(seen, max(seen, found.objects)), stop.is_set)
+        removed = Removed(complete=False) if stop.is_set() else await orphans.remove(FOREVER)
+    return _print_result(found, unused, done, removed, as_json=as_json, dry_run=False)
+
+
+def _stop_signals() -> asyncio.Event:
+    """Return an event that Ctrl-C sets, to stop after the current object. A second Ctrl-C stops at once."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def on_signal(sign: signal.Signals) -> None:
+        stop.set()
+        loop.remove_signal_handler(sign)
+
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(sign, on_signal, sign)
+    return stop
+
+
+def _plan(found: RemovedCount, unused: int, wanted: Profile) -> str:
+    return (
+        f"{found.objects} images ({_megabytes(found.bytes)}) are stored with another profile than {wanted.key} or are "
+        f"duplicates ({found.duplicates} duplicates); {unused} objects are unreferenced"
+    )
+
+
+def _print_result(
+    found: RemovedCount, unused: int, done: Optimized, removed: Removed, *, as_json: bool, dry_run: bool
+) -> int:
+    failed = done.failed.total()
+    if as_json:
+        result = {
+            "found": found.objects,
+            "duplicates": found.duplicates,
+            "orphans": unused,
+            "smaller": done.smaller,
+            "merged": done.merged,
+            "kept": done.kept,
+            "failed": failed,
+            "reasons": dict(done.failed),
+            "bytes_saved": done.bytes_saved,
+            "orphans_removed": removed.objects,
+            "dry_run": dry_run,
+        }
+        sys.stdout.write(json.dumps(result) + "\n")
+    elif dry_run:
+        sys.stdout.write("dry run: nothing was changed\n")
+    else:
+        reasons = "".join(f", {count} failed ({code})" for code, count in done.failed.most_common())
+        sys.stdout.write(
+            f"{done.smaller} compressed, {done.merged} merged with a duplicate, {done.kept} kept unchanged{reasons}; "
+            f"{_megabytes(done.bytes_saved)} saved; {removed.objects} unreferenced objects removed\n"
+        )
+    if failed and failed == done.total:
+        return FAILED
+    return DONE if dry_run or (removed.complete and not failed) else PARTLY
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1024 / 1024:.1f} MiB"

@@ -1,0 +1,70 @@
+"""Run `outlast reconcile`: one sweep on request."""
+
+import json
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from handlers.database.client import Supabase
+from handlers.database.reconcile_records import ReconcileRecords
+from worker.broker.connection import Broker
+from worker.observability.logs import configure
+from worker.observability.metrics import Metrics
+from worker.periodic.reconcile import Reconciler, Swept
+from worker.settings import Settings
+
+
+async def reconcile_once(since: datetime | None, *, dry_run: bool, as_json: bool) -> int:
+    """Sweep, print what was found and enqueued; return exit code 0.
+
+    Raises:
+        FileProcessingError: the database does not answer.
+        BrokerUnavailableError: the broker accepts no jobs. The next sweep finds the same entries again.
+    """
+    settings = Settings.load().for_worker()
+    configure(settings)
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
+    metrics = Metrics("command")
+    async with Supabase(settings, metrics) as supabase, Broker(settings, metrics, "outlast reconcile") as broker:
+        reconciler = Reconciler(settings, ReconcileRecords(supabase), broker, metrics)
+        if dry_run:
+            swept = Swept(found=Counter(entry.reason for entry in await reconciler.look(since)))
+        else:
+            with _progress(shown=sys.stderr.isatty() and not as_json) as progress:
+                bar = progress.add_task("sweeping")
+                swept = await reconciler.sweep(since, looked_at=lambda: progress.advance(bar))
+    _print(swept, dry_run=dry_run, as_json=as_json)
+    return 0
+
+
+def _progress(*, shown: bool) -> Progress:
+    """Return a progress display on standard error. Without a terminal, the log has a line for each page."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} checked"), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not shown)
+
+
+def _print(swept: Swept, *, dry_run: bool, as_json: bool) -> None:
+    total = swept.found.total()
+    if as_json:
+        result = {"found": total, "reasons": dict(swept.found), "enqueued": swept.enqueued, "ended": swept.ended}
+        sys.stdout.write(json.dumps(result | {"dry_run": dry_run}) + "\n")
+        return
+    if not total:
+        sys.stdout.write("nothing is missing\n")
+        return
+    meanings = {
+        "no_task": "completed, but has no task",
+        "incomplete": "completed, but some of its tasks are missing",
+        "idle": "a task without progress",
+    }
+    table = Table("found", "reason", "meaning")
+    for reason, number in swept.found.most_common():
+        table.add_row(str(number), reason, meanings.get(reason, ""))
+    Console().print(table)
+    done = "dry run: nothing was changed" if dry_run else f"{swept.enqueued} enqueued, {swept.ended} set to failed"
+    sys.stdout.write(done + "\n")

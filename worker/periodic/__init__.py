@@ -1,0 +1,1 @@
+"""Periodic jobs: reconcile, maintenance, optimize, and the schedule that starts them."""

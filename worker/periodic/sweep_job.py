@@ -1,0 +1,64 @@
+"""What one of the workers does for all of them at regular times: mourn jobs that killed workers, sweep, forget."""
+
+from typing import Final
+
+import structlog
+
+from handlers.database.reconcile_records import ReconcileRecords
+from schemas.dead_letters import DeadLetterFilter
+from worker.broker import topology
+from worker.broker.connection import Broker
+from worker.dead_letters.queue_lock import DeadLetters
+from worker.observability.metrics import Metrics
+from worker.periodic.reconcile import Reconciler
+from worker.settings import Settings
+
+log = structlog.stdlib.get_logger(__name__)
+WORKER_KILLED: Final = "worker_killed"
+FRESH_SECONDS: Final = 60.0
+"""How old a generation must be before a periodic sweep takes it for unheard of: its webhook may be on its way."""
+
+
+class KilledTaskReaper:
+    """Ends the tasks whose message killed its workers: the broker buried it, and told nobody else."""
+
+    def __init__(self, settings: Settings, ledger: ReconcileRecords, broker: Broker, metrics: Metrics) -> None:
+        self._dead = DeadLetters(settings)
+        self._ledger = ledger
+        self._broker = broker
+        self._metrics = metrics
+        self._seen = 0
+
+    async def look(self) -> None:
+        """Look at the dead letters, unless there are as many as last time.
+
+        Raises:
+            BusyError: somebody else is at them.
+        """
+        lying = await self._broker.waiting(topology.DEAD)
+        if lying == self._seen:
+            return
+        killed = [letter.item for letter in await self._dead.find(DeadLetterFilter(code=WORKER_KILLED))]
+        letters = [{"task_id": str(item.task_id), "code": item.code, "error": item.error} for item in killed]
+        changed = await self._ledger.bury([letter for letter in letters if letter["task_id"] != "None"])
+        self._metrics.dead_letters.labels(WORKER_KILLED).inc(len(changed))
+        self._seen = lying
+
+
+class SweepJob:
+    """The sweep, and what goes with it."""
+
+    def __init__(
+        self, reconciler: Reconciler, mourner: KilledTaskReaper, ledger: ReconcileRecords, settings: Settings
+    ) -> None:
+        self._reconciler = reconciler
+        self._mourner = mourner
+        self._ledger = ledger
+        self._every = settings.reconcile_every_seconds
+
+    async def once(self) -> None:
+        """Do everything that is to be done in a slot."""
+        await self._mourner.look()
+        if await self._reconciler.is_idle():
+            await self._reconciler.sweep(older_than=min(FRESH_SECONDS, self._every))
+        await self._ledger.forget()

@@ -1,0 +1,140 @@
+"""Webhooks in, jobs out. They touch no database: pg_net gives up after a second and never comes again.
+
+The order is fixed: type, size, proof on the raw bytes, then and only then the body's meaning, then the broker's
+confirm.
+"""
+
+import time
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from handlers.database.client import Supabase
+from handlers.download.allowlist import Allowlist
+from handlers.sources import WebhookSource
+from handlers.sources.errors import RejectedError, UnreadableError, VerifierUnavailableError
+from handlers.sources.plan import plan_jobs
+from schemas.events import Ignored
+from schemas.jobs import Job
+from worker.broker.connection import Broker, BrokerUnavailableError
+from worker.broker.envelope import Envelope
+from worker.console.app import mount
+from worker.dead_letters.routes import DeadRoutes
+from worker.observability.metrics import Metrics
+from worker.settings import Settings
+from worker.tasks.routes import TaskRoutes
+from worker.web.health import add_health
+from worker.web.openapi import add_openapi
+from worker.web.problem_details import as_problems, problem
+from worker.web.tracing_middleware import traced
+
+log = structlog.stdlib.get_logger(__name__)
+WEBHOOK_PUBLISH_SECONDS: Final = 0.7
+"""For all jobs of one event together: the answer must leave well before pg_net's second is over."""
+JSON: Final = "application/json"
+TOLD: Final = web.RequestKey("told", dict[str, Any])
+"""What a webhook's line in the log says of what came of it."""
+
+
+class Receiver:
+    """Serves `POST /webhooks/<source>` for each source."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        sources: Sequence[WebhookSource],
+        broker: Broker,
+        metrics: Metrics,
+        supabase: Supabase | None = None,
+    ) -> None:
+        self._settings = settings
+        self._supabase = supabase
+        self._sources = {source.name: source for source in sources}
+        self._broker = broker
+        self._metrics = metrics
+        self._allowlist = Allowlist(settings.source_allowlist)
+        self._count, self._time = cache(metrics.webhooks.labels), cache(metrics.webhook_duration.labels)
+
+    def app(self) -> web.Application:
+        """Return the application to serve."""
+        size = int(self._settings.webhook_max_body_mb * 1024 * 1024)
+        app = web.Application(client_max_size=size, middlewares=[traced, as_problems])
+        for name in self._sources:
+            app.router.add_post(f"/webhooks/{name}", self._webhook)
+        DeadRoutes(self._settings, self._metrics).add_to(app)
+        TaskRoutes(self._settings, self._supabase, self._broker).add_to(app)
+        mount(app, self._settings, self._supabase, self._broker, self._metrics)
+        add_openapi(app)
+        add_health(app, self._metrics, {"broker": self._broker.problem})
+        return app
+
+    async def _webhook(self, request: web.Request) -> web.StreamResponse:
+        """Answer one webhook and tell it in one line and two metrics."""
+        source = self._sources[request.path.rpartition("/")[2]]
+        started, outcome = time.perf_counter(), "error"
+        try:
+            if request.headers.get("Content-Type") != JSON and request.content_type != JSON:
+                outcome, response = "unsupported", _unsupported(request.content_type)
+            else:
+                body = await request.read()
+                started = time.perf_counter()
+                outcome, response = await self._take(source, request, body)
+        except web.HTTPRequestEntityTooLarge:
+            outcome = "too_large"
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            self._count(source.name, outcome).inc()
+            self._time(source.name).observe(seconds)
+            log.info(
+                "webhook",
+                source=source.name,
+                outcome=outcome,
+                milliseconds=round(seconds * 1000, 1),
+                **request.get(TOLD, {}),
+            )
+        return response
+
+    async def _take(self, source: WebhookSource, request: web.Request, body: bytes) -> tuple[str, web.Response]:
+        """Verify, parse, plan and publish; return the outcome's name and the answer."""
+        try:
+            await source.verify(request.headers, body)
+            event = source.parse(body)
+        except RejectedError as error:
+            self._metrics.signature_rejected.labels(source.name).inc()
+            return "rejected", problem(
+                401, "not_authenticated", str(error), "check the secret, the signature, the clock"
+            )
+        except VerifierUnavailableError as error:
+            return "unverifiable", _unavailable("verifier_unavailable", str(error), 30)
+        except UnreadableError as error:
+            return "unreadable", problem(422, "unreadable", str(error), "nothing was enqueued; mend the sender")
+        if isinstance(event, Ignored):
+            log.info("event ignored", source=source.name, **event.model_dump(exclude_none=True))
+            return "ignored", web.json_response({"ignored": event.reason})
+        jobs = plan_jobs(event, self._settings, self._allowlist)
+        task_ids = [str(job.task_id) for job in jobs]
+        request[TOLD] = {"generation_id": event.generation_id, "task_ids": task_ids}
+        return await self._enqueue(jobs, task_ids)
+
+    async def _enqueue(self, jobs: Sequence[Job], task_ids: Sequence[str]) -> tuple[str, web.Response]:
+        if not jobs:
+            return "ignored", web.json_response({"ignored": "no_files"})
+        until = time.monotonic() + WEBHOOK_PUBLISH_SECONDS
+        try:
+            for job in jobs:
+                await self._broker.publish_job(Envelope(job), max(0.01, until - time.monotonic()))
+        except BrokerUnavailableError as error:
+            return "unavailable", _unavailable("broker_unavailable", str(error), 5)
+        return "accepted", web.json_response({"task_ids": task_ids}, status=202)
+
+
+def _unsupported(content_type: str) -> web.Response:
+    return problem(415, "unsupported_type", f"the body is {content_type}", "send Content-Type: application/json")
+
+
+def _unavailable(code: str, detail: str, seconds: int) -> web.Response:
+    return problem(503, code, detail, "send it again later", {"Retry-After": str(seconds)})
