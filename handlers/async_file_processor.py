@@ -147,8 +147,8 @@ class AsyncFileProcessor:
         """Do a job here and now, and record it where there is a database; else as `process_file_batch`."""
         started = time.perf_counter()
         report = Report(progress_callback, len(job.files))
-        async with self._tools() as (tools, records):
-            outcome = await run_batch(job, tools, records, report)
+        async with self._tools() as (deps, records):
+            outcome = await run_batch(job, deps, records, report)
         return ProcessingResult(
             success=not outcome.failed,
             total_files=len(job.files),

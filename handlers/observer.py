@@ -1,6 +1,7 @@
-"""The typed hooks through which the pipeline tells what happens.
+"""Typed hooks that the pipeline calls; the domain code does not know Prometheus.
 
-`worker/observability/metrics.py` makes Prometheus of an Observer, `worker/consume/attempt_log.py` one attempt's log line and spans of a Watch.
+`worker/observability/metrics.py` implements Observer for Prometheus. `worker/consume/attempt_log.py` implements
+AttemptHooks for the log line and the spans of one attempt.
 """
 
 from contextlib import AbstractContextManager, nullcontext

@@ -84,20 +84,20 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
     swept = await asyncio.to_thread(sweep, settings.temp_dir)
     log.info("temporary folder swept", folder=str(settings.temp_dir), removed=swept)
     metrics = Metrics(VERSION)
-    async with worker_parts(settings, metrics, name) as shop:
-        crew, mourner = shop.crew, KilledTaskReaper(settings, shop.ledger, shop.broker, metrics)
-        schedule = slots(settings, SweepJob(shop.reconciler, mourner, shop.ledger, settings), shop.broker)
+    async with worker_parts(settings, metrics, name) as parts:
+        worker, reaper = parts.worker, KilledTaskReaper(settings, parts.reconcile_records, parts.broker, metrics)
+        schedule = slots(settings, SweepJob(parts.reconciler, reaper, parts.reconcile_records, settings), parts.broker)
         app = web.Application(middlewares=[as_problems])
-        add_health(app, metrics, _checks(shop))
+        add_health(app, metrics, _checks(parts))
         async with serve(app, settings.metrics_host, settings.metrics_port):
-            await first(stop.wait(), crew.start())
-            inbox = asyncio.create_task(CeleryInbox(settings, shop.broker, metrics).run(), name="celery")
-            rounds = asyncio.create_task(keep(schedule, shop.ledger, name), name="schedule")
-            await first(stop.wait(), crew.told_to_stop.wait())
+            await first(stop.wait(), worker.start())
+            inbox = asyncio.create_task(CeleryInbox(settings, parts.broker, metrics).run(), name="celery")
+            rounds = asyncio.create_task(keep(schedule, parts.reconcile_records, name), name="schedule")
+            await first(stop.wait(), worker.stop_requested.wait())
             rounds.cancel()
             inbox.cancel()
-            log.info("worker stops", in_flight=len(crew.attempts))
-            await crew.stop(settings.shutdown_grace_seconds)
+            log.info("worker stops", in_flight=len(worker.attempts))
+            await worker.stop(settings.shutdown_grace_seconds)
     log.info("worker stopped")
 
 
@@ -108,14 +108,14 @@ class WorkerParts:
     broker: Broker
     supabase: Supabase
     records: TaskRecords
-    ledger: ReconcileRecords
+    reconcile_records: ReconcileRecords
     reconciler: Reconciler
-    crew: Worker
+    worker: Worker
 
 
 @contextlib.asynccontextmanager
 async def worker_parts(settings: Settings, metrics: Metrics, name: str) -> AsyncIterator[WorkerParts]:
-    """Build a worker, which `crew.start` sets going; close what it opened."""
+    """Build a worker, which `worker.start` sets going; close what it opened."""
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(tracing.running("outlast-worker"))
         broker = await stack.enter_async_context(Broker(settings, metrics, f"outlast worker {name}"))
@@ -125,18 +125,22 @@ async def worker_parts(settings: Settings, metrics: Metrics, name: str) -> Async
         metrics.watch_codec(codec.stats)
         metrics.watch_disk(settings.temp_dir)
         stack.push_async_callback(codec.aclose)
-        records, ledger, tasks = TaskRecords(settings, supabase), ReconcileRecords(supabase), TaskQueries(supabase)
-        around = WorkerContext(
+        records, reconcile_records, tasks = (
+            TaskRecords(settings, supabase),
+            ReconcileRecords(supabase),
+            TaskQueries(supabase),
+        )
+        context = WorkerContext(
             records=records,
-            ledger=ledger,
-            tools=PipelineDeps(
+            reconcile_records=reconcile_records,
+            deps=PipelineDeps(
                 settings, downloader, codec, supabase, metrics, records.known, records.inline, records.claim
             ),
             policy=Policy(settings.retry_delays, settings.max_attempts),
             metrics=metrics,
             circuit=Circuit(_dependencies(settings, records, supabase, name), metrics),
             worker=name,
-            board=ProgressWriter(tasks),
+            progress_writer=ProgressWriter(tasks),
             answer=partial(answer, broker, tasks),
             max_concurrent=settings.max_concurrent,
             time_limit=settings.attempt_seconds,
@@ -148,13 +152,13 @@ async def worker_parts(settings: Settings, metrics: Metrics, name: str) -> Async
         upkeep = MaintenanceRunner(settings, orphans, optimizer, tasks, metrics)
 
         def handle(delivery: Delivery) -> Handler:
-            return MaintenanceJob(delivery, upkeep) if is_chore(delivery) else Attempt(delivery, around)
+            return MaintenanceJob(delivery, upkeep) if is_chore(delivery) else Attempt(delivery, context)
 
-        crew = Worker(
-            broker, around, [Consumer(broker, around, number, key, handle) for key, number in settings.places.items()]
+        worker = Worker(
+            broker, context, [Consumer(broker, context, number, key, handle) for key, number in settings.places.items()]
         )
-        reconciler = Reconciler(settings, ledger, broker, metrics)
-        yield WorkerParts(broker, supabase, records, ledger, reconciler, crew)
+        reconciler = Reconciler(settings, reconcile_records, broker, metrics)
+        yield WorkerParts(broker, supabase, records, reconcile_records, reconciler, worker)
 
 
 def _dependencies(settings: Settings, records: TaskRecords, supabase: Supabase, name: str) -> list[Dependency]:
@@ -172,20 +176,20 @@ async def _failure(broker: Broker) -> None:
     await asyncio.Event().wait()
 
 
-def _checks(shop: WorkerParts) -> dict[str, Check]:
+def _checks(parts: WorkerParts) -> dict[str, Check]:
     """Return what a worker must have to be ready."""
 
     async def database() -> str | None:
         try:
-            await shop.records.heartbeat(shop.crew.worker, [], shop.crew.stats())
+            await parts.records.heartbeat(parts.worker.name, [], parts.worker.stats())
         except FileProcessingError as error:
             return str(error)
-        return shop.crew.away("database")
+        return parts.worker.away("database")
 
     async def storage() -> str | None:
-        return shop.crew.away("storage")
+        return parts.worker.away("storage")
 
     async def disk() -> str | None:
-        return shop.crew.away("disk")
+        return parts.worker.away("disk")
 
-    return {"broker": shop.broker.problem, "database": database, "storage": storage, "disk": disk}
+    return {"broker": parts.broker.problem, "database": database, "storage": storage, "disk": disk}

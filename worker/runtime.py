@@ -19,7 +19,7 @@ COLLECT: Final = (10_000, 10, 10)
 """How many new objects, and collections of younger ones, call for a collection; Python's own first figure is 700."""
 
 
-def spare_collector() -> None:
+def freeze_gc() -> None:
     """Keep the garbage collector from what is loaded by now, and from the short-lived objects of requests in flight.
 
     Else it takes a tenth of a busy receiver's time, since it walks through all modules and models again and again.

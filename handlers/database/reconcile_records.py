@@ -47,7 +47,7 @@ class ReconcileRecords:
         answer = await self._supabase.call("outlast_requeue", {"p_jobs": [task_row(job) for job in jobs]})
         return {UUID(task_id) for task_id in answer["publish"]}
 
-    async def bury(self, letters: Sequence[dict[str, Any]]) -> set[UUID]:
+    async def mark_failed(self, letters: Sequence[dict[str, Any]]) -> set[UUID]:
         """End tasks that no message will end: `task_id`, `code` and `error` each; return those that were changed."""
         answer = await self._supabase.call("outlast_bury", {"p_letters": list(letters)})
         return {UUID(task_id) for task_id in answer["changed"]}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from handlers.errors import FileProcessingError
-from handlers.pipeline.steps import Batch, FileState, PipelineDeps, detect, download, needed, prepare, recall, upload
+from handlers.pipeline.steps import Batch, FileState, PipelineDeps, detect, download, prepare, recall, require, upload
 from handlers.pipeline.tempdirs import clear, scratch
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile
@@ -38,74 +38,74 @@ class BatchResult:
     failed: list[FailedFile] = field(default_factory=list)
 
 
-async def process(work: Batch, tools: PipelineDeps, done: FileDone | None = None) -> BatchResult:
-    """Run every file of `work` through STEPS, at most `max_concurrent` at once, in a folder that is gone afterwards.
+async def process(batch: Batch, deps: PipelineDeps, done: FileDone | None = None) -> BatchResult:
+    """Run every file of `batch` through STEPS, at most `max_concurrent` at once, in a folder that is gone afterwards.
 
     A file that fails does not stop the others; nothing is raised but cancellation. `done` is awaited after each file.
     """
-    room = asyncio.Semaphore(work.max_concurrent)
+    room = asyncio.Semaphore(batch.max_concurrent)
     results: dict[str, ProcessedFile | FailedFile] = {}
 
     async def one(file: JobFile, place: Path) -> None:
         async with room:
-            if work.may_start():
-                with work.watch.file(file.position):
-                    results[file.source_key] = await _process_file(FileState(file, work, place), tools)
+            if batch.may_start():
+                with batch.watch.file(file.position):
+                    results[file.source_key] = await _process_file(FileState(file, batch, place), deps)
             else:
                 results[file.source_key] = failed_file(file, _not_begun(), "start")
         if done is not None:
             await done(file, results[file.source_key])
 
-    async with scratch(tools.settings.temp_dir) as folder, asyncio.TaskGroup() as group:
-        for file in work.files:
+    async with scratch(deps.settings.temp_dir) as folder, asyncio.TaskGroup() as group:
+        for file in batch.files:
             group.create_task(one(file, folder / str(file.position)))
-    ended = [results[file.source_key] for file in work.files]
+    ended = [results[file.source_key] for file in batch.files]
     return BatchResult(
         stored=[file for file in ended if isinstance(file, ProcessedFile)],
         failed=[file for file in ended if isinstance(file, FailedFile)],
     )
 
 
-async def _process_file(item: FileState, tools: PipelineDeps) -> ProcessedFile | FailedFile:
+async def _process_file(state: FileState, deps: PipelineDeps) -> ProcessedFile | FailedFile:
     stage = "start"
-    item.folder.mkdir()
+    state.folder.mkdir()
     try:
         for step in STEPS:
-            if item.stored is not None:
+            if state.stored is not None:
                 break
             stage = step.__name__
             started = time.perf_counter()
             try:
-                with item.work.watch.step(stage):
-                    item = await step(item, tools)
+                with state.batch.watch.step(stage):
+                    state = await step(state, deps)
             finally:
                 seconds = time.perf_counter() - started
-                tools.observer.stage(stage, seconds)
-                log.debug("step ended", extra={"stage": stage, "position": item.file.position, "seconds": seconds})
-        return _stored(item, tools)
+                deps.observer.stage(stage, seconds)
+                log.debug("step ended", extra={"stage": stage, "position": state.file.position, "seconds": seconds})
+        return _stored(state, deps)
     except FileProcessingError as error:
-        return _failed(item, stage, error, tools)
+        return _failed(state, stage, error, deps)
     except Exception as error:
-        log.exception("unexpected error", extra={"stage": stage, "url": shown(item.file.url)})
-        return _failed(item, stage, unexpected(error), tools)
+        log.exception("unexpected error", extra={"stage": stage, "url": shown(state.file.url)})
+        return _failed(state, stage, unexpected(error), deps)
     finally:
-        if len(item.work.files) > 1:  # the others may take long; what holds a single one goes now anyway
-            await clear(item.folder)
+        if len(state.batch.files) > 1:  # the others may take long; what holds a single one goes now anyway
+            await clear(state.folder)
 
 
-def _stored(item: FileState, tools: PipelineDeps) -> ProcessedFile:
-    stored = needed(item.stored)
-    kind = item.media.kind if item.media else "unknown"
-    tools.observer.file(kind, "deduplicated" if stored.deduplicated else "stored")
+def _stored(state: FileState, deps: PipelineDeps) -> ProcessedFile:
+    stored = require(state.stored)
+    kind = state.media.kind if state.media else "unknown"
+    deps.observer.file(kind, "deduplicated" if stored.deduplicated else "stored")
     return stored
 
 
-def _failed(item: FileState, stage: str, error: FileProcessingError, tools: PipelineDeps) -> FailedFile:
-    tools.observer.error(error.code)
-    tools.observer.file(item.media.kind if item.media else "unknown", "retried" if error.retryable else "failed")
+def _failed(state: FileState, stage: str, error: FileProcessingError, deps: PipelineDeps) -> FailedFile:
+    deps.observer.error(error.code)
+    deps.observer.file(state.media.kind if state.media else "unknown", "retried" if error.retryable else "failed")
     level = logging.WARNING if error.retryable else logging.ERROR
-    log.log(level, "file failed", extra={"stage": stage, "code": error.code, "url": shown(item.file.url)})
-    return failed_file(item.file, error, stage)
+    log.log(level, "file failed", extra={"stage": stage, "code": error.code, "url": shown(state.file.url)})
+    return failed_file(state.file, error, stage)
 
 
 def _not_begun() -> FileProcessingError:

@@ -86,16 +86,16 @@ class Report:
             log.exception("the progress callback failed")
 
 
-async def run_batch(job: Job, tools: PipelineDeps, records: TaskRecords | None, report: Report) -> BatchResult:
+async def run_batch(job: Job, deps: PipelineDeps, records: TaskRecords | None, report: Report) -> BatchResult:
     """Process a job. With `records` it is a task like any other: what is stored already is not done again.
 
     Raises:
         FileProcessingError: the task is cancelled, or busy elsewhere (then `retryable`).
         DatabaseUnavailableError: the database gives no answer.
     """
-    work = Batch(job.files, job.user_id, job.generation_id or "", job.profile, job.max_concurrent or 1)
+    batch = Batch(job.files, job.user_id, job.generation_id or "", job.profile, job.max_concurrent or 1)
     if records is None:
-        return await process(work, tools, report)
+        return await process(batch, deps, report)
     lease = uuid4()
     reply = await records.begin(job, lease, "api", attempt=1)
     if reply.state in {"busy", "cancelled"}:
@@ -105,22 +105,22 @@ async def run_batch(job: Job, tools: PipelineDeps, records: TaskRecords | None, 
         if file.source_key in before:
             await report(file, before[file.source_key])
     pending = tuple(file for file in job.files if file.source_key not in before)
-    work = replace(work, files=pending, user_id=reply.user_id or job.user_id)
-    outcome = BatchResult() if reply.state == "done" else await _process(job, work, tools, records, lease, report)
+    batch = replace(batch, files=pending, user_id=reply.user_id or job.user_id)
+    outcome = BatchResult() if reply.state == "done" else await _process(job, batch, deps, records, lease, report)
     stored = sorted([*before.values(), *outcome.stored], key=lambda file: file.position)
     return BatchResult(stored, outcome.failed)
 
 
 async def _process(
-    job: Job, work: Batch, tools: PipelineDeps, records: TaskRecords, lease: UUID, report: Report
+    job: Job, batch: Batch, deps: PipelineDeps, records: TaskRecords, lease: UUID, report: Report
 ) -> BatchResult:
     """Process and record; whatever interrupts it, the task is given back at once."""
     try:
-        outcome = await process(work, tools, report)
+        outcome = await process(batch, deps, report)
     except BaseException:
         await asyncio.shield(records.finish(job, lease, TaskStatus.RETRYING, [], []))
         raise
-    before = len(job.files) - len(work.files)
+    before = len(job.files) - len(batch.files)
     reply = await records.finish(job, lease, _status(outcome, before), outcome.stored, outcome.failed)
     if reply.state != "recorded":
         raise FileProcessingError(f"nothing was recorded: the task {job.task_id} is {reply.state}", retryable=True)

@@ -69,7 +69,7 @@ class FileState:
     """One file on its way."""
 
     file: JobFile
-    work: Batch
+    batch: Batch
     folder: Path
     downloaded: Downloaded | None = None
     media: MediaType | None = None
@@ -77,64 +77,64 @@ class FileState:
     stored: ProcessedFile | None = None
 
 
-async def download(item: FileState, tools: PipelineDeps) -> FileState:
+async def download(state: FileState, deps: PipelineDeps) -> FileState:
     """Fetch the source to disk, hashed on the way; of what is not stored, no more than it takes to see that."""
-    url = item.file.url
+    url = state.file.url
     if is_reference(url):
-        if tools.inline is None:
+        if deps.inline is None:
             raise SourceGoneError(f"{url} can only be read from the generation's row, and there is no database")
-        url = await tools.inline(item.work.generation_id, url)
-    received = None if item.work.received is None else partial(item.work.received, item.file)
-    got = await tools.downloader.fetch(url, item.folder / "source", progress=received, inspect=_glance)
-    return replace(item, downloaded=got)
+        url = await deps.inline(state.batch.generation_id, url)
+    received = None if state.batch.received is None else partial(state.batch.received, state.file)
+    got = await deps.downloader.fetch(url, state.folder / "source", progress=received, inspect=_glance)
+    return replace(state, downloaded=got)
 
 
-async def detect(item: FileState, tools: PipelineDeps) -> FileState:  # noqa: ARG001 - every step takes the tools
+async def detect(state: FileState, deps: PipelineDeps) -> FileState:  # noqa: ARG001 - every step takes the tools
     """Decide from the content what it is."""
-    source = needed(item.downloaded)
+    source = require(state.downloaded)
     with source.path.open("rb") as file:
-        found = detect_type(file.read(HEAD_BYTES), item.file.url)
+        found = detect_type(file.read(HEAD_BYTES), state.file.url)
     if found.media is None:
         raise _not_stored(found)
-    return replace(item, media=found.media)
+    return replace(state, media=found.media)
 
 
-async def recall(item: FileState, tools: PipelineDeps) -> FileState:
+async def recall(state: FileState, deps: PipelineDeps) -> FileState:
     """Use what this user has stored from the same bytes before, if it is still there."""
-    if tools.known is None:
-        return item
-    source = needed(item.downloaded)
-    before = await tools.known(item.work.user_id, source.sha256, item.work.profile.key)
-    if before is None or before.bucket != tools.storage.bucket:
-        return item
-    if not item.work.sees_storage and not await tools.storage.exists(before.path):
-        return item
-    return replace(item, stored=before.model_copy(update={**_identity(item), "deduplicated": True}))
+    if deps.known is None:
+        return state
+    source = require(state.downloaded)
+    before = await deps.known(state.batch.user_id, source.sha256, state.batch.profile.key)
+    if before is None or before.bucket != deps.storage.bucket:
+        return state
+    if not state.batch.sees_storage and not await deps.storage.exists(before.path):
+        return state
+    return replace(state, stored=before.model_copy(update={**_identity(state), "deduplicated": True}))
 
 
-async def prepare(item: FileState, tools: PipelineDeps) -> FileState:
+async def prepare(state: FileState, deps: PipelineDeps) -> FileState:
     """Validate and compress in one decode pass, in a codec process."""
-    source, media = needed(item.downloaded), needed(item.media)
-    target = item.folder / "prepared"
-    prepared = await tools.codec.prepare(source.path, target, media.content_type, item.work.profile)
-    return replace(item, prepared=prepared)
+    source, media = require(state.downloaded), require(state.media)
+    target = state.folder / "prepared"
+    prepared = await deps.codec.prepare(source.path, target, media.content_type, state.batch.profile)
+    return replace(state, prepared=prepared)
 
 
-async def upload(item: FileState, tools: PipelineDeps) -> FileState:
+async def upload(state: FileState, deps: PipelineDeps) -> FileState:
     """Store the prepared file under its hash; being there already is as good."""
-    source, made = needed(item.downloaded), needed(item.prepared)
-    path = object_path(item.work.user_id, made.sha256, made.extension)
-    if tools.claim is not None:
-        await tools.claim(tools.storage.bucket, path, item.work.user_id)
-    is_new = await tools.storage.put(path, Content.made(made), look=not item.work.sees_storage)
+    source, made = require(state.downloaded), require(state.prepared)
+    path = object_path(state.batch.user_id, made.sha256, made.extension)
+    if deps.claim is not None:
+        await deps.claim(deps.storage.bucket, path, state.batch.user_id)
+    is_new = await deps.storage.put(path, Content.made(made), look=not state.batch.sees_storage)
     if is_new:
-        tools.observer.stored(made.file_size, source.size - made.file_size)
+        deps.observer.stored(made.file_size, source.size - made.file_size)
     stored = ProcessedFile(
-        **_identity(item),
+        **_identity(state),
         original_size=source.size,
         file_size=made.file_size,
         content_type=made.content_type,
-        bucket=tools.storage.bucket,
+        bucket=deps.storage.bucket,
         path=path,
         sha256=made.sha256,
         width=made.width,
@@ -143,11 +143,11 @@ async def upload(item: FileState, tools: PipelineDeps) -> FileState:
         frames=made.frames,
         thumbhash=made.thumbhash,
         source_sha256=source.sha256,
-        profile=item.work.profile.key,
+        profile=state.batch.profile.key,
         deduplicated=not is_new,
-        md5=made.md5 if is_new and item.work.sees_storage else None,
+        md5=made.md5 if is_new and state.batch.sees_storage else None,
     )
-    return replace(item, stored=stored)
+    return replace(state, stored=stored)
 
 
 def _glance(head: bytes) -> None:
@@ -165,18 +165,18 @@ def _not_stored(found: Detected) -> FileTypeNotSupportedError:
     return FileTypeNotSupportedError(f"the content is {found.sniffed}, which is not stored")
 
 
-def _identity(item: FileState) -> dict[str, object]:
+def _identity(state: FileState) -> dict[str, object]:
     """Return what makes a stored file this generation's: its id, place and origin."""
     return {
-        "id": file_id_for(item.work.generation_id, item.file.source_key),
-        "position": item.file.position,
-        "original_filename": item.file.file_name or file_name(item.file.url),
-        "source_url": shown(item.file.url),
-        "source_key": item.file.source_key,
+        "id": file_id_for(state.batch.generation_id, state.file.source_key),
+        "position": state.file.position,
+        "original_filename": state.file.file_name or file_name(state.file.url),
+        "source_url": shown(state.file.url),
+        "source_key": state.file.source_key,
     }
 
 
-def needed(value: T | None) -> T:
+def require(value: T | None) -> T:
     """Return what an earlier step must have provided."""
     if value is None:
         raise RuntimeError("STEPS is out of order: a step needs what no step before it provides")

@@ -31,10 +31,10 @@ DELAYS = (1, 2)
 class Bench:
     """One worker with all around it, and views into queue and database from outside."""
 
-    def __init__(self, settings, metrics, shop, gateway, sql, channel, dsn):
+    def __init__(self, settings, metrics, parts, gateway, sql, channel, dsn):
         self.dsn = dsn
-        self.settings, self.metrics, self.shop, self.gateway = settings, metrics, shop, gateway
-        self.broker, self.crew, self.records = shop.broker, shop.crew, shop.records
+        self.settings, self.metrics, self.parts, self.gateway = settings, metrics, parts, gateway
+        self.broker, self.worker, self.records = parts.broker, parts.worker, parts.records
         self.sql, self.channel = sql, channel
 
     def job(self, *urls, **more):
@@ -67,7 +67,7 @@ class Bench:
 
     async def pause(self):
         """Have the worker take no more jobs."""
-        await self.crew._pause()
+        await self.worker._pause()
 
     async def task(self, job):
         row = await self.sql.fetchrow("select * from outlast_tasks where task_id = $1", job.task_id)
@@ -115,13 +115,13 @@ async def bench(rabbitmq_url, database_url, source, tmp_path, monkeypatch, reque
             codec_processes=1,
         ).model_copy(update=changed.kwargs if changed else {})
         metrics = Metrics("test")
-        shop = await stack.enter_async_context(worker_parts(settings, metrics, "bench"))
-        await shop.crew.start()
-        stack.push_async_callback(shop.crew.stop, 0)
+        parts = await stack.enter_async_context(worker_parts(settings, metrics, "bench"))
+        await parts.worker.start()
+        stack.push_async_callback(parts.worker.stop, 0)
         connection = await stack.enter_async_context(await aio_pika.connect(rabbitmq_url))
         sql = await asyncpg.connect(database_url)
         stack.push_async_callback(sql.close)
-        yield Bench(settings, metrics, shop, gateway, sql, await connection.channel(), database_url)
+        yield Bench(settings, metrics, parts, gateway, sql, await connection.channel(), database_url)
     assert list(tmp_path.glob("outlast-*")) == []
 
 
@@ -138,7 +138,7 @@ async def wire(rabbitmq_url):
 async def http(bench):
     """A client of a receiver on the bench, with the API's token; paths alone are asked for."""
     settings = bench.settings.model_copy(update={"api_token": SecretStr("the-api-token")})
-    app = Receiver(settings, [], bench.broker, bench.metrics, bench.shop.supabase).app()
+    app = Receiver(settings, [], bench.broker, bench.metrics, bench.parts.supabase).app()
     async with (
         serve(app, "127.0.0.1", 0) as addresses,
         aiohttp.ClientSession(

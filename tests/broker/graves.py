@@ -44,7 +44,7 @@ class Graveyard:
         }
         return Job(**fields | more)
 
-    async def bury(self, job, code="corrupted", error="it is broken", stage="download", *, minutes=0, **history):
+    async def dead_letter(self, job, code="corrupted", error="it is broken", stage="download", *, minutes=0, **history):
         """Put a job among the dead letters as a worker does; return its message."""
         envelope = replace(Envelope(job, first_seen=START), **history)
         message = envelope.message(code=code, error=error, stage=stage)

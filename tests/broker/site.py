@@ -93,9 +93,9 @@ async def running(
             codec_processes=1,
         )
         for number in range(workers):
-            shop = await stack.enter_async_context(worker_parts(settings, Metrics("test"), f"worker {number}"))
-            await shop.crew.start()
-            stack.push_async_callback(shop.crew.stop, 0)
+            parts = await stack.enter_async_context(worker_parts(settings, Metrics("test"), f"worker {number}"))
+            await parts.worker.start()
+            stack.push_async_callback(parts.worker.stop, 0)
         broker = await stack.enter_async_context(Broker(settings, Metrics("test"), "receiver"))
         await broker.opened()
         sources = [SupabaseSource(settings, settings.supabase_webhook_secrets)]

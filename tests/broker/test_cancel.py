@@ -68,7 +68,7 @@ async def test_a_running_decoder_is_freed(bench, source, heavy):
     await listened_to(bench)
     job = bench.job(heavy, profile=Profile(format=ImageFormat.AVIF))
     await bench.send(job)
-    codec = bench.crew._around.tools.codec
+    codec = bench.worker._context.deps.codec
     decoder = await decoding(codec)
     decoder.send_signal(signal.SIGSTOP)  # it will not come to an end by itself
     assert await cancel(job.task_id, bench.records, bench.broker)
@@ -111,10 +111,10 @@ async def test_a_worker_told_to_stop_stops_and_others_do_not(bench, source):
     await tell(bench.broker, Command(do="stop", worker="somebody else"))
     assert await cancel(job.task_id, bench.records, bench.broker)
     await bench.outcome("cancelled")  # so what was published before has been heard, too
-    assert not bench.crew.told_to_stop.is_set()
+    assert not bench.worker.stop_requested.is_set()
     await tell(bench.broker, Command(do="stop", worker="bench"))
     async with asyncio.timeout(SOON):
-        await bench.crew.told_to_stop.wait()
+        await bench.worker.stop_requested.wait()
 
 
 async def test_after_the_broker_cut_its_connection_a_worker_hears_again(rabbitmq, bench, source):

@@ -117,5 +117,5 @@ async def test_one_cancelled_is_revoked(bench, source):
     await bench.running()
     task_id = await bench.sql.fetchval("select task_id from outlast_tasks")
     await bench.sql.execute("select outlast_cancel($1)", task_id)
-    await bench.crew.renew()
+    await bench.worker.renew()
     assert await waiting == {"revoked": "cancelled"}

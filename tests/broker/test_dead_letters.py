@@ -30,7 +30,7 @@ async def test_a_hundred_looks_leave_count_and_order(yard):
         if n % 20 == 7:
             await yard.bury_raw(b"not json %d" % n)
         else:
-            await yard.bury(yard.job(f"https://v3.fal.media/{n}.png"), minutes=500 - n)
+            await yard.dead_letter(yard.job(f"https://v3.fal.media/{n}.png"), minutes=500 - n)
     before = await yard.order()
     assert len(before) == 220
     for _ in range(100):
@@ -41,7 +41,7 @@ async def test_a_hundred_looks_leave_count_and_order(yard):
 
 async def test_thousands_keep_their_order(yard):
     for at in range(0, 1500, 100):
-        burials = (yard.bury(yard.job(f"https://v3.fal.media/{at + n}.png"), minutes=n) for n in range(100))
+        burials = (yard.dead_letter(yard.job(f"https://v3.fal.media/{at + n}.png"), minutes=n) for n in range(100))
         await asyncio.gather(*burials)
     before, started = await yard.order(), time.monotonic()
     assert len(before) == 1500
@@ -52,7 +52,7 @@ async def test_thousands_keep_their_order(yard):
 
 async def test_a_reader_that_dies_leaves_everything(yard):
     for n in range(100):
-        await yard.bury(yard.job(f"https://v3.fal.media/{n}.png"))
+        await yard.dead_letter(yard.job(f"https://v3.fal.media/{n}.png"))
     before = await yard.order()
     connection = await aio_pika.connect(yard.url)
     channel = await connection.channel()
@@ -81,7 +81,7 @@ async def test_before_anything_was_declared_there_are_none(rabbitmq_url, tmp_pat
 
 
 async def test_only_one_operator_at_a_time(yard):
-    await yard.bury(yard.job("https://v3.fal.media/a.png"))
+    await yard.dead_letter(yard.job("https://v3.fal.media/a.png"))
     other = DeadLetters(yard.settings)
     async with yard.letters.open():
         for waiting in (yard.letters, other):
@@ -93,7 +93,7 @@ async def test_only_one_operator_at_a_time(yard):
 
 
 async def test_who_waits_gets_a_turn(yard):
-    await yard.bury(yard.job("https://v3.fal.media/a.png"))
+    await yard.dead_letter(yard.job("https://v3.fal.media/a.png"))
     operators = [DeadLetters(yard.settings) for _ in range(5)]
     found = await asyncio.gather(*(operator.find(DeadLetterFilter()) for operator in operators * 2))
     assert [len(letters) for letters in found] == [1] * 10
@@ -117,7 +117,7 @@ async def test_a_broker_that_is_away_is_said(tmp_path, monkeypatch):
 async def test_large_bodies_do_not_pile_up(yard):
     content = "data:image/png;base64," + "A" * 4_000_000
     for n in range(20):
-        await yard.bury(yard.job(f"{content}{n}"))
+        await yard.dead_letter(yard.job(f"{content}{n}"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert len(await yard.letters.find(DeadLetterFilter())) == 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000

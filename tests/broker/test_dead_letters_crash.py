@@ -53,7 +53,7 @@ async def operator(yard):
 async def fill(yard, count):
     jobs = [yard.job(f"https://v3.fal.media/{n}.png") for n in range(count)]
     for at in range(0, count, 100):
-        await asyncio.gather(*(yard.bury(job) for job in jobs[at : at + 100]))
+        await asyncio.gather(*(yard.dead_letter(job) for job in jobs[at : at + 100]))
     return {str(job.task_id) for job in jobs}
 
 

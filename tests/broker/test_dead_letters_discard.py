@@ -41,11 +41,11 @@ async def discard(yard, settings=None, **filters):
 
 async def test_discarded_letters_lie_in_the_archive_for_their_time(yard):
     messages = [
-        await yard.bury(yard.job(f"https://v3.fal.media/{n}.png", user_id="a\x00b"), minutes=n, replays=n)
+        await yard.dead_letter(yard.job(f"https://v3.fal.media/{n}.png", user_id="a\x00b"), minutes=n, replays=n)
         for n in range(40)
     ]
     await yard.bury_raw(b"\xff\x00 no job", "odd\x00type")
-    await yard.bury(yard.job("https://v3.fal.media/kept.png"), "size_exceeded")
+    await yard.dead_letter(yard.job("https://v3.fal.media/kept.png"), "size_exceeded")
     items, _ = await DeadLetterService(yard.settings, "test").items(DeadLetterFilter(code="corrupted"))
     outcome = await discard(yard, code="corrupted")
     assert (outcome.matched, outcome.done, outcome.kept) == (40, 40, ())
@@ -64,18 +64,18 @@ async def test_discarded_letters_lie_in_the_archive_for_their_time(yard):
 async def test_every_letter_of_an_item_is_archived_once_however_often_it_is_said(yard):
     job = yard.job("https://v3.fal.media/a.png")
     for minutes in (1, 1, 2):
-        await yard.bury(job, minutes=minutes)
+        await yard.dead_letter(job, minutes=minutes)
     assert (await discard(yard)).done == 1
     assert await yard.count() == 0
     assert await yard.sql.fetchval("select count(*) from outlast_dead_archive") == 2
-    await yard.bury(job, minutes=1)
+    await yard.dead_letter(job, minutes=1)
     assert (await discard(yard)).done == 1
     assert await yard.sql.fetchval("select count(*) from outlast_dead_archive") == 2
 
 
 async def test_while_the_archive_is_away_nothing_is_removed(yard):
     for n in range(20):
-        await yard.bury(yard.job(f"https://v3.fal.media/{n}.png"))
+        await yard.dead_letter(yard.job(f"https://v3.fal.media/{n}.png"))
     before = await yard.order()
     with pytest.raises(DatabaseUnavailableError):
         await discard(yard, yard.settings.model_copy(update={"supabase_url": "http://127.0.0.1:1"}))
@@ -93,7 +93,7 @@ async def test_while_the_archive_is_away_nothing_is_removed(yard):
 
 async def test_an_archive_that_fails_in_the_middle_leaves_the_rest(yard):
     for n in range(40):
-        await yard.bury(yard.job(f"https://v3.fal.media/{n}.png"), minutes=n)
+        await yard.dead_letter(yard.job(f"https://v3.fal.media/{n}.png"), minutes=n)
     desk = DeadLetterService(yard.settings, "tester")
     chosen = await desk.find(DeadLetterFilter())
     await yard.sql.execute("alter table outlast_dead_archive add check (item ->> 'failed_at' < '2026-11-01T12:20')")
@@ -105,7 +105,7 @@ async def test_an_archive_that_fails_in_the_middle_leaves_the_rest(yard):
 
 
 async def test_without_a_database_there_is_no_discarding(yard):
-    await yard.bury(yard.job("https://v3.fal.media/a.png"))
+    await yard.dead_letter(yard.job("https://v3.fal.media/a.png"))
     with pytest.raises(NoArchiveError, match="SUPABASE_URL"):
         await discard(yard, yard.settings.model_copy(update={"supabase_url": None}))
     assert await yard.count() == 1

@@ -72,7 +72,7 @@ async def fal(yard, source, database_url, tmp_path):
 
 async def test_a_source_that_recovered_is_replayed_as_it_is(fal):
     job = fal.yard.job(f"{fal.source.url}/files/tone.wav", "data:image/png;base64,AAAA")
-    await fal.yard.bury(job, "source_gone")
+    await fal.yard.dead_letter(job, "source_gone")
     assert (await fal.replay(fal_key=None, supabase_url=None)).done == 1
     assert await fal.replayed() == [job]
     assert fal.source.queue.requests == []
@@ -86,7 +86,7 @@ async def test_gone_urls_are_replaced_by_what_fals_queue_names_now(fal):
         "audio": {"url": f"{base}/tone.wav?fresh=1"},
         "images": [{"url": f"{base}/tone.mp3"}],
     }
-    await fal.yard.bury(job, "source_gone", attempt=4)
+    await fal.yard.dead_letter(job, "source_gone", attempt=4)
     outcome = await fal.replay()
     assert (outcome.done, outcome.kept) == (1, ())
     [again] = await fal.replayed()
@@ -110,7 +110,7 @@ async def test_a_file_at_another_place_is_known_by_its_name(fal):
     )
     job = job.only([job.files[2].source_key])
     fal.source.queue.results[request] = {"audio": {"url": f"{base}/tone.wav"}}
-    await fal.yard.bury(job, "source_gone")
+    await fal.yard.dead_letter(job, "source_gone")
     assert (await fal.replay()).done == 1
     [again] = await fal.replayed()
     assert [(file.position, file.url) for file in again.files] == [(2, f"{base}/tone.wav")]
@@ -121,7 +121,7 @@ async def test_a_lost_payload_is_fetched(fal):
     job = fal.yard.job(source="fal", generation_id=None, request_id=request, total_files=0)
     job = job.model_copy(update={"generation_id": None})
     fal.source.queue.results[request] = {"audio": {"url": f"{fal.source.url}/files/tone.wav"}}
-    await fal.yard.bury(job, "no_files")
+    await fal.yard.dead_letter(job, "no_files")
     assert (await fal.replay()).done == 1
     [planned] = await fal.replayed()
     assert [file.url for file in planned.files] == [f"{fal.source.url}/files/tone.wav"]
@@ -153,7 +153,7 @@ async def test_what_cannot_be_had_again_stays_with_the_reason(fal, result, setti
             image["url"] = image["url"].replace("SOURCE", fal.source.url)
     fal.source.queue.results[request] = result
     gone = fal.yard.job(f"{fal.source.url}/files/gone.wav?token=hidden", generation_id=generation, request_id=request)
-    await fal.yard.bury(gone, "source_gone")
+    await fal.yard.dead_letter(gone, "source_gone")
     outcome = await fal.replay(**settings)
     assert outcome.done == 0
     assert said in outcome.kept[0].reason
@@ -168,7 +168,7 @@ async def test_nobody_but_fal_gets_the_key(fal, tmp_path):
         for address in (stranger.url, stranger.url.replace("http", "https"), f"{fal.source.url}@127.0.0.1:1"):
             generation, request = await fal.generation(model=f"{address}/fal-ai/flux/requests/r")
             gone = fal.yard.job(f"{fal.source.url}/files/gone.wav", generation_id=generation, request_id=request)
-            await fal.yard.bury(gone, "source_gone")
+            await fal.yard.dead_letter(gone, "source_gone")
         outcome = await fal.replay()
         assert ["nobody else gets the key" in kept.reason for kept in outcome.kept] == [True] * 3
         assert stranger.queue.requests == fal.source.queue.requests == []
@@ -177,7 +177,9 @@ async def test_nobody_but_fal_gets_the_key(fal, tmp_path):
 async def test_a_response_url_is_used_as_it_is(fal):
     generation, _ = await fal.generation(model=f"{fal.source.url}/fal-ai/flux/requests/elsewhere")
     fal.source.queue.results["elsewhere"] = {"audio": {"url": f"{fal.source.url}/files/tone.wav"}}
-    await fal.yard.bury(fal.yard.job(f"{fal.source.url}/files/gone.wav", generation_id=generation), "source_gone")
+    await fal.yard.dead_letter(
+        fal.yard.job(f"{fal.source.url}/files/gone.wav", generation_id=generation), "source_gone"
+    )
     assert (await fal.replay()).done == 1
     assert [path for path, _ in fal.source.queue.requests] == ["/fal-ai/flux/requests/elsewhere"]
 
@@ -185,6 +187,6 @@ async def test_a_response_url_is_used_as_it_is(fal):
 async def test_many_are_asked_for_at_once(fal):
     slow = f"{fal.source.url}/files/tone.wav?redirect={fal.source.url}/files/tone.wav"
     for n in range(24):
-        await fal.yard.bury(fal.yard.job(f"{slow}&n={n}"), "source_gone")
+        await fal.yard.dead_letter(fal.yard.job(f"{slow}&n={n}"), "source_gone")
     async with asyncio.timeout(SOON):
         assert (await fal.replay()).done == 24

@@ -49,9 +49,9 @@ async def test_items_are_one_for_task_and_code_sorted_by_time(yard):
     job = yard.job("https://v3.fal.media/a.png?token=hidden", "https://v3.fal.media/b.png")
     one, other = job.files
     said = "https://me:hidden@v3.fal.media/a.png?token=hidden answered 404"
-    await yard.bury(job.only([one.source_key]), "source_gone", said, minutes=9, attempt=2)
-    await yard.bury(job.only([other.source_key]), "source_gone", "older", minutes=1, attempt=1, replays=2)
-    await yard.bury(job, "corrupted", minutes=5)
+    await yard.dead_letter(job.only([one.source_key]), "source_gone", said, minutes=9, attempt=2)
+    await yard.dead_letter(job.only([other.source_key]), "source_gone", "older", minutes=1, attempt=1, replays=2)
+    await yard.dead_letter(job, "corrupted", minutes=5)
     await yard.bury_raw(b"\xff\x00 no json")
     await yard.bury_raw(b"\xff\x00 no json")
     desk = DeadLetterService(yard.settings, "test")
@@ -74,9 +74,9 @@ async def test_each_filter_and_groups(yard):
     first = yard.job("https://v3.fal.media/a.png", generation_id="g1", user_id="ann")
     second = yard.job("https://other.fal.media/b.png", generation_id="g2", user_id="bob")
     third = yard.job("https://other.fal.media/c.png", generation_id="g3", user_id="bob")
-    await yard.bury(first, "source_gone", minutes=1)
-    await yard.bury(second, "corrupted", stage="compress", minutes=2)
-    await yard.bury(third, "corrupted", stage="compress", minutes=3)
+    await yard.dead_letter(first, "source_gone", minutes=1)
+    await yard.dead_letter(second, "corrupted", stage="compress", minutes=2)
+    await yard.dead_letter(third, "corrupted", stage="compress", minutes=3)
     desk = DeadLetterService(yard.settings, "test")
     everything = {item.task_id: item.id for item in (await desk.items(DeadLetterFilter()))[0]}
 

@@ -32,7 +32,7 @@ async def replay(yard, *, rate=None, abort=lambda: False, progress=lambda _done,
 
 async def test_a_replayed_job_is_as_new_but_for_its_beginning(yard):
     job = yard.job("https://v3.fal.media/a.png")
-    await yard.bury(job, attempt=7, deaths=3, replays=1, traceparent="00-1-2-01")
+    await yard.dead_letter(job, attempt=7, deaths=3, replays=1, traceparent="00-1-2-01")
     metrics = Metrics("test")
     outcome = await replay(yard, metrics=metrics)
     assert (outcome.matched, outcome.done, outcome.kept, outcome.aborted) == (1, 1, (), False)
@@ -77,7 +77,9 @@ async def test_what_cannot_be_decoded_goes_back_as_it_was(yard):
 
 async def test_only_the_chosen_are_taken_and_the_others_keep_their_order(yard):
     for n in range(200):
-        await yard.bury(yard.job(f"https://v3.fal.media/{n}.png"), "corrupted" if n % 3 else "size_exceeded", minutes=n)
+        await yard.dead_letter(
+            yard.job(f"https://v3.fal.media/{n}.png"), "corrupted" if n % 3 else "size_exceeded", minutes=n
+        )
     before = await yard.order()
     seen = []
     outcome = await replay(yard, code="size_exceeded", limit=30, progress=lambda *step: seen.append(step))
@@ -93,12 +95,12 @@ async def test_only_the_chosen_are_taken_and_the_others_keep_their_order(yard):
 async def test_a_job_that_fails_again_meanwhile_is_not_taken_again(yard):
     jobs = [yard.job(f"https://v3.fal.media/{n}.png") for n in range(40)]
     for job in jobs:
-        await yard.bury(job)
+        await yard.dead_letter(job)
 
     async def fail_again(message):
         async with message.process():
             envelope = Envelope.read(message)
-            await yard.bury(envelope.job, replays=envelope.replays, minutes=99)
+            await yard.dead_letter(envelope.job, replays=envelope.replays, minutes=99)
 
     queue = await yard.channel.get_queue("outlast.file_processing", ensure=False)
     tag = await queue.consume(fail_again)
@@ -113,8 +115,8 @@ async def test_a_job_that_fails_again_meanwhile_is_not_taken_again(yard):
 async def test_a_crashs_duplicate_is_replayed_once_and_other_files_are_not_forgotten(yard):
     job = yard.job("https://v3.fal.media/a.png", "https://v3.fal.media/b.png")
     for minutes in (1, 2):
-        await yard.bury(job.only([job.files[0].source_key]), minutes=minutes)
-    await yard.bury(job.only([job.files[1].source_key]), minutes=3)
+        await yard.dead_letter(job.only([job.files[0].source_key]), minutes=minutes)
+    await yard.dead_letter(job.only([job.files[1].source_key]), minutes=3)
     outcome = await replay(yard)
     assert (outcome.matched, outcome.done) == (1, 1)
     replayed = [[file["position"] for file in json.loads(message.body)["files"]] for message in await yard.drain()]
@@ -124,7 +126,7 @@ async def test_a_crashs_duplicate_is_replayed_once_and_other_files_are_not_forgo
 
 async def test_a_replay_can_be_slow_and_can_be_stopped(yard):
     for n in range(60):
-        await yard.bury(yard.job(f"https://v3.fal.media/{n}.png"))
+        await yard.dead_letter(yard.job(f"https://v3.fal.media/{n}.png"))
     started, done = asyncio.get_running_loop().time(), []
     outcome = await replay(yard, rate=20, abort=lambda: len(done) >= 20, progress=lambda *step: done.append(step))
     assert asyncio.get_running_loop().time() - started >= 0.9
@@ -136,7 +138,7 @@ async def test_a_replay_can_be_slow_and_can_be_stopped(yard):
 async def test_a_slow_replay_lets_others_in(yard, monkeypatch):
     monkeypatch.setattr("worker.dead_letters.batch.ROUND_SECONDS", 0.5)
     for n in range(20):
-        await yard.bury(yard.job(f"https://v3.fal.media/{n}.png"))
+        await yard.dead_letter(yard.job(f"https://v3.fal.media/{n}.png"))
     running = asyncio.create_task(replay(yard, rate=8))
     looks = []
     while not running.done():
@@ -149,8 +151,8 @@ async def test_a_slow_replay_lets_others_in(yard, monkeypatch):
 
 
 async def test_without_its_queue_a_letter_stays(yard):
-    await yard.bury(yard.job("https://v3.fal.media/a.png"))
-    await yard.bury(yard.job("https://v3.fal.media/b.png", queue="optimization"))
+    await yard.dead_letter(yard.job("https://v3.fal.media/a.png"))
+    await yard.dead_letter(yard.job("https://v3.fal.media/b.png", queue="optimization"))
     await yard.channel.queue_delete("outlast.optimization")
     outcome = await replay(yard)
     assert outcome.done == 1

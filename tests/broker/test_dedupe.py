@@ -140,11 +140,11 @@ async def test_three_workers_store_each_users_picture_once_and_keep_what_is_need
                 return not await bench.sql.fetchval("select count(*) from outlast_objects where refs = 0")
 
             await until(rows_gone)
-    needed = await referenced(bench)
-    assert 100 < len(needed) < 200
-    assert on_disk(bench) == await in_storage(bench) == needed
+    require = await referenced(bench)
+    assert 100 < len(require) < 200
+    assert on_disk(bench) == await in_storage(bench) == require
     media = await bench.sql.fetch("select media -> 0 ->> 'path' as path from generations")
-    assert (len(media), {row["path"] for row in media}) == (160, needed)
+    assert (len(media), {row["path"] for row in media}) == (160, require)
 
 
 async def test_what_is_known_is_neither_decoded_nor_uploaded_again(bench, source):
@@ -165,7 +165,7 @@ async def test_a_hit_whose_object_vanished_is_stored_again(bench, source):
     await bench.send(await job_of(bench, 1, f"{source.url}/files/tone.wav"))
     await bench.outcome("completed")
     before = on_disk(bench)
-    await bench.shop.supabase.remove([*before, "u/never-there"])
+    await bench.parts.supabase.remove([*before, "u/never-there"])
     assert on_disk(bench) == set()
     await bench.send(await job_of(bench, 1, f"{source.url}/files/tone.wav"))
     await bench.outcome("completed", 2)
@@ -228,7 +228,7 @@ class Stuck(FolderStorage):
 
 
 def orphans_of(bench, storage=None):
-    supabase = bench.shop.supabase
+    supabase = bench.parts.supabase
     return Orphans(ObjectRecords(supabase), storage or supabase, bench.settings.orphan_grace_seconds)
 
 
@@ -268,9 +268,9 @@ async def test_calls_for_upkeep_do_not_pile_up_and_a_stopping_worker_gives_it_ba
         await bench.sql.execute("lock table held")
         await call_for("remove_orphans", bench.broker)
         async with asyncio.timeout(SOON):
-            while not bench.crew.attempts:
+            while not bench.worker.attempts:
                 await asyncio.sleep(0.02)
-        await bench.crew.stop(0)
+        await bench.worker.stop(0)
     assert bench.ended("handed_back", "maintenance") == 1
     for _ in range(BACKLOG + 2):
         await call_for("remove_orphans", bench.broker)

@@ -62,7 +62,7 @@ async def test_a_decoder_that_crashes_costs_one_attempt_of_its_file_alone(bench,
     urls = served("large.png", large.pngsave_buffer(compression=1)), source.file_url("tone.wav")
     job = bench.job(*urls, profile=Profile(format=ImageFormat.WEBP))  # which takes more than a moment
     await bench.send(job)
-    process = await decoding(bench.crew._around.tools.codec)
+    process = await decoding(bench.worker._context.deps.codec)
     process.send_signal(signal.SIGSEGV)
     await bench.outcome("retried")
     task = await bench.task(job)

@@ -41,21 +41,21 @@ async def test_background_work_that_is_slow_delays_nobody(bench, source):
     for queue in (Queue.BULK, Queue.OPTIMIZATION):
         await bench.send(bench.job(f"{source.url}/files/photo.png?slow=20000", queue=queue))
     async with asyncio.timeout(SOON):
-        while len(bench.crew.attempts) < 2:
+        while len(bench.worker.attempts) < 2:
             await asyncio.sleep(0.02)
     await bench.send(bench.job(f"{source.url}/files/tone.wav"))
     await bench.outcome("completed")
-    assert len(bench.crew.attempts) == 2
+    assert len(bench.worker.attempts) == 2
 
 
 async def test_progress_is_written_down_once_a_second_for_all(bench, source, monkeypatch):
-    written, write = [], bench.crew._around.board._records.progress
+    written, write = [], bench.worker._context.progress_writer._records.progress
 
     async def progress(items):
         written.append(len(items))
         await write(items)
 
-    monkeypatch.setattr(bench.crew._around.board._records, "progress", progress)
+    monkeypatch.setattr(bench.worker._context.progress_writer._records, "progress", progress)
     jobs = [bench.job(*(f"{source.url}/files/tone.wav?slow=60000&n={n}" for n in range(3))) for _ in range(2)]
     started = asyncio.get_running_loop().time()
     for job in jobs:

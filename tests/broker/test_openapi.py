@@ -24,13 +24,13 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 async def address(bench):
     settings = bench.settings.model_copy(update={"api_token": SecretStr(TOKEN)})
     sources = [SupabaseSource(settings, (SecretStr(TOKEN),))]
-    app = Receiver(settings, sources, bench.broker, bench.metrics, bench.shop.supabase).app()
+    app = Receiver(settings, sources, bench.broker, bench.metrics, bench.parts.supabase).app()
     async with serve(app, "127.0.0.1", 0) as addresses:
         yield f"http://{addresses[0]}"
 
 
 async def test_every_route_is_described(bench):
-    app = Receiver(bench.settings, [], bench.broker, bench.metrics, bench.shop.supabase).app()
+    app = Receiver(bench.settings, [], bench.broker, bench.metrics, bench.parts.supabase).app()
     served = {
         (route.method.lower(), route.resource.canonical)
         for route in app.router.routes()

@@ -29,12 +29,12 @@ async def test_with_supabase_away_no_attempt_is_spent_and_all_is_done_afterwards
         await bench.send(job, attempt=LAST)
     await bench.outcome("excused")
     await paused(bench)
-    assert "no jobs are taken" in bench.crew.away("database")
+    assert "no jobs are taken" in bench.worker.away("database")
     assert bench.metrics.circuit_open.labels("database")._value.get() == 1
     await bench.gateway.start()
     await paused(bench, wanted=False)
     await bench.outcome("completed", count=len(jobs))
-    assert bench.crew.away("database") is None
+    assert bench.worker.away("database") is None
     assert await bench.waiting("outlast.dead") == 0
     assert await bench.sql.fetchval("select max(attempt) from outlast_tasks") == LAST
 
@@ -68,7 +68,7 @@ async def test_storage_that_takes_nothing_pauses_the_worker_after_some_failures(
     for n in range(8):
         await bench.send(bench.job(f"{source.url}/files/tone.wav?n={n}"))
     await paused(bench)
-    assert "failures in a row" in bench.crew.away("storage")
+    assert "failures in a row" in bench.worker.away("storage")
     await bench.sql.execute("drop trigger refuse on storage.objects")
     await bench.outcome("completed", count=8)
     assert await bench.waiting("outlast.dead") == 0
@@ -105,7 +105,7 @@ async def test_a_channel_the_broker_closed_is_opened_again(bench, source):
     job = bench.job(f"{source.url}/files/tone.wav?slow=100000")
     await bench.send(job)
     await bench.running()
-    files = bench.crew._consumers[0]
+    files = bench.worker._consumers[0]
     underlay = await files._channel.get_underlay_channel()
     await underlay.basic_ack(delivery_tag=12345)  # unknown: the broker closes the channel, as for a late ack
     async with asyncio.timeout(20):
@@ -145,7 +145,7 @@ async def test_a_delivery_the_broker_takes_back_is_done_once_and_more_are_taken(
 
 
 async def test_an_attempt_that_takes_too_long_keeps_what_is_stored_and_is_tried_again(bench, source):
-    object.__setattr__(bench.crew._around, "time_limit", 2.0)
+    object.__setattr__(bench.worker._context, "time_limit", 2.0)
     job = bench.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
     await bench.send(job)
     await bench.outcome("retried")

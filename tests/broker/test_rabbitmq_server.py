@@ -115,8 +115,8 @@ async def test_it_runs_as_an_ordinary_user_whose_death_leaves_something_to_clean
     prefix = ()
     if os.geteuid() == 0:
         os.chown(folder, NOBODY, NOBODY)
-        needed = [Path(sys.base_prefix), Path(sys.prefix), Path(module.__file__).parent]
-        prefix = max([await setpriv_prefix(NOBODY, NOBODY, path) for path in needed], key=len)
+        require = [Path(sys.base_prefix), Path(sys.prefix), Path(module.__file__).parent]
+        prefix = max([await setpriv_prefix(NOBODY, NOBODY, path) for path in require], key=len)
     stack = await asyncio.create_subprocess_exec(
         *prefix,
         sys.executable,

@@ -42,14 +42,14 @@ async def test_what_a_lost_webhook_dropped_comes_back(bench, source):
     lost = await generation(
         bench, {"images": [{"url": f"{source.url}/files/photo.png"}], "audio": f"{source.url}/files/tone.wav"}
     )
-    swept = await bench.shop.reconciler.sweep()
+    swept = await bench.parts.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"no_task": 1}, 1)
     assert figure(bench.metrics.unreconciled_generations) == 1
     async with asyncio.timeout(SOON):
         while (await media(bench, lost))[0] != "completed":
             await asyncio.sleep(0.05)
     assert [file["content_type"] for file in (await media(bench, lost))[1]] == ["audio/wav", "image/jpeg"]
-    again = await bench.shop.reconciler.sweep()
+    again = await bench.parts.reconciler.sweep()
     assert (again.found.total(), again.enqueued) == (0, 0)
     assert figure(bench.metrics.unreconciled_generations) == 0
     assert bench.ended("completed", "file_processing.bulk") == 1
@@ -58,7 +58,7 @@ async def test_what_a_lost_webhook_dropped_comes_back(bench, source):
 async def test_a_find_is_on_record_at_once_so_that_it_is_found_once(bench, source):
     await bench.pause()
     await generation(bench, {"url": f"{source.url}/files/tone.wav"})
-    first, second = await bench.shop.reconciler.sweep(), await bench.shop.reconciler.sweep()
+    first, second = await bench.parts.reconciler.sweep(), await bench.parts.reconciler.sweep()
     assert (first.enqueued, second.enqueued) == (1, 0)
     assert await bench.waiting("outlast.file_processing.bulk") == 1
 
@@ -66,13 +66,13 @@ async def test_a_find_is_on_record_at_once_so_that_it_is_found_once(bench, sourc
 async def test_a_large_event_half_of_which_was_published_is_completed(bench, source):
     output = [{"url": f"{source.url}/files/tone.wav?n={n}"} for n in range(12)]  # MAX_BATCH_SIZE is 10
     half = await generation(bench, output)
-    jobs = list(bench.shop.reconciler._jobs(await only(bench)))
+    jobs = list(bench.parts.reconciler._jobs(await only(bench)))
     assert [len(job.files) for job in jobs] == [10, 2]
     await bench.send(jobs[0])
     await bench.outcome("completed", queue="file_processing.bulk")
     assert (await media(bench, half))[0] == "pending"
     await age_everything(bench)
-    swept = await bench.shop.reconciler.sweep()
+    swept = await bench.parts.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"incomplete": 1}, 1)
     async with asyncio.timeout(SOON):
         while (await media(bench, half))[0] != "completed":
@@ -84,23 +84,23 @@ async def test_a_large_event_half_of_which_was_published_is_completed(bench, sou
 async def test_what_ended_stays_ended(bench, source, ending):
     output = [{"url": f"{source.url}/files/nothing-{n}.png"} for n in range(12)]
     await generation(bench, output)
-    jobs = list(bench.shop.reconciler._jobs(await only(bench)))
+    jobs = list(bench.parts.reconciler._jobs(await only(bench)))
     for job in jobs:
         if ending == "cancelled":
             await bench.records.cancel(job.task_id)
         await bench.send(job)
     await bench.outcome(ending, count=2, queue="file_processing.bulk")
     await age_everything(bench)
-    swept = await bench.shop.reconciler.sweep()
+    swept = await bench.parts.reconciler.sweep()
     assert (swept.found.total(), swept.enqueued, swept.ended) == (0, 0, 0)
 
 
 async def test_a_task_that_stands_still_gets_a_message_again(bench, source):
     stuck = await generation(bench, {"url": f"{source.url}/files/tone.wav"})
-    [job] = bench.shop.reconciler._jobs(await only(bench))
+    [job] = bench.parts.reconciler._jobs(await only(bench))
     await bench.records.begin(job, uuid4(), "a worker that died", 1)  # and its message went with the broker's disk
     await age_everything(bench)
-    swept = await bench.shop.reconciler.sweep()
+    swept = await bench.parts.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"idle": 1}, 1)
     async with asyncio.timeout(SOON):
         while (await media(bench, stuck))[0] != "completed":
@@ -111,11 +111,11 @@ async def test_a_task_of_fals_own_webhook_that_stands_still_keeps_its_id(bench, 
     url = f"{source.url}/files/tone.wav"
     await generation(bench, {"url": url}, request_id="r7")
     job = bench.job(url, source="fal", generation_id=None, request_id="r7")
-    as_fal = next(iter(bench.shop.reconciler._plan(_event(url), even_empty=False)))
+    as_fal = next(iter(bench.parts.reconciler._plan(_event(url), even_empty=False)))
     job = job.model_copy(update={"task_id": as_fal.task_id, "output_key": as_fal.output_key, "files": as_fal.files})
     await bench.records.begin(job, uuid4(), "a worker that died", 1)
     await age_everything(bench)
-    swept = await bench.shop.reconciler.sweep()
+    swept = await bench.parts.reconciler.sweep()
     assert (swept.found["idle"], swept.ended) == (1, 0)
     await bench.outcome("completed", queue="file_processing.bulk")
     assert (await bench.task(job))["status"] == "completed"
@@ -125,17 +125,17 @@ async def test_a_task_that_nothing_can_revive_ends_with_its_reason(bench, source
     job = bench.job(f"{source.url}/files/tone.wav")  # no row: its message was all there was
     await bench.records.begin(job, uuid4(), "a worker that died", 1)
     await age_everything(bench)
-    swept = await bench.shop.reconciler.sweep()
+    swept = await bench.parts.reconciler.sweep()
     assert (swept.found, swept.ended) == ({"idle": 1}, 1)
     task = await bench.task(job)
     assert (task["status"], task["error_code"]) == ("failed", "message_lost")
-    assert (await bench.shop.reconciler.sweep()).found.total() == 0
+    assert (await bench.parts.reconciler.sweep()).found.total() == 0
 
 
 async def test_a_generation_without_files_is_looked_at_once(bench):
     text = await generation(bench, {"text": "a poem"})
-    assert (await bench.shop.reconciler.sweep()).found == {"no_task": 1}
-    assert (await bench.shop.reconciler.sweep()).found.total() == 0
+    assert (await bench.parts.reconciler.sweep()).found == {"no_task": 1}
+    assert (await bench.parts.reconciler.sweep()).found.total() == 0
     assert await media(bench, text) == ("completed", [])
 
 
@@ -144,10 +144,10 @@ async def test_since_and_age_bound_the_sweep(bench, source):
     await bench.sql.execute("update generations set created_at = now() - interval '3 days' where id = $1", UUID(old))
     await generation(bench, {"url": f"{source.url}/files/tone.mp3"})
     yesterday = datetime.now(UTC) - timedelta(days=1)
-    assert len(await bench.shop.reconciler.look(None)) == 2
-    assert len(await bench.shop.reconciler.look(yesterday)) == 1
-    assert (await bench.shop.reconciler.sweep(older_than=3600)).enqueued == 1
-    assert (await bench.shop.reconciler.sweep(since=yesterday)).enqueued == 1
+    assert len(await bench.parts.reconciler.look(None)) == 2
+    assert len(await bench.parts.reconciler.look(yesterday)) == 1
+    assert (await bench.parts.reconciler.sweep(older_than=3600)).enqueued == 1
+    assert (await bench.parts.reconciler.sweep(since=yesterday)).enqueued == 1
 
 
 async def test_a_publish_that_fails_is_made_good_by_a_later_sweep(bench, source):
@@ -155,23 +155,23 @@ async def test_a_publish_that_fails_is_made_good_by_a_later_sweep(bench, source)
     queue = await bench.channel.get_queue("outlast.file_processing.bulk")
     await queue.unbind("outlast", "file_processing.bulk")
     with pytest.raises(BrokerUnavailableError):
-        await bench.shop.reconciler.sweep()
+        await bench.parts.reconciler.sweep()
     await queue.bind("outlast", "file_processing.bulk")
     await age_everything(bench)
-    assert (await bench.shop.reconciler.sweep()).enqueued == 1
+    assert (await bench.parts.reconciler.sweep()).enqueued == 1
 
 
 async def test_each_round_is_one_workers(bench, source):
     await bench.pause()
     await generation(bench, {"url": f"{source.url}/files/tone.wav"})
-    ledger = ReconcileRecords(bench.shop.supabase)
-    turns = await asyncio.gather(*(ledger.turn("reconcile", 60, f"w{n}") for n in range(8)))
+    reconcile_records = ReconcileRecords(bench.parts.supabase)
+    turns = await asyncio.gather(*(reconcile_records.turn("reconcile", 60, f"w{n}") for n in range(8)))
     assert sorted(turns) == [False] * 7 + [True]
     settings = bench.settings.model_copy(update={"reconcile_every_seconds": 1})
     await bench.sql.execute("update outlast_turns set next_at = now()")
     schedule = slots(settings, rounds_of(bench, settings), bench.broker)[:1]
-    ledger = ReconcileRecords(bench.shop.supabase)
-    running = [asyncio.create_task(keep(schedule, ledger, f"w{n}")) for n in range(3)]
+    reconcile_records = ReconcileRecords(bench.parts.supabase)
+    running = [asyncio.create_task(keep(schedule, reconcile_records, f"w{n}")) for n in range(3)]
     async with asyncio.timeout(SOON):
         while await bench.waiting("outlast.file_processing.bulk") == 0:
             await asyncio.sleep(0.1)
@@ -232,9 +232,9 @@ async def test_a_task_whose_message_killed_its_workers_ends_when_the_sweep_sees_
 
 
 def rounds_of(bench, settings):
-    ledger = ReconcileRecords(bench.shop.supabase)
-    mourner = KilledTaskReaper(settings, ledger, bench.broker, bench.metrics)
-    return SweepJob(bench.shop.reconciler, mourner, ledger, settings)
+    reconcile_records = ReconcileRecords(bench.parts.supabase)
+    reaper = KilledTaskReaper(settings, reconcile_records, bench.broker, bench.metrics)
+    return SweepJob(bench.parts.reconciler, reaper, reconcile_records, settings)
 
 
 async def outlast(bench, *arguments):
@@ -257,7 +257,7 @@ async def outlast(bench, *arguments):
 
 async def only(bench):
     """The one entry that is missing."""
-    [entry] = await bench.shop.reconciler.look(None)
+    [entry] = await bench.parts.reconciler.look(None)
     return entry
 
 

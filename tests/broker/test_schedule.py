@@ -12,8 +12,8 @@ from worker.periodic.schedule import Slot, keep
 
 @contextlib.asynccontextmanager
 async def workers(bench, *schedule, number=3):
-    ledger = ReconcileRecords(bench.shop.supabase)
-    running = [asyncio.create_task(keep(schedule, ledger, f"w{n}")) for n in range(number)]
+    reconcile_records = ReconcileRecords(bench.parts.supabase)
+    running = [asyncio.create_task(keep(schedule, reconcile_records, f"w{n}")) for n in range(number)]
     try:
         yield
     finally:
@@ -37,9 +37,9 @@ async def test_each_slot_is_one_workers(bench):
 
 
 async def test_slots_missed_while_nobody_was_there_are_made_up_for_once(bench):
-    ledger, done = ReconcileRecords(bench.shop.supabase), []
-    assert await ledger.turn("rare", 2, "w")
-    assert not await ledger.turn("rare", 2, "v")
+    reconcile_records, done = ReconcileRecords(bench.parts.supabase), []
+    assert await reconcile_records.turn("rare", 2, "w")
+    assert not await reconcile_records.turn("rare", 2, "v")
     await bench.sql.execute("update outlast_turns set next_at = now() - interval '10 hours' where name = 'rare'")
 
     async def once():

@@ -90,7 +90,7 @@ async def test_a_delivery_whose_connection_ended_is_lost_and_what_took_its_place
     with pytest.raises(LostDeliveryError):
         await delivery.retry(envelope, 1, failure)
     with pytest.raises(LostDeliveryError):
-        await delivery.bury(envelope, failure)
+        await delivery.dead_letter(envelope, failure)
     assert figure(metrics.retries.labels(failure.code)) == 0
     assert figure(metrics.dead_letters.labels(failure.code)) == 0
 

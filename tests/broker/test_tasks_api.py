@@ -179,7 +179,7 @@ async def test_wrong_options_are_refused_by_name(manager, options, said):
 async def test_workers_tell_what_they_run(bench, manager, http, source):
     task_id = await manager.queue_file_processing([f"{source.url}/files/photo.png?slow=50000"], "u", "g")
     await bench.running()
-    await bench.crew.renew()
+    await bench.worker.renew()
     stats = await asyncio.to_thread(manager.get_worker_stats)
     assert [task["task_id"] for task in stats["active_tasks"]["bench"]] == [task_id]
     assert stats["workers"]["bench"]["concurrency"]["file_processing"] == 2

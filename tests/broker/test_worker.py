@@ -146,9 +146,9 @@ async def test_a_heartbeat_spares_what_is_only_beginning(bench, source):
     await other.execute("insert into outlast_tasks (task_id) values ($1)", job.task_id)
     await bench.send(job)
     async with asyncio.timeout(SOON):
-        while not bench.crew.stats()["active"]:
+        while not bench.worker.stats()["active"]:
             await asyncio.sleep(0.01)
-    await bench.crew.renew()
+    await bench.worker.renew()
     await hold.rollback()
     await other.close()
     await bench.outcome("completed")
@@ -168,7 +168,7 @@ async def test_a_task_cancelled_while_it_runs_stops(bench, source):
     await bench.send(job)
     await bench.running()
     await bench.sql.execute("select outlast_cancel($1)", job.task_id)
-    await bench.crew.renew()
+    await bench.worker.renew()
     await bench.outcome("cancelled")
     assert (await bench.task(job))["status"] == "cancelled"
 
@@ -180,7 +180,7 @@ async def test_shutdown_hands_back_what_it_cannot_finish_and_costs_no_attempt(be
     async with asyncio.timeout(SOON):
         while not figure(bench.metrics.files.labels("audio", "stored")):
             await asyncio.sleep(0.02)
-    await bench.crew.stop(0)
+    await bench.worker.stop(0)
     assert bench.ended("handed_back") == 1
     message = await bench.take("outlast.file_processing")
     assert message.headers["x-outlast-attempt"] == 2
@@ -193,7 +193,7 @@ async def test_shutdown_waits_for_what_is_nearly_done(bench, source):
     job = bench.job(f"{source.url}/files/tone.wav?slow=100000")
     await bench.send(job)
     await bench.running()
-    await bench.crew.stop(10)
+    await bench.worker.stop(10)
     assert bench.ended("completed") == 1
     assert await bench.waiting("outlast.file_processing") == 0
 

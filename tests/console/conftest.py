@@ -57,7 +57,7 @@ async def console(bench, monkeypatch):  # noqa: F811 - the fixture
     monkeypatch.setattr("worker.console.sse.EVERY_SECONDS", 0.2)
     tokens = {"console_token": SecretStr(TOKEN), "console_read_token": SecretStr(READ_TOKEN)}
     settings = bench.settings.model_copy(update=tokens)
-    app = Receiver(settings, [], bench.broker, bench.metrics, bench.shop.supabase).app()
+    app = Receiver(settings, [], bench.broker, bench.metrics, bench.parts.supabase).app()
     async with serve(app, "127.0.0.1", 0) as addresses:
         yield f"http://{addresses[0]}/console/"
 

@@ -42,7 +42,7 @@ class Scene:
         self.slow = bench.job(f"{files}/photo.png?slow=9000")
         await bench.send(self.slow)
         await bench.running()
-        await bench.records.heartbeat("bench", [], bench.crew.stats())
+        await bench.records.heartbeat("bench", [], bench.worker.stats())
         await self.bury()
         await self.note()
         await self.past()

@@ -23,7 +23,7 @@ async def until(look, wanted):
 
 @pytest.fixture
 async def thirty(bench, yard, source, operator):
-    await bench.crew.stop(0)
+    await bench.worker.stop(0)
     await bury_thirty(yard, source.url)
     await operator.open("dead")
     await operator.sign_in()

@@ -36,9 +36,9 @@ async def test_ten_wrong_tokens_are_slowed_down_and_the_right_one_works_afterwar
 
 
 async def test_a_reader_sees_and_cannot_act(operator, bench):
-    await bench.crew.stop(0)
+    await bench.worker.stop(0)
     job = bench.job("https://fal.media/a.png")
-    await bench.shop.supabase.call("outlast_enqueue", {"p_job": task_row(job)})
+    await bench.parts.supabase.call("outlast_enqueue", {"p_job": task_row(job)})
     await operator.open(f"tasks/{job.task_id}")
     await operator.sign_in(READ_TOKEN)
     assert "read only" in await operator.page.inner_text("header")
@@ -64,7 +64,7 @@ async def test_a_form_without_its_token_or_from_another_site_does_nothing(consol
 
 
 async def test_without_a_token_the_console_is_closed(bench):
-    app = Receiver(bench.settings, [], bench.broker, bench.metrics, bench.shop.supabase).app()
+    app = Receiver(bench.settings, [], bench.broker, bench.metrics, bench.parts.supabase).app()
     async with serve(app, "127.0.0.1", 0) as (address,), aiohttp.ClientSession() as session:
         async with session.get(f"http://{address}/console") as answer:
             assert answer.status == 403

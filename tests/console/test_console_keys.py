@@ -23,7 +23,7 @@ async def go(page, wanted):
 
 
 async def test_a_replay_by_keyboard_alone(operator, bench, yard, source):
-    await bench.crew.stop(0)
+    await bench.worker.stop(0)
     for number in range(3):
         await yard.bury(yard.job(f"{source.url}/{number}.png"), "source_unavailable", "503")
     page, keys = operator.page, operator.page.keyboard
@@ -61,7 +61,7 @@ async def test_a_replay_by_keyboard_alone(operator, bench, yard, source):
 
 
 async def test_a_page_that_lives_takes_no_focus_away(operator, bench, source):
-    await bench.crew.renew()
+    await bench.worker.renew()
     job = bench.job(f"{source.url}/files/photo.png?slow=20000")
     await bench.send(job)
     await bench.running()
@@ -75,7 +75,7 @@ async def test_a_page_that_lives_takes_no_focus_away(operator, bench, source):
 
 
 async def test_times_are_local_and_utc_on_hover(operator, bench, yard, source):
-    await bench.crew.stop(0)
+    await bench.worker.stop(0)
     await yard.bury(yard.job(f"{source.url}/a.png"))  # at 12:00:00 UTC on the first of November
     await operator.open("dead/letters")
     await operator.sign_in()
@@ -87,7 +87,7 @@ async def test_times_are_local_and_utc_on_hover(operator, bench, yard, source):
 @pytest.fixture
 async def crowd(bench, yard):
     """As much on each page as it can hold, with long texts."""
-    await bench.crew.stop(0)
+    await bench.worker.stop(0)
     long, sql = "a long text " * 200, bench.sql
     job = bench.job("https://fal.media/a.png")
     for n in range(70):

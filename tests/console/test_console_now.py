@@ -18,7 +18,7 @@ ALARM = ".alarms .banner"
 @pytest.fixture
 async def now(operator, bench):
     """The page of a healthy system, marked so that loading it again would be noticed."""
-    await bench.crew.renew()
+    await bench.worker.renew()
     await operator.open()
     await operator.sign_in()
     assert await operator.page.locator(".banner:visible").count() == 0
@@ -45,7 +45,7 @@ async def test_the_page_says_when_no_worker_is_left_and_stops_when_one_is_back(n
     await bench.sql.execute("update outlast_workers set last_seen = now() - interval '5 min'")
     await now.page.wait_for_selector(ALARM)
     assert "No worker has been heard of" in await now.page.inner_text(ALARM)
-    await bench.crew.renew()
+    await bench.worker.renew()
     await now.page.locator(ALARM).wait_for(state="detached")
     assert await now.page.evaluate(UNTOUCHED)
 
@@ -55,11 +55,11 @@ async def test_storage_that_is_away_and_the_workers_that_pause_for_it_are_said(n
     await now.page.wait_for_selector(f"{ALARM}:has-text('Storage')")
     await bench.send(bench.job(f"{source.url}/files/tone.wav"))
     await bench.outcome("excused")
-    await bench.crew.renew()
+    await bench.worker.renew()
     await now.page.wait_for_selector(f"{ALARM}:has-text('bench is paused: storage')")
     await bench.sql.execute("alter schema storage_away rename to storage")
     await bench.outcome("completed")
-    await bench.crew.renew()
+    await bench.worker.renew()
     await now.page.locator(ALARM).first.wait_for(state="detached")
     assert await now.page.locator(f"{ALARM}:has-text('Storage')").count() == 0
 
@@ -74,9 +74,9 @@ async def test_a_database_that_is_away_is_said_and_the_rest_is_shown(now, bench)
 
 
 async def test_a_broker_that_is_away_is_said_and_the_rest_is_shown(chromium, bench):
-    await bench.crew.renew()
+    await bench.worker.renew()
     settings = bench.settings.model_copy(update={"console_token": SecretStr(TOKEN)})
-    app = Receiver(settings, [], Broker(settings, bench.metrics, "away"), bench.metrics, bench.shop.supabase).app()
+    app = Receiver(settings, [], Broker(settings, bench.metrics, "away"), bench.metrics, bench.parts.supabase).app()
     async with serve(app, "127.0.0.1", 0) as (address,), contextlib.AsyncExitStack() as stack:
         context = await chromium.new_context()
         stack.push_async_callback(context.close)
@@ -89,7 +89,7 @@ async def test_a_broker_that_is_away_is_said_and_the_rest_is_shown(chromium, ben
 
 async def test_a_tasks_page_follows_it_to_its_end(operator, bench, source):
     job = bench.job(f"{source.url}/files/photo.png?slow=900000")
-    await bench.shop.supabase.call("outlast_enqueue", {"p_job": task_row(job)})
+    await bench.parts.supabase.call("outlast_enqueue", {"p_job": task_row(job)})
     await operator.open(f"tasks/{job.task_id}")
     await operator.sign_in()
     await operator.page.evaluate("window.untouched = 1")

@@ -20,11 +20,11 @@ STRANGE = """() => [...document.querySelectorAll("*")].filter((one) =>
 @pytest.fixture
 async def haunted(bench, yard):
     """A task, a letter, an archive, a history, a note and a worker, all of them hostile."""
-    await bench.crew.stop(0)
+    await bench.worker.stop(0)
     job = bench.job(f"https://fal.media/{EVIL}.png", generation_id=f"g{EVIL}", user_id=f"u{EVIL}", source="api")
     await yard.bury(job, f"corrupted{EVIL}", EVIL, f"download{EVIL}")
     await yard.bury_raw(EVIL.encode(), message_type=EVIL, code=EVIL)
-    await bench.shop.supabase.call("outlast_enqueue", {"p_job": task_row(job)})
+    await bench.parts.supabase.call("outlast_enqueue", {"p_job": task_row(job)})
     sql = bench.sql
     await sql.execute(
         "insert into outlast_files (id, generation_id, source_key, task_id, original_filename, content_type, bucket,"

@@ -65,7 +65,7 @@ async def test_a_file_is_seen_from_our_own_storage_with_its_object_and_its_gener
 
 
 async def test_tasks_are_found_by_what_is_known_of_them_and_paged(operator, bench):
-    await bench.crew.stop(0)
+    await bench.worker.stop(0)
     await bench.sql.execute(
         "insert into outlast_tasks (task_id, generation_id, user_id, status, queue, created_at)"
         " select gen_random_uuid(), 'g' || i, 'u' || i % 2, 'queued', 'file_processing', now() - i * interval '1 s'"

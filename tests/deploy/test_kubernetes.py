@@ -34,10 +34,10 @@ def test_a_pod_has_no_more_rights_than_it_needs(name):
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    around = pod(name)["securityContext"]
-    assert (around["runAsNonRoot"], around["seccompProfile"]) == (True, {"type": "RuntimeDefault"})
+    context = pod(name)["securityContext"]
+    assert (context["runAsNonRoot"], context["seccompProfile"]) == (True, {"type": "RuntimeDefault"})
     image = (ROOT / "deploy/Dockerfile").read_text()
-    assert f"\nUSER {around['runAsUser']}:{around['runAsGroup']}\n" in image
+    assert f"\nUSER {context['runAsUser']}:{context['runAsGroup']}\n" in image
     assert pod(name)["automountServiceAccountToken"] is False
 
 

@@ -30,9 +30,9 @@ def test_a_workers_memory_holds_what_its_decoders_may_take():
     told = dict(
         word.split("=") for line in re.findall(r"^Environment=(.*)$", unit, re.MULTILINE) for word in line.split()
     )
-    needed = int(told["CODEC_PROCESSES"]) * int(told["CODEC_MEMORY_MB"]) + 133
+    require = int(told["CODEC_PROCESSES"]) * int(told["CODEC_MEMORY_MB"]) + 133
     limits = dict(re.findall(r"^(Memory\w+)=(\d+)M$", unit, re.MULTILINE))
-    assert needed < int(limits["MemoryHigh"]) < int(limits["MemoryMax"])
+    assert require < int(limits["MemoryHigh"]) < int(limits["MemoryMax"])
     worker = yaml.safe_load((DEPLOY / "compose.yml").read_text())["services"]["worker"]
     told = worker["environment"]
     assert int(told["CODEC_PROCESSES"]) * int(told["CODEC_MEMORY_MB"]) + 133 < int(worker["mem_limit"].rstrip("m"))

@@ -87,9 +87,9 @@ async def test_a_completed_row_gets_its_media(postgres, rabbitmq_url, source, tm
         )
         await sql.execute(prepare(settings, f"http://127.0.0.1:{port}").sql)
         receiving = asyncio.create_task(receive(settings, stop))
-        shop = await stack.enter_async_context(worker_parts(settings, Metrics("test"), "shapes"))
-        await shop.crew.start()
-        stack.push_async_callback(shop.crew.stop, 0)
+        parts = await stack.enter_async_context(worker_parts(settings, Metrics("test"), "shapes"))
+        await parts.worker.start()
+        stack.push_async_callback(parts.worker.stop, 0)
         async with asyncio.timeout(LONG):
             while True:
                 with contextlib.suppress(OSError):

@@ -36,11 +36,11 @@ async def main(url, folder, largest):
     )
     watch, codec = Watch(), Codec(settings)
     async with Downloader(settings, watch) as downloader:
-        tools = PipelineDeps(settings, downloader, codec, FolderStorage(folder / "stored", "generations"), watch)
+        deps = PipelineDeps(settings, downloader, codec, FolderStorage(folder / "stored", "generations"), watch)
         work = Batch((JobFile(position=0, url=url, source_key=source_key(url)),), "user", "generation", Profile(), 1)
         forget_peak()
         idle = peak()
-        outcome = await process(work, tools)
+        outcome = await process(work, deps)
         most = peak()
     await codec.aclose()
     told = {"stored": [file.file_size for file in outcome.stored], "failed": [file.error for file in outcome.failed]}

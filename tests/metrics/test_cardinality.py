@@ -35,13 +35,13 @@ async def test_ten_thousand_generations_add_no_series(tmp_path):
     before = series(metrics)
     settings = MediaSettings(_env_file=None, temp_dir=tmp_path)
     async with Downloader(settings, metrics) as downloader:
-        tools = PipelineDeps(settings, downloader, Codec(settings, metrics), FolderStorage(tmp_path, "b"), metrics)
+        deps = PipelineDeps(settings, downloader, Codec(settings, metrics), FolderStorage(tmp_path, "b"), metrics)
         for _ in range(GENERATIONS // 100):
             works = [generation() for _ in range(100)]
             for work in works[1:]:  # without the pipeline's folders, which take most of the time
                 with pytest.raises(SourceForbiddenError):
-                    await download(FileState(work.files[0], work, tmp_path), tools)
-            (failed,) = (await process(works[0], tools)).failed
+                    await download(FileState(work.files[0], work, tmp_path), deps)
+            (failed,) = (await process(works[0], deps)).failed
             assert failed.code == "source_forbidden"
     assert series(metrics) == before
     assert figure(metrics.source_denied.labels("not_allowed")) == GENERATIONS

@@ -29,9 +29,9 @@ TRIANGLE = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
 async def bring(source, tmp_path, codec=None):
     settings = MediaSettings(_env_file=None, source_allowlist=source.url, temp_dir=tmp_path, codec_processes=1)
     async with Downloader(settings) as downloader, asyncio.timeout(LONG):
-        tools = PipelineDeps(settings, downloader, codec or Codec(settings), FolderStorage(tmp_path, "b"), Observer())
+        deps = PipelineDeps(settings, downloader, codec or Codec(settings), FolderStorage(tmp_path, "b"), Observer())
         file = JobFile(position=0, url=f"{source.url}/f.obj", source_key="0" * 32)
-        return await process(Batch((file,), "user", "generation", Profile(), 1), tools)
+        return await process(Batch((file,), "user", "generation", Profile(), 1), deps)
 
 
 @pytest.mark.parametrize("kind", NOT_STORED)

@@ -32,7 +32,7 @@ class Watch(Observer):
         self.bytes.append((size, saved))
 
 
-def work(source, *paths, most=3):
+def batch(source, *paths, most=3):
     files = tuple(
         JobFile(position=n, url=f"{source.url}{path}", source_key=source_key(f"{source.url}{path}"))
         for n, path in enumerate(paths)
@@ -48,7 +48,7 @@ def codec():
 
 
 @asynccontextmanager
-async def tools(source, codec, tmp_path, **more):
+async def deps(source, codec, tmp_path, **more):
     settings = MediaSettings(_env_file=None, source_allowlist=source.url, temp_dir=tmp_path)
     async with Downloader(settings) as downloader:
         storage = FolderStorage(tmp_path / "stored", "generations")
@@ -56,8 +56,8 @@ async def tools(source, codec, tmp_path, **more):
 
 
 async def test_the_steps_run_in_the_order_they_are_listed(source, codec, tmp_path):
-    async with tools(source, codec, tmp_path) as with_:
-        outcome = await process(work(source, "/files/photo.png"), with_)
+    async with deps(source, codec, tmp_path) as with_:
+        outcome = await process(batch(source, "/files/photo.png"), with_)
     (file,) = outcome.stored
     assert with_.observer.stages == [step.__name__ for step in STEPS]
     assert with_.observer.files == [("image", "stored")]
@@ -69,8 +69,8 @@ async def test_the_steps_run_in_the_order_they_are_listed(source, codec, tmp_pat
 
 async def test_a_failure_names_its_stage_and_stops_nobody_else(source, codec, tmp_path):
     paths = ["/files/none.png", "/files/photo.png", "/files/photo.png?status=503&retry_after=7"]
-    async with tools(source, codec, tmp_path) as with_:
-        outcome = await process(work(source, *paths), with_)
+    async with deps(source, codec, tmp_path) as with_:
+        outcome = await process(batch(source, *paths), with_)
     assert [file.position for file in outcome.stored] == [1]
     assert [(file.position, file.stage, file.code, file.retryable) for file in outcome.failed] == [
         (0, "download", "source_gone", False),
@@ -81,22 +81,22 @@ async def test_a_failure_names_its_stage_and_stops_nobody_else(source, codec, tm
 
 async def test_what_is_known_and_there_is_not_done_again(source, codec, tmp_path):
     asked = []
-    async with tools(source, codec, tmp_path) as with_:
-        (first,) = (await process(work(source, "/files/photo.jpg"), with_)).stored
+    async with deps(source, codec, tmp_path) as with_:
+        (first,) = (await process(batch(source, "/files/photo.jpg"), with_)).stored
 
         async def known(*question):
             asked.append(question)
             return first
 
         again = PipelineDeps(with_.settings, with_.downloader, codec, with_.storage, Watch(), known)
-        (second,) = (await process(work(source, "/files/photo.jpg?version=2"), again)).stored
+        (second,) = (await process(batch(source, "/files/photo.jpg?version=2"), again)).stored
         assert again.observer.stages == ["download", "detect", "recall"]
         assert second.deduplicated
         assert (second.path, second.id != first.id) == (first.path, True)
         assert asked == [("user", first.source_sha256, Profile().key)]
 
         (tmp_path / "stored" / first.path).unlink()
-        (third,) = (await process(work(source, "/files/photo.jpg"), again)).stored
+        (third,) = (await process(batch(source, "/files/photo.jpg"), again)).stored
         assert not third.deduplicated
         assert (tmp_path / "stored" / third.path).exists()
 
@@ -105,8 +105,8 @@ async def test_an_exception_nobody_foresaw_is_retryable_and_logged(source, codec
     async def broken(*_question):
         raise ZeroDivisionError
 
-    async with tools(source, codec, tmp_path, known=broken) as with_:
-        outcome = await process(work(source, "/files/photo.jpg"), with_)
+    async with deps(source, codec, tmp_path, known=broken) as with_:
+        outcome = await process(batch(source, "/files/photo.jpg"), with_)
     (failed,) = outcome.failed
     assert (failed.code, failed.retryable, failed.stage) == ("unexpected", True, "recall")
     assert "ZeroDivisionError" in caplog.text
@@ -126,16 +126,16 @@ async def test_no_more_than_asked_at_once_and_each_is_told(source, codec, tmp_pa
         told.append((file.position, result.source_key))
 
     paths = [f"/files/tone.wav?n={n}" for n in range(6)]
-    async with tools(source, codec, tmp_path, known=known) as with_:
-        await process(work(source, *paths, most=2), with_, done)
+    async with deps(source, codec, tmp_path, known=known) as with_:
+        await process(batch(source, *paths, most=2), with_, done)
     assert most == 2
     assert sorted(position for position, _ in told) == list(range(6))
 
 
 async def test_nothing_stays_in_the_temporary_folder_even_when_cancelled(source, codec, tmp_path):
-    async with tools(source, codec, tmp_path) as with_:
-        await process(work(source, "/files/photo.png", "/files/none.png"), with_)
-        task = asyncio.create_task(process(work(source, "/files/photo.png?slow=10000"), with_))
+    async with deps(source, codec, tmp_path) as with_:
+        await process(batch(source, "/files/photo.png", "/files/none.png"), with_)
+        task = asyncio.create_task(process(batch(source, "/files/photo.png?slow=10000"), with_))
         async with asyncio.timeout(SOON):
             while not list(tmp_path.glob("outlast-*/0/source")):
                 await asyncio.sleep(0.01)

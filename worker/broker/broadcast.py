@@ -62,7 +62,7 @@ async def cancel(task_id: UUID, records: TaskRecords, broker: Broker) -> bool:
     return cancelled
 
 
-async def listen(broker: Broker, obey: Callable[[Command], None]) -> None:
+async def listen(broker: Broker, on_command: Callable[[Command], None]) -> None:
     """Hear commands until cancelled, over a connection of its own.
 
     The queue is exclusive and has the connection's lifetime: one that heals itself would find its own name taken.
@@ -74,7 +74,7 @@ async def listen(broker: Broker, obey: Callable[[Command], None]) -> None:
         except ValidationError:
             log.warning("a control message cannot be read", size=len(message.body))
         else:
-            obey(command)
+            on_command(command)
 
     while True:
         try:

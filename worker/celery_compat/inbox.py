@@ -78,7 +78,7 @@ class CeleryInbox:
             job = read(message, self._settings)
         except UndecodableError as error:
             await send(self._broker, reply, failed(reply, str(error)))
-            await delivery.bury_undecodable(error)
+            await delivery.dead_letter_undecodable(error)
             return
         if job is None:
             log.info("a Celery message has expired", message_id=message.message_id)

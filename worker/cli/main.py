@@ -46,12 +46,12 @@ def receiver() -> None:
     import worker.web.receiver  # noqa: F401 - loaded before the garbage collector is set up
     from worker.app import receive
     from worker.observability.logs import configure
-    from worker.runtime import run, spare_collector
+    from worker.runtime import freeze_gc, run
     from worker.settings import Settings
 
     settings = Settings.load().for_receiver()
     configure(settings)
-    spare_collector()
+    freeze_gc()
     run(lambda stop: receive(settings, stop))
 
 
@@ -64,12 +64,12 @@ def worker(
     """Run a worker: download, compress and store the files of jobs. Configured by environment variables or `.env`."""
     from worker.app import work
     from worker.observability.logs import configure
-    from worker.runtime import run, spare_collector
+    from worker.runtime import freeze_gc, run
     from worker.settings import Settings
 
     settings = Settings.load(**({} if queues is None else {"worker_queues": queues})).for_worker()
     configure(settings)
-    spare_collector()
+    freeze_gc()
     run(lambda stop: work(settings, stop))
 
 

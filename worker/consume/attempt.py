@@ -31,12 +31,12 @@ Stop = Literal["shutdown", "cancelled", "lost", "timed_out"]
 class Attempt:
     """Works on one delivery. `stop` ends it early; what that means depends on the reason."""
 
-    def __init__(self, delivery: Delivery, around: WorkerContext) -> None:
+    def __init__(self, delivery: Delivery, context: WorkerContext) -> None:
         self.envelope: Envelope | None = None
         self.settlement: Settlement | None = None
         self.started = time.monotonic()
         self.delivery = delivery
-        self._around = around
+        self._context = context
         self._settling = False
         self._account = AttemptLog()
         self._facts: dict[str, Any] = {}
@@ -72,7 +72,7 @@ class Attempt:
         try:
             envelope = Envelope.read(self.delivery.message)
         except UndecodableError as error:
-            await self.delivery.bury_undecodable(error)
+            await self.delivery.dead_letter_undecodable(error)
             return "undecodable"
         job, queue = envelope.job, envelope.job.queue.value
         bound: dict[str, Any] = {
@@ -90,17 +90,17 @@ class Attempt:
 
     async def _begin(self, envelope: Envelope) -> str:
         """Judge from the message alone whether there is work to do now, then do it."""
-        settlement = self.settlement = Settlement(self.delivery, envelope, self._around)
+        settlement = self.settlement = Settlement(self.delivery, envelope, self._context)
         if envelope.deaths >= DELIVERY_LIMIT:
             return await settlement.worker_killed()
         early = _seconds_until(envelope.job.not_before)
         if early > 0:
-            return await settlement.put_off("early", early)
+            return await settlement.delay("early", early)
         return await self._interruptible(envelope, settlement)
 
     async def _interruptible(self, envelope: Envelope, settlement: Settlement) -> str:
         self._task = asyncio.create_task(self._work(envelope, settlement))
-        alarm = asyncio.get_running_loop().call_later(self._around.time_limit, self.stop, "timed_out")
+        alarm = asyncio.get_running_loop().call_later(self._context.time_limit, self.stop, "timed_out")
         try:
             return await self._task
         except asyncio.CancelledError:
@@ -115,11 +115,11 @@ class Attempt:
         if why == "cancelled":
             return await settlement.ack("cancelled")
         if why == "lost":
-            return await settlement.put_off("lost")
+            return await settlement.delay("lost")
         if why == "shutdown":
-            return await settlement.hand_back()
+            return await settlement.requeue()
         said = (
-            f"not done within {self._around.time_limit:.0f} s (TASK_TIMEOUT_MINUTES, BROKER_CONSUMER_TIMEOUT_MINUTES)"
+            f"not done within {self._context.time_limit:.0f} s (TASK_TIMEOUT_MINUTES, BROKER_CONSUMER_TIMEOUT_MINUTES)"
         )
         return await self._job_failed(settlement, FileProcessingError(said, code="timed_out", retryable=True))
 
@@ -148,7 +148,7 @@ class Attempt:
             log.exception("unexpected error")
             return await self._job_failed(settlement, unexpected(error))
         if reply.state == "busy":
-            return await settlement.put_off("busy", reply.retry_after)
+            return await settlement.delay("busy", reply.retry_after)
         return await settlement.ack("duplicate" if reply.state == "done" else "cancelled")
 
     async def _process(self, envelope: Envelope, settlement: Settlement, reply: BeginReply) -> list[FailedFile]:
@@ -162,23 +162,25 @@ class Attempt:
             raise FileProcessingError(NO_FILES, code="no_files")
         before = {file.source_key for file in reply.files}
         pending = tuple(file for file in job.files if file.source_key not in before)
-        tally = self._account.tally = TaskProgress(job.task_id, settlement.lease, reply.total, reply.stored)
-        work = Batch(
+        task_progress = self._account.task_progress = TaskProgress(
+            job.task_id, settlement.lease, reply.total, reply.stored
+        )
+        batch = Batch(
             files=pending,
             user_id=reply.user_id or job.user_id,
             generation_id=reply.generation_id or job.generation_id or "",
             profile=job.profile,
-            max_concurrent=job.max_concurrent or self._around.max_concurrent,
+            max_concurrent=job.max_concurrent or self._context.max_concurrent,
             received=self._account.received,
-            may_start=lambda: time.monotonic() - self.started < self._around.soft_limit,
+            may_start=lambda: time.monotonic() - self.started < self._context.soft_limit,
             watch=self._account,
             sees_storage=reply.sees_storage,
         )
-        self._around.board.add(tally)
+        self._context.progress_writer.add(task_progress)
         try:
-            return (await process(work, self._around.tools, self._note)).failed
+            return (await process(batch, self._context.deps, self._note)).failed
         finally:
-            self._around.board.remove(tally)
+            self._context.progress_writer.remove(task_progress)
 
     def _learn(self, envelope: Envelope, reply: BeginReply) -> None:
         """Tell from here on whose work it is: FAL's webhook knows neither generation nor user."""
@@ -193,8 +195,8 @@ class Attempt:
             return
         self.settlement.stored.append(result)
         if not result.deduplicated:
-            self._around.circuit.works("storage_unavailable")
-            self._around.circuit.works("disk_full")
+            self._context.circuit.record_success("storage_unavailable")
+            self._context.circuit.record_success("disk_full")
 
 
 def _seconds_until(moment: datetime | None) -> float:

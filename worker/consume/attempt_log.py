@@ -15,10 +15,10 @@ from worker.observability import tracing
 
 
 class AttemptLog(AttemptHooks):
-    """Follows one attempt's files from step to step; once there is a `tally`, it hears of each as well."""
+    """Follows one attempt's files from step to step; once there is a `task_progress`, it hears of each as well."""
 
     def __init__(self) -> None:
-        self.tally: TaskProgress | None = None
+        self.task_progress: TaskProgress | None = None
         self._stages: defaultdict[str, float] = defaultdict(float)
         self._ended: Counter[str] = Counter()
         self._codes: set[str] = set()
@@ -42,13 +42,13 @@ class AttemptLog(AttemptHooks):
     def received(self, file: JobFile, downloaded: int, size: int) -> None:
         """Note how much of a file has arrived; see `TaskProgress.received`."""
         self._received[file.source_key] = downloaded
-        if self.tally is not None:
-            self.tally.received(file, downloaded, size)
+        if self.task_progress is not None:
+            self.task_progress.received(file, downloaded, size)
 
     def ended(self, file: JobFile, result: ProcessedFile | FailedFile) -> None:
         """Note how a file ended."""
-        if self.tally is not None:
-            self.tally.ended(file, result)
+        if self.task_progress is not None:
+            self.task_progress.ended(file, result)
         if isinstance(result, FailedFile):
             self._ended["failed"] += 1
             self._codes.add(result.code)

@@ -51,7 +51,7 @@ class Circuit:
         self._metrics = metrics
         self._opened = asyncio.Event()
 
-    async def blames(self, code: str) -> bool:
+    async def is_outage(self, code: str) -> bool:
         """Whether a failure with this code is an outage's doing, and so costs its job no attempt."""
         found = next((dependency for dependency in self._dependencies if dependency.code == code), None)
         if found is None:
@@ -68,7 +68,7 @@ class Circuit:
             self._open(found, found.said)
             return True
 
-    def works(self, code: str) -> None:
+    def record_success(self, code: str) -> None:
         """Note that what this code would tell the absence of has done its part."""
         for dependency in self._dependencies:
             if dependency.code == code and dependency.away_since is None:

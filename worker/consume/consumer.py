@@ -67,7 +67,7 @@ class Consumer:
     def __init__(
         self,
         broker: Broker,
-        around: WorkerContext,
+        context: WorkerContext,
         concurrency: int,
         queue: Queue = Queue.FILES,
         handle: Callable[[Delivery], Handler] | None = None,
@@ -75,8 +75,8 @@ class Consumer:
         self.concurrency = concurrency
         self.key = queue
         self._broker = broker
-        self._around = around
-        self._handle = handle or (lambda delivery: Attempt(delivery, around))
+        self._context = context
+        self._handle = handle or (lambda delivery: Attempt(delivery, context))
         self._attempts: dict[asyncio.Task[None], Handler] = {}
         self._channel: AbstractRobustChannel | None = None
         self._queue: AbstractQueue | None = None
@@ -128,14 +128,14 @@ class Consumer:
         return await self._channel.get_queue(topology.work_queue(self.key))
 
     async def _deliver(self, message: AbstractIncomingMessage) -> None:
-        attempt = self._handle(Delivery(message, self._broker, self._around.metrics))
+        attempt = self._handle(Delivery(message, self._broker, self._context.metrics))
         task = asyncio.create_task(self._attend(attempt))
         self._attempts[task] = attempt
         task.add_done_callback(self._attempts.pop)
 
     async def _attend(self, attempt: Handler) -> None:
         """Run one attempt and say in one line how it went."""
-        metrics = self._around.metrics
+        metrics = self._context.metrics
         structlog.contextvars.clear_contextvars()
         with metrics.jobs_in_progress.track_inprogress():
             outcome = "crashed"

@@ -54,7 +54,7 @@ class Delivery:
         self._metrics.retries.labels(failure.code).inc()
         await self.ack()
 
-    async def put_off(self, envelope: Envelope, delay: int) -> None:
+    async def delay(self, envelope: Envelope, delay: int) -> None:
         """Have the same attempt delivered after `delay` seconds, then ack."""
         await self._replace(topology.retry_name(delay), envelope.job.queue, envelope.message())
 
@@ -62,7 +62,9 @@ class Delivery:
         """Put a job of ours in the message's place."""
         await self._replace(topology.WORK, envelope.job.queue, envelope.message())
 
-    async def bury(self, envelope: Envelope, failure: JobFailure, source_keys: Sequence[str] | None = None) -> None:
+    async def dead_letter(
+        self, envelope: Envelope, failure: JobFailure, source_keys: Sequence[str] | None = None
+    ) -> None:
         """Put the job, or just the files of these keys, among the dead letters. Does not ack."""
         job = envelope.job if source_keys is None else envelope.job.only(source_keys)
         message = envelope.again(job, counted=False).message(
@@ -71,7 +73,7 @@ class Delivery:
         await self._publish(topology.DEAD, envelope.job.queue, message)
         self._metrics.dead_letters.labels(failure.code).inc()
 
-    async def bury_undecodable(self, error: UndecodableError) -> None:
+    async def dead_letter_undecodable(self, error: UndecodableError) -> None:
         """Put the very bytes among the dead letters, then ack."""
         log.error("message cannot be decoded", code=error.code, error=str(error))
         copy = build(self.message.body, self.message.message_id, reason(error.code, str(error)), self.message.type)
@@ -79,7 +81,7 @@ class Delivery:
         self._metrics.dead_letters.labels(error.code).inc()
         await self.ack()
 
-    async def hand_back(self, envelope: Envelope) -> None:
+    async def requeue(self, envelope: Envelope) -> None:
         """Return the job to its queue with the attempt it had: a shutdown is nobody's failure."""
         try:
             await self._broker.publish_job(envelope, PUBLISH_SECONDS)

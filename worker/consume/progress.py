@@ -61,15 +61,15 @@ class ProgressWriter:
 
     def __init__(self, records: TaskQueries) -> None:
         self._records = records
-        self._tallies: set[TaskProgress] = set()
+        self._tracked: set[TaskProgress] = set()
 
-    def add(self, tally: TaskProgress) -> None:
+    def add(self, task_progress: TaskProgress) -> None:
         """Begin to write a tally down."""
-        self._tallies.add(tally)
+        self._tracked.add(task_progress)
 
-    def remove(self, tally: TaskProgress) -> None:
+    def remove(self, task_progress: TaskProgress) -> None:
         """Forget a tally; the end of a task is recorded by its finish."""
-        self._tallies.discard(tally)
+        self._tracked.discard(task_progress)
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -84,8 +84,8 @@ class ProgressWriter:
 
     async def write(self) -> None:
         """Write down what is news. Raises DatabaseUnavailableError."""
-        news = [tally for tally in self._tallies if tally.is_news]
-        for tally in news:
-            tally.is_news = False
+        news = [task_progress for task_progress in self._tracked if task_progress.is_news]
+        for task_progress in news:
+            task_progress.is_news = False
         if news:
-            await self._records.progress([tally.written() for tally in news])
+            await self._records.progress([task_progress.written() for task_progress in news])

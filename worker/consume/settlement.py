@@ -45,13 +45,13 @@ class WorkerContext:
     """
 
     records: TaskRecords
-    ledger: ReconcileRecords
-    tools: PipelineDeps
+    reconcile_records: ReconcileRecords
+    deps: PipelineDeps
     policy: Policy
     metrics: Metrics
     circuit: Circuit
     worker: str
-    board: ProgressWriter
+    progress_writer: ProgressWriter
     answer: Callable[[Job], Awaitable[None]]
     max_concurrent: int
     time_limit: float
@@ -61,36 +61,36 @@ class WorkerContext:
 class Settlement:
     """One attempt's lease, what it has stored so far, and every way for it to end. Methods return the outcome."""
 
-    def __init__(self, delivery: Delivery, envelope: Envelope, around: WorkerContext) -> None:
+    def __init__(self, delivery: Delivery, envelope: Envelope, context: WorkerContext) -> None:
         self.lease: UUID = uuid4()
         self.leased = False
         self.stored: list[ProcessedFile] = []
         self._delivery = delivery
         self._envelope = envelope
-        self._around = around
+        self._context = context
 
     async def begin(self) -> BeginReply:
         """Take the task, or learn why not; a database that is away for a moment costs no attempt."""
-        around, envelope = self._around, self._envelope
+        context, envelope = self._context, self._envelope
         async for trial in _patiently(BEGIN_SECONDS):
             with trial:
-                reply = await around.records.begin(envelope.job, self.lease, around.worker, envelope.attempt)
-        around.circuit.works("database_unavailable")
+                reply = await context.records.begin(envelope.job, self.lease, context.worker, envelope.attempt)
+        context.circuit.record_success("database_unavailable")
         self.leased = reply.state == "run"
         return reply
 
     async def conclude(self, failed: Sequence[FailedFile]) -> str:
         """Bury what is hopeless, record what is known, put off what is pending, ack."""
-        excused = [code for code in {file.code for file in failed} if await self._around.circuit.blames(code)]
+        excused = [code for code in {file.code for file in failed} if await self._context.circuit.is_outage(code)]
         verdicts = {file.source_key: self._judge(file, file.code in excused) for file in failed}
         dead = [file for file in failed if isinstance(verdicts[file.source_key], GiveUp)]
         pending = [file for file in failed if file not in dead]
         for code in dict.fromkeys(file.code for file in dead):
             same = [file for file in dead if file.code == code]
-            await self._delivery.bury(self._envelope, same[0], [file.source_key for file in same])
+            await self._delivery.dead_letter(self._envelope, same[0], [file.source_key for file in same])
         reply = await self._finish(TaskStatus.RETRYING if pending else _final(len(self.stored), len(failed)), failed)
         if reply.state == "lost":
-            return await self.put_off("lost")
+            return await self.delay("lost")
         if reply.state == "cancelled":
             return await self.ack("cancelled")
         if pending:
@@ -98,13 +98,13 @@ class Settlement:
             counted = any(file.code not in excused for file in pending)
             return await self._again(pending[0], [file.source_key for file in pending], delay, counted=counted)
         age = datetime.now(UTC) - self._envelope.job.event_at
-        self._around.metrics.job_age.observe(age.total_seconds())
+        self._context.metrics.job_age.observe(age.total_seconds())
         return await self.ack(reply.status or TaskStatus.COMPLETED)
 
     async def job_failed(self, error: FileProcessingError) -> str:
         """Retry or bury the job as it came; what the database can be told of it, it is told in the same order."""
-        self._around.metrics.error(error.code)
-        excused = await self._around.circuit.blames(error.code)
+        self._context.metrics.error(error.code)
+        excused = await self._context.circuit.is_outage(error.code)
         verdict = self._judge(error, excused)
         say = log.warning if isinstance(verdict, Retry) else log.error
         say("job failed", code=error.code, error=str(error), verdict=type(verdict).__name__, excused=excused)
@@ -112,7 +112,7 @@ class Settlement:
             await self._note_down(TaskStatus.RETRYING, error)
             keys = [file.source_key for file in self._envelope.job.files]
             return await self._again(error, keys, verdict.delay, counted=not excused)
-        await self._delivery.bury(self._envelope, error)
+        await self._delivery.dead_letter(self._envelope, error)
         await self._note_down(TaskStatus.FAILED, error)
         return await self.ack("failed")
 
@@ -121,36 +121,38 @@ class Settlement:
         job, deaths = self._envelope.job, self._envelope.deaths
         said = f"{deaths} deliveries ended without an answer: this job seems to kill its worker"
         error = FileProcessingError(said, code="worker_killed")
-        await self._delivery.bury(self._envelope, error)
+        await self._delivery.dead_letter(self._envelope, error)
         try:
-            await self._around.ledger.bury([{"task_id": str(job.task_id), "code": error.code, "error": said}])
+            await self._context.reconcile_records.mark_failed(
+                [{"task_id": str(job.task_id), "code": error.code, "error": said}]
+            )
         except FileProcessingError as unheard:
             log.warning("the database was not told; the sweep will", code=unheard.code)
         return await self.ack("failed")
 
-    async def hand_back(self) -> str:
+    async def requeue(self) -> str:
         """Return the job at once with the attempt it had, what is stored so far recorded."""
         if self.leased:
             try:
-                await self._around.records.finish(self._envelope.job, self.lease, TaskStatus.RETRYING, self.stored, [])
+                await self._context.records.finish(self._envelope.job, self.lease, TaskStatus.RETRYING, self.stored, [])
             except FileProcessingError as unheard:
                 log.warning("the database was not told", code=unheard.code)
-        await self._delivery.hand_back(self._envelope)
+        await self._delivery.requeue(self._envelope)
         return "handed_back"
 
-    async def put_off(self, outcome: str, seconds: float = 0.0) -> str:
+    async def delay(self, outcome: str, seconds: float = 0.0) -> str:
         """Have the same attempt again after at least so many seconds."""
-        await self._delivery.put_off(self._envelope, self._around.policy.rung(seconds))
+        await self._delivery.delay(self._envelope, self._context.policy.rung(seconds))
         return outcome
 
     async def ack(self, outcome: str) -> str:
         """Be done with the message, once whoever waits for the result has been told."""
-        await self._around.answer(self._envelope.job)
+        await self._context.answer(self._envelope.job)
         await self._delivery.ack()
         return outcome
 
     def _judge(self, failure: FailedFile | FileProcessingError, excused: bool) -> Retry | GiveUp:  # noqa: FBT001 - it is the question
-        policy = self._around.policy
+        policy = self._context.policy
         if excused:
             return Retry(policy.delays[0])
         attempt = self._envelope.attempt
@@ -168,7 +170,7 @@ class Settlement:
         job = self._envelope.job
         async for trial in _patiently(FINISH_SECONDS):
             with trial:
-                reply = await self._around.records.finish(job, self.lease, status, self.stored, list(failed))
+                reply = await self._context.records.finish(job, self.lease, status, self.stored, list(failed))
         if reply.state == "object_deleting":
             raise StorageUnavailableError("an object of this job is being deleted")
         if reply.state == "object_differs":
@@ -188,7 +190,7 @@ class Settlement:
         done = {file.source_key for file in self.stored}
         failed = [failed_file(file, error, "job") for file in job.files if file.source_key not in done]
         try:
-            await self._around.records.finish(job, self.lease, status, self.stored, failed)
+            await self._context.records.finish(job, self.lease, status, self.stored, failed)
         except FileProcessingError as unheard:
             log.warning("the database was not told", code=unheard.code, status=status)
 

@@ -19,24 +19,24 @@ HEARTBEAT_SECONDS: Final = LEASE_SECONDS / 3
 
 
 class Worker:
-    """Everything one worker process does with messages. `told_to_stop` is set by a control message."""
+    """Everything one worker process does with messages. `stop_requested` is set by a control message."""
 
-    def __init__(self, broker: Broker, around: WorkerContext, consumers: Sequence[Consumer]) -> None:
-        self.told_to_stop = asyncio.Event()
+    def __init__(self, broker: Broker, context: WorkerContext, consumers: Sequence[Consumer]) -> None:
+        self.stop_requested = asyncio.Event()
         self._broker = broker
-        self._around = around
+        self._context = context
         self._consumers = tuple(consumers)
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def worker(self) -> str:
+    def name(self) -> str:
         """The name this worker has in the database."""
-        return self._around.worker
+        return self._context.worker
 
     def away(self, name: str) -> str | None:
         """Say since when a dependency has been away; None when it is there."""
-        return self._around.circuit.problem(name)
+        return self._context.circuit.problem(name)
 
     @property
     def attempts(self) -> list[Handler]:
@@ -47,9 +47,9 @@ class Worker:
         """Begin, once the broker is there. Raises TopologyError."""
         await self._broker.opened()
         self._also(self._beat(), "heartbeat")
-        self._also(listen(self._broker, self.obey), "control")
-        self._also(self._around.board.run(), "progress")
-        self._also(self._around.circuit.watch(self._pause, self._resume), "circuit")
+        self._also(listen(self._broker, self.on_command), "control")
+        self._also(self._context.progress_writer.run(), "progress")
+        self._also(self._context.circuit.watch(self._pause, self._resume), "circuit")
         await self._resume()
 
     async def stop(self, grace: float) -> None:
@@ -61,10 +61,10 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def obey(self, command: Command) -> None:
+    def on_command(self, command: Command) -> None:
         """Do at once what somebody told all workers."""
-        if command.do == "stop" and command.worker in {None, self._around.worker}:
-            self.told_to_stop.set()
+        if command.do == "stop" and command.worker in {None, self._context.worker}:
+            self.stop_requested.set()
         elif command.do == "cancel":
             for attempt in self.attempts:
                 if attempt.envelope is not None and attempt.envelope.job.task_id == command.task_id:
@@ -76,7 +76,7 @@ class Worker:
         leases = [held.lease for attempt in running.values() if (held := attempt.leased) is not None]
         try:
             async with asyncio.timeout(HEARTBEAT_SECONDS):
-                reply = await self._around.records.heartbeat(self._around.worker, leases, self.stats())
+                reply = await self._context.records.heartbeat(self._context.worker, leases, self.stats())
         except (FileProcessingError, TimeoutError) as error:
             log.warning("heartbeat failed", error=str(error) or type(error).__name__)
             return

@@ -79,8 +79,8 @@ async def examine(*, as_json: bool) -> int:
 async def _examine(site: CheckContext, checks: Sequence[Check], console: Console) -> list[Verdict]:
     running: dict[str, asyncio.Task[Verdict]] = {}
     for check in checks:
-        needed = {name: running[name] for name in check.needs}
-        running[check.name] = asyncio.create_task(_one(check, site, needed), name=check.name)
+        require = {name: running[name] for name in check.needs}
+        running[check.name] = asyncio.create_task(_one(check, site, require), name=check.name)
     verdicts = []
     for task in running.values():
         verdicts.append(await task)
@@ -88,9 +88,9 @@ async def _examine(site: CheckContext, checks: Sequence[Check], console: Console
     return verdicts
 
 
-async def _one(check: Check, site: CheckContext, needed: Mapping[str, asyncio.Task[Verdict]]) -> Verdict:
+async def _one(check: Check, site: CheckContext, require: Mapping[str, asyncio.Task[Verdict]]) -> Verdict:
     """Wait for what is needed, then look, for a limited time."""
-    for name, task in needed.items():
+    for name, task in require.items():
         if (await task).state in {State.FAILED, State.SKIPPED}:
             return Verdict(check.name, State.SKIPPED, f"needs `{name}` to be well")
     try:

@@ -142,7 +142,7 @@ class MaintenanceJob:
 
     async def _bury(self, error: UndecodableError) -> str:
         try:
-            await self.delivery.bury_undecodable(error)
+            await self.delivery.dead_letter_undecodable(error)
         except LostDeliveryError:
             return "redelivered"
         return "undecodable"

@@ -55,9 +55,11 @@ class Swept:
 class Reconciler:
     """Sweeps. Every method raises DatabaseUnavailableError, or BrokerUnavailableError; what was done stays done."""
 
-    def __init__(self, settings: Settings, ledger: ReconcileRecords, broker: Broker, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, reconcile_records: ReconcileRecords, broker: Broker, metrics: Metrics
+    ) -> None:
         self._settings = settings
-        self._ledger = ledger
+        self._reconcile_records = reconcile_records
         self._broker = broker
         self._metrics = metrics
         self._allowlist = Allowlist(settings.source_allowlist)
@@ -65,7 +67,7 @@ class Reconciler:
 
     async def look(self, since: datetime | None) -> list[Missing]:
         """Return everything that is missing, and touch nothing."""
-        return await self._ledger.missing(since, 1_000_000, self._idle_seconds)
+        return await self._reconcile_records.missing(since, 1_000_000, self._idle_seconds)
 
     async def sweep(
         self, since: datetime | None = None, older_than: float = 0.0, looked_at: Callable[[], None] = lambda: None
@@ -89,7 +91,7 @@ class Reconciler:
 
     async def _page(self, since: datetime | None, before: datetime, seen: set[str]) -> list[Missing]:
         """Return the next entries that this sweep has not met; what it put on record is left out."""
-        found = await self._ledger.missing(since, PAGE + len(seen), self._idle_seconds)
+        found = await self._reconcile_records.missing(since, PAGE + len(seen), self._idle_seconds)
         ripe = [entry for entry in found if entry.created_at is None or entry.created_at <= before]
         new = [entry for entry in ripe if _name(entry) not in seen]
         seen.update(map(_name, new))
@@ -106,9 +108,9 @@ class Reconciler:
         jobs = tuple(self._jobs(entry))
         if entry.task_id is not None and not jobs:
             letter = {"task_id": str(entry.task_id), "code": "message_lost", "error": LOST}
-            swept.ended += len(await self._ledger.bury([letter]))
+            swept.ended += len(await self._reconcile_records.mark_failed([letter]))
         elif jobs:
-            wanted = await self._ledger.requeue(jobs)
+            wanted = await self._reconcile_records.requeue(jobs)
             for job in jobs:
                 if job.task_id in wanted:
                     await self._broker.publish_job(Envelope(job), PUBLISH_SECONDS)

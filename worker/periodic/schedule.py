@@ -41,15 +41,15 @@ def slots(settings: Settings, rounds: SweepJob, broker: Broker) -> list[Slot]:
     ]
 
 
-async def keep(schedule: Sequence[Slot], ledger: ReconcileRecords, worker: str) -> None:
+async def keep(schedule: Sequence[Slot], reconcile_records: ReconcileRecords, worker: str) -> None:
     """Keep the schedule until cancelled."""
     async with asyncio.TaskGroup() as group:
         for slot in schedule:
             if slot.every > 0:
-                group.create_task(_in_turn(slot, ledger, worker), name=slot.name)
+                group.create_task(_in_turn(slot, reconcile_records, worker), name=slot.name)
 
 
-async def _in_turn(slot: Slot, ledger: ReconcileRecords, worker: str) -> None:
+async def _in_turn(slot: Slot, reconcile_records: ReconcileRecords, worker: str) -> None:
     """Ask for each slot whether it is ours. Slots that passed while nobody asked are made up for once.
 
     What fails is tried again in the next slot.
@@ -57,7 +57,7 @@ async def _in_turn(slot: Slot, ledger: ReconcileRecords, worker: str) -> None:
     while True:
         await asyncio.sleep(min(slot.every, ASK_SECONDS))
         try:
-            if await ledger.turn(slot.name, slot.every, worker):
+            if await reconcile_records.turn(slot.name, slot.every, worker):
                 await slot.once()
         except (FileProcessingError, BrokerUnavailableError, BusyError) as error:
             log.warning("not done in its slot", slot=slot.name, error=str(error))

@@ -22,9 +22,11 @@ FRESH_SECONDS: Final = 60.0
 class KilledTaskReaper:
     """Ends the tasks whose message killed its workers: the broker buried it, and told nobody else."""
 
-    def __init__(self, settings: Settings, ledger: ReconcileRecords, broker: Broker, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, reconcile_records: ReconcileRecords, broker: Broker, metrics: Metrics
+    ) -> None:
         self._dead = DeadLetters(settings)
-        self._ledger = ledger
+        self._reconcile_records = reconcile_records
         self._broker = broker
         self._metrics = metrics
         self._seen = 0
@@ -40,7 +42,9 @@ class KilledTaskReaper:
             return
         killed = [letter.item for letter in await self._dead.find(DeadLetterFilter(code=WORKER_KILLED))]
         letters = [{"task_id": str(item.task_id), "code": item.code, "error": item.error} for item in killed]
-        changed = await self._ledger.bury([letter for letter in letters if letter["task_id"] != "None"])
+        changed = await self._reconcile_records.mark_failed(
+            [letter for letter in letters if letter["task_id"] != "None"]
+        )
         self._metrics.dead_letters.labels(WORKER_KILLED).inc(len(changed))
         self._seen = lying
 
@@ -49,11 +53,11 @@ class SweepJob:
     """The sweep, and what goes with it."""
 
     def __init__(
-        self, reconciler: Reconciler, mourner: KilledTaskReaper, ledger: ReconcileRecords, settings: Settings
+        self, reconciler: Reconciler, reaper: KilledTaskReaper, reconcile_records: ReconcileRecords, settings: Settings
     ) -> None:
         self._reconciler = reconciler
-        self._mourner = mourner
-        self._ledger = ledger
+        self._mourner = reaper
+        self._reconcile_records = reconcile_records
         self._every = settings.reconcile_every_seconds
 
     async def once(self) -> None:
@@ -61,4 +65,4 @@ class SweepJob:
         await self._mourner.look()
         if await self._reconciler.is_idle():
             await self._reconciler.sweep(older_than=min(FRESH_SECONDS, self._every))
-        await self._ledger.forget()
+        await self._reconcile_records.forget()

@@ -95,7 +95,7 @@ class TaskService:
         except BrokerUnavailableError:
             letter = {"task_id": str(job.task_id), "code": "not_queued", "error": NOT_QUEUED}
             try:
-                await ReconcileRecords(self._supabase).bury([letter])
+                await ReconcileRecords(self._supabase).mark_failed([letter])
             except FileProcessingError as unheard:
                 log.warning("the database was not told", code=unheard.code, task_id=str(job.task_id))
             raise

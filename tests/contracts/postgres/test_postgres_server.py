@@ -125,8 +125,8 @@ async def test_an_ordinary_user_may_run_it() -> None:
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-            needed = [Path(sys.base_prefix), Path(sys.prefix), Path(module.__file__).parent]
-            prefix = max([await setpriv_prefix(nobody.pw_uid, nobody.pw_gid, path) for path in needed], key=len)
+            require = [Path(sys.base_prefix), Path(sys.prefix), Path(module.__file__).parent]
+            prefix = max([await setpriv_prefix(nobody.pw_uid, nobody.pw_gid, path) for path in require], key=len)
         process = await asyncio.create_subprocess_exec(
             *(*prefix, sys.executable, "-B", "-c", ORDINARY, folder), stdout=asyncio.subprocess.PIPE, cwd="/"
         )
