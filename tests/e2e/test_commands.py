@@ -105,7 +105,7 @@ async def test_up_replaces_a_dead_worker_and_ends_when_anything_else_does(tmp_pa
     os.kill(json.loads((run / "receiver.json").read_text())["pid"], signal.SIGKILL)
     _, err = await asyncio.wait_for(process.communicate(), LONG)
     assert process.returncode == 1
-    assert b"worker-1 ended with -9; starting another" in err
+    assert b"worker-1 ended with exit code -9; starting another worker" in err
     assert b"outlast: receiver ended unexpectedly. The last lines of its log:" in err
     assert b"Traceback" not in err
     assert running(tmp_path / ".outlast") == []
