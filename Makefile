@@ -20,8 +20,8 @@ test: setup-test  ## install what tests need, then lint, check types and contrac
 	$(MAKE) --no-print-directory lint type
 	$(PYTEST) -n $(TEST_WORKERS)
 
-test-fast: setup-test  ## unit and contract tests that need no service, in under a minute: for while you edit
-	$(PYTEST) -n $(TEST_WORKERS) -m 'not service' tests/unit tests/contracts
+test-fast: setup-test  ## the quick ones of the unit and contract tests, no service: for while you edit
+	$(PYTEST) -n $(TEST_WORKERS) -m 'not service and not slow' tests/unit tests/contracts
 
 test-live: live-project setup-test  ## run what holds for Storage against a real project, in buckets of its own
 	OUTLAST_LIVE=1 $(PYTEST) tests/contracts/test_storage.py tests/contracts/gateway/test_recorded.py

@@ -20,6 +20,8 @@ from handlers.settings import MediaSettings
 from schemas.jobs import Profile
 from tests.codec_bench import MOST_SECONDS, children_of, good_picture, lives, pool, servers, until, workers, works
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def codec() -> AsyncIterator[Codec]:
