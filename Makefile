@@ -20,8 +20,8 @@ test: setup-test  ## install the test tools, then run linters, type checks and a
 	$(MAKE) --no-print-directory lint type
 	$(PYTEST) -n $(TEST_WORKERS)
 
-test-fast: setup-test  ## only the unit and contract tests that need no service; under a minute
-	$(PYTEST) -n $(TEST_WORKERS) -m 'not service' tests/unit tests/contracts
+test-fast: setup-test  ## only the quick unit and contract tests, without services; under a minute
+	$(PYTEST) -n $(TEST_WORKERS) -m 'not service and not slow' tests/unit tests/contracts
 
 test-live: live-project setup-test  ## run the storage tests against a real Supabase project, in buckets of their own
 	OUTLAST_LIVE=1 $(PYTEST) tests/contracts/test_storage.py tests/contracts/gateway/test_recorded.py

@@ -3,11 +3,16 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.local.samples import Sample, make_samples
 from deploy.local.source import Source
 
 pytest_plugins = ("tests.servers", "tests.interrupts", "tests.distribution", "tests.summaries")
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

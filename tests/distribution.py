@@ -56,13 +56,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
 
 
 SERVICES = {"rabbitmq", "own_rabbitmq", "postgres", "stack", "chromium", "island", "run"}
-"""Fixtures that start something slow beside Python."""
+"""Fixtures that start a server, a browser or a namespace."""
+SLOW = {"codec", "samples"}
+"""Fixtures that start codec processes, or encode every sample first."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if SERVICES & set(getattr(item, "fixturenames", ())):
+    used = set(getattr(item, "fixturenames", ()))
+    if SERVICES & used:
         item.add_marker("service")
+    if SLOW & used:
+        item.add_marker("slow")
 
 
 @pytest.hookimpl(trylast=True)

@@ -18,6 +18,8 @@ from handlers.settings import MediaSettings
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 
+pytestmark = pytest.mark.slow
+
 BECOMES = {
     "photo.png": ("image/jpeg", 1024, 1024),
     "large.png": ("image/jpeg", 2048, 2048),

@@ -11,6 +11,8 @@ from handlers.download.addresses import INSIDE, is_public, is_public_text, spell
 from handlers.download.allowlist import Allowlist
 from handlers.errors import SourceForbiddenError
 
+pytestmark = pytest.mark.slow
+
 ANYTHING = Allowlist((), mode="report")
 FULL_WIDTH = {ord(plain): chr(0xFF10 + int(plain)) for plain in "0123456789"}
 

@@ -20,6 +20,8 @@ from schemas.jobs import Profile
 from tests.codec_bench import children_of, good_picture, lives, pool, servers, until, workers, works
 from tests.patience import SOON
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def codec() -> AsyncIterator[Codec]:

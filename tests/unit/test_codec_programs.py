@@ -12,6 +12,8 @@ import pytest
 from tests.codec_bench import good_picture, lives
 from tests.patience import LONG, SOON
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:

@@ -8,6 +8,8 @@ import pyvips
 from deploy.local.samples import BROKEN_FILES, WHOLE_FILES, make_broken, make_samples
 from handlers.detect import detect
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

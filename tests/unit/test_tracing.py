@@ -8,6 +8,8 @@ import threading
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+pytestmark = pytest.mark.slow
+
 CHILD = """
 from worker.observability import tracing
 

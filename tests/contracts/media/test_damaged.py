@@ -14,6 +14,8 @@ from schemas.jobs import Profile
 from tests.fuzz.strict import rejects
 from tests.media_samples import made
 
+pytestmark = pytest.mark.slow
+
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 CANNOT_TELL = {
     "obj": "text has no end: cut between lines, or in a number, it is a smaller model",

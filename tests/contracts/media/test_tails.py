@@ -13,6 +13,8 @@ from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.media_samples import MAKERS, made
 
+pytestmark = pytest.mark.slow
+
 PAGE = b"<!DOCTYPE html><html><script>alert(1)</script></html>"
 REFUSED = {
     "mp3 without counts": "what follows may be frames destroyed",

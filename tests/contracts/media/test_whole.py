@@ -14,6 +14,8 @@ from schemas.jobs import Profile
 from tests.fuzz.strict import rejects
 from tests.media_samples import MAKERS, made
 
+pytestmark = pytest.mark.slow
+
 RELATED = {
     ("video/mp4", "audio/mp4"),  # the same boxes; a picture or none tells them apart
 }

@@ -17,6 +17,8 @@ from deploy.local.account import account_for, setpriv_prefix
 from deploy.local.postgres import Postgres
 from deploy.local.processes import StackError
 
+pytestmark = pytest.mark.service
+
 ORDINARY = """
 import asyncio, ctypes, json, os, sys, asyncpg, psutil
 from pathlib import Path
