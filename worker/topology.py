@@ -31,7 +31,7 @@ MEMBERS: Final = {"x-quorum-initial-group-size": 5}
 """With it a new queue gets a member on each node of a cluster, on five at most; without it on three at most.
 
 RabbitMQ (3.10 and 4.0 alike) compares this argument when a queue is declared again, and queues of earlier releases have
-none. So it is used only where RABBITMQ_URL names more than three nodes, and existing queues are declared as they are."""
+none. So it is used only where RABBITMQ_URL names more than three nodes; existing queues are declared as they are."""
 DEFAULT_MEMBERS: Final = 3
 AT_LEAST_ONCE: Final = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
 

@@ -21,7 +21,7 @@ from worker.receiver import Receiver
 from worker.settings import Settings
 
 SECRET = "a secret of sixteen characters"
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 120
 
 
 class Load:
