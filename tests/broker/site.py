@@ -21,7 +21,7 @@ from worker.settings import Settings
 from worker.web.receiver import Receiver
 
 SECRET = "a secret of sixteen characters"
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 120
 
 
 class Load:
