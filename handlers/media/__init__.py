@@ -1,8 +1,8 @@
 """The registry of media types, MEDIA_TYPES, and one module per kind of media that decodes it.
 
 A new type is one line in MEDIA_TYPES, a signature in `handlers/detect/`, a module in `handlers/media/structure/` if
-the format has a structure of its own, and a sample in `tests/media_samples.py`. The contract tests and the fuzz tests iterate
-over the registry and fail for a type without a sample.
+the format has a structure of its own, and a sample in `tests/media_samples.py`. The contract tests and the fuzz tests
+iterate over the registry and fail for a type without a sample.
 
 This package is imported by the codec processes as well as by the worker: keep module imports light (no pyvips, no
 av, no pydantic).
