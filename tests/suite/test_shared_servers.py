@@ -1,0 +1,31 @@
+"""A test that leaves a shared server dead is named, and fells no other test."""
+
+import asyncio
+
+import pytest
+
+from tests.patience import LONG
+from tests.suite.test_endings import ROOT, RUN
+
+STOPS = """
+async def test_stops_what_all_share(rabbitmq, rabbitmq_url):
+    await rabbitmq.stop()
+
+async def test_next(rabbitmq, rabbitmq_url):
+    assert rabbitmq_url.startswith("amqp://")
+"""
+pytestmark = pytest.mark.service
+
+
+async def test_a_test_that_leaves_the_shared_broker_dead_fails_and_the_next_one_passes(tmp_path):
+    file = tmp_path / "test_two.py"
+    file.write_text(STOPS)
+    process = await asyncio.create_subprocess_exec(
+        *RUN, f"--basetemp={tmp_path / 'base'}", str(file), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), LONG)
+    said = out.decode()
+    assert process.returncode == pytest.ExitCode.TESTS_FAILED, said
+    assert "2 passed, 1 error" in said
+    assert "ERROR at teardown of test_stops_what_all_share" in said
+    assert "this test left the RabbitMQ that all tests share dead" in said
