@@ -28,7 +28,7 @@ from handlers.errors import (
     FileTypeNotSupportedError,
 )
 from handlers.observer import Observer
-from handlers.pipeline.batch import BatchProgress, Report, job_for, run_batch
+from handlers.pipeline.batch import BatchCallback, BatchReporter, job_from_urls, run_batch
 from handlers.pipeline.steps import PipelineDeps
 from handlers.settings import MediaSettings
 from handlers.storage import FolderStorage
@@ -129,7 +129,7 @@ class AsyncFileProcessor:
         user_id: UUID | str | None,
         generation_id: UUID | str,
         max_concurrent: int = 3,
-        progress_callback: BatchProgress | None = None,
+        progress_callback: BatchCallback | None = None,
     ) -> ProcessingResult:
         """Bring a generation's files home: to Supabase, or without SUPABASE_URL to OUT_DIR.
 
@@ -140,13 +140,13 @@ class AsyncFileProcessor:
             ValueError: no URL, more than MAX_BATCH_SIZE URLs, or `max_concurrent` below 1.
             DatabaseUnavailableError: Supabase gives no answer.
         """
-        job = job_for(urls, user_id, generation_id, max_concurrent, self.settings)
+        job = job_from_urls(urls, user_id, generation_id, max_concurrent, self.settings)
         return await self.process_job(job, progress_callback)
 
-    async def process_job(self, job: Job, progress_callback: BatchProgress | None = None) -> ProcessingResult:
+    async def process_job(self, job: Job, progress_callback: BatchCallback | None = None) -> ProcessingResult:
         """Do a job here and now, and record it where there is a database; else as `process_file_batch`."""
         started = time.perf_counter()
-        report = Report(progress_callback, len(job.files))
+        report = BatchReporter(progress_callback, len(job.files))
         async with self._tools() as (deps, records):
             outcome = await run_batch(job, deps, records, report)
         return ProcessingResult(

@@ -68,7 +68,7 @@ class DecoderLimitError(FileProcessingError):
     default_code = "decoder_limit"
 
 
-class Denial(StrEnum):
+class DenialReason(StrEnum):
     """Every rule that refuses a source URL: the values of `outlast_source_denied_total{reason}`, and no others."""
 
     MALFORMED = "malformed"
@@ -92,13 +92,13 @@ class Denial(StrEnum):
 
 
 class SourceForbiddenError(FileProcessingError):
-    """The URL must not be fetched. `reason` is the rule that refused it; ValueError if that is no `Denial`."""
+    """The URL must not be fetched. `reason` is the rule that refused it; ValueError if that is no `DenialReason`."""
 
     default_code = "source_forbidden"
 
-    def __init__(self, message: str, *, reason: str = Denial.NOT_ALLOWED) -> None:
+    def __init__(self, message: str, *, reason: str = DenialReason.NOT_ALLOWED) -> None:
         super().__init__(message)
-        self.reason = Denial(reason)
+        self.reason = DenialReason(reason)
 
 
 class SourceGoneError(FileProcessingError):

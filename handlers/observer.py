@@ -26,7 +26,7 @@ class Observer:
         """Count bytes stored, and those compression saved."""
 
     def denied(self, reason: str) -> None:
-        """Note that a source URL was refused by this rule: one of `handlers.errors.Denial`."""
+        """Note that a source URL was refused by this rule: one of `handlers.errors.DenialReason`."""
 
     def storage(self, operation: str, outcome: str) -> None:
         """Note a request to Storage: `outcome` is ok, duplicate, missing, rejected or unavailable."""

@@ -199,7 +199,7 @@ class MediaSettings(BaseSettings):
         try:
             return cls(**overrides)
         except ValidationError as error:
-            raise SettingsError(explain(cls, error)) from None
+            raise SettingsError(settings_error_text(cls, error)) from None
 
 
 @lru_cache(maxsize=16)
@@ -208,7 +208,7 @@ def _profile(form: ImageFormat, quality: int, strip_metadata: bool, keep_provena
     return Profile(format=form, quality=quality, strip_metadata=strip_metadata, keep_provenance=keep_provenance)
 
 
-def explain(settings: type[BaseSettings], error: ValidationError) -> str:
+def settings_error_text(settings: type[BaseSettings], error: ValidationError) -> str:
     """Return one line per invalid variable: name, problem, remedy."""
     lines = ["The configuration is invalid:"]
     for problem in error.errors(include_url=False, include_context=False):

@@ -37,7 +37,7 @@ def _several(value: object) -> object:
     return found
 
 
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+Timestamp = Annotated[datetime, BeforeValidator(_moment)]
 Rate = Annotated[float, BeforeValidator(_per_second), Field(gt=0, allow_inf_nan=False)]
 
 
@@ -62,7 +62,7 @@ class DeadLetter(Frozen):
     replays: int = 0
 
 
-class DeadGroup(Frozen):
+class DeadLetterGroup(Frozen):
     """Dead letters that failed alike: how many, and when the first and the last of them did."""
 
     code: str
@@ -86,8 +86,8 @@ class DeadLetterFilter(Frozen):
     code: str | None = None
     stage: str | None = None
     host: str | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    since: Timestamp | None = None
+    until: Timestamp | None = None
     generation: str | None = None
     user: str | None = None
     task: UUID | None = None
@@ -130,7 +130,7 @@ class BatchRequest(DeadLetterFilter):
     dry_run: bool = False
 
 
-class ArchivedDeadLetter(Frozen):
+class KeptDeadLetter(Frozen):
     """A letter that stays where it is, and why."""
 
     id: UUID
@@ -142,7 +142,7 @@ class BatchOutcome(Frozen):
 
     matched: int
     done: int = 0
-    kept: tuple[ArchivedDeadLetter, ...] = ()
+    kept: tuple[KeptDeadLetter, ...] = ()
     aborted: bool = False
 
 

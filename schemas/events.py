@@ -29,7 +29,7 @@ class FalWebhook(Frozen):
     payload_error: str | None = None
 
 
-class Completed(Frozen):
+class CompletedGeneration(Frozen):
     """A generation is complete: whose it is and what came out, in whatever shape the model has."""
 
     source: Origin
@@ -39,7 +39,7 @@ class Completed(Frozen):
     output: Any
 
 
-class Ignored(Frozen):
+class IgnoredWebhook(Frozen):
     """A genuine event that does not matter to us, and why (a short stable word); FAL's failures say whose and what."""
 
     reason: str

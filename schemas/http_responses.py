@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import ConfigDict
 
 from schemas.base import Frozen
-from schemas.dead_letters import ArchivedDeadLetter, DeadGroup, DeadLetter
+from schemas.dead_letters import DeadLetter, DeadLetterGroup, KeptDeadLetter
 
 
 class Problem(Frozen):
@@ -52,10 +52,10 @@ class DeadLetterList(Frozen):
     total: int
 
 
-class DeadGroupList(Frozen):
+class DeadLetterGroupList(Frozen):
     """Groups of dead letters."""
 
-    items: list[DeadGroup]
+    items: list[DeadLetterGroup]
     total: int
 
 
@@ -66,7 +66,7 @@ class MatchedCount(Frozen):
     dry_run: bool
     replayed: int | None = None
     discarded: int | None = None
-    kept: list[ArchivedDeadLetter] | None = None
+    kept: list[KeptDeadLetter] | None = None
     aborted: bool | None = None
 
 

@@ -6,7 +6,7 @@ from schemas.base import Frozen
 from schemas.files import ProcessedFile
 
 
-class Suboptimal(Frozen):
+class SuboptimalImage(Frozen):
     """An image that is not what the profile wanted would make of it.
 
     `stale`: it was stored with another profile. `twin`: what this user has stored of the same source with that one.
@@ -22,7 +22,7 @@ class Suboptimal(Frozen):
     twin: ProcessedFile | None = None
 
 
-class Stored(Frozen):
+class StoredObject(Frozen):
     """An object that files are to point at, and the profile it was made with. Sizes as in `ProcessedFile`."""
 
     path: str
@@ -36,7 +36,7 @@ class Stored(Frozen):
     profile: str
 
 
-class RemovedCount(Frozen):
+class ObjectCount(Frozen):
     """How many objects, of how many bytes; `duplicates` of them have a twin."""
 
     objects: int

@@ -7,7 +7,7 @@ from uuid import UUID
 from schemas.base import Frozen
 
 
-class Missing(Frozen):
+class ReconcileEntry(Frozen):
     """One entry of `outlast_missing`. `task_id` only with reason `idle`; `output` null where there is no row."""
 
     generation_id: str | None = None

@@ -9,18 +9,18 @@ from schemas.base import Frozen
 from schemas.formats import ImageFormat
 from schemas.jobs import Queue
 
-MAX_URL: Final = 8192
+MAX_URL_CHARACTERS: Final = 8192
 """Longest http(s) URL in characters; a `data:` URI may be as long as a job may be."""
 
 
 def _short(url: str) -> str:
-    if not url.startswith("data:") and len(url) > MAX_URL:
-        raise ValueError(f"is longer than {MAX_URL} characters")
+    if not url.startswith("data:") and len(url) > MAX_URL_CHARACTERS:
+        raise ValueError(f"is longer than {MAX_URL_CHARACTERS} characters")
     return url
 
 
 SourceUrl = Annotated[str, StringConstraints(pattern=r"^(https?://|data:)[^\s\x00-\x1f\x7f]+$"), AfterValidator(_short)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class TaskOptions(Frozen, extra="forbid"):
@@ -56,8 +56,8 @@ class Submission(Frozen, extra="forbid"):
     """Files of a generation to bring home. Each URL counts once."""
 
     urls: list[SourceUrl] = Field(min_length=1, description="Where the files are: at most MAX_BATCH_SIZE.")
-    user_id: Name | None = Field(description="Whose they are; null for nobody's.")
-    generation_id: Name = Field(description="The generation they belong to, with a row or without.")
+    user_id: Identifier | None = Field(description="Whose they are; null for nobody's.")
+    generation_id: Identifier = Field(description="The generation they belong to, with a row or without.")
     task_options: TaskOptions = Field(default_factory=TaskOptions)
 
     @property

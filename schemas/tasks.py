@@ -114,7 +114,7 @@ class TaskState(Frozen):
         return self.status is TaskStatus.COMPLETED
 
 
-class Submitted(Frozen):
+class SubmitReply(Frozen):
     """Answer of `outlast_submit`. `again`: the idempotency key is known; `conflict`: it stands for another request."""
 
     state: Literal["submitted", "again", "conflict"]

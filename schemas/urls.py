@@ -17,7 +17,7 @@ SIGNING_PARAMETERS: Final = (
 )
 
 
-def is_data(url: str) -> bool:
+def is_data_uri(url: str) -> bool:
     """Whether the URL carries its content itself (RFC 2397)."""
     return url[:5].lower() == "data:"
 
@@ -28,7 +28,7 @@ def source_key(url: str) -> str:
     Query parameters that only sign or expire a link (Google's, Amazon's, plain tokens) do not count, so a refreshed
     link is the same file. Hashed, since what remains of a query is nobody's business in a table. 32 hex digits.
     """
-    if is_data(url):
+    if is_data_uri(url):
         return _digest(url)
     try:
         parsed = URL(url)
@@ -44,15 +44,15 @@ def data_reference(url: str) -> str:
     return f"data:{media_type};sha256={hashlib.sha256(url.encode()).hexdigest()}"
 
 
-def is_reference(url: str) -> bool:
+def is_data_reference(url: str) -> bool:
     """Whether this is what `data_reference` left of a `data:` URI."""
-    return is_data(url) and ";sha256=" in url[:200] and "," not in url[:200]
+    return is_data_uri(url) and ";sha256=" in url[:200] and "," not in url[:200]
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return the form of a URL that may be logged and stored: no query, no fragment, no user, no inline content."""
-    if is_data(url):
-        return url if is_reference(url) else data_reference(url)
+    if is_data_uri(url):
+        return url if is_data_reference(url) else data_reference(url)
     try:
         parsed = URL(url).with_query(None).with_fragment(None)
         return str(parsed.with_user(None) if parsed.absolute else parsed)
@@ -60,17 +60,17 @@ def shown(url: str) -> str:
         return url.partition("?")[0].partition("#")[0]
 
 
-def file_name(url: str) -> str:
+def name_from_url(url: str) -> str:
     """Return the last part of the URL's path, or `file` where there is none."""
-    if is_data(url):
+    if is_data_uri(url):
         return "file"
     try:
-        return printable(URL(url).name) or "file"
+        return printable_name(URL(url).name) or "file"
     except ValueError:
         return "file"
 
 
-def printable(text: str) -> str:
+def printable_name(text: str) -> str:
     """Return at most 255 characters of a name, none of them a control character (jsonb takes no NUL)."""
     text = text[:1000]
     if not text.isprintable():

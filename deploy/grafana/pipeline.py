@@ -10,7 +10,7 @@ from handlers.pipeline import STEPS
 DESCRIPTIONS: Final = {
     "download": "Downloading from the source to disk. If it is slow, the source or the network is slow.",
     "detect": "Detecting the type from the content.",
-    "recall": "Checking whether this user has stored the same file before.",
+    "deduplicate": "Checking whether this user has stored the same file before.",
     "prepare": "Waiting for a free codec process, then decoding, validating and compressing.",
     "upload": "Uploading to Storage.",
 }

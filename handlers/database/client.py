@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from handlers.database.http import ProjectApi
-from handlers.database.rpc import Functions, refusal
+from handlers.database.rpc import RpcClient, refusal_text
 from handlers.errors import DatabaseUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings, SettingsError
 from handlers.storage.api import StorageApi
 from handlers.storage.supabase_storage import SupabaseStorage
-from handlers.storage.tus import UploadIds
-from handlers.storage.upload_file import Content
+from handlers.storage.tus import OpenUploads
+from handlers.storage.upload_file import UploadFile
 
 if TYPE_CHECKING:  # 14 MB that most processes never need, and 3 more
     from httpx import AsyncClient as HttpClient
     from supabase import AsyncClient
 
-STRANGE: Final = (ValueError, TypeError, LookupError)
+CLIENT_ERRORS: Final = (ValueError, TypeError, LookupError)
 """What else the client raises, beside httpx' errors: answers that are no JSON or not of the API's making."""
 
 
@@ -34,9 +34,9 @@ class Supabase:
         self._timeout = settings.storage_timeout_seconds
         # Each has connections of its own: a heartbeat must not wait for uploads.
         self._apis = tuple(ProjectApi(self._url, self._key, self._timeout) for _ in range(2))
-        self._functions = Functions(self._apis[0])
+        self._functions = RpcClient(self._apis[0])
         storage = StorageApi(self._apis[1], observer or Observer())
-        self._storage = SupabaseStorage(storage, self.bucket, UploadIds(self.call, self.bucket))
+        self._storage = SupabaseStorage(storage, self.bucket, OpenUploads(self.call, self.bucket))
         self._http: HttpClient | None = None
         self._client: AsyncClient | None = None
 
@@ -69,7 +69,7 @@ class Supabase:
         return self._client
 
     async def call(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON it returns
-        """Call a database function, as `Functions.call`."""
+        """Call a database function, as `RpcClient.call`."""
         return await self._functions.call(function, arguments)
 
     async def row(self, schema: str, table: str, column: str, value: str) -> dict[str, Any] | None:
@@ -81,13 +81,13 @@ class Supabase:
             tables = (await self.client()).schema(schema)
             found = await tables.table(table).select("*").eq(column, value).limit(1).execute()
         except APIError as error:
-            raise DatabaseUnavailableError(f"{table}: {refusal(error.json())}") from error
-        except (HTTPError, InvalidURL, *STRANGE) as error:
+            raise DatabaseUnavailableError(f"{table}: {refusal_text(error.json())}") from error
+        except (HTTPError, InvalidURL, *CLIENT_ERRORS) as error:
             raise DatabaseUnavailableError(f"{table}: {type(error).__name__} at SUPABASE_URL") from error
         row: dict[str, Any] | None = found.data[0] if found.data else None  # type: ignore[assignment]
         return row
 
-    async def put(self, path: str, content: Content, *, look: bool = True) -> bool:
+    async def put(self, path: str, content: UploadFile, *, look: bool = True) -> bool:
         """Store a file, as `SupabaseStorage.put`."""
         return await self._storage.put(path, content, look=look)
 

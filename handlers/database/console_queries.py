@@ -9,7 +9,7 @@ from uuid import UUID
 from httpx import HTTPError, InvalidURL
 from storage3.exceptions import StorageApiError
 
-from handlers.database.client import STRANGE, Supabase
+from handlers.database.client import CLIENT_ERRORS, Supabase
 from handlers.errors import DatabaseUnavailableError
 
 LINK_SECONDS: Final = 3600
@@ -111,7 +111,7 @@ class ConsoleQueries:
         try:
             storage = (await self.supabase.client()).storage.from_(bucket)
             signed = await storage.create_signed_urls(paths, LINK_SECONDS)
-        except (StorageApiError, HTTPError, InvalidURL, *STRANGE):
+        except (StorageApiError, HTTPError, InvalidURL, *CLIENT_ERRORS):
             return {}
         told = zip(paths, signed, strict=True)
         return {path: one["signedURL"] for path, one in told if one["signedURL"] is not None and not one["error"]}

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from handlers.database.client import Supabase
 from handlers.errors import DatabaseUnavailableError
-from schemas.objects import MoveReply, RemovedCount, Stored, Suboptimal
+from schemas.objects import MoveReply, ObjectCount, StoredObject, SuboptimalImage
 
 T = TypeVar("T")
 
@@ -28,9 +28,9 @@ class ObjectRecords:
         answer = await self._supabase.call("outlast_release", {"p_grace_seconds": grace_seconds})
         return int(answer["files"]), bool(answer["more"])
 
-    async def orphans(self, grace_seconds: int) -> RemovedCount:
+    async def orphans(self, grace_seconds: int) -> ObjectCount:
         """Count the objects that nothing has pointed at for so long."""
-        return await self._ask("outlast_orphans", RemovedCount, p_grace_seconds=grace_seconds)
+        return await self._ask("outlast_orphans", ObjectCount, p_grace_seconds=grace_seconds)
 
     async def take_orphans(self, grace_seconds: int, limit: int) -> list[str]:
         """Mark such objects as being deleted; return their paths. For ten minutes nobody else is given them."""
@@ -40,22 +40,24 @@ class ObjectRecords:
         """Say that these are out of Storage."""
         await self._ask("outlast_forget_objects", dict[str, int], p_paths=list(paths))
 
-    async def count_suboptimal(self, profile: str, since: datetime | None) -> RemovedCount:
+    async def count_suboptimal(self, profile: str, since: datetime | None) -> ObjectCount:
         """Count the images that are not what `profile` would make of them, recorded since."""
-        return await self._ask("outlast_optimizable", RemovedCount, p_profile=profile, p_since=_iso(since))
+        return await self._ask("outlast_optimizable", ObjectCount, p_profile=profile, p_since=_iso(since))
 
-    async def suboptimal(self, profile: str, since: datetime | None, after: str | None, limit: int) -> list[Suboptimal]:
+    async def suboptimal(
+        self, profile: str, since: datetime | None, after: str | None, limit: int
+    ) -> list[SuboptimalImage]:
         """Return the next of them, in order of their paths."""
         return await self._ask(
             "outlast_to_optimize",
-            list[Suboptimal],
+            list[SuboptimalImage],
             p_profile=profile,
             p_since=_iso(since),
             p_after=after,
             p_limit=limit,
         )
 
-    async def move(self, path: str, to: Stored, source_sha256: str | None = None) -> MoveReply:
+    async def move(self, path: str, to: StoredObject, source_sha256: str | None = None) -> MoveReply:
         """Let the files at `path` (only those of one source, if given) point at another object; their media follow.
 
         Where it is the same object, only the profile changes.

@@ -11,9 +11,9 @@ from handlers.database.client import Supabase
 from handlers.database.task_records import task_row
 from handlers.errors import DatabaseUnavailableError
 from schemas.jobs import Job
-from schemas.reconcile import Missing
+from schemas.reconcile import ReconcileEntry
 
-ENTRIES = TypeAdapter(list[Missing])
+ENTRIES = TypeAdapter(list[ReconcileEntry])
 
 
 class ReconcileRecords:
@@ -25,7 +25,7 @@ class ReconcileRecords:
     def __init__(self, supabase: Supabase) -> None:
         self._supabase = supabase
 
-    async def missing(self, since: datetime | None, limit: int, idle_seconds: int) -> list[Missing]:
+    async def missing(self, since: datetime | None, limit: int, idle_seconds: int) -> list[ReconcileEntry]:
         """Return at most `limit` generations and tasks to take up again, oldest first."""
         answer = await self._supabase.call(
             "outlast_missing",

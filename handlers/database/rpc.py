@@ -17,7 +17,7 @@ REMEDIES: Final = {
 """What to do about PostgREST's and PostgreSQL's codes, where we know."""
 
 
-class Functions:
+class RpcClient:
     """Calls functions of one project."""
 
     def __init__(self, api: ProjectApi) -> None:
@@ -40,11 +40,11 @@ class Functions:
             said = f"{response.status} ({response.content_type})"
             raise DatabaseUnavailableError(f"{function}: SUPABASE_URL answered {said}, which is no JSON") from None
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise DatabaseUnavailableError(f"{function}: {refusal(answer, response.status)}")
+            raise DatabaseUnavailableError(f"{function}: {refusal_text(answer, response.status)}")
         return answer
 
 
-def refusal(answer: object, status: int | None = None) -> str:
+def refusal_text(answer: object, status: int | None = None) -> str:
     """Say what the REST API said when it refused, and what to do where we know."""
     told = answer if isinstance(answer, dict) else {}
     code = told.get("code") or (f"HTTP {status}" if status else "no code")

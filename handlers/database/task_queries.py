@@ -10,11 +10,11 @@ from handlers.database.client import Supabase
 from handlers.database.task_records import task_row
 from handlers.errors import DatabaseUnavailableError
 from schemas.jobs import Job
-from schemas.tasks import Submitted, TaskState, WorkerStats
+from schemas.tasks import SubmitReply, TaskState, WorkerStats
 
 T = TypeVar("T")
 STATES: TypeAdapter[list[TaskState]] = TypeAdapter(list[TaskState])
-SUBMITTED: TypeAdapter[Submitted] = TypeAdapter(Submitted)
+SUBMITTED: TypeAdapter[SubmitReply] = TypeAdapter(SubmitReply)
 WORKERS: TypeAdapter[WorkerStats] = TypeAdapter(WorkerStats)
 
 
@@ -27,7 +27,7 @@ class TaskQueries:
     def __init__(self, supabase: Supabase) -> None:
         self._supabase = supabase
 
-    async def submit(self, job: Job, key: str | None = None, fingerprint: str | None = None) -> Submitted:
+    async def submit(self, job: Job, key: str | None = None, fingerprint: str | None = None) -> SubmitReply:
         """Put a task on record as waiting, unless it waits, runs or is done; or the idempotency key is known."""
         arguments = {"p_job": task_row(job), "p_key": key, "p_fingerprint": fingerprint}
         return _read(SUBMITTED, await self._supabase.call("outlast_submit", arguments))

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 from handlers.database.client import Supabase
 from handlers.errors import DatabaseUnavailableError, SourceGoneError, StorageUnavailableError
 from handlers.settings import MediaSettings
-from handlers.sources.plan import unwrapped
+from handlers.sources.plan import parse_json_text
 from schemas.base import Frozen
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import Job
 from schemas.tasks import BeginReply, FinishReply, HeartbeatReply, TaskStatus
-from schemas.urls import data_reference, is_data, shown
+from schemas.urls import data_reference, is_data_uri, redact_url
 
 LEASE_SECONDS = 30
 T = TypeVar("T", bound=Frozen)
@@ -113,7 +113,7 @@ class TaskRecords:
         row = await self._supabase.row(
             settings.generations_schema, settings.generations_table, settings.generations_id_column, generation_id
         )
-        for url in _data_urls(None if row is None else unwrapped(row.get(settings.generations_output_column))):
+        for url in _data_urls(None if row is None else parse_json_text(row.get(settings.generations_output_column))):
             if data_reference(url) == reference:
                 return url
         raise SourceGoneError(f"{reference} is not in the generation's row any more")
@@ -141,7 +141,7 @@ def _read(kind: type[T], answer: object) -> T:
 
 def _failure(file: FailedFile) -> dict[str, Any]:
     """Return a failed file as it may be written down: its URL without the query that may hold a signature."""
-    return file.model_dump(mode="json") | {"url": shown(file.url)}
+    return file.model_dump(mode="json") | {"url": redact_url(file.url)}
 
 
 def _data_urls(output: Any) -> list[str]:  # noqa: ANN401 - any JSON
@@ -152,6 +152,6 @@ def _data_urls(output: Any) -> list[str]:  # noqa: ANN401 - any JSON
             stack.extend(node.values())
         elif isinstance(node, list):
             stack.extend(node)
-        elif isinstance(node, str) and is_data(node):
+        elif isinstance(node, str) and is_data_uri(node):
             found.append(node)
     return found

@@ -12,7 +12,7 @@ from typing import Final
 import magic
 
 from handlers.detect.magic_numbers import is_tiff
-from handlers.detect.signatures import UNKNOWN, by_structure
+from handlers.detect.signatures import UNKNOWN, by_signature
 from handlers.media import BY_CONTENT_TYPE, MediaType
 
 ALIASES: Final = {
@@ -29,25 +29,25 @@ ALIASES: Final = {
 }
 """libmagic's names for types the registry knows by another."""
 
-VAGUE: Final = frozenset({UNKNOWN, "text/plain"})
+UNRECOGNIZED: Final = frozenset({UNKNOWN, "text/plain"})
 """What libmagic says of a file that it does not know."""
 
 
 @dataclass(frozen=True, slots=True)
-class Detected:
+class DetectedType:
     """What the content is: `media` where Outlast stores such files, and the MIME type it looks like in any case."""
 
     media: MediaType | None
     sniffed: str
 
 
-def detect(head: bytes, url: str | None = None) -> Detected:  # noqa: ARG001 - the API passes it; names prove nothing
+def detect(head: bytes, url: str | None = None) -> DetectedType:  # noqa: ARG001 - the API passes it; names prove nothing
     """Decide what a file is from its first bytes (4 KiB or more, or all of a smaller file)."""
-    sniffed = by_structure(head) or _by_libmagic(head)
-    return Detected(BY_CONTENT_TYPE.get(sniffed), sniffed)
+    sniffed = by_signature(head) or _by_libmagic(head)
+    return DetectedType(BY_CONTENT_TYPE.get(sniffed), sniffed)
 
 
 def _by_libmagic(head: bytes) -> str:
     name = str(magic.from_buffer(head, mime=True)) if head else "application/x-empty"
     name = ALIASES.get(name, name)
-    return "image/tiff" if name in VAGUE and is_tiff(head) else name
+    return "image/tiff" if name in UNRECOGNIZED and is_tiff(head) else name

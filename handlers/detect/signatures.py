@@ -25,7 +25,7 @@ OBJ_KEYWORDS: Final = frozenset(
 )
 
 
-def by_structure(head: bytes) -> str | None:
+def by_signature(head: bytes) -> str | None:
     """Return the content type that the structure tells; None: ask libmagic."""
     return next((name for check in CHECKS if (name := check(head)) is not None), None)
 

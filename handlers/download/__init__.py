@@ -9,14 +9,14 @@ from typing import Final, Self
 import aiohttp
 
 from handlers.download import data_uri
-from handlers.download.file_writer import Downloaded, FileWriter, Inspect, in_thread
+from handlers.download.file_writer import DownloadedFile, FileWriter, HeadCheck, run_in_thread
 from handlers.download.http_client import SourceClient
 from handlers.download.http_response import check_status
-from handlers.download.transfer import Progress, Transfer
+from handlers.download.transfer import DownloadProgress, Transfer
 from handlers.errors import SourceForbiddenError, SourceUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
-from schemas.urls import is_data, shown
+from schemas.urls import is_data_uri, redact_url
 
 PROBE_SECONDS: Final = 15.0
 
@@ -44,9 +44,9 @@ class Downloader:
         url: str,
         target: Path,
         max_size: int | None = None,
-        progress: Progress | None = None,
-        inspect: Inspect | None = None,
-    ) -> Downloaded:
+        progress: DownloadProgress | None = None,
+        inspect: HeadCheck | None = None,
+    ) -> DownloadedFile:
         """Write the file at `url` to `target`. `inspect` sees the first 4 KiB and may end it there by raising.
 
         Raises:
@@ -59,9 +59,9 @@ class Downloader:
         """
         limit = self._settings.max_file_bytes if max_size is None else max_size
         with self._translated(url), FileWriter(target, limit, inspect) as landing:
-            if not is_data(url):
+            if not is_data_uri(url):
                 return await Transfer(self._connections, self._settings, self._observer, landing, progress).run(url)
-            got = await in_thread(data_uri.land, url, landing)
+            got = await run_in_thread(data_uri.write_data_uri, url, landing)
             if progress is not None:
                 progress(got.size, got.size)
             return got
@@ -72,7 +72,7 @@ class Downloader:
         Raises:
             SourceForbiddenError, SourceGoneError, SourceUnavailableError: as `fetch`.
         """
-        if is_data(url):
+        if is_data_uri(url):
             return
         with self._translated(url):
             async with asyncio.timeout(PROBE_SECONDS) as clock, self._connections.open(url, clock) as response:
@@ -87,6 +87,6 @@ class Downloader:
             self._observer.denied(error.reason)
             raise
         except TimeoutError:
-            raise SourceUnavailableError(f"{shown(url)} took too long to arrive") from None
+            raise SourceUnavailableError(f"{redact_url(url)} took too long to arrive") from None
         except aiohttp.ClientError as error:
-            raise SourceUnavailableError(f"{shown(url)} could not be fetched: {type(error).__name__}") from error
+            raise SourceUnavailableError(f"{redact_url(url)} could not be fetched: {type(error).__name__}") from error

@@ -10,7 +10,7 @@ from typing import Final
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-INSIDE: Final = tuple(
+NON_PUBLIC_IPV4: Final = tuple(
     ipaddress.IPv4Network(network)
     for network in (
         "0.0.0.0/8",  # this host; Linux connects 0.0.0.0 to loopback
@@ -31,9 +31,9 @@ INSIDE: Final = tuple(
         "240.0.0.0/4",  # reserved, broadcast
     )
 )
-UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 """The only part of IPv6 that the internet routes; mapped, compatible, translated, local and multicast lie outside."""
-SPECIAL: Final = tuple(
+NON_PUBLIC_IPV6: Final = tuple(
     ipaddress.IPv6Network(network)
     for network in (
         "2001::/23",  # protocols of the IETF, Teredo among them
@@ -57,11 +57,15 @@ _ENDS_IN_A_NUMBER: Final = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)\.*$")
 def is_public(address: Address) -> bool:
     """Whether the address, and the IPv4 address it may carry, is one host's on the public internet."""
     if isinstance(address, ipaddress.IPv4Address):
-        return not any(address in network for network in INSIDE)
+        return not any(address in network for network in NON_PUBLIC_IPV4)
     carried = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     if address.scope_id is None and address in NAT64:
         return is_public(carried)
-    if address.scope_id is not None or address not in UNICAST or any(address in network for network in SPECIAL):
+    if (
+        address.scope_id is not None
+        or address not in GLOBAL_UNICAST
+        or any(address in network for network in NON_PUBLIC_IPV6)
+    ):
         return False
     return (int(address) >> 32) & 0xFFFF_FFFF not in ISATAP or is_public(carried)
 
@@ -74,7 +78,7 @@ def is_public_text(text: str) -> bool:
         return False
 
 
-def spelled(host: str) -> Address | None:
+def literal_address(host: str) -> Address | None:
     """Return the address that a URL's host (without brackets, in lower case) spells out; None when it is a name.
 
     Raises ValueError for every spelling of an IPv4 address but the plain one (`2130706433`, `0x7f.1`, `0177.0.0.1`,

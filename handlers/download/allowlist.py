@@ -2,7 +2,7 @@
 
 Source URLs come from the internet. A URL is checked before every request, redirects included, and the address the
 name resolves to is checked and is the very one connected to, so that no name can point inside the network. A refusal
-is a SourceForbiddenError with one of the reasons in `handlers.errors.Denial`.
+is a SourceForbiddenError with one of the reasons in `handlers.errors.DenialReason`.
 """
 
 import logging
@@ -14,11 +14,11 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 from yarl import URL
 
-from handlers.download.addresses import is_public, is_public_text, spelled
-from handlers.download.source_url import host_of, read_url
-from handlers.errors import Denial, SourceForbiddenError
+from handlers.download.addresses import is_public, is_public_text, literal_address
+from handlers.download.source_url import host_of, parse_source_url
+from handlers.errors import DenialReason, SourceForbiddenError
 from handlers.observer import Observer
-from schemas.urls import shown
+from schemas.urls import redact_url
 
 HTTPS_PORT: Final = 443
 
@@ -26,7 +26,7 @@ log = logging.getLogger("async_file_processor.netguard")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AllowlistEntry:
     """One line of the allow-list: an exact origin, or a host (`*.` before it: its subdomains), both with a folder."""
 
     host: str
@@ -38,12 +38,12 @@ class Entry:
         """Read `host`, `*.host`, `host/folder/` or `scheme://host:port`; raise ValueError that names the entry."""
         wild = "*." if text.startswith("*.") else ""
         try:
-            url = read_url(text if "://" in text else f"https://{text.removeprefix('*.')}")
+            url = parse_source_url(text if "://" in text else f"https://{text.removeprefix('*.')}")
         except SourceForbiddenError as error:
             raise ValueError(f"SOURCE_ALLOWLIST: {text!r} has no usable host: {error}") from None
         if "://" in text:
             return cls(host_of(url), url.raw_path, _origin(url))
-        address = spelled(host_of(url))
+        address = literal_address(host_of(url))
         if url.explicit_port is not None or (address is not None and (wild or not is_public(address))):
             raise ValueError(f"SOURCE_ALLOWLIST: {text!r} has to be an origin, such as https://{text}")
         return cls(wild + host_of(url), url.raw_path)
@@ -73,7 +73,7 @@ class Allowlist:
         mode: Literal["enforce", "report"] = "enforce",
         observer: Observer | None = None,
     ) -> None:
-        self._entries = tuple(Entry.parse(entry) for entry in entries)
+        self._entries = tuple(AllowlistEntry.parse(entry) for entry in entries)
         self._enforced = mode == "enforce"
         self._observer = observer or Observer()
 
@@ -81,8 +81,8 @@ class Allowlist:
         """Return the URL as it is to be requested, or raise SourceForbiddenError with the reason."""
         url, listed = self._judge(text, enforced=self._enforced)
         if not listed:
-            log.warning("%s is not on SOURCE_ALLOWLIST and would be refused", shown(str(url)))
-            self._observer.denied(Denial.NOT_ALLOWED_REPORTED)
+            log.warning("%s is not on SOURCE_ALLOWLIST and would be refused", redact_url(str(url)))
+            self._observer.denied(DenialReason.NOT_ALLOWED_REPORTED)
         return url
 
     def lists(self, text: str) -> bool:
@@ -99,7 +99,7 @@ class Allowlist:
 
     def _judge(self, text: str, *, enforced: bool) -> tuple[URL, bool]:
         """Return the URL and whether it is on the list. Only an origin that the list names may be more than https."""
-        url = read_url(text)
+        url = parse_source_url(text)
         permitting = [entry for entry in self._entries if entry.permits(url)]
         if any(entry.origin is not None for entry in permitting):
             return url, True
@@ -107,15 +107,15 @@ class Allowlist:
             raise SourceForbiddenError(
                 f"{url.scheme}://{url.host}:{url.port} is not on SOURCE_ALLOWLIST (https on port 443 unless an entry "
                 "names scheme, host and port)",
-                reason=Denial.NOT_ALLOWED,
+                reason=DenialReason.NOT_ALLOWED,
             )
         if url.scheme != "https":
-            raise SourceForbiddenError("the source URL is not https", reason=Denial.SCHEME)
+            raise SourceForbiddenError("the source URL is not https", reason=DenialReason.SCHEME)
         if url.port != HTTPS_PORT:
-            raise SourceForbiddenError(f"the source URL's port is not {HTTPS_PORT}", reason=Denial.PORT)
-        address = spelled(host_of(url))
+            raise SourceForbiddenError(f"the source URL's port is not {HTTPS_PORT}", reason=DenialReason.PORT)
+        address = literal_address(host_of(url))
         if address is not None and not is_public(address):
-            raise SourceForbiddenError("the source URL's address is not public", reason=Denial.ADDRESS)
+            raise SourceForbiddenError("the source URL's address is not public", reason=DenialReason.ADDRESS)
         return url, bool(permitting)
 
 
@@ -135,10 +135,10 @@ class GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Resolve `host`; raise SourceForbiddenError when any of its addresses is not public, or no entry names it."""
         if not self._allowlist.names(host):
-            raise SourceForbiddenError(f"{host} is not on SOURCE_ALLOWLIST", reason=Denial.NOT_ALLOWED)
+            raise SourceForbiddenError(f"{host} is not on SOURCE_ALLOWLIST", reason=DenialReason.NOT_ALLOWED)
         results = await self._resolver.resolve(host, port, family)
         if not all(is_public_text(result["host"]) for result in results):
-            raise SourceForbiddenError(f"{host} resolves to an address that is not public", reason=Denial.ADDRESS)
+            raise SourceForbiddenError(f"{host} resolves to an address that is not public", reason=DenialReason.ADDRESS)
         return results
 
     async def close(self) -> None:

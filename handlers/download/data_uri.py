@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from handlers.download.file_writer import Downloaded, FileWriter, too_large
+from handlers.download.file_writer import DownloadedFile, FileWriter, too_large
 from handlers.errors import FileCorruptedError
 
 PIECE: Final = 256 * 1024
@@ -13,7 +13,7 @@ BLANKS: Final = " \t\r\n\f"
 """What base64 may be broken into lines with; it does not count."""
 
 
-def land(url: str, landing: FileWriter) -> Downloaded:
+def write_data_uri(url: str, landing: FileWriter) -> DownloadedFile:
     """Decode a `data:` URI. Blocks: call it in a thread.
 
     Raises:

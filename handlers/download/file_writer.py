@@ -13,7 +13,7 @@ from handlers.errors import FileCorruptedError, FileSizeExceededError
 HEAD_BYTES: Final = 4096
 """What an Inspect is shown: as much as tells a file's type."""
 
-Inspect = Callable[[bytes], None]
+HeadCheck = Callable[[bytes], None]
 """Called once, in a thread, with the first HEAD_BYTES or the whole of a smaller file; what it raises ends the download.
 
 Called again only when the source starts over with another file.
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Downloaded:
+class DownloadedFile:
     """A source file on disk: its size in bytes and its SHA-256 as hex."""
 
     path: Path
@@ -33,7 +33,7 @@ class Downloaded:
 class FileWriter:
     """Takes a file's content piece by piece, at most `limit` bytes. Blocks: call it in a thread, one at a time."""
 
-    def __init__(self, target: Path, limit: int, inspect: Inspect | None = None) -> None:
+    def __init__(self, target: Path, limit: int, inspect: HeadCheck | None = None) -> None:
         self.limit = limit
         self._target = target
         self._inspect = inspect
@@ -82,13 +82,13 @@ class FileWriter:
         self._file.truncate()
         self._begin()
 
-    def finish(self) -> Downloaded:
+    def finish(self) -> DownloadedFile:
         """Return what has arrived; raise FileCorruptedError when that is nothing."""
         if self.size == 0:
             raise FileCorruptedError("the file is empty")
         if self._looking:
             self._look()
-        return Downloaded(self._target, self.size, self._digest.hexdigest())
+        return DownloadedFile(self._target, self.size, self._digest.hexdigest())
 
     def _look(self) -> None:
         self._looking = False
@@ -101,7 +101,7 @@ def too_large(limit: int) -> FileSizeExceededError:
     return FileSizeExceededError(f"the file is larger than {limit} bytes")
 
 
-async def in_thread(function: Callable[..., T], *args: object) -> T:
+async def run_in_thread(function: Callable[..., T], *args: object) -> T:
     """Call a function that uses files in a thread. When cancelled, wait for its end, so that nobody uses them then."""
     running = asyncio.get_running_loop().run_in_executor(None, function, *args)
     try:

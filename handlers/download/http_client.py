@@ -10,10 +10,10 @@ import aiohttp
 from yarl import URL
 
 from handlers.download.allowlist import Allowlist, GuardedResolver
-from handlers.errors import Denial, SourceForbiddenError
+from handlers.errors import DenialReason, SourceForbiddenError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
-from schemas.urls import shown
+from schemas.urls import redact_url
 
 MAX_REDIRECTS: Final = 3
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -58,7 +58,9 @@ class SourceClient:
                     url = _target(checked, response.headers.get("Location", ""))
                 finally:
                     response.close()  # one read to its end has given its connection back already
-        raise SourceForbiddenError(f"{shown(url)} redirects more than {MAX_REDIRECTS} times", reason=Denial.REDIRECTS)
+        raise SourceForbiddenError(
+            f"{redact_url(url)} redirects more than {MAX_REDIRECTS} times", reason=DenialReason.REDIRECTS
+        )
 
     @contextlib.asynccontextmanager
     async def _room(self, host: str, clock: asyncio.Timeout) -> AsyncIterator[None]:
@@ -97,4 +99,4 @@ def _target(origin: URL, location: str) -> str:
             return str(origin.join(target))
     except ValueError:
         pass
-    raise SourceForbiddenError(f"{shown(str(origin))} redirects to no address", reason=Denial.MALFORMED)
+    raise SourceForbiddenError(f"{redact_url(str(origin))} redirects to no address", reason=DenialReason.MALFORMED)

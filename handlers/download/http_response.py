@@ -8,12 +8,12 @@ from http import HTTPStatus
 from typing import Final
 
 from handlers.errors import FileProcessingError, SourceGoneError, SourceUnavailableError
-from schemas.urls import shown
+from schemas.urls import redact_url
 
 RETRYABLE: Final = frozenset({408, 425, 429})
-LONGEST_WAIT_SECONDS: Final = 86_400.0
+MAX_RETRY_AFTER_SECONDS: Final = 86_400.0
 STRONG_TAG: Final = re.compile(r'"[!#-~]+"')
-PART: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 def check_status(status: int, headers: Mapping[str, str], url: str) -> None:
@@ -26,7 +26,7 @@ def check_status(status: int, headers: Mapping[str, str], url: str) -> None:
     """
     if status == HTTPStatus.OK:
         return
-    said = f"{shown(url)} answered {status}"
+    said = f"{redact_url(url)} answered {status}"
     if status in RETRYABLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise SourceUnavailableError(said, retry_after=retry_after(headers.get("Retry-After")))
     if status in {401, 403, 404, 410}:
@@ -40,22 +40,22 @@ def retry_after(value: str | None) -> float | None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return min(float(text), LONGEST_WAIT_SECONDS)
+        return min(float(text), MAX_RETRY_AFTER_SECONDS)
     try:
         when = email.utils.parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):
         return None
     seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return min(max(0.0, seconds), LONGEST_WAIT_SECONDS)
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
 
 
-def strong_tag(headers: Mapping[str, str]) -> str | None:
+def strong_etag(headers: Mapping[str, str]) -> str | None:
     """Return the ETag, if it is a strong one: a weak one does not promise the same bytes (RFC 9110, 8.8.1)."""
     tag = headers.get("ETag", "").strip()
     return tag if STRONG_TAG.fullmatch(tag) else None
 
 
-def check_rest(headers: Mapping[str, str], start: int, total: int | None, tag: str) -> int:
+def check_partial_content(headers: Mapping[str, str], start: int, total: int | None, tag: str) -> int:
     """See that a 206 brings what was asked for, the same file from byte `start` to its end; return the file's size.
 
     `total` is the size as far as it is known. (RFC 9110, 14.4 and 15.3.7)
@@ -63,7 +63,7 @@ def check_rest(headers: Mapping[str, str], start: int, total: int | None, tag: s
     Raises:
         SourceUnavailableError: it brings anything else.
     """
-    part = PART.fullmatch(headers.get("Content-Range", "").strip())
+    part = CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     if part is None or headers.get("ETag", "").strip() != tag or "Content-Encoding" in headers:
         raise SourceUnavailableError("the source resumed with something else than the same file's bytes")
     first, end = int(part[1]), int(part[2]) + 1
@@ -73,7 +73,7 @@ def check_rest(headers: Mapping[str, str], start: int, total: int | None, tag: s
     return end
 
 
-def check_end(headers: Mapping[str, str], size: int) -> None:
+def check_range_end(headers: Mapping[str, str], size: int) -> None:
     """See that a 416 only says that `size` bytes are all there are (RFC 9110, 15.5.17).
 
     Raises:

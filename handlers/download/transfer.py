@@ -8,20 +8,20 @@ from typing import Final
 import aiohttp
 
 from handlers.download.content_encoding import Inflater, inflater_for
-from handlers.download.file_writer import HEAD_BYTES, Downloaded, FileWriter, in_thread, too_large
+from handlers.download.file_writer import HEAD_BYTES, DownloadedFile, FileWriter, run_in_thread, too_large
 from handlers.download.http_client import SourceClient
-from handlers.download.http_response import check_end, check_rest, check_status, strong_tag
+from handlers.download.http_response import check_partial_content, check_range_end, check_status, strong_etag
 from handlers.errors import SourceUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
 
 RESUME_PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds before each further connection; so many broken ones are made good before the attempt has failed."""
-VISIT_BYTES: Final = 1 << 20
+WRITE_BYTES: Final = 1 << 20
 """What a visit to the disk is worth: a thread that often has to ask for the interpreter costs more than it writes."""
-BROKEN: Final = (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)
+CONNECTION_ERRORS: Final = (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)
 
-Progress = Callable[[int, int], None]
+DownloadProgress = Callable[[int, int], None]
 """Called with (downloaded, total) bytes; total is what was downloaded so far while it is unknown."""
 
 
@@ -38,14 +38,14 @@ class Transfer:
         settings: MediaSettings,
         observer: Observer,
         landing: FileWriter,
-        progress: Progress | None,
+        progress: DownloadProgress | None,
     ) -> None:
         self._connections = connections
         self._settings = settings
         self._observer = observer
         self._landing = landing
         self._progress = progress
-        self._pace = Pace(settings.min_speed_kb * 1024, settings.stall_timeout_seconds)
+        self._pace = MinimumSpeed(settings.min_speed_kb * 1024, settings.stall_timeout_seconds)
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._received = 0
@@ -53,7 +53,7 @@ class Transfer:
         self._tag: str | None = None
         self._inflater: Inflater | None = None
 
-    async def run(self, url: str) -> Downloaded:
+    async def run(self, url: str) -> DownloadedFile:
         """Fetch the file.
 
         Raises:
@@ -64,7 +64,7 @@ class Transfer:
             await self._bring(url, clock)
         if self._expected not in {None, self._received}:
             raise SourceUnavailableError(f"the source sent {self._received} bytes of {self._expected}")
-        return await in_thread(self._finish)
+        return await run_in_thread(self._finish)
 
     async def _bring(self, url: str, clock: asyncio.Timeout) -> None:
         for pause in (*RESUME_PAUSES, None):
@@ -73,7 +73,7 @@ class Transfer:
                     url = str(response.url)  # an ETag speaks of this address alone
                     if await self._begin(response, url):
                         await self._receive(response)
-            except BROKEN:
+            except CONNECTION_ERRORS:
                 if self._tag is None or pause is None:
                     raise
                 await self._store()
@@ -91,17 +91,17 @@ class Transfer:
         """Judge an answer's head; return whether its body is to be taken."""
         headers, size = response.headers, self._landing.size
         if self._tag is not None and response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            check_end(headers, size)
+            check_range_end(headers, size)
             return False
         if self._tag is not None and response.status == HTTPStatus.PARTIAL_CONTENT:
-            self._expected = check_rest(headers, size, self._expected, self._tag)
+            self._expected = check_partial_content(headers, size, self._expected, self._tag)
         else:
             check_status(response.status, headers, url)
             if size:
-                await in_thread(self._landing.restart)
+                await run_in_thread(self._landing.restart)
             self._received, self._expected = 0, response.content_length
             self._inflater = inflater_for(headers)
-            self._tag = strong_tag(headers) if self._inflater is None else None
+            self._tag = strong_etag(headers) if self._inflater is None else None
         if (self._expected or 0) > self._landing.limit:
             raise too_large(self._landing.limit)
         return True
@@ -138,9 +138,9 @@ class Transfer:
     @property
     def _piece(self) -> int:
         """Bytes to gather before the disk is visited; the first few go at once, for they may end the matter."""
-        return HEAD_BYTES if self._landing.wants else max(VISIT_BYTES, self._settings.chunk_size_kb * 1024)
+        return HEAD_BYTES if self._landing.wants else max(WRITE_BYTES, self._settings.chunk_size_kb * 1024)
 
-    def _finish(self) -> Downloaded:
+    def _finish(self) -> DownloadedFile:
         self._write(self._held)
         if self._inflater is not None:
             self._inflater.finish()
@@ -149,7 +149,7 @@ class Transfer:
     async def _store(self) -> None:
         if self._held:
             pieces, self._held, self._held_bytes = self._held, [], 0
-            await in_thread(self._write, pieces)
+            await run_in_thread(self._write, pieces)
 
     def _write(self, pieces: list[bytes]) -> None:
         data = b"".join(pieces)
@@ -158,7 +158,7 @@ class Transfer:
             self._landing.write(piece)
 
 
-class Pace:
+class MinimumSpeed:
     """Ends a transfer that brings less than `least` bytes a second, averaged over `window` seconds of waiting for it.
 
     Only waiting counts: a slow disk of ours is not the source's fault.

@@ -10,18 +10,28 @@ from pathlib import Path
 from typing import Final
 
 from handlers.errors import FileProcessingError
-from handlers.pipeline.steps import Batch, FileState, PipelineDeps, detect, download, prepare, recall, require, upload
-from handlers.pipeline.tempdirs import clear, scratch
+from handlers.pipeline.steps import (
+    Batch,
+    FileState,
+    PipelineDeps,
+    deduplicate,
+    detect,
+    download,
+    prepare,
+    require,
+    upload,
+)
+from handlers.pipeline.tempdirs import remove_folder, scratch
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile
-from schemas.urls import shown
+from schemas.urls import redact_url
 
 log = logging.getLogger("async_file_processor.pipeline")
 
 STEPS: Final[tuple[Callable[[FileState, PipelineDeps], Coroutine[None, None, FileState]], ...]] = (
     download,
     detect,
-    recall,
+    deduplicate,
     prepare,
     upload,
 )
@@ -86,11 +96,11 @@ async def _process_file(state: FileState, deps: PipelineDeps) -> ProcessedFile |
     except FileProcessingError as error:
         return _failed(state, stage, error, deps)
     except Exception as error:
-        log.exception("unexpected error", extra={"stage": stage, "url": shown(state.file.url)})
-        return _failed(state, stage, unexpected(error), deps)
+        log.exception("unexpected error", extra={"stage": stage, "url": redact_url(state.file.url)})
+        return _failed(state, stage, unexpected_error(error), deps)
     finally:
         if len(state.batch.files) > 1:  # the others may take long; what holds a single one goes now anyway
-            await clear(state.folder)
+            await remove_folder(state.folder)
 
 
 def _stored(state: FileState, deps: PipelineDeps) -> ProcessedFile:
@@ -104,7 +114,7 @@ def _failed(state: FileState, stage: str, error: FileProcessingError, deps: Pipe
     deps.observer.error(error.code)
     deps.observer.file(state.media.kind if state.media else "unknown", "retried" if error.retryable else "failed")
     level = logging.WARNING if error.retryable else logging.ERROR
-    log.log(level, "file failed", extra={"stage": stage, "code": error.code, "url": shown(state.file.url)})
+    log.log(level, "file failed", extra={"stage": stage, "code": error.code, "url": redact_url(state.file.url)})
     return failed_file(state.file, error, stage)
 
 
@@ -113,7 +123,7 @@ def _not_begun() -> FileProcessingError:
     return FileProcessingError(said, code="soft_timeout", retryable=True)
 
 
-def unexpected(error: Exception) -> FileProcessingError:
+def unexpected_error(error: Exception) -> FileProcessingError:
     """Translate what nobody foresaw; a full disk passes, so it has all attempts."""
     full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
     return FileProcessingError(repr(error)[:500], code="disk_full" if full else "unexpected", retryable=True)

@@ -17,15 +17,15 @@ from handlers.settings import MediaSettings
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import Job, JobFile, Profile, output_key_for, task_id_for
 from schemas.tasks import TaskStatus
-from schemas.urls import shown, source_key
+from schemas.urls import redact_url, source_key
 
 log = logging.getLogger("async_file_processor.batch")
 
-BatchProgress = Callable[[int, int, str], Any]
+BatchCallback = Callable[[int, int, str], Any]
 """Called with (completed, total, url of the file that just ended); may be a coroutine function."""
 
 
-def job_for(
+def job_from_urls(
     urls: Sequence[str],
     user_id: UUID | str | None,
     generation_id: UUID | str,
@@ -62,10 +62,10 @@ def job_for(
     )
 
 
-class Report:
+class BatchReporter:
     """Calls the progress callback after each file; whatever the callback does, the batch goes on."""
 
-    def __init__(self, callback: BatchProgress | None, total: int) -> None:
+    def __init__(self, callback: BatchCallback | None, total: int) -> None:
         self._callback = callback
         self._total = total
         self._completed = 0
@@ -74,7 +74,7 @@ class Report:
         """Count the file and tell log and callback."""
         self._completed += 1
         if isinstance(result, ProcessedFile):
-            progress = {"completed": self._completed, "total": self._total, "url": shown(file.url)}
+            progress = {"completed": self._completed, "total": self._total, "url": redact_url(file.url)}
             log.info("file stored", extra=progress)
         if self._callback is None:
             return
@@ -86,7 +86,7 @@ class Report:
             log.exception("the progress callback failed")
 
 
-async def run_batch(job: Job, deps: PipelineDeps, records: TaskRecords | None, report: Report) -> BatchResult:
+async def run_batch(job: Job, deps: PipelineDeps, records: TaskRecords | None, report: BatchReporter) -> BatchResult:
     """Process a job. With `records` it is a task like any other: what is stored already is not done again.
 
     Raises:
@@ -112,7 +112,7 @@ async def run_batch(job: Job, deps: PipelineDeps, records: TaskRecords | None, r
 
 
 async def _process(
-    job: Job, batch: Batch, deps: PipelineDeps, records: TaskRecords, lease: UUID, report: Report
+    job: Job, batch: Batch, deps: PipelineDeps, records: TaskRecords, lease: UUID, report: BatchReporter
 ) -> BatchResult:
     """Process and record; whatever interrupts it, the task is given back at once."""
     try:

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from handlers.codec.codec import Codec
-from handlers.detect import Detected
+from handlers.detect import DetectedType
 from handlers.detect import detect as detect_type
 from handlers.download import Downloader
-from handlers.download.file_writer import Downloaded
+from handlers.download.file_writer import DownloadedFile
 from handlers.errors import FileTypeNotSupportedError, SourceGoneError
 from handlers.media import MediaType, Prepared
 from handlers.observer import AttemptHooks, Observer
 from handlers.settings import MediaSettings
 from handlers.storage import Storage, object_path
-from handlers.storage.upload_file import Content
+from handlers.storage.upload_file import UploadFile
 from schemas.files import ProcessedFile
 from schemas.jobs import JobFile, Profile, file_id_for
-from schemas.urls import file_name, is_reference, shown
+from schemas.urls import is_data_reference, name_from_url, redact_url
 
 HEAD_BYTES: Final = 64 * 1024
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class FileState:
     file: JobFile
     batch: Batch
     folder: Path
-    downloaded: Downloaded | None = None
+    downloaded: DownloadedFile | None = None
     media: MediaType | None = None
     prepared: Prepared | None = None
     stored: ProcessedFile | None = None
@@ -80,7 +80,7 @@ class FileState:
 async def download(state: FileState, deps: PipelineDeps) -> FileState:
     """Fetch the source to disk, hashed on the way; of what is not stored, no more than it takes to see that."""
     url = state.file.url
-    if is_reference(url):
+    if is_data_reference(url):
         if deps.inline is None:
             raise SourceGoneError(f"{url} can only be read from the generation's row, and there is no database")
         url = await deps.inline(state.batch.generation_id, url)
@@ -99,7 +99,7 @@ async def detect(state: FileState, deps: PipelineDeps) -> FileState:  # noqa: AR
     return replace(state, media=found.media)
 
 
-async def recall(state: FileState, deps: PipelineDeps) -> FileState:
+async def deduplicate(state: FileState, deps: PipelineDeps) -> FileState:
     """Use what this user has stored from the same bytes before, if it is still there."""
     if deps.known is None:
         return state
@@ -126,7 +126,7 @@ async def upload(state: FileState, deps: PipelineDeps) -> FileState:
     path = object_path(state.batch.user_id, made.sha256, made.extension)
     if deps.claim is not None:
         await deps.claim(deps.storage.bucket, path, state.batch.user_id)
-    is_new = await deps.storage.put(path, Content.made(made), look=not state.batch.sees_storage)
+    is_new = await deps.storage.put(path, UploadFile.made(made), look=not state.batch.sees_storage)
     if is_new:
         deps.observer.stored(made.file_size, source.size - made.file_size)
     stored = ProcessedFile(
@@ -161,7 +161,7 @@ def _glance(head: bytes) -> None:
         raise _not_stored(found)
 
 
-def _not_stored(found: Detected) -> FileTypeNotSupportedError:
+def _not_stored(found: DetectedType) -> FileTypeNotSupportedError:
     return FileTypeNotSupportedError(f"the content is {found.sniffed}, which is not stored")
 
 
@@ -170,8 +170,8 @@ def _identity(state: FileState) -> dict[str, object]:
     return {
         "id": file_id_for(state.batch.generation_id, state.file.source_key),
         "position": state.file.position,
-        "original_filename": state.file.file_name or file_name(state.file.url),
-        "source_url": shown(state.file.url),
+        "original_filename": state.file.file_name or name_from_url(state.file.url),
+        "source_url": redact_url(state.file.url),
         "source_key": state.file.source_key,
     }
 

@@ -18,11 +18,11 @@ from uuid import uuid4
 
 from handlers.errors import FileProcessingError
 
-ROOM_BYTES: Final = 8 * 1024 * 1024
-SMALL_BYTES: Final = 8 * 1024 * 1024
+MIN_FREE_BYTES: Final = 8 * 1024 * 1024
+SMALL_FOLDER_BYTES: Final = 8 * 1024 * 1024
 """What is removed from a page cache in a millisecond or so."""
 PREFIX = "outlast-"
-OURS = re.compile(PREFIX + "[0-9a-f]{32}")
+FOLDER_NAME = re.compile(PREFIX + "[0-9a-f]{32}")
 
 
 @contextlib.asynccontextmanager
@@ -32,23 +32,23 @@ async def scratch(parent: Path) -> AsyncIterator[Path]:
         try:
             yield folder
         finally:
-            await clear(folder)
+            await remove_folder(folder)
 
 
-async def clear(folder: Path) -> None:
+async def remove_folder(folder: Path) -> None:
     """Remove a folder and all in it, in a thread where that may take long; a cancelled caller does not stop it.
 
     What is small goes at once: a thread has to ask for the interpreter at each of its many system calls, and waits up
     to 5 ms for it each time while the event loop is busy.
     """
     if not _is_gone_at_once(folder):
-        await asyncio.shield(asyncio.to_thread(remove, folder))
+        await asyncio.shield(asyncio.to_thread(remove_tree, folder))
 
 
 def _is_gone_at_once(folder: Path) -> bool:
     """Remove a folder unless it is large; a decoder that was just killed may have written one file more meanwhile."""
-    if _size(folder) <= SMALL_BYTES:
-        remove(folder)
+    if _size(folder) <= SMALL_FOLDER_BYTES:
+        remove_tree(folder)
     return not folder.exists()
 
 
@@ -61,28 +61,28 @@ def _size(folder: Path) -> int:
                 for entry in entries
             )
     except OSError:
-        return SMALL_BYTES + 1
+        return SMALL_FOLDER_BYTES + 1
 
 
-def remove(folder: Path) -> None:
+def remove_tree(folder: Path) -> None:
     """Remove a folder and all in it; one that is not there is as good."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep(parent: Path) -> int:
+def remove_abandoned(parent: Path) -> int:
     """Remove the folders that killed processes left in `parent`; return how many there were.
 
     Only what is certainly ours and nobody's any more: what bears our naming and has a lock file that is to be had.
     """
-    locks = (lock for lock in parent.glob(f"{PREFIX}*.lock") if OURS.fullmatch(lock.stem))
+    locks = (lock for lock in parent.glob(f"{PREFIX}*.lock") if FOLDER_NAME.fullmatch(lock.stem))
     return sum(_reclaim(lock.with_suffix("")) for lock in locks)
 
 
-def check_room(parent: Path) -> None:
+def check_free_space(parent: Path) -> None:
     """See that `parent` can be written to and has a little room; raise FileProcessingError `disk_full` when not."""
     try:
         with tempfile.TemporaryFile(dir=parent) as file:
-            os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
+            os.posix_fallocate(file.fileno(), 0, MIN_FREE_BYTES)
     except OSError as error:
         raise FileProcessingError(f"TEMP_DIR: {error.strerror}", code="disk_full", retryable=True) from error
 
@@ -115,7 +115,7 @@ def _reclaim(folder: Path) -> bool:
     try:
         with lock_file.open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove(folder)
+            remove_tree(folder)
             lock_file.unlink(missing_ok=True)
     except OSError:  # no lock file: its owner removes it just now; a lock that is held: its owner lives
         return False

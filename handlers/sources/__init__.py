@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from handlers.sources.fal import FalSource
 from handlers.sources.supabase import SupabaseSource
-from schemas.events import Completed, Ignored
+from schemas.events import CompletedGeneration, IgnoredWebhook
 
 
 class WebhookSource(Protocol):
@@ -19,7 +19,7 @@ class WebhookSource(Protocol):
     async def verify(self, headers: Mapping[str, str], body: bytes) -> None:
         """Check who sent `body`; raise RejectedError, or VerifierUnavailableError when that cannot be told now."""
 
-    def parse(self, body: bytes) -> Completed | Ignored:
+    def parse(self, body: bytes) -> CompletedGeneration | IgnoredWebhook:
         """Read a verified body; raise UnreadableError that names the field and the remedy."""
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from handlers.sources.errors import RejectedError, UnreadableError
-from schemas.events import Completed, FalWebhook, Ignored
+from schemas.events import CompletedGeneration, FalWebhook, IgnoredWebhook
 
 if TYPE_CHECKING:  # 8 MB that a worker never needs
     from handlers.sources.fal_keys import Jwks
@@ -65,7 +65,7 @@ class FalSource:
             raise RejectedError("X-Fal-Webhook-Signature is not hexadecimal") from None
         return await self._jwks.have_signed(signed, raw)
 
-    def parse(self, body: bytes) -> Completed | Ignored:
+    def parse(self, body: bytes) -> CompletedGeneration | IgnoredWebhook:
         """Read the event; a failed generation is ignored, a lost payload is kept as a job that will say so.
 
         Raises:
@@ -77,5 +77,7 @@ class FalSource:
             fields = ", ".join(".".join(map(str, e["loc"])) or "body" for e in error.errors())
             raise UnreadableError(f"the body is no FAL webhook; look at: {fields}") from None
         if event.status == "ERROR":
-            return Ignored(reason="generation_failed", request_id=event.request_id, error=(event.error or "")[:300])
-        return Completed(source="fal", request_id=event.request_id, output=event.payload)
+            return IgnoredWebhook(
+                reason="generation_failed", request_id=event.request_id, error=(event.error or "")[:300]
+            )
+        return CompletedGeneration(source="fal", request_id=event.request_id, output=event.payload)

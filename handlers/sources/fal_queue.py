@@ -23,7 +23,7 @@ REFUSED: Final = frozenset({401, 403})
 WAIT: Final = frozenset({202, 408, 425, 429})
 
 
-class FalQueue:
+class FalQueueClient:
     """Asks for results, one connection a question: a person asks now and then."""
 
     def __init__(self, url: str, key: SecretStr, timeout: float = 30.0) -> None:

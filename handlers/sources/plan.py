@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
-from schemas.events import Completed
+from schemas.events import CompletedGeneration
 from schemas.jobs import MAX_JOB_BYTES, Job, JobFile, output_key_for, task_id_for
-from schemas.urls import data_reference, file_name, is_data, printable, source_key
+from schemas.urls import data_reference, is_data_uri, name_from_url, printable_name, source_key
 
-NO_MEDIA: Final = frozenset(
+UNSUPPORTED_EXTENSIONS: Final = frozenset(
     [
         "safetensors",
         "pt",
@@ -53,8 +53,8 @@ def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> tu
     embeddings and the like are left out unless UNSUPPORTED_FILES=fail.
     """
     found: dict[str, JobFile] = {}
-    for url, name in _walk(unwrapped(output), allowlist):
-        if settings.unsupported_files == "ignore" and _is_no_media(name or file_name(url)):
+    for url, name in _walk(parse_json_text(output), allowlist):
+        if settings.unsupported_files == "ignore" and _is_unsupported(name or name_from_url(url)):
             continue
         key = source_key(url)
         if key not in found:
@@ -63,7 +63,7 @@ def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> tu
 
 
 def plan_jobs(
-    event: Completed, settings: MediaSettings, allowlist: Allowlist, *, even_empty: bool = False
+    event: CompletedGeneration, settings: MediaSettings, allowlist: Allowlist, *, even_empty: bool = False
 ) -> tuple[Job, ...]:
     """Return the jobs of an event, none when it holds no files (`even_empty`: then one without files).
 
@@ -92,7 +92,7 @@ def plan_jobs(
     )
 
 
-def unwrapped(output: Any) -> Any:  # noqa: ANN401 - any JSON
+def parse_json_text(output: Any) -> Any:  # noqa: ANN401 - any JSON
     """Return what a text column's JSON says; any other output as it is."""
     if isinstance(output, str) and output.lstrip()[:1] in {"{", "["}:
         try:
@@ -109,9 +109,9 @@ def _walk(output: Any, allowlist: Allowlist) -> Iterator[tuple[str, str | None]]
         node = stack.pop()
         if isinstance(node, dict):
             url = node.get("url")
-            if isinstance(url, str) and (is_data(url) or "://" in url):
+            if isinstance(url, str) and (is_data_uri(url) or "://" in url):
                 name = node.get("file_name")
-                yield url, printable(name) or None if isinstance(name, str) else None
+                yield url, printable_name(name) or None if isinstance(name, str) else None
                 node = {name: value for name, value in node.items() if name != "url"}
             stack.extend(reversed(node.values()))
         elif isinstance(node, list):
@@ -120,42 +120,42 @@ def _walk(output: Any, allowlist: Allowlist) -> Iterator[tuple[str, str | None]]
             yield node, None
 
 
-def _is_no_media(name: str) -> bool:
+def _is_unsupported(name: str) -> bool:
     if "/" not in name:
         stem, _, ending = name.rpartition(".")
-        return stem != "" and ending.lower() in NO_MEDIA
-    return PurePosixPath(name).suffix.lower().removeprefix(".") in NO_MEDIA
+        return stem != "" and ending.lower() in UNSUPPORTED_EXTENSIONS
+    return PurePosixPath(name).suffix.lower().removeprefix(".") in UNSUPPORTED_EXTENSIONS
 
 
 def _split(files: tuple[JobFile, ...], most: int) -> Iterator[tuple[JobFile, ...]]:
     """Cut into jobs of contiguous positions: at most `most` files, at most MAX_JOB_BYTES of message."""
-    if 0 < len(files) <= most and ENVELOPE_BYTES + sum(map(_weight_at_most, files)) <= MAX_JOB_BYTES:
+    if 0 < len(files) <= most and ENVELOPE_BYTES + sum(map(_max_message_bytes, files)) <= MAX_JOB_BYTES:
         yield files
         return
     batch: list[JobFile] = []
     size = ENVELOPE_BYTES
     for file in map(_shorten, files):
-        if batch and (len(batch) == most or size + _weight(file) > MAX_JOB_BYTES):
+        if batch and (len(batch) == most or size + _message_bytes(file) > MAX_JOB_BYTES):
             yield tuple(batch)
             batch, size = [], ENVELOPE_BYTES
         batch.append(file)
-        size += _weight(file)
+        size += _message_bytes(file)
     if batch:
         yield tuple(batch)
 
 
 def _shorten(file: JobFile) -> JobFile:
     """Replace content too large for any message by its name; the worker reads it from the row."""
-    if is_data(file.url) and _weight(file) + ENVELOPE_BYTES > MAX_JOB_BYTES:
+    if is_data_uri(file.url) and _message_bytes(file) + ENVELOPE_BYTES > MAX_JOB_BYTES:
         return file.model_copy(update={"url": data_reference(file.url)})
     return file
 
 
-def _weight(file: JobFile) -> int:
+def _message_bytes(file: JobFile) -> int:
     """Return the bytes a file takes in a message; its text may need more than a byte a character."""
     return len(file.model_dump_json().encode())
 
 
-def _weight_at_most(file: JobFile) -> int:
-    """Return what `_weight` cannot exceed: JSON needs at most six bytes a character."""
+def _max_message_bytes(file: JobFile) -> int:
+    """Return what `_message_bytes` cannot exceed: JSON needs at most six bytes a character."""
     return FILE_BYTES + 6 * (len(file.url) + len(file.source_key) + len(file.file_name or ""))

@@ -12,7 +12,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from handlers.settings import MediaSettings
 from handlers.sources.errors import RejectedError, UnreadableError
-from schemas.events import Completed, Ignored, SupabaseWebhook
+from schemas.events import CompletedGeneration, IgnoredWebhook, SupabaseWebhook
 
 SIGNATURE: Final = "webhook-signature"
 
@@ -60,7 +60,7 @@ class SupabaseSource:
         matches = [hmac.compare_digest(presented, secret) for secret in self._shared]
         return any(matches)
 
-    def parse(self, body: bytes) -> Completed | Ignored:
+    def parse(self, body: bytes) -> CompletedGeneration | IgnoredWebhook:
         """Read the event and decide whether it matters.
 
         It matters when the new row is completed and the old row was not, or had another output.
@@ -74,7 +74,7 @@ class SupabaseSource:
             raise UnreadableError(_problems(error)) from None
         reason = self._irrelevant(event)
         if reason is not None:
-            return Ignored(reason=reason)
+            return IgnoredWebhook(reason=reason)
         return self._completed(event.record or {})
 
     def _irrelevant(self, event: SupabaseWebhook) -> str | None:
@@ -99,7 +99,7 @@ class SupabaseSource:
             )
         return _text(row[status]) == self._settings.generations_completed_value
 
-    def _completed(self, row: Mapping[str, object]) -> Completed:
+    def _completed(self, row: Mapping[str, object]) -> CompletedGeneration:
         settings = self._settings
         for column, variable in (
             (settings.generations_id_column, "GENERATIONS_ID_COLUMN"),
@@ -107,7 +107,7 @@ class SupabaseSource:
         ):
             if column not in row:
                 raise UnreadableError(f"the row has no column {column!r}: set {variable} to the right one")
-        return Completed(
+        return CompletedGeneration(
             source="supabase",
             generation_id=str(row[settings.generations_id_column]),
             request_id=_text(row.get(settings.generations_request_column)),

@@ -15,7 +15,7 @@ from handlers.database.http import CONNECT_SECONDS, ProjectApi
 from handlers.errors import StorageUnavailableError
 from handlers.observer import Observer
 from handlers.storage.reply import StorageReply, read_reply
-from handlers.storage.upload_file import PIECE, Part
+from handlers.storage.upload_file import READ_BYTES, FilePart
 
 ROOT: Final = "/storage/v1"
 UPSERT: Final = {False: {"x-upsert": "false"}, True: {"x-upsert": "true"}}
@@ -34,7 +34,7 @@ class StorageApi:
         method: str,
         path: str,
         headers: Mapping[str, str] | None = None,
-        body: Part | dict[str, Any] | None = None,
+        body: FilePart | dict[str, Any] | None = None,
     ) -> StorageReply:
         """Send one request, with part of a file or JSON as its body; `operation` is its name in the metric.
 
@@ -56,7 +56,7 @@ class StorageApi:
                     reply = await read_reply(response)
                     self._observer.storage("download", reply.outcome)
                     raise reply.error()
-                async for piece in response.content.iter_chunked(PIECE):
+                async for piece in response.content.iter_chunked(READ_BYTES):
                     yield piece
         self._observer.storage("download", "ok")
 
@@ -74,11 +74,11 @@ class StorageApi:
         method: str,
         path: str,
         headers: Mapping[str, str] | None = None,
-        body: Part | dict[str, Any] | None = None,
+        body: FilePart | dict[str, Any] | None = None,
         timeout: aiohttp.ClientTimeout | None = None,
     ) -> aiohttp.client._RequestContextManager:
         own: dict[str, Any] = {}
-        if isinstance(body, Part):
+        if isinstance(body, FilePart):
             # Without its length a body would be sent in chunks, and slip past the bucket's size limit.
             headers = {**(headers or {}), "Content-Length": str(body.size)}
             own["data"] = body.body

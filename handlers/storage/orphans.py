@@ -24,7 +24,7 @@ REMOVE_SECONDS: Final = 240
 
 
 @dataclass(slots=True)
-class Removed:
+class RemovalResult:
     """What a removal did: files of deleted generations let go, objects removed. `complete`: nothing is left to do."""
 
     files: int = 0
@@ -32,7 +32,7 @@ class Removed:
     complete: bool = True
 
 
-class Orphans:
+class OrphanRemover:
     """Removes what nothing has pointed at for `grace_seconds`, which must be longer than any attempt at a job."""
 
     def __init__(self, objects: ObjectRecords, storage: Storage, grace_seconds: int) -> None:
@@ -44,13 +44,13 @@ class Orphans:
         """Return how many objects a removal would take. Raises DatabaseUnavailableError."""
         return (await self._objects.orphans(self._grace)).objects
 
-    async def remove(self, seconds: float) -> Removed:
+    async def remove(self, seconds: float) -> RemovalResult:
         """Let go of files whose generation was deleted, then remove orphans; begin nothing new after so many seconds.
 
         Raises:
             DatabaseUnavailableError, StorageUnavailableError: what was done stays done, the next removal does the rest.
         """
-        done, end = Removed(), time.monotonic() + seconds
+        done, end = RemovalResult(), time.monotonic() + seconds
         more = True
         while more and time.monotonic() < end:
             files, more = await self._objects.release(self._grace)

@@ -13,8 +13,8 @@ from handlers.errors import StorageRejectedError, StorageUnavailableError
 
 CONFLICT: Final = HTTPStatus.CONFLICT.value
 TRANSIENT: Final = frozenset({408, CONFLICT, 423, 425, 429})
-GONE: Final = frozenset({HTTPStatus.NOT_FOUND.value, HTTPStatus.GONE.value})
-REFUSES_US: Final = frozenset({HTTPStatus.UNAUTHORIZED.value, HTTPStatus.FORBIDDEN.value})
+NOT_FOUND: Final = frozenset({HTTPStatus.NOT_FOUND.value, HTTPStatus.GONE.value})
+ACCESS_DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED.value, HTTPStatus.FORBIDDEN.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class StorageReply:
             return "ok"
         if self.status == CONFLICT:
             return "duplicate"
-        if self.ours and self.status in GONE:
+        if self.ours and self.status in NOT_FOUND:
             return "missing"
         return "unavailable" if isinstance(self.error(), StorageUnavailableError) else "rejected"
 
@@ -53,7 +53,7 @@ class StorageReply:
             return StorageUnavailableError(what, retry_after=retry_after(self.headers.get("Retry-After")))
         if status == HTTPStatus.NOT_FOUND:
             what += "; create the bucket, or set STORAGE_BUCKET"
-        if status in REFUSES_US:
+        if status in ACCESS_DENIED:
             what += "; is SUPABASE_SERVICE_ROLE_KEY this project's?"
         return StorageRejectedError(what)
 

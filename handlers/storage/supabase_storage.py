@@ -12,10 +12,10 @@ import stamina
 from handlers.errors import StorageRejectedError, StorageUnavailableError
 from handlers.storage.api import UPSERT, StorageApi
 from handlers.storage.reply import CONFLICT, StorageReply
-from handlers.storage.tus import ResumableUpload, UploadIds
-from handlers.storage.upload_file import Content
+from handlers.storage.tus import OpenUploads, ResumableUpload
+from handlers.storage.upload_file import UploadFile
 
-LARGEST_AT_ONCE: Final = 6 * 1024 * 1024
+MAX_SINGLE_REQUEST_BYTES: Final = 6 * 1024 * 1024
 """Supabase recommends resumable uploads above 6 MiB."""
 TRIES: Final = 3
 LONGEST_PAUSE_SECONDS: Final = 2.0
@@ -34,12 +34,12 @@ _patiently = stamina.AsyncRetryingCaller(
 class SupabaseStorage:
     """The objects of one bucket."""
 
-    def __init__(self, api: StorageApi, bucket: str, ids: UploadIds) -> None:
+    def __init__(self, api: StorageApi, bucket: str, ids: OpenUploads) -> None:
         self.bucket = bucket
         self._api = api
         self._resumable = ResumableUpload(api, bucket, ids)
 
-    async def put(self, path: str, content: Content, *, look: bool = True) -> bool:
+    async def put(self, path: str, content: UploadFile, *, look: bool = True) -> bool:
         """Store a file, in one request up to 6 MiB, resumable above; return False when it is there already.
 
         What is there and differs, cut short perhaps, is replaced: the path holds the hash. Without `look` nobody asks
@@ -99,20 +99,20 @@ class SupabaseStorage:
         if reply.outcome == "unavailable":
             raise reply.error()
 
-    async def _send(self, path: str, content: Content, *, replace: bool) -> bool:
+    async def _send(self, path: str, content: UploadFile, *, replace: bool) -> bool:
         """Send the file; return False when Storage says that it has the object."""
-        if content.size > LARGEST_AT_ONCE:
+        if content.size > MAX_SINGLE_REQUEST_BYTES:
             return await self._resumable.send(path, content, replace=replace)
         return await _patiently(self._send_at_once, path, content, replace=replace)
 
-    async def _send_at_once(self, path: str, content: Content, *, replace: bool) -> bool:
+    async def _send_at_once(self, path: str, content: UploadFile, *, replace: bool) -> bool:
         headers = {
             "Content-Type": content.content_type,
             "Cache-Control": content.cache_control,
             "x-metadata": base64.b64encode(content.metadata.encode()).decode(),
             **UPSERT[replace],
         }
-        whole = content.part(0, LARGEST_AT_ONCE)
+        whole = content.part(0, MAX_SINGLE_REQUEST_BYTES)
         reply = await self._api.ask("upload", "POST", f"/object/{self.bucket}/{path}", headers, whole)
         if reply.status == CONFLICT:
             return False
@@ -130,7 +130,7 @@ class SupabaseStorage:
         info: dict[str, Any] = reply.body
         return info
 
-    async def _holds(self, found: dict[str, Any], path: str, content: Content) -> bool:
+    async def _holds(self, found: dict[str, Any], path: str, content: UploadFile) -> bool:
         """Whether the object found is the file. Where its ETag is no MD5 of the whole, its bytes are asked.
 
         An upload in several parts has the ETag `<something>-<parts>`: then our own note of the SHA-256 counts.

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from handlers.errors import DatabaseUnavailableError, StorageUnavailableError
 from handlers.storage.api import UPSERT, StorageApi
-from handlers.storage.reply import CONFLICT, REFUSES_US, StorageReply
-from handlers.storage.upload_file import Content
+from handlers.storage.reply import ACCESS_DENIED, CONFLICT, StorageReply
+from handlers.storage.upload_file import UploadFile
 
-CHUNK: Final = 6 * 1024 * 1024
+CHUNK_BYTES: Final = 6 * 1024 * 1024
 """What hosted Supabase takes in one request, but for the last."""
 TUS: Final = {"Tus-ResumableUpload": "1.0.0"}
 PART: Final = TUS | {"Content-Type": "application/offset+octet-stream"}
@@ -37,7 +37,7 @@ class _ThereAlreadyError(Exception):
     """The object is there."""
 
 
-class UploadIds:
+class OpenUploads:
     """Which upload is open for which object, in the database. Without it uploads work, but each worker starts anew."""
 
     def __init__(self, call: Callable[[str, dict[str, Any]], Awaitable[Any]], bucket: str) -> None:
@@ -77,12 +77,12 @@ class _Patience:
 class ResumableUpload:
     """ResumableUpload uploads to one bucket."""
 
-    def __init__(self, api: StorageApi, bucket: str, ids: UploadIds) -> None:
+    def __init__(self, api: StorageApi, bucket: str, ids: OpenUploads) -> None:
         self._api = api
         self._bucket = bucket
         self._ids = ids
 
-    async def send(self, path: str, content: Content, *, replace: bool) -> bool:
+    async def send(self, path: str, content: UploadFile, *, replace: bool) -> bool:
         """Send a file, or what an earlier upload has not sent of it; return False when the object is there.
 
         Raises:
@@ -108,7 +108,7 @@ class ResumableUpload:
                 await self._ids.change(path, gone=upload_id)
                 return True
 
-    async def _open(self, path: str, content: Content, *, replace: bool) -> str:
+    async def _open(self, path: str, content: UploadFile, *, replace: bool) -> str:
         """Open an upload and return its id, the last part of its address."""
         told = {
             "bucketName": self._bucket,
@@ -129,12 +129,14 @@ class ResumableUpload:
             raise reply.foreign()
         return upload_id
 
-    async def _pour(self, upload_id: str, path: str, content: Content, patience: _Patience, *, replace: bool) -> None:
+    async def _pour(
+        self, upload_id: str, path: str, content: UploadFile, patience: _Patience, *, replace: bool
+    ) -> None:
         """Send what is missing."""
         offset = await self._offset(upload_id, content.size)
         patience.note(offset)
         while offset < content.size:
-            part = content.part(offset, CHUNK)
+            part = content.part(offset, CHUNK_BYTES)
             headers = PART | {"Upload-Offset": str(offset)} | UPSERT[replace]
             reply = await self._api.ask("upload_part", "PATCH", f"{ROUTE}/{upload_id}", headers, part)
             if reply.outcome == "missing":
@@ -149,7 +151,7 @@ class ResumableUpload:
         """Return how many bytes Storage has."""
         reply = await self._api.ask("upload_offset", "HEAD", f"{ROUTE}/{upload_id}", TUS)
         # An answer to HEAD has no body to tell a 404 from the 400 of an id that is none.
-        if 400 <= reply.status < 500 and reply.status not in REFUSES_US | {CONFLICT}:  # noqa: PLR2004 - its class
+        if 400 <= reply.status < 500 and reply.status not in ACCESS_DENIED | {CONFLICT}:  # noqa: PLR2004 - its class
             error = reply.error()
             if isinstance(error, StorageUnavailableError):
                 raise error

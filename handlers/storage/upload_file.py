@@ -9,12 +9,12 @@ from typing import Final, Self
 
 from handlers.media import Prepared
 
-PIECE: Final = 256 * 1024
+READ_BYTES: Final = 256 * 1024
 ONE_YEAR: Final = "max-age=31536000, immutable"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FilePart:
     """`size` bytes of a file, from `start` on: read as they are sent, so that never more than PIECE is in memory."""
 
     path: Path
@@ -24,7 +24,7 @@ class Part:
     @property
     def body(self) -> bytes | AsyncIterator[bytes]:
         """The bytes, as aiohttp sends them: what is one piece goes out with the request's head, in one system call."""
-        if self.size > PIECE:
+        if self.size > READ_BYTES:
             return self.pieces()
         with self.path.open("rb") as file:
             file.seek(self.start)
@@ -35,13 +35,13 @@ class Part:
         with self.path.open("rb") as file:
             file.seek(self.start)
             left = self.size
-            while left and (piece := file.read(min(PIECE, left))):
+            while left and (piece := file.read(min(READ_BYTES, left))):
                 yield piece
                 left -= len(piece)
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class UploadFile:
     """A file to be stored: size in bytes, digests as hex, and what Storage is to say of it.
 
     MD5 is Storage's ETag, SHA-256 goes into the object's metadata.
@@ -70,16 +70,16 @@ class Content:
         """What is kept with the object, as JSON."""
         return json.dumps({"sha256": self.sha256})
 
-    def part(self, start: int, most: int) -> Part:
+    def part(self, start: int, most: int) -> FilePart:
         """Return the part from `start` on, of at most `most` bytes."""
-        return Part(self.path, start, min(most, self.size - start))
+        return FilePart(self.path, start, min(most, self.size - start))
 
 
 def digests(path: Path) -> tuple[int, str, str]:
     """Read a file through; return its size in bytes, its SHA-256 and its MD5 as hex."""
     size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
-        while piece := file.read(PIECE):
+        while piece := file.read(READ_BYTES):
             size += len(piece)
             sha256.update(piece)
             md5.update(piece)

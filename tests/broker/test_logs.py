@@ -24,7 +24,7 @@ async def test_an_attempt_is_told_in_one_wide_line(bench, source):
     assert (first["attempt"], first["outcome"], first["level"]) == (1, "retried", "warning")
     assert [first[f"files_{how}"] for how in ("stored", "deduplicated", "failed")] == [1, 0, 2]
     assert first["codes"] == ["source_gone", "source_unavailable"]
-    assert set(first["stages"]) == {"download", "detect", "recall", "prepare", "upload"}
+    assert set(first["stages"]) == {"download", "detect", "deduplicate", "prepare", "upload"}
     assert sum(first["stages"].values()) > 0
     assert (first["bytes_in"], first["bytes_out"]) == await sizes(bench, job, 0)
     assert (second["bytes_in"], second["bytes_out"]) == await sizes(bench, job, 1)

@@ -22,7 +22,7 @@ from worker.web.receiver import Receiver
 SECRET = "a shared secret"
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 INCOMING = f"00-{TRACE}-{CALLER}-01"
-STEPS = ["detect", "download", "prepare", "recall", "upload"]
+STEPS = ["deduplicate", "detect", "download", "prepare", "upload"]
 
 
 class Trace:
@@ -53,7 +53,7 @@ def links(span):
 @pytest.fixture
 def exported():
     exporter = InMemorySpanExporter()
-    with tracing.use("outlast-test", SimpleSpanProcessor(exporter)):
+    with tracing.export_to("outlast-test", SimpleSpanProcessor(exporter)):
         yield exporter
 
 
@@ -139,7 +139,7 @@ async def test_a_webhook_that_names_no_trace_begins_one(bench, source, exported)
 
 async def test_who_sampled_it_out_is_heard_everywhere(bench, source):
     exporter = InMemorySpanExporter()
-    with tracing.use("outlast-test", SimpleSpanProcessor(exporter), sampler=ParentBased(ALWAYS_OFF)):
+    with tracing.export_to("outlast-test", SimpleSpanProcessor(exporter), sampler=ParentBased(ALWAYS_OFF)):
         await webhook(bench, f"{source.url}/files/tone.wav", {"traceparent": INCOMING[:-1] + "0"})
         await bench.outcome("completed")
         assert exporter.get_finished_spans() == ()

@@ -15,7 +15,7 @@ from handlers.database.client import Supabase
 from handlers.database.task_records import TaskRecords
 from handlers.errors import DatabaseUnavailableError, FileProcessingError, StorageUnavailableError
 from handlers.settings import MediaSettings
-from handlers.storage.upload_file import Content
+from handlers.storage.upload_file import UploadFile
 from tests.patience import SOON
 
 
@@ -118,4 +118,4 @@ async def test_an_answer_that_is_not_supabases_is_for_later(proxy, tmp_path):
         with pytest.raises(DatabaseUnavailableError):
             await TaskRecords(settings, supabase).known("u", "0" * 64, "auto")
         with pytest.raises(StorageUnavailableError):
-            await supabase.put("a/b", Content.of(file, "image/png"))
+            await supabase.put("a/b", UploadFile.of(file, "image/png"))

@@ -20,7 +20,7 @@ from handlers.sources.errors import RejectedError, UnreadableError, VerifierUnav
 from handlers.sources.fal import FalSource
 from handlers.sources.fal_keys import Jwks
 from handlers.sources.supabase import SupabaseSource
-from schemas.events import Completed, Ignored
+from schemas.events import CompletedGeneration, IgnoredWebhook
 
 SETTINGS = MediaSettings(_env_file=None)
 OLD, NEW = "whsec_b2xkIHNlY3JldCBvbGQgc2VjcmV0IG9sZA==", "whsec_bmV3IHNlY3JldCBuZXcgc2VjcmV0IG5ldw=="
@@ -157,7 +157,7 @@ async def test_supabase_without_secrets_takes_nothing():
 
 def test_supabase_reads_a_completion(supabase):
     event = supabase.parse(json.dumps(EVENT).encode())
-    assert isinstance(event, Completed)
+    assert isinstance(event, CompletedGeneration)
     assert (event.generation_id, event.user_id, event.output) == ("7", None, ROW["output"])
 
 
@@ -177,19 +177,19 @@ EARLIER = {**ROW, "output": {"images": []}}
     ],
 )
 def test_supabase_ignores_what_does_not_matter(supabase, change, reason):
-    assert supabase.parse(json.dumps(EVENT | change).encode()) == Ignored(reason=reason)
+    assert supabase.parse(json.dumps(EVENT | change).encode()) == IgnoredWebhook(reason=reason)
 
 
 @pytest.mark.parametrize(("state", "completed"), [(True, "true"), (False, "false"), (7, "7"), ("done", "done")])
 def test_a_state_is_compared_as_postgresql_writes_it(state, completed):
     settings = SETTINGS.model_copy(update={"generations_completed_value": completed})
     event = EVENT | {"record": {**ROW, "status": state}, "old_record": {**ROW, "status": None}}
-    assert isinstance(SupabaseSource(settings, []).parse(json.dumps(event).encode()), Completed)
+    assert isinstance(SupabaseSource(settings, []).parse(json.dumps(event).encode()), CompletedGeneration)
 
 
 @pytest.mark.parametrize("change", [{"old_record": PENDING}, {"old_record": EARLIER}, {"type": "INSERT"}])
 def test_supabase_hears_every_kind_of_completion(supabase, change):
-    assert isinstance(supabase.parse(json.dumps(EVENT | change).encode()), Completed)
+    assert isinstance(supabase.parse(json.dumps(EVENT | change).encode()), CompletedGeneration)
 
 
 @pytest.mark.parametrize(
@@ -296,11 +296,11 @@ async def test_many_webhooks_at_once_ask_fal_once(fal):
 def test_fal_events():
     source = FalSource(Jwks("http://127.0.0.1:9/"))
     event = source.parse(json.dumps(FAL_EVENT).encode())
-    assert isinstance(event, Completed)
+    assert isinstance(event, CompletedGeneration)
     assert (event.request_id, event.generation_id) == ("r1", None)
     failed = {**FAL_EVENT, "status": "ERROR", "error": "out of memory", "payload": {"detail": []}}
     told = source.parse(json.dumps(failed).encode())
-    assert told == Ignored(reason="generation_failed", request_id="r1", error="out of memory")
+    assert told == IgnoredWebhook(reason="generation_failed", request_id="r1", error="out of memory")
     lost = source.parse(json.dumps({**FAL_EVENT, "payload": None, "payload_error": "too large"}).encode())
-    assert isinstance(lost, Completed)
+    assert isinstance(lost, CompletedGeneration)
     assert lost.output is None

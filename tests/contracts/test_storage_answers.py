@@ -13,7 +13,7 @@ from handlers.database.client import Supabase
 from handlers.errors import StorageRejectedError, StorageUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
-from handlers.storage.upload_file import Content
+from handlers.storage.upload_file import UploadFile
 from tests.patience import SOON
 
 HTML = "<html>Sign in to the proxy</html>"
@@ -140,7 +140,7 @@ def large(tmp_path):
 async def test_the_true_status_decides(played, storage, file, answer, error):
     played.answers = [answer]
     with pytest.raises(error) as refused:
-        await storage.put("a", Content.of(file, "image/png"))
+        await storage.put("a", UploadFile.of(file, "image/png"))
     assert refused.value.retryable is (error is StorageUnavailableError)
     assert len(played.seen) == (3 if refused.value.retryable else 1)
     assert HTML not in str(refused.value)
@@ -148,20 +148,20 @@ async def test_the_true_status_decides(played, storage, file, answer, error):
 
 async def test_a_moment_of_weakness_is_waited_out(played, storage, noted, file):
     played.answers = [hidden(503), *STORED]
-    assert await storage.put("a", Content.of(file, "image/png"))
+    assert await storage.put("a", UploadFile.of(file, "image/png"))
     assert noted.requests == [("upload", "unavailable"), ("upload", "ok"), ("info", "ok")]
 
 
 async def test_a_long_wait_is_not_waited_out_but_told(played, storage, file):
     played.answers = [hidden(429, http=429, **{"Retry-After": "77"})]
     with pytest.raises(StorageUnavailableError) as refused:
-        await storage.put("a", Content.of(file, "image/png"))
+        await storage.put("a", UploadFile.of(file, "image/png"))
     assert (len(played.seen), refused.value.retry_after) == (1, 77)
 
 
 async def test_what_is_sent_is_measured_typed_and_immutable(played, storage, file):
     played.answers = list(STORED)
-    await storage.put("u/ab/a.png", Content.of(file, "image/png"))
+    await storage.put("u/ab/a.png", UploadFile.of(file, "image/png"))
     method, path, headers, received = played.seen[0]
     assert (method, path, received) == ("POST", "/object/generations/u/ab/a.png", len(CONTENT))
     names = ("Content-Length", "Content-Type", "Cache-Control", "x-upsert", "Authorization", "apikey")
@@ -176,14 +176,14 @@ async def test_storage_that_keeps_something_else_is_told_after_one_more_try(play
     taken = STORED[0]
     played.answers = [taken, found, taken, found]
     with pytest.raises((StorageRejectedError, StorageUnavailableError), match=r"other bytes|does not have it"):
-        await storage.put("a", Content.of(file, "image/png"))
+        await storage.put("a", UploadFile.of(file, "image/png"))
     assert [headers.get("x-upsert") for _, _, headers, _ in played.seen] == ["false", None, "true", None]
 
 
 async def test_a_damaged_object_is_not_taken_for_a_duplicate(played, storage, file):
     damaged = lambda: web.Response(body=b"conTent")  # noqa: E731 - an answer
     played.answers = [hidden(409, "Duplicate"), info(etag='"00"'), damaged, *STORED]
-    assert await storage.put("a", Content.of(file, "image/png"))
+    assert await storage.put("a", UploadFile.of(file, "image/png"))
     assert [seen[0] for seen in played.seen] == ["POST", "GET", "GET", "POST", "GET"]
 
 
@@ -195,7 +195,7 @@ async def test_the_environments_proxy_is_used(played, file, monkeypatch, spelled
     settings = MediaSettings(_env_file=None, supabase_url="http://supabase.invalid", supabase_service_role_key=key)
     played.answers = list(STORED)
     async with Supabase(settings) as storage:
-        assert await storage.put("a", Content.of(file, "image/png"))
+        assert await storage.put("a", UploadFile.of(file, "image/png"))
     assert played.seen[0][2]["Host"] == "supabase.invalid"
 
 
@@ -208,7 +208,7 @@ BEGUN = plain(200, Upload_Offset="0", Upload_Length=str(LARGE))
 async def test_our_key_goes_to_our_project_wherever_an_upload_is_said_to_lie(played, storage, large):
     arrived = plain(200, Upload_Offset=str(LARGE), Upload_Length=str(LARGE))
     played.answers = [OPENED, arrived, LARGE_INFO]
-    assert await storage.put("a", Content.of(large, "video/mp4"))
+    assert await storage.put("a", UploadFile.of(large, "video/mp4"))
     assert played.seen[1][:2] == ("HEAD", "/upload/resumable/aWQ")
 
 
@@ -217,7 +217,7 @@ async def test_a_chunk_is_six_mebibytes_and_a_lock_is_waited_for(played, storage
         *(OPENED, BEGUN, plain(423, "locked"), BEGUN, plain(204, Upload_Offset=str(6 * 1024 * 1024))),
         *(plain(204, Upload_Offset=str(LARGE)), LARGE_INFO),
     ]
-    assert await storage.put("a", Content.of(large, "video/mp4"))
+    assert await storage.put("a", UploadFile.of(large, "video/mp4"))
     assert [seen[3] for seen in played.seen if seen[0] == "PATCH"] == [6 * 1024 * 1024, 6 * 1024 * 1024, 1024 * 1024]
     assert noted.requests.count(("upload_part", "ok")) == 2
     metadata = dict(pair.split(" ") for pair in played.seen[0][2]["Upload-Metadata"].split(","))
@@ -238,13 +238,13 @@ async def test_a_chunk_is_six_mebibytes_and_a_lock_is_waited_for(played, storage
 async def test_the_tus_servers_plain_words_are_understood(played, storage, large, answers, error):
     played.answers = list(answers)
     with pytest.raises(error):
-        await storage.put("a", Content.of(large, "video/mp4"))
+        await storage.put("a", UploadFile.of(large, "video/mp4"))
     assert len(played.seen) == len(answers)
 
 
 async def test_a_finished_upload_of_somebody_else_is_as_good(played, storage, large):
     played.answers = [OPENED, BEGUN, plain(409, "The resource already exists"), LARGE_INFO, LARGE_INFO]
-    assert await storage.put("a", Content.of(large, "video/mp4")) is False
+    assert await storage.put("a", UploadFile.of(large, "video/mp4")) is False
 
 
 @pytest.mark.parametrize("size", [1_000, 1_000_000, 6_000_000])
@@ -272,7 +272,7 @@ async def test_a_connection_on_which_an_upload_was_refused_is_not_used_again(tmp
     async with Supabase(settings) as storage, asyncio.timeout(SOON):
         for _ in range(3):
             with pytest.raises(StorageRejectedError, match="413"):
-                await storage.put("a", Content.of(file, "image/png"))
+                await storage.put("a", UploadFile.of(file, "image/png"))
     assert len(served) == 3
     server.close()
     await server.wait_closed()

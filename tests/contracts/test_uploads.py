@@ -18,7 +18,7 @@ from handlers.database.client import Supabase
 from handlers.errors import StorageUnavailableError
 from handlers.settings import MediaSettings
 from handlers.storage import object_path
-from handlers.storage.upload_file import Content
+from handlers.storage.upload_file import UploadFile
 from tests.chaos.wire import Wire
 
 MIB = 1024 * 1024
@@ -155,7 +155,7 @@ async def test_another_worker_goes_on_where_one_was_killed(place, sql):
         assert await sql.fetchval("select path from outlast_uploads") == path
         before = wire.bytes
         async with place.supabase(wire) as supabase:
-            assert await supabase.put(path, Content.of(file, "video/mp4"))
+            assert await supabase.put(path, UploadFile.of(file, "video/mp4"))
         assert wire.bytes - before < 30 * MIB
         assert wire.bytes < MOST * 60 * MIB
     place.check(file, path)
@@ -165,8 +165,10 @@ async def test_another_worker_goes_on_where_one_was_killed(place, sql):
 async def test_two_workers_with_the_same_file_store_it_once(place, sql):
     file, path = place.file(20)
     async with place.supabase() as one, place.supabase() as two:
-        await asyncio.gather(one.put(path, Content.of(file, "video/mp4")), two.put(path, Content.of(file, "video/mp4")))
-        assert await one.put(path, Content.of(file, "video/mp4")) is False
+        await asyncio.gather(
+            one.put(path, UploadFile.of(file, "video/mp4")), two.put(path, UploadFile.of(file, "video/mp4"))
+        )
+        assert await one.put(path, UploadFile.of(file, "video/mp4")) is False
     place.check(file, path)
     assert await sql.fetchval("select count(*) from storage.objects") == 1
     assert await sql.fetchval("select count(*) from outlast_uploads") == 0
@@ -176,7 +178,7 @@ async def test_an_upload_that_storage_has_forgotten_is_begun_anew(place, sql):
     file, path = place.file(8)
     await sql.execute("select outlast_upload('generations', $1, 'bm90L3RoZXJlL2FueSBtb3Jl')", path)
     async with place.supabase() as supabase:
-        assert await supabase.put(path, Content.of(file, "video/mp4"))
+        assert await supabase.put(path, UploadFile.of(file, "video/mp4"))
     place.check(file, path)
 
 
@@ -184,7 +186,7 @@ async def test_without_the_database_a_worker_resumes_its_own_uploads(place, sql)
     await sql.execute("drop function outlast_upload")
     file, path = place.file(30)
     async with place.wire(10 * MIB, Meter.cut) as wire, place.supabase(wire) as supabase:
-        assert await supabase.put(path, Content.of(file, "video/mp4"))
+        assert await supabase.put(path, UploadFile.of(file, "video/mp4"))
         assert wire.bytes < MOST * 30 * MIB
     place.check(file, path)
 
@@ -194,10 +196,10 @@ async def test_a_line_that_carries_nothing_any_more_is_given_up_and_taken_up_lat
     file, path = place.file(20)
     async with place.wire(10 * MIB, Wire.stop) as wire, place.supabase(wire) as supabase:
         with pytest.raises(StorageUnavailableError):
-            await supabase.put(path, Content.of(file, "video/mp4"))
+            await supabase.put(path, UploadFile.of(file, "video/mp4"))
     assert await sql.fetchval("select count(*) from outlast_uploads") == 1
     async with place.wire() as wire, place.supabase(wire) as supabase:
-        assert await supabase.put(path, Content.of(file, "video/mp4"))
+        assert await supabase.put(path, UploadFile.of(file, "video/mp4"))
         assert wire.bytes < 15 * MIB
     place.check(file, path)
 
@@ -206,10 +208,10 @@ async def test_a_line_that_carries_nothing_any_more_is_given_up_and_taken_up_lat
 async def test_what_an_etag_cannot_tell_our_note_or_the_bytes_do(place, sql, tag, reads):
     file, path = place.file(8)
     async with place.wire() as wire, place.supabase(wire) as supabase:
-        await supabase.put(path, Content.of(file, "video/mp4"))
+        await supabase.put(path, UploadFile.of(file, "video/mp4"))
         await sql.execute("update storage.objects set metadata = metadata || jsonb_build_object('eTag', $1::text)", tag)
         before = wire.bytes
-        assert await supabase.put(path, Content.of(file, "video/mp4")) is False
+        assert await supabase.put(path, UploadFile.of(file, "video/mp4")) is False
         assert (wire.bytes - before > 8 * MIB) is reads
 
 

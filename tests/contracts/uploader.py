@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from handlers.database.client import Supabase
 from handlers.settings import MediaSettings
-from handlers.storage.upload_file import Content
+from handlers.storage.upload_file import UploadFile
 
 
 def largest() -> int:
@@ -28,9 +28,9 @@ async def main(url: str, key: str, bucket: str, file: str, path: str) -> None:
     async with Supabase(settings) as supabase:
         small = Path(file).with_name("small")
         small.write_bytes(b"x")
-        await supabase.put("warm/up", Content.of(small, "text/plain"))
+        await supabase.put("warm/up", UploadFile.of(small, "text/plain"))
         before = largest()
-        is_new = await supabase.put(path, Content.of(Path(file), "video/mp4"))
+        is_new = await supabase.put(path, UploadFile.of(Path(file), "video/mp4"))
         print(json.dumps({"new": is_new, "grown": largest() - before}))  # noqa: T201 - its answer
 
 

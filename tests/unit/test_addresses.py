@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from handlers.download.addresses import INSIDE, is_public, is_public_text, spelled
+from handlers.download.addresses import NON_PUBLIC_IPV4, is_public, is_public_text, literal_address
 from handlers.download.allowlist import Allowlist
 from handlers.errors import SourceForbiddenError
 
@@ -17,7 +17,7 @@ ANYTHING = Allowlist((), mode="report")
 FULL_WIDTH = {ord(plain): chr(0xFF10 + int(plain)) for plain in "0123456789"}
 
 unhurried = settings(deadline=None)  # a loaded machine is no bug
-inside = st.sampled_from(INSIDE).flatmap(lambda network: st.ip_addresses(v=4, network=network))
+inside = st.sampled_from(NON_PUBLIC_IPV4).flatmap(lambda network: st.ip_addresses(v=4, network=network))
 
 
 def spellings(address):
@@ -97,7 +97,7 @@ def test_what_libc_reads_as_an_address_is_never_taken_for_a_name(host):
     except OSError:
         return
     try:
-        address = spelled(host.lower())
+        address = literal_address(host.lower())
     except ValueError:
         return
     assert address == IPv4Address(packed)
@@ -170,4 +170,4 @@ def test_public_addresses_are(text):
 
 @pytest.mark.parametrize("host", ["fal.media", "1e100.net", "0x7f.test", "127.0.0.1.nip.io", "a0x7f", "3com"])
 def test_a_name_is_no_address(host):
-    assert spelled(host) is None
+    assert literal_address(host) is None

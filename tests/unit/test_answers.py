@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.download.http_response import check_status, retry_after, strong_tag
+from handlers.download.http_response import check_status, retry_after, strong_etag
 from handlers.errors import FileProcessingError, SourceGoneError, SourceUnavailableError
 
 
@@ -85,4 +85,4 @@ def test_whatever_a_source_asks_for_is_a_wait_or_nothing(value):
     ],
 )
 def test_only_a_strong_tag_promises_the_same_bytes(value, tag):
-    assert strong_tag({} if value is None else {"ETag": value}) == tag
+    assert strong_etag({} if value is None else {"ETag": value}) == tag

@@ -18,7 +18,7 @@ from handlers.errors import (
     SourceUnavailableError,
 )
 from handlers.observer import Observer
-from handlers.pipeline import unexpected
+from handlers.pipeline import unexpected_error
 from handlers.settings import MediaSettings
 
 CONTENT = bytes(range(256)) * 4096
@@ -141,7 +141,7 @@ async def test_a_full_disk_is_told_as_such(downloader, url):
     with pytest.raises(OSError, match="No space left") as failed:
         await downloader.fetch(f"{url}/whole", Path("/dev/full"))
     assert failed.value.errno == errno.ENOSPC
-    assert unexpected(failed.value).code == "disk_full"
+    assert unexpected_error(failed.value).code == "disk_full"
 
 
 async def test_progress_tells_the_total_or_what_it_has(downloader, url, tmp_path):

@@ -97,5 +97,5 @@ def test_pieces_never_show(content, is_base64, escaped, tmp_path_factory):
         text = "".join(f"%{ord(letter):02x}" for letter in text)
     with pytest.MonkeyPatch.context() as patch, FileWriter(tmp_path_factory.getbasetemp() / "piece", 300) as landing:
         patch.setattr(data_uri, "PIECE", 7)
-        got = data_uri.land(f"data:{';base64' if is_base64 else ''},{text}", landing)
+        got = data_uri.write_data_uri(f"data:{';base64' if is_base64 else ''},{text}", landing)
         assert got.path.read_bytes() == content

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from handlers.errors import SourceGoneError
-from handlers.sources.fal_queue import FalQueue
+from handlers.sources.fal_queue import FalQueueClient
 from schemas.dead_letters import BatchRequest, DeadLetter, DeadLetterFilter, InvalidFilterError
 from worker.dead_letters.summary import DeadLetterMessage, grouped, read, scrubbed, united
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_read_is_named(values):
     ],
 )
 def test_where_fal_is_asked(model, address):
-    assert str(FalQueue("https://queue.fal.run", SecretStr("k"))._address(model, "a/../b")) == address
+    assert str(FalQueueClient("https://queue.fal.run", SecretStr("k"))._address(model, "a/../b")) == address
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,4 @@ def test_where_fal_is_asked(model, address):
 )
 def test_nobody_else_is_asked(model):
     with pytest.raises(SourceGoneError):
-        FalQueue("https://queue.fal.run", SecretStr("k"))._address(model, "r")
+        FalQueueClient("https://queue.fal.run", SecretStr("k"))._address(model, "r")

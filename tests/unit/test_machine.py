@@ -16,7 +16,7 @@ def test_a_containers_quota_counts(tmp_path, monkeypatch, quota, expected):
     monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda _: set(range(6)))
     monkeypatch.setattr(cpu, "QUOTA", tmp_path / "cpu.max")
     assert cpu.cores() == 6
-    cpu.QUOTA.write_text(f"{quota}\n")
+    cpu.CGROUP_CPU_MAX.write_text(f"{quota}\n")
     assert cpu.cores() == expected
 
 

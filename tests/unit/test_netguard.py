@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from handlers.download.allowlist import Allowlist, GuardedResolver
-from handlers.errors import Denial, SourceForbiddenError
+from handlers.errors import DenialReason, SourceForbiddenError
 from handlers.observer import Observer
 from handlers.settings import FAL_SOURCES
 
@@ -112,7 +112,7 @@ def test_reporting_lifts_the_list_and_nothing_else():
     told = Told()
     allowlist = Allowlist(FAL_SOURCES, mode="report", observer=told)
     assert str(allowlist.check("https://elsewhere.test/a")) == "https://elsewhere.test/a"
-    assert told.reasons == [Denial.NOT_ALLOWED_REPORTED]
+    assert told.reasons == [DenialReason.NOT_ALLOWED_REPORTED]
     for url in (
         "http://elsewhere.test/",
         "https://elsewhere.test:22/",

@@ -90,7 +90,7 @@ async def test_what_is_known_and_there_is_not_done_again(source, codec, tmp_path
 
         again = PipelineDeps(with_.settings, with_.downloader, codec, with_.storage, Watch(), known)
         (second,) = (await process(batch(source, "/files/photo.jpg?version=2"), again)).stored
-        assert again.observer.stages == ["download", "detect", "recall"]
+        assert again.observer.stages == ["download", "detect", "deduplicate"]
         assert second.deduplicated
         assert (second.path, second.id != first.id) == (first.path, True)
         assert asked == [("user", first.source_sha256, Profile().key)]
@@ -108,7 +108,7 @@ async def test_an_exception_nobody_foresaw_is_retryable_and_logged(source, codec
     async with deps(source, codec, tmp_path, known=broken) as with_:
         outcome = await process(batch(source, "/files/photo.jpg"), with_)
     (failed,) = outcome.failed
-    assert (failed.code, failed.retryable, failed.stage) == ("unexpected", True, "recall")
+    assert (failed.code, failed.retryable, failed.stage) == ("unexpected", True, "deduplicate")
     assert "ZeroDivisionError" in caplog.text
 
 

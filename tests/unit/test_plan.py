@@ -6,10 +6,17 @@ from hypothesis import strategies as st
 
 from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
-from handlers.sources.plan import NO_MEDIA, _is_no_media, _weight, _weight_at_most, find_files, plan_jobs
-from schemas.events import Completed
+from handlers.sources.plan import (
+    UNSUPPORTED_EXTENSIONS,
+    _is_unsupported,
+    _max_message_bytes,
+    _message_bytes,
+    find_files,
+    plan_jobs,
+)
+from schemas.events import CompletedGeneration
 from schemas.jobs import MAX_JOB_BYTES, JobFile
-from schemas.urls import is_reference, source_key
+from schemas.urls import is_data_reference, source_key
 
 SETTINGS = MediaSettings(_env_file=None)
 ALLOWLIST = Allowlist(SETTINGS.source_allowlist)
@@ -76,7 +83,7 @@ def test_depth_is_no_danger():
 
 
 def event(output, **more):
-    return Completed(source="supabase", generation_id="g", user_id="u", output=output, **more)
+    return CompletedGeneration(source="supabase", generation_id="g", user_id="u", output=output, **more)
 
 
 def test_a_large_event_is_split_and_every_job_knows_the_whole():
@@ -103,7 +110,7 @@ def test_inline_files_travel_in_jobs_as_large_as_messages_may_be():
 def test_inline_content_too_large_for_a_message_is_left_to_the_row():
     huge = "data:image/png;base64," + "A" * MAX_JOB_BYTES
     (job,) = plan_jobs(event({"images": [{"url": huge}]}), SETTINGS, ALLOWLIST)
-    assert is_reference(job.files[0].url)
+    assert is_data_reference(job.files[0].url)
     assert job.files[0].source_key == source_key(huge)
 
 
@@ -124,7 +131,7 @@ def test_names_from_the_internet_are_tamed():
 
 
 def test_fals_lost_payload_becomes_a_job_that_will_say_so():
-    (job,) = plan_jobs(Completed(source="fal", request_id="r", output=None), SETTINGS, ALLOWLIST)
+    (job,) = plan_jobs(CompletedGeneration(source="fal", request_id="r", output=None), SETTINGS, ALLOWLIST)
     assert job.files == ()
     assert job.request_id == "r"
 
@@ -136,9 +143,9 @@ def test_an_output_without_files_is_no_job():
 @given(url=st.text(min_size=1), key=st.text(), name=st.none() | st.text(), position=st.integers(0, 10**9))
 def test_a_files_weight_is_never_more_than_what_is_reckoned_with(url, key, name, position):
     file = JobFile(position=position, url=url, source_key=key, file_name=name)
-    assert _weight(file) <= _weight_at_most(file)
+    assert _message_bytes(file) <= _max_message_bytes(file)
 
 
 @given(st.text(alphabet="a./PTpt", max_size=8) | st.text(max_size=8))
 def test_a_name_ends_as_paths_do(name):
-    assert _is_no_media(name) == (PurePosixPath(name).suffix.lower().removeprefix(".") in NO_MEDIA)
+    assert _is_unsupported(name) == (PurePosixPath(name).suffix.lower().removeprefix(".") in UNSUPPORTED_EXTENSIONS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from handlers.pipeline import tempdirs as module
-from handlers.pipeline.tempdirs import SMALL_BYTES, scratch, sweep
+from handlers.pipeline.tempdirs import SMALL_FOLDER_BYTES, remove_abandoned, scratch
 
 OWNER = """
 import asyncio, sys
@@ -26,7 +26,7 @@ asyncio.run(main())
 async def test_nothing_is_left_after_use_or_failure(tmp_path):
     async with scratch(tmp_path) as folder:
         (folder / "file").write_bytes(b"x")
-        assert sweep(tmp_path) == 0
+        assert remove_abandoned(tmp_path) == 0
         assert folder.exists()
     with pytest.raises(ZeroDivisionError):
         async with scratch(tmp_path) as folder:
@@ -34,7 +34,7 @@ async def test_nothing_is_left_after_use_or_failure(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("size", [0, SMALL_BYTES, SMALL_BYTES + 1])
+@pytest.mark.parametrize("size", [0, SMALL_FOLDER_BYTES, SMALL_FOLDER_BYTES + 1])
 async def test_only_what_is_large_is_removed_in_a_thread(tmp_path, monkeypatch, size):
     threads = []
     monkeypatch.setattr(module.asyncio, "to_thread", partial(noted, threads, asyncio.to_thread))
@@ -43,7 +43,7 @@ async def test_only_what_is_large_is_removed_in_a_thread(tmp_path, monkeypatch, 
         with (folder / "0" / "source").open("wb") as file:
             file.truncate(size)
     assert list(tmp_path.iterdir()) == []
-    assert len(threads) == (size > SMALL_BYTES)
+    assert len(threads) == (size > SMALL_FOLDER_BYTES)
 
 
 async def test_what_is_written_while_it_is_removed_goes_as_well(tmp_path, monkeypatch):
@@ -73,11 +73,11 @@ async def test_what_a_killed_process_left_is_swept_and_only_that(tmp_path):
             sys.executable, "-c", OWNER, str(tmp_path), stdout=asyncio.subprocess.PIPE
         )
         theirs = Path((await process.stdout.readline()).decode().strip())
-        assert sweep(tmp_path) == 0
+        assert remove_abandoned(tmp_path) == 0
         os.kill(process.pid, signal.SIGKILL)
         await process.wait()
         assert theirs.exists()
-        assert sweep(tmp_path) == 1
+        assert remove_abandoned(tmp_path) == 1
         assert not theirs.exists()
         assert mine.exists()
     assert list(tmp_path.iterdir()) == []
@@ -86,7 +86,7 @@ async def test_what_a_killed_process_left_is_swept_and_only_that(tmp_path):
 async def test_what_is_not_ours_is_left_alone(tmp_path):
     for name in ("outlast-backup", "outlast-" + "0" * 32, "other"):
         (tmp_path / name).mkdir()
-    assert sweep(tmp_path) == 0
+    assert remove_abandoned(tmp_path) == 0
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -94,5 +94,5 @@ async def test_a_lock_whose_owner_was_killed_before_it_made_its_folder_is_swept(
     lock = tmp_path / f"outlast-{'0' * 32}.lock"
     lock.touch()
     (tmp_path / "outlast-mine.lock").touch()
-    assert sweep(tmp_path) == 1
+    assert remove_abandoned(tmp_path) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["outlast-mine.lock"]

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from handlers.download import Downloader
-from handlers.download.file_writer import FileWriter, in_thread
-from handlers.download.transfer import Pace
+from handlers.download.file_writer import FileWriter, run_in_thread
+from handlers.download.transfer import MinimumSpeed
 from handlers.errors import FileTypeNotSupportedError, SourceUnavailableError
 from handlers.settings import MediaSettings
 from tests.hostile.raw import Raw, head, send
@@ -47,7 +47,7 @@ async def test_four_kibibytes_are_enough_to_end_it(tmp_path):
 
 
 def test_a_source_may_take_breath_but_not_crawl():
-    pace = Pace(least=100, window=10)
+    pace = MinimumSpeed(least=100, window=10)
     pace.note(5000, 0.1)
     pace.note(1, 9)
     pace.note(1, 1)  # a little more than the window: fast enough on average, and the next one begins
@@ -58,7 +58,7 @@ def test_a_source_may_take_breath_but_not_crawl():
 
 
 def test_any_pace_will_do_where_none_is_asked_for():
-    pace = Pace(least=0, window=10)
+    pace = MinimumSpeed(least=0, window=10)
     assert [pace.note(1, 9) for _ in range(100)] == [None] * 100
 
 
@@ -82,7 +82,7 @@ async def test_nobody_writes_any_more_when_a_download_has_been_called_off():
         time.sleep(0.1)
         steps.append("ends")
 
-    writing = asyncio.create_task(in_thread(write))
+    writing = asyncio.create_task(run_in_thread(write))
     while not steps:
         await asyncio.sleep(0.01)
     writing.cancel()

@@ -1,6 +1,6 @@
 import pytest
 
-from schemas.urls import data_reference, file_name, is_reference, shown, source_key
+from schemas.urls import data_reference, is_data_reference, name_from_url, redact_url, source_key
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 
@@ -25,18 +25,18 @@ def test_another_place_is_another_file(other):
 
 
 def test_what_is_shown_holds_no_secret():
-    assert shown("https://user:pw@fal.media/a.png?sig=topsecret#x") == "https://fal.media/a.png"
-    assert "topsecret" not in shown("::no url::?token=topsecret")
+    assert redact_url("https://user:pw@fal.media/a.png?sig=topsecret#x") == "https://fal.media/a.png"
+    assert "topsecret" not in redact_url("::no url::?token=topsecret")
 
 
 def test_inline_content_is_named_not_shown():
     reference = data_reference(PNG)
     assert reference.startswith("data:image/png;sha256=")
     assert len(reference.partition("=")[2]) == 64
-    assert shown(PNG) == reference
-    assert shown(reference) == reference
-    assert is_reference(reference)
-    assert not is_reference(PNG)
+    assert redact_url(PNG) == reference
+    assert redact_url(reference) == reference
+    assert is_data_reference(reference)
+    assert not is_data_reference(PNG)
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_inline_content_is_named_not_shown():
     ],
 )
 def test_file_names(url, name):
-    assert file_name(url) == name
+    assert name_from_url(url) == name

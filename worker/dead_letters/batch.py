@@ -18,7 +18,7 @@ from aio_pika import Message
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import PublishError
 
-from schemas.dead_letters import ArchivedDeadLetter, BatchOutcome
+from schemas.dead_letters import BatchOutcome, KeptDeadLetter
 from worker.dead_letters.browser import DeadLetterBrowser
 from worker.dead_letters.queue_lock import DeadLetters
 from worker.dead_letters.summary import DeadLetterMessage, Key, read
@@ -106,7 +106,7 @@ class BatchRun:
         return BatchOutcome(
             matched=self._matched,
             done=len(self._done),
-            kept=tuple(ArchivedDeadLetter(id=name, reason=reason) for name, reason in self._kept.items()),
+            kept=tuple(KeptDeadLetter(id=name, reason=reason) for name, reason in self._kept.items()),
             aborted=self._abort() and self._open > 0,
         )
 

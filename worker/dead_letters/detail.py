@@ -5,7 +5,7 @@ from uuid import UUID
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from schemas.urls import shown
+from schemas.urls import redact_url
 from worker.broker.envelope import PREFIX, Envelope, UndecodableError
 from worker.dead_letters.queue_lock import DeadLetters
 from worker.dead_letters.summary import DeadLetterMessage, read, scrubbed, united
@@ -44,7 +44,7 @@ def _files(message: AbstractIncomingMessage) -> list[dict[str, Any]]:
         job = Envelope.read(message).job
     except UndecodableError:
         return []
-    return [file.model_dump(mode="json") | {"url": shown(file.url)} for file in job.files]
+    return [file.model_dump(mode="json") | {"url": redact_url(file.url)} for file in job.files]
 
 
 def _headers(message: AbstractIncomingMessage) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Replay:
         again = replace(envelope, attempt=1, deaths=0, replays=held.letter.item.replays + 1)
         about: dict[str, Attribute] = {"task_id": str(again.job.task_id), "replays": again.replays}
         with tracing.span("replay", "producer", envelope.traceparent, envelope.links, about):
-            return await self._again(replace(again, traceparent=tracing.here() or envelope.traceparent), held)
+            return await self._again(replace(again, traceparent=tracing.current_traceparent() or envelope.traceparent), held)
 
     async def _again(self, again: Envelope, held: Held) -> Ready:
         message = held.message

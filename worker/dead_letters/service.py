@@ -8,7 +8,7 @@ from uuid import UUID
 from handlers.database.client import Supabase
 from handlers.database.task_records import TaskRecords
 from handlers.download import Downloader
-from schemas.dead_letters import DeadGroup, DeadLetter, DeadLetterFilter
+from schemas.dead_letters import DeadLetter, DeadLetterFilter, DeadLetterGroup
 from worker.dead_letters.batch import BatchAction, BatchRun, Progress
 from worker.dead_letters.detail import show
 from worker.dead_letters.discard import Discard
@@ -48,7 +48,7 @@ class DeadLetterService:
         items = united(await self._letters.find(choice.model_copy(update={"limit": None})))
         return items[: choice.limit], len(items)
 
-    async def groups(self, choice: DeadLetterFilter) -> tuple[list[DeadGroup], int]:
+    async def groups(self, choice: DeadLetterFilter) -> tuple[list[DeadLetterGroup], int]:
         """Return the items meant by (code, stage, host), at most `limit` groups; and how many groups there are."""
         groups = grouped(united(await self._letters.find(choice.model_copy(update={"limit": None}))))
         return groups[: choice.limit], len(groups)

@@ -7,11 +7,11 @@ from handlers.database.client import Supabase
 from handlers.download import Downloader
 from handlers.download.allowlist import Allowlist
 from handlers.errors import DatabaseUnavailableError, SourceForbiddenError, SourceGoneError, SourceUnavailableError
-from handlers.sources.fal_queue import FalQueue
+from handlers.sources.fal_queue import FalQueueClient
 from handlers.sources.plan import find_files, plan_jobs
-from schemas.events import Completed
+from schemas.events import CompletedGeneration
 from schemas.jobs import Job, JobFile
-from schemas.urls import file_name, is_data
+from schemas.urls import is_data_uri, name_from_url
 from worker.dead_letters.summary import host_of
 from worker.settings import Settings
 
@@ -30,7 +30,7 @@ class SourceRefresher:
         self._downloader = downloader
         self._supabase = supabase
         self._allowlist = Allowlist(settings.source_allowlist)
-        self._queue = None if settings.fal_key is None else FalQueue(settings.fal_queue_url, settings.fal_key)
+        self._queue = None if settings.fal_key is None else FalQueueClient(settings.fal_queue_url, settings.fal_key)
 
     async def jobs(self, job: Job) -> tuple[Job, ...]:
         """Return what to publish in place of the job: itself, itself with fresh URLs, or what FAL put out after all.
@@ -70,7 +70,7 @@ class SourceRefresher:
 
     async def _planned(self, job: Job) -> tuple[Job, ...]:
         output = await self._output(job, "FAL's webhook brought no files")
-        event = Completed(
+        event = CompletedGeneration(
             source=job.source,
             generation_id=job.generation_id,
             request_id=job.request_id,
@@ -128,4 +128,4 @@ def _fresh(file: JobFile, found: tuple[JobFile, ...]) -> JobFile:
 
 
 def _name(file: JobFile) -> str:
-    return file.file_name or ("data" if is_data(file.url) else file_name(file.url))
+    return file.file_name or ("data" if is_data_uri(file.url) else name_from_url(file.url))

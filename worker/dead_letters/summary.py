@@ -11,9 +11,9 @@ from uuid import UUID, uuid5
 from aio_pika.abc import AbstractIncomingMessage
 from yarl import URL
 
-from schemas.dead_letters import DeadGroup, DeadLetter
+from schemas.dead_letters import DeadLetter, DeadLetterGroup
 from schemas.jobs import NAMESPACE
-from schemas.urls import is_data
+from schemas.urls import is_data_uri
 from worker.broker.envelope import PREFIX, Envelope, UndecodableError
 from worker.broker.topology import DELIVERY_LIMIT
 
@@ -73,13 +73,13 @@ def united(letters: Iterable[DeadLetterMessage]) -> list[DeadLetter]:
     return sorted(found.values(), key=lambda item: (item.failed_at or EARLIEST, item.id))
 
 
-def grouped(items: Iterable[DeadLetter]) -> list[DeadGroup]:
+def grouped(items: Iterable[DeadLetter]) -> list[DeadLetterGroup]:
     """Count by (code, stage, host), the largest group first."""
     found: dict[tuple[str, str | None, str | None], list[datetime | None]] = {}
     for item in items:
         found.setdefault((item.code, item.stage, item.host), []).append(item.failed_at)
     groups = [
-        DeadGroup(
+        DeadLetterGroup(
             code=code,
             stage=stage,
             host=host,
@@ -94,7 +94,7 @@ def grouped(items: Iterable[DeadLetter]) -> list[DeadGroup]:
 
 def host_of(url: str) -> str | None:
     """Return a URL's host; `data` for content that stands in the URL itself."""
-    if is_data(url):
+    if is_data_uri(url):
         return "data"
     try:
         return URL(url).host

@@ -18,9 +18,9 @@ JOB_SECONDS: Final = (*STAGE_SECONDS, 900, 1800)
 AGE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 SOURCES: Final = ("supabase", "fal")
-ENDED: Final = ("completed", "partial", "failed", "cancelled")
+FINAL_OUTCOMES: Final = ("completed", "partial", "failed", "cancelled")
 """How a job ends for good."""
-GONE: Final = (*ENDED, "duplicate", "undecodable", "handed_back")
+SETTLED: Final = (*FINAL_OUTCOMES, "duplicate", "undecodable", "handed_back")
 """How a delivery leaves the queues: handed back, it was published again; the others are not in flight any more."""
 STAYS: Final = ("retried", "excused", "busy", "early", "lost", "redelivered", "crashed")
 """How a delivery ends whose job is still in flight."""
@@ -47,11 +47,11 @@ WEBHOOKS: Final = _all(
 )
 SOURCE: Final = _all(SOURCES)
 QUEUES: Final = _all(tuple(Queue))
-JOBS: Final = _all(tuple(Queue), (*GONE, *STAYS))
+JOBS: Final = _all(tuple(Queue), (*SETTLED, *STAYS))
 CODE: Final = _all(CODES)
 FILES: Final = _all((*Kind, "unknown"), ("stored", "deduplicated", "failed", "retried"))
 STAGES: Final = _all(tuple(step.__name__ for step in STEPS))
-DENIALS: Final = _all(tuple(errors.Denial))
+DENIALS: Final = _all(tuple(errors.DenialReason))
 STORAGE: Final = _all(
     ("upload", "upload_open", "upload_part", "upload_offset", "info", "download", "remove", "bucket"),
     ("ok", "duplicate", "missing", "rejected", "unavailable"),

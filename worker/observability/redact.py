@@ -1,7 +1,7 @@
 r"""The last line of defence of the log: whatever a line says, it leaves without secrets and without URLs' queries.
 
 It works on the finished line, so that it sees tracebacks, what libraries say and every field alike. Nothing should need
-it: what is logged is chosen where it is logged, and URLs go through `schemas.urls.shown`.
+it: what is logged is chosen where it is logged, and URLs go through `schemas.urls.redact_url`.
 """
 
 import json

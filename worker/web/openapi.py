@@ -11,7 +11,7 @@ from schemas.dead_letters import BatchRequest, DeadLetterFilter
 from schemas.http_responses import (
     Accepted,
     AnyObject,
-    DeadGroupList,
+    DeadLetterGroupList,
     DeadLetterList,
     Health,
     IgnoredEvent,
@@ -149,7 +149,7 @@ def _paths(used: Used) -> dict[str, Any]:
         "/dead-letters/groups": {
             "get": route(
                 "Dead letters by what they failed with.",
-                {200: DeadGroupList, **LETTERS},
+                {200: DeadLetterGroupList, **LETTERS},
                 parameters=_query(DeadLetterFilter),
                 security=BEARER,
             )

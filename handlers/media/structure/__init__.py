@@ -20,7 +20,7 @@ import mmap
 from pathlib import Path
 from typing import Final
 
-from handlers.detect.signatures import HEAD_BYTES, by_structure
+from handlers.detect.signatures import HEAD_BYTES, by_signature
 from handlers.errors import FileCorruptedError
 from handlers.media import BY_CONTENT_TYPE
 
@@ -45,7 +45,7 @@ def end_of(source: Path, content_type: str) -> int:
         return size
     module = importlib.import_module(f"handlers.media.structure.{layout}")
     with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        found = by_structure(content[:HEAD_BYTES])
+        found = by_signature(content[:HEAD_BYTES])
         if found not in {None, content_type, ALSO.get(content_type)}:
             raise FileCorruptedError(f"the content is not {content_type} but {found}")
         try:
