@@ -17,7 +17,7 @@ from handlers.database.task_queries import read_workers
 from handlers.errors import DatabaseUnavailableError
 from schemas.tasks import TaskState
 from worker.broker.connection import Broker
-from worker.observability.logs import as_library
+from worker.observability.logs import configure_as_library
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 from worker.tasks.service import TaskService, read_submission
@@ -47,12 +47,12 @@ class BackgroundTaskManager:
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self._given = settings
-        self._open: TaskService | None = None
+        self._settings = settings
+        self._kept_service: TaskService | None = None
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._open = await self._stack.enter_async_context(self._opened())
+        self._kept_service = await self._stack.enter_async_context(self._new_service())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -60,15 +60,15 @@ class BackgroundTaskManager:
 
     async def aclose(self) -> None:
         """Close what `async with` keeps open; the manager may be used again."""
-        self._open = None
+        self._kept_service = None
         await self._stack.aclose()
 
     @property
     def settings(self) -> Settings:
         """The settings in force; read from the environment on first use. Raises SettingsError."""
-        if self._given is None:
-            self._given = Settings.load()
-        return self._given
+        if self._settings is None:
+            self._settings = Settings.load()
+        return self._settings
 
     async def queue_file_processing(
         self,
@@ -97,20 +97,20 @@ class BackgroundTaskManager:
             generation_id=str(generation_id),
             task_options=dict(task_options or {}),
         )
-        async with self._desk() as desk:
-            return str((await desk.submit(submission)).task_id)
+        async with self._service() as service:
+            return str((await service.submit(submission)).task_id)
 
     async def get_task_status(self, task_id: UUID | str) -> dict[str, Any]:
         """Return `status`, `ready`, `successful`, `result`, `error`, `progress` and more; status `unknown` if it is."""
-        async with self._desk(broker=False) as desk:
+        async with self._service(broker=False) as service:
             known = _parsed(task_id)
-            return _as_dict(None if known is None else await desk.state(known))
+            return _as_dict(None if known is None else await service.state(known))
 
     async def cancel_task(self, task_id: UUID | str) -> bool:
         """Cancel a task that waits or runs; return whether it is cancelled: one that has ended stays as it is."""
-        async with self._desk() as desk:
+        async with self._service() as service:
             known = _parsed(task_id)
-            return known is not None and await desk.cancel(known)
+            return known is not None and await service.cancel(known)
 
     async def wait(self, task_id: UUID | str, timeout: float | None = None) -> dict[str, Any]:  # noqa: ASYNC109 - its users expect the name
         """Return the task's status once it has ended.
@@ -129,9 +129,9 @@ class BackgroundTaskManager:
             UnknownTaskError: there is no such task.
         """
         known, seen, pause = _parsed(task_id), None, POLL_SECONDS
-        async with self._desk(broker=False) as desk:
+        async with self._service(broker=False) as service:
             while True:
-                state = None if known is None else await desk.state(known)
+                state = None if known is None else await service.state(known)
                 if state is None:
                     raise UnknownTaskError(f"no task {task_id} is on record")
                 if state != seen:
@@ -156,16 +156,16 @@ class BackgroundTaskManager:
             raise DatabaseUnavailableError(f"outlast_worker_stats: {type(error).__name__} at SUPABASE_URL") from error
 
     @contextlib.asynccontextmanager
-    async def _desk(self, *, broker: bool = True) -> AsyncIterator[TaskService]:
-        if self._open is not None:
-            yield self._open
+    async def _service(self, *, broker: bool = True) -> AsyncIterator[TaskService]:
+        if self._kept_service is not None:
+            yield self._kept_service
             return
-        async with self._opened(broker=broker) as desk:
-            yield desk
+        async with self._new_service(broker=broker) as service:
+            yield service
 
     @contextlib.asynccontextmanager
-    async def _opened(self, *, broker: bool = True) -> AsyncIterator[TaskService]:
-        as_library()
+    async def _new_service(self, *, broker: bool = True) -> AsyncIterator[TaskService]:
+        configure_as_library()
         settings = self.settings.for_tasks()
         async with contextlib.AsyncExitStack() as stack:
             supabase = await stack.enter_async_context(Supabase(settings))

@@ -15,7 +15,7 @@ from aiohttp import web
 from handlers.settings import SettingsError
 
 log = structlog.stdlib.get_logger(__name__)
-COLLECT: Final = (10_000, 10, 10)
+GC_THRESHOLDS: Final = (10_000, 10, 10)
 """How many new objects, and collections of younger ones, call for a collection; Python's own first figure is 700."""
 
 
@@ -26,7 +26,7 @@ def freeze_gc() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*COLLECT)
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
@@ -68,7 +68,7 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[lis
         await runner.cleanup()
 
 
-async def first(*waits: Coroutine[Any, Any, object]) -> None:
+async def wait_first(*waits: Coroutine[Any, Any, object]) -> None:
     """Wait until one of these ends; raise what it raised, cancel the others."""
     tasks = [asyncio.create_task(wait) for wait in waits]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -17,14 +17,14 @@ from schemas.jobs import Queue
 from worker.broker.address import read_nodes
 from worker.broker.tls import TLSFiles
 
-SHORTEST_KEY: Final = 24
-LONGEST_KEY: Final = 64
+MIN_KEY_BYTES: Final = 24
+MAX_KEY_BYTES: Final = 64
 """Bytes of a Standard Webhooks key (its specification, "Signature scheme")."""
-JOBS_A_CORE: Final = 8
+JOBS_PER_CORE: Final = 8
 """A job sends six requests one after the other. With Supabase 20 ms away it spends most of its time waiting."""
 
 
-def _places(value: object) -> object:
+def _parse_queues(value: object) -> object:
     """Turn `file_processing=8 maintenance` into `{"file_processing": 8, "maintenance": None}`."""
     if not isinstance(value, str):
         return value
@@ -32,10 +32,10 @@ def _places(value: object) -> object:
     return {queue: number or None for queue, _, number in pairs}
 
 
-Places = Annotated[
+QueueConcurrency = Annotated[
     dict[Queue, Annotated[int, Field(ge=1, le=1000)] | None],
     NoDecode,
-    BeforeValidator(_places),
+    BeforeValidator(_parse_queues),
     Field(min_length=1),
 ]
 
@@ -69,13 +69,13 @@ class Settings(MediaSettings):
         8, ge=1, description="Number of attempts after which a file with a retryable error becomes a dead letter."
     )
     worker_concurrency: int = Field(
-        default_factory=lambda: JOBS_A_CORE * cpu.cores(),
+        default_factory=lambda: JOBS_PER_CORE * cpu.cores(),
         ge=1,
         le=1000,
         description="Number of jobs that one worker processes at the same time. Jobs spend most of their time "
         "waiting for the network.",
     )
-    worker_queues: Places = Field(
+    worker_queues: QueueConcurrency = Field(
         dict.fromkeys(Queue),
         description="Queues from which a worker takes messages. A number sets how many messages of a queue it "
         "processes at the same time: `file_processing=8 maintenance`.",
@@ -242,7 +242,7 @@ class Settings(MediaSettings):
         return TLSFiles(self.rabbitmq_ca_file, self.rabbitmq_cert_file, self.rabbitmq_key_file)
 
     @property
-    def places(self) -> dict[Queue, int]:
+    def queue_concurrency(self) -> dict[Queue, int]:
         """For each queue of this worker: how many of its messages are processed at the same time."""
         usual = {Queue.FILES: self.worker_concurrency, Queue.BULK: max(1, self.worker_concurrency // 4)}
         return {queue: number or usual.get(queue, 1) for queue, number in self.worker_queues.items()}
@@ -307,7 +307,7 @@ class Settings(MediaSettings):
         key = self.supabase_service_role_key
         return (self.supabase_url or "").rstrip("/"), key.get_secret_value() if key else ""
 
-    def shown(self) -> dict[str, Any]:
+    def for_log(self) -> dict[str, Any]:
         """Return the settings for the log, with secrets masked."""
         values = self.model_dump(mode="json")
         values["supabase_webhook_secrets"] = ["**********"] * len(self.supabase_webhook_secrets)
@@ -316,6 +316,6 @@ class Settings(MediaSettings):
 
 def _is_signing_secret(text: str) -> bool:
     try:
-        return SHORTEST_KEY <= len(base64.b64decode(text, validate=True)) <= LONGEST_KEY
+        return MIN_KEY_BYTES <= len(base64.b64decode(text, validate=True)) <= MAX_KEY_BYTES
     except ValueError:
         return False

@@ -6,12 +6,12 @@ from typing import Final
 from yarl import URL
 
 PORTS: Final = {"amqp": 5672, "amqps": 5671}
-MOST_NODES: Final = 16
-FORM: Final = (
+MAX_NODES: Final = 16
+FORMAT_ERROR: Final = (
     "must be amqp://user:password@host:port/vhost, or amqps://; more nodes of the same cluster follow after commas, "
     "each as host:port or as an address with the same scheme, user, password and virtual host"
 )
-WHOLE: Final = re.compile(r",\s*(?=amqps?://)")
+URL_SEPARATOR: Final = re.compile(r",\s*(?=amqps?://)")
 
 
 def read_nodes(text: str) -> tuple[URL, ...]:
@@ -23,15 +23,15 @@ def read_nodes(text: str) -> tuple[URL, ...]:
     Raises:
         ValueError: an address cannot be used. The message never repeats it, since it holds a password.
     """
-    entries = [entry for group in WHOLE.split(text.strip()) for entry in _entries(group)]
+    entries = [entry for group in URL_SEPARATOR.split(text.strip()) for entry in _entries(group)]
     first = _url(entries[0])
     nodes = [first] + [_like(first, entry) for entry in entries[1:]]
-    if len(nodes) > MOST_NODES:
-        raise ValueError(f"names {len(nodes)} nodes; at most {MOST_NODES} can be used")
+    if len(nodes) > MAX_NODES:
+        raise ValueError(f"names {len(nodes)} nodes; at most {MAX_NODES} can be used")
     return tuple(dict.fromkeys(nodes))
 
 
-def place(node: URL) -> str:
+def host_port(node: URL) -> str:
     """Return `host:port`, which may be logged."""
     return f"[{node.host}]:{node.port}" if ":" in (node.host or "") else f"{node.host}:{node.port}"
 
@@ -53,9 +53,9 @@ def _url(text: str) -> URL:
         url = URL(text)
         port = url.port or PORTS.get(url.scheme, 0)
     except ValueError:
-        raise ValueError(FORM) from None
+        raise ValueError(FORMAT_ERROR) from None
     if url.scheme not in PORTS or not url.host or url.explicit_port == 0:
-        raise ValueError(FORM)
+        raise ValueError(FORMAT_ERROR)
     return url.with_port(port)
 
 
@@ -63,9 +63,9 @@ def _like(first: URL, entry: str) -> URL:
     whole = "://" in entry
     url = _url(entry if whole else f"{first.scheme}://{entry}")
     if whole and _shared(url) != _shared(first):
-        raise ValueError(FORM)
+        raise ValueError(FORMAT_ERROR)
     if not whole and (url.user or url.path not in {"", "/"} or url.query_string):
-        raise ValueError(FORM)
+        raise ValueError(FORMAT_ERROR)
     return first.with_host(url.host or "").with_port(url.port)
 
 

@@ -31,14 +31,14 @@ STEP_SECONDS = 10.0
 
 
 class Command(Frozen):
-    """`cancel` wants a `task_id`; `stop` is for every worker, or for the one named."""
+    """`cancel_task` wants a `task_id`; `stop` is for every worker, or for the one named."""
 
     do: Literal["cancel", "stop"]
     task_id: UUID | None = None
     worker: str | None = None
 
 
-async def tell(broker: Broker, command: Command) -> bool:
+async def send_command(broker: Broker, command: Command) -> bool:
     """Tell all workers; return False when the broker takes nothing now."""
     body = command.model_dump_json(exclude_none=True).encode()
     message = Message(body, content_type="application/json", delivery_mode=DeliveryMode.NOT_PERSISTENT)
@@ -50,7 +50,7 @@ async def tell(broker: Broker, command: Command) -> bool:
     return True
 
 
-async def cancel(task_id: UUID, records: TaskRecords, broker: Broker) -> bool:
+async def cancel_task(task_id: UUID, records: TaskRecords, broker: Broker) -> bool:
     """Cancel a task, wherever it is; return whether it is cancelled now (one that has ended stays as it is).
 
     Raises:
@@ -58,7 +58,7 @@ async def cancel(task_id: UUID, records: TaskRecords, broker: Broker) -> bool:
     """
     cancelled = await records.cancel(task_id)
     if cancelled:
-        await tell(broker, Command(do="cancel", task_id=task_id))
+        await send_command(broker, Command(do="cancel", task_id=task_id))
     return cancelled
 
 
@@ -89,7 +89,7 @@ async def listen(broker: Broker, on_command: Callable[[Command], None]) -> None:
 
 async def _hear(broker: Broker, heard: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
     """Hear over one connection for as long as it lasts; each step has its time limit, since a broker may die in any."""
-    connection = await broker.another()
+    connection = await broker.open_connection()
     try:
         async with asyncio.timeout(STEP_SECONDS):
             channel = await connection.channel()

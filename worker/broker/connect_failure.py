@@ -9,7 +9,7 @@ from aio_pika.exceptions import AMQPConnectionError, ProbableAuthenticationError
 from aiormq.exceptions import ProtocolSyntaxError
 from yarl import URL
 
-from worker.broker.address import place, vhost
+from worker.broker.address import host_port, vhost
 
 START: Final = "start RabbitMQ, open its port (5672, TLS 5671), or correct RABBITMQ_URL"
 CERTIFICATES: Final = {
@@ -33,7 +33,7 @@ CLIENT: Final = "set RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE to a client certif
 PLAIN: Final = "use amqps:// with the broker's TLS port, often 5671"
 
 
-class Reason(NamedTuple):
+class ConnectFailure(NamedTuple):
     """Why a connection did not come about, and what to do."""
 
     problem: str
@@ -46,13 +46,13 @@ class Reason(NamedTuple):
 class NodesUnreachableError(AMQPConnectionError):
     """No node could be connected to; `found` says why, node by node."""
 
-    def __init__(self, reasons: list[Reason]) -> None:
+    def __init__(self, reasons: list[ConnectFailure]) -> None:
         problems = "; ".join(reason.problem for reason in reasons)
-        self.found = Reason(problems, "; ".join(dict.fromkeys(reason.remedy for reason in reasons)))
+        self.found = ConnectFailure(problems, "; ".join(dict.fromkeys(reason.remedy for reason in reasons)))
         super().__init__(str(self.found))
 
 
-def explain(error: BaseException, node: URL) -> Reason:
+def explain(error: BaseException, node: URL) -> ConnectFailure:
     """Return why connecting to `node` failed."""
     for cause in _causes(error):
         if isinstance(cause, NodesUnreachableError):
@@ -60,33 +60,35 @@ def explain(error: BaseException, node: URL) -> Reason:
         found = _login(cause, node) or _tls(cause, node) or _network(cause, node)
         if found is not None:
             return found
-    return Reason(f"{place(node)} cannot be reached: {str(error) or type(error).__name__}", START)
+    return ConnectFailure(f"{host_port(node)} cannot be reached: {str(error) or type(error).__name__}", START)
 
 
-def _login(error: BaseException, node: URL) -> Reason | None:
+def _login(error: BaseException, node: URL) -> ConnectFailure | None:
     name, user = vhost(node), node.user or "guest"
     if isinstance(error, ProbableAuthenticationError):
-        return Reason(f"{place(node)} refuses the user {user!r} or its password", "correct them in RABBITMQ_URL")
+        return ConnectFailure(
+            f"{host_port(node)} refuses the user {user!r} or its password", "correct them in RABBITMQ_URL"
+        )
     if isinstance(error, ProtocolSyntaxError):  # aiormq, when the broker closes the connection instead of opening it
         remedy = f"rabbitmqctl add_vhost {name}; rabbitmqctl set_permissions -p {name} {user} '.*' '.*' '.*'"
-        return Reason(f"{place(node)} has no virtual host {name!r}, or {user!r} may not use it", remedy)
+        return ConnectFailure(f"{host_port(node)} has no virtual host {name!r}, or {user!r} may not use it", remedy)
     return None
 
 
-def _tls(error: BaseException, node: URL) -> Reason | None:
+def _tls(error: BaseException, node: URL) -> ConnectFailure | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         said, remedy = CERTIFICATES.get(error.verify_code, (f"is not trusted ({error.verify_message})", UNTRUSTED))
-        return Reason(f"the certificate of {place(node)} {said}", remedy)
+        return ConnectFailure(f"the certificate of {host_port(node)} {said}", remedy)
     if isinstance(error, ssl.SSLError):
         reason = error.reason or "unknown error"
         for alert, said in ALERTS.items():
             if reason.endswith(alert):
-                return Reason(f"{place(node)} {said}", CLIENT)
-        return Reason(f"TLS with {place(node)} failed ({reason})", PLAIN)
+                return ConnectFailure(f"{host_port(node)} {said}", CLIENT)
+        return ConnectFailure(f"TLS with {host_port(node)} failed ({reason})", PLAIN)
     return None
 
 
-def _network(error: BaseException, node: URL) -> Reason | None:
+def _network(error: BaseException, node: URL) -> ConnectFailure | None:
     said = None
     if isinstance(error, TimeoutError):
         said = "no answer"
@@ -94,7 +96,7 @@ def _network(error: BaseException, node: URL) -> Reason | None:
         said = "no such host"
     elif isinstance(error, ConnectionRefusedError):
         said = "connection refused"
-    return None if said is None else Reason(f"{place(node)} cannot be reached: {said}", START)
+    return None if said is None else ConnectFailure(f"{host_port(node)} cannot be reached: {said}", START)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

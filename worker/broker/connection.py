@@ -11,8 +11,8 @@ from aio_pika.exceptions import ChannelInvalidStateError
 
 from schemas.jobs import Queue
 from worker.broker import topology
-from worker.broker.address import place
-from worker.broker.connect_failure import Reason, explain
+from worker.broker.address import host_port
+from worker.broker.connect_failure import ConnectFailure, explain
 from worker.broker.envelope import Envelope
 from worker.broker.errors import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
 from worker.broker.nodes import Nodes, connect
@@ -39,7 +39,7 @@ class Broker:
         self._settings = settings
         self._name = name
         self._nodes = Nodes.of(settings)
-        self._reason: Reason | None = None
+        self._reason: ConnectFailure | None = None
         self._connection: RobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
         self._exchanges: frozenset[str] = frozenset()
@@ -97,15 +97,15 @@ class Broker:
             return await topology.declare(self._channel, delays, sized)
         except topology.TopologyError:
             await self._channel.close()
-        async with await self.another() as connection:
-            sized = await topology.sized_queues(connection, delays, new=new)
+        async with await self.open_connection() as connection:
+            sized = await topology.queues_with_members(connection, delays, new=new)
         self._channel = await self.channel()
         return await topology.declare(self._channel, delays, sized)
 
     def _on_connected(self, _: object) -> None:
-        self._nodes.keep()
+        self._nodes.mark_connected()
         self._reason = None
-        log.info("broker connected", name=self._name, node=place(self._nodes.last))
+        log.info("broker connected", name=self._name, node=host_port(self._nodes.last))
 
     def _on_failure(self, _: object, error: BaseException | None) -> None:
         """Note why the connection ended, or was not made; log it when it is another reason than before."""
@@ -131,7 +131,7 @@ class Broker:
         await self._channel.ready()
         return self._channel
 
-    async def opened(self) -> None:
+    async def wait_ready(self) -> None:
         """Wait until the broker was reached and everything is declared; raise TopologyError when that cannot be."""
         if self._opening is None:
             raise RuntimeError("Broker.start was not called")
@@ -156,15 +156,15 @@ class Broker:
                 return "connected, but RabbitMQ takes no messages: look at its memory and disk alarms"
         return None
 
-    async def another(self) -> AbstractConnection:
+    async def open_connection(self) -> AbstractConnection:
         """Open one more connection, which does not reconnect; close it. Raises one of BROKER_ERRORS."""
         return await connect(self._nodes, self._name)
 
-    async def waiting(self, queue: str) -> int:
+    async def count_waiting(self, queue: str) -> int:
         """Return how many messages of a queue wait to be delivered. Raises BrokerUnavailableError."""
         try:
             with translate_broker_errors():
-                async with asyncio.timeout(10), await self.another() as connection:
+                async with asyncio.timeout(10), await self.open_connection() as connection:
                     channel = await connection.channel()
                     declared = await channel.declare_queue(queue, passive=True)
         except BROKER_ERRORS as error:
@@ -174,8 +174,8 @@ class Broker:
     async def publish_job(self, envelope: Envelope, limit: float, queue: Queue | None = None) -> None:
         """Put a job on its work queue. Raises BrokerUnavailableError, or ValueError when it is too large."""
         key = queue or envelope.job.queue
-        with tracing.publishing(topology.WORK, key, envelope.job.task_id):
-            await self._publisher.publish(topology.WORK, key, envelope.traced().message(), limit)
+        with tracing.publish_span(topology.WORK, key, envelope.job.task_id):
+            await self._publisher.publish(topology.WORK, key, envelope.with_traceparent().message(), limit)
 
     async def publish(
         self, exchange: str, routing_key: str, message: Message, limit: float, *, mandatory: bool = True

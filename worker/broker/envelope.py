@@ -14,7 +14,7 @@ from worker.observability import tracing
 
 PREFIX: Final = "x-outlast-"
 MAX_ERROR_CHARACTERS: Final = 1000
-DUMP: Final = TypeAdapter(Job).dump_json
+JOB_TO_JSON: Final = TypeAdapter(Job).dump_json
 """As `model_dump_json`, to bytes."""
 
 
@@ -64,15 +64,15 @@ class Envelope:
             links=tuple((_text(headers.get(f"{PREFIX}links")) or "").split()),
         )
 
-    def again(self, job: Job, *, counted: bool = True) -> Self:
+    def next_attempt(self, job: Job, *, counted: bool = True) -> Self:
         """Return the envelope of the next attempt, with the files that are still pending."""
         if counted:
             return replace(self, job=job, attempt=self.attempt + 1, deaths=0)
         return replace(self, job=job)
 
-    def traced(self) -> Self:
+    def with_traceparent(self) -> Self:
         """Return it with the trace it is published in, unless it has one."""
-        here = tracing.here() if self.traceparent is None else None
+        here = tracing.current_traceparent() if self.traceparent is None else None
         return self if here is None else replace(self, traceparent=here)
 
     def message(self, *, code: str | None = None, error: str | None = None, stage: str = "") -> Message:
@@ -81,10 +81,10 @@ class Envelope:
         Raises:
             ValueError: the job is larger than MAX_JOB_BYTES.
         """
-        body = DUMP(self.job)
+        body = JOB_TO_JSON(self.job)
         if len(body) > MAX_JOB_BYTES:
             raise ValueError(f"the job is {len(body)} bytes; at most {MAX_JOB_BYTES} go into a message")
-        return build(body, str(self.job.task_id), self._headers() | reason(code, error, stage))
+        return build_message(body, str(self.job.task_id), self._headers() | failure_headers(code, error, stage))
 
     def _headers(self) -> dict[str, Any]:
         headers: dict[str, Any] = {
@@ -100,7 +100,7 @@ class Envelope:
         return headers
 
 
-def reason(code: str | None, error: str | None, stage: str = "") -> dict[str, Any]:
+def failure_headers(code: str | None, error: str | None, stage: str = "") -> dict[str, Any]:
     """Return the headers that say why a message was put off or buried, and which step gave up."""
     if code is None:
         return {}
@@ -112,7 +112,7 @@ def reason(code: str | None, error: str | None, stage: str = "") -> dict[str, An
     }
 
 
-def build(
+def build_message(
     body: bytes, message_id: str | None, headers: Mapping[str, Any], message_type: str | None = JOB_TYPE
 ) -> Message:
     """Return a persistent message with just these headers."""

@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.connection import TransportFactory
 from yarl import URL
 
-from worker.broker.connect_failure import NodesUnreachableError, Reason, explain
+from worker.broker.connect_failure import ConnectFailure, NodesUnreachableError, explain
 from worker.broker.errors import BROKER_ERRORS, translate_broker_errors
 from worker.broker.tls import TLSFiles
 from worker.settings import Settings
@@ -59,7 +59,7 @@ class Nodes(TransportFactory):
     def __len__(self) -> int:
         return len(self._urls)
 
-    def keep(self) -> None:
+    def mark_connected(self) -> None:
         """Note that the connection to the last node works."""
         self._works = True
 
@@ -70,7 +70,7 @@ class Nodes(TransportFactory):
             NodesUnreachableError: none does.
         """
         provider = kwargs.pop("ssl_context_provider")
-        reasons: list[Reason] = []
+        reasons: list[ConnectFailure] = []
         for node in self._order():
             self._last, self._works = node, False
             try:
@@ -82,7 +82,7 @@ class Nodes(TransportFactory):
             except OSError as error:
                 reasons.append(explain(error, node))
             except ValueError as error:  # of TLSFiles
-                reasons.append(Reason(str(error), "correct the file or the setting"))
+                reasons.append(ConnectFailure(str(error), "correct the file or the setting"))
         raise NodesUnreachableError(reasons)
 
     def _order(self) -> list[URL]:
@@ -112,6 +112,6 @@ async def connect(nodes: Nodes, name: str) -> AbstractConnection:
             await connection.close()
             raise
         else:
-            nodes.keep()
+            nodes.mark_connected()
             return connection
     raise AssertionError("there is no node")

@@ -25,7 +25,7 @@ WORK: Final = "outlast"
 DEAD: Final = "outlast.dead"
 CONTROL: Final = "outlast.control"
 DELIVERY_LIMIT: Final = 20
-NEVER: Final = 1_000_000_000
+UNLIMITED: Final = 1_000_000_000
 """Delivery limit of the dead letters: -1 drops messages on RabbitMQ 3.10, and none means 20 from 4.0 on."""
 MEMBERS: Final = {"x-quorum-initial-group-size": 5}
 """With this argument a new queue gets a member on each node of a cluster, at most five; without it at most three.
@@ -50,7 +50,7 @@ class QueueSpec:
     routing_key: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
 
-    def sized(self) -> "QueueSpec":
+    def with_members(self) -> "QueueSpec":
         """Return it with MEMBERS."""
         return replace(self, arguments=self.arguments | MEMBERS)
 
@@ -80,7 +80,7 @@ def queues(retry_delays: Sequence[int]) -> Iterator[QueueSpec]:
         # No dead-letter routing key: the message keeps its own, and so returns to the queue it came from.
         waiting = {"x-message-ttl": seconds * 1000, "x-dead-letter-exchange": WORK}
         yield QueueSpec(retry_name(seconds), retry_name(seconds), "", quorum | waiting | AT_LEAST_ONCE)
-    yield QueueSpec(DEAD, DEAD, "", quorum | {"x-delivery-limit": NEVER})
+    yield QueueSpec(DEAD, DEAD, "", quorum | {"x-delivery-limit": UNLIMITED})
 
 
 def work_queue(key: Queue) -> str:
@@ -89,7 +89,7 @@ def work_queue(key: Queue) -> str:
 
 
 async def declare(
-    channel: AbstractChannel, retry_delays: Sequence[int], sized: Collection[str] = ()
+    channel: AbstractChannel, retry_delays: Sequence[int], with_members: Collection[str] = ()
 ) -> dict[str, AbstractExchange]:
     """Declare everything, the queues of these names with MEMBERS; return the exchanges by name.
 
@@ -103,7 +103,7 @@ async def declare(
             declared[name] = await channel.declare_exchange(name, kind, durable=True)
         for spec in queues(retry_delays):
             name = spec.name
-            made = spec.sized() if name in sized else spec
+            made = spec.with_members() if name in with_members else spec
             queue = await channel.declare_queue(name, durable=True, arguments=made.arguments)
             await queue.bind(spec.exchange, spec.routing_key)
     except ChannelPreconditionFailed as error:
@@ -111,18 +111,20 @@ async def declare(
     return declared
 
 
-async def sized_queues(connection: AbstractConnection, retry_delays: Sequence[int], *, new: bool) -> frozenset[str]:
+async def queues_with_members(
+    connection: AbstractConnection, retry_delays: Sequence[int], *, new: bool
+) -> frozenset[str]:
     """Return the names of the queues to declare with MEMBERS: existing ones that have it, and, if `new`, absent ones.
 
     Raises:
         TopologyError: a queue exists with other arguments than any release has declared.
     """
-    sized = set()
+    with_members = set()
     for spec in queues(retry_delays):
         form = await declared_as(connection, spec)
         if new if form is None else form != spec:
-            sized.add(spec.name)
-    return frozenset(sized)
+            with_members.add(spec.name)
+    return frozenset(with_members)
 
 
 async def declared_as(connection: AbstractConnection, spec: QueueSpec) -> QueueSpec | None:
@@ -131,7 +133,7 @@ async def declared_as(connection: AbstractConnection, spec: QueueSpec) -> QueueS
     Raises:
         TopologyError: it exists with other arguments.
     """
-    for form in (spec, spec.sized()):
+    for form in (spec, spec.with_members()):
         channel = await connection.channel()
         try:
             await channel.declare_queue(spec.name, passive=True)

@@ -19,7 +19,7 @@ from schemas.jobs import CeleryReply, Job
 from schemas.submissions import Submission
 from worker.broker.connection import BROKER_ERRORS, RECONNECT_SECONDS, Broker, translate_broker_errors
 from worker.broker.envelope import Envelope, UndecodableError
-from worker.celery_compat.reply import failed, revoked, send
+from worker.celery_compat.reply import failure_body, revoked_body, send_reply
 from worker.consume.delivery import Delivery, LostDeliveryError
 from worker.observability import tracing
 from worker.observability.metrics import Metrics
@@ -27,8 +27,8 @@ from worker.settings import Settings
 from worker.tasks.service import InvalidSubmissionError, job_of, read_submission
 
 log = structlog.stdlib.get_logger(__name__)
-TASK: Final = "process_files"
-NONE: Final = "none"
+TASK_NAME: Final = "process_files"
+NO_QUEUES: Final = "none"
 PARAMETERS: Final = ("urls", "user_id", "generation_id", "task_options")
 PREFETCH: Final = 10
 
@@ -44,7 +44,7 @@ class CeleryInbox:
     async def run(self) -> None:
         """Move until cancelled; a broker that is away is waited for."""
         channel: AbstractRobustChannel | None = None
-        names = [name for name in self._settings.celery_queues if name != NONE]
+        names = [name for name in self._settings.celery_queues if name != NO_QUEUES]
         while names:
             try:
                 with translate_broker_errors():
@@ -70,29 +70,29 @@ class CeleryInbox:
             pass
         except Exception:
             log.exception("a Celery message could not be moved")
-            await delivery.give_back()
+            await delivery.nack()
 
     async def _move(self, message: AbstractIncomingMessage, delivery: Delivery) -> None:
         reply = reply_of(message)
         try:
-            job = read(message, self._settings)
+            job = read_job(message, self._settings)
         except UndecodableError as error:
-            await send(self._broker, reply, failed(reply, str(error)))
+            await send_reply(self._broker, reply, failure_body(reply, str(error)))
             await delivery.dead_letter_undecodable(error)
             return
         if job is None:
             log.info("a Celery message has expired", message_id=message.message_id)
-            await send(self._broker, reply, revoked(reply, "expired"))
+            await send_reply(self._broker, reply, revoked_body(reply, "expired"))
             await delivery.ack()
             return
         sender = str(message.headers.get("traceparent") or "")
         with tracing.span("celery message", "consumer", sender):
-            await delivery.move(Envelope(job).traced())
+            await delivery.move(Envelope(job).with_traceparent())
 
 
 async def declare(broker: Broker, channel: AbstractRobustChannel, name: str) -> AbstractQueue:
     """Return the queue: as it is, else made as Celery makes it: durable, on a direct exchange of its name."""
-    connection = await broker.another()
+    connection = await broker.open_connection()
     try:
         probe: AbstractChannel = await connection.channel()
         try:
@@ -115,22 +115,22 @@ def reply_of(message: AbstractIncomingMessage) -> CeleryReply | None:
     return CeleryReply(to=message.reply_to, correlation_id=correlation) if correlation else None
 
 
-def read(message: AbstractIncomingMessage, settings: Settings) -> Job | None:
+def read_job(message: AbstractIncomingMessage, settings: Settings) -> Job | None:
     """Return the job a Celery message asks for; None when it has expired.
 
     Raises:
         UndecodableError: it is not protocol 2 with JSON, another task's, or its arguments are not those of the API.
     """
     headers = message.headers
-    if headers.get("task") != TASK:
-        raise UndecodableError(f"the task is {str(headers.get('task'))[:100]!r}, not {TASK!r}", "undecodable")
+    if headers.get("task") != TASK_NAME:
+        raise UndecodableError(f"the task is {str(headers.get('task'))[:100]!r}, not {TASK_NAME!r}", "undecodable")
     expires = _moment(headers.get("expires"))
     if expires is not None and expires <= datetime.now(UTC):
         return None
     try:
         job = job_of(_submission(message.body), settings)
     except InvalidSubmissionError as error:
-        raise UndecodableError(f"{TASK}: {error}", "undecodable") from None
+        raise UndecodableError(f"{TASK_NAME}: {error}", "undecodable") from None
     changes = {"source": "celery", "reply": reply_of(message), "not_before": _moment(headers.get("eta"))}
     return job.model_copy(update=changes)
 

@@ -19,7 +19,7 @@ log = structlog.stdlib.get_logger(__name__)
 SEND_SECONDS = 5.0
 
 
-async def answer(broker: Broker, records: TaskQueries, job: Job) -> None:
+async def send_result(broker: Broker, records: TaskQueries, job: Job) -> None:
     """Tell whoever waits for this job's task how it ended; nothing when nobody does, or it has not ended.
 
     A sender that cannot be told loses nothing: the task's state is in the database.
@@ -33,10 +33,10 @@ async def answer(broker: Broker, records: TaskQueries, job: Job) -> None:
         log.warning("a Celery sender was not told", code=error.code, task_id=str(job.task_id))
         return
     if state is not None and state.ready:
-        await send(broker, reply, _result(reply, state))
+        await send_reply(broker, reply, _result(reply, state))
 
 
-async def send(broker: Broker, reply: CeleryReply | None, body: dict[str, Any]) -> None:
+async def send_reply(broker: Broker, reply: CeleryReply | None, body: dict[str, Any]) -> None:
     """Send a result; a sender that is gone is none of our trouble."""
     if reply is None:
         return
@@ -53,12 +53,12 @@ async def send(broker: Broker, reply: CeleryReply | None, body: dict[str, Any]) 
         log.warning("a Celery sender was not told", reason=str(error))
 
 
-def failed(reply: CeleryReply | None, said: str, kind: str = "FileProcessingError") -> dict[str, Any]:
+def failure_body(reply: CeleryReply | None, said: str, kind: str = "FileProcessingError") -> dict[str, Any]:
     """Return the result that `get()` raises as an exception of this kind."""
     return _body(reply, "FAILURE", {"exc_type": kind, "exc_message": [said], "exc_module": "handlers.errors"})
 
 
-def revoked(reply: CeleryReply | None, why: str) -> dict[str, Any]:
+def revoked_body(reply: CeleryReply | None, why: str) -> dict[str, Any]:
     """Return the result that `get()` raises as TaskRevokedError."""
     told = {"exc_type": "TaskRevokedError", "exc_message": [why], "exc_module": "celery.exceptions"}
     return _body(reply, "REVOKED", told)
@@ -66,9 +66,9 @@ def revoked(reply: CeleryReply | None, why: str) -> dict[str, Any]:
 
 def _result(reply: CeleryReply, state: TaskState) -> dict[str, Any]:
     if state.status is TaskStatus.CANCELLED:
-        return revoked(reply, "cancelled")
+        return revoked_body(reply, "cancelled")
     if state.result is None or state.status is TaskStatus.FAILED:
-        return failed(reply, state.error or "the task failed")
+        return failure_body(reply, state.error or "the task failed")
     told = {"task_id": str(state.task_id), "status": state.status, **state.result.model_dump(mode="json")}
     return _body(reply, "SUCCESS", told)
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import structlog
 
 from handlers.errors import FileProcessingError, GenerationNotFoundError
-from handlers.pipeline import process, unexpected
+from handlers.pipeline import process, unexpected_error
 from handlers.pipeline.steps import Batch
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile
@@ -24,8 +24,8 @@ from worker.observability import tracing
 
 log = structlog.stdlib.get_logger(__name__)
 NO_FILES: Final = "FAL could not put the result into its webhook; replay this letter to fetch it from FAL's queue API"
-FAILURES: Final = frozenset({"failed", "partial", "retried", "excused"})
-Stop = Literal["shutdown", "cancelled", "lost", "timed_out"]
+FAILED_OUTCOMES: Final = frozenset({"failed", "partial", "retried", "excused"})
+StopReason = Literal["shutdown", "cancelled", "lost", "timed_out"]
 
 
 class Attempt:
@@ -40,7 +40,7 @@ class Attempt:
         self._settling = False
         self._account = AttemptLog()
         self._facts: dict[str, Any] = {}
-        self._stopped: Stop | None = None
+        self._stopped: StopReason | None = None
         self._task: asyncio.Task[str] | None = None
 
     @property
@@ -48,11 +48,11 @@ class Attempt:
         """The settlement of an attempt that holds its task's lease."""
         return self.settlement if self.settlement is not None and self.settlement.leased else None
 
-    def told(self) -> dict[str, Any]:
+    def log_fields(self) -> dict[str, Any]:
         """Return what this attempt did, for its line in the log."""
-        return {**self._facts, **self._account.told()}
+        return {**self._facts, **self._account.log_fields()}
 
-    def stop(self, why: Stop) -> None:
+    def stop(self, why: StopReason) -> None:
         """Interrupt the work: hand the job back (shutdown), drop it (cancelled), put it off (lost), fail (timed_out).
 
         What is settling already is left to settle: it is a matter of moments, and its order must hold.
@@ -82,10 +82,10 @@ class Attempt:
         }
         self._facts = {"user_id": job.user_id, "replays": envelope.replays}
         with tracing.span(f"process {queue}", "consumer", envelope.traceparent, envelope.links, bound):
-            structlog.contextvars.bind_contextvars(**bound, **tracing.context())
-            self.envelope = replace(envelope, links=tracing.mark() or envelope.links)
+            structlog.contextvars.bind_contextvars(**bound, **tracing.log_context())
+            self.envelope = replace(envelope, links=tracing.current_links() or envelope.links)
             outcome = await self._begin(self.envelope)
-            tracing.note({"outcome": outcome, **({"error": outcome} if outcome in FAILURES else {})})
+            tracing.set_attributes({"outcome": outcome, **({"error": outcome} if outcome in FAILED_OUTCOMES else {})})
         return outcome
 
     async def _begin(self, envelope: Envelope) -> str:
@@ -111,7 +111,7 @@ class Attempt:
             alarm.cancel()
         return await self._end_early(settlement, self._stopped)
 
-    async def _end_early(self, settlement: Settlement, why: Stop) -> str:
+    async def _end_early(self, settlement: Settlement, why: StopReason) -> str:
         if why == "cancelled":
             return await settlement.ack("cancelled")
         if why == "lost":
@@ -137,7 +137,7 @@ class Attempt:
             self._settling = True
             if reply.state == "run":
                 with tracing.span("settle"):
-                    return await settlement.conclude(failed)
+                    return await settlement.settle_files(failed)
         except LostDeliveryError:
             raise
         except FileProcessingError as error:
@@ -146,7 +146,7 @@ class Attempt:
         except Exception as error:
             self._settling = True
             log.exception("unexpected error")
-            return await self._job_failed(settlement, unexpected(error))
+            return await self._job_failed(settlement, unexpected_error(error))
         if reply.state == "busy":
             return await settlement.delay("busy", reply.retry_after)
         return await settlement.ack("duplicate" if reply.state == "done" else "cancelled")
@@ -171,9 +171,9 @@ class Attempt:
             generation_id=reply.generation_id or job.generation_id or "",
             profile=job.profile,
             max_concurrent=job.max_concurrent or self._context.max_concurrent,
-            received=self._account.received,
+            on_progress=self._account.received,
             may_start=lambda: time.monotonic() - self.started < self._context.soft_limit,
-            watch=self._account,
+            hooks=self._account,
             sees_storage=reply.sees_storage,
         )
         self._context.progress_writer.add(task_progress)

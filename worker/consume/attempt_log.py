@@ -62,7 +62,7 @@ class AttemptLog(AttemptHooks):
         """Note that the job as a whole met an error."""
         self._codes.add(code)
 
-    def told(self) -> dict[str, Any]:
+    def log_fields(self) -> dict[str, Any]:
         """Return it for the log: seconds of each step, summed over files that ran side by side; sizes in bytes."""
         return {
             "stages": {name: round(seconds, 3) for name, seconds in self._stages.items()},

@@ -19,7 +19,7 @@ from handlers.errors import FileProcessingError
 from worker.observability.metrics import Metrics
 
 log = structlog.stdlib.get_logger(__name__)
-TRIPS: Final = 5
+FAILURES_TO_OPEN: Final = 5
 PROBE_SECONDS: Final = 5.0
 FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 30.0
@@ -37,10 +37,10 @@ class Dependency:
     probe: Probe
     failures: int = 0
     pause: float = FIRST_PAUSE_SECONDS
-    away_since: float | None = None
-    on_trial: bool = False
-    said: str = ""
-    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    down_since: float | None = None
+    half_open: bool = False
+    reason: str = ""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Circuit:
@@ -56,30 +56,30 @@ class Circuit:
         found = next((dependency for dependency in self._dependencies if dependency.code == code), None)
         if found is None:
             return False
-        async with found.asking:
-            if found.away_since is not None:
+        async with found.lock:
+            if found.down_since is not None:
                 return True
             found.failures += 1
-            if found.on_trial or found.failures >= TRIPS:
+            if found.half_open or found.failures >= FAILURES_TO_OPEN:
                 self._open(found, f"{found.failures} failures in a row")
                 return False
             if await _answers(found):
                 return False
-            self._open(found, found.said)
+            self._open(found, found.reason)
             return True
 
     def record_success(self, code: str) -> None:
         """Note that what this code would tell the absence of has done its part."""
         for dependency in self._dependencies:
-            if dependency.code == code and dependency.away_since is None:
-                dependency.failures, dependency.on_trial, dependency.pause = 0, False, FIRST_PAUSE_SECONDS
+            if dependency.code == code and dependency.down_since is None:
+                dependency.failures, dependency.half_open, dependency.pause = 0, False, FIRST_PAUSE_SECONDS
 
     def problem(self, name: str) -> str | None:
         """Say since when a dependency has been away, for readiness; None when it is there."""
         for dependency in self._dependencies:
-            if dependency.name == name and dependency.away_since is not None:
-                seconds = time.monotonic() - dependency.away_since
-                return f"away for {seconds:.0f} s, no jobs are taken: {dependency.said}"
+            if dependency.name == name and dependency.down_since is not None:
+                seconds = time.monotonic() - dependency.down_since
+                return f"away for {seconds:.0f} s, no jobs are taken: {dependency.reason}"
         return None
 
     async def watch(self, pause: Callable[[], Awaitable[None]], resume: Callable[[], Awaitable[None]]) -> None:
@@ -87,7 +87,7 @@ class Circuit:
         while True:
             await self._opened.wait()
             await pause()
-            while away := [dependency for dependency in self._dependencies if dependency.away_since is not None]:
+            while away := [dependency for dependency in self._dependencies if dependency.down_since is not None]:
                 await asyncio.sleep(min(dependency.pause for dependency in away))
                 await asyncio.gather(*(self._ask_again(dependency) for dependency in away))
             self._opened.clear()
@@ -96,15 +96,15 @@ class Circuit:
     async def _ask_again(self, dependency: Dependency) -> None:
         dependency.pause = min(dependency.pause * 2, LONGEST_PAUSE_SECONDS)
         if await _answers(dependency):
-            dependency.away_since, dependency.on_trial = None, True
+            dependency.down_since, dependency.half_open = None, True
             self._metrics.circuit_open.labels(dependency.name).set(0)
             log.info("circuit closed: jobs are taken again", dependency=dependency.name)
 
-    def _open(self, dependency: Dependency, said: str) -> None:
-        dependency.away_since, dependency.said, dependency.failures = time.monotonic(), said, 0
+    def _open(self, dependency: Dependency, reason: str) -> None:
+        dependency.down_since, dependency.reason, dependency.failures = time.monotonic(), reason, 0
         self._metrics.circuit_open.labels(dependency.name).set(1)
         self._opened.set()
-        log.warning("circuit open: no jobs are taken", dependency=dependency.name, reason=said)
+        log.warning("circuit open: no jobs are taken", dependency=dependency.name, reason=reason)
 
 
 async def _answers(dependency: Dependency) -> bool:
@@ -112,9 +112,9 @@ async def _answers(dependency: Dependency) -> bool:
         async with asyncio.timeout(PROBE_SECONDS):
             await dependency.probe()
     except TimeoutError:
-        dependency.said = f"no answer within {PROBE_SECONDS:g} s"
+        dependency.reason = f"no answer within {PROBE_SECONDS:g} s"
     except FileProcessingError as error:
-        dependency.said = str(error)
+        dependency.reason = str(error)
     else:
         return True
     return False

@@ -14,22 +14,22 @@ from schemas.jobs import Queue
 from worker.broker import topology
 from worker.broker.connection import BROKER_ERRORS, RECONNECT_SECONDS, Broker, translate_broker_errors
 from worker.broker.envelope import Envelope
-from worker.consume.attempt import Attempt, Stop
+from worker.consume.attempt import Attempt, StopReason
 from worker.consume.delivery import Delivery
 from worker.consume.settlement import Settlement, WorkerContext
 
 log = structlog.stdlib.get_logger(__name__)
 CANCEL_SECONDS = 5.0
-HAND_BACK_SECONDS = 5.0
-SHORTEST_SECONDS = 2.0
-LEVELS: Final = {
+REQUEUE_SECONDS = 5.0
+MIN_REQUEUE_SECONDS = 2.0
+LOG_LEVEL_BY_OUTCOME: Final = {
     **dict.fromkeys(("failed", "undecodable", "crashed"), logging.ERROR),
     **dict.fromkeys(("partial", "retried", "excused", "lost", "redelivered"), logging.WARNING),
 }
 """How loud an attempt's end is told; all others are as they should be."""
 
 
-class Handler(Protocol):
+class DeliveryHandler(Protocol):
     """What is done about one delivery: an Attempt at a job, or a Chore. `started` is of the monotonic clock."""
 
     @property
@@ -48,10 +48,10 @@ class Handler(Protocol):
     def leased(self) -> Settlement | None:
         """What holds a task's lease."""
 
-    def told(self) -> dict[str, Any]:
+    def log_fields(self) -> dict[str, Any]:
         """Return what it did, for the log."""
 
-    def stop(self, why: Stop) -> None:
+    def stop(self, why: StopReason) -> None:
         """End it early."""
 
     async def run(self) -> str:
@@ -70,20 +70,20 @@ class Consumer:
         context: WorkerContext,
         concurrency: int,
         queue: Queue = Queue.FILES,
-        handle: Callable[[Delivery], Handler] | None = None,
+        handle: Callable[[Delivery], DeliveryHandler] | None = None,
     ) -> None:
         self.concurrency = concurrency
         self.key = queue
         self._broker = broker
         self._context = context
         self._handle = handle or (lambda delivery: Attempt(delivery, context))
-        self._attempts: dict[asyncio.Task[None], Handler] = {}
+        self._attempts: dict[asyncio.Task[None], DeliveryHandler] = {}
         self._channel: AbstractRobustChannel | None = None
         self._queue: AbstractQueue | None = None
         self._tag: str | None = None
 
     @property
-    def attempts(self) -> list[Handler]:
+    def attempts(self) -> list[DeliveryHandler]:
         """What is attended to now."""
         return list(self._attempts.values())
 
@@ -111,13 +111,13 @@ class Consumer:
 
         What cannot be handed back then, the broker has back when the channel closes.
         """
-        handing_back = min(HAND_BACK_SECONDS, grace / 5)
+        handing_back = min(REQUEUE_SECONDS, grace / 5)
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=grace - handing_back)
         for attempt in self.attempts:
             attempt.stop("shutdown")
         if self._attempts:
-            await asyncio.wait(self._attempts, timeout=max(handing_back, SHORTEST_SECONDS))
+            await asyncio.wait(self._attempts, timeout=max(handing_back, MIN_REQUEUE_SECONDS))
         if self._channel is not None:
             with contextlib.suppress(Exception), translate_broker_errors():
                 await self._channel.close()
@@ -133,7 +133,7 @@ class Consumer:
         self._attempts[task] = attempt
         task.add_done_callback(self._attempts.pop)
 
-    async def _attend(self, attempt: Handler) -> None:
+    async def _attend(self, attempt: DeliveryHandler) -> None:
         """Run one attempt and say in one line how it went."""
         metrics = self._context.metrics
         structlog.contextvars.clear_contextvars()
@@ -143,10 +143,10 @@ class Consumer:
                 outcome = await attempt.run()
             except Exception:
                 log.exception("attempt crashed")
-                await attempt.delivery.refuse()
+                await attempt.delivery.reject()
             finally:
                 seconds = time.monotonic() - attempt.started
                 metrics.jobs.labels(self.key, outcome).inc()
                 metrics.job_duration.labels(self.key).observe(seconds)
-        told = {"queue": self.key, "outcome": outcome, "seconds": round(seconds, 3), **attempt.told()}
-        log.log(LEVELS.get(outcome, logging.INFO), "attempt ended", **told)
+        log_fields = {"queue": self.key, "outcome": outcome, "seconds": round(seconds, 3), **attempt.log_fields()}
+        log.log(LOG_LEVEL_BY_OUTCOME.get(outcome, logging.INFO), "attempt ended", **log_fields)

@@ -14,7 +14,7 @@ from aio_pika.exceptions import ChannelInvalidStateError
 
 from worker.broker import topology
 from worker.broker.connection import BROKER_ERRORS, Broker, BrokerUnavailableError, translate_broker_errors
-from worker.broker.envelope import Envelope, UndecodableError, build, reason
+from worker.broker.envelope import Envelope, UndecodableError, build_message, failure_headers
 from worker.broker.errors import PUBLISH_SECONDS
 from worker.consume.retry_policy import JobFailure
 from worker.observability import tracing
@@ -39,11 +39,11 @@ class Delivery:
         """Be done with it."""
         await self._quietly(self.message.ack())
 
-    async def give_back(self) -> None:
+    async def nack(self) -> None:
         """Give it back as it came, for another worker."""
         await self._quietly(self.message.nack(requeue=True))
 
-    async def refuse(self) -> None:
+    async def reject(self) -> None:
         """Give it back as something we cannot settle. On every RabbitMQ a rejection counts toward the limit."""
         await self._quietly(self.message.reject(requeue=True))
 
@@ -66,8 +66,8 @@ class Delivery:
         self, envelope: Envelope, failure: JobFailure, source_keys: Sequence[str] | None = None
     ) -> None:
         """Put the job, or just the files of these keys, among the dead letters. Does not ack."""
-        job = envelope.job if source_keys is None else envelope.job.only(source_keys)
-        message = envelope.again(job, counted=False).message(
+        job = envelope.job if source_keys is None else envelope.job.limited_to(source_keys)
+        message = envelope.next_attempt(job, counted=False).message(
             code=failure.code, error=_said(failure), stage=getattr(failure, "stage", "job")
         )
         await self._publish(topology.DEAD, envelope.job.queue, message)
@@ -76,7 +76,9 @@ class Delivery:
     async def dead_letter_undecodable(self, error: UndecodableError) -> None:
         """Put the very bytes among the dead letters, then ack."""
         log.error("message cannot be decoded", code=error.code, error=str(error))
-        copy = build(self.message.body, self.message.message_id, reason(error.code, str(error)), self.message.type)
+        copy = build_message(
+            self.message.body, self.message.message_id, failure_headers(error.code, str(error)), self.message.type
+        )
         await self._publish(topology.DEAD, self.message.routing_key or "", copy)
         self._metrics.dead_letters.labels(error.code).inc()
         await self.ack()
@@ -104,7 +106,7 @@ class Delivery:
             async for trial in stamina.retry_context(
                 on=self._worth_repeating, attempts=None, timeout=None, wait_max=10.0
             ):
-                with trial, tracing.publishing(exchange, routing_key, message.message_id):
+                with trial, tracing.publish_span(exchange, routing_key, message.message_id):
                     await self._broker.publish(exchange, routing_key, message, PUBLISH_SECONDS)
         except BrokerUnavailableError as error:
             raise LostDeliveryError from error

@@ -18,10 +18,10 @@ WRITE_SECONDS: Final = 1.0
 
 
 class TaskProgress:
-    """Counts one attempt. `is_news` until it was written down."""
+    """Counts one attempt. `changed` until it was written down."""
 
     def __init__(self, task_id: UUID, lease: UUID, total: int, stored: int) -> None:
-        self.is_news = True
+        self.changed = True
         self._task_id = task_id
         self._lease = lease
         self._total = total
@@ -32,7 +32,7 @@ class TaskProgress:
     def received(self, file: JobFile, downloaded: int, size: int) -> None:
         """Note how much of a file in work has arrived, in bytes; `size` is `downloaded` while it is unknown."""
         self._arriving[file.source_key] = (downloaded, size)
-        self.is_news = True
+        self.changed = True
 
     def ended(self, file: JobFile, result: ProcessedFile | FailedFile) -> None:
         """Note how a file ended."""
@@ -41,9 +41,9 @@ class TaskProgress:
             self._stored += 1
         else:
             self._failed += 1
-        self.is_news = True
+        self.changed = True
 
-    def written(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what is written down of it."""
         arriving: Iterable[tuple[int, int]] = self._arriving.values()
         progress = Progress(
@@ -84,8 +84,8 @@ class ProgressWriter:
 
     async def write(self) -> None:
         """Write down what is news. Raises DatabaseUnavailableError."""
-        news = [task_progress for task_progress in self._tracked if task_progress.is_news]
-        for task_progress in news:
-            task_progress.is_news = False
-        if news:
-            await self._records.progress([task_progress.written() for task_progress in news])
+        changed = [task_progress for task_progress in self._tracked if task_progress.changed]
+        for task_progress in changed:
+            task_progress.changed = False
+        if changed:
+            await self._records.progress([task_progress.to_dict() for task_progress in changed])

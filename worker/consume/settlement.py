@@ -27,7 +27,7 @@ from worker.broker.envelope import Envelope
 from worker.consume.circuit import Circuit
 from worker.consume.delivery import Delivery
 from worker.consume.progress import ProgressWriter
-from worker.consume.retry_policy import GiveUp, Policy, Retry, decide, draw, longest
+from worker.consume.retry_policy import GiveUp, Retry, RetryPolicy, decide, longest_delay, stable_random
 from worker.observability.metrics import Metrics
 
 log = structlog.stdlib.get_logger(__name__)
@@ -40,19 +40,19 @@ FINISH_SECONDS: Final = 10.0
 class WorkerContext:
     """What every attempt of a worker shares.
 
-    `answer` tells who waits for a job's result. In seconds, `time_limit` bounds an attempt, `soft_limit` its beginning
+    `send_result` tells who waits for a job's result. In seconds, `time_limit` bounds an attempt, `soft_limit` its beginning
     of files.
     """
 
     records: TaskRecords
     reconcile_records: ReconcileRecords
     deps: PipelineDeps
-    policy: Policy
+    policy: RetryPolicy
     metrics: Metrics
     circuit: Circuit
     worker: str
     progress_writer: ProgressWriter
-    answer: Callable[[Job], Awaitable[None]]
+    send_result: Callable[[Job], Awaitable[None]]
     max_concurrent: int
     time_limit: float
     soft_limit: float
@@ -79,11 +79,11 @@ class Settlement:
         self.leased = reply.state == "run"
         return reply
 
-    async def conclude(self, failed: Sequence[FailedFile]) -> str:
+    async def settle_files(self, failed: Sequence[FailedFile]) -> str:
         """Bury what is hopeless, record what is known, put off what is pending, ack."""
         excused = [code for code in {file.code for file in failed} if await self._context.circuit.is_outage(code)]
-        verdicts = {file.source_key: self._judge(file, file.code in excused) for file in failed}
-        dead = [file for file in failed if isinstance(verdicts[file.source_key], GiveUp)]
+        decisions = {file.source_key: self._judge(file, file.code in excused) for file in failed}
+        dead = [file for file in failed if isinstance(decisions[file.source_key], GiveUp)]
         pending = [file for file in failed if file not in dead]
         for code in dict.fromkeys(file.code for file in dead):
             same = [file for file in dead if file.code == code]
@@ -94,7 +94,7 @@ class Settlement:
         if reply.state == "cancelled":
             return await self.ack("cancelled")
         if pending:
-            delay = longest([verdict for verdict in verdicts.values() if isinstance(verdict, Retry)])
+            delay = longest_delay([decision for decision in decisions.values() if isinstance(decision, Retry)])
             counted = any(file.code not in excused for file in pending)
             return await self._again(pending[0], [file.source_key for file in pending], delay, counted=counted)
         age = datetime.now(UTC) - self._envelope.job.event_at
@@ -105,13 +105,13 @@ class Settlement:
         """Retry or bury the job as it came; what the database can be told of it, it is told in the same order."""
         self._context.metrics.error(error.code)
         excused = await self._context.circuit.is_outage(error.code)
-        verdict = self._judge(error, excused)
-        say = log.warning if isinstance(verdict, Retry) else log.error
-        say("job failed", code=error.code, error=str(error), verdict=type(verdict).__name__, excused=excused)
-        if isinstance(verdict, Retry):
+        decision = self._judge(error, excused)
+        say = log.warning if isinstance(decision, Retry) else log.error
+        say("job failed", code=error.code, error=str(error), decision=type(decision).__name__, excused=excused)
+        if isinstance(decision, Retry):
             await self._note_down(TaskStatus.RETRYING, error)
             keys = [file.source_key for file in self._envelope.job.files]
-            return await self._again(error, keys, verdict.delay, counted=not excused)
+            return await self._again(error, keys, decision.delay, counted=not excused)
         await self._delivery.dead_letter(self._envelope, error)
         await self._note_down(TaskStatus.FAILED, error)
         return await self.ack("failed")
@@ -126,8 +126,8 @@ class Settlement:
             await self._context.reconcile_records.mark_failed(
                 [{"task_id": str(job.task_id), "code": error.code, "error": said}]
             )
-        except FileProcessingError as unheard:
-            log.warning("the database was not told; the sweep will", code=unheard.code)
+        except FileProcessingError as error:
+            log.warning("the database was not told; the sweep will", code=error.code)
         return await self.ack("failed")
 
     async def requeue(self) -> str:
@@ -135,19 +135,19 @@ class Settlement:
         if self.leased:
             try:
                 await self._context.records.finish(self._envelope.job, self.lease, TaskStatus.RETRYING, self.stored, [])
-            except FileProcessingError as unheard:
-                log.warning("the database was not told", code=unheard.code)
+            except FileProcessingError as error:
+                log.warning("the database was not told", code=error.code)
         await self._delivery.requeue(self._envelope)
         return "handed_back"
 
     async def delay(self, outcome: str, seconds: float = 0.0) -> str:
         """Have the same attempt again after at least so many seconds."""
-        await self._delivery.delay(self._envelope, self._context.policy.rung(seconds))
+        await self._delivery.delay(self._envelope, self._context.policy.delay_at_least(seconds))
         return outcome
 
     async def ack(self, outcome: str) -> str:
         """Be done with the message, once whoever waits for the result has been told."""
-        await self._context.answer(self._envelope.job)
+        await self._context.send_result(self._envelope.job)
         await self._delivery.ack()
         return outcome
 
@@ -156,12 +156,12 @@ class Settlement:
         if excused:
             return Retry(policy.delays[0])
         attempt = self._envelope.attempt
-        return decide(failure, attempt, policy, draw(self._envelope.job.task_id, attempt))
+        return decide(failure, attempt, policy, stable_random(self._envelope.job.task_id, attempt))
 
     async def _again(
         self, failure: FailedFile | FileProcessingError, keys: Sequence[str], delay: int, *, counted: bool
     ) -> str:
-        again = self._envelope.again(self._envelope.job.only(keys), counted=counted)
+        again = self._envelope.next_attempt(self._envelope.job.limited_to(keys), counted=counted)
         await self._delivery.retry(again, delay, failure)
         return "retried" if counted else "excused"
 
@@ -191,8 +191,8 @@ class Settlement:
         failed = [failed_file(file, error, "job") for file in job.files if file.source_key not in done]
         try:
             await self._context.records.finish(job, self.lease, status, self.stored, failed)
-        except FileProcessingError as unheard:
-            log.warning("the database was not told", code=unheard.code, status=status)
+        except FileProcessingError as database_error:
+            log.warning("the attempt was not recorded in the database", code=database_error.code, status=status)
 
 
 def _patiently(seconds: float) -> AsyncIterator[stamina.Attempt]:

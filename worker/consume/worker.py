@@ -11,7 +11,7 @@ from handlers.database.task_records import LEASE_SECONDS
 from handlers.errors import FileProcessingError
 from worker.broker.broadcast import Command, listen
 from worker.broker.connection import Broker
-from worker.consume.consumer import Consumer, Handler
+from worker.consume.consumer import Consumer, DeliveryHandler
 from worker.consume.settlement import WorkerContext
 
 log = structlog.stdlib.get_logger(__name__)
@@ -34,18 +34,18 @@ class Worker:
         """The name this worker has in the database."""
         return self._context.worker
 
-    def away(self, name: str) -> str | None:
+    def outage(self, name: str) -> str | None:
         """Say since when a dependency has been away; None when it is there."""
         return self._context.circuit.problem(name)
 
     @property
-    def attempts(self) -> list[Handler]:
+    def attempts(self) -> list[DeliveryHandler]:
         """What is attended to now, over all queues."""
         return [attempt for consumer in self._consumers for attempt in consumer.attempts]
 
     async def start(self) -> None:
         """Begin, once the broker is there. Raises TopologyError."""
-        await self._broker.opened()
+        await self._broker.wait_ready()
         self._also(self._beat(), "heartbeat")
         self._also(listen(self._broker, self.on_command), "control")
         self._also(self._context.progress_writer.run(), "progress")
@@ -70,7 +70,7 @@ class Worker:
                 if attempt.envelope is not None and attempt.envelope.job.task_id == command.task_id:
                     attempt.stop("cancelled")
 
-    async def renew(self) -> None:
+    async def renew_leases(self) -> None:
         """Renew the leases of what runs; stop what was cancelled or taken over."""
         running = {str(held.lease): attempt for attempt in self.attempts if (held := attempt.leased) is not None}
         leases = [held.lease for attempt in running.values() if (held := attempt.leased) is not None]
@@ -103,7 +103,7 @@ class Worker:
         return {
             "concurrency": {consumer.key: consumer.concurrency for consumer in self._consumers},
             "active": active,
-            "paused": {name: said for name in ("storage", "disk") if (said := self.away(name)) is not None},
+            "paused": {name: said for name in ("storage", "disk") if (said := self.outage(name)) is not None},
         }
 
     async def _pause(self) -> None:
@@ -117,7 +117,7 @@ class Worker:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
-                await self.renew()
+                await self.renew_leases()
             except Exception:
                 # Whatever it was, without heartbeats every lease here would run out.
                 log.exception("heartbeat crashed")

@@ -16,9 +16,9 @@ from typing import Any, Final, TextIO
 import structlog
 
 from handlers.settings import MediaSettings
-from worker.observability.redact import processor
+from worker.observability.redact import redaction_processor
 
-CHATTY: Final = ("httpx", "httpcore", "hpack", "aio_pika", "aiormq", "aiohttp.access", "urllib3", "PIL")
+VERBOSE_LIBRARIES: Final = ("httpx", "httpcore", "hpack", "aio_pika", "aiormq", "aiohttp.access", "urllib3", "PIL")
 """Libraries that tell every request, some with its headers: warnings alone, unless LOG_LEVELS names them."""
 
 LEVELS: Final = {
@@ -40,7 +40,7 @@ def configure(settings: MediaSettings) -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    rendering = [*_renderers(settings), processor(settings)]
+    rendering = [*_renderers(settings), redaction_processor(settings)]
     ours: list[Any] = [_by_level, *shared, *rendering]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -111,13 +111,13 @@ def _set_levels(settings: MediaSettings) -> None:
     """Set LOG_LEVEL for all, quiet for libraries, and what LOG_LEVELS says of modules."""
     root = logging.getLogger()
     root.setLevel(settings.log_level)
-    for chatty in CHATTY:
+    for chatty in VERBOSE_LIBRARIES:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     for name, level in settings.log_levels.items():
         logging.getLogger(name).setLevel(level)
 
 
-def as_library() -> None:
+def configure_as_library() -> None:
     """Leave our lines to the standard library's loggers, in a program that set up no logging of ours or of structlog's.
 
     That program decides what it shows: by default warnings and worse, on standard error.

@@ -22,7 +22,7 @@ FINAL_OUTCOMES: Final = ("completed", "partial", "failed", "cancelled")
 """How a job ends for good."""
 SETTLED: Final = (*FINAL_OUTCOMES, "duplicate", "undecodable", "handed_back")
 """How a delivery leaves the queues: handed back, it was published again; the others are not in flight any more."""
-STAYS: Final = ("retried", "excused", "busy", "early", "lost", "redelivered", "crashed")
+UNSETTLED: Final = ("retried", "excused", "busy", "early", "lost", "redelivered", "crashed")
 """How a delivery ends whose job is still in flight."""
 CODES: Final = (
     errors.FileProcessingError.default_code,
@@ -47,7 +47,7 @@ WEBHOOKS: Final = _all(
 )
 SOURCE: Final = _all(SOURCES)
 QUEUES: Final = _all(tuple(Queue))
-JOBS: Final = _all(tuple(Queue), (*SETTLED, *STAYS))
+JOBS: Final = _all(tuple(Queue), (*SETTLED, *UNSETTLED))
 CODE: Final = _all(CODES)
 FILES: Final = _all((*Kind, "unknown"), ("stored", "deduplicated", "failed", "retried"))
 STAGES: Final = _all(tuple(step.__name__ for step in STEPS))

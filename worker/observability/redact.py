@@ -53,7 +53,7 @@ def secrets_of(settings: MediaSettings) -> list[str]:
     return found
 
 
-def processor(settings: MediaSettings) -> Callable[[Any, str, Any], str]:
+def redaction_processor(settings: MediaSettings) -> Callable[[Any, str, Any], str]:
     """Return structlog's last processor, which takes the rendered line."""
     redactor = Redactor(secrets_of(settings))
     return lambda _logger, _method, line: redactor(line)

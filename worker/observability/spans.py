@@ -80,7 +80,7 @@ class Spans:
         closing.join(CLOSE_SECONDS)
 
 
-def exporter(name: str) -> SpanProcessor:
+def span_processor(name: str) -> SpanProcessor:
     """Return the exporter of this name, as OTEL_TRACES_EXPORTER has it; raise SettingsError when we have none such."""
     if name == "console":
         return SimpleSpanProcessor(ConsoleSpanExporter())

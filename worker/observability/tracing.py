@@ -55,12 +55,12 @@ def span(
     return _NOTHING if parent is None else _pass_on(parent)
 
 
-def wanted(parent: str | None) -> bool:
+def is_active(parent: str | None) -> bool:
     """Whether a span with this parent would leave any trace."""
     return _spans is not None or parent is not None
 
 
-def publishing(exchange: str, routing_key: str, message_id: object) -> AbstractContextManager[None]:
+def publish_span(exchange: str, routing_key: str, message_id: object) -> AbstractContextManager[None]:
     """Open the span of a message that is published."""
     if _spans is None:
         return _NOTHING
@@ -74,46 +74,46 @@ def publishing(exchange: str, routing_key: str, message_id: object) -> AbstractC
     return span(f"publish {exchange}", "producer", attributes=attributes)
 
 
-def note(attributes: Mapping[str, Attribute]) -> None:
+def set_attributes(attributes: Mapping[str, Attribute]) -> None:
     """Add attributes to the span around; `error` (a code) marks it as failed. Names without a dot get `outlast.`."""
     if _spans is not None:
         _spans.note(attributes)
 
 
-def here() -> str | None:
+def current_traceparent() -> str | None:
     """Return the traceparent of the span around, or the one that is only passed on."""
     return _passing.get() if _spans is None else _spans.here()
 
 
-def mark() -> tuple[str, ...]:
+def current_links() -> tuple[str, ...]:
     """Return what a later span links to in order to point at the span around: nothing when none is recorded."""
     found = None if _spans is None else _spans.here()
     return () if found is None else (found,)
 
 
-def context() -> dict[str, str]:
+def log_context() -> dict[str, str]:
     """Return what log lines are to be bound to: the trace's id, if there is one."""
-    found = here()
+    found = current_traceparent()
     return {} if found is None else {"trace_id": found[3:35]}
 
 
 @contextlib.contextmanager
-def running(service: str) -> Iterator[None]:
+def configured(service: str) -> Iterator[None]:
     """Trace for as long as the context lasts, as far as the environment asks for it; what is left is sent at its end.
 
     OTEL_SDK_DISABLED, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_EXPORTER (otlp, console, none),
     OTEL_EXPORTER_OTLP_*, OTEL_TRACES_SAMPLER and OTEL_BSP_* mean what OpenTelemetry says.
     """
-    exporter = _exporter() if _asked() else None
-    if exporter is None:
+    span_processor = _exporter() if _asked() else None
+    if span_processor is None:
         yield
         return
-    with use(service, exporter):
+    with export_to(service, span_processor):
         yield
 
 
 @contextlib.contextmanager
-def use(service: str, *processors: "SpanProcessor", sampler: "Sampler | None" = None) -> Iterator[None]:
+def export_to(service: str, *processors: "SpanProcessor", sampler: "Sampler | None" = None) -> Iterator[None]:
     """Trace to these for as long as the context lasts."""
     from worker.observability.spans import Spans  # noqa: PLC0415 - the same
 
@@ -134,9 +134,9 @@ def _asked() -> bool:
 
 def _exporter() -> "SpanProcessor | None":
     try:
-        from worker.observability.spans import exporter  # noqa: PLC0415 - only where it is asked for: OpenTelemetry is an extra
+        from worker.observability.spans import span_processor  # noqa: PLC0415 - only where it is asked for: OpenTelemetry is an extra
 
-        return exporter(os.environ.get("OTEL_TRACES_EXPORTER", "otlp"))
+        return span_processor(os.environ.get("OTEL_TRACES_EXPORTER", "otlp"))
     except ModuleNotFoundError as error:
         log.warning("OTEL_* asks for traces, but a module is missing: install outlast[otel]", module=error.name)
     return None

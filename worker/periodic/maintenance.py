@@ -14,36 +14,38 @@ from pydantic import ValidationError
 
 from handlers.database.task_queries import TaskQueries
 from handlers.errors import FileProcessingError
-from handlers.storage.orphans import Orphans
+from handlers.storage.orphans import OrphanRemover
 from schemas.jobs import Queue
 from schemas.maintenance import MAINTENANCE_PREFIX, MAINTENANCE_TYPE, Action, Maintenance
 from worker.broker import topology
 from worker.broker.connection import Broker
-from worker.broker.envelope import UndecodableError, build
+from worker.broker.envelope import UndecodableError, build_message
 from worker.broker.errors import PUBLISH_SECONDS
-from worker.consume.attempt import Stop
+from worker.consume.attempt import StopReason
 from worker.consume.delivery import Delivery, LostDeliveryError
 from worker.observability.metrics import Metrics
 from worker.periodic.optimize import Optimizer
 from worker.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
-BACKLOG: Final = 10
+MAX_WAITING: Final = 10
 """Messages on a chore's queue from which on no more are called for."""
 
 
-async def call_for(action: Action, broker: Broker) -> None:
+async def enqueue_maintenance(action: Action, broker: Broker) -> None:
     """Put a chore on its queue, unless nobody seems to take any there. Raises BrokerUnavailableError."""
     queue = Queue.OPTIMIZATION if action == "optimize" else Queue.MAINTENANCE
-    if await broker.waiting(topology.work_queue(queue)) >= BACKLOG:
+    if await broker.count_waiting(topology.work_queue(queue)) >= MAX_WAITING:
         log.warning("chore not called for: so many messages wait on its queue", action=action, queue=queue)
         return
     chore = Maintenance(action=action, slot=datetime.now(UTC))
-    message = build(chore.model_dump_json().encode(), f"{action} {chore.slot.isoformat()}", {}, MAINTENANCE_TYPE)
+    message = build_message(
+        chore.model_dump_json().encode(), f"{action} {chore.slot.isoformat()}", {}, MAINTENANCE_TYPE
+    )
     await broker.publish(topology.WORK, queue, message, PUBLISH_SECONDS)
 
 
-def is_chore(delivery: Delivery) -> bool:
+def is_maintenance(delivery: Delivery) -> bool:
     """Whether a delivery is a chore, also one of a kind this version does not know."""
     return (delivery.message.type or "").startswith(MAINTENANCE_PREFIX)
 
@@ -52,7 +54,7 @@ class MaintenanceRunner:
     """Knows how each chore is done; one takes at most about as long as an attempt at a job may."""
 
     def __init__(
-        self, settings: Settings, orphans: Orphans, optimizer: Optimizer, tasks: TaskQueries, metrics: Metrics
+        self, settings: Settings, orphans: OrphanRemover, optimizer: Optimizer, tasks: TaskQueries, metrics: Metrics
     ) -> None:
         self._orphans = orphans
         self._optimizer = optimizer
@@ -90,21 +92,21 @@ class MaintenanceJob:
     envelope: Final = None
     leased: Final = None
 
-    def __init__(self, delivery: Delivery, upkeep: MaintenanceRunner) -> None:
+    def __init__(self, delivery: Delivery, runner: MaintenanceRunner) -> None:
         self.delivery = delivery
         self.started = time.monotonic()
-        self._upkeep = upkeep
+        self._runner = runner
         self._action: Action | None = None
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
 
-    def stop(self, why: Stop) -> None:  # noqa: ARG002 - a chore is given back, whatever the reason
+    def stop(self, why: StopReason) -> None:  # noqa: ARG002 - a chore is given back, whatever the reason
         """Interrupt it: another worker does the rest."""
         if self._task is not None and not self._task.done():
             self._stopped = True
             self._task.cancel()
 
-    def told(self) -> dict[str, Any]:
+    def log_fields(self) -> dict[str, Any]:
         """Return what was to be done, for the log."""
         return {"action": self._action}
 
@@ -114,14 +116,14 @@ class MaintenanceJob:
             action = self._action = self._read()
         except UndecodableError as error:
             return await self._bury(error)
-        self._task = asyncio.create_task(self._upkeep.do(action))
+        self._task = asyncio.create_task(self._runner.do(action))
         try:
             await self._task
         except asyncio.CancelledError:
             if not self._stopped:
                 self._task.cancel()
                 raise
-            await self.delivery.give_back()
+            await self.delivery.nack()
             return "handed_back"
         except FileProcessingError as error:
             log.warning("maintenance failed", action=action, code=error.code, error=str(error))

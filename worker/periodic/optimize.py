@@ -26,23 +26,23 @@ from handlers.media import Prepared
 from handlers.pipeline.tempdirs import scratch
 from handlers.settings import MediaSettings
 from handlers.storage import object_path
-from handlers.storage.upload_file import Content
+from handlers.storage.upload_file import UploadFile
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from schemas.objects import Stored, Suboptimal
+from schemas.objects import StoredObject, SuboptimalImage
 
 log = structlog.stdlib.get_logger(__name__)
 PAGE: Final = 50
-WORTHWHILE: Final = 0.95
+MAX_SIZE_RATIO: Final = 0.95
 """A new file must be at most so large, measured by the old one: encoding once more costs quality."""
-KEY: Final = re.compile(
+PROFILE_NAME: Final = re.compile(
     rf"(?P<format>{'|'.join(ImageFormat)})-q(?P<quality>\d+)-(?P<metadata>strip|meta)(?P<provenance>-provenance)?"
 )
 
 
 def read_profile(key: str) -> Profile:
     """Read a profile's name, such as `auto-q85-strip`; raise ValueError."""
-    found = KEY.fullmatch(key)
+    found = PROFILE_NAME.fullmatch(key)
     if found is None:
         raise ValueError(f"{key!r} is no profile; one is called after format, quality and metadata: auto-q85-strip")
     return Profile(
@@ -54,7 +54,7 @@ def read_profile(key: str) -> Profile:
 
 
 @dataclass(slots=True)
-class Optimized:
+class OptimizeResult:
     """What was done: objects made smaller, become one with another, kept as they are; failures by code; bytes saved."""
 
     smaller: int = 0
@@ -93,7 +93,7 @@ class Optimizer:
         since: datetime | None = None,
         progress: Callable[[int], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
-    ) -> Optimized:
+    ) -> OptimizeResult:
         """Go through what was recorded since, until it ends or `stopped`; tell `progress` how many were looked at.
 
         An object that cannot be improved now stays as it is and is counted.
@@ -101,9 +101,9 @@ class Optimizer:
         Raises:
             DatabaseUnavailableError: what is next cannot be told; what was done stays done.
         """
-        done = Optimized()
+        done = OptimizeResult()
 
-        async def one(entry: Suboptimal) -> None:
+        async def one(entry: SuboptimalImage) -> None:
             async with self._room:
                 if not stopped():
                     await self._improve(entry, folder, done)
@@ -120,14 +120,14 @@ class Optimizer:
                                 group.create_task(one(entry))
         return done
 
-    async def _page(self, since: datetime | None, after: str | None) -> list[Suboptimal]:
+    async def _page(self, since: datetime | None, after: str | None) -> list[SuboptimalImage]:
         return await self._objects.suboptimal(self._profile.key, since, after, PAGE)
 
-    async def _improve(self, entry: Suboptimal, folder: Path, done: Optimized) -> None:
+    async def _improve(self, entry: SuboptimalImage, folder: Path, done: OptimizeResult) -> None:
         source, target = folder / entry.sha256, folder / f"{entry.sha256}.new"
         try:
             if entry.twin is not None and await self._storage.exists(entry.twin.path):
-                await self._move(entry, Stored.model_validate(entry.twin.model_dump()), entry.source_sha256)
+                await self._move(entry, StoredObject.model_validate(entry.twin.model_dump()), entry.source_sha256)
                 done.merged += 1
                 done.bytes_saved += entry.file_size
             elif entry.stale:
@@ -141,26 +141,26 @@ class Optimizer:
             for path in (source, target):
                 await asyncio.to_thread(path.unlink, missing_ok=True)
 
-    async def _recompress(self, entry: Suboptimal, source: Path, target: Path, done: Optimized) -> None:
+    async def _recompress(self, entry: SuboptimalImage, source: Path, target: Path, done: OptimizeResult) -> None:
         await self._storage.fetch(entry.path, source)
         if await asyncio.to_thread(_sha256, source) != entry.sha256:
             raise FileCorruptedError("the object is not what its path says")
         made = await self._codec.prepare(source, target, entry.content_type, self._profile)
-        if made.path == source or made.file_size > entry.file_size * WORTHWHILE:
+        if made.path == source or made.file_size > entry.file_size * MAX_SIZE_RATIO:
             await self._move(entry, self._stored(made, entry.path, entry))
             done.kept += 1
             return
         path = object_path(entry.user_id, made.sha256, made.extension)
-        await self._records.claim(self._storage.bucket, path, entry.user_id)
-        await self._storage.put(path, Content.made(made))
+        await self._records.claim_object(self._storage.bucket, path, entry.user_id)
+        await self._storage.put(path, UploadFile.from_prepared(made))
         await self._move(entry, self._stored(made, path))
         done.smaller += 1
         done.bytes_saved += entry.file_size - made.file_size
 
-    def _stored(self, made: Prepared, path: str, kept: Suboptimal | None = None) -> Stored:
+    def _stored(self, made: Prepared, path: str, kept: SuboptimalImage | None = None) -> StoredObject:
         """Return what was made, or what was kept instead, as files are to know it."""
         same = kept or made
-        return Stored(
+        return StoredObject(
             path=path,
             sha256=same.sha256,
             file_size=same.file_size,
@@ -172,10 +172,10 @@ class Optimizer:
             profile=self._profile.key,
         )
 
-    async def _move(self, entry: Suboptimal, to: Stored, source_sha256: str | None = None) -> None:
+    async def _move(self, entry: SuboptimalImage, to: StoredObject, source_sha256: str | None = None) -> None:
         more = True
         while more:
-            reply = await self._objects.move(entry.path, to, source_sha256)
+            reply = await self._objects.move_object(entry.path, to, source_sha256)
             if reply.state != "moved":
                 raise StorageUnavailableError("an object of these bytes is being removed just now")
             more = reply.more

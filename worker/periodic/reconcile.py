@@ -16,9 +16,9 @@ import structlog
 from handlers.database.reconcile_records import ReconcileRecords
 from handlers.download.allowlist import Allowlist
 from handlers.sources.plan import plan_jobs
-from schemas.events import Completed
+from schemas.events import CompletedGeneration
 from schemas.jobs import Job, Queue
-from schemas.reconcile import Missing
+from schemas.reconcile import ReconcileEntry
 from worker.broker import topology
 from worker.broker.connection import Broker
 from worker.broker.envelope import Envelope
@@ -28,13 +28,13 @@ from worker.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
 PAGE: Final = 200
-BACKLOG: Final = 1000
+MAX_WAITING_JOBS: Final = 1000
 """Waiting jobs above which a periodic sweep does not look: what it would find is most likely among them."""
-LOST: Final = "its message is gone, and its files are not in a generation's output: submit it again"
+LOST_ERROR: Final = "its message is gone, and its files are not in a generation's output: submit it again"
 
 
 @dataclass(slots=True)
-class Swept:
+class SweepResult:
     """What one sweep did: entries found by reason, jobs enqueued, tasks ended because nothing can revive them.
 
     `oldest` is when the oldest of what was found was created.
@@ -45,7 +45,7 @@ class Swept:
     ended: int = 0
     oldest: datetime | None = None
 
-    def count(self, page: Sequence[Missing]) -> None:
+    def count(self, page: Sequence[ReconcileEntry]) -> None:
         """Add what was found."""
         self.found.update(entry.reason for entry in page)
         times = [self.oldest, *(entry.created_at for entry in page)]
@@ -65,18 +65,18 @@ class Reconciler:
         self._allowlist = Allowlist(settings.source_allowlist)
         self._idle_seconds = round(settings.retry_delays[-1] + settings.task_timeout_minutes * 60)
 
-    async def look(self, since: datetime | None) -> list[Missing]:
+    async def find_missing(self, since: datetime | None) -> list[ReconcileEntry]:
         """Return everything that is missing, and touch nothing."""
         return await self._reconcile_records.missing(since, 1_000_000, self._idle_seconds)
 
     async def sweep(
         self, since: datetime | None = None, older_than: float = 0.0, looked_at: Callable[[], None] = lambda: None
-    ) -> Swept:
+    ) -> SweepResult:
         """Take up again what is missing, created `since` and more than `older_than` seconds ago.
 
         `looked_at` is called after each entry.
         """
-        swept, before = Swept(), datetime.now(UTC) - timedelta(seconds=older_than)
+        swept, before = SweepResult(), datetime.now(UTC) - timedelta(seconds=older_than)
         seen: set[str] = set()
         while page := await self._page(since, before, seen):
             swept.count(page)
@@ -89,7 +89,7 @@ class Reconciler:
         log.info("swept", **swept.found, enqueued=swept.enqueued, ended=swept.ended)
         return swept
 
-    async def _page(self, since: datetime | None, before: datetime, seen: set[str]) -> list[Missing]:
+    async def _page(self, since: datetime | None, before: datetime, seen: set[str]) -> list[ReconcileEntry]:
         """Return the next entries that this sweep has not met; what it put on record is left out."""
         found = await self._reconcile_records.missing(since, PAGE + len(seen), self._idle_seconds)
         ripe = [entry for entry in found if entry.created_at is None or entry.created_at <= before]
@@ -99,15 +99,15 @@ class Reconciler:
 
     async def is_idle(self) -> bool:
         """Whether few jobs wait, so that what is missing is not simply among them."""
-        waiting = sum([await self._broker.waiting(topology.work_queue(key)) for key in (Queue.FILES, Queue.BULK)])
-        if waiting > BACKLOG:
+        waiting = sum([await self._broker.count_waiting(topology.work_queue(key)) for key in (Queue.FILES, Queue.BULK)])
+        if waiting > MAX_WAITING_JOBS:
             log.info("no sweep while so many jobs wait", waiting=waiting)
-        return waiting <= BACKLOG
+        return waiting <= MAX_WAITING_JOBS
 
-    async def _take_up(self, entry: Missing, swept: Swept) -> None:
+    async def _take_up(self, entry: ReconcileEntry, swept: SweepResult) -> None:
         jobs = tuple(self._jobs(entry))
         if entry.task_id is not None and not jobs:
-            letter = {"task_id": str(entry.task_id), "code": "message_lost", "error": LOST}
+            letter = {"task_id": str(entry.task_id), "code": "message_lost", "error": LOST_ERROR}
             swept.ended += len(await self._reconcile_records.mark_failed([letter]))
         elif jobs:
             wanted = await self._reconcile_records.requeue(jobs)
@@ -116,9 +116,9 @@ class Reconciler:
                     await self._broker.publish_job(Envelope(job), PUBLISH_SECONDS)
                     swept.enqueued += 1
 
-    def _jobs(self, entry: Missing) -> Iterator[Job]:
+    def _jobs(self, entry: ReconcileEntry) -> Iterator[Job]:
         """Yield the jobs an entry calls for: all of a generation's, or the one of a task that stands still."""
-        event = Completed(
+        event = CompletedGeneration(
             source="reconcile", **entry.model_dump(include={"generation_id", "request_id", "user_id", "output"})
         )
         planned: Iterable[Job] = self._plan(event, even_empty=entry.task_id is None)
@@ -131,17 +131,17 @@ class Reconciler:
         for job in planned:
             yield job.model_copy(update={"queue": Queue.BULK})
 
-    def _plan(self, event: Completed, *, even_empty: bool = False) -> Sequence[Job]:
+    def _plan(self, event: CompletedGeneration, *, even_empty: bool = False) -> Sequence[Job]:
         """Plan as the receiver does; an output without files becomes an empty job, done once it is on record."""
         if event.output is None:
             return ()
         return plan_jobs(event, self._settings, self._allowlist, even_empty=even_empty)
 
 
-def _name(entry: Missing) -> str:
+def _name(entry: ReconcileEntry) -> str:
     return f"{entry.generation_id} {entry.task_id}"
 
 
-def as_json(entry: Missing) -> dict[str, Any]:
+def as_json(entry: ReconcileEntry) -> dict[str, Any]:
     """Return an entry without its output, which may be large and hold signed URLs."""
     return entry.model_dump(mode="json", exclude={"output"})

@@ -12,12 +12,12 @@ from handlers.database.reconcile_records import ReconcileRecords
 from handlers.errors import FileProcessingError
 from worker.broker.connection import Broker, BrokerUnavailableError
 from worker.dead_letters.queue_lock import BusyError
-from worker.periodic.maintenance import call_for
+from worker.periodic.maintenance import enqueue_maintenance
 from worker.periodic.sweep_job import SweepJob
 from worker.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
-ASK_SECONDS: Final = 300.0
+CHECK_SECONDS: Final = 300.0
 """How often a worker asks at least whether it is its turn: workers may come and go faster than long slots."""
 
 
@@ -30,18 +30,18 @@ class Slot:
     once: Callable[[], Awaitable[None]]
 
 
-def slots(settings: Settings, rounds: SweepJob, broker: Broker) -> list[Slot]:
+def build_schedule(settings: Settings, rounds: SweepJob, broker: Broker) -> list[Slot]:
     """Return the schedule. The sweep is done by whose turn it is; the rest is put on its queue."""
     upkeep, again = settings.maintenance_every_seconds, settings.optimize_every_hours * 3600
     return [
         Slot("reconcile", settings.reconcile_every_seconds, rounds.once),
-        Slot("remove_orphans", upkeep, partial(call_for, "remove_orphans", broker)),
-        Slot("expire", upkeep, partial(call_for, "expire", broker)),
-        Slot("optimize", again, partial(call_for, "optimize", broker)),
+        Slot("remove_orphans", upkeep, partial(enqueue_maintenance, "remove_orphans", broker)),
+        Slot("expire", upkeep, partial(enqueue_maintenance, "expire", broker)),
+        Slot("optimize", again, partial(enqueue_maintenance, "optimize", broker)),
     ]
 
 
-async def keep(schedule: Sequence[Slot], reconcile_records: ReconcileRecords, worker: str) -> None:
+async def run_schedule(schedule: Sequence[Slot], reconcile_records: ReconcileRecords, worker: str) -> None:
     """Keep the schedule until cancelled."""
     async with asyncio.TaskGroup() as group:
         for slot in schedule:
@@ -55,9 +55,9 @@ async def _in_turn(slot: Slot, reconcile_records: ReconcileRecords, worker: str)
     What fails is tried again in the next slot.
     """
     while True:
-        await asyncio.sleep(min(slot.every, ASK_SECONDS))
+        await asyncio.sleep(min(slot.every, CHECK_SECONDS))
         try:
-            if await reconcile_records.turn(slot.name, slot.every, worker):
+            if await reconcile_records.claim_slot(slot.name, slot.every, worker):
                 await slot.once()
         except (FileProcessingError, BrokerUnavailableError, BusyError) as error:
             log.warning("not done in its slot", slot=slot.name, error=str(error))

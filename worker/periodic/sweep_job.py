@@ -15,7 +15,7 @@ from worker.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
 WORKER_KILLED: Final = "worker_killed"
-FRESH_SECONDS: Final = 60.0
+MIN_AGE_SECONDS: Final = 60.0
 """How old a generation must be before a periodic sweep takes it for unheard of: its webhook may be on its way."""
 
 
@@ -31,13 +31,13 @@ class KilledTaskReaper:
         self._metrics = metrics
         self._seen = 0
 
-    async def look(self) -> None:
+    async def mark_killed_tasks(self) -> None:
         """Look at the dead letters, unless there are as many as last time.
 
         Raises:
             BusyError: somebody else is at them.
         """
-        lying = await self._broker.waiting(topology.DEAD)
+        lying = await self._broker.count_waiting(topology.DEAD)
         if lying == self._seen:
             return
         killed = [letter.item for letter in await self._dead.find(DeadLetterFilter(code=WORKER_KILLED))]
@@ -56,13 +56,13 @@ class SweepJob:
         self, reconciler: Reconciler, reaper: KilledTaskReaper, reconcile_records: ReconcileRecords, settings: Settings
     ) -> None:
         self._reconciler = reconciler
-        self._mourner = reaper
+        self._reaper = reaper
         self._reconcile_records = reconcile_records
         self._every = settings.reconcile_every_seconds
 
     async def once(self) -> None:
         """Do everything that is to be done in a slot."""
-        await self._mourner.look()
+        await self._reaper.mark_killed_tasks()
         if await self._reconciler.is_idle():
-            await self._reconciler.sweep(older_than=min(FRESH_SECONDS, self._every))
-        await self._reconcile_records.forget()
+            await self._reconciler.sweep(older_than=min(MIN_AGE_SECONDS, self._every))
+        await self._reconcile_records.expire_archive()

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from worker.web.problem_details import problem
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class BearerAuth:
@@ -18,7 +18,7 @@ class BearerAuth:
     def __init__(self, token: SecretStr | None) -> None:
         self._token = None if token is None else token.get_secret_value().encode()
 
-    def guarded(self, handler: Handler) -> Handler:
+    def guarded(self, handler: RequestHandler) -> RequestHandler:
         """Return the handler behind the door."""
 
         @wraps(handler)

@@ -35,7 +35,9 @@ ROUTING: dict[int, tuple[str, str]] = {
 
 
 @web.middleware
-async def as_problems(request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]) -> web.StreamResponse:
+async def problem_middleware(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]
+) -> web.StreamResponse:
     """Turn what aiohttp raises, and what nobody foresaw, into problem documents."""
     try:
         response: web.StreamResponse = await handler(request)

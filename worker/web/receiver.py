@@ -17,7 +17,7 @@ from handlers.download.allowlist import Allowlist
 from handlers.sources import WebhookSource
 from handlers.sources.errors import RejectedError, UnreadableError, VerifierUnavailableError
 from handlers.sources.plan import plan_jobs
-from schemas.events import Ignored
+from schemas.events import IgnoredWebhook
 from schemas.jobs import Job
 from worker.broker.connection import Broker, BrokerUnavailableError
 from worker.broker.envelope import Envelope
@@ -28,14 +28,14 @@ from worker.settings import Settings
 from worker.tasks.routes import TaskRoutes
 from worker.web.health import add_health
 from worker.web.openapi import add_openapi
-from worker.web.problem_details import as_problems, problem
-from worker.web.tracing_middleware import traced
+from worker.web.problem_details import problem, problem_middleware
+from worker.web.tracing_middleware import tracing_middleware
 
 log = structlog.stdlib.get_logger(__name__)
 WEBHOOK_PUBLISH_SECONDS: Final = 0.7
 """For all jobs of one event together: the answer must leave well before pg_net's second is over."""
 JSON: Final = "application/json"
-TOLD: Final = web.RequestKey("told", dict[str, Any])
+LOG_FIELDS: Final = web.RequestKey("told", dict[str, Any])
 """What a webhook's line in the log says of what came of it."""
 
 
@@ -61,7 +61,7 @@ class Receiver:
     def app(self) -> web.Application:
         """Return the application to serve."""
         size = int(self._settings.webhook_max_body_mb * 1024 * 1024)
-        app = web.Application(client_max_size=size, middlewares=[traced, as_problems])
+        app = web.Application(client_max_size=size, middlewares=[tracing_middleware, problem_middleware])
         for name in self._sources:
             app.router.add_post(f"/webhooks/{name}", self._webhook)
         DeadRoutes(self._settings, self._metrics).add_to(app)
@@ -94,7 +94,7 @@ class Receiver:
                 source=source.name,
                 outcome=outcome,
                 milliseconds=round(seconds * 1000, 1),
-                **request.get(TOLD, {}),
+                **request.get(LOG_FIELDS, {}),
             )
         return response
 
@@ -112,12 +112,12 @@ class Receiver:
             return "unverifiable", _unavailable("verifier_unavailable", str(error), 30)
         except UnreadableError as error:
             return "unreadable", problem(422, "unreadable", str(error), "nothing was enqueued; mend the sender")
-        if isinstance(event, Ignored):
+        if isinstance(event, IgnoredWebhook):
             log.info("event ignored", source=source.name, **event.model_dump(exclude_none=True))
             return "ignored", web.json_response({"ignored": event.reason})
         jobs = plan_jobs(event, self._settings, self._allowlist)
         task_ids = [str(job.task_id) for job in jobs]
-        request[TOLD] = {"generation_id": event.generation_id, "task_ids": task_ids}
+        request[LOG_FIELDS] = {"generation_id": event.generation_id, "task_ids": task_ids}
         return await self._enqueue(jobs, task_ids)
 
     async def _enqueue(self, jobs: Sequence[Job], task_ids: Sequence[str]) -> tuple[str, web.Response]:

@@ -12,24 +12,24 @@ from worker.observability.span_types import Attribute
 
 
 @web.middleware
-async def traced(
+async def tracing_middleware(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Trace what is sent to us; questions (GET) begin no work, and would be many."""
     sent = request.headers.get("traceparent")
-    if request.method != "POST" or not tracing.wanted(sent):
+    if request.method != "POST" or not tracing.is_active(sent):
         return await handler(request)
     route = request.match_info.route.resource
     path = "unknown" if route is None else route.canonical
     attributes: dict[str, Attribute] = {"http.request.method": "POST", "http.route": path}
     with (
         tracing.span(f"POST {path}", "server", sent, attributes=attributes),
-        _bound(tracing.context()),
+        _bound(tracing.log_context()),
     ):
         response = await handler(request)
-        tracing.note({"http.response.status_code": response.status})
+        tracing.set_attributes({"http.response.status_code": response.status})
         if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            tracing.note({"error": str(response.status)})
+            tracing.set_attributes({"error": str(response.status)})
         return response
 
 
