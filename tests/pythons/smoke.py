@@ -16,7 +16,7 @@ from tests.pythons.venvs import environment
 STEP_SECONDS = 1200
 """More than a machine four times slower takes."""
 TAIL_LINES = 60
-PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=3", "--hypothesis-profile=ci")
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow and not service", "--durations=3")
 UNIT = ("tests/unit",)
 CODEC = ("tests/contracts/test_media.py", "tests/contracts/media")
 CLOSING = re.compile(r"(\d+ (?:passed|failed|error).*?) in [\d.]+s|(\d+ of \d+ files)|(stored \d+ of \d+ files)")
