@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from deploy.local.samples import Sample, make_samples
 from deploy.local.source import Source
 
-pytest_plugins = ("tests.servers", "tests.interrupts", "tests.distribution", "tests.summaries")
+pytest_plugins = ("tests.servers", "tests.interrupts", "tests.distribution", "tests.summaries", "tests.pythons.summary")
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

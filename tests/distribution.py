@@ -23,6 +23,8 @@ GROUPS = {
     "tests/hostile/test_urls_inside.py": "one island",
 }
 FIRST = (
+    "tests/pythons/test_pythons.py",
+    "tests/deploy/test_image.py",
     ALONE,
     STACK,
     "tests/broker/test_dedupe.py",

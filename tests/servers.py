@@ -17,9 +17,10 @@ import pytest
 from deploy.local.postgres import Postgres
 from deploy.local.processes import StackError
 from deploy.local.rabbitmq import RabbitMQ
+from tests.given_rabbitmq import GivenRabbitMQ
 
 GONE = (OSError, TimeoutError, aiohttp.ClientError, asyncpg.PostgresError, asyncpg.InterfaceError, StackError)
-Server = Postgres | RabbitMQ
+Server = Postgres | RabbitMQ | GivenRabbitMQ
 STARTS = 3
 
 
@@ -37,10 +38,13 @@ async def postgres(stack_dir: Path) -> AsyncIterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-async def rabbitmq(stack_dir: Path) -> AsyncIterator[RabbitMQ]:
+async def rabbitmq(stack_dir: Path) -> AsyncIterator[RabbitMQ | GivenRabbitMQ]:
+    if given := GivenRabbitMQ.from_environment():
+        yield given
+        return
     broker = await started(stack_dir)
     yield broker
-    await broker.kill()  # nobody reads its data again, and a stop in order takes seconds
+    await broker.kill()  # its data is not read again, and an orderly stop takes seconds
     await broker.stop()
 
 
@@ -53,7 +57,7 @@ async def database_url(postgres: Postgres) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def rabbitmq_url(rabbitmq: RabbitMQ) -> AsyncIterator[str]:
+async def rabbitmq_url(rabbitmq: RabbitMQ | GivenRabbitMQ) -> AsyncIterator[str]:
     """A virtual host of the test's own."""
     name = new_name()
     yield await revived(rabbitmq, lambda: rabbitmq.create_vhost(name))

@@ -1,3 +1,0 @@
-from tests.pythons.summary import pytest_terminal_summary
-
-__all__ = ["pytest_terminal_summary"]
