@@ -21,7 +21,6 @@ from worker.observability import tracing
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
-__all__ = ["BROKER_ERRORS", "Broker", "BrokerUnavailableError", "translate_broker_errors"]
 
 log = structlog.stdlib.get_logger(__name__)
 RECONNECT_SECONDS = 1.0

@@ -1,1 +1,1 @@
-"""The HTTP server: the webhook receiver, health routes and the API's common parts."""
+"""The HTTP server of receiver and worker: webhooks, health checks, authentication, error responses, OpenAPI."""

@@ -1,4 +1,4 @@
-"""Who may use the HTTP API: whoever presents API_TOKEN as a bearer token. Without one configured, nobody."""
+"""Authentication of the HTTP API: a bearer token equal to API_TOKEN. Without API_TOKEN, every request is refused."""
 
 import hmac
 from collections.abc import Awaitable, Callable
@@ -13,13 +13,13 @@ RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class BearerAuth:
-    """The door of the API's routes."""
+    """Checks the bearer token of requests."""
 
     def __init__(self, token: SecretStr | None) -> None:
         self._token = None if token is None else token.get_secret_value().encode()
 
-    def guarded(self, handler: RequestHandler) -> RequestHandler:
-        """Return the handler behind the door."""
+    def required(self, handler: RequestHandler) -> RequestHandler:
+        """Return a handler that first checks the token."""
 
         @wraps(handler)
         async def checked(request: web.Request) -> web.StreamResponse:
@@ -28,14 +28,14 @@ class BearerAuth:
         return checked
 
     def refusal(self, request: web.Request) -> web.Response | None:
-        """Return the answer to a request that may not enter; None when it may."""
+        """Return a 401 response, or None if the request has the right token."""
         if self._token is None:
-            return _refused("the API is closed: no API_TOKEN is configured", "set API_TOKEN for the receiver")
-        scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
-        token = presented.strip().encode(errors="surrogateescape")
+            return _refused("the API is closed, because API_TOKEN is not set", "set API_TOKEN for the receiver")
+        scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+        token = credentials.strip().encode(errors="surrogateescape")
         if scheme.lower() == "bearer" and hmac.compare_digest(token, self._token):
             return None
-        return _refused("this route needs the API's token", "send Authorization: Bearer <API_TOKEN>")
+        return _refused("this route requires the API token", "send Authorization: Bearer <API_TOKEN>")
 
 
 def _refused(detail: str, hint: str) -> web.Response:

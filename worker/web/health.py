@@ -1,4 +1,4 @@
-"""The routes every process has: alive, ready, metrics."""
+"""The routes that receivers and workers both serve: `/healthz`, `/readyz`, `/metrics`."""
 
 from collections.abc import Awaitable, Callable
 
@@ -9,21 +9,22 @@ from worker.observability.metrics import Metrics
 from worker.web.problem_details import problem
 
 Check = Callable[[], Awaitable[str | None]]
-"""Returns what is wrong, or None."""
+"""Returns the problem, or None."""
 
 
 def add_health(app: web.Application, metrics: Metrics, checks: dict[str, Check]) -> None:
-    """Serve `/healthz`, `/readyz` and `/metrics`; ready means that every check says None."""
+    """Serve `/healthz`, `/readyz` and `/metrics`. The process is ready if every check returns None."""
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
 
     async def readyz(_request: web.Request) -> web.Response:
-        wrong = {name: said for name, check in checks.items() if (said := await check()) is not None}
-        if not wrong:
+        problems = {name: found for name, check in checks.items() if (found := await check()) is not None}
+        if not problems:
             return web.json_response({"status": "ready"})
-        detail = "; ".join(f"{name}: {said}" for name, said in wrong.items())
-        return problem(503, "not_ready", detail, "it recovers by itself when they do", {"Retry-After": "5"})
+        detail = "; ".join(f"{name}: {found}" for name, found in problems.items())
+        hint = "the process is ready again when the services named in the detail are back"
+        return problem(503, "not_ready", detail, hint, {"Retry-After": "5"})
 
     async def show_metrics(_request: web.Request) -> web.Response:
         return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,4 +1,4 @@
-"""`/openapi.json`: the HTTP API described, its bodies generated from the schemas. Each route stands here once."""
+"""`/openapi.json`: the OpenAPI document of the receiver. Bodies come from the schemas; every route is listed here."""
 
 from importlib.metadata import version
 from typing import Any, Final, Literal
@@ -25,27 +25,27 @@ from schemas.tasks import TaskState, WorkerStats
 
 REF: Final = "#/components/schemas/{model}"
 PROBLEM: Final = "application/problem+json"
-Answers = dict[int, type[BaseModel] | str]
-"""By status: the schema of a JSON answer, or the content type of another; Problem where it is an error."""
+Responses = dict[int, type[BaseModel] | str]
+"""By HTTP status: the schema of a JSON body, or the content type of another body."""
 
-Used = dict[str, tuple[type[BaseModel], Literal["validation", "serialization"]]]
-"""The schemas named, each with what it is for: to be read, or to be answered."""
+UsedSchemas = dict[str, tuple[type[BaseModel], Literal["validation", "serialization"]]]
+"""The schemas that routes refer to, by name: `validation` for request bodies, `serialization` for responses."""
 
-WEBHOOK: Final[Answers] = {200: IgnoredEvent, 202: Accepted, 401: Problem, 422: Problem, 503: Problem}
-TASK: Final[Answers] = {401: Problem, 404: Problem, 503: Problem}
-LETTERS: Final[Answers] = {401: Problem, 409: Problem, 422: Problem, 503: Problem}
-BODY: Final[Answers] = {413: Problem, 415: Problem}
+WEBHOOK: Final[Responses] = {200: IgnoredEvent, 202: Accepted, 401: Problem, 422: Problem, 503: Problem}
+TASK: Final[Responses] = {401: Problem, 404: Problem, 503: Problem}
+DEAD_LETTERS: Final[Responses] = {401: Problem, 409: Problem, 422: Problem, 503: Problem}
+BODY: Final[Responses] = {413: Problem, 415: Problem}
 TASK_ID: Final = {"name": "task_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
 KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "The same submission with the same key, within a day, is one.",
+    "description": "A submission that is repeated with the same key within a day is processed once.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
 }
 LAST_EVENT: Final = {
     "name": "Last-Event-ID",
     "in": "header",
-    "description": "The id of the last event seen: only what is newer is sent.",
+    "description": "The id of the last event that was received. Only later events are sent.",
     "schema": {"type": "string", "pattern": "^[ -~]*$"},
 }
 BEARER: Final[list[dict[str, list[str]]]] = [{"api_token": []}]
@@ -53,7 +53,7 @@ BEARER: Final[list[dict[str, list[str]]]] = [{"api_token": []}]
 
 def document() -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of a receiver."""
-    used: Used = {}
+    used: UsedSchemas = {}
     paths = _paths(used)
     _, schemas = models_json_schema([used[name] for name in sorted(used)], ref_template=REF)
     return {
@@ -61,7 +61,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Outlast",
             "version": version("outlast"),
-            "description": "Brings FAL's expiring media home to Supabase Storage.",
+            "description": "Stores FAL's expiring media in Supabase Storage.",
         },
         "paths": paths,
         "components": {
@@ -84,17 +84,17 @@ def add_openapi(app: web.Application) -> None:
     app.router.add_get("/openapi.json", show, allow_head=False)
 
 
-def _paths(used: Used) -> dict[str, Any]:
+def _paths(used: UsedSchemas) -> dict[str, Any]:
     def route(
-        said: str,
-        answers: Answers,
+        summary: str,
+        responses_by_status: Responses,
         *,
         body: type[BaseModel] | None = None,
         parameters: list[dict[str, Any]] | None = None,
         security: list[dict[str, list[str]]] | None = None,
     ) -> dict[str, Any]:
-        told = {str(status): _answer(used, kind) for status, kind in answers.items()}
-        operation: dict[str, Any] = {"summary": said, "responses": told, "security": security or []}
+        responses = {str(status): _response(used, kind) for status, kind in responses_by_status.items()}
+        operation: dict[str, Any] = {"summary": summary, "responses": responses, "security": security or []}
         if parameters:
             operation["parameters"] = parameters
         if body is not None:
@@ -103,15 +103,15 @@ def _paths(used: Used) -> dict[str, Any]:
         return operation
 
     hooks: list[dict[str, list[str]]] = [{"webhook_secret": []}]
-    errand: Answers = {200: MatchedCount, **LETTERS, 413: Problem}
+    batch: Responses = {200: MatchedCount, **DEAD_LETTERS, 413: Problem}
     return {
         "/webhooks/supabase": {
-            "post": route("A Database Webhook of Supabase's.", {**WEBHOOK, **BODY}, body=AnyObject, security=hooks)
+            "post": route("Receive a Supabase webhook.", {**WEBHOOK, **BODY}, body=AnyObject, security=hooks)
         },
-        "/webhooks/fal": {"post": route("A webhook of FAL's, signed by FAL.", {**WEBHOOK, **BODY}, body=AnyObject)},
+        "/webhooks/fal": {"post": route("Receive a webhook signed by FAL.", {**WEBHOOK, **BODY}, body=AnyObject)},
         "/tasks": {
             "post": route(
-                "Queue files of a generation.",
+                "Submit files of a generation.",
                 {202: TaskAccepted, 401: Problem, 422: Problem, 503: Problem, **BODY},
                 body=Submission,
                 parameters=[KEY],
@@ -119,9 +119,9 @@ def _paths(used: Used) -> dict[str, Any]:
             )
         },
         "/tasks/{task_id}": {
-            "get": route("How a task is.", {200: TaskState, **TASK}, parameters=[TASK_ID], security=BEARER),
+            "get": route("Get the state of a task.", {200: TaskState, **TASK}, parameters=[TASK_ID], security=BEARER),
             "delete": route(
-                "Cancel a task; one that has ended stays as it is.",
+                "Cancel a task. A task that has ended is not changed.",
                 {200: TaskCancelled, **TASK},
                 parameters=[TASK_ID],
                 security=BEARER,
@@ -129,49 +129,51 @@ def _paths(used: Used) -> dict[str, Any]:
         },
         "/tasks/{task_id}/events": {
             "get": route(
-                "A task's state now and whenever it changes, as server-sent events, until it has ended.",
+                "Get a task's state now and after each change, as server-sent events, until the task ends.",
                 {200: "text/event-stream", 204: "", **TASK},
                 parameters=[TASK_ID, LAST_EVENT],
                 security=BEARER,
             )
         },
         "/workers": {
-            "get": route("Workers and what they run.", {200: WorkerStats, 401: Problem, 503: Problem}, security=BEARER)
+            "get": route(
+                "List workers and their jobs.", {200: WorkerStats, 401: Problem, 503: Problem}, security=BEARER
+            )
         },
         "/dead-letters": {
             "get": route(
                 "List dead letters.",
-                {200: DeadLetterList, **LETTERS},
+                {200: DeadLetterList, **DEAD_LETTERS},
                 parameters=_query(DeadLetterFilter),
                 security=BEARER,
             )
         },
         "/dead-letters/groups": {
             "get": route(
-                "Dead letters by what they failed with.",
-                {200: DeadLetterGroupList, **LETTERS},
+                "Group dead letters by error code, stage and host.",
+                {200: DeadLetterGroupList, **DEAD_LETTERS},
                 parameters=_query(DeadLetterFilter),
                 security=BEARER,
             )
         },
         "/dead-letters/replay": {
-            "post": route("Put dead letters back to work.", errand, parameters=_query(BatchRequest), security=BEARER)
+            "post": route("Replay dead letters.", batch, parameters=_query(BatchRequest), security=BEARER)
         },
         "/dead-letters/discard": {
-            "post": route("Move dead letters to the archive.", errand, parameters=_query(BatchRequest), security=BEARER)
+            "post": route("Move dead letters to the archive.", batch, parameters=_query(BatchRequest), security=BEARER)
         },
-        "/console/": {"get": route("The console, for people.", dict.fromkeys((200, 401, 403), "text/html"))},
-        "/healthz": {"get": route("Whether the process is alive.", {200: Health})},
-        "/readyz": {"get": route("Whether it can do its work.", {200: Health, 503: Problem})},
-        "/metrics": {"get": route("Metrics for Prometheus.", {200: "text/plain"})},
-        "/openapi.json": {"get": route("This document.", {200: AnyObject})},
+        "/console/": {"get": route("The operator's web page.", dict.fromkeys((200, 401, 403), "text/html"))},
+        "/healthz": {"get": route("Report that the process runs.", {200: Health})},
+        "/readyz": {"get": route("Report whether the process can accept webhooks.", {200: Health, 503: Problem})},
+        "/metrics": {"get": route("Get metrics in Prometheus' text format.", {200: "text/plain"})},
+        "/openapi.json": {"get": route("Get this document.", {200: AnyObject})},
     }
 
 
-def _answer(used: Used, kind: type[BaseModel] | str) -> dict[str, Any]:
+def _response(used: UsedSchemas, kind: type[BaseModel] | str) -> dict[str, Any]:
     if isinstance(kind, str):
-        said = {"description": kind or "Nothing is to come."}
-        return said | ({"content": {kind: {}}} if kind else {})
+        description = {"description": kind or "No further events."}
+        return description | ({"content": {kind: {}}} if kind else {})
     used.setdefault(kind.__name__, (kind, "serialization"))
     content = PROBLEM if kind is Problem else "application/json"
     return {
@@ -181,9 +183,9 @@ def _answer(used: Used, kind: type[BaseModel] | str) -> dict[str, Any]:
 
 
 def _query(kind: type[BaseModel]) -> list[dict[str, Any]]:
-    """Return a schema's fields as parameters of a query; what is not text there is read from its text."""
+    """Return a schema's fields as query parameters."""
     fields = kind.model_json_schema()["properties"]
-    lists = {"ids": {"type": "string", "description": "Ids of letters, separated by commas."}}
+    lists = {"ids": {"type": "string", "description": "Ids of dead letters, separated by commas."}}
     return [{"name": name, "in": "query", "schema": lists.get(name, field)} for name, field in fields.items()]
 
 

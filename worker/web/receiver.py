@@ -1,7 +1,8 @@
-"""Webhooks in, jobs out. They touch no database: pg_net gives up after a second and never comes again.
+"""The receiver: verifies webhooks, publishes their jobs and answers. `Receiver._webhook` is where a webhook enters.
 
-The order is fixed: type, size, proof on the raw bytes, then and only then the body's meaning, then the broker's
-confirm.
+A webhook waits for no database, because a webhook made in Supabase Studio times out after one second and pg_net never
+retries. The order is fixed: check content type and size, verify the raw bytes, parse, plan the jobs, publish them, wait
+for the broker's confirms.
 """
 
 import time
@@ -19,8 +20,9 @@ from handlers.sources.errors import RejectedError, UnreadableError, VerifierUnav
 from handlers.sources.plan import plan_jobs
 from schemas.events import IgnoredWebhook
 from schemas.jobs import Job
-from worker.broker.connection import Broker, BrokerUnavailableError
+from worker.broker.connection import Broker
 from worker.broker.envelope import Envelope
+from worker.broker.errors import BrokerUnavailableError
 from worker.console.app import mount
 from worker.dead_letters.routes import DeadRoutes
 from worker.observability.metrics import Metrics
@@ -33,10 +35,10 @@ from worker.web.tracing_middleware import tracing_middleware
 
 log = structlog.stdlib.get_logger(__name__)
 WEBHOOK_PUBLISH_SECONDS: Final = 0.7
-"""For all jobs of one event together: the answer must leave well before pg_net's second is over."""
+"""Time limit for publishing all jobs of one event: the sender of a webhook gives up after one second."""
 JSON: Final = "application/json"
-LOG_FIELDS: Final = web.RequestKey("told", dict[str, Any])
-"""What a webhook's line in the log says of what came of it."""
+LOG_FIELDS: Final = web.RequestKey("log_fields", dict[str, Any])
+"""Additional fields of the webhook's log line."""
 
 
 class Receiver:
@@ -72,7 +74,7 @@ class Receiver:
         return app
 
     async def _webhook(self, request: web.Request) -> web.StreamResponse:
-        """Answer one webhook and tell it in one line and two metrics."""
+        """Answer one webhook; write one log line and two metrics."""
         source = self._sources[request.path.rpartition("/")[2]]
         started, outcome = time.perf_counter(), "error"
         try:
@@ -81,7 +83,7 @@ class Receiver:
             else:
                 body = await request.read()
                 started = time.perf_counter()
-                outcome, response = await self._take(source, request, body)
+                outcome, response = await self._accept(source, request, body)
         except web.HTTPRequestEntityTooLarge:
             outcome = "too_large"
             raise
@@ -98,20 +100,19 @@ class Receiver:
             )
         return response
 
-    async def _take(self, source: WebhookSource, request: web.Request, body: bytes) -> tuple[str, web.Response]:
-        """Verify, parse, plan and publish; return the outcome's name and the answer."""
+    async def _accept(self, source: WebhookSource, request: web.Request, body: bytes) -> tuple[str, web.Response]:
+        """Verify, parse, plan and publish. Return the outcome, a label of the metrics, and the response."""
         try:
             await source.verify(request.headers, body)
             event = source.parse(body)
         except RejectedError as error:
             self._metrics.signature_rejected.labels(source.name).inc()
-            return "rejected", problem(
-                401, "not_authenticated", str(error), "check the secret, the signature, the clock"
-            )
+            hint = "check the secret, the signature and the sender's clock"
+            return "rejected", problem(401, "not_authenticated", str(error), hint)
         except VerifierUnavailableError as error:
             return "unverifiable", _unavailable("verifier_unavailable", str(error), 30)
         except UnreadableError as error:
-            return "unreadable", problem(422, "unreadable", str(error), "nothing was enqueued; mend the sender")
+            return "unreadable", problem(422, "unreadable", str(error), "nothing was enqueued; correct the sender")
         if isinstance(event, IgnoredWebhook):
             log.info("event ignored", source=source.name, **event.model_dump(exclude_none=True))
             return "ignored", web.json_response({"ignored": event.reason})
@@ -123,18 +124,18 @@ class Receiver:
     async def _enqueue(self, jobs: Sequence[Job], task_ids: Sequence[str]) -> tuple[str, web.Response]:
         if not jobs:
             return "ignored", web.json_response({"ignored": "no_files"})
-        until = time.monotonic() + WEBHOOK_PUBLISH_SECONDS
+        deadline = time.monotonic() + WEBHOOK_PUBLISH_SECONDS
         try:
             for job in jobs:
-                await self._broker.publish_job(Envelope(job), max(0.01, until - time.monotonic()))
+                await self._broker.publish_job(Envelope(job), max(0.01, deadline - time.monotonic()))
         except BrokerUnavailableError as error:
             return "unavailable", _unavailable("broker_unavailable", str(error), 5)
         return "accepted", web.json_response({"task_ids": task_ids}, status=202)
 
 
 def _unsupported(content_type: str) -> web.Response:
-    return problem(415, "unsupported_type", f"the body is {content_type}", "send Content-Type: application/json")
+    return problem(415, "unsupported_type", f"Content-Type is {content_type}", "send Content-Type: application/json")
 
 
 def _unavailable(code: str, detail: str, seconds: int) -> web.Response:
-    return problem(503, code, detail, "send it again later", {"Retry-After": str(seconds)})
+    return problem(503, code, detail, "send the webhook again later", {"Retry-After": str(seconds)})

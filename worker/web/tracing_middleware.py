@@ -1,4 +1,4 @@
-"""A receiver's requests as spans: where a trace begins, or goes on from whoever sent the webhook."""
+"""Spans of the receiver's requests. A request starts a trace, or continues the one in its `traceparent` header."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -8,23 +8,22 @@ import structlog
 from aiohttp import web
 
 from worker.observability import tracing
-from worker.observability.span_types import Attribute
 
 
 @web.middleware
 async def tracing_middleware(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Trace what is sent to us; questions (GET) begin no work, and would be many."""
-    sent = request.headers.get("traceparent")
-    if request.method != "POST" or not tracing.is_active(sent):
+    """Trace POST requests. GET requests are not traced: they start no work, and there are many of them."""
+    parent = request.headers.get("traceparent")
+    if request.method != "POST" or not tracing.is_active(parent):
         return await handler(request)
     route = request.match_info.route.resource
     path = "unknown" if route is None else route.canonical
-    attributes: dict[str, Attribute] = {"http.request.method": "POST", "http.route": path}
+    attributes = {"http.request.method": "POST", "http.route": path}
     with (
-        tracing.span(f"POST {path}", "server", sent, attributes=attributes),
-        _bound(tracing.log_context()),
+        tracing.span(f"POST {path}", "server", parent, attributes=attributes),
+        _bind_log_context(tracing.log_context()),
     ):
         response = await handler(request)
         tracing.set_attributes({"http.response.status_code": response.status})
@@ -33,6 +32,6 @@ async def tracing_middleware(
         return response
 
 
-def _bound(context: dict[str, str]) -> AbstractContextManager[object]:
-    """Bind log lines to the trace, where there is one."""
+def _bind_log_context(context: dict[str, str]) -> AbstractContextManager[object]:
+    """Add the trace's id to log lines, if there is a trace."""
     return structlog.contextvars.bound_contextvars(**context) if context else nullcontext()
