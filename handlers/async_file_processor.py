@@ -94,7 +94,7 @@ class AsyncFileProcessor:
         """Return (content type, extension without dot, whether Outlast stores such files), decided from the content."""
         found = detect(file_data, url)
         if found.media is None:
-            return found.sniffed, "", False
+            return found.mime_type, "", False
         return found.media.content_type, found.media.extension, True
 
     def validate_file_integrity(self, file_data: bytes, content_type: str) -> bool:
@@ -182,9 +182,9 @@ class AsyncFileProcessor:
                     self._codecs(),
                     supabase,
                     self._observer,
-                    records.known,
-                    records.inline,
-                    records.claim,
+                    records.find_stored,
+                    records.read_inline,
+                    records.claim_object,
                 ),
                 records,
             )

@@ -101,7 +101,7 @@ class DeadLetterFilter(Frozen):
         except ValidationError as error:
             raise InvalidFilterError(_problems(cls, error)) from None
 
-    def takes(self, letter: DeadLetter) -> bool:
+    def matches(self, letter: DeadLetter) -> bool:
         """Whether a letter is meant; `limit` is the caller's business, since it depends on the others."""
         asked: tuple[tuple[Any, Any], ...] = (
             (self.code, letter.code),

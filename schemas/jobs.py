@@ -88,7 +88,7 @@ class Job(Frozen):
     not_before: datetime | None = None
     reply: CeleryReply | None = None
 
-    def only(self, source_keys: Sequence[str]) -> "Job":
+    def limited_to(self, source_keys: Sequence[str]) -> "Job":
         """Return this job with just the files of these keys; the task stays the same."""
         kept = tuple(file for file in self.files if file.source_key in source_keys)
         return self.model_copy(update={"files": kept})

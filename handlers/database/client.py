@@ -72,7 +72,7 @@ class Supabase:
         """Call a database function, as `RpcClient.call`."""
         return await self._functions.call(function, arguments)
 
-    async def row(self, schema: str, table: str, column: str, value: str) -> dict[str, Any] | None:
+    async def first_row(self, schema: str, table: str, column: str, value: str) -> dict[str, Any] | None:
         """Return the first row where `column` is `value`; raise DatabaseUnavailableError when that cannot be told."""
         from httpx import HTTPError, InvalidURL  # noqa: PLC0415 - see above
         from postgrest.exceptions import APIError  # noqa: PLC0415 - the same
@@ -87,9 +87,9 @@ class Supabase:
         row: dict[str, Any] | None = found.data[0] if found.data else None  # type: ignore[assignment]
         return row
 
-    async def put(self, path: str, content: UploadFile, *, look: bool = True) -> bool:
+    async def put(self, path: str, content: UploadFile, *, verify: bool = True) -> bool:
         """Store a file, as `SupabaseStorage.put`."""
-        return await self._storage.put(path, content, look=look)
+        return await self._storage.put(path, content, verify=verify)
 
     async def exists(self, path: str) -> bool:
         """Whether Storage has the object, as `SupabaseStorage.exists`."""
@@ -103,6 +103,6 @@ class Supabase:
         """Bring an object to disk, as `SupabaseStorage.fetch`."""
         await self._storage.fetch(path, target)
 
-    async def reachable(self) -> None:
+    async def check_reachable(self) -> None:
         """See that Storage answers, as `SupabaseStorage.reachable`."""
-        await self._storage.reachable()
+        await self._storage.check_reachable()

@@ -35,7 +35,7 @@ class ConsoleQueries:
             raise DatabaseUnavailableError("this receiver has no SUPABASE_URL, and tasks live in Supabase")
         return self._supabase
 
-    async def now(self) -> Row:
+    async def overview(self) -> Row:
         """Return what waits and runs, what ended and was stored within the hour, and the workers."""
         return dict(await self._call("now", {}, "outlast_console_"))
 
@@ -75,7 +75,7 @@ class ConsoleQueries:
         """Return all notes by what they are about."""
         return dict(await self._call("note", {}))
 
-    async def note(self, about: str, note: str, by: str) -> None:
+    async def write_note(self, about: str, note: str, by: str) -> None:
         """Write a note; an empty one is removed."""
         await self._call("note", {"p_about": about, "p_note": note, "p_by": by})
 
@@ -83,7 +83,7 @@ class ConsoleQueries:
         """Return a page of the discarded dead letters, latest first, without their bytes."""
         return list(await self._call("archived", {"p_before": before, "p_limit": limit}))
 
-    async def whole(self, ids: Sequence[UUID]) -> list[Row]:
+    async def archived_with_bodies(self, ids: Sequence[UUID]) -> list[Row]:
         """Return discarded dead letters with their bytes (`body`, base64), the oldest failure first."""
         return list(await self._call("archived", {"p_ids": [str(name) for name in ids], "p_limit": len(ids)}))
 

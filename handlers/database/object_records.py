@@ -23,20 +23,20 @@ class ObjectRecords:
         self._supabase = supabase
         self._bucket = supabase.bucket
 
-    async def release(self, grace_seconds: int) -> tuple[int, bool]:
+    async def release_deleted_generations(self, grace_seconds: int) -> tuple[int, bool]:
         """Let go of files of deleted generations; return how many there were, and whether to call again."""
         answer = await self._supabase.call("outlast_release", {"p_grace_seconds": grace_seconds})
         return int(answer["files"]), bool(answer["more"])
 
-    async def orphans(self, grace_seconds: int) -> ObjectCount:
+    async def count_orphans(self, grace_seconds: int) -> ObjectCount:
         """Count the objects that nothing has pointed at for so long."""
         return await self._ask("outlast_orphans", ObjectCount, p_grace_seconds=grace_seconds)
 
-    async def take_orphans(self, grace_seconds: int, limit: int) -> list[str]:
+    async def claim_orphans(self, grace_seconds: int, limit: int) -> list[str]:
         """Mark such objects as being deleted; return their paths. For ten minutes nobody else is given them."""
         return await self._ask("outlast_take_orphans", list[str], p_grace_seconds=grace_seconds, p_limit=limit)
 
-    async def forget(self, paths: Sequence[str]) -> None:
+    async def forget_objects(self, paths: Sequence[str]) -> None:
         """Say that these are out of Storage."""
         await self._ask("outlast_forget_objects", dict[str, int], p_paths=list(paths))
 
@@ -57,7 +57,7 @@ class ObjectRecords:
             p_limit=limit,
         )
 
-    async def move(self, path: str, to: StoredObject, source_sha256: str | None = None) -> MoveReply:
+    async def move_object(self, path: str, to: StoredObject, source_sha256: str | None = None) -> MoveReply:
         """Let the files at `path` (only those of one source, if given) point at another object; their media follow.
 
         Where it is the same object, only the profile changes.

@@ -52,13 +52,13 @@ class ReconcileRecords:
         answer = await self._supabase.call("outlast_bury", {"p_letters": list(letters)})
         return {UUID(task_id) for task_id in answer["changed"]}
 
-    async def turn(self, name: str, every_seconds: float, worker: str) -> bool:
+    async def claim_slot(self, name: str, every_seconds: float, worker: str) -> bool:
         """Whether it is for this worker to do the work called `name` now: once for each slot of so many seconds."""
         answer = await self._supabase.call(
             "outlast_turn", {"p_name": name, "p_every_seconds": max(1, round(every_seconds)), "p_worker": worker}
         )
         return bool(answer["mine"])
 
-    async def forget(self) -> None:
+    async def expire_archive(self) -> None:
         """Remove what the archive of discarded dead letters has kept long enough."""
         await self._supabase.call("outlast_archive", {"p_letters": [], "p_keep_seconds": 0})

@@ -42,14 +42,14 @@ class TaskRecords:
         )
         return _read(BeginReply, answer)
 
-    async def known(self, user_id: str | None, source_sha256: str, profile: str) -> ProcessedFile | None:
+    async def find_stored(self, user_id: str | None, source_sha256: str, profile: str) -> ProcessedFile | None:
         """Return a file this user has stored from the same bytes with the same profile."""
         answer = await self._supabase.call(
             "outlast_known", {"p_user_id": user_id, "p_source_sha256": source_sha256, "p_profile": profile}
         )
         return None if answer is None else _read(ProcessedFile, answer)
 
-    async def claim(self, bucket: str, path: str, user_id: str | None) -> None:
+    async def claim_object(self, bucket: str, path: str, user_id: str | None) -> None:
         """Say that an object is about to be stored, so that it is on record whatever comes, and not removed meanwhile.
 
         Raises:
@@ -107,10 +107,10 @@ class TaskRecords:
         )
         return int(answer["archived"])
 
-    async def inline(self, generation_id: str, reference: str) -> str:
+    async def read_inline(self, generation_id: str, reference: str) -> str:
         """Return the `data:` URI that was too large for a message, read from the generation's row."""
         settings = self._settings
-        row = await self._supabase.row(
+        row = await self._supabase.first_row(
             settings.generations_schema, settings.generations_table, settings.generations_id_column, generation_id
         )
         for url in _data_urls(None if row is None else parse_json_text(row.get(settings.generations_output_column))):

@@ -38,7 +38,7 @@ class DetectedType:
     """What the content is: `media` where Outlast stores such files, and the MIME type it looks like in any case."""
 
     media: MediaType | None
-    sniffed: str
+    mime_type: str
 
 
 def detect(head: bytes, url: str | None = None) -> DetectedType:  # noqa: ARG001 - the API passes it; names prove nothing

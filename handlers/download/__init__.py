@@ -1,4 +1,4 @@
-"""Fetch a source file: streamed to disk, hashed on the way, never more than it may be. `transfer.py` has the how."""
+"""Downloads a source file to disk: streamed, hashed and limited in size. `transfer.py` does one download."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from typing import Final, Self
 
 import aiohttp
 
-from handlers.download import data_uri
+from handlers.download.data_uri import write_data_uri
 from handlers.download.file_writer import DownloadedFile, FileWriter, HeadCheck, run_in_thread
 from handlers.download.http_client import SourceClient
 from handlers.download.http_response import check_status
@@ -22,12 +22,12 @@ PROBE_SECONDS: Final = 15.0
 
 
 class Downloader:
-    """Fetches files over shared connections; close it with `aclose`."""
+    """Downloads files over shared connections. Close it with `aclose`."""
 
     def __init__(self, settings: MediaSettings, observer: Observer | None = None) -> None:
         self._settings = settings
         self._observer = observer or Observer()
-        self._connections = SourceClient(settings, self._observer)
+        self._client = SourceClient(settings, self._observer)
 
     async def __aenter__(self) -> Self:
         return self
@@ -37,7 +37,7 @@ class Downloader:
 
     async def aclose(self) -> None:
         """Close the connections. The downloader opens new ones when it is used again."""
-        await self._connections.aclose()
+        await self._client.aclose()
 
     async def fetch(
         self,
@@ -45,48 +45,51 @@ class Downloader:
         target: Path,
         max_size: int | None = None,
         progress: DownloadProgress | None = None,
-        inspect: HeadCheck | None = None,
+        check_head: HeadCheck | None = None,
     ) -> DownloadedFile:
-        """Write the file at `url` to `target`. `inspect` sees the first 4 KiB and may end it there by raising.
+        """Download the file at `url` to `target`.
+
+        `check_head` is called with the first 4 KiB and ends the download by raising.
 
         Raises:
-            SourceForbiddenError: the URL, or one it redirects to, must not be fetched.
-            FileSizeExceededError: more than `max_size` bytes (default MAX_FILE_SIZE_MB) were declared or arrived.
+            SourceForbiddenError: the URL, or a redirect target, must not be requested.
+            FileSizeExceededError: the file has more than `max_size` bytes (default MAX_FILE_SIZE_MB), by its
+                Content-Length or by the bytes received.
             FileCorruptedError: the file is empty, or a `data:` URI cannot be decoded.
-            SourceGoneError: the source does not have the file, or refuses it.
-            SourceUnavailableError: the source did not deliver this time.
-            OSError: the disk does not take it.
+            SourceGoneError: the source does not have the file, or refuses access.
+            SourceUnavailableError: the source did not deliver the file this time.
+            OSError: the file cannot be written.
         """
         limit = self._settings.max_file_bytes if max_size is None else max_size
-        with self._translated(url), FileWriter(target, limit, inspect) as landing:
+        with self._translated_errors(url), FileWriter(target, limit, check_head) as writer:
             if not is_data_uri(url):
-                return await Transfer(self._connections, self._settings, self._observer, landing, progress).run(url)
-            got = await run_in_thread(data_uri.write_data_uri, url, landing)
+                return await Transfer(self._client, self._settings, self._observer, writer, progress).run(url)
+            file = await run_in_thread(write_data_uri, url, writer)
             if progress is not None:
-                progress(got.size, got.size)
-            return got
+                progress(file.size, file.size)
+            return file
 
     async def probe(self, url: str) -> None:
-        """Ask whether the source has the file, without fetching more than the answer's head.
+        """Check that the source has the file. Reads the response headers only.
 
         Raises:
             SourceForbiddenError, SourceGoneError, SourceUnavailableError: as `fetch`.
         """
         if is_data_uri(url):
             return
-        with self._translated(url):
-            async with asyncio.timeout(PROBE_SECONDS) as clock, self._connections.open(url, clock) as response:
+        with self._translated_errors(url):
+            async with asyncio.timeout(PROBE_SECONDS) as deadline, self._client.open(url, deadline) as response:
                 check_status(response.status, response.headers, url)
 
     @contextlib.contextmanager
-    def _translated(self, url: str) -> Iterator[None]:
-        """Turn what aiohttp raises into our error tree."""
+    def _translated_errors(self, url: str) -> Iterator[None]:
+        """Translate aiohttp's exceptions into our error tree, and count denied URLs."""
         try:
             yield
         except SourceForbiddenError as error:
             self._observer.denied(error.reason)
             raise
         except TimeoutError:
-            raise SourceUnavailableError(f"{redact_url(url)} took too long to arrive") from None
+            raise SourceUnavailableError(f"{redact_url(url)}: the download exceeded its time limit") from None
         except aiohttp.ClientError as error:
-            raise SourceUnavailableError(f"{redact_url(url)} could not be fetched: {type(error).__name__}") from error
+            raise SourceUnavailableError(f"{redact_url(url)}: the download failed: {type(error).__name__}") from error

@@ -52,12 +52,12 @@ class AllowlistEntry:
         """Whether this entry is about the host, which is in lower case."""
         return host.endswith(self.host[1:]) if self.host.startswith("*.") else host == self.host
 
-    def permits(self, url: URL) -> bool:
+    def matches(self, url: URL) -> bool:
         """Whether the URL lies under this entry; of one that is no origin, scheme and port are the list's business."""
         if self.origin is not None and self.origin != _origin(url):
             return False
         folder = self.path if self.path.endswith("/") else f"{self.path}/"
-        return self.names(host_of(url)) and f"{url.raw_path}/".startswith(folder)
+        return self.matches_host(host_of(url)) and f"{url.raw_path}/".startswith(folder)
 
 
 class Allowlist:
@@ -85,7 +85,7 @@ class Allowlist:
             self._observer.denied(DenialReason.NOT_ALLOWED_REPORTED)
         return url
 
-    def lists(self, text: str) -> bool:
+    def contains(self, text: str) -> bool:
         """Whether the list itself, in whatever mode, lets the URL through."""
         try:
             self._judge(text, enforced=True)
@@ -95,12 +95,12 @@ class Allowlist:
 
     def names(self, host: str) -> bool:
         """Whether the host may be looked up at all."""
-        return not self._enforced or any(entry.names(host) for entry in self._entries)
+        return not self._enforced or any(entry.matches_host(host) for entry in self._entries)
 
     def _judge(self, text: str, *, enforced: bool) -> tuple[URL, bool]:
         """Return the URL and whether it is on the list. Only an origin that the list names may be more than https."""
         url = parse_source_url(text)
-        permitting = [entry for entry in self._entries if entry.permits(url)]
+        permitting = [entry for entry in self._entries if entry.matches(url)]
         if any(entry.origin is not None for entry in permitting):
             return url, True
         if enforced and not permitting:
@@ -134,7 +134,7 @@ class GuardedResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Resolve `host`; raise SourceForbiddenError when any of its addresses is not public, or no entry names it."""
-        if not self._allowlist.names(host):
+        if not self._allowlist.may_resolve(host):
             raise SourceForbiddenError(f"{host} is not on SOURCE_ALLOWLIST", reason=DenialReason.NOT_ALLOWED)
         results = await self._resolver.resolve(host, port, family)
         if not all(is_public_text(result["host"]) for result in results):

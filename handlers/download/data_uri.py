@@ -1,54 +1,57 @@
-"""Files that their URL carries itself: `data:` URIs (RFC 2397), decoded to disk in pieces."""
+"""Decodes `data:` URIs (RFC 2397), which contain the file itself, to disk in pieces."""
 
 import base64
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from handlers.download.content_encoding import PIECE_BYTES
 from handlers.download.file_writer import DownloadedFile, FileWriter, too_large
 from handlers.errors import FileCorruptedError
 
-PIECE: Final = 256 * 1024
-BLANKS: Final = " \t\r\n\f"
-"""What base64 may be broken into lines with; it does not count."""
+WHITESPACE: Final = " \t\r\n\f"
+"""Whitespace is allowed anywhere in base64 and ignored."""
 
 
-def write_data_uri(url: str, landing: FileWriter) -> DownloadedFile:
+def write_data_uri(url: str, writer: FileWriter) -> DownloadedFile:
     """Decode a `data:` URI. Blocks: call it in a thread.
 
     Raises:
-        FileSizeExceededError: it decodes to more than the landing takes; told before decoding where its length tells.
-        FileCorruptedError: it has no content, or is no base64 though it says so.
+        FileSizeExceededError: the content is larger than the writer's limit. Where the length of the URI shows this,
+            nothing is decoded.
+        FileCorruptedError: the URI has no content, or its base64 is invalid.
     """
     start = url.find(",") + 1
     if start == 0:
         raise FileCorruptedError("the data: URI has no content")
     is_base64 = url[5 : start - 1].rstrip().lower().endswith(";base64")
-    if _least_size(url, start, is_base64=is_base64) > landing.limit:
-        raise too_large(landing.limit)
+    if _min_size(url, start, is_base64=is_base64) > writer.limit:
+        raise too_large(writer.limit)
     try:
         pieces = _unquoted(url, start)
         for piece in _from_base64(pieces) if is_base64 else pieces:
-            landing.write(piece)
-    except ValueError as error:  # binascii's and unicode's errors are ValueErrors
+            writer.write(piece)
+    except ValueError as error:  # the errors of binascii and of the unicode codecs are ValueErrors
         raise FileCorruptedError(f"the data: URI cannot be decoded: {error}"[:200]) from None
-    return landing.finish()
+    return writer.finish()
 
 
-def _least_size(url: str, start: int, *, is_base64: bool) -> int:
-    """Return how many bytes the content decodes to at least."""
+def _min_size(url: str, start: int, *, is_base64: bool) -> int:
+    """Return a lower bound of the decoded size in bytes, without decoding."""
     length, escapes = len(url) - start, url.count("%", start)
     if not is_base64:
         return length - 2 * escapes
-    blanks = sum(url.count(blank, start) for blank in BLANKS)
-    return (length - 3 * escapes - blanks) * 3 // 4 - 2  # each escape may be a blank, the last two letters padding
+    whitespace = sum(url.count(character, start) for character in WHITESPACE)
+    # Each percent-escape may stand for whitespace, and the last two characters may be padding.
+    return (length - 3 * escapes - whitespace) * 3 // 4 - 2
 
 
 def _unquoted(url: str, start: int) -> Iterator[bytes]:
+    """Yield the content with percent-escapes decoded, in pieces that do not split an escape."""
     while start < len(url):
-        end = start + PIECE
+        end = start + PIECE_BYTES
         escape = url.rfind("%", end - 2, end)
-        end = end if escape < 0 else escape  # whole escapes only
+        end = end if escape < 0 else escape
         yield unquote_to_bytes(url[start:end])
         start = end
 
@@ -56,8 +59,8 @@ def _unquoted(url: str, start: int) -> Iterator[bytes]:
 def _from_base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
     rest = b""
     for piece in pieces:
-        rest += piece.translate(None, BLANKS.encode())
-        whole = len(rest) // 4 * 4
-        yield base64.b64decode(rest[:whole], validate=True)
-        rest = rest[whole:]
+        rest += piece.translate(None, WHITESPACE.encode())
+        end = len(rest) // 4 * 4  # base64 is decoded in groups of four characters
+        yield base64.b64decode(rest[:end], validate=True)
+        rest = rest[end:]
     yield base64.b64decode(rest, validate=True)

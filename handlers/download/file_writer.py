@@ -1,4 +1,4 @@
-"""A file arriving on disk: counted, hashed and looked at on the way."""
+"""Writes a download to disk, with a size limit, a SHA-256 hash and a check of the first bytes."""
 
 import asyncio
 import hashlib
@@ -6,24 +6,22 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Self, TypeVar
 
+from handlers.detect.signatures import HEAD_BYTES
 from handlers.errors import FileCorruptedError, FileSizeExceededError
 
-HEAD_BYTES: Final = 4096
-"""What an Inspect is shown: as much as tells a file's type."""
-
 HeadCheck = Callable[[bytes], None]
-"""Called once, in a thread, with the first HEAD_BYTES or the whole of a smaller file; what it raises ends the download.
+"""Called in a thread with the first HEAD_BYTES, or with the whole of a smaller file. Raising ends the download.
 
-Called again only when the source starts over with another file.
+It is called again if the source starts over with another version of the file.
 """
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadedFile:
-    """A source file on disk: its size in bytes and its SHA-256 as hex."""
+    """A source file on disk: its size in bytes and its SHA-256 as hex digits."""
 
     path: Path
     size: int
@@ -31,20 +29,20 @@ class DownloadedFile:
 
 
 class FileWriter:
-    """Takes a file's content piece by piece, at most `limit` bytes. Blocks: call it in a thread, one at a time."""
+    """Writes a file in pieces, at most `limit` bytes. The methods block: call them in a thread, one at a time."""
 
-    def __init__(self, target: Path, limit: int, inspect: HeadCheck | None = None) -> None:
+    def __init__(self, target: Path, limit: int, check_head: HeadCheck | None = None) -> None:
         self.limit = limit
         self._target = target
-        self._inspect = inspect
+        self._check_head = check_head
         self._file = io.FileIO(target, "wb")
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self.size = 0
         self._digest = hashlib.sha256()
         self._head = b""
-        self._looking = self._inspect is not None
+        self._head_checked = self._check_head is None
 
     def __enter__(self) -> Self:
         return self
@@ -53,56 +51,59 @@ class FileWriter:
         self._file.close()
 
     @property
-    def wants(self) -> int:
-        """Bytes that `inspect` still waits for; 0 when it has seen enough."""
-        return HEAD_BYTES - len(self._head) if self._looking else 0
+    def missing_head_bytes(self) -> int:
+        """How many bytes `check_head` still needs; 0 when it has been called."""
+        return 0 if self._head_checked else HEAD_BYTES - len(self._head)
 
     def write(self, piece: bytes) -> None:
         """Append a piece.
 
         Raises:
-            FileSizeExceededError: with it the file would be larger than `limit`; none of it is written.
-            OSError: the disk does not take it.
+            FileSizeExceededError: the file would become larger than `limit`; the piece is not written.
+            OSError: the file cannot be written.
         """
         if self.size + len(piece) > self.limit:
             raise too_large(self.limit)
-        if self._looking:
-            self._head += piece[: self.wants]
-            if self.wants == 0:
-                self._look()
+        if not self._head_checked:
+            self._head += piece[: self.missing_head_bytes]
+            if self.missing_head_bytes == 0:
+                self._run_head_check()
         self.size += len(piece)
         self._digest.update(piece)
-        left = memoryview(piece)
-        while left:
-            left = left[self._file.write(left) :]
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def restart(self) -> None:
-        """Forget everything: another file comes."""
+        """Discard everything written so far: the source starts over with another version of the file."""
         self._file.seek(0)
         self._file.truncate()
-        self._begin()
+        self._reset()
 
     def finish(self) -> DownloadedFile:
-        """Return what has arrived; raise FileCorruptedError when that is nothing."""
+        """Return the written file; raise FileCorruptedError when it is empty."""
         if self.size == 0:
             raise FileCorruptedError("the file is empty")
-        if self._looking:
-            self._look()
+        if not self._head_checked:
+            self._run_head_check()
         return DownloadedFile(self._target, self.size, self._digest.hexdigest())
 
-    def _look(self) -> None:
-        self._looking = False
-        if self._inspect is not None:
-            self._inspect(self._head)
+    def _run_head_check(self) -> None:
+        self._head_checked = True
+        if self._check_head is not None:
+            self._check_head(self._head)
 
 
 def too_large(limit: int) -> FileSizeExceededError:
-    """Return the error of a file that is larger than `limit` bytes."""
+    """Return the error for a file that is larger than `limit` bytes."""
     return FileSizeExceededError(f"the file is larger than {limit} bytes")
 
 
 async def run_in_thread(function: Callable[..., T], *args: object) -> T:
-    """Call a function that uses files in a thread. When cancelled, wait for its end, so that nobody uses them then."""
+    """Call a function that uses open files in a thread.
+
+    When the caller is cancelled, this waits for the function to end, so that the files can be closed afterwards.
+    """
     running = asyncio.get_running_loop().run_in_executor(None, function, *args)
     try:
         return await asyncio.shield(running)

@@ -1,4 +1,4 @@
-"""Requests to sources: every address checked, every wait bounded, and not too many at once to one host."""
+"""Sends requests to sources. Checks every address, limits every wait, and limits the connections per host."""
 
 import asyncio
 import contextlib
@@ -20,13 +20,13 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class SourceClient:
-    """One shared client session to all sources. Close it with `aclose`; it opens anew when it is used again."""
+    """One client session for all sources. `aclose` closes it; the next request opens a new one."""
 
     def __init__(self, settings: MediaSettings, observer: Observer) -> None:
         self._settings = settings
         self._allowlist = Allowlist(settings.source_allowlist, mode=settings.source_allowlist_mode, observer=observer)
         self._session: aiohttp.ClientSession | None = None
-        self._rooms: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._host_slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -36,50 +36,51 @@ class SourceClient:
 
     @contextlib.asynccontextmanager
     async def open(
-        self, url: str, clock: asyncio.Timeout, headers: Mapping[str, str] | None = None
+        self, url: str, deadline: asyncio.Timeout, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Request `url` and follow up to three redirects, each checked like the first; yield the answer's head.
+        """Request `url` and yield the response once its headers are there.
 
-        `clock` stands still while other transfers from the same host must end first. A body that was not read to its
-        end when the context is left costs the connection: nothing more of it is received.
+        Up to MAX_REDIRECTS redirects are followed; each target is checked like the first URL. `deadline` is paused
+        while the request waits for other downloads from the same host. If the body has not been read to its end when
+        the context exits, the connection is closed.
 
         Raises:
-            SourceForbiddenError: one of the addresses must not be fetched.
-            TimeoutError, aiohttp.ClientError: there is no answer.
+            SourceForbiddenError: one of the URLs must not be requested.
+            TimeoutError, aiohttp.ClientError: there is no response.
         """
         for _ in range(MAX_REDIRECTS + 1):
             checked = self._allowlist.check(url)
-            async with self._room(checked.host or "", clock):
-                response = await self._answer(checked, headers)
+            async with self._host_slot(checked.host or "", deadline):
+                response = await self._request(checked, headers)
                 try:
                     if response.status not in REDIRECTS:
                         yield response
                         return
-                    url = _target(checked, response.headers.get("Location", ""))
+                    url = _redirect_target(checked, response.headers.get("Location", ""))
                 finally:
-                    response.close()  # one read to its end has given its connection back already
+                    response.close()  # has no effect on the connection if the body was read to its end
         raise SourceForbiddenError(
-            f"{redact_url(url)} redirects more than {MAX_REDIRECTS} times", reason=DenialReason.REDIRECTS
+            f"{redact_url(url)}: more than {MAX_REDIRECTS} redirects", reason=DenialReason.REDIRECTS
         )
 
     @contextlib.asynccontextmanager
-    async def _room(self, host: str, clock: asyncio.Timeout) -> AsyncIterator[None]:
-        """Wait until the host has room for another connection; the time that takes is not the source's fault."""
-        room = self._rooms.setdefault(host, asyncio.Semaphore(self._settings.max_connections_per_host))
+    async def _host_slot(self, host: str, deadline: asyncio.Timeout) -> AsyncIterator[None]:
+        """Wait until the host has a free connection. The wait does not count towards the deadline."""
+        slots = self._host_slots.setdefault(host, asyncio.Semaphore(self._settings.max_connections_per_host))
         loop = asyncio.get_running_loop()
-        left = (clock.when() or loop.time()) - loop.time()
-        clock.reschedule(None)
-        async with room:
-            clock.reschedule(loop.time() + left)
+        remaining = (deadline.when() or loop.time()) - loop.time()
+        deadline.reschedule(None)
+        async with slots:
+            deadline.reschedule(loop.time() + remaining)
             yield
 
-    async def _answer(self, url: URL, headers: Mapping[str, str] | None) -> aiohttp.ClientResponse:
-        """Return the answer as soon as its head is there, which may not come in drops forever."""
+    async def _request(self, url: URL, headers: Mapping[str, str] | None) -> aiohttp.ClientResponse:
+        """Return the response once its headers are there. The time limit covers headers that arrive byte by byte."""
         settings = self._settings
         async with asyncio.timeout(settings.connect_timeout_seconds + settings.stall_timeout_seconds):
-            return await self._client().get(url, headers=headers, allow_redirects=False)
+            return await self._get_session().get(url, headers=headers, allow_redirects=False)
 
-    def _client(self) -> aiohttp.ClientSession:
+    def _get_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(resolver=GuardedResolver(self._allowlist), limit=0),
@@ -91,12 +92,14 @@ class SourceClient:
         return self._session
 
 
-def _target(origin: URL, location: str) -> str:
-    """Return where a redirect leads."""
+def _redirect_target(origin: URL, location: str) -> str:
+    """Return the absolute URL of a Location header."""
     try:
         target = URL(location)
         if location.strip() and (target.host or not target.absolute):
             return str(origin.join(target))
     except ValueError:
         pass
-    raise SourceForbiddenError(f"{redact_url(str(origin))} redirects to no address", reason=DenialReason.MALFORMED)
+    raise SourceForbiddenError(
+        f"{redact_url(str(origin))}: the redirect has no valid Location", reason=DenialReason.MALFORMED
+    )

@@ -1,4 +1,4 @@
-"""One file's way from its source to the disk, over as many connections as that takes."""
+"""One download: requests the file, resumes after broken connections, and writes the body to disk."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,8 +7,9 @@ from typing import Final
 
 import aiohttp
 
+from handlers.detect.signatures import HEAD_BYTES
 from handlers.download.content_encoding import Inflater, inflater_for
-from handlers.download.file_writer import HEAD_BYTES, DownloadedFile, FileWriter, run_in_thread, too_large
+from handlers.download.file_writer import DownloadedFile, FileWriter, run_in_thread, too_large
 from handlers.download.http_client import SourceClient
 from handlers.download.http_response import check_partial_content, check_range_end, check_status, strong_etag
 from handlers.errors import SourceUnavailableError
@@ -16,94 +17,95 @@ from handlers.observer import Observer
 from handlers.settings import MediaSettings
 
 RESUME_PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
-"""Seconds before each further connection; so many broken ones are made good before the attempt has failed."""
+"""Pauses in seconds before each resumption. When the last resumption breaks too, the download fails."""
 WRITE_BYTES: Final = 1 << 20
-"""What a visit to the disk is worth: a thread that often has to ask for the interpreter costs more than it writes."""
+"""Bytes to buffer before a write. Smaller writes in a thread cost more for waiting on the GIL than for writing."""
 CONNECTION_ERRORS: Final = (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)
 
 DownloadProgress = Callable[[int, int], None]
-"""Called with (downloaded, total) bytes; total is what was downloaded so far while it is unknown."""
+"""Called with (downloaded, total) in bytes. While the total is unknown, it equals `downloaded`."""
 
 
 class Transfer:
-    """Brings a file into its landing. A connection that breaks is resumed where a strong ETag allows it.
+    """Downloads one file into a FileWriter. Used once.
 
-    Without one nothing says that the rest belongs to the same file, so the attempt has failed, and a later one starts
-    over. Used once.
+    A broken connection is resumed with a range request if the response had a strong ETag. Without one, the remaining
+    bytes could belong to another version of the file, so the download fails and a later attempt starts over.
     """
 
     def __init__(
         self,
-        connections: SourceClient,
+        client: SourceClient,
         settings: MediaSettings,
         observer: Observer,
-        landing: FileWriter,
+        writer: FileWriter,
         progress: DownloadProgress | None,
     ) -> None:
-        self._connections = connections
+        self._client = client
         self._settings = settings
         self._observer = observer
-        self._landing = landing
+        self._writer = writer
         self._progress = progress
-        self._pace = MinimumSpeed(settings.min_speed_kb * 1024, settings.stall_timeout_seconds)
-        self._held: list[bytes] = []
-        self._held_bytes = 0
+        self._speed = MinimumSpeed(settings.min_speed_kb * 1024, settings.stall_timeout_seconds)
+        self._buffer: list[bytes] = []
+        self._buffered = 0
         self._received = 0
         self._expected: int | None = None
-        self._tag: str | None = None
+        self._etag: str | None = None
         self._inflater: Inflater | None = None
 
     async def run(self, url: str) -> DownloadedFile:
-        """Fetch the file.
+        """Download the file.
 
         Raises:
-            FileProcessingError: whatever of the tree the source, the size limit or `inspect` calls for.
-            TimeoutError, aiohttp.ClientError: the source did not deliver.
+            FileProcessingError: the source refused, the file is too large or incomplete, or `check_head` raised.
+            TimeoutError, aiohttp.ClientError: the source did not deliver the file.
         """
-        async with asyncio.timeout(self._settings.download_timeout_seconds) as clock:
-            await self._bring(url, clock)
+        async with asyncio.timeout(self._settings.download_timeout_seconds) as deadline:
+            await self._download(url, deadline)
         if self._expected not in {None, self._received}:
-            raise SourceUnavailableError(f"the source sent {self._received} bytes of {self._expected}")
+            raise SourceUnavailableError(f"the source sent {self._received} of {self._expected} bytes")
         return await run_in_thread(self._finish)
 
-    async def _bring(self, url: str, clock: asyncio.Timeout) -> None:
+    async def _download(self, url: str, deadline: asyncio.Timeout) -> None:
+        """Receive the body over as many connections as RESUME_PAUSES allow."""
         for pause in (*RESUME_PAUSES, None):
             try:
-                async with self._connections.open(url, clock, self._range()) as response:
-                    url = str(response.url)  # an ETag speaks of this address alone
+                async with self._client.open(url, deadline, self._range_headers()) as response:
+                    url = str(response.url)  # after redirects: an ETag is valid for this URL only
                     if await self._begin(response, url):
                         await self._receive(response)
             except CONNECTION_ERRORS:
-                if self._tag is None or pause is None:
+                if self._etag is None or pause is None:
                     raise
-                await self._store()
+                await self._flush()
                 await asyncio.sleep(pause)
             else:
                 break
 
-    def _range(self) -> dict[str, str]:
-        """Return the headers that ask for the rest, or for all of another file (RFC 9110, 13.1.5)."""
-        if self._tag is None:
+    def _range_headers(self) -> dict[str, str]:
+        """Return headers that request the rest, or the whole file if it has changed (RFC 9110, 13.1.5)."""
+        if self._etag is None:
             return {}
-        return {"Range": f"bytes={self._landing.size}-", "If-Range": self._tag}
+        return {"Range": f"bytes={self._writer.size}-", "If-Range": self._etag}
 
     async def _begin(self, response: aiohttp.ClientResponse, url: str) -> bool:
-        """Judge an answer's head; return whether its body is to be taken."""
-        headers, size = response.headers, self._landing.size
-        if self._tag is not None and response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        """Check the response's status and headers; return whether its body has to be received."""
+        headers, size = response.headers, self._writer.size
+        if self._etag is not None and response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             check_range_end(headers, size)
             return False
-        if self._tag is not None and response.status == HTTPStatus.PARTIAL_CONTENT:
-            self._expected = check_partial_content(headers, size, self._expected, self._tag)
+        if self._etag is not None and response.status == HTTPStatus.PARTIAL_CONTENT:
+            self._expected = check_partial_content(headers, size, self._expected, self._etag)
         else:
             check_status(response.status, headers, url)
             if size:
-                await run_in_thread(self._landing.restart)
+                await run_in_thread(self._writer.restart)
             self._received, self._expected = 0, response.content_length
             self._inflater = inflater_for(headers)
-            self._tag = strong_etag(headers) if self._inflater is None else None
-        if (self._expected or 0) > self._landing.limit:
-            raise too_large(self._landing.limit)
+            self._etag = strong_etag(headers) if self._inflater is None else None
+        if (self._expected or 0) > self._writer.limit:
+            raise too_large(self._writer.limit)
         return True
 
     async def _receive(self, response: aiohttp.ClientResponse) -> None:
@@ -111,71 +113,76 @@ class Transfer:
         while data := await self._read(response.content):
             self._received += len(data)
             self._observer.downloaded(len(data))
-            if self._received > self._landing.limit:
-                raise too_large(self._landing.limit)
+            if self._received > self._writer.limit:
+                raise too_large(self._writer.limit)
             if self._progress is not None:
                 self._progress(self._received, self._expected or self._received)
-            self._held.append(data)
-            self._held_bytes += len(data)
-            if self._held_bytes >= self._piece:
-                await self._store()
-        lost = None if protocol is None else protocol.exception()
-        if isinstance(lost, aiohttp.ClientOSError):  # a body that ends with its connection, and this was no end
-            raise lost
+            self._buffer.append(data)
+            self._buffered += len(data)
+            if self._buffered >= self._flush_bytes:
+                await self._flush()
+        # A body without Content-Length ends with the connection. aiohttp then reports no error for a reset.
+        connection_error = None if protocol is None else protocol.exception()
+        if isinstance(connection_error, aiohttp.ClientOSError):
+            raise connection_error
 
     async def _read(self, content: aiohttp.StreamReader) -> bytes:
-        """Return what has come, b"" at the end; silence has its limit, and so have drops."""
+        """Return the next bytes, b"" at the end; raise SourceUnavailableError for a stalled or slow source."""
         loop, seconds = asyncio.get_running_loop(), self._settings.stall_timeout_seconds
-        asked = loop.time()
+        started = loop.time()
         try:
             async with asyncio.timeout(seconds):
                 data = await content.read(self._settings.chunk_size_kb * 1024)
         except TimeoutError:
             raise SourceUnavailableError(f"the source sent nothing for {seconds:g} s (STALL_TIMEOUT_SECONDS)") from None
-        self._pace.note(len(data), loop.time() - asked)
+        self._speed.record(len(data), loop.time() - started)
         return data
 
     @property
-    def _piece(self) -> int:
-        """Bytes to gather before the disk is visited; the first few go at once, for they may end the matter."""
-        return HEAD_BYTES if self._landing.wants else max(WRITE_BYTES, self._settings.chunk_size_kb * 1024)
+    def _flush_bytes(self) -> int:
+        """Bytes to buffer before a write. The head is written early, because `check_head` may end the download."""
+        return HEAD_BYTES if self._writer.missing_head_bytes else max(WRITE_BYTES, self._settings.chunk_size_kb * 1024)
 
     def _finish(self) -> DownloadedFile:
-        self._write(self._held)
+        self._write(self._buffer)
         if self._inflater is not None:
             self._inflater.finish()
-        return self._landing.finish()
+        return self._writer.finish()
 
-    async def _store(self) -> None:
-        if self._held:
-            pieces, self._held, self._held_bytes = self._held, [], 0
+    async def _flush(self) -> None:
+        if self._buffer:
+            pieces, self._buffer, self._buffered = self._buffer, [], 0
             await run_in_thread(self._write, pieces)
 
     def _write(self, pieces: list[bytes]) -> None:
         data = b"".join(pieces)
         pieces.clear()
         for piece in (data,) if self._inflater is None else self._inflater.feed(data):
-            self._landing.write(piece)
+            self._writer.write(piece)
 
 
 class MinimumSpeed:
-    """Ends a transfer that brings less than `least` bytes a second, averaged over `window` seconds of waiting for it.
+    """Ends a transfer that is slower than `bytes_per_second`, averaged over `window` seconds of waiting for data.
 
-    Only waiting counts: a slow disk of ours is not the source's fault.
+    Only the time spent waiting for the source counts, so a slow local disk does not end a transfer.
     """
 
-    def __init__(self, least: float, window: float) -> None:
-        self._least = least
+    def __init__(self, bytes_per_second: float, window: float) -> None:
+        self._bytes_per_second = bytes_per_second
         self._window = window
         self._bytes = 0
         self._seconds = 0.0
 
-    def note(self, size: int, seconds: float) -> None:
-        """Count `size` bytes that came after `seconds`; raise SourceUnavailableError when all that is too slow."""
+    def record(self, size: int, seconds: float) -> None:
+        """Count `size` bytes that were waited for during `seconds`.
+
+        Raises:
+            SourceUnavailableError: the average of the window that ends here is too low.
+        """
         self._bytes += size
         self._seconds += seconds
         if self._seconds < self._window:
             return
-        if self._bytes < self._least * self._seconds:
+        if self._bytes < self._bytes_per_second * self._seconds:
             raise SourceUnavailableError(f"the source sent {self._bytes} bytes in {self._seconds:.1f} s (MIN_SPEED_KB)")
         self._bytes, self._seconds = 0, 0.0

@@ -1,4 +1,4 @@
-"""The pipeline: what happens to one file, step by step, and to all files of a job at once. Read STEPS first."""
+"""The pipeline: runs one file through STEPS, and the files of a batch concurrently. Read STEPS first."""
 
 import asyncio
 import errno
@@ -35,44 +35,46 @@ STEPS: Final[tuple[Callable[[FileState, PipelineDeps], Coroutine[None, None, Fil
     prepare,
     upload,
 )
-
+"""The steps of one file, in order. The remaining steps are skipped as soon as `FileState.stored` is set."""
 
 FileDone = Callable[[JobFile, ProcessedFile | FailedFile], Awaitable[None]]
+"""Awaited after each file, with its result."""
 
 
 @dataclass(slots=True)
 class BatchResult:
-    """What became of a job's files, in order of position."""
+    """The stored and the failed files of a batch, each list in order of position."""
 
     stored: list[ProcessedFile] = field(default_factory=list)
     failed: list[FailedFile] = field(default_factory=list)
 
 
-async def process(batch: Batch, deps: PipelineDeps, done: FileDone | None = None) -> BatchResult:
-    """Run every file of `batch` through STEPS, at most `max_concurrent` at once, in a folder that is gone afterwards.
+async def process(batch: Batch, deps: PipelineDeps, on_file_done: FileDone | None = None) -> BatchResult:
+    """Run every file of `batch` through STEPS, at most `batch.max_concurrent` files at the same time.
 
-    A file that fails does not stop the others; nothing is raised but cancellation. `done` is awaited after each file.
+    The files are processed in a temporary folder, which is removed at the end. An error in one file does not stop the
+    others and is not raised: the file is listed in `BatchResult.failed`. Only cancellation is raised.
     """
-    room = asyncio.Semaphore(batch.max_concurrent)
+    semaphore = asyncio.Semaphore(batch.max_concurrent)
     results: dict[str, ProcessedFile | FailedFile] = {}
 
-    async def one(file: JobFile, place: Path) -> None:
-        async with room:
+    async def run(file: JobFile, folder: Path) -> None:
+        async with semaphore:
             if batch.may_start():
-                with batch.watch.file(file.position):
-                    results[file.source_key] = await _process_file(FileState(file, batch, place), deps)
+                with batch.hooks.file(file.position):
+                    results[file.source_key] = await _process_file(FileState(file, batch, folder), deps)
             else:
-                results[file.source_key] = failed_file(file, _not_begun(), "start")
-        if done is not None:
-            await done(file, results[file.source_key])
+                results[file.source_key] = failed_file(file, _soft_timeout(), "start")
+        if on_file_done is not None:
+            await on_file_done(file, results[file.source_key])
 
     async with scratch(deps.settings.temp_dir) as folder, asyncio.TaskGroup() as group:
         for file in batch.files:
-            group.create_task(one(file, folder / str(file.position)))
-    ended = [results[file.source_key] for file in batch.files]
+            group.create_task(run(file, folder / str(file.position)))
+    in_order = [results[file.source_key] for file in batch.files]
     return BatchResult(
-        stored=[file for file in ended if isinstance(file, ProcessedFile)],
-        failed=[file for file in ended if isinstance(file, FailedFile)],
+        stored=[result for result in in_order if isinstance(result, ProcessedFile)],
+        failed=[result for result in in_order if isinstance(result, FailedFile)],
     )
 
 
@@ -86,7 +88,7 @@ async def _process_file(state: FileState, deps: PipelineDeps) -> ProcessedFile |
             stage = step.__name__
             started = time.perf_counter()
             try:
-                with state.batch.watch.step(stage):
+                with state.batch.hooks.step(stage):
                     state = await step(state, deps)
             finally:
                 seconds = time.perf_counter() - started
@@ -99,11 +101,14 @@ async def _process_file(state: FileState, deps: PipelineDeps) -> ProcessedFile |
         log.exception("unexpected error", extra={"stage": stage, "url": redact_url(state.file.url)})
         return _failed(state, stage, unexpected_error(error), deps)
     finally:
-        if len(state.batch.files) > 1:  # the others may take long; what holds a single one goes now anyway
+        # The other files of the batch may take long, so free the disk now. A single file's folder is removed by
+        # `scratch` right after this.
+        if len(state.batch.files) > 1:
             await remove_folder(state.folder)
 
 
 def _stored(state: FileState, deps: PipelineDeps) -> ProcessedFile:
+    """Report a stored file to the observer and return it."""
     stored = require(state.stored)
     kind = state.media.kind if state.media else "unknown"
     deps.observer.file(kind, "deduplicated" if stored.deduplicated else "stored")
@@ -111,6 +116,7 @@ def _stored(state: FileState, deps: PipelineDeps) -> ProcessedFile:
 
 
 def _failed(state: FileState, stage: str, error: FileProcessingError, deps: PipelineDeps) -> FailedFile:
+    """Report a failed file to the observer and the log, and return it."""
     deps.observer.error(error.code)
     deps.observer.file(state.media.kind if state.media else "unknown", "retried" if error.retryable else "failed")
     level = logging.WARNING if error.retryable else logging.ERROR
@@ -118,19 +124,25 @@ def _failed(state: FileState, stage: str, error: FileProcessingError, deps: Pipe
     return failed_file(state.file, error, stage)
 
 
-def _not_begun() -> FileProcessingError:
-    said = "the task has run for so long that no new file of it is begun (TASK_SOFT_TIMEOUT_MINUTES)"
-    return FileProcessingError(said, code="soft_timeout", retryable=True)
+def _soft_timeout() -> FileProcessingError:
+    return FileProcessingError(
+        "the file was not started, because its task has run longer than TASK_SOFT_TIMEOUT_MINUTES",
+        code="soft_timeout",
+        retryable=True,
+    )
 
 
 def unexpected_error(error: Exception) -> FileProcessingError:
-    """Translate what nobody foresaw; a full disk passes, so it has all attempts."""
-    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return FileProcessingError(repr(error)[:500], code="disk_full" if full else "unexpected", retryable=True)
+    """Return a retryable FileProcessingError for an exception that is not of the error tree.
+
+    The code is `disk_full` when the disk or the quota is full, otherwise `unexpected`.
+    """
+    disk_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return FileProcessingError(repr(error)[:500], code="disk_full" if disk_full else "unexpected", retryable=True)
 
 
 def failed_file(file: JobFile, error: FileProcessingError, stage: str) -> FailedFile:
-    """Return what is told of a file that this error kept from being stored."""
+    """Return the record of a file that failed with `error` in the step `stage`."""
     return FailedFile(
         url=file.url,
         error=str(error),

@@ -1,4 +1,4 @@
-"""A batch processed here and now, without a queue: reported file by file, recorded when there is a database."""
+"""Runs a batch of files directly, without a queue, and records it in the database when there is one."""
 
 import asyncio
 import inspect
@@ -22,7 +22,7 @@ from schemas.urls import redact_url, source_key
 log = logging.getLogger("async_file_processor.batch")
 
 BatchCallback = Callable[[int, int, str], Any]
-"""Called with (completed, total, url of the file that just ended); may be a coroutine function."""
+"""Called with (completed, total, url of the file that has just ended). May be a coroutine function."""
 
 
 def job_from_urls(
@@ -33,7 +33,9 @@ def job_from_urls(
     settings: MediaSettings,
     profile: Profile | None = None,
 ) -> Job:
-    """Return the job that somebody asks for outright; each URL counts once. Without `profile`, the settings' one.
+    """Return the job for files that were requested through an API. A URL given twice counts once.
+
+    `profile` defaults to the profile of the settings.
 
     Raises:
         ValueError: no URL, more than MAX_BATCH_SIZE URLs, or `max_concurrent` below 1.
@@ -63,7 +65,7 @@ def job_from_urls(
 
 
 class BatchReporter:
-    """Calls the progress callback after each file; whatever the callback does, the batch goes on."""
+    """Logs each stored file and calls the progress callback. An error of the callback is logged, not raised."""
 
     def __init__(self, callback: BatchCallback | None, total: int) -> None:
         self._callback = callback
@@ -71,7 +73,7 @@ class BatchReporter:
         self._completed = 0
 
     async def __call__(self, file: JobFile, result: ProcessedFile | FailedFile) -> None:
-        """Count the file and tell log and callback."""
+        """Report one ended file."""
         self._completed += 1
         if isinstance(result, ProcessedFile):
             progress = {"completed": self._completed, "total": self._total, "url": redact_url(file.url)}
@@ -86,48 +88,53 @@ class BatchReporter:
             log.exception("the progress callback failed")
 
 
-async def run_batch(job: Job, deps: PipelineDeps, records: TaskRecords | None, report: BatchReporter) -> BatchResult:
-    """Process a job. With `records` it is a task like any other: what is stored already is not done again.
+async def run_batch(
+    job: Job, deps: PipelineDeps, records: TaskRecords | None, reporter: BatchReporter
+) -> BatchResult:
+    """Process the files of a job. With `records`, the job is recorded as a task and stored files are not repeated.
 
     Raises:
-        FileProcessingError: the task is cancelled, or busy elsewhere (then `retryable`).
-        DatabaseUnavailableError: the database gives no answer.
+        FileProcessingError: the task is cancelled, or another worker runs it (then `retryable`).
+        DatabaseUnavailableError: the database did not answer.
     """
     batch = Batch(job.files, job.user_id, job.generation_id or "", job.profile, job.max_concurrent or 1)
     if records is None:
-        return await process(batch, deps, report)
+        return await process(batch, deps, reporter)
     lease = uuid4()
     reply = await records.begin(job, lease, "api", attempt=1)
     if reply.state in {"busy", "cancelled"}:
         raise FileProcessingError(f"the task {job.task_id} is {reply.state}", retryable=reply.state == "busy")
-    before = {file.source_key: file for file in reply.files}
+    already_stored = {file.source_key: file for file in reply.files}
     for file in job.files:
-        if file.source_key in before:
-            await report(file, before[file.source_key])
-    pending = tuple(file for file in job.files if file.source_key not in before)
+        if file.source_key in already_stored:
+            await reporter(file, already_stored[file.source_key])
+    pending = tuple(file for file in job.files if file.source_key not in already_stored)
     batch = replace(batch, files=pending, user_id=reply.user_id or job.user_id)
-    outcome = BatchResult() if reply.state == "done" else await _process(job, batch, deps, records, lease, report)
-    stored = sorted([*before.values(), *outcome.stored], key=lambda file: file.position)
-    return BatchResult(stored, outcome.failed)
+    if reply.state == "done":
+        result = BatchResult()
+    else:
+        result = await _process_and_record(job, batch, deps, records, lease, reporter)
+    stored = sorted([*already_stored.values(), *result.stored], key=lambda file: file.position)
+    return BatchResult(stored, result.failed)
 
 
-async def _process(
-    job: Job, batch: Batch, deps: PipelineDeps, records: TaskRecords, lease: UUID, report: BatchReporter
+async def _process_and_record(
+    job: Job, batch: Batch, deps: PipelineDeps, records: TaskRecords, lease: UUID, reporter: BatchReporter
 ) -> BatchResult:
-    """Process and record; whatever interrupts it, the task is given back at once."""
+    """Process the files and finish the task. On an interruption the task is released for others at once."""
     try:
-        outcome = await process(batch, deps, report)
+        result = await process(batch, deps, reporter)
     except BaseException:
         await asyncio.shield(records.finish(job, lease, TaskStatus.RETRYING, [], []))
         raise
-    before = len(job.files) - len(batch.files)
-    reply = await records.finish(job, lease, _status(outcome, before), outcome.stored, outcome.failed)
+    already_stored = len(job.files) - len(batch.files)
+    reply = await records.finish(job, lease, _status(result, already_stored), result.stored, result.failed)
     if reply.state != "recorded":
         raise FileProcessingError(f"nothing was recorded: the task {job.task_id} is {reply.state}", retryable=True)
-    return outcome
+    return result
 
 
-def _status(outcome: BatchResult, before: int) -> TaskStatus:
-    if not outcome.failed:
+def _status(result: BatchResult, already_stored: int) -> TaskStatus:
+    if not result.failed:
         return TaskStatus.COMPLETED
-    return TaskStatus.PARTIAL if outcome.stored or before else TaskStatus.FAILED
+    return TaskStatus.PARTIAL if result.stored or already_stored else TaskStatus.FAILED

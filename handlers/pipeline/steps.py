@@ -1,6 +1,7 @@
-"""The steps of the pipeline, and what they work on and with. Their order stands in `pipeline.STEPS`.
+"""The steps of the pipeline and their data types. `handlers.pipeline.STEPS` has their order.
 
-An Item is frozen; a step returns it with one thing more, or raises from the error tree.
+A step takes the frozen FileState of one file and returns a copy with one more field set. It raises an error of the
+tree in `handlers.errors` when the file cannot be processed.
 """
 
 from collections.abc import Awaitable, Callable
@@ -24,16 +25,18 @@ from schemas.files import ProcessedFile
 from schemas.jobs import JobFile, Profile, file_id_for
 from schemas.urls import is_data_reference, name_from_url, redact_url
 
-HEAD_BYTES: Final = 64 * 1024
+DETECTION_BYTES: Final = 64 * 1024
+"""How much of a file `detect` reads. HEAD_BYTES are enough, except for models in text formats."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a job asks for: these files, for this user and generation, stored in this manner.
+    """The files to process, their owner and generation, and how they are to be stored.
 
-    `received` is told (file, downloaded, total) bytes while files arrive; a file begins only while `may_start` says so.
-    `sees_storage`: the database looks for itself whether Storage has what is recalled and recorded, and has it whole.
+    `on_progress` is called with (file, downloaded, total) in bytes while a file arrives. A file is started only while
+    `may_start()` is true. With `sees_storage` the database checks `storage.objects` itself when a stored file is
+    found and when a task is finished, so the pipeline does not ask Storage.
     """
 
     files: tuple[JobFile, ...]
@@ -41,17 +44,18 @@ class Batch:
     generation_id: str
     profile: Profile
     max_concurrent: int
-    received: Callable[[JobFile, int, int], None] | None = None
+    on_progress: Callable[[JobFile, int, int], None] | None = None
     may_start: Callable[[], bool] = lambda: True
-    watch: AttemptHooks = field(default_factory=AttemptHooks)
+    hooks: AttemptHooks = field(default_factory=AttemptHooks)
     sees_storage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineDeps:
-    """What the steps work with.
+    """The objects that the steps use.
 
-    Without `known` nothing is recalled, without `inline` no reference is resolved, without `claim` nothing is removed.
+    The last three call the database and are None without one. Then no stored file is found again (`find_stored`), no
+    reference to a `data:` URI is resolved (`read_inline`), and objects are not registered (`claim_object`).
     """
 
     settings: MediaSettings
@@ -59,14 +63,14 @@ class PipelineDeps:
     codec: Codec
     storage: Storage
     observer: Observer
-    known: Callable[[str | None, str, str], Awaitable[ProcessedFile | None]] | None = None
-    inline: Callable[[str, str], Awaitable[str]] | None = None
-    claim: Callable[[str, str, str | None], Awaitable[None]] | None = None
+    find_stored: Callable[[str | None, str, str], Awaitable[ProcessedFile | None]] | None = None
+    read_inline: Callable[[str, str], Awaitable[str]] | None = None
+    claim_object: Callable[[str, str, str | None], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """One file on its way."""
+    """One file and the results of its steps so far. `folder` is the file's own temporary folder."""
 
     file: JobFile
     batch: Batch
@@ -78,42 +82,45 @@ class FileState:
 
 
 async def download(state: FileState, deps: PipelineDeps) -> FileState:
-    """Fetch the source to disk, hashed on the way; of what is not stored, no more than it takes to see that."""
+    """Download the source file to disk. The download ends early when the first bytes show an unsupported type."""
     url = state.file.url
     if is_data_reference(url):
-        if deps.inline is None:
-            raise SourceGoneError(f"{url} can only be read from the generation's row, and there is no database")
-        url = await deps.inline(state.batch.generation_id, url)
-    received = None if state.batch.received is None else partial(state.batch.received, state.file)
-    got = await deps.downloader.fetch(url, state.folder / "source", progress=received, inspect=_glance)
-    return replace(state, downloaded=got)
+        if deps.read_inline is None:
+            raise SourceGoneError(
+                f"{url} refers to content in the generation's row, which cannot be read without SUPABASE_URL"
+            )
+        url = await deps.read_inline(state.batch.generation_id, url)
+    on_progress = None if state.batch.on_progress is None else partial(state.batch.on_progress, state.file)
+    target = state.folder / "source"
+    downloaded = await deps.downloader.fetch(url, target, progress=on_progress, check_head=_check_head)
+    return replace(state, downloaded=downloaded)
 
 
-async def detect(state: FileState, deps: PipelineDeps) -> FileState:  # noqa: ARG001 - every step takes the tools
-    """Decide from the content what it is."""
+async def detect(state: FileState, deps: PipelineDeps) -> FileState:  # noqa: ARG001 - all steps have one signature
+    """Detect the media type from the content."""
     source = require(state.downloaded)
     with source.path.open("rb") as file:
-        found = detect_type(file.read(HEAD_BYTES), state.file.url)
-    if found.media is None:
-        raise _not_stored(found)
-    return replace(state, media=found.media)
+        detected = detect_type(file.read(DETECTION_BYTES), state.file.url)
+    if detected.media is None:
+        raise _not_supported(detected)
+    return replace(state, media=detected.media)
 
 
 async def deduplicate(state: FileState, deps: PipelineDeps) -> FileState:
-    """Use what this user has stored from the same bytes before, if it is still there."""
-    if deps.known is None:
+    """Use the object that this user has stored from the same bytes with the same profile, if it still exists."""
+    if deps.find_stored is None:
         return state
     source = require(state.downloaded)
-    before = await deps.known(state.batch.user_id, source.sha256, state.batch.profile.key)
-    if before is None or before.bucket != deps.storage.bucket:
+    earlier = await deps.find_stored(state.batch.user_id, source.sha256, state.batch.profile.key)
+    if earlier is None or earlier.bucket != deps.storage.bucket:
         return state
-    if not state.batch.sees_storage and not await deps.storage.exists(before.path):
+    if not state.batch.sees_storage and not await deps.storage.exists(earlier.path):
         return state
-    return replace(state, stored=before.model_copy(update={**_identity(state), "deduplicated": True}))
+    return replace(state, stored=earlier.model_copy(update={**_identity(state), "deduplicated": True}))
 
 
 async def prepare(state: FileState, deps: PipelineDeps) -> FileState:
-    """Validate and compress in one decode pass, in a codec process."""
+    """Validate and compress the file in one decode pass, in a codec process."""
     source, media = require(state.downloaded), require(state.media)
     target = state.folder / "prepared"
     prepared = await deps.codec.prepare(source.path, target, media.content_type, state.batch.profile)
@@ -121,52 +128,52 @@ async def prepare(state: FileState, deps: PipelineDeps) -> FileState:
 
 
 async def upload(state: FileState, deps: PipelineDeps) -> FileState:
-    """Store the prepared file under its hash; being there already is as good."""
-    source, made = require(state.downloaded), require(state.prepared)
-    path = object_path(state.batch.user_id, made.sha256, made.extension)
-    if deps.claim is not None:
-        await deps.claim(deps.storage.bucket, path, state.batch.user_id)
-    is_new = await deps.storage.put(path, UploadFile.made(made), look=not state.batch.sees_storage)
+    """Store the prepared file under the path that holds its hash, unless the object exists already."""
+    source, prepared = require(state.downloaded), require(state.prepared)
+    path = object_path(state.batch.user_id, prepared.sha256, prepared.extension)
+    if deps.claim_object is not None:
+        await deps.claim_object(deps.storage.bucket, path, state.batch.user_id)
+    is_new = await deps.storage.put(path, UploadFile.from_prepared(prepared), verify=not state.batch.sees_storage)
     if is_new:
-        deps.observer.stored(made.file_size, source.size - made.file_size)
+        deps.observer.stored(prepared.file_size, source.size - prepared.file_size)
     stored = ProcessedFile(
         **_identity(state),
         original_size=source.size,
-        file_size=made.file_size,
-        content_type=made.content_type,
+        file_size=prepared.file_size,
+        content_type=prepared.content_type,
         bucket=deps.storage.bucket,
         path=path,
-        sha256=made.sha256,
-        width=made.width,
-        height=made.height,
-        duration=made.duration,
-        frames=made.frames,
-        thumbhash=made.thumbhash,
+        sha256=prepared.sha256,
+        width=prepared.width,
+        height=prepared.height,
+        duration=prepared.duration,
+        frames=prepared.frames,
+        thumbhash=prepared.thumbhash,
         source_sha256=source.sha256,
         profile=state.batch.profile.key,
         deduplicated=not is_new,
-        md5=made.md5 if is_new and state.batch.sees_storage else None,
+        md5=prepared.md5 if is_new and state.batch.sees_storage else None,
     )
     return replace(state, stored=stored)
 
 
-def _glance(head: bytes) -> None:
-    """Refuse what is not stored by its first bytes.
+def _check_head(head: bytes) -> None:
+    """Raise FileTypeNotSupportedError when the first bytes show an unsupported type.
 
-    Text is left to `detect`, which sees more of it, where it may yet turn out a model: an OBJ may begin with pages of
-    comments, a glTF with pages of data.
+    Text is left to `detect`, which reads more of it: an OBJ file may begin with pages of comments, a glTF file with
+    pages of data.
     """
-    found = detect_type(head)
-    if found.media is None and not head.lstrip().startswith((b"#", b"{")):
-        raise _not_stored(found)
+    detected = detect_type(head)
+    if detected.media is None and not head.lstrip().startswith((b"#", b"{")):
+        raise _not_supported(detected)
 
 
-def _not_stored(found: DetectedType) -> FileTypeNotSupportedError:
-    return FileTypeNotSupportedError(f"the content is {found.sniffed}, which is not stored")
+def _not_supported(detected: DetectedType) -> FileTypeNotSupportedError:
+    return FileTypeNotSupportedError(f"the content is {detected.mime_type}, which is not stored")
 
 
 def _identity(state: FileState) -> dict[str, object]:
-    """Return what makes a stored file this generation's: its id, place and origin."""
+    """Return the fields of ProcessedFile that depend on the generation and the source URL, not on the content."""
     return {
         "id": file_id_for(state.batch.generation_id, state.file.source_key),
         "position": state.file.position,
@@ -177,7 +184,7 @@ def _identity(state: FileState) -> dict[str, object]:
 
 
 def require(value: T | None) -> T:
-    """Return what an earlier step must have provided."""
+    """Return a value that an earlier step has set; raise RuntimeError when it is None."""
     if value is None:
-        raise RuntimeError("STEPS is out of order: a step needs what no step before it provides")
+        raise RuntimeError("STEPS is out of order: a step needs a value that no earlier step has set")
     return value

@@ -1,7 +1,8 @@
-"""Temporary folders that leave nothing behind, not even when their process is killed.
+"""Temporary folders that are removed even when the process that made them was killed.
 
-Each has a lock file beside it, locked (flock) by its owner before the folder is made. The kernel drops the lock
-with the process, so a folder whose lock can be had is nobody's, and the next worker removes it.
+Beside each folder is a lock file, which the process locks with flock before it makes the folder. The kernel releases
+the lock when the process ends. So a folder whose lock file can be locked has no owner, and the next worker that
+starts removes it.
 """
 
 import asyncio
@@ -20,15 +21,15 @@ from handlers.errors import FileProcessingError
 
 MIN_FREE_BYTES: Final = 8 * 1024 * 1024
 SMALL_FOLDER_BYTES: Final = 8 * 1024 * 1024
-"""What is removed from a page cache in a millisecond or so."""
+"""A folder of this size is removed from the page cache in about a millisecond."""
 PREFIX = "outlast-"
 FOLDER_NAME = re.compile(PREFIX + "[0-9a-f]{32}")
 
 
 @contextlib.asynccontextmanager
 async def scratch(parent: Path) -> AsyncIterator[Path]:
-    """A folder in `parent` that is removed whatever happens, without blocking the event loop."""
-    with _owned(parent / f"{PREFIX}{uuid4().hex}") as folder:
+    """Make a temporary folder in `parent` and remove it at the end, without blocking the event loop."""
+    with _locked_folder(parent / f"{PREFIX}{uuid4().hex}") as folder:
         try:
             yield folder
         finally:
@@ -36,24 +37,27 @@ async def scratch(parent: Path) -> AsyncIterator[Path]:
 
 
 async def remove_folder(folder: Path) -> None:
-    """Remove a folder and all in it, in a thread where that may take long; a cancelled caller does not stop it.
+    """Remove a folder with its content: in a thread if it is large. Cancelling the caller does not stop the thread.
 
-    What is small goes at once: a thread has to ask for the interpreter at each of its many system calls, and waits up
-    to 5 ms for it each time while the event loop is busy.
+    A small folder is removed on the event loop. A thread needs the GIL after each of its many system calls, and waits
+    up to 5 ms for it each time while the event loop is busy.
     """
-    if not _is_gone_at_once(folder):
+    if not _remove_if_small(folder):
         await asyncio.shield(asyncio.to_thread(remove_tree, folder))
 
 
-def _is_gone_at_once(folder: Path) -> bool:
-    """Remove a folder unless it is large; a decoder that was just killed may have written one file more meanwhile."""
+def _remove_if_small(folder: Path) -> bool:
+    """Remove a small folder; return whether it is gone.
+
+    It can still exist: a decoder process that has just been killed may have written one more file.
+    """
     if _size(folder) <= SMALL_FOLDER_BYTES:
         remove_tree(folder)
     return not folder.exists()
 
 
 def _size(folder: Path) -> int:
-    """Sum up the files in a folder and the folders in that; what cannot be looked at counts as large."""
+    """Return the total size of the files in a folder, subfolders included. A folder that cannot be read is large."""
     try:
         with os.scandir(folder) as entries:
             return sum(
@@ -65,21 +69,21 @@ def _size(folder: Path) -> int:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder and all in it; one that is not there is as good."""
+    """Remove a folder with its content, if it exists."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_abandoned(parent: Path) -> int:
-    """Remove the folders that killed processes left in `parent`; return how many there were.
+    """Remove the folders in `parent` whose processes were killed; return how many there were.
 
-    Only what is certainly ours and nobody's any more: what bears our naming and has a lock file that is to be had.
+    A folder is abandoned when its name has our form and its lock file can be locked.
     """
     locks = (lock for lock in parent.glob(f"{PREFIX}*.lock") if FOLDER_NAME.fullmatch(lock.stem))
-    return sum(_reclaim(lock.with_suffix("")) for lock in locks)
+    return sum(_remove_if_abandoned(lock.with_suffix("")) for lock in locks)
 
 
 def check_free_space(parent: Path) -> None:
-    """See that `parent` can be written to and has a little room; raise FileProcessingError `disk_full` when not."""
+    """Raise FileProcessingError `disk_full` unless MIN_FREE_BYTES can be written to `parent`."""
     try:
         with tempfile.TemporaryFile(dir=parent) as file:
             os.posix_fallocate(file.fileno(), 0, MIN_FREE_BYTES)
@@ -88,8 +92,8 @@ def check_free_space(parent: Path) -> None:
 
 
 @contextlib.contextmanager
-def _owned(folder: Path) -> Iterator[Path]:
-    lock_file = _lock_of(folder)
+def _locked_folder(folder: Path) -> Iterator[Path]:
+    lock_file = _lock_file(folder)
     with _locked(lock_file):
         folder.mkdir()
         try:
@@ -100,7 +104,7 @@ def _owned(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(lock_file: Path) -> Iterator[None]:
-    """Make and hold a lock file; made anew where somebody swept it away before it was locked."""
+    """Make and lock a lock file. Repeat when another worker removed the file before it was locked."""
     while True:
         with lock_file.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -109,18 +113,18 @@ def _locked(lock_file: Path) -> Iterator[None]:
                 return
 
 
-def _reclaim(folder: Path) -> bool:
-    """Remove a folder, if there is one, and its lock file; return whether they were nobody's."""
-    lock_file = _lock_of(folder)
+def _remove_if_abandoned(folder: Path) -> bool:
+    """Remove an abandoned folder, which may not exist, and its lock file; return whether it was abandoned."""
+    lock_file = _lock_file(folder)
     try:
         with lock_file.open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove_tree(folder)
             lock_file.unlink(missing_ok=True)
-    except OSError:  # no lock file: its owner removes it just now; a lock that is held: its owner lives
+    except OSError:  # the lock is held, or the owner has just removed the lock file
         return False
     return True
 
 
-def _lock_of(folder: Path) -> Path:
+def _lock_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")

@@ -116,7 +116,7 @@ def _walk(output: Any, allowlist: Allowlist) -> Iterator[tuple[str, str | None]]
             stack.extend(reversed(node.values()))
         elif isinstance(node, list):
             stack.extend(reversed(node))
-        elif isinstance(node, str) and "://" in node[:10] and allowlist.lists(node):
+        elif isinstance(node, str) and "://" in node[:10] and allowlist.contains(node):
             yield node, None
 
 

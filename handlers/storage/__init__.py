@@ -23,7 +23,7 @@ class Storage(Protocol):
 
     bucket: str
 
-    async def put(self, path: str, content: UploadFile, *, look: bool = True) -> bool:
+    async def put(self, path: str, content: UploadFile, *, verify: bool = True) -> bool:
         """Store the file; return False when the object is there already, which is as good: the same size and hash.
 
         An object that differs, cut short perhaps, is replaced. Without `look` nobody asks whether one that is new is
@@ -59,7 +59,7 @@ class FolderStorage:
         self.bucket = bucket
         self._folder = folder
 
-    async def put(self, path: str, content: UploadFile, *, look: bool = True) -> bool:  # noqa: ARG002 - the port's signature
+    async def put(self, path: str, content: UploadFile, *, verify: bool = True) -> bool:  # noqa: ARG002 - the port's signature
         """Copy the file; it appears whole or not at all. Raises OSError when the disk refuses."""
         target = self._folder / path
         if await asyncio.to_thread(_same, content.path, target):

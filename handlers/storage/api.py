@@ -28,7 +28,7 @@ class StorageApi:
         self._api = api
         self._observer = observer
 
-    async def ask(
+    async def send(
         self,
         operation: str,
         method: str,

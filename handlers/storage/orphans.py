@@ -42,7 +42,7 @@ class OrphanRemover:
 
     async def count(self) -> int:
         """Return how many objects a removal would take. Raises DatabaseUnavailableError."""
-        return (await self._objects.orphans(self._grace)).objects
+        return (await self._objects.count_orphans(self._grace)).objects
 
     async def remove(self, seconds: float) -> RemovalResult:
         """Let go of files whose generation was deleted, then remove orphans; begin nothing new after so many seconds.
@@ -53,10 +53,10 @@ class OrphanRemover:
         done, end = RemovalResult(), time.monotonic() + seconds
         more = True
         while more and time.monotonic() < end:
-            files, more = await self._objects.release(self._grace)
+            files, more = await self._objects.release_deleted_generations(self._grace)
             done.files += files
         while time.monotonic() < end:
-            paths = await self._objects.take_orphans(self._grace, BATCH)
+            paths = await self._objects.claim_orphans(self._grace, BATCH)
             if not paths:
                 break
             await self._remove(paths)
@@ -73,4 +73,4 @@ class OrphanRemover:
                 await self._storage.remove(paths)
         except TimeoutError:
             raise StorageUnavailableError(f"remove: no answer within {REMOVE_SECONDS} s") from None
-        await self._objects.forget(paths)
+        await self._objects.forget_objects(paths)

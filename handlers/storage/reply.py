@@ -24,8 +24,8 @@ class StorageReply:
     status: int
     headers: Mapping[str, str]
     body: Any
-    said: str
-    ours: bool
+    detail: str
+    from_storage: bool
     """Whether Storage said it, or something before it."""
 
     @property
@@ -35,7 +35,7 @@ class StorageReply:
             return "ok"
         if self.status == CONFLICT:
             return "duplicate"
-        if self.ours and self.status in NOT_FOUND:
+        if self.from_storage and self.status in NOT_FOUND:
             return "missing"
         return "unavailable" if isinstance(self.error(), StorageUnavailableError) else "rejected"
 
@@ -46,10 +46,10 @@ class StorageReply:
 
     def error(self) -> StorageRejectedError | StorageUnavailableError:
         """Return a refusal as an error; what Storage did not say itself is never final, but for a size refused."""
-        what = f"{'Storage' if self.ours else 'something before Storage'} answered {self.status}{self.said}"
+        what = f"{'Storage' if self.from_storage else 'something before Storage'} answered {self.status}{self.detail}"
         status = self.status
         final = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in TRANSIENT
-        if not final or not (self.ours or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
+        if not final or not (self.from_storage or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
             return StorageUnavailableError(what, retry_after=retry_after(self.headers.get("Retry-After")))
         if status == HTTPStatus.NOT_FOUND:
             what += "; create the bucket, or set STORAGE_BUCKET"
@@ -57,9 +57,9 @@ class StorageReply:
             what += "; is SUPABASE_SERVICE_ROLE_KEY this project's?"
         return StorageRejectedError(what)
 
-    def foreign(self) -> StorageUnavailableError:
+    def foreign_error(self) -> StorageUnavailableError:
         """Return the error that a success is, when it is none of Storage's."""
-        return StorageUnavailableError(f"something before Storage answered {self.status}{self.said}")
+        return StorageUnavailableError(f"something before Storage answered {self.status}{self.detail}")
 
 
 async def read_reply(response: aiohttp.ClientResponse) -> StorageReply:
@@ -78,4 +78,4 @@ async def read_reply(response: aiohttp.ClientResponse) -> StorageReply:
         status = int(body["statusCode"])
     said = f" {body['error']}" if "error" in body else ""
     said += f": {str(body['message'])[:300]}" if "message" in body else ""
-    return StorageReply(status, response.headers, body, said, ours=resumable or bool(text) or response.method == "HEAD")
+    return StorageReply(status, response.headers, body, said, from_storage=resumable or bool(text) or response.method == "HEAD")

@@ -39,7 +39,7 @@ class SupabaseStorage:
         self._api = api
         self._resumable = ResumableUpload(api, bucket, ids)
 
-    async def put(self, path: str, content: UploadFile, *, look: bool = True) -> bool:
+    async def put(self, path: str, content: UploadFile, *, verify: bool = True) -> bool:
         """Store a file, in one request up to 6 MiB, resumable above; return False when it is there already.
 
         What is there and differs, cut short perhaps, is replaced: the path holds the hash. Without `look` nobody asks
@@ -52,7 +52,7 @@ class SupabaseStorage:
         found = None
         for replace in (False, True):
             is_new = await self._send(path, content, replace=replace)
-            if is_new and not look:
+            if is_new and not verify:
                 return True
             found = await _patiently(self._find, path)
             # Of what was there before the type counts, too: a browser shows what it says.
@@ -76,10 +76,10 @@ class SupabaseStorage:
             StorageRejectedError: bucket or credentials are refused.
             StorageUnavailableError: no answer; the objects may be there, or not.
         """
-        reply = await self._api.ask("remove", "DELETE", f"/object/{self.bucket}", body={"prefixes": list(paths)})
+        reply = await self._api.send("remove", "DELETE", f"/object/{self.bucket}", body={"prefixes": list(paths)})
         reply.check()
         if not isinstance(reply.body, list):
-            raise reply.foreign()
+            raise reply.foreign_error()
 
     async def fetch(self, path: str, target: Path) -> None:
         """Bring an object to disk.
@@ -93,9 +93,9 @@ class SupabaseStorage:
                 async for piece in pieces:
                     file.write(piece)
 
-    async def reachable(self) -> None:
+    async def check_reachable(self) -> None:
         """Ask Storage for the bucket; a refusal is an answer. Raises StorageUnavailableError when there is none."""
-        reply = await self._api.ask("bucket", "GET", f"/bucket/{self.bucket}")
+        reply = await self._api.send("bucket", "GET", f"/bucket/{self.bucket}")
         if reply.outcome == "unavailable":
             raise reply.error()
 
@@ -113,7 +113,7 @@ class SupabaseStorage:
             **UPSERT[replace],
         }
         whole = content.part(0, MAX_SINGLE_REQUEST_BYTES)
-        reply = await self._api.ask("upload", "POST", f"/object/{self.bucket}/{path}", headers, whole)
+        reply = await self._api.send("upload", "POST", f"/object/{self.bucket}/{path}", headers, whole)
         if reply.status == CONFLICT:
             return False
         reply.check()
@@ -122,8 +122,8 @@ class SupabaseStorage:
 
     async def _find(self, path: str) -> dict[str, Any] | None:
         """Return what Storage knows of an object; None when there is none."""
-        reply = await self._api.ask("info", "GET", f"/object/info/{self.bucket}/{path}")
-        if reply.outcome == "missing" and "bucket" not in reply.said.lower():
+        reply = await self._api.send("info", "GET", f"/object/info/{self.bucket}/{path}")
+        if reply.outcome == "missing" and "bucket" not in reply.detail.lower():
             return None
         reply.check()
         _expect(reply, "size", int)
@@ -153,4 +153,4 @@ class SupabaseStorage:
 def _expect(reply: StorageReply, name: str, kind: type) -> None:
     """See that a success is Storage's. Raises StorageUnavailableError when its answer lacks what every one has."""
     if not isinstance(reply.body, dict) or not isinstance(reply.body.get(name), kind):
-        raise reply.foreign()
+        raise reply.foreign_error()

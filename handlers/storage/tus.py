@@ -44,7 +44,7 @@ class OpenUploads:
         self._call = call
         self._bucket = bucket
 
-    async def change(self, path: str, *, opened: str | None = None, gone: str | None = None) -> str | None:
+    async def update(self, path: str, *, opened: str | None = None, gone: str | None = None) -> str | None:
         """Note that an upload was opened, unless another is open, or that one is gone; return which is open."""
         asked = {"p_bucket": self._bucket, "p_path": path, "p_opened": opened, "p_gone": gone}
         try:
@@ -80,7 +80,7 @@ class ResumableUpload:
     def __init__(self, api: StorageApi, bucket: str, ids: OpenUploads) -> None:
         self._api = api
         self._bucket = bucket
-        self._ids = ids
+        self._open_uploads = ids
 
     async def send(self, path: str, content: UploadFile, *, replace: bool) -> bool:
         """Send a file, or what an earlier upload has not sent of it; return False when the object is there.
@@ -90,22 +90,22 @@ class ResumableUpload:
             StorageUnavailableError: not a byte more was stored in some tries in a row.
         """
         patience = _Patience()
-        upload_id = await self._ids.change(path)
+        upload_id = await self._open_uploads.update(path)
         while True:
             try:
                 if upload_id is None:
                     opened = await self._open(path, content, replace=replace)
-                    upload_id = await self._ids.change(path, opened=opened) or opened
+                    upload_id = await self._open_uploads.update(path, opened=opened) or opened
                 await self._pour(upload_id, path, content, patience, replace=replace)
             except _ThereAlreadyError:
                 return False
             except _GoneError:
-                upload_id = await self._ids.change(path, gone=upload_id)
+                upload_id = await self._open_uploads.update(path, gone=upload_id)
                 await patience.wait(StorageUnavailableError(f"upload: Storage forgot it, time and again: {path}"))
             except StorageUnavailableError as error:
                 await patience.wait(error)
             else:
-                await self._ids.change(path, gone=upload_id)
+                await self._open_uploads.update(path, gone=upload_id)
                 return True
 
     async def _open(self, path: str, content: UploadFile, *, replace: bool) -> str:
@@ -119,14 +119,14 @@ class ResumableUpload:
         }
         metadata = ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in told.items())
         headers = TUS | {"Upload-Length": str(content.size), "Upload-Metadata": metadata} | UPSERT[replace]
-        reply = await self._api.ask("upload_open", "POST", ROUTE, headers)
+        reply = await self._api.send("upload_open", "POST", ROUTE, headers)
         if reply.status == CONFLICT and not replace:
             raise _ThereAlreadyError
         reply.check()
         # Only the id is used: behind a proxy the address may name another host, which our key must not be sent to.
         upload_id = reply.headers.get("Location", "").rstrip("/").rpartition("/")[2]
         if UPLOAD_ID.fullmatch(upload_id) is None:
-            raise reply.foreign()
+            raise reply.foreign_error()
         return upload_id
 
     async def _pour(
@@ -138,7 +138,7 @@ class ResumableUpload:
         while offset < content.size:
             part = content.part(offset, CHUNK_BYTES)
             headers = PART | {"Upload-Offset": str(offset)} | UPSERT[replace]
-            reply = await self._api.ask("upload_part", "PATCH", f"{ROUTE}/{upload_id}", headers, part)
+            reply = await self._api.send("upload_part", "PATCH", f"{ROUTE}/{upload_id}", headers, part)
             if reply.outcome == "missing":
                 raise _GoneError
             if reply.status == CONFLICT:
@@ -149,7 +149,7 @@ class ResumableUpload:
 
     async def _offset(self, upload_id: str, size: int) -> int:
         """Return how many bytes Storage has."""
-        reply = await self._api.ask("upload_offset", "HEAD", f"{ROUTE}/{upload_id}", TUS)
+        reply = await self._api.send("upload_offset", "HEAD", f"{ROUTE}/{upload_id}", TUS)
         # An answer to HEAD has no body to tell a 404 from the 400 of an id that is none.
         if 400 <= reply.status < 500 and reply.status not in ACCESS_DENIED | {CONFLICT}:  # noqa: PLR2004 - its class
             error = reply.error()
@@ -164,7 +164,7 @@ class ResumableUpload:
     async def _explain_conflict(self, path: str, *, replace: bool) -> None:
         """Another worker has the object finished, or its bytes came first: then the offset must be asked for."""
         if not replace:
-            found = await self._api.ask("info", "GET", f"/object/info/{self._bucket}/{path}")
+            found = await self._api.send("info", "GET", f"/object/info/{self._bucket}/{path}")
             if found.outcome == "ok":
                 raise _ThereAlreadyError
         raise StorageUnavailableError(f"upload: another worker is sending {path}")
@@ -174,5 +174,5 @@ def _number(reply: StorageReply, name: str, at_least: int = 0) -> int:
     """Read a header that every such answer of Storage has."""
     text = reply.headers.get(name, "")
     if not (text.isascii() and text.isdigit() and int(text) >= at_least):
-        raise reply.foreign()
+        raise reply.foreign_error()
     return int(text)

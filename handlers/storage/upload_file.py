@@ -55,13 +55,13 @@ class UploadFile:
     cache_control: str = ONE_YEAR
 
     @classmethod
-    def of(cls, path: Path, content_type: str) -> Self:
+    def from_path(cls, path: Path, content_type: str) -> Self:
         """Read a file through."""
         size, sha256, md5 = digests(path)
         return cls(path, size, md5, sha256, content_type)
 
     @classmethod
-    def made(cls, made: Prepared) -> Self:
+    def from_prepared(cls, prepared: Prepared) -> Self:
         """Take what the codec told of a file."""
         return cls(made.path, made.file_size, made.md5, made.sha256, made.content_type)
 
