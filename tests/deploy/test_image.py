@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy import dockerfile
-from tests.deploy.as_image import FILES, run
+from tests.deploy.start_like_image import FILES, run
 from tests.deploy.image import CACHE, ROOT, build, isolated
 from tests.pythons.interpreters import find
 

@@ -19,7 +19,7 @@ from deploy.local.gateway import Gateway
 from deploy.local.postgres import BOOTSTRAP
 from deploy.local.processes import free_port
 from tests.deploy.conftest import UNSHARE
-from tests.patience import LONG
+from tests.time_limits import LONG_WAIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -70,7 +70,7 @@ class Machine:
         """Run lines of shell; fail with all that was said unless they end well."""
         self.shell.stdin.write(f"{lines}\necho done-with-it\n".encode())
         said = []
-        async with asyncio.timeout(LONG):
+        async with asyncio.timeout(LONG_WAIT_SECONDS):
             async for line in self.shell.stdout:
                 said.append(line.decode())
                 if line == b"done-with-it\n":
@@ -168,7 +168,7 @@ async def test_the_instructions_end_with_a_generation_stored(tmp_path, checkout,
 
 async def stored(sql, port, source):
     """Complete a generation once the receiver is ready; return its row when it has ended."""
-    async with asyncio.timeout(LONG), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(LONG_WAIT_SECONDS), aiohttp.ClientSession() as session:
         while True:
             with contextlib.suppress(aiohttp.ClientError):
                 async with session.get(f"http://127.0.0.1:{port}/readyz") as answer:

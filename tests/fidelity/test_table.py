@@ -11,7 +11,7 @@ from PIL import Image
 from handlers.codec.codec import Codec
 from handlers.detect import detect
 from tests.fidelity import rows_jpeg, rows_modern, rows_moving, rows_png, rows_tiff
-from tests.fidelity.measure import Distance, distance
+from tests.fidelity.distance import Distance, distance
 from tests.fidelity.pictures import bytes_of, chart, ramp
 from tests.fidelity.profiles import DISPLAY_P3, SRGB_CURVE, in_space
 from tests.fidelity.rows import JPEG, WEBP, Bounds, Row, frames_of, opaque

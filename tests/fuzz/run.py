@@ -27,10 +27,10 @@ from handlers.pipeline.steps import HEAD_BYTES
 from handlers.settings import MediaSettings
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.fuzz import strict
+from tests.fuzz import strict_decoders
 from tests.fuzz.mutate import mutated
-from tests.fuzz.tally import ENDS, FOUND, Tally
-from tests.media_samples import MAKERS, made
+from tests.fuzz.counts import ENDS, FOUND, Tally
+from tests.media_samples import MAKERS, media_sample
 
 LIMIT_SECONDS = 10.0
 MARGIN_SECONDS = 10.0
@@ -72,8 +72,8 @@ class Fuzz:
     async def _one(self, number: int) -> None:
         random = Random(f"{self._seed}/{number}")  # noqa: S311 - repeatable damage
         name = self._names[number % len(self._names)]
-        other = made(random.choice(self._names)).content
-        how, content = mutated(random, made(name).content, other)
+        other = media_sample(random.choice(self._names)).content
+        how, content = mutated(random, media_sample(name).content, other)
         profile = random.choices(PROFILES, WEIGHTS)[0]
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             source = Path(folder) / "source"
@@ -81,7 +81,7 @@ class Fuzz:
             started = time.monotonic()
             end, what = await self._end(source, profile)
             self.tally.slowest = max(self.tally.slowest, time.monotonic() - started)
-        self.tally.ends[made(name).content_type, end] += 1
+        self.tally.ends[media_sample(name).content_type, end] += 1
         if end in FOUND:
             self.tally.findings.append((number, name, how, f"{end}: {what}"))
             if self._keep is not None:

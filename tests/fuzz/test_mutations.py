@@ -6,9 +6,9 @@ import pytest
 
 from tests.fuzz.mutate import MUTATIONS, mutated
 from tests.fuzz.run import Fuzz
-from tests.fuzz.strict import rejects
-from tests.fuzz.tally import ENDS
-from tests.media_samples import MAKERS, made
+from tests.fuzz.strict_decoders import rejects
+from tests.fuzz.counts import ENDS
+from tests.media_samples import MAKERS, media_sample
 
 CASES = 500
 SEED = 20_261_101
@@ -34,7 +34,7 @@ async def test_a_case_comes_out_the_same_again(tmp_path):
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
 def test_a_mutation_damages(mutation):
-    content, other = made("png").content, made("jpeg").content
+    content, other = media_sample("png").content, media_sample("jpeg").content
     random = Random(SEED)  # noqa: S311 - repeatable damage
     assert sum(mutation(random, content, other) != content for _ in range(20)) > 15
     assert mutated(Random(1), content, other) == mutated(Random(1), content, other)  # noqa: S311 - the same
@@ -42,7 +42,7 @@ def test_a_mutation_damages(mutation):
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_strict_decoder_takes_the_whole_and_not_a_part(tmp_path, name):
-    sample, path = made(name), tmp_path / "file"
+    sample, path = media_sample(name), tmp_path / "file"
     path.write_bytes(sample.content)
     assert rejects(path, sample.content_type) is None
     path.write_bytes(sample.content[: len(sample.content) * 2 // 3])

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.hostile.bytewise import (
+from tests.hostile.crafted_files import (
     apng,
     chunk,
     claiming,

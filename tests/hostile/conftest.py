@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.patience import LONG, SOON
+from tests.time_limits import LONG, SOON
 
 ROOT = Path(__file__).parents[2]
 RESOLVING = {
@@ -23,7 +23,7 @@ ENTER = 'for name in resolv.conf nsswitch.conf hosts; do mount --bind "$0/$name"
 
 
 class Island:
-    """A real Downloader in a network of its own; `visit` answers with what `tests.hostile.island.visit` tells."""
+    """A real Downloader in a network of its own; `visit` answers with what `tests.hostile.isolated_downloader.visit` tells."""
 
     def __init__(self, process):
         self._process = process
@@ -74,7 +74,7 @@ async def island(request, certificate, tmp_path_factory):
     own = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     process = await asyncio.create_subprocess_exec(
         *("unshare", *own, "--mount", "--net", "sh", "-c", ENTER, str(etc)),
-        *(sys.executable, "-W", "error", "-m", "tests.hostile.island", str(certificate), request.param),
+        *(sys.executable, "-W", "error", "-m", "tests.hostile.isolated_downloader", str(certificate), request.param),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,

@@ -12,9 +12,9 @@ from handlers.errors import FileProcessingError
 from handlers.media import MEDIA_TYPES, Kind
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.codec_bench import good_picture, pool, workers, works
+from tests.codec_processes import make_picture, codec_pool, codec_process_pids, prepares_picture
 from tests.hostile.bombs import BOMBS
-from tests.patience import LONG
+from tests.time_limits import LONG
 
 ROOT = Path(__file__).parents[2]
 MOST_GROWTH = 30 << 20
@@ -31,13 +31,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 async def codec():
-    async with pool(codec_processes=1) as codec:
+    async with codec_pool(codec_processes=1) as codec:
         yield codec
 
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory):
-    return good_picture(tmp_path_factory.mktemp("good"))
+    return make_picture(tmp_path_factory.mktemp("good"))
 
 
 async def ended(codec, folder, target, name, profile):
@@ -54,9 +54,9 @@ async def ended(codec, folder, target, name, profile):
 async def test_a_bomb_ends_with_its_code_and_the_next_file_is_none_the_worse(codec, folder, picture, tmp_path, name):
     assert 0 < (folder / name).stat().st_size <= LARGEST_FILE, "a bomb that no download would let in proves nothing"
     assert await ended(codec, folder, tmp_path / "out", name, Profile()) == BOMBS[name][2]
-    before = workers()
-    assert await works(codec, picture)
-    assert workers() == before
+    before = codec_process_pids()
+    assert await prepares_picture(codec, picture)
+    assert codec_process_pids() == before
     assert codec.stats().restarts == {}
 
 
@@ -67,12 +67,12 @@ def test_every_kind_of_image_has_a_bomb():
 
 async def test_all_at_once_leave_the_worker_as_it_was(folder, picture, tmp_path):
     keep = Profile(format=ImageFormat.KEEP, strip_metadata=False)
-    async with pool() as codec:
-        assert await works(codec, picture)
+    async with codec_pool() as codec:
+        assert await prepares_picture(codec, picture)
         before = psutil.Process().memory_info().rss
         targets = {name: tmp_path / str(number) for number, name in enumerate(BOMBS)}
         bombs = [ended(codec, folder, target, name, keep) for name, target in targets.items()]
-        good = [works(codec, picture) for _ in BOMBS]
+        good = [prepares_picture(codec, picture) for _ in BOMBS]
         results = await asyncio.gather(*bombs, *good)
         assert results == [code for _, _, code in BOMBS.values()] + [True] * len(good)
         assert psutil.Process().memory_info().rss - before < MOST_GROWTH

@@ -46,7 +46,7 @@ class Smoke:
             self.step("unit", [python, *PYTEST, *UNIT])
             self.step("codec", [python, *PYTEST, *CODEC])
             self.step("demo", [str(venv / "bin/outlast"), "demo", "--data-dir", self.stack_in(folder, "demo")])
-            as_image = [python, "-m", "tests.deploy.as_image", self.stack_in(folder, "image")]
+            as_image = [python, "-m", "tests.deploy.start_like_image", self.stack_in(folder, "image")]
             self.step("started as the image starts them", [*as_image, "--", str(venv / "bin/outlast")])
         seconds = time.monotonic() - started
         return f"Python {self.interpreter.version}: {'; '.join(self.said)} ({seconds:.0f} s)"

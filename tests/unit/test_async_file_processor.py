@@ -15,7 +15,7 @@ from handlers.async_file_processor import (
     async_file_processor,
 )
 from handlers.settings import MediaSettings
-from tests.patience import LONG
+from tests.time_limits import LONG_WAIT_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -163,5 +163,5 @@ async def test_an_unguarded_script_may_use_it_in_one_loop_after_another(source, 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(text.encode() if how == "stdin" else b""), LONG)
+    out, err = await asyncio.wait_for(process.communicate(text.encode() if how == "stdin" else b""), LONG_WAIT_SECONDS)
     assert (process.returncode, out, err) == (0, b"started\n(True, True)\n(True, True)\n", b"")

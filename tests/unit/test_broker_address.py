@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from handlers.settings import SettingsError
-from tests.broker.authority import Authority
+from tests.broker.certificate_authority import Authority
 from worker.broker.address import place, read_nodes, vhost
 from worker.settings import Settings
 

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from handlers.errors import StorageUnavailableError
-from tests.patience import SOON
+from tests.time_limits import WAIT_SECONDS
 from worker.consume import circuit as module
 from worker.consume.circuit import TRIPS, Circuit, Dependency
 from worker.observability.metrics import Metrics
@@ -57,7 +57,7 @@ async def circuit(probe, taps, monkeypatch):
 
 
 async def until(condition):
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not condition():
             await asyncio.sleep(0.005)
 

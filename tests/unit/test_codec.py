@@ -17,35 +17,35 @@ from handlers.errors import FileCorruptedError, FileProcessingError
 from handlers.settings import MediaSettings
 from schemas.codec_limits import MAX_LOG_CHARACTERS, MAX_LOG_LINES
 from schemas.jobs import Profile
-from tests.codec_bench import children_of, good_picture, lives, pool, servers, until, workers, works
-from tests.patience import SOON
+from tests.codec_processes import children_of, make_picture, is_running, codec_pool, fork_server_pids, wait_until, codec_process_pids, prepares_picture
+from tests.time_limits import WAIT_SECONDS
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 async def codec() -> AsyncIterator[Codec]:
-    async with pool() as codec:
+    async with codec_pool() as codec:
         yield codec
 
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    return good_picture(tmp_path)
+    return make_picture(tmp_path)
 
 
 async def test_nothing_starts_before_it_is_needed_and_nothing_stays(codec: Codec, picture: Path) -> None:
-    before, others, descriptors = servers(), workers(), open_descriptors()
+    before, others, descriptors = fork_server_pids(), codec_process_pids(), open_descriptors()
     assert codec.stats().processes == {"busy": 0, "idle": 0}
-    assert await works(codec, picture)
-    assert len(workers() - others) == 1  # one at a time needs one
+    assert await prepares_picture(codec, picture)
+    assert len(codec_process_pids() - others) == 1  # one at a time needs one
     assert codec.stats().processes == {"busy": 0, "idle": 2}
-    assert await asyncio.gather(*(works(codec, picture) for _ in range(6))) == [True] * 6
-    assert len(workers() - others) == 2
+    assert await asyncio.gather(*(prepares_picture(codec, picture) for _ in range(6))) == [True] * 6
+    assert len(codec_process_pids() - others) == 2
     await codec.aclose()
-    assert (servers(), workers()) == (before, others)
+    assert (fork_server_pids(), codec_process_pids()) == (before, others)
     assert open_descriptors() <= descriptors
-    assert await works(codec, picture)  # usable again
+    assert await prepares_picture(codec, picture)  # usable again
 
 
 def open_descriptors() -> int:
@@ -54,38 +54,38 @@ def open_descriptors() -> int:
 
 async def test_processes_share_one_server_which_has_no_threads(codec: Codec, picture: Path) -> None:
     """A fork takes along one thread; what others held would stay locked for good."""
-    others = servers()
-    assert await asyncio.gather(*(works(codec, picture) for _ in range(4))) == [True] * 4
-    [server] = servers() - others
+    others = fork_server_pids()
+    assert await asyncio.gather(*(prepares_picture(codec, picture) for _ in range(4))) == [True] * 4
+    [server] = fork_server_pids() - others
     assert psutil.Process(server).num_threads() == 1
     assert len(children_of(server)) == 2
 
 
 @pytest.mark.parametrize("seconds", [0, 2], ids=["idle", "busy"])
 async def test_a_server_killed_is_replaced_and_costs_no_file(codec: Codec, picture: Path, seconds: float) -> None:
-    others = servers()
-    assert await works(codec, picture)
+    others = fork_server_pids()
+    assert await prepares_picture(codec, picture)
     call = asyncio.create_task(codec.call("time:sleep", seconds))
-    await until(lambda: codec._processes.busy or call.done())
-    [server] = servers() - others
+    await wait_until(lambda: codec._processes.busy or call.done())
+    [server] = fork_server_pids() - others
     forked = children_of(server)
     assert len(forked) == 1
     os.kill(server, signal.SIGKILL)
-    assert await asyncio.gather(*(works(codec, picture) for _ in range(4))) == [True] * 4
+    assert await asyncio.gather(*(prepares_picture(codec, picture) for _ in range(4))) == [True] * 4
     assert await call is None  # it was begun again
-    await until(lambda: not any(map(lives, forked)))
+    await wait_until(lambda: not any(map(is_running, forked)))
     assert codec.stats().restarts == {}
 
 
 async def test_a_server_stopped_is_no_reason_to_wait_for_ever(codec: Codec, picture: Path) -> None:
-    others = servers()
-    assert await works(codec, picture)
-    [server] = servers() - others
+    others = fork_server_pids()
+    assert await prepares_picture(codec, picture)
+    [server] = fork_server_pids() - others
     forked = children_of(server)
     os.kill(server, signal.SIGSTOP)
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(WAIT_SECONDS):
         await codec.aclose()
-    await until(lambda: not any(map(lives, forked)))
+    await wait_until(lambda: not any(map(is_running, forked)))
 
 
 async def test_a_call_that_no_process_begins_is_given_up(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,65 +146,65 @@ async def test_a_result_that_is_not_plain_data_is_decoder_failed(codec: Codec) -
 async def test_log_lines_are_cut_and_counted_to_what_an_answer_may_hold(
     codec: Codec, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert await codec.call("tests.hostile.misdeeds:log_much", MAX_LOG_LINES + 5, MAX_LOG_CHARACTERS * 2) == "done"
+    assert await codec.call("tests.hostile.compromised_decoder:log_much", MAX_LOG_LINES + 5, MAX_LOG_CHARACTERS * 2) == "done"
     lines = [record for record in caplog.records if record.name == "async_file_processor.codec"]
     assert [len(line.getMessage()) for line in lines] == [MAX_LOG_CHARACTERS] * MAX_LOG_LINES
     assert {(line.levelno, line.codec_logger) for line in lines} == {(logging.CRITICAL, "hostile")}  # type: ignore[attr-defined]
-    assert {line.codec_process for line in lines} <= workers()  # type: ignore[attr-defined]
+    assert {line.codec_process for line in lines} <= codec_process_pids()  # type: ignore[attr-defined]
 
 
 async def test_cancelling_ends_the_process(codec: Codec, picture: Path) -> None:
-    assert await works(codec, picture)
-    others = workers()
+    assert await prepares_picture(codec, picture)
+    others = codec_process_pids()
     first, second = [asyncio.create_task(codec.call("time:sleep", 600)) for _ in range(2)]
-    await until(lambda: len(codec._processes.busy) == 2)
+    await wait_until(lambda: len(codec._processes.busy) == 2)
     before = {process.pid for process in codec._processes.busy}
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    await until(lambda: len(workers() & before) == 1)
-    assert await works(codec, picture)
+    await wait_until(lambda: len(codec_process_pids() & before) == 1)
+    assert await prepares_picture(codec, picture)
     assert not second.done()
     second.cancel()
-    assert len(workers() - others) >= 1
+    assert len(codec_process_pids() - others) >= 1
 
 
 async def test_closing_leaves_nobody_waiting(codec: Codec, picture: Path) -> None:
     waiting = [asyncio.create_task(codec.call("time:sleep", 600)) for _ in range(5)]  # two run, three wait
-    await until(lambda: len(codec._processes.busy) == 2)
+    await wait_until(lambda: len(codec._processes.busy) == 2)
     await codec.aclose()
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(WAIT_SECONDS):
         errors = await asyncio.gather(*waiting, return_exceptions=True)
     assert {getattr(error, "code", error) for error in errors} == {"decoder_crashed"}
-    assert await works(codec, picture)
+    assert await prepares_picture(codec, picture)
 
 
 @pytest.mark.parametrize("killed", [1, 2])
 async def test_processes_killed_while_idle_are_replaced_and_cost_no_file(
     codec: Codec, picture: Path, killed: int
 ) -> None:
-    before = workers()
+    before = codec_process_pids()
     for _ in range(3):
-        assert await asyncio.gather(*(works(codec, picture) for _ in range(4))) == [True] * 4
-        idle = sorted(workers() - before)
+        assert await asyncio.gather(*(prepares_picture(codec, picture) for _ in range(4))) == [True] * 4
+        idle = sorted(codec_process_pids() - before)
         for pid in idle[:killed]:
             os.kill(pid, signal.SIGKILL)
-        assert await asyncio.gather(*(works(codec, picture) for _ in range(4))) == [True] * 4
+        assert await asyncio.gather(*(prepares_picture(codec, picture) for _ in range(4))) == [True] * 4
         codec.check(picture, "image/png")
 
 
 async def test_many_killed_while_idle_cost_no_file(picture: Path) -> None:
     """More of them than a call has tries."""
-    async with pool(codec_processes=8) as codec:
+    async with codec_pool(codec_processes=8) as codec:
         await asyncio.gather(*(codec.call("time:sleep", 0.3) for _ in range(8)))
         assert len(codec._processes._idle) == 8
         for process in codec._processes._idle:
             os.kill(process.pid, signal.SIGKILL)
-        assert await works(codec, picture)
+        assert await prepares_picture(codec, picture)
 
 
 async def test_processes_are_replaced_after_so_many_files() -> None:
-    async with pool(codec_processes=1, codec_max_tasks=2) as codec:
+    async with codec_pool(codec_processes=1, codec_max_tasks=2) as codec:
         pids = [await codec.call("os:getpid") for _ in range(5)]
         assert len(set(pids)) == 3
 
@@ -221,7 +221,7 @@ def test_one_event_loop_after_the_other(picture: Path) -> None:
     codec = Codec(MediaSettings(_env_file=None, codec_processes=2))
     for _ in range(2):
         with asyncio.Runner() as runner:  # apart from the loop the other tests share
-            assert runner.run(works(codec, picture))
+            assert runner.run(prepares_picture(codec, picture))
     codec.check(picture, "image/png")
     with asyncio.Runner() as runner:
         runner.run(codec.aclose())

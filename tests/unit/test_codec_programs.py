@@ -9,15 +9,15 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from tests.codec_bench import good_picture, lives
-from tests.patience import LONG, SOON
+from tests.codec_processes import make_picture, is_running
+from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    return good_picture(tmp_path)
+    return make_picture(tmp_path)
 
 
 SCRIPT = """
@@ -46,7 +46,7 @@ def test_an_unguarded_program_may_decode(picture: Path, tmp_path: Path, how: str
     argv = {"command": ["-c", program], "standard input": ["-"]}.get(how, [str(script)])
     given = program if how == "standard input" else None
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, *argv], input=given, capture_output=True, text=True, timeout=LONG, check=False, cwd=tmp_path
+        [sys.executable, *argv], input=given, capture_output=True, text=True, timeout=LONG_WAIT_SECONDS, check=False, cwd=tmp_path
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == ["run", "image/jpeg"]  # run once: no child repeats the program
@@ -87,10 +87,10 @@ def test_children_end_with_a_killed_parent(tmp_path: Path, *, forks: bool) -> No
         assert len(children) == 2
         others = set(psutil.Process(parent.pid).children()) - set(servers)
         parent.kill()
-    deadline = time.monotonic() + SOON
-    while any(map(lives, children)) and time.monotonic() < deadline:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while any(map(is_running, children)) and time.monotonic() < deadline:
         time.sleep(0.02)
-    alive = [child for child in children if lives(child)]
+    alive = [child for child in children if is_running(child)]
     for process in others:
         process.kill()
     assert not alive
@@ -113,5 +113,5 @@ def test_children_end_with_a_killed_parent(tmp_path: Path, *, forks: bool) -> No
 def test_a_process_loads_nothing_it_does_not_need(program: str, unwanted: set[str]) -> None:
     """Each of these weighs a megabyte or more, in every worker or codec process."""
     told = f"{program}; import sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=LONG, check=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=LONG_WAIT_SECONDS, check=True)  # noqa: S603
     assert set(done.stdout.split()) & unwanted == set()

@@ -4,7 +4,7 @@ import magic
 import pytest
 
 from handlers.detect import detect
-from tests.media_samples import MAKERS, made
+from tests.media_samples import MAKERS, media_sample
 from tests.unit.test_detect import PROGRAMS, REFUSED, STORED, TEXTS, zipped
 
 VAGUE = ("application/octet-stream", "text/plain")
@@ -26,9 +26,9 @@ def libmagic_says(monkeypatch):
 @pytest.mark.parametrize("sample", MAKERS)
 def test_a_sample_of_every_type_is_recognised_when_libmagic_does_not_know_it(libmagic_says, sample, name):
     libmagic_says(name)
-    found = detect(made(sample).content[:4096])
+    found = detect(media_sample(sample).content[:4096])
     assert found.media is not None
-    assert found.media.content_type == made(sample).content_type
+    assert found.media.content_type == media_sample(sample).content_type
 
 
 @pytest.mark.parametrize("name", VAGUE)
@@ -43,7 +43,7 @@ def test_a_signature_is_recognised_when_libmagic_does_not_know_it(libmagic_says,
 def test_another_name_from_libmagic_changes_nothing(libmagic_says, sample):
     for name in NEWER:
         libmagic_says(name)
-        assert detect(made(sample).content[:4096]).sniffed == made(sample).content_type
+        assert detect(media_sample(sample).content[:4096]).sniffed == media_sample(sample).content_type
 
 
 @pytest.mark.parametrize("case", [*REFUSED, *PROGRAMS, *TEXTS])

@@ -11,7 +11,7 @@ from handlers.codec.codec import Codec
 from handlers.errors import FileCorruptedError
 from handlers.settings import SettingsError
 from schemas.jobs import Profile
-from tests.loglines import captured
+from tests.captured_logs import captured
 from worker.settings import Settings
 
 KEY = "eyJhbGciOiJIUzI1NiJ9.c2VydmljZQ.signed"

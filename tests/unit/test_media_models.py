@@ -6,7 +6,7 @@ import pytest
 
 from handlers.errors import FileCorruptedError
 from handlers.media.structure import end_of
-from tests.media_samples import made
+from tests.media_samples import media_sample
 
 ASSET = {"asset": {"version": "2.0"}}
 PLY = "ply\nformat {} 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n{}end_header\n"
@@ -28,7 +28,7 @@ def ply(layout: str, rows: bytes, faces: str = FACES) -> bytes:
 
 
 def sample(name: str, before: bytes, after: bytes) -> bytes:
-    content = made(name).content
+    content = media_sample(name).content
     assert content.count(before) > 0
     return content.replace(before, after, 1)
 

@@ -13,7 +13,7 @@ from handlers.errors import DecoderLimitError, FileCorruptedError, FileTypeNotSu
 from handlers.media.av import decode
 from handlers.settings import MediaSettings
 from schemas.jobs import Profile
-from tests.media_samples import made, sound, video
+from tests.media_samples import media_sample, sound, video
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ async def test_duration_of_a_sound(codec: Codec, tmp_path: Path, name: str) -> N
 
 
 def vars_of(name: str) -> tuple[bytes, str]:
-    return made(name).content, made(name).content_type
+    return media_sample(name).content, media_sample(name).content_type
 
 
 async def test_damage_between_the_key_frames_is_found(codec: Codec, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ async def test_damage_between_the_key_frames_is_found(codec: Codec, tmp_path: Pa
 
 def test_of_a_film_too_long_to_decode_the_key_frames_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "MAX_DECODED_PIXELS", 64 * 32 * 15)
-    (tmp_path / "film").write_bytes(made("mp4").content)
+    (tmp_path / "film").write_bytes(media_sample("mp4").content)
     limits = Codec(MediaSettings())._limits
     with decode.open_container(tmp_path / "film", "video/mp4", limits) as container:
         track = decode.decode_all(container, container.streams.video[0])

@@ -5,7 +5,7 @@ import time
 from handlers import errors
 from handlers.codec.codec import CodecStats
 from handlers.observer import Observer
-from tests.figures import figure
+from tests.metric_values import figure
 from worker.observability.metric_labels import CODES
 from worker.observability.metrics import Metrics
 

@@ -14,7 +14,7 @@ from handlers.settings import MediaSettings
 from handlers.storage import FolderStorage
 from schemas.jobs import JobFile, Profile
 from schemas.urls import source_key
-from tests.patience import SOON
+from tests.time_limits import WAIT_SECONDS
 
 
 class Watch(Observer):
@@ -136,7 +136,7 @@ async def test_nothing_stays_in_the_temporary_folder_even_when_cancelled(source,
     async with deps(source, codec, tmp_path) as with_:
         await process(batch(source, "/files/photo.png", "/files/none.png"), with_)
         task = asyncio.create_task(process(batch(source, "/files/photo.png?slow=10000"), with_))
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(WAIT_SECONDS):
             while not list(tmp_path.glob("outlast-*/0/source")):
                 await asyncio.sleep(0.01)
         task.cancel()

@@ -10,8 +10,8 @@ from handlers.download.file_writer import FileWriter, run_in_thread
 from handlers.download.transfer import MinimumSpeed
 from handlers.errors import FileTypeNotSupportedError, SourceUnavailableError
 from handlers.settings import MediaSettings
-from tests.hostile.raw import Raw, head, send
-from tests.patience import SOON
+from tests.hostile.raw_server import Raw, head, send
+from tests.time_limits import WAIT_SECONDS
 
 
 def fetching(source, **settings):
@@ -40,7 +40,7 @@ async def test_four_kibibytes_are_enough_to_end_it(tmp_path):
         await send(writer, head(content_length=10**6), bytes(4096))
         await asyncio.Event().wait()
 
-    async with Raw(answer) as source, fetching(source) as downloader, asyncio.timeout(SOON):
+    async with Raw(answer) as source, fetching(source) as downloader, asyncio.timeout(WAIT_SECONDS):
         with pytest.raises(FileTypeNotSupportedError):
             await downloader.fetch(f"{source.url}/f", tmp_path / "f", inspect=refuse)
     assert (tmp_path / "f").stat().st_size == 0

@@ -94,8 +94,8 @@ async def test_a_dead_letter_of_the_first_release_is_shown_and_replayed(bench, s
     await publish(bench, "outlast.dead", sent["queue"], sent, FAILED)
     desk = DeadLetterService(bench.settings, "test", None)
     chosen = await desk.find(DeadLetterFilter.read({"code": "source_unavailable"}))
-    async with desk.removal("replay", chosen, rate=None, abort=lambda: False, progress=lambda *_: None) as removal:
-        outcome = await removal.run()
+    async with desk.batch("replay", chosen, rate=None, should_abort=lambda: False, progress=lambda *_: None) as batch:
+        outcome = await batch.run()
     assert (outcome.matched, outcome.done) == (1, 1)
     await stored(bench, sent)
 

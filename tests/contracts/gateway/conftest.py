@@ -13,7 +13,7 @@ import pytest
 from deploy.local.gateway import Gateway
 from deploy.local.postgres import Postgres
 from tests.contracts.project import LIVE, Project
-from tests.patience import SOON
+from tests.time_limits import SOON
 
 
 @pytest.fixture

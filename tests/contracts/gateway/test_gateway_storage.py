@@ -2,7 +2,7 @@ import asyncio
 import hashlib
 import time
 
-from tests.patience import SOON
+from tests.time_limits import SOON
 
 BINARY = {"Content-Type": "application/octet-stream"}
 MIB = 1024 * 1024

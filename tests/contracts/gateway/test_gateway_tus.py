@@ -5,7 +5,7 @@ from base64 import b64encode
 
 import pytest
 
-from tests.patience import SOON
+from tests.time_limits import SOON
 
 pytestmark = pytest.mark.usefixtures("main")
 ROUTE = "/storage/v1/upload/resumable"

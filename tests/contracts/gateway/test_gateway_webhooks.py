@@ -8,7 +8,7 @@ from aiohttp import web
 from deploy.local.gateway import Gateway
 from deploy.local.processes import free_port
 from tests.contracts.project import DATA
-from tests.patience import SOON
+from tests.time_limits import SOON
 
 pytestmark = pytest.mark.usefixtures("gateway")
 SECRET = {"Content-Type": "application/json", "x-webhook-secret": "s"}

@@ -11,8 +11,8 @@ from handlers.errors import DecoderLimitError, FileCorruptedError, FileTypeNotSu
 from handlers.media import Prepared
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.fuzz.strict import rejects
-from tests.media_samples import made
+from tests.fuzz.strict_decoders import rejects
+from tests.media_samples import media_sample
 
 pytestmark = pytest.mark.slow
 
@@ -47,14 +47,14 @@ async def prepared(codec: Codec, folder: Path, content: bytes, profile: Profile)
 
 @pytest.mark.parametrize("profile", [Profile(), KEEP], ids=["auto", "keep"])
 async def test_a_file_cut_short_is_refused(codec: Codec, tmp_path: Path, name: str, profile: Profile) -> None:
-    content = made(name).content
+    content = media_sample(name).content
     ends = [*(int(len(content) * share) for share in SHARES), len(content) - 1]
     taken = [end for end in ends if await prepared(codec, tmp_path, content[:end], profile)]
     assert bool(taken) == (name in CANNOT_TELL), taken
 
 
 async def test_a_flipped_bit_is_found_or_harmless(codec: Codec, tmp_path: Path, name: str) -> None:
-    content, random = made(name).content, Random(name)  # noqa: S311 - repeatable damage
+    content, random = media_sample(name).content, Random(name)  # noqa: S311 - repeatable damage
     for _ in range(FLIPS):
         damaged = bytearray(content)
         at = random.randrange(len(damaged))
@@ -66,7 +66,7 @@ async def test_a_flipped_bit_is_found_or_harmless(codec: Codec, tmp_path: Path, 
 
 
 async def test_an_mp3_cut_between_two_frames_is_found_by_its_count_alone(codec: Codec, tmp_path: Path) -> None:
-    counted, plain = made("mp3").content, made("mp3 without counts").content
+    counted, plain = media_sample("mp3").content, media_sample("mp3 without counts").content
     frame = 192  # 64 kbit/s at 48 kHz
     assert await prepared(codec, tmp_path, counted[: -10 * frame], Profile()) is None
     assert await prepared(codec, tmp_path, plain[: -10 * frame], Profile()) is not None

@@ -6,7 +6,7 @@ import pytest
 
 from handlers.codec.decoder_main import DECODERS
 from handlers.media import BY_CONTENT_TYPE, MEDIA_TYPES, Kind, MediaType
-from tests.fuzz.strict import JUDGES
+from tests.fuzz.strict_decoders import JUDGES
 from tests.media_samples import MAKERS
 
 

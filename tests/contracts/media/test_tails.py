@@ -11,7 +11,7 @@ from handlers.detect import detect
 from handlers.errors import FileCorruptedError
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.media_samples import MAKERS, made
+from tests.media_samples import MAKERS, media_sample
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ TAILS = {
 
 @pytest.mark.parametrize("tail", TAILS)
 async def test_what_follows_the_end_is_cut_off(codec: Codec, tmp_path: Path, name: str, tail: str) -> None:
-    sample, source = made(name), tmp_path / "source"
+    sample, source = media_sample(name), tmp_path / "source"
     source.write_bytes(sample.content + TAILS[tail])
     keep = Profile(format=ImageFormat.KEEP)
     if name in REFUSED:
@@ -67,7 +67,7 @@ async def test_what_follows_the_end_is_cut_off(codec: Codec, tmp_path: Path, nam
 async def test_padding_is_no_harm_to_a_compressed_image(
     codec: Codec, tmp_path: Path, image: str, padding: bytes
 ) -> None:
-    sample, source = made(image), tmp_path / "source"
+    sample, source = media_sample(image), tmp_path / "source"
     source.write_bytes(sample.content)
     without = await codec.prepare(source, tmp_path / "without", sample.content_type, Profile())
     source.write_bytes(sample.content + padding)

@@ -11,8 +11,8 @@ from handlers.errors import FileProcessingError
 from handlers.media import BY_CONTENT_TYPE, MEDIA_TYPES, Kind
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.fuzz.strict import rejects
-from tests.media_samples import MAKERS, made
+from tests.fuzz.strict_decoders import rejects
+from tests.media_samples import MAKERS, media_sample
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ SHOWN = {Kind.IMAGE, Kind.VIDEO}
 
 
 def test_detected_from_the_head_as_from_the_whole_whatever_the_name(name: str) -> None:
-    sample = made(name)
+    sample = media_sample(name)
     wanted = BY_CONTENT_TYPE[sample.content_type]
     assert detect(sample.content).media == wanted
     assert detect(sample.content[:4096]).media == wanted
@@ -32,7 +32,7 @@ def test_detected_from_the_head_as_from_the_whole_whatever_the_name(name: str) -
 
 @pytest.mark.parametrize("asked", [ImageFormat.AUTO, ImageFormat.KEEP])
 async def test_prepared(codec: Codec, tmp_path: Path, name: str, asked: ImageFormat) -> None:
-    sample, source = made(name), tmp_path / "source"
+    sample, source = media_sample(name), tmp_path / "source"
     source.write_bytes(sample.content)
     found = await codec.prepare(source, tmp_path / "out", sample.content_type, Profile(format=asked))
     stored = found.path.read_bytes()
@@ -53,7 +53,7 @@ async def test_prepared(codec: Codec, tmp_path: Path, name: str, asked: ImageFor
 
 
 async def test_called_by_any_other_type_it_is_refused(codec: Codec, tmp_path: Path, name: str) -> None:
-    sample, source = made(name), tmp_path / "source"
+    sample, source = media_sample(name), tmp_path / "source"
     source.write_bytes(sample.content)
     for media in MEDIA_TYPES:
         if media.content_type == sample.content_type or (sample.content_type, media.content_type) in RELATED:

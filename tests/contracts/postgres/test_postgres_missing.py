@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.patience import SOON
+from tests.time_limits import SOON
 
 Make = Callable[..., dict[str, Any]]
 

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from tests.patience import SOON
+from tests.time_limits import SOON
 
 WAITING = "select count(distinct pid) from pg_locks where not granted"
 

@@ -16,8 +16,8 @@ import pyvips
 from handlers.errors import DecoderLimitError, FileProcessingError
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.codec_bench import decoding, good_picture, lives, pool, until, works
-from tests.patience import SOON
+from tests.codec_processes import wait_for_decoding, make_picture, is_running, codec_pool, wait_until, prepares_picture
+from tests.time_limits import SOON
 
 ENDLESS = ("re:match", "(a+)+$", "a" * 64 + "b")
 """Takes years, and never gives control back to the interpreter, as a decoder in C may."""
@@ -25,7 +25,7 @@ ENDLESS = ("re:match", "(a+)+$", "a" * 64 + "b")
 
 @pytest.fixture
 def picture(tmp_path):
-    return good_picture(tmp_path)
+    return make_picture(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def heavy(tmp_path_factory):
 
 @pytest.mark.parametrize("crash", [("os:abort",), ("signal:raise_signal", signal.SIGSEGV), ("os:_exit", 3)])
 async def test_a_crash_costs_one_attempt_of_one_file(picture, crash):
-    async with pool() as codec:
+    async with codec_pool() as codec:
         error, *others = await asyncio.gather(
-            codec.call(*crash), *(works(codec, picture) for _ in range(6)), return_exceptions=True
+            codec.call(*crash), *(prepares_picture(codec, picture) for _ in range(6)), return_exceptions=True
         )
         assert isinstance(error, FileProcessingError)
         assert (error.code, error.retryable) == ("decoder_crashed", True)
@@ -53,25 +53,25 @@ async def test_a_crash_costs_one_attempt_of_one_file(picture, crash):
     [(signal.SIGSEGV, 60, "decoder_crashed", "crashed"), (signal.SIGSTOP, 5, "decoder_limit", "timeout")],
 )
 async def test_a_decoder_harmed_in_the_middle(picture, heavy, tmp_path, harm, most_seconds, code, counted):
-    async with pool(codec_timeout_seconds=most_seconds) as codec:
+    async with codec_pool(codec_timeout_seconds=most_seconds) as codec:
         slow = codec.prepare(heavy, tmp_path / "out", "image/png", Profile(format=ImageFormat.AVIF))
         running = asyncio.create_task(slow)
-        process = await decoding(codec)
+        process = await wait_for_decoding(codec)
         process.send_signal(harm)
-        assert [await works(codec, picture) for _ in range(4)] == [True] * 4
+        assert [await prepares_picture(codec, picture) for _ in range(4)] == [True] * 4
         with pytest.raises(FileProcessingError) as caught:
             await running
         assert (caught.value.code, caught.value.retryable) == (code, code == "decoder_crashed")
-        await until(lambda: not lives(process))
+        await wait_until(lambda: not is_running(process))
         assert codec.stats().restarts == {counted: 1}
-        assert await works(codec, picture)
+        assert await prepares_picture(codec, picture)
 
 
 async def test_many_crashes_cost_nobody_else_anything(picture):
     """A process that dies at once, before it was heard of, perhaps; which files the others have must not matter."""
-    async with pool() as codec:
+    async with codec_pool() as codec:
         for _ in range(10):
-            calls = [codec.call("os:_exit", 3), *(works(codec, picture) for _ in range(3))]
+            calls = [codec.call("os:_exit", 3), *(prepares_picture(codec, picture) for _ in range(3))]
             error, *others = await asyncio.gather(*calls, return_exceptions=True)
             assert getattr(error, "code", error) == "decoder_crashed"
             assert others == [True] * 3
@@ -80,9 +80,9 @@ async def test_many_crashes_cost_nobody_else_anything(picture):
 
 @pytest.mark.parametrize("hang", [("time:sleep", 600), ENDLESS], ids=["asleep", "busy"])
 async def test_a_hang_is_ended_and_the_others_go_on(picture, hang):
-    async with pool(codec_timeout_seconds=2) as codec:
+    async with codec_pool(codec_timeout_seconds=2) as codec:
         ended, *others = await asyncio.gather(
-            codec.call(*hang), *(works(codec, picture) for _ in range(4)), return_exceptions=True
+            codec.call(*hang), *(prepares_picture(codec, picture) for _ in range(4)), return_exceptions=True
         )
         assert isinstance(ended, DecoderLimitError)
         assert "CODEC_TIMEOUT_SECONDS" in str(ended)
@@ -93,10 +93,10 @@ async def test_a_hang_is_ended_and_the_others_go_on(picture, hang):
 async def test_a_picture_that_eats_memory_is_refused_and_the_others_go_on(picture, tmp_path):
     hog = tmp_path / "hog.jpg"  # progressive: libjpeg must hold every coefficient, 2 bytes a pixel
     pyvips.Image.black(13_000, 13_000).jpegsave(str(hog), interlace=True)
-    async with pool(codec_memory_mb=256, max_image_pixels=1_000_000_000) as codec:
+    async with codec_pool(codec_memory_mb=256, max_image_pixels=1_000_000_000) as codec:
         hogged, *others = await asyncio.gather(
             codec.prepare(hog, tmp_path / "out", "image/jpeg", Profile()),
-            *(works(codec, picture) for _ in range(4)),
+            *(prepares_picture(codec, picture) for _ in range(4)),
             return_exceptions=True,
         )
         assert isinstance(hogged, DecoderLimitError), hogged
@@ -105,7 +105,7 @@ async def test_a_picture_that_eats_memory_is_refused_and_the_others_go_on(pictur
 
 
 async def test_memory_is_limited_in_every_process():
-    async with pool(codec_processes=1) as codec:
+    async with codec_pool(codec_processes=1) as codec:
         with pytest.raises(FileProcessingError, match="MemoryError"):
             await codec.call("builtins:bytearray", 4 << 30)
 
@@ -141,7 +141,7 @@ def test_a_busy_decoder_ends_with_its_parent(tmp_path):
 
 async def test_a_decoder_that_hogs_the_processor_is_ended_by_the_kernel():
     """Also where the clock of the pool is not looked at."""
-    async with pool(codec_processes=1, codec_timeout_seconds=1) as codec:
+    async with codec_pool(codec_processes=1, codec_timeout_seconds=1) as codec:
         codec._processes._seconds = 600
         with pytest.raises(DecoderLimitError):
             await codec.call(*ENDLESS)

@@ -12,8 +12,8 @@ from handlers.pipeline.steps import Batch, PipelineDeps
 from handlers.settings import MediaSettings
 from handlers.storage import FolderStorage
 from schemas.jobs import JobFile, Profile
-from tests.hostile.raw import Raw, head, send
-from tests.patience import LONG
+from tests.hostile.raw_server import Raw, head, send
+from tests.time_limits import LONG_WAIT_SECONDS
 
 NOT_STORED = {
     "a page": b"<!DOCTYPE html><html><body>" + b"expired " * 1000,
@@ -28,7 +28,7 @@ TRIANGLE = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
 
 async def bring(source, tmp_path, codec=None):
     settings = MediaSettings(_env_file=None, source_allowlist=source.url, temp_dir=tmp_path, codec_processes=1)
-    async with Downloader(settings) as downloader, asyncio.timeout(LONG):
+    async with Downloader(settings) as downloader, asyncio.timeout(LONG_WAIT_SECONDS):
         deps = PipelineDeps(settings, downloader, codec or Codec(settings), FolderStorage(tmp_path, "b"), Observer())
         file = JobFile(position=0, url=f"{source.url}/f.obj", source_key="0" * 32)
         return await process(Batch((file,), "user", "generation", Profile(), 1), deps)

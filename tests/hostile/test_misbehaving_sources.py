@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.hostile import manners
-from tests.hostile.raw import Raw, head, send
-from tests.patience import LONG
+from tests.hostile import misbehaving_sources
+from tests.hostile.raw_server import Raw, head, send
+from tests.time_limits import LONG
 
 MIB = 1024 * 1024
 LIMIT = 50 * MIB
@@ -71,7 +71,7 @@ async def meet(source, names, folder, settings):
         "settings": settings | {"source_allowlist": source.url, "max_file_size_mb": LIMIT // MIB},
     }
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-m", "tests.hostile.measured"),
+        *(sys.executable, "-W", "error", "-m", "tests.hostile.measured_downloads"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=Path(__file__).parents[2],

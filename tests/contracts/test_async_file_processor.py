@@ -16,7 +16,7 @@ from handlers.database.task_records import TaskRecords
 from handlers.errors import DatabaseUnavailableError, FileProcessingError, StorageUnavailableError
 from handlers.settings import MediaSettings
 from handlers.storage.upload_file import UploadFile
-from tests.patience import SOON
+from tests.time_limits import SOON
 
 
 @pytest.fixture

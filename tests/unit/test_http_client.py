@@ -9,8 +9,8 @@ from handlers.download.http_client import SourceClient
 from handlers.errors import FileSizeExceededError, FileTypeNotSupportedError, SourceGoneError, SourceUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
-from tests.hostile.raw import Raw, head, send
-from tests.patience import SOON
+from tests.hostile.raw_server import Raw, head, send
+from tests.time_limits import WAIT_SECONDS
 
 
 def fetching(source, **settings):
@@ -62,7 +62,7 @@ async def test_one_host_does_not_wait_for_another(tmp_path):
         settings = MediaSettings(_env_file=None, source_allowlist=",".join(hosts), max_connections_per_host=1)
         async with Downloader(settings) as downloader:
             first = asyncio.create_task(downloader.fetch(f"{hosts[0]}/f", tmp_path / "a"))
-            async with asyncio.timeout(SOON):
+            async with asyncio.timeout(WAIT_SECONDS):
                 while not source.requests:
                     await asyncio.sleep(0.01)
                 with pytest.raises(
@@ -116,7 +116,7 @@ def no_page(start):
     ],
 )
 async def test_after_a_refusal_the_connection_is_cut_and_nothing_more_is_read(tmp_path, answer, error):
-    async with Raw(answer) as source, fetching(source) as downloader, asyncio.timeout(SOON):
+    async with Raw(answer) as source, fetching(source) as downloader, asyncio.timeout(WAIT_SECONDS):
         with pytest.raises(error):
             await downloader.fetch(f"{source.url}/f", tmp_path / "f", inspect=no_page)
         while not source.left:
@@ -139,7 +139,7 @@ async def test_a_body_longer_than_declared_does_not_become_the_next_answer(tmp_p
 
 
 async def test_asking_whether_a_file_is_there_fetches_none_of_it():
-    async with Raw(declares_too_much) as source, fetching(source) as downloader, asyncio.timeout(SOON):
+    async with Raw(declares_too_much) as source, fetching(source) as downloader, asyncio.timeout(WAIT_SECONDS):
         await downloader.probe(f"{source.url}/f")
         while not source.left:
             await asyncio.sleep(0.01)
@@ -149,7 +149,7 @@ async def test_asking_whether_a_file_is_there_fetches_none_of_it():
 async def test_hosts_nobody_visits_are_forgotten():
     async with Raw(is_a_page) as source:
         connections = SourceClient(MediaSettings(_env_file=None, source_allowlist=source.url), Observer())
-        async with asyncio.timeout(SOON) as clock, connections.open(f"{source.url}/f", clock):
+        async with asyncio.timeout(WAIT_SECONDS) as clock, connections.open(f"{source.url}/f", clock):
             assert len(connections._rooms) == 1
         assert len(connections._rooms) == 0
         await connections.aclose()

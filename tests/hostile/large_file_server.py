@@ -1,10 +1,10 @@
-"""Serve a WAV file of the given size, made on the fly: `python -m tests.hostile.big_file BYTES`. Prints its URL."""
+"""Serve a WAV file of the given size, made on the fly: `python -m tests.hostile.large_file_server BYTES`. Prints its URL."""
 
 import asyncio
 import struct
 import sys
 
-from tests.hostile.raw import Raw, head, send
+from tests.hostile.raw_server import Raw, head, send
 
 MIB = 1024 * 1024
 HEADER_BYTES = 44

@@ -1,4 +1,4 @@
-"""`python -m tests.deploy.as_image DATA_DIR -- PROGRAM...`: receiver and worker as the image starts them.
+"""`python -m tests.deploy.start_like_image DATA_DIR -- PROGRAM...`: receiver and worker as the image starts them.
 
 PROGRAM is a command line that takes Outlast's commands (`receiver`, `worker`); everything else of the local stack is
 this interpreter's. One generation with two files goes through. Exit code 0: both were stored and read back as recorded,

@@ -1,4 +1,4 @@
-"""Run a real Downloader in a network of its own: `python -m tests.hostile.island CERTIFICATE uvloop|asyncio`.
+"""Run a real Downloader in a network of its own: `python -m tests.hostile.isolated_downloader CERTIFICATE uvloop|asyncio`.
 
 Reads one JSON object a line (the arguments of `visit`) and answers each with one (what came of it, and who was
 connected to). Everything of the network is real but its size: the kernel, the system's resolver, DNS, TLS.
@@ -18,8 +18,8 @@ import uvloop
 from handlers.download import Downloader
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
-from tests.hostile.names import Names
-from tests.hostile.network import connections_begun, everything_is_here
+from tests.hostile.dns_server import Names
+from tests.hostile.netlink import connections_begun, everything_is_here
 
 TLS_PORT = 443
 PLAIN_PORTS = (80, 4711, 4712, 8443)

@@ -12,7 +12,7 @@ import pytest
 from deploy.local.demo import StoredFile, missing_files
 from deploy.local.processes import Child, StackError, run_all, unexpected_exits
 from deploy.local.signals import run_until_signal
-from tests.patience import SOON
+from tests.time_limits import WAIT_SECONDS
 
 DEAF = """
 import signal, subprocess, sys, time
@@ -26,7 +26,7 @@ time.sleep(600)
 async def deaf_child(data_dir) -> Child:
     """A child with a child of its own that takes no polite hint."""
     child = await Child.spawn("deaf", [sys.executable, "-c", DEAF], data_dir=data_dir)
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(WAIT_SECONDS):
         while "up" not in child.tail():
             await asyncio.sleep(0.02)
     return child
@@ -41,7 +41,7 @@ async def test_a_cancelled_stop_still_ends_the_whole_group(tmp_path):
     stopping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stopping
-    gone, left = psutil.wait_procs(group, timeout=SOON)
+    gone, left = psutil.wait_procs(group, timeout=WAIT_SECONDS)
     assert (len(gone), left) == (2, [])
     assert not child.record.exists()
 

@@ -3,20 +3,20 @@ import pytest
 
 from deploy.local.processes import StackError
 from deploy.local.rabbitmq import RabbitMQ
-from tests.given_rabbitmq import MANAGEMENT_VARIABLE, URL_VARIABLE, GivenRabbitMQ
+from tests.external_rabbitmq import MANAGEMENT_VARIABLE, URL_VARIABLE, ExternalRabbitMQ
 
 
 def test_without_variables_there_is_none(monkeypatch):
     monkeypatch.delenv(URL_VARIABLE, raising=False)
     monkeypatch.delenv(MANAGEMENT_VARIABLE, raising=False)
-    assert GivenRabbitMQ.from_environment() is None
+    assert ExternalRabbitMQ.from_environment() is None
 
 
 def test_one_variable_alone_is_an_error(monkeypatch):
     monkeypatch.setenv(URL_VARIABLE, "amqp://guest:guest@127.0.0.1:5672/")
     monkeypatch.delenv(MANAGEMENT_VARIABLE, raising=False)
     with pytest.raises(StackError, match=MANAGEMENT_VARIABLE):
-        GivenRabbitMQ.from_environment()
+        ExternalRabbitMQ.from_environment()
 
 
 async def test_its_virtual_hosts_are_made_used_and_removed(tmp_path, monkeypatch):
@@ -25,7 +25,7 @@ async def test_its_virtual_hosts_are_made_used_and_removed(tmp_path, monkeypatch
         await node.start()
         monkeypatch.setenv(URL_VARIABLE, node.url)
         monkeypatch.setenv(MANAGEMENT_VARIABLE, node.management_url)
-        given = GivenRabbitMQ.from_environment()
+        given = ExternalRabbitMQ.from_environment()
         url = await given.create_vhost("a/b")
         async with await aio_pika.connect(url) as connection:
             channel = await connection.channel()

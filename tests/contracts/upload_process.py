@@ -1,4 +1,4 @@
-"""A worker's upload in a process of its own: `python -m tests.contracts.uploader URL KEY BUCKET FILE PATH`.
+"""A worker's upload in a process of its own: `python -m tests.contracts.upload_process URL KEY BUCKET FILE PATH`.
 
 Prints as JSON whether the object is new, and by how many bytes the process's memory grew at most.
 """

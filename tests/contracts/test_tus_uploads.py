@@ -19,14 +19,14 @@ from handlers.errors import StorageUnavailableError
 from handlers.settings import MediaSettings
 from handlers.storage import object_path
 from handlers.storage.upload_file import UploadFile
-from tests.chaos.wire import Wire
+from tests.chaos.tcp_proxy import TcpProxy
 
 MIB = 1024 * 1024
 MOST = 1.2
 """Bytes on the wire, both ways, for each byte of the file."""
 
 
-class Meter(Wire):
+class Meter(TcpProxy):
     """Counts the bytes it carries, and does something each time so many have passed."""
 
     def __init__(self, target, every=None, deed=None):
@@ -94,7 +94,7 @@ class Place:
         url = f"http://127.0.0.1:{wire.port}"
         arguments = (url, self.gateway.service_role_key, "generations", str(file), path)
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.contracts.uploader", *arguments), stdout=asyncio.subprocess.PIPE
+            *(sys.executable, "-m", "tests.contracts.upload_process", *arguments), stdout=asyncio.subprocess.PIPE
         )
 
     def check(self, file, path):
@@ -194,7 +194,7 @@ async def test_without_the_database_a_worker_resumes_its_own_uploads(place, sql)
 async def test_a_line_that_carries_nothing_any_more_is_given_up_and_taken_up_later(place, sql, monkeypatch):
     monkeypatch.setattr("handlers.storage.tus.TRIES", 3)
     file, path = place.file(20)
-    async with place.wire(10 * MIB, Wire.stop) as wire, place.supabase(wire) as supabase:
+    async with place.wire(10 * MIB, TcpProxy.stop) as wire, place.supabase(wire) as supabase:
         with pytest.raises(StorageUnavailableError):
             await supabase.put(path, UploadFile.of(file, "video/mp4"))
     assert await sql.fetchval("select count(*) from outlast_uploads") == 1

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from schemas.files import FailedFile
-from tests.patience import SOON
+from tests.time_limits import SOON
 
 Make = Callable[..., dict[str, Any]]
 

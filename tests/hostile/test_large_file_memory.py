@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.patience import LONG, SOON
+from tests.time_limits import LONG, SOON
 
 ROOT = Path(__file__).parents[2]
 SIZE = 500_000_000
@@ -26,14 +26,14 @@ async def start(*words):
 
 @pytest.fixture
 async def url():
-    source = await start("tests.hostile.big_file", str(SIZE))
+    source = await start("tests.hostile.large_file_server", str(SIZE))
     yield (await source.stdout.readline()).decode().strip()
     source.stdin.close()
     assert await asyncio.wait_for(source.wait(), SOON) == 0
 
 
 async def test_half_a_gigabyte_takes_little_memory(url, tmp_path, record_property):
-    visit = await start("tests.hostile.big_visit", url, str(tmp_path), "600")
+    visit = await start("tests.hostile.large_file_job", url, str(tmp_path), "600")
     out, _ = await asyncio.wait_for(visit.communicate(), LONG)
     shutil.rmtree(tmp_path / "stored")
     told = json.loads(out)

@@ -1,4 +1,4 @@
-"""Fetch URLs one after another, as a worker would, and print what came of each: `python -m tests.hostile.measured`.
+"""Fetch URLs one after another, as a worker would, and print what came of each: `python -m tests.hostile.measured_downloads`.
 
 Standard input: a JSON object with `urls`, `folder` and `settings`. Each line of output: the error's code (`ok` without
 one), its message, the bytes left on disk, and by how many bytes the peak of memory was above what was used before.

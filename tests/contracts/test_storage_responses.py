@@ -14,7 +14,7 @@ from handlers.errors import StorageRejectedError, StorageUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
 from handlers.storage.upload_file import UploadFile
-from tests.patience import SOON
+from tests.time_limits import SOON
 
 HTML = "<html>Sign in to the proxy</html>"
 CONTENT = b"content"

@@ -5,7 +5,7 @@ import gzip
 import itertools
 import zlib
 
-from tests.hostile.raw import head, reset, send
+from tests.hostile.raw_server import head, reset, send
 
 DROP_SECONDS = 0.05
 MIB = 1024 * 1024

@@ -12,7 +12,7 @@ import pytest
 from deploy.local.processes import free_port
 from deploy.local.project import Project
 from deploy.local.stack import Stack
-from tests.patience import LONG
+from tests.time_limits import LONG
 
 FIRST_RELEASE = Path(__file__).parent / "releases/first.tar.xz"
 """`git archive 568e989 schemas handlers worker`, kept here so that a shallow clone has it too."""

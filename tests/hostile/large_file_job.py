@@ -1,4 +1,4 @@
-"""Bring one file home as a worker does: `python -m tests.hostile.big_visit URL FOLDER MAX_FILE_SIZE_MB`.
+"""Bring one file home as a worker does: `python -m tests.hostile.large_file_job URL FOLDER MAX_FILE_SIZE_MB`.
 
 Prints as JSON what was stored, what the process weighed when it was idle and at most, and what the steps took.
 """
@@ -19,7 +19,7 @@ from handlers.settings import MediaSettings
 from handlers.storage import FolderStorage
 from schemas.jobs import JobFile, Profile
 from schemas.urls import source_key
-from tests.hostile.measured import forget_peak, peak
+from tests.hostile.measured_downloads import forget_peak, peak
 
 
 class Watch(Observer):

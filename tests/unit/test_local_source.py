@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from deploy.local.source import Source
-from tests.patience import SOON
+from tests.time_limits import WAIT_SECONDS
 
 CONTENT = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0" + bytes(range(256)) * 200
 
@@ -95,7 +95,7 @@ async def test_a_stall_ends_with_the_source(tmp_path: Path, client: aiohttp.Clie
         assert response.status == 200
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(response.content.read(1), 0.2)
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(WAIT_SECONDS):
             await source.stop()
             with pytest.raises(aiohttp.ClientPayloadError):
                 await response.read()

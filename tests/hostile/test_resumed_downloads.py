@@ -12,8 +12,8 @@ from handlers.download import Downloader
 from handlers.errors import FileSizeExceededError, SourceGoneError, SourceUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
-from tests.hostile.raw import Raw, head, reset, send
-from tests.patience import SOON
+from tests.hostile.raw_server import Raw, head, reset, send
+from tests.time_limits import SOON
 
 OLD, NEW = (np.random.default_rng(seed).bytes(size) for seed, size in ((1, 1_000_000), (2, 700_000)))
 CUT = 400_000

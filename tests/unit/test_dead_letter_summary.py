@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from handlers.errors import SourceGoneError
 from handlers.sources.fal_queue import FalQueueClient
 from schemas.dead_letters import BatchRequest, DeadLetter, DeadLetterFilter, InvalidFilterError
-from worker.dead_letters.summary import DeadLetterMessage, grouped, read, scrubbed, united
+from worker.dead_letters.summary import DeadLetterSummary, group_items, summarize, redact_urls, merge_items
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -30,39 +30,39 @@ def message(body=b"no job", **headers):
     ],
 )
 def test_no_query_is_shown(said, told):
-    assert scrubbed(said) == told
+    assert redact_urls(said) == told
 
 
 @pytest.mark.parametrize("headers", [{}, {"x_death": []}, {"x_death": "odd"}, {"x_outlast_attempt": "many"}])
 def test_headers_may_be_anything(headers):
-    item = read(message(**headers)).item
+    item = summarize(message(**headers)).item
     assert (item.code, item.error, item.failed_at, item.attempts, item.replays) == ("unknown", None, None, None, 0)
 
 
 def test_the_brokers_reason_counts_before_an_older_one_of_ours():
     death = {"reason": "delivery_limit", "time": NOON.replace(tzinfo=None), "queue": "outlast.file_processing"}
-    item = read(message(x_death=[death, {"reason": "expired"}], x_outlast_error_code="source_unavailable")).item
+    item = summarize(message(x_death=[death, {"reason": "expired"}], x_outlast_error_code="source_unavailable")).item
     assert (item.code, item.failed_at) == ("worker_killed", NOON)
 
 
 def test_an_undecodable_letter_is_known_by_its_bytes():
-    assert read(message(b"a")).item.id == read(message(b"a", x_outlast_replays=3)).item.id
-    assert read(message(b"a")).item.id != read(message(b"b")).item.id
+    assert summarize(message(b"a")).item.id == summarize(message(b"a", x_outlast_replays=3)).item.id
+    assert summarize(message(b"a")).item.id != summarize(message(b"b")).item.id
 
 
 def test_letters_of_one_item_unite_also_where_little_is_known():
     name = uuid4()
     letters = [
-        DeadLetterMessage(DeadLetter(id=name, code="c", error="old", replays=2), frozenset("a")),
-        DeadLetterMessage(DeadLetter(id=name, code="c", error="new", failed_at=NOON, attempts=1), frozenset("b")),
-        DeadLetterMessage(DeadLetter(id=uuid4(), code="c"), frozenset()),
+        DeadLetterSummary(DeadLetter(id=name, code="c", error="old", replays=2), frozenset("a")),
+        DeadLetterSummary(DeadLetter(id=name, code="c", error="new", failed_at=NOON, attempts=1), frozenset("b")),
+        DeadLetterSummary(DeadLetter(id=uuid4(), code="c"), frozenset()),
     ]
-    unknown, item = united(letters)
+    unknown, item = merge_items(letters)
     assert unknown.failed_at is None
     assert (item.error, item.replays, item.attempts) == ("new", 2, 1)
-    [group] = grouped([unknown, item])
+    [group] = group_items([unknown, item])
     assert (group.count, group.first_seen, group.last_seen) == (2, NOON, NOON)
-    assert grouped([]) == []
+    assert group_items([]) == []
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from handlers.codec.framing import LENGTH, MAX_BYTES, frame
 from handlers.errors import DecoderLimitError, FileProcessingError
 from schemas.jobs import Profile
 from tests.codec_answers import RESULT, WRONG_CONTENTS, content
-from tests.codec_bench import good_picture, pool, until, workers, works
+from tests.codec_processes import make_picture, codec_pool, wait_until, codec_process_pids, prepares_picture
 
 GOOD = frame(content(result=RESULT))
-TAKEN_OVER = "tests.hostile.misdeeds:taken_over"
+TAKEN_OVER = "tests.hostile.compromised_decoder:taken_over"
 
 
 class Planted:
@@ -56,7 +56,7 @@ WRONG = {
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    return good_picture(tmp_path)
+    return make_picture(tmp_path)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ async def taken_over(codec: Any, orders: Path, does: dict[str, Any], monkeypatch
 
 async def test_an_answer_in_schema_is_accepted(orders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other tests would pass for any answer if this did not."""
-    async with pool(codec_processes=1) as codec:
+    async with codec_pool(codec_processes=1) as codec:
         for does in ({"result": RESULT}, raw(GOOD)):
             made = await taken_over(codec, orders, does, monkeypatch)
             assert (made.path, made.width) == (orders.with_name("out"), 4)
@@ -88,25 +88,25 @@ async def test_an_answer_in_schema_is_accepted(orders: Path, monkeypatch: pytest
 async def test_a_wrong_answer_is_decoder_failed_and_the_next_file_works(
     case: str, picture: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with pool(codec_processes=1) as codec:
+    async with codec_pool(codec_processes=1) as codec:
         before = await codec.call("os:getpid")
         error = await taken_over(codec, orders, WRONG[case], monkeypatch)
         assert (error.code, error.retryable) == ("decoder_failed", True), error
         assert str(error).startswith("the decoder's answer is invalid: ")
         assert codec.stats().restarts == {"invalid_answer": 1}
-        assert await works(codec, picture)
-        assert before not in workers()
+        assert await prepares_picture(codec, picture)
+        assert before not in codec_process_pids()
 
 
 async def test_wrong_answers_of_one_process_cost_the_files_of_others_nothing(
     picture: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with pool() as codec:
+    async with codec_pool() as codec:
         for sent in WRONG_CONTENTS.values():
             error = await taken_over(codec, orders, raw(frame(sent)), monkeypatch)
             assert error.code == "decoder_failed"
         assert codec.stats().restarts == {"invalid_answer": len(WRONG_CONTENTS)}
-        assert await works(codec, picture)
+        assert await prepares_picture(codec, picture)
 
 
 @pytest.mark.parametrize("function", [os.mkdir, Path.touch], ids=["os", "pathlib"])
@@ -118,46 +118,46 @@ async def test_a_planted_pickle_runs_nothing(
     pickle.loads(planted)  # noqa: S301 - it does run where pickles are read
     assert marker.exists()
     marker.rmdir() if marker.is_dir() else marker.unlink()
-    async with pool(codec_processes=1) as codec:
+    async with codec_pool(codec_processes=1) as codec:
         for sent in (planted, frame(planted), frame(pickle.dumps((True, Planted(function, marker))))):
             error = await taken_over(codec, orders, raw(sent), monkeypatch)
             assert error.code == "decoder_failed"
         assert not marker.exists()
-        assert await works(codec, picture)
+        assert await prepares_picture(codec, picture)
 
 
 async def test_a_process_that_ends_before_its_answer_is_decoder_crashed(
     picture: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with pool(codec_processes=1) as codec:
+    async with codec_pool(codec_processes=1) as codec:
         error = await taken_over(codec, orders, raw(b"", "exit"), monkeypatch)
         assert error.code == "decoder_crashed"
         assert codec.stats().restarts == {"crashed": 1}
-        assert await works(codec, picture)
+        assert await prepares_picture(codec, picture)
 
 
 async def test_an_answer_sent_a_byte_at_a_time_does_not_prolong_the_time_limit(
     picture: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each byte comes well within the limit, all of them would take minutes."""
-    async with pool(codec_processes=1, codec_timeout_seconds=2) as codec:
+    async with codec_pool(codec_processes=1, codec_timeout_seconds=2) as codec:
         error = await taken_over(codec, orders, {"raw": GOOD.hex(), "every": 0.5}, monkeypatch)
         assert isinstance(error, DecoderLimitError)
         assert codec.stats().restarts == {"timeout": 1}
-        assert await works(codec, picture)
+        assert await prepares_picture(codec, picture)
 
 
 async def test_what_a_process_sends_between_two_files_costs_neither(
     picture: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the next file would be given an answer that is not about it."""
-    async with pool(codec_processes=1) as codec:
+    async with codec_pool(codec_processes=1) as codec:
         process, signal_file = await codec.call("os:getpid"), orders.with_name("now")
         late = {"raw": GOOD.hex(), "late": str(signal_file), "result": RESULT}
         made = await taken_over(codec, orders, late, monkeypatch)
         assert made.width == 4
         signal_file.touch()
-        await until(lambda: not signal_file.exists())
-        assert await works(codec, picture)
+        await wait_until(lambda: not signal_file.exists())
+        assert await prepares_picture(codec, picture)
         assert await codec.call("os:getpid") != process
         assert codec.stats().restarts == {}

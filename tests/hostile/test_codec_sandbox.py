@@ -16,8 +16,8 @@ from handlers.codec import decoder_main, seccomp
 from handlers.errors import DecoderLimitError, FileProcessingError
 from handlers.media import Limits
 from schemas.jobs import Profile
-from tests.codec_bench import good_picture, pool, until, workers, works
-from tests.hostile import misdeeds
+from tests.codec_processes import make_picture, codec_pool, wait_until, codec_process_pids, prepares_picture
+from tests.hostile import compromised_decoder
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 async def codec():
-    async with pool(codec_processes=1, codec_memory_mb=256) as codec:
+    async with codec_pool(codec_processes=1, codec_memory_mb=256) as codec:
         yield codec
 
 
@@ -33,7 +33,7 @@ async def codec():
 @pytest.mark.parametrize("attempt", ["socket_in_c", "socket_in_a_thread", "socket_in_a_child", "ring"])
 async def test_no_decoder_makes_a_socket(codec, attempt, family):
     assert getattr(misdeeds, attempt)(family) == 0, "the same succeeds where nothing keeps it from it"
-    assert await codec.call(f"tests.hostile.misdeeds:{attempt}", int(family)) == errno.EPERM
+    assert await codec.call(f"tests.hostile.compromised_decoder:{attempt}", int(family)) == errno.EPERM
 
 
 async def test_no_decoder_reaches_a_server_on_this_machine(codec):
@@ -46,10 +46,10 @@ async def test_no_decoder_reaches_a_server_on_this_machine(codec):
 
 
 async def test_the_kernel_keeps_every_process_from_the_network():
-    before = workers()
-    async with pool() as codec:
+    before = codec_process_pids()
+    async with codec_pool() as codec:
         await codec.call("os:getpid")
-        await until(lambda: all(is_kept(pid) for pid in workers() - before))
+        await wait_until(lambda: all(is_kept(pid) for pid in codec_process_pids() - before))
         assert codec.stats().network == "kernel"
     assert seccomp.kernel_refuses()
     assert not is_kept(os.getpid()), "the worker itself is left alone"
@@ -83,8 +83,8 @@ def test_without_seccomp_python_refuses_at_least_its_own_sockets():
 
 async def test_without_seccomp_it_is_said(monkeypatch, caplog, tmp_path):
     monkeypatch.setattr(seccomp, "MACHINES", {})
-    async with pool(codec_processes=1) as codec:
-        assert await works(codec, good_picture(tmp_path))
+    async with codec_pool(codec_processes=1) as codec:
+        assert await prepares_picture(codec, make_picture(tmp_path))
         assert codec.stats().network == "python"
     assert "no seccomp here" in caplog.text
 
@@ -109,7 +109,7 @@ async def test_what_libvips_puts_to_disk_lies_beside_the_file_and_has_no_name(tm
     source, target = tmp_path / "source", tmp_path / "prepared"
     pyvips.Image.black(6000, 6000, bands=4).copy(interpretation="srgb").pngsave(str(source), compression=1)
     seen = set()
-    async with pool(codec_processes=1) as codec:
+    async with codec_pool(codec_processes=1) as codec:
         process = psutil.Process(await codec.call("os:getpid"))
         before = opened(process)
         running = asyncio.create_task(codec.prepare(source, target, "image/png", Profile()))
