@@ -19,15 +19,17 @@ GROUPS = {
     # Whole stacks under load, network namespaces, the machine's own folders: one of these at a time.
     **dict.fromkeys(("tests/benchmarks", "tests/chaos", "tests/metrics", "tests/upgrade", "tests/suite"), ALONE),
     "tests/deploy/test_single_machine.py": ALONE,
-    **dict.fromkeys(("tests/hostile/test_rebinding.py", "tests/hostile/test_redirects.py"), "one island"),
-    "tests/hostile/test_urls_inside.py": "one island",
+    **dict.fromkeys(
+        ("tests/hostile/test_dns_rebinding.py", "tests/hostile/test_redirects.py"), "one network namespace"
+    ),
+    "tests/hostile/test_internal_urls.py": "one network namespace",
 }
 FIRST = (
     "tests/pythons/test_pythons.py",
     "tests/deploy/test_image.py",
     ALONE,
     STACK,
-    "tests/broker/test_dedupe.py",
+    "tests/broker/test_deduplication.py",
     "tests/fidelity/test_table.py",
     "tests/contracts/postgres/test_postgres_properties.py",
     "tests/broker/test_dead_letters.py",
@@ -57,7 +59,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
     return Scheduling(config, log)
 
 
-SERVICES = {"rabbitmq", "own_rabbitmq", "postgres", "stack", "chromium", "island", "run"}
+SERVICES = {"rabbitmq", "own_rabbitmq", "postgres", "stack", "chromium", "isolated_downloader", "run"}
 """Fixtures that start a server, a browser or a namespace."""
 SLOW = {"codec", "samples"}
 """Fixtures that start codec processes, or encode every sample first."""

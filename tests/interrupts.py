@@ -1,4 +1,4 @@
-"""pytest plugin: Ctrl-C, SIGTERM and SIGHUP end the run in order; what pytest cannot end itself, tests/guard.py ends.
+"""pytest plugin: Ctrl-C, SIGTERM and SIGHUP end the run in order; what pytest cannot end itself, tests/process_cleanup.py ends.
 
 Two things are needed beside Python's own KeyboardInterrupt. asyncio turns SIGINT into the cancellation of the running
 test, and a test that handles cancellation goes on. A shell starts background commands with SIGINT ignored.

@@ -27,7 +27,7 @@ SIDE = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class MediaSample:
     """A sample: what it is, and its bytes."""
 
     content_type: str
@@ -160,7 +160,7 @@ MAKERS: dict[str, tuple[str, Callable[[], bytes]]] = {
 
 
 @functools.cache
-def made(name: str) -> Made:
+def media_sample(name: str) -> MediaSample:
     """Make a sample, once a process."""
     content_type, maker = MAKERS[name]
-    return Made(content_type, maker())
+    return MediaSample(content_type, maker())

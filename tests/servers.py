@@ -17,10 +17,10 @@ import pytest
 from deploy.local.postgres import Postgres
 from deploy.local.processes import StackError
 from deploy.local.rabbitmq import RabbitMQ
-from tests.given_rabbitmq import GivenRabbitMQ
+from tests.external_rabbitmq import ExternalRabbitMQ
 
 GONE = (OSError, TimeoutError, aiohttp.ClientError, asyncpg.PostgresError, asyncpg.InterfaceError, StackError)
-Server = Postgres | RabbitMQ | GivenRabbitMQ
+Server = Postgres | RabbitMQ | ExternalRabbitMQ
 STARTS = 3
 
 
@@ -38,8 +38,8 @@ async def postgres(stack_dir: Path) -> AsyncIterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-async def rabbitmq(stack_dir: Path) -> AsyncIterator[RabbitMQ | GivenRabbitMQ]:
-    if given := GivenRabbitMQ.from_environment():
+async def rabbitmq(stack_dir: Path) -> AsyncIterator[RabbitMQ | ExternalRabbitMQ]:
+    if given := ExternalRabbitMQ.from_environment():
         yield given
         return
     broker = await started(stack_dir)
@@ -57,7 +57,7 @@ async def database_url(postgres: Postgres) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def rabbitmq_url(rabbitmq: RabbitMQ | GivenRabbitMQ) -> AsyncIterator[str]:
+async def rabbitmq_url(rabbitmq: RabbitMQ | ExternalRabbitMQ) -> AsyncIterator[str]:
     """A virtual host of the test's own."""
     name = new_name()
     yield await revived(rabbitmq, lambda: rabbitmq.create_vhost(name))

@@ -27,7 +27,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("fidelity of images")
     for line in [HEAD, *sorted(map(str, lines))]:
         terminalreporter.write_line(line)
-    terminalreporter.write_line("Bounds (what is measured: tests/fidelity/measure.py):")
+    terminalreporter.write_line("Bounds (what is measured: tests/fidelity/distance.py):")
     for bounds in ALL:
         figures = f"SSIM >= {bounds.ssim}, ΔE <= {bounds.delta_e}, shift <= {bounds.shift}"
         terminalreporter.write_line(f"  {bounds.name:12} {figures:42} {bounds.why}")

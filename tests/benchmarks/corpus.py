@@ -23,24 +23,24 @@ SHAPES: Final = 12
 
 def picture(side: int, seed: int) -> pyvips.Image:
     """Draw one picture: octaves of noise, the fine ones only here and there, under some soft discs."""
-    dice = np.random.default_rng((SEED, seed))
-    detail = np.clip(_noise(dice, 6, side, 1) * 0.8 + 0.35, 0, 1)
+    rng = np.random.default_rng((SEED, seed))
+    detail = np.clip(_noise(rng, 6, side, 1) * 0.8 + 0.35, 0, 1)
     canvas = np.zeros((side, side, 3), np.float32)
     for octave in range(OCTAVES):
         cells = min(4 << octave, side)
-        layer = _noise(dice, cells, side, 1) * 0.8 + _noise(dice, cells, side, 3) * 0.35
+        layer = _noise(rng, cells, side, 1) * 0.8 + _noise(rng, cells, side, 3) * 0.35
         canvas += layer * PERSISTENCE**octave * (detail if octave > 2 else 1)
     rows, columns = np.ogrid[:side, :side]
     for _ in range(SHAPES):
-        row, column, radius = dice.uniform(0, side, 3)
+        row, column, radius = rng.uniform(0, side, 3)
         inside = np.clip((radius / 5 - np.hypot(rows - row, columns - column)) / 3 + 0.5, 0, 1)[..., None] * 0.6
-        canvas = canvas * (1 - inside) + inside * dice.normal(0, 1.5, 3).astype(np.float32)
+        canvas = canvas * (1 - inside) + inside * rng.normal(0, 1.5, 3).astype(np.float32)
     pixels = np.clip(128 + 48 * canvas, 0, 255).astype(np.uint8)
     return pyvips.Image.new_from_array(pixels).copy(interpretation="srgb")
 
 
-def _noise(dice: np.random.Generator, cells: int, side: int, bands: int) -> np.ndarray:
-    small = dice.normal(0, 1, (cells, cells, bands)).astype(np.float32)
+def _noise(rng: np.random.Generator, cells: int, side: int, bands: int) -> np.ndarray:
+    small = rng.normal(0, 1, (cells, cells, bands)).astype(np.float32)
     grown = pyvips.Image.new_from_array(small).resize(side / cells, kernel="cubic")
     return grown.numpy()[:side, :side].reshape(side, side, bands)
 

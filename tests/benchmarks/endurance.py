@@ -4,49 +4,49 @@ import statistics
 import time
 
 from tests.benchmarks import corpus
-from tests.benchmarks.ground import Ground
-from tests.benchmarks.meter import cpu_seconds, pss_mib
+from tests.benchmarks.environment import BenchmarkEnvironment
 from tests.benchmarks.report import Report
+from tests.benchmarks.resource_usage import cpu_seconds, pss_mib
 from tests.benchmarks.sides import Outlast, Peer
 
 SOAK = 10_000
-LOOKS = 40
+MEASUREMENTS = 40
 LIMIT_SECONDS = 1800.0
 BACKLOGS = (0, 1_000, 10_000, 100_000)
 WARM, BEFORE = 24, 200
 
 
-async def soak(ground: Ground, report: Report, _rounds: int) -> None:
+async def soak(environment: BenchmarkEnvironment, report: Report, _rounds: int) -> None:
     """Ten thousand files through one worker; the slope of its memory over the second half."""
-    names = corpus.make(ground.files, "tiny", 6)
-    async with ground.fresh() as run:
-        await Outlast().hand_in(run, await run.errands(names, SOAK))
+    names = corpus.make(environment.files, "tiny", 6)
+    async with environment.new_run() as run:
+        await Outlast().enqueue_tasks(run, await run.tasks(names, SOAK))
         points = []
-        async with Outlast().working(run) as (worker,):
+        async with Outlast().run_workers(run) as (worker,):
             pid, began = worker.process.pid, time.monotonic()
-            for look in range(1, LOOKS + 1):
-                await run.until(SOAK * look // LOOKS, LIMIT_SECONDS)
-                points.append((SOAK * look / LOOKS, pss_mib(pid)))
+            for number in range(1, MEASUREMENTS + 1):
+                await run.wait_for_count(SOAK * number // MEASUREMENTS, LIMIT_SECONDS)
+                points.append((SOAK * number / MEASUREMENTS, pss_mib(pid)))
             seconds = time.monotonic() - began
-    half = points[LOOKS // 2 :]
+    half = points[MEASUREMENTS // 2 :]
     slope, _ = statistics.linear_regression(*zip(*half, strict=True))
     report.series["soak memory by files in MiB of PSS"] = {"outlast": points}
     report.row("soak", "outlast", per_second=[SOAK / seconds], first_mib=[points[0][1]], last_mib=[points[-1][1]])
     report.ratio("soak_mib_per_1000_files", slope * 1000)
 
 
-async def backlog(ground: Ground, report: Report, _rounds: int) -> None:
+async def backlog(environment: BenchmarkEnvironment, report: Report, _rounds: int) -> None:
     """A worker's memory and speed with nothing behind the first files, and with up to a hundred thousand messages."""
-    names = corpus.make(ground.files, "1024", 6)
+    names = corpus.make(environment.files, "1024", 6)
     mib, rate = {}, {}
     for behind in BACKLOGS:
-        async with ground.fresh() as run:
-            errands = await run.errands(names, WARM + BEFORE)
-            await Outlast().hand_in(run, errands)
-            await Outlast().hand_in(run, (errands * (behind // BEFORE))[:behind])
-            async with Outlast().working(run) as (worker,):
-                began = await run.until(WARM, LIMIT_SECONDS)
-                rate[behind] = BEFORE / (await run.until(WARM + BEFORE, LIMIT_SECONDS) - began)
+        async with environment.new_run() as run:
+            tasks = await run.tasks(names, WARM + BEFORE)
+            await Outlast().enqueue_tasks(run, tasks)
+            await Outlast().enqueue_tasks(run, (tasks * (behind // BEFORE))[:behind])
+            async with Outlast().run_workers(run) as (worker,):
+                began = await run.wait_for_count(WARM, LIMIT_SECONDS)
+                rate[behind] = BEFORE / (await run.wait_for_count(WARM + BEFORE, LIMIT_SECONDS) - began)
                 mib[behind] = pss_mib(worker.process.pid)
     for behind in BACKLOGS:
         report.row("backlog", f"{behind:,} waiting", mib=[mib[behind]], per_second=[rate[behind]])
@@ -55,16 +55,16 @@ async def backlog(ground: Ground, report: Report, _rounds: int) -> None:
     report.ratio("backlog_throughput", rate[BACKLOGS[-1]] / rate[0])
 
 
-async def start(ground: Ground, report: Report, rounds: int) -> None:
+async def start(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
     """From the command to the first file on its row, and the CPU that took."""
-    names = corpus.make(ground.files, "1024", 6)
+    names = corpus.make(environment.files, "1024", 6)
     for side in (Outlast(), Peer()):
         seconds, cpu = [], []
         for _ in range(rounds):
-            async with ground.fresh() as run:
-                await side.hand_in(run, await run.errands(names, 1))
+            async with environment.new_run() as run:
+                await side.enqueue_tasks(run, await run.tasks(names, 1))
                 began = time.monotonic()
-                async with side.working(run) as (worker,):
-                    seconds.append(await run.until(1, LIMIT_SECONDS) - began)
+                async with side.run_workers(run) as (worker,):
+                    seconds.append(await run.wait_for_count(1, LIMIT_SECONDS) - began)
                     cpu.append(cpu_seconds(worker.process.pid))
         report.row("start", side.name, seconds_to_first_file=seconds, cpu_seconds=cpu)

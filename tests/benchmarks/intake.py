@@ -14,10 +14,10 @@ from uuid import uuid4
 import aiohttp
 
 from deploy.local.processes import Child, free_port
-from tests.benchmarks.ground import ROOT, Errand, Ground, Run
-from tests.benchmarks.meter import pss_mib
+from tests.benchmarks.environment import ROOT, BenchmarkEnvironment, BenchmarkRun, FileTask
+from tests.benchmarks.latency import SECRET, percentile, start_receiver, webhook
 from tests.benchmarks.report import Report
-from tests.benchmarks.steady import SECRET, percentile, start_receiver, webhook
+from tests.benchmarks.resource_usage import pss_mib
 
 REQUESTS = 10_000
 CONNECTIONS = 64
@@ -27,12 +27,12 @@ ACCEPTED = 202
 HEADERS = {"x-webhook-secret": SECRET}
 
 
-async def intake(ground: Ground, report: Report, rounds: int) -> None:
+async def intake(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
     """Both, turn by turn; and how the receiver's memory stands after all these."""
     rates: dict[str, list[float]] = {"outlast": [], "bare": []}
     slowest, slowest_of_burst, memory = [], [], []
     for _ in range(rounds):
-        async with ground.fresh() as run, _outlast(run) as (child, url):
+        async with environment.new_run() as run, _outlast(run) as (child, url):
             before = pss_mib(child.process.pid)
             seconds, times = await _flood(url, REQUESTS, CONNECTIONS)
             rates["outlast"].append(REQUESTS / seconds)
@@ -42,7 +42,7 @@ async def intake(ground: Ground, report: Report, rounds: int) -> None:
             for _ in range(BURSTS):
                 _, times = await _flood(url, BURST, BURST)
                 slowest_of_burst.append(max(times))
-        async with ground.fresh() as run, _bare(run) as url:
+        async with environment.new_run() as run, _bare(run) as url:
             seconds, _ = await _flood(url, REQUESTS, CONNECTIONS)
             rates["bare"].append(REQUESTS / seconds)
     for side, found in rates.items():
@@ -55,7 +55,7 @@ async def intake(ground: Ground, report: Report, rounds: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _outlast(run: Run) -> AsyncIterator[tuple[Child, str]]:
+async def _outlast(run: BenchmarkRun) -> AsyncIterator[tuple[Child, str]]:
     child, url = await start_receiver(run)
     try:
         yield child, url
@@ -64,10 +64,10 @@ async def _outlast(run: Run) -> AsyncIterator[tuple[Child, str]]:
 
 
 @contextlib.asynccontextmanager
-async def _bare(run: Run) -> AsyncIterator[str]:
+async def _bare(run: BenchmarkRun) -> AsyncIterator[str]:
     port = free_port()
-    argv = [sys.executable, "-m", "tests.benchmarks.bare", run.rabbitmq_url, str(port)]
-    child = await Child.spawn("bare", argv, data_dir=run.ground.folder, cwd=ROOT)
+    argv = [sys.executable, "-m", "tests.benchmarks.bare_receiver", run.rabbitmq_url, str(port)]
+    child = await Child.spawn("bare", argv, data_dir=run.environment.folder, cwd=ROOT)
     try:
         await child.wait_until_ready(f"http://127.0.0.1:{port}/ready", 30)
         yield f"http://127.0.0.1:{port}/webhook"
@@ -77,7 +77,9 @@ async def _bare(run: Run) -> AsyncIterator[str]:
 
 async def _flood(url: str, count: int, connections: int) -> tuple[float, Sequence[float]]:
     """Send so many webhooks over so many connections; return the seconds in all, and of each."""
-    bodies = iter([webhook(Errand(str(uuid4()), str(uuid4()), "https://fal.media/files/a.png")) for _ in range(count)])
+    bodies = iter(
+        [webhook(FileTask(str(uuid4()), str(uuid4()), "https://fal.media/files/a.png")) for _ in range(count)]
+    )
     times: list[float] = []
     connector = aiohttp.TCPConnector(limit=connections)
 

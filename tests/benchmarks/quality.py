@@ -6,7 +6,7 @@ from pathlib import Path
 import pyvips
 from skimage.metrics import structural_similarity
 
-from tests.benchmarks.ground import Run
+from tests.benchmarks.environment import BenchmarkRun
 
 LOOKED_AT = 4
 SIDE = 512
@@ -18,7 +18,7 @@ STORED = """
 """
 
 
-async def least(run: Run, files: Path) -> float:
+async def least_ssim(run: BenchmarkRun, files: Path) -> float:
     """Return the least SSIM of a few stored pictures and their originals. RuntimeError where there are none."""
     rows = await run.sql.fetch(STORED, LOOKED_AT)
     pairs = [(files / row["url"].rpartition("/")[2], run.objects / "generations" / row["path"]) for row in rows]

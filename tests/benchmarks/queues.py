@@ -11,20 +11,20 @@ import time
 import aio_pika
 
 from deploy.local.processes import Child
-from tests.benchmarks.ground import ROOT, Ground, Run
-from tests.benchmarks.nothing import QUEUES
+from tests.benchmarks.environment import ROOT, BenchmarkEnvironment, BenchmarkRun
+from tests.benchmarks.noop_consumers import QUEUES
 from tests.benchmarks.report import Report
 
 COUNT = 5_000
 LIMIT_SECONDS = 120.0
 
 
-async def queues(ground: Ground, report: Report, rounds: int) -> None:
+async def queues(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
     """All three, turn by turn."""
     rates: dict[str, list[float]] = {side: [] for side in QUEUES}
     for _ in range(rounds):
         for side in QUEUES:
-            async with ground.fresh() as run:
+            async with environment.new_run() as run:
                 rates[side].append(COUNT / await _drained(run, side))
     for side, found in rates.items():
         report.row("queue alone", side, per_second=found)
@@ -36,13 +36,13 @@ def _ratio(rates: dict[str, list[float]], other: str) -> float:
     return statistics.median(ours / theirs for ours, theirs in zip(rates["outlast"], rates[other], strict=True))
 
 
-async def _drained(run: Run, side: str) -> float:
+async def _drained(run: BenchmarkRun, side: str) -> float:
     """Fill a side's queue, then start it; return the seconds from its first message to its last."""
-    program = [sys.executable, "-m", "tests.benchmarks.nothing", side, run.rabbitmq_url]
+    program = [sys.executable, "-m", "tests.benchmarks.noop_consumers", side, run.rabbitmq_url]
     filling = await asyncio.create_subprocess_exec(*program, "fill", str(COUNT), cwd=ROOT)
     if await filling.wait():
         raise RuntimeError(f"{side}: the queue could not be filled")
-    child = await Child.spawn(f"nothing-{side}", [*program, "drain"], data_dir=run.ground.folder, cwd=ROOT)
+    child = await Child.spawn(f"nothing-{side}", [*program, "drain"], data_dir=run.environment.folder, cwd=ROOT)
     try:
         async with await aio_pika.connect(run.rabbitmq_url) as connection:
             channel = await connection.channel()

@@ -17,24 +17,24 @@ import structlog
 from deploy.local.signals import run_until_signal
 from tests.benchmarks import corpus
 from tests.benchmarks.endurance import backlog, soak, start
-from tests.benchmarks.ground import ROOT, Ground
+from tests.benchmarks.environment import ROOT, BenchmarkEnvironment
 from tests.benchmarks.intake import intake
+from tests.benchmarks.latency import steady
 from tests.benchmarks.queues import queues
 from tests.benchmarks.report import Report
-from tests.benchmarks.steady import steady
 from tests.benchmarks.throughput import duplicates, far, scaling, throughput
 
 OUT = Path(".outlast/bench")
 TIMES = 8
 
 
-async def floor(ground: Ground, report: Report, rounds: int) -> None:
+async def floor(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
     """The codec floor of the 1024 mix, beside which `throughput` is judged."""
-    names = corpus.make(ground.files, "1024", 6)
-    files = [str(ground.files / name) for name in names]
+    names = corpus.make(environment.files, "1024", 6)
+    files = [str(environment.files / name) for name in names]
     found = []
     for _ in range(rounds):
-        program = [sys.executable, "-m", "tests.benchmarks.floor", *files, "--times", str(TIMES)]
+        program = [sys.executable, "-m", "tests.benchmarks.codec_floor", *files, "--times", str(TIMES)]
         process = await asyncio.create_subprocess_exec(*program, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
         found.append(json.loads((await process.communicate())[0]))
     cpu = [1000 * one["cpu"] / one["files"] for one in found]
@@ -59,13 +59,13 @@ SCENARIOS = {
 async def run(names: list[str], rounds: int, out: Path) -> None:
     """Run scenarios and write the report, after each of them."""
     report, began = Report(), time.monotonic()
-    async with Ground(out / "ground") as ground:
+    async with BenchmarkEnvironment(out / "ground") as environment:
         for name in names:
-            say(f"{time.monotonic() - began:7.1f}  {name}")
-            await SCENARIOS[name](ground, report, rounds)
+            print_line(f"{time.monotonic() - began:7.1f}  {name}")
+            await SCENARIOS[name](environment, report, rounds)
             _relate(report)
             report.write(out)
-    say(f"\n{machine()}\n{report.table()}\n\nreport.json and pictures are in {out}")
+    print_line(f"\n{machine()}\n{report.table()}\n\nreport.json and pictures are in {out}")
 
 
 def _relate(report: Report) -> None:
@@ -81,7 +81,7 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}"
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - its output
 
 
@@ -90,13 +90,13 @@ def main() -> None:
     parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; default: all")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side; default 3")
     parser.add_argument("--out", type=Path, default=OUT)
-    given = parser.parse_args()
-    unknown = set(given.scenarios) - set(SCENARIOS)
+    options = parser.parse_args()
+    unknown = set(options.scenarios) - set(SCENARIOS)
     if unknown:
         parser.error(f"no scenario {', '.join(sorted(unknown))}")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    names = [name for name in SCENARIOS if name in given.scenarios or not given.scenarios]
-    asyncio.run(run_until_signal(run(names, given.rounds, given.out.resolve()), 130))
+    names = [name for name in SCENARIOS if name in options.scenarios or not options.scenarios]
+    asyncio.run(run_until_signal(run(names, options.rounds, options.out.resolve()), 130))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from deploy.local.processes import Child, free_port
 from schemas.jobs import Job, JobFile, Profile, output_key_for, task_id_for
 from schemas.urls import source_key
-from tests.benchmarks.ground import ROOT, Errand, Run
+from tests.benchmarks.environment import ROOT, BenchmarkRun, FileTask
 from worker.broker.connection import Broker
 from worker.broker.envelope import Envelope
 from worker.observability.metrics import Metrics
@@ -29,10 +29,10 @@ class Side(Protocol):
 
     name: str
 
-    async def hand_in(self, run: Run, errands: Sequence[Errand]) -> None:
+    async def enqueue_tasks(self, run: BenchmarkRun, tasks: Sequence[FileTask]) -> None:
         """Put errands on the queue."""
 
-    def working(self, run: Run, processes: int = 1) -> contextlib.AbstractAsyncContextManager[list[Child]]:
+    def run_workers(self, run: BenchmarkRun, processes: int = 1) -> contextlib.AbstractAsyncContextManager[list[Child]]:
         """Have the workers run for as long as the context lasts."""
 
 
@@ -44,23 +44,23 @@ class Outlast:
     def __init__(self, **environment: str) -> None:
         self._environment = environment
 
-    async def hand_in(self, run: Run, errands: Sequence[Errand]) -> None:
+    async def enqueue_tasks(self, run: BenchmarkRun, tasks: Sequence[FileTask]) -> None:
         settings = Settings.load(rabbitmq_url=SecretStr(run.rabbitmq_url))
         async with Broker(settings, Metrics("bench"), "bench") as broker:
-            await broker.opened()
-            for at in range(0, len(errands), AT_ONCE):
-                jobs = [Envelope(job_of(errand)) for errand in errands[at : at + AT_ONCE]]
+            await broker.wait_ready()
+            for at in range(0, len(tasks), AT_ONCE):
+                jobs = [Envelope(job_of(task)) for task in tasks[at : at + AT_ONCE]]
                 await asyncio.gather(*(broker.publish_job(envelope, 30) for envelope in jobs))
 
     @contextlib.asynccontextmanager
-    async def working(self, run: Run, processes: int = 1) -> AsyncIterator[list[Child]]:
+    async def run_workers(self, run: BenchmarkRun, processes: int = 1) -> AsyncIterator[list[Child]]:
         async with contextlib.AsyncExitStack() as stack:
             workers = []
             for number in range(processes):
                 port = free_port()
                 env = {**run.environment, **QUIET, **self._environment, "METRICS_PORT": str(port)}
                 argv = [sys.executable, "-m", "worker", "worker"]
-                folder = run.ground.folder
+                folder = run.environment.folder
                 child = await Child.spawn(f"worker-{number}", argv, data_dir=folder, env=env, cwd=folder)
                 stack.push_async_callback(child.stop, 10)
                 await child.wait_until_ready(f"http://127.0.0.1:{port}/readyz", READY_SECONDS)
@@ -75,32 +75,32 @@ class Peer:
         self.name = "celery" if processes == 2 else f"celery x{processes}"
         self._processes = processes
 
-    async def hand_in(self, run: Run, errands: Sequence[Errand]) -> None:
-        await asyncio.to_thread(_send, run.rabbitmq_url, errands)
+    async def enqueue_tasks(self, run: BenchmarkRun, tasks: Sequence[FileTask]) -> None:
+        await asyncio.to_thread(_send, run.rabbitmq_url, tasks)
 
     @contextlib.asynccontextmanager
-    async def working(self, run: Run, processes: int = 1) -> AsyncIterator[list[Child]]:
+    async def run_workers(self, run: BenchmarkRun, processes: int = 1) -> AsyncIterator[list[Child]]:
         async with contextlib.AsyncExitStack() as stack:
             workers = []
             for number in range(processes):
-                argv = [sys.executable, "-m", "celery", "-A", "tests.benchmarks.peer", "worker"]
+                argv = [sys.executable, "-m", "celery", "-A", "tests.benchmarks.celery_peer", "worker"]
                 argv += ["--pool=prefork", f"--concurrency={self._processes}"]
                 argv += [f"--hostname=peer{number}@%h", "--loglevel=info"]
                 env = {**run.environment, "PYTHONPATH": str(ROOT)}
-                child = await Child.spawn(f"peer-{number}", argv, data_dir=run.ground.folder, env=env, cwd=ROOT)
+                child = await Child.spawn(f"peer-{number}", argv, data_dir=run.environment.folder, env=env, cwd=ROOT)
                 stack.push_async_callback(child.stop, 10)
                 workers.append(child)
             yield workers
 
 
-def job_of(errand: Errand) -> Job:
+def job_of(task: FileTask) -> Job:
     """Return the job an errand's webhook would become."""
     profile = Profile()
-    file = JobFile(position=0, url=errand.url, source_key=source_key(errand.url))
+    file = JobFile(position=0, url=task.url, source_key=source_key(task.url))
     return Job(
-        task_id=task_id_for(errand.generation_id, (file,), profile),
-        generation_id=errand.generation_id,
-        user_id=errand.user_id,
+        task_id=task_id_for(task.generation_id, (file,), profile),
+        generation_id=task.generation_id,
+        user_id=task.user_id,
         source="supabase",
         files=(file,),
         total_files=1,
@@ -110,18 +110,18 @@ def job_of(errand: Errand) -> Job:
     )
 
 
-def _send(rabbitmq_url: str, errands: Sequence[Errand]) -> None:
+def _send(rabbitmq_url: str, tasks: Sequence[FileTask]) -> None:
     with enqueuer(rabbitmq_url) as enqueue:
-        for errand in errands:
-            enqueue(errand)
+        for task in tasks:
+            enqueue(task)
 
 
 @contextlib.contextmanager
-def enqueuer(rabbitmq_url: str) -> Iterator[Callable[[Errand], None]]:
+def enqueuer(rabbitmq_url: str) -> Iterator[Callable[[FileTask], None]]:
     """Yield what sends an errand to the peer, over one connection."""
-    from tests.benchmarks import peer  # noqa: PLC0415 - Celery takes its time
+    from tests.benchmarks import celery_peer  # noqa: PLC0415 - Celery takes its time
 
-    with peer.app.connection_for_write(rabbitmq_url) as connection, connection.Producer() as producer:
-        yield lambda errand: peer.keep.apply_async(
-            (errand.url, errand.user_id, errand.generation_id), producer=producer
+    with celery_peer.app.connection_for_write(rabbitmq_url) as connection, connection.Producer() as producer:
+        yield lambda task: celery_peer.store_file.apply_async(
+            (task.url, task.user_id, task.generation_id), producer=producer
         )

@@ -5,24 +5,24 @@ import json
 import pytest
 
 from tests.benchmarks import corpus
-from tests.benchmarks.ground import Ground
+from tests.benchmarks.environment import BenchmarkEnvironment
 from tests.benchmarks.report import Report, meets, spread
 from tests.benchmarks.sides import Outlast, Peer
 
 
 @pytest.fixture
-async def ground(rabbitmq, postgres, tmp_path):
-    async with Ground(tmp_path, rabbitmq, postgres) as ground:
-        yield ground
+async def environment(rabbitmq, postgres, tmp_path):
+    async with BenchmarkEnvironment(tmp_path, rabbitmq, postgres) as environment:
+        yield environment
 
 
 @pytest.mark.parametrize("side", [Outlast(), Peer()], ids=lambda side: side.name)
-async def test_both_sides_bring_every_file_home_and_write_it_on_its_row(ground, side):
-    names = corpus.make(ground.files, "mixed", 1)
-    async with ground.fresh() as run:
-        await side.hand_in(run, await run.errands(names, len(names)))
-        async with side.working(run):
-            await run.until(len(names), 60)
+async def test_both_sides_bring_every_file_home_and_write_it_on_its_row(environment, side):
+    names = corpus.make(environment.files, "mixed", 1)
+    async with environment.new_run() as run:
+        await side.enqueue_tasks(run, await run.tasks(names, len(names)))
+        async with side.run_workers(run):
+            await run.wait_for_count(len(names), 60)
         rows = await run.sql.fetch("select output->'images'->0->>'url' as url, media->0 as media from generations")
         stored = {row["url"].rpartition("/")[2]: json.loads(row["media"]) for row in rows}
         assert {name: media["content_type"] for name, media in stored.items()} == {

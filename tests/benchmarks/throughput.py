@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.benchmarks import corpus, quality
-from tests.benchmarks.ground import Ground
-from tests.benchmarks.meter import Meter, cpu_seconds
+from tests.benchmarks.environment import BenchmarkEnvironment
 from tests.benchmarks.report import Report
+from tests.benchmarks.resource_usage import Meter, cpu_seconds
 from tests.benchmarks.sides import Outlast, Peer, Side
 
 WARM = 24
@@ -18,48 +18,48 @@ EACH = {"1024": 6, "big": 2, "tiny": 6, "mixed": 4}
 
 
 @dataclass(frozen=True)
-class Turn:
+class TurnResult:
     """One side's turn: files a second, CPU milliseconds a file, most MiB, and the least likeness of a picture."""
 
     rate: float
     cpu_ms: float
     peak: float
-    likeness: float
+    ssim: float
 
 
 async def turn(
-    ground: Ground,
+    environment: BenchmarkEnvironment,
     side: Side,
     names: Sequence[str],
     count: int,
     users: int | None = None,
     processes: int = 1,
     milliseconds: int = 0,
-) -> Turn:
+) -> TurnResult:
     """Have one side bring `count` files home after WARM others, or more where several workers had them by then."""
-    async with ground.fresh(milliseconds) as run:
-        errands = await run.errands(names, WARM + count, users)
-        await side.hand_in(run, errands)
-        async with side.working(run, processes) as workers:
+    async with environment.new_run(milliseconds) as run:
+        tasks = await run.tasks(names, WARM + count, users)
+        await side.enqueue_tasks(run, tasks)
+        async with side.run_workers(run, processes) as workers:
             pids = [worker.process.pid for worker in workers]
-            began = await run.until(WARM, LIMIT_SECONDS)
-            counted = WARM + count - await run.arrived()
+            began = await run.wait_for_count(WARM, LIMIT_SECONDS)
+            counted = WARM + count - await run.completed_count()
             used = sum(map(cpu_seconds, pids))
             async with Meter(pids) as meter:
-                ended = await run.until(WARM + count, LIMIT_SECONDS)
+                ended = await run.wait_for_count(WARM + count, LIMIT_SECONDS)
             used = sum(map(cpu_seconds, pids)) - used
-        likeness = await quality.least(run, ground.files)
-        return Turn(counted / (ended - began), 1000 * used / counted, meter.peak, likeness)
+        ssim = await quality.least_ssim(run, environment.files)
+        return TurnResult(counted / (ended - began), 1000 * used / counted, meter.peak, ssim)
 
 
-async def throughput(ground: Ground, report: Report, rounds: int) -> None:
+async def throughput(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
     """Both sides over every mix."""
     for mix, count in COUNTS.items():
-        names = corpus.make(ground.files, mix, EACH[mix])
-        turns: dict[str, list[Turn]] = {"outlast": [], "celery": []}
+        names = corpus.make(environment.files, mix, EACH[mix])
+        turns: dict[str, list[TurnResult]] = {"outlast": [], "celery": []}
         for _ in range(rounds):
             for side in (Outlast(), Peer()):
-                turns[side.name].append(await turn(ground, side, names, count))
+                turns[side.name].append(await turn(environment, side, names, count))
         for name, found in turns.items():
             report.row(
                 f"files {mix}",
@@ -67,24 +67,24 @@ async def throughput(ground: Ground, report: Report, rounds: int) -> None:
                 per_second=[one.rate for one in found],
                 cpu_ms=[one.cpu_ms for one in found],
                 peak_mib=[one.peak for one in found],
-                least_ssim=[one.likeness for one in found],
+                least_ssim=[one.ssim for one in found],
             )
         pairs = list(zip(turns["outlast"], turns["celery"], strict=True))
         report.ratio(f"throughput_{mix}", statistics.median(ours.rate / theirs.rate for ours, theirs in pairs))
         report.ratio(f"cpu_{mix}_over_peer", statistics.median(ours.cpu_ms / theirs.cpu_ms for ours, theirs in pairs))
-        least = {name: min(one.likeness for one in found) for name, found in turns.items()}
-        report.ratio(f"ssim_{mix}_over_peer", least["outlast"] / least["celery"])
+        least_ssim = {name: min(one.ssim for one in found) for name, found in turns.items()}
+        report.ratio(f"ssim_{mix}_over_peer", least_ssim["outlast"] / least_ssim["celery"])
         if mix == "1024":
             report.ratio("memory_over_peer", statistics.median(ours.peak / theirs.peak for ours, theirs in pairs))
 
 
-async def far(ground: Ground, report: Report, rounds: int) -> None:
+async def far(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
     """The 1024 mix with Supabase and the source FAR_MS away, as they are; the peer also with a process for each job."""
-    names = corpus.make(ground.files, "1024", EACH["1024"])
-    turns: dict[str, list[Turn]] = {}
+    names = corpus.make(environment.files, "1024", EACH["1024"])
+    turns: dict[str, list[TurnResult]] = {}
     for _ in range(rounds):
         for side in (Outlast(), Peer(), Peer(8)):
-            turns.setdefault(side.name, []).append(await turn(ground, side, names, 200, milliseconds=FAR_MS))
+            turns.setdefault(side.name, []).append(await turn(environment, side, names, 200, milliseconds=FAR_MS))
     for name, found in turns.items():
         per_second, peak = [one.rate for one in found], [one.peak for one in found]
         report.row(f"{FAR_MS} ms away", name, per_second=per_second, peak_mib=peak)
@@ -94,23 +94,23 @@ async def far(ground: Ground, report: Report, rounds: int) -> None:
         report.ratio(label, statistics.median(ours.rate / theirs.rate for ours, theirs in pairs))
 
 
-async def duplicates(ground: Ground, report: Report, rounds: int) -> None:
+async def duplicates(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
     """The same few files of one user again and again, beside files nobody had before."""
-    names = corpus.make(ground.files, "1024", EACH["1024"])
+    names = corpus.make(environment.files, "1024", EACH["1024"])
     first, again = [], []
     for _ in range(rounds):
-        first.append((await turn(ground, Outlast(), names, 200)).rate)
-        again.append((await turn(ground, Outlast(), names, 600, users=1)).rate)
+        first.append((await turn(environment, Outlast(), names, 200)).rate)
+        again.append((await turn(environment, Outlast(), names, 600, users=1)).rate)
     report.row("duplicates", "first time", per_second=first)
     report.row("duplicates", "again", per_second=again)
     report.ratio("duplicates_over_first", statistics.median(b / a for a, b in zip(first, again, strict=True)))
 
 
-async def scaling(ground: Ground, report: Report, rounds: int) -> None:
+async def scaling(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
     """One, two and four workers: on this machine they share the same cores."""
-    names = corpus.make(ground.files, "1024", EACH["1024"])
+    names = corpus.make(environment.files, "1024", EACH["1024"])
     rates = {
-        processes: [(await turn(ground, Outlast(), names, 600, processes=processes)).rate for _ in range(rounds)]
+        processes: [(await turn(environment, Outlast(), names, 600, processes=processes)).rate for _ in range(rounds)]
         for processes in (1, 2, 4)
     }
     for processes, found in rates.items():

@@ -1,4 +1,4 @@
-"""A worker in this process, on a real broker, a real database, a real gateway and a real source."""
+"""Fixtures: a worker in this process, with a real broker, database, gateway and source."""
 
 import asyncio
 import contextlib
@@ -15,9 +15,9 @@ from yarl import URL
 from deploy.local.gateway import Gateway
 from schemas.jobs import Job, JobFile, output_key_for, task_id_for
 from schemas.urls import source_key
-from tests.chaos.wire import Wire
-from tests.figures import figure
-from tests.patience import LONG, SOON
+from tests.chaos.tcp_proxy import TcpProxy
+from tests.metric_values import metric_value
+from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 from worker.app import worker_parts
 from worker.broker.envelope import Envelope
 from worker.observability.metrics import Metrics
@@ -28,8 +28,8 @@ from worker.web.receiver import Receiver
 DELAYS = (1, 2)
 
 
-class Bench:
-    """One worker with all around it, and views into queue and database from outside."""
+class WorkerEnv:
+    """One worker, everything it connects to, and access to its queues and its database."""
 
     def __init__(self, settings, metrics, parts, gateway, sql, channel, dsn):
         self.dsn = dsn
@@ -56,43 +56,43 @@ class Bench:
     async def send(self, job, **history):
         await self.broker.publish_job(Envelope(job, **history), 5)
 
-    async def outcome(self, wanted, count=1, queue="file_processing"):
-        """Wait until so many deliveries ended in this way."""
-        async with asyncio.timeout(LONG):
-            while self.ended(wanted, queue) < count:
+    async def wait_for_outcome(self, wanted, count=1, queue="file_processing"):
+        """Wait until at least `count` deliveries of the queue have ended with this outcome."""
+        async with asyncio.timeout(LONG_WAIT_SECONDS):
+            while self.outcome_count(wanted, queue) < count:
                 await asyncio.sleep(0.02)
 
-    def ended(self, outcome, queue="file_processing"):
-        return figure(self.metrics.jobs.labels(queue, outcome))
+    def outcome_count(self, outcome, queue="file_processing"):
+        return metric_value(self.metrics.jobs.labels(queue, outcome))
 
     async def pause(self):
-        """Have the worker take no more jobs."""
+        """Stop the worker from consuming."""
         await self.worker._pause()
 
     async def task(self, job):
         row = await self.sql.fetchrow("select * from outlast_tasks where task_id = $1", job.task_id)
         return dict(row)
 
-    async def take(self, queue):
-        """Take one message out of a queue; None when it is empty."""
-        found = await (await self.channel.get_queue(queue)).get(fail=False)
-        if found is not None:
-            await found.ack()
-        return found
+    async def take_message(self, queue):
+        """Remove one message from a queue and return it; None when the queue is empty."""
+        message = await (await self.channel.get_queue(queue)).get(fail=False)
+        if message is not None:
+            await message.ack()
+        return message
 
-    async def waiting(self, queue):
+    async def message_count(self, queue):
         return (await self.channel.declare_queue(queue, passive=True)).declaration_result.message_count
 
-    async def running(self):
-        """Wait until a task is on record as running."""
-        async with asyncio.timeout(SOON):
+    async def wait_until_running(self):
+        """Wait until a task is recorded as running."""
+        async with asyncio.timeout(WAIT_SECONDS):
             while not await self.sql.fetchval("select count(*) from outlast_tasks where status = 'running'"):
                 await asyncio.sleep(0.01)
 
 
 @pytest.fixture
-async def bench(rabbitmq_url, database_url, source, tmp_path, monkeypatch, request):
-    """A bench; `@pytest.mark.settings(...)` changes its settings."""
+async def worker_env(rabbitmq_url, database_url, source, tmp_path, monkeypatch, request):
+    """A running worker; `@pytest.mark.settings(...)` changes its settings."""
     changed = request.node.get_closest_marker("settings")
     monkeypatch.chdir(tmp_path)
     async with contextlib.AsyncExitStack() as stack:
@@ -115,30 +115,30 @@ async def bench(rabbitmq_url, database_url, source, tmp_path, monkeypatch, reque
             codec_processes=1,
         ).model_copy(update=changed.kwargs if changed else {})
         metrics = Metrics("test")
-        parts = await stack.enter_async_context(worker_parts(settings, metrics, "bench"))
+        parts = await stack.enter_async_context(worker_parts(settings, metrics, "test-worker"))
         await parts.worker.start()
         stack.push_async_callback(parts.worker.stop, 0)
         connection = await stack.enter_async_context(await aio_pika.connect(rabbitmq_url))
         sql = await asyncpg.connect(database_url)
         stack.push_async_callback(sql.close)
-        yield Bench(settings, metrics, parts, gateway, sql, await connection.channel(), database_url)
+        yield WorkerEnv(settings, metrics, parts, gateway, sql, await connection.channel(), database_url)
     assert list(tmp_path.glob("outlast-*")) == []
 
 
 @pytest.fixture
-async def wire(rabbitmq_url):
-    """What may be cut, slowed or silenced between us and RabbitMQ."""
-    wire = Wire(URL(rabbitmq_url).port)
-    await wire.start()
-    yield wire
-    await wire.stop()
+async def proxy(rabbitmq_url):
+    """A TCP proxy in front of RabbitMQ, which a test can close, slow down or silence."""
+    proxy = TcpProxy(URL(rabbitmq_url).port)
+    await proxy.start()
+    yield proxy
+    await proxy.stop()
 
 
 @pytest.fixture
-async def http(bench):
-    """A client of a receiver on the bench, with the API's token; paths alone are asked for."""
-    settings = bench.settings.model_copy(update={"api_token": SecretStr("the-api-token")})
-    app = Receiver(settings, [], bench.broker, bench.metrics, bench.parts.supabase).app()
+async def http(worker_env):
+    """An HTTP client with the API token, whose base URL is a receiver beside `worker_env`."""
+    settings = worker_env.settings.model_copy(update={"api_token": SecretStr("the-api-token")})
+    app = Receiver(settings, [], worker_env.broker, worker_env.metrics, worker_env.parts.supabase).app()
     async with (
         serve(app, "127.0.0.1", 0) as addresses,
         aiohttp.ClientSession(

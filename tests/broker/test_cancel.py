@@ -11,9 +11,9 @@ import pyvips
 
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.codec_bench import decoding, lives
-from tests.patience import SOON
-from worker.broker.broadcast import Command, cancel, tell
+from tests.codec_processes import is_running, wait_for_decoding
+from tests.time_limits import WAIT_SECONDS
+from worker.broker.broadcast import Command, cancel_task, send_command
 from worker.consume import worker
 
 
@@ -27,10 +27,10 @@ def heavy(source):
     return f"{source.url}/files/heavy.png"
 
 
-async def listened_to(bench):
+async def listened_to(worker_env):
     """Wait until the worker hears commands."""
-    exchange = await bench.channel.get_exchange("outlast.control")
-    async with asyncio.timeout(SOON):
+    exchange = await worker_env.channel.get_exchange("outlast.control")
+    async with asyncio.timeout(WAIT_SECONDS):
         while True:
             try:
                 await exchange.publish(aio_pika.Message(b"?"), "", mandatory=True)
@@ -47,87 +47,87 @@ def no_heartbeat(monkeypatch):
 
 
 @pytest.mark.usefixtures("no_heartbeat")
-async def test_a_running_download_is_cancelled_without_waiting_for_a_heartbeat(bench, source, tmp_path):
-    await listened_to(bench)
-    job = bench.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
-    await bench.send(job)
-    async with asyncio.timeout(SOON):
+async def test_a_running_download_is_cancelled_without_waiting_for_a_heartbeat(worker_env, source, tmp_path):
+    await listened_to(worker_env)
+    job = worker_env.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
+    await worker_env.send(job)
+    async with asyncio.timeout(WAIT_SECONDS):
         while not list(tmp_path.glob("outlast-*/*")):
             await asyncio.sleep(0.01)
-    assert await cancel(job.task_id, bench.records, bench.broker)
-    await bench.outcome("cancelled")
+    assert await cancel_task(job.task_id, worker_env.records, worker_env.broker)
+    await worker_env.wait_for_outcome("cancelled")
     assert list(tmp_path.glob("outlast-*")) == []
-    task = await bench.task(job)
+    task = await worker_env.task(job)
     assert task["status"] == "cancelled"
-    assert await bench.sql.fetchval("select coalesce(sum(refs), 0) from outlast_objects") == 0
-    assert await bench.sql.fetchval("select count(*) from outlast_files") == 0
-    assert await bench.waiting("outlast.dead") == 0
+    assert await worker_env.sql.fetchval("select coalesce(sum(refs), 0) from outlast_objects") == 0
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 0
+    assert await worker_env.message_count("outlast.dead") == 0
 
 
-async def test_a_running_decoder_is_freed(bench, source, heavy):
-    await listened_to(bench)
-    job = bench.job(heavy, profile=Profile(format=ImageFormat.AVIF))
-    await bench.send(job)
-    codec = bench.worker._context.deps.codec
-    decoder = await decoding(codec)
+async def test_a_running_decoder_is_freed(worker_env, source, heavy):
+    await listened_to(worker_env)
+    job = worker_env.job(heavy, profile=Profile(format=ImageFormat.AVIF))
+    await worker_env.send(job)
+    codec = worker_env.worker._context.deps.codec
+    decoder = await wait_for_decoding(codec)
     decoder.send_signal(signal.SIGSTOP)  # it will not come to an end by itself
-    assert await cancel(job.task_id, bench.records, bench.broker)
-    await bench.outcome("cancelled")
-    async with asyncio.timeout(SOON):
-        while lives(decoder) or codec.stats().processes["busy"]:  # the kernel takes a moment to end a process
+    assert await cancel_task(job.task_id, worker_env.records, worker_env.broker)
+    await worker_env.wait_for_outcome("cancelled")
+    async with asyncio.timeout(WAIT_SECONDS):
+        while is_running(decoder) or codec.stats().processes["busy"]:  # the kernel takes a moment to end a process
             await asyncio.sleep(0.02)
-    await bench.send(bench.job(f"{source.url}/files/photo.png"))  # the pool has one process: it must be free
-    await bench.outcome("completed")
+    await worker_env.send(worker_env.job(f"{source.url}/files/photo.png"))  # the pool has one process: it must be free
+    await worker_env.wait_for_outcome("completed")
 
 
-async def test_what_is_queued_is_dropped_on_delivery_and_what_ended_stays(bench, source):
-    done = bench.job(f"{source.url}/files/tone.wav")
-    await bench.send(done)
-    await bench.outcome("completed")
-    assert not await cancel(done.task_id, bench.records, bench.broker)
-    unknown = bench.job(f"{source.url}/files/tone.mp3")
-    assert await cancel(unknown.task_id, bench.records, bench.broker)
-    await bench.send(unknown)
-    await bench.outcome("cancelled")
-    assert (await bench.task(done))["status"] == "completed"
-    assert await bench.sql.fetchval("select count(*) from outlast_files") == 1
+async def test_what_is_queued_is_dropped_on_delivery_and_what_ended_stays(worker_env, source):
+    done = worker_env.job(f"{source.url}/files/tone.wav")
+    await worker_env.send(done)
+    await worker_env.wait_for_outcome("completed")
+    assert not await cancel_task(done.task_id, worker_env.records, worker_env.broker)
+    unknown = worker_env.job(f"{source.url}/files/tone.mp3")
+    assert await cancel_task(unknown.task_id, worker_env.records, worker_env.broker)
+    await worker_env.send(unknown)
+    await worker_env.wait_for_outcome("cancelled")
+    assert (await worker_env.task(done))["status"] == "completed"
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 1
 
 
-async def test_nonsense_on_the_control_exchange_harms_nobody(bench, source):
-    await listened_to(bench)
-    exchange = await bench.channel.get_exchange("outlast.control")
+async def test_nonsense_on_the_control_exchange_harms_nobody(worker_env, source):
+    await listened_to(worker_env)
+    exchange = await worker_env.channel.get_exchange("outlast.control")
     for body in (b"", b"[]", json.dumps({"do": "explode"}).encode()):
         await exchange.publish(aio_pika.Message(body), "", mandatory=False)
-    await tell(bench.broker, Command(do="cancel", task_id=uuid4()))
-    await bench.send(bench.job(f"{source.url}/files/tone.wav"))
-    await bench.outcome("completed")
+    await send_command(worker_env.broker, Command(do="cancel", task_id=uuid4()))
+    await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav"))
+    await worker_env.wait_for_outcome("completed")
 
 
-async def test_a_worker_told_to_stop_stops_and_others_do_not(bench, source):
-    await listened_to(bench)
-    job = bench.job(f"{source.url}/files/photo.png?slow=20000")
-    await bench.send(job)
-    await bench.running()
-    await tell(bench.broker, Command(do="stop", worker="somebody else"))
-    assert await cancel(job.task_id, bench.records, bench.broker)
-    await bench.outcome("cancelled")  # so what was published before has been heard, too
-    assert not bench.worker.stop_requested.is_set()
-    await tell(bench.broker, Command(do="stop", worker="bench"))
-    async with asyncio.timeout(SOON):
-        await bench.worker.stop_requested.wait()
+async def test_a_worker_told_to_stop_stops_and_others_do_not(worker_env, source):
+    await listened_to(worker_env)
+    job = worker_env.job(f"{source.url}/files/photo.png?slow=20000")
+    await worker_env.send(job)
+    await worker_env.wait_until_running()
+    await send_command(worker_env.broker, Command(do="stop", worker="somebody else"))
+    assert await cancel_task(job.task_id, worker_env.records, worker_env.broker)
+    await worker_env.wait_for_outcome("cancelled")  # so what was published before has been heard, too
+    assert not worker_env.worker.stop_requested.is_set()
+    await send_command(worker_env.broker, Command(do="stop", worker="test-worker"))
+    async with asyncio.timeout(WAIT_SECONDS):
+        await worker_env.worker.stop_requested.wait()
 
 
-async def test_after_the_broker_cut_its_connection_a_worker_hears_again(rabbitmq, bench, source):
-    await listened_to(bench)
+async def test_after_the_broker_cut_its_connection_a_worker_hears_again(rabbitmq, worker_env, source):
+    await listened_to(worker_env)
     await rabbitmq.control("close_all_connections", "test")
-    async with asyncio.timeout(SOON):
-        while not bench.broker.ready:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not worker_env.broker.ready:
             await asyncio.sleep(0.05)
-    bench.channel = await (await aio_pika.connect(bench.settings.rabbitmq_url.get_secret_value())).channel()
-    await listened_to(bench)
-    job = bench.job(f"{source.url}/files/photo.png?slow=20000")
-    await bench.send(job)
-    await bench.running()
-    await cancel(job.task_id, bench.records, bench.broker)
-    await bench.outcome("cancelled")
-    assert bench.ended("cancelled") == 1
+    worker_env.channel = await (await aio_pika.connect(worker_env.settings.rabbitmq_url.get_secret_value())).channel()
+    await listened_to(worker_env)
+    job = worker_env.job(f"{source.url}/files/photo.png?slow=20000")
+    await worker_env.send(job)
+    await worker_env.wait_until_running()
+    await cancel_task(job.task_id, worker_env.records, worker_env.broker)
+    await worker_env.wait_for_outcome("cancelled")
+    assert worker_env.outcome_count("cancelled") == 1

@@ -10,16 +10,16 @@ from uuid import uuid4
 
 import pytest
 
-from tests.patience import SOON
+from tests.time_limits import WAIT_SECONDS
 from worker.celery_compat.inbox import CeleryInbox
 
 CLIENT = Path(__file__).with_name("celery_client.py")
 
 
 @contextlib.asynccontextmanager
-async def taking(bench):
+async def taking(worker_env):
     """The worker's inbox, as `outlast worker` runs it."""
-    moving = asyncio.create_task(CeleryInbox(bench.settings, bench.broker, bench.metrics).run())
+    moving = asyncio.create_task(CeleryInbox(worker_env.settings, worker_env.broker, worker_env.metrics).run())
     yield
     moving.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -27,16 +27,16 @@ async def taking(bench):
 
 
 @pytest.fixture
-async def inbox(bench):
-    async with taking(bench):
+async def inbox(worker_env):
+    async with taking(worker_env):
         yield
 
 
 with_inbox = pytest.mark.usefixtures("inbox")
 
 
-async def celery(bench, **asked):
-    broker = bench.settings.rabbitmq_url.get_secret_value().replace("amqp://", "pyamqp://")
+async def celery(worker_env, **asked):
+    broker = worker_env.settings.rabbitmq_url.get_secret_value().replace("amqp://", "pyamqp://")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, CLIENT, json.dumps({"broker": broker, **asked})), stdout=asyncio.subprocess.PIPE
     )
@@ -51,26 +51,26 @@ def files(source, *names, **more):
 
 
 @with_inbox
-async def test_get_returns_the_result(bench, source):
-    told = await celery(bench, kwargs=files(source, "photo.png", "tone.wav", task_options={"format": "webp"}))
+async def test_get_returns_the_result(worker_env, source):
+    told = await celery(worker_env, kwargs=files(source, "photo.png", "tone.wav", task_options={"format": "webp"}))
     assert told["status"] == "SUCCESS"
     assert (told["result"]["successful_files"], told["result"]["total_files"]) == (2, 2)
     assert len(told["result"]["processed_file_ids"]) == 2
-    assert await bench.sql.fetchval("select count(*) from outlast_files where content_type = 'image/webp'") == 1
-    assert await bench.sql.fetchval("select source from outlast_tasks") == "celery"
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files where content_type = 'image/webp'") == 1
+    assert await worker_env.sql.fetchval("select source from outlast_tasks") == "celery"
 
 
-async def test_one_sent_before_any_worker_listened_with_positional_arguments(bench, source):
+async def test_one_sent_before_any_worker_listened_with_positional_arguments(worker_env, source):
     asked = files(source, "tone.mp3")
-    await celery(bench, args=[asked["urls"], asked["user_id"], asked["generation_id"]], forget=True)
-    assert await bench.waiting("file_processing") == 1
-    async with taking(bench):
-        await bench.outcome("completed")
+    await celery(worker_env, args=[asked["urls"], asked["user_id"], asked["generation_id"]], forget=True)
+    assert await worker_env.message_count("file_processing") == 1
+    async with taking(worker_env):
+        await worker_env.wait_for_outcome("completed")
 
 
 @with_inbox
-async def test_a_task_that_fails_raises(bench, source):
-    told = await celery(bench, kwargs=files(source, "nothing.png"))
+async def test_a_task_that_fails_raises(worker_env, source):
+    told = await celery(worker_env, kwargs=files(source, "nothing.png"))
     assert told["raised"] == "FileProcessingError"
     assert "404" in told["said"]
 
@@ -85,37 +85,37 @@ async def test_a_task_that_fails_raises(bench, source):
     ],
 )
 @with_inbox
-async def test_what_is_no_job_is_told_and_buried(bench, asked, said):
-    told = await celery(bench, **asked)
+async def test_what_is_no_job_is_told_and_buried(worker_env, asked, said):
+    told = await celery(worker_env, **asked)
     assert told["raised"] == "FileProcessingError"
     assert said in told["said"]
-    assert await bench.waiting("outlast.dead") == 1
+    assert await worker_env.message_count("outlast.dead") == 1
 
 
-async def test_an_expired_task_is_not_begun(bench, source):
-    await celery(bench, kwargs=files(source, "tone.wav"), more={"expires": 0.01}, forget=True)
+async def test_an_expired_task_is_not_begun(worker_env, source):
+    await celery(worker_env, kwargs=files(source, "tone.wav"), more={"expires": 0.01}, forget=True)
     await asyncio.sleep(0.1)
-    async with taking(bench), asyncio.timeout(SOON):
-        while await bench.waiting("file_processing"):
+    async with taking(worker_env), asyncio.timeout(WAIT_SECONDS):
+        while await worker_env.message_count("file_processing"):
             await asyncio.sleep(0.05)
-    assert await bench.sql.fetchval("select count(*) from outlast_tasks") == 0
+    assert await worker_env.sql.fetchval("select count(*) from outlast_tasks") == 0
 
 
 @with_inbox
-async def test_a_countdown_is_waited_for(bench, source):
+async def test_a_countdown_is_waited_for(worker_env, source):
     sent = datetime.now(UTC)
-    told = await celery(bench, kwargs=files(source, "tone.wav"), more={"countdown": 5})
+    told = await celery(worker_env, kwargs=files(source, "tone.wav"), more={"countdown": 5})
     assert told["status"] == "SUCCESS"
-    assert bench.ended("early") >= 1
-    assert await bench.sql.fetchval("select started_at from outlast_tasks") - sent >= timedelta(seconds=5)
+    assert worker_env.outcome_count("early") >= 1
+    assert await worker_env.sql.fetchval("select started_at from outlast_tasks") - sent >= timedelta(seconds=5)
 
 
 @with_inbox
-async def test_one_cancelled_is_revoked(bench, source):
+async def test_one_cancelled_is_revoked(worker_env, source):
     asked = files(source, "photo.png?slow=20000")
-    waiting = asyncio.create_task(celery(bench, kwargs=asked))
-    await bench.running()
-    task_id = await bench.sql.fetchval("select task_id from outlast_tasks")
-    await bench.sql.execute("select outlast_cancel($1)", task_id)
-    await bench.worker.renew()
+    waiting = asyncio.create_task(celery(worker_env, kwargs=asked))
+    await worker_env.wait_until_running()
+    task_id = await worker_env.sql.fetchval("select task_id from outlast_tasks")
+    await worker_env.sql.execute("select outlast_cancel($1)", task_id)
+    await worker_env.worker.renew_leases()
     assert await waiting == {"revoked": "cancelled"}

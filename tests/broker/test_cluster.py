@@ -17,9 +17,10 @@ from pydantic import SecretStr
 from yarl import URL
 
 from deploy.local.rabbitmq import RabbitMQ
-from tests.broker.site import running
+from tests.broker.webhook_load import running
 from worker.broker import topology
-from worker.broker.connection import Broker, BrokerUnavailableError
+from worker.broker.connection import Broker
+from worker.broker.errors import BrokerUnavailableError
 from worker.broker.nodes import Nodes, connect
 from worker.broker.tls import TLSFiles
 from worker.doctor.cluster import queue_members
@@ -119,7 +120,7 @@ async def test_with_all_nodes_away_each_is_named(cluster):
 async def test_every_queue_has_a_member_on_each_node_and_doctor_reports_one_that_lacks_some(cluster):
     settings = settings_of(cluster.url, rabbitmq_management_url=cluster.nodes[1].management_url)
     async with Broker(settings, Metrics("test"), "test") as broker:
-        await broker.opened()
+        await broker.wait_ready()
     site = CheckContext.of(settings)
     try:
         async with asyncio.timeout(LIMIT_SECONDS):  # the management API counts members every few seconds
@@ -175,21 +176,21 @@ async def lose_the_leader(cluster, load, numbers):
     await leader.kill()
     killed = time.monotonic()
     await sending
-    await load.until(lambda: load.resumed(killed))
+    await load.until(lambda: load.completed_after(killed))
     refused = [at - killed for at in load.refused if at > killed]
     answered = min(at for at in load.accepted.values() if at > killed) - killed
-    return leader, refused, answered, min(load.resumed(killed)) - killed
+    return leader, refused, answered, min(load.completed_after(killed)) - killed
 
 
 async def test_leaders_killed_one_after_the_other_lose_and_double_nothing(cluster, load, capsys):
     losses = []
     for numbers in (range(GENERATIONS // 2), range(GENERATIONS // 2, GENERATIONS)):
-        node, refused, answered, resumed = await lose_the_leader(cluster, load, numbers)
-        losses.append((max(refused, default=0.0), resumed))
+        node, refused, answered, completed_after = await lose_the_leader(cluster, load, numbers)
+        losses.append((max(refused, default=0.0), completed_after))
         with capsys.disabled():
             sys.stdout.write(
                 f"\nleader killed: {len(refused)} webhooks answered 503, the last after {losses[-1][0]:.1f} s, "
-                f"the first 202 after {answered:.1f} s; workers went on after {resumed:.1f} s\n"
+                f"the first 202 after {answered:.1f} s; workers went on after {completed_after:.1f} s\n"
             )
         await node.start()
     await load.until(lambda: len(load.completed) == GENERATIONS)
@@ -200,4 +201,4 @@ async def test_leaders_killed_one_after_the_other_lose_and_double_nothing(cluste
     )
     assert dict(counts) == {"files": GENERATIONS, "generations": GENERATIONS}
     assert max(last for last, _ in losses) <= SLOWER * ANSWERED_503_SECONDS
-    assert max(resumed for _, resumed in losses) <= SLOWER * RESUMED_SECONDS
+    assert max(completed_after for _, completed_after in losses) <= SLOWER * RESUMED_SECONDS

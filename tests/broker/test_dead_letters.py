@@ -10,114 +10,114 @@ import pytest
 from pydantic import SecretStr
 
 from schemas.dead_letters import DeadLetterFilter
-from tests.broker.graves import graveyard
-from tests.patience import SOON
-from worker.broker.connection import BrokerUnavailableError
-from worker.dead_letters.queue_lock import LOCK, BusyError, DeadLetters
+from tests.broker.dead_letter_vhost import dead_letter_vhost
+from tests.time_limits import WAIT_SECONDS
+from worker.broker.errors import BrokerUnavailableError
+from worker.dead_letters.queue_lock import LOCK_QUEUE, BusyError, DeadLetterQueue
 from worker.dead_letters.service import DeadLetterService
 from worker.settings import Settings
 
 
 @pytest.fixture
-async def yard(rabbitmq_url, tmp_path, monkeypatch):
+async def vhost(rabbitmq_url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    async with graveyard(rabbitmq_url) as found:
+    async with dead_letter_vhost(rabbitmq_url) as found:
         yield found
 
 
-async def test_a_hundred_looks_leave_count_and_order(yard):
+async def test_a_hundred_looks_leave_count_and_order(vhost):
     for n in range(220):
         if n % 20 == 7:
-            await yard.bury_raw(b"not json %d" % n)
+            await vhost.dead_letter_raw(b"not json %d" % n)
         else:
-            await yard.dead_letter(yard.job(f"https://v3.fal.media/{n}.png"), minutes=500 - n)
-    before = await yard.order()
+            await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png"), minutes=500 - n)
+    before = await vhost.order()
     assert len(before) == 220
     for _ in range(100):
-        assert len(await yard.letters.find(DeadLetterFilter())) == 220
-        assert await yard.count() == 220
-    assert await yard.order() == before
+        assert len(await vhost.dead_letters.find(DeadLetterFilter())) == 220
+        assert await vhost.count() == 220
+    assert await vhost.order() == before
 
 
-async def test_thousands_keep_their_order(yard):
+async def test_thousands_keep_their_order(vhost):
     for at in range(0, 1500, 100):
-        burials = (yard.dead_letter(yard.job(f"https://v3.fal.media/{at + n}.png"), minutes=n) for n in range(100))
+        burials = (vhost.dead_letter(vhost.job(f"https://v3.fal.media/{at + n}.png"), minutes=n) for n in range(100))
         await asyncio.gather(*burials)
-    before, started = await yard.order(), time.monotonic()
+    before, started = await vhost.order(), time.monotonic()
     assert len(before) == 1500
-    assert len(await yard.letters.find(DeadLetterFilter())) == 1500
-    assert time.monotonic() - started < SOON
-    assert await yard.order() == before
+    assert len(await vhost.dead_letters.find(DeadLetterFilter())) == 1500
+    assert time.monotonic() - started < WAIT_SECONDS
+    assert await vhost.order() == before
 
 
-async def test_a_reader_that_dies_leaves_everything(yard):
+async def test_a_reader_that_dies_leaves_everything(vhost):
     for n in range(100):
-        await yard.dead_letter(yard.job(f"https://v3.fal.media/{n}.png"))
-    before = await yard.order()
-    connection = await aio_pika.connect(yard.url)
+        await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png"))
+    before = await vhost.order()
+    connection = await aio_pika.connect(vhost.url)
     channel = await connection.channel()
     queue = await channel.get_queue("outlast.dead", ensure=False)
     for _ in range(50):
         await queue.get()
     await connection.close()
-    assert sorted(await yard.order()) == sorted(before)
+    assert sorted(await vhost.order()) == sorted(before)
     with pytest.raises(ZeroDivisionError):
-        await look_and_fail(yard)
-    assert await yard.count() == 100
+        await look_and_fail(vhost)
+    assert await vhost.count() == 100
 
 
-async def look_and_fail(yard):
-    async with yard.letters.open() as pile:
-        async for _ in pile.windows(lambda message: message):
+async def look_and_fail(vhost):
+    async with vhost.dead_letters.open() as browser:
+        async for _ in browser.windows(lambda message: message):
             raise ZeroDivisionError
 
 
 async def test_before_anything_was_declared_there_are_none(rabbitmq_url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    desk = DeadLetterService(Settings.load(rabbitmq_url=SecretStr(rabbitmq_url)), "test")
-    assert await desk.items(DeadLetterFilter()) == ([], 0)
-    assert await desk.groups(DeadLetterFilter()) == ([], 0)
-    assert await desk.show(uuid4()) is None
+    service = DeadLetterService(Settings.load(rabbitmq_url=SecretStr(rabbitmq_url)), "test")
+    assert await service.items(DeadLetterFilter()) == ([], 0)
+    assert await service.groups(DeadLetterFilter()) == ([], 0)
+    assert await service.show(uuid4()) is None
 
 
-async def test_only_one_operator_at_a_time(yard):
-    await yard.dead_letter(yard.job("https://v3.fal.media/a.png"))
-    other = DeadLetters(yard.settings)
-    async with yard.letters.open():
-        for waiting in (yard.letters, other):
+async def test_only_one_operator_at_a_time(vhost):
+    await vhost.dead_letter(vhost.job("https://v3.fal.media/a.png"))
+    other = DeadLetterQueue(vhost.settings)
+    async with vhost.dead_letters.open():
+        for waiting in (vhost.dead_letters, other):
             with pytest.raises(BusyError, match="another operator"):
                 async with waiting.open(patience=0.7):
                     pytest.fail("two at once")
-    async with other.open(patience=0.1) as pile:
-        assert pile.count == 1
+    async with other.open(patience=0.1) as browser:
+        assert browser.count == 1
 
 
-async def test_who_waits_gets_a_turn(yard):
-    await yard.dead_letter(yard.job("https://v3.fal.media/a.png"))
-    operators = [DeadLetters(yard.settings) for _ in range(5)]
+async def test_who_waits_gets_a_turn(vhost):
+    await vhost.dead_letter(vhost.job("https://v3.fal.media/a.png"))
+    operators = [DeadLetterQueue(vhost.settings) for _ in range(5)]
     found = await asyncio.gather(*(operator.find(DeadLetterFilter()) for operator in operators * 2))
     assert [len(letters) for letters in found] == [1] * 10
 
 
-async def test_the_lock_ends_with_its_owner(yard):
-    connection = await aio_pika.connect(yard.url)
-    await (await connection.channel()).declare_queue(LOCK, exclusive=True)
+async def test_the_lock_ends_with_its_owner(vhost):
+    connection = await aio_pika.connect(vhost.url)
+    await (await connection.channel()).declare_queue(LOCK_QUEUE, exclusive=True)
     asyncio.get_running_loop().call_later(1, lambda: asyncio.ensure_future(connection.close()))
-    assert await yard.letters.find(DeadLetterFilter()) == []
+    assert await vhost.dead_letters.find(DeadLetterFilter()) == []
 
 
 async def test_a_broker_that_is_away_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = Settings.load(rabbitmq_url=SecretStr("amqp://guest:secret@127.0.0.1:1/"))
     with pytest.raises(BrokerUnavailableError, match="RABBITMQ_URL") as raised:
-        await DeadLetters(settings).find(DeadLetterFilter())
+        await DeadLetterQueue(settings).find(DeadLetterFilter())
     assert "secret" not in str(raised.value)
 
 
-async def test_large_bodies_do_not_pile_up(yard):
+async def test_large_bodies_do_not_pile_up(vhost):
     content = "data:image/png;base64," + "A" * 4_000_000
     for n in range(20):
-        await yard.dead_letter(yard.job(f"{content}{n}"))
+        await vhost.dead_letter(vhost.job(f"{content}{n}"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert len(await yard.letters.find(DeadLetterFilter())) == 20
+    assert len(await vhost.dead_letters.find(DeadLetterFilter())) == 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000

@@ -9,85 +9,85 @@ from pathlib import Path
 import pytest
 
 from schemas.dead_letters import DeadLetterFilter
-from tests.broker.graves import graveyard
-from tests.patience import LONG
-from worker.broker.connection import BrokerUnavailableError
+from tests.broker.dead_letter_vhost import dead_letter_vhost
+from tests.time_limits import LONG_WAIT_SECONDS
+from worker.broker.errors import BrokerUnavailableError
 from worker.broker.nodes import connect
 from worker.dead_letters.service import DeadLetterService
 
 
 @pytest.fixture
-async def yard(rabbitmq_url, tmp_path, monkeypatch):
+async def vhost(rabbitmq_url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    async with graveyard(rabbitmq_url) as found:
+    async with dead_letter_vhost(rabbitmq_url) as found:
         yield found
 
 
 PROGRAM = """
 import asyncio, sys
 from pydantic import SecretStr
-from schemas.dead_letters import Choice
-from worker.dead_letters.service import Desk
+from schemas.dead_letters import DeadLetterFilter
+from worker.dead_letters.service import DeadLetterService
 from worker.settings import Settings
 
 async def main():
-    desk = Desk(Settings.load(rabbitmq_url=SecretStr(sys.argv[1])), "child")
-    chosen = await desk.find(Choice())
+    service = DeadLetterService(Settings.load(rabbitmq_url=SecretStr(sys.argv[1])), "child")
+    chosen = await service.find(DeadLetterFilter())
     print("found", flush=True)
-    async with desk.removal("replay", chosen, progress=lambda done, total: print(done, flush=True)) as removal:
-        outcome = await removal.run()
+    async with service.batch("replay", chosen, progress=lambda done, total: print(done, flush=True)) as batch:
+        outcome = await batch.run()
     print("end", outcome.done, flush=True)
 
 asyncio.run(main())
 """
 
 
-async def operator(yard):
+async def operator(vhost):
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM, yard.url),
+        *(sys.executable, "-c", PROGRAM, vhost.url),
         stdout=asyncio.subprocess.PIPE,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])},
     )
 
 
-async def fill(yard, count):
-    jobs = [yard.job(f"https://v3.fal.media/{n}.png") for n in range(count)]
+async def fill(vhost, count):
+    jobs = [vhost.job(f"https://v3.fal.media/{n}.png") for n in range(count)]
     for at in range(0, count, 100):
-        await asyncio.gather(*(yard.dead_letter(job) for job in jobs[at : at + 100]))
+        await asyncio.gather(*(vhost.dead_letter(job) for job in jobs[at : at + 100]))
     return {str(job.task_id) for job in jobs}
 
 
-async def test_two_operators_at_once_lose_nothing(yard):
-    tasks = await fill(yard, 300)
-    both = [await operator(yard) for _ in range(2)]
-    said = [(await asyncio.wait_for(process.communicate(), LONG))[0].decode().split() for process in both]
+async def test_two_operators_at_once_lose_nothing(vhost):
+    tasks = await fill(vhost, 300)
+    both = [await operator(vhost) for _ in range(2)]
+    said = [(await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS))[0].decode().split() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum(int(words[-1]) for words in said) == 300
-    assert sorted(message.message_id for message in await yard.drain()) == sorted(tasks)
-    assert await yard.count() == 0
+    assert sorted(message.message_id for message in await vhost.drain()) == sorted(tasks)
+    assert await vhost.count() == 0
 
 
-async def test_killed_twice_nothing_is_lost(yard):
-    tasks = await fill(yard, 1000)
+async def test_killed_twice_nothing_is_lost(vhost):
+    tasks = await fill(vhost, 1000)
     for _ in range(2):
-        process = await operator(yard)
-        async with asyncio.timeout(LONG):
+        process = await operator(vhost)
+        async with asyncio.timeout(LONG_WAIT_SECONDS):
             while (await process.stdout.readline()).strip() != b"200":
                 pass
         process.send_signal(signal.SIGKILL)
         await process.communicate()
-    process = await operator(yard)
-    out, _ = await asyncio.wait_for(process.communicate(), LONG)
+    process = await operator(vhost)
+    out, _ = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     assert process.returncode == 0
     assert 580 <= int(out.split()[-1]) <= 600
-    assert await yard.count() == 0
-    found = [message.message_id for message in await yard.drain()]
+    assert await vhost.count() == 0
+    found = [message.message_id for message in await vhost.drain()]
     assert set(found) == tasks
     assert len(found) <= 1002
 
 
-async def test_a_broker_lost_in_the_middle_is_said_and_loses_nothing(yard, monkeypatch):
-    tasks, connections, done, closing = await fill(yard, 100), [], [], []
+async def test_a_broker_lost_in_the_middle_is_said_and_loses_nothing(vhost, monkeypatch):
+    tasks, connections, done, closing = await fill(vhost, 100), [], [], []
 
     async def noted(*arguments):
         connections.append(await connect(*arguments))
@@ -99,11 +99,11 @@ async def test_a_broker_lost_in_the_middle_is_said_and_loses_nothing(yard, monke
             closing.append(asyncio.ensure_future(connections[-1].close()))
 
     monkeypatch.setattr("worker.dead_letters.queue_lock.connect", noted)
-    desk = DeadLetterService(yard.settings, "test")
-    chosen = await desk.find(DeadLetterFilter())
-    async with desk.removal("replay", chosen, progress=cut) as removal:
+    service = DeadLetterService(vhost.settings, "test")
+    chosen = await service.find(DeadLetterFilter())
+    async with service.batch("replay", chosen, progress=cut) as batch:
         with pytest.raises(BrokerUnavailableError):
-            await removal.run()
-        assert removal.outcome().done >= 30
-    left = {str(letter.item.task_id) for letter in await desk.find(DeadLetterFilter())}
-    assert left | {message.message_id for message in await yard.drain()} == tasks
+            await batch.run()
+        assert batch.outcome().done >= 30
+    left = {str(letter.item.task_id) for letter in await service.find(DeadLetterFilter())}
+    assert left | {message.message_id for message in await vhost.drain()} == tasks

@@ -6,22 +6,22 @@ import aio_pika
 import pytest
 
 from schemas.dead_letters import DeadLetterFilter
-from tests.broker.graves import graveyard
-from tests.patience import SOON
+from tests.broker.dead_letter_vhost import dead_letter_vhost
+from tests.time_limits import WAIT_SECONDS
 from worker.dead_letters.service import DeadLetterService
 
 
 @pytest.fixture
-async def yard(rabbitmq_url, tmp_path, monkeypatch):
+async def vhost(rabbitmq_url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    async with graveyard(rabbitmq_url) as found:
+    async with dead_letter_vhost(rabbitmq_url) as found:
         yield found
 
 
-async def test_what_the_broker_gave_up_is_told_as_such(yard):
-    await yard.kill_workers(yard.job("https://v3.fal.media/a.png"), attempt=3)
-    await yard.kill_workers(yard.job("data:image/png;base64,AAAA"), deaths=5)
-    items, _ = await DeadLetterService(yard.settings, "test").items(DeadLetterFilter(code="worker_killed"))
+async def test_what_the_broker_gave_up_is_told_as_such(vhost):
+    await vhost.kill_workers(vhost.job("https://v3.fal.media/a.png"), attempt=3)
+    await vhost.kill_workers(vhost.job("data:image/png;base64,AAAA"), deaths=5)
+    items, _ = await DeadLetterService(vhost.settings, "test").items(DeadLetterFilter(code="worker_killed"))
     items.sort(key=lambda item: item.attempts)  # RabbitMQ's times are whole seconds
     assert [(item.attempts, item.host, item.stage) for item in items] == [
         (21, "v3.fal.media", "job"),
@@ -29,7 +29,7 @@ async def test_what_the_broker_gave_up_is_told_as_such(yard):
     ]
     assert "delivered 21 times" in items[0].error
     assert all(item.failed_at.tzinfo and item.queue == "file_processing" for item in items)
-    expired = await yard.channel.declare_queue(
+    expired = await vhost.channel.declare_queue(
         exclusive=True,
         arguments={
             "x-message-ttl": 1,
@@ -37,51 +37,51 @@ async def test_what_the_broker_gave_up_is_told_as_such(yard):
             "x-dead-letter-routing-key": "file_processing",
         },
     )
-    await yard.channel.default_exchange.publish(aio_pika.Message(b"late"), expired.name)
-    async with asyncio.timeout(SOON):
-        while await yard.count() < 3:
+    await vhost.channel.default_exchange.publish(aio_pika.Message(b"late"), expired.name)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while await vhost.count() < 3:
             await asyncio.sleep(0.02)
-    [item], _ = await DeadLetterService(yard.settings, "test").items(DeadLetterFilter(code="broker_expired"))
+    [item], _ = await DeadLetterService(vhost.settings, "test").items(DeadLetterFilter(code="broker_expired"))
     assert (item.task_id, item.attempts, item.host) == (None, None, None)
 
 
-async def test_items_are_one_for_task_and_code_sorted_by_time(yard):
-    job = yard.job("https://v3.fal.media/a.png?token=hidden", "https://v3.fal.media/b.png")
+async def test_items_are_one_for_task_and_code_sorted_by_time(vhost):
+    job = vhost.job("https://v3.fal.media/a.png?token=hidden", "https://v3.fal.media/b.png")
     one, other = job.files
     said = "https://me:hidden@v3.fal.media/a.png?token=hidden answered 404"
-    await yard.dead_letter(job.only([one.source_key]), "source_gone", said, minutes=9, attempt=2)
-    await yard.dead_letter(job.only([other.source_key]), "source_gone", "older", minutes=1, attempt=1, replays=2)
-    await yard.dead_letter(job, "corrupted", minutes=5)
-    await yard.bury_raw(b"\xff\x00 no json")
-    await yard.bury_raw(b"\xff\x00 no json")
-    desk = DeadLetterService(yard.settings, "test")
-    items, total = await desk.items(DeadLetterFilter())
+    await vhost.dead_letter(job.limited_to([one.source_key]), "source_gone", said, minutes=9, attempt=2)
+    await vhost.dead_letter(job.limited_to([other.source_key]), "source_gone", "older", minutes=1, attempt=1, replays=2)
+    await vhost.dead_letter(job, "corrupted", minutes=5)
+    await vhost.dead_letter_raw(b"\xff\x00 no json")
+    await vhost.dead_letter_raw(b"\xff\x00 no json")
+    service = DeadLetterService(vhost.settings, "test")
+    items, total = await service.items(DeadLetterFilter())
     assert [item.code for item in items] == ["undecodable", "corrupted", "source_gone"]
     assert total == 3
     gone = items[-1]
     assert (gone.attempts, gone.replays, gone.error) == (2, 2, "https://v3.fal.media/a.png answered 404")
-    shown = await desk.show(gone.id)
+    shown = await service.show(gone.id)
     assert [file["url"] for file in shown["files"]] == ["https://v3.fal.media/a.png", "https://v3.fal.media/b.png"]
     assert shown["headers"]["x-outlast-attempt"] == 2
     assert "hidden" not in str(shown)
-    assert (await desk.show(items[0].id))["files"] == []
-    assert (await desk.items(DeadLetterFilter(limit=1)))[0] == items[:1]
-    assert (await desk.items(DeadLetterFilter(limit=1)))[1] == 3
-    assert len({letter.item.id for letter in await desk.find(DeadLetterFilter(limit=2))}) == 2
+    assert (await service.show(items[0].id))["files"] == []
+    assert (await service.items(DeadLetterFilter(limit=1)))[0] == items[:1]
+    assert (await service.items(DeadLetterFilter(limit=1)))[1] == 3
+    assert len({letter.item.id for letter in await service.find(DeadLetterFilter(limit=2))}) == 2
 
 
-async def test_each_filter_and_groups(yard):
-    first = yard.job("https://v3.fal.media/a.png", generation_id="g1", user_id="ann")
-    second = yard.job("https://other.fal.media/b.png", generation_id="g2", user_id="bob")
-    third = yard.job("https://other.fal.media/c.png", generation_id="g3", user_id="bob")
-    await yard.dead_letter(first, "source_gone", minutes=1)
-    await yard.dead_letter(second, "corrupted", stage="compress", minutes=2)
-    await yard.dead_letter(third, "corrupted", stage="compress", minutes=3)
-    desk = DeadLetterService(yard.settings, "test")
-    everything = {item.task_id: item.id for item in (await desk.items(DeadLetterFilter()))[0]}
+async def test_each_filter_and_groups(vhost):
+    first = vhost.job("https://v3.fal.media/a.png", generation_id="g1", user_id="ann")
+    second = vhost.job("https://other.fal.media/b.png", generation_id="g2", user_id="bob")
+    third = vhost.job("https://other.fal.media/c.png", generation_id="g3", user_id="bob")
+    await vhost.dead_letter(first, "source_gone", minutes=1)
+    await vhost.dead_letter(second, "corrupted", stage="compress", minutes=2)
+    await vhost.dead_letter(third, "corrupted", stage="compress", minutes=3)
+    service = DeadLetterService(vhost.settings, "test")
+    everything = {item.task_id: item.id for item in (await service.items(DeadLetterFilter()))[0]}
 
     async def tasks(**filters):
-        return [item.task_id for item in (await desk.items(DeadLetterFilter.read(filters)))[0]]
+        return [item.task_id for item in (await service.items(DeadLetterFilter.read(filters)))[0]]
 
     assert await tasks(code="source_gone") == [first.task_id]
     assert await tasks(stage="compress") == [second.task_id, third.task_id]
@@ -94,7 +94,7 @@ async def test_each_filter_and_groups(yard):
     assert await tasks(user="bob", limit=1) == [second.task_id]
     assert await tasks(task=str(third.task_id)) == [third.task_id]
     assert await tasks(ids=[str(everything[first.task_id])]) == [first.task_id]
-    groups, total = await desk.groups(DeadLetterFilter())
+    groups, total = await service.groups(DeadLetterFilter())
     assert [(group.code, group.stage, group.host, group.count) for group in groups] == [
         ("corrupted", "compress", "other.fal.media", 2),
         ("source_gone", "download", "v3.fal.media", 1),

@@ -7,9 +7,9 @@ import pytest
 
 from schemas.dead_letters import DeadLetterFilter
 from schemas.jobs import Job
-from tests.broker.graves import graveyard
-from tests.figures import figure
-from tests.patience import SOON
+from tests.broker.dead_letter_vhost import dead_letter_vhost
+from tests.metric_values import metric_value
+from tests.time_limits import WAIT_SECONDS
 from worker.broker import topology
 from worker.broker.envelope import Envelope
 from worker.dead_letters.service import DeadLetterService
@@ -17,144 +17,148 @@ from worker.observability.metrics import Metrics
 
 
 @pytest.fixture
-async def yard(rabbitmq_url, tmp_path, monkeypatch):
+async def vhost(rabbitmq_url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    async with graveyard(rabbitmq_url) as found:
+    async with dead_letter_vhost(rabbitmq_url) as found:
         yield found
 
 
-async def replay(yard, *, rate=None, abort=lambda: False, progress=lambda _done, _total: None, metrics=None, **filters):
-    desk = DeadLetterService(yard.settings, "test", metrics)
-    chosen = await desk.find(DeadLetterFilter.read(filters))
-    async with desk.removal("replay", chosen, rate=rate, abort=abort, progress=progress) as removal:
-        return await removal.run()
+async def replay(
+    vhost, *, rate=None, should_abort=lambda: False, progress=lambda _done, _total: None, metrics=None, **filters
+):
+    service = DeadLetterService(vhost.settings, "test", metrics)
+    chosen = await service.find(DeadLetterFilter.read(filters))
+    async with service.batch("replay", chosen, rate=rate, should_abort=should_abort, progress=progress) as batch:
+        return await batch.run()
 
 
-async def test_a_replayed_job_is_as_new_but_for_its_beginning(yard):
-    job = yard.job("https://v3.fal.media/a.png")
-    await yard.dead_letter(job, attempt=7, deaths=3, replays=1, traceparent="00-1-2-01")
+async def test_a_replayed_job_is_as_new_but_for_its_beginning(vhost):
+    job = vhost.job("https://v3.fal.media/a.png")
+    await vhost.dead_letter(job, attempt=7, deaths=3, replays=1, traceparent="00-1-2-01")
     metrics = Metrics("test")
-    outcome = await replay(yard, metrics=metrics)
+    outcome = await replay(vhost, metrics=metrics)
     assert (outcome.matched, outcome.done, outcome.kept, outcome.aborted) == (1, 1, (), False)
-    [message] = await yard.drain()
+    [message] = await vhost.drain()
     again = Envelope.read(message)
     assert again.job == job
     assert (again.attempt, again.deaths, again.replays, again.traceparent) == (1, 0, 2, "00-1-2-01")
     assert again.first_seen.isoformat() == message.headers["x-outlast-first-seen"] == job.event_at.isoformat()
     assert {name for name in message.headers if "error" in name or "failed" in name or "stage" in name} == set()
     assert (message.routing_key, message.message_id) == ("file_processing", str(job.task_id))
-    assert figure(metrics.dead_letters_replayed) == 1
-    assert await yard.count() == 0
+    assert metric_value(metrics.dead_letters_replayed) == 1
+    assert await vhost.count() == 0
 
 
-async def test_the_brokers_own_history_stays_behind(yard):
-    job = yard.job("https://v3.fal.media/a.png", queue="file_processing.bulk")
+async def test_the_brokers_own_history_stays_behind(vhost):
+    job = vhost.job("https://v3.fal.media/a.png", queue="file_processing.bulk")
     waiting = Envelope(job, attempt=2).message(code="source_unavailable", error="503")
-    await yard.publish(topology.retry_name(1), job.queue, waiting)
-    queue = await yard.channel.get_queue("outlast.file_processing.bulk", ensure=False)
-    async with asyncio.timeout(SOON):
-        while await yard.count() == 0:
+    await vhost.publish(topology.retry_name(1), job.queue, waiting)
+    queue = await vhost.channel.get_queue("outlast.file_processing.bulk", ensure=False)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while await vhost.count() == 0:
             if (message := await queue.get(fail=False)) is not None:
                 assert message.headers["x-death"]
                 await message.nack(requeue=True)
-    [letter] = await yard.letters.find(DeadLetterFilter(code="worker_killed"))
+    [letter] = await vhost.dead_letters.find(DeadLetterFilter(code="worker_killed"))
     assert letter.item.attempts == 21
-    await replay(yard)
-    [message] = await yard.drain("outlast.file_processing.bulk")
+    await replay(vhost)
+    [message] = await vhost.drain("outlast.file_processing.bulk")
     foreign = {name for name in message.headers if name.startswith("x-") and "outlast" not in name}
     assert foreign <= {"x-delivery-count"}
     assert message.headers["x-outlast-attempt"] == 1
-    assert await yard.count() == 0
+    assert await vhost.count() == 0
 
 
-async def test_what_cannot_be_decoded_goes_back_as_it_was(yard):
-    await yard.bury_raw(b'{"from": "the future"}', "outlast.job.v9", "newer_version")
-    await yard.bury_raw(b"\xff\xfe", "outlast.job.v1")
-    assert (await replay(yard)).done == 2
-    found = {(message.body, message.type, message.message_id) for message in await yard.drain()}
+async def test_what_cannot_be_decoded_goes_back_as_it_was(vhost):
+    await vhost.dead_letter_raw(b'{"from": "the future"}', "outlast.job.v9", "newer_version")
+    await vhost.dead_letter_raw(b"\xff\xfe", "outlast.job.v1")
+    assert (await replay(vhost)).done == 2
+    found = {(message.body, message.type, message.message_id) for message in await vhost.drain()}
     assert found == {(b'{"from": "the future"}', "outlast.job.v9", "m"), (b"\xff\xfe", "outlast.job.v1", "m")}
 
 
-async def test_only_the_chosen_are_taken_and_the_others_keep_their_order(yard):
+async def test_only_the_chosen_are_taken_and_the_others_keep_their_order(vhost):
     for n in range(200):
-        await yard.dead_letter(
-            yard.job(f"https://v3.fal.media/{n}.png"), "corrupted" if n % 3 else "size_exceeded", minutes=n
+        await vhost.dead_letter(
+            vhost.job(f"https://v3.fal.media/{n}.png"), "corrupted" if n % 3 else "size_exceeded", minutes=n
         )
-    before = await yard.order()
+    before = await vhost.order()
     seen = []
-    outcome = await replay(yard, code="size_exceeded", limit=30, progress=lambda *step: seen.append(step))
+    outcome = await replay(vhost, code="size_exceeded", limit=30, progress=lambda *step: seen.append(step))
     assert (outcome.matched, outcome.done) == (30, 30)
     assert seen == [(n, 30) for n in range(1, 31)]
-    taken = {Job.model_validate_json(message.body).task_id for message in await yard.drain()}
+    taken = {Job.model_validate_json(message.body).task_id for message in await vhost.drain()}
     assert len(taken) == 30
-    after = await yard.order()
+    after = await vhost.order()
     assert [before.index(key) for key in after] == sorted(before.index(key) for key in after)
     assert len(after) == 170
 
 
-async def test_a_job_that_fails_again_meanwhile_is_not_taken_again(yard):
-    jobs = [yard.job(f"https://v3.fal.media/{n}.png") for n in range(40)]
+async def test_a_job_that_fails_again_meanwhile_is_not_taken_again(vhost):
+    jobs = [vhost.job(f"https://v3.fal.media/{n}.png") for n in range(40)]
     for job in jobs:
-        await yard.dead_letter(job)
+        await vhost.dead_letter(job)
 
     async def fail_again(message):
         async with message.process():
             envelope = Envelope.read(message)
-            await yard.dead_letter(envelope.job, replays=envelope.replays, minutes=99)
+            await vhost.dead_letter(envelope.job, replays=envelope.replays, minutes=99)
 
-    queue = await yard.channel.get_queue("outlast.file_processing", ensure=False)
+    queue = await vhost.channel.get_queue("outlast.file_processing", ensure=False)
     tag = await queue.consume(fail_again)
-    assert (await replay(yard, rate=200)).done == 40
-    async with asyncio.timeout(SOON):
-        while await yard.count() < 40:
+    assert (await replay(vhost, rate=200)).done == 40
+    async with asyncio.timeout(WAIT_SECONDS):
+        while await vhost.count() < 40:
             await asyncio.sleep(0.02)
     await queue.cancel(tag)
-    assert [letter.item.replays for letter in await yard.letters.find(DeadLetterFilter())] == [1] * 40
+    assert [letter.item.replays for letter in await vhost.dead_letters.find(DeadLetterFilter())] == [1] * 40
 
 
-async def test_a_crashs_duplicate_is_replayed_once_and_other_files_are_not_forgotten(yard):
-    job = yard.job("https://v3.fal.media/a.png", "https://v3.fal.media/b.png")
+async def test_a_crashs_duplicate_is_replayed_once_and_other_files_are_not_forgotten(vhost):
+    job = vhost.job("https://v3.fal.media/a.png", "https://v3.fal.media/b.png")
     for minutes in (1, 2):
-        await yard.dead_letter(job.only([job.files[0].source_key]), minutes=minutes)
-    await yard.dead_letter(job.only([job.files[1].source_key]), minutes=3)
-    outcome = await replay(yard)
+        await vhost.dead_letter(job.limited_to([job.files[0].source_key]), minutes=minutes)
+    await vhost.dead_letter(job.limited_to([job.files[1].source_key]), minutes=3)
+    outcome = await replay(vhost)
     assert (outcome.matched, outcome.done) == (1, 1)
-    replayed = [[file["position"] for file in json.loads(message.body)["files"]] for message in await yard.drain()]
+    replayed = [[file["position"] for file in json.loads(message.body)["files"]] for message in await vhost.drain()]
     assert replayed == [[0], [1]]
-    assert await yard.count() == 0
+    assert await vhost.count() == 0
 
 
-async def test_a_replay_can_be_slow_and_can_be_stopped(yard):
+async def test_a_replay_can_be_slow_and_can_be_stopped(vhost):
     for n in range(60):
-        await yard.dead_letter(yard.job(f"https://v3.fal.media/{n}.png"))
+        await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png"))
     started, done = asyncio.get_running_loop().time(), []
-    outcome = await replay(yard, rate=20, abort=lambda: len(done) >= 20, progress=lambda *step: done.append(step))
+    outcome = await replay(
+        vhost, rate=20, should_abort=lambda: len(done) >= 20, progress=lambda *step: done.append(step)
+    )
     assert asyncio.get_running_loop().time() - started >= 0.9
     assert (outcome.matched, outcome.done, outcome.aborted) == (60, 20, True)
-    assert await yard.count() == 40
-    assert len(await yard.drain()) == 20
+    assert await vhost.count() == 40
+    assert len(await vhost.drain()) == 20
 
 
-async def test_a_slow_replay_lets_others_in(yard, monkeypatch):
+async def test_a_slow_replay_lets_others_in(vhost, monkeypatch):
     monkeypatch.setattr("worker.dead_letters.batch.ROUND_SECONDS", 0.5)
     for n in range(20):
-        await yard.dead_letter(yard.job(f"https://v3.fal.media/{n}.png"))
-    running = asyncio.create_task(replay(yard, rate=8))
+        await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png"))
+    running = asyncio.create_task(replay(vhost, rate=8))
     looks = []
     while not running.done():
-        looks.append(len(await DeadLetterService(yard.settings, "another").find(DeadLetterFilter())))
+        looks.append(len(await DeadLetterService(vhost.settings, "another").find(DeadLetterFilter())))
         await asyncio.sleep(0.3)
     assert (await running).done == 20
     assert len(looks) >= 2
     assert looks == sorted(looks, reverse=True)
-    assert await yard.count() == 0
+    assert await vhost.count() == 0
 
 
-async def test_without_its_queue_a_letter_stays(yard):
-    await yard.dead_letter(yard.job("https://v3.fal.media/a.png"))
-    await yard.dead_letter(yard.job("https://v3.fal.media/b.png", queue="optimization"))
-    await yard.channel.queue_delete("outlast.optimization")
-    outcome = await replay(yard)
+async def test_without_its_queue_a_letter_stays(vhost):
+    await vhost.dead_letter(vhost.job("https://v3.fal.media/a.png"))
+    await vhost.dead_letter(vhost.job("https://v3.fal.media/b.png", queue="optimization"))
+    await vhost.channel.queue_delete("outlast.optimization")
+    outcome = await replay(vhost)
     assert outcome.done == 1
     assert "no queue takes 'optimization'" in outcome.kept[0].reason
-    assert await yard.count() == 1
+    assert await vhost.count() == 1

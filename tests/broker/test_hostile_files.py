@@ -8,7 +8,7 @@ import pyvips
 
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.codec_bench import decoding
+from tests.codec_processes import wait_for_decoding
 from tests.hostile.bombs import BOMBS
 
 GOOD = ("photo.png", "tone.wav", "photo.jpg")
@@ -38,38 +38,38 @@ def served(source):
         path.unlink()
 
 
-async def test_bombs_and_good_files_in_one_job(bench, source, served):
+async def test_bombs_and_good_files_in_one_job(worker_env, source, served):
     urls = [source.file_url(name) for name in GOOD]
     urls += [served(str(at), BOMBS[name][1]()) for at, name in enumerate(BAD)]
-    job = bench.job(*urls)
-    await bench.send(job)
-    await bench.outcome("partial")
-    stored = await bench.sql.fetch("select position from outlast_files order by position")
+    job = worker_env.job(*urls)
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("partial")
+    stored = await worker_env.sql.fetch("select position from outlast_files order by position")
     assert [row["position"] for row in stored] == list(range(len(GOOD)))
-    failed = json.loads((await bench.task(job))["failed"])
+    failed = json.loads((await worker_env.task(job))["failed"])
     expected = {len(GOOD) + at: BOMBS[name][2] for at, name in enumerate(BAD)}
     assert {file["position"]: file["code"] for file in failed} == expected
     assert not any(file["retryable"] for file in failed)
-    letters = [await bench.take("outlast.dead") for _ in set(expected.values())]
+    letters = [await worker_env.take_message("outlast.dead") for _ in set(expected.values())]
     assert {letter.headers["x-outlast-error-code"] for letter in letters} == {"decoder_limit", "corrupted"}
 
-    await bench.send(bench.job(source.file_url("photo.webp")))
-    await bench.outcome("completed")
+    await worker_env.send(worker_env.job(source.file_url("photo.webp")))
+    await worker_env.wait_for_outcome("completed")
 
 
-async def test_a_decoder_that_crashes_costs_one_attempt_of_its_file_alone(bench, source, served):
+async def test_a_decoder_that_crashes_costs_one_attempt_of_its_file_alone(worker_env, source, served):
     large = pyvips.Image.black(9000, 9000, bands=3).copy(interpretation="srgb")
     urls = served("large.png", large.pngsave_buffer(compression=1)), source.file_url("tone.wav")
-    job = bench.job(*urls, profile=Profile(format=ImageFormat.WEBP))  # which takes more than a moment
-    await bench.send(job)
-    process = await decoding(bench.worker._context.deps.codec)
+    job = worker_env.job(*urls, profile=Profile(format=ImageFormat.WEBP))  # which takes more than a moment
+    await worker_env.send(job)
+    process = await wait_for_decoding(worker_env.worker._context.deps.codec)
     process.send_signal(signal.SIGSEGV)
-    await bench.outcome("retried")
-    task = await bench.task(job)
+    await worker_env.wait_for_outcome("retried")
+    task = await worker_env.task(job)
     assert (task["status"], task["error_code"]) == ("retrying", "decoder_crashed")
-    assert await bench.sql.fetchval("select count(*) from outlast_files") == 1
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 1
     hits = source.hits["tone.wav"]
-    await bench.outcome("completed")
-    assert 'outlast_codec_restarts_total{reason="crashed"} 1.0' in bench.metrics.render().decode()
+    await worker_env.wait_for_outcome("completed")
+    assert 'outlast_codec_restarts_total{reason="crashed"} 1.0' in worker_env.metrics.render().decode()
     assert source.hits["tone.wav"] == hits
-    assert (await bench.task(job))["attempt"] == 2
+    assert (await worker_env.task(job))["attempt"] == 2

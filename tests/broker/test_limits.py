@@ -6,64 +6,64 @@ import json
 import pytest
 
 from schemas.jobs import Queue
-from tests.patience import SOON
+from tests.time_limits import WAIT_SECONDS
 from worker.settings import Settings
 
 
 @pytest.mark.settings(task_soft_timeout_minutes=0.01)
-async def test_after_the_soft_limit_no_file_is_begun_and_what_is_finished_is_kept(bench, source):
+async def test_after_the_soft_limit_no_file_is_begun_and_what_is_finished_is_kept(worker_env, source):
     slow = f"{source.url}/files/tone.wav?slow=150000"
     others = [f"{source.url}/files/{name}" for name in ("tone.mp3", "clip.mp4")]
-    job = bench.job(slow, *others, max_concurrent=1)
+    job = worker_env.job(slow, *others, max_concurrent=1)
     before = source.hits["tone.wav"]
-    await bench.send(job)
-    await bench.outcome("retried")
-    task = await bench.task(job)
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("retried")
+    task = await worker_env.task(job)
     assert task["status"] == "retrying"
     assert {failure["code"] for failure in json.loads(task["failed"])} == {"soft_timeout"}
-    assert await bench.sql.fetchval("select count(*) from outlast_files") == 1
-    await bench.outcome("completed")
-    assert await bench.sql.fetchval("select count(*) from outlast_files") == 3
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 1
+    await worker_env.wait_for_outcome("completed")
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 3
     assert source.hits["tone.wav"] == before + 1
 
 
 @pytest.mark.settings(worker_queues={Queue.OPTIMIZATION: 1})
-async def test_a_worker_takes_only_from_the_queues_it_was_given(bench, source):
-    mine = bench.job(f"{source.url}/files/tone.wav", queue=Queue.OPTIMIZATION)
-    others = bench.job(f"{source.url}/files/tone.wav")
-    await bench.send(others)
-    await bench.send(mine)
-    await bench.outcome("completed", queue="optimization")
-    assert await bench.waiting("outlast.file_processing") == 1
+async def test_a_worker_takes_only_from_the_queues_it_was_given(worker_env, source):
+    mine = worker_env.job(f"{source.url}/files/tone.wav", queue=Queue.OPTIMIZATION)
+    others = worker_env.job(f"{source.url}/files/tone.wav")
+    await worker_env.send(others)
+    await worker_env.send(mine)
+    await worker_env.wait_for_outcome("completed", queue="optimization")
+    assert await worker_env.message_count("outlast.file_processing") == 1
 
 
-async def test_background_work_that_is_slow_delays_nobody(bench, source):
+async def test_background_work_that_is_slow_delays_nobody(worker_env, source):
     for queue in (Queue.BULK, Queue.OPTIMIZATION):
-        await bench.send(bench.job(f"{source.url}/files/photo.png?slow=20000", queue=queue))
-    async with asyncio.timeout(SOON):
-        while len(bench.worker.attempts) < 2:
+        await worker_env.send(worker_env.job(f"{source.url}/files/photo.png?slow=20000", queue=queue))
+    async with asyncio.timeout(WAIT_SECONDS):
+        while len(worker_env.worker.attempts) < 2:
             await asyncio.sleep(0.02)
-    await bench.send(bench.job(f"{source.url}/files/tone.wav"))
-    await bench.outcome("completed")
-    assert len(bench.worker.attempts) == 2
+    await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav"))
+    await worker_env.wait_for_outcome("completed")
+    assert len(worker_env.worker.attempts) == 2
 
 
-async def test_progress_is_written_down_once_a_second_for_all(bench, source, monkeypatch):
-    written, write = [], bench.worker._context.progress_writer._records.progress
+async def test_progress_is_written_down_once_a_second_for_all(worker_env, source, monkeypatch):
+    written, write = [], worker_env.worker._context.progress_writer._records.progress
 
     async def progress(items):
         written.append(len(items))
         await write(items)
 
-    monkeypatch.setattr(bench.worker._context.progress_writer._records, "progress", progress)
-    jobs = [bench.job(*(f"{source.url}/files/tone.wav?slow=60000&n={n}" for n in range(3))) for _ in range(2)]
+    monkeypatch.setattr(worker_env.worker._context.progress_writer._records, "progress", progress)
+    jobs = [worker_env.job(*(f"{source.url}/files/tone.wav?slow=60000&n={n}" for n in range(3))) for _ in range(2)]
     started = asyncio.get_running_loop().time()
     for job in jobs:
-        await bench.send(job)
+        await worker_env.send(job)
     seen = set()
-    async with asyncio.timeout(SOON):
-        while bench.ended("completed") < 2:
-            seen.add(await bench.sql.fetchval("select progress ->> 'downloaded' from outlast_tasks limit 1"))
+    async with asyncio.timeout(WAIT_SECONDS):
+        while worker_env.outcome_count("completed") < 2:
+            seen.add(await worker_env.sql.fetchval("select progress ->> 'downloaded' from outlast_tasks limit 1"))
             await asyncio.sleep(0.05)
     assert len(seen - {None, "0"}) >= 1
     assert 1 <= len(written) <= asyncio.get_running_loop().time() - started + 1
@@ -80,13 +80,13 @@ def test_queues_that_are_none_are_refused_by_name(given, said):
 
 
 def test_each_queue_has_its_own_number():
-    assert Settings.load(worker_concurrency=8).places == {
+    assert Settings.load(worker_concurrency=8).queue_concurrency == {
         Queue.FILES: 8,
         Queue.BULK: 2,
         Queue.OPTIMIZATION: 1,
         Queue.MAINTENANCE: 1,
     }
-    assert Settings.load(worker_queues="maintenance, optimization=3").places == {
+    assert Settings.load(worker_queues="maintenance, optimization=3").queue_concurrency == {
         Queue.MAINTENANCE: 1,
         Queue.OPTIMIZATION: 3,
     }

@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from tests.loglines import captured
+from tests.captured_logs import capture_log
 
 ALWAYS = {"task_id", "generation_id", "attempt", "user_id", "replays", "queue", "outcome", "seconds", "stages", "codes"}
 COUNTED = {"files_stored", "files_deduplicated", "files_failed", "bytes_in", "bytes_out"}
@@ -12,13 +12,15 @@ def attempts(lines, job):
     return [line for line in lines.read("attempt ended") if line.get("task_id") == str(job.task_id)]
 
 
-async def test_an_attempt_is_told_in_one_wide_line(bench, source):
+async def test_an_attempt_is_told_in_one_wide_line(worker_env, source):
     base, once = f"{source.url}/files", uuid4()
-    job = bench.job(f"{base}/photo.png", f"{base}/tone.wav?fail_first=1&at={once}", f"{base}/none.png?sig=topsecret")
-    with captured(bench.settings, log_level="DEBUG") as lines:
-        await bench.send(job)
-        await bench.outcome("retried")
-        await bench.outcome("partial")
+    job = worker_env.job(
+        f"{base}/photo.png", f"{base}/tone.wav?fail_first=1&at={once}", f"{base}/none.png?sig=topsecret"
+    )
+    with capture_log(worker_env.settings, log_level="DEBUG") as lines:
+        await worker_env.send(job)
+        await worker_env.wait_for_outcome("retried")
+        await worker_env.wait_for_outcome("partial")
     first, second = attempts(lines, job)
     assert set(first) >= ALWAYS | COUNTED
     assert (first["attempt"], first["outcome"], first["level"]) == (1, "retried", "warning")
@@ -26,8 +28,8 @@ async def test_an_attempt_is_told_in_one_wide_line(bench, source):
     assert first["codes"] == ["source_gone", "source_unavailable"]
     assert set(first["stages"]) == {"download", "detect", "deduplicate", "prepare", "upload"}
     assert sum(first["stages"].values()) > 0
-    assert (first["bytes_in"], first["bytes_out"]) == await sizes(bench, job, 0)
-    assert (second["bytes_in"], second["bytes_out"]) == await sizes(bench, job, 1)
+    assert (first["bytes_in"], first["bytes_out"]) == await sizes(worker_env, job, 0)
+    assert (second["bytes_in"], second["bytes_out"]) == await sizes(worker_env, job, 1)
     assert (second["attempt"], second["outcome"], second["level"]) == (2, "partial", "warning")
     assert [second[f"files_{how}"] for how in ("stored", "deduplicated", "failed")] == [1, 0, 0]
     whose = {"task_id": str(job.task_id), "generation_id": job.generation_id}
@@ -37,8 +39,8 @@ async def test_an_attempt_is_told_in_one_wide_line(bench, source):
     assert "topsecret" not in lines.text
 
 
-async def sizes(bench, job, position):
-    row = await bench.sql.fetchrow(
+async def sizes(worker_env, job, position):
+    row = await worker_env.sql.fetchrow(
         "select original_size, file_size from outlast_files where generation_id = $1 and position = $2",
         job.generation_id,
         position,
@@ -46,14 +48,14 @@ async def sizes(bench, job, position):
     return tuple(row)
 
 
-async def test_what_fails_for_good_is_an_error_and_names_its_code(bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav?status=500")
-    with captured(bench.settings) as lines:
-        await bench.send(job, attempt=3)
-        await bench.outcome("failed")
-        broken = bench.job(source="fal", generation_id=None, request_id=f"none-{uuid4()}")
-        await bench.send(broken, attempt=3)
-        await bench.outcome("failed", 2)
+async def test_what_fails_for_good_is_an_error_and_names_its_code(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav?status=500")
+    with capture_log(worker_env.settings) as lines:
+        await worker_env.send(job, attempt=3)
+        await worker_env.wait_for_outcome("failed")
+        broken = worker_env.job(source="fal", generation_id=None, request_id=f"none-{uuid4()}")
+        await worker_env.send(broken, attempt=3)
+        await worker_env.wait_for_outcome("failed", 2)
     (line,) = attempts(lines, job)
     assert (line["level"], line["codes"], line["files_failed"]) == ("error", ["source_unavailable"], 1)
     (line,) = attempts(lines, broken)
@@ -61,14 +63,14 @@ async def test_what_fails_for_good_is_an_error_and_names_its_code(bench, source)
     assert {line["level"] for line in lines.read("job failed")} == {"error"}
 
 
-async def test_who_did_not_know_its_generation_learns_it(bench, source):
+async def test_who_did_not_know_its_generation_learns_it(worker_env, source):
     generation = str(uuid4())
-    await bench.sql.execute(
+    await worker_env.sql.execute(
         "insert into generations (id, request_id, status) values ($1, 'r7', 'completed')", generation
     )
-    job = bench.job(f"{source.url}/files/tone.mp3", source="fal", generation_id=None, request_id="r7")
-    with captured(bench.settings) as lines:
-        await bench.send(job)
-        await bench.outcome("completed")
+    job = worker_env.job(f"{source.url}/files/tone.mp3", source="fal", generation_id=None, request_id="r7")
+    with capture_log(worker_env.settings) as lines:
+        await worker_env.send(job)
+        await worker_env.wait_for_outcome("completed")
     (line,) = attempts(lines, job)
     assert (line["generation_id"], line["level"]) == (generation, "info")

@@ -21,16 +21,16 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 
 
 @pytest.fixture
-async def address(bench):
-    settings = bench.settings.model_copy(update={"api_token": SecretStr(TOKEN)})
+async def address(worker_env):
+    settings = worker_env.settings.model_copy(update={"api_token": SecretStr(TOKEN)})
     sources = [SupabaseSource(settings, (SecretStr(TOKEN),))]
-    app = Receiver(settings, sources, bench.broker, bench.metrics, bench.parts.supabase).app()
+    app = Receiver(settings, sources, worker_env.broker, worker_env.metrics, worker_env.parts.supabase).app()
     async with serve(app, "127.0.0.1", 0) as addresses:
         yield f"http://{addresses[0]}"
 
 
-async def test_every_route_is_described(bench):
-    app = Receiver(bench.settings, [], bench.broker, bench.metrics, bench.parts.supabase).app()
+async def test_every_route_is_described(worker_env):
+    app = Receiver(worker_env.settings, [], worker_env.broker, worker_env.metrics, worker_env.parts.supabase).app()
     served = {
         (route.method.lower(), route.resource.canonical)
         for route in app.router.routes()

@@ -10,112 +10,112 @@ from worker.broker.envelope import Envelope
 LAST = 3  # bench's MAX_ATTEMPTS: one more counted failure would bury the job
 
 
-async def paused(bench, *, wanted=True):
+async def paused(worker_env, *, wanted=True):
     """Wait until nobody, or somebody, consumes the work queue."""
     async with asyncio.timeout(40):
-        while (await consumers(bench) == 0) is not wanted:
+        while (await consumers(worker_env) == 0) is not wanted:
             await asyncio.sleep(0.05)
 
 
-async def consumers(bench):
-    declared = await bench.channel.declare_queue("outlast.file_processing", passive=True)
+async def consumers(worker_env):
+    declared = await worker_env.channel.declare_queue("outlast.file_processing", passive=True)
     return declared.declaration_result.consumer_count
 
 
-async def test_with_supabase_away_no_attempt_is_spent_and_all_is_done_afterwards(bench, source):
-    jobs = [bench.job(f"{source.url}/files/tone.wav?n={n}") for n in range(6)]
-    await bench.gateway.stop()
+async def test_with_supabase_away_no_attempt_is_spent_and_all_is_done_afterwards(worker_env, source):
+    jobs = [worker_env.job(f"{source.url}/files/tone.wav?n={n}") for n in range(6)]
+    await worker_env.gateway.stop()
     for job in jobs:
-        await bench.send(job, attempt=LAST)
-    await bench.outcome("excused")
-    await paused(bench)
-    assert "no jobs are taken" in bench.worker.away("database")
-    assert bench.metrics.circuit_open.labels("database")._value.get() == 1
-    await bench.gateway.start()
-    await paused(bench, wanted=False)
-    await bench.outcome("completed", count=len(jobs))
-    assert bench.worker.away("database") is None
-    assert await bench.waiting("outlast.dead") == 0
-    assert await bench.sql.fetchval("select max(attempt) from outlast_tasks") == LAST
+        await worker_env.send(job, attempt=LAST)
+    await worker_env.wait_for_outcome("excused")
+    await paused(worker_env)
+    assert "no jobs are taken" in worker_env.worker.outage("database")
+    assert worker_env.metrics.circuit_open.labels("database")._value.get() == 1
+    await worker_env.gateway.start()
+    await paused(worker_env, wanted=False)
+    await worker_env.wait_for_outcome("completed", count=len(jobs))
+    assert worker_env.worker.outage("database") is None
+    assert await worker_env.message_count("outlast.dead") == 0
+    assert await worker_env.sql.fetchval("select max(attempt) from outlast_tasks") == LAST
 
 
-async def test_a_database_that_falls_in_the_middle_costs_no_finished_work(bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav?slow=200000")
-    await bench.send(job, attempt=LAST)
-    await bench.running()
-    await bench.gateway.stop()
+async def test_a_database_that_falls_in_the_middle_costs_no_finished_work(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav?slow=200000")
+    await worker_env.send(job, attempt=LAST)
+    await worker_env.wait_until_running()
+    await worker_env.gateway.stop()
     await asyncio.sleep(2)  # the download ends meanwhile
-    await bench.gateway.start()
-    await bench.outcome("completed")
-    assert await bench.waiting("outlast.dead") == 0
+    await worker_env.gateway.start()
+    await worker_env.wait_for_outcome("completed")
+    assert await worker_env.message_count("outlast.dead") == 0
 
 
-async def test_storage_that_answers_nothing_pauses_the_worker(bench, source):
-    await bench.sql.execute("alter schema storage rename to storage_away")
-    job = bench.job(f"{source.url}/files/tone.wav")
-    await bench.send(job, attempt=LAST)
-    await bench.outcome("excused")
-    await paused(bench)
-    await bench.sql.execute("alter schema storage_away rename to storage")
-    await bench.outcome("completed")
+async def test_storage_that_answers_nothing_pauses_the_worker(worker_env, source):
+    await worker_env.sql.execute("alter schema storage rename to storage_away")
+    job = worker_env.job(f"{source.url}/files/tone.wav")
+    await worker_env.send(job, attempt=LAST)
+    await worker_env.wait_for_outcome("excused")
+    await paused(worker_env)
+    await worker_env.sql.execute("alter schema storage_away rename to storage")
+    await worker_env.wait_for_outcome("completed")
 
 
-async def test_storage_that_takes_nothing_pauses_the_worker_after_some_failures(bench, source):
-    await bench.sql.execute(
+async def test_storage_that_takes_nothing_pauses_the_worker_after_some_failures(worker_env, source):
+    await worker_env.sql.execute(
         "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;"
         "create trigger refuse before insert on storage.objects for each row execute function refuse()"
     )
     for n in range(8):
-        await bench.send(bench.job(f"{source.url}/files/tone.wav?n={n}"))
-    await paused(bench)
-    assert "failures in a row" in bench.worker.away("storage")
-    await bench.sql.execute("drop trigger refuse on storage.objects")
-    await bench.outcome("completed", count=8)
-    assert await bench.waiting("outlast.dead") == 0
+        await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav?n={n}"))
+    await paused(worker_env)
+    assert "failures in a row" in worker_env.worker.outage("storage")
+    await worker_env.sql.execute("drop trigger refuse on storage.objects")
+    await worker_env.wait_for_outcome("completed", count=8)
+    assert await worker_env.message_count("outlast.dead") == 0
 
 
-async def test_an_object_that_storage_does_not_have_whole_is_stored_again(bench, source):
-    await bench.sql.execute(
+async def test_an_object_that_storage_does_not_have_whole_is_stored_again(worker_env, source):
+    await worker_env.sql.execute(
         "create function halve() returns trigger language plpgsql as $$ begin"
         "  new.metadata = new.metadata || jsonb_build_object('size', (new.metadata ->> 'size')::int / 2); return new;"
         "end $$; create trigger halve before insert on storage.objects for each row execute function halve()"
     )
-    await bench.send(bench.job(f"{source.url}/files/tone.wav"))
-    await bench.outcome("retried")
-    await bench.sql.execute("drop trigger halve on storage.objects")
-    assert await bench.sql.fetchval("select count(*) from outlast_files") == 0
-    assert await bench.sql.fetchval("select status from outlast_tasks") == "retrying"
-    await bench.outcome("completed")
-    size = await bench.sql.fetchval("select file_size from outlast_files")
-    assert await bench.sql.fetchval("select (metadata ->> 'size')::int from storage.objects") == size
-    assert await bench.waiting("outlast.dead") == 0
+    await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav"))
+    await worker_env.wait_for_outcome("retried")
+    await worker_env.sql.execute("drop trigger halve on storage.objects")
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 0
+    assert await worker_env.sql.fetchval("select status from outlast_tasks") == "retrying"
+    await worker_env.wait_for_outcome("completed")
+    size = await worker_env.sql.fetchval("select file_size from outlast_files")
+    assert await worker_env.sql.fetchval("select (metadata ->> 'size')::int from storage.objects") == size
+    assert await worker_env.message_count("outlast.dead") == 0
 
 
-async def test_where_the_database_looks_nobody_asks_storage(bench, source):
+async def test_where_the_database_looks_nobody_asks_storage(worker_env, source):
     for number in range(2):
-        await bench.send(bench.job(f"{source.url}/files/tone.wav?n={number}"))
-        await bench.outcome("completed", count=number + 1)
-    asked = bench.metrics.storage_requests.collect()[0].samples
+        await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav?n={number}"))
+        await worker_env.wait_for_outcome("completed", count=number + 1)
+    asked = worker_env.metrics.storage_requests.collect()[0].samples
     counts = {s.labels["operation"]: s.value for s in asked if s.name.endswith("_total") and s.value}
     assert counts == {"upload": 1}
-    assert await bench.sql.fetchval("select count(*) from outlast_files where deduplicated") == 1
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files where deduplicated") == 1
 
 
-async def test_a_channel_the_broker_closed_is_opened_again(bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav?slow=100000")
-    await bench.send(job)
-    await bench.running()
-    files = bench.worker._consumers[0]
+async def test_a_channel_the_broker_closed_is_opened_again(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav?slow=100000")
+    await worker_env.send(job)
+    await worker_env.wait_until_running()
+    files = worker_env.worker._consumers[0]
     underlay = await files._channel.get_underlay_channel()
     await underlay.basic_ack(delivery_tag=12345)  # unknown: the broker closes the channel, as for a late ack
     async with asyncio.timeout(20):
         while not underlay.is_closed:
             await asyncio.sleep(0.01)
-    await bench.outcome("completed")
-    await bench.send(bench.job(f"{source.url}/files/tone.mp3"))
-    await bench.outcome("completed", count=2)
-    assert await bench.sql.fetchval("select count(*) from outlast_files") == 2
-    assert await bench.waiting("outlast.dead") == 0
+    await worker_env.wait_for_outcome("completed")
+    await worker_env.send(worker_env.job(f"{source.url}/files/tone.mp3"))
+    await worker_env.wait_for_outcome("completed", count=2)
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 2
+    assert await worker_env.message_count("outlast.dead") == 0
 
 
 @pytest.fixture
@@ -133,51 +133,51 @@ def _settings(timeout, tick):
     )
 
 
-async def test_a_delivery_the_broker_takes_back_is_done_once_and_more_are_taken(impatient, bench, source):  # noqa: ARG001
-    job = bench.job(f"{source.url}/files/photo.png?slow=100000")  # takes longer than the broker waits
-    await bench.send(job)
-    await bench.outcome("completed")
-    await bench.outcome("busy")  # what the broker gave out anew waited for the lease
-    await bench.send(bench.job(f"{source.url}/files/tone.mp3"))
-    await bench.outcome("completed", count=2)
-    assert await bench.sql.fetchval("select count(*) from outlast_files") == 2
-    assert await bench.waiting("outlast.dead") == 0
+async def test_a_delivery_the_broker_takes_back_is_done_once_and_more_are_taken(impatient, worker_env, source):  # noqa: ARG001
+    job = worker_env.job(f"{source.url}/files/photo.png?slow=100000")  # takes longer than the broker waits
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("completed")
+    await worker_env.wait_for_outcome("busy")  # what the broker gave out anew waited for the lease
+    await worker_env.send(worker_env.job(f"{source.url}/files/tone.mp3"))
+    await worker_env.wait_for_outcome("completed", count=2)
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 2
+    assert await worker_env.message_count("outlast.dead") == 0
 
 
-async def test_an_attempt_that_takes_too_long_keeps_what_is_stored_and_is_tried_again(bench, source):
-    object.__setattr__(bench.worker._context, "time_limit", 2.0)
-    job = bench.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
-    await bench.send(job)
-    await bench.outcome("retried")
-    task = await bench.task(job)
+async def test_an_attempt_that_takes_too_long_keeps_what_is_stored_and_is_tried_again(worker_env, source):
+    object.__setattr__(worker_env.worker._context, "time_limit", 2.0)
+    job = worker_env.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("retried")
+    task = await worker_env.task(job)
     assert (task["status"], task["error_code"]) == ("retrying", "timed_out")
-    assert await bench.sql.fetchval("select count(*) from outlast_files") == 1
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 1
 
 
-async def test_blocked_by_an_alarm_the_worker_is_not_ready_and_loses_nothing(rabbitmq, bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav?slow=100000", f"{source.url}/files/photo.png?slow=200000")
-    await bench.send(job)
-    await bench.running()
+async def test_blocked_by_an_alarm_the_worker_is_not_ready_and_loses_nothing(rabbitmq, worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav?slow=100000", f"{source.url}/files/photo.png?slow=200000")
+    await worker_env.send(job)
+    await worker_env.wait_until_running()
     await rabbitmq.control("set_vm_memory_high_watermark", "0.0000001")
     try:
         with contextlib.suppress(RuntimeError):
-            await bench.broker.publish_job(Envelope(bench.job(f"{source.url}/files/tone.mp3")), 2)
-        said = await bench.broker.problem()
+            await worker_env.broker.publish_job(Envelope(worker_env.job(f"{source.url}/files/tone.mp3")), 2)
+        said = await worker_env.broker.problem()
         assert said is not None
         assert "alarm" in said
     finally:
         await rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
     async with asyncio.timeout(20):
-        while await bench.broker.problem() is not None:
+        while await worker_env.broker.problem() is not None:
             await asyncio.sleep(0.05)
-    await bench.outcome("completed")
+    await worker_env.wait_for_outcome("completed")
 
 
-async def test_a_moments_silence_of_the_database_costs_no_attempt(bench, source):
-    await bench.sql.execute("alter function outlast_begin(jsonb, uuid, text, int) rename to away")
-    job = bench.job(f"{source.url}/files/tone.wav")
-    await bench.send(job, attempt=LAST)
+async def test_a_moments_silence_of_the_database_costs_no_attempt(worker_env, source):
+    await worker_env.sql.execute("alter function outlast_begin(jsonb, uuid, text, int) rename to away")
+    job = worker_env.job(f"{source.url}/files/tone.wav")
+    await worker_env.send(job, attempt=LAST)
     await asyncio.sleep(0.6)
-    await bench.sql.execute("alter function away(jsonb, uuid, text, int) rename to outlast_begin")
-    await bench.outcome("completed")
-    assert bench.ended("retried") == bench.ended("failed") == 0
+    await worker_env.sql.execute("alter function away(jsonb, uuid, text, int) rename to outlast_begin")
+    await worker_env.wait_for_outcome("completed")
+    assert worker_env.outcome_count("retried") == worker_env.outcome_count("failed") == 0

@@ -9,27 +9,27 @@ import pytest
 from pydantic import SecretStr
 from yarl import URL
 
-from tests.patience import PROMPT, SOON
+from tests.time_limits import FAST_SECONDS, WAIT_SECONDS
 from worker.broker import topology
-from worker.broker.connection import Broker, BrokerUnavailableError
-from worker.broker.errors import ENDED
+from worker.broker.connection import Broker
+from worker.broker.errors import ENDED, BrokerUnavailableError
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
 QUEUE = "outlast.maintenance"
 KEY = "maintenance"
 PUBLISH = b"\x00\x3c\x00\x28"  # AMQP 0-9-1: class 60, method 40
-LIMIT_SECONDS = SOON
+LIMIT_SECONDS = WAIT_SECONDS
 
 
 @pytest.fixture
-async def broker(rabbitmq_url, wire):
-    url = URL(rabbitmq_url).with_port(wire.port)
+async def broker(rabbitmq_url, proxy):
+    url = URL(rabbitmq_url).with_port(proxy.port)
     settings = Settings.load(
         _env_file=None, rabbitmq_url=SecretStr(str(url)), supabase_url="http://x", supabase_service_role_key="k"
     )
     async with Broker(settings, Metrics("test"), "test") as broker:
-        await broker.opened()
+        await broker.wait_ready()
         yield broker
 
 
@@ -153,10 +153,10 @@ async def test_of_many_of_one_id_none_is_confirmed_once_their_queue_is_gone(brok
 
 
 @pytest.mark.parametrize("pause", [0, 0.1, 0.3, 0.5, 0.7])
-async def test_a_cancelled_publish_of_the_same_id_hides_no_returned_message(broker, channel, wire, pause):
+async def test_a_cancelled_publish_of_the_same_id_hides_no_returned_message(broker, channel, proxy, pause):
     """Whichever of its steps the first was cancelled in, the second is never reported as confirmed."""
     await channel.queue_delete(QUEUE)
-    wire.delay = 0.2
+    proxy.delay = 0.2
     first, second = (asyncio.create_task(published(broker, "the same")) for _ in range(2))
     await asyncio.wait([first], timeout=pause)
     first.cancel()
@@ -191,8 +191,8 @@ async def test_a_channel_that_the_broker_closes_in_the_middle_confirms_nothing_t
 
 
 @pytest.mark.parametrize("senders", [3, 50, 1000])
-async def test_a_connection_cut_in_the_middle_confirms_nothing_that_is_not_there(broker, channel, wire, senders):
-    hindered = await flood(broker, 2000, wire.cut, senders=senders, limit=5)
+async def test_a_connection_cut_in_the_middle_confirms_nothing_that_is_not_there(broker, channel, proxy, senders):
+    hindered = await flood(broker, 2000, proxy.cut, senders=senders, limit=5)
     await until_it_works(broker)
     there = {message.message_id for message in await waiting(channel)}
     assert {name for name, reason in hindered.items() if reason is None} <= there
@@ -201,25 +201,25 @@ async def test_a_connection_cut_in_the_middle_confirms_nothing_that_is_not_there
     assert all(reason == ENDED or "Connection" in reason for reason in told)
 
 
-async def test_a_silent_broker_is_told_in_time_by_each_and_confirms_nothing(broker, wire):
-    wire.hush = PUBLISH
+async def test_a_silent_broker_is_told_in_time_by_each_and_confirms_nothing(broker, proxy):
+    proxy.silence_at = PUBLISH
     began = time.monotonic()
     hindered = await asyncio.gather(*(published(broker, uuid4().hex, limit=0.4) for _ in range(200)))
-    assert time.monotonic() - began < PROMPT
+    assert time.monotonic() - began < FAST_SECONDS
     assert all(reason.startswith("no confirm within 0.4 s") for reason in hindered)
-    wire.hush = b""
-    wire.silent.clear()
-    await wire.cut()
+    proxy.silence_at = b""
+    proxy.silenced.clear()
+    await proxy.cut()
     await until_it_works(broker)
 
 
-async def test_a_broker_that_does_not_read_is_not_written_to_without_end(broker, channel, wire):
-    wire.delay = 3.0
+async def test_a_broker_that_does_not_read_is_not_written_to_without_end(broker, channel, proxy):
+    proxy.delay = 3.0
     hindered = await asyncio.gather(
         *(published(broker, uuid4().hex, body=bytes(1_000_000), limit=0.5) for _ in range(100))
     )
     assert None not in hindered
-    wire.delay = 0.0
+    proxy.delay = 0.0
     await until_it_works(broker)
     assert len(await waiting(channel)) < 50
 
@@ -240,14 +240,14 @@ async def test_who_is_cancelled_stays_cancelled_and_moves_nobody_elses_confirm(b
     assert "no queue takes" in await published(broker, "later")
 
 
-async def test_a_task_that_was_cancelled_before_is_told_of_its_limit(broker, wire):
+async def test_a_task_that_was_cancelled_before_is_told_of_its_limit(broker, proxy):
     async def lasts():
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             return await published(broker, "last words", limit=0.2)
 
-    wire.hush = PUBLISH
+    proxy.silence_at = PUBLISH
     task = asyncio.create_task(lasts())
     await asyncio.sleep(0)
     task.cancel()

@@ -16,7 +16,7 @@ from deploy.local import rabbitmq as module
 from deploy.local.account import setpriv_prefix
 from deploy.local.processes import StackError, end_leftovers
 from deploy.local.rabbitmq import RabbitMQ
-from tests.patience import LONG, SOON
+from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
 NOBODY = 65534
 
@@ -40,7 +40,7 @@ async def take(url: str) -> bytes:
     connection = await aio_pika.connect(url)
     async with connection:
         queue = await (await connection.channel()).get_queue("kept")
-        message = await queue.get(timeout=SOON)
+        message = await queue.get(timeout=WAIT_SECONDS)
         await message.ack()
         return message.body
 
@@ -53,7 +53,7 @@ async def test_a_restart_keeps_messages_and_address_and_a_stop_leaves_nothing(tm
     alive = descendants(broker)
     assert len(alive) > 2
     await broker.stop()
-    gone, left = psutil.wait_procs(alive, timeout=SOON)
+    gone, left = psutil.wait_procs(alive, timeout=WAIT_SECONDS)
     assert (len(gone), left) == (len(alive), [])
 
     await broker.start()
@@ -64,7 +64,7 @@ async def test_a_restart_keeps_messages_and_address_and_a_stop_leaves_nothing(tm
     os.kill(broker._epmd.process.pid, signal.SIGSTOP)
     ended = await asyncio.to_thread(end_leftovers, tmp_path.resolve())
     assert {"rabbitmq", "epmd"} <= set(ended)
-    assert psutil.wait_procs(alive, timeout=SOON)[1] == []
+    assert psutil.wait_procs(alive, timeout=WAIT_SECONDS)[1] == []
     await broker.stop()
 
 
@@ -129,7 +129,7 @@ async def test_it_runs_as_an_ordinary_user_whose_death_leaves_something_to_clean
     )
     try:
         assert stack.stdout is not None
-        url = (await asyncio.wait_for(stack.stdout.readline(), LONG)).decode().strip()
+        url = (await asyncio.wait_for(stack.stdout.readline(), LONG_WAIT_SECONDS)).decode().strip()
         await put(url, b"as anybody")
         alive = psutil.Process(stack.pid).children(recursive=True)
         assert {process.uids().real for process in alive} == {NOBODY if prefix else os.geteuid()}
@@ -137,7 +137,7 @@ async def test_it_runs_as_an_ordinary_user_whose_death_leaves_something_to_clean
         await stack.wait()
         ended = await asyncio.to_thread(end_leftovers, folder)
         assert {"rabbitmq", "epmd"} <= set(ended)
-        assert psutil.wait_procs(alive, timeout=SOON)[1] == []
+        assert psutil.wait_procs(alive, timeout=WAIT_SECONDS)[1] == []
     finally:
         await asyncio.to_thread(end_leftovers, folder)
         shutil.rmtree(folder)

@@ -8,13 +8,13 @@ from uuid import uuid4
 import pytest
 
 from handlers.errors import DatabaseUnavailableError
-from tests.patience import SOON
+from tests.time_limits import WAIT_SECONDS
 from worker.background_tasks import BackgroundTaskManager, UnknownTaskError
 
 
 @pytest.fixture
-def manager(bench):
-    return BackgroundTaskManager(bench.settings)
+def manager(worker_env):
+    return BackgroundTaskManager(worker_env.settings)
 
 
 def body(*urls, **more):
@@ -24,7 +24,7 @@ def body(*urls, **more):
 async def events(http, task_id, last=None):
     """Everything a client of the stream is told: (id, state) each."""
     told, headers = [], {"Last-Event-ID": last} if last else {}
-    async with asyncio.timeout(SOON), http.get(f"/tasks/{task_id}/events", headers=headers) as response:
+    async with asyncio.timeout(WAIT_SECONDS), http.get(f"/tasks/{task_id}/events", headers=headers) as response:
         assert response.status == 200
         event = {}
         async for raw in response.content:
@@ -54,15 +54,15 @@ async def test_submitted_watched_and_done(http, source):
     assert [state for _, state in await events(http, task_id, told[0][0])] == [last]
 
 
-async def test_the_same_key_is_one_submission_also_when_it_has_ended(bench, http, source):
+async def test_the_same_key_is_one_submission_also_when_it_has_ended(worker_env, http, source):
     asked, key = body(f"{source.url}/files/tone.wav"), {"Idempotency-Key": "k1"}
     answers = []
     for _ in range(2):
         async with http.post("/tasks", json=asked, headers=key) as response:
             answers.append((response.status, await response.json()))
-        await bench.outcome("completed")
+        await worker_env.wait_for_outcome("completed")
     assert answers[0] == answers[1]
-    assert bench.ended("duplicate") == 0
+    assert worker_env.outcome_count("duplicate") == 0
     async with http.post("/tasks", json=asked | {"user_id": "v"}, headers=key) as response:
         assert (response.status, (await response.json())["code"]) == (422, "idempotency_key_reused")
     async with http.post("/tasks", json=asked, headers={"Idempotency-Key": "ü" * 300}) as response:
@@ -82,13 +82,13 @@ async def test_the_same_key_is_one_submission_also_when_it_has_ended(bench, http
         ({"user_id": "a\u0000b"}, "invalid_submission", "user_id"),
     ],
 )
-async def test_what_cannot_be_taken_is_refused_by_name(bench, http, change, code, said):
+async def test_what_cannot_be_taken_is_refused_by_name(worker_env, http, change, code, said):
     sent = io.BytesIO(json.dumps(body("https://fal.media/a.png") | change).encode())
     async with http.post("/tasks", data=sent, headers={"Content-Type": "application/json"}) as response:
         answer = await response.json()
         assert (response.status, answer["code"]) == (422, code)
         assert said in answer["detail"]
-    assert await bench.sql.fetchval("select count(*) from outlast_tasks") == 0
+    assert await worker_env.sql.fetchval("select count(*) from outlast_tasks") == 0
 
 
 async def test_strangers_and_unknown_tasks(http):
@@ -108,29 +108,29 @@ async def test_strangers_and_unknown_tasks(http):
         assert response.status == 415
 
 
-async def test_cancelled_over_http(bench, http, source):
+async def test_cancelled_over_http(worker_env, http, source):
     async with http.post("/tasks", json=body(f"{source.url}/files/photo.png?slow=20000")) as response:
         task_id = (await response.json())["task_id"]
-    await bench.running()
+    await worker_env.wait_until_running()
     async with http.delete(f"/tasks/{task_id}") as response:
         assert await response.json() == {"task_id": task_id, "cancelled": True}
     assert [state["status"] for _, state in await events(http, task_id)] == ["cancelled"]
 
 
-async def test_what_no_queue_takes_is_not_left_as_waiting(bench, http, source):
+async def test_what_no_queue_takes_is_not_left_as_waiting(worker_env, http, source):
     asked, key = body(f"{source.url}/files/tone.wav"), {"Idempotency-Key": "again"}
-    queue = await bench.channel.get_queue("outlast.file_processing")
+    queue = await worker_env.channel.get_queue("outlast.file_processing")
     await queue.unbind("outlast", "file_processing")
     async with http.post("/tasks", json=asked, headers=key) as response:
         assert (response.status, (await response.json())["code"]) == (503, "broker_unavailable")
-    assert await bench.sql.fetchrow("select status, error_code from outlast_tasks") == ("failed", "not_queued")
+    assert await worker_env.sql.fetchrow("select status, error_code from outlast_tasks") == ("failed", "not_queued")
     await queue.bind("outlast", "file_processing")
     async with http.post("/tasks", json=asked, headers=key) as response:
         assert response.status == 202
-    await bench.outcome("completed")
+    await worker_env.wait_for_outcome("completed")
 
 
-async def test_from_python(bench, manager, source):
+async def test_from_python(worker_env, manager, source):
     async with manager:
         task_id = await manager.queue_file_processing(
             [f"{source.url}/files/photo.png", f"{source.url}/files/nothing.png"],
@@ -138,12 +138,12 @@ async def test_from_python(bench, manager, source):
             uuid4(),
             {"max_concurrent": 1, "quality": 60, "format": "webp", "priority": "bulk"},
         )
-        status = await manager.wait(task_id, timeout=SOON)
+        status = await manager.wait(task_id, timeout=WAIT_SECONDS)
     assert (status["status"], status["ready"], status["successful"]) == ("partial", True, False)
     assert status["result"]["successful_files"] == 1
     assert status["error"]
-    assert await bench.sql.fetchval("select content_type from outlast_files") == "image/webp"
-    assert bench.ended("partial", "file_processing.bulk") == 1
+    assert await worker_env.sql.fetchval("select content_type from outlast_files") == "image/webp"
+    assert worker_env.outcome_count("partial", "file_processing.bulk") == 1
     assert await manager.get_task_status(task_id) == status
     assert not await manager.cancel_task(task_id)
 
@@ -176,17 +176,17 @@ async def test_wrong_options_are_refused_by_name(manager, options, said):
         await manager.queue_file_processing(["https://fal.media/a.png"], "u", "g", options)
 
 
-async def test_workers_tell_what_they_run(bench, manager, http, source):
+async def test_workers_tell_what_they_run(worker_env, manager, http, source):
     task_id = await manager.queue_file_processing([f"{source.url}/files/photo.png?slow=50000"], "u", "g")
-    await bench.running()
-    await bench.worker.renew()
+    await worker_env.wait_until_running()
+    await worker_env.worker.renew_leases()
     stats = await asyncio.to_thread(manager.get_worker_stats)
-    assert [task["task_id"] for task in stats["active_tasks"]["bench"]] == [task_id]
-    assert stats["workers"]["bench"]["concurrency"]["file_processing"] == 2
+    assert [task["task_id"] for task in stats["active_tasks"]["test-worker"]] == [task_id]
+    assert stats["workers"]["test-worker"]["concurrency"]["file_processing"] == 2
     async with http.get("/workers") as response:
-        assert (await response.json())["active_tasks"].keys() == {"bench"}
-    await bench.gateway.stop()
+        assert (await response.json())["active_tasks"].keys() == {"test-worker"}
+    await worker_env.gateway.stop()
     with pytest.raises(DatabaseUnavailableError, match="SUPABASE_URL"):
         await asyncio.to_thread(manager.get_worker_stats)
-    await bench.gateway.start()
-    await bench.outcome("completed")
+    await worker_env.gateway.start()
+    await worker_env.wait_for_outcome("completed")

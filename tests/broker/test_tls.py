@@ -14,7 +14,7 @@ from yarl import URL
 
 from deploy.local.processes import free_port
 from deploy.local.rabbitmq import RabbitMQ
-from tests.broker.authority import Authority
+from tests.broker.certificate_authority import CertificateAuthority
 from worker.broker import topology
 from worker.broker.connection import Broker
 from worker.doctor import broker as doctor_broker
@@ -32,7 +32,10 @@ class Node:
     """A node with TLS, the authority of its certificate, and a client certificate it accepts."""
 
     def __init__(self, folder):
-        self.authority, self.stranger = Authority(folder, "authority"), Authority(folder, "stranger")
+        self.authority, self.stranger = (
+            CertificateAuthority(folder, "authority"),
+            CertificateAuthority(folder, "stranger"),
+        )
         self.cert, self.key = folder / "server.pem", folder / "server.key"
         self.use(self.authority.sign("good"))
         self.client = self.authority.sign("client")
@@ -72,7 +75,7 @@ async def node(tmp_path_factory):
     await found.rabbitmq.stop()
 
 
-async def explained(settings, said):
+async def assert_explained(settings, said):
     """Assert that the log at the start, /readyz and doctor say why, and no secret."""
     with structlog.testing.capture_logs() as logs:
         async with Broker(settings, Metrics("test"), "test") as broker, contextlib.AsyncExitStack() as stack:
@@ -101,27 +104,27 @@ async def explained(settings, said):
 
 async def test_with_the_authority_and_a_client_certificate_messages_go_through(node):
     async with Broker(node.settings(), Metrics("test"), "test") as broker:
-        await broker.opened()
+        await broker.wait_ready()
         await broker.publish(topology.DEAD, "", aio_pika.Message(b"secret"), 20)
         assert await broker.problem() is None
 
 
 async def test_an_authority_that_is_not_known_is_named_as_untrusted(node):
-    remedy = await explained(
+    remedy = await assert_explained(
         node.settings(rabbitmq_ca_file=None), f"the certificate of localhost:{node.port} is not trusted"
     )
     assert "RABBITMQ_CA_FILE" in remedy
 
 
 async def test_another_host_name_is_named(node):
-    remedy = await explained(
+    remedy = await assert_explained(
         node.settings(node.url("127.0.0.1")), f"the certificate of 127.0.0.1:{node.port} is for another IP address"
     )
     assert "RABBITMQ_URL" in remedy
 
 
 async def test_a_missing_client_certificate_is_named(node):
-    remedy = await explained(
+    remedy = await assert_explained(
         node.settings(rabbitmq_cert_file=None, rabbitmq_key_file=None),
         f"localhost:{node.port} asks for a client certificate",
     )
@@ -130,7 +133,7 @@ async def test_a_missing_client_certificate_is_named(node):
 
 async def test_a_client_certificate_of_a_stranger_is_named(node):
     cert, key = node.stranger.sign("unknown")
-    await explained(
+    await assert_explained(
         node.settings(rabbitmq_cert_file=cert, rabbitmq_key_file=key),
         f"localhost:{node.port} does not trust our client certificate",
     )
@@ -138,7 +141,7 @@ async def test_a_client_certificate_of_a_stranger_is_named(node):
 
 async def test_a_port_without_tls_is_named(node):
     plain = URL(node.rabbitmq.url).port
-    remedy = await explained(node.settings(node.url(port=plain)), f"TLS with localhost:{plain} failed")
+    remedy = await assert_explained(node.settings(node.url(port=plain)), f"TLS with localhost:{plain} failed")
     assert "5671" in remedy
 
 
@@ -152,14 +155,14 @@ async def test_a_certificate_that_does_not_fit_is_explained_and_a_renewed_one_is
     node.use(node.authority.sign("bad", **files))
     await node.rabbitmq.control("eval", "ssl:clear_pem_cache().")
     try:
-        await explained(node.settings(), f"the certificate of localhost:{node.port} {said}")
+        await assert_explained(node.settings(), f"the certificate of localhost:{node.port} {said}")
         async with Broker(node.settings(), Metrics("test"), "test") as broker:
             async with asyncio.timeout(LIMIT_SECONDS):
                 while said not in str(await broker.problem()):
                     await asyncio.sleep(0.05)
             node.use(node.authority.sign("good"))
             await node.rabbitmq.control("eval", "ssl:clear_pem_cache().")
-            await asyncio.wait_for(broker.opened(), LIMIT_SECONDS)
+            await asyncio.wait_for(broker.wait_ready(), LIMIT_SECONDS)
     finally:
         node.use(node.authority.sign("good"))
         await node.rabbitmq.control("eval", "ssl:clear_pem_cache().")

@@ -5,7 +5,7 @@ import asyncio
 import aio_pika
 import pytest
 
-from tests.patience import SOON
+from tests.time_limits import WAIT_SECONDS
 from worker.broker import topology
 from worker.broker.topology import TopologyError
 
@@ -35,7 +35,7 @@ async def test_each_key_has_its_durable_quorum_queue(channel, key):
     made = await topology.declare(channel, DELAYS)
     await made["outlast"].publish(aio_pika.Message(b"x"), key)
     queue = await channel.get_queue(f"outlast.{key}")
-    message = await queue.get(timeout=SOON)
+    message = await queue.get(timeout=WAIT_SECONDS)
     assert message.body == b"x"
     await message.ack()
 
@@ -45,7 +45,7 @@ async def test_a_waiting_message_returns_to_the_queue_it_came_from(channel):
     await made["outlast.retry.1"].publish(aio_pika.Message(b"later"), "file_processing.bulk")
     queue = await channel.get_queue("outlast.file_processing.bulk")
     assert await queue.get(fail=False) is None
-    async with asyncio.timeout(SOON), queue.iterator() as waiting:
+    async with asyncio.timeout(WAIT_SECONDS), queue.iterator() as waiting:
         message = await anext(aiter(waiting))
     assert message.body == b"later"
 
@@ -55,9 +55,9 @@ async def test_a_message_that_keeps_killing_its_consumer_ends_among_the_dead(cha
     await made["outlast"].publish(aio_pika.Message(b"poison"), "maintenance")
     queue = await channel.get_queue("outlast.maintenance")
     dead = await channel.get_queue("outlast.dead")
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(WAIT_SECONDS):
         for _ in range(topology.DELIVERY_LIMIT + 1):
-            message = await queue.get(timeout=SOON)
+            message = await queue.get(timeout=WAIT_SECONDS)
             await message.reject(requeue=True)
         async with dead.iterator() as waiting:
             buried = await anext(aiter(waiting))

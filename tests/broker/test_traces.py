@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from handlers.sources.supabase import SupabaseSource
 from schemas.dead_letters import DeadLetterFilter
-from tests.loglines import captured
+from tests.captured_logs import capture_log
 from worker.dead_letters.service import DeadLetterService
 from worker.observability import tracing
 from worker.runtime import serve
@@ -57,10 +57,10 @@ def exported():
         yield exporter
 
 
-async def webhook(bench, url, headers=None):
+async def webhook(worker_env, url, headers=None):
     """Send the event of a completed generation with one file; return the generation."""
     generation = str(uuid4())
-    await bench.sql.execute(
+    await worker_env.sql.execute(
         "insert into generations (id, user_id, status, output) values ($1, $2, 'completed', $3)",
         generation,
         str(uuid4()),
@@ -68,7 +68,12 @@ async def webhook(bench, url, headers=None):
     )
     row = {"id": generation, "status": "completed", "user_id": "u", "output": {"url": url}}
     event = {"type": "UPDATE", "table": "generations", "schema": "public", "record": row, "old_record": None}
-    app = Receiver(bench.settings, [SupabaseSource(bench.settings, (SecretStr(SECRET),))], bench.broker, bench.metrics)
+    app = Receiver(
+        worker_env.settings,
+        [SupabaseSource(worker_env.settings, (SecretStr(SECRET),))],
+        worker_env.broker,
+        worker_env.metrics,
+    )
     async with (
         serve(app.app(), "127.0.0.1", 0) as addresses,
         aiohttp.ClientSession(headers={"x-webhook-secret": SECRET} | (headers or {})) as session,
@@ -79,14 +84,14 @@ async def webhook(bench, url, headers=None):
 
 
 @pytest.mark.settings(max_attempts=2, retry_delays=(1,))
-async def test_a_retried_and_replayed_job_is_one_trace(bench, source, exported):
-    with captured(bench.settings) as log:
-        await webhook(bench, f"{source.url}/files/photo.png?fail_first=2&at={uuid4()}", {"traceparent": INCOMING})
-        await bench.outcome("failed")
-        desk = DeadLetterService(bench.settings, "test")
-        async with desk.removal("replay", await desk.find(DeadLetterFilter())) as removal:
-            assert (await removal.run()).done == 1
-        await bench.outcome("completed")
+async def test_a_retried_and_replayed_job_is_one_trace(worker_env, source, exported):
+    with capture_log(worker_env.settings) as log:
+        await webhook(worker_env, f"{source.url}/files/photo.png?fail_first=2&at={uuid4()}", {"traceparent": INCOMING})
+        await worker_env.wait_for_outcome("failed")
+        service = DeadLetterService(worker_env.settings, "test")
+        async with service.batch("replay", await service.find(DeadLetterFilter())) as batch:
+            assert (await batch.run()).done == 1
+        await worker_env.wait_for_outcome("completed")
     trace = Trace(exported.get_finished_spans())
     assert {f"{span.context.trace_id:032x}" for span in trace.spans} == {TRACE}
 
@@ -129,29 +134,29 @@ async def test_a_retried_and_replayed_job_is_one_trace(bench, source, exported):
     assert "://" not in text
 
 
-async def test_a_webhook_that_names_no_trace_begins_one(bench, source, exported):
-    await webhook(bench, f"{source.url}/files/tone.wav", {"traceparent": "00-nonsense-01"})
-    await bench.outcome("completed")
+async def test_a_webhook_that_names_no_trace_begins_one(worker_env, source, exported):
+    await webhook(worker_env, f"{source.url}/files/tone.wav", {"traceparent": "00-nonsense-01"})
+    await worker_env.wait_for_outcome("completed")
     spans = exported.get_finished_spans()
     assert [span.name for span in spans if span.parent is None] == ["POST /webhooks/supabase"]
     assert len({span.context.trace_id for span in spans}) == 1
 
 
-async def test_who_sampled_it_out_is_heard_everywhere(bench, source):
+async def test_who_sampled_it_out_is_heard_everywhere(worker_env, source):
     exporter = InMemorySpanExporter()
     with tracing.export_to("outlast-test", SimpleSpanProcessor(exporter), sampler=ParentBased(ALWAYS_OFF)):
-        await webhook(bench, f"{source.url}/files/tone.wav", {"traceparent": INCOMING[:-1] + "0"})
-        await bench.outcome("completed")
+        await webhook(worker_env, f"{source.url}/files/tone.wav", {"traceparent": INCOMING[:-1] + "0"})
+        await worker_env.wait_for_outcome("completed")
         assert exporter.get_finished_spans() == ()
-        await webhook(bench, f"{source.url}/files/tone.mp3", {"traceparent": INCOMING})
-        await bench.outcome("completed", 2)
+        await webhook(worker_env, f"{source.url}/files/tone.mp3", {"traceparent": INCOMING})
+        await worker_env.wait_for_outcome("completed", 2)
     assert {f"{span.context.trace_id:032x}" for span in exporter.get_finished_spans()} == {TRACE}
     assert len(exporter.get_finished_spans()) == 11
 
 
-async def test_without_tracing_the_callers_trace_is_passed_on(bench, source):
-    with captured(bench.settings) as log:
-        await webhook(bench, f"{source.url}/files/tone.wav?fail_first=1&at={uuid4()}", {"traceparent": INCOMING})
-        await bench.outcome("completed")
+async def test_without_tracing_the_callers_trace_is_passed_on(worker_env, source):
+    with capture_log(worker_env.settings) as log:
+        await webhook(worker_env, f"{source.url}/files/tone.wav?fail_first=1&at={uuid4()}", {"traceparent": INCOMING})
+        await worker_env.wait_for_outcome("completed")
     told = [line for line in log.read("attempt ended") if line["queue"] == "file_processing"]
     assert [(line["outcome"], line["trace_id"]) for line in told] == [("retried", TRACE), ("completed", TRACE)]

@@ -8,224 +8,226 @@ import aio_pika
 import asyncpg
 import pytest
 
-from tests.figures import figure
-from tests.patience import SOON
+from tests.metric_values import metric_value
+from tests.time_limits import WAIT_SECONDS
 
 
-async def test_a_job_is_done_once_however_often_it_is_sent(bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav")
-    await bench.send(job)
-    await bench.outcome("completed")
-    await bench.send(job)
-    await bench.outcome("duplicate")
-    assert (await bench.task(job))["status"] == "completed"
-    assert await bench.waiting("outlast.dead") == 0
-    assert await bench.sql.fetchval("select count(*) from outlast_files") == 1
+async def test_a_job_is_done_once_however_often_it_is_sent(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav")
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("completed")
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("duplicate")
+    assert (await worker_env.task(job))["status"] == "completed"
+    assert await worker_env.message_count("outlast.dead") == 0
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 1
 
 
-async def test_the_same_job_twice_at_once_waits_without_an_attempt(bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav?slow=100000")
-    await asyncio.gather(bench.send(job), bench.send(job))
-    await bench.outcome("busy")
-    waiting = await bench.take("outlast.retry.2")
-    await bench.outcome("completed")
+async def test_the_same_job_twice_at_once_waits_without_an_attempt(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav?slow=100000")
+    await asyncio.gather(worker_env.send(job), worker_env.send(job))
+    await worker_env.wait_for_outcome("busy")
+    waiting = await worker_env.take_message("outlast.retry.2")
+    await worker_env.wait_for_outcome("completed")
     assert waiting is not None, "put off to a rung no shorter than the lease"
     assert waiting.headers["x-outlast-attempt"] == 1
     assert "x-outlast-error-code" not in waiting.headers
 
 
-async def test_a_retry_carries_only_what_is_pending_and_ends_well(bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav", f"{source.url}/files/tone.mp3?fail_first=1")
-    await bench.send(job)
-    await bench.outcome("retried")
-    task = await bench.task(job)
+async def test_a_retry_carries_only_what_is_pending_and_ends_well(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav", f"{source.url}/files/tone.mp3?fail_first=1")
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("retried")
+    task = await worker_env.task(job)
     assert (task["status"], task["error_code"]) == ("retrying", "source_unavailable")
-    assert await bench.sql.fetchval("select count(*) from outlast_files") == 1
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 1
     hits = source.hits["tone.wav"]
-    await bench.outcome("completed")
+    await worker_env.wait_for_outcome("completed")
     assert source.hits["tone.wav"] == hits
-    assert (await bench.task(job))["status"] == "completed"
-    assert (await bench.task(job))["attempt"] == 2
+    assert (await worker_env.task(job))["status"] == "completed"
+    assert (await worker_env.task(job))["attempt"] == 2
 
 
-async def test_retry_after_chooses_the_rung(bench, source):
-    await bench.send(bench.job(f"{source.url}/files/tone.wav?status=503&retry_after=2"))
-    await bench.outcome("retried")
-    message = await bench.take("outlast.retry.2")
+async def test_retry_after_chooses_the_rung(worker_env, source):
+    await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav?status=503&retry_after=2"))
+    await worker_env.wait_for_outcome("retried")
+    message = await worker_env.take_message("outlast.retry.2")
     assert message is not None
     assert message.headers["x-outlast-attempt"] == 2
     assert message.headers["x-outlast-error-code"] == "source_unavailable"
     assert message.routing_key == "file_processing"
 
 
-async def test_what_is_hopeless_is_buried_with_its_reason_one_letter_a_code(bench, source):
+async def test_what_is_hopeless_is_buried_with_its_reason_one_letter_a_code(worker_env, source):
     base = f"{source.url}/files"
-    job = bench.job(f"{base}/a.png", f"{base}/b.png", f"{base}/tone.wav", "https://127.0.0.1/inside.png")
-    await bench.send(job)
-    await bench.outcome("partial")
-    letters = [await bench.take("outlast.dead") for _ in range(2)]
-    assert await bench.take("outlast.dead") is None
+    job = worker_env.job(f"{base}/a.png", f"{base}/b.png", f"{base}/tone.wav", "https://127.0.0.1/inside.png")
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("partial")
+    letters = [await worker_env.take_message("outlast.dead") for _ in range(2)]
+    assert await worker_env.take_message("outlast.dead") is None
     told = {
         letter.headers["x-outlast-error-code"]: [file["position"] for file in json.loads(letter.body)["files"]]
         for letter in letters
     }
     assert told == {"source_gone": [0, 1], "source_forbidden": [3]}
     assert all(letter.headers["x-outlast-failed-at"] and letter.headers["x-outlast-error"] for letter in letters)
-    task = await bench.task(job)
+    task = await worker_env.task(job)
     assert task["status"] == "partial"
     assert {failed["code"] for failed in json.loads(task["failed"])} == {"source_gone", "source_forbidden"}
 
 
-async def test_attempts_are_bounded(bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav?status=500")
-    await bench.send(job, attempt=3)
-    await bench.outcome("failed")
-    letter = await bench.take("outlast.dead")
+async def test_attempts_are_bounded(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav?status=500")
+    await worker_env.send(job, attempt=3)
+    await worker_env.wait_for_outcome("failed")
+    letter = await worker_env.take_message("outlast.dead")
     assert letter.headers["x-outlast-attempt"] == 3
-    assert (await bench.task(job))["status"] == "failed"
+    assert (await worker_env.task(job))["status"] == "failed"
 
 
 @pytest.mark.parametrize(
     ("body", "kind", "code"),
     [(b"not json", "outlast.job.v1", "undecodable"), (b'{"future": true}', "outlast.job.v2", "newer_version")],
 )
-async def test_what_cannot_be_read_is_buried_as_it_is(bench, body, kind, code):
-    exchange = await bench.channel.get_exchange("outlast")
+async def test_what_cannot_be_read_is_buried_as_it_is(worker_env, body, kind, code):
+    exchange = await worker_env.channel.get_exchange("outlast")
     await exchange.publish(aio_pika.Message(body, type=kind, message_id="m1"), "file_processing")
-    await bench.outcome("undecodable")
-    letter = await bench.take("outlast.dead")
+    await worker_env.wait_for_outcome("undecodable")
+    letter = await worker_env.take_message("outlast.dead")
     assert (letter.body, letter.type, letter.message_id) == (body, kind, "m1")
     assert letter.headers["x-outlast-error-code"] == code
 
 
-async def test_a_job_without_files_says_what_fal_lost(bench):
-    await bench.sql.execute("insert into generations (request_id, status) values ('r1', 'completed')")
-    job = bench.job(source="fal", generation_id=None, request_id="r1")
-    await bench.send(job)
-    await bench.outcome("failed")
-    letter = await bench.take("outlast.dead")
+async def test_a_job_without_files_says_what_fal_lost(worker_env):
+    await worker_env.sql.execute("insert into generations (request_id, status) values ('r1', 'completed')")
+    job = worker_env.job(source="fal", generation_id=None, request_id="r1")
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("failed")
+    letter = await worker_env.take_message("outlast.dead")
     assert "FAL" in letter.headers["x-outlast-error"]
-    assert (await bench.task(job))["status"] == "failed"
+    assert (await worker_env.task(job))["status"] == "failed"
 
 
-async def test_a_request_without_a_row_is_tried_again_then_found(bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav", source="fal", generation_id=None, request_id="late")
-    await bench.send(job)
-    await bench.outcome("retried")
-    await bench.sql.execute("insert into generations (request_id, status, user_id) values ('late', 'completed', null)")
-    await bench.outcome("completed")
-    media = json.loads(await bench.sql.fetchval("select media from generations where request_id = 'late'"))
+async def test_a_request_without_a_row_is_tried_again_then_found(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav", source="fal", generation_id=None, request_id="late")
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("retried")
+    await worker_env.sql.execute(
+        "insert into generations (request_id, status, user_id) values ('late', 'completed', null)"
+    )
+    await worker_env.wait_for_outcome("completed")
+    media = json.loads(await worker_env.sql.fetchval("select media from generations where request_id = 'late'"))
     assert len(media) == 1
 
 
-async def test_a_job_whose_workers_keep_dying_is_buried(bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav")
-    await bench.send(job, deaths=20)
-    await bench.outcome("failed")
-    letter = await bench.take("outlast.dead")
+async def test_a_job_whose_workers_keep_dying_is_buried(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav")
+    await worker_env.send(job, deaths=20)
+    await worker_env.wait_for_outcome("failed")
+    letter = await worker_env.take_message("outlast.dead")
     assert letter.headers["x-outlast-error-code"] == "worker_killed"
-    assert await bench.sql.fetchval("select count(*) from outlast_tasks") == 0, "nobody had begun it"
+    assert await worker_env.sql.fetchval("select count(*) from outlast_tasks") == 0, "nobody had begun it"
 
 
-async def test_the_task_such_a_job_began_is_ended_too(bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav")
-    await bench.records.begin(job, uuid4(), "a worker it killed", 1)
-    await bench.sql.execute("update outlast_tasks set lease_until = now() - interval '1 minute'")
-    await bench.send(job, deaths=20)
-    await bench.outcome("failed")
-    task = await bench.task(job)
+async def test_the_task_such_a_job_began_is_ended_too(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav")
+    await worker_env.records.begin(job, uuid4(), "a worker it killed", 1)
+    await worker_env.sql.execute("update outlast_tasks set lease_until = now() - interval '1 minute'")
+    await worker_env.send(job, deaths=20)
+    await worker_env.wait_for_outcome("failed")
+    task = await worker_env.task(job)
     assert (task["status"], task["error_code"]) == ("failed", "worker_killed")
 
 
-async def test_a_heartbeat_spares_what_is_only_beginning(bench, source):
-    other = await asyncpg.connect(bench.dsn)
+async def test_a_heartbeat_spares_what_is_only_beginning(worker_env, source):
+    other = await asyncpg.connect(worker_env.dsn)
     hold = other.transaction()
     await hold.start()
-    job = bench.job(f"{source.url}/files/tone.wav")
+    job = worker_env.job(f"{source.url}/files/tone.wav")
     # Somebody else records the very same task and has not committed: begin waits for it.
     await other.execute("insert into outlast_tasks (task_id) values ($1)", job.task_id)
-    await bench.send(job)
-    async with asyncio.timeout(SOON):
-        while not bench.worker.stats()["active"]:
+    await worker_env.send(job)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not worker_env.worker.stats()["active"]:
             await asyncio.sleep(0.01)
-    await bench.worker.renew()
+    await worker_env.worker.renew_leases()
     await hold.rollback()
     await other.close()
-    await bench.outcome("completed")
-    assert bench.ended("lost") == 0
+    await worker_env.wait_for_outcome("completed")
+    assert worker_env.outcome_count("lost") == 0
 
 
-async def test_a_cancelled_task_is_dropped_on_delivery(bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav")
-    await bench.sql.execute("select outlast_cancel($1)", job.task_id)
-    await bench.send(job)
-    await bench.outcome("cancelled")
-    assert await bench.sql.fetchval("select count(*) from outlast_files") == 0
+async def test_a_cancelled_task_is_dropped_on_delivery(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav")
+    await worker_env.sql.execute("select outlast_cancel($1)", job.task_id)
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("cancelled")
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 0
 
 
-async def test_a_task_cancelled_while_it_runs_stops(bench, source):
-    job = bench.job(f"{source.url}/files/photo.png?slow=20000")
-    await bench.send(job)
-    await bench.running()
-    await bench.sql.execute("select outlast_cancel($1)", job.task_id)
-    await bench.worker.renew()
-    await bench.outcome("cancelled")
-    assert (await bench.task(job))["status"] == "cancelled"
+async def test_a_task_cancelled_while_it_runs_stops(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/photo.png?slow=20000")
+    await worker_env.send(job)
+    await worker_env.wait_until_running()
+    await worker_env.sql.execute("select outlast_cancel($1)", job.task_id)
+    await worker_env.worker.renew_leases()
+    await worker_env.wait_for_outcome("cancelled")
+    assert (await worker_env.task(job))["status"] == "cancelled"
 
 
-async def test_shutdown_hands_back_what_it_cannot_finish_and_costs_no_attempt(bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
-    await bench.send(job, attempt=2)
-    await bench.running()
-    async with asyncio.timeout(SOON):
-        while not figure(bench.metrics.files.labels("audio", "stored")):
+async def test_shutdown_hands_back_what_it_cannot_finish_and_costs_no_attempt(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
+    await worker_env.send(job, attempt=2)
+    await worker_env.wait_until_running()
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not metric_value(worker_env.metrics.files.labels("audio", "stored")):
             await asyncio.sleep(0.02)
-    await bench.worker.stop(0)
-    assert bench.ended("handed_back") == 1
-    message = await bench.take("outlast.file_processing")
+    await worker_env.worker.stop(0)
+    assert worker_env.outcome_count("handed_back") == 1
+    message = await worker_env.take_message("outlast.file_processing")
     assert message.headers["x-outlast-attempt"] == 2
-    assert await bench.waiting("outlast.dead") == 0
-    assert await bench.sql.fetchval("select count(*) from outlast_files") == 1
-    assert (await bench.task(job))["lease"] is None
+    assert await worker_env.message_count("outlast.dead") == 0
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 1
+    assert (await worker_env.task(job))["lease"] is None
 
 
-async def test_shutdown_waits_for_what_is_nearly_done(bench, source):
-    job = bench.job(f"{source.url}/files/tone.wav?slow=100000")
-    await bench.send(job)
-    await bench.running()
-    await bench.worker.stop(10)
-    assert bench.ended("completed") == 1
-    assert await bench.waiting("outlast.file_processing") == 0
+async def test_shutdown_waits_for_what_is_nearly_done(worker_env, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav?slow=100000")
+    await worker_env.send(job)
+    await worker_env.wait_until_running()
+    await worker_env.worker.stop(10)
+    assert worker_env.outcome_count("completed") == 1
+    assert await worker_env.message_count("outlast.file_processing") == 0
 
 
-async def test_with_the_database_away_the_job_waits(bench, source):
-    await bench.sql.execute("alter function outlast_begin(jsonb, uuid, text, int) rename to away")
-    job = bench.job(f"{source.url}/files/tone.wav")
-    await bench.send(job)
-    await bench.outcome("retried")
-    await bench.sql.execute("alter function away(jsonb, uuid, text, int) rename to outlast_begin")
-    await bench.outcome("completed")
-    assert (await bench.task(job))["status"] == "completed"
-    assert await bench.waiting("outlast.dead") == 0
+async def test_with_the_database_away_the_job_waits(worker_env, source):
+    await worker_env.sql.execute("alter function outlast_begin(jsonb, uuid, text, int) rename to away")
+    job = worker_env.job(f"{source.url}/files/tone.wav")
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("retried")
+    await worker_env.sql.execute("alter function away(jsonb, uuid, text, int) rename to outlast_begin")
+    await worker_env.wait_for_outcome("completed")
+    assert (await worker_env.task(job))["status"] == "completed"
+    assert await worker_env.message_count("outlast.dead") == 0
 
 
-async def test_with_storage_refusing_nothing_is_recorded_as_stored(bench, source):
-    await bench.sql.execute("delete from storage.buckets")
-    job = bench.job(f"{source.url}/files/tone.wav")
-    await bench.send(job)
-    await bench.outcome("failed")
-    assert (await bench.take("outlast.dead")).headers["x-outlast-error-code"] == "storage_rejected"
-    assert await bench.sql.fetchval("select count(*) from outlast_objects where refs > 0") == 0
+async def test_with_storage_refusing_nothing_is_recorded_as_stored(worker_env, source):
+    await worker_env.sql.execute("delete from storage.buckets")
+    job = worker_env.job(f"{source.url}/files/tone.wav")
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("failed")
+    assert (await worker_env.take_message("outlast.dead")).headers["x-outlast-error-code"] == "storage_rejected"
+    assert await worker_env.sql.fetchval("select count(*) from outlast_objects where refs > 0") == 0
 
 
-async def test_an_answer_nobody_foresaw_is_tried_again_a_bounded_number_of_times(bench, source):
-    await bench.sql.execute(
+async def test_an_answer_nobody_foresaw_is_tried_again_a_bounded_number_of_times(worker_env, source):
+    await worker_env.sql.execute(
         "create or replace function outlast_begin(p_job jsonb, p_lease uuid, p_worker text, p_lease_seconds int "
         "default 30) returns jsonb language sql as $$ select jsonb_build_object('state', 'of the art') $$"
     )
-    await bench.send(bench.job(f"{source.url}/files/tone.wav"))
-    await bench.outcome("failed")
-    assert bench.ended("retried") == 2
-    letter = await bench.take("outlast.dead")
+    await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav"))
+    await worker_env.wait_for_outcome("failed")
+    assert worker_env.outcome_count("retried") == 2
+    letter = await worker_env.take_message("outlast.dead")
     assert letter.headers["x-outlast-error-code"] == "database_unavailable"
     assert "migrations" in letter.headers["x-outlast-error"]

@@ -9,89 +9,93 @@ from typing import Any
 
 import aio_pika
 
+from tests.chaos.audit import Observed, ObservedDeadLetter
+from tests.chaos.environment import ChaosEnvironment
+from tests.chaos.fingerprint import Fingerprint, fingerprint, sample_fingerprint
 from tests.chaos.fleet import RETRY_DELAYS
-from tests.chaos.judge import Letter, Observed
-from tests.chaos.looks import Look, look, sample_look
-from tests.chaos.plan import Generation
-from tests.chaos.remains import of_session
-from tests.chaos.watch import depths
-from tests.chaos.world import World
+from tests.chaos.generation_plan import Generation
+from tests.chaos.leftovers import processes_of_session
+from tests.chaos.monitor import queue_depths
 from worker.broker import topology
 
 OK = 200
 CELERY_INBOX = "file_processing"
-HEARING_SECONDS = 30.0
+LISTENING_SECONDS = 30.0
 
 
-async def collect(world: World, generations: Sequence[Generation]) -> Observed:
+async def collect(environment: ChaosEnvironment, generations: Sequence[Generation]) -> Observed:
     """Stop the workers, have one more sweep after the killed ones, and look at everything."""
-    waiting = await depths(world)
-    fleet = world.fleet
-    workers, hearing = len(fleet.workers), await _hearing(world)
-    said = "" if hearing >= workers else "\n".join(f"{worker.name}:\n{worker.tail(8)}" for worker in fleet.workers)
-    await asyncio.gather(*(fleet.end(worker) for worker in list(fleet.workers)))
-    await fleet.end(await fleet.start_worker(wait=True))
-    await fleet.end(fleet.receiver)
-    tables = await _tables(world)
-    on_disk = _on_disk(world.folder / "storage")
+    waiting = await queue_depths(environment)
+    fleet = environment.fleet
+    workers, listening = len(fleet.workers), await _listening(environment)
+    worker_logs = (
+        "" if listening >= workers else "\n".join(f"{worker.name}:\n{worker.tail(8)}" for worker in fleet.workers)
+    )
+    await asyncio.gather(*(fleet.terminate(worker) for worker in list(fleet.workers)))
+    await fleet.terminate(await fleet.start_worker(wait=True))
+    await fleet.terminate(fleet.receiver)
+    tables = await _tables(environment)
+    on_disk = _on_disk(environment.folder / "storage")
     return Observed(
         generations=generations,
         rows={str(row["id"]): row for row in tables["generations"]},
         tasks=tables["outlast_tasks"],
         files=tables["outlast_files"],
         objects=tables["outlast_objects"],
-        letters=await letters(world),
-        served=await _served(world, sorted({f"{file['bucket']}/{file['path']}" for file in tables["outlast_files"]})),
+        dead_letters=await dead_letters(environment),
+        served=await _served(
+            environment, sorted({f"{file['bucket']}/{file['path']}" for file in tables["outlast_files"]})
+        ),
         on_disk=on_disk,
         in_storage={f"{row['bucket_id']}/{row['name']}" for row in tables["storage.objects"]},
         expected={
-            file.sample: sample_look(world.source.folder, file.sample)
+            file.sample: sample_fingerprint(environment.source.folder, file.sample)
             for generation in generations
             for file in generation.files
             if not file.code
         },
         waiting=waiting,
-        strange_queues=await _strange_queues(world),
-        temp=sorted(path.name for path in (world.folder / "tmp").iterdir()),
-        processes=await _processes(world),
+        undeclared_queues=await _undeclared_queues(environment),
+        temp=sorted(path.name for path in (environment.folder / "tmp").iterdir()),
+        processes=await _processes(environment),
         workers=workers,
-        hearing=hearing,
-        said=said,
-        bad_ends=fleet.bad_ends,
+        listening=listening,
+        worker_logs=worker_logs,
+        exit_errors=fleet.exit_errors,
     )
 
 
-async def _tables(world: World) -> dict[str, list[dict[str, Any]]]:
+async def _tables(environment: ChaosEnvironment) -> dict[str, list[dict[str, Any]]]:
     names = ("generations", "outlast_tasks", "outlast_files", "outlast_objects", "storage.objects")
-    async with world.sql() as sql:
+    async with environment.sql() as sql:
         await sql.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
         return {name: [dict(row) for row in await sql.fetch(f"select * from {name}")] for name in names}  # noqa: S608 - fixed
 
 
-async def letters(world: World) -> list[Letter]:
+async def dead_letters(environment: ChaosEnvironment) -> list[ObservedDeadLetter]:
     """Read the dead letters and leave them where they are."""
     found = []
-    async with await aio_pika.connect(world.broker.url) as connection:
+    async with await aio_pika.connect(environment.broker.url) as connection:
         queue = await (await connection.channel()).get_queue(topology.DEAD)
         while message := await queue.get(fail=False):
             body = json.loads(message.body)
             urls = tuple(file["url"] for file in body["files"])
-            found.append(Letter(body["task_id"], str(message.headers.get("x-outlast-error-code")), urls))
+            found.append(ObservedDeadLetter(body["task_id"], str(message.headers.get("x-outlast-error-code")), urls))
     return found
 
 
-async def _served(world: World, places: Sequence[str]) -> dict[str, Look]:
+async def _served(environment: ChaosEnvironment, paths: Sequence[str]) -> dict[str, Fingerprint]:
     """Fetch every object as an app does, and look at it."""
-    found, looks = {}, {}
-    async with world.app() as session:
-        for place in places:
-            async with session.get(f"{world.gateway.url}/storage/v1/object/{place}") as response:
+    found, fingerprints = {}, {}
+    async with environment.app() as session:
+        for path in paths:
+            async with session.get(f"{environment.gateway.url}/storage/v1/object/{path}") as response:
                 if response.status != OK:
                     continue
                 content = await response.read()
-            if content not in looks:  # many users have the same few pictures
-                looks[content] = await asyncio.to_thread(look, content)
-            found[place] = looks[content]
+            if content not in fingerprints:  # many users have the same few pictures
+                fingerprints[content] = await asyncio.to_thread(fingerprint, content)
+            found[path] = fingerprints[content]
     return found
 
 
@@ -99,24 +103,26 @@ def _on_disk(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-async def _hearing(world: World) -> int:
+async def _listening(environment: ChaosEnvironment) -> int:
     """Count the workers that listen at outlast.control; one that has only just come up is waited for."""
-    until = time.monotonic() + HEARING_SECONDS
-    while (hearing := len(await _strange_queues(world))) < len(world.fleet.workers) and time.monotonic() < until:
+    until = time.monotonic() + LISTENING_SECONDS
+    while (listening := len(await _undeclared_queues(environment))) < len(
+        environment.fleet.workers
+    ) and time.monotonic() < until:
         await asyncio.sleep(0.5)
-    return hearing
+    return listening
 
 
-async def _strange_queues(world: World) -> list[str]:
+async def _undeclared_queues(environment: ChaosEnvironment) -> list[str]:
     """Return the queues that nobody declares on purpose."""
     declared = {spec.name for spec in topology.queues(RETRY_DELAYS)} | {CELERY_INBOX}
-    return sorted(await world.queue_names() - declared)
+    return sorted(await environment.queue_names() - declared)
 
 
-async def _processes(world: World) -> list[str]:
+async def _processes(environment: ChaosEnvironment) -> list[str]:
     """Return what still runs of workers and receivers that have ended; they get a moment to go."""
     for _ in range(20):
-        found = [line for child in world.fleet.gone for line in of_session(child.process.pid)]
+        found = [line for child in environment.fleet.exited for line in processes_of_session(child.process.pid)]
         if not found:
             break
         await asyncio.sleep(0.25)

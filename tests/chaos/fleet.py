@@ -28,13 +28,13 @@ FAST = {
 
 
 class Fleet:
-    """All of them run in `folder` with `environment`. What has ended, however, is in `gone`."""
+    """All of them run in `folder` with `environment`. What has ended, however, is in `exited`."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.workers: list[Child] = []
         self.receiver: Child | None = None
-        self.gone: list[Child] = []
-        self.bad_ends: list[str] = []
+        self.exited: list[Child] = []
+        self.exit_errors: list[str] = []
         self.receiver_port = free_port()
         self._folder = folder
         self._environment = {**environment, **FAST}
@@ -56,46 +56,46 @@ class Fleet:
         if wait:
             await self.receiver.wait_until_ready(f"http://127.0.0.1:{self.receiver_port}/readyz", READY_SECONDS)
 
-    async def end(self, child: Child) -> None:
+    async def terminate(self, child: Child) -> None:
         """Ask a process to end; notice when it does not do so well and by itself."""
-        self._part_with(child)
+        self._remove(child)
         with contextlib.suppress(ProcessLookupError):  # then its code tells
             child.process.send_signal(signal.SIGTERM)
         try:
             code = await asyncio.wait_for(child.process.wait(), STOP_SECONDS)
         except TimeoutError:
-            self.bad_ends.append(f"{child.name} did not end within {STOP_SECONDS:g} s of SIGTERM")
+            self.exit_errors.append(f"{child.name} did not end within {STOP_SECONDS:g} s of SIGTERM")
             await child.stop(0)
         else:
             if code:
-                self.bad_ends.append(f"{child.name} ended with {code} after SIGTERM")
+                self.exit_errors.append(f"{child.name} ended with {code} after SIGTERM")
 
     async def kill(self, child: Child) -> None:
         """End a process as an out-of-memory killer would: alone, without a goodbye."""
-        self._part_with(child)
+        self._remove(child)
         with contextlib.suppress(ProcessLookupError):
             child.process.kill()
         await child.process.wait()
 
-    async def replace_fallen(self) -> None:
+    async def replace_exited(self) -> None:
         """Put a new process in the place of each that ended by itself, and do not forget it."""
         running = [*self.workers, *([self.receiver] if self.receiver else [])]
         for child in [child for child in running if not child.running]:
-            self.bad_ends.append(f"{child.name} ended by itself, {child.process.returncode}:\n{child.tail(3)}")
+            self.exit_errors.append(f"{child.name} ended by itself, {child.process.returncode}:\n{child.tail(3)}")
             was_worker = child in self.workers
-            self._part_with(child)
+            self._remove(child)
             await (self.start_worker() if was_worker else self.start_receiver())
 
     async def stop(self) -> None:
         """End whatever is left, orphans of killed processes included."""
         await asyncio.gather(*(child.stop(20) for child in self._children))
 
-    def _part_with(self, child: Child) -> None:
+    def _remove(self, child: Child) -> None:
         if child in self.workers:
             self.workers.remove(child)
         elif child is self.receiver:
             self.receiver = None
-        self.gone.append(child)
+        self.exited.append(child)
 
     async def _spawn(self, command: str, more: Mapping[str, str]) -> Child:
         child = await Child.spawn(

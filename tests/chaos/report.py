@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.judge import Finding, Observed
-from tests.chaos.saboteur import Done
-from tests.chaos.watch import Sample
-from tests.chaos.world import World
+from tests.chaos.audit import Finding, Observed
+from tests.chaos.environment import ChaosEnvironment
+from tests.chaos.fault_injector import InjectedFault
+from tests.chaos.monitor import ProgressSample
 
 HARM = {
     "lost": ("lost", "unfinished"),
@@ -22,31 +22,35 @@ SMOOTH_SECONDS = 5
 
 
 def figures(
-    world: World, seen: Observed, findings: Sequence[Finding], faults: Counter[str], samples: Sequence[Sample]
+    environment: ChaosEnvironment,
+    observed: Observed,
+    findings: Sequence[Finding],
+    faults: Counter[str],
+    samples: Sequence[ProgressSample],
 ) -> dict[str, Any]:
     """Count everything worth telling."""
-    wanted = len(seen.generations)
+    wanted = len(observed.generations)
     ended = max((sample.ended for sample in samples), default=0)
     seconds = next((sample.at for sample in samples if sample.ended >= ended), 0.0)
     kinds = Counter(finding.kind for finding in findings)
     return {
         "generations": wanted,
-        "files": sum(len(generation.files) for generation in seen.generations),
-        "stored whole": sum(row["media_status"] == "completed" for row in seen.rows.values()),
-        "stored in part": sum(row["media_status"] == "partial" for row in seen.rows.values()),
-        "dead whole": sum(row["media_status"] == "failed" for row in seen.rows.values()),
-        "bad files": sum(bool(file.code) for generation in seen.generations for file in generation.files),
-        "dead letters": dict(sorted(Counter(letter.code for letter in seen.letters).items())),
-        "objects": len(seen.on_disk),
-        "deduplicated files": sum(bool(file["deduplicated"]) for file in seen.files),
+        "files": sum(len(generation.files) for generation in observed.generations),
+        "stored whole": sum(row["media_status"] == "completed" for row in observed.rows.values()),
+        "stored in part": sum(row["media_status"] == "partial" for row in observed.rows.values()),
+        "dead whole": sum(row["media_status"] == "failed" for row in observed.rows.values()),
+        "bad files": sum(bool(file.code) for generation in observed.generations for file in generation.files),
+        "dead letters": dict(sorted(Counter(dead_letter.code for dead_letter in observed.dead_letters).items())),
+        "objects": len(observed.on_disk),
+        "deduplicated files": sum(bool(file["deduplicated"]) for file in observed.files),
         **{name: sum(kinds[kind] for kind in harm) for name, harm in HARM.items()},
         "worker kills": faults["kill_worker"],
         "broker restarts": faults["stop_broker"] + faults["kill_broker"],
         "database restarts": faults["stop_database"] + faults["kill_database"],
         "all faults": dict(sorted(faults.items())),
-        "webhooks": dict(sorted(world.lossy.counts.items())),
-        "storage and calls": dict(sorted(world.front.counts.items())),
-        "downloads": sum(world.source.visits.values()),
+        "webhooks": dict(sorted(environment.lossy_webhooks.counts.items())),
+        "storage and calls": dict(sorted(environment.fault_proxy.counts.items())),
+        "downloads": sum(environment.source.visits.values()),
         "seconds": round(seconds, 1),
         "generations a second": round(wanted / seconds, 2) if seconds else 0.0,
     }
@@ -66,8 +70,8 @@ def write(
     folder: Path,
     told: Mapping[str, Any],
     findings: Sequence[Finding],
-    faults: Sequence[Done],
-    samples: Sequence[Sample],
+    faults: Sequence[InjectedFault],
+    samples: Sequence[ProgressSample],
 ) -> None:
     """Write report.json and report.png."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +85,9 @@ def write(
     _draw(folder / "report.png", told, faults, samples)
 
 
-def _draw(file: Path, told: Mapping[str, Any], faults: Sequence[Done], samples: Sequence[Sample]) -> None:
+def _draw(
+    file: Path, told: Mapping[str, Any], faults: Sequence[InjectedFault], samples: Sequence[ProgressSample]
+) -> None:
     import matplotlib as mpl  # noqa: PLC0415 - slow to load, and only needed at the end
 
     mpl.use("Agg")
@@ -113,7 +119,7 @@ def _draw(file: Path, told: Mapping[str, Any], faults: Sequence[Done], samples: 
     plt.close(figure)
 
 
-def _rates(samples: Sequence[Sample]) -> list[float]:
+def _rates(samples: Sequence[ProgressSample]) -> list[float]:
     """Return completions a second, over the last few seconds."""
     rates = []
     for at, sample in enumerate(samples):

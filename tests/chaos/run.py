@@ -14,20 +14,20 @@ from pathlib import Path
 
 from deploy.local.signals import run_until_signal
 from tests.chaos import report
+from tests.chaos.audit import Finding, audit
 from tests.chaos.collect import collect
-from tests.chaos.feeder import Feeder
-from tests.chaos.judge import Finding, judge
-from tests.chaos.plan import draw
-from tests.chaos.saboteur import Saboteur, schedule
-from tests.chaos.watch import Watch
-from tests.chaos.world import Climate, World
+from tests.chaos.environment import ChaosEnvironment, FaultRates
+from tests.chaos.fault_injector import FaultInjector, schedule_faults
+from tests.chaos.generation_plan import draw_generations
+from tests.chaos.inserter import GenerationInserter
+from tests.chaos.monitor import ProgressMonitor
 
 OUT = Path(".outlast/chaos")
 SHOWN = 40
 
 
 @dataclass(frozen=True)
-class Form:
+class ChaosRun:
     """How much is sent, in how many seconds, and what is done to it; `patience` is how long it may take to rest."""
 
     generations: int
@@ -37,7 +37,7 @@ class Form:
     faults: dict[str, int]
 
 
-SHORT = Form(
+SHORT = ChaosRun(
     generations=60,
     seconds=25,
     workers=2,
@@ -45,7 +45,7 @@ SHORT = Form(
     faults={"kill_worker": 3, "kill_broker": 1, "kill_database": 1, "storage_outage": 1, "cut_supabase": 1}
     | {"cut_broker": 1, "kill_receiver": 1, "roll_worker": 1},
 )
-LONG = Form(
+LONG = ChaosRun(
     generations=2000,
     seconds=700,
     workers=2,
@@ -56,42 +56,44 @@ LONG = Form(
 )
 
 
-async def run(form: Form, seed: int, out: Path, samples: Path, climate: Climate, say: Callable[[str], None]) -> int:
+async def run(
+    scenario: ChaosRun, seed: int, out: Path, samples: Path, rates: FaultRates, log: Callable[[str], None]
+) -> int:
     """Run one form; return the number of findings, which are told and written down in `out`."""
     shutil.rmtree(out / "world", ignore_errors=True)
-    say(f"starting the world, seed {seed}")
-    async with World(out / "world", samples, climate, seed=seed, workers=form.workers) as world:
-        generations = draw(seed, form.generations, world.source.url)
-        feeder, saboteur = Feeder(world), Saboteur(world, seed, say)
-        watch = Watch(world, feeder, say)
+    log(f"starting the world, seed {seed}")
+    async with ChaosEnvironment(out / "world", samples, rates, seed=seed, workers=scenario.workers) as environment:
+        generations = draw_generations(seed, scenario.generations, environment.source.url)
+        inserter, injector = GenerationInserter(environment), FaultInjector(environment, seed, log)
+        monitor = ProgressMonitor(environment, inserter, log)
         started = time.monotonic()
-        watching = asyncio.create_task(watch.run(started))
+        monitoring = asyncio.create_task(monitor.run(started))
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(feeder.run(generations, form.seconds, started))
-                group.create_task(saboteur.run(schedule(seed, form.seconds * 0.8, form.faults), started))
-            say("all is sent and all harm is done; waiting for it to come to rest")
-            rested = await watch.rest(len(generations), form.patience)
+                group.create_task(inserter.run(generations, scenario.seconds, started))
+                group.create_task(injector.run(schedule_faults(seed, scenario.seconds * 0.8, scenario.faults), started))
+            log("all is sent and all harm is done; waiting for it to come to rest")
+            idle = await monitor.wait_until_idle(len(generations), scenario.patience)
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-        say("at rest; counting" if rested else f"no rest within {form.patience:g} s; counting all the same")
-        seen = await collect(world, generations)
-        findings = judge(seen)
-        if not rested and not findings:
-            findings.append(Finding("unfinished", f"it did not come to rest within {form.patience:g} s"))
-        told = report.figures(world, seen, findings, saboteur.counts, watch.samples)
-        await asyncio.to_thread(report.write, out, told, findings, saboteur.done, watch.samples)
-    _tell(told, findings, out, say)
+            monitoring.cancel()
+            await asyncio.gather(monitoring, return_exceptions=True)
+        log("at rest; counting" if idle else f"no rest within {scenario.patience:g} s; counting all the same")
+        observed = await collect(environment, generations)
+        findings = audit(observed)
+        if not idle and not findings:
+            findings.append(Finding("unfinished", f"it did not come to rest within {scenario.patience:g} s"))
+        figures = report.figures(environment, observed, findings, injector.counts, monitor.samples)
+        await asyncio.to_thread(report.write, out, figures, findings, injector.done, monitor.samples)
+    _log_report(figures, findings, out, log)
     return len(findings)
 
 
-def _tell(told: dict, findings: list[Finding], out: Path, say: Callable[[str], None]) -> None:
-    say(f"the count; report.json and report.png are in {out}\n{report.table(told)}")
+def _log_report(figures: dict, findings: list[Finding], out: Path, log: Callable[[str], None]) -> None:
+    log(f"the count; report.json and report.png are in {out}\n{report.table(figures)}")
     for finding in findings[:SHOWN]:
-        say(f"FOUND {finding.kind}: {finding.what}")
+        log(f"FOUND {finding.kind}: {finding.what}")
     if len(findings) > SHOWN:
-        say(f"... and {len(findings) - SHOWN} more, in report.json")
+        log(f"... and {len(findings) - SHOWN} more, in report.json")
 
 
 def main() -> int:
@@ -104,18 +106,20 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="where the report goes; default .outlast/chaos/<form>")
     parser.add_argument("--samples", type=Path, default=OUT / "samples", help="where sample files are, or are made")
     parser.add_argument("--keep-webhooks", action="store_true", help="lose no webhook: nothing then needs the sweep")
-    given = parser.parse_args()
-    form = LONG if given.long else SHORT
-    form = replace(form, generations=given.generations or form.generations, seconds=given.seconds or form.seconds)
-    climate = Climate(lost=0.0 if given.keep_webhooks else 0.1, twice=0.1, uploads=0.12, calls=0.01)
-    out = (given.out or OUT / ("long" if given.long else "short")).resolve()
+    options = parser.parse_args()
+    scenario = LONG if options.long else SHORT
+    scenario = replace(
+        scenario, generations=options.generations or scenario.generations, seconds=options.seconds or scenario.seconds
+    )
+    rates = FaultRates(lost=0.0 if options.keep_webhooks else 0.1, twice=0.1, uploads=0.12, calls=0.01)
+    out = (options.out or OUT / ("long" if options.long else "short")).resolve()
     began = time.monotonic()
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         print(f"{time.monotonic() - began:7.1f}  {text}", flush=True)  # noqa: T201 - its output
 
     async def work() -> int:
-        return 1 if await run(form, given.seed, out, given.samples.resolve(), climate, say) else 0
+        return 1 if await run(scenario, options.seed, out, options.samples.resolve(), rates, log) else 0
 
     return asyncio.run(run_until_signal(work(), 130))
 

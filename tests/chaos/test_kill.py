@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from deploy.local.project import Project
 from deploy.local.stack import Stack
-from tests.chaos.remains import left_behind
-from tests.patience import LONG
+from tests.chaos.leftovers import leftovers
+from tests.time_limits import LONG_WAIT_SECONDS
 
 
 async def test_a_killed_workers_jobs_are_finished_by_another(tmp_path):
@@ -30,7 +30,7 @@ async def test_a_killed_workers_jobs_are_finished_by_another(tmp_path):
         await stack.start_worker()
         await until(lambda: project.select("outlast_tasks", "status=eq.completed"), at_least=len(rows))
         await audit(stack, project, rows)
-    assert left_behind(tmp_path) == []
+    assert leftovers(tmp_path) == []
 
 
 def kill(pid: int) -> None:
@@ -39,7 +39,7 @@ def kill(pid: int) -> None:
 
 
 async def until(ask, at_least: int) -> None:
-    async with asyncio.timeout(LONG):
+    async with asyncio.timeout(LONG_WAIT_SECONDS):
         while len(await ask()) < at_least:
             await asyncio.sleep(0.1)
 

@@ -5,11 +5,11 @@ import json
 import sys
 from pathlib import Path
 
-from tests.chaos.remains import left_behind
-from tests.patience import LONG
+from tests.chaos.leftovers import leftovers
+from tests.time_limits import LONG_WAIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
-LIMIT_SECONDS = 2 * LONG
+LIMIT_SECONDS = 2 * LONG_WAIT_SECONDS
 
 
 async def test_nothing_is_lost_or_stored_twice_while_everything_breaks(samples, tmp_path):
@@ -32,4 +32,4 @@ async def test_nothing_is_lost_or_stored_twice_while_everything_breaks(samples, 
     assert report["stored whole"] + report["stored in part"] + report["dead whole"] == 60
     assert (report["worker kills"], report["broker restarts"], report["database restarts"]) == (3, 1, 1)
     assert (tmp_path / "report.png").stat().st_size > 10_000
-    assert left_behind(tmp_path / "world") == []
+    assert leftovers(tmp_path / "world") == []

@@ -15,8 +15,8 @@ import pytest
 from deploy.local.processes import Child, free_port
 from deploy.local.project import Project
 from deploy.local.stack import Stack
-from tests.codec_bench import lives
-from tests.patience import LONG
+from tests.codec_processes import is_running
+from tests.time_limits import LONG_WAIT_SECONDS
 
 QUEUE = "outlast.file_processing"
 
@@ -40,7 +40,7 @@ async def worker(stack, name, command=(), **settings):
     argv = [*command, sys.executable, "-m", "worker", "worker"]
     child = await Child.spawn(name, argv, data_dir=stack.data_dir, env=env, cwd=stack.data_dir)
     ready = f"http://127.0.0.1:{port}/readyz"
-    await child.wait_until_ready(ready, LONG)
+    await child.wait_until_ready(ready, LONG_WAIT_SECONDS)
     return child, ready
 
 
@@ -55,8 +55,8 @@ async def status(project, generation_id):
     return found[0]["status"] if found else None
 
 
-async def becomes(ask, wanted):
-    async with asyncio.timeout(LONG):
+async def wait_until_equal(ask, wanted):
+    async with asyncio.timeout(LONG_WAIT_SECONDS):
         while await ask() != wanted:
             await asyncio.sleep(0.05)
 
@@ -64,7 +64,7 @@ async def becomes(ask, wanted):
 async def decoders_of(child, stack, project):
     """Let a worker decode a picture; return its codec processes and the server that they are forked from."""
     done = await generation(project, f"{stack.source.url}/files/photo.png")
-    await becomes(lambda: status(project, done), "completed")
+    await wait_until_equal(lambda: status(project, done), "completed")
     family = psutil.Process(child.process.pid).children(recursive=True)
     assert len(family) >= 2
     return family
@@ -88,41 +88,41 @@ async def test_told_once_it_hands_back_and_leaves_nothing(stack, project):
     child, _ = await worker(stack, "gentle", SHUTDOWN_GRACE_SECONDS="1")
     family = await decoders_of(child, stack, project)
     slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100000")
-    await becomes(lambda: status(project, slow), "running")
+    await wait_until_equal(lambda: status(project, slow), "running")
     started = time.monotonic()
     child.process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(child.process.wait(), LONG) == 0
+    assert await asyncio.wait_for(child.process.wait(), LONG_WAIT_SECONDS) == 0
     assert time.monotonic() - started >= 0.7, "it has a second to finish"
     assert await attempt_waiting(stack) == 1
     assert temporary(stack) == []
-    assert not any(map(lives, family))
+    assert not any(map(is_running, family))
     await child.stop()
-    await finish(stack, project, slow)
+    await finish_with_new_worker(stack, project, slow)
 
 
 async def test_told_twice_it_ends_at_once_and_the_job_is_done_by_another(stack, project):
     child, _ = await worker(stack, "hasty", SHUTDOWN_GRACE_SECONDS="600")
     family = await decoders_of(child, stack, project)
     slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100000&again")
-    await becomes(lambda: status(project, slow), "running")
+    await wait_until_equal(lambda: status(project, slow), "running")
     child.process.send_signal(signal.SIGTERM)
     await asyncio.sleep(0.5)
     assert child.running, "it has ten minutes to finish"
     child.process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(child.process.wait(), LONG) == 1
-    async with asyncio.timeout(LONG):
-        while any(map(lives, family)):
+    assert await asyncio.wait_for(child.process.wait(), LONG_WAIT_SECONDS) == 1
+    async with asyncio.timeout(LONG_WAIT_SECONDS):
+        while any(map(is_running, family)):
             await asyncio.sleep(0.05)
     await child.stop()
     await project.update("outlast_tasks", f"generation_id=eq.{slow}", {"lease_until": "2020-01-01T00:00:00Z"})
-    await finish(stack, project, slow)
+    await finish_with_new_worker(stack, project, slow)
     assert temporary(stack) == [], "the next worker sweeps what was left"
 
 
-async def finish(stack, project, generation_id):
+async def finish_with_new_worker(stack, project, generation_id):
     """Let a worker of ordinary manners do what is left."""
     child, _ = await worker(stack, f"other-{uuid4().hex[:6]}", SHUTDOWN_GRACE_SECONDS="10")
-    await becomes(lambda: status(project, generation_id), "completed")
+    await wait_until_equal(lambda: status(project, generation_id), "completed")
     await child.stop(20)
 
 
@@ -134,18 +134,18 @@ async def test_with_no_room_it_takes_no_jobs_says_so_and_goes_on_when_there_is(s
     own = ["unshare", "--mount", *([] if root else ["--map-root-user"]), "sh", "-c", mount, "sh"]
     child, ready = await worker(stack, "narrow", own, TEMP_DIR=str(tmp))
     big = await generation(project, f"{stack.source.url}/files/large.png")
-    await becomes(lambda: says(ready), "disk")
-    await becomes(lambda: status(project, big), "retrying")  # recorded after the pause has begun
+    await wait_until_equal(lambda: not_ready_reason(ready), "disk")
+    await wait_until_equal(lambda: status(project, big), "retrying")  # recorded after the pause has begun
     into = ["nsenter", "-t", str(child.process.pid), *([] if root else ["--user", "--preserve-credentials"]), "--mount"]
     process = await asyncio.create_subprocess_exec(*into, "mount", "-o", "remount,size=200m", str(tmp))
     assert await process.wait() == 0
-    await becomes(lambda: status(project, big), "completed")
+    await wait_until_equal(lambda: status(project, big), "completed")
     assert (await project.select("outlast_tasks", f"generation_id=eq.{big}"))[0]["attempt"] == 1
-    await becomes(lambda: says(ready), "")
+    await wait_until_equal(lambda: not_ready_reason(ready), "")
     await child.stop(20)
 
 
-async def says(ready):
+async def not_ready_reason(ready):
     """What keeps a worker from being ready."""
     async with aiohttp.ClientSession() as session, session.get(ready) as response:
         body = await response.json(content_type=None)

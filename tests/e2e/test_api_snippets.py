@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.patience import LONG
+from tests.time_limits import LONG_WAIT_SECONDS
 
 SINGLE_FILE = """
 import asyncio
@@ -104,6 +104,6 @@ async def test_a_snippet_runs_as_a_script(stack, tmp_path, snippet, said):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), LONG)
+    out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     assert process.returncode == 0, err.decode()
     assert said in out.decode()

@@ -13,7 +13,7 @@ import pytest
 
 from deploy.local.processes import StackError, free_port
 from deploy.local.stack import Stack
-from tests.patience import LONG
+from tests.time_limits import LONG_WAIT_SECONDS
 
 
 async def started(*arguments, cwd, **environment):
@@ -31,7 +31,7 @@ async def started(*arguments, cwd, **environment):
 async def outlast(*arguments, cwd, **environment):
     """Run `outlast`; return its exit code, standard output and standard error."""
     process = await started(*arguments, cwd=cwd, **environment)
-    out, err = await asyncio.wait_for(process.communicate(), LONG)
+    out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     return process.returncode, out.decode(), err.decode()
 
 
@@ -79,7 +79,7 @@ async def test_up_tells_where_everything_is_and_stops_without_leftovers(tmp_path
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    told = json.loads(await asyncio.wait_for(process.stdout.readline(), LONG))
+    told = json.loads(await asyncio.wait_for(process.stdout.readline(), LONG_WAIT_SECONDS))
     assert set(told) == {
         *("receiver_url", "console_url", "supabase_url", "service_role_key", "anon_key", "jwt_secret"),
         *("database_url", "rabbitmq_url", "webhook_secret", "api_token", "console_token", "source_url"),
@@ -90,20 +90,20 @@ async def test_up_tells_where_everything_is_and_stops_without_leftovers(tmp_path
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)  # an impatient second signal does not cut the clean-up short
     assert await process.stdout.read() == b""
-    assert await asyncio.wait_for(process.wait(), LONG) == 0
+    assert await asyncio.wait_for(process.wait(), LONG_WAIT_SECONDS) == 0
     assert running(tmp_path / ".outlast") == []
 
 
 async def test_up_replaces_a_dead_worker_and_ends_when_anything_else_does(tmp_path):
     run = tmp_path / ".outlast" / "run"
     process = await started("up", "--json", "--workers", "2", cwd=tmp_path)
-    await asyncio.wait_for(process.stdout.readline(), LONG)
+    await asyncio.wait_for(process.stdout.readline(), LONG_WAIT_SECONDS)
     os.kill(json.loads((run / "worker-1.json").read_text())["pid"], signal.SIGKILL)
-    async with asyncio.timeout(LONG):
+    async with asyncio.timeout(LONG_WAIT_SECONDS):
         while not (run / "worker-3.json").exists():
             await asyncio.sleep(0.1)
     os.kill(json.loads((run / "receiver.json").read_text())["pid"], signal.SIGKILL)
-    _, err = await asyncio.wait_for(process.communicate(), LONG)
+    _, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     assert process.returncode == 1
     assert b"worker-1 ended with exit code -9; starting another worker" in err
     assert b"outlast: receiver ended unexpectedly. The last lines of its log:" in err
@@ -113,11 +113,11 @@ async def test_up_replaces_a_dead_worker_and_ends_when_anything_else_does(tmp_pa
 
 async def test_a_demo_that_is_told_to_end_leaves_nothing(tmp_path):
     process = await started("demo", cwd=tmp_path)
-    async with asyncio.timeout(LONG):
+    async with asyncio.timeout(LONG_WAIT_SECONDS):
         while b"starting the receiver" not in await process.stderr.readline():
             pass
     process.send_signal(signal.SIGTERM)
-    _, err = await asyncio.wait_for(process.communicate(), LONG)
+    _, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     assert process.returncode == 1
     assert b"Traceback" not in err
     assert running(tmp_path / ".outlast") == []
@@ -132,7 +132,7 @@ async def test_what_a_killed_stack_left_behind_is_ended_by_the_next(tmp_path):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    await asyncio.wait_for(process.stdout.readline(), LONG)
+    await asyncio.wait_for(process.stdout.readline(), LONG_WAIT_SECONDS)
     busy, _, said = await outlast("up", "--json", cwd=tmp_path)
     assert busy == 1
     assert "--data-dir" in said

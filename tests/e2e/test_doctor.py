@@ -7,49 +7,49 @@ import sys
 
 import pytest
 
-from tests.e2e.clinic import SECRET, project, whole
-from tests.patience import LONG
+from tests.e2e.doctor_installation import SECRET, project, with_receiver
+from tests.time_limits import LONG_WAIT_SECONDS
 from worker.doctor.run import CHECKS
 
 
 @pytest.fixture
-async def patient(database_url, source, tmp_path, monkeypatch):
+async def installation(database_url, source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     async with project(database_url, source, tmp_path) as found:
         yield found
 
 
 @pytest.fixture
-async def clinic(patient, rabbitmq_url):
-    async with whole(patient, rabbitmq_url) as found:
+async def running_installation(installation, rabbitmq_url):
+    async with with_receiver(installation, rabbitmq_url) as found:
         yield found
 
 
-async def run(clinic, *arguments, **more):
+async def run(running_installation, *arguments, **more):
     """Run the command; return exit code, standard output, standard error."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "worker", "doctor", *arguments),
-        env=environment | clinic.environment | more,
+        env=environment | running_installation.environment | more,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), LONG)
+    out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_all_is_well(clinic):
-    code, out, err = await run(clinic)
+async def test_all_is_well(running_installation):
+    code, out, err = await run(running_installation)
     lines = out.splitlines()
     assert (code, err) == (0, "")
     assert len(lines) == len(CHECKS)
     assert [line for line in lines if not line.startswith("ok ")] == []
 
 
-async def test_what_fails_is_told_with_its_remedy_and_without_secrets(clinic):
-    await clinic.sql.execute("drop function public.outlast_health()")
-    broken = clinic.rabbitmq_url.replace("127.0.0.1", "nowhere.invalid")
-    code, out, err = await run(clinic, "--json", RABBITMQ_URL=broken)
+async def test_what_fails_is_told_with_its_remedy_and_without_secrets(running_installation):
+    await running_installation.sql.execute("drop function public.outlast_health()")
+    broken = running_installation.rabbitmq_url.replace("127.0.0.1", "nowhere.invalid")
+    code, out, err = await run(running_installation, "--json", RABBITMQ_URL=broken)
     told = json.loads(out)
     items = {item["check"]: item for item in told["items"]}
     assert (code, told["total"], told["failed"]) == (1, len(CHECKS), 2)
@@ -62,13 +62,13 @@ async def test_what_fails_is_told_with_its_remedy_and_without_secrets(clinic):
         "detail": "needs `generations` to be well",
         "remedy": "",
     }
-    secrets = [clinic.environment[name] for name in ("SUPABASE_SERVICE_ROLE_KEY", "API_TOKEN", "FAL_KEY")]
-    secrets += [SECRET, clinic.rabbitmq_url.partition("//")[2].partition("@")[0].partition(":")[2]]
+    secrets = [running_installation.environment[name] for name in ("SUPABASE_SERVICE_ROLE_KEY", "API_TOKEN", "FAL_KEY")]
+    secrets += [SECRET, running_installation.rabbitmq_url.partition("//")[2].partition("@")[0].partition(":")[2]]
     assert [secret for secret in secrets if secret in out + err] == []
 
 
-async def test_settings_that_cannot_be_read_are_a_failure(clinic):
-    code, out, _ = await run(clinic, MAX_ATTEMPTS="none", RABBITMQ_URL="http://user:hidden@host")
+async def test_settings_that_cannot_be_read_are_a_failure(running_installation):
+    code, out, _ = await run(running_installation, MAX_ATTEMPTS="none", RABBITMQ_URL="http://user:hidden@host")
     assert code == 1
     assert "failed   settings:          MAX_ATTEMPTS: Input should be a valid integer" in out
     assert "RABBITMQ_URL: Value error, must be amqp://" in out

@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.e2e.clinic import project
+from tests.e2e.doctor_installation import project
 
 OTHER = "whsec_c2VjcmV0IG9mIHRoZSB2YXVsdCwgMzIgYnl0ZXMh"
 
 
 @pytest.fixture
-async def patient(database_url, source, tmp_path, monkeypatch):
+async def installation(database_url, source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     async with project(database_url, source, tmp_path) as found:
         yield found
@@ -26,10 +26,10 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("case", SETTINGS)
-async def test_a_wrong_setting(patient, case):
+async def test_a_wrong_setting(installation, case):
     environment, check, said, remedy = SETTINGS[case]
     environment = {name: value or () for name, value in environment.items()}
-    found = await patient.diagnose(**environment)
+    found = await installation.run_checks(**environment)
     assert found[check][0] == "failed", found
     assert said in found[check][1]
     assert remedy in found[check][2]
@@ -111,22 +111,22 @@ DATABASE = {
 
 
 @pytest.mark.parametrize("case", DATABASE)
-async def test_a_harmed_database(patient, case):
+async def test_a_harmed_database(installation, case):
     harm, (check, state, said, remedy) = DATABASE[case]
-    await patient.sql.execute(harm)
-    found = await patient.diagnose()
+    await installation.sql.execute(harm)
+    found = await installation.run_checks()
     assert found[check][0] == state, found
     assert said in found[check][1]
     assert remedy in found[check][2]
 
 
-async def test_a_key_of_another_role_and_a_wrong_one(patient):
+async def test_a_key_of_another_role_and_a_wrong_one(installation):
     for key, said in (
-        (patient.gateway.anon_key, "the role 'anon'"),
+        (installation.gateway.anon_key, "the role 'anon'"),
         ("sb_publishable_x", "publishable"),
         ("no-key-at-all", "is not accepted"),
     ):
-        found = await patient.diagnose(SUPABASE_SERVICE_ROLE_KEY=key)
+        found = await installation.run_checks(SUPABASE_SERVICE_ROLE_KEY=key)
         assert (found["key"][0], found["bucket"][0], found["functions"][0]) == ("failed", "skipped", "skipped")
         assert said in found["key"][1]
 
@@ -139,8 +139,8 @@ async def test_a_key_of_another_role_and_a_wrong_one(patient):
         ({"public": True}, "warning", "is public"),
     ],
 )
-async def test_a_bucket_that_does_not_fit(patient, change, state, said):
-    await patient.storage("PUT", "/generations", change)
-    found = await patient.diagnose()
+async def test_a_bucket_that_does_not_fit(installation, change, state, said):
+    await installation.storage("PUT", "/generations", change)
+    found = await installation.run_checks()
     assert found["bucket"][0] == state
     assert said in found["bucket"][1]

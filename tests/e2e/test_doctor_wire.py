@@ -11,58 +11,58 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.e2e.clinic import QUICK, project, serving, whole
-from tests.patience import SOON
+from tests.e2e.doctor_installation import QUICK_CHECKS, project, serving, with_receiver
+from tests.time_limits import WAIT_SECONDS
 from worker.broker import topology
 
 
 @pytest.fixture
-async def patient(database_url, source, tmp_path, monkeypatch):
+async def installation(database_url, source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     async with project(database_url, source, tmp_path) as found:
         yield found
 
 
 @pytest.fixture
-async def clinic(patient, rabbitmq_url):
-    async with whole(patient, rabbitmq_url) as found:
+async def running_installation(installation, rabbitmq_url):
+    async with with_receiver(installation, rabbitmq_url) as found:
         yield found
 
 
-async def test_queues_of_another_kind_and_jobs_that_nobody_does(clinic):
-    async with await aio_pika.connect(clinic.rabbitmq_url) as connection:
+async def test_queues_of_another_kind_and_jobs_that_nobody_does(running_installation):
+    async with await aio_pika.connect(running_installation.rabbitmq_url) as connection:
         channel = await connection.channel()
         await channel.default_exchange.publish(aio_pika.Message(b"{}"), "outlast.file_processing")
-        async with asyncio.timeout(SOON):
-            while (await clinic.diagnose())["topology"][0] != "warning":
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await running_installation.run_checks())["topology"][0] != "warning":
                 await asyncio.sleep(0.1)
         await channel.queue_delete(topology.DEAD)
         await channel.declare_queue(topology.DEAD, durable=True)
-        found = await clinic.diagnose()
+        found = await running_installation.run_checks()
         assert found["topology"][0] == "failed"
         assert "the queue outlast.dead exists with other arguments" in found["topology"][1]
         assert "rabbitmqctl delete_queue outlast.dead" in found["topology"][2]
 
 
-async def test_a_virtual_host_that_is_not_there_a_wrong_password_and_rights(clinic, rabbitmq):
-    base, _, vhost = clinic.rabbitmq_url.rpartition("/")
+async def test_a_virtual_host_that_is_not_there_a_wrong_password_and_rights(running_installation, rabbitmq):
+    base, _, vhost = running_installation.rabbitmq_url.rpartition("/")
     await rabbitmq.control("add_user", "weak", "weakly-kept")
-    found = await clinic.diagnose(RABBITMQ_URL=f"{base}/nowhere")
+    found = await running_installation.run_checks(RABBITMQ_URL=f"{base}/nowhere")
     assert found["broker"][0] == "failed"
     assert "no virtual host 'nowhere'" in found["broker"][1]
     assert "rabbitmqctl add_vhost nowhere" in found["broker"][2]
     place = base.partition("@")[2]
-    found = await clinic.diagnose(RABBITMQ_URL=f"amqp://weak:wrong-password@{place}/{vhost}")
+    found = await running_installation.run_checks(RABBITMQ_URL=f"amqp://weak:wrong-password@{place}/{vhost}")
     assert "refuses the user 'weak' or its password" in found["broker"][1]
     await rabbitmq.control("set_permissions", "-p", vhost, "weak", "^x", "^x", "^x")
-    found = await clinic.diagnose(RABBITMQ_URL=f"amqp://weak:weakly-kept@{place}/{vhost}")
+    found = await running_installation.run_checks(RABBITMQ_URL=f"amqp://weak:weakly-kept@{place}/{vhost}")
     assert (found["broker"][0], found["broker rights"][0]) == ("ok", "failed")
     assert f"set_permissions -p {vhost} weak" in found["broker rights"][2]
 
 
-async def test_an_untouched_virtual_host_stays_untouched(clinic, rabbitmq):
+async def test_an_untouched_virtual_host_stays_untouched(running_installation, rabbitmq):
     url = await rabbitmq.create_vhost("untouched")
-    found = await clinic.diagnose(RABBITMQ_URL=url)
+    found = await running_installation.run_checks(RABBITMQ_URL=url)
     assert found["topology"][0] == "ok"
     assert "not made yet" in found["topology"][1]
     async with await aio_pika.connect(url) as connection:
@@ -70,13 +70,13 @@ async def test_an_untouched_virtual_host_stays_untouched(clinic, rabbitmq):
             await (await connection.channel()).declare_queue(topology.DEAD, passive=True)
 
 
-async def test_a_clock_that_is_off(patient):
+async def test_a_clock_that_is_off(installation):
     async def off(request):
         async with (
             aiohttp.ClientSession() as session,
             session.request(
                 request.method,
-                f"{patient.gateway.url}{request.path_qs}",
+                f"{installation.gateway.url}{request.path_qs}",
                 headers={name: request.headers[name] for name in ("apikey", "Authorization")},
                 data=await request.read(),
             ) as answer,
@@ -88,43 +88,43 @@ async def test_a_clock_that_is_off(patient):
             )
 
     async with serving(off) as url:
-        found = await patient.diagnose(SUPABASE_URL=url)
+        found = await installation.run_checks(SUPABASE_URL=url)
     assert found["clock"][0] == "failed"
     assert "s apart" in found["clock"][1]
     assert "NTP" in found["clock"][2]
     assert found["functions"][0] == "ok"
 
 
-async def test_what_is_no_supabase_and_no_receiver(patient):
+async def test_what_is_no_supabase_and_no_receiver(installation):
     async def page(_request):
         return web.Response(text="<html>welcome</html>", content_type="text/html")
 
     async with serving(page) as url:
-        found = await patient.diagnose(SUPABASE_URL=url)
+        found = await installation.run_checks(SUPABASE_URL=url)
         assert found["supabase"][0] == "failed"
         assert "not as a Supabase project does" in found["supabase"][1]
-        await patient.sql.execute(
+        await installation.sql.execute(
             "update public.outlast_settings set value = $1 where key = 'webhook_url'", f"{url}/webhooks/supabase"
         )
-        found = await patient.diagnose(FAL_JWKS_URL=url)
+        found = await installation.run_checks(FAL_JWKS_URL=url)
         assert (found["receiver"][0], found["fal keys"][0]) == ("failed", "warning")
         assert "not what a receiver of ours says" in found["receiver"][1]
 
 
-async def test_a_receiver_with_another_secret(patient):
+async def test_a_receiver_with_another_secret(installation):
     async def refuse(_request):
         return web.json_response({"message": "no"}, status=401)
 
     async with serving(refuse) as url:
-        await patient.sql.execute(
+        await installation.sql.execute(
             "update public.outlast_settings set value = $1 where key = 'webhook_url'", f"{url}/webhooks/supabase"
         )
-        found = await patient.diagnose()
+        found = await installation.run_checks()
     assert found["receiver"][0] == "failed"
     assert "refuses our signature" in found["receiver"][1]
 
 
-async def test_silence_does_not_hang_it(patient):
+async def test_silence_does_not_hang_it(installation):
     async def never(_reader, writer):
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
@@ -132,9 +132,9 @@ async def test_silence_does_not_hang_it(patient):
 
     server = await asyncio.start_server(never, "127.0.0.1", 0)
     place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    hasty = [replace(check, seconds=0.3) for check in QUICK]
-    async with asyncio.timeout(SOON):
-        found = await patient.diagnose(hasty, SUPABASE_URL=f"http://{place}", RABBITMQ_URL=f"amqp://u:p@{place}/")
+    hasty = [replace(check, seconds=0.3) for check in QUICK_CHECKS]
+    async with asyncio.timeout(WAIT_SECONDS):
+        found = await installation.run_checks(hasty, SUPABASE_URL=f"http://{place}", RABBITMQ_URL=f"amqp://u:p@{place}/")
     server.close()
     for check in ("supabase", "broker"):
         assert found[check][:2] == ("failed", "no answer within 0.3 s")

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from deploy.local.samples import make_broken
-from tests.patience import LONG, SOON
+from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -35,7 +35,7 @@ def run(stack, tmp_path):
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said, _ = await asyncio.wait_for(process.communicate(), LONG)
+        said, _ = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
         assert process.returncode == code, said.decode()
         return said.decode()
 
@@ -105,7 +105,7 @@ async def test_storage_and_generation(run, url, project):
 
 
 async def test_worker_statistics(run):
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(WAIT_SECONDS):
         while "active workers: 1" not in (said := await run("worker_statistics")):
             await asyncio.sleep(1)
     assert "file_processing" in said

@@ -11,7 +11,7 @@ import pytest
 from dotenv import dotenv_values
 
 from deploy.local.postgres import BOOTSTRAP
-from tests.patience import LONG
+from tests.time_limits import LONG_WAIT_SECONDS
 from worker.cli.init_project import prepare
 from worker.settings import Settings
 
@@ -26,7 +26,7 @@ async def init(folder, *arguments, **environment):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), LONG)
+    out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     return process.returncode, out.decode(), err.decode()
 
 

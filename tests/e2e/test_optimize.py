@@ -11,7 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.patience import LONG
+from tests.time_limits import LONG_WAIT_SECONDS
 
 
 async def outlast(stack, *arguments, **more):
@@ -29,19 +29,19 @@ async def outlast(stack, *arguments, **more):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), LONG)
+    out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     return process.returncode, out.decode(), err.decode()
 
 
 @pytest.fixture
-async def mine(stack, project):
+async def user_files(stack, project):
     """One user, and what only this test has stored."""
     sql = await asyncpg.connect(stack.endpoints.database_url)
-    yield Mine(stack, project, sql)
+    yield OneUsersFiles(stack, project, sql)
     await sql.close()
 
 
-class Mine:
+class OneUsersFiles:
     def __init__(self, stack, project, sql):
         self.stack, self.project, self.sql = stack, project, sql
         self.user, self.since = str(uuid4()), datetime.now(UTC).isoformat()
@@ -74,78 +74,81 @@ class Mine:
         await self.sql.execute(old, self.user)
 
 
-async def test_stored_images_become_smaller_and_every_row_follows(mine):
-    one, two = await mine.store("photo.png", "tone.wav"), await mine.store("photo.png", "photo.jpg")
-    before = mine.objects()
+async def test_stored_images_become_smaller_and_every_row_follows(user_files):
+    one, two = await user_files.store("photo.png", "tone.wav"), await user_files.store("photo.png", "photo.jpg")
+    before = user_files.objects()
     wanted = ("--profile", "webp-q40-strip")
-    code, told = await mine.optimize(*wanted, "--dry-run")
+    code, told = await user_files.optimize(*wanted, "--dry-run")
     assert (code, told["found"], told["smaller"], told["dry_run"]) == (0, 2, 0, True)
-    code, said = await mine.optimize(*wanted)
-    assert (code, "--yes" in said, mine.objects()) == (2, True, before)
+    code, said = await user_files.optimize(*wanted)
+    assert (code, "--yes" in said, user_files.objects()) == (2, True, before)
 
-    code, told = await mine.optimize(*wanted, "--yes")
+    code, told = await user_files.optimize(*wanted, "--yes")
     assert (code, told["smaller"], told["merged"], told["failed"]) == (0, 2, 0, 0), told
     assert told["bytes_saved"] > 0
-    entries = await mine.media(one) + await mine.media(two)
+    entries = await user_files.media(one) + await user_files.media(two)
     assert sorted(entry["content_type"] for entry in entries) == ["audio/wav", *["image/webp"] * 3]
     assert len({entry["path"] for entry in entries}) == 3
     for entry in entries:
-        content = await mine.project.download("generations", entry["path"])
+        content = await user_files.project.download("generations", entry["path"])
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (entry["sha256"], entry["file_size"])
-    assert before < mine.objects(), "the old ones are spared: somebody may hold a link"
+    assert before < user_files.objects(), "the old ones are spared: somebody may hold a link"
 
-    code, told = await mine.optimize(*wanted, "--yes")
+    code, told = await user_files.optimize(*wanted, "--yes")
     assert (code, told["found"]) == (0, 0)
-    await mine.age()
-    code, told = await mine.optimize(*wanted, "--yes")
+    await user_files.age()
+    code, told = await user_files.optimize(*wanted, "--yes")
     assert (code, told["orphans"], told["orphans_removed"]) == (0, 2, 2)
-    assert mine.objects() == {entry["path"] for row in (one, two) for entry in await mine.media(row)}
+    assert user_files.objects() == {entry["path"] for row in (one, two) for entry in await user_files.media(row)}
 
 
-async def test_duplicates_become_one(mine):
-    original = await mine.store("photo.png", IMAGE_FORMAT="keep")
-    webp = await mine.store("photo.png", IMAGE_FORMAT="webp")
-    small = await mine.store("photo.png")
-    assert len(mine.objects()) == 3
-    code, told = await mine.optimize("--yes")
+async def test_duplicates_become_one(user_files):
+    original = await user_files.store("photo.png", IMAGE_FORMAT="keep")
+    webp = await user_files.store("photo.png", IMAGE_FORMAT="webp")
+    small = await user_files.store("photo.png")
+    assert len(user_files.objects()) == 3
+    code, told = await user_files.optimize("--yes")
     assert (code, told["merged"], told["duplicates"], told["failed"]) == (0, 2, 2, 0), told
-    paths = {(await mine.media(row))[0]["path"] for row in (original, webp, small)}
-    await mine.age()
-    assert (await mine.optimize("--yes"))[1]["orphans_removed"] == 2
-    assert mine.objects() == paths
+    paths = {(await user_files.media(row))[0]["path"] for row in (original, webp, small)}
+    await user_files.age()
+    assert (await user_files.optimize("--yes"))[1]["orphans_removed"] == 2
+    assert user_files.objects() == paths
     assert len(paths) == 1
 
 
-async def test_two_of_one_source_that_are_both_made_anew_become_one_too(mine):
-    rows = [await mine.store("photo.png", IMAGE_FORMAT="keep"), await mine.store("photo.png", IMAGE_QUALITY="95")]
-    code, told = await mine.optimize("--yes", "--profile", "webp-q30-strip")
+async def test_two_of_one_source_that_are_both_made_anew_become_one_too(user_files):
+    rows = [
+        await user_files.store("photo.png", IMAGE_FORMAT="keep"),
+        await user_files.store("photo.png", IMAGE_QUALITY="95"),
+    ]
+    code, told = await user_files.optimize("--yes", "--profile", "webp-q30-strip")
     assert (code, told["smaller"], told["merged"]) == (0, 2, 1), told
-    first, second = [(await mine.media(row))[0] for row in rows]
+    first, second = [(await user_files.media(row))[0] for row in rows]
     assert first["path"] == second["path"]
 
 
-async def test_what_gets_no_smaller_is_kept_and_not_looked_at_again(mine):
-    row = await mine.store("photo.jpg", IMAGE_FORMAT="webp", IMAGE_QUALITY="30")
-    (before,) = await mine.media(row)
-    code, told = await mine.optimize("--yes")
+async def test_what_gets_no_smaller_is_kept_and_not_looked_at_again(user_files):
+    row = await user_files.store("photo.jpg", IMAGE_FORMAT="webp", IMAGE_QUALITY="30")
+    (before,) = await user_files.media(row)
+    code, told = await user_files.optimize("--yes")
     assert (code, told["kept"], told["smaller"]) == (0, 1, 0)
-    (after,) = await mine.media(row)
+    (after,) = await user_files.media(row)
     assert len(after.pop("thumbhash")) == len(before.pop("thumbhash")) == 32  # drawn anew, from what is stored
     assert after == before
-    assert (await mine.optimize("--yes"))[1]["found"] == 0
+    assert (await user_files.optimize("--yes"))[1]["found"] == 0
 
 
-async def test_an_object_that_is_broken_stays_and_the_others_go_on(mine):
-    await mine.store("photo.jpg", "photo.png")
-    broken = mine.folder / min(mine.objects()).removeprefix(f"{mine.user}/")
+async def test_an_object_that_is_broken_stays_and_the_others_go_on(user_files):
+    await user_files.store("photo.jpg", "photo.png")
+    broken = user_files.folder / min(user_files.objects()).removeprefix(f"{user_files.user}/")
     content = broken.read_bytes()
     broken.write_bytes(b"broken")
     wanted = ("--yes", "--profile", "webp-q40-strip")
-    code, told = await mine.optimize(*wanted)
+    code, told = await user_files.optimize(*wanted)
     assert (code, told["smaller"], told["reasons"]) == (3, 1, {"corrupted": 1})
-    assert (await mine.optimize(*wanted))[0] == 1
+    assert (await user_files.optimize(*wanted))[0] == 1
     broken.write_bytes(content)
-    code, told = await mine.optimize(*wanted)
+    code, told = await user_files.optimize(*wanted)
     assert (code, told["smaller"], told["failed"]) == (0, 1, 0)
 
 

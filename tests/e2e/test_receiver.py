@@ -19,7 +19,7 @@ from handlers.sources.fal import FalSource
 from handlers.sources.fal_keys import Jwks
 from handlers.sources.supabase import SupabaseSource
 from schemas.jobs import Job
-from tests.patience import PROMPT, SOON
+from tests.time_limits import FAST_SECONDS, WAIT_SECONDS
 from worker.broker.connection import Broker
 from worker.observability.metrics import Metrics
 from worker.runtime import serve
@@ -32,33 +32,33 @@ ROW = {"id": 7, "status": "completed", "user_id": "u", "output": {"images": [{"u
 EVENT = {"type": "UPDATE", "table": "generations", "schema": "public", "record": ROW, "old_record": None}
 
 
-class Line:
-    """A wire to the broker that can be cut and mended; `lasts` breaks it after so many bytes from the client."""
+class BrokerProxy:
+    """A wire to the broker that can be cut and mended; `break_after` breaks it after so many bytes from the client."""
 
     def __init__(self, host, port):
         self._target = (host, port)
         self._server = None
-        self._pairs = set()
+        self._connections = set()
         self._left = None
         self.port = 0
         self.broken = asyncio.Event()
 
-    async def mend(self, lasts=None):
-        self._left = lasts
+    async def open(self, break_after=None):
+        self._left = break_after
         self.broken.clear()
         self._server = await asyncio.start_server(self._join, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def cut(self):
+    async def close(self):
         self._server.close()
-        for task in list(self._pairs):
+        for task in list(self._connections):
             task.cancel()
-        await asyncio.gather(*self._pairs, return_exceptions=True)
+        await asyncio.gather(*self._connections, return_exceptions=True)
         await self._server.wait_closed()
 
     async def _join(self, reader, writer):
         task = asyncio.current_task()
-        self._pairs.add(task)
+        self._connections.add(task)
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             try:
@@ -69,7 +69,7 @@ class Line:
             pass
         finally:
             writer.transport.abort()
-            self._pairs.discard(task)
+            self._connections.discard(task)
 
     async def _pump(self, reader, writer, *, counts=False):
         while data := await reader.read(65536):
@@ -83,11 +83,11 @@ class Line:
         raise ConnectionResetError
 
 
-class Setup:
+class ReceiverEnv:
     """A receiver in this process, a client for it, and a look into the queue."""
 
-    def __init__(self, url, session, broker, line, amqp_url, metrics):
-        self.url, self.session, self.broker, self.line = url, session, broker, line
+    def __init__(self, url, session, broker, proxy, amqp_url, metrics):
+        self.url, self.session, self.broker, self.proxy = url, session, broker, proxy
         self.amqp_url, self.metrics = amqp_url, metrics
 
     async def post(self, path="/webhooks/supabase", body=EVENT, headers=GOOD, **more):
@@ -114,9 +114,9 @@ class Setup:
 @contextlib.asynccontextmanager
 async def receiving(amqp_url):
     parts = urlsplit(amqp_url)
-    line = Line(parts.hostname, parts.port)
-    await line.mend()
-    through = amqp_url.replace(f":{parts.port}", f":{line.port}")
+    proxy = BrokerProxy(parts.hostname, parts.port)
+    await proxy.open()
+    through = amqp_url.replace(f":{parts.port}", f":{proxy.port}")
     settings = Settings.load(
         rabbitmq_url=SecretStr(through), supabase_webhook_secrets=(SecretStr(SECRET),), webhook_max_body_mb=1
     )
@@ -126,14 +126,14 @@ async def receiving(amqp_url):
         FalSource(Jwks("http://127.0.0.1:9/jwks.json")),
     ]
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(line.cut)
+        stack.push_async_callback(proxy.close)
         broker = await stack.enter_async_context(Broker(settings, metrics, "test"))
-        await broker.opened()
+        await broker.wait_ready()
         addresses = await stack.enter_async_context(
             serve(Receiver(settings, sources, broker, metrics).app(), "127.0.0.1", 0)
         )
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Setup(f"http://{addresses[0]}", session, broker, line, amqp_url, metrics)
+        yield ReceiverEnv(f"http://{addresses[0]}", session, broker, proxy, amqp_url, metrics)
 
 
 @pytest.fixture
@@ -217,19 +217,19 @@ async def test_without_fals_keys_fal_is_asked_to_come_again(receiver):
 
 async def test_with_the_broker_gone_it_says_so_within_a_second_and_recovers(receiver):
     assert (await receiver.post())[0] == 202
-    await receiver.line.cut()
+    await receiver.proxy.close()
     for _ in range(3):
         started = time.perf_counter()
         status, told, headers = await receiver.post()
         assert (status, told["code"]) == (503, "broker_unavailable")
         assert int(headers["Retry-After"]) > 0
-        assert time.perf_counter() - started < PROMPT
+        assert time.perf_counter() - started < FAST_SECONDS
     async with receiver.session.get(receiver.url + "/readyz") as response:
         assert response.status == 503
     async with receiver.session.get(receiver.url + "/healthz") as response:
         assert response.status == 200
-    await receiver.line.mend()
-    async with asyncio.timeout(SOON):
+    await receiver.proxy.open()
+    async with asyncio.timeout(WAIT_SECONDS):
         while (await receiver.post())[0] != 202:
             await asyncio.sleep(0.1)
     assert len({job.task_id for job in await receiver.jobs()}) == 1
@@ -243,9 +243,9 @@ async def test_a_broker_that_stops_and_returns_keeps_what_it_confirmed(receiver_
     status, told, headers = await receiver.post(body=EVENT | {"record": ROW | {"id": 8}})
     assert (status, told["code"]) == (503, "broker_unavailable")
     assert int(headers["Retry-After"]) > 0
-    assert time.perf_counter() - started < PROMPT
+    assert time.perf_counter() - started < FAST_SECONDS
     await own_rabbitmq.start()
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(WAIT_SECONDS):
         while (await receiver.post(body=EVENT | {"record": ROW | {"id": 9}}))[0] != 202:
             await asyncio.sleep(0.1)
     ids = [str(job.task_id) for job in await receiver.jobs()]
@@ -273,8 +273,8 @@ async def test_of_many_webhooks_each_is_answered_202_with_its_job_in_the_queue_o
     sending = asyncio.gather(*(send() for _ in range(50)))
     await third.wait()
     if how == "cut":
-        await receiver.line.cut()
-        await receiver.line.mend()
+        await receiver.proxy.close()
+        await receiver.proxy.open()
     else:
         with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
             await receiver.broker._channel.declare_queue("no such queue", passive=True)
@@ -282,7 +282,7 @@ async def test_of_many_webhooks_each_is_answered_202_with_its_job_in_the_queue_o
     assert {status for status, _ in answers.values()} == {202, 503}
     confirmed = {task_id for status, task_id in answers.values() if status == 202}
     assert confirmed <= {str(job.task_id) for job in await receiver.jobs()}
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(WAIT_SECONDS):
         while (await receiver.post())[0] != 202:
             await asyncio.sleep(0.1)
 
@@ -293,7 +293,7 @@ async def test_what_no_queue_takes_is_answered_503_also_when_it_comes_twice(rece
         await (await connection.channel()).queue_delete("outlast.file_processing")
     started = time.perf_counter()
     answers = await asyncio.gather(*(receiver.post() for _ in range(5)))
-    assert time.perf_counter() - started < PROMPT
+    assert time.perf_counter() - started < FAST_SECONDS
     assert {(status, told["code"]) for status, told, _ in answers} == {(503, "broker_unavailable")}
     assert all(int(headers["Retry-After"]) > 0 for _, _, headers in answers)
 
@@ -311,23 +311,23 @@ async def test_metrics_tell_what_happened(receiver):
 
 async def test_a_broker_that_is_away_at_first_and_cut_while_it_answers_is_waited_for(rabbitmq_url):
     parts = urlsplit(rabbitmq_url)
-    line = Line(parts.hostname, parts.port)
-    await line.mend()
-    await line.cut()
-    url = rabbitmq_url.replace(f":{parts.port}", f":{line.port}")
+    proxy = BrokerProxy(parts.hostname, parts.port)
+    await proxy.open()
+    await proxy.close()
+    url = rabbitmq_url.replace(f":{parts.port}", f":{proxy.port}")
     settings = Settings.load(_env_file=None, rabbitmq_url=SecretStr(url))
     async with Broker(settings, Metrics("test"), "test") as broker:
         assert not broker.ready
         for bytes_more in range(1, 6):
             # Each time the wire lasts a little longer before it breaks, so that it breaks while things are declared.
-            await line.mend(lasts=bytes_more * 600)
-            await asyncio.wait_for(line.broken.wait(), SOON)
-            await line.cut()
+            await proxy.open(break_after=bytes_more * 600)
+            await asyncio.wait_for(proxy.broken.wait(), WAIT_SECONDS)
+            await proxy.close()
         assert not broker.ready
-        await line.mend()
-        await asyncio.wait_for(broker.opened(), SOON)
+        await proxy.open()
+        await asyncio.wait_for(broker.wait_ready(), WAIT_SECONDS)
         assert broker.ready
-    await line.cut()
+    await proxy.close()
 
 
 async def test_a_receiver_that_never_reached_its_broker_can_be_stopped(tmp_path):
@@ -349,11 +349,11 @@ async def test_a_receiver_that_never_reached_its_broker_can_be_stopped(tmp_path)
         },
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(WAIT_SECONDS):
         while b"listening" not in await process.stderr.readline():
             pass
     process.terminate()
-    await asyncio.wait_for(process.stderr.read(), SOON)
-    assert await asyncio.wait_for(process.wait(), SOON) == 0
+    await asyncio.wait_for(process.stderr.read(), WAIT_SECONDS)
+    assert await asyncio.wait_for(process.wait(), WAIT_SECONDS) == 0
     silent.close()
     await silent.wait_closed()

@@ -12,9 +12,9 @@ from yarl import URL
 
 from deploy.local.project import Project
 from deploy.local.stack import Stack
-from tests.patience import LONG
+from tests.time_limits import LONG_WAIT_SECONDS
 
-HUSH = "hush-hush-"
+SECRET_MARK = "hush-hush-"
 ENVIRONMENT = {
     "LOG_LEVEL": "DEBUG",
     "LOG_LEVELS": "httpx=DEBUG httpcore=DEBUG hpack=DEBUG aio_pika=DEBUG aiormq=DEBUG aiohttp.access=DEBUG",
@@ -22,8 +22,8 @@ ENVIRONMENT = {
     "RETRY_DELAYS": "1",
     "MAX_ATTEMPTS": "2",
     "MAX_FILE_SIZE_MB": "1",
-    "SUPABASE_WEBHOOK_SECRETS": f"{HUSH}webhook",
-    "FAL_KEY": f"fal-key-id:{HUSH}fal",
+    "SUPABASE_WEBHOOK_SECRETS": f"{SECRET_MARK}webhook",
+    "FAL_KEY": f"fal-key-id:{SECRET_MARK}fal",
 }
 FAULTS = (
     "status=404",
@@ -38,7 +38,7 @@ ENDED = ("completed", "partial", "failed")
 
 
 def signed(url, number):
-    return f"{url}{'&' if '?' in url else '?'}X-Goog-Signature={HUSH}query-{number}&token={HUSH}token"
+    return f"{url}{'&' if '?' in url else '?'}X-Goog-Signature={SECRET_MARK}query-{number}&token={SECRET_MARK}token"
 
 
 def urls(stack):
@@ -46,7 +46,7 @@ def urls(stack):
     found = [f"{base}/{name}?{fault}" for name, fault in zip(names, FAULTS, strict=False)]
     found += [f"{base}/{names[0]}", f"{stack.source.url}/endless", f"{base}/a.png?redirect=https%3A%2F%2F10.0.0.1%2Fx"]
     return [signed(url, number) for number, url in enumerate(found)] + [
-        f"https://user:{HUSH}password@fal.media/a.png?{HUSH}query",
+        f"https://user:{SECRET_MARK}password@fal.media/a.png?{SECRET_MARK}query",
         signed("https://127.0.0.1/inside.png", 98),
     ]
 
@@ -57,7 +57,7 @@ async def complete(project, output):
     await project.update("generations", f"id=eq.{row['id']}", {"status": "completed", "output": output})
 
 
-async def knock(stack, session):
+async def send_refused_requests(stack, session):
     """Everything that can be refused at the door, with something in it that must not be repeated."""
     hooks, tasks = f"{stack.receiver_url}/webhooks", f"{stack.receiver_url}/tasks"
     body = {
@@ -67,25 +67,25 @@ async def knock(stack, session):
         "record": {"output": signed("https://x/", 99)},
     }
     for path, headers in (
-        (f"{hooks}/supabase", {"x-webhook-secret": f"{HUSH}wrong"}),
-        (f"{hooks}/supabase", {"x-webhook-secret": f"{HUSH}webhook"}),
-        (f"{hooks}/fal", {"X-Fal-Webhook-Signature": f"{HUSH}wrong"}),
-        (f"{hooks}/supabase?token={HUSH}query", {"Content-Type": "text/plain"}),
-        (tasks, {"Authorization": f"Bearer {HUSH}wrong"}),
+        (f"{hooks}/supabase", {"x-webhook-secret": f"{SECRET_MARK}wrong"}),
+        (f"{hooks}/supabase", {"x-webhook-secret": f"{SECRET_MARK}webhook"}),
+        (f"{hooks}/fal", {"X-Fal-Webhook-Signature": f"{SECRET_MARK}wrong"}),
+        (f"{hooks}/supabase?token={SECRET_MARK}query", {"Content-Type": "text/plain"}),
+        (tasks, {"Authorization": f"Bearer {SECRET_MARK}wrong"}),
         (tasks, {"Authorization": f"Bearer {stack.endpoints.api_token}"}),
     ):
         async with session.post(path, json=None, data=json.dumps(body), headers=headers) as response:
             assert response.status >= 400 or path.endswith("supabase")
 
 
-async def poison(stack):
+async def publish_undecodable(stack):
     async with await aio_pika.connect(stack.endpoints.rabbitmq_url) as connection:
         exchange = await (await connection.channel()).get_exchange("outlast")
         body = json.dumps({"files": signed("https://x/", 97)}).encode()
         await exchange.publish(aio_pika.Message(body, type="outlast.job.v1"), "file_processing")
 
 
-async def letters(stack):
+async def dead_letters(stack):
     """All dead letters, left where they are."""
     async with await aio_pika.connect(stack.endpoints.rabbitmq_url) as connection:
         queue = await (await connection.channel()).get_queue("outlast.dead")
@@ -96,7 +96,7 @@ async def letters(stack):
 
 
 async def ended(project, count):
-    async with asyncio.timeout(LONG):
+    async with asyncio.timeout(LONG_WAIT_SECONDS):
         while True:
             tasks = await project.select("outlast_tasks", "select=status")
             if sum(task["status"] in ENDED for task in tasks) >= count:
@@ -104,10 +104,10 @@ async def ended(project, count):
             await asyncio.sleep(0.1)
 
 
-async def listed(stack, session, enough):
+async def list_dead_letters(stack, session, enough):
     """The dead letters as the API shows them, once there are enough."""
     bearer = {"Authorization": f"Bearer {stack.endpoints.api_token}"}
-    async with asyncio.timeout(LONG):
+    async with asyncio.timeout(LONG_WAIT_SECONDS):
         while True:
             async with session.get(f"{stack.receiver_url}/dead-letters", headers=bearer) as response:
                 shown = await response.text()
@@ -131,63 +131,67 @@ async def rows(stack):
 
 
 @pytest.fixture
-async def loud(tmp_path, monkeypatch):
+async def debug_stack(tmp_path, monkeypatch):
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     async with Stack(tmp_path / "loud", workers=1) as stack:
         yield stack
 
 
-async def test_no_secret_and_no_signed_query_is_told_anywhere(loud):
-    bearer = {"Authorization": f"Bearer {loud.endpoints.api_token}"}
-    async with Project(loud.endpoints) as project, aiohttp.ClientSession() as session:
-        wanted = urls(loud)
+async def test_no_secret_and_no_signed_query_is_told_anywhere(debug_stack):
+    bearer = {"Authorization": f"Bearer {debug_stack.endpoints.api_token}"}
+    async with Project(debug_stack.endpoints) as project, aiohttp.ClientSession() as session:
+        wanted = urls(debug_stack)
         for url in wanted:
             await complete(project, {"images": [{"url": url}]})
         await complete(project, {"images": [{"url": url} for url in (wanted[0], wanted[6])]})
-        await complete(project, {"images": [{"url": f"data:image/png;base64,{HUSH.encode().hex()}"}]})
-        await knock(loud, session)
-        await poison(loud)
+        await complete(project, {"images": [{"url": f"data:image/png;base64,{SECRET_MARK.encode().hex()}"}]})
+        await send_refused_requests(debug_stack, session)
+        await publish_undecodable(debug_stack)
         await ended(project, len(wanted) + 2)
-        dead = json.loads(await listed(loud, session, lambda items: len(items) >= len(FAULTS)))["items"]
-        async with session.post(f"{loud.receiver_url}/dead-letters/replay", headers=bearer) as response:
+        dead = json.loads(await list_dead_letters(debug_stack, session, lambda items: len(items) >= len(FAULTS)))[
+            "items"
+        ]
+        async with session.post(f"{debug_stack.receiver_url}/dead-letters/replay", headers=bearer) as response:
             assert response.status == 200, await response.text()
         tasks = {item["task_id"] for item in dead if item["task_id"] and item["code"] != "source_gone"}  # those stay
-        shown = await listed(
-            loud, session, lambda items: tasks <= {item["task_id"] for item in items if item["replays"] == 1}
+        shown = await list_dead_letters(
+            debug_stack, session, lambda items: tasks <= {item["task_id"] for item in items if item["replays"] == 1}
         )
         metrics = ""
-        for url in (*loud.endpoints.worker_metrics_urls, f"{loud.receiver_url}/metrics"):
+        for url in (*debug_stack.endpoints.worker_metrics_urls, f"{debug_stack.receiver_url}/metrics"):
             async with session.get(url) as response:
                 metrics += await response.text()
-    buried = await letters(loud)
-    logs = "".join(path.read_text() for path in (loud.data_dir / "log").glob("*.log"))
-    told = {
+    messages = await dead_letters(debug_stack)
+    logs = "".join(path.read_text() for path in (debug_stack.data_dir / "log").glob("*.log"))
+    text_by_place = {
         "logs": logs,
         "metrics": metrics,
-        "dead letters": " ".join(str(dict(letter.headers)) for letter in buried),
+        "dead letters": " ".join(str(dict(letter.headers)) for letter in messages),
         "dead letters as shown": shown,
-        "rows": await rows(loud),
+        "rows": await rows(debug_stack),
     }
-    ends = loud.endpoints
+    ends = debug_stack.endpoints
     secrets = {
-        HUSH,
-        f"{HUSH}webhook",
+        SECRET_MARK,
+        f"{SECRET_MARK}webhook",
         *(ends.service_role_key, ends.webhook_secret, ends.jwt_secret, ends.api_token, ends.console_token),
         ends.webhook_secret.removeprefix("whsec_"),
         URL(ends.rabbitmq_url).password,
     }
-    assert [(place, secret) for place, text in told.items() for secret in secrets if secret and secret in text] == []
-    bodies = b" ".join(letter.body for letter in buried).decode()
-    assert [secret for secret in secrets - {HUSH} if secret and secret in bodies] == []
-    assert len(buried) >= 5
-    check(loud)
+    assert [
+        (place, secret) for place, text in text_by_place.items() for secret in secrets if secret and secret in text
+    ] == []
+    bodies = b" ".join(letter.body for letter in messages).decode()
+    assert [secret for secret in secrets - {SECRET_MARK} if secret and secret in bodies] == []
+    assert len(messages) >= 5
+    check_logs(debug_stack)
 
 
-def check(loud):
+def check_logs(debug_stack):
     """Every line of receiver and worker is JSON, and what was to go wrong did."""
     lines = []
-    for path in (loud.data_dir / "log").glob("[rw]*er*.log"):
+    for path in (debug_stack.data_dir / "log").glob("[rw]*er*.log"):
         lines += [parsed(line) for line in path.read_text().splitlines()]
     attempts = [line for line in lines if line["event"] == "attempt ended" and line.get("task_id")]
     assert len(attempts) >= len(FAULTS) * 2

@@ -6,14 +6,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-BACK, CARD, TEXT, QUIET = "#111217", "#181b1f", "#d8d9da", "#8e9097"
+BACKGROUND, CARD, TEXT, MUTED = "#111217", "#181b1f", "#d8d9da", "#8e9097"
 COLORS = {"green": "#73bf69", "orange": "#ff9830", "red": "#f2495c"}
 SERIES = ["#7eb26d", "#eab839", "#6ed0e0", "#ef843c", "#e24d42", "#5794f2", "#ba43a9", "#b877d9", "#8ab8ff", "#c0d8ff"]
 WIDTH = 15.0
 UNITS = {"ops": "/s", "short": "", "bool_on_off": ""}
 
 
-def shown(value: float, unit: str) -> str:
+def format_value(value: float, unit: str) -> str:
     """Return a figure as Grafana writes it."""
     if unit == "percentunit":
         return f"{value * 100:.3g}%"
@@ -36,27 +36,27 @@ def points(series: dict, start: float) -> tuple[list[float], list[float]]:
     return [at - start for at, _ in series["values"]], [float(value) for _, value in series["values"]]
 
 
-def draw_figure(axes: Axes, panel: dict, found: list, start: float) -> None:
+def draw_stat(axes: Axes, panel: dict, series: list, start: float) -> None:
     axes.set_axis_off()
     unit = panel["fieldConfig"]["defaults"]["unit"]
-    drawn = [points(one, start) for _, one in found]
+    drawn = [points(one, start) for _, one in series]
     times, values = next(iter(drawn), ([], []))
     seen = [value for value in values if not math.isnan(value)]
     color = colour(panel, seen[-1]) if seen else TEXT
     axes.fill_between(times, values, min(seen, default=0), color=color, alpha=0.18, linewidth=0)
     axes.set_ylim(min(seen, default=0), max([*seen, 1e-9]) * 2.2)
-    said = shown(seen[-1], unit) if seen else "-"
+    said = format_value(seen[-1], unit) if seen else "-"
     axes.text(0.5, 0.5, said, color=color, fontsize=19, ha="center", va="center", transform=axes.transAxes)
 
 
-def draw_course(axes: Axes, panel: dict, found: list, start: float, seconds: float) -> None:
+def draw_time_series(axes: Axes, panel: dict, series: list, start: float, seconds: float) -> None:
     unit = panel["fieldConfig"]["defaults"]["unit"]
     custom = panel["fieldConfig"]["defaults"]["custom"]
     grid = [float(second) for second in range(int(seconds) + 1)]
     base = [0.0] * len(grid)
     stacked = custom.get("stacking", {}).get("mode") == "normal"
     top = 0.0
-    for color, (name, one) in zip(SERIES * 3, found, strict=False):
+    for color, (name, one) in zip(SERIES * 3, series, strict=False):
         times, values = points(one, start)
         known = {round(at): value for at, value in zip(times, values, strict=True)}
         line = [known.get(int(at), math.nan) for at in grid]
@@ -73,9 +73,9 @@ def draw_course(axes: Axes, panel: dict, found: list, start: float, seconds: flo
     axes.set_ylim(0, top * 1.08 or 1)
     axes.set_xlim(0, seconds)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, unit)))
-    if found:
-        longest = max(len(name) for name, _ in found)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_value(value, unit)))
+    if series:
+        longest = max(len(name) for name, _ in series)
         columns = max(1, int(panel["gridPos"]["w"] * WIDTH / 24 * 14 / (longest + 5)))
         legend = axes.legend(
             loc="upper left",
@@ -90,9 +90,9 @@ def draw_course(axes: Axes, panel: dict, found: list, start: float, seconds: flo
         legend.set_in_layout(False)
 
 
-def draw_spread(axes: Axes, panel: dict, found: list, start: float, seconds: float) -> None:
+def draw_heatmap(axes: Axes, panel: dict, series: list, start: float, seconds: float) -> None:
     unit = panel["fieldConfig"]["defaults"]["unit"]
-    rows = sorted(((float(one["metric"]["le"]), points(one, start)) for _, one in found), key=lambda row: row[0])
+    rows = sorted(((float(one["metric"]["le"]), points(one, start)) for _, one in series), key=lambda row: row[0])
     grid, below = range(int(seconds) + 1), [0.0] * (int(seconds) + 1)
     cells = []
     for _, (times, values) in rows:
@@ -104,15 +104,15 @@ def draw_spread(axes: Axes, panel: dict, found: list, start: float, seconds: flo
         axes.pcolormesh(
             [*grid, len(grid)], range(len(rows) + 1), cells, cmap="inferno", norm=PowerNorm(0.5, vmin=0), linewidth=0
         )
-        axes.set_yticks(range(1, len(rows), 2), [shown(limit, unit) for limit, _ in rows[:-1:2]])
+        axes.set_yticks(range(1, len(rows), 2), [format_value(limit, unit) for limit, _ in rows[:-1:2]])
     axes.set_xlim(0, seconds)
 
 
-def draw_states(axes: Axes, panel: dict, found: list, start: float, seconds: float) -> None:
+def draw_state_timeline(axes: Axes, panel: dict, series: list, start: float, seconds: float) -> None:
     axes.set_xlim(0, seconds)
-    for number, (_, one) in enumerate(found):
+    for number, (_, one) in enumerate(series):
         for at, value in zip(*points(one, start), strict=True):
             axes.barh(number, 1.02, left=at, height=0.7, color=colour(panel, value))
-    axes.set_yticks(range(len(found)), [name for name, _ in found])
-    if not found:
-        axes.text(0.5, 0.5, "none was away", color=QUIET, ha="center", transform=axes.transAxes)
+    axes.set_yticks(range(len(series)), [name for name, _ in series])
+    if not series:
+        axes.text(0.5, 0.5, "none was away", color=MUTED, ha="center", transform=axes.transAxes)

@@ -15,23 +15,33 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
-from tests.grafana.boards import GRAFANA, boards, panels, queries
-from tests.grafana.charts import BACK, CARD, QUIET, TEXT, WIDTH, draw_course, draw_figure, draw_spread, draw_states
-from tests.metrics.trouble import trouble
-from tests.metrics.watched import Watched, watched
+from tests.grafana.charts import (
+    BACKGROUND,
+    CARD,
+    MUTED,
+    TEXT,
+    WIDTH,
+    draw_heatmap,
+    draw_stat,
+    draw_state_timeline,
+    draw_time_series,
+)
+from tests.grafana.dashboards import GRAFANA, dashboards, panels, queries
+from tests.metrics.fault_scenario import inject_faults
+from tests.metrics.monitored_stack import MonitoredStack, monitored_stack
 
 CELL = 0.33
 WINDOW = "5s"
 CALM_SECONDS = 20
 
 
-def draw_board(board: dict, answers: dict, start: float, seconds: float) -> Figure:
+def draw_dashboard(dashboard: dict, answers: dict, start: float, seconds: float) -> Figure:
     """Return the picture of one dashboard."""
     mpl.rcParams.update({"font.family": "DejaVu Sans", "font.size": 7})
-    height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"]) + 1.6
-    figure = Figure(figsize=(WIDTH, height * CELL), facecolor=BACK)
-    figure.text(0.01, 1 - 0.8 / height, board["title"], color=TEXT, fontsize=14, va="center", weight="bold")
-    for panel in board["panels"]:
+    height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"]) + 1.6
+    figure = Figure(figsize=(WIDTH, height * CELL), facecolor=BACKGROUND)
+    figure.text(0.01, 1 - 0.8 / height, dashboard["title"], color=TEXT, fontsize=14, va="center", weight="bold")
+    for panel in dashboard["panels"]:
         place = panel["gridPos"]
         left, bottom = place["x"] / 24, 1 - (place["y"] + place["h"] + 1.5) / height
         wide, high = place["w"] / 24, place["h"] / height
@@ -51,7 +61,7 @@ def draw_board(board: dict, answers: dict, start: float, seconds: float) -> Figu
             transform=card.transAxes,
             weight="bold",
         )
-        kind, found = panel["type"], answers[panel["id"]]
+        kind, series = panel["type"], answers[panel["id"]]
         foot = 0.3 if kind == "stat" else (1.8 if kind == "timeseries" else 0.9)
         side = 0.1 if kind == "stat" else 0.62
         inner = (
@@ -61,34 +71,36 @@ def draw_board(board: dict, answers: dict, start: float, seconds: float) -> Figu
             high - (foot + 1.1) / height,
         )
         axes = figure.add_axes(inner, facecolor=CARD)
-        axes.tick_params(colors=QUIET, length=0)
+        axes.tick_params(colors=MUTED, length=0)
         axes.grid(color="#2c2f36", linewidth=0.5)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{int(at) // 60}:{int(at) % 60:02}"))
         for spine in (*axes.spines.values(), *card.spines.values()):
             spine.set_visible(False)
         if kind == "stat":
-            draw_figure(axes, panel, found, start)
+            draw_stat(axes, panel, series, start)
         else:
-            draw = {"timeseries": draw_course, "heatmap": draw_spread, "state-timeline": draw_states}[kind]
-            draw(axes, panel, found, start, seconds)
+            draw = {"timeseries": draw_time_series, "heatmap": draw_heatmap, "state-timeline": draw_state_timeline}[
+                kind
+            ]
+            draw(axes, panel, series, start, seconds)
     return figure
 
 
-async def ask(run: Watched, board: dict, seconds: float) -> dict[int, list]:
+async def ask(run: MonitoredStack, dashboard: dict, seconds: float) -> dict[int, list]:
     """Return each panel's named series by the panel's id."""
-    answers: dict[int, list] = {panel["id"]: [] for panel in panels(board)}
-    for query in queries(board):
+    answers: dict[int, list] = {panel["id"]: [] for panel in panels(dashboard)}
+    for query in queries(dashboard):
         for one in await run.prometheus.query_range(query.concrete(WINDOW), run.start, run.start + seconds):
             name = query.legend
             for label in query.labels:
                 name = name.replace(f"{{{{{label}}}}}", one["metric"].get(label, ""))
             answers[query.panel["id"]].append((name, one))
-    for panel in panels(board):
+    for panel in panels(dashboard):
         if panel["fieldConfig"].get("overrides"):  # what is 0 all the time is hidden
-            found = answers[panel["id"]]
+            series = answers[panel["id"]]
             answers[panel["id"]] = [
-                (name, one) for name, one in found if any(float(value) for _, value in one["values"])
+                (name, one) for name, one in series if any(float(value) for _, value in one["values"])
             ]
     return answers
 
@@ -96,22 +108,25 @@ async def ask(run: Watched, board: dict, seconds: float) -> dict[int, list]:
 def save(figure: Figure, path: Path) -> None:
     """Write a picture of 256 colours, which is half of the bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=90, facecolor=BACK)
+    figure.savefig(buffer, dpi=90, facecolor=BACKGROUND)
     Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 async def main(rate: float, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
-        async with watched(Path(place)) as run:
-            await trouble(run, rate, CALM_SECONDS)
+        async with monitored_stack(Path(place)) as run:
+            await inject_faults(run, rate, CALM_SECONDS)
             seconds = time.time() - run.start
-            for uid, board in boards().items():
-                save(draw_board(board, await ask(run, board, seconds), run.start, seconds), folder / f"{uid}.png")
+            for uid, dashboard in dashboards().items():
+                save(
+                    draw_dashboard(dashboard, await ask(run, dashboard, seconds), run.start, seconds),
+                    folder / f"{uid}.png",
+                )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=2, help="generations a second")
     parser.add_argument("--folder", type=Path, default=GRAFANA / "pictures")
-    given = parser.parse_args()
-    asyncio.run(main(given.rate, given.folder))
+    options = parser.parse_args()
+    asyncio.run(main(options.rate, options.folder))

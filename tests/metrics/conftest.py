@@ -3,24 +3,24 @@
 import aiohttp
 import pytest
 
-from tests.metrics.trouble import trouble
-from tests.metrics.watched import watched
+from tests.metrics.fault_scenario import inject_faults
+from tests.metrics.monitored_stack import monitored_stack
 
 
 def series_of(text):
     return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
 
 
-async def shown(url):
+async def scrape_series(url):
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         return series_of(await response.text())
 
 
 @pytest.fixture(scope="module")
 async def run(tmp_path_factory):
-    """The run when all is over; `lasting` are those that lived through it, with the series they began with."""
-    async with watched(tmp_path_factory.mktemp("watched")) as running:
-        lasting = [f"{running.stack.receiver_url}/metrics", running.stack.endpoints.worker_metrics_urls[0]]
-        running.lasting = {url: await shown(url) for url in lasting}
-        await trouble(running)
+    """The run when all is over; `series_at_start` are those that lived through it, with the series they began with."""
+    async with monitored_stack(tmp_path_factory.mktemp("watched")) as running:
+        series_at_start = [f"{running.stack.receiver_url}/metrics", running.stack.endpoints.worker_metrics_urls[0]]
+        running.series_at_start = {url: await scrape_series(url) for url in series_at_start}
+        await inject_faults(running)
         yield running

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import psutil
 
-from tests.metrics.watched import Watched
+from tests.metrics.monitored_stack import MonitoredStack
 
 FAULTS = (
     "status=404",
@@ -20,21 +20,21 @@ FAULTS = (
 WAVE_SECONDS = 20
 
 
-class Load:
+class GenerationLoad:
     """Generations at a rate that rises and falls; by the side a replay now and then, and strangers at the door."""
 
-    def __init__(self, run: Watched) -> None:
+    def __init__(self, run: MonitoredStack) -> None:
         self._run = run
         self._users = [str(uuid4()) for _ in range(8)]
 
-    async def go_on(self, rate: float) -> None:
+    async def send_until_cancelled(self, rate: float) -> None:
         """Send about `rate` generations a second, until cancelled."""
         started, number = time.monotonic(), 0
         while True:
             await self.generation(number)
             number += 1
             if number % 4 == 0:
-                await self._stranger()
+                await self._send_unauthenticated()
             if number % 30 == 20:
                 await self.replay()
             wave = 1.1 + math.sin((time.monotonic() - started) / WAVE_SECONDS * 2 * math.pi)
@@ -54,7 +54,7 @@ class Load:
         await self._run.project.insert("generations", row)
         await self._run.project.update("generations", f"id=eq.{row['id']}", {"status": "completed", "output": output})
 
-    async def _stranger(self) -> None:
+    async def _send_unauthenticated(self) -> None:
         """Send a webhook with a wrong secret, and one of FAL's with a wrong signature."""
         for source in ("supabase", "fal"):
             url, headers = f"{self._run.stack.receiver_url}/webhooks/{source}", {"x-webhook-secret": "guessed"}

@@ -13,7 +13,7 @@ from handlers.pipeline.steps import Batch, FileState, PipelineDeps, download
 from handlers.settings import MediaSettings
 from handlers.storage import FolderStorage
 from schemas.jobs import JobFile, Profile
-from tests.figures import figure
+from tests.metric_values import metric_value
 from tests.metrics.conftest import series_of
 from worker.observability.metrics import Metrics
 
@@ -44,7 +44,7 @@ async def test_ten_thousand_generations_add_no_series(tmp_path):
             (failed,) = (await process(works[0], deps)).failed
             assert failed.code == "source_forbidden"
     assert series(metrics) == before
-    assert figure(metrics.source_denied.labels("not_allowed")) == GENERATIONS
+    assert metric_value(metrics.source_denied.labels("not_allowed")) == GENERATIONS
     assert len(before) < 1000
 
 

@@ -5,22 +5,22 @@ import time
 
 import pytest
 
-from tests.grafana.boards import boards, marks, queries
-from tests.metrics.conftest import shown
-from tests.metrics.trouble import MAY_SPEAK, POISON, SPEAKS_OF
-from tests.metrics.watched import CONCURRENCY
-from worker.observability.metric_labels import GONE
+from tests.grafana.dashboards import annotations, dashboards, queries
+from tests.metrics.conftest import scrape_series
+from tests.metrics.fault_scenario import ALLOWED_ALERTS, EXPECTED_ALERTS, UNDECODABLE_MESSAGES
+from tests.metrics.monitored_stack import CONCURRENCY
+from worker.observability.metric_labels import SETTLED
 
 FILES = 'queue=~"file_processing.*"'
-OURS = "|".join(outcome for outcome in GONE if outcome != "undecodable")
+OURS = "|".join(outcome for outcome in SETTLED if outcome != "undecodable")
 """How jobs that Outlast itself published leave the queues; poison came from elsewhere."""
 IN = f"sum(max_over_time(outlast_jobs_published_total{{{FILES}}}[1h]))"
 REPLAYED = "sum(max_over_time(outlast_dead_letters_replayed_total[1h]))"
 OUT = f'sum(max_over_time(outlast_jobs_total{{{FILES}, outcome=~"{OURS}"}}[1h]))'
 IN_FLIGHT = "outlast:jobs_in_flight:sum"
-AT_KILLS = 3 * CONCURRENCY
+LOST_AT_KILLS = 3 * CONCURRENCY
 """In work at most when a worker was killed, and when the broker took the answers of two along."""
-QUERIES = [query for board in boards().values() for query in (*queries(board), *marks(board))]
+QUERIES = [query for dashboard in dashboards().values() for query in (*queries(dashboard), *annotations(dashboard))]
 
 
 async def test_all_targets_are_scraped(run):
@@ -49,14 +49,14 @@ async def test_every_recording_rule_has_a_value(run):
 
 
 async def test_alerts_told_of_what_went_wrong_and_of_nothing_else(run):
-    assert await run.fired() - MAY_SPEAK == set().union(*SPEAKS_OF.values())
+    assert await run.fired() - ALLOWED_ALERTS == set().union(*EXPECTED_ALERTS.values())
 
 
 async def test_no_query_of_a_dashboard_comes_back_empty(run):
     empty, unnamed = [], []
     for query in QUERIES:
         series = await run.prometheus.query_range(query.concrete("5s"), run.start, time.time())
-        empty += [] if series else [f"{query.board}: {query.title}"]
+        empty += [] if series else [f"{query.dashboard}: {query.title}"]
         unnamed += [query.title for one in series if query.labels - set(one["metric"])]
     assert (empty, unnamed) == ([], [])
 
@@ -79,20 +79,20 @@ async def test_every_trouble_left_its_mark(run, query):
 
 
 async def test_work_and_trouble_add_no_series(run):
-    for url, before in run.lasting.items():
-        assert await shown(url) == before
+    for url, before in run.series_at_start.items():
+        assert await scrape_series(url) == before
 
 
 async def test_jobs_in_are_jobs_out_and_in_flight_though_a_worker_and_the_broker_were_killed(run):
-    assert await run.prometheus.value(IN) >= 10 * AT_KILLS
-    await run.prometheus.wait_for(f"abs({IN} + {REPLAYED} - {OUT} - {IN_FLIGHT}) <= {AT_KILLS}", 10)
+    assert await run.prometheus.value(IN) >= 10 * LOST_AT_KILLS
+    await run.prometheus.wait_for(f"abs({IN} + {REPLAYED} - {OUT} - {IN_FLIGHT}) <= {LOST_AT_KILLS}", 10)
 
 
 async def test_poison_is_counted_and_killed_codecs_are_no_killed_workers(run):
     async def ended(metric):
         return await run.prometheus.value(f"sum(max_over_time({metric}[1h]))")
 
-    assert await ended('outlast_jobs_total{outcome="undecodable"}') == POISON
-    assert await ended('outlast_dead_letters_total{code="undecodable"}') == POISON
+    assert await ended('outlast_jobs_total{outcome="undecodable"}') == UNDECODABLE_MESSAGES
+    assert await ended('outlast_dead_letters_total{code="undecodable"}') == UNDECODABLE_MESSAGES
     assert await ended('outlast_errors_total{code="decoder_crashed"}') > 0
     assert await ended('outlast_dead_letters_total{code="worker_killed"}') == 0

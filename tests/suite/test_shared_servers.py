@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.patience import LONG
-from tests.suite.test_endings import ROOT, RUN
+from tests.suite.test_interrupts import ROOT, RUN
+from tests.time_limits import LONG_WAIT_SECONDS
 
 STOPS = """
 async def test_stops_what_all_share(rabbitmq, rabbitmq_url):
@@ -23,7 +23,7 @@ async def test_a_test_that_leaves_the_shared_broker_dead_fails_and_the_next_one_
     process = await asyncio.create_subprocess_exec(
         *RUN, f"--basetemp={tmp_path / 'base'}", str(file), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
-    out, _ = await asyncio.wait_for(process.communicate(), LONG)
+    out, _ = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     said = out.decode()
     assert process.returncode == pytest.ExitCode.TESTS_FAILED, said
     assert "2 passed, 1 error" in said

@@ -1,0 +1,57 @@
+"""The least that the pictures themselves cost: decode and encode in a bare loop over two processes, nothing around it.
+
+`python -m tests.benchmarks.codec_floor FILES... --times N` prints seconds of CPU, seconds and files, as JSON.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+PROCESSES = 2
+
+
+def work(paths: Sequence[Path], times: int, output: multiprocessing.Queue) -> None:
+    """Decode and encode every file so often; tell the CPU seconds, start-up left out."""
+    os.environ["VIPS_CONCURRENCY"] = "1"
+    import pyvips  # noqa: PLC0415 - reads its environment on import
+
+    pyvips.cache_set_max(0)
+
+    def one(path: Path) -> None:
+        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="warning")
+        image.jpegsave(f"/dev/shm/outlast-floor-{os.getpid()}", Q=85, store_file="none")  # noqa: S108 - memory, as TEMP_DIR may be
+
+    for path in paths:
+        one(path)
+    began, used = time.monotonic(), time.process_time()
+    for _ in range(times):
+        for path in paths:
+            one(path)
+    output.put((time.process_time() - used, time.monotonic() - began, times * len(paths)))
+    Path(f"/dev/shm/outlast-floor-{os.getpid()}").unlink(missing_ok=True)  # noqa: S108 - the same
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--times", type=int, default=5)
+    options = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    output = context.Queue()
+    children = [context.Process(target=work, args=(options.files, options.times, output)) for _ in range(PROCESSES)]
+    for child in children:
+        child.start()
+    ends = [output.get() for _ in children]
+    for child in children:
+        child.join()
+    cpu, seconds, files = sum(end[0] for end in ends), max(end[1] for end in ends), sum(end[2] for end in ends)
+    sys.stdout.write(json.dumps({"cpu": cpu, "seconds": seconds, "files": files}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

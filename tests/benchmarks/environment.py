@@ -1,0 +1,182 @@
+"""The ground both sides stand on: one broker, one database, one gateway, one source, and rows to bring home."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from uuid import UUID, uuid4
+
+import aiohttp
+import asyncpg
+
+from deploy.local.postgres import Postgres
+from deploy.local.processes import Child, end_leftovers, lock_data_dir
+from deploy.local.rabbitmq import RabbitMQ
+
+POLL_SECONDS = 0.05
+ROOT = Path(__file__).parents[2]
+ARRIVALS = """
+    create table public.arrivals (generation_id uuid primary key, at timestamptz not null default clock_timestamp());
+    create function public.arrived() returns trigger language plpgsql security definer as $$ begin
+      insert into public.arrivals (generation_id) values (new.id) on conflict do nothing; return new; end $$;
+    create trigger arrived after update of media on public.generations for each row when (new.media is not null)
+      execute function public.arrived();
+"""
+"""When a generation's media was written, by the database's own clock, whoever wrote it."""
+
+
+@dataclass(frozen=True)
+class FileTask:
+    """One file of one generation to bring home. Every errand has a user of its own unless the scenario shares them."""
+
+    generation_id: str
+    user_id: str
+    url: str
+
+
+class BenchmarkEnvironment:
+    """Starts everything; a `new_run` database and virtual host for each run keep one run out of the next.
+
+    `broker` and `postgres` are used where they are given, and must run.
+    """
+
+    def __init__(self, folder: Path, broker: RabbitMQ | None = None, postgres: Postgres | None = None) -> None:
+        self.folder = folder.resolve()
+        self.files = self.folder / "files"
+        self._own = [part for part, given in (("broker", broker), ("postgres", postgres)) if given is None]
+        self.broker = broker or RabbitMQ(self.folder)
+        self.postgres = postgres or Postgres(self.folder)
+        self.source_url = ""
+        self._rng = random.Random(1)  # noqa: S311 - dice
+        self._exit = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self.files.mkdir(parents=True, exist_ok=True)
+        self._exit.enter_context(lock_data_dir(self.folder))
+        end_leftovers(self.folder)
+        try:
+            for part in (getattr(self, name) for name in self._own):
+                self._exit.push_async_callback(part.stop)
+                await part.start()
+            _, output = await self.start_server("source", str(self.files), within=self._exit)
+            self.source_url = output["url"]
+        except BaseException:
+            await self._exit.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._exit.aclose()
+
+    async def start_server(
+        self, name: str, *arguments: str, within: contextlib.AsyncExitStack
+    ) -> tuple[Child, dict[str, str]]:
+        """Start a part of `serve`; return it with what it told when it was ready."""
+        log = self.folder / "log" / f"{name}.log"
+        log.unlink(missing_ok=True)
+        argv = [sys.executable, "-m", "tests.benchmarks.servers", name, *arguments]
+        child = await Child.spawn(name, argv, data_dir=self.folder, cwd=ROOT)
+        within.push_async_callback(child.stop, 5)
+        while not (output := log.read_text().partition("\n"))[1]:
+            if not child.running:
+                raise RuntimeError(f"{name} ended: {child.tail()}")
+            await asyncio.sleep(POLL_SECONDS)
+        return child, json.loads(output[0])
+
+    @contextlib.asynccontextmanager
+    async def new_run(self, milliseconds: int = 0):
+        """Yield a Run: an empty database, virtual host and bucket of its own.
+
+        Supabase and the source are so many milliseconds away, there and back.
+        """
+        name = f"bench{uuid4().hex[:12]}"
+        async with contextlib.AsyncExitStack() as stack:
+            database_url = await self.postgres.create_database(name)
+            rabbitmq_url = await self.broker.create_vhost(name)
+            stack.push_async_callback(self.broker.delete_vhost, name)
+            _, output = await self.start_server("gateway", database_url, str(self.folder / name), within=stack)
+            sql = await asyncpg.connect(database_url)
+            stack.push_async_callback(sql.close)
+            await sql.execute(ARRIVALS)
+            await _make_bucket(output["url"], output["key"])
+            urls = [output["url"], self.source_url]
+            if milliseconds:
+                lines = [await self.start_server("line", url, str(milliseconds), within=stack) for url in urls]
+                urls = [line["url"] for _, line in lines]
+            yield BenchmarkRun(self, sql, rabbitmq_url, urls[0], output["key"], self.folder / name, urls[1])
+
+    def uuid(self) -> str:
+        """Draw a new id."""
+        return str(UUID(int=self._rng.getrandbits(128), version=4))
+
+
+class BenchmarkRun:
+    """One side's turn: rows to fill, and a look at when they were filled."""
+
+    def __init__(
+        self,
+        environment: BenchmarkEnvironment,
+        sql: asyncpg.Connection,
+        rabbitmq_url: str,
+        supabase_url: str,
+        key: str,
+        objects: Path,
+        source_url: str,
+    ) -> None:
+        self.environment, self.sql, self.objects, self.source_url = environment, sql, objects, source_url
+        self.rabbitmq_url, self.supabase_url, self.key = rabbitmq_url, supabase_url, key
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the programs of both sides are told."""
+        temp = self.environment.folder / "tmp"
+        temp.mkdir(exist_ok=True)
+        return {
+            **os.environ,
+            "RABBITMQ_URL": self.rabbitmq_url,
+            "SUPABASE_URL": self.supabase_url,
+            "SUPABASE_SERVICE_ROLE_KEY": self.key,
+            "SOURCE_ALLOWLIST": self.source_url,
+            "TEMP_DIR": str(temp),
+        }
+
+    async def tasks(self, names: Sequence[str], count: int, users: int | None = None) -> list[FileTask]:
+        """Insert `count` generations with one file each, names in turn; of `users` users, else each of its own."""
+        owners = [self.environment.uuid() for _ in range(users or count)]
+        tasks = [
+            FileTask(
+                self.environment.uuid(), owners[at % len(owners)], f"{self.source_url}/files/{names[at % len(names)]}"
+            )
+            for at in range(count)
+        ]
+        rows = [(e.generation_id, e.user_id, json.dumps({"images": [{"url": e.url}]})) for e in tasks]
+        await self.sql.executemany(
+            "insert into generations (id, user_id, status, output) values ($1, $2, 'completed', $3)", rows
+        )
+        return tasks
+
+    async def completed_count(self) -> int:
+        """Count the generations whose media is written."""
+        return await self.sql.fetchval("select count(*) from arrivals")
+
+    async def wait_for_count(self, count: int, seconds: float) -> float:
+        """Wait until so many have arrived; return the time then (monotonic)."""
+        limit = time.monotonic() + seconds
+        while (now := await self.completed_count()) < count:
+            if time.monotonic() > limit:
+                raise RuntimeError(f"after {seconds:g} s only {now} of {count} generations have their media")
+            await asyncio.sleep(POLL_SECONDS)
+        return time.monotonic()
+
+
+async def _make_bucket(url: str, key: str) -> None:
+    headers = {"apikey": key, "Authorization": f"Bearer {key}"}
+    async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
+        await session.post(f"{url}/storage/v1/bucket", json={"id": "generations", "name": "generations"})

@@ -1,0 +1,117 @@
+"""What newer RabbitMQ refuses is not used, and queues that older releases declared are kept as they are."""
+
+import aio_pika
+import pytest
+from pydantic import SecretStr
+from yarl import URL
+
+from deploy.local.rabbitmq import RabbitMQ
+from schemas.dead_letters import DeadLetterFilter
+from tests.broker.webhook_load import running
+from worker.broker import topology
+from worker.broker.connection import Broker
+from worker.dead_letters.queue_lock import DeadLetterQueue
+from worker.doctor import broker as doctor_broker
+from worker.doctor.cluster import queue_members
+from worker.doctor.context import CheckContext
+from worker.observability.metrics import Metrics
+from worker.settings import Settings
+
+DEPRECATED = (
+    "amqp_address_v1",
+    "classic_queue_mirroring",
+    "global_qos",
+    "management_metrics_collection",
+    "queue_master_locator",
+    "ram_node_type",
+    "transient_nonexcl_queues",
+)
+"""Of RabbitMQ 4.0 (`rabbitmqctl list_deprecated_features`); before 3.12 a node knows no such setting."""
+KNOWN_SINCE = (3, 12)
+DELAYS = (1, 2)
+
+
+def settings_of(url, **more):
+    return Settings.load(_env_file=None, rabbitmq_url=SecretStr(url), retry_delays=DELAYS, **more)
+
+
+async def test_jobs_and_dead_letters_need_no_deprecated_feature(database_url, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    knows = await RabbitMQ(tmp_path / "version").version() >= KNOWN_SINCE
+    config = "".join(f"deprecated_features.permit.{name} = false\n" for name in DEPRECATED if knows)
+    node = RabbitMQ(tmp_path / "broker", ("rabbitmq_management",), config=config)
+    await node.start()
+    try:
+        async with running(node.url, database_url, source.url, tmp_path) as load:
+            await load.send(range(3))
+            await load.until(lambda: len(load.completed) == 3)
+        settings = settings_of(node.url, rabbitmq_management_url=node.management_url)
+        assert await DeadLetterQueue(settings).find(DeadLetterFilter()) == []
+        site = CheckContext.of(settings)
+        try:
+            await doctor_broker.broker(site)
+            assert "a message went through" in await doctor_broker.broker_rights(site)
+            assert "0 dead letters" in await doctor_broker.broker_topology(site)
+            assert "in a cluster of 1" in (said := await queue_members(site)) or said.startswith("not known")
+        finally:
+            await site.aclose()
+    finally:
+        await node.stop()
+
+
+def cluster_url(url):
+    """The same node as one of four, so that new queues get more members than RabbitMQ gives by default."""
+    port = URL(url).port
+    return f"{url},localhost:{port},127.0.0.2:{port},127.0.0.3:{port}"
+
+
+@pytest.fixture
+async def connection(rabbitmq_url):
+    async with await aio_pika.connect(rabbitmq_url) as found:
+        yield found
+
+
+NAMES = {spec.name for spec in topology.queues(DELAYS)}
+
+
+async def use(url):
+    """Start as any process does, and publish to some of the queues."""
+    async with Broker(settings_of(url), Metrics("test"), "test") as broker:
+        await broker.wait_ready()
+        for name in (topology.retry_name(1), topology.retry_name(2), topology.DEAD):
+            await broker.publish(name, "maintenance", aio_pika.Message(b"x"), 20)
+
+
+async def test_queues_say_how_many_members_they_want_only_in_a_cluster_of_more_than_three(connection, rabbitmq_url):
+    await use(cluster_url(rabbitmq_url))
+    assert await topology.queues_with_members(connection, DELAYS, new=False) == NAMES
+
+
+async def test_queues_of_an_older_release_are_taken_as_they_are_and_new_ones_are_added(connection, rabbitmq_url):
+    await topology.declare(await connection.channel(), DELAYS[:1])
+    await use(cluster_url(rabbitmq_url))
+    assert await topology.queues_with_members(connection, DELAYS, new=False) == {topology.retry_name(2)}
+
+
+async def test_queues_with_a_number_of_members_are_taken_by_a_process_that_knows_one_node(connection, rabbitmq_url):
+    await topology.declare(await connection.channel(), DELAYS[:1], NAMES)
+    await use(rabbitmq_url)
+    assert await topology.queues_with_members(connection, DELAYS, new=False) == NAMES - {topology.retry_name(2)}
+
+
+@pytest.mark.parametrize("sized", [(), NAMES])
+async def test_doctor_takes_both_kinds_of_queues(connection, rabbitmq_url, sized):
+    await topology.declare(await connection.channel(), DELAYS, sized)
+    site = CheckContext.of(settings_of(rabbitmq_url))
+    try:
+        await doctor_broker.broker(site)
+        assert (await doctor_broker.broker_topology(site)).startswith("0 jobs wait")
+    finally:
+        await site.aclose()
+
+
+async def test_a_queue_that_no_release_declared_so_is_named(connection, rabbitmq_url):
+    await (await connection.channel()).declare_queue(topology.DEAD, durable=True)
+    async with Broker(settings_of(rabbitmq_url), Metrics("test"), "test") as broker:
+        with pytest.raises(topology.TopologyError, match=r"outlast\.dead exists .* delete it"):
+            await broker.wait_ready()

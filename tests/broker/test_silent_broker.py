@@ -1,0 +1,164 @@
+"""A broker that falls silent: no reset, no goodbye, heartbeats that do not come. It is away, and nothing stays deaf."""
+
+import asyncio
+
+import aio_pika
+import pytest
+from pydantic import SecretStr
+from yarl import URL
+
+from handlers.errors import FileProcessingError
+from tests.metric_values import metric_value
+from tests.time_limits import LONG_WAIT_SECONDS
+from worker.broker import broadcast, topology
+from worker.broker.connection import Broker
+from worker.broker.envelope import Envelope
+from worker.broker.errors import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
+from worker.consume.delivery import Delivery, LostDeliveryError
+from worker.observability.metrics import Metrics
+from worker.settings import Settings
+
+QUEUE_DECLARE = b"\x00\x32\x00\x0a"  # AMQP 0-9-1: class 50, method 10
+PUBLISH = b"\x00\x3c\x00\x28"  # class 60, method 40
+LIMIT_SECONDS = LONG_WAIT_SECONDS
+
+
+@pytest.fixture
+async def broker(rabbitmq_url, proxy):
+    """A broker behind the wire, which notices within seconds that it is silent."""
+    url = URL(rabbitmq_url).with_port(proxy.port).update_query(heartbeat=1)
+    settings = Settings.load(
+        rabbitmq_url=SecretStr(str(url)), supabase_url="http://x", supabase_service_role_key=SecretStr("k")
+    )
+    async with Broker(settings, Metrics("test"), "test") as broker:
+        await broker.wait_ready()
+        yield broker
+
+
+async def published(broker):
+    try:
+        await broker.publish(topology.DEAD, "", aio_pika.Message(b"found"), LIMIT_SECONDS)
+    except BrokerUnavailableError:
+        return False
+    return True
+
+
+async def test_publishing_into_silence_fails_as_if_the_broker_were_away_and_works_again_afterwards(broker, proxy):
+    proxy.silence_at = PUBLISH
+    async with asyncio.timeout(LIMIT_SECONDS):
+        with pytest.raises(BrokerUnavailableError, match="the connection ended"):
+            await broker.publish(topology.DEAD, "", aio_pika.Message(b"lost"), LIMIT_SECONDS)
+        proxy.silence_at = b""
+        proxy.silenced.clear()
+        while await published(broker) is False:
+            await asyncio.sleep(0.1)
+        assert await broker.count_waiting(topology.DEAD) == 1
+
+
+async def test_a_worker_whose_control_connection_falls_silent_while_it_is_set_up_hears_again(
+    broker, proxy, monkeypatch, rabbitmq_url
+):
+    monkeypatch.setattr(broadcast, "STEP_SECONDS", LIMIT_SECONDS)
+    heard = asyncio.Event()
+    proxy.silence_at = QUEUE_DECLARE
+    listening = asyncio.create_task(broadcast.listen(broker, lambda _: heard.set()))
+    async with asyncio.timeout(LIMIT_SECONDS), await aio_pika.connect(rabbitmq_url) as connection:
+        await proxy.silenced.wait()
+        await asyncio.wait([listening], timeout=8)  # by then the heartbeats are missed
+        assert not listening.done()
+        proxy.silence_at = b""
+        proxy.silenced.clear()
+        exchange = await (await connection.channel()).get_exchange(topology.CONTROL)
+        while not heard.is_set():
+            await exchange.publish(aio_pika.Message(b'{"do": "stop"}'), "", mandatory=False)
+            await asyncio.wait([asyncio.ensure_future(heard.wait())], timeout=0.2)
+    listening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await listening
+
+
+async def test_a_delivery_whose_connection_ended_is_lost_and_what_took_its_place_is_not_counted(
+    worker_env, monkeypatch
+):
+    monkeypatch.setattr("worker.consume.delivery.PUBLISH_SECONDS", 0.05)
+    queue = await worker_env.channel.declare_queue(exclusive=True)
+    await worker_env.channel.default_exchange.publish(
+        Envelope(worker_env.job("https://fal.media/a.png")).message(), queue.name
+    )
+    message, failure = await queue.get(), FileProcessingError("broken")
+    await worker_env.channel.close()
+    metrics = Metrics("test")
+    delivery, envelope = (
+        Delivery(message, Broker(worker_env.settings, metrics, "never there"), metrics),
+        Envelope.read(message),
+    )
+    with pytest.raises(LostDeliveryError):
+        await delivery.retry(envelope, 1, failure)
+    with pytest.raises(LostDeliveryError):
+        await delivery.dead_letter(envelope, failure)
+    assert metric_value(metrics.retries.labels(failure.code)) == 0
+    assert metric_value(metrics.dead_letters.labels(failure.code)) == 0
+
+
+async def test_a_cancelled_task_stays_cancelled():
+    async def waits():
+        with translate_broker_errors():
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(waits())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("ended", [asyncio.CancelledError(), Exception()])
+async def test_what_a_connection_rejects_its_waiters_with_is_told_as_its_end(ended):
+    waiting = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(waiting.set_exception, ended)
+    with pytest.raises(BrokerUnavailableError), translate_broker_errors():
+        await waiting
+
+
+async def test_a_task_that_was_cancelled_earlier_still_gets_the_end_of_a_connection_as_an_outage():
+    async def cleans_up():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(ended.set_exception, asyncio.CancelledError())
+            with translate_broker_errors():
+                await ended
+
+    task = asyncio.create_task(cleans_up())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(BrokerUnavailableError):
+        await task
+
+
+async def test_a_channel_of_a_closed_connection_is_an_outage(rabbitmq_url):
+    connection = await aio_pika.connect(rabbitmq_url)
+    underlay = connection.transport.connection
+    channel = connection.channel()
+    await connection.close()
+    with pytest.raises(BrokerUnavailableError), translate_broker_errors():
+        await underlay.channel()
+    with pytest.raises(BrokerUnavailableError), translate_broker_errors():
+        connection.channel()
+    with pytest.raises(BROKER_ERRORS), translate_broker_errors():
+        await channel.initialize()
+
+
+async def test_a_closed_robust_connection_is_an_outage(rabbitmq_url):
+    connection = await aio_pika.connect_robust(rabbitmq_url)
+    await connection.close()
+    with pytest.raises(BrokerUnavailableError), translate_broker_errors():
+        await connection.connect()
+
+
+@pytest.mark.parametrize("error", [KeyError("key"), RuntimeError("a bug"), RuntimeError("the file is closed")])
+async def test_a_bug_does_not_look_like_an_outage(error):
+    with pytest.raises(type(error)) as raised, translate_broker_errors():
+        raise error
+    assert not isinstance(raised.value, BROKER_ERRORS)

@@ -1,0 +1,205 @@
+"""The auditor's verdict: what was observed against what must be. Pure: it looks at data and touches nothing."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.chaos.fingerprint import Fingerprint
+from tests.chaos.generation_plan import Generation
+
+FINAL = {"completed", "partial", "failed", "cancelled"}
+
+
+@dataclass(frozen=True)
+class ObservedDeadLetter:
+    """A dead letter: its task, its code, and the files it is about."""
+
+    task_id: str
+    code: str
+    urls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it must be. `kind`: lost, unfinished, twice, orphan, wrong, reason, leftover, deaf."""
+
+    kind: str
+    what: str
+
+
+@dataclass
+class Observed:
+    """All that was seen from outside. Objects are named `bucket/path`."""
+
+    generations: Sequence[Generation]
+    rows: Mapping[str, Mapping[str, Any]]  # of `generations`, by id
+    tasks: Sequence[Mapping[str, Any]]
+    files: Sequence[Mapping[str, Any]]
+    objects: Sequence[Mapping[str, Any]]
+    dead_letters: Sequence[ObservedDeadLetter]
+    served: Mapping[str, Fingerprint]  # what the Storage API gave for each object that a file names
+    on_disk: set[str]
+    in_storage: set[str]  # rows of storage.objects
+    expected: Mapping[str, Fingerprint]  # by sample
+    waiting: Mapping[str, int] = field(default_factory=dict)  # messages by queue, the dead letters apart
+    undeclared_queues: Sequence[str] = ()
+    temp: Sequence[str] = ()
+    processes: Sequence[str] = ()
+    exit_errors: Sequence[str] = ()
+    workers: int = 0  # that ran when all was done
+    listening: int = 0  # queues at outlast.control then: one for each of them
+    worker_logs: str = ""  # the ends of their logs, where one does not hear
+
+
+def audit(observed: Observed) -> list[Finding]:
+    """Return everything that is not as it must be."""
+    tasks, files = defaultdict(list), defaultdict(list)
+    for task in observed.tasks:
+        tasks[task["generation_id"]].append(task)
+    for file in observed.files:
+        files[file["generation_id"]].append(file)
+    findings: list[Finding] = []
+    for generation in observed.generations:
+        findings += _generation(observed, generation, tasks[generation.id], files[generation.id])
+    return [*findings, *_dead_letters(observed), *_objects(observed), *_doubles(observed), *_leftovers(observed)]
+
+
+def _generation(
+    observed: Observed, generation: Generation, tasks: Sequence[Mapping[str, Any]], files: Sequence[Mapping[str, Any]]
+) -> Iterator[Finding]:
+    name = generation.id
+    if generation.id not in observed.rows:
+        yield Finding("lost", f"{name}: the row itself is gone")
+        return
+    if len(tasks) != 1:
+        yield Finding("twice" if tasks else "lost", f"{name}: {len(tasks)} tasks")
+        return
+    task = tasks[0]
+    if task["status"] not in FINAL:
+        yield Finding("unfinished", f"{name}: task {task['task_id']} is {task['status']}, attempt {task['attempt']}")
+        return
+    yield from _ending(generation, task, observed.rows[name])
+    yield from _stored(observed, generation, files)
+
+
+def _ending(generation: Generation, task: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare what task and row say came of the generation as a whole with what must have."""
+    name = generation.id
+    status = (
+        "completed" if len(generation.good) == len(generation.files) else "partial" if generation.good else "failed"
+    )
+    if task["status"] != status:
+        yield Finding("wrong", f"{name}: the task is {task['status']} ({task['error_code']}), not {status}")
+    if row["media_status"] != status:
+        yield Finding("wrong", f"{name}: media_status is {row['media_status']}, not {status}")
+    recorded = {failed["position"]: failed["code"] for failed in task["failed"]}
+    expected = {at: file.code for at, file in enumerate(generation.files) if file.code}
+    if recorded != expected:
+        yield Finding("reason", f"{name}: the task tells of failures {recorded}, not {expected}")
+
+
+def _stored(observed: Observed, generation: Generation, files: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Compare the files on record with those that must be stored, and the row's list with the files on record."""
+    name = generation.id
+    by_position = {file["position"]: file for file in files}
+    if len(by_position) != len(files):
+        yield Finding("twice", f"{name}: {len(files)} files at {len(by_position)} positions")
+    for position in sorted(set(by_position) - set(generation.good)):
+        yield Finding("wrong", f"{name}: position {position} is stored and should have failed")
+    yield from _media(name, observed.rows[name]["media"] or [], [by_position[at] for at in sorted(by_position)])
+    for position in generation.good:
+        if position in by_position:
+            yield from _content(observed, name, generation.files[position].sample, by_position[position])
+        else:
+            yield Finding("lost", f"{name}: file {position}, {generation.files[position].url}, is not stored")
+
+
+def _media(name: str, media: Sequence[Mapping[str, Any]], files: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Compare the row's list with the files on record, which are in order of position."""
+    fields = ("id", "bucket", "path", "content_type", "width", "height", "sha256", "file_size")
+    listed = [tuple(str(entry.get(key)) for key in fields) for entry in media]
+    stored = [tuple(str(file[key]) for key in fields) for file in files]
+    if listed != stored:
+        yield Finding(
+            "wrong", f"{name}: media has {[entry[2] for entry in listed]}, not {[entry[2] for entry in stored]}"
+        )
+
+
+def _content(observed: Observed, name: str, sample: str, file: Mapping[str, Any]) -> Iterator[Finding]:
+    path = f"{file['bucket']}/{file['path']}"
+    stored, expected = observed.served.get(path), observed.expected[sample]
+    if stored is None:
+        yield Finding("lost", f"{name}: {path} is on record and Storage does not serve it")
+        return
+    if stored.sha256 != file["sha256"]:
+        yield Finding("wrong", f"{name}: {path} is served with sha256 {stored.sha256}")
+    if not expected.matches(stored):
+        yield Finding("wrong", f"{name}: {path}, from {sample}, looks like {stored}, not {expected}")
+    if stored.picture and stored.picture[:2] != (file["width"], file["height"]):
+        yield Finding("wrong", f"{name}: {path} is {stored.picture}, on record {file['width']} x {file['height']}")
+
+
+def _dead_letters(observed: Observed) -> Iterator[Finding]:
+    """Every bad file has a letter with its true reason, and no letter tells anything else."""
+    task_ids = {str(task["task_id"]): task["generation_id"] for task in observed.tasks}
+    expected = {(g.id, file.url): file.code for g in observed.generations for file in g.files if file.code}
+    recorded = set()
+    for dead_letter in observed.dead_letters:
+        for url in dead_letter.urls or ("no file",):
+            key = (task_ids.get(dead_letter.task_id, dead_letter.task_id), url)
+            recorded.add(key)
+            if expected.get(key) != dead_letter.code:
+                should = expected.get(key, "not at all")
+                yield Finding("reason", f"{key[0]}: {url} died with {dead_letter.code}; it should have {should}")
+    for key in expected.keys() - recorded:
+        yield Finding("reason", f"{key[0]}: {key[1]} has no letter; it should have {expected[key]}")
+
+
+def _objects(observed: Observed) -> Iterator[Finding]:
+    """Disk, Storage's own table, our objects and our files tell the same."""
+    refs = Counter(f"{file['bucket']}/{file['path']}" for file in observed.files)
+    recorded = {f"{entry['bucket']}/{entry['path']}": entry for entry in observed.objects}
+    for path in sorted(observed.on_disk - set(refs)):
+        yield Finding("orphan", f"{path} lies in Storage and no file names it")
+    for path in sorted(set(refs) - observed.on_disk):
+        yield Finding("lost", f"{path} is on record and not in Storage")
+    for path in sorted(observed.in_storage ^ observed.on_disk):
+        yield Finding("wrong", f"{path} is in one of storage.objects and the disk only")
+    for path in sorted(set(recorded) ^ set(refs)):
+        yield Finding("wrong", f"{path} is in one of outlast_objects and outlast_files only")
+    for path in sorted(set(recorded) & set(refs)):
+        entry = recorded[path]
+        if entry["refs"] != refs[path] or entry["state"] != "live":
+            yield Finding("wrong", f"{path}: {entry['refs']} references, {entry['state']}; it has {refs[path]}")
+
+
+def _doubles(observed: Observed) -> Iterator[Finding]:
+    """One user's same source, stored in the same manner, is one object; and no content lies there twice."""
+    made, content = defaultdict(set), defaultdict(set)
+    for file in observed.files:
+        path = f"{file['bucket']}/{file['path']}"
+        made[file["user_id"], file["source_sha256"], file["profile"]].add(path)
+        if path in observed.served:
+            content[file["user_id"], observed.served[path].sha256].add(path)
+    for paths in [*made.values(), *content.values()]:
+        if len(paths) > 1:
+            yield Finding("twice", f"one content in {sorted(paths)}")
+
+
+def _leftovers(observed: Observed) -> Iterator[Finding]:
+    for queue, count in observed.waiting.items():
+        if count:
+            yield Finding("leftover", f"{count} messages in {queue}")
+    for kind, found in (
+        ("queue", observed.undeclared_queues),
+        ("temporary file", observed.temp),
+        ("process", observed.processes),
+    ):
+        yield from (Finding("leftover", f"{kind} {name}") for name in found)
+    yield from (Finding("leftover", end) for end in observed.exit_errors)
+    if observed.listening < observed.workers:
+        yield Finding(
+            "deaf",
+            f"of {observed.workers} workers {observed.listening} still hear what they are told\n{observed.worker_logs}",
+        )

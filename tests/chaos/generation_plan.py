@@ -1,0 +1,117 @@
+"""What is sent through the world: generations drawn from a seed, and what must become of each of their files."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+PICTURES = ("photo.png", "photo.jpg", "photo.webp", "cut-out.png", "animation.gif", "turned.jpg")
+OTHERS = {"video": ("clip.mp4",), "audio": ("tone.mp3", "tone.wav"), "model_mesh": ("cube.glb",)}
+VARIANTS = 400
+# A file's URL after `<source>/files/`, and the code it must die with.
+BAD = (
+    ("photo.jpg?status=404", "source_gone"),
+    ("photo.png?truncate=1000", "source_unavailable"),
+    ("cut.jpg?bad=1", "corrupted"),
+    ("page.png?bad=1", "type_not_supported"),
+    ("https://media.example.org/stolen.png?bad=1", "source_forbidden"),
+    ("empty.png?bad=1", "corrupted"),
+    ("tone.mp3?status=410", "source_gone"),
+    ("cut.png?bad=1", "corrupted"),
+    ("program.jpg?bad=1", "type_not_supported"),
+    ("photo.webp?status=503", "source_unavailable"),
+)
+PASSING_FAULTS = (
+    "first=503&times=2",
+    "first=429&times=1",
+    "first=truncate&times=1",
+    "first=reset&times=2",
+    "slow=200000",
+)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of an output: from which sample it is, or the code it must die with."""
+
+    url: str
+    sample: str
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A row to insert. `files` stand in the order in which PostgreSQL's jsonb keeps the output."""
+
+    id: str
+    user_id: str
+    output: dict[str, Any]
+    files: tuple[File, ...] = field(repr=False)
+
+    @property
+    def good(self) -> list[int]:
+        """Positions of the files that must be stored."""
+        return [at for at, file in enumerate(self.files) if not file.code]
+
+    def row(self) -> dict[str, Any]:
+        """Return the row as an app inserts it."""
+        return {"id": self.id, "user_id": self.user_id, "status": "completed", "output": self.output}
+
+
+def draw_generations(
+    seed: int, count: int, source_url: str, *, bad: float = 0.05, passing: float = 0.1
+) -> list[Generation]:
+    """Draw `count` generations of 1 to 3 files; exactly the share `bad` of all files is bad, every kind in turn."""
+    rng = random.Random(seed)  # noqa: S311 - dice
+    users = [str(UUID(int=rng.getrandbits(128), version=4)) for _ in range(min(50, max(3, count // 5)))]
+    sizes = [rng.choice((1, 1, 2, 2, 3)) for _ in range(count)]
+    # What dies slowly, after all its attempts, is not left for the very end.
+    places = sorted(rng.sample(range(sum(sizes) * 4 // 5), round(bad * sum(sizes))))
+    kinds = {place: BAD[at % len(BAD)] for at, place in enumerate(places)}
+    made, at = [], 0
+    for size in sizes:
+        names = [(at + place, kinds.get(at + place)) for place in range(size)]
+        made.append(_generation(rng, rng.choice(users), names, source_url, passing))
+        at += size
+    return made
+
+
+def _generation(
+    rng: random.Random, user: str, names: Sequence[tuple[int, tuple[str, str] | None]], source: str, passing: float
+) -> Generation:
+    output: dict[str, Any] = {"seed": rng.getrandbits(30), "prompt": "a lighthouse in a storm"}
+    files: dict[str, list[File]] = {}
+    for number, bad in names:
+        free = [name for name in OTHERS if name not in output]
+        place = "images" if bad or rng.random() < 0.65 else rng.choice(free)
+        file = _bad(number, bad, source) if bad else _good(rng, number, place, source, passing)
+        files.setdefault(place, []).append(file)
+        entry = {"url": file.url, "content_type": "application/octet-stream", "file_name": file.sample}
+        if place == "images":
+            output.setdefault(place, []).append({**entry, "width": None, "height": None})
+        else:
+            output[place] = entry
+    in_order = [file for place in sorted(files, key=jsonb_order) for file in files[place]]
+    return Generation(str(UUID(int=rng.getrandbits(128), version=4)), user, output, tuple(in_order))
+
+
+def _bad(number: int, bad: tuple[str, str], source: str) -> File:
+    rest, code = bad
+    url = rest if "://" in rest else f"{source}/files/{rest}"
+    return File(f"{url}&f={number}", rest.partition("?")[0].rpartition("/")[2], code)
+
+
+def _good(rng: random.Random, number: int, place: str, source: str, passing: float) -> File:
+    sample = rng.choice(PICTURES if place == "images" else OTHERS[place])
+    options = [rng.choice(PASSING_FAULTS)] if rng.random() < passing else []
+    if sample == "tone.wav" and rng.random() < 0.8:
+        sample = f"tone.wav?variant={rng.randrange(VARIANTS)}"
+        options = [option for option in options if "slow" not in option]
+    query = "&".join([*options, f"f={number}"])
+    return File(f"{source}/files/{sample}{'&' if '?' in sample else '?'}{query}", sample)
+
+
+def jsonb_order(key: str) -> tuple[int, bytes]:
+    """Order keys as jsonb does: shorter ones first."""
+    return len(key), key.encode()

@@ -1,0 +1,82 @@
+"""What the tests of codec processes have in common: a pool, a good picture, and looks at the processes from outside."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pyvips
+
+from handlers.codec.codec import Codec
+from handlers.settings import MediaSettings
+from schemas.jobs import Profile
+from tests.time_limits import WAIT_SECONDS
+
+
+@contextlib.asynccontextmanager
+async def codec_pool(**changes: object) -> AsyncIterator[Codec]:
+    codec = Codec(MediaSettings(**{"_env_file": None, "codec_processes": 2, "codec_timeout_seconds": 60, **changes}))
+    try:
+        yield codec
+    finally:
+        await codec.aclose()
+
+
+def make_picture(folder: Path) -> Path:
+    path = folder / "picture.png"
+    pyvips.Image.gaussnoise(400, 300, sigma=20, mean=128, seed=1).cast("uchar").pngsave(str(path))
+    return path
+
+
+async def prepares_picture(codec: Codec, picture: Path) -> bool:
+    target = picture.with_name(f"prepared-{uuid4().hex}")
+    made = await codec.prepare(picture, target, "image/png", Profile())
+    return (made.width, made.height) == (400, 300)
+
+
+async def wait_until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def fork_server_pids(above: psutil.Process | None = None) -> set[int]:
+    """What codec processes are forked from, by this process or another."""
+    return {process.pid for process in (above or psutil.Process()).children() if _is_ours(process)}
+
+
+def codec_process_pids() -> set[int]:
+    return {process.pid for server in fork_server_pids() for process in children_of(server)}
+
+
+def children_of(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    try:
+        return any("handlers.codec.fork_main" in word for word in process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie is one, too
+        return False
+
+
+def is_running(process: psutil.Process) -> bool:
+    """Whether the process still runs; one that ended and was not collected yet does not."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def wait_for_decoding(codec: Codec) -> psutil.Process:
+    """Wait until a process is in the middle of a file: until it has worked on it for a while."""
+    await wait_until(lambda: codec._processes.busy)
+    process = psutil.Process(next(iter(codec._processes.busy)).pid)
+    begun = process.cpu_times().user
+    await wait_until(lambda: process.cpu_times().user > begun + 0.2)
+    return process

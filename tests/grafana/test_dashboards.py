@@ -1,0 +1,115 @@
+"""The dashboards' JSON: as the code writes it, complete, and asking only for what there is."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from deploy.grafana import __main__ as generator
+from tests.grafana.dashboards import GRAFANA, annotations, dashboards, panels, queries
+from worker.observability.metrics import Metrics
+
+DASHBOARDS = dashboards()
+EVERY_PANEL = [
+    pytest.param(panel, id=f"{uid}: {panel['title']}") for uid in DASHBOARDS for panel in panels(DASHBOARDS[uid])
+]
+EVERY_QUERY = [query for dashboard in DASHBOARDS.values() for query in (*queries(dashboard), *annotations(dashboard))]
+RABBITMQ = {
+    "rabbitmq_queue_messages",
+    "rabbitmq_queue_messages_ready",
+    "rabbitmq_queue_messages_unacked",
+    "rabbitmq_queue_consumers",
+    "rabbitmq_process_resident_memory_bytes",
+    "rabbitmq_resident_memory_limit_bytes",
+    "rabbitmq_disk_space_available_bytes",
+    "rabbitmq_disk_space_available_limit_bytes",
+}
+"""Of RabbitMQ's plugin; tests/metrics/test_run.py asks a real one for each."""
+ENDINGS = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "gauge": [""], "info": ["_info"]}
+
+
+def known_metrics():
+    families = list(Metrics("0").registry.collect())
+    return RABBITMQ | {family.name + ending for family in families for ending in ENDINGS[family.type]}
+
+
+def test_the_files_are_what_the_code_writes():
+    assert {path.name: path.read_text("utf-8") for path in generator.FOLDER.glob("*.json")} == generator.rendered()
+
+
+@pytest.annotation.parametrize("panel", EVERY_PANEL)
+def test_every_panel_says_what_it_shows_in_which_unit_and_from_when_on_it_is_bad(panel):
+    defaults = panel["fieldConfig"]["defaults"]
+    assert len(panel["description"]) > 20
+    assert defaults["unit"]
+    assert defaults["thresholds"]["steps"][0]["value"] is None
+    values = [step["value"] for step in defaults["thresholds"]["steps"][1:]]
+    assert values == sorted(values)
+    assert panel["targets"]
+    assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+@pytest.annotation.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
+def test_every_board_has_variables_marks_and_links_to_the_others(dashboard):
+    assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource", "instance"]
+    assert [annotation["name"] for annotation in dashboard["annotations"]["list"]] == ["Deploys", "Replays"]
+    assert [link["tags"] for link in dashboard["links"]] == [dashboard["tags"]] == [["outlast"]]
+    numbers = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(numbers)) == len(numbers)
+
+
+@pytest.annotation.parametrize("panel", EVERY_PANEL)
+def test_a_panel_leads_to_a_board_that_there_is(panel):
+    for link in panel.get("links", []):
+        assert re.match(r"/d/([\w-]+)\?", link["url"])[1] in DASHBOARDS
+
+
+@pytest.annotation.parametrize("panel", EVERY_PANEL)
+def test_in_a_stack_what_never_happened_does_not_ride_on_what_did(panel):
+    custom = panel["fieldConfig"]["defaults"].get("custom", {})
+    labelled = any("{{" in target["legendFormat"] for target in panel["targets"])
+    hidden = [override["matcher"]["options"]["reducer"] for override in panel["fieldConfig"].get("overrides", [])]
+    if custom.get("stacking", {}).get("mode") == "normal" and labelled:
+        assert hidden == ["allIsZero"]
+    if panel["title"] == "Consumers":  # there 0 is the news
+        assert hidden == []
+
+
+@pytest.annotation.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
+def test_no_panel_lies_on_another(dashboard):
+    taken = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in dashboard["panels"])
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(taken)) == len(taken)
+    assert max(x for x, _ in taken) == 23
+
+
+def test_only_metrics_that_there_are_are_asked_for():
+    exprs = [re.sub(r'"[^"]*"', "", query.expr) for query in EVERY_QUERY]
+    named = {name for expr in exprs for name in re.findall(r"\w+(?=[{\[])|outlast_\w+|rabbitmq_\w+", expr)}
+    assert named - known_metrics() == set()
+    assert named >= RABBITMQ
+
+
+def test_every_query_is_promql(tmp_path):
+    rules = [{"record": f"query:{number}", "expr": query.concrete("1m")} for number, query in enumerate(EVERY_QUERY)]
+    file = tmp_path / "rules.json"  # which is YAML as well
+    file.write_text(json.dumps({"groups": [{"name": "dashboards", "rules": rules}]}))
+    promtool = shutil.which("promtool")
+    assert promtool, "apt-get install prometheus"
+    checked = subprocess.run([promtool, "check", "rules", file], capture_output=True, text=True, check=False)  # noqa: S603
+    assert checked.returncode == 0, checked.stderr
+    assert f"{len(rules)} rules found" in checked.stdout
+
+
+def test_what_grafana_is_provisioned_with_fits_together():
+    (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/outlast.yaml").read_text())["datasources"]
+    (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/outlast.yaml").read_text())["providers"]
+    assert (source["type"], source["url"]) == ("prometheus", "$PROMETHEUS_URL")
+    assert (provider["type"], provider["options"]["path"]) == ("file", "/var/lib/grafana/dashboards/outlast")

@@ -1,0 +1,156 @@
+"""One trouble after the other, each for as long as it takes Prometheus to speak of it."""
+
+import asyncio
+import contextlib
+import json
+import time
+from uuid import uuid4
+
+import aio_pika
+import asyncpg
+from yarl import URL
+
+from tests.metrics.load import GenerationLoad, kill_codecs
+from tests.metrics.monitored_stack import CONCURRENCY, SWEEP_SECONDS, MonitoredStack
+from tests.time_limits import LONG_WAIT_SECONDS
+
+ALERT_WAIT_SECONDS = LONG_WAIT_SECONDS
+UNDECODABLE_MESSAGES = 3
+SWEEPS = 3
+CODEC_RESTARTS = "max by (reason) (sum by (reason) (outlast_codec_restarts_total)) >= 6"
+EXPECTED_ALERTS = {
+    "strangers, who are in the load": {"OutlastSignaturesRejected"},
+    "sources gone, and hosts that are not listed": {"OutlastJobsFail", "OutlastSourcesDenied"},
+    "poison": {"OutlastDeadLettersGrow"},
+    "codecs killed": {"OutlastCodecRestarts"},
+    "Storage away": {"OutlastStorageFails"},
+    "the broker away": {"OutlastWebhooksNotTaken", "OutlastNotScraped"},
+    "webhooks lost": {"OutlastUnreconciled"},
+}
+"""What is done, and which alerts tell of it; all others must be quiet."""
+ALLOWED_ALERTS = {"OutlastWebhooksSlow"}
+"""Those that wait for a confirm when the broker goes are answered late, and on a slow machine others are too."""
+WARM_UP_JOBS = 40
+"""Jobs done before the first trouble: what waits is judged by the pace of ten minutes, which are not over here."""
+
+
+async def inject_faults(run: MonitoredStack, rate: float = 1.5, quiet_seconds: float = 0) -> None:
+    """Have all of it under load, after so many seconds of calm, and come to rest."""
+    load = GenerationLoad(run)
+    await warm_up(run)
+    flowing = asyncio.create_task(load.send_until_cancelled(rate))
+    try:
+        await asyncio.sleep(quiet_seconds)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(publish_undecodable(run))
+            group.create_task(complete_with_bad_sources(run))
+            group.create_task(crash_codecs(run))
+        await kill_a_worker(run)
+        await storage_down(run)
+        await stop_broker(run)
+        await lose_webhooks(run)
+    finally:
+        flowing.cancel()
+        await asyncio.gather(flowing, return_exceptions=True)
+    if not flowing.cancelled():
+        flowing.result()
+    await load.replay()
+    await run.prometheus.wait_for("outlast:jobs_in_flight:sum == 0", ALERT_WAIT_SECONDS)
+
+
+async def wait_for_alerts(run: MonitoredStack, *names: str, when: str = "vector(1)") -> None:
+    """Wait until all of these alerts fire at once, while `when` has a value."""
+    asked = [f'ALERTS{{alertstate="firing", alertname="{name}"}}' for name in names]
+    await run.prometheus.wait_for(" and on () ".join([*asked, when]), ALERT_WAIT_SECONDS)
+
+
+async def complete(run: MonitoredStack, url: str) -> None:
+    """Insert a completed generation of one file."""
+    row = {"id": str(uuid4()), "user_id": str(uuid4()), "status": "completed", "output": {"audio": {"url": url}}}
+    await run.project.insert("generations", row)
+
+
+async def warm_up(run: MonitoredStack) -> None:
+    """Have a few small jobs done."""
+    for number in range(WARM_UP_JOBS):
+        await complete(run, run.stack.source.file_url("tone.mp3", n=number))
+    await run.prometheus.wait_for(
+        f'sum(outlast_jobs_total{{outcome="completed"}}) >= {WARM_UP_JOBS}', ALERT_WAIT_SECONDS
+    )
+
+
+async def complete_with_bad_sources(run: MonitoredStack) -> None:
+    """Complete generations whose files cannot be had."""
+    for number in range(12):
+        await complete(run, f"{run.stack.source.url}/missing/{number}.mp3")
+        await complete(run, f"https://example.com/{number}.mp3")
+
+
+async def publish_undecodable(run: MonitoredStack) -> None:
+    """Publish what is no job."""
+    async with await aio_pika.connect(run.broker.url) as connection:
+        exchange = await (await connection.channel()).get_exchange("outlast")
+        for body in (b"{}", b"\x00\xff", b'{"files": 7}')[:UNDECODABLE_MESSAGES]:
+            await exchange.publish(aio_pika.Message(body, type="outlast.job.v1"), "file_processing")
+
+
+async def crash_codecs(run: MonitoredStack) -> None:
+    """Kill codec processes until enough of them had a file in them."""
+    async with asyncio.timeout(ALERT_WAIT_SECONDS):
+        while not await run.prometheus.query(CODEC_RESTARTS):
+            for worker in run.stack.workers:
+                await kill_codecs(worker.process.pid)
+
+
+async def kill_a_worker(run: MonitoredStack) -> None:
+    """Kill one with its hands full, as a machine that is switched off would, and start another."""
+    port = URL(run.stack.endpoints.worker_metrics_urls[-1]).port
+    for number in range(4):
+        await complete(run, run.stack.source.file_url("tone.wav", slow=30_000, n=number))
+    await run.prometheus.wait_for(
+        f'outlast_jobs_in_progress{{instance="127.0.0.1:{port}"}} == {CONCURRENCY}', ALERT_WAIT_SECONDS
+    )
+    await run.stack.workers.pop().stop(0)
+    await run.stack.start_worker()
+    await run.scrape_current_workers()
+
+
+async def storage_down(run: MonitoredStack) -> None:
+    """Have Storage answer errors until that is told, and wait until workers have noticed that it is back."""
+    run.stack.fault_proxy.storage_down = True
+    await wait_for_alerts(run, "OutlastStorageFails")
+    run.stack.fault_proxy.storage_down = False
+    await run.prometheus.wait_for('max(outlast_circuit_open{dependency="storage"}) == 0', ALERT_WAIT_SECONDS)
+
+
+async def stop_broker(run: MonitoredStack) -> None:
+    """Stop RabbitMQ until that is told: webhooks sent meanwhile are refused, and never sent again."""
+    await run.broker.stop()
+    await wait_for_alerts(run, "OutlastNotScraped", "OutlastWebhooksNotTaken")
+    await run.broker.start()
+    await run.prometheus.wait_for("sum(outlast:consumers:sum) > 0", ALERT_WAIT_SECONDS)
+
+
+async def lose_webhooks(run: MonitoredStack) -> None:
+    """Complete generations past the trigger until that is told, sweep after sweep."""
+    later = time.time() + SWEEPS * SWEEP_SECONDS
+    swept = f"(max(outlast_last_sweep_timestamp_seconds) > {later:.0f})"
+    told = asyncio.create_task(wait_for_alerts(run, "OutlastUnreconciled", when=swept))
+    connection = await asyncpg.connect(run.stack.endpoints.database_url)
+    try:
+        await connection.execute("set session_replication_role = replica")  # triggers sleep
+        while not told.done():
+            output = json.dumps(run.stack.source.output(["tone.mp3"]))
+            await connection.execute(
+                "insert into generations (id, user_id, status, output) values ($1, $2, 'completed', $3)",
+                str(uuid4()),
+                str(uuid4()),
+                output,
+            )
+            await asyncio.wait([told], timeout=1)
+        await told
+    finally:
+        told.cancel()
+        with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+            await told
+        await connection.close()

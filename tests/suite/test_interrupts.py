@@ -1,0 +1,98 @@
+"""However a run of the tests ends, nothing that it started stays."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.local.processes import MARKER
+from tests.time_limits import LONG_WAIT_SECONDS
+
+ROOT = Path(__file__).parents[2]
+PLUGINS = ("-p", "tests.servers", "-p", "tests.interrupts", "-p", "tests.distribution", "-p", "no:cacheprovider")
+RUN = (sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), *PLUGINS)
+WAITS = """
+import asyncio
+
+async def test_waits(rabbitmq_url, database_url):
+    await asyncio.sleep(3600)
+"""
+IGNORES = """
+import asyncio
+import contextlib
+
+async def test_goes_on_when_cancelled(rabbitmq_url, database_url):
+    while True:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(3600)
+"""
+pytestmark = pytest.mark.service
+
+
+def inside(path, folder):
+    return path == folder or path.startswith(folder + "/")
+
+
+def processes_of(folder):
+    """The names of the processes that work in the folder or carry the marker with a path in it."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if inside(process.cwd(), folder) or inside(process.environ().get(MARKER, ""), folder):
+                found.append(process.name())
+    return found
+
+
+async def until(condition):
+    async with asyncio.timeout(LONG_WAIT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def suite(tmp_path, content, *options, before=()):
+    """A run of one test, once its servers are up; gives the process and the folder of all it starts."""
+    file, folder = tmp_path / "test_one.py", tmp_path / "base"
+    file.write_text(content)
+    argv = [*before, *RUN, f"--basetemp={folder}", *options, str(file)]
+    with (tmp_path / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, stdout=log, stderr=log)
+    try:
+        await until(
+            lambda: process.returncode is not None or {"beam.smp", "postgres"} <= set(processes_of(str(folder)))
+        )
+        assert process.returncode is None, (tmp_path / "log").read_text()
+        yield process, str(folder)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "xdist"])
+async def test_interrupted_it_ends_with_all_it_started(tmp_path, options):
+    async with suite(tmp_path, WAITS, *options) as (process, folder):
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.wait(), LONG_WAIT_SECONDS)
+        assert process.returncode == pytest.ExitCode.INTERRUPTED, (tmp_path / "log").read_text()
+        await until(lambda: not processes_of(folder))
+
+
+async def test_interrupted_in_the_background_in_a_test_that_catches_everything_it_ends_too(tmp_path):
+    ignoring = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")  # as a shell starts `pytest &`
+    async with suite(tmp_path, IGNORES, before=ignoring) as (process, folder):
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.wait(), LONG_WAIT_SECONDS)
+        assert process.returncode == pytest.ExitCode.INTERRUPTED, (tmp_path / "log").read_text()
+        await until(lambda: not processes_of(folder))
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "xdist"])
+async def test_killed_it_leaves_nothing_running(tmp_path, options):
+    async with suite(tmp_path, WAITS, *options) as (process, folder):
+        process.kill()
+        await until(lambda: not processes_of(folder))
