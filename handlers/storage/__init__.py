@@ -1,4 +1,4 @@
-"""Where finished files go: the port, the object's path, and the folder that stands in for Supabase.
+"""Object storage: the Storage protocol, the objects' paths, and an implementation for a local folder.
 
 `tests/contracts/test_storage.py` runs one suite against every implementation.
 """
@@ -19,32 +19,32 @@ SAFE_OWNER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=+-]{0,127}")
 
 
 class Storage(Protocol):
-    """Keeps objects by path; what is stored under a path never changes, since the path holds its hash."""
+    """Stores objects by path. The content at a path never changes, because the path holds its hash."""
 
     bucket: str
 
     async def put(self, path: str, content: UploadFile, *, verify: bool = True) -> bool:
-        """Store the file; return False when the object is there already, which is as good: the same size and hash.
+        """Store the file; return False when the same object exists already.
 
-        An object that differs, cut short perhaps, is replaced. Without `look` nobody asks whether one that is new is
-        there whole: whoever records it does.
+        An existing object that differs in size or hash, for example a truncated one, is replaced. `verify=False`
+        skips the check that a new object is complete: use it when the database makes this check.
 
         Raises:
-            StorageRejectedError: this object will never be taken as it is.
-            StorageUnavailableError: not this time.
+            StorageRejectedError: the object is refused for good.
+            StorageUnavailableError: the object could not be stored this time.
         """
 
     async def exists(self, path: str) -> bool:
-        """Whether an object lies under the path. Raises StorageUnavailableError when that cannot be told."""
+        """Return whether there is an object at the path. Raises StorageUnavailableError."""
 
     async def remove(self, paths: Sequence[str]) -> None:
-        """Remove objects; those that are not there are as good. Raises StorageUnavailableError."""
+        """Remove objects; missing ones are ignored. Raises StorageUnavailableError."""
 
 
 def object_path(user_id: str | None, sha256: str, extension: str) -> str:
-    """Return `{user_id}/{sha256[:2]}/{sha256}.{ext}`; `anonymous` where there is no user.
+    """Return `{user_id}/{sha256[:2]}/{sha256}.{extension}`, with `anonymous` for no user.
 
-    Storage keys allow only some ASCII, so an owner's name that does not fit is replaced by its hash.
+    Storage keys allow only some ASCII characters, so any other user id is replaced by its hash.
     """
     owner = user_id or "anonymous"
     if not SAFE_OWNER.fullmatch(owner):
@@ -53,22 +53,22 @@ def object_path(user_id: str | None, sha256: str, extension: str) -> str:
 
 
 class FolderStorage:
-    """Stores under a folder of this machine, with the paths Supabase Storage would have."""
+    """Stores objects in a local folder, under the paths that they would have in Supabase Storage."""
 
     def __init__(self, folder: Path, bucket: str) -> None:
         self.bucket = bucket
         self._folder = folder
 
-    async def put(self, path: str, content: UploadFile, *, verify: bool = True) -> bool:  # noqa: ARG002 - the port's signature
-        """Copy the file; it appears whole or not at all. Raises OSError when the disk refuses."""
+    async def put(self, path: str, content: UploadFile, *, verify: bool = True) -> bool:  # noqa: ARG002 - of the protocol
+        """Copy the file atomically. Raises OSError when it cannot be written."""
         target = self._folder / path
-        if await asyncio.to_thread(_same, content.path, target):
+        if await asyncio.to_thread(_is_same, content.path, target):
             return False
         await asyncio.to_thread(_copy, content.path, target)
         return True
 
     async def exists(self, path: str) -> bool:
-        """Whether the file is there."""
+        """Return whether the file exists."""
         return (self._folder / path).exists()
 
     async def remove(self, paths: Sequence[str]) -> None:
@@ -77,7 +77,7 @@ class FolderStorage:
             await asyncio.to_thread((self._folder / path).unlink, missing_ok=True)
 
 
-def _same(source: Path, target: Path) -> bool:
+def _is_same(source: Path, target: Path) -> bool:
     return target.exists() and filecmp.cmp(source, target, shallow=False)
 
 

@@ -1,6 +1,6 @@
-"""Supabase Storage's HTTP API: one request over shared connections; what answers mean stands in `storage_reply`.
+"""Sends requests to Supabase Storage's HTTP API over shared connections. `reply.py` interprets the answers.
 
-Spoken to directly, since storage3 neither streams nor resumes.
+storage3, the official client, neither streams nor resumes uploads.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ UPSERT: Final = {False: {"x-upsert": "false"}, True: {"x-upsert": "true"}}
 
 
 class StorageApi:
-    """Sends requests to Storage, and notes how each ended."""
+    """Sends requests to Storage and reports the outcome of each to the observer."""
 
     def __init__(self, api: ProjectApi, observer: Observer) -> None:
         self._api = api
@@ -36,21 +36,28 @@ class StorageApi:
         headers: Mapping[str, str] | None = None,
         body: FilePart | dict[str, Any] | None = None,
     ) -> StorageReply:
-        """Send one request, with part of a file or JSON as its body; `operation` is its name in the metric.
+        """Send one request, with a part of a file or JSON as its body.
+
+        `operation` is its label in the metric `outlast_storage_requests_total`.
 
         Raises:
-            StorageUnavailableError: no answer came.
+            StorageUnavailableError: there is no answer.
         """
-        with self._noting(operation):
+        with self._translated_errors(operation):
             async with self._request(method, path, headers, body) as response:
                 reply = await read_reply(response)
         self._observer.storage(operation, reply.outcome)
         return reply
 
     async def read(self, path: str) -> AsyncGenerator[bytes]:
-        """Yield an object's bytes. Raises StorageUnavailableError, also in between, and StorageRejectedError."""
+        """Yield an object's bytes.
+
+        Raises:
+            StorageRejectedError: the object is missing, or access is refused.
+            StorageUnavailableError: there is no answer, or the connection broke within the body.
+        """
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=self._api.timeout)
-        with self._noting("download"):
+        with self._translated_errors("download"):
             async with self._request("GET", path, timeout=timeout) as response:
                 if response.status != HTTPStatus.OK:
                     reply = await read_reply(response)
@@ -61,8 +68,8 @@ class StorageApi:
         self._observer.storage("download", "ok")
 
     @contextlib.contextmanager
-    def _noting(self, operation: str) -> Iterator[None]:
-        """Turn what aiohttp raises into our error tree."""
+    def _translated_errors(self, operation: str) -> Iterator[None]:
+        """Report aiohttp's exceptions and translate them into our error tree."""
         try:
             yield
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -77,11 +84,11 @@ class StorageApi:
         body: FilePart | dict[str, Any] | None = None,
         timeout: aiohttp.ClientTimeout | None = None,
     ) -> aiohttp.client._RequestContextManager:
-        own: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
         if isinstance(body, FilePart):
-            # Without its length a body would be sent in chunks, and slip past the bucket's size limit.
+            # Without a Content-Length the body is sent chunked, and Storage does not enforce the bucket's size limit.
             headers = {**(headers or {}), "Content-Length": str(body.size)}
-            own["data"] = body.body
+            arguments["data"] = body.body
         elif body is not None:
-            own["json"] = body
-        return self._api.request(method, ROOT + quote(path), headers, timeout, **own)
+            arguments["json"] = body
+        return self._api.request(method, ROOT + quote(path), headers, timeout, **arguments)

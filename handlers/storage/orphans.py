@@ -1,10 +1,11 @@
-"""Removing objects that nothing points at, so that none ever goes that is needed.
+"""Removes orphans: objects in Storage that no file references.
 
-    mark `deleting`, committed -> remove through the Storage API -> forget the row
+    mark the object `deleting` and commit -> remove it through the Storage API -> delete its row
 
-While the mark stands nobody stores under that path, and those who try come again later. A crash in between leaves
-marks, which the next removal takes up; ten minutes must pass first, so that two removals are never at the same object.
-What makes this safe for files at work is the grace time, which is longer than any attempt: see the migration.
+While an object is marked, no worker stores at its path; a worker that tries retries later. After a crash the marks
+remain and the next removal handles them again, but only after ten minutes, so that no two removals work on the same
+object. Files being processed are safe because of the grace period, which is longer than any attempt; the migration
+explains this.
 """
 
 import asyncio
@@ -20,12 +21,15 @@ from handlers.storage import Storage
 log = logging.getLogger("async_file_processor.orphans")
 BATCH: Final = 100
 REMOVE_SECONDS: Final = 240
-"""Longest time for one batch in Storage: well within the ten minutes in which it is nobody else's."""
+"""Time limit for the removal of one batch; well below the ten minutes for which its marks are exclusive."""
 
 
 @dataclass(slots=True)
 class RemovalResult:
-    """What a removal did: files of deleted generations let go, objects removed. `complete`: nothing is left to do."""
+    """The result of a removal: released files of deleted generations, and removed objects.
+
+    `complete`: no orphans were left at the end.
+    """
 
     files: int = 0
     objects: int = 0
@@ -33,7 +37,7 @@ class RemovalResult:
 
 
 class OrphanRemover:
-    """Removes what nothing has pointed at for `grace_seconds`, which must be longer than any attempt at a job."""
+    """Removes objects that no file has referenced for `grace_seconds`, which must exceed the longest attempt."""
 
     def __init__(self, objects: ObjectRecords, storage: Storage, grace_seconds: int) -> None:
         self._objects = objects
@@ -41,33 +45,34 @@ class OrphanRemover:
         self._grace = grace_seconds
 
     async def count(self) -> int:
-        """Return how many objects a removal would take. Raises DatabaseUnavailableError."""
+        """Return how many objects would be removed. Raises DatabaseUnavailableError."""
         return (await self._objects.count_orphans(self._grace)).objects
 
     async def remove(self, seconds: float) -> RemovalResult:
-        """Let go of files whose generation was deleted, then remove orphans; begin nothing new after so many seconds.
+        """Release the files of deleted generations, then remove orphans. Starts no new batch after `seconds`.
 
         Raises:
-            DatabaseUnavailableError, StorageUnavailableError: what was done stays done, the next removal does the rest.
+            DatabaseUnavailableError, StorageUnavailableError: part of the orphans may have been removed; the next
+                removal continues.
         """
-        done, end = RemovalResult(), time.monotonic() + seconds
+        result, end = RemovalResult(), time.monotonic() + seconds
         more = True
         while more and time.monotonic() < end:
             files, more = await self._objects.release_deleted_generations(self._grace)
-            done.files += files
+            result.files += files
         while time.monotonic() < end:
             paths = await self._objects.claim_orphans(self._grace, BATCH)
             if not paths:
                 break
-            await self._remove(paths)
-            done.objects += len(paths)
+            await self._remove_batch(paths)
+            result.objects += len(paths)
         else:
-            done.complete = False
-        if done.files or done.objects:
-            log.info("orphans removed", extra={"files": done.files, "objects": done.objects})
-        return done
+            result.complete = False
+        if result.files or result.objects:
+            log.info("orphans removed", extra={"files": result.files, "objects": result.objects})
+        return result
 
-    async def _remove(self, paths: list[str]) -> None:
+    async def _remove_batch(self, paths: list[str]) -> None:
         try:
             async with asyncio.timeout(REMOVE_SECONDS):
                 await self._storage.remove(paths)

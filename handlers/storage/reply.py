@@ -1,4 +1,7 @@
-"""What an answer of Supabase Storage means: it hides nearly every error behind HTTP 400; the body tells which."""
+"""Interprets the answers of Supabase Storage.
+
+Storage sends almost every error as HTTP 400. The true status is `statusCode` in the body.
+"""
 
 import json
 from collections.abc import Mapping
@@ -19,18 +22,18 @@ ACCESS_DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED.value, HTTPStatus.FORB
 
 @dataclass(frozen=True, slots=True)
 class StorageReply:
-    """An answer. `status` is the true one, which Storage tells in the body and hides behind HTTP 400."""
+    """An answer, with its true status. `detail` is the error text for messages; `body` is the JSON, if it is JSON."""
 
     status: int
     headers: Mapping[str, str]
     body: Any
     detail: str
     from_storage: bool
-    """Whether Storage said it, or something before it."""
+    """Whether Storage itself answered; otherwise a proxy in front of it."""
 
     @property
     def outcome(self) -> str:
-        """How the metric calls it: ok, duplicate, missing, rejected or unavailable."""
+        """The label of the metric: ok, duplicate, missing, rejected or unavailable."""
         if self.status < HTTPStatus.MULTIPLE_CHOICES:
             return "ok"
         if self.status == CONFLICT:
@@ -40,42 +43,46 @@ class StorageReply:
         return "unavailable" if isinstance(self.error(), StorageUnavailableError) else "rejected"
 
     def check(self) -> None:
-        """Raise StorageRejectedError or StorageUnavailableError, unless it is a success."""
+        """Raise StorageRejectedError or StorageUnavailableError, unless the request succeeded."""
         if self.outcome != "ok":
             raise self.error()
 
     def error(self) -> StorageRejectedError | StorageUnavailableError:
-        """Return a refusal as an error; what Storage did not say itself is never final, but for a size refused."""
-        what = f"{'Storage' if self.from_storage else 'something before Storage'} answered {self.status}{self.detail}"
+        """Return the error for a refusal.
+
+        It is final only when Storage itself refuses, or when the body is too large: a proxy's other errors may pass.
+        """
+        message = f"{'Storage' if self.from_storage else 'a proxy before Storage'} answered {self.status}{self.detail}"
         status = self.status
         final = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in TRANSIENT
         if not final or not (self.from_storage or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
-            return StorageUnavailableError(what, retry_after=retry_after(self.headers.get("Retry-After")))
+            return StorageUnavailableError(message, retry_after=retry_after(self.headers.get("Retry-After")))
         if status == HTTPStatus.NOT_FOUND:
-            what += "; create the bucket, or set STORAGE_BUCKET"
+            message += "; create the bucket, or set STORAGE_BUCKET"
         if status in ACCESS_DENIED:
-            what += "; is SUPABASE_SERVICE_ROLE_KEY this project's?"
-        return StorageRejectedError(what)
+            message += "; set SUPABASE_SERVICE_ROLE_KEY to the service role key of this project"
+        return StorageRejectedError(message)
 
-    def foreign_error(self) -> StorageUnavailableError:
-        """Return the error that a success is, when it is none of Storage's."""
-        return StorageUnavailableError(f"something before Storage answered {self.status}{self.detail}")
+    def unexpected_answer(self) -> StorageUnavailableError:
+        """Return the error for a success that does not have the form of Storage's answers."""
+        return StorageUnavailableError(f"a proxy before Storage answered {self.status}{self.detail}")
 
 
 async def read_reply(response: aiohttp.ClientResponse) -> StorageReply:
-    """Read an answer: JSON from Storage, plain text from its TUS server, a page from whatever stands before them."""
+    """Read an answer: JSON from Storage, plain text from its TUS server, or a proxy's page."""
     text = await response.text(errors="replace")
     try:
         body = json.loads(text) if text else {}
     except ValueError:
         body = None
-    resumable = "Tus-Resumable" in response.headers
+    is_tus = "Tus-Resumable" in response.headers
     status = response.status
     if not isinstance(body, dict):
-        said = f": {text.strip()[:300]}" if resumable else f" ({response.content_type})"
-        return StorageReply(status, response.headers, body, said, resumable)
+        detail = f": {text.strip()[:300]}" if is_tus else f" ({response.content_type})"
+        return StorageReply(status, response.headers, body, detail, from_storage=is_tus)
     if status >= HTTPStatus.BAD_REQUEST and str(body.get("statusCode", "")).isdecimal():
         status = int(body["statusCode"])
-    said = f" {body['error']}" if "error" in body else ""
-    said += f": {str(body['message'])[:300]}" if "message" in body else ""
-    return StorageReply(status, response.headers, body, said, from_storage=resumable or bool(text) or response.method == "HEAD")
+    detail = f" {body['error']}" if "error" in body else ""
+    detail += f": {str(body['message'])[:300]}" if "message" in body else ""
+    from_storage = is_tus or bool(text) or response.method == "HEAD"
+    return StorageReply(status, response.headers, body, detail, from_storage)

@@ -1,4 +1,4 @@
-"""A file on its way to Storage: what it is, and the pieces it is sent in."""
+"""A file to upload to Storage, and the parts in which it is sent."""
 
 import hashlib
 import json
@@ -10,12 +10,13 @@ from typing import Final, Self
 from handlers.media import Prepared
 
 READ_BYTES: Final = 256 * 1024
-ONE_YEAR: Final = "max-age=31536000, immutable"
+CACHE_CONTROL: Final = "max-age=31536000, immutable"
+"""One year: a stored object never changes, because its path holds its hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """`size` bytes of a file, from `start` on: read as they are sent, so that never more than PIECE is in memory."""
+    """`size` bytes of a file from offset `start`. They are read while they are sent, READ_BYTES at a time."""
 
     path: Path
     start: int
@@ -23,7 +24,7 @@ class FilePart:
 
     @property
     def body(self) -> bytes | AsyncIterator[bytes]:
-        """The bytes, as aiohttp sends them: what is one piece goes out with the request's head, in one system call."""
+        """The bytes in a form that aiohttp sends. A small part is sent with the request headers in one system call."""
         if self.size > READ_BYTES:
             return self.pieces()
         with self.path.open("rb") as file:
@@ -31,7 +32,7 @@ class FilePart:
             return file.read(self.size)
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the bytes."""
+        """Yield the bytes in pieces of at most READ_BYTES."""
         with self.path.open("rb") as file:
             file.seek(self.start)
             left = self.size
@@ -42,9 +43,9 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class UploadFile:
-    """A file to be stored: size in bytes, digests as hex, and what Storage is to say of it.
+    """A file to upload: its size in bytes, its hashes as hex digits, and its headers.
 
-    MD5 is Storage's ETag, SHA-256 goes into the object's metadata.
+    Storage returns the MD5 as the object's ETag. The SHA-256 is stored in the object's metadata.
     """
 
     path: Path
@@ -52,31 +53,31 @@ class UploadFile:
     md5: str
     sha256: str
     content_type: str
-    cache_control: str = ONE_YEAR
+    cache_control: str = CACHE_CONTROL
 
     @classmethod
     def from_path(cls, path: Path, content_type: str) -> Self:
-        """Read a file through."""
-        size, sha256, md5 = digests(path)
+        """Read a file to compute its size and hashes."""
+        size, sha256, md5 = size_and_hashes(path)
         return cls(path, size, md5, sha256, content_type)
 
     @classmethod
     def from_prepared(cls, prepared: Prepared) -> Self:
-        """Take what the codec told of a file."""
-        return cls(made.path, made.file_size, made.md5, made.sha256, made.content_type)
+        """Use the size and the hashes that the codec process has computed."""
+        return cls(prepared.path, prepared.file_size, prepared.md5, prepared.sha256, prepared.content_type)
 
     @property
     def metadata(self) -> str:
-        """What is kept with the object, as JSON."""
+        """The object's metadata as JSON."""
         return json.dumps({"sha256": self.sha256})
 
-    def part(self, start: int, most: int) -> FilePart:
-        """Return the part from `start` on, of at most `most` bytes."""
-        return FilePart(self.path, start, min(most, self.size - start))
+    def part(self, start: int, max_size: int) -> FilePart:
+        """Return the part from offset `start` with at most `max_size` bytes."""
+        return FilePart(self.path, start, min(max_size, self.size - start))
 
 
-def digests(path: Path) -> tuple[int, str, str]:
-    """Read a file through; return its size in bytes, its SHA-256 and its MD5 as hex."""
+def size_and_hashes(path: Path) -> tuple[int, str, str]:
+    """Read a file; return its size in bytes, its SHA-256 and its MD5 as hex digits."""
     size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while piece := file.read(READ_BYTES):
