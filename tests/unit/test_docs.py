@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from worker.cli.main import app
-from worker.cli.settings_table import renewed
+from worker.cli.settings_table import with_new_table
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def unknown(words, command):
 
 def test_the_table_of_settings_is_generated_from_the_code():
     text = SETTINGS.read_text()
-    assert renewed(text) == text, "run `make docs`"
+    assert with_new_table(text) == text, "run `make docs`"
     assert all(f"| `{name.upper()}` |" in text for name in Settings.model_fields)
 
 

@@ -7,7 +7,7 @@ import typer
 
 from schemas.dead_letters import BatchRequest, DeadLetterFilter, InvalidFilterError
 
-C = TypeVar("C", bound=DeadLetterFilter)
+F = TypeVar("F", bound=DeadLetterFilter)
 dead = typer.Typer(help="List, replay or discard dead letters.", no_args_is_help=True)
 
 Ids = Annotated[
@@ -45,8 +45,8 @@ def list_(
     """List dead letters, oldest failure first. Changes nothing."""
     from worker.cli.dead_run import print_list, run
 
-    choice = _read(DeadLetterFilter, locals())
-    sys.exit(run(lambda desk: print_list(desk, choice, as_json=as_json)))
+    filters = _parse(DeadLetterFilter, locals())
+    sys.exit(run(lambda service: print_list(service, filters, as_json=as_json)))
 
 
 @dead.command()
@@ -65,19 +65,19 @@ def groups(
     """Count dead letters by error code, step and host."""
     from worker.cli.dead_run import print_groups, run
 
-    choice = _read(DeadLetterFilter, locals())
-    sys.exit(run(lambda desk: print_groups(desk, choice, as_json=as_json)))
+    filters = _parse(DeadLetterFilter, locals())
+    sys.exit(run(lambda service: print_groups(service, filters, as_json=as_json)))
 
 
 @dead.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="ID", help="Id of the dead letter.")], as_json: AsJson = False
+    item_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the dead letter.")], as_json: AsJson = False
 ) -> None:
     """Print all details of one dead letter."""
-    from worker.cli.dead_run import print_one, run
+    from worker.cli.dead_run import print_item, run
 
-    choice = _read(DeadLetterFilter, {"ids": name})
-    sys.exit(run(lambda desk: print_one(desk, choice.ids[0], as_json=as_json)))
+    filters = _parse(DeadLetterFilter, {"ids": item_id})
+    sys.exit(run(lambda service: print_item(service, filters.ids[0], as_json=as_json)))
 
 
 @dead.command()
@@ -98,10 +98,10 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Publish dead letters to their queues again. With FAL_KEY set, expired links are requested again."""
-    from worker.cli.dead_run import remove, run
+    from worker.cli.dead_run import run, run_batch
 
-    errand = _read(BatchRequest, locals())
-    sys.exit(run(lambda desk: remove(desk, "replay", errand, yes=yes, as_json=as_json)))
+    request = _parse(BatchRequest, locals())
+    sys.exit(run(lambda service: run_batch(service, "replay", request, yes=yes, as_json=as_json)))
 
 
 @dead.command()
@@ -122,15 +122,15 @@ def discard(
     as_json: AsJson = False,
 ) -> None:
     """Move dead letters to the archive table, which keeps them for DEAD_ARCHIVE_DAYS."""
-    from worker.cli.dead_run import remove, run
+    from worker.cli.dead_run import run, run_batch
 
-    errand = _read(BatchRequest, locals())
-    sys.exit(run(lambda desk: remove(desk, "discard", errand, yes=yes, as_json=as_json)))
+    request = _parse(BatchRequest, locals())
+    sys.exit(run(lambda service: run_batch(service, "discard", request, yes=yes, as_json=as_json)))
 
 
-def _read(kind: type[C], given: dict[str, Any]) -> C:
+def _parse(kind: type[F], options: dict[str, Any]) -> F:
     """Parse the filter options. Raise BadParameter (exit code 2), which names the invalid option."""
-    values = {name: value for name, value in given.items() if name in kind.model_fields and value is not None}
+    values = {name: value for name, value in options.items() if name in kind.model_fields and value is not None}
     try:
         return kind.read(values)
     except InvalidFilterError as error:

@@ -44,7 +44,7 @@ DEFAULT_DATA_DIR = Path(".outlast")
 def receiver() -> None:
     """Run a receiver: accept webhooks and publish jobs. Configured by environment variables or `.env`."""
     import worker.web.receiver  # noqa: F401 - loaded before the garbage collector is set up
-    from worker.app import receive
+    from worker.app import run_receiver
     from worker.observability.logs import configure
     from worker.runtime import freeze_gc, run
     from worker.settings import Settings
@@ -52,7 +52,7 @@ def receiver() -> None:
     settings = Settings.load().for_receiver()
     configure(settings)
     freeze_gc()
-    run(lambda stop: receive(settings, stop))
+    run(lambda stop: run_receiver(settings, stop))
 
 
 @app.command()
@@ -62,7 +62,7 @@ def worker(
     ] = None,
 ) -> None:
     """Run a worker: download, compress and store the files of jobs. Configured by environment variables or `.env`."""
-    from worker.app import work
+    from worker.app import run_worker
     from worker.observability.logs import configure
     from worker.runtime import freeze_gc, run
     from worker.settings import Settings
@@ -70,7 +70,7 @@ def worker(
     settings = Settings.load(**({} if queues is None else {"worker_queues": queues})).for_worker()
     configure(settings)
     freeze_gc()
-    run(lambda stop: work(settings, stop))
+    run(lambda stop: run_worker(settings, stop))
 
 
 @app.command()

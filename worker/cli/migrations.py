@@ -6,61 +6,61 @@ from importlib.resources.abc import Traversable
 from typing import Final
 
 SUPABASE: Final = files("deploy").joinpath("supabase")
-LONGEST_NAME: Final = 63
-"""Bytes of an identifier; PostgreSQL cuts longer ones (NAMEDATALEN)."""
+MAX_NAME_BYTES: Final = 63
+"""PostgreSQL truncates longer identifiers (NAMEDATALEN)."""
 TABLE: Final = re.compile(r"^create table if not exists public\.(outlast_\w+)", re.MULTILINE)
 GRANTED: Final = re.compile(r"grant execute on function (.*?) to service_role;", re.DOTALL)
 FUNCTION: Final = re.compile(r"public\.(outlast_\w+)\(")
 
 
 def migrations() -> list[Traversable]:
-    """Return the migrations in the order they are to be applied."""
+    """Return the migrations in the order in which they are applied."""
     return _sorted("migrations")
 
 
 def removal() -> list[Traversable]:
-    """Return what takes Outlast out again: all but its data, then its data."""
+    """Return the SQL files that remove Outlast: first everything except its data, then its data."""
     return _sorted("removal")
 
 
 def newest() -> str:
-    """Return the version a database has once every migration is applied."""
+    """Return the version of a database with all migrations applied."""
     return migrations()[-1].name.partition("_")[0]
 
 
 def tables() -> set[str]:
-    """Return the tables the migrations make."""
+    """Return the names of the tables that the migrations create."""
     return {name for file in migrations() for name in TABLE.findall(file.read_text("utf-8"))}
 
 
 def functions() -> set[str]:
-    """Return the functions the migrations let the service role call over REST."""
+    """Return the names of the functions that the service role may call over REST."""
     granted = (text for file in migrations() for text in GRANTED.findall(file.read_text("utf-8")))
     return {name for text in granted for name in FUNCTION.findall(text)}
 
 
 def literal(value: str) -> str:
-    """Return a string as SQL writes it, whatever `standard_conforming_strings` says.
+    """Return an SQL string literal that is valid with and without `standard_conforming_strings`.
 
     Raises:
-        ValueError: it holds a NUL, which PostgreSQL's text cannot.
+        ValueError: it contains a NUL character, which PostgreSQL cannot store.
     """
     if "\0" in value:
-        raise ValueError(f"{value!r} holds a NUL character, which PostgreSQL cannot store")
+        raise ValueError(f"{value!r} contains a NUL character, which PostgreSQL cannot store")
     quoted = "'" + value.replace("'", "''") + "'"
     return "E" + quoted.replace("\\", "\\\\") if "\\" in value else quoted
 
 
 def identifier(name: str) -> str:
-    """Return the name of a table or column if PostgreSQL can have one of that name.
+    """Return `name` if it is valid as the name of a table or column in PostgreSQL.
 
     Raises:
-        ValueError: it is empty, holds a NUL, or is longer than PostgreSQL keeps.
+        ValueError: it is empty, contains a NUL character, or is longer than 63 bytes.
     """
     size = len(name.encode())
-    if not name or "\0" in name or size > LONGEST_NAME:
+    if not name or "\0" in name or size > MAX_NAME_BYTES:
         raise ValueError(
-            f"{name!r} cannot be a name in PostgreSQL: 1 to {LONGEST_NAME} bytes, no NUL, and this has {size}"
+            f"{name!r} is not a valid name in PostgreSQL: it has {size} bytes; use 1 to {MAX_NAME_BYTES}, without NUL"
         )
     return name
 

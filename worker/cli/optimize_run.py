@@ -1,7 +1,6 @@
 """Run `outlast optimize`. Exit codes: 0 done, 1 failed, 2 usage error, 3 partly done."""
 
 import asyncio
-import contextlib
 import json
 import signal
 import sys
@@ -10,17 +9,15 @@ from typing import Final
 
 import typer
 
-from handlers.codec.codec import Codec
-from handlers.database.client import Supabase
 from handlers.database.object_records import ObjectRecords
-from handlers.storage.orphans import Orphans, Removed
+from handlers.storage.orphans import OrphanRemover, RemovalResult
 from schemas.jobs import Profile
-from schemas.objects import RemovedCount
-from worker.cli.dead_printing import follow
-from worker.cli.printing import DONE, FAILED, PARTLY, USAGE
+from schemas.objects import ObjectCount
+from worker.cli.printing import DONE, FAILED, PARTLY, USAGE, show_progress
 from worker.observability.logs import configure
 from worker.observability.metrics import Metrics
-from worker.periodic.optimize import Optimized, Optimizer
+from worker.periodic.optimize import Optimizer, OptimizeResult
+from worker.resources import Resources
 from worker.settings import Settings
 
 FOREVER: Final = 1e9
@@ -46,29 +43,27 @@ async def optimize_once(
     settings = Settings.load().for_worker()
     configure(settings)
     wanted = profile or settings.profile
-    async with contextlib.AsyncExitStack() as stack:
-        supabase = await stack.enter_async_context(Supabase(settings, Metrics("command")))
-        codec = Codec(settings)
-        stack.push_async_callback(codec.aclose)
+    async with Resources(settings, Metrics("command")) as resources:
+        supabase, codec = await resources.supabase(), resources.codec()
         objects = ObjectRecords(supabase)
-        orphans = Orphans(objects, supabase, settings.orphan_grace_seconds)
+        orphans = OrphanRemover(objects, supabase, settings.orphan_grace_seconds)
         found, unused = await objects.count_suboptimal(wanted.key, since), await orphans.count()
         sys.stderr.write(_plan(found, unused, wanted) + "\n")
         if dry_run:
-            return _print_result(found, unused, Optimized(), Removed(), as_json=as_json, dry_run=True)
+            return _print_result(found, unused, OptimizeResult(), RemovalResult(), as_json=as_json, dry_run=True)
         if found.objects + unused and not yes:
             if not sys.stdin.isatty():
                 sys.stderr.write("outlast: nothing was changed: without a terminal, add --yes to confirm\n")
                 return USAGE
             if not await asyncio.to_thread(typer.confirm, "Continue?", err=True):
                 return _print_result(
-                    found, unused, Optimized(), Removed(complete=False), as_json=as_json, dry_run=False
+                    found, unused, OptimizeResult(), RemovalResult(complete=False), as_json=as_json, dry_run=False
                 )
         stop = _stop_signals()
-        with follow("optimized") as progress:
+        with show_progress("optimized") as progress:
             optimizer = Optimizer(settings, supabase, objects, codec, wanted)
             done = await optimizer.run(since, lambda seen: progress(seen, max(seen, found.objects)), stop.is_set)
-        removed = Removed(complete=False) if stop.is_set() else await orphans.remove(FOREVER)
+        removed = RemovalResult(complete=False) if stop.is_set() else await orphans.remove(FOREVER)
     return _print_result(found, unused, done, removed, as_json=as_json, dry_run=False)
 
 
@@ -85,7 +80,7 @@ def _stop_signals() -> asyncio.Event:
     return stop
 
 
-def _plan(found: RemovedCount, unused: int, wanted: Profile) -> str:
+def _plan(found: ObjectCount, unused: int, wanted: Profile) -> str:
     return (
         f"{found.objects} images ({_megabytes(found.bytes)}) are stored with another profile than {wanted.key} or are "
         f"duplicates ({found.duplicates} duplicates); {unused} objects are unreferenced"
@@ -93,7 +88,7 @@ def _plan(found: RemovedCount, unused: int, wanted: Profile) -> str:
 
 
 def _print_result(
-    found: RemovedCount, unused: int, done: Optimized, removed: Removed, *, as_json: bool, dry_run: bool
+    found: ObjectCount, unused: int, done: OptimizeResult, removed: RemovalResult, *, as_json: bool, dry_run: bool
 ) -> int:
     failed = done.failed.total()
     if as_json:

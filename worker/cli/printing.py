@@ -1,8 +1,10 @@
-"""Output of the commands: tables and bars on a terminal, plain lines or JSON elsewhere. And their exit codes."""
+"""Output of the commands: tables and progress bars on a terminal, otherwise plain lines or JSON. And exit codes."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
@@ -10,24 +12,29 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from schemas.urls import printable
+from schemas.urls import printable_name
 
 DONE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 PARTLY: Final = 3
-WHOLE: Final = frozenset({"id", "count", "code", "task_id", "status"})
+UNWRAPPED: Final = frozenset({"id", "count", "code", "task_id", "status"})
 """Columns whose values are never wrapped."""
+LINE_SECONDS: Final = 2.0
+"""Time between two progress lines."""
+
+ProgressCallback = Callable[[int, int], None]
+"""Called with (items completed, total)."""
 
 
-def print_json(answer: object) -> None:
+def print_json(value: object) -> None:
     """Print one line of JSON to standard output."""
-    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.write(json.dumps(value) + "\n")
 
 
-def print_items(items: Sequence[Mapping[str, Any]]) -> None:
-    """Print a list as JSON: `{"items": [...], "total": n}`."""
-    print_json({"items": list(items), "total": len(items)})
+def print_items(items: Sequence[Mapping[str, Any]], total: int | None = None) -> None:
+    """Print a list as JSON: `{"items": [...], "total": n}`. `total` is given if only a part is listed."""
+    print_json({"items": list(items), "total": len(items) if total is None else total})
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -38,7 +45,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
         return
     table = Table()
     for column in columns:
-        table.add_column(column.replace("_", " "), no_wrap=column in WHOLE, overflow="fold")
+        table.add_column(column.replace("_", " "), no_wrap=column in UNWRAPPED, overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(row[column])) for column in columns))
     Console().print(table)
@@ -56,5 +63,31 @@ def progress_bar(*, hidden: bool = False) -> Progress:
     )
 
 
+@contextlib.contextmanager
+def show_progress(verb: str) -> Iterator[ProgressCallback]:
+    """Show progress on standard error: a bar on a terminal, otherwise a line every two seconds.
+
+    `verb` describes a finished item, such as `replayed`.
+    """
+    if not sys.stderr.isatty():
+        yield _progress_lines(verb)
+        return
+    with progress_bar() as bar:
+        task = bar.add_task(verb, total=None)
+        yield lambda completed, total: bar.update(task, completed=completed, total=total)
+
+
+def _progress_lines(verb: str) -> ProgressCallback:
+    printed_at = 0.0
+
+    def report(completed: int, total: int) -> None:
+        nonlocal printed_at
+        if completed == total or time.monotonic() - printed_at >= LINE_SECONDS:
+            printed_at = time.monotonic()
+            sys.stderr.write(f"{completed} of {total} {verb} or kept\n")
+
+    return report
+
+
 def _cell(value: object) -> str:
-    return "" if value is None else printable(str(value))
+    return "" if value is None else printable_name(str(value))

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from handlers.async_file_processor import AsyncFileProcessor
 from schemas.files import ProcessingResult
-from schemas.urls import shown
+from schemas.urls import redact_url
 from worker.cli.printing import DONE, FAILED, PARTLY, progress_bar
 from worker.observability.logs import configure
 from worker.settings import Settings
@@ -57,5 +57,5 @@ def _print(result: ProcessingResult, settings: Settings, *, as_json: bool) -> No
             f"{file.bucket}/{file.path}" if settings.supabase_url else str(settings.out_dir / file.path),
         )
     for failed in result.failed_files:
-        table.add_row(shown(failed.url), failed.code, "", "", "", failed.error, style="red")
+        table.add_row(redact_url(failed.url), failed.code, "", "", "", failed.error, style="red")
     Console().print(table)

@@ -9,12 +9,11 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from handlers.database.client import Supabase
 from handlers.database.reconcile_records import ReconcileRecords
-from worker.broker.connection import Broker
 from worker.observability.logs import configure
 from worker.observability.metrics import Metrics
-from worker.periodic.reconcile import Reconciler, Swept
+from worker.periodic.reconcile import Reconciler, SweepResult
+from worker.resources import Resources
 from worker.settings import Settings
 
 
@@ -30,10 +29,11 @@ async def reconcile_once(since: datetime | None, *, dry_run: bool, as_json: bool
     if since is not None and since.tzinfo is None:
         since = since.replace(tzinfo=UTC)
     metrics = Metrics("command")
-    async with Supabase(settings, metrics) as supabase, Broker(settings, metrics, "outlast reconcile") as broker:
+    async with Resources(settings, metrics) as resources:
+        supabase, broker = await resources.supabase(), await resources.broker("reconcile")
         reconciler = Reconciler(settings, ReconcileRecords(supabase), broker, metrics)
         if dry_run:
-            swept = Swept(found=Counter(entry.reason for entry in await reconciler.look(since)))
+            swept = SweepResult(found=Counter(entry.reason for entry in await reconciler.find_missing(since)))
         else:
             with _progress(shown=sys.stderr.isatty() and not as_json) as progress:
                 bar = progress.add_task("sweeping")
@@ -48,7 +48,7 @@ def _progress(*, shown: bool) -> Progress:
     return Progress(*columns, console=Console(stderr=True), disable=not shown)
 
 
-def _print(swept: Swept, *, dry_run: bool, as_json: bool) -> None:
+def _print(swept: SweepResult, *, dry_run: bool, as_json: bool) -> None:
     total = swept.found.total()
     if as_json:
         result = {"found": total, "reasons": dict(swept.found), "enqueued": swept.enqueued, "ended": swept.ended}

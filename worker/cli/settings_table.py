@@ -1,4 +1,4 @@
-"""The table of settings, generated from the code. `python -m worker.cli.settings_table FILE` renews it in a page."""
+"""The table of settings, generated from the code. `python -m worker.cli.settings_table FILE` updates it in a page."""
 
 import sys
 from pathlib import Path
@@ -22,12 +22,12 @@ def table() -> str:
     """Return a Markdown table with one row per setting: variable, default, meaning."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = COMPUTED.get(name) or _shown(field.default)
+        default = COMPUTED.get(name) or _default_cell(field.default)
         rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"
 
 
-def renewed(text: str) -> str:
+def with_new_table(text: str) -> str:
     """Return the text of a page with the table between `START` and `END` replaced by the current one."""
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)
@@ -45,11 +45,11 @@ def default_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _shown(default: object) -> str:
+def _default_cell(default: object) -> str:
     text = default_text(default)
     return f"`{text}`" if text else ""
 
 
 if __name__ == "__main__":
     page = Path(sys.argv[1])
-    page.write_text(renewed(page.read_text()))
+    page.write_text(with_new_table(page.read_text()))

@@ -1,1 +1,1 @@
-"""The dead letters: found, shown, grouped, replayed, discarded; for the command line, for HTTP and for the rounds."""
+"""Dead letters: list, show, group, replay and discard them. The command line, HTTP API and console use `service`."""

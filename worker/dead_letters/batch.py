@@ -1,7 +1,8 @@
-"""The engine of replay and discard: chosen letters go, each only after what takes its place is safe.
+"""Replay or discard a selection of dead letters: each one is acked only after its replacement is stored safely.
 
-It works in rounds of a few seconds, so that others get their turn at the queue and no delivery grows as old as the
-broker's consumer time-out. Only letters chosen beforehand are touched: one that comes back meanwhile has another key.
+The queue is used in rounds of a few seconds, so that others can use it in between, and no delivery becomes as old as
+the broker's consumer timeout. Only the dead letters selected beforehand are removed: one that fails again meanwhile has
+another key.
 """
 
 import asyncio
@@ -20,167 +21,170 @@ from aio_pika.exceptions import PublishError
 
 from schemas.dead_letters import BatchOutcome, KeptDeadLetter
 from worker.dead_letters.browser import DeadLetterBrowser
-from worker.dead_letters.queue_lock import DeadLetters
-from worker.dead_letters.summary import DeadLetterMessage, Key, read
+from worker.dead_letters.queue_lock import DeadLetterQueue
+from worker.dead_letters.summary import DeadLetterSummary, Key, summarize
 
 log = structlog.stdlib.get_logger(__name__)
 ROUND_SECONDS: Final = 5.0
 PAUSE_SECONDS: Final = 0.4
-"""Between rounds; longer than a waiting operator sleeps between two knocks."""
-LATER_PATIENCE_SECONDS: Final = 60.0
-LOOK_SECONDS: Final = 0.2
-ROOM_BYTES: Final = 16 * 1024 * 1024
+"""Pause between rounds; longer than LOCK_RETRY_SECONDS, so that a waiting operator gets the lock."""
+NEXT_ROUND_WAIT_SECONDS: Final = 60.0
+ABORT_POLL_SECONDS: Final = 0.2
+MAX_HELD_BYTES: Final = 16 * 1024 * 1024
 
 Progress = Callable[[int, int], None]
-"""Called with (letters dealt with, letters matched)."""
+"""Called with (dead letters processed, dead letters matched)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A letter with its message, unacked."""
+class UnackedDeadLetter:
+    """A dead letter that was delivered to us and is not acked yet."""
 
-    letter: DeadLetterMessage
+    summary: DeadLetterSummary
     message: AbstractIncomingMessage
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """What must be on a work queue (routing key, message) before the letter may go; or why it has to stay."""
+class Preparation:
+    """The messages (routing key, message) to publish before the dead letter is acked; or why it has to be kept."""
 
-    successors: tuple[tuple[str, Message], ...] = ()
-    stays: str | None = None
+    replacements: tuple[tuple[str, Message], ...] = ()
+    keep_reason: str | None = None
 
 
 class BatchAction(Protocol):
-    """What is done with letters; `at_once` are prepared together."""
+    """What is done with the dead letters. `group_size` of them are prepared together."""
 
-    at_once: int
+    group_size: int
 
-    async def prepare(self, held: Sequence[Held]) -> Sequence[Ready]:
-        """Do what can be done beforehand and repeated without harm; one answer for each letter."""
+    async def prepare(self, group: Sequence[UnackedDeadLetter]) -> Sequence[Preparation]:
+        """Do what has to be done before the ack and can be repeated; return one result for each dead letter."""
 
-    def done(self, letter: DeadLetterMessage) -> None:
-        """Note that a letter is gone for good."""
+    def on_removed(self, summary: DeadLetterSummary) -> None:
+        """Called after a dead letter was acked."""
 
 
 class BatchRun:
-    """One run over the letters chosen."""
+    """Applies an action to the selected dead letters."""
 
     def __init__(
         self,
-        letters: DeadLetters,
-        chosen: Sequence[DeadLetterMessage],
-        deed: BatchAction,
+        queue: DeadLetterQueue,
+        selected: Sequence[DeadLetterSummary],
+        action: BatchAction,
         *,
         rate: float | None = None,
-        abort: Callable[[], bool] = lambda: False,
+        should_abort: Callable[[], bool] = lambda: False,
         progress: Progress = lambda _done, _total: None,
     ) -> None:
-        self._letters, self._deed, self._abort, self._progress = letters, deed, abort, progress
-        self._left: Counter[Key] = Counter(letter.key for letter in chosen)
-        self._open = len(chosen)
-        self._matched = len({letter.item.id for letter in chosen})
-        self._gap = 1 / rate if rate else 0.0
-        self._at_once = 1 if rate else deed.at_once
-        self._next = 0.0
+        self._queue, self._action, self._should_abort, self._progress = queue, action, should_abort, progress
+        self._pending: Counter[Key] = Counter(summary.key for summary in selected)
+        self._pending_count = len(selected)
+        self._matched = len({summary.item.id for summary in selected})
+        self._interval = 1 / rate if rate else 0.0
+        self._group_size = 1 if rate else action.group_size
+        self._next_at = 0.0
         self._done: dict[UUID, frozenset[str]] = {}
         self._kept: dict[UUID, str] = {}
-        self._room, self._full = ROOM_BYTES, False
+        self._free_bytes, self._memory_full = MAX_HELD_BYTES, False
 
     async def run(self) -> BatchOutcome:
-        """Work until every chosen letter is gone, kept, or was taken by somebody else.
+        """Work until every selected dead letter was removed, was kept, or is gone from the queue.
 
         Raises:
-            BusyError: others kept the dead letters to themselves.
-            BrokerUnavailableError: the broker was lost; nothing is, and `outcome` says what was done.
-            FileProcessingError: the deed cannot go on; the same.
+            BusyError: another operator held the lock.
+            BrokerUnavailableError: the connection was lost. No message is lost; `outcome` returns what was done.
+            FileProcessingError: the action cannot continue. As above.
         """
-        patience: float | None = None
-        while not self._abort() and await self._round(patience):
-            patience = LATER_PATIENCE_SECONDS
-            await self._rest(max(PAUSE_SECONDS, self._next - time.monotonic()))
+        wait_seconds: float | None = None
+        while not self._should_abort() and await self._round(wait_seconds):
+            wait_seconds = NEXT_ROUND_WAIT_SECONDS
+            await self._sleep(max(PAUSE_SECONDS, self._next_at - time.monotonic()))
         return self.outcome()
 
     def outcome(self) -> BatchOutcome:
-        """Say what has been done so far."""
+        """Return what has been done so far."""
         return BatchOutcome(
             matched=self._matched,
             done=len(self._done),
-            kept=tuple(KeptDeadLetter(id=name, reason=reason) for name, reason in self._kept.items()),
-            aborted=self._abort() and self._open > 0,
+            kept=tuple(KeptDeadLetter(id=item_id, reason=reason) for item_id, reason in self._kept.items()),
+            aborted=self._should_abort() and self._pending_count > 0,
         )
 
-    async def _round(self, patience: float | None) -> bool:
-        """Have the queue for a few seconds; say whether another round is needed.
+    async def _round(self, wait_seconds: float | None) -> bool:
+        """Use the queue for ROUND_SECONDS; return whether another round is needed.
 
-        The last round reads on to the end even when all is done: what goes back to a quorum queue goes behind what was
-        not taken (3.10.8), so only who takes everything leaves the order as it was.
+        The last round reads the queue to its end even if nothing is pending any more: returned messages go behind
+        those that were never delivered (3.10.8), so the order is kept only if all were read.
         """
-        until, acted, self._full = time.monotonic() + ROUND_SECONDS, False, False
-        async with self._letters.open(patience) as pile, aclosing(pile.windows(self._hold)) as windows:
+        until, acted, self._memory_full = time.monotonic() + ROUND_SECONDS, False, False
+        async with self._queue.open(wait_seconds) as browser, aclosing(browser.windows(self._select)) as windows:
             async for window in windows:
-                for group in _cut(window, self._at_once):
-                    if acted and max(time.monotonic(), self._next) > until:
+                for group in _groups(window, self._group_size):
+                    if acted and max(time.monotonic(), self._next_at) > until:
                         return True
-                    await self._rest(self._next - time.monotonic())
-                    if self._abort():
+                    await self._sleep(self._next_at - time.monotonic())
+                    if self._should_abort():
                         return False
-                    await self._deal_with(group, pile)
+                    await self._process(group, browser)
                     acted = True
-                if acted and self._open and (self._full or pile.exhausted):
+                if acted and self._pending_count and (self._memory_full or browser.window_limit_reached):
                     return True
-                self._room = ROOM_BYTES
+                self._free_bytes = MAX_HELD_BYTES
         return False
 
-    def _hold(self, message: AbstractIncomingMessage) -> Held | None:
-        """Keep the message when it is one of those chosen; what finds no room waits for the next round."""
-        if not self._open:
+    def _select(self, message: AbstractIncomingMessage) -> UnackedDeadLetter | None:
+        """Return the message if it is pending. Without free memory, it is left for the next round."""
+        if not self._pending_count:
             return None
-        letter = read(message)
-        if self._left[letter.key] <= 0:
+        summary = summarize(message)
+        if self._pending[summary.key] <= 0:
             return None
-        if self._room <= 0:
-            self._full = True
+        if self._free_bytes <= 0:
+            self._memory_full = True
             return None
-        self._room -= message.body_size or 0
-        return Held(letter, message)
+        self._free_bytes -= message.body_size or 0
+        return UnackedDeadLetter(summary, message)
 
-    async def _deal_with(self, group: Sequence[Held], pile: DeadLetterBrowser) -> None:
-        self._next = time.monotonic() + self._gap
-        for held, ready in zip(group, await self._deed.prepare(group), strict=True):
-            if ready.successors and self._abort():
+    async def _process(self, group: Sequence[UnackedDeadLetter], browser: DeadLetterBrowser) -> None:
+        self._next_at = time.monotonic() + self._interval
+        for dead_letter, prepared in zip(group, await self._action.prepare(group), strict=True):
+            if prepared.replacements and self._should_abort():
                 return
-            name = held.letter.item.id
-            reason = ready.stays or await self._publish(held.letter, ready, pile)
-            if reason is None:
-                await pile.ack(held.message)
-                self._done[name] = self._done.get(name, frozenset()) | held.letter.source_keys
-                self._deed.done(held.letter)
+            summary = dead_letter.summary
+            item_id = summary.item.id
+            keep_reason = prepared.keep_reason or await self._publish(summary, prepared, browser)
+            if keep_reason is None:
+                await browser.ack(dead_letter.message)
+                self._done[item_id] = self._done.get(item_id, frozenset()) | summary.source_keys
+                self._action.on_removed(summary)
             else:
-                self._kept[name] = reason
-            self._left[held.letter.key] -= 1
-            self._open -= 1
+                self._kept[item_id] = keep_reason
+            self._pending[summary.key] -= 1
+            self._pending_count -= 1
             self._progress(len(self._done.keys() | self._kept.keys()), self._matched)
 
-    async def _publish(self, letter: DeadLetterMessage, ready: Ready, pile: DeadLetterBrowser) -> str | None:
-        """Publish what takes the letter's place, unless an equal one was published already; say why that cannot be."""
-        done = self._done.get(letter.item.id)
-        if done is not None and letter.source_keys <= done:
+    async def _publish(
+        self, summary: DeadLetterSummary, prepared: Preparation, browser: DeadLetterBrowser
+    ) -> str | None:
+        """Publish the replacements, unless the same files were published already; return why that is impossible."""
+        done = self._done.get(summary.item.id)
+        if done is not None and summary.source_keys <= done:
             return None
-        for routing_key, message in ready.successors:
+        for routing_key, message in prepared.replacements:
             try:
-                await pile.publish(routing_key, message)
+                await browser.publish(routing_key, message)
             except PublishError:
-                return f"no queue takes {routing_key!r}: start a worker of this version, which declares the queues"
+                return f"no queue is bound to {routing_key!r}: start a worker of this version, which declares it"
         return None
 
-    async def _rest(self, seconds: float) -> None:
-        """Wait, but not longer than until somebody aborts."""
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, but end early if the run is aborted."""
         until = time.monotonic() + seconds
-        while not self._abort() and (left := until - time.monotonic()) > 0:  # noqa: ASYNC110 - `abort` can only be asked
-            await asyncio.sleep(min(left, LOOK_SECONDS))
+        while not self._should_abort() and (left := until - time.monotonic()) > 0:  # noqa: ASYNC110 - it can only be polled
+            await asyncio.sleep(min(left, ABORT_POLL_SECONDS))
 
 
-def _cut(held: Sequence[Held], size: int) -> Iterator[Sequence[Held]]:
-    for at in range(0, len(held), size):
-        yield held[at : at + size]
+def _groups(window: Sequence[UnackedDeadLetter], size: int) -> Iterator[Sequence[UnackedDeadLetter]]:
+    for start in range(0, len(window), size):
+        yield window[start : start + size]

@@ -1,4 +1,4 @@
-"""The way to the dead letters: one operator at a time, whoever and wherever they are."""
+"""Exclusive access to the queue of dead letters: one operator at a time, across all processes."""
 
 import asyncio
 import contextlib
@@ -12,112 +12,113 @@ from aiormq.exceptions import ChannelLockedResource
 
 from schemas.dead_letters import DeadLetterFilter
 from worker.broker.connect_failure import NodesUnreachableError
-from worker.broker.connection import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
+from worker.broker.errors import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
 from worker.broker.nodes import Nodes, connect
-from worker.dead_letters.browser import DeadLetterBrowser, lying
-from worker.dead_letters.summary import DeadLetterMessage, read, united
+from worker.dead_letters.browser import DeadLetterBrowser, count_waiting
+from worker.dead_letters.summary import DeadLetterSummary, merge_items, summarize
 from worker.settings import Settings
 
-LOCK: Final = "outlast.dead.lock"
-PATIENCE_SECONDS: Final = 10.0
-KNOCK_SECONDS: Final = 0.3
+LOCK_QUEUE: Final = "outlast.dead.lock"
+LOCK_WAIT_SECONDS: Final = 10.0
+LOCK_RETRY_SECONDS: Final = 0.3
 
 
 class BusyError(Exception):
-    """Somebody else is at the dead letters, and stayed there for as long as we waited."""
+    """Another operator held the lock for as long as we waited."""
 
 
-class DeadLetters:
-    """The way to the dead letters of one virtual host."""
+class DeadLetterQueue:
+    """The queue of dead letters in one virtual host."""
 
     def __init__(self, settings: Settings) -> None:
         self._nodes = Nodes.of(settings)
-        self._ours = asyncio.Lock()
+        self._process_lock = asyncio.Lock()
 
     @contextlib.asynccontextmanager
-    async def open(self, patience: float | None = None) -> AsyncIterator[DeadLetterBrowser]:
-        """Have the dead letters to oneself.
+    async def open(self, wait_seconds: float | None = None) -> AsyncIterator[DeadLetterBrowser]:
+        """Lock the queue and read it. Messages that were not acked are back in the queue afterwards.
 
         Raises:
-            BusyError: somebody else had them for `patience` seconds (default PATIENCE_SECONDS).
-            BrokerUnavailableError: the broker was not reached, or was lost meanwhile; it has all letters back.
+            BusyError: another operator held the lock for `wait_seconds` (default LOCK_WAIT_SECONDS).
+            BrokerUnavailableError: the broker is not reachable, or the connection was lost; all unacked messages are
+                back in the queue.
         """
-        patience = PATIENCE_SECONDS if patience is None else patience
-        until = time.monotonic() + patience
+        wait_seconds = LOCK_WAIT_SECONDS if wait_seconds is None else wait_seconds
+        until = time.monotonic() + wait_seconds
         try:
             async with contextlib.AsyncExitStack() as stack:
                 stack.enter_context(translate_broker_errors())
-                await _ours(self._ours, patience)
-                stack.callback(self._ours.release)
+                await _acquire_in_process(self._process_lock, wait_seconds)
+                stack.callback(self._process_lock.release)
                 connection = await connect(self._nodes, "outlast dead letters")
                 await stack.enter_async_context(connection)
-                await _lock(connection, until)
-                yield await stack.enter_async_context(_pile(connection))
+                await _acquire_on_broker(connection, until)
+                yield await stack.enter_async_context(_browse(connection))
         except NodesUnreachableError as error:
             raise BrokerUnavailableError(str(error)) from error
         except BROKER_ERRORS as error:
             raise BrokerUnavailableError(f"{type(error).__name__}: {error}; check RABBITMQ_URL") from error
 
-    async def find(self, choice: DeadLetterFilter) -> list[DeadLetterMessage]:
-        """Return every letter meant by `choice`, its limit included; where they lie nothing changes.
+    async def find(self, filters: DeadLetterFilter) -> list[DeadLetterSummary]:
+        """Return all matching dead letters, at most `filters.limit` items. The queue does not change.
 
         Raises:
-            BusyError, BrokerUnavailableError: as `open`.
+            BusyError, BrokerUnavailableError: as in `open`.
         """
-        found: list[DeadLetterMessage] = []
+        found: list[DeadLetterSummary] = []
 
-        def look(message: AbstractIncomingMessage) -> None:
-            letter = read(message)
-            if choice.takes(letter.item):
-                found.append(letter)
+        def select(message: AbstractIncomingMessage) -> None:
+            summary = summarize(message)
+            if filters.matches(summary.item):
+                found.append(summary)
 
-        async with self.open() as pile:
-            async for _ in pile.windows(look):
+        async with self.open() as browser:
+            async for _ in browser.windows(select):
                 continue
-        if choice.limit is None:
+        if filters.limit is None:
             return found
-        first = {item.id for item in united(found)[: choice.limit]}
-        return [letter for letter in found if letter.item.id in first]
+        first = {item.id for item in merge_items(found)[: filters.limit]}
+        return [summary for summary in found if summary.item.id in first]
 
 
-async def _ours(lock: asyncio.Lock, patience: float) -> None:
-    """Wait for others in this process."""
+async def _acquire_in_process(lock: asyncio.Lock, wait_seconds: float) -> None:
+    """Wait for other operators in this process."""
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(wait_seconds):
             await lock.acquire()
     except TimeoutError:
         raise _busy() from None
 
 
-async def _lock(connection: AbstractConnection, until: float) -> None:
-    """Wait for others on this broker. The lock ends with the connection, whatever becomes of us."""
+async def _acquire_on_broker(connection: AbstractConnection, until: float) -> None:
+    """Wait for other processes. The lock is an exclusive queue, which ends with the connection in every case."""
     while True:
         channel = await connection.channel()
         try:
-            await channel.declare_queue(LOCK, exclusive=True, durable=False, auto_delete=False)
+            await channel.declare_queue(LOCK_QUEUE, exclusive=True, durable=False, auto_delete=False)
         except ChannelLockedResource:
-            if time.monotonic() + KNOCK_SECONDS > until:
+            if time.monotonic() + LOCK_RETRY_SECONDS > until:
                 raise _busy() from None
-            await asyncio.sleep(KNOCK_SECONDS)
+            await asyncio.sleep(LOCK_RETRY_SECONDS)
         else:
             return
 
 
 @contextlib.asynccontextmanager
-async def _pile(connection: AbstractConnection) -> AsyncIterator[DeadLetterBrowser]:
+async def _browse(connection: AbstractConnection) -> AsyncIterator[DeadLetterBrowser]:
     publishing = await connection.channel(publisher_confirms=True, on_return_raises=True)
     reading = await connection.channel(publisher_confirms=False)
     try:
-        count = await lying(reading)
-    except ChannelNotFoundEntity:
+        count = await count_waiting(reading)
+    except ChannelNotFoundEntity:  # the queue was never declared
         yield DeadLetterBrowser(reading, publishing, 0)
         return
-    pile = DeadLetterBrowser(reading, publishing, count)
+    browser = DeadLetterBrowser(reading, publishing, count)
     try:
-        yield pile
+        yield browser
     finally:
-        await pile.give_back()
+        await browser.requeue_unacked()
 
 
 def _busy() -> BusyError:
-    return BusyError("another operator is at the dead letters; try again in a moment")
+    return BusyError("another operator is using the dead letters; try again in a moment")

@@ -1,4 +1,4 @@
-"""Replay: a dead letter's job goes back to its queue as if it were new, but for its history's beginning."""
+"""Replay: publish the job of a dead letter to its queue again, with the attempt counter reset."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,61 +10,63 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from schemas.jobs import Job, Queue
 from worker.broker.envelope import PREFIX, Envelope, UndecodableError
-from worker.dead_letters.batch import Held, Ready
-from worker.dead_letters.source_refresh import SourceRefresher, StaysError
-from worker.dead_letters.summary import DeadLetterMessage
+from worker.dead_letters.batch import Preparation, UnackedDeadLetter
+from worker.dead_letters.source_refresh import NotReplayableError, SourceRefresher
+from worker.dead_letters.summary import DeadLetterSummary
 from worker.observability import tracing
 from worker.observability.metrics import Metrics
 from worker.observability.span_types import Attribute
 
 QUEUES: Final = frozenset(queue.value for queue in Queue)
-CARRIED: Final = ("traceparent", f"{PREFIX}first-seen")
+KEPT_HEADERS: Final = ("traceparent", f"{PREFIX}first-seen")
 
 
 class Replay:
-    """Publishes, confirms, acks. Letters whose source was gone are looked into first."""
+    """The action. Jobs whose source was gone are checked first, and get fresh URLs if possible."""
 
-    at_once = 8
+    group_size = 8
 
-    def __init__(self, freshener: SourceRefresher, metrics: Metrics | None = None) -> None:
-        self._freshener = freshener
+    def __init__(self, refresher: SourceRefresher, metrics: Metrics | None = None) -> None:
+        self._refresher = refresher
         self._metrics = metrics
 
-    async def prepare(self, held: Sequence[Held]) -> Sequence[Ready]:
-        """Build the messages that take the letters' places."""
-        return await asyncio.gather(*(self._successors(one) for one in held))
+    async def prepare(self, group: Sequence[UnackedDeadLetter]) -> Sequence[Preparation]:
+        """Build the messages to publish."""
+        return await asyncio.gather(*(self._prepare(dead_letter) for dead_letter in group))
 
-    def done(self, _letter: DeadLetterMessage) -> None:
-        """Count it."""
+    def on_removed(self, _summary: DeadLetterSummary) -> None:
+        """Count the replay."""
         if self._metrics is not None:
             self._metrics.dead_letters_replayed.inc()
 
-    async def _successors(self, held: Held) -> Ready:
-        message = held.message
+    async def _prepare(self, dead_letter: UnackedDeadLetter) -> Preparation:
+        message, replays = dead_letter.message, dead_letter.summary.item.replays + 1
         try:
             envelope = Envelope.read(message)
         except UndecodableError:
-            return Ready(((message.routing_key or "", _as_it_is(message, held.letter.item.replays + 1)),))
-        again = replace(envelope, attempt=1, deaths=0, replays=held.letter.item.replays + 1)
-        about: dict[str, Attribute] = {"task_id": str(again.job.task_id), "replays": again.replays}
-        with tracing.span("replay", "producer", envelope.traceparent, envelope.links, about):
-            return await self._again(replace(again, traceparent=tracing.current_traceparent() or envelope.traceparent), held)
+            return Preparation(((message.routing_key or "", _unchanged(message, replays)),))
+        reset = replace(envelope, attempt=1, deaths=0, replays=replays)
+        attributes: dict[str, Attribute] = {"task_id": str(reset.job.task_id), "replays": replays}
+        with tracing.span("replay", "producer", envelope.traceparent, envelope.links, attributes):
+            traced = replace(reset, traceparent=tracing.current_traceparent() or envelope.traceparent)
+            return await self._refresh(traced, dead_letter)
 
-    async def _again(self, again: Envelope, held: Held) -> Ready:
-        message = held.message
+    async def _refresh(self, envelope: Envelope, dead_letter: UnackedDeadLetter) -> Preparation:
+        """Return messages for the job, or for what replaces it if its source was gone or it has no files."""
+        routing_key = dead_letter.message.routing_key
+        queue = routing_key if routing_key in QUEUES else None
         try:
-            jobs: tuple[Job, ...] = (again.job,)
-            if held.letter.item.code == "source_gone" or not again.job.files:
-                jobs = await self._freshener.jobs(again.job)
-            key = message.routing_key if message.routing_key in QUEUES else None
-            return Ready(tuple((key or job.queue, replace(again, job=job).message()) for job in jobs))
-        except (StaysError, ValueError) as error:
-            return Ready(stays=str(error))
+            jobs: tuple[Job, ...] = (envelope.job,)
+            if dead_letter.summary.item.code == "source_gone" or not envelope.job.files:
+                jobs = await self._refresher.refresh(envelope.job)
+            return Preparation(tuple((queue or job.queue, replace(envelope, job=job).message()) for job in jobs))
+        except (NotReplayableError, ValueError) as error:
+            return Preparation(keep_reason=str(error))
 
 
-def _as_it_is(message: AbstractIncomingMessage, replays: int) -> Message:
-    """Return the same bytes and properties, for a version that may understand them."""
-    headers: dict[str, Any] = {name: message.headers[name] for name in CARRIED if name in message.headers}
+def _unchanged(message: AbstractIncomingMessage, replays: int) -> Message:
+    """Return a message with the same body and properties, for a worker version that can decode it."""
+    headers: dict[str, Any] = {name: message.headers[name] for name in KEPT_HEADERS if name in message.headers}
     return Message(
         message.body,
         content_type=message.content_type,

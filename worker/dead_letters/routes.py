@@ -1,4 +1,4 @@
-"""`/dead-letters` over HTTP: the command's filters in the query, or in a JSON body where something is done."""
+"""`/dead-letters` over HTTP. Filters are in the query; `replay` and `discard` also accept them as a JSON body."""
 
 import json
 from typing import Any
@@ -8,103 +8,107 @@ from aiohttp import web
 
 from handlers.errors import DatabaseUnavailableError
 from schemas.dead_letters import BatchOutcome, BatchRequest, DeadLetterFilter, InvalidFilterError
-from worker.broker.connection import BrokerUnavailableError
+from worker.broker.errors import BrokerUnavailableError
 from worker.dead_letters.queue_lock import BusyError
-from worker.dead_letters.service import PAST, DeadLetterService, NoArchiveError, Verb
+from worker.dead_letters.service import PAST_TENSE, DeadLetterService, NoArchiveError, Verb
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
-from worker.web.bearer_auth import BearerAuth, Handler
+from worker.web.bearer_auth import BearerAuth, RequestHandler
 from worker.web.problem_details import problem
 
 log = structlog.stdlib.get_logger(__name__)
 
 
-class DeadRoutes:
-    """The routes, for whoever has the API's token."""
+class DeadLetterRoutes:
+    """The routes. They require the API token."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._access = BearerAuth(settings.api_token)
-        self._desk = DeadLetterService(settings, "http", metrics)
+        self._auth = BearerAuth(settings.api_token)
+        self._service = DeadLetterService(settings, "http", metrics)
 
     def add_to(self, app: web.Application) -> None:
-        """Serve them."""
+        """Add the routes."""
         for method, path, handler in (
             ("GET", "", self._list),
             ("GET", "/groups", self._groups),
             ("POST", "/replay", self._replay),
             ("POST", "/discard", self._discard),
         ):
-            app.router.add_route(method, f"/dead-letters{path}", self._access.guarded(_answered(handler)))
+            app.router.add_route(method, f"/dead-letters{path}", self._auth.required(_with_problems(handler)))
 
     async def _list(self, request: web.Request) -> web.Response:
-        items, total = await self._desk.items(DeadLetterFilter.read(_query(request)))
-        return _listed(items, total)
+        items, total = await self._service.items(DeadLetterFilter.read(_query(request)))
+        return _list_response(items, total)
 
     async def _groups(self, request: web.Request) -> web.Response:
-        groups, total = await self._desk.groups(DeadLetterFilter.read(_query(request)))
-        return _listed(groups, total)
+        groups, total = await self._service.groups(DeadLetterFilter.read(_query(request)))
+        return _list_response(groups, total)
 
     async def _replay(self, request: web.Request) -> web.Response:
-        return await self._do("replay", request)
+        return await self._run_batch("replay", request)
 
     async def _discard(self, request: web.Request) -> web.Response:
-        return await self._do("discard", request)
+        return await self._run_batch("discard", request)
 
-    async def _do(self, verb: Verb, request: web.Request) -> web.Response:
-        errand = BatchRequest.read(_query(request) | await _body(request))
-        chosen = await self._desk.find(errand)
-        if errand.dry_run:
-            return web.json_response({"count": len({letter.item.id for letter in chosen}), "dry_run": True})
-        async with self._desk.removal(verb, chosen, rate=errand.rate, abort=lambda: _left(request)) as removal:
+    async def _run_batch(self, verb: Verb, request: web.Request) -> web.Response:
+        """Replay or discard, until done or until the client disconnects."""
+        batch_request = BatchRequest.read(_query(request) | await _body(request))
+        selected = await self._service.find(batch_request)
+        if batch_request.dry_run:
+            return web.json_response({"count": len({summary.item.id for summary in selected}), "dry_run": True})
+        async with self._service.batch(
+            verb, selected, rate=batch_request.rate, should_abort=lambda: _is_disconnected(request)
+        ) as batch:
             try:
-                outcome = await removal.run()
+                outcome = await batch.run()
             finally:
-                log.info("dead letters", verb=verb, **removal.outcome().model_dump(mode="json", exclude={"kept"}))
-        return web.json_response(_told(verb, outcome))
+                log.info("dead letters", verb=verb, **batch.outcome().model_dump(mode="json", exclude={"kept"}))
+        return web.json_response(_outcome_json(verb, outcome))
 
 
-def _told(verb: Verb, outcome: BatchOutcome) -> dict[str, Any]:
+def _outcome_json(verb: Verb, outcome: BatchOutcome) -> dict[str, Any]:
     return {
         "count": outcome.matched,
-        PAST[verb]: outcome.done,
+        PAST_TENSE[verb]: outcome.done,
         "kept": [kept.model_dump(mode="json") for kept in outcome.kept],
         "aborted": outcome.aborted,
         "dry_run": False,
     }
 
 
-def _listed(items: list[Any], total: int) -> web.Response:
+def _list_response(items: list[Any], total: int) -> web.Response:
     return web.json_response({"items": [item.model_dump(mode="json") for item in items], "total": total})
 
 
-def _answered(handler: Handler) -> Handler:
-    """Return the handler with its errors turned into problem documents."""
+def _with_problems(handler: RequestHandler) -> RequestHandler:
+    """Return a handler that answers errors with problem details."""
 
-    async def answer(request: web.Request) -> web.StreamResponse:
-        again = {"Retry-After": "5"}
+    async def handle(request: web.Request) -> web.StreamResponse:
+        retry_after = {"Retry-After": "5"}
         try:
             return await handler(request)
         except InvalidFilterError as error:
-            return problem(422, "invalid_filter", str(error), "mend it; nothing was touched")
+            return problem(422, "invalid_filter", str(error), "correct the filter; nothing was changed")
         except BusyError as error:
-            return problem(409, "busy", str(error), "send it again in a few seconds", again)
+            return problem(409, "busy", str(error), "send the request again in a few seconds", retry_after)
         except BrokerUnavailableError as error:
-            return problem(503, "broker_unavailable", str(error), "no letter is lost; send it again later", again)
+            hint = "no dead letter is lost; send the request again later"
+            return problem(503, "broker_unavailable", str(error), hint, retry_after)
         except (NoArchiveError, DatabaseUnavailableError) as error:
-            hint = "no letter left the queue that is not in the archive; send it again when there is one"
+            hint = "only archived dead letters were removed from the queue; send the request again later"
             return problem(503, "archive_unavailable", str(error), hint)
 
-    return answer
+    return handle
 
 
 def _query(request: web.Request) -> dict[str, Any]:
-    found = {name: request.query.getall(name) for name in request.query}
-    return {name: ",".join(values) if name == "ids" else _single(name, values) for name, values in found.items()}
+    values = {name: request.query.getall(name) for name in request.query}
+    return {name: ",".join(texts) if name == "ids" else _single(name, texts) for name, texts in values.items()}
 
 
 def _single(name: str, values: list[str]) -> str:
     if len(values) > 1:
-        raise InvalidFilterError(f"{name}: is given {len(values)} times")
+        raise InvalidFilterError(f"{name}: is given {len(values)} times; give it once")
     return values[0]
 
 
@@ -113,14 +117,14 @@ async def _body(request: web.Request) -> dict[str, Any]:
     if not raw.strip():
         return {}
     try:
-        found = json.loads(raw)
+        parsed = json.loads(raw)
     except ValueError:
-        raise InvalidFilterError("body: is no JSON; send an object with the filters, or nothing") from None
-    if not isinstance(found, dict):
-        raise InvalidFilterError("body: is no JSON object")
-    return found
+        raise InvalidFilterError("body: is not JSON; send an object with the filters, or no body") from None
+    if not isinstance(parsed, dict):
+        raise InvalidFilterError("body: is not a JSON object; send an object with the filters, or no body")
+    return parsed
 
 
-def _left(request: web.Request) -> bool:
-    """Whether the client has gone away."""
+def _is_disconnected(request: web.Request) -> bool:
+    """Whether the client has closed the connection."""
     return request.transport is None or request.transport.is_closing()

@@ -1,86 +1,128 @@
-"""What command line and HTTP share: dead letters are found, shown, grouped, replayed, discarded."""
+"""All operations on dead letters, for the command line, the HTTP API and the console."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from handlers.database.client import Supabase
+from aio_pika.abc import AbstractIncomingMessage
+
 from handlers.database.task_records import TaskRecords
-from handlers.download import Downloader
 from schemas.dead_letters import DeadLetter, DeadLetterFilter, DeadLetterGroup
+from schemas.urls import redact_url
+from worker.broker.envelope import PREFIX, Envelope, UndecodableError
 from worker.dead_letters.batch import BatchAction, BatchRun, Progress
-from worker.dead_letters.detail import show
 from worker.dead_letters.discard import Discard
-from worker.dead_letters.queue_lock import DeadLetters
+from worker.dead_letters.queue_lock import DeadLetterQueue
 from worker.dead_letters.replay import Replay
 from worker.dead_letters.source_refresh import SourceRefresher
-from worker.dead_letters.summary import DeadLetterMessage, grouped, united
+from worker.dead_letters.summary import DeadLetterSummary, group_items, merge_items, redact_urls, summarize
 from worker.observability.metrics import Metrics
+from worker.resources import Resources
 from worker.settings import Settings
 
 Verb = Literal["replay", "discard"]
-PAST: Final[dict[Verb, str]] = {"replay": "replayed", "discard": "discarded"}
+PAST_TENSE: Final[dict[Verb, str]] = {"replay": "replayed", "discard": "discarded"}
 
 
 class NoArchiveError(Exception):
-    """There is nowhere to keep what is to be discarded."""
+    """There is no database to archive discarded dead letters in."""
 
 
 class DeadLetterService:
-    """Everything that can be done with dead letters. `by` says who discards; `metrics` count what is replayed.
+    """Lists, replays and discards dead letters. `by` is recorded with discards; `metrics` count replays.
 
-    Each method raises BusyError or BrokerUnavailableError when the dead letters cannot be read.
+    Every method raises BusyError or BrokerUnavailableError if the queue cannot be read.
     """
 
     def __init__(self, settings: Settings, by: str, metrics: Metrics | None = None) -> None:
         self._settings = settings
         self._by = by
         self._metrics = metrics
-        self._letters = DeadLetters(settings)
+        self._queue = DeadLetterQueue(settings)
 
-    async def find(self, choice: DeadLetterFilter) -> list[DeadLetterMessage]:
-        """Return every letter meant."""
-        return await self._letters.find(choice)
+    async def find(self, filters: DeadLetterFilter) -> list[DeadLetterSummary]:
+        """Return the summaries of all matching messages."""
+        return await self._queue.find(filters)
 
-    async def items(self, choice: DeadLetterFilter) -> tuple[list[DeadLetter], int]:
-        """Return the items meant, oldest failure first and at most `limit`; and how many match."""
-        items = united(await self._letters.find(choice.model_copy(update={"limit": None})))
-        return items[: choice.limit], len(items)
+    async def items(self, filters: DeadLetterFilter) -> tuple[list[DeadLetter], int]:
+        """Return the matching items, oldest failure first and at most `limit`; and the total number of matches."""
+        items = merge_items(await self._queue.find(filters.model_copy(update={"limit": None})))
+        return items[: filters.limit], len(items)
 
-    async def groups(self, choice: DeadLetterFilter) -> tuple[list[DeadLetterGroup], int]:
-        """Return the items meant by (code, stage, host), at most `limit` groups; and how many groups there are."""
-        groups = grouped(united(await self._letters.find(choice.model_copy(update={"limit": None}))))
-        return groups[: choice.limit], len(groups)
+    async def groups(self, filters: DeadLetterFilter) -> tuple[list[DeadLetterGroup], int]:
+        """Count the matching items by (code, stage, host). Return at most `limit` groups, and their total number."""
+        groups = group_items(merge_items(await self._queue.find(filters.model_copy(update={"limit": None}))))
+        return groups[: filters.limit], len(groups)
 
-    async def show(self, name: UUID) -> dict[str, Any] | None:
-        """Return everything known of one item, None when it is not there."""
-        return await show(self._letters, name)
+    async def show(self, item_id: UUID) -> dict[str, Any] | None:
+        """Return an item with the `files` of all its messages and the `headers` of the latest; None if there is none.
+
+        URLs have no query, and no secret or file content is included.
+        """
+        found: list[tuple[DeadLetterSummary, list[dict[str, Any]], dict[str, Any]]] = []
+
+        def select(message: AbstractIncomingMessage) -> None:
+            summary = summarize(message)
+            if summary.item.id == item_id:
+                found.append((summary, _files(message), _headers(message)))
+
+        async with self._queue.open() as browser:
+            async for _ in browser.windows(select):
+                continue
+        if not found:
+            return None
+        item = merge_items(summary for summary, _, _ in found)[0]
+        files = {file["source_key"]: file for _, files, _ in found for file in files}
+        headers = next(headers for summary, _, headers in found if summary.item.failed_at == item.failed_at)
+        sorted_files = sorted(files.values(), key=lambda file: file["position"])
+        return item.model_dump(mode="json") | {"files": sorted_files, "headers": headers}
 
     @contextlib.asynccontextmanager
-    async def removal(
+    async def batch(
         self,
         verb: Verb,
-        chosen: Sequence[DeadLetterMessage],
+        selected: Sequence[DeadLetterSummary],
         *,
         rate: float | None = None,
-        abort: Callable[[], bool] = lambda: False,
+        should_abort: Callable[[], bool] = lambda: False,
         progress: Progress = lambda _done, _total: None,
     ) -> AsyncIterator[BatchRun]:
-        """Prepare to replay or discard letters. Raises NoArchiveError when there is nowhere to keep discarded ones."""
-        async with contextlib.AsyncExitStack() as stack:
-            supabase = None
-            if self._settings.supabase_url is not None:
-                supabase = await stack.enter_async_context(Supabase(self._settings))
-            deed: BatchAction
+        """Prepare to replay or discard the selected dead letters, at most `rate` per second.
+
+        Raises:
+            NoArchiveError: they are to be discarded, but SUPABASE_URL is not set.
+        """
+        async with Resources(self._settings) as resources:
+            supabase = await resources.supabase_if_configured()
+            action: BatchAction
             if verb == "replay":
-                downloader = await stack.enter_async_context(Downloader(self._settings))
-                deed = Replay(SourceRefresher(self._settings, downloader, supabase), self._metrics)
+                refresher = SourceRefresher(self._settings, await resources.downloader(), supabase)
+                action = Replay(refresher, self._metrics)
             elif supabase is None:
                 raise NoArchiveError(
-                    "discarded letters are kept in the database's archive, and there is none: set SUPABASE_URL and "
-                    "SUPABASE_SERVICE_ROLE_KEY"
+                    "discarded dead letters are stored in the database: set SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY"
                 )
             else:
-                deed = Discard(TaskRecords(self._settings, supabase), self._settings.dead_archive_days, self._by)
-            yield BatchRun(self._letters, chosen, deed, rate=rate, abort=abort, progress=progress)
+                action = Discard(TaskRecords(self._settings, supabase), self._settings.dead_archive_days, self._by)
+            yield BatchRun(self._queue, selected, action, rate=rate, should_abort=should_abort, progress=progress)
+
+
+def _files(message: AbstractIncomingMessage) -> list[dict[str, Any]]:
+    try:
+        job = Envelope.read(message).job
+    except UndecodableError:
+        return []
+    return [file.model_dump(mode="json") | {"url": redact_url(file.url)} for file in job.files]
+
+
+def _headers(message: AbstractIncomingMessage) -> dict[str, Any]:
+    """Return our own headers, with values that JSON can represent."""
+    ours = {name: value for name, value in message.headers.items() if name.startswith(PREFIX) or name == "traceparent"}
+    return {name: _json_value(value) for name, value in sorted(ours.items())}
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, str):
+        return redact_urls(value)
+    return value if isinstance(value, int | float | None) else str(value)
