@@ -1,4 +1,4 @@
-"""What a decoder must not get away with: called in a codec process, by tests."""
+"""Functions that act as a compromised decoder; tests call them in a codec process."""
 
 import ctypes
 import json
@@ -16,17 +16,17 @@ IO_URING_SETUP = 425
 
 
 def socket_in_c(family: int) -> int:
-    """Make a socket past Python; return the error's number, 0 if there is one now."""
+    """Create a socket with libc; return the errno, 0 on success."""
     libc = ctypes.CDLL(None, use_errno=True)
     return ctypes.get_errno() if libc.socket(family, socket.SOCK_STREAM, 0) < 0 else 0
 
 
 def socket_in_a_thread(family: int) -> int:
-    told: list[int] = []
-    thread = threading.Thread(target=lambda: told.append(socket_in_c(family)))
+    results: list[int] = []
+    thread = threading.Thread(target=lambda: results.append(socket_in_c(family)))
     thread.start()
     thread.join()
-    return told[0]
+    return results[0]
 
 
 def socket_in_a_child(family: int) -> int:
@@ -36,8 +36,8 @@ def socket_in_a_child(family: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def ring(_: int) -> int:
-    """Ask for an io_uring, whose sockets need no call of that name."""
+def io_uring(_: int) -> int:
+    """Create an io_uring, which can open sockets without the system call `socket`. Return the errno, 0 on success."""
     libc = ctypes.CDLL(None, use_errno=True)
     return ctypes.get_errno() if libc.syscall(IO_URING_SETUP, 8, ctypes.create_string_buffer(256)) < 0 else 0
 
@@ -48,12 +48,12 @@ def log_much(lines: int, characters: int) -> str:
     return "done"
 
 
-def taken_over(source: str, *_: object) -> Any:
-    """Stand in for `prepare` as a decoder that the file has taken over: the file says what it sends and does.
+def run_orders(source: str, *_: object) -> Any:
+    """Replace `prepare` by what the file orders, as if the file had taken over its decoder.
 
-    The file is JSON: `raw` bytes (hexadecimal) to write on the connection, `then` what follows ("exit", "close",
-    "wait" or "return"), and the `result` to return. With `every` the bytes are sent one at a time, so many seconds
-    apart; with `late` they are sent after the result, once the file of that name is there.
+    The file is JSON. `raw`: bytes (hexadecimal) to write to the worker's connection. `then`: what follows ("exit",
+    "close", "wait" or "return"). `result`: the value to return. `every`: send the bytes one at a time, with this many
+    seconds between them. `late`: send the bytes after the result, when the file of this name exists.
     """
     orders = json.loads(Path(source).read_text())
     connection, raw, then = _connection(), bytes.fromhex(orders.get("raw", "")), orders.get("then", "return")
@@ -80,9 +80,9 @@ def _send_late(connection: int, raw: bytes, file: Path) -> None:
 
 
 def _connection() -> int:
-    """Find the connection to the worker, the one socket of a codec process."""
-    [found] = [fd for fd in range(3, 256) if _is_socket(fd)]
-    return found
+    """Return the connection to the worker, the only socket of a codec process."""
+    [descriptor] = [fd for fd in range(3, 256) if _is_socket(fd)]
+    return descriptor
 
 
 def _is_socket(descriptor: int) -> bool:

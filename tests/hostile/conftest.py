@@ -11,41 +11,43 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.time_limits import LONG, SOON
+from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
-RESOLVING = {
+RESOLVER_FILES = {
     "resolv.conf": "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n",
     "nsswitch.conf": "hosts: files dns\n",
     "hosts": "127.0.0.1 localhost\n::1 localhost\n",
 }
-ENTER = 'for name in resolv.conf nsswitch.conf hosts; do mount --bind "$0/$name" "/etc/$name" || exit; done; exec "$@"'
+BIND_AND_EXEC = (
+    'for name in resolv.conf nsswitch.conf hosts; do mount --bind "$0/$name" "/etc/$name" || exit; done; exec "$@"'
+)
 
 
-class Island:
-    """A real Downloader in a network of its own; `visit` answers with what `tests.hostile.isolated_downloader.visit` tells."""
+class IsolatedDownloader:
+    """A Downloader in a network namespace; `fetch` returns the result of `tests.hostile.isolated_downloader.fetch`."""
 
     def __init__(self, process):
         self._process = process
 
-    async def visit(self, url, *entries, **options):
+    async def fetch(self, url, *entries, **options):
         message = json.dumps({"url": url, "entries": entries, **options})
         self._process.stdin.write(message.encode() + b"\n")
         return SimpleNamespace(**await self.answer())
 
     async def answer(self):
         try:
-            line = await asyncio.wait_for(self._process.stdout.readline(), LONG)
+            line = await asyncio.wait_for(self._process.stdout.readline(), LONG_WAIT_SECONDS)
         except TimeoutError:
-            self._process.kill()  # what it says later is no answer to the next question
+            self._process.kill()  # a late answer must not be taken for the next one
             raise
-        assert line, "the island ended: it needs `unshare` with networks and mounts, as root or in a user namespace"
+        assert line, "the process ended: it needs `unshare` with --net and --mount, as root or in a user namespace"
         return json.loads(line)
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
-    """A certificate for media.test and *.media.test, key included; it is its own authority."""
+    """A self-signed certificate for media.test and *.media.test, with its key."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hostile tests")])
     made = (
@@ -67,21 +69,21 @@ def certificate(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", params=["uvloop", "asyncio"])
-async def island(request, certificate, tmp_path_factory):
+async def isolated_downloader(request, certificate, tmp_path_factory):
     etc = tmp_path_factory.mktemp("etc")
-    for name, text in RESOLVING.items():
+    for name, text in RESOLVER_FILES.items():
         (etc / name).write_text(text)
     own = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     process = await asyncio.create_subprocess_exec(
-        *("unshare", *own, "--mount", "--net", "sh", "-c", ENTER, str(etc)),
+        *("unshare", *own, "--mount", "--net", "sh", "-c", BIND_AND_EXEC, str(etc)),
         *(sys.executable, "-W", "error", "-m", "tests.hostile.isolated_downloader", str(certificate), request.param),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
         env={"SSL_CERT_FILE": str(certificate), "PATH": os.environ["PATH"]},
     )
-    made = Island(process)
+    made = IsolatedDownloader(process)
     assert await made.answer() == "ready"
     yield made
     process.stdin.close()
-    assert await asyncio.wait_for(process.wait(), SOON) == 0
+    assert await asyncio.wait_for(process.wait(), WAIT_SECONDS) == 0

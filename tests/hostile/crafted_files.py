@@ -1,4 +1,4 @@
-"""Files made byte by byte, with valid checksums, to claim or to become whatever a test wants."""
+"""Files built byte by byte: valid checksums, but sizes and counts that a test chooses."""
 
 import io
 import struct
@@ -15,7 +15,7 @@ PIECE = 1 << 20
 
 
 def zeros(size: int) -> bytes:
-    """A zlib stream of so many zero bytes, in a thousandth of that; made of copies, since each piece stands alone."""
+    """Return a zlib stream of `size` zero bytes, about a thousandth as large. Copies one independent block."""
     whole, rest = divmod(size, PIECE)
     last = _deflated(rest) if rest else b""
     checksum = (size % 65521) << 16 | 1
@@ -27,20 +27,20 @@ def _deflated(size: int) -> bytes:
     return packer.compress(bytes(size)) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
+def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def png(side: int, *extra: bytes, depth: int = 8, colour: int = 2, pixels: bytes | None = None) -> bytes:
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, 0))
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, 0))
     rows = zlib.compress(bytes(side * (1 + 3 * side)) if side < 100 else bytes(100))
-    parts = [head, *extra, chunk(b"IDAT", rows if pixels is None else pixels), chunk(b"IEND", b"")]
+    parts = [head, *extra, png_chunk(b"IDAT", rows if pixels is None else pixels), png_chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def apng(frames: int) -> bytes:
     control = struct.pack(">IIIIIHHBB", 0, 1, 1, 0, 0, 1, 10, 0, 0)
-    return png(1, chunk(b"acTL", struct.pack(">II", frames, 0)), chunk(b"fcTL", control))
+    return png(1, png_chunk(b"acTL", struct.pack(">II", frames, 0)), png_chunk(b"fcTL", control))
 
 
 def gif(side: int, frames: int) -> bytes:
@@ -48,26 +48,26 @@ def gif(side: int, frames: int) -> bytes:
     return b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + bytes(3) + b"\xff" * 3 + frame * frames + b";"
 
 
-def riff(kind: bytes, content: bytes) -> bytes:
+def riff_chunk(kind: bytes, content: bytes) -> bytes:
     return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
 
 
 def webp(width: int, height: int, frames: int) -> bytes:
     still: bytes = pyvips.Image.black(1, 1, bands=3).webpsave_buffer(lossless=True)
     at = still.index(b"VP8L")
-    image = riff(b"VP8L", still[at + 8 : at + 8 + int.from_bytes(still[at + 4 : at + 8], "little")])
+    image = riff_chunk(b"VP8L", still[at + 8 : at + 8 + int.from_bytes(still[at + 4 : at + 8], "little")])
     canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-    frame = riff(b"ANMF", bytes(12) + b"\x64\0\0\0" + image)
-    body = riff(b"VP8X", b"\x02\0\0\0" + canvas) + riff(b"ANIM", bytes(6)) + frame * frames
-    return riff(b"RIFF", b"WEBP" + body)
+    frame = riff_chunk(b"ANMF", bytes(12) + b"\x64\0\0\0" + image)
+    body = riff_chunk(b"VP8X", b"\x02\0\0\0" + canvas) + riff_chunk(b"ANIM", bytes(6)) + frame * frames
+    return riff_chunk(b"RIFF", b"WEBP" + body)
 
 
-def claiming(content: bytes, marker: bytes, width: int, height: int, layout: str = ">II", skip: int = 4) -> bytes:
-    """Write another width and height so many bytes after each `marker`."""
-    claim, at = struct.pack(layout, width, height), content.find(marker)
+def with_size(content: bytes, marker: bytes, width: int, height: int, layout: str = ">II", skip: int = 4) -> bytes:
+    """Overwrite width and height, `skip` bytes after each `marker`."""
+    size_field, at = struct.pack(layout, width, height), content.find(marker)
     while at >= 0:
         place = at + len(marker) + skip
-        content = content[:place] + claim + content[place + len(claim) :]
+        content = content[:place] + size_field + content[place + len(size_field) :]
         at = content.find(marker, place)
     return content
 
@@ -82,11 +82,11 @@ def heif(compression: str) -> bytes:
 
 
 def jpeg(side: int) -> bytes:
-    return claiming(bytes(pyvips.Image.black(64, 64, bands=3).jpegsave_buffer()), b"\xff\xc0", side, side, ">HH", 3)
+    return with_size(bytes(pyvips.Image.black(64, 64, bands=3).jpegsave_buffer()), b"\xff\xc0", side, side, ">HH", 3)
 
 
 def tiff(side: int, pages: int = 1, *, samples: int = 1, bits: int = 8, loops: bool = False, last: int = 0) -> bytes:
-    """Deflated strips of nothing; a directory a page, the last one of another side or followed by the first."""
+    """Return black pages, one directory each. `last`: the last page's side. `loops`: it links to the first page."""
     strip = zlib.compress(bytes(side * side)) if side < 100 else zlib.compress(bytes(100))
     arrays = struct.pack("<12H", *[bits] * 6, *[3 if bits > 16 else 1] * 6)
     start = 8 + len(arrays) + len(strip)
@@ -114,7 +114,7 @@ def tiff(side: int, pages: int = 1, *, samples: int = 1, bits: int = 8, loops: b
     return head + b"".join(directory(side, at) for at in nexts) + ending
 
 
-def archive(members: Iterator[tuple[str, bytes]]) -> bytes:
+def zip_of(members: Iterator[tuple[str, bytes]]) -> bytes:
     output = io.BytesIO()
     with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as made:
         for name, content in members:
@@ -122,17 +122,17 @@ def archive(members: Iterator[tuple[str, bytes]]) -> bytes:
     return output.getvalue()
 
 
-def nested(levels: int) -> bytes:
-    """An archive of ten archives of ten archives..., 10^levels times 1 MiB."""
+def nested_zip(levels: int) -> bytes:
+    """Return an archive of ten archives, `levels` deep: 10^levels times 1 MiB."""
     content = bytes(1 << 20)
     for _ in range(levels):
-        content = archive((str(at), content) for at in range(10))
+        content = zip_of((str(at), content) for at in range(10))
     return content
 
 
-def overlapping(members: int) -> bytes:
-    """An archive whose directory names one and the same member again and again, as David Fifield's bombs do."""
-    one = archive(iter([("a", bytes(16 << 20))]))
+def overlapping_zip(members: int) -> bytes:
+    """Return an archive whose directory lists the same member many times, as David Fifield's zip bombs do."""
+    one = zip_of(iter([("a", bytes(16 << 20))]))
     start = int.from_bytes(one[-6:-2], "little")
     entry = one[start:-22]
     end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, members, members, len(entry) * members, start, 0)
@@ -145,7 +145,7 @@ def ply(rows: int) -> bytes:
 
 
 def mp4(tracks: int) -> bytes:
-    """A film of so many tracks, all of the same pictures."""
+    """Return a video with `tracks` copies of one track."""
     one = video("mp4", "libx264")
     at = one.index(b"moov") - 4
     moov = one[at : at + int.from_bytes(one[at : at + 4], "big")]
@@ -155,5 +155,5 @@ def mp4(tracks: int) -> bytes:
     return one[:at] + struct.pack(">I", 8 + len(content)) + b"moov" + content + one[at + len(moov) :]
 
 
-def glb(claim: int) -> bytes:
-    return struct.pack("<4sIIII", b"glTF", 2, 20 + 100, claim, 0x4E4F534A) + bytes(100)
+def glb(size_field: int) -> bytes:
+    return struct.pack("<4sIIII", b"glTF", 2, 20 + 100, size_field, 0x4E4F534A) + bytes(100)

@@ -1,4 +1,4 @@
-"""A DNS server that may change its mind with every question."""
+"""A DNS server that can give a different answer to each query."""
 
 import asyncio
 from ipaddress import ip_address
@@ -8,11 +8,14 @@ from dnslib import AAAA, CNAME, QTYPE, RR, A, DNSRecord
 RECORDS = {"A": A, "AAAA": AAAA}
 
 
-class Names(asyncio.DatagramProtocol):
-    """`answers`: by name, what the first, second, ... question is told; the last holds for good. A name is an alias."""
+class DnsServer(asyncio.DatagramProtocol):
+    """`answers`: by name, the records for the first, second, ... query; the last list is repeated.
+
+    A record is an IP address, or a name in `answers`, which becomes a CNAME. `queries` has each query's name and type.
+    """
 
     def __init__(self):
-        self.answers, self.questions = {}, []
+        self.answers, self.queries = {}, []
 
     def connection_made(self, transport):
         self._transport = transport
@@ -20,9 +23,9 @@ class Names(asyncio.DatagramProtocol):
     def datagram_received(self, data, peer):
         question = DNSRecord.parse(data)
         name, kind = str(question.q.qname).rstrip(".").lower(), QTYPE[question.q.qtype]
-        self.questions.append([name, kind])
+        self.queries.append([name, kind])
         reply = question.reply()
-        for record in self._records(name, kind, self.questions.count([name, kind])):
+        for record in self._records(name, kind, self.queries.count([name, kind])):
             reply.add_answer(record)
         reply.header.rcode = 0 if name in self.answers else 3
         self._transport.sendto(reply.pack(), peer)
@@ -33,9 +36,9 @@ class Names(asyncio.DatagramProtocol):
                 yield RR(name, QTYPE.CNAME, rdata=CNAME(value), ttl=0)
                 yield from self._records(value, kind, time)
             elif (":" in value) == (kind == "AAAA") and kind in RECORDS:
-                yield RR(name, getattr(QTYPE, kind), rdata=RECORDS[kind](_octets(value)), ttl=0)
+                yield RR(name, getattr(QTYPE, kind), rdata=RECORDS[kind](_address_bytes(value)), ttl=0)
 
 
-def _octets(address):
-    """As bytes: dnslib reads no dotted quads in IPv6, which Python 3.13 and newer write for mapped addresses."""
+def _address_bytes(address):
+    """Return the address as bytes: dnslib cannot parse `::ffff:1.2.3.4`, which Python 3.13 and newer write."""
     return tuple(ip_address(address).packed)

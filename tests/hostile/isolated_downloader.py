@@ -1,7 +1,7 @@
-"""Run a real Downloader in a network of its own: `python -m tests.hostile.isolated_downloader CERTIFICATE uvloop|asyncio`.
+"""Runs a real Downloader in a network namespace: `python -m tests.hostile.isolated_downloader CERTIFICATE LOOP`.
 
-Reads one JSON object a line (the arguments of `visit`) and answers each with one (what came of it, and who was
-connected to). Everything of the network is real but its size: the kernel, the system's resolver, DNS, TLS.
+LOOP is `uvloop` or `asyncio`. Reads one JSON object per line (the arguments of `fetch`) and answers each with one: the
+result, the connections, and the DNS queries. The kernel, the system's resolver, DNS and TLS are real.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ import uvloop
 from handlers.download import Downloader
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
-from tests.hostile.dns_server import Names
-from tests.hostile.netlink import connections_begun, everything_is_here
+from tests.hostile.dns_server import DnsServer
+from tests.hostile.netlink import count_connection_attempts, route_everything_to_loopback
 
 TLS_PORT = 443
 PLAIN_PORTS = (80, 4711, 4712, 8443)
-CONTENT = "what was asked for"
+CONTENT = "the content"
 
 
-class Watch(Observer):
+class DenialObserver(Observer):
     def __init__(self):
         self.reasons = []
 
@@ -35,7 +35,7 @@ class Watch(Observer):
 
 
 class Listener:
-    """Takes connections on every address there is, and notes each of them, and each request that got through."""
+    """Accepts connections on all addresses; records each connection, and each request received."""
 
     def __init__(self, certificate):
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -45,7 +45,7 @@ class Listener:
     async def start(self):
         for port in (TLS_PORT, *PLAIN_PORTS):
             self._servers.append(await asyncio.start_server(self._serve, "0.0.0.0", port))
-            with suppress(OSError):  # no IPv6 here
+            with suppress(OSError):  # no IPv6 on this machine
                 self._servers.append(await asyncio.start_server(self._serve, "::", port))
 
     def close(self):
@@ -62,13 +62,13 @@ class Listener:
             host = head.lower().partition("\nhost: ")[2].partition("\r")[0]
             target = head.split(" ")[1]
             self.requests.append(f"{host}{target}")
-            writer.write(answer(target).encode("latin-1"))
+            writer.write(response_to(target).encode("latin-1"))
             await writer.drain()
         writer.close()
 
 
-def answer(target):
-    """`/to?url=...`: a redirect there; `/loop`: one to itself; `/nowhere`: one without a target; else: the content."""
+def response_to(target):
+    """Return the response. `/to?url=...`: a redirect; `/loop`: one to itself; `/nowhere`: one without a Location."""
     url = urlsplit(target)
     close = "Content-Length: 0\r\nConnection: close\r\n\r\n"
     if url.path == "/to":
@@ -79,44 +79,48 @@ def answer(target):
     return f"HTTP/1.1 200 OK\r\nContent-Length: {len(CONTENT)}\r\nConnection: close\r\n\r\n{CONTENT}"
 
 
-async def visit(listener, names, url, entries, mode="enforce", answers=None, *, again=False):
-    """Fetch `url` with an allow-list of `entries`, and tell what came of it. `again`: the DNS server remembers."""
+async def fetch(listener, dns, url, entries, mode="enforce", answers=None, *, again=False):
+    """Fetch `url` with an allow-list of `entries`; return the result. `again`: keep the DNS server's state."""
     if not again:
-        names.answers, names.questions = answers or {}, []
+        dns.answers, dns.queries = answers or {}, []
     listener.connections, listener.requests = [], []
     settings = MediaSettings(_env_file=None, source_allowlist=tuple(entries), source_allowlist_mode=mode)
-    watch, begun, seen = Watch(), connections_begun(), {"error": None, "reason": None, "content": None}
+    observer, attempts, result = (
+        DenialObserver(),
+        count_connection_attempts(),
+        {"error": None, "reason": None, "content": None},
+    )
     with tempfile.TemporaryDirectory() as folder:
-        async with Downloader(settings, watch) as downloader:
+        async with Downloader(settings, observer) as downloader:
             try:
                 await downloader.fetch(url, Path(folder) / "file")
-                seen["content"] = (Path(folder) / "file").read_text()
-            except Exception as error:  # noqa: BLE001 - what nobody foresaw is the test's to judge
-                seen |= {"error": type(error).__name__, "reason": getattr(error, "reason", None), "text": str(error)}
-    return seen | {
-        "denied": watch.reasons,
-        "begun": connections_begun() - begun,
+                result["content"] = (Path(folder) / "file").read_text()
+            except Exception as error:  # noqa: BLE001 - the test checks which error it is
+                result |= {"error": type(error).__name__, "reason": getattr(error, "reason", None), "text": str(error)}
+    return result | {
+        "denied": observer.reasons,
+        "attempts": count_connection_attempts() - attempts,
         "connections": listener.connections,
         "requests": listener.requests,
-        "questions": names.questions,
+        "queries": dns.queries,
     }
 
 
 async def main(certificate):
-    everything_is_here("93.184.216.34", "2606:2800:220:1::34")
+    route_everything_to_loopback("93.184.216.34", "2606:2800:220:1::34")
     loop = asyncio.get_running_loop()
-    transport, names = await loop.create_datagram_endpoint(Names, ("127.0.0.1", 53))
+    transport, dns = await loop.create_datagram_endpoint(DnsServer, ("127.0.0.1", 53))
     listener = Listener(certificate)
     try:
         await listener.start()
         print(json.dumps("ready"), flush=True)  # noqa: T201
         while line := await loop.run_in_executor(None, sys.stdin.readline):
-            seen = await visit(listener, names, **json.loads(line))
-            print(json.dumps(seen), flush=True)  # noqa: T201
+            result = await fetch(listener, dns, **json.loads(line))
+            print(json.dumps(result), flush=True)  # noqa: T201
     finally:
         listener.close()
         transport.close()
-        await asyncio.sleep(0)  # closing is done in the loop's next turn
+        await asyncio.sleep(0)  # the transport is closed in the loop's next iteration
 
 
 if __name__ == "__main__":

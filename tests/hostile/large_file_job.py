@@ -1,6 +1,7 @@
-"""Bring one file home as a worker does: `python -m tests.hostile.large_file_job URL FOLDER MAX_FILE_SIZE_MB`.
+"""Runs one file through the pipeline: `python -m tests.hostile.large_file_job URL FOLDER MAX_FILE_SIZE_MB`.
 
-Prints as JSON what was stored, what the process weighed when it was idle and at most, and what the steps took.
+Prints as JSON: the stored sizes, the errors, the process's memory when idle and at its peak (bytes), and the seconds
+that each step took.
 """
 
 import json
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-import worker.app  # noqa: F401 - what a worker has loaded before its first job
+import worker.app  # noqa: F401 - a worker has loaded it before its first job
 from handlers.codec.codec import Codec
 from handlers.download import Downloader
 from handlers.observer import Observer
@@ -19,10 +20,10 @@ from handlers.settings import MediaSettings
 from handlers.storage import FolderStorage
 from schemas.jobs import JobFile, Profile
 from schemas.urls import source_key
-from tests.hostile.measured_downloads import forget_peak, peak
+from tests.hostile.measured_downloads import peak_memory, reset_peak_memory
 
 
-class Watch(Observer):
+class StageTimes(Observer):
     def __init__(self):
         self.seconds = {}
 
@@ -30,21 +31,21 @@ class Watch(Observer):
         self.seconds[stage] = round(seconds, 2)
 
 
-async def main(url, folder, largest):
+async def main(url, folder, max_file_size_mb):
     settings = MediaSettings(
-        _env_file=None, source_allowlist=url, max_file_size_mb=largest, codec_processes=1, temp_dir=folder
+        _env_file=None, source_allowlist=url, max_file_size_mb=max_file_size_mb, codec_processes=1, temp_dir=folder
     )
-    watch, codec = Watch(), Codec(settings)
-    async with Downloader(settings, watch) as downloader:
-        deps = PipelineDeps(settings, downloader, codec, FolderStorage(folder / "stored", "generations"), watch)
+    observer, codec = StageTimes(), Codec(settings)
+    async with Downloader(settings, observer) as downloader:
+        deps = PipelineDeps(settings, downloader, codec, FolderStorage(folder / "stored", "generations"), observer)
         work = Batch((JobFile(position=0, url=url, source_key=source_key(url)),), "user", "generation", Profile(), 1)
-        forget_peak()
-        idle = peak()
+        reset_peak_memory()
+        idle = peak_memory()
         outcome = await process(work, deps)
-        most = peak()
+        peak = peak_memory()
     await codec.aclose()
-    told = {"stored": [file.file_size for file in outcome.stored], "failed": [file.error for file in outcome.failed]}
-    sys.stdout.write(json.dumps(told | {"idle": idle, "most": most, "seconds": watch.seconds}))
+    result = {"stored": [file.file_size for file in outcome.stored], "failed": [file.error for file in outcome.failed]}
+    sys.stdout.write(json.dumps(result | {"idle": idle, "peak": peak, "seconds": observer.seconds}))
 
 
 if __name__ == "__main__":

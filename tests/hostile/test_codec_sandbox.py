@@ -1,4 +1,4 @@
-"""What the kernel keeps a codec process from, and where it writes."""
+"""What a codec process is not allowed to do, and where its temporary files are."""
 
 import asyncio
 import errno
@@ -16,7 +16,7 @@ from handlers.codec import decoder_main, seccomp
 from handlers.errors import DecoderLimitError, FileProcessingError
 from handlers.media import Limits
 from schemas.jobs import Profile
-from tests.codec_processes import make_picture, codec_pool, wait_until, codec_process_pids, prepares_picture
+from tests.codec_processes import codec_pool, codec_process_pids, make_picture, prepares_picture, wait_until
 from tests.hostile import compromised_decoder
 
 ROOT = Path(__file__).parents[2]
@@ -30,13 +30,13 @@ async def codec():
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX], ids=["IPv4", "IPv6", "Unix"])
-@pytest.mark.parametrize("attempt", ["socket_in_c", "socket_in_a_thread", "socket_in_a_child", "ring"])
-async def test_no_decoder_makes_a_socket(codec, attempt, family):
-    assert getattr(misdeeds, attempt)(family) == 0, "the same succeeds where nothing keeps it from it"
+@pytest.mark.parametrize("attempt", ["socket_in_c", "socket_in_a_thread", "socket_in_a_child", "io_uring"])
+async def test_a_codec_process_cannot_create_a_socket(codec, attempt, family):
+    assert getattr(compromised_decoder, attempt)(family) == 0, "it succeeds outside a codec process"
     assert await codec.call(f"tests.hostile.compromised_decoder:{attempt}", int(family)) == errno.EPERM
 
 
-async def test_no_decoder_reaches_a_server_on_this_machine(codec):
+async def test_a_codec_process_cannot_connect_to_a_local_server(codec):
     with socket.create_server(("127.0.0.1", 0)) as server:
         with pytest.raises(FileProcessingError, match="PermissionError"):
             await codec.call("socket:create_connection", server.getsockname())
@@ -45,17 +45,17 @@ async def test_no_decoder_reaches_a_server_on_this_machine(codec):
             server.accept()
 
 
-async def test_the_kernel_keeps_every_process_from_the_network():
+async def test_seccomp_is_active_in_every_codec_process_and_not_in_the_worker():
     before = codec_process_pids()
     async with codec_pool() as codec:
         await codec.call("os:getpid")
-        await wait_until(lambda: all(is_kept(pid) for pid in codec_process_pids() - before))
+        await wait_until(lambda: all(is_sandboxed(pid) for pid in codec_process_pids() - before))
         assert codec.stats().network == "kernel"
     assert seccomp.kernel_refuses()
-    assert not is_kept(os.getpid()), "the worker itself is left alone"
+    assert not is_sandboxed(os.getpid()), "the worker itself is not restricted"
 
 
-def is_kept(pid):
+def is_sandboxed(pid):
     status = Path(f"/proc/{pid}/status").read_text()
     return "Seccomp:\t2\n" in status and "NoNewPrivs:\t1\n" in status
 
@@ -74,14 +74,14 @@ except PermissionError as error:
 """
 
 
-def test_without_seccomp_python_refuses_at_least_its_own_sockets():
-    done = subprocess.run(  # noqa: S603 - our own program
+def test_without_seccomp_python_sockets_are_refused():
+    completed = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", WITHOUT_SECCOMP], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60
     )
-    assert done.stdout == "a codec process has no network\n"
+    assert completed.stdout == "a codec process has no network\n"
 
 
-async def test_without_seccomp_it_is_said(monkeypatch, caplog, tmp_path):
+async def test_missing_seccomp_is_logged_and_reported(monkeypatch, caplog, tmp_path):
     monkeypatch.setattr(seccomp, "MACHINES", {})
     async with codec_pool(codec_processes=1) as codec:
         assert await prepares_picture(codec, make_picture(tmp_path))
@@ -89,7 +89,7 @@ async def test_without_seccomp_it_is_said(monkeypatch, caplog, tmp_path):
     assert "no seccomp here" in caplog.text
 
 
-async def test_no_decoder_fills_the_disk(codec, tmp_path):
+async def test_a_codec_process_cannot_write_more_than_the_file_limit(codec, tmp_path):
     path = tmp_path / "file"
     path.touch()
     await codec.call("os:truncate", str(path), 256 * MIB)
@@ -97,24 +97,24 @@ async def test_no_decoder_fills_the_disk(codec, tmp_path):
         await codec.call("os:truncate", str(path), 256 * MIB + 1)
 
 
-def test_a_decoder_that_meets_the_file_limit_is_a_decoder_limit_error():
-    met = OSError(errno.EFBIG, "File too large")
-    error = decoder_main.translated(met, Limits(1, 1, 256 * MIB, 256 * MIB, 1))
+def test_exceeding_the_file_limit_is_a_decoder_limit_error():
+    limit_error = OSError(errno.EFBIG, "File too large")
+    error = decoder_main.translated(limit_error, Limits(1, 1, 256 * MIB, 256 * MIB, 1))
     assert isinstance(error, DecoderLimitError)
     assert "256 MiB" in str(error)
 
 
-async def test_what_libvips_puts_to_disk_lies_beside_the_file_and_has_no_name(tmp_path):
-    """libvips keeps what it must look at twice on disk where it is over 100 MB: 6,000 x 6,000 x 4 bytes."""
+async def test_libvips_temporary_files_are_unnamed_and_beside_the_source(tmp_path):
+    """libvips writes decoded images over 100 MB to disk; this one is 6,000 x 6,000 x 4 bytes."""
     source, target = tmp_path / "source", tmp_path / "prepared"
     pyvips.Image.black(6000, 6000, bands=4).copy(interpretation="srgb").pngsave(str(source), compression=1)
     seen = set()
     async with codec_pool(codec_processes=1) as codec:
         process = psutil.Process(await codec.call("os:getpid"))
-        before = opened(process)
+        before = open_files(process)
         running = asyncio.create_task(codec.prepare(source, target, "image/png", Profile()))
         while not running.done():
-            seen |= opened(process)
+            seen |= open_files(process)
             await asyncio.sleep(0.005)
         assert (await running).width == 6000
     unnamed = {name for name in seen - before if name.endswith(" (deleted)")}
@@ -123,11 +123,11 @@ async def test_what_libvips_puts_to_disk_lies_beside_the_file_and_has_no_name(tm
     assert {path.name for path in tmp_path.iterdir()} <= {"source", "prepared"}
 
 
-def opened(process: psutil.Process) -> set[str]:
+def open_files(process: psutil.Process) -> set[str]:
     found = set()
     for number in Path(f"/proc/{process.pid}/fd").iterdir():
         try:
             found.add(str(number.readlink()))
         except FileNotFoundError:
-            continue  # closed meanwhile
+            continue  # closed in the meantime
     return found

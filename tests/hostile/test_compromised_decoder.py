@@ -1,4 +1,4 @@
-"""Decoders that were taken over: what they send runs nothing, costs their own file only, and ends their process."""
+"""Compromised decoders: what they send is never executed, fails their own file only, and ends their process."""
 
 import json
 import os
@@ -13,14 +13,14 @@ from handlers.codec.framing import LENGTH, MAX_BYTES, frame
 from handlers.errors import DecoderLimitError, FileProcessingError
 from schemas.jobs import Profile
 from tests.codec_answers import RESULT, WRONG_CONTENTS, content
-from tests.codec_processes import make_picture, codec_pool, wait_until, codec_process_pids, prepares_picture
+from tests.codec_processes import codec_pool, codec_process_pids, make_picture, prepares_picture, wait_until
 
 GOOD = frame(content(result=RESULT))
-TAKEN_OVER = "tests.hostile.compromised_decoder:taken_over"
+RUN_ORDERS = "tests.hostile.compromised_decoder:run_orders"
 
 
-class Planted:
-    """Becomes a call when it is unpickled."""
+class CallOnUnpickle:
+    """Calls a function when it is unpickled."""
 
     def __init__(self, function: Any, *args: object) -> None:
         self.call = function, args
@@ -33,24 +33,24 @@ def raw(sent: bytes, then: str = "wait") -> dict[str, str]:
     return {"raw": sent.hex(), "then": then}
 
 
-WRONG = {
+INVALID = {
     "a pickled path": raw(frame(pickle.dumps(Path("/etc/passwd")))),
     "a pickled path of Python 3.13": raw(frame(b"cpathlib._local\nPosixPath\n(S'/etc/passwd'\ntR.")),
     "a pickle without a length": raw(pickle.dumps((True, Path("/etc/passwd")))),
-    "an empty answer": raw(frame(b"")),
-    "an answer that is too large": raw(LENGTH.pack(MAX_BYTES + 1) + b"{"),
+    "an empty response": raw(frame(b"")),
+    "a response that is too large": raw(LENGTH.pack(MAX_BYTES + 1) + b"{"),
     "the largest length": raw(struct.pack("!I", 0xFFFFFFFF)),
-    "a length only, then its end": raw(LENGTH.pack(100), "exit"),
-    "half a length, then its end": raw(LENGTH.pack(100)[:2], "exit"),
-    "half an answer, then its end": raw(GOOD[:-10], "exit"),
-    "half an answer, then a closed connection": raw(GOOD[:-10], "close"),
-    "two answers": raw(GOOD * 2),
-    "an answer, and a byte": raw(GOOD + b"+"),
-    "a result of another file": {"result": RESULT | {"file": "/etc/passwd"}},
+    "a length only, then exit": raw(LENGTH.pack(100), "exit"),
+    "half a length, then exit": raw(LENGTH.pack(100)[:2], "exit"),
+    "half a response, then exit": raw(GOOD[:-10], "exit"),
+    "half a response, then a closed connection": raw(GOOD[:-10], "close"),
+    "two responses": raw(GOOD * 2),
+    "a response and another byte": raw(GOOD + b"+"),
+    "a result that names another file": {"result": RESULT | {"file": "/etc/passwd"}},
     "a content type that is not stored": {"result": RESULT | {"content_type": "text/html"}},
-    "a result for nothing": {"result": None},
-    "a size that is no number": {"result": RESULT | {"file_size": "10"}},
-    "no number": {"result": RESULT | {"duration": float("nan")}},
+    "a result of null": {"result": None},
+    "a size that is a string": {"result": RESULT | {"file_size": "10"}},
+    "a duration that is not a number": {"result": RESULT | {"duration": float("nan")}},
 }
 
 
@@ -60,37 +60,38 @@ def picture(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def orders(tmp_path: Path) -> Path:
+def file(tmp_path: Path) -> Path:
+    """The file to prepare: the orders for its decoder."""
     return tmp_path / "orders"
 
 
-async def taken_over(codec: Any, orders: Path, does: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Prepare a file whose decoder does what the file says; return the result or the error."""
-    orders.write_text(json.dumps(does))
+async def prepare_compromised(codec: Any, file: Path, orders: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Prepare a file whose decoder follows `orders`; return the result or the error."""
+    file.write_text(json.dumps(orders))
     with monkeypatch.context() as patch:
-        patch.setattr("handlers.codec.codec.PREPARE", TAKEN_OVER)
+        patch.setattr("handlers.codec.codec.PREPARE", RUN_ORDERS)
         try:
-            return await codec.prepare(orders, orders.with_name("out"), "image/png", Profile())
+            return await codec.prepare(file, file.with_name("out"), "image/png", Profile())
         except FileProcessingError as error:
             return error
 
 
-async def test_an_answer_in_schema_is_accepted(orders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other tests would pass for any answer if this did not."""
+async def test_a_valid_response_is_accepted(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shows that the other tests fail because of the content, not because of how it is sent."""
     async with codec_pool(codec_processes=1) as codec:
-        for does in ({"result": RESULT}, raw(GOOD)):
-            made = await taken_over(codec, orders, does, monkeypatch)
-            assert (made.path, made.width) == (orders.with_name("out"), 4)
+        for orders in ({"result": RESULT}, raw(GOOD)):
+            prepared = await prepare_compromised(codec, file, orders, monkeypatch)
+            assert (prepared.path, prepared.width) == (file.with_name("out"), 4)
         assert codec.stats().restarts == {}
 
 
-@pytest.mark.parametrize("case", WRONG)
-async def test_a_wrong_answer_is_decoder_failed_and_the_next_file_works(
-    case: str, picture: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("case", INVALID)
+async def test_an_invalid_response_is_decoder_failed_and_the_next_file_works(
+    case: str, picture: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with codec_pool(codec_processes=1) as codec:
         before = await codec.call("os:getpid")
-        error = await taken_over(codec, orders, WRONG[case], monkeypatch)
+        error = await prepare_compromised(codec, file, INVALID[case], monkeypatch)
         assert (error.code, error.retryable) == ("decoder_failed", True), error
         assert str(error).startswith("the decoder's answer is invalid: ")
         assert codec.stats().restarts == {"invalid_answer": 1}
@@ -98,63 +99,63 @@ async def test_a_wrong_answer_is_decoder_failed_and_the_next_file_works(
         assert before not in codec_process_pids()
 
 
-async def test_wrong_answers_of_one_process_cost_the_files_of_others_nothing(
-    picture: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
+async def test_invalid_responses_of_one_process_do_not_fail_files_of_others(
+    picture: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with codec_pool() as codec:
         for sent in WRONG_CONTENTS.values():
-            error = await taken_over(codec, orders, raw(frame(sent)), monkeypatch)
+            error = await prepare_compromised(codec, file, raw(frame(sent)), monkeypatch)
             assert error.code == "decoder_failed"
         assert codec.stats().restarts == {"invalid_answer": len(WRONG_CONTENTS)}
         assert await prepares_picture(codec, picture)
 
 
 @pytest.mark.parametrize("function", [os.mkdir, Path.touch], ids=["os", "pathlib"])
-async def test_a_planted_pickle_runs_nothing(
-    function: Any, picture: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_pickle_in_a_response_is_not_executed(
+    function: Any, picture: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    marker = orders.with_name("marker")
-    planted = pickle.dumps(Planted(function, marker))
-    pickle.loads(planted)  # noqa: S301 - it does run where pickles are read
+    marker = file.with_name("marker")
+    pickled = pickle.dumps(CallOnUnpickle(function, marker))
+    pickle.loads(pickled)  # noqa: S301 - it orders_ run where pickles are read
     assert marker.exists()
     marker.rmdir() if marker.is_dir() else marker.unlink()
     async with codec_pool(codec_processes=1) as codec:
-        for sent in (planted, frame(planted), frame(pickle.dumps((True, Planted(function, marker))))):
-            error = await taken_over(codec, orders, raw(sent), monkeypatch)
+        for sent in (pickled, frame(pickled), frame(pickle.dumps((True, CallOnUnpickle(function, marker))))):
+            error = await prepare_compromised(codec, file, raw(sent), monkeypatch)
             assert error.code == "decoder_failed"
         assert not marker.exists()
         assert await prepares_picture(codec, picture)
 
 
-async def test_a_process_that_ends_before_its_answer_is_decoder_crashed(
-    picture: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_process_that_exits_before_its_response_is_decoder_crashed(
+    picture: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with codec_pool(codec_processes=1) as codec:
-        error = await taken_over(codec, orders, raw(b"", "exit"), monkeypatch)
+        error = await prepare_compromised(codec, file, raw(b"", "exit"), monkeypatch)
         assert error.code == "decoder_crashed"
         assert codec.stats().restarts == {"crashed": 1}
         assert await prepares_picture(codec, picture)
 
 
-async def test_an_answer_sent_a_byte_at_a_time_does_not_prolong_the_time_limit(
-    picture: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_response_sent_byte_by_byte_does_not_extend_the_time_limit(
+    picture: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each byte comes well within the limit, all of them would take minutes."""
+    """Each byte arrives within the limit; the whole response would take minutes."""
     async with codec_pool(codec_processes=1, codec_timeout_seconds=2) as codec:
-        error = await taken_over(codec, orders, {"raw": GOOD.hex(), "every": 0.5}, monkeypatch)
+        error = await prepare_compromised(codec, file, {"raw": GOOD.hex(), "every": 0.5}, monkeypatch)
         assert isinstance(error, DecoderLimitError)
         assert codec.stats().restarts == {"timeout": 1}
         assert await prepares_picture(codec, picture)
 
 
-async def test_what_a_process_sends_between_two_files_costs_neither(
-    picture: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
+async def test_bytes_sent_between_two_files_fail_neither_file(
+    picture: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the next file would be given an answer that is not about it."""
+    """Otherwise they would be taken for the next file's response."""
     async with codec_pool(codec_processes=1) as codec:
-        process, signal_file = await codec.call("os:getpid"), orders.with_name("now")
+        process, signal_file = await codec.call("os:getpid"), file.with_name("now")
         late = {"raw": GOOD.hex(), "late": str(signal_file), "result": RESULT}
-        made = await taken_over(codec, orders, late, monkeypatch)
+        made = await prepare_compromised(codec, file, late, monkeypatch)
         assert made.width == 4
         signal_file.touch()
         await wait_until(lambda: not signal_file.exists())

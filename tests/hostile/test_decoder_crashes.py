@@ -1,6 +1,6 @@
-"""Decoders that crash, hang and eat: each costs one attempt of one file, the process is replaced, the others go on.
+"""Decoders that crash, hang or use too much memory: one attempt of one file fails, and the process is replaced.
 
-Some are plain Python functions; where it says `in the middle`, a real decoder is at work and is harmed from outside.
+Some decoders are plain Python functions; other tests send signals to a real decoder while it works.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ import pyvips
 from handlers.errors import DecoderLimitError, FileProcessingError
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.codec_processes import wait_for_decoding, make_picture, is_running, codec_pool, wait_until, prepares_picture
-from tests.time_limits import SOON
+from tests.codec_processes import codec_pool, is_running, make_picture, prepares_picture, wait_for_decoding, wait_until
+from tests.time_limits import WAIT_SECONDS
 
 ENDLESS = ("re:match", "(a+)+$", "a" * 64 + "b")
-"""Takes years, and never gives control back to the interpreter, as a decoder in C may."""
+"""Takes years without releasing the GIL, as a decoder in C may."""
 
 
 @pytest.fixture
@@ -30,14 +30,14 @@ def picture(tmp_path):
 
 @pytest.fixture(scope="module")
 def heavy(tmp_path_factory):
-    """A picture that takes seconds to bring into AVIF."""
+    """A picture that takes seconds to encode as AVIF."""
     path = tmp_path_factory.mktemp("heavy") / "heavy.png"
     pyvips.Image.gaussnoise(4000, 4000, sigma=20, mean=128, seed=1).cast("uchar").pngsave(str(path), compression=1)
     return path
 
 
 @pytest.mark.parametrize("crash", [("os:abort",), ("signal:raise_signal", signal.SIGSEGV), ("os:_exit", 3)])
-async def test_a_crash_costs_one_attempt_of_one_file(picture, crash):
+async def test_a_crash_fails_one_attempt_of_one_file(picture, crash):
     async with codec_pool() as codec:
         error, *others = await asyncio.gather(
             codec.call(*crash), *(prepares_picture(codec, picture) for _ in range(6)), return_exceptions=True
@@ -49,26 +49,28 @@ async def test_a_crash_costs_one_attempt_of_one_file(picture, crash):
 
 
 @pytest.mark.parametrize(
-    ("harm", "most_seconds", "code", "counted"),
+    ("signal_number", "time_limit", "code", "restart_reason"),
     [(signal.SIGSEGV, 60, "decoder_crashed", "crashed"), (signal.SIGSTOP, 5, "decoder_limit", "timeout")],
 )
-async def test_a_decoder_harmed_in_the_middle(picture, heavy, tmp_path, harm, most_seconds, code, counted):
-    async with codec_pool(codec_timeout_seconds=most_seconds) as codec:
+async def test_a_decoder_killed_or_stopped_at_work_fails_its_own_file_only(
+    picture, heavy, tmp_path, signal_number, time_limit, code, restart_reason
+):
+    async with codec_pool(codec_timeout_seconds=time_limit) as codec:
         slow = codec.prepare(heavy, tmp_path / "out", "image/png", Profile(format=ImageFormat.AVIF))
         running = asyncio.create_task(slow)
         process = await wait_for_decoding(codec)
-        process.send_signal(harm)
+        process.send_signal(signal_number)
         assert [await prepares_picture(codec, picture) for _ in range(4)] == [True] * 4
         with pytest.raises(FileProcessingError) as caught:
             await running
         assert (caught.value.code, caught.value.retryable) == (code, code == "decoder_crashed")
         await wait_until(lambda: not is_running(process))
-        assert codec.stats().restarts == {counted: 1}
+        assert codec.stats().restarts == {restart_reason: 1}
         assert await prepares_picture(codec, picture)
 
 
-async def test_many_crashes_cost_nobody_else_anything(picture):
-    """A process that dies at once, before it was heard of, perhaps; which files the others have must not matter."""
+async def test_many_crashes_fail_no_other_file(picture):
+    """Some processes die before the pool has registered them."""
     async with codec_pool() as codec:
         for _ in range(10):
             calls = [codec.call("os:_exit", 3), *(prepares_picture(codec, picture) for _ in range(3))]
@@ -79,7 +81,7 @@ async def test_many_crashes_cost_nobody_else_anything(picture):
 
 
 @pytest.mark.parametrize("hang", [("time:sleep", 600), ENDLESS], ids=["asleep", "busy"])
-async def test_a_hang_is_ended_and_the_others_go_on(picture, hang):
+async def test_a_hanging_decoder_is_killed_and_the_others_continue(picture, hang):
     async with codec_pool(codec_timeout_seconds=2) as codec:
         ended, *others = await asyncio.gather(
             codec.call(*hang), *(prepares_picture(codec, picture) for _ in range(4)), return_exceptions=True
@@ -90,21 +92,21 @@ async def test_a_hang_is_ended_and_the_others_go_on(picture, hang):
         assert codec.stats().restarts == {"timeout": 1}
 
 
-async def test_a_picture_that_eats_memory_is_refused_and_the_others_go_on(picture, tmp_path):
-    hog = tmp_path / "hog.jpg"  # progressive: libjpeg must hold every coefficient, 2 bytes a pixel
-    pyvips.Image.black(13_000, 13_000).jpegsave(str(hog), interlace=True)
+async def test_a_picture_over_the_memory_limit_is_refused_and_the_others_continue(picture, tmp_path):
+    large = tmp_path / "large.jpg"  # progressive: libjpeg must hold every coefficient, 2 bytes a pixel
+    pyvips.Image.black(13_000, 13_000).jpegsave(str(large), interlace=True)
     async with codec_pool(codec_memory_mb=256, max_image_pixels=1_000_000_000) as codec:
-        hogged, *others = await asyncio.gather(
-            codec.prepare(hog, tmp_path / "out", "image/jpeg", Profile()),
+        error, *others = await asyncio.gather(
+            codec.prepare(large, tmp_path / "out", "image/jpeg", Profile()),
             *(prepares_picture(codec, picture) for _ in range(4)),
             return_exceptions=True,
         )
-        assert isinstance(hogged, DecoderLimitError), hogged
-        assert "memory" in str(hogged)
+        assert isinstance(error, DecoderLimitError), error
+        assert "memory" in str(error)
         assert others == [True] * 4
 
 
-async def test_memory_is_limited_in_every_process():
+async def test_a_codec_process_has_a_memory_limit():
     async with codec_pool(codec_processes=1) as codec:
         with pytest.raises(FileProcessingError, match="MemoryError"):
             await codec.call("builtins:bytearray", 4 << 30)
@@ -127,19 +129,19 @@ PARENT = """
 """
 
 
-def test_a_busy_decoder_ends_with_its_parent(tmp_path):
-    """Though it never gives control back to the interpreter; long before its time is up."""
+def test_a_busy_decoder_is_killed_when_its_parent_dies(tmp_path):
+    """Although it never releases the GIL, and long before its time limit."""
     parent = subprocess.Popen([sys.executable, "-c", dedent(PARENT)], stdout=subprocess.PIPE, text=True, cwd=tmp_path)  # noqa: S603
     with parent, parent.stdout:
         assert parent.stdout.readline() == "ready\n"
         children = psutil.Process(parent.pid).children(recursive=True)
         assert len(children) == 2
         parent.kill()
-    gone, alive = psutil.wait_procs(children, timeout=SOON)
+    gone, alive = psutil.wait_procs(children, timeout=WAIT_SECONDS)
     assert (len(gone), alive) == (len(children), [])
 
 
-async def test_a_decoder_that_hogs_the_processor_is_ended_by_the_kernel():
+async def test_a_decoder_over_its_cpu_limit_is_killed_by_the_kernel():
     """Also where the clock of the pool is not looked at."""
     async with codec_pool(codec_processes=1, codec_timeout_seconds=1) as codec:
         codec._processes._seconds = 600

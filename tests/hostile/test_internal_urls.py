@@ -1,15 +1,15 @@
-"""Every way we know to make a URL lead inside: refused, with its reason, before a connection is begun anywhere.
+"""URLs that lead to internal addresses, in all known forms: refused with their reason before any connection is opened.
 
-The Downloader is the real one, in a network where every address answers; see island.py. Lists are wide and mode
-`report` lifts even them, wherever another rule than the list has to do the refusing.
+The Downloader is a real one in a network where every address answers (isolated_downloader.py). The allow-list is wide,
+and mode `report` disables it, where a rule other than the allow-list must refuse the URL.
 """
 
 from pathlib import Path
 
 import pytest
 
-MINE = "http://127.0.0.1:4711"
-WIDE = ("*.test", "localhost", "intranet", "fal.ai/files/", MINE)
+LOCAL_ORIGIN = "http://127.0.0.1:4711"
+WIDE_ALLOWLIST = ("*.test", "localhost", "intranet", "fal.ai/files/", LOCAL_ORIGIN)
 PUBLIC = "93.184.216.34"
 
 ANSWERS = {
@@ -41,7 +41,7 @@ ANSWERS = {
     "fal.media": [["127.0.0.1"]],
 }
 
-UNPRINTABLE = {
+SPECIAL_CHARACTERS = {
     "malformed": [
         "https://loop\t.test/",
         "https://loop.test\r\nHost: x/",
@@ -56,15 +56,15 @@ UNPRINTABLE = {
 }
 
 
-def listed():
+def load_cases():
     """Yield (reason, mode of the allow-list, URL)."""
     heading = ""
-    for line in (Path(__file__).parent / "urls_inside.txt").read_text(encoding="utf-8").splitlines():
+    for line in (Path(__file__).parent / "internal_urls.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("== "):
             heading = line[3:]
         elif not line.startswith("# "):
             yield from (case(heading, word) for word in line.split())
-    for reason, urls in UNPRINTABLE.items():
+    for reason, urls in SPECIAL_CHARACTERS.items():
         yield from ((reason, "report", url) for url in urls)
 
 
@@ -74,20 +74,20 @@ def case(heading, word):
     return heading, "enforce" if heading == "not_allowed" else "report", word
 
 
-CASES = list(listed())
+CASES = list(load_cases())
 
 
 @pytest.mark.parametrize(("reason", "mode", "url"), CASES, ids=[ascii(url) for _, _, url in CASES])
-async def test_it_is_refused_with_its_reason_and_nobody_is_connected_to(island, reason, mode, url):
-    seen = await island.visit(url, *WIDE, mode=mode, answers=ANSWERS)
-    assert (seen.error, seen.reason, seen.denied) == ("SourceForbiddenError", reason, [reason])
-    assert (seen.begun, seen.connections) == (0, [])
+async def test_an_internal_url_is_refused_with_its_reason_before_any_connection(isolated_downloader, reason, mode, url):
+    result = await isolated_downloader.fetch(url, *WIDE_ALLOWLIST, mode=mode, answers=ANSWERS)
+    assert (result.error, result.reason, result.denied) == ("SourceForbiddenError", reason, [reason])
+    assert (result.attempts, result.connections) == (0, [])
 
 
 @pytest.mark.parametrize(
-    ("url", "to"),
+    ("url", "connection"),
     [
-        (f"{MINE}/file", ["127.0.0.1", 4711]),
+        (f"{LOCAL_ORIGIN}/file", ["127.0.0.1", 4711]),
         ("http://\uff11\uff12\uff17\u30020.0.1:4711/file", ["127.0.0.1", 4711]),
         ("https://cdn.media.test/file", [PUBLIC, 443]),
         ("https://CDN.media.test:443/a/../file?x=..#y", [PUBLIC, 443]),
@@ -95,15 +95,15 @@ async def test_it_is_refused_with_its_reason_and_nobody_is_connected_to(island, 
         ("https://\uff43dn\u3002media\u3002test/file;v=1", [PUBLIC, 443]),
     ],
 )
-async def test_in_the_same_surroundings_good_urls_are_fetched(island, url, to):
-    seen = await island.visit(url, *WIDE, answers={"cdn.media.test": [[PUBLIC]]})
-    assert (seen.content, seen.connections, seen.begun) == ("what was asked for", [to], 1)
-    assert seen.denied == []
+async def test_allowed_urls_are_fetched_in_the_same_network(isolated_downloader, url, connection):
+    result = await isolated_downloader.fetch(url, *WIDE_ALLOWLIST, answers={"cdn.media.test": [[PUBLIC]]})
+    assert (result.content, result.connections, result.attempts) == ("the content", [connection], 1)
+    assert result.denied == []
 
 
-async def test_reporting_lets_what_is_not_listed_through_and_counts_it(island):
+async def test_report_mode_fetches_unlisted_urls_and_counts_them(isolated_downloader):
     answers = {"cdn.media.test": [[PUBLIC]]}
-    seen = await island.visit("https://cdn.media.test/file", "fal.media", mode="report", answers=answers)
-    assert (seen.content, seen.denied) == ("what was asked for", ["not_allowed_reported"])
-    seen = await island.visit("https://cdn.media.test/file", "fal.media", answers=answers)
-    assert (seen.reason, seen.begun, seen.questions) == ("not_allowed", 0, [])
+    result = await isolated_downloader.fetch("https://cdn.media.test/file", "fal.media", mode="report", answers=answers)
+    assert (result.content, result.denied) == ("the content", ["not_allowed_reported"])
+    result = await isolated_downloader.fetch("https://cdn.media.test/file", "fal.media", answers=answers)
+    assert (result.reason, result.attempts, result.queries) == ("not_allowed", 0, [])

@@ -1,51 +1,56 @@
-"""Redirects: three are followed, and each is judged as if it were the first address."""
+"""Redirects: three are followed, and each target is checked like the first URL."""
 
 from urllib.parse import quote
 
 import pytest
 
 PUBLIC = "93.184.216.34"
-MINE = "http://127.0.0.1:4711"
-ENTRIES = ("*.media.test", "loop.test", "fal.ai/files/", MINE)
-ANSWERS = {"cdn.media.test": [[PUBLIC]], "b.media.test": [[PUBLIC]], "loop.test": [["127.0.0.1"]]}
+LOCAL_ORIGIN = "http://127.0.0.1:4711"
+ALLOWLIST = ("*.media.test", "loop.test", "fal.ai/files/", LOCAL_ORIGIN)
+DNS_ANSWERS = {"cdn.media.test": [[PUBLIC]], "b.media.test": [[PUBLIC]], "loop.test": [["127.0.0.1"]]}
 
 
-def through(hops, last):
-    """An address that leads to `last` over so many redirects."""
+def redirecting(hops, last):
+    """Return a URL that redirects to `last` in `hops` steps."""
     for _ in range(hops):
         last = f"https://cdn.media.test/to?url={quote(last, safe='', encoding='latin-1')}"
     return last
 
 
-async def visit(island, url, **options):
-    return await island.visit(url, *ENTRIES, answers=ANSWERS, **options)
+async def fetch(isolated_downloader, url, **options):
+    return await isolated_downloader.fetch(url, *ALLOWLIST, answers=DNS_ANSWERS, **options)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_three_are_followed(island, status):
-    seen = await visit(island, f"{through(3, 'https://b.media.test/file')}&status={status}")
-    assert (seen.content, seen.denied, len(seen.requests)) == ("what was asked for", [], 4)
+async def test_three_redirects_are_followed(isolated_downloader, status):
+    result = await fetch(isolated_downloader, f"{redirecting(3, 'https://b.media.test/file')}&status={status}")
+    assert (result.content, result.denied, len(result.requests)) == ("the content", [], 4)
 
 
 @pytest.mark.parametrize(
     "url",
-    [through(4, "https://b.media.test/file"), through(9, "/file"), through(1, "/loop"), "https://cdn.media.test/loop"],
-    ids=["four", "nine", "a way into a loop", "a loop"],
+    [
+        redirecting(4, "https://b.media.test/file"),
+        redirecting(9, "/file"),
+        redirecting(1, "/loop"),
+        "https://cdn.media.test/loop",
+    ],
+    ids=["four", "nine", "into a loop", "a loop"],
 )
-async def test_the_fourth_is_not(island, url):
-    seen = await visit(island, url)
-    assert (seen.error, seen.denied) == ("SourceForbiddenError", ["redirects"])
-    assert (len(seen.requests), seen.begun) == (4, 4)
+async def test_a_fourth_redirect_is_refused(isolated_downloader, url):
+    result = await fetch(isolated_downloader, url)
+    assert (result.error, result.denied) == ("SourceForbiddenError", ["redirects"])
+    assert (len(result.requests), result.attempts) == (4, 4)
 
 
 @pytest.mark.parametrize(
     "target",
     ["/file", "file", "./file?x=1", "../../file", "?url=/file", "//b.media.test/file", "HTTPS://B.media.test:443/file"],
 )
-async def test_relative_ones_are_fine(island, target):
-    seen = await visit(island, through(1, target))
-    assert (seen.content, seen.denied) == ("what was asked for", [])
-    assert seen.connections == [[PUBLIC, 443]] * seen.begun
+async def test_relative_redirects_are_followed(isolated_downloader, target):
+    result = await fetch(isolated_downloader, redirecting(1, target))
+    assert (result.content, result.denied) == ("the content", [])
+    assert result.connections == [[PUBLIC, 443]] * result.attempts
 
 
 @pytest.mark.parametrize("hops", [1, 3])
@@ -82,34 +87,34 @@ async def test_relative_ones_are_fine(island, target):
         ("https://b.media.test\\@loop.test/file", "malformed"),
     ],
 )
-async def test_each_is_judged_like_the_first(island, hops, target, reason):
-    seen = await visit(island, through(hops, target))
-    assert (seen.error, seen.reason, seen.denied) == ("SourceForbiddenError", reason, [reason])
-    assert (seen.connections, seen.begun) == ([[PUBLIC, 443]] * hops, hops)
+async def test_a_redirect_to_a_forbidden_url_is_refused_with_its_reason(isolated_downloader, hops, target, reason):
+    result = await fetch(isolated_downloader, redirecting(hops, target))
+    assert (result.error, result.reason, result.denied) == ("SourceForbiddenError", reason, [reason])
+    assert (result.connections, result.attempts) == ([[PUBLIC, 443]] * hops, hops)
 
 
 @pytest.mark.parametrize("target", ["https://127.0.0.1/file", "https://[::1]/file", "https://10.0.0.1/"])
-async def test_addresses_are_refused_also_where_the_list_only_reports(island, target):
-    seen = await visit(island, through(2, target), mode="report")
-    assert (seen.denied, seen.begun) == (["address"], 2)
+async def test_redirects_to_internal_addresses_are_refused_in_report_mode(isolated_downloader, target):
+    result = await fetch(isolated_downloader, redirecting(2, target), mode="report")
+    assert (result.denied, result.attempts) == (["address"], 2)
 
 
 @pytest.mark.parametrize(
     "target", ["\xff\xfe", "/\xff", "https://loop.test/\xff", "\x01", "%", ":", "?", "#", "\\\\loop.test\\a"]
 )
-async def test_garbage_leads_nowhere_else(island, target):
-    seen = await visit(island, through(1, target))
-    assert seen.connections == [[PUBLIC, 443]] * seen.begun
-    assert seen.error in {None, "SourceForbiddenError", "SourceUnavailableError"}
+async def test_an_unreadable_redirect_target_causes_no_other_connection(isolated_downloader, target):
+    result = await fetch(isolated_downloader, redirecting(1, target))
+    assert result.connections == [[PUBLIC, 443]] * result.attempts
+    assert result.error in {None, "SourceForbiddenError", "SourceUnavailableError"}
 
 
-@pytest.mark.parametrize("url", ["https://cdn.media.test/nowhere", through(1, "https://")])
-async def test_one_without_a_target_is_refused(island, url):
-    seen = await visit(island, url)
-    assert seen.error == "SourceForbiddenError"
-    assert seen.reason in {"malformed", "redirects"}
+@pytest.mark.parametrize("url", ["https://cdn.media.test/nowhere", redirecting(1, "https://")])
+async def test_a_redirect_without_a_target_is_refused(isolated_downloader, url):
+    result = await fetch(isolated_downloader, url)
+    assert result.error == "SourceForbiddenError"
+    assert result.reason in {"malformed", "redirects"}
 
 
-async def test_an_origin_on_the_list_may_be_redirected_to(island):
-    seen = await visit(island, through(1, f"{MINE}/file"))
-    assert (seen.content, seen.connections) == ("what was asked for", [[PUBLIC, 443], ["127.0.0.1", 4711]])
+async def test_a_redirect_to_an_allowed_origin_is_followed(isolated_downloader):
+    result = await fetch(isolated_downloader, redirecting(1, f"{LOCAL_ORIGIN}/file"))
+    assert (result.content, result.connections) == ("the content", [[PUBLIC, 443], ["127.0.0.1", 4711]])
