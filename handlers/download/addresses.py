@@ -1,7 +1,7 @@
-"""Which addresses are never connected to, and how a URL may spell one.
+"""Decides which IP addresses are public, and parses IP addresses in URLs.
 
 The rules come from IANA's special-purpose registries (https://www.iana.org/assignments/iana-ipv4-special-registry and
-iana-ipv6-special-registry). They are written out here, since what Python's `is_global` says differs between versions.
+iana-ipv6-special-registry). They are listed here because Python's `is_global` differs between versions.
 """
 
 import ipaddress
@@ -17,8 +17,8 @@ NON_PUBLIC_IPV4: Final = tuple(
         "10.0.0.0/8",
         "100.64.0.0/10",  # carrier-grade NAT
         "127.0.0.0/8",
-        "168.63.129.16/32",  # Azure's platform address: public by number, inside every Azure network
-        "169.254.0.0/16",  # link-local, the clouds' metadata
+        "168.63.129.16/32",  # Azure's platform services: a public address that every Azure network routes internally
+        "169.254.0.0/16",  # link-local, metadata services of cloud providers
         "172.16.0.0/12",
         "192.0.0.0/24",
         "192.0.2.0/24",  # documentation
@@ -32,46 +32,46 @@ NON_PUBLIC_IPV4: Final = tuple(
     )
 )
 GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
-"""The only part of IPv6 that the internet routes; mapped, compatible, translated, local and multicast lie outside."""
+"""The part of IPv6 that is routed on the internet. Mapped, translated, local and multicast addresses are outside."""
 NON_PUBLIC_IPV6: Final = tuple(
     ipaddress.IPv6Network(network)
     for network in (
-        "2001::/23",  # protocols of the IETF, Teredo among them
+        "2001::/23",  # IETF protocols, including Teredo
         "2001:db8::/32",  # documentation
         "2002::/16",  # 6to4
         "3fff::/20",  # documentation
     )
 )
 NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-"""What a network without IPv4 calls an IPv4 address (RFC 6052). It must work: on such networks FAL is reached so.
+"""The prefix for IPv4 addresses in networks that have IPv6 only (RFC 6052). Such networks reach FAL through it.
 
-64:ff9b:1::/48 (RFC 8215) is not: each network places the IPv4 address in it as it likes, so that nobody else can tell
-which address is meant.
+The prefix 64:ff9b:1::/48 (RFC 8215) is not public: each network chooses where the IPv4 address is in it, so the address
+cannot be checked.
 """
 ISATAP: Final = (0x0000_5EFE, 0x0200_5EFE)
 
-# A host whose last label is a number is an IPv4 address to browsers and getaddrinfo (WHATWG URL, "ends in a number").
+# Browsers and getaddrinfo read a host whose last label is a number as an IPv4 address (WHATWG URL, "ends in a number").
 _ENDS_IN_A_NUMBER: Final = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)\.*$")
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address, and the IPv4 address it may carry, is one host's on the public internet."""
+    """Return whether the address, and the IPv4 address that it may contain, is a public unicast address."""
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in NON_PUBLIC_IPV4)
-    carried = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    embedded = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     if address.scope_id is None and address in NAT64:
-        return is_public(carried)
+        return is_public(embedded)
     if (
         address.scope_id is not None
         or address not in GLOBAL_UNICAST
         or any(address in network for network in NON_PUBLIC_IPV6)
     ):
         return False
-    return (int(address) >> 32) & 0xFFFF_FFFF not in ISATAP or is_public(carried)
+    return (int(address) >> 32) & 0xFFFF_FFFF not in ISATAP or is_public(embedded)
 
 
 def is_public_text(text: str) -> bool:
-    """As `is_public`, of an address as the resolver writes it. What is no address is not public."""
+    """Return `is_public` of an address in text form; False when the text is not an address."""
     try:
         return is_public(ipaddress.ip_address(text))
     except ValueError:
@@ -79,10 +79,10 @@ def is_public_text(text: str) -> bool:
 
 
 def literal_address(host: str) -> Address | None:
-    """Return the address that a URL's host (without brackets, in lower case) spells out; None when it is a name.
+    """Return the IP address that a URL's host is (in lower case, without brackets); None when it is a name.
 
-    Raises ValueError for every spelling of an IPv4 address but the plain one (`2130706433`, `0x7f.1`, `0177.0.0.1`,
-    `127.1`, `127.0.0.1.`): programs differ in what they make of it, and no source of files needs it.
+    Raises ValueError for an IPv4 address in any form but the usual one (`2130706433`, `0x7f.1`, `0177.0.0.1`,
+    `127.1`, `127.0.0.1.`): programs read these forms differently.
     """
     if ":" not in host and not _ENDS_IN_A_NUMBER.search(host):
         return None

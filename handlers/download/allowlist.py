@@ -1,8 +1,8 @@
-"""Where files may be fetched from: the allow-list, and the addresses that are never connected to.
+"""Decides which URLs may be downloaded: the allow-list, and the addresses that are never connected to.
 
-Source URLs come from the internet. A URL is checked before every request, redirects included, and the address the
-name resolves to is checked and is the very one connected to, so that no name can point inside the network. A refusal
-is a SourceForbiddenError with one of the reasons in `handlers.errors.DenialReason`.
+Source URLs come from the internet. Every URL is checked before it is requested, redirects included. The resolved
+addresses are checked as well, and aiohttp connects to exactly these addresses, so no host name can lead into the
+internal network. A refusal is a SourceForbiddenError whose `reason` is a `handlers.errors.DenialReason`.
 """
 
 import logging
@@ -22,12 +22,15 @@ from schemas.urls import redact_url
 
 HTTPS_PORT: Final = 443
 
-log = logging.getLogger("async_file_processor.netguard")
+log = logging.getLogger("async_file_processor.allowlist")
 
 
 @dataclass(frozen=True, slots=True)
 class AllowlistEntry:
-    """One line of the allow-list: an exact origin, or a host (`*.` before it: its subdomains), both with a folder."""
+    """One entry of the allow-list: a host, or an exact origin; both may have a folder.
+
+    `*.` before the host stands for all its subdomains.
+    """
 
     host: str
     path: str
@@ -35,8 +38,8 @@ class AllowlistEntry:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `host`, `*.host`, `host/folder/` or `scheme://host:port`; raise ValueError that names the entry."""
-        wild = "*." if text.startswith("*.") else ""
+        """Parse `host`, `*.host`, `host/folder/` or `scheme://host:port`; raise ValueError that names the entry."""
+        wildcard = "*." if text.startswith("*.") else ""
         try:
             url = parse_source_url(text if "://" in text else f"https://{text.removeprefix('*.')}")
         except SourceForbiddenError as error:
@@ -44,16 +47,16 @@ class AllowlistEntry:
         if "://" in text:
             return cls(host_of(url), url.raw_path, _origin(url))
         address = literal_address(host_of(url))
-        if url.explicit_port is not None or (address is not None and (wild or not is_public(address))):
-            raise ValueError(f"SOURCE_ALLOWLIST: {text!r} has to be an origin, such as https://{text}")
-        return cls(wild + host_of(url), url.raw_path)
+        if url.explicit_port is not None or (address is not None and (wildcard or not is_public(address))):
+            raise ValueError(f"SOURCE_ALLOWLIST: {text!r} must be written as an origin, such as https://{text}")
+        return cls(wildcard + host_of(url), url.raw_path)
 
-    def names(self, host: str) -> bool:
-        """Whether this entry is about the host, which is in lower case."""
+    def matches_host(self, host: str) -> bool:
+        """Return whether this entry includes the host, which is in lower case."""
         return host.endswith(self.host[1:]) if self.host.startswith("*.") else host == self.host
 
     def matches(self, url: URL) -> bool:
-        """Whether the URL lies under this entry; of one that is no origin, scheme and port are the list's business."""
+        """Return whether this entry includes the URL. Scheme and port are compared for origins only."""
         if self.origin is not None and self.origin != _origin(url):
             return False
         folder = self.path if self.path.endswith("/") else f"{self.path}/"
@@ -61,9 +64,9 @@ class AllowlistEntry:
 
 
 class Allowlist:
-    """The list as a whole. Build it at start: a wrong entry raises ValueError there, not at the first file.
+    """The parsed SOURCE_ALLOWLIST. The constructor raises ValueError for an invalid entry.
 
-    In mode `report` the list itself refuses nothing: what it would refuse is logged, and told to the observer.
+    In mode `report`, a URL that is not on the list is allowed, logged and counted. All other rules apply.
     """
 
     def __init__(
@@ -78,32 +81,32 @@ class Allowlist:
         self._observer = observer or Observer()
 
     def check(self, text: str) -> URL:
-        """Return the URL as it is to be requested, or raise SourceForbiddenError with the reason."""
-        url, listed = self._judge(text, enforced=self._enforced)
+        """Return the URL to request; raise SourceForbiddenError with the reason."""
+        url, listed = self._check_rules(text, enforced=self._enforced)
         if not listed:
             log.warning("%s is not on SOURCE_ALLOWLIST and would be refused", redact_url(str(url)))
             self._observer.denied(DenialReason.NOT_ALLOWED_REPORTED)
         return url
 
     def contains(self, text: str) -> bool:
-        """Whether the list itself, in whatever mode, lets the URL through."""
+        """Return whether the URL is on the list and follows all other rules, in either mode."""
         try:
-            self._judge(text, enforced=True)
+            self._check_rules(text, enforced=True)
         except SourceForbiddenError:
             return False
         return True
 
-    def names(self, host: str) -> bool:
-        """Whether the host may be looked up at all."""
+    def may_resolve(self, host: str) -> bool:
+        """Return whether the host may be looked up in DNS."""
         return not self._enforced or any(entry.matches_host(host) for entry in self._entries)
 
-    def _judge(self, text: str, *, enforced: bool) -> tuple[URL, bool]:
-        """Return the URL and whether it is on the list. Only an origin that the list names may be more than https."""
+    def _check_rules(self, text: str, *, enforced: bool) -> tuple[URL, bool]:
+        """Return the URL and whether it is on the list. A listed origin is exempt from the rules for https URLs."""
         url = parse_source_url(text)
-        permitting = [entry for entry in self._entries if entry.matches(url)]
-        if any(entry.origin is not None for entry in permitting):
+        matching = [entry for entry in self._entries if entry.matches(url)]
+        if any(entry.origin is not None for entry in matching):
             return url, True
-        if enforced and not permitting:
+        if enforced and not matching:
             raise SourceForbiddenError(
                 f"{url.scheme}://{url.host}:{url.port} is not on SOURCE_ALLOWLIST (https on port 443 unless an entry "
                 "names scheme, host and port)",
@@ -116,14 +119,14 @@ class Allowlist:
         address = literal_address(host_of(url))
         if address is not None and not is_public(address):
             raise SourceForbiddenError("the source URL's address is not public", reason=DenialReason.ADDRESS)
-        return url, bool(permitting)
+        return url, bool(matching)
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves names once and hands on only addresses that passed; aiohttp connects to exactly these.
+    """Resolves a host name once and returns its addresses only if all are public. aiohttp connects to these addresses.
 
-    A host that is an address never comes here: `Allowlist.check` judges it. So there are no exceptions here either: an
-    origin on the list makes its address reachable by that origin's URLs, not by every name that resolves to it.
+    aiohttp does not resolve a host that is an address already; `Allowlist.check` judges it. So a private address on
+    the list can be reached by that origin's URLs only, not by a host name that resolves to it.
     """
 
     def __init__(self, allowlist: Allowlist) -> None:
@@ -133,7 +136,7 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Resolve `host`; raise SourceForbiddenError when any of its addresses is not public, or no entry names it."""
+        """Resolve `host`; raise SourceForbiddenError when it is not listed or an address of it is not public."""
         if not self._allowlist.may_resolve(host):
             raise SourceForbiddenError(f"{host} is not on SOURCE_ALLOWLIST", reason=DenialReason.NOT_ALLOWED)
         results = await self._resolver.resolve(host, port, family)
@@ -142,7 +145,7 @@ class GuardedResolver(AbstractResolver):
         return results
 
     async def close(self) -> None:
-        """Close the resolver underneath."""
+        """Close the wrapped resolver."""
         await self._resolver.close()
 
 
