@@ -1,1 +1,1 @@
-"""Consuming jobs: from a delivery to its settlement, with retries, leases and the circuit breaker."""
+"""Consuming jobs: worker, consumers, attempts, their settlement, retries and the circuit breaker."""

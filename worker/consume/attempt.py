@@ -1,4 +1,7 @@
-"""One attempt at a job: read the message, begin, run the pipeline, settle. `settlement.py` keeps the order of that."""
+"""One attempt at a job: decode the message, begin, run the pipeline, settle.
+
+Read `Attempt.run` from top to bottom. `settlement.py` defines the order of database, publish and ack.
+"""
 
 import asyncio
 import time
@@ -16,20 +19,22 @@ from schemas.jobs import JobFile
 from schemas.tasks import BeginReply
 from worker.broker.envelope import Envelope, UndecodableError
 from worker.broker.topology import DELIVERY_LIMIT
-from worker.consume.attempt_log import AttemptLog
 from worker.consume.delivery import Delivery, LostDeliveryError
-from worker.consume.progress import TaskProgress
+from worker.consume.progress import AttemptLog, TaskProgress
 from worker.consume.settlement import Settlement, WorkerContext
 from worker.observability import tracing
 
 log = structlog.stdlib.get_logger(__name__)
-NO_FILES: Final = "FAL could not put the result into its webhook; replay this letter to fetch it from FAL's queue API"
+NO_FILES: Final = (
+    "FAL's webhook did not contain the result; replay this dead letter to request the result from FAL's queue API"
+)
 FAILED_OUTCOMES: Final = frozenset({"failed", "partial", "retried", "excused"})
 StopReason = Literal["shutdown", "cancelled", "lost", "timed_out"]
+"""`lost`: another worker has the task's lease."""
 
 
 class Attempt:
-    """Works on one delivery. `stop` ends it early; what that means depends on the reason."""
+    """Processes one delivery. `run` returns the outcome, a label of the metrics; `stop` ends it early."""
 
     def __init__(self, delivery: Delivery, context: WorkerContext) -> None:
         self.envelope: Envelope | None = None
@@ -38,37 +43,38 @@ class Attempt:
         self.delivery = delivery
         self._context = context
         self._settling = False
-        self._account = AttemptLog()
-        self._facts: dict[str, Any] = {}
+        self._log = AttemptLog()
+        self._job_fields: dict[str, Any] = {}
         self._stopped: StopReason | None = None
         self._task: asyncio.Task[str] | None = None
 
     @property
     def leased(self) -> Settlement | None:
-        """The settlement of an attempt that holds its task's lease."""
+        """The settlement if it holds the task's lease, else None."""
         return self.settlement if self.settlement is not None and self.settlement.leased else None
 
     def log_fields(self) -> dict[str, Any]:
-        """Return what this attempt did, for its line in the log."""
-        return {**self._facts, **self._account.log_fields()}
+        """Return the fields of the attempt's log line."""
+        return {**self._job_fields, **self._log.log_fields()}
 
-    def stop(self, why: StopReason) -> None:
-        """Interrupt the work: hand the job back (shutdown), drop it (cancelled), put it off (lost), fail (timed_out).
+    def stop(self, reason: StopReason) -> None:
+        """Interrupt the pipeline. `_end_early` says what happens to the job.
 
-        What is settling already is left to settle: it is a matter of moments, and its order must hold.
+        An attempt that is already settling is not interrupted: settling is short, and its order must hold.
         """
         if self._stopped is None and not self._settling and self._task is not None and not self._task.done():
-            self._stopped = why
+            self._stopped = reason
             self._task.cancel()
 
     async def run(self) -> str:
-        """Do everything there is to do about the delivery; return how it ended, for the metric."""
+        """Process the delivery and settle it. Return the outcome."""
         try:
-            return await self._read()
+            return await self._decode()
         except LostDeliveryError:
             return "redelivered"
 
-    async def _read(self) -> str:
+    async def _decode(self) -> str:
+        """Decode the message and open the attempt's span."""
         try:
             envelope = Envelope.read(self.delivery.message)
         except UndecodableError as error:
@@ -80,27 +86,28 @@ class Attempt:
             "generation_id": job.generation_id or "",
             "attempt": envelope.attempt,
         }
-        self._facts = {"user_id": job.user_id, "replays": envelope.replays}
+        self._job_fields = {"user_id": job.user_id, "replays": envelope.replays}
         with tracing.span(f"process {queue}", "consumer", envelope.traceparent, envelope.links, bound):
             structlog.contextvars.bind_contextvars(**bound, **tracing.log_context())
             self.envelope = replace(envelope, links=tracing.current_links() or envelope.links)
-            outcome = await self._begin(self.envelope)
+            outcome = await self._check_message(self.envelope)
             tracing.set_attributes({"outcome": outcome, **({"error": outcome} if outcome in FAILED_OUTCOMES else {})})
         return outcome
 
-    async def _begin(self, envelope: Envelope) -> str:
-        """Judge from the message alone whether there is work to do now, then do it."""
+    async def _check_message(self, envelope: Envelope) -> str:
+        """Settle a message that kills workers or that is not due yet; process every other one."""
         settlement = self.settlement = Settlement(self.delivery, envelope, self._context)
         if envelope.deaths >= DELIVERY_LIMIT:
             return await settlement.worker_killed()
         early = _seconds_until(envelope.job.not_before)
         if early > 0:
             return await settlement.delay("early", early)
-        return await self._interruptible(envelope, settlement)
+        return await self._run_interruptible(envelope, settlement)
 
-    async def _interruptible(self, envelope: Envelope, settlement: Settlement) -> str:
-        self._task = asyncio.create_task(self._work(envelope, settlement))
-        alarm = asyncio.get_running_loop().call_later(self._context.time_limit, self.stop, "timed_out")
+    async def _run_interruptible(self, envelope: Envelope, settlement: Settlement) -> str:
+        """Run the attempt as a task that `stop`, or the time limit, can cancel."""
+        self._task = asyncio.create_task(self._process_and_settle(envelope, settlement))
+        timer = asyncio.get_running_loop().call_later(self._context.time_limit, self.stop, "timed_out")
         try:
             return await self._task
         except asyncio.CancelledError:
@@ -108,32 +115,32 @@ class Attempt:
                 self._task.cancel()
                 raise
         finally:
-            alarm.cancel()
+            timer.cancel()
         return await self._end_early(settlement, self._stopped)
 
-    async def _end_early(self, settlement: Settlement, why: StopReason) -> str:
-        if why == "cancelled":
+    async def _end_early(self, settlement: Settlement, reason: StopReason) -> str:
+        """Drop a cancelled job, delay one that another worker has, requeue at shutdown; a time-out is a failure."""
+        if reason == "cancelled":
             return await settlement.ack("cancelled")
-        if why == "lost":
+        if reason == "lost":
             return await settlement.delay("lost")
-        if why == "shutdown":
+        if reason == "shutdown":
             return await settlement.requeue()
-        said = (
-            f"not done within {self._context.time_limit:.0f} s (TASK_TIMEOUT_MINUTES, BROKER_CONSUMER_TIMEOUT_MINUTES)"
-        )
-        return await self._job_failed(settlement, FileProcessingError(said, code="timed_out", retryable=True))
+        limits = "TASK_TIMEOUT_MINUTES, BROKER_CONSUMER_TIMEOUT_MINUTES"
+        message = f"the attempt did not end within {self._context.time_limit:.0f} s ({limits})"
+        return await self._job_failed(settlement, FileProcessingError(message, code="timed_out", retryable=True))
 
     async def _job_failed(self, settlement: Settlement, error: FileProcessingError) -> str:
-        self._account.failed(error.code)
+        self._log.failed(error.code)
         return await settlement.job_failed(error)
 
-    async def _work(self, envelope: Envelope, settlement: Settlement) -> str:
-        """Begin, process, settle; whatever goes wrong there is judged for the job as a whole."""
+    async def _process_and_settle(self, envelope: Envelope, settlement: Settlement) -> str:
+        """Begin, process, settle. An error outside of the pipeline's steps concerns the whole job."""
         try:
             with tracing.span("begin"):
                 reply = await settlement.begin()
-            self._learn(envelope, reply)
-            failed = await self._process(envelope, settlement, reply)
+            self._set_owner(envelope, reply)
+            failed = await self._run_pipeline(envelope, settlement, reply)
             self._settling = True
             if reply.state == "run":
                 with tracing.span("settle"):
@@ -151,8 +158,8 @@ class Attempt:
             return await settlement.delay("busy", reply.retry_after)
         return await settlement.ack("duplicate" if reply.state == "done" else "cancelled")
 
-    async def _process(self, envelope: Envelope, settlement: Settlement, reply: BeginReply) -> list[FailedFile]:
-        """Run the pipeline over what is not stored yet; return what failed, keep what is stored."""
+    async def _run_pipeline(self, envelope: Envelope, settlement: Settlement, reply: BeginReply) -> list[FailedFile]:
+        """Process the files that are not stored yet. Stored files go to `settlement.stored`; return the failed ones."""
         job = envelope.job
         if reply.state == "no_generation":
             raise GenerationNotFoundError(f"no generation has the request id {job.request_id}")
@@ -160,37 +167,35 @@ class Attempt:
             return []
         if not job.files:
             raise FileProcessingError(NO_FILES, code="no_files")
-        before = {file.source_key for file in reply.files}
-        pending = tuple(file for file in job.files if file.source_key not in before)
-        task_progress = self._account.task_progress = TaskProgress(
-            job.task_id, settlement.lease, reply.total, reply.stored
-        )
+        stored = {file.source_key for file in reply.files}
+        pending = tuple(file for file in job.files if file.source_key not in stored)
+        task_progress = self._log.task_progress = TaskProgress(job.task_id, settlement.lease, reply.total, reply.stored)
         batch = Batch(
             files=pending,
             user_id=reply.user_id or job.user_id,
             generation_id=reply.generation_id or job.generation_id or "",
             profile=job.profile,
             max_concurrent=job.max_concurrent or self._context.max_concurrent,
-            on_progress=self._account.received,
+            on_progress=self._log.received,
             may_start=lambda: time.monotonic() - self.started < self._context.soft_limit,
-            hooks=self._account,
+            hooks=self._log,
             sees_storage=reply.sees_storage,
         )
         self._context.progress_writer.add(task_progress)
         try:
-            return (await process(batch, self._context.deps, self._note)).failed
+            return (await process(batch, self._context.deps, self._on_file_done)).failed
         finally:
             self._context.progress_writer.remove(task_progress)
 
-    def _learn(self, envelope: Envelope, reply: BeginReply) -> None:
-        """Tell from here on whose work it is: FAL's webhook knows neither generation nor user."""
+    def _set_owner(self, envelope: Envelope, reply: BeginReply) -> None:
+        """Log generation and user from here on: a job from FAL's webhook contains neither, the database has both."""
         job = envelope.job
-        known = {"generation_id": reply.generation_id or job.generation_id, "user_id": reply.user_id or job.user_id}
-        self._facts.update(known)
-        structlog.contextvars.bind_contextvars(generation_id=known["generation_id"])
+        owner = {"generation_id": reply.generation_id or job.generation_id, "user_id": reply.user_id or job.user_id}
+        self._job_fields.update(owner)
+        structlog.contextvars.bind_contextvars(generation_id=owner["generation_id"])
 
-    async def _note(self, file: JobFile, result: ProcessedFile | FailedFile) -> None:
-        self._account.ended(file, result)
+    async def _on_file_done(self, file: JobFile, result: ProcessedFile | FailedFile) -> None:
+        self._log.file_done(file, result)
         if not isinstance(result, ProcessedFile) or self.settlement is None:
             return
         self.settlement.stored.append(result)

@@ -1,10 +1,10 @@
-"""The circuit breaker: while what every job needs is away, take no jobs instead of spending their attempts.
+"""The circuit breaker: while something that every job needs is unavailable, the worker takes no jobs.
 
-A failure that speaks of an outage is checked by a probe at once. When the probe fails too, no job is to blame: the
-circuit opens, consuming pauses, and the job waits without losing an attempt. Probes, ever further apart, find out when
-to go on. Where probes succeed and yet one job after the other fails (a Storage that can be read, not written), TRIPS
-failures in a row open it as well; the first failure after such a pause counts, so that a job which itself is the
-trouble still comes to an end.
+After a failure whose code means an outage, a probe checks the dependency at once. If the probe fails too, the circuit
+opens: consuming pauses, and the job is retried without counting the attempt. Probes at growing intervals find out when
+the dependency is back. Where probes succeed and jobs still fail (a Storage that can be read but not written),
+FAILURES_TO_OPEN failures in a row open the circuit as well. After a pause the circuit is half open: the next failure
+opens it at once and counts as an attempt, so that a job that causes the failures itself runs out of attempts.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 30.0
 
 Probe = Callable[[], Awaitable[object]]
-"""Raises a FileProcessingError while the dependency is away."""
+"""Raises a FileProcessingError while the dependency is unavailable."""
 
 
 @dataclass(slots=True, eq=False)
 class Dependency:
-    """Something all jobs need: its `name`, the error `code` that tells of its absence, and how to ask for it."""
+    """Something that all jobs need. `code` is the error code of its outage; `pause` is the time to the next probe."""
 
     name: str
     code: str
@@ -44,7 +44,7 @@ class Dependency:
 
 
 class Circuit:
-    """Watches over the dependencies of one worker."""
+    """The circuit breaker of one worker, for all of its dependencies."""
 
     def __init__(self, dependencies: Sequence[Dependency], metrics: Metrics) -> None:
         self._dependencies = tuple(dependencies)
@@ -52,30 +52,30 @@ class Circuit:
         self._opened = asyncio.Event()
 
     async def is_outage(self, code: str) -> bool:
-        """Whether a failure with this code is an outage's doing, and so costs its job no attempt."""
-        found = next((dependency for dependency in self._dependencies if dependency.code == code), None)
-        if found is None:
+        """Record a failure. Return True if an outage caused it, so that the attempt must not count."""
+        dependency = next((dependency for dependency in self._dependencies if dependency.code == code), None)
+        if dependency is None:
             return False
-        async with found.lock:
-            if found.down_since is not None:
+        async with dependency.lock:
+            if dependency.down_since is not None:
                 return True
-            found.failures += 1
-            if found.half_open or found.failures >= FAILURES_TO_OPEN:
-                self._open(found, f"{found.failures} failures in a row")
+            dependency.failures += 1
+            if dependency.half_open or dependency.failures >= FAILURES_TO_OPEN:
+                self._open(dependency, f"{dependency.failures} failures in a row")
                 return False
-            if await _answers(found):
+            if await _probe(dependency):
                 return False
-            self._open(found, found.reason)
+            self._open(dependency, dependency.reason)
             return True
 
     def record_success(self, code: str) -> None:
-        """Note that what this code would tell the absence of has done its part."""
+        """Record that the dependency with this error code worked."""
         for dependency in self._dependencies:
             if dependency.code == code and dependency.down_since is None:
                 dependency.failures, dependency.half_open, dependency.pause = 0, False, FIRST_PAUSE_SECONDS
 
     def problem(self, name: str) -> str | None:
-        """Say since when a dependency has been away, for readiness; None when it is there."""
+        """Return since when and why a dependency is unavailable, or None if it is available."""
         for dependency in self._dependencies:
             if dependency.name == name and dependency.down_since is not None:
                 seconds = time.monotonic() - dependency.down_since
@@ -83,19 +83,19 @@ class Circuit:
         return None
 
     async def watch(self, pause: Callable[[], Awaitable[None]], resume: Callable[[], Awaitable[None]]) -> None:
-        """Pause whenever the circuit opens, probe until all is back, resume; without end."""
+        """Pause when the circuit opens, probe until all dependencies are available, resume. Runs until cancelled."""
         while True:
             await self._opened.wait()
             await pause()
-            while away := [dependency for dependency in self._dependencies if dependency.down_since is not None]:
-                await asyncio.sleep(min(dependency.pause for dependency in away))
-                await asyncio.gather(*(self._ask_again(dependency) for dependency in away))
+            while down := [dependency for dependency in self._dependencies if dependency.down_since is not None]:
+                await asyncio.sleep(min(dependency.pause for dependency in down))
+                await asyncio.gather(*(self._probe_again(dependency) for dependency in down))
             self._opened.clear()
             await resume()
 
-    async def _ask_again(self, dependency: Dependency) -> None:
+    async def _probe_again(self, dependency: Dependency) -> None:
         dependency.pause = min(dependency.pause * 2, LONGEST_PAUSE_SECONDS)
-        if await _answers(dependency):
+        if await _probe(dependency):
             dependency.down_since, dependency.half_open = None, True
             self._metrics.circuit_open.labels(dependency.name).set(0)
             log.info("circuit closed: jobs are taken again", dependency=dependency.name)
@@ -107,7 +107,8 @@ class Circuit:
         log.warning("circuit open: no jobs are taken", dependency=dependency.name, reason=reason)
 
 
-async def _answers(dependency: Dependency) -> bool:
+async def _probe(dependency: Dependency) -> bool:
+    """Return whether the dependency is available; if not, set its `reason`."""
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             await dependency.probe()

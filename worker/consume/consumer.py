@@ -1,4 +1,4 @@
-"""Takes deliveries off one work queue and has each attended to; can pause, go on, and stop without losing any."""
+"""Consumes one work queue and processes each delivery; can pause, resume, and stop without losing a message."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,9 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, AbstractRobustC
 
 from schemas.jobs import Queue
 from worker.broker import topology
-from worker.broker.connection import BROKER_ERRORS, RECONNECT_SECONDS, Broker, translate_broker_errors
+from worker.broker.connection import RECONNECT_SECONDS, Broker
 from worker.broker.envelope import Envelope
+from worker.broker.errors import BROKER_ERRORS, translate_broker_errors
 from worker.consume.attempt import Attempt, StopReason
 from worker.consume.delivery import Delivery
 from worker.consume.settlement import Settlement, WorkerContext
@@ -26,11 +27,11 @@ LOG_LEVEL_BY_OUTCOME: Final = {
     **dict.fromkeys(("failed", "undecodable", "crashed"), logging.ERROR),
     **dict.fromkeys(("partial", "retried", "excused", "lost", "redelivered"), logging.WARNING),
 }
-"""How loud an attempt's end is told; all others are as they should be."""
+"""Level of the line "attempt ended", by outcome; INFO for all others."""
 
 
 class DeliveryHandler(Protocol):
-    """What is done about one delivery: an Attempt at a job, or a Chore. `started` is of the monotonic clock."""
+    """Processes one delivery: an Attempt or a MaintenanceJob."""
 
     @property
     def delivery(self) -> Delivery:
@@ -38,30 +39,30 @@ class DeliveryHandler(Protocol):
 
     @property
     def started(self) -> float:
-        """When it began."""
+        """Start time, in seconds of the monotonic clock."""
 
     @property
     def envelope(self) -> Envelope | None:
-        """The job, once it is read; None where there is none."""
+        """The decoded job; None before it is decoded, and for maintenance."""
 
     @property
     def leased(self) -> Settlement | None:
-        """What holds a task's lease."""
+        """The settlement that has the task's lease, or None."""
 
     def log_fields(self) -> dict[str, Any]:
-        """Return what it did, for the log."""
+        """Return fields of the log line."""
 
-    def stop(self, why: StopReason) -> None:
+    def stop(self, reason: StopReason) -> None:
         """End it early."""
 
     async def run(self) -> str:
-        """Do everything there is to do about it; return how it ended."""
+        """Process the delivery and settle it; return the outcome."""
 
 
 class Consumer:
-    """Attends to at most `concurrency` deliveries at once: prefetch is the same number, so none waits in a buffer.
+    """Processes at most `concurrency` deliveries at once. The prefetch count is the same, so that none waits here.
 
-    `handle` makes what attends to a delivery, an Attempt unless told otherwise.
+    `create_handler` returns what processes a delivery; by default an Attempt.
     """
 
     def __init__(
@@ -70,13 +71,13 @@ class Consumer:
         context: WorkerContext,
         concurrency: int,
         queue: Queue = Queue.FILES,
-        handle: Callable[[Delivery], DeliveryHandler] | None = None,
+        create_handler: Callable[[Delivery], DeliveryHandler] | None = None,
     ) -> None:
         self.concurrency = concurrency
         self.key = queue
         self._broker = broker
         self._context = context
-        self._handle = handle or (lambda delivery: Attempt(delivery, context))
+        self._create_handler = create_handler or (lambda delivery: Attempt(delivery, context))
         self._attempts: dict[asyncio.Task[None], DeliveryHandler] = {}
         self._channel: AbstractRobustChannel | None = None
         self._queue: AbstractQueue | None = None
@@ -84,40 +85,40 @@ class Consumer:
 
     @property
     def attempts(self) -> list[DeliveryHandler]:
-        """What is attended to now."""
+        """The deliveries in process."""
         return list(self._attempts.values())
 
     async def start(self) -> None:
-        """Begin to consume, or go on; tries until the broker lets it."""
+        """Start or resume consuming; repeat until the broker accepts it."""
         while self._tag is None:
             try:
                 with translate_broker_errors():
                     self._queue = self._queue or await self._open()
                     self._tag = await self._queue.consume(self._deliver)
             except BROKER_ERRORS as error:
-                log.warning("broker lost before consuming", reason=type(error).__name__)
+                log.warning("connection lost before consuming", reason=type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
         log.info("consuming", queue=topology.work_queue(self.key), concurrency=self.concurrency)
 
     async def pause(self) -> None:
-        """Take nothing more; what runs goes on. `start` goes on."""
+        """Stop consuming. Deliveries in process continue; `start` resumes."""
         if self._queue is not None and self._tag is not None:
             tag, self._tag = self._tag, None
             with contextlib.suppress(Exception), translate_broker_errors():
                 await asyncio.wait_for(self._queue.cancel(tag), CANCEL_SECONDS)
 
-    async def finish(self, grace: float) -> None:
-        """Let what runs finish, hand the rest back, close, all in `grace` seconds; the last ones are for handing back.
+    async def drain(self, grace: float) -> None:
+        """Wait for deliveries in process, requeue those that are left, close the channel, all within `grace` seconds.
 
-        What cannot be handed back then, the broker has back when the channel closes.
+        The last part of that time is reserved for requeueing. RabbitMQ requeues what is left when the channel closes.
         """
-        handing_back = min(REQUEUE_SECONDS, grace / 5)
+        requeue_seconds = min(REQUEUE_SECONDS, grace / 5)
         if self._attempts:
-            await asyncio.wait(self._attempts, timeout=grace - handing_back)
+            await asyncio.wait(self._attempts, timeout=grace - requeue_seconds)
         for attempt in self.attempts:
             attempt.stop("shutdown")
         if self._attempts:
-            await asyncio.wait(self._attempts, timeout=max(handing_back, MIN_REQUEUE_SECONDS))
+            await asyncio.wait(self._attempts, timeout=max(requeue_seconds, MIN_REQUEUE_SECONDS))
         if self._channel is not None:
             with contextlib.suppress(Exception), translate_broker_errors():
                 await self._channel.close()
@@ -128,13 +129,13 @@ class Consumer:
         return await self._channel.get_queue(topology.work_queue(self.key))
 
     async def _deliver(self, message: AbstractIncomingMessage) -> None:
-        attempt = self._handle(Delivery(message, self._broker, self._context.metrics))
-        task = asyncio.create_task(self._attend(attempt))
+        attempt = self._create_handler(Delivery(message, self._broker, self._context.metrics))
+        task = asyncio.create_task(self._run(attempt))
         self._attempts[task] = attempt
         task.add_done_callback(self._attempts.pop)
 
-    async def _attend(self, attempt: DeliveryHandler) -> None:
-        """Run one attempt and say in one line how it went."""
+    async def _run(self, attempt: DeliveryHandler) -> None:
+        """Run one attempt; write its metrics and one log line."""
         metrics = self._context.metrics
         structlog.contextvars.clear_contextvars()
         with metrics.jobs_in_progress.track_inprogress():

@@ -1,7 +1,7 @@
-"""A message in our hands, and the ways to let go of it: ack, put off, bury, hand back.
+"""One unacknowledged message, and the ways to settle it: ack, retry, delay, dead-letter, requeue.
 
-Whatever takes the message's place is published and confirmed before the message is acked; a crash in between leaves
-two, and two are harmless. Nack serves only where no successor can be published.
+The message that replaces it is published and confirmed before it is acked. A crash in between leaves a duplicate, which
+is harmless. Nack and reject are used only where no replacement can be published.
 """
 
 from collections.abc import Awaitable, Sequence
@@ -13,9 +13,9 @@ from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import ChannelInvalidStateError
 
 from worker.broker import topology
-from worker.broker.connection import BROKER_ERRORS, Broker, BrokerUnavailableError, translate_broker_errors
+from worker.broker.connection import Broker
 from worker.broker.envelope import Envelope, UndecodableError, build_message, failure_headers
-from worker.broker.errors import PUBLISH_SECONDS
+from worker.broker.errors import BROKER_ERRORS, PUBLISH_SECONDS, BrokerUnavailableError, translate_broker_errors
 from worker.consume.retry_policy import JobFailure
 from worker.observability import tracing
 from worker.observability.metrics import Metrics
@@ -24,11 +24,11 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class LostDeliveryError(Exception):
-    """The channel the message came by is gone: the broker will deliver it again, so there is nothing left to do."""
+    """The channel of the message is closed. The broker delivers the message again, so nothing is left to settle."""
 
 
 class Delivery:
-    """One unacknowledged message."""
+    """One unacknowledged message. Methods that publish raise LostDeliveryError if the message's channel is closed."""
 
     def __init__(self, message: AbstractIncomingMessage, broker: Broker, metrics: Metrics) -> None:
         self.message = message
@@ -36,20 +36,20 @@ class Delivery:
         self._metrics = metrics
 
     async def ack(self) -> None:
-        """Be done with it."""
-        await self._quietly(self.message.ack())
+        """Acknowledge the message."""
+        await self._acknowledge(self.message.ack())
 
     async def nack(self) -> None:
-        """Give it back as it came, for another worker."""
-        await self._quietly(self.message.nack(requeue=True))
+        """Return the message unchanged to its queue, for another worker."""
+        await self._acknowledge(self.message.nack(requeue=True))
 
     async def reject(self) -> None:
-        """Give it back as something we cannot settle. On every RabbitMQ a rejection counts toward the limit."""
-        await self._quietly(self.message.reject(requeue=True))
+        """Return a message that cannot be settled to its queue. On every RabbitMQ this counts toward DELIVERY_LIMIT."""
+        await self._acknowledge(self.message.reject(requeue=True))
 
     async def retry(self, envelope: Envelope, delay: int, failure: JobFailure) -> None:
-        """Have `envelope` delivered after `delay` seconds (a rung of the ladder), then ack."""
-        message = envelope.message(code=failure.code, error=_said(failure))
+        """Have `envelope` delivered after `delay` seconds (one of RETRY_DELAYS), then ack."""
+        message = envelope.message(code=failure.code, error=_error_text(failure))
         await self._publish(topology.retry_name(delay), envelope.job.queue, message)
         self._metrics.retries.labels(failure.code).inc()
         await self.ack()
@@ -59,22 +59,22 @@ class Delivery:
         await self._replace(topology.retry_name(delay), envelope.job.queue, envelope.message())
 
     async def move(self, envelope: Envelope) -> None:
-        """Put a job of ours in the message's place."""
+        """Publish a job to its work queue in place of the message, then ack."""
         await self._replace(topology.WORK, envelope.job.queue, envelope.message())
 
     async def dead_letter(
         self, envelope: Envelope, failure: JobFailure, source_keys: Sequence[str] | None = None
     ) -> None:
-        """Put the job, or just the files of these keys, among the dead letters. Does not ack."""
+        """Publish the job, or only the files with these keys, to the dead letters. Does not ack."""
         job = envelope.job if source_keys is None else envelope.job.limited_to(source_keys)
         message = envelope.next_attempt(job, counted=False).message(
-            code=failure.code, error=_said(failure), stage=getattr(failure, "stage", "job")
+            code=failure.code, error=_error_text(failure), stage=getattr(failure, "stage", "job")
         )
         await self._publish(topology.DEAD, envelope.job.queue, message)
         self._metrics.dead_letters.labels(failure.code).inc()
 
     async def dead_letter_undecodable(self, error: UndecodableError) -> None:
-        """Put the very bytes among the dead letters, then ack."""
+        """Publish the unchanged body to the dead letters, then ack."""
         log.error("message cannot be decoded", code=error.code, error=str(error))
         copy = build_message(
             self.message.body, self.message.message_id, failure_headers(error.code, str(error)), self.message.type
@@ -84,11 +84,11 @@ class Delivery:
         await self.ack()
 
     async def requeue(self, envelope: Envelope) -> None:
-        """Return the job to its queue with the attempt it had: a shutdown is nobody's failure."""
+        """Publish the job to its queue with the same attempt number, then ack; if that fails, nack."""
         try:
             await self._broker.publish_job(envelope, PUBLISH_SECONDS)
         except BrokerUnavailableError:
-            await self._quietly(self.message.nack(requeue=True))
+            await self.nack()
         else:
             await self.ack()
 
@@ -97,40 +97,38 @@ class Delivery:
         await self.ack()
 
     async def _publish(self, exchange: str, routing_key: str, message: Message) -> None:
-        """Publish until it is confirmed. The delivery is held meanwhile: nothing is nacked in a loop.
+        """Repeat the publish until it is confirmed. The delivery stays unacknowledged; a nack would cause a loop.
 
         Raises:
-            LostDeliveryError: the channel the delivery came by is closed, so the broker has it back already.
+            LostDeliveryError: the channel of the delivery is closed, so the broker has requeued it.
         """
         try:
-            async for trial in stamina.retry_context(
-                on=self._worth_repeating, attempts=None, timeout=None, wait_max=10.0
-            ):
+            async for trial in stamina.retry_context(on=self._is_retryable, attempts=None, timeout=None, wait_max=10.0):
                 with trial, tracing.publish_span(exchange, routing_key, message.message_id):
                     await self._broker.publish(exchange, routing_key, message, PUBLISH_SECONDS)
         except BrokerUnavailableError as error:
             raise LostDeliveryError from error
 
-    def _worth_repeating(self, error: Exception) -> bool:
-        return isinstance(error, BrokerUnavailableError) and not self._lost
+    def _is_retryable(self, error: Exception) -> bool:
+        return isinstance(error, BrokerUnavailableError) and not self._channel_closed
 
     @property
-    def _lost(self) -> bool:
-        """Whether the channel it came by is closed; aio-pika does not give out one that is."""
+    def _channel_closed(self) -> bool:
+        """Whether the channel of the delivery is closed. For a closed one, aio-pika's property may raise."""
         try:
             return self.message.channel.is_closed
         except ChannelInvalidStateError:
             return True
 
-    async def _quietly(self, acknowledgement: Awaitable[object]) -> None:
-        """Ack or nack; on a channel that is gone there is nothing to acknowledge, the broker delivers again."""
+    async def _acknowledge(self, acknowledgement: Awaitable[object]) -> None:
+        """Await an ack, nack or reject. On a closed channel it is dropped, because the broker delivers again."""
         try:
             with translate_broker_errors():
                 await acknowledgement
         except BROKER_ERRORS as error:
-            log.info("delivery was lost before its ack; it will come again", reason=type(error).__name__)
+            log.info("delivery lost before its ack; the broker delivers it again", reason=type(error).__name__)
 
 
-def _said(failure: JobFailure) -> str:
-    """Return what a failure says: FailedFile has it in `error`, an exception in its text."""
+def _error_text(failure: JobFailure) -> str:
+    """Return the message of a failure: FailedFile has it in `error`, an exception is converted to text."""
     return str(getattr(failure, "error", failure))

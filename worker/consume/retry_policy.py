@@ -1,4 +1,4 @@
-"""The retry policy, as data: what to do about a failure. Pure; the consumer performs it."""
+"""The retry policy: decides, without side effects, whether a failure is retried and after which delay."""
 
 import zlib
 from collections.abc import Sequence
@@ -7,59 +7,59 @@ from typing import Final, Protocol
 from uuid import UUID
 
 UNEXPECTED_ATTEMPTS = 3
-"""Attempts for an exception nobody foresaw: it may be a passing fault, it may be a bug that never passes."""
+"""Attempts after an unexpected exception: it may be a temporary fault or a bug that every attempt meets."""
 GENERATION_ATTEMPTS = 4
-"""Attempts while FAL's request id finds no row: its writer is seconds behind, or never comes."""
+"""Attempts while no generation has FAL's request id: the row is written seconds later, or never."""
 JITTER: Final = 0.25
-"""Share of jobs that wait on the neighbouring rung, so that what failed together does not return together."""
+"""Share of jobs that get a neighbouring delay, so that jobs that failed together do not return together."""
 MAX_ATTEMPTS_BY_CODE: Final = {"unexpected": UNEXPECTED_ATTEMPTS, "generation_not_found": GENERATION_ATTEMPTS}
 
 
 class JobFailure(Protocol):
-    """What must be known of a failure: FailedFile and FileProcessingError both tell it."""
+    """What the policy reads of a failure: FailedFile and FileProcessingError have these properties."""
 
     @property
     def code(self) -> str:
-        """Stable word for the kind of failure."""
+        """Stable error code."""
 
     @property
     def retryable(self) -> bool:
-        """Whether the same may succeed later."""
+        """Whether a later attempt may succeed."""
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds the other side asked us to wait."""
+        """Seconds to wait, as requested by the server that refused; None if it requested nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`delays` in rising seconds, one rung of the ladder each."""
+    """`delays` are RETRY_DELAYS, in seconds, ascending; there is a retry queue for each."""
 
     delays: tuple[int, ...]
     max_attempts: int
 
-    def delay_at_least(self, at_least: float) -> int:
-        """Return the shortest delay that is no shorter than `at_least`, else the longest there is."""
-        return next((delay for delay in self.delays if delay >= at_least), self.delays[-1])
+    def delay_at_least(self, seconds: float) -> int:
+        """Return the shortest delay that is at least `seconds`, or the longest delay if all are shorter."""
+        return next((delay for delay in self.delays if delay >= seconds), self.delays[-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again after `delay` seconds, a rung of the ladder."""
+    """Retry after `delay` seconds, one of the policy's delays."""
 
     delay: int
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Give up, and keep it where people can look at it."""
+    """Do not retry: make it a dead letter."""
 
 
 def decide(failure: JobFailure, attempt: int, policy: RetryPolicy, chance: float = 1.0) -> Retry | GiveUp:
-    """Judge one failure of the attempt with this number (from 1).
+    """Decide about one failure of the attempt with this number (from 1).
 
-    The ladder is climbed a rung an attempt; `chance`, between 0 and 1, sends a JITTER of all to the next rung (from the
-    last one: back to the one before). A longer wait that the other side asked for is rounded up to a rung, never cut.
+    Each attempt takes the next delay. If `chance` (0 to 1) is below JITTER, it takes the one after that; for the last
+    delay, the one before. A longer `retry_after` is rounded up to a delay.
     """
     limit = min(policy.max_attempts, MAX_ATTEMPTS_BY_CODE.get(failure.code, policy.max_attempts))
     if not failure.retryable or attempt >= limit:
@@ -72,10 +72,10 @@ def decide(failure: JobFailure, attempt: int, policy: RetryPolicy, chance: float
 
 
 def stable_random(task_id: UUID, attempt: int) -> float:
-    """Draw a number from 0 up to 1 that differs from task to task and attempt to attempt, and is the same next time."""
+    """Return a pseudo-random number, at least 0 and below 1, that is always the same for one task and attempt."""
     return zlib.crc32(task_id.bytes + attempt.to_bytes(4, "big")) / 2**32
 
 
 def longest_delay(decisions: Sequence[Retry]) -> int:
-    """Return the wait of a message that carries several files: the longest any of them needs, in seconds."""
+    """Return the delay of a message that carries several files: the longest that any of them needs, in seconds."""
     return max(verdict.delay for verdict in decisions)

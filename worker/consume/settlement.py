@@ -1,9 +1,10 @@
-"""How an attempt is settled: recorded, published, acknowledged. The order keeps Outlast from losing or doubling work.
+"""How an attempt ends: record it in the database, publish the next message, ack. The order prevents lost work.
 
-    retry: finish(retrying, what is stored so far) -> publish to the ladder, confirmed -> ack
-    dead:  publish to the dead letters, confirmed  -> finish(failed or partial)        -> ack
+    done:        finish(completed)                       -> ack
+    retry:       finish(retrying, files stored so far)   -> publish to a retry queue     -> ack
+    dead letter: publish to the dead letters             -> finish(failed or partial)    -> ack
 
-A crash between any two of them repeats work that is idempotent, and loses none.
+Every publish is confirmed before the next step. A crash between two steps repeats work, which is idempotent.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -33,15 +34,15 @@ from worker.observability.metrics import Metrics
 log = structlog.stdlib.get_logger(__name__)
 BEGIN_SECONDS: Final = 3.0
 FINISH_SECONDS: Final = 10.0
-"""How long a database that gives no answer is asked again: a moment before it is judged, longer for finished work."""
+"""How long requests to an unavailable database are repeated; longer for `finish`, so that no finished work is lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What every attempt of a worker shares.
+    """The objects and limits that all attempts of a worker share.
 
-    `send_result` tells who waits for a job's result. In seconds, `time_limit` bounds an attempt, `soft_limit` its beginning
-    of files.
+    `send_result` sends a finished task's result to the Celery producer that waits for it. `time_limit` and `soft_limit`
+    are seconds: the end of an attempt, and the time after which it starts no new file.
     """
 
     records: TaskRecords
@@ -59,7 +60,10 @@ class WorkerContext:
 
 
 class Settlement:
-    """One attempt's lease, what it has stored so far, and every way for it to end. Methods return the outcome."""
+    """The lease of one attempt, the files it has stored so far, and all ways in which it can end.
+
+    The methods that end the attempt return its outcome, a label of the metrics.
+    """
 
     def __init__(self, delivery: Delivery, envelope: Envelope, context: WorkerContext) -> None:
         self.lease: UUID = uuid4()
@@ -70,9 +74,9 @@ class Settlement:
         self._context = context
 
     async def begin(self) -> BeginReply:
-        """Take the task, or learn why not; a database that is away for a moment costs no attempt."""
+        """Request the task's lease. The reply's `state` says whether to run, and if not, why."""
         context, envelope = self._context, self._envelope
-        async for trial in _patiently(BEGIN_SECONDS):
+        async for trial in _database_retries(BEGIN_SECONDS):
             with trial:
                 reply = await context.records.begin(envelope.job, self.lease, context.worker, envelope.attempt)
         context.circuit.record_success("database_unavailable")
@@ -80,15 +84,20 @@ class Settlement:
         return reply
 
     async def settle_files(self, failed: Sequence[FailedFile]) -> str:
-        """Bury what is hopeless, record what is known, put off what is pending, ack."""
+        """Settle after the pipeline has run: dead-letter, record, retry what is pending, ack.
+
+        Files that failed for good become dead letters, one for each error code. Files that failed because a dependency
+        is away (`excused`) are retried without counting the attempt.
+        """
         excused = [code for code in {file.code for file in failed} if await self._context.circuit.is_outage(code)]
-        decisions = {file.source_key: self._judge(file, file.code in excused) for file in failed}
+        decisions = {file.source_key: self._decide(file, excused=file.code in excused) for file in failed}
         dead = [file for file in failed if isinstance(decisions[file.source_key], GiveUp)]
         pending = [file for file in failed if file not in dead]
         for code in dict.fromkeys(file.code for file in dead):
             same = [file for file in dead if file.code == code]
             await self._delivery.dead_letter(self._envelope, same[0], [file.source_key for file in same])
-        reply = await self._finish(TaskStatus.RETRYING if pending else _final(len(self.stored), len(failed)), failed)
+        status = TaskStatus.RETRYING if pending else _final_status(len(self.stored), len(failed))
+        reply = await self._finish(status, failed)
         if reply.state == "lost":
             return await self.delay("lost")
         if reply.state == "cancelled":
@@ -96,111 +105,119 @@ class Settlement:
         if pending:
             delay = longest_delay([decision for decision in decisions.values() if isinstance(decision, Retry)])
             counted = any(file.code not in excused for file in pending)
-            return await self._again(pending[0], [file.source_key for file in pending], delay, counted=counted)
+            return await self._retry(pending[0], [file.source_key for file in pending], delay, counted=counted)
         age = datetime.now(UTC) - self._envelope.job.event_at
         self._context.metrics.job_age.observe(age.total_seconds())
         return await self.ack(reply.status or TaskStatus.COMPLETED)
 
     async def job_failed(self, error: FileProcessingError) -> str:
-        """Retry or bury the job as it came; what the database can be told of it, it is told in the same order."""
+        """Settle after an error of the whole job: retry all of its files, or make the job a dead letter."""
         self._context.metrics.error(error.code)
         excused = await self._context.circuit.is_outage(error.code)
-        decision = self._judge(error, excused)
-        say = log.warning if isinstance(decision, Retry) else log.error
-        say("job failed", code=error.code, error=str(error), decision=type(decision).__name__, excused=excused)
+        decision = self._decide(error, excused=excused)
+        write_log = log.warning if isinstance(decision, Retry) else log.error
+        write_log("job failed", code=error.code, error=str(error), decision=type(decision).__name__, excused=excused)
         if isinstance(decision, Retry):
-            await self._note_down(TaskStatus.RETRYING, error)
+            await self._record_failure(TaskStatus.RETRYING, error)
             keys = [file.source_key for file in self._envelope.job.files]
-            return await self._again(error, keys, decision.delay, counted=not excused)
+            return await self._retry(error, keys, decision.delay, counted=not excused)
         await self._delivery.dead_letter(self._envelope, error)
-        await self._note_down(TaskStatus.FAILED, error)
+        await self._record_failure(TaskStatus.FAILED, error)
         return await self.ack("failed")
 
     async def worker_killed(self) -> str:
-        """Bury a job whose workers keep dying; the broker's delivery limit alone would not see it."""
+        """Make a job a dead letter whose deliveries keep ending without ack.
+
+        The broker's delivery limit does not cover this case, because it counts anew for each published message.
+        """
         job, deaths = self._envelope.job, self._envelope.deaths
-        said = f"{deaths} deliveries ended without an answer: this job seems to kill its worker"
-        error = FileProcessingError(said, code="worker_killed")
+        message = f"{deaths} deliveries ended without an answer: this job seems to kill its worker"
+        error = FileProcessingError(message, code="worker_killed")
         await self._delivery.dead_letter(self._envelope, error)
         try:
             await self._context.reconcile_records.mark_failed(
-                [{"task_id": str(job.task_id), "code": error.code, "error": said}]
+                [{"task_id": str(job.task_id), "code": error.code, "error": message}]
             )
-        except FileProcessingError as error:
-            log.warning("the database was not told; the sweep will", code=error.code)
+        except FileProcessingError as database_error:
+            log.warning("task not marked as failed; the next sweep marks it", code=database_error.code)
         return await self.ack("failed")
 
     async def requeue(self) -> str:
-        """Return the job at once with the attempt it had, what is stored so far recorded."""
+        """Return the job to its queue at shutdown, after recording the stored files. The attempt does not count."""
         if self.leased:
             try:
                 await self._context.records.finish(self._envelope.job, self.lease, TaskStatus.RETRYING, self.stored, [])
-            except FileProcessingError as error:
-                log.warning("the database was not told", code=error.code)
+            except FileProcessingError as database_error:
+                log.warning("stored files not recorded; the next attempt finds them", code=database_error.code)
         await self._delivery.requeue(self._envelope)
         return "handed_back"
 
     async def delay(self, outcome: str, seconds: float = 0.0) -> str:
-        """Have the same attempt again after at least so many seconds."""
+        """Have the same attempt delivered again after at least this many seconds."""
         await self._delivery.delay(self._envelope, self._context.policy.delay_at_least(seconds))
         return outcome
 
     async def ack(self, outcome: str) -> str:
-        """Be done with the message, once whoever waits for the result has been told."""
+        """Send the result if a Celery producer waits for it, then ack the message."""
         await self._context.send_result(self._envelope.job)
         await self._delivery.ack()
         return outcome
 
-    def _judge(self, failure: FailedFile | FileProcessingError, excused: bool) -> Retry | GiveUp:  # noqa: FBT001 - it is the question
+    def _decide(self, failure: FailedFile | FileProcessingError, *, excused: bool) -> Retry | GiveUp:
         policy = self._context.policy
         if excused:
             return Retry(policy.delays[0])
         attempt = self._envelope.attempt
         return decide(failure, attempt, policy, stable_random(self._envelope.job.task_id, attempt))
 
-    async def _again(
+    async def _retry(
         self, failure: FailedFile | FileProcessingError, keys: Sequence[str], delay: int, *, counted: bool
     ) -> str:
-        again = self._envelope.next_attempt(self._envelope.job.limited_to(keys), counted=counted)
-        await self._delivery.retry(again, delay, failure)
+        following = self._envelope.next_attempt(self._envelope.job.limited_to(keys), counted=counted)
+        await self._delivery.retry(following, delay, failure)
         return "retried" if counted else "excused"
 
     async def _finish(self, status: TaskStatus, failed: Sequence[FailedFile]) -> FinishReply:
-        """Record the attempt; a database that is away for a moment does not cost the work."""
+        """Record files and task in one transaction.
+
+        Raises:
+            DatabaseUnavailableError: the database did not answer for FINISH_SECONDS.
+            StorageUnavailableError: an object of this job must be uploaded again.
+        """
         job = self._envelope.job
-        async for trial in _patiently(FINISH_SECONDS):
+        async for trial in _database_retries(FINISH_SECONDS):
             with trial:
                 reply = await self._context.records.finish(job, self.lease, status, self.stored, list(failed))
         if reply.state == "object_deleting":
             raise StorageUnavailableError("an object of this job is being deleted")
         if reply.state == "object_differs":
             self.stored.clear()
-            raise StorageUnavailableError("Storage does not have an object of this job as it was sent")
+            raise StorageUnavailableError("an object of this job in Storage differs from the one that was uploaded")
         self.leased = False
         return reply
 
-    async def _note_down(self, status: TaskStatus, error: FileProcessingError) -> None:
-        """Record what is stored and that the rest failed, if the task is ours and the database answers.
+    async def _record_failure(self, status: TaskStatus, error: FileProcessingError) -> None:
+        """Record the stored files as stored and the others as failed, if this attempt has the lease.
 
-        If not, nothing is lost: the lease runs out, and the message, retried or buried, tells the rest.
+        An unavailable database is ignored: the lease expires, and the retried message or the dead letter has the rest.
         """
         if not self.leased:
             return
         job = self._envelope.job
-        done = {file.source_key for file in self.stored}
-        failed = [failed_file(file, error, "job") for file in job.files if file.source_key not in done]
+        stored = {file.source_key for file in self.stored}
+        failed = [failed_file(file, error, "job") for file in job.files if file.source_key not in stored]
         try:
             await self._context.records.finish(job, self.lease, status, self.stored, failed)
         except FileProcessingError as database_error:
             log.warning("the attempt was not recorded in the database", code=database_error.code, status=status)
 
 
-def _patiently(seconds: float) -> AsyncIterator[stamina.Attempt]:
-    """Yield trials for as long as the database gives no answer, at most so many seconds."""
+def _database_retries(seconds: float) -> AsyncIterator[stamina.Attempt]:
+    """Yield trials until one raises no DatabaseUnavailableError, for at most this many seconds."""
     return stamina.retry_context(on=DatabaseUnavailableError, attempts=None, timeout=seconds, wait_max=1.0).__aiter__()
 
 
-def _final(stored: int, failed: int) -> TaskStatus:
+def _final_status(stored: int, failed: int) -> TaskStatus:
     if not failed:
         return TaskStatus.COMPLETED
     return TaskStatus.PARTIAL if stored else TaskStatus.FAILED

@@ -1,4 +1,4 @@
-"""A worker's consumers together: leases renewed, cancellations heard, outages waited out, an end without loss."""
+"""The worker: its consumers, heartbeats that renew leases, broadcast commands, the circuit breaker, shutdown."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ HEARTBEAT_SECONDS: Final = LEASE_SECONDS / 3
 
 
 class Worker:
-    """Everything one worker process does with messages. `stop_requested` is set by a control message."""
+    """All consumers of one process. A broadcast `stop` command sets `stop_requested`."""
 
     def __init__(self, broker: Broker, context: WorkerContext, consumers: Sequence[Consumer]) -> None:
         self.stop_requested = asyncio.Event()
@@ -35,34 +35,34 @@ class Worker:
         return self._context.worker
 
     def outage(self, name: str) -> str | None:
-        """Say since when a dependency has been away; None when it is there."""
+        """Return since when and why a dependency is unavailable, or None if it is available."""
         return self._context.circuit.problem(name)
 
     @property
     def attempts(self) -> list[DeliveryHandler]:
-        """What is attended to now, over all queues."""
+        """The deliveries in process, over all queues."""
         return [attempt for consumer in self._consumers for attempt in consumer.attempts]
 
     async def start(self) -> None:
-        """Begin, once the broker is there. Raises TopologyError."""
+        """Start consuming once the broker is connected. Raises TopologyError."""
         await self._broker.wait_ready()
-        self._also(self._beat(), "heartbeat")
-        self._also(listen(self._broker, self.on_command), "control")
-        self._also(self._context.progress_writer.run(), "progress")
-        self._also(self._context.circuit.watch(self._pause, self._resume), "circuit")
+        self._start_task(self._send_heartbeats(), "heartbeat")
+        self._start_task(listen(self._broker, self.on_command), "control")
+        self._start_task(self._context.progress_writer.run(), "progress")
+        self._start_task(self._context.circuit.watch(self._pause, self._resume), "circuit")
         await self._resume()
 
     async def stop(self, grace: float) -> None:
-        """Take nothing more, let what runs finish for `grace` seconds, hand the rest back."""
+        """Stop consuming, wait `grace` seconds for jobs in process, requeue those that are left."""
         self._stopping = True
         await self._pause()
-        await asyncio.gather(*(consumer.finish(grace) for consumer in self._consumers))
+        await asyncio.gather(*(consumer.drain(grace) for consumer in self._consumers))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def on_command(self, command: Command) -> None:
-        """Do at once what somebody told all workers."""
+        """Carry out a broadcast command."""
         if command.do == "stop" and command.worker in {None, self._context.worker}:
             self.stop_requested.set()
         elif command.do == "cancel":
@@ -71,9 +71,10 @@ class Worker:
                     attempt.stop("cancelled")
 
     async def renew_leases(self) -> None:
-        """Renew the leases of what runs; stop what was cancelled or taken over."""
-        running = {str(held.lease): attempt for attempt in self.attempts if (held := attempt.leased) is not None}
-        leases = [held.lease for attempt in running.values() if (held := attempt.leased) is not None]
+        """Renew the leases of jobs in process; stop jobs that were cancelled or that another worker has taken over."""
+        settlements = [(attempt, settlement) for attempt in self.attempts if (settlement := attempt.leased) is not None]
+        running = {str(settlement.lease): attempt for attempt, settlement in settlements}
+        leases = [settlement.lease for _, settlement in settlements]
         try:
             async with asyncio.timeout(HEARTBEAT_SECONDS):
                 reply = await self._context.records.heartbeat(self._context.worker, leases, self.stats())
@@ -88,7 +89,7 @@ class Worker:
                 attempt.stop("cancelled")
 
     def stats(self) -> dict[str, Any]:
-        """Return what this worker does now: `active` has one entry a job, seconds since it began."""
+        """Return the worker's statistics. `active` has an entry for each job, with the seconds since it started."""
         now = time.monotonic()
         active = [
             {
@@ -103,7 +104,7 @@ class Worker:
         return {
             "concurrency": {consumer.key: consumer.concurrency for consumer in self._consumers},
             "active": active,
-            "paused": {name: said for name in ("storage", "disk") if (said := self.outage(name)) is not None},
+            "paused": {name: outage for name in ("storage", "disk") if (outage := self.outage(name)) is not None},
         }
 
     async def _pause(self) -> None:
@@ -113,14 +114,14 @@ class Worker:
         if not self._stopping:
             await asyncio.gather(*(consumer.start() for consumer in self._consumers))
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
                 await self.renew_leases()
             except Exception:
-                # Whatever it was, without heartbeats every lease here would run out.
+                # Go on: without heartbeats all leases of this worker would expire.
                 log.exception("heartbeat crashed")
 
-    def _also(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.append(asyncio.create_task(work, name=name))
+    def _start_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(asyncio.create_task(coroutine, name=name))

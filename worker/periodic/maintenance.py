@@ -100,7 +100,7 @@ class MaintenanceJob:
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
 
-    def stop(self, why: StopReason) -> None:  # noqa: ARG002 - a chore is given back, whatever the reason
+    def stop(self, reason: StopReason) -> None:  # noqa: ARG002 - a chore is given back, whatever the reason
         """Interrupt it: another worker does the rest."""
         if self._task is not None and not self._task.done():
             self._stopped = True

@@ -10,7 +10,8 @@ import structlog
 
 from handlers.database.reconcile_records import ReconcileRecords
 from handlers.errors import FileProcessingError
-from worker.broker.connection import Broker, BrokerUnavailableError
+from worker.broker.connection import Broker
+from worker.broker.errors import BrokerUnavailableError
 from worker.dead_letters.queue_lock import BusyError
 from worker.periodic.maintenance import enqueue_maintenance
 from worker.periodic.sweep_job import SweepJob
