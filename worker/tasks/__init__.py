@@ -1,1 +1,1 @@
-"""The task API: submit, look, watch, cancel; over HTTP, in Python and on the command line."""
+"""The task API: submit tasks, read their status, follow and cancel them; for HTTP, Python and the command line."""

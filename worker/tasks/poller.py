@@ -1,4 +1,4 @@
-"""Many watchers, one question: the states of all watched tasks are asked for once a second, whoever watches them."""
+"""Follow tasks: one query per second returns the states of all followed tasks, for any number of followers."""
 
 import asyncio
 import contextlib
@@ -14,33 +14,33 @@ from schemas.tasks import TaskState
 
 log = structlog.stdlib.get_logger(__name__)
 POLL_SECONDS: Final = 1.0
-PAGE: Final = 500
+TASKS_PER_QUERY: Final = 500
 
 
 class Follower:
-    """One watcher of one task. What it does not take in time is replaced by what is newer."""
+    """Follows one task. A state that is not read in time is replaced by a newer one."""
 
     def __init__(self) -> None:
         self._state: TaskState | None = None
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._closed = False
 
     def offer(self, state: TaskState) -> None:
-        """Tell the state; it may be known already."""
+        """Set the current state. A state that is not newer is ignored."""
         if self._state is None or state.updated_at > self._state.updated_at:
             self._state = state
-            self._news.set()
+            self._changed.set()
 
     def close(self) -> None:
-        """Have `states` end."""
+        """End the iteration of `states`."""
         self._closed = True
-        self._news.set()
+        self._changed.set()
 
     async def states(self) -> AsyncIterator[TaskState]:
-        """Yield each newer state, the last one when the task has ended."""
+        """Yield each newer state. The last one is that of the ended task."""
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._changed.wait()
+            self._changed.clear()
             if self._closed or self._state is None:
                 return
             yield self._state
@@ -48,8 +48,8 @@ class Follower:
                 return
 
 
-class Watcher:
-    """Asks for all followers; close it with `aclose`."""
+class TaskPoller:
+    """Polls the database while there are followers. Close it with `aclose`."""
 
     def __init__(self, records: TaskQueries) -> None:
         self._records = records
@@ -57,17 +57,17 @@ class Watcher:
         self._polling: asyncio.Task[None] | None = None
 
     @property
-    def followers(self) -> int:
-        """How many watch."""
+    def follower_count(self) -> int:
+        """Number of followers of all tasks."""
         return sum(map(len, self._followers.values()))
 
     @contextlib.contextmanager
     def follow(self, task_id: UUID) -> Iterator[Follower]:
-        """Follow a task while the context lasts."""
+        """Follow a task within the context."""
         follower = Follower()
         self._followers.setdefault(task_id, set()).add(follower)
         if self._polling is None or self._polling.done():
-            self._polling = asyncio.create_task(self._poll(), name="watch tasks")
+            self._polling = asyncio.create_task(self._poll(), name="poll tasks")
         try:
             yield follower
         finally:
@@ -77,7 +77,7 @@ class Watcher:
                 del self._followers[task_id]
 
     async def aclose(self) -> None:
-        """End every follower's states."""
+        """Close all followers and stop polling."""
         for followers in self._followers.values():
             for follower in followers:
                 follower.close()
@@ -88,12 +88,12 @@ class Watcher:
     async def _poll(self) -> None:
         while self._followers:
             await asyncio.sleep(POLL_SECONDS)
-            watched = list(self._followers)
-            for start in range(0, len(watched), PAGE):
+            task_ids = list(self._followers)
+            for start in range(0, len(task_ids), TASKS_PER_QUERY):
                 try:
-                    states = await self._records.states(watched[start : start + PAGE])
+                    states = await self._records.states(task_ids[start : start + TASKS_PER_QUERY])
                 except FileProcessingError as error:
-                    log.warning("tasks cannot be watched now", code=error.code)
+                    log.warning("task states not read", code=error.code)
                     break
                 for task_id, state in states.items():
                     for follower in self._followers.get(task_id, ()):

@@ -1,4 +1,4 @@
-"""`/tasks` and `/workers` over HTTP, for whoever has the API's token."""
+"""`/tasks` and `/workers` over HTTP. They require the API token."""
 
 import json
 from typing import Any, Final
@@ -6,36 +6,38 @@ from uuid import UUID
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
+from pydantic import BaseModel
 
 from handlers.database.client import Supabase
 from handlers.errors import DatabaseUnavailableError
 from schemas.tasks import TaskState
-from worker.broker.connection import Broker, BrokerUnavailableError
+from worker.broker.connection import Broker
+from worker.broker.errors import BrokerUnavailableError
 from worker.settings import Settings
-from worker.tasks.poller import Follower, Watcher
+from worker.tasks.poller import Follower, TaskPoller
 from worker.tasks.service import InvalidSubmissionError, KeyReusedError, TaskService, read_submission
-from worker.web.bearer_auth import BearerAuth, Handler
+from worker.web.bearer_auth import BearerAuth, RequestHandler
 from worker.web.problem_details import problem
 
-KEY: Final = "Idempotency-Key"
-MAX_KEY: Final = 255
-MAX_WATCHERS: Final = 2000
-"""Streams one receiver keeps open at most."""
+KEY_HEADER: Final = "Idempotency-Key"
+MAX_KEY_CHARACTERS: Final = 255
+MAX_STREAMS: Final = 2000
+"""Maximum number of open event streams per receiver."""
 RECONNECT_MILLISECONDS: Final = 2000
-AGAIN: Final = {"Retry-After": "5"}
+RETRY_AFTER: Final = {"Retry-After": "5"}
 
 
 class TaskRoutes:
-    """The routes. A receiver without SUPABASE_URL answers that it has no tasks."""
+    """The routes. Without SUPABASE_URL they answer 503, because tasks are stored in Supabase."""
 
     def __init__(self, settings: Settings, supabase: Supabase | None, broker: Broker) -> None:
-        self._access = BearerAuth(settings.api_token)
+        self._auth = BearerAuth(settings.api_token)
         self._supabase = supabase
-        self._desk = None if supabase is None else TaskService(settings, supabase, broker)
-        self._watcher = None if self._desk is None else Watcher(self._desk.records)
+        self._service = None if supabase is None else TaskService(settings, supabase, broker)
+        self._poller = None if self._service is None else TaskPoller(self._service.records)
 
     def add_to(self, app: web.Application) -> None:
-        """Serve them."""
+        """Add the routes."""
         for method, path, handler in (
             ("POST", "/tasks", self._submit),
             ("GET", "/tasks/{task_id}", self._state),
@@ -43,64 +45,67 @@ class TaskRoutes:
             ("GET", "/tasks/{task_id}/events", self._events),
             ("GET", "/workers", self._workers),
         ):
-            app.router.add_route(method, path, self._access.guarded(_answered(handler)))
+            app.router.add_route(method, path, self._auth.required(_with_problems(handler)))
         app.on_shutdown.append(self._close)
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
         if request.content_type != "application/json":
-            said = f"the body is {request.content_type}"
-            return problem(415, "unsupported_type", said, "send Content-Type: application/json")
-        submission = read_submission(**await _object(request))
-        receipt = await self._open().submit(submission, _key(request))
+            detail = f"the Content-Type is {request.content_type}"
+            return problem(415, "unsupported_type", detail, "send Content-Type: application/json")
+        submission = read_submission(**await _json_object(request))
+        receipt = await self._require_service().submit(submission, _idempotency_key(request))
         location = {"Location": f"/tasks/{receipt.task_id}"}
         return web.json_response({"task_id": str(receipt.task_id)}, status=202, headers=location)
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
-        state = await self._known(request)
-        return _unknown(request) if state is None else _told(state)
+        state = await self._find(request)
+        return _not_found(request) if state is None else _json_response(state)
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         task_id = _task_id(request)
         if task_id is None:
-            return _unknown(request)
-        cancelled = await self._open().cancel(task_id)
+            return _not_found(request)
+        cancelled = await self._require_service().cancel(task_id)
         return web.json_response({"task_id": str(task_id), "cancelled": cancelled})
 
     async def _workers(self, _request: web.Request) -> web.StreamResponse:
-        return _told(await self._open().workers())
+        return _json_response(await self._require_service().workers())
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        """Send the state now and whenever it changes, until the task has ended or the client goes."""
-        state = await self._known(request)
-        if state is None or self._watcher is None:
-            return _unknown(request)
-        seen = request.headers.get(EventSourceResponse.DEFAULT_LAST_EVENT_HEADER)
-        if state.ready and _event_id(state) == seen:
-            return web.Response(status=204)  # there is nothing to come: a client must not ask again
-        if self._watcher.followers >= MAX_WATCHERS:
-            return problem(503, "too_many_watchers", f"{MAX_WATCHERS} streams are open", "poll the task", AGAIN)
-        with self._watcher.follow(state.task_id) as follower:
-            return await _stream(request, follower, state, seen)
+        """Send the current state and each change, until the task has ended or the client disconnects."""
+        state = await self._find(request)
+        if state is None or self._poller is None:
+            return _not_found(request)
+        last_event_id = request.headers.get(EventSourceResponse.DEFAULT_LAST_EVENT_HEADER)
+        if state.ready and _event_id(state) == last_event_id:
+            return web.Response(status=204)  # no more events follow; 204 stops the client from reconnecting
+        if self._poller.follower_count >= MAX_STREAMS:
+            detail = f"{MAX_STREAMS} event streams are open, the maximum per receiver"
+            return problem(503, "too_many_watchers", detail, "poll GET /tasks/{id} instead", RETRY_AFTER)
+        with self._poller.follow(state.task_id) as follower:
+            return await _stream(request, follower, state, last_event_id)
 
-    async def _known(self, request: web.Request) -> TaskState | None:
+    async def _find(self, request: web.Request) -> TaskState | None:
         task_id = _task_id(request)
-        return None if task_id is None else await self._open().state(task_id)
+        return None if task_id is None else await self._require_service().state(task_id)
 
-    def _open(self) -> TaskService:
-        if self._desk is None:
-            raise DatabaseUnavailableError("this receiver has no SUPABASE_URL, and tasks live in Supabase")
-        return self._desk
+    def _require_service(self) -> TaskService:
+        if self._service is None:
+            raise DatabaseUnavailableError("SUPABASE_URL is not set for this receiver; tasks are stored in Supabase")
+        return self._service
 
     async def _close(self, _app: web.Application) -> None:
-        if self._watcher is not None:
-            await self._watcher.aclose()
+        if self._poller is not None:
+            await self._poller.aclose()
 
 
-async def _stream(request: web.Request, follower: Follower, state: TaskState, seen: str | None) -> web.StreamResponse:
+async def _stream(
+    request: web.Request, follower: Follower, state: TaskState, last_event_id: str | None
+) -> web.StreamResponse:
     follower.offer(state)
     async with sse_response(request) as stream:
         async for newer in follower.states():
-            if _event_id(newer) == seen:
+            if _event_id(newer) == last_event_id:
                 continue
             try:
                 await stream.send(newer.model_dump_json(), id=_event_id(newer), retry=RECONNECT_MILLISECONDS)
@@ -109,38 +114,40 @@ async def _stream(request: web.Request, follower: Follower, state: TaskState, se
     return stream
 
 
-def _answered(handler: Handler) -> Handler:
-    """Return the handler with its errors turned into problem documents."""
+def _with_problems(handler: RequestHandler) -> RequestHandler:
+    """Return a handler that answers errors with problem details."""
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
         except InvalidSubmissionError as error:
-            return problem(422, error.code, str(error), "nothing was enqueued; mend it and send it again")
+            return problem(422, error.code, str(error), "nothing was enqueued; correct the submission")
         except KeyReusedError as error:
-            return problem(422, "idempotency_key_reused", str(error), "use a new key for another submission")
+            return problem(422, "idempotency_key_reused", str(error), "use a new key for each submission")
         except BrokerUnavailableError as error:
-            return problem(503, "broker_unavailable", str(error), "send it again, with the same key", AGAIN)
+            return problem(503, "broker_unavailable", str(error), "repeat the request with the same key", RETRY_AFTER)
         except DatabaseUnavailableError as error:
-            return problem(503, "database_unavailable", str(error), "send it again, with the same key", AGAIN)
+            return problem(503, "database_unavailable", str(error), "repeat the request with the same key", RETRY_AFTER)
 
-    return answer
+    return handle
 
 
-async def _object(request: web.Request) -> dict[str, Any]:
+async def _json_object(request: web.Request) -> dict[str, Any]:
     try:
-        found = json.loads(await request.read())
+        parsed = json.loads(await request.read())
     except (ValueError, RecursionError):
-        raise InvalidSubmissionError("body: is no JSON") from None
-    if not isinstance(found, dict):
-        raise InvalidSubmissionError("body: is no JSON object")
-    return found
+        raise InvalidSubmissionError("body: is not JSON") from None
+    if not isinstance(parsed, dict):
+        raise InvalidSubmissionError("body: is not a JSON object")
+    return parsed
 
 
-def _key(request: web.Request) -> str | None:
-    key = request.headers.get(KEY)
-    if key is not None and not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
-        raise InvalidSubmissionError(f"{KEY}: give 1 to {MAX_KEY} printable ASCII characters", "invalid_key")
+def _idempotency_key(request: web.Request) -> str | None:
+    key = request.headers.get(KEY_HEADER)
+    if key is not None and not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
+        raise InvalidSubmissionError(
+            f"{KEY_HEADER}: must have 1 to {MAX_KEY_CHARACTERS} printable ASCII characters", "invalid_key"
+        )
     return key
 
 
@@ -155,10 +162,10 @@ def _event_id(state: TaskState) -> str:
     return state.updated_at.isoformat()
 
 
-def _told(answer: Any) -> web.Response:  # noqa: ANN401 - any schema
-    return web.json_response(text=answer.model_dump_json())
+def _json_response(model: BaseModel) -> web.Response:
+    return web.json_response(text=model.model_dump_json())
 
 
-def _unknown(request: web.Request) -> web.Response:
-    said = f"no task {request.match_info['task_id'][:64]!r} is on record"
-    return problem(404, "unknown_task", said, "ask with the task_id that the submission was answered with")
+def _not_found(request: web.Request) -> web.Response:
+    detail = f"there is no task with the id {request.match_info['task_id'][:64]!r}"
+    return problem(404, "unknown_task", detail, "use the task_id from the response to the submission")

@@ -1,4 +1,4 @@
-"""What Python, HTTP and the command line share: tasks are submitted, looked at and cancelled."""
+"""Submit, read and cancel tasks; used by the Python API, the HTTP API, the command line and the console."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,22 +12,22 @@ from handlers.database.reconcile_records import ReconcileRecords
 from handlers.database.task_queries import TaskQueries
 from handlers.database.task_records import TaskRecords
 from handlers.errors import FileProcessingError
-from handlers.pipeline.batch import job_for
+from handlers.pipeline.batch import job_from_urls
 from handlers.settings import MediaSettings
 from schemas.jobs import Job
 from schemas.submissions import Submission
 from schemas.tasks import TaskState, TaskStatus, WorkerStats
 from worker.broker import broadcast
-from worker.broker.connection import Broker, BrokerUnavailableError
+from worker.broker.connection import Broker
 from worker.broker.envelope import Envelope
-from worker.broker.errors import PUBLISH_SECONDS
+from worker.broker.errors import PUBLISH_SECONDS, BrokerUnavailableError
 
 log = structlog.stdlib.get_logger(__name__)
-NOT_QUEUED: Final = "it was never put on its queue: submit it again"
+NOT_QUEUED: Final = "the job was not published, because RabbitMQ was not available; submit the task again"
 
 
 class InvalidSubmissionError(ValueError):
-    """The submission cannot be taken as it is; nothing was enqueued. `code` is stable."""
+    """The submission is invalid, and nothing was enqueued. `code` is stable."""
 
     def __init__(self, message: str, code: str = "invalid_submission") -> None:
         super().__init__(message)
@@ -35,21 +35,21 @@ class InvalidSubmissionError(ValueError):
 
 
 class KeyReusedError(RuntimeError):
-    """The idempotency key stands for another submission."""
+    """The idempotency key was used for another submission."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A submitted task; `again` where this very submission had been taken before."""
+    """A submitted task. `is_repeat`: the same submission was accepted before."""
 
     task_id: UUID
-    again: bool
+    is_repeat: bool
 
 
 class TaskService:
-    """Takes submissions to database and broker. Without a broker, it can only tell.
+    """Records tasks in the database and publishes their jobs. Without a broker, it can only read tasks.
 
-    Every method raises DatabaseUnavailableError when the database gives no answer.
+    Every method raises DatabaseUnavailableError if the database does not answer.
     """
 
     def __init__(self, settings: MediaSettings, supabase: Supabase, broker: Broker | None = None) -> None:
@@ -59,62 +59,64 @@ class TaskService:
         self.records = TaskQueries(supabase)
 
     async def submit(self, submission: Submission, key: str | None = None) -> Receipt:
-        """Put a task on record, then on its queue; the same files, profile and generation are the same task.
+        """Record a task, then publish its job. The same files, profile and generation are the same task.
 
-        One that waits, runs or is completed already stays as it is; one that ended otherwise begins anew.
+        A task that is queued, running or completed is not changed. One that failed or was cancelled starts again.
 
         Raises:
             InvalidSubmissionError: too many files, or too much data in them.
-            KeyReusedError: `key` was given with another submission.
-            BrokerUnavailableError: nothing was enqueued; submit again.
+            KeyReusedError: `key` was used for another submission.
+            BrokerUnavailableError: the job was not published; submit the task again.
         """
-        job = job_of(submission, self._settings)
-        said = await self.records.submit(job, key, None if key is None else submission.fingerprint)
-        if said.state == "conflict":
-            raise KeyReusedError(f"the idempotency key stands for another submission (task {said.task_id})")
-        if said.status is TaskStatus.QUEUED:
+        job = build_job(submission, self._settings)
+        reply = await self.records.submit(job, key, None if key is None else submission.fingerprint)
+        if reply.state == "conflict":
+            raise KeyReusedError(f"the idempotency key was used for another submission (task {reply.task_id})")
+        if reply.status is TaskStatus.QUEUED:
             await self._publish(job)
-        return Receipt(said.task_id, again=said.state == "again")
+        return Receipt(reply.task_id, is_repeat=reply.state == "again")
 
     async def state(self, task_id: UUID) -> TaskState | None:
-        """Return the task's state; None when it is not on record."""
+        """Return the state of a task; None if there is no task with this id."""
         return (await self.records.states([task_id])).get(task_id)
 
     async def cancel(self, task_id: UUID) -> bool:
-        """Cancel a task, also one not known yet; return whether it is cancelled now: one that has ended stays."""
-        return await broadcast.cancel(task_id, TaskRecords(self._settings, self._supabase), self._connected())
+        """Cancel a task, also one that is not recorded yet. Return False if it had already ended."""
+        return await broadcast.cancel_task(task_id, TaskRecords(self._settings, self._supabase), self._require_broker())
 
     async def workers(self) -> WorkerStats:
-        """Return the workers heard of within a minute, and what they run."""
+        """Return the workers that reported within the last minute, and the tasks they run."""
         return await self.records.workers()
 
     async def _publish(self, job: Job) -> None:
-        """Put the job on its queue. What cannot be put there does not stand on record as waiting."""
+        """Publish the job. If that fails, set the task to failed, so that it does not stay `queued`."""
         try:
-            await self._connected().publish_job(Envelope(job), PUBLISH_SECONDS)
+            await self._require_broker().publish_job(Envelope(job), PUBLISH_SECONDS)
         except BrokerUnavailableError:
-            letter = {"task_id": str(job.task_id), "code": "not_queued", "error": NOT_QUEUED}
+            failure = {"task_id": str(job.task_id), "code": "not_queued", "error": NOT_QUEUED}
             try:
-                await ReconcileRecords(self._supabase).mark_failed([letter])
-            except FileProcessingError as unheard:
-                log.warning("the database was not told", code=unheard.code, task_id=str(job.task_id))
+                await ReconcileRecords(self._supabase).mark_failed([failure])
+            except FileProcessingError as error:
+                log.warning("task not set to failed", code=error.code, task_id=str(job.task_id))
             raise
 
-    def _connected(self) -> Broker:
+    def _require_broker(self) -> Broker:
         if self._broker is None:
-            raise BrokerUnavailableError("this desk has no broker")
+            raise BrokerUnavailableError("this TaskService was created without a broker, so it can only read tasks")
         return self._broker
 
 
-def job_of(submission: Submission, settings: MediaSettings) -> Job:
-    """Return the job that a submission asks for; raise InvalidSubmissionError when it holds too much."""
+def build_job(submission: Submission, settings: MediaSettings) -> Job:
+    """Return the job of a submission. Raise InvalidSubmissionError if it has too many files or is too large."""
     options = submission.task_options
-    asked = options.model_dump(include={"quality", "format"}, exclude_none=True)
-    profile = settings.profile.model_copy(update=asked)
+    overrides = options.model_dump(include={"quality", "format"}, exclude_none=True)
+    profile = settings.profile.model_copy(update=overrides)
     count, limit = len(submission.urls), settings.max_batch_size
     if count > limit:
-        raise InvalidSubmissionError(f"{count} urls; at most {limit} (MAX_BATCH_SIZE)", "batch_too_large")
-    job = job_for(
+        raise InvalidSubmissionError(
+            f"urls: has {count} entries, more than MAX_BATCH_SIZE ({limit})", "batch_too_large"
+        )
+    job = job_from_urls(
         submission.urls,
         submission.user_id,
         submission.generation_id,
@@ -129,19 +131,19 @@ def job_of(submission: Submission, settings: MediaSettings) -> Job:
     return job
 
 
-def read_submission(**fields: Any) -> Submission:  # noqa: ANN401 - whatever a caller gives
-    """Read a submission; raise InvalidSubmissionError that names every field that is wrong."""
+def read_submission(**fields: Any) -> Submission:  # noqa: ANN401 - validated here
+    """Return a validated submission. Raise InvalidSubmissionError, which names every invalid field."""
     try:
         return Submission.model_validate(fields)
     except ValidationError as error:
-        raise InvalidSubmissionError(told(error)) from None
+        raise InvalidSubmissionError(_error_text(error)) from None
 
 
-def told(error: ValidationError) -> str:
-    """Say which fields are wrong and how, without their values, which may be long or secret."""
+def _error_text(error: ValidationError) -> str:
+    """Return the invalid fields and their problems, without the values, which may be long or secret."""
     lines = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        place = ".".join(map(str, problem["loc"])) or "body"
-        said = "is not known" if problem["type"] == "extra_forbidden" else problem["msg"]
-        lines.append(f"{place}: {said}")
+        field = ".".join(map(str, problem["loc"])) or "body"
+        message = "is not known" if problem["type"] == "extra_forbidden" else problem["msg"]
+        lines.append(f"{field}: {message}")
     return "; ".join(lines)
