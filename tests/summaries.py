@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.deploy.conftest import may_install
+from tests.deploy.conftest import can_use_namespaces
 
 HEAD = (
     f"{'source':42} {'stored as':10} {'kB':>12}  {'SSIM':>6} {'ΔE 95%':>6} {'shift':>5} {'alpha':>5}  "
@@ -11,7 +11,7 @@ HEAD = (
 
 
 def pytest_report_header() -> list[str]:
-    if may_install():
+    if can_use_namespaces():
         return []
     return ["the installation on a single machine is left out: it needs root, and namespaces"]
 

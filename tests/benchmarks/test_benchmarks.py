@@ -17,7 +17,7 @@ async def environment(rabbitmq, postgres, tmp_path):
 
 
 @pytest.mark.parametrize("side", [Outlast(), Peer()], ids=lambda side: side.name)
-async def test_both_sides_bring_every_file_home_and_write_it_on_its_row(environment, side):
+async def test_both_sides_store_every_file_and_write_its_row(environment, side):
     names = corpus.make(environment.files, "mixed", 1)
     async with environment.new_run() as run:
         await side.enqueue_tasks(run, await run.tasks(names, len(names)))
@@ -36,13 +36,13 @@ async def test_both_sides_bring_every_file_home_and_write_it_on_its_row(environm
             assert (run.objects / media["bucket"] / media["path"]).stat().st_size == media["file_size"]
 
 
-def test_pictures_are_of_the_size_that_models_make(tmp_path):
+def test_corpus_pictures_have_realistic_sizes(tmp_path):
     sizes = {name: (tmp_path / name).stat().st_size for name in corpus.make(tmp_path, "1024", 3)}
     assert all(1_000_000 < size < 2_000_000 for name, size in sizes.items() if name.endswith("png"))
     assert all(300_000 < size < 700_000 for name, size in sizes.items() if name.endswith("jpg"))
 
 
-def test_a_ratio_is_judged_by_its_target_and_one_without_is_only_told(tmp_path):
+def test_ratio_is_judged_by_its_target_or_only_reported(tmp_path):
     assert (meets("throughput_1024", 1.6), meets("throughput_1024", 1.59)) == (True, False)
     assert (meets("cpu_over_codec_floor", 1.25), meets("cpu_over_codec_floor", 1.26)) == (True, False)
     assert meets("queue_over_celery", 0.1) is None

@@ -47,7 +47,7 @@ def no_heartbeat(monkeypatch):
 
 
 @pytest.mark.usefixtures("no_heartbeat")
-async def test_a_running_download_is_cancelled_without_waiting_for_a_heartbeat(worker_env, source, tmp_path):
+async def test_running_download_is_cancelled_before_the_next_heartbeat(worker_env, source, tmp_path):
     await listened_to(worker_env)
     job = worker_env.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
     await worker_env.send(job)
@@ -64,7 +64,7 @@ async def test_a_running_download_is_cancelled_without_waiting_for_a_heartbeat(w
     assert await worker_env.message_count("outlast.dead") == 0
 
 
-async def test_a_running_decoder_is_freed(worker_env, source, heavy):
+async def test_cancelling_ends_a_running_decoder(worker_env, source, heavy):
     await listened_to(worker_env)
     job = worker_env.job(heavy, profile=Profile(format=ImageFormat.AVIF))
     await worker_env.send(job)
@@ -80,7 +80,7 @@ async def test_a_running_decoder_is_freed(worker_env, source, heavy):
     await worker_env.wait_for_outcome("completed")
 
 
-async def test_what_is_queued_is_dropped_on_delivery_and_what_ended_stays(worker_env, source):
+async def test_cancelled_queued_task_is_dropped_and_completed_task_is_kept(worker_env, source):
     done = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.send(done)
     await worker_env.wait_for_outcome("completed")
@@ -93,7 +93,7 @@ async def test_what_is_queued_is_dropped_on_delivery_and_what_ended_stays(worker
     assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 1
 
 
-async def test_nonsense_on_the_control_exchange_harms_nobody(worker_env, source):
+async def test_invalid_control_messages_are_ignored(worker_env, source):
     await listened_to(worker_env)
     exchange = await worker_env.channel.get_exchange("outlast.control")
     for body in (b"", b"[]", json.dumps({"do": "explode"}).encode()):
@@ -103,7 +103,7 @@ async def test_nonsense_on_the_control_exchange_harms_nobody(worker_env, source)
     await worker_env.wait_for_outcome("completed")
 
 
-async def test_a_worker_told_to_stop_stops_and_others_do_not(worker_env, source):
+async def test_stop_command_stops_only_the_named_worker(worker_env, source):
     await listened_to(worker_env)
     job = worker_env.job(f"{source.url}/files/photo.png?slow=20000")
     await worker_env.send(job)
@@ -117,7 +117,7 @@ async def test_a_worker_told_to_stop_stops_and_others_do_not(worker_env, source)
         await worker_env.worker.stop_requested.wait()
 
 
-async def test_after_the_broker_cut_its_connection_a_worker_hears_again(rabbitmq, worker_env, source):
+async def test_worker_receives_commands_again_after_a_reconnect(rabbitmq, worker_env, source):
     await listened_to(worker_env)
     await rabbitmq.control("close_all_connections", "test")
     async with asyncio.timeout(WAIT_SECONDS):

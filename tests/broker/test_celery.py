@@ -51,7 +51,7 @@ def files(source, *names, **more):
 
 
 @with_inbox
-async def test_get_returns_the_result(worker_env, source):
+async def test_celery_get_returns_the_result(worker_env, source):
     told = await celery(worker_env, kwargs=files(source, "photo.png", "tone.wav", task_options={"format": "webp"}))
     assert told["status"] == "SUCCESS"
     assert (told["result"]["successful_files"], told["result"]["total_files"]) == (2, 2)
@@ -60,7 +60,7 @@ async def test_get_returns_the_result(worker_env, source):
     assert await worker_env.sql.fetchval("select source from outlast_tasks") == "celery"
 
 
-async def test_one_sent_before_any_worker_listened_with_positional_arguments(worker_env, source):
+async def test_task_sent_before_any_worker_started_with_positional_arguments_completes(worker_env, source):
     asked = files(source, "tone.mp3")
     await celery(worker_env, args=[asked["urls"], asked["user_id"], asked["generation_id"]], forget=True)
     assert await worker_env.message_count("file_processing") == 1
@@ -69,7 +69,7 @@ async def test_one_sent_before_any_worker_listened_with_positional_arguments(wor
 
 
 @with_inbox
-async def test_a_task_that_fails_raises(worker_env, source):
+async def test_failed_task_raises_in_the_celery_client(worker_env, source):
     told = await celery(worker_env, kwargs=files(source, "nothing.png"))
     assert told["raised"] == "FileProcessingError"
     assert "404" in told["said"]
@@ -85,14 +85,14 @@ async def test_a_task_that_fails_raises(worker_env, source):
     ],
 )
 @with_inbox
-async def test_what_is_no_job_is_told_and_buried(worker_env, asked, said):
+async def test_invalid_celery_task_raises_and_is_dead_lettered(worker_env, asked, said):
     told = await celery(worker_env, **asked)
     assert told["raised"] == "FileProcessingError"
     assert said in told["said"]
     assert await worker_env.message_count("outlast.dead") == 1
 
 
-async def test_an_expired_task_is_not_begun(worker_env, source):
+async def test_expired_celery_task_is_not_started(worker_env, source):
     await celery(worker_env, kwargs=files(source, "tone.wav"), more={"expires": 0.01}, forget=True)
     await asyncio.sleep(0.1)
     async with taking(worker_env), asyncio.timeout(WAIT_SECONDS):
@@ -102,7 +102,7 @@ async def test_an_expired_task_is_not_begun(worker_env, source):
 
 
 @with_inbox
-async def test_a_countdown_is_waited_for(worker_env, source):
+async def test_celery_countdown_delays_the_task(worker_env, source):
     sent = datetime.now(UTC)
     told = await celery(worker_env, kwargs=files(source, "tone.wav"), more={"countdown": 5})
     assert told["status"] == "SUCCESS"
@@ -111,7 +111,7 @@ async def test_a_countdown_is_waited_for(worker_env, source):
 
 
 @with_inbox
-async def test_one_cancelled_is_revoked(worker_env, source):
+async def test_cancelled_task_is_revoked_in_the_celery_client(worker_env, source):
     asked = files(source, "photo.png?slow=20000")
     waiting = asyncio.create_task(celery(worker_env, kwargs=asked))
     await worker_env.wait_until_running()

@@ -93,7 +93,7 @@ def settings_of(url: str, **more) -> Settings:
     return Settings.load(_env_file=None, rabbitmq_url=SecretStr(url), retry_delays=(1, 2), **more)
 
 
-async def test_a_node_that_is_away_is_passed_over_and_the_last_one_used_is_tried_first(cluster):
+async def test_unreachable_node_is_skipped_and_the_last_used_node_is_tried_first(cluster):
     urls = [URL(node.vhost_url(cluster.vhost)) for node in cluster.nodes]
     nodes = Nodes([urls[0].with_port(1), urls[1], urls[2]], TLSFiles())
     first = None
@@ -104,7 +104,7 @@ async def test_a_node_that_is_away_is_passed_over_and_the_last_one_used_is_tried
     assert first in urls[1:]
 
 
-async def test_with_all_nodes_away_each_is_named(cluster):
+async def test_error_names_every_unreachable_node(cluster):
     url = URL(cluster.nodes[0].vhost_url(cluster.vhost))
     async with Broker(settings_of(f"{url.with_port(1)},127.0.0.1:2"), Metrics("test"), "test") as broker:
         async with asyncio.timeout(LIMIT_SECONDS):
@@ -117,7 +117,7 @@ async def test_with_all_nodes_away_each_is_named(cluster):
             await broker.publish(topology.DEAD, "", aio_pika.Message(b"x"), 0.1)
 
 
-async def test_every_queue_has_a_member_on_each_node_and_doctor_reports_one_that_lacks_some(cluster):
+async def test_queues_have_a_member_on_each_node_and_doctor_reports_a_missing_one(cluster):
     settings = settings_of(cluster.url, rabbitmq_management_url=cluster.nodes[1].management_url)
     async with Broker(settings, Metrics("test"), "test") as broker:
         await broker.wait_ready()
@@ -151,7 +151,7 @@ async def concern_of(site: CheckContext) -> Concern | None:
     return None
 
 
-async def test_without_the_management_api_doctor_says_that_it_cannot_tell(cluster):
+async def test_doctor_reports_members_as_unknown_without_the_management_api(cluster):
     site = CheckContext.of(settings_of(cluster.url, rabbitmq_management_url="http://127.0.0.1:1"))
     try:
         assert (await queue_members(site)).startswith("not known: the management API at http://127.0.0.1:1")
@@ -182,7 +182,7 @@ async def lose_the_leader(cluster, load, numbers):
     return leader, refused, answered, min(load.completed_after(killed)) - killed
 
 
-async def test_leaders_killed_one_after_the_other_lose_and_double_nothing(cluster, load, capsys):
+async def test_killing_queue_leaders_loses_and_duplicates_no_file(cluster, load, capsys):
     losses = []
     for numbers in (range(GENERATIONS // 2), range(GENERATIONS // 2, GENERATIONS)):
         node, refused, answered, completed_after = await lose_the_leader(cluster, load, numbers)

@@ -25,7 +25,7 @@ async def vhost(rabbitmq_url, tmp_path, monkeypatch):
         yield found
 
 
-async def test_a_hundred_looks_leave_count_and_order(vhost):
+async def test_browsing_a_hundred_times_keeps_count_and_order(vhost):
     for n in range(220):
         if n % 20 == 7:
             await vhost.dead_letter_raw(b"not json %d" % n)
@@ -39,7 +39,7 @@ async def test_a_hundred_looks_leave_count_and_order(vhost):
     assert await vhost.order() == before
 
 
-async def test_thousands_keep_their_order(vhost):
+async def test_browsing_1500_dead_letters_keeps_their_order(vhost):
     for at in range(0, 1500, 100):
         burials = (vhost.dead_letter(vhost.job(f"https://v3.fal.media/{at + n}.png"), minutes=n) for n in range(100))
         await asyncio.gather(*burials)
@@ -50,7 +50,7 @@ async def test_thousands_keep_their_order(vhost):
     assert await vhost.order() == before
 
 
-async def test_a_reader_that_dies_leaves_everything(vhost):
+async def test_a_reader_that_fails_removes_nothing(vhost):
     for n in range(100):
         await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png"))
     before = await vhost.order()
@@ -72,7 +72,7 @@ async def look_and_fail(vhost):
             raise ZeroDivisionError
 
 
-async def test_before_anything_was_declared_there_are_none(rabbitmq_url, tmp_path, monkeypatch):
+async def test_without_a_queue_the_lists_are_empty(rabbitmq_url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     service = DeadLetterService(Settings.load(rabbitmq_url=SecretStr(rabbitmq_url)), "test")
     assert await service.items(DeadLetterFilter()) == ([], 0)
@@ -80,7 +80,7 @@ async def test_before_anything_was_declared_there_are_none(rabbitmq_url, tmp_pat
     assert await service.show(uuid4()) is None
 
 
-async def test_only_one_operator_at_a_time(vhost):
+async def test_a_second_operator_gets_busy_error(vhost):
     await vhost.dead_letter(vhost.job("https://v3.fal.media/a.png"))
     other = DeadLetterQueue(vhost.settings)
     async with vhost.dead_letters.open():
@@ -92,21 +92,21 @@ async def test_only_one_operator_at_a_time(vhost):
         assert browser.count == 1
 
 
-async def test_who_waits_gets_a_turn(vhost):
+async def test_waiting_operators_all_succeed(vhost):
     await vhost.dead_letter(vhost.job("https://v3.fal.media/a.png"))
     operators = [DeadLetterQueue(vhost.settings) for _ in range(5)]
     found = await asyncio.gather(*(operator.find(DeadLetterFilter()) for operator in operators * 2))
     assert [len(letters) for letters in found] == [1] * 10
 
 
-async def test_the_lock_ends_with_its_owner(vhost):
+async def test_lock_is_released_when_its_connection_closes(vhost):
     connection = await aio_pika.connect(vhost.url)
     await (await connection.channel()).declare_queue(LOCK_QUEUE, exclusive=True)
     asyncio.get_running_loop().call_later(1, lambda: asyncio.ensure_future(connection.close()))
     assert await vhost.dead_letters.find(DeadLetterFilter()) == []
 
 
-async def test_a_broker_that_is_away_is_said(tmp_path, monkeypatch):
+async def test_unreachable_broker_is_reported_without_the_password(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = Settings.load(rabbitmq_url=SecretStr("amqp://guest:secret@127.0.0.1:1/"))
     with pytest.raises(BrokerUnavailableError, match="RABBITMQ_URL") as raised:
@@ -114,7 +114,7 @@ async def test_a_broker_that_is_away_is_said(tmp_path, monkeypatch):
     assert "secret" not in str(raised.value)
 
 
-async def test_large_bodies_do_not_pile_up(vhost):
+async def test_large_bodies_are_not_kept_in_memory(vhost):
     content = "data:image/png;base64," + "A" * 4_000_000
     for n in range(20):
         await vhost.dead_letter(vhost.job(f"{content}{n}"))

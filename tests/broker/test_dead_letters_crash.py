@@ -57,7 +57,7 @@ async def fill(vhost, count):
     return {str(job.task_id) for job in jobs}
 
 
-async def test_two_operators_at_once_lose_nothing(vhost):
+async def test_two_concurrent_replays_send_each_message_once(vhost):
     tasks = await fill(vhost, 300)
     both = [await operator(vhost) for _ in range(2)]
     said = [(await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS))[0].decode().split() for process in both]
@@ -67,7 +67,7 @@ async def test_two_operators_at_once_lose_nothing(vhost):
     assert await vhost.count() == 0
 
 
-async def test_killed_twice_nothing_is_lost(vhost):
+async def test_replay_killed_twice_loses_nothing(vhost):
     tasks = await fill(vhost, 1000)
     for _ in range(2):
         process = await operator(vhost)
@@ -86,7 +86,7 @@ async def test_killed_twice_nothing_is_lost(vhost):
     assert len(found) <= 1002
 
 
-async def test_a_broker_lost_in_the_middle_is_said_and_loses_nothing(vhost, monkeypatch):
+async def test_broker_connection_lost_during_a_replay_raises_and_loses_nothing(vhost, monkeypatch):
     tasks, connections, done, closing = await fill(vhost, 100), [], [], []
 
     async def noted(*arguments):

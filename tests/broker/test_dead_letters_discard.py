@@ -39,7 +39,7 @@ async def discard(vhost, settings=None, **filters):
         return await batch.run()
 
 
-async def test_discarded_letters_lie_in_the_archive_for_their_time(vhost):
+async def test_discarded_dead_letters_are_archived_for_the_configured_days(vhost):
     messages = [
         await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png", user_id="a\x00b"), minutes=n, replays=n)
         for n in range(40)
@@ -61,7 +61,7 @@ async def test_discarded_letters_lie_in_the_archive_for_their_time(vhost):
     assert {json.loads(row["item"])["code"] for row in rows} == {"corrupted", "undecodable"}
 
 
-async def test_every_letter_of_an_item_is_archived_once_however_often_it_is_said(vhost):
+async def test_each_message_of_an_item_is_archived_once_also_when_discarded_again(vhost):
     job = vhost.job("https://v3.fal.media/a.png")
     for minutes in (1, 1, 2):
         await vhost.dead_letter(job, minutes=minutes)
@@ -73,7 +73,7 @@ async def test_every_letter_of_an_item_is_archived_once_however_often_it_is_said
     assert await vhost.sql.fetchval("select count(*) from outlast_dead_archive") == 2
 
 
-async def test_while_the_archive_is_away_nothing_is_removed(vhost):
+async def test_discard_removes_nothing_while_the_archive_fails(vhost):
     for n in range(20):
         await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png"))
     before = await vhost.order()
@@ -91,7 +91,7 @@ async def test_while_the_archive_is_away_nothing_is_removed(vhost):
     assert await vhost.order() == before
 
 
-async def test_an_archive_that_fails_in_the_middle_leaves_the_rest(vhost):
+async def test_discard_keeps_the_rest_when_the_archive_fails_midway(vhost):
     for n in range(40):
         await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png"), minutes=n)
     service = DeadLetterService(vhost.settings, "tester")
@@ -104,7 +104,7 @@ async def test_an_archive_that_fails_in_the_middle_leaves_the_rest(vhost):
     assert await vhost.count() == 24
 
 
-async def test_without_a_database_there_is_no_discarding(vhost):
+async def test_discard_without_a_database_raises(vhost):
     await vhost.dead_letter(vhost.job("https://v3.fal.media/a.png"))
     with pytest.raises(NoArchiveError, match="SUPABASE_URL"):
         await discard(vhost, vhost.settings.model_copy(update={"supabase_url": None}))

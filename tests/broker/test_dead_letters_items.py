@@ -18,7 +18,7 @@ async def vhost(rabbitmq_url, tmp_path, monkeypatch):
         yield found
 
 
-async def test_what_the_broker_gave_up_is_told_as_such(vhost):
+async def test_messages_dead_lettered_by_the_broker_have_their_own_codes(vhost):
     await vhost.kill_workers(vhost.job("https://v3.fal.media/a.png"), attempt=3)
     await vhost.kill_workers(vhost.job("data:image/png;base64,AAAA"), deaths=5)
     items, _ = await DeadLetterService(vhost.settings, "test").items(DeadLetterFilter(code="worker_killed"))
@@ -45,7 +45,7 @@ async def test_what_the_broker_gave_up_is_told_as_such(vhost):
     assert (item.task_id, item.attempts, item.host) == (None, None, None)
 
 
-async def test_items_are_one_for_task_and_code_sorted_by_time(vhost):
+async def test_items_are_grouped_by_task_and_code_and_sorted_by_time(vhost):
     job = vhost.job("https://v3.fal.media/a.png?token=hidden", "https://v3.fal.media/b.png")
     one, other = job.files
     said = "https://me:hidden@v3.fal.media/a.png?token=hidden answered 404"
@@ -70,7 +70,7 @@ async def test_items_are_one_for_task_and_code_sorted_by_time(vhost):
     assert len({letter.item.id for letter in await service.find(DeadLetterFilter(limit=2))}) == 2
 
 
-async def test_each_filter_and_groups(vhost):
+async def test_each_filter_selects_its_items_and_groups_are_counted(vhost):
     first = vhost.job("https://v3.fal.media/a.png", generation_id="g1", user_id="ann")
     second = vhost.job("https://other.fal.media/b.png", generation_id="g2", user_id="bob")
     third = vhost.job("https://other.fal.media/c.png", generation_id="g3", user_id="bob")

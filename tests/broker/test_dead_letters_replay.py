@@ -32,7 +32,7 @@ async def replay(
         return await batch.run()
 
 
-async def test_a_replayed_job_is_as_new_but_for_its_beginning(vhost):
+async def test_replayed_job_starts_again_and_keeps_its_first_seen_time(vhost):
     job = vhost.job("https://v3.fal.media/a.png")
     await vhost.dead_letter(job, attempt=7, deaths=3, replays=1, traceparent="00-1-2-01")
     metrics = Metrics("test")
@@ -49,7 +49,7 @@ async def test_a_replayed_job_is_as_new_but_for_its_beginning(vhost):
     assert await vhost.count() == 0
 
 
-async def test_the_brokers_own_history_stays_behind(vhost):
+async def test_replay_drops_the_brokers_own_headers(vhost):
     job = vhost.job("https://v3.fal.media/a.png", queue="file_processing.bulk")
     waiting = Envelope(job, attempt=2).message(code="source_unavailable", error="503")
     await vhost.publish(topology.retry_name(1), job.queue, waiting)
@@ -69,7 +69,7 @@ async def test_the_brokers_own_history_stays_behind(vhost):
     assert await vhost.count() == 0
 
 
-async def test_what_cannot_be_decoded_goes_back_as_it_was(vhost):
+async def test_undecodable_message_is_replayed_unchanged(vhost):
     await vhost.dead_letter_raw(b'{"from": "the future"}', "outlast.job.v9", "newer_version")
     await vhost.dead_letter_raw(b"\xff\xfe", "outlast.job.v1")
     assert (await replay(vhost)).done == 2
@@ -77,7 +77,7 @@ async def test_what_cannot_be_decoded_goes_back_as_it_was(vhost):
     assert found == {(b'{"from": "the future"}', "outlast.job.v9", "m"), (b"\xff\xfe", "outlast.job.v1", "m")}
 
 
-async def test_only_the_chosen_are_taken_and_the_others_keep_their_order(vhost):
+async def test_only_selected_messages_are_removed_and_the_others_keep_their_order(vhost):
     for n in range(200):
         await vhost.dead_letter(
             vhost.job(f"https://v3.fal.media/{n}.png"), "corrupted" if n % 3 else "size_exceeded", minutes=n
@@ -94,7 +94,7 @@ async def test_only_the_chosen_are_taken_and_the_others_keep_their_order(vhost):
     assert len(after) == 170
 
 
-async def test_a_job_that_fails_again_meanwhile_is_not_taken_again(vhost):
+async def test_job_that_fails_again_during_a_replay_is_replayed_once(vhost):
     jobs = [vhost.job(f"https://v3.fal.media/{n}.png") for n in range(40)]
     for job in jobs:
         await vhost.dead_letter(job)
@@ -114,7 +114,7 @@ async def test_a_job_that_fails_again_meanwhile_is_not_taken_again(vhost):
     assert [letter.item.replays for letter in await vhost.dead_letters.find(DeadLetterFilter())] == [1] * 40
 
 
-async def test_a_crashs_duplicate_is_replayed_once_and_other_files_are_not_forgotten(vhost):
+async def test_duplicate_message_is_replayed_once_and_other_files_of_the_task_too(vhost):
     job = vhost.job("https://v3.fal.media/a.png", "https://v3.fal.media/b.png")
     for minutes in (1, 2):
         await vhost.dead_letter(job.limited_to([job.files[0].source_key]), minutes=minutes)
@@ -126,7 +126,7 @@ async def test_a_crashs_duplicate_is_replayed_once_and_other_files_are_not_forgo
     assert await vhost.count() == 0
 
 
-async def test_a_replay_can_be_slow_and_can_be_stopped(vhost):
+async def test_replay_obeys_rate_and_abort(vhost):
     for n in range(60):
         await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png"))
     started, done = asyncio.get_running_loop().time(), []
@@ -139,7 +139,7 @@ async def test_a_replay_can_be_slow_and_can_be_stopped(vhost):
     assert len(await vhost.drain()) == 20
 
 
-async def test_a_slow_replay_lets_others_in(vhost, monkeypatch):
+async def test_slow_replay_releases_the_lock_between_batches(vhost, monkeypatch):
     monkeypatch.setattr("worker.dead_letters.batch.ROUND_SECONDS", 0.5)
     for n in range(20):
         await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png"))
@@ -154,7 +154,7 @@ async def test_a_slow_replay_lets_others_in(vhost, monkeypatch):
     assert await vhost.count() == 0
 
 
-async def test_without_its_queue_a_letter_stays(vhost):
+async def test_message_without_its_queue_is_kept(vhost):
     await vhost.dead_letter(vhost.job("https://v3.fal.media/a.png"))
     await vhost.dead_letter(vhost.job("https://v3.fal.media/b.png", queue="optimization"))
     await vhost.channel.queue_delete("outlast.optimization")

@@ -70,7 +70,7 @@ async def refresh_env(vhost, source, database_url, tmp_path):
     await sql.close()
 
 
-async def test_a_source_that_recovered_is_replayed_as_it_is(refresh_env):
+async def test_recovered_source_is_replayed_unchanged(refresh_env):
     job = refresh_env.vhost.job(f"{refresh_env.source.url}/files/tone.wav", "data:image/png;base64,AAAA")
     await refresh_env.vhost.dead_letter(job, "source_gone")
     assert (await refresh_env.replay(fal_key=None, supabase_url=None)).done == 1
@@ -78,7 +78,7 @@ async def test_a_source_that_recovered_is_replayed_as_it_is(refresh_env):
     assert refresh_env.source.queue.requests == []
 
 
-async def test_gone_urls_are_replaced_by_what_fals_queue_names_now(refresh_env):
+async def test_gone_urls_are_replaced_by_the_urls_of_fals_queue(refresh_env):
     generation, request = await refresh_env.generation()
     base = f"{refresh_env.source.url}/files"
     job = refresh_env.vhost.job(
@@ -100,7 +100,7 @@ async def test_gone_urls_are_replaced_by_what_fals_queue_names_now(refresh_env):
     assert refresh_env.source.queue.requests == [(f"/fal-ai/flux/requests/{request}", f"Key {KEY}")]
 
 
-async def test_a_file_at_another_place_is_known_by_its_name(refresh_env):
+async def test_moved_file_is_matched_by_its_file_name(refresh_env):
     generation, request = await refresh_env.generation()
     base = f"{refresh_env.source.url}/files"
     job = refresh_env.vhost.job(
@@ -118,7 +118,7 @@ async def test_a_file_at_another_place_is_known_by_its_name(refresh_env):
     assert [(file.position, file.url) for file in again.files] == [(2, f"{base}/tone.wav")]
 
 
-async def test_a_lost_payload_is_fetched(refresh_env):
+async def test_missing_payload_is_fetched_from_fals_queue(refresh_env):
     _, request = await refresh_env.generation()
     job = refresh_env.vhost.job(source="fal", generation_id=None, request_id=request, total_files=0)
     job = job.model_copy(update={"generation_id": None})
@@ -148,7 +148,7 @@ async def test_a_lost_payload_is_fetched(refresh_env):
         ({}, {}, {"model": "../../etc"}, "owner/app"),
     ],
 )
-async def test_what_cannot_be_had_again_stays_with_the_reason(refresh_env, result, settings, row, said):
+async def test_dead_letter_that_cannot_be_refreshed_is_kept_with_the_reason(refresh_env, result, settings, row, said):
     generation, request = await refresh_env.generation(**row)
     if isinstance(result, dict):
         for image in result.get("images", []):
@@ -167,7 +167,7 @@ async def test_what_cannot_be_had_again_stays_with_the_reason(refresh_env, resul
     assert await refresh_env.replayed() == []
 
 
-async def test_nobody_but_fal_gets_the_key(refresh_env, tmp_path):
+async def test_fal_key_is_sent_only_to_fal(refresh_env, tmp_path):
     async with Source(tmp_path) as stranger:
         for address in (stranger.url, stranger.url.replace("http", "https"), f"{refresh_env.source.url}@127.0.0.1:1"):
             generation, request = await refresh_env.generation(model=f"{address}/fal-ai/flux/requests/r")
@@ -180,7 +180,7 @@ async def test_nobody_but_fal_gets_the_key(refresh_env, tmp_path):
         assert stranger.queue.requests == refresh_env.source.queue.requests == []
 
 
-async def test_a_response_url_is_used_as_it_is(refresh_env):
+async def test_a_response_url_is_used_unchanged(refresh_env):
     generation, _ = await refresh_env.generation(model=f"{refresh_env.source.url}/fal-ai/flux/requests/elsewhere")
     refresh_env.source.queue.results["elsewhere"] = {"audio": {"url": f"{refresh_env.source.url}/files/tone.wav"}}
     await refresh_env.vhost.dead_letter(
@@ -190,7 +190,7 @@ async def test_a_response_url_is_used_as_it_is(refresh_env):
     assert [path for path, _ in refresh_env.source.queue.requests] == ["/fal-ai/flux/requests/elsewhere"]
 
 
-async def test_many_are_asked_for_at_once(refresh_env):
+async def test_many_sources_are_checked_concurrently(refresh_env):
     slow = f"{refresh_env.source.url}/files/tone.wav?redirect={refresh_env.source.url}/files/tone.wav"
     for n in range(24):
         await refresh_env.vhost.dead_letter(refresh_env.vhost.job(f"{slow}&n={n}"), "source_gone")

@@ -102,7 +102,7 @@ def pictures(tmp_path_factory):
     return folder
 
 
-async def test_three_workers_store_each_users_picture_once_and_keep_what_is_needed(worker_env, pictures):
+async def test_three_workers_store_each_users_image_once_and_remove_only_orphans(worker_env, pictures):
     await worker_env.pause()
     plan = [(number % USERS, number % PICTURES) for number in range(GENERATIONS // 3)]
     plan += [(user + shift, picture) for shift in (0, 1) for user, picture in plan]
@@ -149,7 +149,7 @@ async def test_three_workers_store_each_users_picture_once_and_keep_what_is_need
     assert (len(media), {row["path"] for row in media}) == (160, require)
 
 
-async def test_what_is_known_is_neither_decoded_nor_uploaded_again(worker_env, source):
+async def test_duplicate_is_neither_decoded_nor_uploaded(worker_env, source):
     for count in (1, 2, 3):
         await worker_env.send(await job_of(worker_env, 1, f"{source.url}/files/photo.png?version={count}"))
         await worker_env.wait_for_outcome("completed", count)
@@ -163,7 +163,7 @@ async def test_what_is_known_is_neither_decoded_nor_uploaded_again(worker_env, s
     assert await worker_env.sql.fetchval("select count(*) from outlast_files where deduplicated") == 2
 
 
-async def test_a_hit_whose_object_vanished_is_stored_again(worker_env, source):
+async def test_duplicate_whose_object_is_missing_is_stored_again(worker_env, source):
     await worker_env.send(await job_of(worker_env, 1, f"{source.url}/files/tone.wav"))
     await worker_env.wait_for_outcome("completed")
     before = on_disk(worker_env)
@@ -174,7 +174,7 @@ async def test_a_hit_whose_object_vanished_is_stored_again(worker_env, source):
     assert on_disk(worker_env) == before
 
 
-async def test_what_was_stored_and_never_recorded_goes_after_the_grace_time(worker_env, source):
+async def test_uploaded_but_unrecorded_object_is_removed_after_the_grace_time(worker_env, source):
     """Cancelled between upload and finish, as good as killed: nothing was recorded but the claim."""
     await worker_env.sql.execute("alter function outlast_finish rename to away")
     job = await job_of(worker_env, 1, f"{source.url}/files/tone.wav")
@@ -196,7 +196,7 @@ async def test_what_was_stored_and_never_recorded_goes_after_the_grace_time(work
     assert await worker_env.sql.fetchval("select count(*) from outlast_objects") == 0
 
 
-async def test_while_an_object_is_removed_its_bytes_wait_and_are_stored_again(worker_env, source, tmp_path):
+async def test_file_whose_object_is_being_removed_is_retried_and_stored_again(worker_env, source, tmp_path):
     await worker_env.send(await job_of(worker_env, 1, f"{source.url}/files/tone.wav"))
     await worker_env.wait_for_outcome("completed")
     path = on_disk(worker_env)
@@ -241,7 +241,7 @@ def orphans_of(worker_env, storage=None):
         ({"action": "remove_orphans", "slot": "2026-11-01T00:00:00Z"}, "outlast.maintenance.v2", "newer_version"),
     ],
 )
-async def test_upkeep_nobody_knows_is_buried_as_it_is(worker_env, body, kind, code):
+async def test_unknown_maintenance_message_is_dead_lettered_unchanged(worker_env, body, kind, code):
     exchange = await worker_env.channel.get_exchange("outlast")
     await exchange.publish(Message(json.dumps(body).encode(), type=kind, message_id="m"), "maintenance")
     await worker_env.wait_for_outcome("undecodable", queue="maintenance")
@@ -250,7 +250,7 @@ async def test_upkeep_nobody_knows_is_buried_as_it_is(worker_env, body, kind, co
     assert letter.headers["x-outlast-error-code"] == code
 
 
-async def test_upkeep_that_cannot_be_done_is_left_to_the_next_slot(worker_env):
+async def test_failed_maintenance_is_left_to_the_next_slot(worker_env):
     await worker_env.sql.execute("alter function outlast_release rename to away")
     await enqueue_maintenance("remove_orphans", worker_env.broker)
     await worker_env.wait_for_outcome("failed", queue="maintenance")
@@ -260,7 +260,7 @@ async def test_upkeep_that_cannot_be_done_is_left_to_the_next_slot(worker_env):
     assert await worker_env.message_count("outlast.dead") == await worker_env.message_count(MAINTENANCE) == 0
 
 
-async def test_calls_for_upkeep_do_not_pile_up_and_a_stopping_worker_gives_it_back(worker_env):
+async def test_maintenance_messages_are_bounded_and_requeued_by_a_stopping_worker(worker_env):
     await worker_env.sql.execute("create table held ()")
     await worker_env.sql.execute(
         "create or replace function outlast_release(p_grace_seconds int, p_limit int default 200) returns jsonb "

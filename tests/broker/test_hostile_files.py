@@ -38,7 +38,7 @@ def served(source):
         path.unlink()
 
 
-async def test_bombs_and_good_files_in_one_job(worker_env, source, served):
+async def test_job_with_bombs_stores_the_good_files_and_reports_the_bombs(worker_env, source, served):
     urls = [source.file_url(name) for name in GOOD]
     urls += [served(str(at), BOMBS[name][1]()) for at, name in enumerate(BAD)]
     job = worker_env.job(*urls)
@@ -57,7 +57,7 @@ async def test_bombs_and_good_files_in_one_job(worker_env, source, served):
     await worker_env.wait_for_outcome("completed")
 
 
-async def test_a_decoder_that_crashes_costs_one_attempt_of_its_file_alone(worker_env, source, served):
+async def test_decoder_crash_retries_only_the_file_it_decoded(worker_env, source, served):
     large = pyvips.Image.black(9000, 9000, bands=3).copy(interpretation="srgb")
     urls = served("large.png", large.pngsave_buffer(compression=1)), source.file_url("tone.wav")
     job = worker_env.job(*urls, profile=Profile(format=ImageFormat.WEBP))  # which takes more than a moment

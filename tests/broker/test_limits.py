@@ -11,7 +11,7 @@ from worker.settings import Settings
 
 
 @pytest.mark.settings(task_soft_timeout_minutes=0.01)
-async def test_after_the_soft_limit_no_file_is_begun_and_what_is_finished_is_kept(worker_env, source):
+async def test_soft_timeout_starts_no_further_file_and_keeps_finished_ones(worker_env, source):
     slow = f"{source.url}/files/tone.wav?slow=150000"
     others = [f"{source.url}/files/{name}" for name in ("tone.mp3", "clip.mp4")]
     job = worker_env.job(slow, *others, max_concurrent=1)
@@ -28,7 +28,7 @@ async def test_after_the_soft_limit_no_file_is_begun_and_what_is_finished_is_kep
 
 
 @pytest.mark.settings(worker_queues={Queue.OPTIMIZATION: 1})
-async def test_a_worker_takes_only_from_the_queues_it_was_given(worker_env, source):
+async def test_worker_consumes_only_its_configured_queues(worker_env, source):
     mine = worker_env.job(f"{source.url}/files/tone.wav", queue=Queue.OPTIMIZATION)
     others = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.send(others)
@@ -37,7 +37,7 @@ async def test_a_worker_takes_only_from_the_queues_it_was_given(worker_env, sour
     assert await worker_env.message_count("outlast.file_processing") == 1
 
 
-async def test_background_work_that_is_slow_delays_nobody(worker_env, source):
+async def test_slow_background_jobs_do_not_delay_file_processing(worker_env, source):
     for queue in (Queue.BULK, Queue.OPTIMIZATION):
         await worker_env.send(worker_env.job(f"{source.url}/files/photo.png?slow=20000", queue=queue))
     async with asyncio.timeout(WAIT_SECONDS):
@@ -48,7 +48,7 @@ async def test_background_work_that_is_slow_delays_nobody(worker_env, source):
     assert len(worker_env.worker.attempts) == 2
 
 
-async def test_progress_is_written_down_once_a_second_for_all(worker_env, source, monkeypatch):
+async def test_progress_of_all_tasks_is_written_once_a_second(worker_env, source, monkeypatch):
     written, write = [], worker_env.worker._context.progress_writer._records.progress
 
     async def progress(items):
@@ -74,12 +74,12 @@ async def test_progress_is_written_down_once_a_second_for_all(worker_env, source
     ("given", "said"),
     [("bulk", "WORKER_QUEUES"), ("file_processing=0", "WORKER_QUEUES"), ("file_processing=many", "WORKER_QUEUES")],
 )
-def test_queues_that_are_none_are_refused_by_name(given, said):
+def test_invalid_worker_queues_name_the_setting(given, said):
     with pytest.raises(ValueError, match=said):
         Settings.load(worker_queues=given)
 
 
-def test_each_queue_has_its_own_number():
+def test_each_queue_has_its_own_concurrency():
     assert Settings.load(worker_concurrency=8).queue_concurrency == {
         Queue.FILES: 8,
         Queue.BULK: 2,

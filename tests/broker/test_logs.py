@@ -12,7 +12,7 @@ def attempts(lines, job):
     return [line for line in lines.read("attempt ended") if line.get("task_id") == str(job.task_id)]
 
 
-async def test_an_attempt_is_told_in_one_wide_line(worker_env, source):
+async def test_each_attempt_is_logged_as_one_line_with_all_fields(worker_env, source):
     base, once = f"{source.url}/files", uuid4()
     job = worker_env.job(
         f"{base}/photo.png", f"{base}/tone.wav?fail_first=1&at={once}", f"{base}/none.png?sig=topsecret"
@@ -48,7 +48,7 @@ async def sizes(worker_env, job, position):
     return tuple(row)
 
 
-async def test_what_fails_for_good_is_an_error_and_names_its_code(worker_env, source):
+async def test_final_failure_is_logged_as_error_with_its_code(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav?status=500")
     with capture_log(worker_env.settings) as lines:
         await worker_env.send(job, attempt=3)
@@ -63,7 +63,7 @@ async def test_what_fails_for_good_is_an_error_and_names_its_code(worker_env, so
     assert {line["level"] for line in lines.read("job failed")} == {"error"}
 
 
-async def test_who_did_not_know_its_generation_learns_it(worker_env, source):
+async def test_log_line_has_the_generation_found_by_request_id(worker_env, source):
     generation = str(uuid4())
     await worker_env.sql.execute(
         "insert into generations (id, request_id, status) values ($1, 'r7', 'completed')", generation

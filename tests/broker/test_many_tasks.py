@@ -43,7 +43,7 @@ async def cancelled(http, task_id, moment, ended):
         return (await response.json())["cancelled"]
 
 
-async def test_final_states_agree_and_none_cancelled_is_recorded_by_half(worker_env, http, source):
+async def test_stream_api_and_database_agree_and_no_cancelled_task_has_files(worker_env, http, source):
     chance, ended = random.Random(7), []  # noqa: S311 - the same moments each time
     url = source.file_url("tone.wav", slow=4_000_000)
     tasks = [await submitted(http, url) for _ in range(TASKS // 5)]

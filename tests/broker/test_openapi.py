@@ -42,7 +42,7 @@ async def test_every_route_is_described(worker_env):
     assert served == described - webhooks
 
 
-async def test_generated_requests_find_no_server_error_and_no_undocumented_answer(address, tmp_path):
+async def test_generated_requests_cause_no_server_error_and_no_undocumented_response(address, tmp_path):
     async with aiohttp.ClientSession() as session, session.get(f"{address}/openapi.json") as response:
         described = await response.json()
     del described["paths"]["/webhooks/fal"]  # it wants a JWKS, and its body is the other webhook's in all but proof

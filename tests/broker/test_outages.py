@@ -22,7 +22,7 @@ async def consumers(worker_env):
     return declared.declaration_result.consumer_count
 
 
-async def test_with_supabase_away_no_attempt_is_spent_and_all_is_done_afterwards(worker_env, source):
+async def test_supabase_outage_pauses_the_worker_and_costs_no_attempt(worker_env, source):
     jobs = [worker_env.job(f"{source.url}/files/tone.wav?n={n}") for n in range(6)]
     await worker_env.gateway.stop()
     for job in jobs:
@@ -39,7 +39,7 @@ async def test_with_supabase_away_no_attempt_is_spent_and_all_is_done_afterwards
     assert await worker_env.sql.fetchval("select max(attempt) from outlast_tasks") == LAST
 
 
-async def test_a_database_that_falls_in_the_middle_costs_no_finished_work(worker_env, source):
+async def test_database_outage_during_a_job_costs_no_attempt(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav?slow=200000")
     await worker_env.send(job, attempt=LAST)
     await worker_env.wait_until_running()
@@ -50,7 +50,7 @@ async def test_a_database_that_falls_in_the_middle_costs_no_finished_work(worker
     assert await worker_env.message_count("outlast.dead") == 0
 
 
-async def test_storage_that_answers_nothing_pauses_the_worker(worker_env, source):
+async def test_unavailable_storage_pauses_the_worker_until_it_returns(worker_env, source):
     await worker_env.sql.execute("alter schema storage rename to storage_away")
     job = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.send(job, attempt=LAST)
@@ -60,7 +60,7 @@ async def test_storage_that_answers_nothing_pauses_the_worker(worker_env, source
     await worker_env.wait_for_outcome("completed")
 
 
-async def test_storage_that_takes_nothing_pauses_the_worker_after_some_failures(worker_env, source):
+async def test_repeated_upload_failures_pause_the_worker(worker_env, source):
     await worker_env.sql.execute(
         "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;"
         "create trigger refuse before insert on storage.objects for each row execute function refuse()"
@@ -74,7 +74,7 @@ async def test_storage_that_takes_nothing_pauses_the_worker_after_some_failures(
     assert await worker_env.message_count("outlast.dead") == 0
 
 
-async def test_an_object_that_storage_does_not_have_whole_is_stored_again(worker_env, source):
+async def test_incomplete_object_is_uploaded_again(worker_env, source):
     await worker_env.sql.execute(
         "create function halve() returns trigger language plpgsql as $$ begin"
         "  new.metadata = new.metadata || jsonb_build_object('size', (new.metadata ->> 'size')::int / 2); return new;"
@@ -91,7 +91,7 @@ async def test_an_object_that_storage_does_not_have_whole_is_stored_again(worker
     assert await worker_env.message_count("outlast.dead") == 0
 
 
-async def test_where_the_database_looks_nobody_asks_storage(worker_env, source):
+async def test_known_object_is_checked_in_sql_without_a_storage_request(worker_env, source):
     for number in range(2):
         await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav?n={number}"))
         await worker_env.wait_for_outcome("completed", count=number + 1)
@@ -101,7 +101,7 @@ async def test_where_the_database_looks_nobody_asks_storage(worker_env, source):
     assert await worker_env.sql.fetchval("select count(*) from outlast_files where deduplicated") == 1
 
 
-async def test_a_channel_the_broker_closed_is_opened_again(worker_env, source):
+async def test_worker_reopens_a_channel_that_the_broker_closed(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav?slow=100000")
     await worker_env.send(job)
     await worker_env.wait_until_running()
@@ -133,7 +133,7 @@ def _settings(timeout, tick):
     )
 
 
-async def test_a_delivery_the_broker_takes_back_is_done_once_and_more_are_taken(impatient, worker_env, source):  # noqa: ARG001
+async def test_delivery_past_the_consumer_timeout_is_processed_once(impatient, worker_env, source):  # noqa: ARG001
     job = worker_env.job(f"{source.url}/files/photo.png?slow=100000")  # takes longer than the broker waits
     await worker_env.send(job)
     await worker_env.wait_for_outcome("completed")
@@ -144,7 +144,7 @@ async def test_a_delivery_the_broker_takes_back_is_done_once_and_more_are_taken(
     assert await worker_env.message_count("outlast.dead") == 0
 
 
-async def test_an_attempt_that_takes_too_long_keeps_what_is_stored_and_is_tried_again(worker_env, source):
+async def test_timed_out_attempt_keeps_stored_files_and_is_retried(worker_env, source):
     object.__setattr__(worker_env.worker._context, "time_limit", 2.0)
     job = worker_env.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
     await worker_env.send(job)
@@ -154,7 +154,7 @@ async def test_an_attempt_that_takes_too_long_keeps_what_is_stored_and_is_tried_
     assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 1
 
 
-async def test_blocked_by_an_alarm_the_worker_is_not_ready_and_loses_nothing(rabbitmq, worker_env, source):
+async def test_broker_alarm_makes_the_worker_not_ready_and_loses_nothing(rabbitmq, worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav?slow=100000", f"{source.url}/files/photo.png?slow=200000")
     await worker_env.send(job)
     await worker_env.wait_until_running()
@@ -173,7 +173,7 @@ async def test_blocked_by_an_alarm_the_worker_is_not_ready_and_loses_nothing(rab
     await worker_env.wait_for_outcome("completed")
 
 
-async def test_a_moments_silence_of_the_database_costs_no_attempt(worker_env, source):
+async def test_short_database_outage_costs_no_attempt(worker_env, source):
     await worker_env.sql.execute("alter function outlast_begin(jsonb, uuid, text, int) rename to away")
     job = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.send(job, attempt=LAST)

@@ -85,14 +85,14 @@ async def until_it_works(broker):
             await asyncio.sleep(0.1)
 
 
-async def test_many_at_once_arrive_each_once_in_their_order(broker, channel):
+async def test_concurrent_publishes_arrive_once_and_in_order(broker, channel):
     names = [uuid4().hex for _ in range(500)]
     assert await asyncio.gather(*(published(broker, name) for name in names)) == [None] * 500
     assert [message.message_id for message in await waiting(channel)] == names
 
 
 @pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 1_000_000])
-async def test_bodies_of_any_size_arrive_whole_and_so_do_their_properties(broker, channel, size):
+async def test_bodies_of_any_size_arrive_complete_with_their_properties(broker, channel, size):
     body = bytes(range(256)) * (size // 256 + 1)
     sent = aio_pika.Message(body[:size], message_id="m", correlation_id="c", headers={"x": 1, "y": [True, "z"]})
     await broker.publish(topology.WORK, KEY, sent, LIMIT_SECONDS)
@@ -102,7 +102,7 @@ async def test_bodies_of_any_size_arrive_whole_and_so_do_their_properties(broker
     assert {"x": 1, "y": [True, "z"]}.items() <= message.headers.items()
 
 
-async def test_what_no_queue_takes_is_told_and_the_rest_is_confirmed(broker, channel):
+async def test_unroutable_message_is_reported_and_others_are_confirmed(broker, channel):
     await channel.queue_delete(QUEUE)
     lost, found = await asyncio.gather(
         published(broker, "lost"),
@@ -114,18 +114,18 @@ async def test_what_no_queue_takes_is_told_and_the_rest_is_confirmed(broker, cha
     await broker.publish(topology.WORK, KEY, aio_pika.Message(b""), LIMIT_SECONDS, mandatory=False)
 
 
-async def test_of_two_of_one_id_neither_is_told_as_confirmed_when_no_queue_takes_them(broker, channel):
+async def test_unroutable_messages_with_the_same_id_are_all_reported(broker, channel):
     await channel.queue_delete(QUEUE)
     hindered = await asyncio.gather(*(published(broker, "the same") for _ in range(10)))
     assert all(reason.startswith("no queue takes") for reason in hindered)
 
 
-async def test_many_of_one_id_are_each_confirmed(broker, channel):
+async def test_messages_with_the_same_id_are_each_confirmed(broker, channel):
     assert await asyncio.gather(*(published(broker, "the same") for _ in range(200))) == [None] * 200
     assert len(await waiting(channel)) == 200
 
 
-async def test_an_unroutable_message_is_reported_while_a_control_message_of_the_same_id_is_under_way(broker, channel):
+async def test_unroutable_message_is_reported_during_a_control_message_with_the_same_id(broker, channel):
     await channel.queue_delete(QUEUE)
     for _ in range(20):
         control = broker.publish(
@@ -135,7 +135,7 @@ async def test_an_unroutable_message_is_reported_while_a_control_message_of_the_
         assert lost.startswith("no queue takes")
 
 
-async def test_of_many_of_one_id_none_is_confirmed_once_their_queue_is_gone(broker, channel):
+async def test_no_message_is_confirmed_after_its_queue_was_deleted(broker, channel):
     """Also while some of them are cancelled or run out of time, and others begin."""
 
     async def again():
@@ -153,7 +153,7 @@ async def test_of_many_of_one_id_none_is_confirmed_once_their_queue_is_gone(brok
 
 
 @pytest.mark.parametrize("pause", [0, 0.1, 0.3, 0.5, 0.7])
-async def test_a_cancelled_publish_of_the_same_id_hides_no_returned_message(broker, channel, proxy, pause):
+async def test_cancelled_publish_with_the_same_id_does_not_hide_a_returned_message(broker, channel, proxy, pause):
     """Whichever of its steps the first was cancelled in, the second is never reported as confirmed."""
     await channel.queue_delete(QUEUE)
     proxy.delay = 0.2
@@ -163,7 +163,7 @@ async def test_a_cancelled_publish_of_the_same_id_hides_no_returned_message(brok
     assert "no queue takes" in await second
 
 
-async def test_what_a_queue_refuses_is_told(broker, channel):
+async def test_message_rejected_by_a_full_queue_is_reported(broker, channel):
     full = await channel.declare_queue(
         "full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
     )
@@ -176,7 +176,7 @@ async def test_what_a_queue_refuses_is_told(broker, channel):
     assert {name for name, reason in hindered.items() if reason is None} <= kept
 
 
-async def test_a_channel_that_the_broker_closes_in_the_middle_confirms_nothing_that_is_not_there(broker, channel):
+async def test_channel_closed_by_the_broker_confirms_no_lost_message(broker, channel):
     async def close():
         """Publish to an exchange that is gone, which the broker answers by closing the channel."""
         await channel.exchange_delete(topology.CONTROL)
@@ -191,7 +191,7 @@ async def test_a_channel_that_the_broker_closes_in_the_middle_confirms_nothing_t
 
 
 @pytest.mark.parametrize("senders", [3, 50, 1000])
-async def test_a_connection_cut_in_the_middle_confirms_nothing_that_is_not_there(broker, channel, proxy, senders):
+async def test_connection_cut_during_publishes_confirms_no_lost_message(broker, channel, proxy, senders):
     hindered = await flood(broker, 2000, proxy.cut, senders=senders, limit=5)
     await until_it_works(broker)
     there = {message.message_id for message in await waiting(channel)}
@@ -201,7 +201,7 @@ async def test_a_connection_cut_in_the_middle_confirms_nothing_that_is_not_there
     assert all(reason == ENDED or "Connection" in reason for reason in told)
 
 
-async def test_a_silent_broker_is_told_in_time_by_each_and_confirms_nothing(broker, proxy):
+async def test_silent_broker_times_out_every_publish(broker, proxy):
     proxy.silence_at = PUBLISH
     began = time.monotonic()
     hindered = await asyncio.gather(*(published(broker, uuid4().hex, limit=0.4) for _ in range(200)))
@@ -213,7 +213,7 @@ async def test_a_silent_broker_is_told_in_time_by_each_and_confirms_nothing(brok
     await until_it_works(broker)
 
 
-async def test_a_broker_that_does_not_read_is_not_written_to_without_end(broker, channel, proxy):
+async def test_publishes_are_bounded_when_the_broker_does_not_read(broker, channel, proxy):
     proxy.delay = 3.0
     hindered = await asyncio.gather(
         *(published(broker, uuid4().hex, body=bytes(1_000_000), limit=0.5) for _ in range(100))
@@ -224,7 +224,7 @@ async def test_a_broker_that_does_not_read_is_not_written_to_without_end(broker,
     assert len(await waiting(channel)) < 50
 
 
-async def test_who_is_cancelled_stays_cancelled_and_moves_nobody_elses_confirm(broker, channel):
+async def test_cancelled_publish_does_not_affect_other_confirms(broker, channel):
     async def cancel():
         for task in tasks[::2]:
             task.cancel()
@@ -240,7 +240,7 @@ async def test_who_is_cancelled_stays_cancelled_and_moves_nobody_elses_confirm(b
     assert "no queue takes" in await published(broker, "later")
 
 
-async def test_a_task_that_was_cancelled_before_is_told_of_its_limit(broker, proxy):
+async def test_publish_in_a_task_cancelled_earlier_still_times_out(broker, proxy):
     async def lasts():
         try:
             await asyncio.Event().wait()
@@ -254,13 +254,13 @@ async def test_a_task_that_was_cancelled_before_is_told_of_its_limit(broker, pro
     assert "no confirm within 0.2 s" in await task
 
 
-async def test_a_queue_by_its_name_is_reached_and_one_that_is_not_there_is_no_error(broker, channel):
+async def test_send_to_a_queue_by_name_and_ignore_a_missing_queue(broker, channel):
     await broker.send(QUEUE, aio_pika.Message(b"by name"), LIMIT_SECONDS)
     await broker.send("no such queue", aio_pika.Message(b"to nobody"), LIMIT_SECONDS)
     assert [message.body for message in await waiting(channel)] == [b"by name"]
 
 
-async def test_what_cannot_be_put_into_frames_harms_nobody_else(broker, channel):
+async def test_message_that_cannot_be_encoded_raises_and_does_not_affect_others(broker, channel):
     with pytest.raises(ValueError, match="too long"):
         await broker.publish(topology.WORK, "k" * 300, aio_pika.Message(b"x"), LIMIT_SECONDS)
     with pytest.raises(TypeError):
@@ -269,7 +269,7 @@ async def test_what_cannot_be_put_into_frames_harms_nobody_else(broker, channel)
     assert len(await waiting(channel)) == 1
 
 
-async def test_a_publish_that_an_alarm_blocks_ends_at_its_limit_and_others_follow_when_it_is_over(rabbitmq, broker):
+async def test_publish_blocked_by_an_alarm_times_out_and_later_ones_succeed(rabbitmq, broker):
     await rabbitmq.control("set_vm_memory_high_watermark", "0.0000001")
     try:
         hindered = await asyncio.gather(*(published(broker, uuid4().hex, limit=1) for _ in range(20)))

@@ -45,7 +45,7 @@ async def take(url: str) -> bytes:
         return message.body
 
 
-async def test_a_restart_keeps_messages_and_address_and_a_stop_leaves_nothing(tmp_path):
+async def test_restart_keeps_messages_and_url_and_stop_leaves_no_process(tmp_path):
     broker = RabbitMQ(tmp_path)
     await broker.start()
     url = broker.url
@@ -68,7 +68,7 @@ async def test_a_restart_keeps_messages_and_address_and_a_stop_leaves_nothing(tm
     await broker.stop()
 
 
-async def test_it_listens_on_loopback_only(rabbitmq):
+async def test_private_broker_listens_on_loopback_only(rabbitmq):
     listening = [
         connection.laddr.ip
         for process in descendants(rabbitmq)
@@ -79,13 +79,13 @@ async def test_it_listens_on_loopback_only(rabbitmq):
     assert {address.removeprefix("::ffff:") for address in listening} <= {"127.0.0.1", "::1"}
 
 
-async def test_strangers_are_not_let_in(rabbitmq):
+async def test_default_credentials_are_rejected(rabbitmq):
     port = rabbitmq.url.rpartition(":")[2].partition("/")[0]
     with pytest.raises(aio_pika.exceptions.AMQPError):
         await aio_pika.connect(f"amqp://guest:guest@127.0.0.1:{port}/")
 
 
-async def test_virtual_hosts_are_worlds_of_their_own(rabbitmq):
+async def test_virtual_hosts_are_isolated(rabbitmq):
     one, other = await rabbitmq.create_vhost("one"), await rabbitmq.create_vhost("other")
     await put(one, b"in one")
     with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
@@ -110,7 +110,7 @@ asyncio.run(main())
 """
 
 
-async def test_it_runs_as_an_ordinary_user_whose_death_leaves_something_to_clean_up():
+async def test_broker_of_a_killed_unprivileged_user_is_cleaned_up():
     folder = Path(tempfile.mkdtemp()).resolve()  # one that the user can reach, unlike pytest's
     prefix = ()
     if os.geteuid() == 0:
@@ -143,7 +143,7 @@ async def test_it_runs_as_an_ordinary_user_whose_death_leaves_something_to_clean
         shutil.rmtree(folder)
 
 
-async def test_a_missing_program_is_told_with_the_remedy(tmp_path, monkeypatch):
+async def test_missing_rabbitmq_server_names_the_package_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr("deploy.local.rabbitmq.SERVERS", ("/nowhere/rabbitmq-server",))
     with pytest.raises(StackError, match="apt-get install rabbitmq-server"):
         await RabbitMQ(tmp_path).start()

@@ -35,7 +35,7 @@ def settings_of(url, **more):
     return Settings.load(_env_file=None, rabbitmq_url=SecretStr(url), retry_delays=DELAYS, **more)
 
 
-async def test_jobs_and_dead_letters_need_no_deprecated_feature(database_url, source, tmp_path, monkeypatch):
+async def test_no_deprecated_broker_feature_is_used(database_url, source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     knows = await RabbitMQ(tmp_path / "version").version() >= KNOWN_SINCE
     config = "".join(f"deprecated_features.permit.{name} = false\n" for name in DEPRECATED if knows)
@@ -82,25 +82,25 @@ async def use(url):
             await broker.publish(name, "maintenance", aio_pika.Message(b"x"), 20)
 
 
-async def test_queues_say_how_many_members_they_want_only_in_a_cluster_of_more_than_three(connection, rabbitmq_url):
+async def test_queues_set_a_group_size_only_in_a_cluster_of_more_than_three_nodes(connection, rabbitmq_url):
     await use(cluster_url(rabbitmq_url))
     assert await topology.queues_with_members(connection, DELAYS, new=False) == NAMES
 
 
-async def test_queues_of_an_older_release_are_taken_as_they_are_and_new_ones_are_added(connection, rabbitmq_url):
+async def test_queues_of_an_older_release_are_kept_and_new_ones_are_added(connection, rabbitmq_url):
     await topology.declare(await connection.channel(), DELAYS[:1])
     await use(cluster_url(rabbitmq_url))
     assert await topology.queues_with_members(connection, DELAYS, new=False) == {topology.retry_name(2)}
 
 
-async def test_queues_with_a_number_of_members_are_taken_by_a_process_that_knows_one_node(connection, rabbitmq_url):
+async def test_queues_with_a_group_size_are_accepted_with_a_single_node_url(connection, rabbitmq_url):
     await topology.declare(await connection.channel(), DELAYS[:1], NAMES)
     await use(rabbitmq_url)
     assert await topology.queues_with_members(connection, DELAYS, new=False) == NAMES - {topology.retry_name(2)}
 
 
 @pytest.mark.parametrize("sized", [(), NAMES])
-async def test_doctor_takes_both_kinds_of_queues(connection, rabbitmq_url, sized):
+async def test_doctor_accepts_queues_with_and_without_a_group_size(connection, rabbitmq_url, sized):
     await topology.declare(await connection.channel(), DELAYS, sized)
     site = CheckContext.of(settings_of(rabbitmq_url))
     try:
@@ -110,7 +110,7 @@ async def test_doctor_takes_both_kinds_of_queues(connection, rabbitmq_url, sized
         await site.aclose()
 
 
-async def test_a_queue_that_no_release_declared_so_is_named(connection, rabbitmq_url):
+async def test_queue_with_unknown_arguments_is_named(connection, rabbitmq_url):
     await (await connection.channel()).declare_queue(topology.DEAD, durable=True)
     async with Broker(settings_of(rabbitmq_url), Metrics("test"), "test") as broker:
         with pytest.raises(topology.TopologyError, match=r"outlast\.dead exists .* delete it"):

@@ -39,7 +39,7 @@ async def media(worker_env, generation_id):
     return row["media_status"], json.loads(row["media"] or "[]")
 
 
-async def test_what_a_lost_webhook_dropped_comes_back(worker_env, source):
+async def test_sweep_enqueues_a_generation_whose_webhook_was_lost(worker_env, source):
     lost = await generation(
         worker_env, {"images": [{"url": f"{source.url}/files/photo.png"}], "audio": f"{source.url}/files/tone.wav"}
     )
@@ -56,7 +56,7 @@ async def test_what_a_lost_webhook_dropped_comes_back(worker_env, source):
     assert worker_env.outcome_count("completed", "file_processing.bulk") == 1
 
 
-async def test_a_find_is_on_record_at_once_so_that_it_is_found_once(worker_env, source):
+async def test_enqueued_generation_is_not_found_by_the_next_sweep(worker_env, source):
     await worker_env.pause()
     await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
     first, second = await worker_env.parts.reconciler.sweep(), await worker_env.parts.reconciler.sweep()
@@ -64,7 +64,7 @@ async def test_a_find_is_on_record_at_once_so_that_it_is_found_once(worker_env, 
     assert await worker_env.message_count("outlast.file_processing.bulk") == 1
 
 
-async def test_a_large_event_half_of_which_was_published_is_completed(worker_env, source):
+async def test_partly_published_event_is_completed_by_the_sweep(worker_env, source):
     output = [{"url": f"{source.url}/files/tone.wav?n={n}"} for n in range(12)]  # MAX_BATCH_SIZE is 10
     half = await generation(worker_env, output)
     jobs = list(worker_env.parts.reconciler._jobs(await only(worker_env)))
@@ -82,7 +82,7 @@ async def test_a_large_event_half_of_which_was_published_is_completed(worker_env
 
 
 @pytest.mark.parametrize("ending", ["failed", "cancelled"])
-async def test_what_ended_stays_ended(worker_env, source, ending):
+async def test_sweep_leaves_ended_tasks_alone(worker_env, source, ending):
     output = [{"url": f"{source.url}/files/nothing-{n}.png"} for n in range(12)]
     await generation(worker_env, output)
     jobs = list(worker_env.parts.reconciler._jobs(await only(worker_env)))
@@ -96,7 +96,7 @@ async def test_what_ended_stays_ended(worker_env, source, ending):
     assert (swept.found.total(), swept.enqueued, swept.ended) == (0, 0, 0)
 
 
-async def test_a_task_that_stands_still_gets_a_message_again(worker_env, source):
+async def test_idle_task_is_enqueued_again(worker_env, source):
     stuck = await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
     [job] = worker_env.parts.reconciler._jobs(await only(worker_env))
     await worker_env.records.begin(job, uuid4(), "a worker that died", 1)  # and its message went with the broker's disk
@@ -108,7 +108,7 @@ async def test_a_task_that_stands_still_gets_a_message_again(worker_env, source)
             await asyncio.sleep(0.05)
 
 
-async def test_a_task_of_fals_own_webhook_that_stands_still_keeps_its_id(worker_env, source):
+async def test_idle_task_of_a_fal_webhook_keeps_its_id(worker_env, source):
     url = f"{source.url}/files/tone.wav"
     await generation(worker_env, {"url": url}, request_id="r7")
     job = worker_env.job(url, source="fal", generation_id=None, request_id="r7")
@@ -122,7 +122,7 @@ async def test_a_task_of_fals_own_webhook_that_stands_still_keeps_its_id(worker_
     assert (await worker_env.task(job))["status"] == "completed"
 
 
-async def test_a_task_that_nothing_can_revive_ends_with_its_reason(worker_env, source):
+async def test_idle_task_without_a_generation_fails_with_message_lost(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav")  # no row: its message was all there was
     await worker_env.records.begin(job, uuid4(), "a worker that died", 1)
     await age_everything(worker_env)
@@ -133,14 +133,14 @@ async def test_a_task_that_nothing_can_revive_ends_with_its_reason(worker_env, s
     assert (await worker_env.parts.reconciler.sweep()).found.total() == 0
 
 
-async def test_a_generation_without_files_is_looked_at_once(worker_env):
+async def test_generation_without_files_is_found_once(worker_env):
     text = await generation(worker_env, {"text": "a poem"})
     assert (await worker_env.parts.reconciler.sweep()).found == {"no_task": 1}
     assert (await worker_env.parts.reconciler.sweep()).found.total() == 0
     assert await media(worker_env, text) == ("completed", [])
 
 
-async def test_since_and_age_bound_the_sweep(worker_env, source):
+async def test_since_and_older_than_limit_the_sweep(worker_env, source):
     old = await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
     await worker_env.sql.execute(
         "update generations set created_at = now() - interval '3 days' where id = $1", UUID(old)
@@ -153,7 +153,7 @@ async def test_since_and_age_bound_the_sweep(worker_env, source):
     assert (await worker_env.parts.reconciler.sweep(since=yesterday)).enqueued == 1
 
 
-async def test_a_publish_that_fails_is_made_good_by_a_later_sweep(worker_env, source):
+async def test_failed_publish_is_repeated_by_a_later_sweep(worker_env, source):
     await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
     queue = await worker_env.channel.get_queue("outlast.file_processing.bulk")
     await queue.unbind("outlast", "file_processing.bulk")
@@ -164,7 +164,7 @@ async def test_a_publish_that_fails_is_made_good_by_a_later_sweep(worker_env, so
     assert (await worker_env.parts.reconciler.sweep()).enqueued == 1
 
 
-async def test_each_round_is_one_workers(worker_env, source):
+async def test_only_one_worker_sweeps_in_each_slot(worker_env, source):
     await worker_env.pause()
     await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
     reconcile_records = ReconcileRecords(worker_env.parts.supabase)
@@ -184,7 +184,7 @@ async def test_each_round_is_one_workers(worker_env, source):
     assert await worker_env.message_count("outlast.file_processing.bulk") == 1
 
 
-async def test_no_round_while_many_jobs_wait(worker_env, source):
+async def test_no_sweep_while_many_jobs_wait(worker_env, source):
     await worker_env.pause()
     await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
     job = worker_env.job(f"{source.url}/files/tone.wav")
@@ -198,7 +198,7 @@ async def test_no_round_while_many_jobs_wait(worker_env, source):
     assert await worker_env.message_count("outlast.file_processing.bulk") == 1
 
 
-async def test_the_command_looks_then_enqueues(worker_env, source):
+async def test_reconcile_command_reports_then_enqueues(worker_env, source):
     await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
     assert await outlast(worker_env, "reconcile", "--dry-run", "--json") == {
         "found": 1,
@@ -212,7 +212,7 @@ async def test_the_command_looks_then_enqueues(worker_env, source):
     assert (await outlast(worker_env, "reconcile", "--json"))["found"] == 0
 
 
-async def test_a_task_whose_message_killed_its_workers_ends_when_the_sweep_sees_the_letter(worker_env, source):
+async def test_task_that_killed_its_workers_is_failed_by_the_sweep(worker_env, source):
     await worker_env.pause()
     job, unknown = worker_env.job(f"{source.url}/files/tone.wav"), worker_env.job(f"{source.url}/files/tone.mp3")
     await worker_env.records.begin(job, uuid4(), "a worker it killed", 1)

@@ -22,7 +22,7 @@ async def workers(worker_env, *schedule, number=3):
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def test_each_slot_is_one_workers(worker_env):
+async def test_each_slot_runs_on_one_worker(worker_env):
     done = []
 
     async def once():
@@ -36,7 +36,7 @@ async def test_each_slot_is_one_workers(worker_env):
     assert len(done) <= slots + 1
 
 
-async def test_slots_missed_while_nobody_was_there_are_made_up_for_once(worker_env):
+async def test_missed_slots_run_once(worker_env):
     reconcile_records, done = ReconcileRecords(worker_env.parts.supabase), []
     assert await reconcile_records.claim_slot("rare", 2, "w")
     assert not await reconcile_records.claim_slot("rare", 2, "v")
@@ -52,7 +52,7 @@ async def test_slots_missed_while_nobody_was_there_are_made_up_for_once(worker_e
     assert len(done) == 1
 
 
-async def test_what_fails_or_crashes_is_tried_again_in_the_next_slot(worker_env):
+async def test_failed_job_runs_again_in_the_next_slot(worker_env):
     done = []
 
     async def once():
@@ -68,7 +68,7 @@ async def test_what_fails_or_crashes_is_tried_again_in_the_next_slot(worker_env)
             await asyncio.sleep(0.05)
 
 
-async def test_old_tasks_are_expired_but_not_while_the_sweep_would_miss_them(worker_env, source):
+async def test_old_tasks_are_deleted_unless_the_sweep_needs_them(worker_env, source):
     kept, told, cancelled = (
         worker_env.job(f"{source.url}/files/tone.wav", generation_id=str(uuid4())) for _ in range(3)
     )
@@ -92,7 +92,7 @@ async def test_old_tasks_are_expired_but_not_while_the_sweep_would_miss_them(wor
     assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 2
 
 
-async def test_images_of_another_profile_are_stored_anew_in_the_background(worker_env, source):
+async def test_images_of_another_profile_are_optimized_in_the_background(worker_env, source):
     await worker_env.send(
         worker_env.job(
             f"{source.url}/files/photo.png", profile=worker_env.settings.profile.model_copy(update={"quality": 99})

@@ -43,7 +43,7 @@ async def published(broker):
     return True
 
 
-async def test_publishing_into_silence_fails_as_if_the_broker_were_away_and_works_again_afterwards(broker, proxy):
+async def test_publish_to_a_silent_broker_fails_and_works_again_later(broker, proxy):
     proxy.silence_at = PUBLISH
     async with asyncio.timeout(LIMIT_SECONDS):
         with pytest.raises(BrokerUnavailableError, match="the connection ended"):
@@ -55,9 +55,7 @@ async def test_publishing_into_silence_fails_as_if_the_broker_were_away_and_work
         assert await broker.count_waiting(topology.DEAD) == 1
 
 
-async def test_a_worker_whose_control_connection_falls_silent_while_it_is_set_up_hears_again(
-    broker, proxy, monkeypatch, rabbitmq_url
-):
+async def test_control_listener_recovers_from_silence_during_its_setup(broker, proxy, monkeypatch, rabbitmq_url):
     monkeypatch.setattr(broadcast, "STEP_SECONDS", LIMIT_SECONDS)
     heard = asyncio.Event()
     proxy.silence_at = QUEUE_DECLARE
@@ -77,9 +75,7 @@ async def test_a_worker_whose_control_connection_falls_silent_while_it_is_set_up
         await listening
 
 
-async def test_a_delivery_whose_connection_ended_is_lost_and_what_took_its_place_is_not_counted(
-    worker_env, monkeypatch
-):
+async def test_delivery_of_a_closed_connection_is_lost_and_not_counted(worker_env, monkeypatch):
     monkeypatch.setattr("worker.consume.delivery.PUBLISH_SECONDS", 0.05)
     queue = await worker_env.channel.declare_queue(exclusive=True)
     await worker_env.channel.default_exchange.publish(
@@ -113,14 +109,14 @@ async def test_a_cancelled_task_stays_cancelled():
 
 
 @pytest.mark.parametrize("ended", [asyncio.CancelledError(), Exception()])
-async def test_what_a_connection_rejects_its_waiters_with_is_told_as_its_end(ended):
+async def test_error_of_a_closing_connection_is_an_outage(ended):
     waiting = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_soon(waiting.set_exception, ended)
     with pytest.raises(BrokerUnavailableError), translate_broker_errors():
         await waiting
 
 
-async def test_a_task_that_was_cancelled_earlier_still_gets_the_end_of_a_connection_as_an_outage():
+async def test_connection_end_in_a_task_cancelled_earlier_is_an_outage():
     async def cleans_up():
         try:
             await asyncio.Event().wait()
@@ -158,7 +154,7 @@ async def test_a_closed_robust_connection_is_an_outage(rabbitmq_url):
 
 
 @pytest.mark.parametrize("error", [KeyError("key"), RuntimeError("a bug"), RuntimeError("the file is closed")])
-async def test_a_bug_does_not_look_like_an_outage(error):
+async def test_other_errors_are_not_translated_to_an_outage(error):
     with pytest.raises(type(error)) as raised, translate_broker_errors():
         raise error
     assert not isinstance(raised.value, BROKER_ERRORS)

@@ -37,7 +37,7 @@ async def events(http, task_id, last=None):
     return told
 
 
-async def test_submitted_watched_and_done(http, source):
+async def test_submitted_task_streams_events_until_completed(http, source):
     async with http.post("/tasks", json=body(f"{source.url}/files/photo.png?slow=400000")) as response:
         assert response.status == 202
         task_id = (await response.json())["task_id"]
@@ -54,7 +54,7 @@ async def test_submitted_watched_and_done(http, source):
     assert [state for _, state in await events(http, task_id, told[0][0])] == [last]
 
 
-async def test_the_same_key_is_one_submission_also_when_it_has_ended(worker_env, http, source):
+async def test_same_idempotency_key_returns_the_same_task_also_after_it_ended(worker_env, http, source):
     asked, key = body(f"{source.url}/files/tone.wav"), {"Idempotency-Key": "k1"}
     answers = []
     for _ in range(2):
@@ -82,7 +82,7 @@ async def test_the_same_key_is_one_submission_also_when_it_has_ended(worker_env,
         ({"user_id": "a\u0000b"}, "invalid_submission", "user_id"),
     ],
 )
-async def test_what_cannot_be_taken_is_refused_by_name(worker_env, http, change, code, said):
+async def test_invalid_submission_names_the_field(worker_env, http, change, code, said):
     sent = io.BytesIO(json.dumps(body("https://fal.media/a.png") | change).encode())
     async with http.post("/tasks", data=sent, headers={"Content-Type": "application/json"}) as response:
         answer = await response.json()
@@ -91,7 +91,7 @@ async def test_what_cannot_be_taken_is_refused_by_name(worker_env, http, change,
     assert await worker_env.sql.fetchval("select count(*) from outlast_tasks") == 0
 
 
-async def test_strangers_and_unknown_tasks(http):
+async def test_missing_token_is_401_and_unknown_task_is_404(http):
     for method, path in (
         ("POST", "/tasks"),
         ("GET", f"/tasks/{uuid4()}"),
@@ -108,7 +108,7 @@ async def test_strangers_and_unknown_tasks(http):
         assert response.status == 415
 
 
-async def test_cancelled_over_http(worker_env, http, source):
+async def test_task_is_cancelled_over_http(worker_env, http, source):
     async with http.post("/tasks", json=body(f"{source.url}/files/photo.png?slow=20000")) as response:
         task_id = (await response.json())["task_id"]
     await worker_env.wait_until_running()
@@ -117,7 +117,7 @@ async def test_cancelled_over_http(worker_env, http, source):
     assert [state["status"] for _, state in await events(http, task_id)] == ["cancelled"]
 
 
-async def test_what_no_queue_takes_is_not_left_as_waiting(worker_env, http, source):
+async def test_unroutable_task_is_recorded_as_failed_and_can_be_submitted_again(worker_env, http, source):
     asked, key = body(f"{source.url}/files/tone.wav"), {"Idempotency-Key": "again"}
     queue = await worker_env.channel.get_queue("outlast.file_processing")
     await queue.unbind("outlast", "file_processing")
@@ -130,7 +130,7 @@ async def test_what_no_queue_takes_is_not_left_as_waiting(worker_env, http, sour
     await worker_env.wait_for_outcome("completed")
 
 
-async def test_from_python(worker_env, manager, source):
+async def test_task_queued_from_python_returns_its_result(worker_env, manager, source):
     async with manager:
         task_id = await manager.queue_file_processing(
             [f"{source.url}/files/photo.png", f"{source.url}/files/nothing.png"],
@@ -148,7 +148,7 @@ async def test_from_python(worker_env, manager, source):
     assert not await manager.cancel_task(task_id)
 
 
-async def test_unknown_tasks_from_python(manager):
+async def test_unknown_task_from_python_is_unknown(manager):
     assert (await manager.get_task_status(str(uuid4())))["status"] == "unknown"
     assert (await manager.get_task_status("nonsense"))["ready"] is False
     assert not await manager.cancel_task("nonsense")
@@ -156,7 +156,7 @@ async def test_unknown_tasks_from_python(manager):
         await manager.wait(uuid4(), timeout=5)
 
 
-async def test_a_wait_that_is_too_short_leaves_the_task_running(manager, source):
+async def test_wait_timeout_leaves_the_task_running(manager, source):
     task_id = await manager.queue_file_processing([f"{source.url}/files/photo.png?slow=100000"], "u", "g")
     with pytest.raises(TimeoutError):
         await manager.wait(task_id, timeout=0.5)
@@ -171,12 +171,12 @@ async def test_a_wait_that_is_too_short_leaves_the_task_running(manager, source)
         ({"priority": "bulk", "queue": "optimization"}, "give priority or queue, not both"),
     ],
 )
-async def test_wrong_options_are_refused_by_name(manager, options, said):
+async def test_invalid_task_options_are_named(manager, options, said):
     with pytest.raises(ValueError, match=said):
         await manager.queue_file_processing(["https://fal.media/a.png"], "u", "g", options)
 
 
-async def test_workers_tell_what_they_run(worker_env, manager, http, source):
+async def test_worker_statistics_list_active_tasks(worker_env, manager, http, source):
     task_id = await manager.queue_file_processing([f"{source.url}/files/photo.png?slow=50000"], "u", "g")
     await worker_env.wait_until_running()
     await worker_env.worker.renew_leases()

@@ -102,28 +102,28 @@ async def assert_explained(settings, said):
     return failure.value.remedy
 
 
-async def test_with_the_authority_and_a_client_certificate_messages_go_through(node):
+async def test_publish_succeeds_with_ca_and_client_certificate(node):
     async with Broker(node.settings(), Metrics("test"), "test") as broker:
         await broker.wait_ready()
         await broker.publish(topology.DEAD, "", aio_pika.Message(b"secret"), 20)
         assert await broker.problem() is None
 
 
-async def test_an_authority_that_is_not_known_is_named_as_untrusted(node):
+async def test_unknown_ca_is_reported_as_untrusted(node):
     remedy = await assert_explained(
         node.settings(rabbitmq_ca_file=None), f"the certificate of localhost:{node.port} is not trusted"
     )
     assert "RABBITMQ_CA_FILE" in remedy
 
 
-async def test_another_host_name_is_named(node):
+async def test_wrong_host_name_is_reported(node):
     remedy = await assert_explained(
         node.settings(node.url("127.0.0.1")), f"the certificate of 127.0.0.1:{node.port} is for another IP address"
     )
     assert "RABBITMQ_URL" in remedy
 
 
-async def test_a_missing_client_certificate_is_named(node):
+async def test_missing_client_certificate_is_reported(node):
     remedy = await assert_explained(
         node.settings(rabbitmq_cert_file=None, rabbitmq_key_file=None),
         f"localhost:{node.port} asks for a client certificate",
@@ -131,7 +131,7 @@ async def test_a_missing_client_certificate_is_named(node):
     assert "RABBITMQ_CERT_FILE" in remedy
 
 
-async def test_a_client_certificate_of_a_stranger_is_named(node):
+async def test_client_certificate_of_an_unknown_ca_is_reported(node):
     cert, key = node.stranger.sign("unknown")
     await assert_explained(
         node.settings(rabbitmq_cert_file=cert, rabbitmq_key_file=key),
@@ -139,7 +139,7 @@ async def test_a_client_certificate_of_a_stranger_is_named(node):
     )
 
 
-async def test_a_port_without_tls_is_named(node):
+async def test_port_without_tls_is_reported(node):
     plain = URL(node.rabbitmq.url).port
     remedy = await assert_explained(node.settings(node.url(port=plain)), f"TLS with localhost:{plain} failed")
     assert "5671" in remedy
@@ -149,9 +149,7 @@ async def test_a_port_without_tls_is_named(node):
     ("files", "said"),
     [({"lasts": timedelta(days=-1)}, "has expired"), ({"host": "other.test"}, "is for another host name")],
 )
-async def test_a_certificate_that_does_not_fit_is_explained_and_a_renewed_one_is_taken_without_a_restart(
-    node, files, said
-):
+async def test_bad_server_certificate_is_reported_and_its_replacement_works_without_a_restart(node, files, said):
     node.use(node.authority.sign("bad", **files))
     await node.rabbitmq.control("eval", "ssl:clear_pem_cache().")
     try:

@@ -40,7 +40,7 @@ async def test_each_key_has_its_durable_quorum_queue(channel, key):
     await message.ack()
 
 
-async def test_a_waiting_message_returns_to_the_queue_it_came_from(channel):
+async def test_message_in_a_retry_queue_returns_to_its_work_queue(channel):
     made = await topology.declare(channel, DELAYS)
     await made["outlast.retry.1"].publish(aio_pika.Message(b"later"), "file_processing.bulk")
     queue = await channel.get_queue("outlast.file_processing.bulk")
@@ -50,7 +50,7 @@ async def test_a_waiting_message_returns_to_the_queue_it_came_from(channel):
     assert message.body == b"later"
 
 
-async def test_a_message_that_keeps_killing_its_consumer_ends_among_the_dead(channel):
+async def test_message_past_the_delivery_limit_is_dead_lettered(channel):
     made = await topology.declare(channel, DELAYS)
     await made["outlast"].publish(aio_pika.Message(b"poison"), "maintenance")
     queue = await channel.get_queue("outlast.maintenance")
@@ -65,13 +65,13 @@ async def test_a_message_that_keeps_killing_its_consumer_ends_among_the_dead(cha
     assert (await queue.declare()).message_count == 0
 
 
-async def test_an_unroutable_message_is_noticed(channel):
+async def test_unroutable_message_raises(channel):
     made = await topology.declare(channel, DELAYS)
     with pytest.raises(aio_pika.exceptions.PublishError):
         await made["outlast"].publish(aio_pika.Message(b"x"), "no such key")
 
 
-async def test_a_queue_of_another_make_is_named(channel):
+async def test_queue_with_other_arguments_is_named(channel):
     await channel.declare_queue("outlast.dead", durable=True)
     with pytest.raises(TopologyError, match=r"outlast\.dead exists .* delete it"):
         await topology.declare(channel, DELAYS)

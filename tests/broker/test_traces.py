@@ -84,7 +84,7 @@ async def webhook(worker_env, url, headers=None):
 
 
 @pytest.mark.settings(max_attempts=2, retry_delays=(1,))
-async def test_a_retried_and_replayed_job_is_one_trace(worker_env, source, exported):
+async def test_retried_and_replayed_job_is_one_trace(worker_env, source, exported):
     with capture_log(worker_env.settings) as log:
         await webhook(worker_env, f"{source.url}/files/photo.png?fail_first=2&at={uuid4()}", {"traceparent": INCOMING})
         await worker_env.wait_for_outcome("failed")
@@ -134,7 +134,7 @@ async def test_a_retried_and_replayed_job_is_one_trace(worker_env, source, expor
     assert "://" not in text
 
 
-async def test_a_webhook_that_names_no_trace_begins_one(worker_env, source, exported):
+async def test_webhook_without_a_valid_traceparent_starts_a_trace(worker_env, source, exported):
     await webhook(worker_env, f"{source.url}/files/tone.wav", {"traceparent": "00-nonsense-01"})
     await worker_env.wait_for_outcome("completed")
     spans = exported.get_finished_spans()
@@ -142,7 +142,7 @@ async def test_a_webhook_that_names_no_trace_begins_one(worker_env, source, expo
     assert len({span.context.trace_id for span in spans}) == 1
 
 
-async def test_who_sampled_it_out_is_heard_everywhere(worker_env, source):
+async def test_callers_sampling_decision_is_kept(worker_env, source):
     exporter = InMemorySpanExporter()
     with tracing.export_to("outlast-test", SimpleSpanProcessor(exporter), sampler=ParentBased(ALWAYS_OFF)):
         await webhook(worker_env, f"{source.url}/files/tone.wav", {"traceparent": INCOMING[:-1] + "0"})
@@ -154,7 +154,7 @@ async def test_who_sampled_it_out_is_heard_everywhere(worker_env, source):
     assert len(exporter.get_finished_spans()) == 11
 
 
-async def test_without_tracing_the_callers_trace_is_passed_on(worker_env, source):
+async def test_without_tracing_the_callers_trace_id_is_logged(worker_env, source):
     with capture_log(worker_env.settings) as log:
         await webhook(worker_env, f"{source.url}/files/tone.wav?fail_first=1&at={uuid4()}", {"traceparent": INCOMING})
         await worker_env.wait_for_outcome("completed")

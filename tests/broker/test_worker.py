@@ -12,7 +12,7 @@ from tests.metric_values import metric_value
 from tests.time_limits import WAIT_SECONDS
 
 
-async def test_a_job_is_done_once_however_often_it_is_sent(worker_env, source):
+async def test_job_sent_twice_is_processed_once(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.send(job)
     await worker_env.wait_for_outcome("completed")
@@ -23,7 +23,7 @@ async def test_a_job_is_done_once_however_often_it_is_sent(worker_env, source):
     assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 1
 
 
-async def test_the_same_job_twice_at_once_waits_without_an_attempt(worker_env, source):
+async def test_concurrent_duplicate_job_waits_and_costs_no_attempt(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav?slow=100000")
     await asyncio.gather(worker_env.send(job), worker_env.send(job))
     await worker_env.wait_for_outcome("busy")
@@ -34,7 +34,7 @@ async def test_the_same_job_twice_at_once_waits_without_an_attempt(worker_env, s
     assert "x-outlast-error-code" not in waiting.headers
 
 
-async def test_a_retry_carries_only_what_is_pending_and_ends_well(worker_env, source):
+async def test_retry_contains_only_pending_files_and_completes(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav", f"{source.url}/files/tone.mp3?fail_first=1")
     await worker_env.send(job)
     await worker_env.wait_for_outcome("retried")
@@ -48,7 +48,7 @@ async def test_a_retry_carries_only_what_is_pending_and_ends_well(worker_env, so
     assert (await worker_env.task(job))["attempt"] == 2
 
 
-async def test_retry_after_chooses_the_rung(worker_env, source):
+async def test_retry_after_selects_the_retry_queue(worker_env, source):
     await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav?status=503&retry_after=2"))
     await worker_env.wait_for_outcome("retried")
     message = await worker_env.take_message("outlast.retry.2")
@@ -58,7 +58,7 @@ async def test_retry_after_chooses_the_rung(worker_env, source):
     assert message.routing_key == "file_processing"
 
 
-async def test_what_is_hopeless_is_buried_with_its_reason_one_letter_a_code(worker_env, source):
+async def test_final_failures_are_dead_lettered_one_message_per_code(worker_env, source):
     base = f"{source.url}/files"
     job = worker_env.job(f"{base}/a.png", f"{base}/b.png", f"{base}/tone.wav", "https://127.0.0.1/inside.png")
     await worker_env.send(job)
@@ -76,7 +76,7 @@ async def test_what_is_hopeless_is_buried_with_its_reason_one_letter_a_code(work
     assert {failed["code"] for failed in json.loads(task["failed"])} == {"source_gone", "source_forbidden"}
 
 
-async def test_attempts_are_bounded(worker_env, source):
+async def test_job_is_dead_lettered_after_max_attempts(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav?status=500")
     await worker_env.send(job, attempt=3)
     await worker_env.wait_for_outcome("failed")
@@ -89,7 +89,7 @@ async def test_attempts_are_bounded(worker_env, source):
     ("body", "kind", "code"),
     [(b"not json", "outlast.job.v1", "undecodable"), (b'{"future": true}', "outlast.job.v2", "newer_version")],
 )
-async def test_what_cannot_be_read_is_buried_as_it_is(worker_env, body, kind, code):
+async def test_undecodable_message_is_dead_lettered_unchanged(worker_env, body, kind, code):
     exchange = await worker_env.channel.get_exchange("outlast")
     await exchange.publish(aio_pika.Message(body, type=kind, message_id="m1"), "file_processing")
     await worker_env.wait_for_outcome("undecodable")
@@ -98,7 +98,7 @@ async def test_what_cannot_be_read_is_buried_as_it_is(worker_env, body, kind, co
     assert letter.headers["x-outlast-error-code"] == code
 
 
-async def test_a_job_without_files_says_what_fal_lost(worker_env):
+async def test_job_without_files_fails_and_names_fal(worker_env):
     await worker_env.sql.execute("insert into generations (request_id, status) values ('r1', 'completed')")
     job = worker_env.job(source="fal", generation_id=None, request_id="r1")
     await worker_env.send(job)
@@ -108,7 +108,7 @@ async def test_a_job_without_files_says_what_fal_lost(worker_env):
     assert (await worker_env.task(job))["status"] == "failed"
 
 
-async def test_a_request_without_a_row_is_tried_again_then_found(worker_env, source):
+async def test_job_without_a_generation_row_is_retried_until_it_exists(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav", source="fal", generation_id=None, request_id="late")
     await worker_env.send(job)
     await worker_env.wait_for_outcome("retried")
@@ -120,7 +120,7 @@ async def test_a_request_without_a_row_is_tried_again_then_found(worker_env, sou
     assert len(media) == 1
 
 
-async def test_a_job_whose_workers_keep_dying_is_buried(worker_env, source):
+async def test_job_past_the_death_limit_is_dead_lettered(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.send(job, deaths=20)
     await worker_env.wait_for_outcome("failed")
@@ -129,7 +129,7 @@ async def test_a_job_whose_workers_keep_dying_is_buried(worker_env, source):
     assert await worker_env.sql.fetchval("select count(*) from outlast_tasks") == 0, "nobody had begun it"
 
 
-async def test_the_task_such_a_job_began_is_ended_too(worker_env, source):
+async def test_task_of_a_job_past_the_death_limit_is_failed(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.records.begin(job, uuid4(), "a worker it killed", 1)
     await worker_env.sql.execute("update outlast_tasks set lease_until = now() - interval '1 minute'")
@@ -139,7 +139,7 @@ async def test_the_task_such_a_job_began_is_ended_too(worker_env, source):
     assert (task["status"], task["error_code"]) == ("failed", "worker_killed")
 
 
-async def test_a_heartbeat_spares_what_is_only_beginning(worker_env, source):
+async def test_heartbeat_does_not_cancel_a_task_that_is_starting(worker_env, source):
     other = await asyncpg.connect(worker_env.dsn)
     hold = other.transaction()
     await hold.start()
@@ -165,7 +165,7 @@ async def test_a_cancelled_task_is_dropped_on_delivery(worker_env, source):
     assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 0
 
 
-async def test_a_task_cancelled_while_it_runs_stops(worker_env, source):
+async def test_task_cancelled_while_running_stops(worker_env, source):
     job = worker_env.job(f"{source.url}/files/photo.png?slow=20000")
     await worker_env.send(job)
     await worker_env.wait_until_running()
@@ -175,7 +175,7 @@ async def test_a_task_cancelled_while_it_runs_stops(worker_env, source):
     assert (await worker_env.task(job))["status"] == "cancelled"
 
 
-async def test_shutdown_hands_back_what_it_cannot_finish_and_costs_no_attempt(worker_env, source):
+async def test_shutdown_requeues_unfinished_jobs_and_costs_no_attempt(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
     await worker_env.send(job, attempt=2)
     await worker_env.wait_until_running()
@@ -191,7 +191,7 @@ async def test_shutdown_hands_back_what_it_cannot_finish_and_costs_no_attempt(wo
     assert (await worker_env.task(job))["lease"] is None
 
 
-async def test_shutdown_waits_for_what_is_nearly_done(worker_env, source):
+async def test_shutdown_waits_for_running_jobs_within_the_grace_time(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav?slow=100000")
     await worker_env.send(job)
     await worker_env.wait_until_running()
@@ -200,7 +200,7 @@ async def test_shutdown_waits_for_what_is_nearly_done(worker_env, source):
     assert await worker_env.message_count("outlast.file_processing") == 0
 
 
-async def test_with_the_database_away_the_job_waits(worker_env, source):
+async def test_database_outage_at_the_start_retries_the_job(worker_env, source):
     await worker_env.sql.execute("alter function outlast_begin(jsonb, uuid, text, int) rename to away")
     job = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.send(job)
@@ -211,7 +211,7 @@ async def test_with_the_database_away_the_job_waits(worker_env, source):
     assert await worker_env.message_count("outlast.dead") == 0
 
 
-async def test_with_storage_refusing_nothing_is_recorded_as_stored(worker_env, source):
+async def test_rejected_upload_records_no_object(worker_env, source):
     await worker_env.sql.execute("delete from storage.buckets")
     job = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.send(job)
@@ -220,7 +220,7 @@ async def test_with_storage_refusing_nothing_is_recorded_as_stored(worker_env, s
     assert await worker_env.sql.fetchval("select count(*) from outlast_objects where refs > 0") == 0
 
 
-async def test_an_answer_nobody_foresaw_is_tried_again_a_bounded_number_of_times(worker_env, source):
+async def test_unknown_database_answer_is_retried_up_to_max_attempts(worker_env, source):
     await worker_env.sql.execute(
         "create or replace function outlast_begin(p_job jsonb, p_lease uuid, p_worker text, p_lease_seconds int "
         "default 30) returns jsonb language sql as $$ select jsonb_build_object('state', 'of the art') $$"

@@ -18,38 +18,38 @@ def kinds(observed):
     return {finding.kind for finding in audit(observed)}
 
 
-def test_where_all_is_well_nothing_is_found(observed):
+def test_clean_observation_has_no_findings(observed):
     assert audit(observed) == []
 
 
-def test_a_missing_object(observed):
+def test_missing_object_is_lost(observed):
     served = {name: fingerprint for name, fingerprint in observed.served.items() if name != object_path(SOUND)}
     left = observed.on_disk - {object_path(SOUND)}
     assert kinds(replace(observed, served=served, on_disk=left, in_storage=left)) == {"lost"}
 
 
-def test_an_object_nobody_names(observed):
+def test_unreferenced_object_is_an_orphan(observed):
     more = observed.on_disk | {"generations/user/ff/ffff.png"}
     assert kinds(replace(observed, on_disk=more, in_storage=more)) == {"orphan"}
 
 
-def test_bytes_without_a_row_in_storage(observed):
+def test_bytes_without_a_storage_row_are_wrong(observed):
     assert kinds(replace(observed, in_storage=observed.in_storage - {object_path(SOUND)})) == {"wrong"}
 
 
-def test_other_bytes_than_recorded(observed):
+def test_bytes_other_than_recorded_are_wrong(observed):
     assert kinds(replace(observed, served=dict(observed.served) | {object_path(SOUND): Fingerprint("d" * 64)})) == {
         "wrong"
     }
 
 
-def test_another_picture_than_was_sent(observed):
+def test_other_picture_than_sent_is_wrong(observed):
     assert kinds(replace(observed, expected=dict(observed.expected) | {"p.png": Fingerprint("a" * 64, (8, 7, 1))})) == {
         "wrong"
     }
 
 
-def test_a_file_that_was_not_stored(observed):
+def test_file_that_was_not_stored_is_lost(observed):
     observed.rows["one"]["media"].pop()
     objects, left = [observed.objects[0]], {object_path(STORED)}
     found = replace(
@@ -58,25 +58,25 @@ def test_a_file_that_was_not_stored(observed):
     assert kinds(found) == {"lost"}
 
 
-def test_media_in_another_order(observed):
+def test_media_in_another_order_is_wrong(observed):
     observed.rows["one"]["media"].reverse()
     assert kinds(observed) == {"wrong"}
 
 
-def test_media_status_that_lags_behind(observed):
+def test_outdated_media_status_is_wrong(observed):
     observed.rows["one"]["media_status"] = "pending"
     assert kinds(observed) == {"wrong"}
 
 
-def test_a_generation_nobody_heard_of(observed):
+def test_generation_without_a_task_is_lost(observed):
     assert "lost" in kinds(replace(observed, tasks=observed.tasks[1:]))
 
 
-def test_a_generation_with_two_tasks(observed):
+def test_generation_with_two_tasks_is_stored_twice(observed):
     assert "twice" in kinds(replace(observed, tasks=[*observed.tasks, task("one", "completed")]))
 
 
-def test_one_content_in_two_places(observed):
+def test_one_content_in_two_objects_is_stored_twice(observed):
     other = f"generations/{USER}/bb/other.x"
     files = [*observed.files[:2], dict(observed.files[2]) | {"path": other.partition("/")[2]}]
     observed.rows["two"]["media"] = [files[2]]
@@ -88,37 +88,37 @@ def test_one_content_in_two_places(observed):
     assert kinds(found) == {"twice"}
 
 
-def test_references_that_do_not_count_up(observed):
+def test_wrong_reference_count_is_wrong(observed):
     assert kinds(replace(observed, objects=[dict(observed.objects[0]) | {"refs": 1}, observed.objects[1]])) == {"wrong"}
 
 
 @pytest.mark.parametrize("code", ["source_unavailable", "worker_killed"])
-def test_a_letter_with_another_code(observed, code):
+def test_dead_letter_with_another_code_is_a_wrong_reason(observed, code):
     assert kinds(
         replace(observed, dead_letters=[replace(observed.dead_letters[0], code=code), observed.dead_letters[1]])
     ) == {"reason"}
 
 
-def test_a_letter_that_is_missing(observed):
+def test_missing_dead_letter_is_a_wrong_reason(observed):
     assert kinds(replace(observed, dead_letters=observed.dead_letters[:1])) == {"reason"}
 
 
-def test_a_letter_about_a_file_that_is_good(observed):
+def test_dead_letter_about_a_good_file_is_a_wrong_reason(observed):
     dead_letter = ObservedDeadLetter("task of one", "storage_unavailable", ("http://s/p.png",))
     assert kinds(replace(observed, dead_letters=[*observed.dead_letters, dead_letter])) == {"reason"}
 
 
-def test_the_same_letter_twice_is_no_harm(observed):
+def test_duplicate_dead_letter_is_accepted(observed):
     assert audit(replace(observed, dead_letters=[*observed.dead_letters, observed.dead_letters[0]])) == []
 
 
-def test_a_task_that_tells_another_reason(observed):
+def test_task_with_another_error_code_is_a_wrong_reason(observed):
     tasks = [*observed.tasks[:2], task("three", "failed", [(0, "corrupted")])]
     assert kinds(replace(observed, tasks=tasks)) == {"reason"}
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "retrying"])
-def test_a_task_that_has_not_ended(observed, status):
+def test_task_that_has_not_ended_is_unfinished(observed, status):
     assert kinds(replace(observed, tasks=[task("one", status), *observed.tasks[1:]])) == {"unfinished"}
 
 
@@ -132,9 +132,9 @@ def test_a_task_that_has_not_ended(observed, status):
         {"bad_ends": ["worker-1 ended with -9 after SIGTERM"]},
     ],
 )
-def test_what_was_left_behind(observed, left):
+def test_leftover_is_reported(observed, left):
     assert kinds(replace(observed, **left)) == {"leftover"}
 
 
-def test_a_worker_that_hears_nothing_any_more(observed):
+def test_worker_without_a_control_queue_is_deaf(observed):
     assert kinds(replace(observed, listening=1)) == {"deaf"}

@@ -12,7 +12,7 @@ from tests.chaos.leftovers import leftovers
 from tests.time_limits import LONG_WAIT_SECONDS
 
 
-async def test_a_killed_workers_jobs_are_finished_by_another(tmp_path):
+async def test_jobs_of_a_killed_worker_are_finished_by_another(tmp_path):
     async with Stack(tmp_path, workers=1) as stack, Project(stack.endpoints) as project:
         names = [sample.name for sample in stack.samples]
         # Slow enough that the kill falls into the middle: a few are stored, a few under way, a few not begun.

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 2 * LONG_WAIT_SECONDS
 
 
-async def test_nothing_is_lost_or_stored_twice_while_everything_breaks(samples, tmp_path):
+async def test_nothing_is_lost_or_stored_twice_under_faults(samples, tmp_path):
     program = [sys.executable, "-m", "tests.chaos.run", "--out", str(tmp_path)]
     process = await asyncio.create_subprocess_exec(
         *program, "--samples", str(samples[0].path.parent), cwd=ROOT, stdout=asyncio.subprocess.PIPE

@@ -84,7 +84,7 @@ def temporary(stack):
     return [path for path in (stack.data_dir / "tmp").iterdir() if path.name.startswith("outlast-")]
 
 
-async def test_told_once_it_hands_back_and_leaves_nothing(stack, project):
+async def test_one_sigterm_requeues_the_job_and_leaves_nothing(stack, project):
     child, _ = await worker(stack, "gentle", SHUTDOWN_GRACE_SECONDS="1")
     family = await decoders_of(child, stack, project)
     slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100000")
@@ -100,7 +100,7 @@ async def test_told_once_it_hands_back_and_leaves_nothing(stack, project):
     await finish_with_new_worker(stack, project, slow)
 
 
-async def test_told_twice_it_ends_at_once_and_the_job_is_done_by_another(stack, project):
+async def test_second_sigterm_ends_at_once_and_another_worker_finishes_the_job(stack, project):
     child, _ = await worker(stack, "hasty", SHUTDOWN_GRACE_SECONDS="600")
     family = await decoders_of(child, stack, project)
     slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100000&again")
@@ -126,7 +126,7 @@ async def finish_with_new_worker(stack, project, generation_id):
     await child.stop(20)
 
 
-async def test_with_no_room_it_takes_no_jobs_says_so_and_goes_on_when_there_is(stack, project):
+async def test_full_temp_dir_pauses_the_worker_until_there_is_space(stack, project):
     root = os.geteuid() == 0
     tmp = stack.data_dir / "narrow"
     tmp.mkdir()

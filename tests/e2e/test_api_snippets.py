@@ -88,7 +88,7 @@ asyncio.run(integrate())
 @pytest.mark.parametrize(
     ("snippet", "said"), [(SINGLE_FILE, "File processed successfully: "), (INTEGRATION, "2 files, all well: True")]
 )
-async def test_a_snippet_runs_as_a_script(stack, tmp_path, snippet, said):
+async def test_documented_snippet_runs_as_a_script(stack, tmp_path, snippet, said):
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(sys.path),

@@ -50,7 +50,7 @@ def running(data_dir: Path) -> list[str]:
     return found
 
 
-async def test_the_demo_lands_everything_and_a_second_one_stores_nothing_twice(tmp_path):
+async def test_demo_stores_every_file_and_a_second_demo_stores_nothing_new(tmp_path):
     code, out, err = await outlast("demo", "--json", cwd=tmp_path)
     assert code == 0, err
     told = json.loads(out)
@@ -70,7 +70,7 @@ async def test_the_demo_lands_everything_and_a_second_one_stores_nothing_twice(t
     assert stored(tmp_path / ".outlast" / "storage") == first
 
 
-async def test_up_tells_where_everything_is_and_stops_without_leftovers(tmp_path):
+async def test_up_prints_all_addresses_and_stops_without_leftovers(tmp_path):
     env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "worker", "up", "--json", "--workers", "2"),
@@ -94,7 +94,7 @@ async def test_up_tells_where_everything_is_and_stops_without_leftovers(tmp_path
     assert running(tmp_path / ".outlast") == []
 
 
-async def test_up_replaces_a_dead_worker_and_ends_when_anything_else_does(tmp_path):
+async def test_up_replaces_a_dead_worker_and_ends_when_the_receiver_dies(tmp_path):
     run = tmp_path / ".outlast" / "run"
     process = await started("up", "--json", "--workers", "2", cwd=tmp_path)
     await asyncio.wait_for(process.stdout.readline(), LONG_WAIT_SECONDS)
@@ -111,7 +111,7 @@ async def test_up_replaces_a_dead_worker_and_ends_when_anything_else_does(tmp_pa
     assert running(tmp_path / ".outlast") == []
 
 
-async def test_a_demo_that_is_told_to_end_leaves_nothing(tmp_path):
+async def test_terminated_demo_leaves_no_process(tmp_path):
     process = await started("demo", cwd=tmp_path)
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while b"starting the receiver" not in await process.stderr.readline():
@@ -123,7 +123,7 @@ async def test_a_demo_that_is_told_to_end_leaves_nothing(tmp_path):
     assert running(tmp_path / ".outlast") == []
 
 
-async def test_what_a_killed_stack_left_behind_is_ended_by_the_next(tmp_path):
+async def test_processes_of_a_killed_stack_are_ended_by_the_next(tmp_path):
     env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "worker", "up", "--json"),
@@ -145,7 +145,7 @@ async def test_what_a_killed_stack_left_behind_is_ended_by_the_next(tmp_path):
     assert running(tmp_path / ".outlast") == []
 
 
-async def test_a_stack_that_cannot_start_says_what_to_do(tmp_path, monkeypatch):
+async def test_stack_without_rabbitmq_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr("deploy.local.rabbitmq.SERVERS", ("/nowhere/rabbitmq-server",))
     with pytest.raises(StackError, match="make setup"):
         async with Stack(tmp_path):
@@ -153,7 +153,7 @@ async def test_a_stack_that_cannot_start_says_what_to_do(tmp_path, monkeypatch):
     assert running(tmp_path) == []
 
 
-async def test_the_callers_env_file_is_not_the_stacks(tmp_path):
+async def test_demo_ignores_the_env_file_of_the_current_folder(tmp_path):
     (tmp_path / ".env").write_text(
         "GENERATIONS_TABLE=renders\nSTORAGE_BUCKET=other\nSUPABASE_URL=https://real.example\n"
     )
@@ -173,7 +173,7 @@ async def test_process_stores_to_a_folder_without_broker_and_database(stack, tmp
     assert sorted(stored(tmp_path / "pictures")) == sorted(file["path"] for file in result["processed_files"])
 
 
-async def test_process_tells_partly_and_wholly_failed_apart(stack, tmp_path):
+async def test_process_exit_code_tells_partial_from_total_failure(stack, tmp_path):
     good, bad = f"{stack.source.url}/files/{stack.samples[0].name}", f"{stack.source.url}/files/none.png"
     allow = {"SOURCE_ALLOWLIST": stack.source.url}
     assert (await outlast("process", good, bad, "--out", "p", cwd=tmp_path, **allow))[0] == 3
@@ -193,14 +193,14 @@ async def test_process_tells_partly_and_wholly_failed_apart(stack, tmp_path):
         (["no-such-command"], {}, 2, "no-such-command"),
     ],
 )
-async def test_a_wrong_call_says_what_to_do(tmp_path, arguments, environment, code, said):
+async def test_wrong_call_names_the_setting_or_argument(tmp_path, arguments, environment, code, said):
     answered, _, err = await outlast(*arguments, cwd=tmp_path, **environment)
     assert answered == code
     assert said in err
     assert "Traceback" not in err
 
 
-async def test_a_broker_with_other_queues_stops_the_receiver_with_a_remedy(rabbitmq_url, tmp_path):
+async def test_receiver_exits_when_a_queue_has_other_arguments(rabbitmq_url, tmp_path):
     connection = await aio_pika.connect(rabbitmq_url)
     async with connection:
         await (await connection.channel()).declare_queue("outlast.dead", durable=True)

@@ -80,7 +80,7 @@ async def test_list_groups_and_show(shell):
     assert await shell.vhost.count() == 4
 
 
-async def test_replay_asks_first_and_tells_what_it_did(shell):
+async def test_replay_requires_confirmation_and_reports_counts(shell):
     await fill(shell.vhost, 3)
     await shell.vhost.dead_letter(shell.vhost.job("https://127.0.0.1/gone.png"), "source_gone")
     code, told = await shell.json("replay", "--dry-run")
@@ -104,7 +104,7 @@ async def test_replay_asks_first_and_tells_what_it_did(shell):
     assert (await shell.run("replay", "--code", "nothing"))[0] == 0
 
 
-async def test_discard_archives(shell, database_url, tmp_path):
+async def test_discard_archives_and_fails_without_the_archive(shell, database_url, tmp_path):
     await fill(shell.vhost, 3)
     code, out, err = await shell.run("discard", "--yes")
     assert (code, out) == (1, "")
@@ -136,13 +136,13 @@ async def test_discard_archives(shell, database_url, tmp_path):
         ("bury",),
     ],
 )
-async def test_what_cannot_be_read_is_a_usage_error(shell, arguments):
+async def test_invalid_arguments_are_a_usage_error(shell, arguments):
     code, out, err = await shell.run(*arguments)
     assert (code, out) == (2, "")
     assert "Traceback" not in err
 
 
-async def test_a_broker_that_is_away_is_said(shell):
+async def test_unreachable_broker_is_reported_without_the_password(shell):
     shell.environment["RABBITMQ_URL"] = "amqp://guest:hidden@127.0.0.1:1/"
     code, out, err = await shell.run("list")
     assert (code, out) == (1, "")
@@ -150,7 +150,7 @@ async def test_a_broker_that_is_away_is_said(shell):
     assert "hidden" not in err
 
 
-async def test_ctrl_c_ends_a_replay_between_two_letters(shell):
+async def test_ctrl_c_stops_a_replay_between_two_messages(shell):
     await fill(shell.vhost, 40)
     process = await shell.start("replay", "--yes", "--rate", "10", "--json")
     async with asyncio.timeout(WAIT_SECONDS):
@@ -166,7 +166,7 @@ async def test_ctrl_c_ends_a_replay_between_two_letters(shell):
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [(b"y\n", 0, 0), (b"n\n", 3, 3)])
-async def test_on_a_terminal_it_asks(shell, answer, code, left):
+async def test_replay_on_a_terminal_asks_for_confirmation(shell, answer, code, left):
     await fill(shell.vhost, 3)
     ours, theirs = pty.openpty()
     process = await shell.start("replay", stdin=theirs, stdout=theirs, stderr=theirs)

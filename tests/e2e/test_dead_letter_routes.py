@@ -59,7 +59,7 @@ async def api(vhost):
         yield found
 
 
-async def test_letters_are_listed_filtered_and_grouped(api):
+async def test_dead_letters_are_listed_filtered_and_grouped(api):
     for n in range(5):
         await api.vhost.dead_letter(api.vhost.job(f"https://v3.fal.media/{n}.png"), "source_gone", minutes=n)
     await api.vhost.dead_letter_raw(b"no job")
@@ -81,7 +81,7 @@ async def test_letters_are_listed_filtered_and_grouped(api):
     assert await api.vhost.count() == 6
 
 
-async def test_replay_counts_first_and_then_does_it(api):
+async def test_replay_dry_run_counts_and_replay_sends(api):
     for n in range(5):
         await api.vhost.dead_letter(api.vhost.job(f"https://v3.fal.media/{n}.png"))
     await api.vhost.dead_letter(api.vhost.job("https://127.0.0.1/gone.png"), "source_gone")
@@ -100,7 +100,7 @@ async def test_replay_counts_first_and_then_does_it(api):
     assert b"outlast_dead_letters_replayed_total 5.0" in api.metrics.render()
 
 
-async def test_discard_needs_the_archive(api, database_url, tmp_path):
+async def test_discard_without_an_archive_is_503(api, database_url, tmp_path):
     await api.vhost.dead_letter(api.vhost.job("https://v3.fal.media/a.png"))
     status, told = await api.ask("POST", "/discard")
     assert (status, told["code"]) == (503, "archive_unavailable")
@@ -141,7 +141,7 @@ async def test_discard_needs_the_archive(api, database_url, tmp_path):
         ({"data": b"\xff"}, "body"),
     ],
 )
-async def test_a_filter_that_cannot_be_read_does_nothing(api, asked, named):
+async def test_invalid_filter_is_422_and_changes_nothing(api, asked, named):
     await api.vhost.dead_letter(api.vhost.job("https://v3.fal.media/a.png"))
     for path in ("/replay", "/discard"):
         status, told = await api.ask("POST", path, **asked)
@@ -152,7 +152,7 @@ async def test_a_filter_that_cannot_be_read_does_nothing(api, asked, named):
         assert (await api.ask("GET", **asked))[0] == 422
 
 
-async def test_only_the_token_opens(api):
+async def test_requests_without_the_token_are_401(api):
     await api.vhost.dead_letter(api.vhost.job("https://v3.fal.media/a.png"))
     routes = (("GET", ""), ("GET", "/groups"), ("POST", "/replay"), ("POST", "/discard"))
     headers = ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}, {"Authorization": f"Basic {TOKEN}"})
@@ -167,7 +167,7 @@ async def test_only_the_token_opens(api):
     assert await api.vhost.count() == 1
 
 
-async def test_while_another_operator_is_at_it_the_answer_is_busy(api, monkeypatch):
+async def test_request_during_another_operation_is_409(api, monkeypatch):
     monkeypatch.setattr("worker.dead_letters.queue_lock.LOCK_WAIT_SECONDS", 0.5)
     async with api.vhost.dead_letters.open():
         status, told = await api.ask("GET")
@@ -175,7 +175,7 @@ async def test_while_another_operator_is_at_it_the_answer_is_busy(api, monkeypat
     assert (await api.ask("GET"))[0] == 200
 
 
-async def test_a_broker_that_is_away_is_said(api):
+async def test_unreachable_broker_is_reported_without_the_password(api):
     away = api.vhost.settings.model_copy(
         update={"rabbitmq_url": SecretStr("amqp://127.0.0.1:1/"), "api_token": SecretStr(TOKEN)}
     )
@@ -186,7 +186,7 @@ async def test_a_broker_that_is_away_is_said(api):
     assert (status, told["code"]) == (503, "broker_unavailable")
 
 
-async def test_a_client_that_goes_away_ends_its_replay(api):
+async def test_client_disconnect_stops_the_replay(api):
     for n in range(60):
         await api.vhost.dead_letter(api.vhost.job(f"https://v3.fal.media/{n}.png"))
     with pytest.raises(TimeoutError):

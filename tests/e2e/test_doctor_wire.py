@@ -134,7 +134,9 @@ async def test_silence_does_not_hang_it(installation):
     place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     hasty = [replace(check, seconds=0.3) for check in QUICK_CHECKS]
     async with asyncio.timeout(WAIT_SECONDS):
-        found = await installation.run_checks(hasty, SUPABASE_URL=f"http://{place}", RABBITMQ_URL=f"amqp://u:p@{place}/")
+        found = await installation.run_checks(
+            hasty, SUPABASE_URL=f"http://{place}", RABBITMQ_URL=f"amqp://u:p@{place}/"
+        )
     server.close()
     for check in ("supabase", "broker"):
         assert found[check][:2] == ("failed", "no answer within 0.3 s")

@@ -53,19 +53,19 @@ def test_every_example_is_run_here():
     assert [path.stem for path in EXAMPLES.glob("*.py") if f'run("{path.stem}"' not in here] == []
 
 
-async def test_single_file(run, url):
+async def test_single_file_example_stores_and_reports_damage(run, url):
     assert re.search(r"stored as [0-9a-f-]{36}", await run("single_file", url("photo.png")))
     assert "damaged" in await run("single_file", url("cut.jpg"), code=1)
 
 
-async def test_batch(run, url):
+async def test_batch_example_reports_progress_and_failures(run, url):
     said = await run("batch_with_progress", url("photo.png"), url("tone.mp3"), url("nothing.png"))
     assert "[100.0%]" in said
     assert "source_gone" in said
     assert "2 of 3 in" in said
 
 
-async def test_background_task(run, url):
+async def test_background_task_example_completes(run, url):
     said = await run("background_task", url("photo.png"), url("clip.mp4"))
     assert said.startswith("queued: "), "our own log lines are not for a program that did not ask for them"
     assert "completed: " in said
@@ -73,11 +73,11 @@ async def test_background_task(run, url):
     assert len(re.findall(r"^[0-9a-f-]{36}$", said, re.MULTILINE)) == 2
 
 
-async def test_polling(run, url):
+async def test_polling_example_ends_completed(run, url):
     assert (await run("polling", url("tone.wav"))).splitlines()[-1] == "completed"
 
 
-async def test_compression(run, url):
+async def test_compression_example_shows_decreasing_sizes(run, url):
     sizes = [
         int(size.replace(",", ""))
         for size in re.findall(r": ([\d,]+) bytes", await run("compression", url("photo.png")))
@@ -86,7 +86,7 @@ async def test_compression(run, url):
     assert sizes == sorted(sizes, reverse=True)
 
 
-async def test_error_handling(run, url):
+async def test_error_handling_example_names_each_error(run, url):
     said = await run("error_handling", url("photo.png"), url("nothing.png"), url("page.png"), url("cut.jpg"))
     assert "bytes of image/png" in said
     assert "source_gone: " in said
@@ -94,7 +94,7 @@ async def test_error_handling(run, url):
     assert "corrupted: it does not decode whole; final" in said
 
 
-async def test_storage_and_generation(run, url, project):
+async def test_storage_and_generation_example_writes_the_media_list(run, url, project):
     row = {"id": str(uuid4()), "user_id": str(uuid4()), "status": "processing"}
     await project.insert("generations", row)
     said = await run("storage_and_generation", row["id"], row["user_id"], url("photo.png"), url("tone.mp3"))
@@ -104,7 +104,7 @@ async def test_storage_and_generation(run, url, project):
     assert found["media_status"] == "completed"
 
 
-async def test_worker_statistics(run):
+async def test_worker_statistics_example_lists_the_worker(run):
     async with asyncio.timeout(WAIT_SECONDS):
         while "active workers: 1" not in (said := await run("worker_statistics")):
             await asyncio.sleep(1)

@@ -39,7 +39,7 @@ async def media(project, row):
     return found["media_status"], found["media"]
 
 
-async def test_every_sample_lands_as_recorded(stack, project):
+async def test_every_sample_is_stored_as_recorded(stack, project):
     names = [sample.name for sample in stack.samples]
     row = generation(stack.source.output(names[:10]))
     await complete(project, row)
@@ -61,7 +61,7 @@ async def test_every_sample_lands_as_recorded(stack, project):
     assert frames["clip.mp4"] > 10
 
 
-async def test_our_own_update_does_not_start_over(stack, project):
+async def test_our_own_row_update_creates_no_task(stack, project):
     row = generation(stack.source.output([stack.samples[0].name]))
     await complete(project, row)
     await ended(project, row)
@@ -74,7 +74,7 @@ async def test_our_own_update_does_not_start_over(stack, project):
     assert stack.source.hits[stack.samples[0].name] == hits
 
 
-async def test_the_same_bytes_of_one_user_are_stored_once(stack, project):
+async def test_same_bytes_of_one_user_are_stored_once(stack, project):
     name, user = stack.samples[2].name, str(uuid4())
     rows = [generation(stack.source.output([name]), user_id=user) for _ in range(3)]
     for row in rows:
@@ -86,7 +86,7 @@ async def test_the_same_bytes_of_one_user_are_stored_once(stack, project):
     assert stored["refs"] == 3
 
 
-async def test_fals_own_webhook_finds_the_generation_by_its_request(stack, project):
+async def test_fal_webhook_finds_the_generation_by_request_id(stack, project):
     row = generation(None, request_id=str(uuid4()))
     await project.insert("generations", row)
     payload = stack.source.output([stack.samples[0].name])
@@ -102,7 +102,7 @@ async def test_fals_own_webhook_finds_the_generation_by_its_request(stack, proje
     assert (await media(project, row))[0] == "completed"
 
 
-async def test_both_webhooks_make_one_media_list(stack, project):
+async def test_both_webhooks_of_a_generation_make_one_media_list(stack, project):
     row = generation(stack.source.output([sample.name for sample in stack.samples[:2]]), request_id=str(uuid4()))
     await complete(project, row)
     body = json.dumps({"request_id": row["request_id"], "status": "OK", "payload": row["output"]}).encode()
@@ -123,7 +123,7 @@ def good_and_bad(stack, query):
     return generation([f"{stack.source.url}/files/{good}", f"{stack.source.url}/files/{bad}?{query}"])
 
 
-async def test_a_bad_file_does_not_keep_the_good_ones(stack, project):
+async def test_missing_file_does_not_prevent_storing_the_others(stack, project):
     row = good_and_bad(stack, "status=404")
     await complete(project, row)
     (task,) = await ended(project, row)
@@ -135,7 +135,7 @@ async def test_a_bad_file_does_not_keep_the_good_ones(stack, project):
 
 
 @pytest.mark.parametrize("query", ["status=503", "truncate=1000"])
-async def test_a_file_that_may_come_later_waits_while_the_good_ones_are_stored(stack, project, query):
+async def test_unavailable_file_is_retried_while_the_others_are_stored(stack, project, query):
     row = good_and_bad(stack, query)
     await complete(project, row)
     async with asyncio.timeout(LONG_WAIT_SECONDS):
@@ -150,7 +150,7 @@ async def test_a_file_that_may_come_later_waits_while_the_good_ones_are_stored(s
 
 
 @pytest.mark.usefixtures("stack")
-async def test_a_source_that_is_not_listed_is_never_asked(project):
+async def test_source_outside_the_allowlist_is_forbidden(project):
     row = generation({"image": {"url": "http://127.0.0.1:9/inside.png"}})
     await complete(project, row)
     (task,) = await ended(project, row)
@@ -172,7 +172,7 @@ async def test_inline_content_larger_than_a_message_is_read_from_the_row(stack, 
     assert file["source_url"].startswith("data:image/png;sha256=")
 
 
-async def test_the_worker_says_how_it_is(stack):
+async def test_worker_serves_metrics_and_readiness(stack):
     url = stack.endpoints.worker_metrics_urls[0]
     async with aiohttp.ClientSession() as session:
         async with session.get(url) as response:

@@ -30,7 +30,7 @@ async def init(folder, *arguments, **environment):
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_what_is_printed_is_sql_with_the_env_at_its_end(tmp_path, postgres):
+async def test_init_prints_executable_sql_followed_by_the_env(tmp_path, postgres):
     code, out, _ = await init(
         tmp_path, "--table", "renders", "--status-column", "state", "--receiver-url", "https://x.example"
     )
@@ -54,7 +54,7 @@ async def test_what_is_printed_is_sql_with_the_env_at_its_end(tmp_path, postgres
     assert "\nGENERATIONS_TABLE=renders\nGENERATIONS_STATUS_COLUMN=state\n" in out
 
 
-async def test_two_files_for_their_owner_alone_and_never_over_others(tmp_path):
+async def test_init_writes_private_files_and_never_overwrites(tmp_path):
     code, out, _ = await init(tmp_path, "--write", "made", "--table", "it's", SUPABASE_URL="https://abc.supabase.co")
     assert (code, out) == (0, "made/outlast.sql\nmade/.env\n")
     files = [tmp_path / "made" / name for name in ("outlast.sql", ".env")]
@@ -72,7 +72,7 @@ async def test_two_files_for_their_owner_alone_and_never_over_others(tmp_path):
     assert [to_fill_in[name] for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY", "RABBITMQ_URL")] == ["", "", ""]
 
 
-async def test_what_there_is_already_is_kept(tmp_path):
+async def test_init_keeps_existing_settings(tmp_path):
     (tmp_path / ".env").write_text(
         f"SUPABASE_WEBHOOK_SECRETS=shared,{SECRET}\nAPI_TOKEN=mine\nGENERATIONS_TABLE=renders\nFAL_KEY=hidden-key\n"
         "SUPABASE_URL=https://abc.supabase.co\nSUPABASE_SERVICE_ROLE_KEY=hidden-role\nRABBITMQ_URL=amqp://u:hidden-pass@h/\n"
@@ -89,7 +89,7 @@ async def test_what_there_is_already_is_kept(tmp_path):
     assert "hidden" not in out
 
 
-async def test_removal_is_printed(tmp_path):
+async def test_init_remove_prints_the_removal_sql(tmp_path):
     code, out, _ = await init(tmp_path, "--remove")
     assert (code, "drop trigger" in out, "drop table %s" in out) == (0, True, False)
     code, out, _ = await init(tmp_path, "--remove", "--with-data")
@@ -105,7 +105,7 @@ async def test_removal_is_printed(tmp_path):
         (["--receiver-url", "outlast.example.com"], "--receiver-url"),
     ],
 )
-async def test_a_wrong_call_says_what_is_wrong(tmp_path, arguments, said):
+async def test_wrong_init_call_names_the_problem(tmp_path, arguments, said):
     code, out, err = await init(tmp_path, *arguments)
     assert (code, out) == (2, "")
     assert said in err
@@ -114,7 +114,7 @@ async def test_a_wrong_call_says_what_is_wrong(tmp_path, arguments, said):
 @pytest.mark.parametrize(
     "name", ["My Renders", "it's", 'a"b', "back\\slash", "line\nbreak", " x ", "#x", "$1 `id`", "生成"]
 )
-def test_a_name_survives_the_env_file(tmp_path, name):
+def test_column_name_survives_the_env_file(tmp_path, name):
     made = prepare(Settings(_env_file=None, generations_table=name), None)
     (tmp_path / ".env").write_text(made.env)
     assert Settings(_env_file=tmp_path / ".env").generations_table == name

@@ -74,7 +74,7 @@ class OneUsersFiles:
         await self.sql.execute(old, self.user)
 
 
-async def test_stored_images_become_smaller_and_every_row_follows(user_files):
+async def test_optimize_shrinks_images_and_updates_every_row(user_files):
     one, two = await user_files.store("photo.png", "tone.wav"), await user_files.store("photo.png", "photo.jpg")
     before = user_files.objects()
     wanted = ("--profile", "webp-q40-strip")
@@ -102,7 +102,7 @@ async def test_stored_images_become_smaller_and_every_row_follows(user_files):
     assert user_files.objects() == {entry["path"] for row in (one, two) for entry in await user_files.media(row)}
 
 
-async def test_duplicates_become_one(user_files):
+async def test_optimize_merges_duplicates(user_files):
     original = await user_files.store("photo.png", IMAGE_FORMAT="keep")
     webp = await user_files.store("photo.png", IMAGE_FORMAT="webp")
     small = await user_files.store("photo.png")
@@ -116,7 +116,7 @@ async def test_duplicates_become_one(user_files):
     assert len(paths) == 1
 
 
-async def test_two_of_one_source_that_are_both_made_anew_become_one_too(user_files):
+async def test_optimize_merges_two_versions_of_one_source(user_files):
     rows = [
         await user_files.store("photo.png", IMAGE_FORMAT="keep"),
         await user_files.store("photo.png", IMAGE_QUALITY="95"),
@@ -127,7 +127,7 @@ async def test_two_of_one_source_that_are_both_made_anew_become_one_too(user_fil
     assert first["path"] == second["path"]
 
 
-async def test_what_gets_no_smaller_is_kept_and_not_looked_at_again(user_files):
+async def test_image_that_does_not_shrink_is_kept_and_skipped_next_time(user_files):
     row = await user_files.store("photo.jpg", IMAGE_FORMAT="webp", IMAGE_QUALITY="30")
     (before,) = await user_files.media(row)
     code, told = await user_files.optimize("--yes")
@@ -138,7 +138,7 @@ async def test_what_gets_no_smaller_is_kept_and_not_looked_at_again(user_files):
     assert (await user_files.optimize("--yes"))[1]["found"] == 0
 
 
-async def test_an_object_that_is_broken_stays_and_the_others_go_on(user_files):
+async def test_damaged_object_is_kept_and_the_others_are_optimized(user_files):
     await user_files.store("photo.jpg", "photo.png")
     broken = user_files.folder / min(user_files.objects()).removeprefix(f"{user_files.user}/")
     content = broken.read_bytes()
@@ -153,7 +153,7 @@ async def test_an_object_that_is_broken_stays_and_the_others_go_on(user_files):
 
 
 @pytest.mark.parametrize(("option", "value"), [("--profile", "best"), ("--since", "yesterday")])
-async def test_what_cannot_be_read_is_a_wrong_call(stack, option, value):
+async def test_invalid_optimize_option_is_a_usage_error(stack, option, value):
     code, _, said = await outlast(stack, "optimize", option, value)
     assert code == 2
     assert value in said

@@ -150,7 +150,7 @@ async def receiver_of_own_broker(own_rabbitmq, monkeypatch, tmp_path):
         yield receiver
 
 
-async def test_a_completion_becomes_one_job(receiver):
+async def test_completed_generation_becomes_one_job(receiver):
     status, told, _ = await receiver.post()
     assert status == 202
     (job,) = await receiver.jobs()
@@ -165,7 +165,7 @@ async def test_the_same_event_gets_the_same_task(receiver):
     assert first[1] == second[1]
 
 
-async def test_a_split_event_names_all_its_tasks(receiver):
+async def test_large_event_returns_all_its_task_ids(receiver):
     many = [f"https://fal.media/{n}.png" for n in range(25)]
     status, told, _ = await receiver.post(body=EVENT | {"record": ROW | {"output": many}})
     assert status == 202
@@ -192,7 +192,7 @@ BIG = json.dumps(EVENT | {"padding": "x" * 1_100_000}).encode()
         ({"path": "/healthz"}, 405, "method_not_allowed"),
     ],
 )
-async def test_what_is_wrong_is_told_and_nothing_is_enqueued(receiver, request_, status, code):
+async def test_invalid_webhook_is_rejected_and_nothing_is_enqueued(receiver, request_, status, code):
     answered, told, headers = await receiver.post(**request_)
     assert (answered, told["code"], told["status"]) == (status, code, status)
     assert headers["Content-Type"].startswith("application/problem+json")
@@ -201,13 +201,13 @@ async def test_what_is_wrong_is_told_and_nothing_is_enqueued(receiver, request_,
     assert await receiver.jobs() == []
 
 
-async def test_what_does_not_matter_is_ignored_with_the_reason(receiver):
+async def test_irrelevant_webhook_is_ignored_with_the_reason(receiver):
     assert (await receiver.post(body=EVENT | {"table": "x"}))[:2] == (200, {"ignored": "other_table"})
     assert (await receiver.post(body=EVENT | {"record": ROW | {"output": {}}}))[:2] == (200, {"ignored": "no_files"})
     assert await receiver.jobs() == []
 
 
-async def test_without_fals_keys_fal_is_asked_to_come_again(receiver):
+async def test_fal_webhook_without_keys_is_503_with_retry_after(receiver):
     names = ("Request-Id", "User-Id", "Signature")
     headers = {f"X-Fal-Webhook-{name}": "ab" for name in names} | {"X-Fal-Webhook-Timestamp": str(int(time.time()))}
     status, told, answered = await receiver.post("/webhooks/fal", headers=headers)
@@ -215,7 +215,7 @@ async def test_without_fals_keys_fal_is_asked_to_come_again(receiver):
     assert int(answered["Retry-After"]) > 0
 
 
-async def test_with_the_broker_gone_it_says_so_within_a_second_and_recovers(receiver):
+async def test_unreachable_broker_is_503_at_once_and_recovers(receiver):
     assert (await receiver.post())[0] == 202
     await receiver.proxy.close()
     for _ in range(3):
@@ -235,7 +235,7 @@ async def test_with_the_broker_gone_it_says_so_within_a_second_and_recovers(rece
     assert len({job.task_id for job in await receiver.jobs()}) == 1
 
 
-async def test_a_broker_that_stops_and_returns_keeps_what_it_confirmed(receiver_of_own_broker, own_rabbitmq):
+async def test_broker_restart_keeps_confirmed_jobs(receiver_of_own_broker, own_rabbitmq):
     receiver = receiver_of_own_broker
     _, first, _ = await receiver.post()
     await own_rabbitmq.stop()
@@ -253,14 +253,14 @@ async def test_a_broker_that_stops_and_returns_keeps_what_it_confirmed(receiver_
     assert len(set(ids)) == 2
 
 
-async def test_a_burst_as_pg_net_sends_it_becomes_as_many_jobs(receiver):
+async def test_burst_of_200_webhooks_becomes_200_jobs(receiver):
     answers = await asyncio.gather(*(receiver.post(body=EVENT | {"record": ROW | {"id": n}}) for n in range(200)))
     assert {status for status, _, _ in answers} == {202}
     assert len(await receiver.jobs()) == 200
 
 
 @pytest.mark.parametrize("how", ["cut", "closed"])
-async def test_of_many_webhooks_each_is_answered_202_with_its_job_in_the_queue_or_503(receiver, how):
+async def test_webhook_during_a_broker_failure_is_202_with_its_job_queued_or_503(receiver, how):
     left, answers, third = iter(range(1500)), {}, asyncio.Event()
 
     async def send():
@@ -287,7 +287,7 @@ async def test_of_many_webhooks_each_is_answered_202_with_its_job_in_the_queue_o
             await asyncio.sleep(0.1)
 
 
-async def test_what_no_queue_takes_is_answered_503_also_when_it_comes_twice(receiver):
+async def test_unroutable_webhook_is_503_also_when_sent_concurrently(receiver):
     connection = await aio_pika.connect(receiver.amqp_url)
     async with connection:
         await (await connection.channel()).queue_delete("outlast.file_processing")
@@ -298,7 +298,7 @@ async def test_what_no_queue_takes_is_answered_503_also_when_it_comes_twice(rece
     assert all(int(headers["Retry-After"]) > 0 for _, _, headers in answers)
 
 
-async def test_metrics_tell_what_happened(receiver):
+async def test_metrics_count_accepted_and_rejected_webhooks(receiver):
     await receiver.post()
     await receiver.post(headers={})
     async with receiver.session.get(receiver.url + "/metrics") as response:
@@ -309,7 +309,7 @@ async def test_metrics_tell_what_happened(receiver):
     assert "# HELP outlast_jobs_total" in text
 
 
-async def test_a_broker_that_is_away_at_first_and_cut_while_it_answers_is_waited_for(rabbitmq_url):
+async def test_broker_connection_that_breaks_during_setup_is_retried(rabbitmq_url):
     parts = urlsplit(rabbitmq_url)
     proxy = BrokerProxy(parts.hostname, parts.port)
     await proxy.open()
@@ -330,7 +330,7 @@ async def test_a_broker_that_is_away_at_first_and_cut_while_it_answers_is_waited
     await proxy.close()
 
 
-async def test_a_receiver_that_never_reached_its_broker_can_be_stopped(tmp_path):
+async def test_receiver_without_a_broker_can_be_stopped(tmp_path):
     async def say_nothing(reader, writer):
         await reader.read()
         writer.close()

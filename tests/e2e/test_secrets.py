@@ -138,7 +138,7 @@ async def debug_stack(tmp_path, monkeypatch):
         yield stack
 
 
-async def test_no_secret_and_no_signed_query_is_told_anywhere(debug_stack):
+async def test_no_secret_or_signed_query_appears_in_any_output(debug_stack):
     bearer = {"Authorization": f"Bearer {debug_stack.endpoints.api_token}"}
     async with Project(debug_stack.endpoints) as project, aiohttp.ClientSession() as session:
         wanted = urls(debug_stack)

@@ -36,12 +36,12 @@ def known_metrics():
     return RABBITMQ | {family.name + ending for family in families for ending in ENDINGS[family.type]}
 
 
-def test_the_files_are_what_the_code_writes():
+def test_dashboard_files_are_up_to_date():
     assert {path.name: path.read_text("utf-8") for path in generator.FOLDER.glob("*.json")} == generator.rendered()
 
 
 @pytest.annotation.parametrize("panel", EVERY_PANEL)
-def test_every_panel_says_what_it_shows_in_which_unit_and_from_when_on_it_is_bad(panel):
+def test_every_panel_has_description_unit_and_thresholds(panel):
     defaults = panel["fieldConfig"]["defaults"]
     assert len(panel["description"]) > 20
     assert defaults["unit"]
@@ -53,7 +53,7 @@ def test_every_panel_says_what_it_shows_in_which_unit_and_from_when_on_it_is_bad
 
 
 @pytest.annotation.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
-def test_every_board_has_variables_marks_and_links_to_the_others(dashboard):
+def test_every_dashboard_has_variables_annotations_and_links(dashboard):
     assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource", "instance"]
     assert [annotation["name"] for annotation in dashboard["annotations"]["list"]] == ["Deploys", "Replays"]
     assert [link["tags"] for link in dashboard["links"]] == [dashboard["tags"]] == [["outlast"]]
@@ -62,13 +62,13 @@ def test_every_board_has_variables_marks_and_links_to_the_others(dashboard):
 
 
 @pytest.annotation.parametrize("panel", EVERY_PANEL)
-def test_a_panel_leads_to_a_board_that_there_is(panel):
+def test_panel_links_lead_to_existing_dashboards(panel):
     for link in panel.get("links", []):
         assert re.match(r"/d/([\w-]+)\?", link["url"])[1] in DASHBOARDS
 
 
 @pytest.annotation.parametrize("panel", EVERY_PANEL)
-def test_in_a_stack_what_never_happened_does_not_ride_on_what_did(panel):
+def test_stacked_panels_hide_series_that_are_always_zero(panel):
     custom = panel["fieldConfig"]["defaults"].get("custom", {})
     labelled = any("{{" in target["legendFormat"] for target in panel["targets"])
     hidden = [override["matcher"]["options"]["reducer"] for override in panel["fieldConfig"].get("overrides", [])]
@@ -79,7 +79,7 @@ def test_in_a_stack_what_never_happened_does_not_ride_on_what_did(panel):
 
 
 @pytest.annotation.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
-def test_no_panel_lies_on_another(dashboard):
+def test_panels_do_not_overlap(dashboard):
     taken = [
         (x, y)
         for place in (panel["gridPos"] for panel in dashboard["panels"])
@@ -90,14 +90,14 @@ def test_no_panel_lies_on_another(dashboard):
     assert max(x for x, _ in taken) == 23
 
 
-def test_only_metrics_that_there_are_are_asked_for():
+def test_queries_use_only_existing_metrics():
     exprs = [re.sub(r'"[^"]*"', "", query.expr) for query in EVERY_QUERY]
     named = {name for expr in exprs for name in re.findall(r"\w+(?=[{\[])|outlast_\w+|rabbitmq_\w+", expr)}
     assert named - known_metrics() == set()
     assert named >= RABBITMQ
 
 
-def test_every_query_is_promql(tmp_path):
+def test_every_query_is_valid_promql(tmp_path):
     rules = [{"record": f"query:{number}", "expr": query.concrete("1m")} for number, query in enumerate(EVERY_QUERY)]
     file = tmp_path / "rules.json"  # which is YAML as well
     file.write_text(json.dumps({"groups": [{"name": "dashboards", "rules": rules}]}))
@@ -108,7 +108,7 @@ def test_every_query_is_promql(tmp_path):
     assert f"{len(rules)} rules found" in checked.stdout
 
 
-def test_what_grafana_is_provisioned_with_fits_together():
+def test_grafana_provisioning_files_are_consistent():
     (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/outlast.yaml").read_text())["datasources"]
     (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/outlast.yaml").read_text())["providers"]
     assert (source["type"], source["url"]) == ("prometheus", "$PROMETHEUS_URL")

@@ -48,7 +48,7 @@ async def test_ten_thousand_generations_add_no_series(tmp_path):
     assert len(before) < 1000
 
 
-def test_no_label_has_room_for_an_id():
+def test_label_names_are_a_fixed_set():
     names = set(re.findall(r'[{,](\w+)="', Metrics("1").render().decode()))
     assert names == {
         *("source", "outcome", "queue", "code", "media", "stage", "reason", "operation", "dependency"),

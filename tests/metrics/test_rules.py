@@ -56,7 +56,7 @@ def test_every_alert_has_a_case_that_fires_and_one_that_does_not():
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
-def test_every_alert_says_what_is_wrong_and_where_to_read_on(alert):
+def test_every_alert_has_annotations_and_a_runbook_section(alert):
     notes = alert["annotations"]
     assert set(notes) == {"summary", "description", "runbook_url"}
     assert all(notes.values())
@@ -67,7 +67,7 @@ def test_every_alert_says_what_is_wrong_and_where_to_read_on(alert):
     assert anchor in anchors((DEPLOY / "README.md").read_text())
 
 
-def test_every_section_of_the_runbook_says_where_to_look_and_what_to_do():
+def test_every_runbook_section_says_where_to_look_and_what_to_do():
     sections = re.split(r"^### (Outlast\w+)$", (DEPLOY / "README.md").read_text(), flags=re.MULTILINE)[1:]
     told = dict(zip(sections[::2], sections[1::2], strict=True))
     assert set(told) == {alert["alert"] for alert in alerts()}

@@ -48,11 +48,11 @@ async def test_every_recording_rule_has_a_value(run):
             assert await run.prometheus.query(rule["name"])
 
 
-async def test_alerts_told_of_what_went_wrong_and_of_nothing_else(run):
+async def test_exactly_the_expected_alerts_fired(run):
     assert await run.fired() - ALLOWED_ALERTS == set().union(*EXPECTED_ALERTS.values())
 
 
-async def test_no_query_of_a_dashboard_comes_back_empty(run):
+async def test_every_dashboard_query_returns_data(run):
     empty, unnamed = [], []
     for query in QUERIES:
         series = await run.prometheus.query_range(query.concrete("5s"), run.start, time.time())
@@ -74,21 +74,21 @@ async def test_no_query_of_a_dashboard_comes_back_empty(run):
         "outlast_dead_letters_replayed_total",
     ],
 )
-async def test_every_trouble_left_its_mark(run, query):
+async def test_every_fault_is_visible_in_its_metric(run, query):
     assert await run.prometheus.query_range(f"{query} > 0", run.start, time.time())
 
 
-async def test_work_and_trouble_add_no_series(run):
+async def test_work_and_faults_add_no_series(run):
     for url, before in run.series_at_start.items():
         assert await scrape_series(url) == before
 
 
-async def test_jobs_in_are_jobs_out_and_in_flight_though_a_worker_and_the_broker_were_killed(run):
+async def test_jobs_in_equal_jobs_out_plus_in_flight_despite_kills(run):
     assert await run.prometheus.value(IN) >= 10 * LOST_AT_KILLS
     await run.prometheus.wait_for(f"abs({IN} + {REPLAYED} - {OUT} - {IN_FLIGHT}) <= {LOST_AT_KILLS}", 10)
 
 
-async def test_poison_is_counted_and_killed_codecs_are_no_killed_workers(run):
+async def test_undecodable_messages_are_counted_and_killed_codecs_are_not_killed_workers(run):
     async def ended(metric):
         return await run.prometheus.value(f"sum(max_over_time({metric}[1h]))")
 

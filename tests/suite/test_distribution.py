@@ -8,13 +8,13 @@ from tests.distribution import FIRST, GROUPS, STACK, group_of
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_file_and_folder_that_is_named_exists():
+def test_every_named_file_and_folder_exists():
     groups = set(GROUPS.values())
     named = [*GROUPS, *(name for name in FIRST if name not in groups)]
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-def test_the_tests_that_share_one_stack_are_one_group():
+def test_files_that_share_a_stack_are_one_group():
     files = [file for file in (ROOT / "tests" / "e2e").glob("test_*.py") if uses_stack(file)]
     assert files
     assert {file.name: group_of(f"tests/e2e/{file.name}::test") for file in files} == {
@@ -26,5 +26,5 @@ def uses_stack(file):
     return re.search(r"^async def \w+\(.*\b(stack|project)\b.*\):", file.read_text(), re.MULTILINE)
 
 
-def test_a_test_that_no_group_names_stays_with_its_file():
+def test_test_without_a_group_stays_with_its_file():
     assert group_of("tests/unit/test_urls.py::test_one[a::b]") == "tests/unit/test_urls.py"

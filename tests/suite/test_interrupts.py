@@ -74,7 +74,7 @@ async def suite(tmp_path, content, *options, before=()):
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "xdist"])
-async def test_interrupted_it_ends_with_all_it_started(tmp_path, options):
+async def test_interrupted_run_ends_with_everything_it_started(tmp_path, options):
     async with suite(tmp_path, WAITS, *options) as (process, folder):
         process.send_signal(signal.SIGINT)
         await asyncio.wait_for(process.wait(), LONG_WAIT_SECONDS)
@@ -82,7 +82,7 @@ async def test_interrupted_it_ends_with_all_it_started(tmp_path, options):
         await until(lambda: not processes_of(folder))
 
 
-async def test_interrupted_in_the_background_in_a_test_that_catches_everything_it_ends_too(tmp_path):
+async def test_interrupted_background_run_ends_even_in_a_test_that_suppresses_cancellation(tmp_path):
     ignoring = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")  # as a shell starts `pytest &`
     async with suite(tmp_path, IGNORES, before=ignoring) as (process, folder):
         process.send_signal(signal.SIGINT)
@@ -92,7 +92,7 @@ async def test_interrupted_in_the_background_in_a_test_that_catches_everything_i
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "xdist"])
-async def test_killed_it_leaves_nothing_running(tmp_path, options):
+async def test_killed_run_leaves_no_process(tmp_path, options):
     async with suite(tmp_path, WAITS, *options) as (process, folder):
         process.kill()
         await until(lambda: not processes_of(folder))

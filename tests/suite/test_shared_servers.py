@@ -17,7 +17,7 @@ async def test_next(rabbitmq, rabbitmq_url):
 pytestmark = pytest.mark.service
 
 
-async def test_a_test_that_leaves_the_shared_broker_dead_fails_and_the_next_one_passes(tmp_path):
+async def test_test_that_stops_the_shared_broker_fails_and_the_next_one_passes(tmp_path):
     file = tmp_path / "test_two.py"
     file.write_text(STOPS)
     process = await asyncio.create_subprocess_exec(
