@@ -1,4 +1,4 @@
-"""The only place that builds objects: a receiver and a worker, each running until it is told to stop."""
+"""Starts a receiver or a worker and runs it until it is asked to stop. `resources.py` opens what both need."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,6 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 
 import structlog
 from aiohttp import web
@@ -42,21 +41,20 @@ from worker.observability.metrics import Metrics
 from worker.periodic.maintenance import MaintenanceJob, MaintenanceRunner, is_maintenance
 from worker.periodic.optimize import Optimizer
 from worker.periodic.reconcile import Reconciler
-from worker.periodic.schedule import build_schedule, run_schedule
-from worker.periodic.sweep_job import KilledTaskReaper, SweepJob
+from worker.periodic.schedule import KilledTaskReaper, SweepJob, build_schedule, run_schedule
+from worker.resources import VERSION, Resources
 from worker.runtime import serve, wait_first
 from worker.settings import Settings
 from worker.web.health import Check, add_health
 from worker.web.problem_details import problem_middleware
 
 log = structlog.stdlib.get_logger(__name__)
-VERSION = version("outlast")
 
 
 async def run_receiver(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve webhooks until `stop`."""
-    from handlers.sources.fal_keys import Jwks  # noqa: PLC0415 - with the next, 12 MB that a worker never needs
-    from worker.web.receiver import Receiver  # noqa: PLC0415 - the same
+    """Serve webhooks until `stop` is set."""
+    from handlers.sources.fal_keys import Jwks  # noqa: PLC0415 - loads, with the next import, 12 MB a worker never needs
+    from worker.web.receiver import Receiver  # noqa: PLC0415 - see above
 
     settings.for_receiver()
     log.info("receiver starts", version=VERSION, settings=settings.for_log())
@@ -65,39 +63,37 @@ async def run_receiver(settings: Settings, stop: asyncio.Event) -> None:
         SupabaseSource(settings, settings.supabase_webhook_secrets),
         FalSource(Jwks(settings.fal_jwks_url), settings.fal_user_ids),
     ]
-    async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(tracing.configured("outlast-receiver"))
-        broker = await stack.enter_async_context(Broker(settings, metrics, "outlast receiver"))
-        has_tasks = settings.supabase_url is not None
-        supabase = await stack.enter_async_context(Supabase(settings, metrics)) if has_tasks else None
-        app = Receiver(settings, sources, broker, metrics, supabase).app()
-        async with serve(app, settings.receiver_host, settings.receiver_port):
-            await wait_first(stop.wait(), _failure(broker))
+    with tracing.configured("outlast-receiver"):
+        async with Resources(settings, metrics) as resources:
+            broker = await resources.broker("receiver")
+            supabase = await resources.supabase_if_configured()
+            app = Receiver(settings, sources, broker, metrics, supabase).app()
+            async with serve(app, settings.receiver_host, settings.receiver_port):
+                await wait_first(stop.wait(), _topology_error(broker))
     log.info("receiver stopped")
 
 
 async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
-    """Consume jobs until `stop`, then finish or hand back what runs."""
+    """Consume jobs until `stop` is set. Then let running jobs finish, and return the rest to their queues."""
     settings.for_worker()
     name = f"{socket.gethostname()}-{os.getpid()}"
     log.info("worker starts", version=VERSION, worker=name, settings=settings.for_log())
-    swept = await asyncio.to_thread(remove_abandoned, settings.temp_dir)
-    log.info("temporary folder swept", folder=str(settings.temp_dir), removed=swept)
+    removed = await asyncio.to_thread(remove_abandoned, settings.temp_dir)
+    log.info("removed old temporary files", folder=str(settings.temp_dir), removed=removed)
     metrics = Metrics(VERSION)
     async with worker_parts(settings, metrics, name) as parts:
-        worker, reaper = parts.worker, KilledTaskReaper(settings, parts.reconcile_records, parts.broker, metrics)
-        schedule = build_schedule(
-            settings, SweepJob(parts.reconciler, reaper, parts.reconcile_records, settings), parts.broker
-        )
+        worker = parts.worker
         app = web.Application(middlewares=[problem_middleware])
-        add_health(app, metrics, _checks(parts))
+        add_health(app, metrics, _readiness_checks(parts))
         async with serve(app, settings.metrics_host, settings.metrics_port):
             await wait_first(stop.wait(), worker.start())
-            inbox = asyncio.create_task(CeleryInbox(settings, parts.broker, metrics).run(), name="celery")
-            rounds = asyncio.create_task(run_schedule(schedule, parts.reconcile_records, name), name="schedule")
+            background = [
+                asyncio.create_task(CeleryInbox(settings, parts.broker, metrics).run(), name="celery"),
+                asyncio.create_task(_run_schedule(settings, parts, metrics), name="schedule"),
+            ]
             await wait_first(stop.wait(), worker.stop_requested.wait())
-            rounds.cancel()
-            inbox.cancel()
+            for task in background:
+                task.cancel()
             log.info("worker stops", in_flight=len(worker.attempts))
             await worker.stop(settings.shutdown_grace_seconds)
     log.info("worker stopped")
@@ -105,7 +101,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
-    """All that a worker consists of."""
+    """The objects that make up a worker."""
 
     broker: Broker
     supabase: Supabase
@@ -117,63 +113,76 @@ class WorkerParts:
 
 @contextlib.asynccontextmanager
 async def worker_parts(settings: Settings, metrics: Metrics, name: str) -> AsyncIterator[WorkerParts]:
-    """Build a worker, which `worker.start` sets going; close what it opened."""
-    async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(tracing.configured("outlast-worker"))
-        broker = await stack.enter_async_context(Broker(settings, metrics, f"outlast worker {name}"))
-        supabase = await stack.enter_async_context(Supabase(settings, metrics))
-        downloader = await stack.enter_async_context(Downloader(settings, metrics))
-        codec = Codec(settings, metrics)
-        metrics.watch_codec(codec.stats)
-        metrics.watch_disk(settings.temp_dir)
-        stack.push_async_callback(codec.aclose)
-        records, reconcile_records, tasks = (
-            TaskRecords(settings, supabase),
-            ReconcileRecords(supabase),
-            TaskQueries(supabase),
-        )
-        context = WorkerContext(
-            records=records,
-            reconcile_records=reconcile_records,
-            deps=PipelineDeps(
-                settings,
-                downloader,
-                codec,
-                supabase,
-                metrics,
-                records.find_stored,
-                records.read_inline,
-                records.claim_object,
-            ),
-            policy=RetryPolicy(settings.retry_delays, settings.max_attempts),
-            metrics=metrics,
-            circuit=Circuit(_dependencies(settings, records, supabase, name), metrics),
-            worker=name,
-            progress_writer=ProgressWriter(tasks),
-            send_result=partial(send_result, broker, tasks),
-            max_concurrent=settings.max_concurrent,
-            time_limit=settings.attempt_seconds,
-            soft_limit=settings.soft_seconds,
-        )
-        objects = ObjectRecords(supabase)
-        orphans = OrphanRemover(objects, supabase, settings.orphan_grace_seconds)
-        optimizer = Optimizer(settings, supabase, objects, codec, settings.profile)
-        upkeep = MaintenanceRunner(settings, orphans, optimizer, tasks, metrics)
+    """Build a worker, which consumes nothing before `worker.start`. Close its resources when the context ends."""
+    with tracing.configured("outlast-worker"):
+        async with Resources(settings, metrics) as resources:
+            broker = await resources.broker(f"worker {name}")
+            supabase = await resources.supabase()
+            downloader = await resources.downloader()
+            codec = resources.codec()
+            metrics.watch_codec(codec.stats)
+            metrics.watch_disk(settings.temp_dir)
+            context = _context(settings, metrics, name, broker, supabase, downloader, codec)
+            maintenance = _maintenance(settings, metrics, supabase, codec)
 
-        def handle(delivery: Delivery) -> DeliveryHandler:
-            return MaintenanceJob(delivery, upkeep) if is_maintenance(delivery) else Attempt(delivery, context)
+            def create_handler(delivery: Delivery) -> DeliveryHandler:
+                if is_maintenance(delivery):
+                    return MaintenanceJob(delivery, maintenance)
+                return Attempt(delivery, context)
 
-        worker = Worker(
-            broker,
-            context,
-            [Consumer(broker, context, number, key, handle) for key, number in settings.queue_concurrency.items()],
-        )
-        reconciler = Reconciler(settings, reconcile_records, broker, metrics)
-        yield WorkerParts(broker, supabase, records, reconcile_records, reconciler, worker)
+            consumers = [
+                Consumer(broker, context, concurrency, queue, create_handler)
+                for queue, concurrency in settings.queue_concurrency.items()
+            ]
+            reconciler = Reconciler(settings, context.reconcile_records, broker, metrics)
+            worker = Worker(broker, context, consumers)
+            yield WorkerParts(broker, supabase, context.records, context.reconcile_records, reconciler, worker)
+
+
+def _context(  # noqa: PLR0913, PLR0917 - one place builds it, one by one
+    settings: Settings,
+    metrics: Metrics,
+    name: str,
+    broker: Broker,
+    supabase: Supabase,
+    downloader: Downloader,
+    codec: Codec,
+) -> WorkerContext:
+    records, tasks = TaskRecords(settings, supabase), TaskQueries(supabase)
+    return WorkerContext(
+        records=records,
+        reconcile_records=ReconcileRecords(supabase),
+        deps=PipelineDeps(
+            settings,
+            downloader,
+            codec,
+            supabase,
+            metrics,
+            records.find_stored,
+            records.read_inline,
+            records.claim_object,
+        ),
+        policy=RetryPolicy(settings.retry_delays, settings.max_attempts),
+        metrics=metrics,
+        circuit=Circuit(_dependencies(settings, records, supabase, name), metrics),
+        worker=name,
+        progress_writer=ProgressWriter(tasks),
+        send_result=partial(send_result, broker, tasks),
+        max_concurrent=settings.max_concurrent,
+        time_limit=settings.attempt_seconds,
+        soft_limit=settings.soft_seconds,
+    )
+
+
+def _maintenance(settings: Settings, metrics: Metrics, supabase: Supabase, codec: Codec) -> MaintenanceRunner:
+    objects = ObjectRecords(supabase)
+    orphans = OrphanRemover(objects, supabase, settings.orphan_grace_seconds)
+    optimizer = Optimizer(settings, supabase, objects, codec, settings.profile)
+    return MaintenanceRunner(settings, orphans, optimizer, TaskQueries(supabase), metrics)
 
 
 def _dependencies(settings: Settings, records: TaskRecords, supabase: Supabase, name: str) -> list[Dependency]:
-    """Return what every job needs, and how to ask for it."""
+    """Return what every job needs, each with its probe."""
     return [
         Dependency("database", "database_unavailable", lambda: records.heartbeat(name, [], None)),
         Dependency("storage", "storage_unavailable", supabase.check_reachable),
@@ -181,14 +190,21 @@ def _dependencies(settings: Settings, records: TaskRecords, supabase: Supabase, 
     ]
 
 
-async def _failure(broker: Broker) -> None:
-    """Return never, but raise what the broker refuses for good."""
+async def _run_schedule(settings: Settings, parts: WorkerParts, metrics: Metrics) -> None:
+    reaper = KilledTaskReaper(settings, parts.reconcile_records, parts.broker, metrics)
+    sweep_job = SweepJob(parts.reconciler, reaper, parts.reconcile_records, settings)
+    schedule = build_schedule(settings, sweep_job, parts.broker)
+    await run_schedule(schedule, parts.reconcile_records, parts.worker.name)
+
+
+async def _topology_error(broker: Broker) -> None:
+    """Wait without end, unless a queue on the broker exists with other arguments. Raises TopologyError."""
     await broker.wait_ready()
     await asyncio.Event().wait()
 
 
-def _checks(parts: WorkerParts) -> dict[str, Check]:
-    """Return what a worker must have to be ready."""
+def _readiness_checks(parts: WorkerParts) -> dict[str, Check]:
+    """Return the checks of `/readyz`."""
 
     async def database() -> str | None:
         try:
