@@ -1,1 +1,1 @@
-"""How messages move: receiver, broker, consumer, retries, dead letters, command line, metrics."""
+"""Receiver, broker, consumers, retries, dead letters, command line, console, metrics."""

@@ -1,7 +1,7 @@
-"""Background tasks from Python: submit, look, wait, cancel. State lives in Supabase, the queue is RabbitMQ's.
+"""The Python API of background tasks: submit, read the state, wait, cancel. State is in Supabase, jobs in RabbitMQ.
 
-`task_manager` configures itself from the environment on first use. A call opens what it needs and closes it again, so
-that nothing is tied to an event loop; within `async with task_manager:` connections stay open.
+`task_manager` takes its settings from the environment on first use. Each call opens its own connections and closes
+them, so that no event loop is bound to the manager; within `async with task_manager:` connections stay open.
 """
 
 import asyncio
@@ -12,18 +12,16 @@ from uuid import UUID
 
 import httpx
 
-from handlers.database.client import Supabase
 from handlers.database.task_queries import read_workers
 from handlers.errors import DatabaseUnavailableError
 from schemas.tasks import TaskState
-from worker.broker.connection import Broker
 from worker.observability.logs import configure_as_library
-from worker.observability.metrics import Metrics
+from worker.resources import Resources
 from worker.settings import Settings
 from worker.tasks.service import TaskService, read_submission
 
-POLL_SECONDS: Final = 0.5
-SLOWEST_POLL_SECONDS: Final = 2.0
+MIN_POLL_SECONDS: Final = 0.5
+MAX_POLL_SECONDS: Final = 2.0
 STATS_SECONDS: Final = 10.0
 UNKNOWN: Final = {
     "status": "unknown",
@@ -36,14 +34,14 @@ UNKNOWN: Final = {
 
 
 class UnknownTaskError(LookupError):
-    """No task of that name is on record."""
+    """There is no task with this id."""
 
 
 class BackgroundTaskManager:
-    """Queues files for the workers. Settings come from the environment unless given.
+    """Submits files to the workers. Without `settings`, it reads them from the environment.
 
-    Usable from one event loop at a time. Every method raises SettingsError when SUPABASE_URL is not set, and
-    DatabaseUnavailableError when Supabase gives no answer.
+    Usable from one event loop at a time. Every method raises SettingsError if SUPABASE_URL is not set, and
+    DatabaseUnavailableError if Supabase does not answer.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -59,13 +57,13 @@ class BackgroundTaskManager:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close what `async with` keeps open; the manager may be used again."""
+        """Close the connections that `async with` opened. The manager can be used again."""
         self._kept_service = None
         await self._stack.aclose()
 
     @property
     def settings(self) -> Settings:
-        """The settings in force; read from the environment on first use. Raises SettingsError."""
+        """The settings; read from the environment on first use. Raises SettingsError."""
         if self._settings is None:
             self._settings = Settings.load()
         return self._settings
@@ -77,18 +75,18 @@ class BackgroundTaskManager:
         generation_id: UUID | str,
         task_options: Mapping[str, Any] | None = None,
     ) -> str:
-        """Queue files and return the task's id. The same files for the same generation are the same task.
+        """Submit files and return the task's id. Submitting the same files of a generation again returns the same id.
 
         Args:
-            urls: where the files are; at most MAX_BATCH_SIZE.
-            user_id: whose they are.
-            generation_id: what they belong to.
+            urls: URLs of the files; at most MAX_BATCH_SIZE.
+            user_id: the user who owns the files.
+            generation_id: the generation that the files belong to.
             task_options: `max_concurrent` (files at once), `quality` (1 to 100) and `format` (auto, keep, jpeg, webp,
                 avif) of images, `priority` (interactive or bulk) or `queue` (file_processing, file_processing.bulk,
                 optimization).
 
         Raises:
-            ValueError: what is wrong with the arguments, each by name.
+            ValueError: an argument is invalid; the message names it.
             BrokerUnavailableError: nothing was queued.
         """
         submission = read_submission(
@@ -101,57 +99,60 @@ class BackgroundTaskManager:
             return str((await service.submit(submission)).task_id)
 
     async def get_task_status(self, task_id: UUID | str) -> dict[str, Any]:
-        """Return `status`, `ready`, `successful`, `result`, `error`, `progress` and more; status `unknown` if it is."""
+        """Return `status`, `ready`, `successful`, `result`, `error`, `progress` and more.
+
+        `status` is `unknown` if there is no task with this id.
+        """
         async with self._service(broker=False) as service:
-            known = _parsed(task_id)
-            return _as_dict(None if known is None else await service.state(known))
+            parsed_id = _parse_id(task_id)
+            return _to_dict(None if parsed_id is None else await service.state(parsed_id))
 
     async def cancel_task(self, task_id: UUID | str) -> bool:
-        """Cancel a task that waits or runs; return whether it is cancelled: one that has ended stays as it is."""
+        """Cancel a waiting or running task; return whether it is cancelled. A task that has ended is not changed."""
         async with self._service() as service:
-            known = _parsed(task_id)
-            return known is not None and await service.cancel(known)
+            parsed_id = _parse_id(task_id)
+            return parsed_id is not None and await service.cancel(parsed_id)
 
     async def wait(self, task_id: UUID | str, timeout: float | None = None) -> dict[str, Any]:  # noqa: ASYNC109 - its users expect the name
-        """Return the task's status once it has ended.
+        """Wait until the task has ended, and return its status.
 
         Raises:
-            TimeoutError: it has not, `timeout` seconds from now; it goes on.
-            UnknownTaskError: there is no such task.
+            TimeoutError: the task has not ended within `timeout` seconds. It continues.
+            UnknownTaskError: there is no task with this id.
         """
         async with asyncio.timeout(timeout):
             return [status async for status in self.watch(task_id)][-1]
 
     async def watch(self, task_id: UUID | str) -> AsyncIterator[dict[str, Any]]:
-        """Yield the task's status now and whenever it changes, until it has ended.
+        """Yield the task's status now and after each change, until the task has ended.
 
         Raises:
-            UnknownTaskError: there is no such task.
+            UnknownTaskError: there is no task with this id.
         """
-        known, seen, pause = _parsed(task_id), None, POLL_SECONDS
+        parsed_id, previous, pause = _parse_id(task_id), None, MIN_POLL_SECONDS
         async with self._service(broker=False) as service:
             while True:
-                state = None if known is None else await service.state(known)
+                state = None if parsed_id is None else await service.state(parsed_id)
                 if state is None:
-                    raise UnknownTaskError(f"no task {task_id} is on record")
-                if state != seen:
-                    seen, pause = state, POLL_SECONDS
-                    yield _as_dict(state)
+                    raise UnknownTaskError(f"there is no task {task_id}")
+                if state != previous:
+                    previous, pause = state, MIN_POLL_SECONDS
+                    yield _to_dict(state)
                 if state.ready:
                     return
                 await asyncio.sleep(pause)
-                pause = min(pause * 1.2, SLOWEST_POLL_SECONDS)
+                pause = min(pause * 1.2, MAX_POLL_SECONDS)
 
     def get_worker_stats(self) -> dict[str, Any]:
-        """Return `workers`, by name what each told last, and `active_tasks`, by name what each runs. Blocks shortly."""
+        """Return `workers` (the latest statistics) and `active_tasks`, both by worker name. Blocks for one request."""
         url, key = self.settings.for_tasks().project
         headers = {"apikey": key, "Authorization": f"Bearer {key}"}
         try:
-            answer = httpx.post(
+            response = httpx.post(
                 f"{url}/rest/v1/rpc/outlast_worker_stats", json={}, headers=headers, timeout=STATS_SECONDS
             )
-            answer.raise_for_status()
-            return read_workers(answer.json()).model_dump(mode="json")
+            response.raise_for_status()
+            return read_workers(response.json()).model_dump(mode="json")
         except (httpx.HTTPError, ValueError) as error:
             raise DatabaseUnavailableError(f"outlast_worker_stats: {type(error).__name__} at SUPABASE_URL") from error
 
@@ -167,23 +168,22 @@ class BackgroundTaskManager:
     async def _new_service(self, *, broker: bool = True) -> AsyncIterator[TaskService]:
         configure_as_library()
         settings = self.settings.for_tasks()
-        async with contextlib.AsyncExitStack() as stack:
-            supabase = await stack.enter_async_context(Supabase(settings))
-            line = await stack.enter_async_context(Broker(settings, Metrics("api"), "outlast api")) if broker else None
-            yield TaskService(settings, supabase, line)
+        async with Resources(settings) as resources:
+            supabase = await resources.supabase()
+            yield TaskService(settings, supabase, await resources.broker("api") if broker else None)
 
 
-def _parsed(task_id: UUID | str) -> UUID | None:
-    """Return the id; None for what is no UUID, and so no task's."""
+def _parse_id(task_id: UUID | str) -> UUID | None:
+    """Return the task's id, or None if it is not a UUID and so cannot be a task's id."""
     try:
         return task_id if isinstance(task_id, UUID) else UUID(task_id)
     except ValueError:
         return None
 
 
-def _as_dict(state: TaskState | None) -> dict[str, Any]:
+def _to_dict(state: TaskState | None) -> dict[str, Any]:
     return dict(UNKNOWN) if state is None else state.model_dump(mode="json")
 
 
 task_manager: Final = BackgroundTaskManager()
-"""Configured from the environment on first use."""
+"""The manager for general use; it takes its settings from the environment on first use."""

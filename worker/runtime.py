@@ -1,4 +1,4 @@
-"""How a process of ours lives: on uvloop until a signal, listening on a port meanwhile."""
+"""Running a process: the event loop, signals, garbage collection, an HTTP server."""
 
 import asyncio
 import contextlib
@@ -16,13 +16,13 @@ from handlers.settings import SettingsError
 
 log = structlog.stdlib.get_logger(__name__)
 GC_THRESHOLDS: Final = (10_000, 10, 10)
-"""How many new objects, and collections of younger ones, call for a collection; Python's own first figure is 700."""
+"""Arguments of `gc.set_threshold`. Python's default for the first is 700 new objects (2000 from 3.13 on)."""
 
 
 def freeze_gc() -> None:
-    """Keep the garbage collector from what is loaded by now, and from the short-lived objects of requests in flight.
+    """Exclude the loaded modules from garbage collection, and collect less often.
 
-    Else it takes a tenth of a busy receiver's time, since it walks through all modules and models again and again.
+    With Python's defaults, collections take a tenth of a busy receiver's time: each one scans all modules and models.
     """
     gc.collect()
     gc.freeze()
@@ -30,27 +30,31 @@ def freeze_gc() -> None:
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run `main` on uvloop; SIGTERM and SIGINT set the event it is given, a second one ends it at once."""
+    """Run `main` on uvloop. SIGTERM and SIGINT set the event that it is given; a second signal exits with code 1."""
 
-    async def until_told() -> None:
+    async def run_until_signal() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
-        def told() -> None:
+        def on_signal() -> None:
             if stop.is_set():
                 os._exit(1)
             stop.set()
 
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(sign, told)
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signal_number, on_signal)
         await main(stop)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(until_told())
+        runner.run(run_until_signal())
 
 
 @contextlib.asynccontextmanager
 async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[list[str]]:
-    """Listen while the context lasts, on the addresses it yields; requests in flight are answered before it ends."""
+    """Serve `app` until the context ends; yield the addresses. Requests in process are answered before it ends.
+
+    Raises:
+        SettingsError: the address cannot be used.
+    """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
     await runner.setup()
     try:
@@ -58,8 +62,8 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[lis
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise SettingsError(
-                f"{host}:{port} cannot be listened on ({error.strerror or error}). Remedy: set "
-                "RECEIVER_HOST and RECEIVER_PORT, or for a worker METRICS_HOST and METRICS_PORT, to one that is free."
+                f"cannot listen on {host}:{port} ({error.strerror or error}). Remedy: set RECEIVER_HOST and "
+                "RECEIVER_PORT, or for a worker METRICS_HOST and METRICS_PORT, to a free address."
             ) from None
         addresses = [f"{host}:{bound[1]}" for bound in runner.addresses]
         log.info("listening", addresses=addresses)
@@ -69,7 +73,7 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[lis
 
 
 async def wait_first(*waits: Coroutine[Any, Any, object]) -> None:
-    """Wait until one of these ends; raise what it raised, cancel the others."""
+    """Wait until one of the coroutines ends, and cancel the others. An exception of the one that ended is raised."""
     tasks = [asyncio.create_task(wait) for wait in waits]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:

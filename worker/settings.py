@@ -1,4 +1,4 @@
-"""All settings: those of the pipeline, and those of receiver and worker. `make docs` writes the table of them."""
+"""All settings: those of the pipeline (`handlers/settings.py`), of receiver and worker. `make docs` lists them."""
 
 import base64
 import math
@@ -19,13 +19,13 @@ from worker.broker.tls import TLSFiles
 
 MIN_KEY_BYTES: Final = 24
 MAX_KEY_BYTES: Final = 64
-"""Bytes of a Standard Webhooks key (its specification, "Signature scheme")."""
+"""Size of a Standard Webhooks key in bytes (the specification, "Signature scheme")."""
 JOBS_PER_CORE: Final = 8
-"""A job sends six requests one after the other. With Supabase 20 ms away it spends most of its time waiting."""
+"""A job sends six requests, one after the other. With a latency of 20 ms to Supabase it mostly waits."""
 
 
 def _parse_queues(value: object) -> object:
-    """Turn `file_processing=8 maintenance` into `{"file_processing": 8, "maintenance": None}`."""
+    """Parse `file_processing=8 maintenance` to `{"file_processing": 8, "maintenance": None}`."""
     if not isinstance(value, str):
         return value
     pairs = [word.partition("=") for word in value.replace(",", " ").split()]
@@ -179,23 +179,23 @@ class Settings(MediaSettings):
 
     @field_validator("retry_delays")
     @classmethod
-    def _rising(cls, delays: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_ascending(cls, delays: tuple[int, ...]) -> tuple[int, ...]:
         if not delays or any(delay < 1 for delay in delays) or list(delays) != sorted(set(delays)):
             raise ValueError(
-                "must be whole seconds, at least 1, in rising order, without repetition, for example 5,30,120"
+                "must be whole seconds, at least 1, in ascending order, without repetition, for example 5,30,120"
             )
         return delays
 
     @field_validator("rabbitmq_url")
     @classmethod
-    def _broker(cls, url: SecretStr) -> SecretStr:
-        """Never repeat the value: it holds a password."""
+    def _check_addresses(cls, url: SecretStr) -> SecretStr:
+        """Check the URL. The error message never contains it, because it contains a password."""
         read_nodes(url.get_secret_value())
         return url
 
     @field_validator("supabase_webhook_secrets")
     @classmethod
-    def _strong(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    def _check_signing_secrets(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for secret in secrets:
             text = secret.get_secret_value()
             if text.startswith("whsec_") and not _is_signing_secret(text.removeprefix("whsec_")):
@@ -204,12 +204,12 @@ class Settings(MediaSettings):
 
     @field_validator("source_allowlist")
     @classmethod
-    def _readable(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_allowlist(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
         Allowlist(entries)
         return entries
 
     @model_validator(mode="after")
-    def _tls_files(self) -> Self:
+    def _check_tls_files(self) -> Self:
         if self.rabbitmq_tls:
             if self.rabbitmq_nodes[0].scheme != "amqps":
                 raise ValueError("RABBITMQ_CA_FILE, RABBITMQ_CERT_FILE: RABBITMQ_URL must begin with amqps:// for TLS")
@@ -217,13 +217,13 @@ class Settings(MediaSettings):
         return self
 
     @model_validator(mode="after")
-    def _both_or_neither(self) -> Self:
+    def _check_supabase_pair(self) -> Self:
         if (self.supabase_url is None) != (self.supabase_service_role_key is None):
             raise ValueError("SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY: only one of them is set; set both")
         return self
 
     @model_validator(mode="after")
-    def _longer_than_attempts(self) -> Self:
+    def _check_orphan_grace(self) -> Self:
         if self.orphan_grace_seconds < 2 * self.attempt_seconds:
             raise ValueError(
                 "ORPHAN_GRACE_HOURS: must be at least twice TASK_TIMEOUT_MINUTES, because running jobs rely on "
@@ -244,8 +244,8 @@ class Settings(MediaSettings):
     @property
     def queue_concurrency(self) -> dict[Queue, int]:
         """For each queue of this worker: how many of its messages are processed at the same time."""
-        usual = {Queue.FILES: self.worker_concurrency, Queue.BULK: max(1, self.worker_concurrency // 4)}
-        return {queue: number or usual.get(queue, 1) for queue, number in self.worker_queues.items()}
+        defaults = {Queue.FILES: self.worker_concurrency, Queue.BULK: max(1, self.worker_concurrency // 4)}
+        return {queue: number or defaults.get(queue, 1) for queue, number in self.worker_queues.items()}
 
     @property
     def orphan_grace_seconds(self) -> int:
