@@ -1,4 +1,4 @@
-"""A Celery application as users have it: sends one task, prints what became of it. Run as a program of its own."""
+"""A Celery application like a user's: sends one task and prints its result as JSON. Run as a separate program."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ def main() -> None:
         told = {"result": sent.get(timeout=120), "status": sent.status, "id": sent.id}
     except TaskRevokedError as error:
         told = {"revoked": str(error)}
-    except Exception as error:  # noqa: BLE001 - Celery makes the class up from its name
+    except Exception as error:  # noqa: BLE001 - Celery creates the exception class from its name
         told = {"raised": type(error).__name__, "said": str(error)}
     sys.stdout.write(json.dumps(told))
 

@@ -30,7 +30,7 @@ class CertificateAuthority:
         self.file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def sign(self, name: str, *, lasts: timedelta = timedelta(days=1), host: str = "localhost") -> tuple[Path, Path]:
-        """Return the files of a new certificate and its key; one that `lasts` less than nothing has expired."""
+        """Return the paths of a new certificate and its key; with a negative `lasts` the certificate has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(name), self._name, key, lasts)
         names = x509.SubjectAlternativeName([_host(host)])

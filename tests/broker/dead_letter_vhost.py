@@ -1,4 +1,4 @@
-"""Dead letters for tests: made, looked at and counted from outside."""
+"""A virtual host with dead letters for tests, and functions to create, count and read them."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 class DeadLetterVhost:
-    """A virtual host with our queues and no worker."""
+    """A virtual host with Outlast's queues and no worker."""
 
     def __init__(self, url, settings, channel):
         self.url, self.settings, self.channel = url, settings, channel
@@ -45,7 +45,7 @@ class DeadLetterVhost:
         return Job(**fields | more)
 
     async def dead_letter(self, job, code="corrupted", error="it is broken", stage="download", *, minutes=0, **history):
-        """Put a job among the dead letters as a worker does; return its message."""
+        """Publish a job to the dead letter exchange as a worker does; return its message."""
         envelope = replace(Envelope(job, first_seen=START), **history)
         message = envelope.message(code=code, error=error, stage=stage)
         message.headers[f"{PREFIX}failed-at"] = (START + timedelta(minutes=minutes)).isoformat()
@@ -60,7 +60,7 @@ class DeadLetterVhost:
         await (await self.channel.get_exchange(exchange, ensure=False)).publish(message, key)
 
     async def kill_workers(self, job, **history):
-        """Have the broker itself give a job up: deliver it until the limit is reached."""
+        """Deliver and requeue a job until RabbitMQ itself dead-letters it at the delivery limit."""
         await self.publish(topology.WORK, job.queue, Envelope(job, first_seen=START, **history).message())
         queue = await self.channel.get_queue(f"outlast.{job.queue}", ensure=False)
         before = await self.count()
@@ -74,7 +74,7 @@ class DeadLetterVhost:
         return (await self.channel.declare_queue(queue, passive=True)).declaration_result.message_count
 
     async def drain(self, queue="outlast.file_processing"):
-        """Take everything out of a queue."""
+        """Remove all messages from a queue and return them."""
         found, queue = [], await self.channel.get_queue(queue, ensure=False)
         while (message := await queue.get(fail=False)) is not None:
             await message.ack()
@@ -82,7 +82,7 @@ class DeadLetterVhost:
         return found
 
     async def order(self):
-        """Return the keys of the dead letters in the order they lie in."""
+        """Return the keys of the dead letters in queue order."""
         found = []
         async with self.letters.open() as browser:
             async for _ in browser.windows(lambda message: found.append(summarize(message).key)):
@@ -92,7 +92,7 @@ class DeadLetterVhost:
 
 @contextlib.asynccontextmanager
 async def dead_letter_vhost(url):
-    """Declare our queues on a virtual host, and nothing else."""
+    """Declare Outlast's queues on a virtual host; start nothing else."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel(on_return_raises=True)
         settings = Settings.load(rabbitmq_url=SecretStr(url), retry_delays=(1,))

@@ -1,4 +1,4 @@
-"""Cancelling, over the control exchange: at once, everywhere, with nothing left behind."""
+"""Cancelling through the control exchange: immediate, on every worker, without leftovers."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from worker.consume import worker
 
 @pytest.fixture(scope="module")
 def heavy(source):
-    """A picture that takes seconds to encode."""
+    """The URL of a picture that takes seconds to encode."""
     noise = pyvips.Image.gaussnoise(3000, 3000, sigma=80, mean=128).cast("uchar")
     noise.bandjoin([noise.rot90(), noise.rot180()]).copy(interpretation="srgb").pngsave(
         str(source.folder / "heavy.png"), compression=1
@@ -28,7 +28,7 @@ def heavy(source):
 
 
 async def listened_to(worker_env):
-    """Wait until the worker hears commands."""
+    """Wait until the worker has bound its queue to the control exchange."""
     exchange = await worker_env.channel.get_exchange("outlast.control")
     async with asyncio.timeout(WAIT_SECONDS):
         while True:
@@ -42,7 +42,7 @@ async def listened_to(worker_env):
 
 @pytest.fixture
 def no_heartbeat(monkeypatch):
-    """A worker would hear of a cancelled task by its next heartbeat, too: keep it from one."""
+    """Disable heartbeats: a heartbeat would also tell the worker of a cancelled task."""
     monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 600)
 
 
@@ -70,13 +70,15 @@ async def test_cancelling_ends_a_running_decoder(worker_env, source, heavy):
     await worker_env.send(job)
     codec = worker_env.worker._context.deps.codec
     decoder = await wait_for_decoding(codec)
-    decoder.send_signal(signal.SIGSTOP)  # it will not come to an end by itself
+    decoder.send_signal(signal.SIGSTOP)  # a stopped process never finishes on its own
     assert await cancel_task(job.task_id, worker_env.records, worker_env.broker)
     await worker_env.wait_for_outcome("cancelled")
     async with asyncio.timeout(WAIT_SECONDS):
-        while is_running(decoder) or codec.stats().processes["busy"]:  # the kernel takes a moment to end a process
+        while is_running(decoder) or codec.stats().processes["busy"]:  # the kernel needs a moment to end a process
             await asyncio.sleep(0.02)
-    await worker_env.send(worker_env.job(f"{source.url}/files/photo.png"))  # the pool has one process: it must be free
+    await worker_env.send(
+        worker_env.job(f"{source.url}/files/photo.png")
+    )  # the pool has only one process, so it must be free again
     await worker_env.wait_for_outcome("completed")
 
 
@@ -110,7 +112,9 @@ async def test_stop_command_stops_only_the_named_worker(worker_env, source):
     await worker_env.wait_until_running()
     await send_command(worker_env.broker, Command(do="stop", worker="somebody else"))
     assert await cancel_task(job.task_id, worker_env.records, worker_env.broker)
-    await worker_env.wait_for_outcome("cancelled")  # so what was published before has been heard, too
+    await worker_env.wait_for_outcome(
+        "cancelled"
+    )  # commands arrive in order, so the stop command has been received too
     assert not worker_env.worker.stop_requested.is_set()
     await send_command(worker_env.broker, Command(do="stop", worker="test-worker"))
     async with asyncio.timeout(WAIT_SECONDS):

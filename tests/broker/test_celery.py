@@ -1,4 +1,4 @@
-"""A real Celery 5 producer, in a process of its own, against our worker."""
+"""A real Celery 5 producer, in a separate process, with our worker."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ CLIENT = Path(__file__).with_name("celery_client.py")
 
 @contextlib.asynccontextmanager
 async def taking(worker_env):
-    """The worker's inbox, as `outlast worker` runs it."""
+    """Run the worker's Celery inbox, as `outlast worker` does."""
     moving = asyncio.create_task(CeleryInbox(worker_env.settings, worker_env.broker, worker_env.metrics).run())
     yield
     moving.cancel()

@@ -1,4 +1,4 @@
-"""A cluster of three private nodes: which node is tried, members of queues, and the loss of a leader."""
+"""A cluster of three private nodes: the order in which nodes are tried, queue members, and the loss of a leader."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ GENERATIONS = 300
 ANSWERED_503_SECONDS = 10
 RESUMED_SECONDS = 15
 SLOWER = 4
-"""The two limits are for a quiet machine; asserted is what holds on one that is so many times slower."""
+"""The two limits above are for a quiet machine; the assertions allow a machine that is this many times slower."""
 LIMIT_SECONDS = 120
 PAUSE_SECONDS = 0.2
 
@@ -47,11 +47,11 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """RABBITMQ_URL of all three."""
+        """RABBITMQ_URL with all three nodes."""
         return ",".join(node.vhost_url(self.vhost) for node in self.nodes)
 
     async def ask(self, path: str):
-        """GET from the management API of a node that answers."""
+        """GET a path from the management API of the first node that answers."""
         user = URL(self.nodes[0].url)
         async with httpx.AsyncClient(auth=(user.user, user.password)) as http:
             for node in self.nodes:
@@ -60,7 +60,7 @@ class Cluster:
         raise AssertionError("no node answers")
 
     async def leader(self, queue: str) -> RabbitMQ:
-        """The node of a queue's leader."""
+        """Return the node that leads a queue."""
         async with asyncio.timeout(LIMIT_SECONDS):
             while True:
                 found = await self.ask(f"queues/{quote(self.vhost)}/{queue}")
@@ -123,7 +123,7 @@ async def test_queues_have_a_member_on_each_node_and_doctor_reports_a_missing_on
         await broker.wait_ready()
     site = CheckContext.of(settings)
     try:
-        async with asyncio.timeout(LIMIT_SECONDS):  # the management API counts members every few seconds
+        async with asyncio.timeout(LIMIT_SECONDS):  # the management API counts members only every few seconds
             while await queue_members(site) != "7 queues, each with 3 members in a cluster of 3":
                 await asyncio.sleep(0.2)
         lacking = cluster.nodes[2].name
@@ -167,7 +167,10 @@ async def load(cluster, database_url, source, tmp_path, monkeypatch):
 
 
 async def lose_the_leader(cluster, load, numbers):
-    """Kill the leader's node between two webhooks of a stream; return the node, and what the loss did."""
+    """Kill the leader's node between two webhooks of a stream.
+
+    Returns the node, and in seconds after the kill: each 503, the first 202, the first completed task.
+    """
     third = len(numbers) // 3
     await load.send(numbers[:third])
     leader = await cluster.leader("outlast.file_processing")

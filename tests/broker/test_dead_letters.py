@@ -1,4 +1,4 @@
-"""Dead letters on a real broker: looked at without being changed, by one operator at a time."""
+"""Browsing dead letters on a real broker changes nothing, and one operator at a time has access."""
 
 import asyncio
 import resource

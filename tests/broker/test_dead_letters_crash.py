@@ -1,4 +1,4 @@
-"""Replays that meet, die, or lose the broker: nothing is lost, and next to nothing is sent twice."""
+"""Replays that run concurrently, are killed or lose the broker: no message is lost and almost none is sent twice."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Discard: letters move to the archive, and none leaves the queue that the archive does not have."""
+"""Discard moves dead letters to the archive; a message leaves the queue only after it was archived."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What is said about dead letters on a real broker: items, filters, groups, and what the broker itself gave up."""
+"""Items, filters and groups of dead letters on a real broker, including messages that RabbitMQ itself dead-lettered."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ async def test_messages_dead_lettered_by_the_broker_have_their_own_codes(vhost):
     await vhost.kill_workers(vhost.job("https://v3.fal.media/a.png"), attempt=3)
     await vhost.kill_workers(vhost.job("data:image/png;base64,AAAA"), deaths=5)
     items, _ = await DeadLetterService(vhost.settings, "test").items(DeadLetterFilter(code="worker_killed"))
-    items.sort(key=lambda item: item.attempts)  # RabbitMQ's times are whole seconds
+    items.sort(key=lambda item: item.attempts)  # RabbitMQ's timestamps are whole seconds
     assert [(item.attempts, item.host, item.stage) for item in items] == [
         (21, "v3.fal.media", "job"),
         (26, "data", "job"),

@@ -1,4 +1,4 @@
-"""Replay on a real broker: nothing lost, nothing taken twice, whoever else is at it and whatever dies."""
+"""Replay on a real broker: no message is lost or replayed twice, also during concurrent work."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Letters whose source was gone: looked for again, at the source and in FAL's queue."""
+"""Dead letters with an expired source: replay checks the source again and asks FAL's queue for new URLs."""
 
 import asyncio
 from uuid import uuid4
@@ -25,7 +25,7 @@ async def vhost(rabbitmq_url, tmp_path, monkeypatch):
 
 
 class SourceRefreshEnv:
-    """A graveyard with a database, a source, and FAL's queue."""
+    """Dead letters with a database, a source server and FAL's queue."""
 
     def __init__(self, vhost, source, gateway, sql):
         self.vhost, self.source, self.gateway, self.sql = vhost, source, gateway, sql

@@ -1,4 +1,4 @@
-"""Nothing is stored twice, nothing is removed that is needed: counted from outside, on the gateway's disk."""
+"""Each content is stored once and only orphans are removed; checked on the gateway's disk and in its tables."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ MAINTENANCE = "outlast.maintenance"
 
 
 def on_disk(worker_env):
-    """The paths of all objects, as files."""
+    """The paths of all stored objects on disk."""
     bucket = worker_env.gateway_dir / "generations"
     return {str(path.relative_to(bucket)) for path in bucket.rglob("*") if path.is_file()}
 
@@ -62,7 +62,7 @@ async def generation(worker_env, user):
 
 
 async def job_of(worker_env, user, url):
-    """A job about one file of a generation that has a row."""
+    """A job with one file, for a generation that has a row."""
     job = worker_env.job(url, user_id=str(UUID(int=user)), generation_id=await generation(worker_env, user))
     return job.model_copy(update={"task_id": UUID(job.generation_id)})
 
@@ -92,7 +92,7 @@ async def workers(worker_env, count, allow):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """A hundred distinct pictures, each smaller as a JPEG."""
+    """A folder of a hundred different pictures, each smaller as a JPEG."""
     folder = tmp_path_factory.mktemp("pictures")
     noise = np.random.default_rng(5)
     for number in range(PICTURES):
@@ -107,8 +107,8 @@ async def test_three_workers_store_each_users_image_once_and_remove_only_orphans
     plan = [(number % USERS, number % PICTURES) for number in range(GENERATIONS // 3)]
     plan += [(user + shift, picture) for shift in (0, 1) for user, picture in plan]
     pairs = {(user % USERS, picture) for user, picture in plan}
-    random.Random(3).shuffle(plan)  # noqa: S311 - any order will do
-    plan.sort(key=lambda pair: pair[1] // 10)  # the same bytes come close together, so that workers race
+    random.Random(3).shuffle(plan)  # noqa: S311 - the order does not matter
+    plan.sort(key=lambda pair: pair[1] // 10)  # equal bytes are close together, so that workers race
     async with Source(pictures) as fal:
         for user, picture in plan:
             await worker_env.send(await job_of(worker_env, user % USERS, f"{fal.url}/files/{picture}.png"))
@@ -175,7 +175,7 @@ async def test_duplicate_whose_object_is_missing_is_stored_again(worker_env, sou
 
 
 async def test_uploaded_but_unrecorded_object_is_removed_after_the_grace_time(worker_env, source):
-    """Cancelled between upload and finish, as good as killed: nothing was recorded but the claim."""
+    """Cancelling between upload and finish has the effect of a kill: only the claim is recorded."""
     await worker_env.sql.execute("alter function outlast_finish rename to away")
     job = await job_of(worker_env, 1, f"{source.url}/files/tone.wav")
     await worker_env.send(job)
@@ -208,7 +208,7 @@ async def test_file_whose_object_is_being_removed_is_retried_and_stored_again(wo
     await worker_env.send(await job_of(worker_env, 1, f"{source.url}/files/tone.wav"))
     await worker_env.wait_for_outcome("retried")
     assert metric_value(worker_env.metrics.retries.labels("storage_unavailable")) == 1
-    removal.cancel()  # dead between mark and removal; another one takes it up
+    removal.cancel()  # a crash between mark and removal; the next removal finishes it
     await asyncio.gather(removal, return_exceptions=True)
     await age(worker_env, days=0.01)
     assert (await orphans_of(worker_env).remove(60)).objects == 1
@@ -217,7 +217,7 @@ async def test_file_whose_object_is_being_removed_is_retried_and_stored_again(wo
 
 
 class Stuck(FolderStorage):
-    """A Storage that never answers."""
+    """A storage whose `remove` never returns."""
 
     def __init__(self, folder, bucket):
         super().__init__(folder, bucket)

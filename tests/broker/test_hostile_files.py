@@ -1,4 +1,4 @@
-"""Bombs, crashes and good files in one job: the good are stored, the bad carry their codes, the worker goes on."""
+"""Bombs, decoder crashes and good files in one job: good files are stored, bad ones get their error codes."""
 
 import json
 import signal
@@ -25,7 +25,7 @@ BAD = (
 
 @pytest.fixture
 def served(source):
-    """Puts a file where the source finds it, for one test; returns its URL."""
+    """Puts a file on the source server for one test and returns its URL."""
     paths = []
 
     def serve(name, content):
@@ -60,7 +60,7 @@ async def test_job_with_bombs_stores_the_good_files_and_reports_the_bombs(worker
 async def test_decoder_crash_retries_only_the_file_it_decoded(worker_env, source, served):
     large = pyvips.Image.black(9000, 9000, bands=3).copy(interpretation="srgb")
     urls = served("large.png", large.pngsave_buffer(compression=1)), source.file_url("tone.wav")
-    job = worker_env.job(*urls, profile=Profile(format=ImageFormat.WEBP))  # which takes more than a moment
+    job = worker_env.job(*urls, profile=Profile(format=ImageFormat.WEBP))  # encoding this takes more than a moment
     await worker_env.send(job)
     process = await wait_for_decoding(worker_env.worker._context.deps.codec)
     process.send_signal(signal.SIGSEGV)

@@ -1,4 +1,4 @@
-"""Soft time limits, queues by choice, and progress that is written down sparingly."""
+"""Soft time limits, configurable queues, and progress that is written at most once a second."""
 
 import asyncio
 import json

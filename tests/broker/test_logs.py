@@ -1,4 +1,4 @@
-"""One wide line an attempt, and whose line every other one is."""
+"""One log line with all fields for each attempt; every other line of a job carries its ids."""
 
 from uuid import uuid4
 

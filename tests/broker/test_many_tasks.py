@@ -1,4 +1,4 @@
-"""500 tasks at once, each watched, 50 of them cancelled at random moments: everybody is told the same end."""
+"""500 concurrent tasks, 50 of them cancelled at random moments: every interface reports the same final states."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ CANCELLED = 50
 
 
 async def watched(http, task_id, ended):
-    """The last state that the stream of events tells; the task is then noted in `ended`."""
+    """Return the last status of the event stream, and append the task to `ended`."""
     state = None
     async with http.get(f"/tasks/{task_id}/events") as response:
         assert response.status == 200
@@ -36,7 +36,7 @@ async def submitted(http, url):
 
 
 async def cancelled(http, task_id, moment, ended):
-    """Cancel a task when `moment` of all the others have ended: however fast they are, some are still to come."""
+    """Cancel a task after `moment` other tasks have ended, so that some are always still pending."""
     while len(ended) < moment:
         await asyncio.sleep(0.02)
     async with http.delete(f"/tasks/{task_id}") as response:
@@ -44,7 +44,7 @@ async def cancelled(http, task_id, moment, ended):
 
 
 async def test_stream_api_and_database_agree_and_no_cancelled_task_has_files(worker_env, http, source):
-    chance, ended = random.Random(7), []  # noqa: S311 - the same moments each time
+    chance, ended = random.Random(7), []  # noqa: S311 - the same moments in every run
     url = source.file_url("tone.wav", slow=4_000_000)
     tasks = [await submitted(http, url) for _ in range(TASKS // 5)]
     tasks += await asyncio.gather(*(submitted(http, url) for _ in range(TASKS - len(tasks))))

@@ -1,4 +1,4 @@
-"""What a worker does while what it needs is away: it takes no jobs, spends no attempts, and goes on by itself."""
+"""A worker during the outage of a dependency: it stops consuming, spends no attempts and resumes afterwards."""
 
 import asyncio
 import contextlib
@@ -7,11 +7,11 @@ import pytest
 
 from worker.broker.envelope import Envelope
 
-LAST = 3  # bench's MAX_ATTEMPTS: one more counted failure would bury the job
+LAST = 3  # MAX_ATTEMPTS of `worker_env`: one more counted failure would dead-letter the job
 
 
 async def paused(worker_env, *, wanted=True):
-    """Wait until nobody, or somebody, consumes the work queue."""
+    """Wait until the work queue has no consumer (or, with `wanted=False`, has one)."""
     async with asyncio.timeout(40):
         while (await consumers(worker_env) == 0) is not wanted:
             await asyncio.sleep(0.05)
@@ -44,7 +44,7 @@ async def test_database_outage_during_a_job_costs_no_attempt(worker_env, source)
     await worker_env.send(job, attempt=LAST)
     await worker_env.wait_until_running()
     await worker_env.gateway.stop()
-    await asyncio.sleep(2)  # the download ends meanwhile
+    await asyncio.sleep(2)  # the download finishes during the outage
     await worker_env.gateway.start()
     await worker_env.wait_for_outcome("completed")
     assert await worker_env.message_count("outlast.dead") == 0
@@ -107,7 +107,7 @@ async def test_worker_reopens_a_channel_that_the_broker_closed(worker_env, sourc
     await worker_env.wait_until_running()
     files = worker_env.worker._consumers[0]
     underlay = await files._channel.get_underlay_channel()
-    await underlay.basic_ack(delivery_tag=12345)  # unknown: the broker closes the channel, as for a late ack
+    await underlay.basic_ack(delivery_tag=12345)  # unknown tag: the broker closes the channel, as after a late ack
     async with asyncio.timeout(20):
         while not underlay.is_closed:
             await asyncio.sleep(0.01)
@@ -120,7 +120,7 @@ async def test_worker_reopens_a_channel_that_the_broker_closed(worker_env, sourc
 
 @pytest.fixture
 async def impatient(rabbitmq):
-    """A broker that takes deliveries back after three seconds."""
+    """A broker that requeues deliveries that were not acknowledged within three seconds."""
     await rabbitmq.control("eval", _settings(3000, 500))
     yield
     await rabbitmq.control("eval", _settings(1800000, 60000))
@@ -134,10 +134,10 @@ def _settings(timeout, tick):
 
 
 async def test_delivery_past_the_consumer_timeout_is_processed_once(impatient, worker_env, source):  # noqa: ARG001
-    job = worker_env.job(f"{source.url}/files/photo.png?slow=100000")  # takes longer than the broker waits
+    job = worker_env.job(f"{source.url}/files/photo.png?slow=100000")  # takes longer than the broker's consumer timeout
     await worker_env.send(job)
     await worker_env.wait_for_outcome("completed")
-    await worker_env.wait_for_outcome("busy")  # what the broker gave out anew waited for the lease
+    await worker_env.wait_for_outcome("busy")  # the redelivered message waited for the lease
     await worker_env.send(worker_env.job(f"{source.url}/files/tone.mp3"))
     await worker_env.wait_for_outcome("completed", count=2)
     assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 2

@@ -1,4 +1,4 @@
-"""Publishing while the broker fails in various ways: what is reported as confirmed is in its queue."""
+"""Publishing during various broker failures: every message reported as confirmed is in its queue."""
 
 import asyncio
 import time
@@ -35,13 +35,13 @@ async def broker(rabbitmq_url, proxy):
 
 @pytest.fixture
 async def channel(rabbitmq_url):
-    """A channel of our own, past the wire."""
+    """A separate channel that does not pass the proxy."""
     async with await aio_pika.connect(rabbitmq_url) as connection:
         yield await connection.channel()
 
 
 async def published(broker, name, *, body=b"x", limit=LIMIT_SECONDS):
-    """Publish a message of this id; return what hindered, None when it was confirmed."""
+    """Publish a message with this id; return the error text, or None when it was confirmed."""
     try:
         await broker.publish(topology.WORK, KEY, aio_pika.Message(body, message_id=name), limit)
     except BrokerUnavailableError as error:
@@ -50,9 +50,9 @@ async def published(broker, name, *, body=b"x", limit=LIMIT_SECONDS):
 
 
 async def flood(broker, count, meanwhile=None, *, senders=50, **more):
-    """Have senders publish so many in all, each one after the other; do something when a third is through.
+    """Publish `count` messages from several senders; call `meanwhile` when a third of them is done.
 
-    Return what hindered, by id.
+    Returns the error text, or None, by message id.
     """
     names, hindered, third = [uuid4().hex for _ in range(count)], {}, asyncio.Event()
     left = iter(names)
@@ -136,7 +136,7 @@ async def test_unroutable_message_is_reported_during_a_control_message_with_the_
 
 
 async def test_no_message_is_confirmed_after_its_queue_was_deleted(broker, channel):
-    """Also while some of them are cancelled or run out of time, and others begin."""
+    """Also while some publishes are cancelled or time out and others start."""
 
     async def again():
         answers = []
@@ -154,7 +154,7 @@ async def test_no_message_is_confirmed_after_its_queue_was_deleted(broker, chann
 
 @pytest.mark.parametrize("pause", [0, 0.1, 0.3, 0.5, 0.7])
 async def test_cancelled_publish_with_the_same_id_does_not_hide_a_returned_message(broker, channel, proxy, pause):
-    """Whichever of its steps the first was cancelled in, the second is never reported as confirmed."""
+    """Whenever the first publish was cancelled, the second is never reported as confirmed."""
     await channel.queue_delete(QUEUE)
     proxy.delay = 0.2
     first, second = (asyncio.create_task(published(broker, "the same")) for _ in range(2))
@@ -178,7 +178,7 @@ async def test_message_rejected_by_a_full_queue_is_reported(broker, channel):
 
 async def test_channel_closed_by_the_broker_confirms_no_lost_message(broker, channel):
     async def close():
-        """Publish to an exchange that is gone, which the broker answers by closing the channel."""
+        """Publish to a deleted exchange; the broker answers by closing the channel."""
         await channel.exchange_delete(topology.CONTROL)
         with pytest.raises(BrokerUnavailableError, match=r"NOT_FOUND|ended"):
             await broker.publish(topology.CONTROL, "", aio_pika.Message(b""), LIMIT_SECONDS, mandatory=False)

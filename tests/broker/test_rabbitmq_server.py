@@ -1,4 +1,4 @@
-"""The private broker itself: starts, keeps its data, leaves nothing."""
+"""The private RabbitMQ node: it starts, keeps its data over a restart, and leaves no process."""
 
 import asyncio
 import os
@@ -59,7 +59,7 @@ async def test_restart_keeps_messages_and_url_and_stop_leaves_no_process(tmp_pat
     await broker.start()
     assert broker.url == url
     assert await take(url) == b"first life"
-    # The parent dies without a word: what it left is found by its marker and ended.
+    # The parent dies without a clean stop: its processes are found by their marker and ended.
     alive = descendants(broker)
     os.kill(broker._epmd.process.pid, signal.SIGSTOP)
     ended = await asyncio.to_thread(end_leftovers, tmp_path.resolve())
@@ -111,7 +111,7 @@ asyncio.run(main())
 
 
 async def test_broker_of_a_killed_unprivileged_user_is_cleaned_up():
-    folder = Path(tempfile.mkdtemp()).resolve()  # one that the user can reach, unlike pytest's
+    folder = Path(tempfile.mkdtemp()).resolve()  # a folder that this user can reach, unlike pytest's
     prefix = ()
     if os.geteuid() == 0:
         os.chown(folder, NOBODY, NOBODY)

@@ -1,4 +1,4 @@
-"""What newer RabbitMQ refuses is not used, and queues that older releases declared are kept as they are."""
+"""Outlast uses nothing that newer RabbitMQ refuses, and accepts queues that older releases declared."""
 
 import aio_pika
 import pytest
@@ -26,7 +26,7 @@ DEPRECATED = (
     "ram_node_type",
     "transient_nonexcl_queues",
 )
-"""Of RabbitMQ 4.0 (`rabbitmqctl list_deprecated_features`); before 3.12 a node knows no such setting."""
+"""The list of RabbitMQ 4.0 (`rabbitmqctl list_deprecated_features`); nodes before 3.12 do not have the setting."""
 KNOWN_SINCE = (3, 12)
 DELAYS = (1, 2)
 
@@ -60,7 +60,7 @@ async def test_no_deprecated_broker_feature_is_used(database_url, source, tmp_pa
 
 
 def cluster_url(url):
-    """The same node as one of four, so that new queues get more members than RabbitMQ gives by default."""
+    """The same node as one of four, so that new queues ask for more members than RabbitMQ's default."""
     port = URL(url).port
     return f"{url},localhost:{port},127.0.0.2:{port},127.0.0.3:{port}"
 
@@ -75,7 +75,7 @@ NAMES = {spec.name for spec in topology.queues(DELAYS)}
 
 
 async def use(url):
-    """Start as any process does, and publish to some of the queues."""
+    """Connect as any process does, and publish to some of the queues."""
     async with Broker(settings_of(url), Metrics("test"), "test") as broker:
         await broker.wait_ready()
         for name in (topology.retry_name(1), topology.retry_name(2), topology.DEAD):

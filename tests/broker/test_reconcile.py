@@ -1,4 +1,4 @@
-"""The sweep finds what webhooks lost, and leaves alone what ended, what runs and what it has found before."""
+"""The sweep finds generations whose webhook was lost, and skips ended, running and already found tasks."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from worker.periodic.schedule import KilledTaskReaper, SweepJob, build_schedule,
 
 
 async def generation(worker_env, output, **more):
-    """A completed generation whose webhook nobody sent."""
+    """Insert a completed generation without sending its webhook; return its id."""
     row = {"status": "completed", "output": json.dumps(output), "user_id": str(uuid4()), "request_id": None} | more
     return str(
         await worker_env.sql.fetchval(
@@ -99,7 +99,9 @@ async def test_sweep_leaves_ended_tasks_alone(worker_env, source, ending):
 async def test_idle_task_is_enqueued_again(worker_env, source):
     stuck = await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
     [job] = worker_env.parts.reconciler._jobs(await only(worker_env))
-    await worker_env.records.begin(job, uuid4(), "a worker that died", 1)  # and its message went with the broker's disk
+    await worker_env.records.begin(
+        job, uuid4(), "a worker that died", 1
+    )  # and its message was lost with the broker's disk
     await age_everything(worker_env)
     swept = await worker_env.parts.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"idle": 1}, 1)
@@ -123,7 +125,7 @@ async def test_idle_task_of_a_fal_webhook_keeps_its_id(worker_env, source):
 
 
 async def test_idle_task_without_a_generation_fails_with_message_lost(worker_env, source):
-    job = worker_env.job(f"{source.url}/files/tone.wav")  # no row: its message was all there was
+    job = worker_env.job(f"{source.url}/files/tone.wav")  # it has no row: the message was its only record
     await worker_env.records.begin(job, uuid4(), "a worker that died", 1)
     await age_everything(worker_env)
     swept = await worker_env.parts.reconciler.sweep()
@@ -220,7 +222,7 @@ async def test_task_that_killed_its_workers_is_failed_by_the_sweep(worker_env, s
     for each in (job, unknown):
         await worker_env.send(each)
     queue = await worker_env.channel.get_queue("outlast.file_processing")
-    for _ in range(2 * 21):  # what the broker sees of workers that die
+    for _ in range(2 * 21):  # the same to the broker as workers that die
         await (await queue.get()).reject(requeue=True)
     async with asyncio.timeout(WAIT_SECONDS):
         while await worker_env.message_count("outlast.dead") < 2:
@@ -259,13 +261,13 @@ async def outlast(worker_env, *arguments):
 
 
 async def only(worker_env):
-    """The one entry that is missing."""
+    """Return the only missing entry."""
     [entry] = await worker_env.parts.reconciler.find_missing(None)
     return entry
 
 
 async def age_everything(worker_env):
-    """Let all tasks have stood still for longer than any delay and time limit."""
+    """Make all tasks appear idle for longer than any delay and time limit."""
     await worker_env.sql.execute(
         "update outlast_tasks set updated_at = now() - interval '1 day', lease_until = lease_until - interval '1 day'"
     )

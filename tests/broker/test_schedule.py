@@ -1,4 +1,4 @@
-"""The schedule: once a slot however many workers there are, what was missed made up for once; and its chores."""
+"""The schedule runs each slot on one worker and missed slots once; and the scheduled jobs themselves."""
 
 import asyncio
 import contextlib

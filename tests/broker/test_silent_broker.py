@@ -1,4 +1,4 @@
-"""A broker that falls silent: no reset, no goodbye, heartbeats that do not come. It is away, and nothing stays deaf."""
+"""A broker that stops answering without closing its connections is treated as an outage, and every part recovers."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ LIMIT_SECONDS = LONG_WAIT_SECONDS
 
 @pytest.fixture
 async def broker(rabbitmq_url, proxy):
-    """A broker behind the wire, which notices within seconds that it is silent."""
+    """A broker connection through the proxy, which detects silence within seconds."""
     url = URL(rabbitmq_url).with_port(proxy.port).update_query(heartbeat=1)
     settings = Settings.load(
         rabbitmq_url=SecretStr(str(url)), supabase_url="http://x", supabase_service_role_key=SecretStr("k")
@@ -62,7 +62,7 @@ async def test_control_listener_recovers_from_silence_during_its_setup(broker, p
     listening = asyncio.create_task(broadcast.listen(broker, lambda _: heard.set()))
     async with asyncio.timeout(LIMIT_SECONDS), await aio_pika.connect(rabbitmq_url) as connection:
         await proxy.silenced.wait()
-        await asyncio.wait([listening], timeout=8)  # by then the heartbeats are missed
+        await asyncio.wait([listening], timeout=8)  # by then heartbeats have been missed
         assert not listening.done()
         proxy.silence_at = b""
         proxy.silenced.clear()

@@ -1,4 +1,4 @@
-"""The task API against a real worker: submitted over HTTP and in Python, watched, cancelled."""
+"""The task API with a real worker: tasks submitted over HTTP and from Python, streamed and cancelled."""
 
 import asyncio
 import io
@@ -22,7 +22,7 @@ def body(*urls, **more):
 
 
 async def events(http, task_id, last=None):
-    """Everything a client of the stream is told: (id, state) each."""
+    """Return all events of a task's stream as (id, state)."""
     told, headers = [], {"Last-Event-ID": last} if last else {}
     async with asyncio.timeout(WAIT_SECONDS), http.get(f"/tasks/{task_id}/events", headers=headers) as response:
         assert response.status == 200

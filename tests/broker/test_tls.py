@@ -1,4 +1,4 @@
-"""`amqps://` on a private node that asks for client certificates: what works, and how each failure is explained."""
+"""`amqps://` with a private node that requires client certificates: it works, and each failure is explained."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ LIMIT_SECONDS = 60
 
 
 class Node:
-    """A node with TLS, the authority of its certificate, and a client certificate it accepts."""
+    """A TLS node, the CA of its certificate, and a client certificate that it accepts."""
 
     def __init__(self, folder):
         self.authority, self.stranger = (
@@ -76,7 +76,7 @@ async def node(tmp_path_factory):
 
 
 async def assert_explained(settings, said):
-    """Assert that the log at the start, /readyz and doctor say why, and no secret."""
+    """Assert that the startup log, /readyz and doctor give the reason without a secret; return doctor's remedy."""
     with structlog.testing.capture_logs() as logs:
         async with Broker(settings, Metrics("test"), "test") as broker, contextlib.AsyncExitStack() as stack:
             async with asyncio.timeout(LIMIT_SECONDS):

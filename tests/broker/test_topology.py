@@ -1,4 +1,4 @@
-"""The broker's furniture on a real RabbitMQ."""
+"""Exchanges and queues as declared on a real RabbitMQ."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""One trace from the webhook over every attempt to the stored file, read back from an exporter in memory."""
+"""One trace from the webhook through every attempt to the stored file, read from an in-memory exporter."""
 
 import json
 from uuid import uuid4
@@ -36,7 +36,7 @@ class Trace:
         return found[0]
 
     def below(self, parent):
-        """The names of a span's children, each with its own, in order of their beginning."""
+        """Return the sorted names of a span's children."""
         mine = [span for span in self.spans if span.parent and span.parent.span_id == parent.context.span_id]
         return sorted(span.name for span in mine)
 
@@ -58,7 +58,7 @@ def exported():
 
 
 async def webhook(worker_env, url, headers=None):
-    """Send the event of a completed generation with one file; return the generation."""
+    """Send the webhook of a completed generation with one file; return the generation's id."""
     generation = str(uuid4())
     await worker_env.sql.execute(
         "insert into generations (id, user_id, status, output) values ($1, $2, 'completed', $3)",

@@ -1,4 +1,4 @@
-"""The ends a delivery can come to."""
+"""Every outcome of a delivery."""
 
 import asyncio
 import json
@@ -144,7 +144,7 @@ async def test_heartbeat_does_not_cancel_a_task_that_is_starting(worker_env, sou
     hold = other.transaction()
     await hold.start()
     job = worker_env.job(f"{source.url}/files/tone.wav")
-    # Somebody else records the very same task and has not committed: begin waits for it.
+    # Another connection inserts the same task and does not commit, so outlast_begin waits for it.
     await other.execute("insert into outlast_tasks (task_id) values ($1)", job.task_id)
     await worker_env.send(job)
     async with asyncio.timeout(WAIT_SECONDS):

@@ -1,4 +1,4 @@
-"""Receiver and workers in this process, on a broker of the test's own, and a sender of generations."""
+"""A receiver and workers in this process, and a sender of webhooks that measures acceptance and completion."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ LIMIT_SECONDS = 120
 
 
 class WebhookLoad:
-    """Generations sent to a receiver until each is accepted, and when a worker completed them."""
+    """Sends webhooks until each is accepted, and records when its task was accepted and completed."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, source_url: str, sql: asyncpg.Connection) -> None:
         self.session, self.url, self.source_url, self.sql = session, url, source_url, sql
@@ -68,7 +68,7 @@ class WebhookLoad:
                 await asyncio.sleep(0.02)
 
     def completed_after(self, since: float) -> list[float]:
-        """When tasks that were accepted since then were completed."""
+        """Return when tasks that were accepted after `since` were completed."""
         return [seen for task, seen in self.completed.items() if self.accepted.get(task, 0) > since]
 
 
@@ -76,7 +76,7 @@ class WebhookLoad:
 async def running(
     rabbitmq_url: str, database_url: str, source_url: str, folder: Path, workers: int = 1
 ) -> AsyncIterator[WebhookLoad]:
-    """Run a receiver and so many workers; everything they open is closed at the end."""
+    """Run a receiver and `workers` workers; yield the load generator."""
     async with contextlib.AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(Gateway(database_url=database_url, storage_dir=folder / "objects"))
         await _make_bucket(gateway)

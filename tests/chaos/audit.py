@@ -1,4 +1,4 @@
-"""The auditor's verdict: what was observed against what must be. Pure: it looks at data and touches nothing."""
+"""Compare what was observed after a chaos run with what must be. Pure functions over data."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ FINAL = {"completed", "partial", "failed", "cancelled"}
 
 @dataclass(frozen=True)
 class ObservedDeadLetter:
-    """A dead letter: its task, its code, and the files it is about."""
+    """A dead letter: its task, its error code, and the URLs of its files."""
 
     task_id: str
     code: str
@@ -22,7 +22,7 @@ class ObservedDeadLetter:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it must be. `kind`: lost, unfinished, twice, orphan, wrong, reason, leftover, deaf."""
+    """A deviation. `kind`: lost, unfinished, twice, orphan, wrong, reason, leftover, deaf."""
 
     kind: str
     what: str
@@ -30,7 +30,7 @@ class Finding:
 
 @dataclass
 class Observed:
-    """All that was seen from outside. Objects are named `bucket/path`."""
+    """Everything observed from outside. Objects are named `bucket/path`."""
 
     generations: Sequence[Generation]
     rows: Mapping[str, Mapping[str, Any]]  # of `generations`, by id
@@ -38,22 +38,22 @@ class Observed:
     files: Sequence[Mapping[str, Any]]
     objects: Sequence[Mapping[str, Any]]
     dead_letters: Sequence[ObservedDeadLetter]
-    served: Mapping[str, Fingerprint]  # what the Storage API gave for each object that a file names
+    served: Mapping[str, Fingerprint]  # content from the Storage API for each object that a file references
     on_disk: set[str]
     in_storage: set[str]  # rows of storage.objects
     expected: Mapping[str, Fingerprint]  # by sample
-    waiting: Mapping[str, int] = field(default_factory=dict)  # messages by queue, the dead letters apart
+    waiting: Mapping[str, int] = field(default_factory=dict)  # messages by queue, without the dead letters
     undeclared_queues: Sequence[str] = ()
     temp: Sequence[str] = ()
     processes: Sequence[str] = ()
     exit_errors: Sequence[str] = ()
-    workers: int = 0  # that ran when all was done
-    listening: int = 0  # queues at outlast.control then: one for each of them
-    worker_logs: str = ""  # the ends of their logs, where one does not hear
+    workers: int = 0  # running at the end of the load
+    listening: int = 0  # queues bound to outlast.control then: one for each worker
+    worker_logs: str = ""  # the last log lines, when a worker does not listen
 
 
 def audit(observed: Observed) -> list[Finding]:
-    """Return everything that is not as it must be."""
+    """Return all deviations."""
     tasks, files = defaultdict(list), defaultdict(list)
     for task in observed.tasks:
         tasks[task["generation_id"]].append(task)
@@ -84,7 +84,7 @@ def _generation(
 
 
 def _ending(generation: Generation, task: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[Finding]:
-    """Compare what task and row say came of the generation as a whole with what must have."""
+    """Compare the status in the task and in the row with the expected one."""
     name = generation.id
     status = (
         "completed" if len(generation.good) == len(generation.files) else "partial" if generation.good else "failed"
@@ -100,7 +100,7 @@ def _ending(generation: Generation, task: Mapping[str, Any], row: Mapping[str, A
 
 
 def _stored(observed: Observed, generation: Generation, files: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
-    """Compare the files on record with those that must be stored, and the row's list with the files on record."""
+    """Compare the recorded files with the expected ones, and the row's media list with the recorded files."""
     name = generation.id
     by_position = {file["position"]: file for file in files}
     if len(by_position) != len(files):
@@ -116,7 +116,7 @@ def _stored(observed: Observed, generation: Generation, files: Sequence[Mapping[
 
 
 def _media(name: str, media: Sequence[Mapping[str, Any]], files: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
-    """Compare the row's list with the files on record, which are in order of position."""
+    """Compare the row's media list with the recorded files, which are ordered by position."""
     fields = ("id", "bucket", "path", "content_type", "width", "height", "sha256", "file_size")
     listed = [tuple(str(entry.get(key)) for key in fields) for entry in media]
     stored = [tuple(str(file[key]) for key in fields) for file in files]
@@ -141,7 +141,7 @@ def _content(observed: Observed, name: str, sample: str, file: Mapping[str, Any]
 
 
 def _dead_letters(observed: Observed) -> Iterator[Finding]:
-    """Every bad file has a letter with its true reason, and no letter tells anything else."""
+    """Every bad file must have a dead letter with the expected code, and no dead letter may have another one."""
     task_ids = {str(task["task_id"]): task["generation_id"] for task in observed.tasks}
     expected = {(g.id, file.url): file.code for g in observed.generations for file in g.files if file.code}
     recorded = set()
@@ -157,7 +157,7 @@ def _dead_letters(observed: Observed) -> Iterator[Finding]:
 
 
 def _objects(observed: Observed) -> Iterator[Finding]:
-    """Disk, Storage's own table, our objects and our files tell the same."""
+    """Disk, storage.objects, outlast_objects and outlast_files must agree."""
     refs = Counter(f"{file['bucket']}/{file['path']}" for file in observed.files)
     recorded = {f"{entry['bucket']}/{entry['path']}": entry for entry in observed.objects}
     for path in sorted(observed.on_disk - set(refs)):
@@ -175,7 +175,7 @@ def _objects(observed: Observed) -> Iterator[Finding]:
 
 
 def _doubles(observed: Observed) -> Iterator[Finding]:
-    """One user's same source, stored in the same manner, is one object; and no content lies there twice."""
+    """The same source of one user with one profile is one object, and no content is stored twice for a user."""
     made, content = defaultdict(set), defaultdict(set)
     for file in observed.files:
         path = f"{file['bucket']}/{file['path']}"

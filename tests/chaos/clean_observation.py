@@ -1,4 +1,4 @@
-"""A small run that ended well, as the auditor sees it: what `test_auditor` then spoils."""
+"""The observation of a small run without deviations, which `test_audit` then changes."""
 
 import copy
 from uuid import uuid4
@@ -14,7 +14,7 @@ USER = "user"
 
 
 def object_path(fingerprint: Fingerprint) -> str:
-    """Where an object with this content lies."""
+    """Return the path of an object with this content."""
     return f"generations/{USER}/{fingerprint.sha256[:2]}/{fingerprint.sha256}.x"
 
 
@@ -23,7 +23,7 @@ def generation(name, *files):
 
 
 def record(name, position, fingerprint):
-    """A row of outlast_files."""
+    """Return a row of outlast_files."""
     return {
         "id": uuid4(),
         "generation_id": name,
@@ -53,7 +53,7 @@ def task(name, status, failed=()):
 
 
 def clean_observation() -> Observed:
-    """One generation stored whole, one in part, both with the same picture, and one dead."""
+    """Return a run of three generations: one stored completely, one partly with the same picture, one failed."""
     gone = File("http://s/gone.png", "gone.png", "source_gone")
     picture, sound = File("http://s/p.png", "p.png"), File("http://s/t.mp3", "t.mp3")
     files = [record("one", 0, STORED), record("one", 1, SOUND), record("two", 0, STORED)]

@@ -1,4 +1,4 @@
-"""The auditor's eyes: what can be seen from outside after a run, through SQL, Storage's API, AMQP, disk and ps."""
+"""Observe the state after a chaos run from outside: SQL, the Storage API, AMQP, the disk and the process table."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ LISTENING_SECONDS = 30.0
 
 
 async def collect(environment: ChaosEnvironment, generations: Sequence[Generation]) -> Observed:
-    """Stop the workers, have one more sweep after the killed ones, and look at everything."""
+    """Stop the workers, let a new one sweep once more, and collect the state."""
     waiting = await queue_depths(environment)
     fleet = environment.fleet
     workers, listening = len(fleet.workers), await _listening(environment)
@@ -69,11 +69,11 @@ async def _tables(environment: ChaosEnvironment) -> dict[str, list[dict[str, Any
     names = ("generations", "outlast_tasks", "outlast_files", "outlast_objects", "storage.objects")
     async with environment.sql() as sql:
         await sql.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
-        return {name: [dict(row) for row in await sql.fetch(f"select * from {name}")] for name in names}  # noqa: S608 - fixed
+        return {name: [dict(row) for row in await sql.fetch(f"select * from {name}")] for name in names}  # noqa: S608 - fixed names
 
 
 async def dead_letters(environment: ChaosEnvironment) -> list[ObservedDeadLetter]:
-    """Read the dead letters and leave them where they are."""
+    """Read the dead letters without removing them."""
     found = []
     async with await aio_pika.connect(environment.broker.url) as connection:
         queue = await (await connection.channel()).get_queue(topology.DEAD)
@@ -85,7 +85,7 @@ async def dead_letters(environment: ChaosEnvironment) -> list[ObservedDeadLetter
 
 
 async def _served(environment: ChaosEnvironment, paths: Sequence[str]) -> dict[str, Fingerprint]:
-    """Fetch every object as an app does, and look at it."""
+    """Download every object as an app does; return the fingerprints by path."""
     found, fingerprints = {}, {}
     async with environment.app() as session:
         for path in paths:
@@ -104,7 +104,7 @@ def _on_disk(folder: Path) -> set[str]:
 
 
 async def _listening(environment: ChaosEnvironment) -> int:
-    """Count the workers that listen at outlast.control; one that has only just come up is waited for."""
+    """Count the workers listening on outlast.control; wait for one that has just started."""
     until = time.monotonic() + LISTENING_SECONDS
     while (listening := len(await _undeclared_queues(environment))) < len(
         environment.fleet.workers
@@ -114,13 +114,13 @@ async def _listening(environment: ChaosEnvironment) -> int:
 
 
 async def _undeclared_queues(environment: ChaosEnvironment) -> list[str]:
-    """Return the queues that nobody declares on purpose."""
+    """Return the queues that Outlast does not declare by name."""
     declared = {spec.name for spec in topology.queues(RETRY_DELAYS)} | {CELERY_INBOX}
     return sorted(await environment.queue_names() - declared)
 
 
 async def _processes(environment: ChaosEnvironment) -> list[str]:
-    """Return what still runs of workers and receivers that have ended; they get a moment to go."""
+    """Return the remaining child processes of ended workers and receivers, after a short wait for them to end."""
     for _ in range(20):
         found = [line for child in environment.fleet.exited for line in processes_of_session(child.process.pid)]
         if not found:

@@ -1,4 +1,4 @@
-"""A whole world of real processes whose every part can be killed, restarted, cut off and lied to."""
+"""All real processes of a chaos run, each of which can be killed, restarted or disconnected."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ from tests.chaos.tcp_proxy import TcpProxy
 
 @dataclass(frozen=True)
 class FaultRates:
-    """How bad it is all the time, as shares: webhooks lost and sent twice, uploads and database calls that fail."""
+    """Constant fault rates as shares: webhooks lost and duplicated, uploads and database calls that fail."""
 
     lost: float = 0.0
     twice: float = 0.0
@@ -37,7 +37,7 @@ class FaultRates:
 
 
 class ChaosEnvironment:
-    """`async with World(...)`: everything runs inside. Wires: `to_broker`, `to_supabase`, `to_database`."""
+    """`async with ChaosEnvironment(...)` runs everything. Proxies: `to_broker`, `to_supabase`, `to_database`."""
 
     def __init__(self, folder: Path, samples: Path, rates: FaultRates, *, seed: int = 0, workers: int = 2) -> None:
         self.folder = folder.resolve()
@@ -119,14 +119,14 @@ class ChaosEnvironment:
             )
 
     def app(self) -> aiohttp.ClientSession:
-        """Return a session with the service role's key, for the gateway itself."""
+        """Return an HTTP session with the service role key, for the gateway without proxies."""
         key = self.gateway.service_role_key
         headers = {"apikey": key, "Authorization": f"Bearer {key}"}
         return aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=10))
 
     @contextlib.asynccontextmanager
     async def sql(self):
-        """Open a connection to the database itself, past all wires."""
+        """Connect to the database directly, without a proxy."""
         connection = await asyncpg.connect(self.postgres.database_url("outlast"), timeout=5)
         try:
             yield connection
@@ -134,24 +134,26 @@ class ChaosEnvironment:
             connection.terminate()
 
     async def restart_broker(self, *, kill: bool) -> None:
-        """Stop the broker, or have the power fail, and start it again."""
+        """Restart the broker; with `kill` its processes are killed first."""
         if kill:
             await self.broker.kill()
         await self.broker.stop()
         await self.broker.start()
 
     async def restart_database(self, *, kill: bool) -> None:
-        """Stop PostgreSQL, or kill its postmaster, and start it again."""
+        """Restart PostgreSQL; with `kill` its postmaster is killed first."""
         if kill:
             child = self.postgres._child
             os.kill(child.process.pid, signal.SIGKILL)
             await child.process.wait()
         await self.postgres.stop()
         await self.postgres.start()
-        self.to_database.target = _port(self.postgres.url)  # another after each start; the wire's own stays
+        self.to_database.target = _port(
+            self.postgres.url
+        )  # PostgreSQL's port changes with each start; the proxy's does not
 
     async def queue_names(self) -> set[str]:
-        """Return the names of all queues, from RabbitMQ's management."""
+        """Return the names of all queues, from RabbitMQ's management API."""
         user, password = re.search(r"//(.+?):(.+?)@", self.broker.url).groups()
         headers = {"Authorization": aiohttp.encode_basic_auth(user, password)}
         async with (
@@ -179,5 +181,5 @@ def _port(url: str) -> int:
 
 
 def _through(url: str, wire: TcpProxy) -> str:
-    """Return the URL with the wire's port."""
+    """Return the URL with the proxy's port."""
     return re.sub(r":\d+/", f":{wire.port}/", url)

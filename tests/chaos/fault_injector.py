@@ -1,4 +1,4 @@
-"""Does harm on a schedule that its seed decides, and writes down when it did what."""
+"""Inject faults on a schedule drawn from a seed, and record when each one happened."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from tests.chaos.environment import ChaosEnvironment
 
 @dataclass(frozen=True)
 class Fault:
-    """Something to do at `at` seconds from the start."""
+    """A fault to inject `at` seconds after the start."""
 
     at: float
     kind: str
@@ -20,7 +20,7 @@ class Fault:
 
 @dataclass
 class InjectedFault:
-    """Something that was done, from `began` to `ended`, in seconds from the start."""
+    """An injected fault, from `began` to `ended`, in seconds after the start."""
 
     kind: str
     began: float
@@ -28,8 +28,8 @@ class InjectedFault:
 
 
 def schedule_faults(seed: int, seconds: float, wanted: Mapping[str, int]) -> list[Fault]:
-    """Spread so many faults of each kind over the time: one in each equal part, anywhere in it."""
-    rng = random.Random(f"{seed} faults")  # noqa: S311 - dice
+    """Spread the faults of each kind: one at a random time in each of `count` equal parts of the time."""
+    rng = random.Random(f"{seed} faults")  # noqa: S311 - reproducible, not for security
     faults = [
         Fault(seconds * (part + rng.random()) / count, kind)
         for kind, count in sorted(wanted.items())
@@ -39,19 +39,19 @@ def schedule_faults(seed: int, seconds: float, wanted: Mapping[str, int]) -> lis
 
 
 class FaultInjector:
-    """Carries faults out; they overlap as the schedule has it, but no part is restarted twice at once."""
+    """Injects faults, which may overlap; the broker and the database are never restarted twice at once."""
 
     def __init__(self, environment: ChaosEnvironment, seed: int, log: Callable[[str], None]) -> None:
         self.done: list[InjectedFault] = []
         self.counts: Counter[str] = Counter()
         self._environment = environment
         self._fleet = environment.fleet
-        self._rng = random.Random(f"{seed} harm")  # noqa: S311 - dice
+        self._rng = random.Random(f"{seed} harm")  # noqa: S311 - reproducible, not for security
         self._log = log
         self._broker, self._database = asyncio.Lock(), asyncio.Lock()
 
     async def run(self, faults: list[Fault], started: float) -> None:
-        """Carry all of them out, each at its time from `started` (monotonic); return when the last is over."""
+        """Inject every fault at its time after `started` (monotonic); return after the last one ended."""
         async with asyncio.TaskGroup() as group:
             for fault in faults:
                 await asyncio.sleep(max(0.0, started + fault.at - time.monotonic()))
@@ -70,14 +70,14 @@ class FaultInjector:
         await self._fleet.start_worker()
 
     async def _roll_worker(self) -> None:
-        """What a deployment does: the new one first, then the old one is asked to end."""
+        """Start a new worker, then terminate an old one, as a deployment does."""
         old = self._rng.choice(self._fleet.workers)
         await self._fleet.start_worker()
         if old in self._fleet.workers:
             await self._fleet.terminate(old)
 
     async def _kill_receiver(self) -> None:
-        if self._fleet.receiver is not None:  # else it is being replaced just now
+        if self._fleet.receiver is not None:  # otherwise it is just being replaced
             await self._fleet.kill(self._fleet.receiver)
             await asyncio.sleep(0.5)
             await self._fleet.start_receiver()

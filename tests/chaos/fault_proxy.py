@@ -1,6 +1,6 @@
-"""Supabase on a bad day: a reverse proxy before the gateway that refuses, and that loses answers.
+"""An HTTP reverse proxy in front of the gateway that rejects some requests and loses some responses.
 
-Whatever happens to a request is drawn from the seed, its path and how often it was asked: the same run, the same luck.
+The fault of a request depends on the seed, its path and how often it was sent, so a run is reproducible.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ ANSWERS = {
 
 
 class FaultProxy:
-    """Passes requests on to `target`, most of them well. `counts` tells what was done to them."""
+    """Forwards requests to `target`, most of them without a fault. `counts` has the number of faults by kind."""
 
     def __init__(self, target: str, seed: int, *, uploads: float, calls: float) -> None:
         self.target = URL(target)
@@ -54,24 +54,24 @@ class FaultProxy:
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Stop; what is under way is cut."""
+        """Stop; open requests are aborted."""
         if self._runner is not None:
             await self._runner.cleanup()
             await self._session.close()
 
     async def storage_outage(self, seconds: float) -> None:
-        """Have Storage answer nothing but its hidden 503 for a while."""
+        """Let Storage answer every request with a 503 hidden in a 400, for `seconds`."""
         self.storage_down = True
         await asyncio.sleep(seconds)
         self.storage_down = False
 
     def _fault_for(self, request: web.Request) -> tuple[str, str] | None:
-        """Draw what happens to a request: an answer, and whether it is given before or after passing it on."""
+        """Choose the fault of a request, None for none: its error response and when it is sent."""
         kind = next((kind for kind in self._odds if request.method == "POST" and request.path.startswith(kind)), None)
         if kind is None:
             return None
         self._visits[request.path] += 1
-        chance = random.Random(f"{self._seed} {request.path} {self._visits[request.path]}")  # noqa: S311 - dice
+        chance = random.Random(f"{self._seed} {request.path} {self._visits[request.path]}")  # noqa: S311 - reproducible, not for security
         if chance.random() >= self._odds[kind]:
             return None
         answer = chance.choice(("hidden_503", "429", "500")) if kind == UPLOAD else "rpc_503"
@@ -92,7 +92,7 @@ class FaultProxy:
             return await _refuse(request, "gateway_502")
 
     async def _pass_on(self, request: web.Request, answer: str, when: str) -> web.StreamResponse:
-        """Send the request on as it is, stream the answer back as it is, unless it is to get lost."""
+        """Forward the request and stream the response back, unless the response is to be lost."""
         headers = [(name, value) for name, value in request.headers.items() if name.lower() != "connection"]
         url = URL(f"{str(self.target).rstrip('/')}{request.raw_path}", encoded=True)
         body = request.content if request.body_exists else None
@@ -118,7 +118,7 @@ class FaultProxy:
 
 
 async def _refuse(request: web.Request, name: str) -> web.Response:
-    """Answer with an error; what the client still sends is not read, so the connection ends with it."""
+    """Answer with an error after reading the rest of the request; close the connection when that takes too long."""
     status, body = ANSWERS[name]
     response = web.json_response(body, status=status)
     try:
@@ -129,6 +129,6 @@ async def _refuse(request: web.Request, name: str) -> web.Response:
 
 
 async def _drain(request: web.Request) -> None:
-    """Read the body to its end and forget it: a client that still writes would miss the answer."""
+    """Read and discard the body: a client that is still writing would miss the response."""
     async for _ in request.content.iter_any():
         pass

@@ -1,7 +1,7 @@
-"""The sample source with moods that pass, and with as many different sounds as are wanted.
+"""The sample source with temporary faults, and with any number of different sounds.
 
-first=503|429|truncate|reset&times=2    misbehaves so the first two times, then well
-variant=7                               another sound (.wav), the same for the same number
+first=503|429|truncate|reset&times=2    fails the first two requests in this way
+variant=7                               another sound (.wav), always the same for the same number
 """
 
 import struct
@@ -14,7 +14,7 @@ from deploy.local.source import Source
 
 
 class FaultySource(Source):
-    """Adds options to the sample source. `visits` counts requests by full URL."""
+    """Adds query options to the sample source. `visits` counts requests by full URL."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         super().__init__(folder, port)
@@ -29,7 +29,7 @@ class FaultySource(Source):
             return web.Response(body=content, content_type="audio/wav")
         try:
             return await super()._file(request)
-        except ConnectionResetError:  # a worker that was killed hears no more
+        except ConnectionResetError:  # the worker was killed during the download
             return web.Response()
 
     async def _first_fault(self, request: web.Request, fault: str) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""How a file's content looks, so that what was stored can be compared with what was sent."""
+"""Compare stored content with its source: pictures by frame size and number, other files by their bytes."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from tests.chaos.generation_plan import PICTURES
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A picture is its frames' size and number, as they are seen; anything else is its bytes."""
+    """Of a picture the frame size and number of frames as displayed; of any content its SHA-256."""
 
     sha256: str
     picture: tuple[int, int, int] | None = None
 
     def matches(self, stored: "Fingerprint") -> bool:
-        """Whether `stored` is what this source file must have become."""
+        """Whether `stored` is the expected result for this source file."""
         return self.picture == stored.picture if self.picture else self.sha256 == stored.sha256
 
 
 def fingerprint(content: bytes) -> Fingerprint:
-    """Look at stored content: decode it whole when it is a picture."""
+    """Return the fingerprint of stored content; a picture is decoded completely."""
     sha256 = hashlib.sha256(content).hexdigest()
     try:
         image = pyvips.Image.new_from_buffer(content, "", fail_on="warning")
@@ -40,7 +40,7 @@ def fingerprint(content: bytes) -> Fingerprint:
 
 @cache
 def sample_fingerprint(folder: Path, sample: str) -> Fingerprint:
-    """Look at a sample, which may carry `?variant=n`."""
+    """Return the fingerprint of a sample, whose name may end in `?variant=n`."""
     name, _, query = sample.partition("?")
     path = folder / name
     content = variant(path, int(parse_qs(query)["variant"][0])) if query else path.read_bytes()

@@ -1,4 +1,4 @@
-"""Workers and the receiver: processes of their own, started, killed, and asked to end."""
+"""Workers and the receiver as child processes that are started, killed and terminated."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ FAST = {
 
 
 class Fleet:
-    """All of them run in `folder` with `environment`. What has ended, however, is in `exited`."""
+    """Runs workers and a receiver in `folder` with `environment`. `exited` lists all processes that have ended."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.workers: list[Child] = []
@@ -51,15 +51,15 @@ class Fleet:
         return child
 
     async def start_receiver(self, *, wait: bool = False) -> None:
-        """Start the receiver, where the last one was."""
+        """Start the receiver on the same port as before."""
         self.receiver = await self._spawn("receiver", {"RECEIVER_PORT": str(self.receiver_port)})
         if wait:
             await self.receiver.wait_until_ready(f"http://127.0.0.1:{self.receiver_port}/readyz", READY_SECONDS)
 
     async def terminate(self, child: Child) -> None:
-        """Ask a process to end; notice when it does not do so well and by itself."""
+        """Send SIGTERM; record an exit code other than 0 or a missing exit in `exit_errors`."""
         self._remove(child)
-        with contextlib.suppress(ProcessLookupError):  # then its code tells
+        with contextlib.suppress(ProcessLookupError):  # it has already ended; its exit code is checked below
             child.process.send_signal(signal.SIGTERM)
         try:
             code = await asyncio.wait_for(child.process.wait(), STOP_SECONDS)
@@ -71,14 +71,14 @@ class Fleet:
                 self.exit_errors.append(f"{child.name} ended with {code} after SIGTERM")
 
     async def kill(self, child: Child) -> None:
-        """End a process as an out-of-memory killer would: alone, without a goodbye."""
+        """Send SIGKILL to the process alone, as the kernel's out-of-memory killer does."""
         self._remove(child)
         with contextlib.suppress(ProcessLookupError):
             child.process.kill()
         await child.process.wait()
 
     async def replace_exited(self) -> None:
-        """Put a new process in the place of each that ended by itself, and do not forget it."""
+        """Replace every process that ended on its own, and record it in `exit_errors`."""
         running = [*self.workers, *([self.receiver] if self.receiver else [])]
         for child in [child for child in running if not child.running]:
             self.exit_errors.append(f"{child.name} ended by itself, {child.process.returncode}:\n{child.tail(3)}")
@@ -87,7 +87,7 @@ class Fleet:
             await (self.start_worker() if was_worker else self.start_receiver())
 
     async def stop(self) -> None:
-        """End whatever is left, orphans of killed processes included."""
+        """Stop all processes, including children of killed ones."""
         await asyncio.gather(*(child.stop(20) for child in self._children))
 
     def _remove(self, child: Child) -> None:

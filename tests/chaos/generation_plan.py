@@ -1,4 +1,4 @@
-"""What is sent through the world: generations drawn from a seed, and what must become of each of their files."""
+"""The generations of a run, drawn from a seed, with the expected result of each of their files."""
 
 import random
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from uuid import UUID
 PICTURES = ("photo.png", "photo.jpg", "photo.webp", "cut-out.png", "animation.gif", "turned.jpg")
 OTHERS = {"video": ("clip.mp4",), "audio": ("tone.mp3", "tone.wav"), "model_mesh": ("cube.glb",)}
 VARIANTS = 400
-# A file's URL after `<source>/files/`, and the code it must die with.
+# A file's URL after `<source>/files/`, and its expected error code.
 BAD = (
     ("photo.jpg?status=404", "source_gone"),
     ("photo.png?truncate=1000", "source_unavailable"),
@@ -33,7 +33,7 @@ PASSING_FAULTS = (
 
 @dataclass(frozen=True)
 class File:
-    """A file of an output: from which sample it is, or the code it must die with."""
+    """A file of an output: the name of its sample, or its expected error code."""
 
     url: str
     sample: str
@@ -42,7 +42,7 @@ class File:
 
 @dataclass(frozen=True)
 class Generation:
-    """A row to insert. `files` stand in the order in which PostgreSQL's jsonb keeps the output."""
+    """A row to insert. `files` are in the order in which PostgreSQL's jsonb stores the output."""
 
     id: str
     user_id: str
@@ -62,11 +62,11 @@ class Generation:
 def draw_generations(
     seed: int, count: int, source_url: str, *, bad: float = 0.05, passing: float = 0.1
 ) -> list[Generation]:
-    """Draw `count` generations of 1 to 3 files; exactly the share `bad` of all files is bad, every kind in turn."""
-    rng = random.Random(seed)  # noqa: S311 - dice
+    """Draw `count` generations of 1 to 3 files; exactly the share `bad` of all files is bad, each kind in turn."""
+    rng = random.Random(seed)  # noqa: S311 - reproducible, not for security
     users = [str(UUID(int=rng.getrandbits(128), version=4)) for _ in range(min(50, max(3, count // 5)))]
     sizes = [rng.choice((1, 1, 2, 2, 3)) for _ in range(count)]
-    # What dies slowly, after all its attempts, is not left for the very end.
+    # Bad files that fail only after all attempts must not come at the very end.
     places = sorted(rng.sample(range(sum(sizes) * 4 // 5), round(bad * sum(sizes))))
     kinds = {place: BAD[at % len(BAD)] for at, place in enumerate(places)}
     made, at = [], 0
@@ -113,5 +113,5 @@ def _good(rng: random.Random, number: int, place: str, source: str, passing: flo
 
 
 def jsonb_order(key: str) -> tuple[int, bytes]:
-    """Order keys as jsonb does: shorter ones first."""
+    """Order keys as jsonb does: shorter keys first."""
     return len(key), key.encode()

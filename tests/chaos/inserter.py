@@ -1,4 +1,4 @@
-"""The app: completes generations at a steady rate, whatever happens around it."""
+"""Inserts completed generations at a constant rate, as an app does, also during outages."""
 
 import asyncio
 import time
@@ -13,14 +13,14 @@ CREATED, CONFLICT = 201, 409
 
 
 class GenerationInserter:
-    """Inserts rows over REST, as an app does; tries until each is in. `inserted` counts them."""
+    """Inserts rows over REST and retries until each is inserted. `inserted` counts them."""
 
     def __init__(self, environment: ChaosEnvironment) -> None:
         self.inserted = 0
         self._environment = environment
 
     async def run(self, generations: Sequence[Generation], seconds: float, started: float) -> None:
-        """Insert all, evenly over `seconds`; after an outage what is due comes at once."""
+        """Insert all rows, evenly over `seconds`; rows that became due during an outage follow at once."""
         async with self._environment.app() as session:
             for number, generation in enumerate(generations):
                 due = started + seconds * number / len(generations)
@@ -33,7 +33,7 @@ class GenerationInserter:
         url = f"{self._environment.gateway.url}/rest/v1/generations"
         try:
             async with session.post(url, json=generation.row()) as response:
-                # A conflict: an earlier try came through, and only its answer was lost.
+                # Conflict: an earlier request succeeded and only its response was lost.
                 return response.status in {CREATED, CONFLICT}
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False

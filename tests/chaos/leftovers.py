@@ -1,4 +1,4 @@
-"""What is left behind: processes that still run, and temporary files."""
+"""Find processes and temporary files that a stopped stack has left behind."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import psutil
 
 
 def leftovers(data_dir: Path) -> list[str]:
-    """What still runs or lies about after everything in `data_dir` has stopped."""
+    """Return what still runs or exists after everything in `data_dir` has stopped."""
     running = []
     for process in psutil.process_iter():
         try:
@@ -14,12 +14,12 @@ def leftovers(data_dir: Path) -> list[str]:
                 running.append(str(process))
         except (psutil.Error, OSError):
             continue
-    # What a killed worker left in TEMP_DIR is swept by the next one.
+    # Folders that a killed worker left in TEMP_DIR must have been removed by the next worker.
     return running + [str(path) for path in (data_dir / "tmp").iterdir()]
 
 
 def processes_of_session(leader: int) -> list[str]:
-    """The processes a child that has ended left running; it led a session, which is called after its number."""
+    """Return the running processes of the session that an ended child led; a session has its leader's pid."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         try:

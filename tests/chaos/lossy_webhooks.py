@@ -1,4 +1,4 @@
-"""The road of webhooks, lossy: some events never arrive, some arrive twice, and nobody sends one again."""
+"""A webhook proxy that drops some events, duplicates some, and never retries."""
 
 import asyncio
 import json
@@ -11,11 +11,11 @@ from aiohttp import web
 TAKEN = {200, 202}
 AGAIN_SECONDS = 1.0
 LIMIT_SECONDS = 1.0
-"""pg_net's own patience."""
+"""The default timeout of pg_net."""
 
 
 class LossyWebhooks:
-    """Forwards webhooks, byte for byte, to `target`. `counts` tells: sent, dropped, twice, away, refused."""
+    """Forwards webhooks unchanged to `target`. `counts` has events, dropped, twice, taken and refused ones."""
 
     def __init__(self, target: str, seed: int, *, dropped: float, twice: float) -> None:
         self.counts: Counter[str] = Counter()
@@ -37,7 +37,7 @@ class LossyWebhooks:
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/webhooks/supabase"
 
     async def stop(self) -> None:
-        """Stop; duplicates that wait are not sent any more."""
+        """Stop; pending duplicates are not sent."""
         for task in self._later:
             task.cancel()
         await asyncio.gather(*self._later, return_exceptions=True)
@@ -47,7 +47,7 @@ class LossyWebhooks:
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.read()
         name = json.loads(body)["record"]["id"]
-        luck = random.Random(f"{self._seed} {name}").random()  # noqa: S311 - dice
+        luck = random.Random(f"{self._seed} {name}").random()  # noqa: S311 - reproducible, not for security
         self.counts["events"] += 1
         if luck < self._dropped:
             self.counts["dropped"] += 1
@@ -65,7 +65,7 @@ class LossyWebhooks:
         await self._forward(body, headers)
 
     async def _forward(self, body: bytes, headers: dict[str, str]) -> int:
-        """Send it on once; whatever the receiver says, or that it is away, is the end of it."""
+        """Send the event once; any response, or none, is final."""
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LIMIT_SECONDS)) as session,

@@ -1,4 +1,4 @@
-"""Watches a run from outside: how far it is, in figures over time, and whether it has come to rest."""
+"""Measures the progress of a run from outside, and detects when it is idle."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 @dataclass(frozen=True)
 class ProgressSample:
-    """Seconds from the start, generations inserted, tasks that ended, tasks that wait or run."""
+    """Seconds from the start, generations inserted, tasks ended, tasks queued or running."""
 
     at: float
     inserted: int
@@ -36,7 +36,7 @@ class ProgressSample:
 
 
 class ProgressMonitor:
-    """Takes a sample a second. Of one generation there is one task."""
+    """Takes a sample every second. Each generation has one task."""
 
     def __init__(self, environment: ChaosEnvironment, inserter: GenerationInserter, log: Callable[[str], None]) -> None:
         self.samples: list[ProgressSample] = []
@@ -45,7 +45,7 @@ class ProgressMonitor:
         self._log = log
 
     async def run(self, started: float) -> None:
-        """Take samples until cancelled, tell of them now and then, and see that all processes are there."""
+        """Take samples until cancelled, log some of them, and replace processes that ended."""
         told = 0.0
         while True:
             await self._environment.fleet.replace_exited()
@@ -58,7 +58,7 @@ class ProgressMonitor:
             await asyncio.sleep(1)
 
     async def _count(self, at: float) -> ProgressSample | None:
-        """Count; None while the database is away."""
+        """Return the current counts; None while the database is unavailable."""
         with contextlib.suppress(*AWAY):
             async with self._environment.sql() as sql:
                 row = await sql.fetchrow(COUNTS)
@@ -66,7 +66,7 @@ class ProgressMonitor:
         return None
 
     async def wait_until_idle(self, wanted: int, patience: float) -> bool:
-        """Wait until every generation has ended and the queues are empty, at most `patience` seconds."""
+        """Wait at most `patience` seconds for all generations to end and all queues to be empty; return whether."""
         idle_checks = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
@@ -89,7 +89,7 @@ class ProgressMonitor:
 
 
 async def queue_depths(environment: ChaosEnvironment) -> dict[str, int]:
-    """Return how many messages wait in each queue, the dead letters' apart."""
+    """Return the number of messages in each queue except the dead letters."""
     found = {}
     async with await aio_pika.connect(environment.broker.url, timeout=5) as connection:
         channel = await connection.channel()

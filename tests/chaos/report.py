@@ -1,4 +1,4 @@
-"""What a run came to: figures, a table of them, and a picture of throughput and backlog with the faults in it."""
+"""The results of a run: figures, a table, and a chart of throughput and backlog with the injected faults."""
 
 import json
 from collections import Counter
@@ -28,7 +28,7 @@ def figures(
     faults: Counter[str],
     samples: Sequence[ProgressSample],
 ) -> dict[str, Any]:
-    """Count everything worth telling."""
+    """Return all counts of a run by name."""
     wanted = len(observed.generations)
     ended = max((sample.ended for sample in samples), default=0)
     seconds = next((sample.at for sample in samples if sample.ended >= ended), 0.0)
@@ -57,7 +57,7 @@ def figures(
 
 
 def table(told: Mapping[str, Any]) -> str:
-    """Return the figures as lines."""
+    """Return the figures as aligned lines."""
     width = max(map(len, told))
 
     def shown(value: object) -> str:
@@ -88,7 +88,7 @@ def write(
 def _draw(
     file: Path, told: Mapping[str, Any], faults: Sequence[InjectedFault], samples: Sequence[ProgressSample]
 ) -> None:
-    import matplotlib as mpl  # noqa: PLC0415 - slow to load, and only needed at the end
+    import matplotlib as mpl  # noqa: PLC0415 - slow to import and only needed at the end
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 - the same
@@ -120,7 +120,7 @@ def _draw(
 
 
 def _rates(samples: Sequence[ProgressSample]) -> list[float]:
-    """Return completions a second, over the last few seconds."""
+    """Return completions per second, averaged over the last few seconds."""
     rates = []
     for at, sample in enumerate(samples):
         before = next((old for old in samples[max(0, at - 30) : at] if sample.at - old.at <= SMOOTH_SECONDS), None)

@@ -1,6 +1,6 @@
-"""`python -m tests.chaos.run [--long]`: send generations through a world that falls apart, and count.
+"""`python -m tests.chaos.run [--long]`: process generations while faults are injected, then count deviations.
 
-Exit 0: nothing is lost, stored twice or wrong.
+Exit code 0: nothing is lost, stored twice or wrong.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SHOWN = 40
 
 @dataclass(frozen=True)
 class ChaosRun:
-    """How much is sent, in how many seconds, and what is done to it; `patience` is how long it may take to rest."""
+    """A run: generations, seconds to send them in, workers, faults, and `patience`, the seconds to become idle."""
 
     generations: int
     seconds: float
@@ -59,7 +59,7 @@ LONG = ChaosRun(
 async def run(
     scenario: ChaosRun, seed: int, out: Path, samples: Path, rates: FaultRates, log: Callable[[str], None]
 ) -> int:
-    """Run one form; return the number of findings, which are told and written down in `out`."""
+    """Run a scenario, write its report to `out`, and return the number of findings."""
     shutil.rmtree(out / "world", ignore_errors=True)
     log(f"starting the world, seed {seed}")
     async with ChaosEnvironment(out / "world", samples, rates, seed=seed, workers=scenario.workers) as environment:
@@ -97,7 +97,7 @@ def _log_report(figures: dict, findings: list[Finding], out: Path, log: Callable
 
 
 def main() -> int:
-    """Read the command line and run."""
+    """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=__doc__)
     parser.add_argument("--long", action="store_true", help="2,000 generations instead of 60")
     parser.add_argument("--generations", type=int, help="another number of generations")
@@ -116,7 +116,7 @@ def main() -> int:
     began = time.monotonic()
 
     def log(text: str) -> None:
-        print(f"{time.monotonic() - began:7.1f}  {text}", flush=True)  # noqa: T201 - its output
+        print(f"{time.monotonic() - began:7.1f}  {text}", flush=True)  # noqa: T201 - command line output
 
     async def work() -> int:
         return 1 if await run(scenario, options.seed, out, options.samples.resolve(), rates, log) else 0

@@ -1,4 +1,4 @@
-"""A TCP wire that can be cut, closed for a while, slowed down, silenced, and led elsewhere."""
+"""A TCP proxy whose connections can be reset, refused, delayed or silenced, and whose target can change."""
 
 import asyncio
 import contextlib
@@ -8,29 +8,31 @@ MOST_UNDER_WAY = 64
 
 
 class TcpProxy:
-    """Listens on a port of its own and pumps bytes to and from `target` (a port of 127.0.0.1)."""
+    """Listens on a port of its own and copies bytes to and from `target` (a port of 127.0.0.1)."""
 
     def __init__(self, target: int = 0) -> None:
         self.target = target
         self.port = 0
-        self.delay = 0.0  # seconds each piece of bytes is held back, both ways
-        self.silence_at = b""  # once a piece of bytes has this in it, no more bytes pass, and nobody is told
+        self.delay = 0.0  # seconds by which each chunk is delayed, in both directions
+        self.silence_at = (
+            b""  # from the first chunk that contains this, no more bytes are forwarded, without closing anything
+        )
         self.silenced = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task] = set()
 
     async def start(self) -> None:
-        """Take connections; after `stop` on the same port as before."""
+        """Accept connections; after `stop` on the same port as before."""
         async with asyncio.timeout(REOPEN_SECONDS):
             while self._server is None:
                 try:
                     self._server = await asyncio.start_server(self._handle, "127.0.0.1", self.port)
-                except OSError:  # for a moment somebody's outgoing connection may have our number
+                except OSError:  # an outgoing connection may briefly have this port
                     await asyncio.sleep(0.1)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Refuse connections, and cut those there are."""
+        """Refuse new connections and reset the open ones."""
         if self._server is not None:
             server, self._server = self._server, None
             server.close()
@@ -38,20 +40,20 @@ class TcpProxy:
             await server.wait_closed()
 
     async def cut(self) -> None:
-        """Reset every connection; new ones are taken at once."""
+        """Reset every connection; new ones are accepted at once."""
         pairs = list(self._connections)
         for pair in pairs:
             pair.cancel()
         await asyncio.gather(*pairs, return_exceptions=True)
 
     async def refuse(self, seconds: float) -> None:
-        """Cut, and refuse new connections for some seconds."""
+        """Reset all connections, and refuse new ones for `seconds`."""
         await self.stop()
         await asyncio.sleep(seconds)
         await self.start()
 
     async def slow(self, seconds: float, delay: float) -> None:
-        """Hold back every piece of bytes for `delay` seconds, for some seconds."""
+        """Delay every chunk by `delay` seconds, for `seconds`."""
         self.delay = delay
         await asyncio.sleep(seconds)
         self.delay = 0.0
@@ -71,7 +73,7 @@ class TcpProxy:
                     pump.cancel()
                 await asyncio.gather(*both, return_exceptions=True)
         except (OSError, asyncio.CancelledError):
-            pass  # an end of the line, however it came about
+            pass  # one end was reset, or `cut` was called
         else:
             await self._close_both(writer, far)
         finally:
@@ -81,7 +83,7 @@ class TcpProxy:
             self._connections.discard(pair)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass on what comes, each piece `delay` after it came; others come meanwhile, and none overtakes another."""
+        """Forward chunks in order, each `delay` seconds after it arrived."""
         loop = asyncio.get_running_loop()
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MOST_UNDER_WAY)
         passing = asyncio.create_task(self._pass_on(under_way, writer))
@@ -97,7 +99,7 @@ class TcpProxy:
         finally:
             passing.cancel()
             await asyncio.gather(passing, return_exceptions=True)
-        while self.silenced.is_set():  # nor is an end told
+        while self.silenced.is_set():  # while silenced, the end of a connection is not forwarded either
             await asyncio.sleep(0.1)
 
     async def _pass_on(self, under_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
@@ -117,7 +119,7 @@ class TcpProxy:
 
     @staticmethod
     async def _close_both(*ends: asyncio.StreamWriter) -> None:
-        """One end has closed: what it said last reaches the other, which is closed then. Nobody here half-closes."""
+        """One end has closed: flush and close both. Half-closed connections are not supported."""
         for end in ends:
             end.close()
         with contextlib.suppress(OSError, TimeoutError):

@@ -1,4 +1,4 @@
-"""The auditor bites: what is planted is found, and nothing is found where nothing is."""
+"""The audit reports every planted deviation, and nothing for a clean observation."""
 
 from dataclasses import replace
 

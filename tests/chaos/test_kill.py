@@ -1,4 +1,4 @@
-"""A worker killed in the middle of its work loses nothing and stores nothing twice."""
+"""A worker killed during its work loses no file and stores none twice."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ from tests.time_limits import LONG_WAIT_SECONDS
 async def test_jobs_of_a_killed_worker_are_finished_by_another(tmp_path):
     async with Stack(tmp_path, workers=1) as stack, Project(stack.endpoints) as project:
         names = [sample.name for sample in stack.samples]
-        # Slow enough that the kill falls into the middle: a few are stored, a few under way, a few not begun.
+        # Slow enough that the kill happens midway: some files are stored, some in progress, some not started.
         urls = [f"{stack.source.url}/files/{name}?slow=1000000" for name in names]
         rows = [
             {"id": str(uuid4()), "user_id": str(uuid4()), "status": "completed", "output": urls[n : n + 4]}
@@ -34,7 +34,7 @@ async def test_jobs_of_a_killed_worker_are_finished_by_another(tmp_path):
 
 
 def kill(pid: int) -> None:
-    """End a worker as an out-of-memory killer would: no goodbye."""
+    """Send SIGKILL, as the kernel's out-of-memory killer does."""
     os.kill(pid, signal.SIGKILL)
 
 
@@ -45,7 +45,7 @@ async def until(ask, at_least: int) -> None:
 
 
 async def audit(stack: Stack, project: Project, rows: list[dict]) -> None:
-    """Count from outside: every file of every generation once, every object served as recorded, none too many."""
+    """Assert that each file is recorded once, each object is served as recorded, and no other object exists."""
     files = await project.select("outlast_files", "")
     assert len(files) == sum(len(row["output"]) for row in rows)
     for row in await project.select("generations", ""):

@@ -1,4 +1,4 @@
-"""A minute of chaos: the short form of `tests.chaos.run`, in a process of its own. `make chaos` runs the long one."""
+"""The short scenario of `tests.chaos.run`, about a minute, in a separate process. `make chaos` runs the long one."""
 
 import asyncio
 import json
@@ -21,11 +21,11 @@ async def test_nothing_is_lost_or_stored_twice_under_faults(samples, tmp_path):
         async with asyncio.timeout(LIMIT_SECONDS):
             told = (await process.stdout.read()).decode()
             code = await process.wait()
-    except BaseException:  # it cleans up after itself when it is told to end
+    except BaseException:  # it cleans up after SIGTERM
         process.terminate()
         await process.wait()
         raise
-    print(told)  # noqa: T201 - pytest shows it when something is wrong
+    print(told)  # noqa: T201 - pytest shows it on failure
     report = json.loads((tmp_path / "report.json").read_text())
     assert (code, report["findings"]) == (0, [])
     assert report["generations"] == 60

@@ -1,4 +1,4 @@
-"""One worker, as a process: told to stop, told twice, and with no room in TEMP_DIR."""
+"""A worker process that gets one SIGTERM, gets two, or has a full TEMP_DIR."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ async def project(stack):
 
 
 async def worker(stack, name, command=(), **settings):
-    """Start a worker with settings of its own; return it and the address of its readiness."""
+    """Start a worker with these settings; return it and the URL of its readiness check."""
     port = free_port()
     env = os.environ | stack._environment() | {"METRICS_PORT": str(port), "RETRY_DELAYS": "1,2"} | settings
     argv = [*command, sys.executable, "-m", "worker", "worker"]
@@ -62,7 +62,7 @@ async def wait_until_equal(ask, wanted):
 
 
 async def decoders_of(child, stack, project):
-    """Let a worker decode a picture; return its codec processes and the server that they are forked from."""
+    """Let a worker decode a picture; return its codec processes and their fork server."""
     done = await generation(project, f"{stack.source.url}/files/photo.png")
     await wait_until_equal(lambda: status(project, done), "completed")
     family = psutil.Process(child.process.pid).children(recursive=True)
@@ -71,7 +71,7 @@ async def decoders_of(child, stack, project):
 
 
 async def attempt_waiting(stack):
-    """Take the one message that waits; return the attempt it stands for."""
+    """Return the attempt number of the one queued message, and requeue it."""
     async with await aio_pika.connect(stack.endpoints.rabbitmq_url) as connection:
         queue = await (await connection.channel()).get_queue(QUEUE)
         message = await queue.get()
@@ -120,7 +120,7 @@ async def test_second_sigterm_ends_at_once_and_another_worker_finishes_the_job(s
 
 
 async def finish_with_new_worker(stack, project, generation_id):
-    """Let a worker of ordinary manners do what is left."""
+    """Let another worker complete the generation."""
     child, _ = await worker(stack, f"other-{uuid4().hex[:6]}", SHUTDOWN_GRACE_SECONDS="10")
     await wait_until_equal(lambda: status(project, generation_id), "completed")
     await child.stop(20)
@@ -135,7 +135,7 @@ async def test_full_temp_dir_pauses_the_worker_until_there_is_space(stack, proje
     child, ready = await worker(stack, "narrow", own, TEMP_DIR=str(tmp))
     big = await generation(project, f"{stack.source.url}/files/large.png")
     await wait_until_equal(lambda: not_ready_reason(ready), "disk")
-    await wait_until_equal(lambda: status(project, big), "retrying")  # recorded after the pause has begun
+    await wait_until_equal(lambda: status(project, big), "retrying")  # recorded after the worker paused
     into = ["nsenter", "-t", str(child.process.pid), *([] if root else ["--user", "--preserve-credentials"]), "--mount"]
     process = await asyncio.create_subprocess_exec(*into, "mount", "-o", "remount,size=200m", str(tmp))
     assert await process.wait() == 0
@@ -146,7 +146,7 @@ async def test_full_temp_dir_pauses_the_worker_until_there_is_space(stack, proje
 
 
 async def not_ready_reason(ready):
-    """What keeps a worker from being ready."""
+    """Return the dependency that makes a worker not ready; empty when it is ready."""
     async with aiohttp.ClientSession() as session, session.get(ready) as response:
         body = await response.json(content_type=None)
         return body.get("detail", "").partition(":")[0]

@@ -1,4 +1,4 @@
-"""Draws the kinds of panels with matplotlib, in Grafana's colours; each is given the panel and its named series."""
+"""Draws each kind of panel with matplotlib in Grafana's colours, from the panel and its named series."""
 
 import math
 
@@ -14,7 +14,7 @@ UNITS = {"ops": "/s", "short": "", "bool_on_off": ""}
 
 
 def format_value(value: float, unit: str) -> str:
-    """Return a figure as Grafana writes it."""
+    """Return a value as Grafana formats it."""
     if unit == "percentunit":
         return f"{value * 100:.3g}%"
     if unit == "Bps":

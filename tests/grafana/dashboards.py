@@ -1,4 +1,4 @@
-"""The dashboards as they are checked in: what a Grafana would read."""
+"""The committed dashboards as Grafana reads them."""
 
 import json
 import re
@@ -10,7 +10,7 @@ GRAFANA = Path(__file__).parents[2] / "deploy" / "grafana"
 
 @dataclass(frozen=True)
 class Query:
-    """One query of a panel, or of an annotation (which has no panel)."""
+    """A query of a panel, or of an annotation (which has no panel)."""
 
     dashboard: str
     title: str
@@ -19,12 +19,12 @@ class Query:
     panel: dict | None = None
 
     def concrete(self, window: str) -> str:
-        """Return it as Grafana asks it, for every process; `window` as `15s`."""
+        """Return the expression as Grafana sends it, for all instances; `window` like `15s`."""
         return self.expr.replace("$__rate_interval", window).replace("$instance", ".*")
 
     @property
     def labels(self) -> set[str]:
-        """The labels its legend names."""
+        """The labels named in its legend."""
         return set(re.findall(r"{{(\w+)}}", self.legend))
 
 
@@ -33,7 +33,7 @@ def dashboards() -> dict[str, dict]:
 
 
 def panels(dashboard: dict) -> list[dict]:
-    """Return the panels without the rows' headings."""
+    """Return the panels without the row headings."""
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 

@@ -1,6 +1,6 @@
-"""Draws the dashboards from a real run: `python -m tests.grafana.draw` makes deploy/grafana/pictures/*.png.
+"""Draw the dashboards from a real run: `python -m tests.grafana.draw` writes deploy/grafana/pictures/*.png.
 
-The panels' own queries are asked of Prometheus, and drawn in the panels' own places, units and colours.
+The panels' own queries are sent to Prometheus and drawn with the panels' positions, units and colours.
 """
 
 import argparse
@@ -97,7 +97,7 @@ async def ask(run: MonitoredStack, dashboard: dict, seconds: float) -> dict[int,
                 name = name.replace(f"{{{{{label}}}}}", one["metric"].get(label, ""))
             answers[query.panel["id"]].append((name, one))
     for panel in panels(dashboard):
-        if panel["fieldConfig"].get("overrides"):  # what is 0 all the time is hidden
+        if panel["fieldConfig"].get("overrides"):  # series that are always 0 are hidden
             series = answers[panel["id"]]
             answers[panel["id"]] = [
                 (name, one) for name, one in series if any(float(value) for _, value in one["values"])
@@ -106,7 +106,7 @@ async def ask(run: MonitoredStack, dashboard: dict, seconds: float) -> dict[int,
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture of 256 colours, which is half of the bytes."""
+    """Write a picture with 256 colours, which halves its size."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=90, facecolor=BACKGROUND)
     Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

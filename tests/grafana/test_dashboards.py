@@ -1,4 +1,4 @@
-"""The dashboards' JSON: as the code writes it, complete, and asking only for what there is."""
+"""The dashboards' JSON is up to date, complete, and uses only existing metrics."""
 
 import json
 import re
@@ -27,7 +27,7 @@ RABBITMQ = {
     "rabbitmq_disk_space_available_bytes",
     "rabbitmq_disk_space_available_limit_bytes",
 }
-"""Of RabbitMQ's plugin; tests/metrics/test_run.py asks a real one for each."""
+"""Metrics of RabbitMQ's plugin; tests/metrics/test_run.py queries a real one for each."""
 ENDINGS = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "gauge": [""], "info": ["_info"]}
 
 
@@ -74,7 +74,7 @@ def test_stacked_panels_hide_series_that_are_always_zero(panel):
     hidden = [override["matcher"]["options"]["reducer"] for override in panel["fieldConfig"].get("overrides", [])]
     if custom.get("stacking", {}).get("mode") == "normal" and labelled:
         assert hidden == ["allIsZero"]
-    if panel["title"] == "Consumers":  # there 0 is the news
+    if panel["title"] == "Consumers":  # in this panel 0 matters
         assert hidden == []
 
 
@@ -99,7 +99,7 @@ def test_queries_use_only_existing_metrics():
 
 def test_every_query_is_valid_promql(tmp_path):
     rules = [{"record": f"query:{number}", "expr": query.concrete("1m")} for number, query in enumerate(EVERY_QUERY)]
-    file = tmp_path / "rules.json"  # which is YAML as well
+    file = tmp_path / "rules.json"  # JSON is valid YAML
     file.write_text(json.dumps({"groups": [{"name": "dashboards", "rules": rules}]}))
     promtool = shutil.which("promtool")
     assert promtool, "apt-get install prometheus"

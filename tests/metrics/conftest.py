@@ -1,4 +1,4 @@
-"""One run with load and every trouble, which the tests then look at through Prometheus alone."""
+"""One monitored run with load and every fault; the tests read its results from Prometheus."""
 
 import aiohttp
 import pytest
@@ -18,7 +18,7 @@ async def scrape_series(url):
 
 @pytest.fixture(scope="module")
 async def run(tmp_path_factory):
-    """The run when all is over; `series_at_start` are those that lived through it, with the series they began with."""
+    """The run after all faults; `series_at_start` has the initial series of the processes that lived throughout."""
     async with monitored_stack(tmp_path_factory.mktemp("watched")) as running:
         series_at_start = [f"{running.stack.receiver_url}/metrics", running.stack.endpoints.worker_metrics_urls[0]]
         running.series_at_start = {url: await scrape_series(url) for url in series_at_start}

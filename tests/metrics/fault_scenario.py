@@ -1,4 +1,4 @@
-"""One trouble after the other, each for as long as it takes Prometheus to speak of it."""
+"""Faults one after the other, each until Prometheus raises its alert."""
 
 import asyncio
 import contextlib
@@ -27,15 +27,15 @@ EXPECTED_ALERTS = {
     "the broker away": {"OutlastWebhooksNotTaken", "OutlastNotScraped"},
     "webhooks lost": {"OutlastUnreconciled"},
 }
-"""What is done, and which alerts tell of it; all others must be quiet."""
+"""What is done, and which alerts it must raise; all other alerts must stay silent."""
 ALLOWED_ALERTS = {"OutlastWebhooksSlow"}
-"""Those that wait for a confirm when the broker goes are answered late, and on a slow machine others are too."""
+"""Webhooks that wait for a confirm when the broker stops are answered late; on a slow machine others are too."""
 WARM_UP_JOBS = 40
-"""Jobs done before the first trouble: what waits is judged by the pace of ten minutes, which are not over here."""
+"""Jobs completed before the first fault: the backlog alert uses the rate of ten minutes, longer than this run."""
 
 
 async def inject_faults(run: MonitoredStack, rate: float = 1.5, quiet_seconds: float = 0) -> None:
-    """Have all of it under load, after so many seconds of calm, and come to rest."""
+    """Inject all faults under load, after `quiet_seconds`, and wait until no job is in flight."""
     load = GenerationLoad(run)
     await warm_up(run)
     flowing = asyncio.create_task(load.send_until_cancelled(rate))
@@ -65,13 +65,13 @@ async def wait_for_alerts(run: MonitoredStack, *names: str, when: str = "vector(
 
 
 async def complete(run: MonitoredStack, url: str) -> None:
-    """Insert a completed generation of one file."""
+    """Insert a completed generation with one file."""
     row = {"id": str(uuid4()), "user_id": str(uuid4()), "status": "completed", "output": {"audio": {"url": url}}}
     await run.project.insert("generations", row)
 
 
 async def warm_up(run: MonitoredStack) -> None:
-    """Have a few small jobs done."""
+    """Complete a few small jobs."""
     for number in range(WARM_UP_JOBS):
         await complete(run, run.stack.source.file_url("tone.mp3", n=number))
     await run.prometheus.wait_for(
@@ -80,14 +80,14 @@ async def warm_up(run: MonitoredStack) -> None:
 
 
 async def complete_with_bad_sources(run: MonitoredStack) -> None:
-    """Complete generations whose files cannot be had."""
+    """Complete generations whose files cannot be downloaded."""
     for number in range(12):
         await complete(run, f"{run.stack.source.url}/missing/{number}.mp3")
         await complete(run, f"https://example.com/{number}.mp3")
 
 
 async def publish_undecodable(run: MonitoredStack) -> None:
-    """Publish what is no job."""
+    """Publish messages that are not jobs."""
     async with await aio_pika.connect(run.broker.url) as connection:
         exchange = await (await connection.channel()).get_exchange("outlast")
         for body in (b"{}", b"\x00\xff", b'{"files": 7}')[:UNDECODABLE_MESSAGES]:
@@ -95,7 +95,7 @@ async def publish_undecodable(run: MonitoredStack) -> None:
 
 
 async def crash_codecs(run: MonitoredStack) -> None:
-    """Kill codec processes until enough of them had a file in them."""
+    """Kill codec processes until enough of them were killed while decoding."""
     async with asyncio.timeout(ALERT_WAIT_SECONDS):
         while not await run.prometheus.query(CODEC_RESTARTS):
             for worker in run.stack.workers:
@@ -103,7 +103,7 @@ async def crash_codecs(run: MonitoredStack) -> None:
 
 
 async def kill_a_worker(run: MonitoredStack) -> None:
-    """Kill one with its hands full, as a machine that is switched off would, and start another."""
+    """Kill a busy worker as a power failure would, and start another."""
     port = URL(run.stack.endpoints.worker_metrics_urls[-1]).port
     for number in range(4):
         await complete(run, run.stack.source.file_url("tone.wav", slow=30_000, n=number))
@@ -116,7 +116,7 @@ async def kill_a_worker(run: MonitoredStack) -> None:
 
 
 async def storage_down(run: MonitoredStack) -> None:
-    """Have Storage answer errors until that is told, and wait until workers have noticed that it is back."""
+    """Let Storage fail until the alert fires, then wait until workers have noticed its return."""
     run.stack.fault_proxy.storage_down = True
     await wait_for_alerts(run, "OutlastStorageFails")
     run.stack.fault_proxy.storage_down = False
@@ -124,7 +124,7 @@ async def storage_down(run: MonitoredStack) -> None:
 
 
 async def stop_broker(run: MonitoredStack) -> None:
-    """Stop RabbitMQ until that is told: webhooks sent meanwhile are refused, and never sent again."""
+    """Stop RabbitMQ until its alerts fire: webhooks sent meanwhile are refused and never sent again."""
     await run.broker.stop()
     await wait_for_alerts(run, "OutlastNotScraped", "OutlastWebhooksNotTaken")
     await run.broker.start()
@@ -132,13 +132,13 @@ async def stop_broker(run: MonitoredStack) -> None:
 
 
 async def lose_webhooks(run: MonitoredStack) -> None:
-    """Complete generations past the trigger until that is told, sweep after sweep."""
+    """Complete generations without their webhook until the alert fires, over several sweeps."""
     later = time.time() + SWEEPS * SWEEP_SECONDS
     swept = f"(max(outlast_last_sweep_timestamp_seconds) > {later:.0f})"
     told = asyncio.create_task(wait_for_alerts(run, "OutlastUnreconciled", when=swept))
     connection = await asyncpg.connect(run.stack.endpoints.database_url)
     try:
-        await connection.execute("set session_replication_role = replica")  # triggers sleep
+        await connection.execute("set session_replication_role = replica")  # triggers do not fire
         while not told.done():
             output = json.dumps(run.stack.source.output(["tone.mp3"]))
             await connection.execute(

@@ -1,4 +1,4 @@
-"""Load, with something wrong in some of it, so that every panel has something to show."""
+"""Load with some failures, so that every dashboard panel has data."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ WAVE_SECONDS = 20
 
 
 class GenerationLoad:
-    """Generations at a rate that rises and falls; by the side a replay now and then, and strangers at the door."""
+    """Generations at a rate that rises and falls, with occasional replays and unauthenticated webhooks."""
 
     def __init__(self, run: MonitoredStack) -> None:
         self._run = run
@@ -41,7 +41,7 @@ class GenerationLoad:
             await asyncio.sleep(1 / (rate * wave))
 
     async def generation(self, number: int) -> None:
-        """Complete a generation, as an app may."""
+        """Complete a generation, as an app may do."""
         samples, source = self._run.stack.samples, self._run.stack.source
         name = samples[number % len(samples)].name
         query = f"?n={number}&{FAULTS[number // 5 % len(FAULTS)]}" if number % 5 == 0 else ""
@@ -49,20 +49,22 @@ class GenerationLoad:
         if number % 8 == 1:
             urls.append("https://example.com/not-listed.png")
         output = {"images": [{"url": url} for url in urls]}
-        user = str(uuid4()) if number % 3 else self._users[number % 8]  # who comes again has some of the files already
+        user = (
+            str(uuid4()) if number % 3 else self._users[number % 8]
+        )  # a user who returns already has some of the files
         row = {"id": str(uuid4()), "user_id": user, "status": "processing", "output": None}
         await self._run.project.insert("generations", row)
         await self._run.project.update("generations", f"id=eq.{row['id']}", {"status": "completed", "output": output})
 
     async def _send_unauthenticated(self) -> None:
-        """Send a webhook with a wrong secret, and one of FAL's with a wrong signature."""
+        """Send a Supabase webhook with a wrong secret and a FAL webhook with a wrong signature."""
         for source in ("supabase", "fal"):
             url, headers = f"{self._run.stack.receiver_url}/webhooks/{source}", {"x-webhook-secret": "guessed"}
             async with self._run.session.post(url, json={}, headers=headers) as response:
                 await response.read()
 
     async def replay(self) -> None:
-        """Put back what was refused, to be refused again."""
+        """Replay forbidden sources, which fail again."""
         headers = {"Authorization": f"Bearer {self._run.stack.endpoints.api_token}"}
         url = f"{self._run.stack.receiver_url}/dead-letters/replay"
         wanted = {"code": "source_forbidden", "rate": 50, "dry_run": False}
@@ -71,7 +73,7 @@ class GenerationLoad:
 
 
 async def kill_codecs(worker_pid: int) -> None:
-    """Kill a worker's codec processes for half a second; those at work end as one with a bad decoder would."""
+    """Kill a worker's codec processes for half a second; busy ones end as after a decoder crash."""
     worker = psutil.Process(worker_pid)
     for _ in range(5):
         for child in worker.children(recursive=True):

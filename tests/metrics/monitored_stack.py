@@ -1,4 +1,4 @@
-"""The local stack behind a Supabase that can fail, with a broker of its own, all of it watched by a real Prometheus."""
+"""The local stack behind a Supabase proxy that can fail, with a separate broker, monitored by a real Prometheus."""
 
 import contextlib
 import os
@@ -27,13 +27,13 @@ SETTINGS = {
     "RECONCILE_EVERY_SECONDS": str(SWEEP_SECONDS),
 }
 HOLD_SECONDS = 10
-"""How long an alert's condition must hold here. It is minutes in the rules, for which a test has no time."""
+"""How long an alert's condition must hold here, instead of the minutes in the rules."""
 RABBITMQ_CONFIG = "[{rabbit, [{quorum_tick_interval, 500}, {collect_statistics_interval, 500}]}].\n"
-"""RabbitMQ counts what is in its queues every 5 s; alerts that must stay quiet are not to wait for that."""
+"""RabbitMQ updates its queue counts every 5 s by default, which is too slow for alerts that must stay silent."""
 
 
 class ProxiedStack(Stack):
-    """The stack, with `fault_proxy` between everybody and the gateway."""
+    """The stack with `fault_proxy` in front of the gateway."""
 
     fault_proxy: FaultProxy
 
@@ -47,7 +47,7 @@ class ProxiedStack(Stack):
 
 @dataclass
 class MonitoredStack:
-    """Everything that runs, and since when."""
+    """All running parts, and when they started."""
 
     stack: ProxiedStack
     broker: RabbitMQ
@@ -61,7 +61,7 @@ class MonitoredStack:
         await self.prometheus.scrape(targets(self.stack, self.broker))
 
     async def fired(self) -> set[str]:
-        """Return the names of the alerts that have fired up to now."""
+        """Return the names of the alerts that have fired so far."""
         found = await self.prometheus.query_range('ALERTS{alertstate="firing"}', self.start, time.time(), 0.5)
         return {one["metric"]["alertname"] for one in found}
 
@@ -76,7 +76,7 @@ def targets(stack: Stack, broker: RabbitMQ) -> dict[str, list[str]]:
 
 @contextlib.asynccontextmanager
 async def monitored_stack(folder: Path) -> AsyncIterator[MonitoredStack]:
-    """Run all of it; on leaving, all of it has ended."""
+    """Run all parts; stop them on exit."""
     async with contextlib.AsyncExitStack() as stack_exit:
         broker = RabbitMQ(folder / "broker")
         home = folder / "broker" / "rabbitmq"

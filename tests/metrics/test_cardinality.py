@@ -1,4 +1,4 @@
-"""However many generations there are, a process has as many series as it had when it started."""
+"""The number of series of a process does not depend on the number of generations."""
 
 import re
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""promtool has the word on configuration, rules and alerts: each must fire when it should, and be quiet when not."""
+"""promtool checks the configuration and the rules; each alert has test cases in which it fires and does not fire."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ CASES = sorted((PROMETHEUS / "tests").glob("*.yml"))
 
 
 def promtool(*arguments):
-    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)  # noqa: S603, S607 - the real one
+    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)  # noqa: S603, S607 - promtool from the path
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -24,7 +24,7 @@ def alerts():
 
 
 def expected():
-    """Yield each alert with how many of it a case expects."""
+    """Yield each alert name with the number of alerts that a case expects."""
     for file in CASES:
         for case in yaml.safe_load(file.read_text())["tests"]:
             for asked in case["alert_rule_test"]:
@@ -32,7 +32,7 @@ def expected():
 
 
 def anchors(text):
-    """As GitHub makes them of headings."""
+    """Return the anchors that GitHub generates for headings."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

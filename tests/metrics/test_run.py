@@ -1,4 +1,4 @@
-"""Load and every trouble under a real Prometheus: rules, alerts, dashboards, and whether the figures add up."""
+"""Load and every fault with a real Prometheus: rules, alerts, dashboards, and consistent counts."""
 
 import re
 import time
@@ -13,13 +13,13 @@ from worker.observability.metric_labels import SETTLED
 
 FILES = 'queue=~"file_processing.*"'
 OURS = "|".join(outcome for outcome in SETTLED if outcome != "undecodable")
-"""How jobs that Outlast itself published leave the queues; poison came from elsewhere."""
+"""The outcomes with which jobs published by Outlast leave the queues; undecodable messages come from elsewhere."""
 IN = f"sum(max_over_time(outlast_jobs_published_total{{{FILES}}}[1h]))"
 REPLAYED = "sum(max_over_time(outlast_dead_letters_replayed_total[1h]))"
 OUT = f'sum(max_over_time(outlast_jobs_total{{{FILES}, outcome=~"{OURS}"}}[1h]))'
 IN_FLIGHT = "outlast:jobs_in_flight:sum"
 LOST_AT_KILLS = 3 * CONCURRENCY
-"""In work at most when a worker was killed, and when the broker took the answers of two along."""
+"""The most jobs whose count can be lost: in progress when the worker was killed and when the broker was stopped."""
 QUERIES = [query for dashboard in dashboards().values() for query in (*queries(dashboard), *annotations(dashboard))]
 
 
