@@ -23,13 +23,13 @@ from handlers.codec.process import EndedError
 from handlers.detect import detect
 from handlers.errors import FileProcessingError
 from handlers.media import MEDIA_TYPES, Prepared
-from handlers.pipeline.steps import HEAD_BYTES
+from handlers.pipeline.steps import DETECTION_BYTES
 from handlers.settings import MediaSettings
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.fuzz import strict_decoders
 from tests.fuzz.mutate import mutated
-from tests.fuzz.counts import ENDS, FOUND, Tally
+from tests.fuzz.counts import OUTCOMES, FINDINGS, FuzzCounts
 from tests.media_samples import MAKERS, media_sample
 
 LIMIT_SECONDS = 10.0
@@ -45,7 +45,7 @@ class Fuzz:
     """One run: the pools, the folder, the tally."""
 
     def __init__(self, folder: Path, seed: int, keep: Path | None = None) -> None:
-        self.tally = Tally()
+        self.tally = FuzzCounts()
         self._folder, self._seed, self._keep = folder, seed, keep
         self._names = _in_turn()
         self._codec = Codec(MediaSettings(**SETTINGS))
@@ -82,7 +82,7 @@ class Fuzz:
             end, what = await self._end(source, profile)
             self.tally.slowest = max(self.tally.slowest, time.monotonic() - started)
         self.tally.ends[media_sample(name).content_type, end] += 1
-        if end in FOUND:
+        if end in FINDINGS:
             self.tally.findings.append((number, name, how, f"{end}: {what}"))
             if self._keep is not None:
                 (self._keep / f"{self._seed}-{number}").write_bytes(content)
@@ -90,7 +90,7 @@ class Fuzz:
     async def _end(self, source: Path, profile: Profile) -> tuple[str, str]:
         """Send one file through; return how it ended, and the words to it."""
         content = source.read_bytes()
-        media = detect(content[:HEAD_BYTES]).media
+        media = detect(content[:DETECTION_BYTES]).media
         if media is None:
             return "type_not_supported", ""
         try:
@@ -99,7 +99,7 @@ class Fuzz:
         except FileProcessingError as error:
             names = {"decoder_crashed": "crashed"}
             end = names.get(error.code, error.code)
-            return (end if end in ENDS else "failed"), f"{error.code}: {error}"
+            return (end if end in OUTCOMES else "failed"), f"{error.code}: {error}"
         except TimeoutError:
             return "hung", f"no answer within {LIMIT_SECONDS + MARGIN_SECONDS:g} s"
         wrong = await self._wrong(prepared, len(content))
@@ -109,7 +109,7 @@ class Fuzz:
         """Return what is wrong with a stored file."""
         if prepared.file_size > original:
             return f"{prepared.file_size:,} bytes were made of {original:,}"
-        found = detect(prepared.path.read_bytes()).sniffed
+        found = detect(prepared.path.read_bytes()).mime_type
         if found != prepared.content_type and (prepared.content_type, found) != ("audio/mp4", "video/mp4"):
             return f"it is detected as {found}"
         try:
@@ -148,7 +148,7 @@ def main() -> int:
     return 1 if fuzz.tally.findings else 0
 
 
-def _tell(tally: Tally, seed: int, cases: int, say: Callable[[str], None]) -> None:
+def _tell(tally: FuzzCounts, seed: int, cases: int, say: Callable[[str], None]) -> None:
     for number, name, how, what in tally.findings:
         say(f"FOUND case {number} ({name}, {how}): {what}")
     done = sum(tally.ends.values())

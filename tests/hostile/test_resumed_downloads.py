@@ -48,7 +48,7 @@ class Download:
             settings = MediaSettings(_env_file=None, source_allowlist=source.url, max_file_size_mb=1)
             async with asyncio.timeout(WAIT_SECONDS), Downloader(settings, self.observer) as downloader:
                 return await downloader.fetch(
-                    source.url + path, self.target, progress=self._progress, inspect=self.heads.append
+                    source.url + path, self.target, progress=self._progress, check_head=self.heads.append
                 )
 
     def _progress(self, downloaded, total):
@@ -228,7 +228,7 @@ async def test_416_with_the_received_size_completes_the_file(download):
 
 @pytest.mark.parametrize("fields", [None, "bytes */10", f"bytes */{len(CONTENT)}"])
 async def test_416_with_another_size_is_refused(download, fields):
-    with pytest.raises(SourceUnavailableError, match="nothing from byte"):
+    with pytest.raises(SourceUnavailableError, match="cannot resume at byte"):
         await download.fetch(truncated(etag=ETAG), response("416 Range Not Satisfiable", content_range=fields))
 
 
