@@ -1,9 +1,9 @@
-"""What a file is, decided from its content alone.
+"""Detects a file's type from its content alone.
 
-Our own signatures decide for every type that is stored, so that no version of libmagic changes what is stored. libmagic
-names the rest: files that are refused, and variants that our signatures leave to it.
+Our own signatures detect every type that is stored, so the version of libmagic does not change what is stored.
+libmagic detects the rest: the types of refused files, and variants that our signatures do not cover.
 
-The first 4 KiB decide as well as the whole file. Whether the file is sound is not judged here; decoding does that.
+The first HEAD_BYTES give the same result as the whole file. Whether the file is valid is checked later, by decoding it.
 """
 
 from dataclasses import dataclass
@@ -22,27 +22,30 @@ ALIASES: Final = {
     "audio/x-hx-aac-adts": "audio/aac",
     "audio/x-hx-aac-adif": "audio/aac",
     "audio/mp3": "audio/mpeg",
-    "application/ogg": UNKNOWN,  # it has no stream we know, or _ogg had named it
+    "application/ogg": UNKNOWN,  # `_ogg` detects the Ogg files that are stored
     "video/x-m4v": "video/mp4",
     "image/heif": "image/heic",
-    "application/zip": UNKNOWN,  # plain_zip had named one that is stored
+    "application/zip": UNKNOWN,  # `plain_zip` detects the ZIP files that are stored
 }
-"""libmagic's names for types the registry knows by another."""
+"""libmagic's names for types that have another name in the registry, and names that are too general."""
 
 UNRECOGNIZED: Final = frozenset({UNKNOWN, "text/plain"})
-"""What libmagic says of a file that it does not know."""
+"""libmagic's answers for a file that it does not recognize."""
 
 
 @dataclass(frozen=True, slots=True)
 class DetectedType:
-    """What the content is: `media` where Outlast stores such files, and the MIME type it looks like in any case."""
+    """The detected type. `media` is its entry in the registry, or None for a type that is not stored."""
 
     media: MediaType | None
     mime_type: str
 
 
-def detect(head: bytes, url: str | None = None) -> DetectedType:  # noqa: ARG001 - the API passes it; names prove nothing
-    """Decide what a file is from its first bytes (4 KiB or more, or all of a smaller file)."""
+def detect(head: bytes, url: str | None = None) -> DetectedType:  # noqa: ARG001 - see below
+    """Detect a file's type from its first HEAD_BYTES or more, or from the whole of a smaller file.
+
+    The URL is ignored, because its file name proves nothing. The public API passes it.
+    """
     sniffed = by_signature(head) or _by_libmagic(head)
     return DetectedType(BY_CONTENT_TYPE.get(sniffed), sniffed)
 

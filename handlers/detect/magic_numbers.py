@@ -1,7 +1,8 @@
-# ruff: noqa: PLR2004 - binary formats are made of figures; each check names the standard that has them
-"""Types that a fixed sequence of bytes identifies, so that no version of libmagic decides whether they are stored.
+# ruff: noqa: PLR2004 - binary formats consist of numbers; each check names the standard that defines them
+"""Detects the types that a fixed sequence of bytes identifies.
 
-libmagic's names change between versions: 5.46 calls every ZIP file `application/octet-stream`.
+libmagic is not used for them, because its answers change between versions: 5.46 calls every ZIP file
+`application/octet-stream`.
 """
 
 import re
@@ -18,35 +19,35 @@ NUMBERS: Final = (
 TIFF: Final = re.compile(rb"II\x2a\0|MM\0\x2a|II\x2b\0\x08\0\0\0|MM\0\x2b\0\x08\0\0")
 """TIFF 6.0, section 2, and BigTIFF."""
 CANON_RAW: Final = b"CR"
-"""Stands at offset 8 in Canon's raw files, which are TIFF files otherwise."""
+"""The bytes at offset 8 of Canon's raw files, which are TIFF files in every other respect."""
 LOCAL_FILE: Final = b"PK\x03\x04"
 EMPTY_ARCHIVE: Final = b"PK\x05\x06"
 JAR_EXTRA: Final = b"\xfe\xca"
-"""The extra field by which Java marks the first member of its archives."""
+"""The id of the extra field that marks the first member of a Java archive."""
 WEIGHTS: Final = (b"data.pkl", b".npy")
-"""How the first member of a ZIP file ends that holds weights or embeddings (PyTorch, NumPy): these are no media."""
+"""Suffixes of the first member's name in ZIP files with weights or embeddings (PyTorch, NumPy); they are not media."""
 PACKAGES: Final = (
     *(b"META-INF/", b"AndroidManifest.xml", b"classes.dex", b"resources.arsc", b"Payload/"),  # programs
     *(b"[Content_Types].xml", b"_rels/", b"docProps/", b"customXml/", b"word/", b"xl/", b"ppt/", b"visio/"),  # OOXML
     *(b"mimetype", b"doc.kml"),  # OpenDocument and EPUB; KMZ
 )
-"""How the first member begins in a Java, Android or iOS program, in a document or a map."""
+"""Prefixes of the first member's name in Java, Android and iOS programs, in documents and in maps."""
 
 
 def by_magic_number(head: bytes) -> str | None:
-    """Return the type that the first bytes identify whatever libmagic says; None: they do not."""
+    """Return the type that the first bytes identify, or None."""
     return next((name for number, name in NUMBERS if number.match(head)), None) or _adts(head)
 
 
 def is_tiff(head: bytes) -> bool:
-    """Whether it begins as a TIFF file. Cameras' raw files do so too: let libmagic name these first."""
+    """Return whether the file begins like a TIFF file. Raw camera files do, too: ask libmagic about these first."""
     return TIFF.match(head) is not None and head[8:10] != CANON_RAW
 
 
 def plain_zip(head: bytes) -> str | None:
-    """Return the type of a ZIP file; None also for weights, programs and documents that come as one.
+    """Return the type of a ZIP file. None for other files, and for weights, programs and documents in ZIP format.
 
-    The first member's name decides (APPNOTE, 4.3.7).
+    They are distinguished by the first member's name (APPNOTE, 4.3.7).
     """
     if head[:4] == EMPTY_ARCHIVE:
         return "application/zip"
@@ -59,7 +60,7 @@ def plain_zip(head: bytes) -> str | None:
 
 
 def _adts(head: bytes) -> str | None:
-    """AAC as a stream: a header whose fields are all valid (ISO/IEC 13818-7, 6.2)."""
+    """Detect an AAC stream by a frame header whose fields are all valid (ISO/IEC 13818-7, 6.2)."""
     if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
         return None
     frame_length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5

@@ -1,5 +1,5 @@
-# ruff: noqa: PLR2004 - binary formats are made of figures; each check names the standard that has them
-"""Signatures of our own, for what libmagic names vaguely or not at all. The first 4 KiB decide as well as all of it."""
+# ruff: noqa: PLR2004 - binary formats consist of numbers; each check names the standard that defines them
+"""Our own signatures: one check for each format, in the order of CHECKS."""
 
 import re
 import struct
@@ -9,12 +9,12 @@ from typing import Final
 from handlers.detect.magic_numbers import by_magic_number, plain_zip
 
 HEAD_BYTES: Final = 4096
-"""What is enough to decide."""
+"""The first bytes of a file that are sufficient for detection."""
 UNKNOWN: Final = "application/octet-stream"
 AVIF_BRANDS: Final = {b"avif", b"avis"}
 HEIC_BRANDS: Final = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"}
 STILL_BRANDS: Final = {b"mif1", b"mif2", b"msf1", b"miaf"}
-"""Brands of still pictures in boxes, whatever they are coded by."""
+"""Brands of still images in ISO base media files, for any codec."""
 MP4_BRANDS: Final = {b"isom", b"avc1", b"dash", b"M4V ", b"M4VH", b"M4VP", b"f4v ", b"MSNV"}
 GLTF_KEYS: Final = re.compile(
     rb'"(asset|accessors|bufferViews|buffers|meshes|nodes|scenes|scene|materials|componentType|byteLength)"\s*:'
@@ -26,19 +26,22 @@ OBJ_KEYWORDS: Final = frozenset(
 
 
 def by_signature(head: bytes) -> str | None:
-    """Return the content type that the structure tells; None: ask libmagic."""
+    """Return the content type that a signature detects, or None."""
     return next((name for check in CHECKS if (name := check(head)) is not None), None)
 
 
 def _safetensors(head: bytes) -> str | None:
-    """Weights: the length of a JSON header as u64, then the header. Its length may look like any magic number."""
+    """Detect weights: the length of a JSON header as u64, then the header.
+
+    This check comes first, because the length may look like another format's magic number.
+    """
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 100_000_000:  # the format's own limit
         return UNKNOWN
     return None
 
 
 def _iso_media(head: bytes) -> str | None:
-    """Tell the relatives of MP4 apart by their brands (ISO/IEC 14496-12, 4.3)."""
+    """Detect the formats of the MP4 family by their brands (ISO/IEC 14496-12, 4.3)."""
     if head[4:8] != b"ftyp":
         return None
     end = min(int.from_bytes(head[:4], "big"), len(head))
@@ -57,26 +60,29 @@ def _iso_media(head: bytes) -> str | None:
 
 
 def _matroska(head: bytes) -> str | None:
-    """WebM is Matroska with another document type (RFC 8794, 11.2.4; element 0x4282)."""
+    """Distinguish WebM from Matroska by the document type (RFC 8794, 11.2.4; element 0x4282)."""
     if not head.startswith(b"\x1a\x45\xdf\xa3"):
         return None
-    kind = re.search(rb"\x42\x82.{1,8}?(webm|matroska)", head[:256], re.DOTALL)
-    if kind is None:
+    document_type = re.search(rb"\x42\x82.{1,8}?(webm|matroska)", head[:256], re.DOTALL)
+    if document_type is None:
         return UNKNOWN
-    return "video/webm" if kind[1] == b"webm" else "video/x-matroska"
+    return "video/webm" if document_type[1] == b"webm" else "video/x-matroska"
 
 
 def _ogg(head: bytes) -> str | None:
-    """Sound in an Ogg container; Theora video is none of ours (RFC 3533, RFC 5334)."""
+    """Detect audio in an Ogg container; Theora video is not stored (RFC 3533, RFC 5334)."""
     if not head.startswith(b"OggS"):
         return None
     first_packet = head[28:44]
-    sound = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
-    return "audio/ogg" if first_packet.startswith(sound) else UNKNOWN
+    audio = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
+    return "audio/ogg" if first_packet.startswith(audio) else UNKNOWN
 
 
-def _tagged_sound(head: bytes) -> str | None:
-    """An ID3 tag comes before MP3, seldom before AAC or FLAC (ID3v2.4, 3.1: the size has 7 bits a byte)."""
+def _id3_audio(head: bytes) -> str | None:
+    """Detect the format after an ID3 tag: usually MP3, rarely AAC or FLAC.
+
+    The tag's size has 7 bits in each byte (ID3v2.4, 3.1).
+    """
     if head[:3] != b"ID3" or len(head) < 10:
         return None
     size = 0
@@ -90,7 +96,7 @@ def _tagged_sound(head: bytes) -> str | None:
 
 
 def _mpeg_audio(head: bytes) -> str | None:
-    """MPEG audio frames without a tag: a header whose fields are all valid (ISO/IEC 11172-3, 2.4.2.3)."""
+    """Detect MP3 without a tag by a frame header whose fields are all valid (ISO/IEC 11172-3, 2.4.2.3)."""
     if len(head) < 4:
         return None
     (header,) = struct.unpack(">I", head[:4])
@@ -101,14 +107,14 @@ def _mpeg_audio(head: bytes) -> str | None:
 
 
 def _glb(head: bytes) -> str | None:
-    """Binary glTF 2.0, section 4.4."""
+    """Detect binary glTF 2.0 (section 4.4)."""
     if head[:4] != b"glTF":
         return None
     return "model/gltf-binary" if head[4:8] == b"\x02\x00\x00\x00" else UNKNOWN
 
 
 def _gltf(head: bytes) -> str | None:
-    """A JSON object with at least two of glTF's own keys, since `asset` may stand at the very end."""
+    """Detect a JSON object with at least two of glTF's own keys. `asset` alone may be at the end of the file."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text.startswith(b"{") or b"\0" in text:
         return None
@@ -116,7 +122,7 @@ def _gltf(head: bytes) -> str | None:
 
 
 def _ply(head: bytes) -> str | None:
-    """The Stanford polygon format: its magic word, then the format line, comments allowed between."""
+    """Detect the Stanford polygon format: `ply`, then a format line, with comments allowed in between."""
     if not re.match(rb"ply[ \t]*\r?[\n\r]", head):
         return None
     has_format = re.search(rb"^format (ascii|binary_little_endian|binary_big_endian) 1\.0", head, re.MULTILINE)
@@ -124,20 +130,20 @@ def _ply(head: bytes) -> str | None:
 
 
 def _obj(head: bytes) -> str | None:
-    """Wavefront OBJ: nothing but its keywords, and a vertex among them."""
-    if b"\0" in head or head.startswith(b"#!"):  # a comment here, a program's name to a shell
+    """Detect Wavefront OBJ: every line begins with one of its keywords, and there is a vertex or an `mtllib` line."""
+    if b"\0" in head or head.startswith(b"#!"):  # `#` begins a comment in OBJ, but `#!` begins a script
         return None
     lines = head.removeprefix(b"\xef\xbb\xbf").replace(b"\\\r\n", b"").replace(b"\\\n", b"").splitlines()
     if len(lines) > 1 and not head.endswith((b"\n", b"\r")):
-        lines.pop()  # it may be cut
+        lines.pop()  # the last line may be incomplete
     words = [line.split() for line in lines if line.strip() and not line.lstrip().startswith(b"#")]
     if any(line[0] not in OBJ_KEYWORDS for line in words):
         return None
-    vertices = any(line[0] == b"v" and len(line) >= 4 and _numbers(line[1:]) for line in words)  # x y z
-    return "model/obj" if vertices or (words and words[0][0] == b"mtllib") else None
+    has_vertex = any(line[0] == b"v" and len(line) >= 4 and _are_numbers(line[1:]) for line in words)  # x y z
+    return "model/obj" if has_vertex or (words and words[0][0] == b"mtllib") else None
 
 
-def _numbers(words: list[bytes]) -> bool:
+def _are_numbers(words: list[bytes]) -> bool:
     try:
         return bool([float(word) for word in words])
     except ValueError:
@@ -150,7 +156,7 @@ CHECKS: Final[tuple[Callable[[bytes], str | None], ...]] = (
     _iso_media,
     _matroska,
     _ogg,
-    _tagged_sound,
+    _id3_audio,
     _mpeg_audio,
     _glb,
     _gltf,
