@@ -197,4 +197,4 @@ async def _respond_with_failures(request: web.Request, content: bytes, content_t
 
 def _content_type(path: Path) -> str:
     with path.open("rb") as file:
-        return detect(file.read(HEAD_BYTES)).sniffed
+        return detect(file.read(HEAD_BYTES)).mime_type

@@ -46,8 +46,8 @@ def detect(head: bytes, url: str | None = None) -> DetectedType:  # noqa: ARG001
 
     The URL is ignored, because its file name proves nothing. The public API passes it.
     """
-    sniffed = by_signature(head) or _by_libmagic(head)
-    return DetectedType(BY_CONTENT_TYPE.get(sniffed), sniffed)
+    mime_type = by_signature(head) or _by_libmagic(head)
+    return DetectedType(BY_CONTENT_TYPE.get(mime_type), mime_type)
 
 
 def _by_libmagic(head: bytes) -> str:

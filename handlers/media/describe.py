@@ -5,7 +5,7 @@ from typing import Any
 
 from handlers.media import BY_CONTENT_TYPE, Prepared
 from handlers.media.structure import without_tail
-from handlers.storage.upload_file import digests
+from handlers.storage.upload_file import size_and_hashes
 
 
 def describe(path: Path, content_type: str, **shape: Any) -> Prepared:  # noqa: ANN401 - the optional fields of Prepared
@@ -22,5 +22,5 @@ def describe(path: Path, content_type: str, **shape: Any) -> Prepared:  # noqa: 
 
 def written(path: Path, content_type: str, **shape: Any) -> Prepared:  # noqa: ANN401 - the same
     """Describe a file that an encoder of ours wrote."""
-    size, sha256, md5 = digests(path)
+    size, sha256, md5 = size_and_hashes(path)
     return Prepared(path, content_type, BY_CONTENT_TYPE[content_type].extension, size, sha256, md5, **shape)
