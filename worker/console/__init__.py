@@ -1,1 +1,1 @@
-"""The console: what fails is seen, understood and mended in a browser. `app.mount` puts it on a receiver."""
+"""The operators' web pages under `/console/`. `app.mount` adds them to a receiver."""

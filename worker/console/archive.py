@@ -1,4 +1,4 @@
-"""Discarded letters: seen, and put back among the dead ones for as long as the archive keeps them."""
+"""Discarded dead letters: list them, and move them back to the queue of dead letters."""
 
 import base64
 from typing import Any, Final
@@ -10,61 +10,65 @@ from handlers.database.console_queries import ConsoleQueries, Row
 from schemas.dead_letters import InvalidFilterError
 from worker.broker import topology
 from worker.broker.connection import Broker
-from worker.broker.envelope import PREFIX, build
+from worker.broker.envelope import PREFIX, build_message
 from worker.broker.errors import PUBLISH_SECONDS
-from worker.console.auth import SESSION, see
+from worker.console.auth import SESSION, redirect
 from worker.console.operations import Operations
-from worker.console.templating import link, moment, page
+from worker.console.templating import link, page, parse_time
 
-PAGE: Final = 50
+PAGE_SIZE: Final = 50
 
 
 class ArchivePages:
-    """The pages of what was discarded."""
+    """The pages of the archive."""
 
     def __init__(self, records: ConsoleQueries, broker: Broker, operations: Operations) -> None:
         self._records, self._broker, self._operations = records, broker, operations
 
     def add_to(self, app: web.Application) -> None:
-        """Serve them."""
+        """Add the routes."""
         app.router.add_get("/dead/archive", self._list)
         app.router.add_post("/dead/restore", self._restore)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        at, _, name = request.query.get("before", "").replace(" ", "+").partition("~")
-        before = (at, str(UUID(name))) if moment(at) and name else None
-        rows = await self._records.archived(before, PAGE + 1)
-        older, shown = None, rows[:PAGE]
-        if len(rows) > PAGE:
+        at, _, text = request.query.get("before", "").replace(" ", "+").partition("~")
+        before = (at, str(UUID(text))) if parse_time(at) and text else None
+        rows = await self._records.archived(before, PAGE_SIZE + 1)
+        older, shown = None, rows[:PAGE_SIZE]
+        if len(rows) > PAGE_SIZE:
             older = link("/console/dead/archive", before=f"{shown[-1]['discarded_at']}~{shown[-1]['id']}")
-        return page(request, "archive.html", title="Discarded", rows=shown, older=older, done=request.query.get("done"))
+        done = request.query.get("done")
+        return page(request, "archive.html", title="Discarded dead letters", rows=shown, older=older, done=done)
 
     async def _restore(self, request: web.Request) -> web.StreamResponse:
-        """Publish each letter, confirmed, before the archive forgets it: a crash between leaves it in both places."""
+        """Publish each message and wait for the confirm, then delete it from the archive.
+
+        A crash in between leaves it in both places, which is harmless.
+        """
         fields = await request.post()
         try:
-            ids = [UUID(str(name)) for name in fields.getall("ids", [])][:PAGE]
+            ids = [UUID(str(text)) for text in fields.getall("ids", [])][:PAGE_SIZE]
         except ValueError:
-            raise InvalidFilterError("ids: one is no letter's id") from None
-        rows = await self._records.whole(ids) if ids else []
+            raise InvalidFilterError("ids: one of them is not the id of a dead letter") from None
+        rows = await self._records.archived_with_bodies(ids) if ids else []
         done = 0
         try:
             for row in rows:
-                message = build(
-                    base64.b64decode(row["body"]), row["task_id"], _headers(row["item"]), row["message_type"]
-                )
+                body, headers = base64.b64decode(row["body"]), _headers(row["item"])
+                message = build_message(body, row["task_id"], headers, row["message_type"])
                 await self._broker.publish(topology.DEAD, row["item"].get("queue") or "", message, PUBLISH_SECONDS)
                 await self._records.unarchive([UUID(row["id"])])
                 done += 1
         finally:
             if ids:
-                await self._operations.note("restore", request[SESSION].who, {"letters": len(ids)}, done, of=len(ids))
-        return see(link("/console/dead/archive", done=f"{done} restored"))
+                target, by = {"selected": len(ids)}, request[SESSION].name
+                await self._operations.record("restore", by, target, done, of=len(ids))
+        return redirect(link("/console/dead/archive", done=f"{done} restored"))
 
 
 def _headers(item: Row) -> dict[str, Any]:
-    """Return the headers the letter had, so that it is the same letter again."""
-    told = {
+    """Return the headers that the message had before it was discarded."""
+    values = {
         "attempt": item.get("attempts"),
         "replays": item.get("replays"),
         "first-seen": item.get("first_seen"),
@@ -73,4 +77,4 @@ def _headers(item: Row) -> dict[str, Any]:
         "stage": item.get("stage"),
         "failed-at": item.get("failed_at"),
     }
-    return {f"{PREFIX}{name}": value for name, value in told.items() if value is not None}
+    return {f"{PREFIX}{name}": value for name, value in values.items() if value is not None}

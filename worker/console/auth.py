@@ -1,4 +1,4 @@
-"""The door before every page: headers, sign-in, forms of our own only, and errors as pages."""
+"""Access to the console: security headers, sign-in, protection against forged forms, and errors as pages."""
 
 import hmac
 import math
@@ -13,8 +13,8 @@ from aiohttp import web
 
 from handlers.errors import DatabaseUnavailableError
 from schemas.dead_letters import InvalidFilterError
-from worker.broker.connection import BrokerUnavailableError
-from worker.console.session import Session, Sessions, Slowdown
+from worker.broker.errors import BrokerUnavailableError
+from worker.console.session import Session, Sessions, SignInThrottle
 from worker.dead_letters.queue_lock import BusyError
 from worker.dead_letters.service import NoArchiveError
 
@@ -24,42 +24,43 @@ COOKIE: Final = "outlast_console"
 SESSION: Final = web.RequestKey("session", Session)
 SESSIONS: Final = web.AppKey("sessions", Sessions)
 POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' {pictures}; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' {image_origin}; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 HEADERS: Final = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "same-origin",  # none at all would take the Origin from our own forms
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers would send our own forms with `Origin: null`
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-CLOSED: Final = "The console is closed: set CONSOLE_TOKEN for the receiver, a long random text, and start it again."
-SAID: Final[dict[type[Exception], tuple[int, str]]] = {
-    InvalidFilterError: (422, "The filter cannot be read; nothing was touched."),
-    BusyError: (409, "Somebody else is at the dead letters. Nothing was touched; try again in a few seconds."),
-    BrokerUnavailableError: (503, "RabbitMQ cannot be reached. Nothing is lost; try again when it is back."),
-    NoArchiveError: (503, "There is no archive to move letters to. Nothing left the queue."),
-    DatabaseUnavailableError: (503, "The database gives no answer. Try again when it is back."),
+DISABLED: Final = "The console is disabled. Set CONSOLE_TOKEN of the receiver to a long random text, and restart it."
+ERRORS: Final[dict[type[Exception], tuple[int, str]]] = {
+    InvalidFilterError: (422, "The filter is not valid. Nothing was changed."),
+    BusyError: (409, "Another operator is using the dead letters. Nothing was changed. Try again in a few seconds."),
+    BrokerUnavailableError: (503, "RabbitMQ is not available. No dead letter is lost. Try again later."),
+    NoArchiveError: (503, "There is no archive for discarded dead letters. Nothing was removed from the queue."),
+    DatabaseUnavailableError: (503, "The database does not answer. Try again later."),
 }
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ConsoleAuth:
-    """Signs in and out, and guards the rest. `pictures` is the origin pictures may come from."""
+    """Signs operators in and out, and protects all other pages. Images may be loaded from `image_origin`."""
 
-    def __init__(self, sessions: Sessions, pictures: str) -> None:
+    def __init__(self, sessions: Sessions, image_origin: str) -> None:
         self._sessions = sessions
-        self._slowdown = Slowdown()
-        self._headers = HEADERS | {"Content-Security-Policy": POLICY.format(pictures=pictures).replace(" ;", ";")}
+        self._throttle = SignInThrottle()
+        policy = POLICY.format(image_origin=image_origin).replace(" ;", ";")
+        self._headers = HEADERS | {"Content-Security-Policy": policy}
 
     def add_to(self, app: web.Application) -> None:
-        """Guard an application."""
+        """Add the middleware and the routes for signing in and out."""
         app[SESSIONS] = self._sessions
 
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-            response = await self._answer(request, handler)
+            response = await self._respond(request, handler)
             if not response.prepared:
                 for name, value in self._headers.items():
                     response.headers.setdefault(name, value)
@@ -69,58 +70,59 @@ class ConsoleAuth:
         app.router.add_post("/sign-in", self._sign_in)
         app.router.add_post("/sign-out", self._sign_out)
 
-    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _respond(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            return self._refusal(request) or await self._checked(request, handler)
+            return self._refuse(request) or await self._handle(request, handler)
         except web.HTTPException as error:
-            return page_of_error(request, error.status, error.text or error.reason)
-        except tuple(SAID) as error:
-            status, said = next(value for kind, value in SAID.items() if isinstance(error, kind))
-            return page_of_error(request, status, said, str(error))
+            return error_page(request, error.status, error.text or error.reason)
+        except tuple(ERRORS) as error:
+            status, message = next(value for kind, value in ERRORS.items() if isinstance(error, kind))
+            return error_page(request, status, message, str(error))
         except Exception:
-            log.exception("a page failed", path=request.path)
-            return page_of_error(request, 500, "This page met an error we did not foresee; the receiver's log has it.")
+            log.exception("console page failed", path=request.path)
+            return error_page(request, 500, "This page failed with an unexpected error. See the log of the receiver.")
 
-    def _refusal(self, request: web.Request) -> web.StreamResponse | None:
-        """Let nobody in without a session, and nothing from another site."""
+    def _refuse(self, request: web.Request) -> web.StreamResponse | None:
+        """Return the response for a request without a session or from another site; None if it may continue."""
         if request.path.startswith(f"{ROOT}/static/"):
             return None
-        if not self._sessions.is_open:
-            return page_of_error(request, 403, CLOSED)
+        if not self._sessions.enabled:
+            return error_page(request, 403, DISABLED)
         origin = request.headers.get("Origin")
         if request.method == "POST" and origin is not None and urlsplit(origin).netloc != request.host:
-            return page_of_error(request, 403, "This form came from another site. Nothing was done.")
+            return error_page(request, 403, "The form was sent from another site. Nothing was changed.")
         if request.path == f"{ROOT}/sign-in":
             return None
         session = self._sessions.read(request.cookies.get(COOKIE, ""))
         if session is None:
-            return _come_again(request) or _form(request, 401)
+            return _reload_page(request) or _sign_in_page(request, 401)
         request[SESSION] = session
         return None
 
-    async def _checked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Check the form token and the role of a POST request, then call the handler."""
         if request.method == "POST" and SESSION in request:
             session, fields = request[SESSION], await request.post()
             given = str(fields.get("form_token", "")).encode(errors="replace")
             if not hmac.compare_digest(given, self._sessions.form_token(session).encode()):
-                return page_of_error(request, 403, "The form is not one of this session's: load the page again.")
+                return error_page(request, 403, "The form does not belong to this session. Reload the page.")
             if not session.may_act and request.path != f"{ROOT}/sign-out":
-                return page_of_error(request, 403, "You are signed in to read only. Nothing was done.")
+                return error_page(request, 403, "Your session is read-only. Nothing was changed.")
         return await handler(request)
 
     async def _sign_in(self, request: web.Request) -> web.StreamResponse:
         address, fields = request.remote or "", await request.post()
-        if wait := self._slowdown.wait(address):
-            said = f"Too many wrong attempts: wait {math.ceil(wait)} s, then try again."
-            return _form(request, 429, said, {"Retry-After": str(math.ceil(wait))})
-        session = self._sessions.begin(str(fields.get("token", "")), str(fields.get("who", "")))
+        if seconds := self._throttle.seconds_left(address):
+            message = f"Too many wrong attempts. Wait {math.ceil(seconds)} s, then try again."
+            return _sign_in_page(request, 429, message, {"Retry-After": str(math.ceil(seconds))})
+        session = self._sessions.create(str(fields.get("token", "")), str(fields.get("who", "")))
         if session is None:
-            self._slowdown.failed(address)
+            self._throttle.record_failure(address)
             log.warning("wrong console token", address=address)
-            return _form(request, 401, "That is not the token.")
-        self._slowdown.worked(address)
-        log.info("signed in", who=session.who, role=session.role)
-        response = see(_within(str(fields.get("next", ""))))
+            return _sign_in_page(request, 401, "The token is wrong.")
+        self._throttle.record_success(address)
+        log.info("signed in", who=session.name, role=session.role)
+        response = redirect(_console_path(str(fields.get("next", ""))))
         response.set_cookie(
             COOKIE,
             self._sessions.cookie(session),
@@ -134,54 +136,54 @@ class ConsoleAuth:
 
     async def _sign_out(self, request: web.Request) -> web.StreamResponse:
         self._sessions.end(request[SESSION])
-        response = see("/console/")
+        response = redirect("/console/")
         response.del_cookie(COOKIE, path="/console")
         return response
 
 
-def standing(request: web.Request) -> dict[str, Any]:
-    """Return what every page has: who is signed in, what they may do, and where they are."""
+def base_context(request: web.Request) -> dict[str, Any]:
+    """Return the template variables of every page: the session, its form token and role, and the path."""
     session = request.get(SESSION)
     token = "" if session is None else request.config_dict[SESSIONS].form_token(session)
     return {"session": session, "form_token": token, "path": request.path, "may_act": bool(session and session.may_act)}
 
 
-def see(path: str) -> web.Response:
-    """Send the browser to another page, by GET."""
+def redirect(path: str) -> web.Response:
+    """Return a 303 response: the browser loads `path` with GET."""
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": path})
 
 
-def page_of_error(request: web.Request, status: int, said: str, detail: str = "") -> web.Response:
+def error_page(request: web.Request, status: int, message: str, detail: str = "") -> web.Response:
     """Return an error as a page."""
     context = {
-        **standing(request),
+        **base_context(request),
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "said": said,
+        "message": message,
         "detail": detail,
     }
     return aiohttp_jinja2.render_template("error.html", request, context, status=status)
 
 
-def _come_again(request: web.Request) -> web.StreamResponse | None:
-    """Have a browser that follows a link in another site ask again, by itself: SameSite=Strict held its cookie back."""
+def _reload_page(request: web.Request) -> web.StreamResponse | None:
+    """Return a page that loads itself again, for a link on another site: SameSite=Strict held the cookie back."""
     if request.method != "GET" or request.headers.get("Sec-Fetch-Site") != "cross-site":
         return None
-    context = {**standing(request), "title": "One moment", "to": request.path_qs}
-    return aiohttp_jinja2.render_template("again.html", request, context)
+    context = {**base_context(request), "title": "One moment", "to": request.path_qs}
+    return aiohttp_jinja2.render_template("reload.html", request, context)
 
 
-def _form(
-    request: web.Request, status: int, said: str = "", headers: dict[str, str] | None = None
+def _sign_in_page(
+    request: web.Request, status: int, message: str = "", headers: dict[str, str] | None = None
 ) -> web.StreamResponse:
-    wanted = request.path_qs if request.method == "GET" else "/console/"
-    response = aiohttp_jinja2.render_template(
-        "sign_in.html", request, {**standing(request), "title": "Sign in", "said": said, "next": wanted}, status=status
-    )
+    """Return the sign-in form. After signing in, the browser returns to the page that was requested."""
+    next_path = request.path_qs if request.method == "GET" else "/console/"
+    context = {**base_context(request), "title": "Sign in", "message": message, "next": next_path}
+    response = aiohttp_jinja2.render_template("sign_in.html", request, context, status=status)
     response.headers.update(headers or {})
     return response
 
 
-def _within(path: str) -> str:
-    """Return a path of the console's, whatever was asked for."""
+def _console_path(path: str) -> str:
+    """Return `path` if it is a path of the console, otherwise its first page."""
     return path if path.startswith("/console/") and "\\" not in path and path.isprintable() else "/console/"

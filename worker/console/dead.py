@@ -1,4 +1,4 @@
-"""Dead letters: groups by cause, rows inside, and replay or discard with the count confirmed first."""
+"""Dead letters: groups by cause, the items of a group, and replay or discard after a confirmation."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,183 +11,191 @@ from yarl import URL
 from handlers.database.console_queries import ConsoleQueries
 from handlers.errors import FileProcessingError
 from schemas.dead_letters import BatchRequest, DeadLetterFilter, InvalidFilterError
-from worker.console.auth import SESSION, see
-from worker.console.dead_letter_cache import Snapshot, bars
+from worker.console.auth import SESSION, redirect
+from worker.console.dead_letter_cache import DeadLetterCache, failure_timeline
 from worker.console.operations import Operations
-from worker.console.templating import link, moment, page, whole
+from worker.console.templating import link, offset, page, parse_time
 from worker.dead_letters.service import DeadLetterService, Verb
-from worker.dead_letters.summary import DeadLetterMessage, grouped
+from worker.dead_letters.summary import DeadLetterSummary, group_items
 from worker.settings import Settings
 
-PAGE: Final = 50
-GROUPS: Final = 50
-MOST_NOTE: Final = 2000
+PAGE_SIZE: Final = 50
+MAX_NOTE_CHARACTERS: Final = 2000
 FILTERS: Final = ("code", "stage", "host", "since", "until", "generation", "user", "task")
 
 
-class DeadPages:
+class DeadLetterPages:
     """The pages of dead letters."""
 
-    def __init__(self, settings: Settings, records: ConsoleQueries, operations: Operations, snapshot: Snapshot) -> None:
-        self._records, self._operations, self._snapshot = records, operations, snapshot
-        self._desk = DeadLetterService(settings, "console")
+    def __init__(
+        self, settings: Settings, records: ConsoleQueries, operations: Operations, cache: DeadLetterCache
+    ) -> None:
+        self._records, self._operations, self._cache = records, operations, cache
+        self._service = DeadLetterService(settings, "console")
 
     def add_to(self, app: web.Application) -> None:
-        """Serve them."""
+        """Add the routes."""
         app.router.add_get("/dead", self._groups)
-        app.router.add_get("/dead/letters", self._letters)
+        app.router.add_get("/dead/letters", self._list)
         app.router.add_get("/dead/confirm", self._confirm)
         app.router.add_post("/dead/run", self._run)
-        app.router.add_post("/dead/note", self._note)
+        app.router.add_post("/dead/note", self._write_note)
 
     async def _groups(self, request: web.Request) -> web.StreamResponse:
-        running = await self._running()
-        items, age = await self._snapshot.items(busy=bool(running))
-        notes, found = await self._notes(), grouped(items)
-        start = whole(request.query.get("from", "")) // GROUPS * GROUPS
-        over_time = bars((_about(item), item.failed_at) for item in items)
-        groups = [
+        running = await self._running_operations()
+        items, list_age = await self._cache.items(busy=bool(running))
+        notes, groups = await self._notes(), group_items(items)
+        start = offset(request.query.get("from", "")) // PAGE_SIZE * PAGE_SIZE
+        timeline = failure_timeline((_group_key(item), item.failed_at) for item in items)
+        rows = [
             {
                 "group": group,
-                "bars": over_time.of.get(_about(group), ()),
-                "note": notes.get(_about(group)),
-                "trouble": self._snapshot.trouble(group.code),
-                "link": _within(group.code, group.stage, group.host),
+                "failures": timeline.counts.get(_group_key(group), ()),
+                "note": notes.get(_group_key(group)),
+                "problem": self._cache.replay_problem(group.code),
+                "link": _group_page(group.code, group.stage, group.host),
             }
-            for group in found[start : start + GROUPS]
+            for group in groups[start : start + PAGE_SIZE]
         ]
         return page(
             request,
-            "dead.html",
+            "dead_letter_groups.html",
             title="Dead letters",
-            groups=groups,
+            rows=rows,
             total=len(items),
-            age=age,
-            over_time=over_time,
+            list_age=list_age,
+            timeline=timeline,
             start=start,
-            size=GROUPS,
-            of=len(found),
+            page_size=PAGE_SIZE,
+            total_groups=len(groups),
             running=running,
         )
 
-    async def _letters(self, request: web.Request) -> web.StreamResponse:
-        chosen = _filters(request.query)
-        choice = DeadLetterFilter.read(chosen)
-        running = await self._running()
-        items, age = await self._snapshot.items(busy=bool(running))
-        found = [item for item in items if choice.takes(item)]
-        start = whole(request.query.get("from", "")) // PAGE * PAGE
-        about = "\n".join((chosen.get("code", ""), chosen.get("stage", ""), chosen.get("host", "")))
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        given = _filters(request.query)
+        filters = DeadLetterFilter.read(given)
+        running = await self._running_operations()
+        items, list_age = await self._cache.items(busy=bool(running))
+        matching = [item for item in items if filters.matches(item)]
+        start = offset(request.query.get("from", "")) // PAGE_SIZE * PAGE_SIZE
+        group_key = "\n".join((given.get("code", ""), given.get("stage", ""), given.get("host", "")))
         return page(
             request,
-            "letters.html",
+            "dead_letters.html",
             title="Dead letters",
-            rows=found[start : start + PAGE],
-            total=len(found),
+            rows=matching[start : start + PAGE_SIZE],
+            total=len(matching),
             start=start,
-            size=PAGE,
-            chosen=chosen,
-            age=age,
-            about=about,
-            note=(await self._notes()).get(about),
+            page_size=PAGE_SIZE,
+            filters=given,
+            list_age=list_age,
+            group_key=group_key,
+            note=(await self._notes()).get(group_key),
             running=running,
-            trouble=self._snapshot.trouble,
-            more=link("/console/dead/letters", **chosen) if chosen else "/console/dead/letters?",
+            replay_problem=self._cache.replay_problem,
+            page_url=link("/console/dead/letters", **given) if given else "/console/dead/letters?",
         )
 
     async def _confirm(self, request: web.Request) -> web.StreamResponse:
-        return await self._asked(request, request.query, "")
+        return await self._confirmation(request, request.query, "")
 
-    async def _asked(self, request: web.Request, fields: Mapping[str, Any], said: str) -> web.StreamResponse:
-        verb, chosen, ids = _verb(fields), _filters(fields), _ids(fields)
+    async def _confirmation(self, request: web.Request, fields: Mapping[str, Any], message: str) -> web.StreamResponse:
+        """Return the page that asks for a confirmation, with the number of dead letters."""
+        verb, given, ids = _verb(fields), _filters(fields), _ids(fields)
         now = datetime.now(UTC)
-        found = await self._found(chosen, ids, now)
-        items = list({letter.item.id: letter.item for letter in found}.values())
-        troubles: dict[str, int] = {}
+        selected = await self._select(given, ids, now)
+        items = list({summary.item.id: summary.item for summary in selected}.values())
+        problems: dict[str, int] = {}
         for item in items:
-            if (why := self._snapshot.trouble(item.code)) is not None:
-                troubles[why] = troubles.get(why, 0) + 1
+            if (problem := self._cache.replay_problem(item.code)) is not None:
+                problems[problem] = problems.get(problem, 0) + 1
         return page(
             request,
             "confirm.html",
             title=verb.capitalize(),
             verb=verb,
-            chosen=chosen,
+            filters=given,
             ids=ids,
             count=len(items),
             at=now.isoformat(),
-            groups=grouped(items),
-            troubles=troubles,
-            running=await self._running(),
-            said=said,
+            groups=group_items(items),
+            problems=problems,
+            running=await self._running_operations(),
+            message=message,
         )
 
     async def _run(self, request: web.Request) -> web.StreamResponse:
+        """Start the operation, unless the number of dead letters is not the one that was confirmed."""
         fields = await request.post()
-        verb, chosen, ids = _verb(fields), _filters(fields), _ids(fields)
-        errand = BatchRequest.read({"rate": rate} if (rate := str(fields.get("rate", "")).strip()) else {})
-        at = moment(str(fields.get("at", ""))) or datetime.now(UTC)
-        found = await self._found(chosen, ids, at)
-        count = len({letter.item.id for letter in found})
-        if str(count) != str(fields.get("count", "")):
-            said = f"You confirmed {str(fields.get('count', ''))[:12]} letters, and now it is {count}: look again."
-            return await self._asked(request, fields, said)
-        target: dict[str, Any] = {**chosen} | ({"ids": len(ids)} if ids else {})
-        name = await self._operations.start(verb, request[SESSION].who, target, found, errand.rate)
-        return see(f"/console/history/{name}")
+        verb, given, ids = _verb(fields), _filters(fields), _ids(fields)
+        rate = str(fields.get("rate", "")).strip()
+        batch = BatchRequest.read({"rate": rate} if rate else {})
+        at = parse_time(str(fields.get("at", ""))) or datetime.now(UTC)
+        selected = await self._select(given, ids, at)
+        count = len({summary.item.id for summary in selected})
+        confirmed = str(fields.get("count", ""))
+        if str(count) != confirmed:
+            message = f"You confirmed {confirmed[:12]} dead letters, but now {count} match. Check and confirm again."
+            return await self._confirmation(request, fields, message)
+        target: dict[str, Any] = {**given} | ({"selected": len(ids)} if ids else {})
+        operation_id = await self._operations.start(verb, request[SESSION].name, target, selected, batch.rate)
+        return redirect(f"/console/history/{operation_id}")
 
-    async def _found(self, chosen: dict[str, str], ids: list[str], at: datetime) -> list[DeadLetterMessage]:
-        """Return the letters meant that failed until a moment: what comes later was not confirmed."""
-        values: dict[str, Any] = {**chosen} | ({"ids": ",".join(ids)} if ids else {})
-        found = await self._desk.find(DeadLetterFilter.read(values))
-        return [letter for letter in found if letter.item.failed_at is None or letter.item.failed_at <= at]
+    async def _select(self, given: dict[str, str], ids: list[str], at: datetime) -> list[DeadLetterSummary]:
+        """Return the matching dead letters that failed before `at`: later ones were not confirmed."""
+        values: dict[str, Any] = {**given} | ({"ids": ",".join(ids)} if ids else {})
+        found = await self._service.find(DeadLetterFilter.read(values))
+        return [summary for summary in found if summary.item.failed_at is None or summary.item.failed_at <= at]
 
-    async def _note(self, request: web.Request) -> web.StreamResponse:
+    async def _write_note(self, request: web.Request) -> web.StreamResponse:
         fields = await request.post()
-        about, text = str(fields.get("about", ""))[:500], str(fields.get("note", "")).replace("\x00", "")
-        by = request[SESSION].who
-        await self._records.note(about.replace("\r\n", "\n"), text.strip()[:MOST_NOTE], by)
-        code, stage, host = [*about.replace("\r\n", "\n").split("\n"), "", "", ""][:3]
-        await self._operations.note("note", by, {"code": code, "stage": stage, "host": host}, 1)
-        return see(_within(code, stage, host))
+        group_key = str(fields.get("about", ""))[:500].replace("\r\n", "\n")
+        text = str(fields.get("note", "")).replace("\x00", "").strip()[:MAX_NOTE_CHARACTERS]
+        by = request[SESSION].name
+        await self._records.write_note(group_key, text, by)
+        code, stage, host = [*group_key.split("\n"), "", "", ""][:3]
+        await self._operations.record("note", by, {"code": code, "stage": stage, "host": host}, 1)
+        return redirect(_group_page(code, stage, host))
 
     async def _notes(self) -> dict[str, Any]:
+        """Return all notes; none while the database does not answer, since dead letters can be shown without it."""
         try:
             return await self._records.notes()
-        except FileProcessingError:  # letters live in RabbitMQ: they can be seen without the database
+        except FileProcessingError:
             return {}
 
-    async def _running(self) -> list[Any]:
+    async def _running_operations(self) -> list[Any]:
         try:
             return await self._records.operations(running=True)
         except FileProcessingError:
             return []
 
 
-def _about(one: Any) -> str:  # noqa: ANN401 - a letter or a group: both have the three
-    return "\n".join((one.code, one.stage or "", one.host or ""))
+def _group_key(item_or_group: Any) -> str:  # noqa: ANN401 - DeadLetter and DeadLetterGroup have the same three fields
+    return "\n".join((item_or_group.code, item_or_group.stage or "", item_or_group.host or ""))
 
 
-def _within(code: str, stage: str | None, host: str | None) -> str:
-    """Return the page of one group: an empty stage or host is part of its name."""
+def _group_page(code: str, stage: str | None, host: str | None) -> str:
+    """Return the page of a group. An empty stage or host is also part of the filter."""
     query = {"code": code, "stage": stage or "", "host": host or ""}
     return str(URL("/console/dead/letters").with_query(query))
 
 
 def _filters(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return the filters given; an empty stage or host means the letters that have none."""
-    return {n: v for n in FILTERS if n in fields and ((v := str(fields[n]).strip()) or n in {"stage", "host"})}
+    """Return the filters of a query or form. An empty stage or host selects dead letters without one."""
+    values = {name: str(fields[name]).strip() for name in FILTERS if name in fields}
+    return {name: value for name, value in values.items() if value or name in {"stage", "host"}}
 
 
 def _ids(fields: Any) -> list[str]:  # noqa: ANN401 - a multi-dict
     try:
-        return [str(UUID(str(name))) for name in fields.getall("ids", [])]
+        return [str(UUID(str(text))) for text in fields.getall("ids", [])]
     except ValueError:
-        raise InvalidFilterError("ids: one is no letter's id") from None
+        raise InvalidFilterError("ids: one of them is not the id of a dead letter") from None
 
 
 def _verb(fields: Mapping[str, Any]) -> Verb:
     verb = fields.get("verb")
     if verb not in {"replay", "discard"}:
-        raise InvalidFilterError("verb: give replay or discard")
+        raise InvalidFilterError("verb: must be replay or discard")
     return "replay" if verb == "replay" else "discard"

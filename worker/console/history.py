@@ -1,4 +1,4 @@
-"""History: what operators did, and how what runs gets on."""
+"""History: what operators did, and the progress of running operations."""
 
 from typing import Final
 from uuid import UUID
@@ -6,11 +6,11 @@ from uuid import UUID
 from aiohttp import web
 
 from handlers.database.console_queries import ConsoleQueries, Row
-from worker.console.auth import SESSION, see
+from worker.console.auth import SESSION, redirect
 from worker.console.sse import stream
-from worker.console.templating import ago, link, live_part, moment, page
+from worker.console.templating import age, fragment, link, page, parse_time
 
-PAGE: Final = 50
+PAGE_SIZE: Final = 50
 
 
 class HistoryPages:
@@ -20,44 +20,48 @@ class HistoryPages:
         self._records = records
 
     def add_to(self, app: web.Application) -> None:
-        """Serve them."""
+        """Add the routes."""
         app.router.add_get("/history", self._list)
         app.router.add_get("/history/{id}", self._show)
         app.router.add_get("/history/{id}/live", self._live)
         app.router.add_post("/history/{id}/abort", self._abort)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        at, _, name = request.query.get("before", "").replace(" ", "+").partition("~")
-        rows = await self._records.operations(before=(at, name) if moment(at) and _id(name) else None, limit=PAGE + 1)
-        older, shown = None, rows[:PAGE]
-        if len(rows) > PAGE:
+        at, _, text = request.query.get("before", "").replace(" ", "+").partition("~")
+        before = (at, text) if parse_time(at) and _parse_id(text) else None
+        rows = await self._records.operations(before=before, limit=PAGE_SIZE + 1)
+        older, shown = None, rows[:PAGE_SIZE]
+        if len(rows) > PAGE_SIZE:
             older = link("/console/history", before=f"{shown[-1]['started_at']}~{shown[-1]['id']}")
         return page(request, "history.html", title="History", rows=shown, older=older)
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
-        return page(request, "operation.html", title="Operation", operation=await self._found(request))
+        return page(request, "operation.html", title="Operation", operation=await self._operation(request))
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         async def render() -> tuple[str, bool]:
-            found = await self._found(request)
-            return live_part(request, "operation_live.html", {"operation": found}), found["state"] != "running"
+            operation = await self._operation(request)
+            return fragment(request, "operation_live.html", {"operation": operation}), operation["state"] != "running"
 
         return await stream(request, render)
 
     async def _abort(self, request: web.Request) -> web.StreamResponse:
-        found = await self._found(request)
-        await self._records.abort(UUID(found["id"]), request[SESSION].who)
-        return see(f"/console/history/{found['id']}")
+        operation = await self._operation(request)
+        await self._records.abort(UUID(operation["id"]), request[SESSION].name)
+        return redirect(f"/console/history/{operation['id']}")
 
-    async def _found(self, request: web.Request) -> Row:
-        name = _id(request.match_info["id"])
-        found = await self._records.operations(name=name) if name else []
-        if not found:
-            raise web.HTTPNotFound(text="No such operation is on record.")
-        return found[0] | {"silent": found[0]["state"] == "running" and "s" not in ago(found[0]["updated_at"])}
+    async def _operation(self, request: web.Request) -> Row:
+        """Return the operation of the request, with `stalled`: running, but not updated for two minutes."""
+        operation_id = _parse_id(request.match_info["id"])
+        operations = await self._records.operations(name=operation_id) if operation_id else []
+        if not operations:
+            raise web.HTTPNotFound(text="There is no operation with this id.")
+        operation = operations[0]
+        stalled = operation["state"] == "running" and "s" not in age(operation["updated_at"])
+        return operation | {"stalled": stalled}
 
 
-def _id(text: str) -> UUID | None:
+def _parse_id(text: str) -> UUID | None:
     try:
         return UUID(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Replays and discards in the background of a receiver, with their progress where every receiver can read it."""
+"""Operations of the console: replays and discards run in the background, their progress is in the database."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -11,22 +11,22 @@ from aiohttp import web
 from handlers.database.console_queries import ConsoleQueries
 from handlers.errors import FileProcessingError
 from schemas.dead_letters import BatchOutcome
-from worker.broker.connection import BrokerUnavailableError
+from worker.broker.errors import BrokerUnavailableError
 from worker.dead_letters.queue_lock import BusyError
 from worker.dead_letters.service import DeadLetterService, NoArchiveError, Verb
-from worker.dead_letters.summary import DeadLetterMessage
+from worker.dead_letters.summary import DeadLetterSummary
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
 log = structlog.stdlib.get_logger("outlast.console")
-SAVE_SECONDS: Final = 0.5
-MOST_KEPT: Final = 100
-"""Reasons put down of one operation; their number is told anyway."""
-TROUBLE: Final = (BusyError, BrokerUnavailableError, NoArchiveError, FileProcessingError)
+SAVE_EVERY_SECONDS: Final = 0.5
+MAX_KEPT: Final = 100
+"""Number of reasons stored per operation."""
+EXPECTED_ERRORS: Final = (BusyError, BrokerUnavailableError, NoArchiveError, FileProcessingError)
 
 
 class Operations:
-    """What operators have running here."""
+    """The operations that run in this receiver."""
 
     def __init__(self, settings: Settings, records: ConsoleQueries, metrics: Metrics) -> None:
         self._settings, self._records, self._metrics = settings, records, metrics
@@ -34,87 +34,94 @@ class Operations:
         self._stopping = False
 
     async def start(
-        self, verb: Verb, by: str, target: dict[str, Any], chosen: Sequence[DeadLetterMessage], rate: float | None
+        self, verb: Verb, by: str, target: dict[str, Any], selected: Sequence[DeadLetterSummary], rate: float | None
     ) -> UUID:
-        """Begin, once it is on record. Raises DatabaseUnavailableError, and then nothing was begun."""
-        run = _Run(uuid4(), verb, by, {**target, "rate": rate}, len({letter.item.id for letter in chosen}))
-        await self._records.operation(**run.told("running"))
-        task = asyncio.create_task(self._work(run, chosen, rate), name=f"{verb} {run.name}")
+        """Record an operation, then start it. Raises DatabaseUnavailableError; then nothing was started."""
+        matched = len({summary.item.id for summary in selected})
+        operation = _Operation(uuid4(), verb, by, {**target, "rate": rate}, matched)
+        await self._records.operation(**operation.to_row("running"))
+        task = asyncio.create_task(self._run(operation, selected, rate), name=f"{verb} {operation.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return run.name
+        return operation.id
 
-    async def note(self, verb: str, by: str, target: dict[str, Any], done: int, detail: str = "", of: int = 1) -> None:
-        """Put down what was done at once."""
-        name = str(uuid4())
+    async def record(
+        self, verb: str, by: str, target: dict[str, Any], done: int, detail: str = "", of: int = 1
+    ) -> None:
+        """Record an operation that has already ended, with `done` of `of` items done."""
         log.info("operator", verb=verb, by=by, **target, done=done)
         await self._records.operation(
-            id=name, verb=verb, by=by, target=target, state="done", matched=of, done=done, detail=detail
+            id=str(uuid4()), verb=verb, by=by, target=target, state="done", matched=of, done=done, detail=detail
         )
 
     async def aclose(self, _app: web.Application) -> None:
-        """End what runs: no letter is lost, and what is left can be taken up again."""
+        """Stop all operations. No dead letter is lost; the rest can be replayed or discarded later."""
         self._stopping = True
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _work(self, run: "_Run", chosen: Sequence[DeadLetterMessage], rate: float | None) -> None:
-        state, saving = "failed", asyncio.create_task(self._save(run))
-        desk = DeadLetterService(self._settings, f"console: {run.by}", self._metrics)
+    async def _run(self, operation: "_Operation", selected: Sequence[DeadLetterSummary], rate: float | None) -> None:
+        state, saving = "failed", asyncio.create_task(self._save_progress(operation))
+        service = DeadLetterService(self._settings, f"console: {operation.by}", self._metrics)
+
+        def should_abort() -> bool:
+            return self._stopping or operation.aborted_by is not None
+
         try:
-            async with desk.removal(
-                run.verb, chosen, rate=rate, abort=lambda: self._stopping or run.aborted is not None
-            ) as removal:
-                run.removal = removal.outcome
-                await removal.run()
-            state = "aborted" if run.outcome.aborted else "done"
-            run.detail = f"aborted by {run.aborted or 'the end of the receiver'}" if run.outcome.aborted else None
-        except TROUBLE as error:
-            run.detail = str(error)
+            async with service.batch(operation.verb, selected, rate=rate, should_abort=should_abort) as batch:
+                operation.get_outcome = batch.outcome
+                await batch.run()
+            state = "aborted" if operation.outcome.aborted else "done"
+            if operation.outcome.aborted:
+                operation.detail = f"aborted by {operation.aborted_by or 'the shutdown of the receiver'}"
+        except EXPECTED_ERRORS as error:
+            operation.detail = str(error)
         except Exception as error:
-            log.exception("an operation crashed", verb=run.verb)
-            run.detail = f"{type(error).__name__}; the receiver's log has it"
+            log.exception("operation crashed", verb=operation.verb)
+            operation.detail = f"{type(error).__name__}; see the log of the receiver"
         finally:
             saving.cancel()
             await asyncio.gather(saving, return_exceptions=True)
-        log.info("operator", verb=run.verb, by=run.by, state=state, done=run.outcome.done)
+        log.info("operator", verb=operation.verb, by=operation.by, state=state, done=operation.outcome.done)
         try:
-            await self._records.operation(**run.told(state))
+            await self._records.operation(**operation.to_row(state))
         except FileProcessingError as error:
-            log.warning("an operation's end is not on record", operation=str(run.name), code=error.code)
+            log.warning("result of an operation not recorded", operation=str(operation.id), code=error.code)
 
-    async def _save(self, run: "_Run") -> None:
+    async def _save_progress(self, operation: "_Operation") -> None:
+        """Save the progress regularly, and read whether an operator has aborted the operation."""
         while True:
-            await asyncio.sleep(SAVE_SECONDS)
+            await asyncio.sleep(SAVE_EVERY_SECONDS)
             try:
-                run.aborted = await self._records.operation(**run.told("running")) or run.aborted
+                aborted_by = await self._records.operation(**operation.to_row("running"))
+                operation.aborted_by = aborted_by or operation.aborted_by
             except FileProcessingError as error:
-                log.warning("an operation's progress is not on record", operation=str(run.name), code=error.code)
+                log.warning("progress of an operation not recorded", operation=str(operation.id), code=error.code)
 
 
-class _Run:
-    """One operation: `removal` says what has been done so far."""
+class _Operation:
+    """A running operation. `get_outcome` returns what has been done so far."""
 
-    def __init__(self, name: UUID, verb: Verb, by: str, target: dict[str, Any], matched: int) -> None:
-        self.name, self.verb, self.by, self.target = name, verb, by, target
-        self.aborted: str | None = None
+    def __init__(self, operation_id: UUID, verb: Verb, by: str, target: dict[str, Any], matched: int) -> None:
+        self.id, self.verb, self.by, self.target = operation_id, verb, by, target
+        self.aborted_by: str | None = None
         self.detail: str | None = None
-        self.removal: Callable[[], BatchOutcome] = lambda: BatchOutcome(matched=matched)
+        self.get_outcome: Callable[[], BatchOutcome] = lambda: BatchOutcome(matched=matched)
 
     @property
     def outcome(self) -> BatchOutcome:
-        return self.removal()
+        return self.get_outcome()
 
-    def told(self, state: str) -> dict[str, Any]:
+    def to_row(self, state: str) -> dict[str, Any]:
+        """Return the row of outlast_operations."""
         outcome = self.outcome
-        kept = [one.model_dump(mode="json") for one in outcome.kept[:MOST_KEPT]]
         return {
-            "id": str(self.name),
+            "id": str(self.id),
             "verb": self.verb,
             "by": self.by,
             "target": self.target,
             "state": state,
             "matched": outcome.matched,
             "done": outcome.done,
-            "kept": kept,
+            "kept": [kept.model_dump(mode="json") for kept in outcome.kept[:MAX_KEPT]],
             "detail": self.detail,
         }

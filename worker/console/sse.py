@@ -1,4 +1,4 @@
-"""Pages that keep up: a piece of the page is sent again whenever it has changed, as server-sent events."""
+"""Live parts of pages: the HTML of a part is sent again whenever it changes, as server-sent events."""
 
 import asyncio
 import contextlib
@@ -11,41 +11,41 @@ from aiohttp_sse import sse_response
 from handlers.errors import FileProcessingError
 from worker.console.auth import COOKIE, SESSIONS
 
-EVERY_SECONDS: Final = 1.0
-MOST_STREAMS: Final = 200
-ENDING: Final = web.AppKey("ending", asyncio.Event)
+RENDER_EVERY_SECONDS: Final = 1.0
+MAX_STREAMS: Final = 200
+STOPPING: Final = web.AppKey("stopping", asyncio.Event)
 Render = Callable[[], Awaitable[tuple[str, bool]]]
-"""Returns the piece, and whether it is the last."""
+"""Returns the HTML, and whether it is final."""
 
 _open: dict[int, web.Request] = {}
 
 
-def let_end(app: web.Application) -> None:
-    """End the streams of an application when it does: it would wait for them."""
-    app[ENDING] = asyncio.Event()
+def end_streams_on_shutdown(app: web.Application) -> None:
+    """End the streams of an application when it shuts down. Otherwise the shutdown would wait for them."""
+    app[STOPPING] = asyncio.Event()
 
-    async def end(_app: web.Application) -> None:
-        app[ENDING].set()
+    async def stop(_app: web.Application) -> None:
+        app[STOPPING].set()
 
-    app.on_shutdown.append(end)
+    app.on_shutdown.append(stop)
 
 
 async def stream(request: web.Request, render: Render) -> web.StreamResponse:
-    """Send the piece until it is the last, the session is over, or nobody listens."""
-    if len(_open) >= MOST_STREAMS:
-        return web.Response(status=503, text="too many pages are being watched; reload this one instead")
+    """Send the HTML until it is final, the session ends, or the client disconnects."""
+    if len(_open) >= MAX_STREAMS:
+        return web.Response(status=503, text=f"{MAX_STREAMS} pages are live already; reload this page instead")
     _open[id(request)] = request
     try:
         async with sse_response(request) as events:
             sent = ""
-            while _listens(request):
-                piece, last = await _rendered(render, sent)
-                if piece != sent:
-                    await events.send(sent := piece)
-                if last:
+            while _should_continue(request):
+                html, final = await _render(render, sent)
+                if html != sent:
+                    await events.send(sent := html)
+                if final:
                     await events.send("", event="end")
                     break
-                await _tick(request.config_dict[ENDING])
+                await _wait(request.config_dict[STOPPING])
     except (ConnectionResetError, TimeoutError):
         pass
     finally:
@@ -53,21 +53,22 @@ async def stream(request: web.Request, render: Render) -> web.StreamResponse:
     return events
 
 
-def _listens(request: web.Request) -> bool:
-    """Whether the browser is still there, its session holds, and the receiver goes on."""
-    there = request.transport is not None and not request.transport.is_closing()
+def _should_continue(request: web.Request) -> bool:
+    """Whether the client is connected, its session is valid, and the receiver is not shutting down."""
+    connected = request.transport is not None and not request.transport.is_closing()
     session = request.config_dict[SESSIONS].read(request.cookies.get(COOKIE, ""))
-    return there and session is not None and not request.config_dict[ENDING].is_set()
+    return connected and session is not None and not request.config_dict[STOPPING].is_set()
 
 
-async def _rendered(render: Render, sent: str) -> tuple[str, bool]:
+async def _render(render: Render, sent: str) -> tuple[str, bool]:
+    """Render; while the database does not answer, return what was sent last."""
     try:
         return await render()
-    except FileProcessingError:  # the database is away: what was sent last stays
+    except FileProcessingError:
         return sent, False
 
 
-async def _tick(ending: asyncio.Event) -> None:
+async def _wait(stopping: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(EVERY_SECONDS):
-            await ending.wait()
+        async with asyncio.timeout(RENDER_EVERY_SECONDS):
+            await stopping.wait()

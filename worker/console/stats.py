@@ -1,4 +1,4 @@
-"""The figures of the first page: what the database tells of the last hour, minute by minute, and what is wrong."""
+"""Figures of the first page, computed from the database's counts of the last hour, and warnings about workers."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -9,55 +9,54 @@ MINUTES: Final = 60
 NO_FILES: Final = {"stored": 0, "original": 0, "bytes": 0, "deduplicated": 0}
 
 
-def figures(told: Row) -> Row:
-    """Return what the page shows of the database's answer; of an empty one too."""
-    ended, active = told.get("ended", ()), told.get("active", {})
-    good = _minutes(ended, {"completed"})
-    bad = _minutes(ended, {"failed", "partial"})
-    over = [a + b for a, b in zip(good, bad, strict=True)]
-    waiting, files = active.get("queued", 0) + active.get("retrying", 0), told.get("files", NO_FILES)
-    gone = _minutes(ended, {"completed", "failed", "partial", "cancelled"})
+def figures(counts: Row) -> Row:
+    """Return the template variables of the first page. `counts` may be empty."""
+    ended, active = counts.get("ended", ()), counts.get("active", {})
+    succeeded = _per_minute(ended, {"completed"})
+    failed = _per_minute(ended, {"failed", "partial"})
+    ended_per_minute = [a + b for a, b in zip(succeeded, failed, strict=True)]
+    waiting, files = active.get("queued", 0) + active.get("retrying", 0), counts.get("files", NO_FILES)
+    left = _per_minute(ended, {"completed", "failed", "partial", "cancelled"})
     return {
-        "good": good,
-        "bad": bad,
-        "over": over,
-        "ratio": sum(good) / sum(over) if sum(over) else None,
+        "failed": failed,
+        "ended": ended_per_minute,
+        "success_ratio": sum(succeeded) / sum(ended_per_minute) if sum(ended_per_minute) else None,
         "active": active,
         "waiting": waiting,
-        "backlog": backlog(waiting + active.get("running", 0), _minutes(told.get("arrived", ())), gone),
-        "oldest": told.get("oldest"),
-        "ages": _ages(ended),
-        "age": _typical(ended),
+        "backlog": backlog(waiting + active.get("running", 0), _per_minute(counts.get("arrived", ())), left),
+        "oldest": counts.get("oldest"),
+        "age_per_minute": _age_per_minute(ended),
+        "average_age": _average_age(ended),
         "files": files,
         "saved": max(0, files["original"] - files["bytes"]),
-        "workers": sorted(told.get("workers", {}).get("workers", {}).items()),
-        "running": told.get("workers", {}).get("active_tasks", {}),
+        "workers": sorted(counts.get("workers", {}).get("workers", {}).items()),
+        "running": counts.get("workers", {}).get("active_tasks", {}),
     }
 
 
-def wrong_with_workers(told: Row) -> list[str]:
-    """Say which workers are paused, and whether there is none; nothing when the database told nothing."""
-    if not told:
+def worker_warnings(counts: Row) -> list[str]:
+    """Return a warning if no worker is active, and one for each paused worker; none if `counts` is empty."""
+    if not counts:
         return []
-    workers: dict[str, Any] = told["workers"]["workers"]
+    workers: dict[str, Any] = counts["workers"]["workers"]
     if not workers:
-        return ["No worker has been heard of for a minute: start one (outlast worker), or look at its log"]
+        return ["No worker has reported for a minute. Start one (outlast worker), or check its log."]
     return [
-        f"{name} is paused: {what} {said}"
+        f"{name} is paused: {dependency} {reason}"
         for name, worker in sorted(workers.items())
-        for what, said in sorted(worker.get("paused", {}).items())
+        for dependency, reason in sorted(worker.get("paused", {}).items())
     ]
 
 
-def backlog(now: int, arrived: list[int], gone: list[int]) -> list[int]:
-    """Return how many were under way at the end of each minute, counted back from now."""
-    found = [now]
-    for came, went in zip(reversed(arrived), reversed(gone), strict=True):
-        found.append(max(0, found[-1] - came + went))
-    return found[-2::-1]
+def backlog(now: int, arrived: list[int], left: list[int]) -> list[int]:
+    """Return the number of unfinished tasks at the end of each minute, calculated back from the number `now`."""
+    counts = [now]
+    for came, went in zip(reversed(arrived), reversed(left), strict=True):
+        counts.append(max(0, counts[-1] - came + went))
+    return counts[-2::-1]
 
 
-def _minutes(rows: Iterable[Row], statuses: set[str] | None = None) -> list[int]:
+def _per_minute(rows: Iterable[Row], statuses: set[str] | None = None) -> list[int]:
     counts = [0] * MINUTES
     for row in rows:
         if 0 <= row["ago"] < MINUTES and (statuses is None or row["status"] in statuses):
@@ -65,7 +64,7 @@ def _minutes(rows: Iterable[Row], statuses: set[str] | None = None) -> list[int]
     return counts
 
 
-def _ages(rows: Iterable[Row]) -> list[float]:
+def _age_per_minute(rows: Iterable[Row]) -> list[float]:
     ages = [0.0] * MINUTES
     for row in rows:
         if 0 <= row["ago"] < MINUTES and row["status"] == "completed":
@@ -73,7 +72,7 @@ def _ages(rows: Iterable[Row]) -> list[float]:
     return ages
 
 
-def _typical(rows: Iterable[Row]) -> float | None:
-    """Return how long it took on average; None where nothing was stored."""
+def _average_age(rows: Iterable[Row]) -> float | None:
+    """Return the average time from event to stored, in seconds; None if nothing was stored."""
     stored = [(row["age"] or 0.0, row["n"]) for row in rows if row["status"] == "completed"]
     return max(0.0, sum(age * n for age, n in stored) / sum(n for _, n in stored)) if stored else None

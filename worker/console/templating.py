@@ -1,4 +1,4 @@
-"""How pages are rendered: what every template has, and how times, sizes and counts are written."""
+"""Page rendering: the environment of all templates, and filters for times, sizes and charts."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from aiohttp import web
 from markupsafe import Markup
 from yarl import URL
 
-from schemas.urls import shown
-from worker.console.auth import standing
+from schemas.urls import redact_url
+from worker.console.auth import base_context
 
 PACKAGE: Final = files("worker.console")
 KIB: Final = 1024
@@ -21,30 +21,37 @@ WIDTH, HEIGHT = 120.0, 24.0
 
 
 def add_templates(app: web.Application) -> None:
-    """Have an application render ours, everything in them escaped."""
-    version = _version()
+    """Set up the templates of an application. All values in them are escaped."""
     env = aiohttp_jinja2.setup(
         app,
         loader=jinja2.PackageLoader("worker.console"),
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.globals["version"] = version
-    env.filters |= {one.__name__: one for one in (when, size, spark, ago, lasting, shown, moment)}
+    env.globals["version"] = _static_version()
+    env.filters |= {
+        "local_time": local_time,
+        "size": size,
+        "bar_chart": bar_chart,
+        "age": age,
+        "duration": duration,
+        "redact_url": redact_url,
+        "parse_time": parse_time,
+    }
 
 
 def page(request: web.Request, template: str, **context: object) -> web.Response:
     """Return a page."""
-    return aiohttp_jinja2.render_template(template, request, {**standing(request), **context})
+    return aiohttp_jinja2.render_template(template, request, {**base_context(request), **context})
 
 
-def live_part(request: web.Request, template: str, context: Mapping[str, object]) -> str:
-    """Return a piece of a page, as the page itself has it."""
-    return aiohttp_jinja2.render_string(template, request, {**standing(request), **context})
+def fragment(request: web.Request, template: str, context: Mapping[str, object]) -> str:
+    """Return the HTML of a part of a page, the same as the page itself contains."""
+    return aiohttp_jinja2.render_string(template, request, {**base_context(request), **context})
 
 
-def moment(value: object) -> datetime | None:
-    """Read a time as the database writes it; None where there is none."""
+def parse_time(value: object) -> datetime | None:
+    """Parse a time as the database writes it; None if there is none."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -53,9 +60,9 @@ def moment(value: object) -> datetime | None:
     return value.astimezone(UTC) if isinstance(value, datetime) else None
 
 
-def when(value: object) -> Markup | str:
-    """Write a time in UTC; the page's script turns it into the reader's own, and leaves UTC for who hovers."""
-    at = moment(value)
+def local_time(value: object) -> Markup | str:
+    """Return a `<time>` element in UTC. The page's script shows local time instead, with UTC as the tooltip."""
+    at = parse_time(value)
     if at is None:
         return "-"
     utc = at.strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -64,9 +71,9 @@ def when(value: object) -> Markup | str:
     )
 
 
-def ago(value: object) -> str:
-    """Write how long ago a time was, or a number of seconds: `12 s`, `3 min`, `2 h`, `5 d`."""
-    at = moment(value)
+def age(value: object) -> str:
+    """Return the time since `value`, or a number of seconds, in one unit: `12 s`, `3 min`, `2 h`, `5 d`."""
+    at = parse_time(value)
     seconds = (datetime.now(UTC) - at).total_seconds() if at else value
     if not isinstance(seconds, int | float):
         return "-"
@@ -77,7 +84,7 @@ def ago(value: object) -> str:
 
 
 def size(value: object) -> str:
-    """Write bytes."""
+    """Return a number of bytes in a binary unit: `512 B`, `1.5 MiB`."""
     if not isinstance(value, int | float):
         return "-"
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -87,40 +94,40 @@ def size(value: object) -> str:
     return "-"
 
 
-def lasting(value: object) -> str:
-    """Write a number of seconds: `0.4 s`, `12 s`, `3 min`."""
-    small = isinstance(value, int | float) and value < 10  # noqa: PLR2004 - below, tenths matter
-    return f"{value:.1f} s" if small else ago(value)
+def duration(value: object) -> str:
+    """Return a number of seconds: `0.4 s`, `12 s`, `3 min`."""
+    with_tenths = isinstance(value, int | float) and value < 10  # noqa: PLR2004 - tenths matter below 10 s
+    return f"{value:.1f} s" if with_tenths else age(value)
 
 
-def spark(values: Sequence[float], label: str, kind: str = "") -> Markup:
-    """Draw values over time as bars, with their story in words for who cannot see them."""
-    most = max([*values, 0]) or 1
+def bar_chart(values: Sequence[float], label: str, css_class: str = "") -> Markup:
+    """Return an SVG bar chart of values over time. `label` describes it for screen readers."""
+    largest = max([*values, 0]) or 1
     step = WIDTH / max(1, len(values))
-    tall = [0 if value <= 0 else max(1.0, value / most * HEIGHT) for value in values]
-    drawn = "".join(
-        f"M{place * step:.1f} {HEIGHT:.0f}v-{height:.1f}h{max(0.6, step - 0.6):.1f}V{HEIGHT:.0f}z"
-        for place, height in enumerate(tall)
+    heights = [0 if value <= 0 else max(1.0, value / largest * HEIGHT) for value in values]
+    path = "".join(
+        f"M{index * step:.1f} {HEIGHT:.0f}v-{height:.1f}h{max(0.6, step - 0.6):.1f}V{HEIGHT:.0f}z"
+        for index, height in enumerate(heights)
         if height
     )
     return Markup(
-        '<svg class="spark {}" viewBox="0 0 {:.0f} {:.0f}" preserveAspectRatio="none" role="img" aria-label="{}">'
+        '<svg class="chart {}" viewBox="0 0 {:.0f} {:.0f}" preserveAspectRatio="none" role="img" aria-label="{}">'
         '<path d="{}"/></svg>'
-    ).format(kind, WIDTH, HEIGHT, label, drawn)
+    ).format(css_class, WIDTH, HEIGHT, label, path)
 
 
-def whole(text: str) -> int:
-    """Read where a page begins; 0 for anything else than digits."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0  # noqa: PLR2004 - no page is that far
+def offset(text: str) -> int:
+    """Parse the query parameter `from`, the index of a page's first row; 0 if it is not a number."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0  # noqa: PLR2004 - no list is longer
 
 
 def link(path: str, **query: object) -> str:
-    """Return a path with those parameters that have a value."""
+    """Return a path with the query parameters that have a value."""
     return str(URL(path).with_query({name: str(value) for name, value in query.items() if value not in {None, ""}}))
 
 
-def _version() -> str:
-    """Return a name for the static files as they are, so that browsers may keep them."""
+def _static_version() -> str:
+    """Return a digest of the static files. It is part of their URLs, so that browsers can cache them."""
     digest = hashlib.sha256()
     for file in sorted(PACKAGE.joinpath("static").iterdir(), key=lambda file: file.name):
         digest.update(file.read_bytes())

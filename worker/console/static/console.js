@@ -1,4 +1,4 @@
-// The console works without this: it adds local times, live pieces of pages, and a count of what is selected.
+// The console works without this script. It adds local times, live parts of pages, and the number of selected rows.
 "use strict";
 
 function localTimes(root) {
@@ -13,81 +13,81 @@ function localTimes(root) {
   }
 }
 
-// What a region holds is replaced part by part, and only where it differs: a screen reader says an alarm once.
+// Replaces only the parts of a region that have changed, so that a screen reader announces an alert once.
 function refresh(region, html) {
-  const fresh = document.createElement("template");
-  fresh.innerHTML = html; // rendered and escaped by the server, as the page itself
-  const parts = [...fresh.content.children];
-  const told = parts.map((part) => part.outerHTML);
-  const same = region.told && region.told.length === told.length;
-  const focus = focused(region);
-  const scrolls = [...region.querySelectorAll(".wide")].map((wide) => wide.scrollLeft);
+  const template = document.createElement("template");
+  template.innerHTML = html; // rendered and escaped by the server, like the page itself
+  const parts = [...template.content.children];
+  const sources = parts.map((part) => part.outerHTML);
+  const sameCount = region.sources && region.sources.length === sources.length;
+  const focusName = focusedName(region);
+  const positions = [...region.querySelectorAll(".scroll")].map((element) => element.scrollLeft);
   for (const part of parts) localTimes(part);
-  if (same) parts.forEach((part, place) => { if (told[place] !== region.told[place]) replace(region.children[place], part); });
+  if (sameCount) parts.forEach((part, i) => { if (sources[i] !== region.sources[i]) replacePart(region.children[i], part); });
   else region.replaceChildren(...parts);
-  region.told = told;
-  region.querySelectorAll(".wide").forEach((wide, place) => { wide.scrollLeft = scrolls[place] || 0; });
-  if (focus && document.activeElement === document.body) find(region, focus)?.focus({ preventScroll: true });
+  region.sources = sources;
+  region.querySelectorAll(".scroll").forEach((element, i) => { element.scrollLeft = positions[i] || 0; });
+  if (focusName && document.activeElement === document.body) findByName(region, focusName)?.focus({ preventScroll: true });
 }
 
-function replace(old, part) {
-  if (old.matches("[role=alert]")) old.replaceChildren(...part.childNodes); // it must stay to be listened to
+function replacePart(old, part) {
+  if (old.matches("[role=alert]")) old.replaceChildren(...part.childNodes); // screen readers announce changes of a kept element only
   else old.replaceWith(part);
 }
 
-const name = (element) => element.getAttribute("href") || element.getAttribute("aria-label");
+const nameOf = (element) => element.getAttribute("href") || element.getAttribute("aria-label");
 
-function focused(region) {
-  return region.contains(document.activeElement) ? name(document.activeElement) : null;
+function focusedName(region) {
+  return region.contains(document.activeElement) ? nameOf(document.activeElement) : null;
 }
 
-function find(region, wanted) {
-  return [...region.querySelectorAll("a, [tabindex]")].find((element) => name(element) === wanted);
+function findByName(region, name) {
+  return [...region.querySelectorAll("a, [tabindex]")].find((element) => nameOf(element) === name);
 }
 
-function live(region) {
+function keepLive(region) {
   const events = new EventSource(region.dataset.live);
-  const note = document.createElement("p");
-  note.className = "banner calm";
-  note.setAttribute("role", "status");
-  const say = (text) => { note.textContent = text; note.hidden = !text; };
-  say("");
-  region.before(note);
-  events.onopen = () => say("");
+  const banner = document.createElement("p");
+  banner.className = "banner info";
+  banner.setAttribute("role", "status");
+  const show = (text) => { banner.textContent = text; banner.hidden = !text; };
+  show("");
+  region.before(banner);
+  events.onopen = () => show("");
   events.onmessage = (event) => refresh(region, event.data);
-  events.onerror = () => say(events.readyState === EventSource.CLOSED
-    ? "This page is no longer live: load it again."
-    : "The receiver cannot be reached. What you see may be old; trying again…");
+  events.onerror = () => show(events.readyState === EventSource.CLOSED
+    ? "This page no longer updates. Reload it."
+    : "The receiver cannot be reached. This page may be outdated; reconnecting…");
   events.addEventListener("end", () => { events.close(); location.reload(); });
 }
 
-function selection(form) {
+function selectRows(form) {
   const boxes = [...form.querySelectorAll("input[name=ids]")];
   const all = form.querySelector("[data-all=ids]");
-  const told = form.querySelector("[data-count=ids]");
-  if (!boxes.length || !all || !told) return;
-  const buttons = told.parentElement.querySelectorAll("button");
-  const count = () => {
-    const chosen = boxes.filter((box) => box.checked).length;
-    told.textContent = `${chosen} selected`;
-    all.checked = chosen === boxes.length;
-    all.indeterminate = chosen > 0 && chosen < boxes.length;
-    for (const button of buttons) button.disabled = chosen === 0;
-    told.parentElement.classList.toggle("sticky", chosen > 0);
+  const counter = form.querySelector("[data-count=ids]");
+  if (!boxes.length || !all || !counter) return;
+  const buttons = counter.parentElement.querySelectorAll("button");
+  const update = () => {
+    const selected = boxes.filter((box) => box.checked).length;
+    counter.textContent = `${selected} selected`;
+    all.checked = selected === boxes.length;
+    all.indeterminate = selected > 0 && selected < boxes.length;
+    for (const button of buttons) button.disabled = selected === 0;
+    counter.parentElement.classList.toggle("sticky", selected > 0);
   };
   all.hidden = false;
-  all.addEventListener("change", () => { for (const box of boxes) box.checked = all.checked; count(); });
-  form.addEventListener("change", count);
-  count();
+  all.addEventListener("change", () => { for (const box of boxes) box.checked = all.checked; update(); });
+  form.addEventListener("change", update);
+  update();
 }
 
-function dropEmpty(form) {
+function omitEmptyFields(form) {
   const fields = [...form.elements].filter((field) => field.name && !field.value && !field.hasAttribute("data-keep"));
   for (const field of fields) field.disabled = true;
   setTimeout(() => { for (const field of fields) field.disabled = false; });
 }
 
 localTimes(document);
-for (const region of document.querySelectorAll("[data-live]")) live(region);
-for (const form of document.querySelectorAll("form")) selection(form);
-for (const form of document.querySelectorAll("form[role=search]")) form.addEventListener("submit", () => dropEmpty(form));
+for (const region of document.querySelectorAll("[data-live]")) keepLive(region);
+for (const form of document.querySelectorAll("form")) selectRows(form);
+for (const form of document.querySelectorAll("form[role=search]")) form.addEventListener("submit", () => omitEmptyFields(form));
