@@ -1,4 +1,4 @@
-"""The log of this process as lines, for tests that read what an operator would."""
+"""Capture the log of this process as lines, for tests that check what operators read."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ class CapturedLog:
 
 @contextlib.contextmanager
 def capture_log(settings, **changes):
-    """Log as a worker with these settings does, into memory; everything is as before afterwards."""
+    """Log in memory as a worker with these settings does; restore the logging configuration afterwards."""
     lines, root = CapturedLog(), logging.getLogger()
     loggers = [root, *(one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger))]
     before = [(logger, logger.level) for logger in loggers]

@@ -1,4 +1,4 @@
-"""Answers of codec processes for tests: one that is valid, and many that are out of schema in one place each."""
+"""Answers of codec processes for tests: a valid one, and many that violate the schema in one place."""
 
 import json
 from typing import Any
@@ -37,7 +37,7 @@ WRONG_FIELDS: list[tuple[str, Any]] = [
     *[("thumbhash", value) for value in ("", "x" * 65, "<script>", "a b", "aa\n", 7, ["aa"])],
     *[(name, "unknown") for name in ("path", "extension", "__class__", "")],
 ]
-"""One field of a result that makes it wrong."""
+"""A field and a value that make the result invalid."""
 MISSING_FIELDS = ["file", "content_type", "file_size", "sha256", "md5"]
 WRONG_CONTENTS: dict[str, bytes] = {
     "nothing": b"",
@@ -73,4 +73,4 @@ WRONG_CONTENTS: dict[str, bytes] = {
     "an error too long": content(error=ERROR | {"message": "x" * 1001}),
     "an error that is text": content(error="SystemExit"),
 }
-"""Whole answers that are wrong."""
+"""Complete answers that are invalid."""

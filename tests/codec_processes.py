@@ -1,4 +1,4 @@
-"""What the tests of codec processes have in common: a pool, a good picture, and looks at the processes from outside."""
+"""Shared by the tests of codec processes: a pool, a valid picture, and the processes as seen from outside."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ async def wait_until(condition: Callable[[], object]) -> None:
 
 
 def fork_server_pids(above: psutil.Process | None = None) -> set[int]:
-    """What codec processes are forked from, by this process or another."""
+    """Return the pids of the fork servers that this process, or `above`, has started."""
     return {process.pid for process in (above or psutil.Process()).children() if _is_ours(process)}
 
 
@@ -61,12 +61,12 @@ def children_of(pid: int) -> list[psutil.Process]:
 def _is_ours(process: psutil.Process) -> bool:
     try:
         return any("handlers.codec.fork_main" in word for word in process.cmdline())
-    except psutil.NoSuchProcess:  # a zombie is one, too
+    except psutil.NoSuchProcess:  # a zombie counts, too
         return False
 
 
 def is_running(process: psutil.Process) -> bool:
-    """Whether the process still runs; one that ended and was not collected yet does not."""
+    """Whether the process still runs; a zombie does not."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -74,7 +74,7 @@ def is_running(process: psutil.Process) -> bool:
 
 
 async def wait_for_decoding(codec: Codec) -> psutil.Process:
-    """Wait until a process is in the middle of a file: until it has worked on it for a while."""
+    """Wait until a codec process has spent some CPU time on a file; return that process."""
     await wait_until(lambda: codec._processes.busy)
     process = psutil.Process(next(iter(codec._processes.busy)).pid)
     begun = process.cpu_times().user

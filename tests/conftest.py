@@ -1,4 +1,4 @@
-"""What all tests share. Plugins: servers, signals, distribution to xdist's workers, summaries."""
+"""Fixtures and plugins of all tests."""
 
 from collections.abc import AsyncIterator
 
@@ -10,20 +10,20 @@ from deploy.local.source import Source
 
 pytest_plugins = ("tests.servers", "tests.interrupts", "tests.distribution", "tests.summaries", "tests.pythons.summary")
 
-# How long an example takes says how busy the machine is, not whether the code is right.
+# The duration of an example depends on the machine's load, not on the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
-    """The demo's files: real, decodable, made once a session."""
+    """The demo's sample files, made once per session."""
     return make_samples(tmp_path_factory.mktemp("samples"))
 
 
 @pytest.fixture(scope="session")
 async def source(samples: list[Sample]) -> AsyncIterator[Source]:
-    """FAL, as far as a worker sees it."""
+    """A local server with FAL's files, keys and queue."""
     serving = Source(samples[0].path.parent)
     await serving.start()
     yield serving

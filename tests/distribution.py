@@ -1,7 +1,7 @@
-"""pytest plugin: which tests xdist gives to one worker together, and in which order.
+"""pytest plugin: which tests xdist runs on one worker, and in which order.
 
-The tests of a file stay together, for their module's fixtures. Files that share something for the whole session or the
-whole machine form one group. Long groups come first, so that no worker ends with one alone.
+The tests of a file stay together because of their module's fixtures. Files that share something for the whole session
+or the whole machine form one group. Long groups start first, so that no worker ends with a long one alone.
 """
 
 from pathlib import PurePosixPath
@@ -16,7 +16,7 @@ GROUPS = {
         f"tests/e2e/test_{name}.py": STACK
         for name in ("api_snippets", "commands", "examples", "optimize", "road", "secrets")
     },
-    # Whole stacks under load, network namespaces, the machine's own folders: one of these at a time.
+    # Whole stacks under load, network namespaces, folders of the machine: one of these at a time.
     **dict.fromkeys(("tests/benchmarks", "tests/chaos", "tests/metrics", "tests/upgrade", "tests/suite"), ALONE),
     "tests/deploy/test_single_machine.py": ALONE,
     **dict.fromkeys(
@@ -42,30 +42,32 @@ FIRST = (
 
 
 def group_of(nodeid: str) -> str:
-    """Return the group of a test: of tests/<folder>/<file>.py what GROUPS says, else the file."""
+    """Return the group of a test: the one in GROUPS for its file or folder, otherwise its file."""
     path = PurePosixPath(nodeid.partition("::")[0])
     return GROUPS.get(str(path)) or GROUPS.get(str(path.parent)) or str(path)
 
 
 class Scheduling(LoadScopeScheduling):
-    """Distributes groups, in the order of the collection."""
+    """Distributes groups in collection order."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
-    config.option.loadscopereorder = False  # xdist would put the groups with most tests first, not the longest
+    config.option.loadscopereorder = (
+        False  # by default xdist starts with the groups that have most tests, not with the longest
+    )
     return Scheduling(config, log)
 
 
 SERVICES = {"rabbitmq", "own_rabbitmq", "postgres", "stack", "chromium", "isolated_downloader", "run"}
 """Fixtures that start a server, a browser or a namespace."""
 SLOW = {"codec", "samples"}
-"""Fixtures that start codec processes, or encode every sample first."""
+"""Fixtures that start codec processes, or encode all samples first."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by markers
 def pytest_itemcollected(item: pytest.Item) -> None:
     used = set(getattr(item, "fixturenames", ()))
     if SERVICES & used:

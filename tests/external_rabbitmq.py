@@ -1,7 +1,7 @@
-"""A broker that the environment gives, in place of the private node: for CI, where other versions run as services.
+"""A broker given by the environment instead of the private node, for CI jobs with other RabbitMQ versions as services.
 
-OUTLAST_TEST_RABBITMQ_URL is the AMQP URL of a user who may make virtual hosts, OUTLAST_TEST_RABBITMQ_MANAGEMENT_URL the
-address of its management API.
+OUTLAST_TEST_RABBITMQ_URL is the AMQP URL of a user who may create virtual hosts,
+OUTLAST_TEST_RABBITMQ_MANAGEMENT_URL the URL of its management API.
 """
 
 import os
@@ -18,14 +18,14 @@ MANAGEMENT_VARIABLE = "OUTLAST_TEST_RABBITMQ_MANAGEMENT_URL"
 
 
 class ExternalRabbitMQ:
-    """What `deploy.local.rabbitmq.RabbitMQ` offers, but for what takes a node of one's own (`control`, `kill`)."""
+    """The interface of `deploy.local.rabbitmq.RabbitMQ`, except what needs a private node (`control`, `kill`)."""
 
     def __init__(self, url: str, management_url: str) -> None:
         self.url, self.management_url = url, management_url.rstrip("/")
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """The broker the variables name; None without them. Raises StackError when one of the two is missing."""
+        """Return the broker of the two variables; None without them. Raises StackError when only one is set."""
         url, management = (os.environ.get(name, "") for name in (URL_VARIABLE, MANAGEMENT_VARIABLE))
         if bool(url) != bool(management):
             raise StackError(f"set both {URL_VARIABLE} and {MANAGEMENT_VARIABLE}, or neither")
@@ -42,10 +42,10 @@ class ExternalRabbitMQ:
         await self._manage("DELETE", name)
 
     async def start(self) -> None:
-        """It runs already."""
+        """Do nothing: it already runs."""
 
     async def stop(self) -> None:
-        """It is not ours to stop."""
+        """Do nothing: other programs may use it."""
 
     async def control(self, *arguments: str) -> None:
         raise StackError(f"rabbitmqctl {' '.join(arguments)}: the broker of {URL_VARIABLE} is not ours to control")

@@ -1,7 +1,7 @@
-"""pytest plugin: Ctrl-C, SIGTERM and SIGHUP end the run in order; what pytest cannot end itself, tests/process_cleanup.py ends.
+"""pytest plugin: Ctrl-C, SIGTERM and SIGHUP end the run in order; tests/process_cleanup.py ends what pytest cannot.
 
-Two things are needed beside Python's own KeyboardInterrupt. asyncio turns SIGINT into the cancellation of the running
-test, and a test that handles cancellation goes on. A shell starts background commands with SIGINT ignored.
+Python's own KeyboardInterrupt is not enough. asyncio turns SIGINT into the cancellation of the running test, and a test
+that handles cancellation continues. A shell starts background commands with SIGINT ignored.
 """
 
 import os
@@ -23,7 +23,7 @@ _received: list[int] = []
 
 
 def interrupt(signum: int, _frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt where the main thread is; pytest then tears down all fixtures."""
+    """Raise KeyboardInterrupt in the main thread; pytest then tears down all fixtures."""
     _received.append(signum)
     raise KeyboardInterrupt
 
@@ -37,7 +37,7 @@ def pytest_runtest_setup() -> None:
 
 
 def pytest_runtest_logfinish() -> None:
-    """Stop also where code swallowed the KeyboardInterrupt."""
+    """Stop also when code has suppressed the KeyboardInterrupt."""
     if _received:
         raise KeyboardInterrupt
 
@@ -50,11 +50,11 @@ def listen() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A process that outlives this one, kill -9 included, and ends the processes it started."""
+    """A process that outlives this one, also after kill -9, and ends the processes that this one started."""
     folder = str(tmp_path_factory.getbasetemp().resolve())
     os.environ[MARKER] = folder  # children inherit it
     argv = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), folder, MARKER]
     process = subprocess.Popen(argv, start_new_session=True, stdin=subprocess.DEVNULL, cwd="/", env={})  # noqa: S603 - our own program
     yield
-    process.poll()  # it goes on until this process ends; nobody waits for it
+    process.poll()  # it runs until this process ends, so it is not waited for
     process.returncode = 0

@@ -1,4 +1,4 @@
-"""Small whole files of every type that is stored, in the variants that matter, for contract suite and fuzz."""
+"""Small complete files of every stored type in the relevant variants, for the contract suite and the fuzz tests."""
 
 import functools
 import io
@@ -21,14 +21,14 @@ from PIL import Image
 from deploy.local.sample_pictures import photo
 from tests.model_samples import archive, glb, gltf, obj, ply
 
-os.environ["SVT_LOG"] = "0"  # the AV1 encoder is talkative
+os.environ["SVT_LOG"] = "0"  # the AV1 encoder logs a lot
 RATE = 48_000
 SIDE = 80
 
 
 @dataclass(frozen=True, slots=True)
 class MediaSample:
-    """A sample: what it is, and its bytes."""
+    """A sample: its content type and its bytes."""
 
     content_type: str
     content: bytes
@@ -38,7 +38,7 @@ def video(
     container_format: str, codec: str, options: dict[str, str] | None = None, *, side: int = 64, frames: int = 50
 ) -> bytes:
     with (
-        tempfile.NamedTemporaryFile() as output,  # a file, since some layouts are written by reading it again
+        tempfile.NamedTemporaryFile() as output,  # a file, because some containers are written by reading them again
         av.open(output.name, "w", format=container_format, options=options or {}) as container,
     ):
         stream = container.add_stream(codec, rate=25, options={"threads": "1", "x265-params": "log-level=none"})
@@ -71,7 +71,7 @@ def sound(container_format: str, codec: str, sample_format: str, *, seconds: flo
 
 
 def plain_mp3() -> bytes:
-    """MP3 as it is streamed: frames, neither tag nor Xing's header."""
+    """Return an MP3 as it is streamed: only frames, without an ID3 tag or a Xing header."""
     content = sound("mp3", "libmp3lame", "s16p", seconds=1)
     tag, frame = 10 + content[9], 144 * 64_000 // RATE
     assert {b"Xing", b"Info"} & {content[tag + 21 : tag + 25]}
@@ -156,11 +156,11 @@ MAKERS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "zip": ("application/zip", lambda: archive(zipfile.ZIP_DEFLATED)),
     "zip, unpacked": ("application/zip", lambda: archive(zipfile.ZIP_STORED)),
 }
-"""Content type and maker by the sample's name."""
+"""Content type and maker by name of the sample."""
 
 
 @functools.cache
 def media_sample(name: str) -> MediaSample:
-    """Make a sample, once a process."""
+    """Make a sample, once per process."""
     content_type, maker = MAKERS[name]
     return MediaSample(content_type, maker())

@@ -1,4 +1,4 @@
-"""The samples that no decoder is needed for: models, and archives of them."""
+"""Samples that need no encoder: 3D models, and archives of them."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ import zipfile
 
 
 def mesh() -> tuple[dict, bytes]:
-    """A strip of triangles: document and data."""
+    """Return a strip of triangles: the glTF document and its binary data."""
     corners = [(at * 0.5, at % 2, 0.25 * at) for at in range(40)]
     faces = [corner for at in range(38) for corner in (at, at + 1, at + 2)]
     places = b"".join(struct.pack("<3f", *corner) for corner in corners)

@@ -1,7 +1,7 @@
-"""Ends what a killed pytest leaves behind: `python -I tests/process_cleanup.py <pid> <folder> <marker>` waits until process <pid>
-has ended, then ends every process that works in <folder> or whose environment has <marker> set to a path in it.
+"""End the processes that a killed pytest leaves: `python -I tests/process_cleanup.py <pid> <folder> <marker>`.
 
-It runs in a session of its own, so that Ctrl-C does not reach it, and imports the standard library only.
+Waits until process <pid> has ended, then ends every process that works in <folder> or whose environment has <marker>
+set to a path in it. Runs in a session of its own, so that Ctrl-C does not reach it. Uses the standard library only.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ GRACE_SECONDS = 5.0
 
 def main() -> None:
     pid, folder, marker = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    with contextlib.suppress(ProcessLookupError):  # it has ended already
+    with contextlib.suppress(ProcessLookupError):  # it has already ended
         select.select([os.pidfd_open(pid)], [], [])
-    # PostgreSQL frees its shared memory when it is asked to end.
+    # PostgreSQL frees its shared memory when it gets SIGTERM.
     for sign in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + GRACE_SECONDS
         send(sign, leftovers(folder, marker))
@@ -28,13 +28,13 @@ def main() -> None:
 
 
 def leftovers(folder: str, marker: str) -> list[int]:
-    """Return the processes of this folder, ourselves excepted."""
+    """Return the pids of the processes of this folder except our own."""
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return [pid for pid in pids if pid != os.getpid() and belongs(pid, folder, marker)]
 
 
 def belongs(pid: int, folder: str, marker: str) -> bool:
-    """Whether a process works in the folder or is marked with a path in it. A zombie does not: it has neither."""
+    """Whether a process works in the folder or has the marker set to a path in it. A zombie has neither."""
     process = Path("/proc") / str(pid)
     with contextlib.suppress(OSError):
         if inside(str((process / "cwd").readlink()), folder):

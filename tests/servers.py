@@ -1,8 +1,8 @@
 """pytest plugin: real servers. Each pytest process, so each xdist worker, has one RabbitMQ and one PostgreSQL.
 
-They start when a test first needs them. A test gets a virtual host and a database of its own, which are removed after
-it. A test that stops a server uses a server of its own (`own_rabbitmq`): one that leaves a shared server dead fails
-with its name, and the server is started again for the next test.
+They start when a test first needs them. Each test gets a virtual host and a database of its own, which are removed
+afterwards. A test that stops a server uses a server of its own (`own_rabbitmq`). A test that stops a shared server
+fails, and the server is started again for the next test.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ async def rabbitmq(stack_dir: Path) -> AsyncIterator[RabbitMQ | ExternalRabbitMQ
 
 @pytest.fixture
 async def database_url(postgres: Postgres) -> AsyncIterator[str]:
-    """A database of the test's own, as the local stack sets one up: Supabase's surroundings and our migrations."""
+    """A new database as the local stack creates it: Supabase's roles and schemas, and our migrations."""
     name = new_name()
     yield await revived(postgres, lambda: postgres.create_database(name))
     await removed(postgres, lambda: drop_database(postgres, name))
@@ -58,7 +58,7 @@ async def database_url(postgres: Postgres) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def rabbitmq_url(rabbitmq: RabbitMQ | ExternalRabbitMQ) -> AsyncIterator[str]:
-    """A virtual host of the test's own."""
+    """A new virtual host."""
     name = new_name()
     yield await revived(rabbitmq, lambda: rabbitmq.create_vhost(name))
     await removed(rabbitmq, lambda: rabbitmq.delete_vhost(name))
@@ -66,7 +66,7 @@ async def rabbitmq_url(rabbitmq: RabbitMQ | ExternalRabbitMQ) -> AsyncIterator[s
 
 @pytest.fixture
 async def own_rabbitmq(tmp_path: Path) -> AsyncIterator[RabbitMQ]:
-    """A broker that the test may stop."""
+    """A private broker, which the test may stop."""
     broker = await started(tmp_path / "own")
     yield broker
     await broker.kill()
@@ -74,7 +74,7 @@ async def own_rabbitmq(tmp_path: Path) -> AsyncIterator[RabbitMQ]:
 
 
 async def started(folder: Path) -> RabbitMQ:
-    """Start a broker; on other ports when somebody took one before it listened."""
+    """Start a broker; retry with other ports when another program took one of them first."""
     for left in reversed(range(STARTS)):
         broker = RabbitMQ(folder)
         try:
@@ -92,7 +92,7 @@ def new_name() -> str:
 
 
 async def revived(server: Server, make: Callable[[], Awaitable[str]]) -> str:
-    """Make a test's own part of a shared server, which is started again if it died."""
+    """Create a test's own part of a shared server; restart the server first when it is dead."""
     with contextlib.suppress(*GONE):
         return await make()
     await restart(server)
@@ -100,7 +100,7 @@ async def revived(server: Server, make: Callable[[], Awaitable[str]]) -> str:
 
 
 async def removed(server: Server, remove: Callable[[], Awaitable[None]]) -> None:
-    """Remove a test's own part of a shared server; fail the test if the server is dead."""
+    """Remove a test's own part of a shared server; fail the test when the server is dead."""
     try:
         await remove()
     except GONE as error:

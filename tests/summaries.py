@@ -1,4 +1,4 @@
-"""pytest plugin: what a run says beside its tests, from the reports that xdist's workers send to the main process."""
+"""pytest plugin: additional sections of the summary, from the reports that xdist's workers send to the main process."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show the table of image fidelity: one row for each test that recorded one."""
+    """Show the table of image fidelity with one row for each test that recorded one."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
     lines = [value for report in reports for name, value in report.user_properties if name == "fidelity"]
     if not lines:

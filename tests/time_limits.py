@@ -1,15 +1,15 @@
-"""How long tests wait for what must happen: one place, generous, since a busy machine is no fault.
+"""Time limits of all tests, in seconds. They are generous, because a busy machine must not fail a test.
 
-A test waits for a condition and goes on as soon as it holds; these limits only end a test that would wait for ever.
-`OUTLAST_PATIENCE=3` makes them three times as long.
+A test waits for a condition and continues as soon as it holds; a limit only ends a test that would never end.
+`OUTLAST_TEST_TIME_FACTOR=3` makes all limits three times as long.
 """
 
 import os
 
-FACTOR = float(os.environ.get("OUTLAST_PATIENCE", "1"))
+FACTOR = float(os.environ.get("OUTLAST_TEST_TIME_FACTOR", "1"))
 WAIT_SECONDS = 60 * FACTOR
-"""Seconds for what takes a moment on a quiet machine: an answer, a state, one job, a process that starts or ends."""
+"""For what takes a moment on a quiet machine: a response, a state, one job, a process that starts or ends."""
 FAST_SECONDS = 4 * FACTOR
-"""Seconds for what must answer within a second on a quiet machine, and would take ten if it waited in vain."""
+"""For what must respond within a second on a quiet machine, and would take ten if it waited in vain."""
 LONG_WAIT_SECONDS = 240 * FACTOR
-"""Seconds for what takes some: many jobs, several processes, a server that returns."""
+"""For many jobs, several processes, or a server that restarts."""

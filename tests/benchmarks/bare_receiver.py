@@ -1,4 +1,4 @@
-"""The least an intake can be: an aiohttp handler that reads JSON and publishes it, confirmed, with a bare aiormq.
+"""The minimal webhook receiver: an aiohttp handler that parses JSON and publishes it, confirmed, with plain aiormq.
 
 `python -m tests.benchmarks.bare_receiver RABBITMQ_URL PORT`
 """

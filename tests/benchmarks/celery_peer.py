@@ -1,7 +1,7 @@
-"""What users would pick instead: a Celery task with requests, Pillow and storage3, written as well as such tasks are.
+"""The alternative that users would write: a Celery task with requests, Pillow and storage3, written well.
 
-One HTTP session and one Storage client a process, one decode, JPEG at quality 85 or WebP where there is transparency,
-the object named by its hash, the generation's row written. Without the checks, the retries and the bookkeeping of ours.
+One HTTP session and one Storage client per process, one decode, JPEG at quality 85 or WebP for transparent images,
+the object named by its hash, the generation's row updated. It has none of Outlast's checks, retries and records.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _storage: SyncStorageClient | None = None
 
 
 def session() -> requests.Session:
-    global _session  # noqa: PLW0603 - one a process, made after the fork
+    global _session  # noqa: PLW0603 - one per process, created after the fork
     _session = _session or requests.Session()
     return _session
 
@@ -47,7 +47,7 @@ def storage() -> SyncStorageClient:
 
 @app.task(name="peer.keep")
 def store_file(url: str, user_id: str, generation_id: str) -> None:
-    """Bring one file home and write it on its generation's row."""
+    """Download, compress and store one file, and update its generation's row."""
     answer = session().get(url, timeout=60)
     answer.raise_for_status()
     body, content_type, extension = compressed(answer.content, answer.headers["Content-Type"])
@@ -72,7 +72,7 @@ def nothing(_body: str) -> None:
 
 
 def compressed(body: bytes, content_type: str) -> tuple[bytes, str, str]:
-    """Return the file as it is stored: its bytes, type and extension."""
+    """Return the stored bytes, their content type and the extension."""
     if not content_type.startswith("image/") or content_type == "image/gif":
         return body, content_type, content_type.partition("/")[2]
     with Image.open(io.BytesIO(body)) as image:

@@ -1,6 +1,6 @@
-"""The least that the pictures themselves cost: decode and encode in a bare loop over two processes, nothing around it.
+"""The minimal cost of the pictures: decode and encode in a plain loop over two processes, nothing else.
 
-`python -m tests.benchmarks.codec_floor FILES... --times N` prints seconds of CPU, seconds and files, as JSON.
+`python -m tests.benchmarks.codec_floor FILES... --times N` prints CPU seconds, seconds and files as JSON.
 """
 
 import argparse
@@ -16,7 +16,7 @@ PROCESSES = 2
 
 
 def work(paths: Sequence[Path], times: int, output: multiprocessing.Queue) -> None:
-    """Decode and encode every file so often; tell the CPU seconds, start-up left out."""
+    """Decode and encode every file `times` times; put the CPU seconds, without start-up, into the queue."""
     os.environ["VIPS_CONCURRENCY"] = "1"
     import pyvips  # noqa: PLC0415 - reads its environment on import
 

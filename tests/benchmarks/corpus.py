@@ -1,7 +1,7 @@
-"""Files like those that models make: photo-like pictures of several sizes and formats, an animation, a film.
+"""Files like the output of image models: photo-like pictures of several sizes and formats, an animation, a video.
 
-Octaves of noise under soft shapes compress like photographs, which plain noise or flat colour do not. The same seed
-gives the same files.
+Octaves of noise under soft shapes compress like photographs, unlike plain noise or flat colour. The same seed gives the
+same files.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from deploy.local.sample_streams import clip_mp4
 SEED: Final = 7
 OCTAVES: Final = 9
 PERSISTENCE: Final = 0.85
-"""How strong an octave is beside the one below it: what gives a 1024 x 1024 PNG of 1.5 MB and a JPEG (95) of 0.5 MB."""
+"""An octave's strength relative to the coarser one; gives a 1024 x 1024 PNG of 1.5 MB and a JPEG (95) of 0.5 MB."""
 SHAPES: Final = 12
 
 
 def picture(side: int, seed: int) -> pyvips.Image:
-    """Draw one picture: octaves of noise, the fine ones only here and there, under some soft discs."""
+    """Draw one picture: octaves of noise, the fine ones only in places, under some soft discs."""
     rng = np.random.default_rng((SEED, seed))
     detail = np.clip(_noise(rng, 6, side, 1) * 0.8 + 0.35, 0, 1)
     canvas = np.zeros((side, side, 3), np.float32)
@@ -66,7 +66,7 @@ def _film(path: Path, _: int) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a mix is made of: a file's suffix, and how it is written."""
+    """A kind of file in a mix: its suffix, and the function that writes it."""
 
     suffix: str
     make: Callable[[Path, int], None]
@@ -90,11 +90,11 @@ MIXES: Final = {
     "tiny": ("png-64",),
     "mixed": ("png-1024", "jpeg-1024", "webp-1024", "gif", "mp4"),
 }
-"""Names of kinds, taken in turn; one in five of `mixed` is a video."""
+"""Names of kinds, used in turn; one in five of `mixed` is a video."""
 
 
 def make(folder: Path, mix: str, each: int) -> list[str]:
-    """Write `each` files of every kind in the mix that are not there yet; return all names, kinds in turn."""
+    """Write `each` files of every kind in the mix that do not exist yet; return all names, kinds in turn."""
     names = []
     for number in range(each):
         for kind in MIXES[mix]:

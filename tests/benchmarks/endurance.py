@@ -1,4 +1,4 @@
-"""What grows with time or load: memory over many files, memory and speed before a backlog, and the time to start."""
+"""What grows with time or load: memory over many files, memory and speed with a backlog, and the start time."""
 
 import statistics
 import time
@@ -17,7 +17,7 @@ WARM, BEFORE = 24, 200
 
 
 async def soak(environment: BenchmarkEnvironment, report: Report, _rounds: int) -> None:
-    """Ten thousand files through one worker; the slope of its memory over the second half."""
+    """Process ten thousand files with one worker; report the slope of its memory over the second half."""
     names = corpus.make(environment.files, "tiny", 6)
     async with environment.new_run() as run:
         await Outlast().enqueue_tasks(run, await run.tasks(names, SOAK))
@@ -36,7 +36,7 @@ async def soak(environment: BenchmarkEnvironment, report: Report, _rounds: int) 
 
 
 async def backlog(environment: BenchmarkEnvironment, report: Report, _rounds: int) -> None:
-    """A worker's memory and speed with nothing behind the first files, and with up to a hundred thousand messages."""
+    """Measure a worker's memory and speed with up to a hundred thousand messages behind the measured ones."""
     names = corpus.make(environment.files, "1024", 6)
     mib, rate = {}, {}
     for behind in BACKLOGS:
@@ -56,7 +56,7 @@ async def backlog(environment: BenchmarkEnvironment, report: Report, _rounds: in
 
 
 async def start(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """From the command to the first file on its row, and the CPU that took."""
+    """Measure the seconds and the CPU from the command to the first stored file."""
     names = corpus.make(environment.files, "1024", 6)
     for side in (Outlast(), Peer()):
         seconds, cpu = [], []

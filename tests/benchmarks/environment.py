@@ -1,4 +1,4 @@
-"""The ground both sides stand on: one broker, one database, one gateway, one source, and rows to bring home."""
+"""The environment that all sides share: one broker, one database, one gateway, one source, and rows to process."""
 
 import asyncio
 import contextlib
@@ -29,12 +29,12 @@ ARRIVALS = """
     create trigger arrived after update of media on public.generations for each row when (new.media is not null)
       execute function public.arrived();
 """
-"""When a generation's media was written, by the database's own clock, whoever wrote it."""
+"""Records when each generation's media was written, by the database's clock."""
 
 
 @dataclass(frozen=True)
 class FileTask:
-    """One file of one generation to bring home. Every errand has a user of its own unless the scenario shares them."""
+    """One file of one generation to store. Each task has a user of its own unless the scenario shares them."""
 
     generation_id: str
     user_id: str
@@ -42,9 +42,9 @@ class FileTask:
 
 
 class BenchmarkEnvironment:
-    """Starts everything; a `new_run` database and virtual host for each run keep one run out of the next.
+    """Starts all servers; `new_run` isolates each run by a new database and virtual host.
 
-    `broker` and `postgres` are used where they are given, and must run.
+    `broker` and `postgres` are used when given, and must be running.
     """
 
     def __init__(self, folder: Path, broker: RabbitMQ | None = None, postgres: Postgres | None = None) -> None:
@@ -54,7 +54,7 @@ class BenchmarkEnvironment:
         self.broker = broker or RabbitMQ(self.folder)
         self.postgres = postgres or Postgres(self.folder)
         self.source_url = ""
-        self._rng = random.Random(1)  # noqa: S311 - dice
+        self._rng = random.Random(1)  # noqa: S311 - reproducible, not for security
         self._exit = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -78,7 +78,7 @@ class BenchmarkEnvironment:
     async def start_server(
         self, name: str, *arguments: str, within: contextlib.AsyncExitStack
     ) -> tuple[Child, dict[str, str]]:
-        """Start a part of `serve`; return it with what it told when it was ready."""
+        """Start a program of `servers`; return it with the JSON line that it printed when ready."""
         log = self.folder / "log" / f"{name}.log"
         log.unlink(missing_ok=True)
         argv = [sys.executable, "-m", "tests.benchmarks.servers", name, *arguments]
@@ -92,9 +92,9 @@ class BenchmarkEnvironment:
 
     @contextlib.asynccontextmanager
     async def new_run(self, milliseconds: int = 0):
-        """Yield a Run: an empty database, virtual host and bucket of its own.
+        """Yield a BenchmarkRun with an empty database, virtual host and bucket.
 
-        Supabase and the source are so many milliseconds away, there and back.
+        Supabase and the source get a round-trip time of `milliseconds`.
         """
         name = f"bench{uuid4().hex[:12]}"
         async with contextlib.AsyncExitStack() as stack:
@@ -113,12 +113,12 @@ class BenchmarkEnvironment:
             yield BenchmarkRun(self, sql, rabbitmq_url, urls[0], output["key"], self.folder / name, urls[1])
 
     def uuid(self) -> str:
-        """Draw a new id."""
+        """Return a new random id."""
         return str(UUID(int=self._rng.getrandbits(128), version=4))
 
 
 class BenchmarkRun:
-    """One side's turn: rows to fill, and a look at when they were filled."""
+    """One run of one side: the rows to process, and the time when they were completed."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class BenchmarkRun:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What the programs of both sides are told."""
+        """The environment variables for the programs of all sides."""
         temp = self.environment.folder / "tmp"
         temp.mkdir(exist_ok=True)
         return {
@@ -148,7 +148,7 @@ class BenchmarkRun:
         }
 
     async def tasks(self, names: Sequence[str], count: int, users: int | None = None) -> list[FileTask]:
-        """Insert `count` generations with one file each, names in turn; of `users` users, else each of its own."""
+        """Insert `count` generations with one file each, names in turn, for `users` users or each for its own."""
         owners = [self.environment.uuid() for _ in range(users or count)]
         tasks = [
             FileTask(
@@ -163,11 +163,11 @@ class BenchmarkRun:
         return tasks
 
     async def completed_count(self) -> int:
-        """Count the generations whose media is written."""
+        """Return the number of generations whose media is written."""
         return await self.sql.fetchval("select count(*) from arrivals")
 
     async def wait_for_count(self, count: int, seconds: float) -> float:
-        """Wait until so many have arrived; return the time then (monotonic)."""
+        """Wait until `count` generations are completed; return the time then (monotonic)."""
         limit = time.monotonic() + seconds
         while (now := await self.completed_count()) < count:
             if time.monotonic() > limit:

@@ -1,6 +1,6 @@
-"""Webhooks taken: the receiver beside a bare handler that publishes, under 64 connections and in bursts of 200.
+"""Webhook intake: the receiver and the minimal handler, with 64 connections and in bursts of 200.
 
-What the bare one leaves out: the secret, the schema, whether the event matters, metrics, a time limit, a log line.
+The minimal handler omits the secret, the schema, the relevance check, metrics, a time limit and a log line.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ HEADERS = {"x-webhook-secret": SECRET}
 
 
 async def intake(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """Both, turn by turn; and how the receiver's memory stands after all these."""
+    """Run both in turn; also report how much the receiver's memory grew."""
     rates: dict[str, list[float]] = {"outlast": [], "bare": []}
     slowest, slowest_of_burst, memory = [], [], []
     for _ in range(rounds):
@@ -76,7 +76,7 @@ async def _bare(run: BenchmarkRun) -> AsyncIterator[str]:
 
 
 async def _flood(url: str, count: int, connections: int) -> tuple[float, Sequence[float]]:
-    """Send so many webhooks over so many connections; return the seconds in all, and of each."""
+    """Send `count` webhooks over so many connections; return the total seconds and those of each webhook."""
     bodies = iter(
         [webhook(FileTask(str(uuid4()), str(uuid4()), "https://fal.media/files/a.png")) for _ in range(count)]
     )

@@ -1,4 +1,4 @@
-"""Ten a second: how long from the webhook, or the peer's enqueueing, until the file stands on its row."""
+"""Latency at ten files a second: from the webhook, or the peer's enqueueing, until the row is written."""
 
 import asyncio
 import statistics
@@ -22,7 +22,7 @@ Sender = Callable[[FileTask], Awaitable[None]]
 
 
 async def latency(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """Both sides at the same pace, turn by turn."""
+    """Run both sides at the same rate, in turn."""
     names = corpus.make(environment.files, "1024", 6)
     latencies: dict[str, list[list[float]]] = {"outlast": [], "celery": []}
     for _ in range(rounds):
@@ -64,7 +64,7 @@ async def _celery(environment: BenchmarkEnvironment, names: Sequence[str]) -> li
 
 
 async def _send_at_pace(run: BenchmarkRun, names: Sequence[str], send: Sender) -> list[float]:
-    """Send at an even pace; return for each errand the seconds from sending to its row."""
+    """Send at a constant rate; return for each task the seconds from sending to its row."""
     tasks = await run.tasks(names, WARM + COUNT)
     for task in tasks[:WARM]:
         await send(task)
@@ -80,7 +80,7 @@ async def _send_at_pace(run: BenchmarkRun, names: Sequence[str], send: Sender) -
 
 
 async def start_receiver(run: BenchmarkRun) -> tuple[Child, str]:
-    """Start a receiver; return it with the address of Supabase's webhooks."""
+    """Start a receiver; return it with the URL for Supabase's webhooks."""
     port = free_port()
     env = {**run.environment, "RECEIVER_HOST": "127.0.0.1", "RECEIVER_PORT": str(port), "LOG_FORMAT": "json"}
     env["SUPABASE_WEBHOOK_SECRETS"] = SECRET
@@ -92,7 +92,7 @@ async def start_receiver(run: BenchmarkRun) -> tuple[Child, str]:
 
 
 def webhook(task: FileTask) -> dict[str, object]:
-    """Return what Supabase sends when this generation completes."""
+    """Return the webhook body that Supabase sends when this generation completes."""
     record = {
         "id": task.generation_id,
         "user_id": task.user_id,
@@ -104,5 +104,5 @@ def webhook(task: FileTask) -> dict[str, object]:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """Return the value that so many per cent of all do not exceed."""
+    """Return the value that `percent` per cent of all values do not exceed."""
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]

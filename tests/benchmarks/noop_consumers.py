@@ -27,7 +27,7 @@ QUEUES: Final = {"outlast": topology.work_queue(Queue.FILES), "faststream": "not
 
 
 class NoopHandler:
-    """What our consumer does about a delivery here: acknowledge it."""
+    """Handles a delivery by acknowledging it."""
 
     envelope: Final = None
     leased: Final = None
@@ -37,7 +37,7 @@ class NoopHandler:
         self.started = time.monotonic()
 
     def stop(self, _why: str) -> None:
-        """There is nothing to end."""
+        """Do nothing: there is no work to stop."""
 
     def told(self) -> dict[str, Any]:
         return {}
@@ -48,7 +48,7 @@ class NoopHandler:
 
 
 async def fill(side: str, url: str, count: int) -> None:
-    """Put so many messages on the side's queue, which is made as the side makes it."""
+    """Publish `count` messages to the side's queue, which is declared as the side declares it."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         await topology.declare(channel, [1])
@@ -64,7 +64,7 @@ async def fill(side: str, url: str, count: int) -> None:
 
 
 def _send_tasks(url: str, count: int) -> None:
-    from tests.benchmarks import celery_peer  # noqa: PLC0415 - Celery takes its time
+    from tests.benchmarks import celery_peer  # noqa: PLC0415 - Celery is slow to import
 
     with celery_peer.app.connection_for_write(url) as connection, connection.Producer() as producer:
         for _ in range(count):
@@ -102,7 +102,7 @@ def main() -> None:
     elif side == "celery":
         argv = [sys.executable, "-m", "celery", "-A", "tests.benchmarks.celery_peer", "worker"]
         env = {**os.environ, "RABBITMQ_URL": url, "PYTHONPATH": str(ROOT)}
-        os.execve(argv[0], [*argv, "--pool=prefork", "--concurrency=2", "-l", "info"], env)  # noqa: S606 - itself
+        os.execve(argv[0], [*argv, "--pool=prefork", "--concurrency=2", "-l", "info"], env)  # noqa: S606 - our own interpreter
     else:
         uvloop.run({"outlast": drain_outlast, "faststream": drain_faststream}[side](url))
 

@@ -1,4 +1,4 @@
-"""Whether what was stored still looks like what came: nobody wins by blurring."""
+"""The similarity of stored pictures to their originals, so that no side wins by blurring."""
 
 import asyncio
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.benchmarks.environment import BenchmarkRun
 
 LOOKED_AT = 4
 SIDE = 512
-"""Pictures are compared at most at this size, in grey: larger ones take seconds."""
+"""Pictures are compared in grey and at most at this size: larger ones take seconds."""
 STORED = """
     select g.output->'images'->0->>'url' as url, g.media->0->>'path' as path from generations g
     where g.media->0->>'content_type' in ('image/jpeg', 'image/webp')
@@ -19,7 +19,7 @@ STORED = """
 
 
 async def least_ssim(run: BenchmarkRun, files: Path) -> float:
-    """Return the least SSIM of a few stored pictures and their originals. RuntimeError where there are none."""
+    """Return the least SSIM of a few stored pictures and their originals. Raises RuntimeError when there are none."""
     rows = await run.sql.fetch(STORED, LOOKED_AT)
     pairs = [(files / row["url"].rpartition("/")[2], run.objects / "generations" / row["path"]) for row in rows]
     if not pairs:

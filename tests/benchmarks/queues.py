@@ -1,6 +1,6 @@
-"""The queue alone: messages that nothing is done with, taken by our consumer, by FastStream and by Celery.
+"""The queue alone: messages that only get acknowledged, by our consumer, FastStream and Celery.
 
-Each as its documentation has it, with quorum queues where it can, one message acknowledged at a time.
+Each is set up as its documentation says, with quorum queues where possible, acknowledging one message at a time.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ LIMIT_SECONDS = 120.0
 
 
 async def queues(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """All three, turn by turn."""
+    """Run all three, in turn."""
     rates: dict[str, list[float]] = {side: [] for side in QUEUES}
     for _ in range(rounds):
         for side in QUEUES:
@@ -37,7 +37,7 @@ def _ratio(rates: dict[str, list[float]], other: str) -> float:
 
 
 async def _drained(run: BenchmarkRun, side: str) -> float:
-    """Fill a side's queue, then start it; return the seconds from its first message to its last."""
+    """Fill a side's queue, then start its consumer; return the seconds from the first message to the last."""
     program = [sys.executable, "-m", "tests.benchmarks.noop_consumers", side, run.rabbitmq_url]
     filling = await asyncio.create_subprocess_exec(*program, "fill", str(COUNT), cwd=ROOT)
     if await filling.wait():
@@ -55,7 +55,7 @@ async def _drained(run: BenchmarkRun, side: str) -> float:
 
 
 async def _until(channel: aio_pika.abc.AbstractChannel, queue: str, child: Child, left: int) -> None:
-    """Wait until no more than `left` messages wait."""
+    """Wait until at most `left` messages are queued."""
     limit = time.monotonic() + LIMIT_SECONDS
     while (await channel.declare_queue(queue, passive=True)).declaration_result.message_count > left:
         if not child.running or time.monotonic() > limit:

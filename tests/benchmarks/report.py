@@ -1,4 +1,4 @@
-"""What a run of the benchmarks says: a table on the terminal, `report.json`, and pictures."""
+"""The report of a benchmark run: a table on the terminal, `report.json`, and charts."""
 
 import json
 import statistics
@@ -27,27 +27,27 @@ TARGETS = {
     "soak_mib_per_1000_files": (1.0, "lower"),
     "backlog_memory": (1.1, "lower"),
 }
-"""What is wanted of each ratio, and which way is better. Names outside of this are told without a target."""
+"""The target of each ratio, and which direction is better. Other ratios are reported without a target."""
 
 
 @dataclass
 class Report:
-    """Collects what scenarios found: rows of figures, ratios, and series to draw."""
+    """Collects the results of scenarios: rows of figures, ratios, and series to plot."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
     series: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
 
     def row(self, scenario: str, side: str, **figures: Sequence[float]) -> None:
-        """Note figures of one side, each as it was in every round: their median counts, their range is told."""
+        """Add figures of one side with one value per round; the median and the range are reported."""
         self.rows.append({"scenario": scenario, "side": side, "figures": {k: list(v) for k, v in figures.items()}})
 
     def ratio(self, name: str, value: float) -> None:
-        """Note a ratio, or a figure that has a target."""
+        """Add a ratio, or a figure with a target."""
         self.ratios[name] = round(value, 3)
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it; `meets` is None where there is no target."""
+        """Return the ratios and rows; `meets` is None for a ratio without a target."""
         ratios = {}
         for name, value in self.ratios.items():
             target, better = TARGETS.get(name, (None, "higher"))
@@ -55,7 +55,7 @@ class Report:
         return {"ratios": ratios, "rows": self.rows}
 
     def table(self) -> str:
-        """Return it as text."""
+        """Return the report as text."""
         lines = []
         for row in self.rows:
             told = ", ".join(f"{name} {spread(values)}" for name, values in row["figures"].items())
@@ -68,7 +68,7 @@ class Report:
         return "\n".join(lines)
 
     def write(self, out: Path) -> None:
-        """Write report.json and a picture for each family of series."""
+        """Write report.json and one chart for each family of series."""
         out.mkdir(parents=True, exist_ok=True)
         (out / "report.json").write_text(json.dumps(self.as_json(), indent=2) + "\n")
         for name, lines in self.series.items():
@@ -84,7 +84,7 @@ class Report:
 
 
 def meets(name: str, value: float) -> bool | None:
-    """Whether a ratio is as wanted; None where nothing is wanted."""
+    """Whether a ratio meets its target; None for one without a target."""
     if name not in TARGETS:
         return None
     target, better = TARGETS[name]
@@ -92,6 +92,6 @@ def meets(name: str, value: float) -> bool | None:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return the median, and the range where there is one."""
+    """Return the median, and the range of more than one value."""
     middle = f"{statistics.median(values):.3g}"
     return middle if len(values) == 1 else f"{middle} ({min(values):.3g} to {max(values):.3g})"

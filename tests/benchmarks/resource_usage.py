@@ -1,4 +1,4 @@
-"""What a process and all below it take: CPU seconds, and memory without counting shared pages twice."""
+"""CPU seconds and memory of a process tree, counting shared pages once."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds of a process and its descendants, those that have ended included."""
+    """Return the CPU seconds of a process and its descendants, including those that ended."""
     total = 0.0
     for process in _tree(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -38,7 +38,7 @@ def _tree(pid: int) -> list[psutil.Process]:
 
 @dataclass
 class Meter:
-    """Watches the memory of process trees while it is entered; `peak` and `samples` are MiB of PSS, all together."""
+    """Samples the memory of process trees within its context; `peak` and `samples` are MiB of PSS of all together."""
 
     pids: Sequence[int]
 
@@ -48,7 +48,7 @@ class Meter:
 
     @property
     def peak(self) -> float:
-        """The most there was."""
+        """The largest sample."""
         return max(self.samples, default=0.0)
 
     async def __aenter__(self) -> Self:

@@ -1,6 +1,6 @@
-"""`python -m tests.benchmarks.run [SCENARIO...]`: everything in one run, sides turn by turn, medians and ranges told.
+"""`python -m tests.benchmarks.run [SCENARIO...]`: run all sides in turn; report medians and ranges.
 
-Writes report.json and pictures to .outlast/bench/. Exit 0 also when a target is missed: figures are for people.
+Writes report.json and charts to .outlast/bench/. The exit code is 0 also when a target is missed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ TIMES = 8
 
 
 async def floor(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """The codec floor of the 1024 mix, beside which `throughput` is judged."""
+    """Measure the codec floor of the 1024 mix, the reference for `throughput`."""
     names = corpus.make(environment.files, "1024", 6)
     files = [str(environment.files / name) for name in names]
     found = []
@@ -57,7 +57,7 @@ SCENARIOS = {
 
 
 async def run(names: list[str], rounds: int, out: Path) -> None:
-    """Run scenarios and write the report, after each of them."""
+    """Run scenarios; write the report after each."""
     report, began = Report(), time.monotonic()
     async with BenchmarkEnvironment(out / "ground") as environment:
         for name in names:
@@ -69,7 +69,7 @@ async def run(names: list[str], rounds: int, out: Path) -> None:
 
 
 def _relate(report: Report) -> None:
-    """Set CPU a file against the codec floor, once both are known."""
+    """Compute the CPU per file relative to the codec floor, once both are known."""
     cpu = {(row["scenario"], row["side"]): row["figures"].get("cpu_ms") for row in report.rows}
     ours, floor_ms = cpu.get(("files 1024", "outlast")), cpu.get(("codec floor", "pyvips"))
     if ours and floor_ms:
@@ -77,12 +77,12 @@ def _relate(report: Report) -> None:
 
 
 def machine() -> str:
-    """Say what it ran on."""
+    """Return a description of this machine."""
     return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}"
 
 
 def print_line(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - its output
+    print(text, flush=True)  # noqa: T201 - command line output
 
 
 def main() -> None:

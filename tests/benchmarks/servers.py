@@ -1,8 +1,6 @@
-"""What stands around both sides, each as a program of its own, so that its cost is nobody's.
+"""The shared servers, each as a separate program, so that no side is charged for its CPU.
 
-`gateway`, `source`, or a `delay_proxy` that takes its time to one of them.
-
-Prints one line of JSON when it serves.
+`gateway`, `source`, or a `delay_proxy` in front of one of them. Each prints one line of JSON when it is ready.
 """
 
 import asyncio
@@ -29,8 +27,8 @@ async def gateway(database_url: str, folder: str) -> None:
 
 
 async def source(folder: str) -> None:
-    """Serve files as a CDN does: whole, with their length and type."""
-    web_fileresponse.CONTENT_TYPES.add_type("image/webp", ".webp")  # which Python knows from 3.13 on
+    """Serve files as a CDN does: with their length and content type."""
+    web_fileresponse.CONTENT_TYPES.add_type("image/webp", ".webp")  # Python knows this type only since 3.13
     app = web.Application()
     app.router.add_static("/files", folder)
     runner = web.AppRunner(app, access_log=None)
@@ -41,7 +39,7 @@ async def source(folder: str) -> None:
 
 
 async def delay_proxy(url: str, milliseconds: str) -> None:
-    """Lead to the server at `url`, which seems to be so many milliseconds away, there and back."""
+    """Forward to the server at `url` with an added round-trip time."""
     wire = TcpProxy(int(url.rpartition(":")[2]))
     wire.delay = int(milliseconds) / 2000
     await wire.start()

@@ -1,4 +1,4 @@
-"""The two sides: Outlast and the Celery peer, told apart by nothing but how work is handed to them and who does it."""
+"""The two sides, Outlast and the Celery peer: how each gets its tasks, and how its workers run."""
 
 import asyncio
 import contextlib
@@ -21,23 +21,23 @@ from worker.settings import Settings
 READY_SECONDS = 60.0
 AT_ONCE = 200
 QUIET = {"RECONCILE_EVERY_SECONDS": "0", "MAINTENANCE_EVERY_SECONDS": "0", "LOG_FORMAT": "json"}
-"""Rows are inserted without webhooks: a sweep would find them a second time."""
+"""Rows are inserted without webhooks, so a sweep would enqueue them a second time."""
 
 
 class Side(Protocol):
-    """How one side is given work, and set to it."""
+    """How tasks are enqueued for one side, and how its workers run."""
 
     name: str
 
     async def enqueue_tasks(self, run: BenchmarkRun, tasks: Sequence[FileTask]) -> None:
-        """Put errands on the queue."""
+        """Publish tasks to the queue."""
 
     def run_workers(self, run: BenchmarkRun, processes: int = 1) -> contextlib.AbstractAsyncContextManager[list[Child]]:
-        """Have the workers run for as long as the context lasts."""
+        """Run the workers within the context."""
 
 
 class Outlast:
-    """`outlast worker` as it comes."""
+    """`outlast worker` with default settings."""
 
     name = "outlast"
 
@@ -69,7 +69,7 @@ class Outlast:
 
 
 class Peer:
-    """A Celery worker with two processes, as its documentation has it for two cores, or as many as are asked for."""
+    """A Celery worker with two processes, as documented for two cores, or with as many as given."""
 
     def __init__(self, processes: int = 2) -> None:
         self.name = "celery" if processes == 2 else f"celery x{processes}"
@@ -94,7 +94,7 @@ class Peer:
 
 
 def job_of(task: FileTask) -> Job:
-    """Return the job an errand's webhook would become."""
+    """Return the job that a task's webhook would become."""
     profile = Profile()
     file = JobFile(position=0, url=task.url, source_key=source_key(task.url))
     return Job(
@@ -118,8 +118,8 @@ def _send(rabbitmq_url: str, tasks: Sequence[FileTask]) -> None:
 
 @contextlib.contextmanager
 def enqueuer(rabbitmq_url: str) -> Iterator[Callable[[FileTask], None]]:
-    """Yield what sends an errand to the peer, over one connection."""
-    from tests.benchmarks import celery_peer  # noqa: PLC0415 - Celery takes its time
+    """Yield a function that sends a task to the peer over one connection."""
+    from tests.benchmarks import celery_peer  # noqa: PLC0415 - Celery is slow to import
 
     with celery_peer.app.connection_for_write(rabbitmq_url) as connection, connection.Producer() as producer:
         yield lambda task: celery_peer.store_file.apply_async(

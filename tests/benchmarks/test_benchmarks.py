@@ -1,4 +1,4 @@
-"""That the benchmarks measure what they say: both sides do the same work, and figures are judged as they should be."""
+"""The benchmarks measure what they claim: both sides do the same work, and targets are judged correctly."""
 
 import json
 

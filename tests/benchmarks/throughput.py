@@ -1,4 +1,4 @@
-"""Saturated: a queue that is never empty, one worker a side, turn by turn."""
+"""Saturated throughput: a queue that is never empty, one worker per side, in turn."""
 
 import statistics
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ EACH = {"1024": 6, "big": 2, "tiny": 6, "mixed": 4}
 
 @dataclass(frozen=True)
 class TurnResult:
-    """One side's turn: files a second, CPU milliseconds a file, most MiB, and the least likeness of a picture."""
+    """The result of one run: files per second, CPU milliseconds per file, peak MiB, and the least SSIM of a picture."""
 
     rate: float
     cpu_ms: float
@@ -36,7 +36,7 @@ async def turn(
     processes: int = 1,
     milliseconds: int = 0,
 ) -> TurnResult:
-    """Have one side bring `count` files home after WARM others, or more where several workers had them by then."""
+    """Let one side store `count` files after WARM others, fewer when several workers had begun some by then."""
     async with environment.new_run(milliseconds) as run:
         tasks = await run.tasks(names, WARM + count, users)
         await side.enqueue_tasks(run, tasks)
@@ -53,7 +53,7 @@ async def turn(
 
 
 async def throughput(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """Both sides over every mix."""
+    """Run both sides over every mix."""
     for mix, count in COUNTS.items():
         names = corpus.make(environment.files, mix, EACH[mix])
         turns: dict[str, list[TurnResult]] = {"outlast": [], "celery": []}
@@ -79,7 +79,7 @@ async def throughput(environment: BenchmarkEnvironment, report: Report, rounds: 
 
 
 async def far(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """The 1024 mix with Supabase and the source FAR_MS away, as they are; the peer also with a process for each job."""
+    """The 1024 mix with Supabase and the source FAR_MS away; also with a Celery process for each concurrent job."""
     names = corpus.make(environment.files, "1024", EACH["1024"])
     turns: dict[str, list[TurnResult]] = {}
     for _ in range(rounds):
@@ -95,7 +95,7 @@ async def far(environment: BenchmarkEnvironment, report: Report, rounds: int) ->
 
 
 async def duplicates(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """The same few files of one user again and again, beside files nobody had before."""
+    """The same few files of one user repeatedly, and files that are new."""
     names = corpus.make(environment.files, "1024", EACH["1024"])
     first, again = [], []
     for _ in range(rounds):
@@ -107,7 +107,7 @@ async def duplicates(environment: BenchmarkEnvironment, report: Report, rounds: 
 
 
 async def scaling(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """One, two and four workers: on this machine they share the same cores."""
+    """One, two and four workers, which share the cores of this machine."""
     names = corpus.make(environment.files, "1024", EACH["1024"])
     rates = {
         processes: [(await turn(environment, Outlast(), names, 600, processes=processes)).rate for _ in range(rounds)]

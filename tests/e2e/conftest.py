@@ -1,4 +1,4 @@
-"""One whole local stack for the end-to-end tests: receiver and workers as processes of their own."""
+"""One complete local stack for the end-to-end tests: receiver and workers as separate processes."""
 
 from collections.abc import AsyncIterator
 

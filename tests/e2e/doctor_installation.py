@@ -1,4 +1,4 @@
-"""An installation to be harmed, and then examined by the doctor."""
+"""An installation that tests break in one place, and then check with doctor."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ QUICK_CHECKS = [check for check in CHECKS if check.name not in {"libvips", "libm
 
 
 class DoctorInstallation:
-    """A whole installation in this process, and ways to harm it."""
+    """A complete installation in this process, with access to its database and its Storage."""
 
     def __init__(self, gateway, rabbitmq_url, sql, environment):
         self.gateway, self.rabbitmq_url, self.sql, self.environment = gateway, rabbitmq_url, sql, environment
@@ -30,7 +30,7 @@ class DoctorInstallation:
         return Settings(_env_file=None, **{name.lower(): value for name, value in (self.environment | more).items()})
 
     async def run_checks(self, checks=QUICK_CHECKS, **more):
-        """Return state, detail and remedy by check."""
+        """Return the state, the detail and the remedy of each check by name."""
         site = CheckContext.of(self.settings(**more))
         try:
             verdicts = await _examine(site, checks, Console(quiet=True))
@@ -48,7 +48,7 @@ class DoctorInstallation:
 
 @contextlib.asynccontextmanager
 async def project(database_url, source, folder):
-    """A project that is well, without broker and receiver: what most harm is done to."""
+    """An intact project without broker and receiver, which is enough for most checks."""
     port = free_port()
     async with Gateway(database_url=database_url, storage_dir=folder / "objects") as gateway:
         environment = {
@@ -76,7 +76,7 @@ async def project(database_url, source, folder):
 
 @contextlib.asynccontextmanager
 async def with_receiver(installation, rabbitmq_url):
-    """The project with a broker and a receiver that is ready."""
+    """Add a broker and a ready receiver to the installation."""
     installation.rabbitmq_url = installation.environment["RABBITMQ_URL"] = rabbitmq_url
     stop = asyncio.Event()
     receiving = asyncio.create_task(run_receiver(installation.settings(), stop))
@@ -98,7 +98,7 @@ async def with_receiver(installation, rabbitmq_url):
 
 @contextlib.asynccontextmanager
 async def serving(handler):
-    """Serve every path with one handler; yield the address."""
+    """Serve every path with one handler; yield the base URL."""
     runner = web.AppRunner(web.Application(), access_log=None)
     runner.app.router.add_route("*", "/{anything:.*}", handler)
     await runner.setup()

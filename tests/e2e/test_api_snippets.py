@@ -1,4 +1,4 @@
-"""The API documentation's examples about storing, as scripts: only import lines and URLs are another."""
+"""The storage examples of the API documentation run as scripts; only imports and URLs are changed."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The commands as people type them: real processes, their output and their exit codes."""
+"""The commands as separate processes: their output and their exit codes."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from tests.time_limits import LONG_WAIT_SECONDS
 
 
 async def started(*arguments, cwd, **environment):
-    """Start `outlast` with an environment of its own."""
+    """Start `outlast` with a minimal environment."""
     env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}} | environment
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "worker", *arguments),
@@ -88,7 +88,7 @@ async def test_up_prints_all_addresses_and_stops_without_leftovers(tmp_path):
     assert len(told["worker_metrics_urls"]) == 2
     assert len(list((tmp_path / ".outlast" / "log").glob("worker-*.log"))) == 2
     process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)  # an impatient second signal does not cut the clean-up short
+    process.send_signal(signal.SIGTERM)  # a second signal does not interrupt the clean-up
     assert await process.stdout.read() == b""
     assert await asyncio.wait_for(process.wait(), LONG_WAIT_SECONDS) == 0
     assert running(tmp_path / ".outlast") == []

@@ -1,4 +1,4 @@
-"""`outlast dead` as people type it: processes, what they print, how they end."""
+"""`outlast dead` as a separate process: its output and its exit codes."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
 
 class DeadLetterCommand:
-    """Runs `outlast dead ...` against a graveyard."""
+    """Runs `outlast dead ...` on a virtual host with dead letters."""
 
     def __init__(self, vhost, folder, **environment):
         self.vhost, self.folder = vhost, folder

@@ -23,7 +23,7 @@ ITEM = {
 
 
 class DeadLetterApi:
-    """A client of the routes."""
+    """An HTTP client of the dead letter routes."""
 
     def __init__(self, vhost, url, session, metrics):
         self.vhost, self.url, self.session, self.metrics = vhost, url, session, metrics

@@ -1,4 +1,4 @@
-"""Every example, run as its first lines say, against the local stack."""
+"""Every example runs against the local stack as its docstring says."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @pytest.fixture
 def run(stack, tmp_path):
-    """Runs an example as a program; returns what it printed."""
+    """A function that runs an example as a program and returns its output."""
     at = stack.endpoints
     settings = {
         "SUPABASE_URL": at.supabase_url,

@@ -1,4 +1,4 @@
-"""Tables as apps have them: another key, another output, another schema; from their own trigger to the files stored."""
+"""Generation tables of other shapes: key types, output types, schemas; from their trigger to the stored files."""
 
 import asyncio
 import contextlib
@@ -108,7 +108,7 @@ async def test_a_completed_row_gets_its_media(postgres, rabbitmq_url, source, tm
         assert [entry["path"].partition("/")[0] for entry in media] == ["me"] * wanted
         assert await sql.fetchval("select generation_id from outlast_tasks") == str(found)
         assert all((tmp_path / "objects" / entry["bucket"] / entry["path"]).exists() for entry in media)
-        # What the webhook would have lost, the sweep would find: and now there is nothing to find.
+        # The sweep finds nothing after the webhook, and finds the generation once its task is deleted.
         sweep = json.loads(await sql.fetchval("select public.outlast_missing(p_idle_seconds => 0)::text"))
         assert sweep == []
         await sql.execute("delete from outlast_tasks; delete from outlast_files")

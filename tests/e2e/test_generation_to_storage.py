@@ -1,4 +1,4 @@
-"""One completed generation, from webhook to stored files, through every real part there is."""
+"""A completed generation from its webhook to the stored files, through all real parts."""
 
 import asyncio
 import base64
@@ -19,13 +19,13 @@ def generation(output, **more):
 
 
 async def complete(project, row):
-    """Do what an app does: insert the row, and complete it later. The trigger does the rest."""
+    """Insert the row and complete it later, as an app does. The trigger sends the webhook."""
     await project.insert("generations", {**row, "output": None})
     await project.update("generations", f"id=eq.{row['id']}", {"status": "completed", "output": row["output"]})
 
 
 async def ended(project, row, tasks=1):
-    """Wait until the generation's tasks ended; return them."""
+    """Wait until the generation's tasks have ended; return them."""
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while True:
             found = await project.select("outlast_tasks", f"generation_id=eq.{row['id']}")
@@ -162,7 +162,7 @@ async def test_source_outside_the_allowlist_is_forbidden(project):
 async def test_inline_content_larger_than_a_message_is_read_from_the_row(stack, project):
     picture = next(sample for sample in stack.samples if sample.name.endswith(".png"))
     content = picture.path.read_bytes()
-    # Padding behind the picture makes the URI larger than any job; PNG readers stop at its end.
+    # Padding after the picture makes the URI larger than any job; PNG readers ignore it.
     uri = "data:image/png;base64," + base64.b64encode(content + bytes(max(0, 6_400_000 - len(content)))).decode()
     row = generation({"images": [{"url": uri}]})
     await complete(project, row)

@@ -1,4 +1,4 @@
-"""`outlast init` as people type it: what it prints, what it writes, what it refuses, and that it is in the package."""
+"""`outlast init` as a separate process: what it prints, writes and refuses."""
 
 import asyncio
 import json

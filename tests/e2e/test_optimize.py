@@ -1,4 +1,4 @@
-"""`outlast optimize` as people type it, on what the whole stack has stored."""
+"""`outlast optimize` as a separate process, on files stored by the whole stack."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ from tests.time_limits import LONG_WAIT_SECONDS
 
 
 async def outlast(stack, *arguments, **more):
-    """Run a command on the stack's Supabase; return its exit code, what it printed and what it said."""
+    """Run a command with the stack's Supabase; return its exit code, standard output and standard error."""
     env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}} | {
         "SUPABASE_URL": stack.endpoints.supabase_url,
         "SUPABASE_SERVICE_ROLE_KEY": stack.endpoints.service_role_key,
@@ -35,7 +35,7 @@ async def outlast(stack, *arguments, **more):
 
 @pytest.fixture
 async def user_files(stack, project):
-    """One user, and what only this test has stored."""
+    """A new user whose files only this test stores."""
     sql = await asyncpg.connect(stack.endpoints.database_url)
     yield OneUsersFiles(stack, project, sql)
     await sql.close()
@@ -48,7 +48,7 @@ class OneUsersFiles:
         self.folder = stack.data_dir / "storage" / "generations" / self.user
 
     async def store(self, *names, **settings):
-        """Bring files home for a generation with a row; return its id."""
+        """Store files for a generation with a row; return its id."""
         row = {"id": str(uuid4()), "user_id": self.user, "status": "processing"}
         await self.project.insert("generations", row)
         urls = [f"{self.stack.source.url}/files/{name}" for name in names]
@@ -133,7 +133,7 @@ async def test_image_that_does_not_shrink_is_kept_and_skipped_next_time(user_fil
     code, told = await user_files.optimize("--yes")
     assert (code, told["kept"], told["smaller"]) == (0, 1, 0)
     (after,) = await user_files.media(row)
-    assert len(after.pop("thumbhash")) == len(before.pop("thumbhash")) == 32  # drawn anew, from what is stored
+    assert len(after.pop("thumbhash")) == len(before.pop("thumbhash")) == 32  # computed again from the stored file
     assert after == before
     assert (await user_files.optimize("--yes"))[1]["found"] == 0
 

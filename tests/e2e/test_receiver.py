@@ -1,4 +1,4 @@
-"""The receiver against a real RabbitMQ: what is answered, what is enqueued, and what is not."""
+"""The receiver with a real RabbitMQ: its responses, and what is enqueued."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ EVENT = {"type": "UPDATE", "table": "generations", "schema": "public", "record":
 
 
 class BrokerProxy:
-    """A wire to the broker that can be cut and mended; `break_after` breaks it after so many bytes from the client."""
+    """A TCP proxy to the broker; `break_after` closes it after so many bytes from the client."""
 
     def __init__(self, host, port):
         self._target = (host, port)
@@ -84,7 +84,7 @@ class BrokerProxy:
 
 
 class ReceiverEnv:
-    """A receiver in this process, a client for it, and a look into the queue."""
+    """A receiver in this process, an HTTP client for it, and access to the queue."""
 
     def __init__(self, url, session, broker, proxy, amqp_url, metrics):
         self.url, self.session, self.broker, self.proxy = url, session, broker, proxy
@@ -99,7 +99,7 @@ class ReceiverEnv:
             return response.status, told, response.headers
 
     async def jobs(self):
-        """Take everything out of the work queue."""
+        """Remove all jobs from the work queue and return them."""
         connection = await aio_pika.connect(self.amqp_url)
         async with connection:
             channel = await connection.channel()
@@ -319,7 +319,7 @@ async def test_broker_connection_that_breaks_during_setup_is_retried(rabbitmq_ur
     async with Broker(settings, Metrics("test"), "test") as broker:
         assert not broker.ready
         for bytes_more in range(1, 6):
-            # Each time the wire lasts a little longer before it breaks, so that it breaks while things are declared.
+            # Each time the proxy breaks a little later, so that it breaks during the declarations.
             await proxy.open(break_after=bytes_more * 600)
             await asyncio.wait_for(proxy.broken.wait(), WAIT_SECONDS)
             await proxy.close()

@@ -1,4 +1,4 @@
-"""A whole stack at its most talkative, with everything going wrong: no secret and no signed query is anywhere."""
+"""A stack with debug logging and many failures: no secret and no signed query appears in any output."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ async def complete(project, output):
 
 
 async def send_refused_requests(stack, session):
-    """Everything that can be refused at the door, with something in it that must not be repeated."""
+    """Send requests that are refused and contain what must not be repeated."""
     hooks, tasks = f"{stack.receiver_url}/webhooks", f"{stack.receiver_url}/tasks"
     body = {
         "type": "UPDATE",
@@ -86,7 +86,7 @@ async def publish_undecodable(stack):
 
 
 async def dead_letters(stack):
-    """All dead letters, left where they are."""
+    """Return all dead letters, and leave them in the queue."""
     async with await aio_pika.connect(stack.endpoints.rabbitmq_url) as connection:
         queue = await (await connection.channel()).get_queue("outlast.dead")
         found = []
@@ -105,7 +105,7 @@ async def ended(project, count):
 
 
 async def list_dead_letters(stack, session, enough):
-    """The dead letters as the API shows them, once there are enough."""
+    """Return the dead letters as the API shows them, once `enough` of them are there."""
     bearer = {"Authorization": f"Bearer {stack.endpoints.api_token}"}
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while True:
@@ -117,13 +117,13 @@ async def list_dead_letters(stack, session, enough):
 
 
 async def rows(stack):
-    """Every row of our tables; outlast_settings is where the database keeps the key it signs with."""
+    """Return all rows of our tables as text, except outlast_settings, which stores the webhook secret."""
     connection = await asyncpg.connect(stack.endpoints.database_url)
     try:
         names = await connection.fetch(
             "select tablename from pg_tables where tablename like 'outlast_%' and tablename <> 'outlast_settings'"
         )
-        texts = [await connection.fetch(f"select to_jsonb(t)::text as line from {name[0]} t") for name in names]  # noqa: S608 - our own
+        texts = [await connection.fetch(f"select to_jsonb(t)::text as line from {name[0]} t") for name in names]  # noqa: S608 - our own table names
         media = await connection.fetch("select media::text as line from generations where media is not null")
     finally:
         await connection.close()
@@ -154,7 +154,9 @@ async def test_no_secret_or_signed_query_appears_in_any_output(debug_stack):
         ]
         async with session.post(f"{debug_stack.receiver_url}/dead-letters/replay", headers=bearer) as response:
             assert response.status == 200, await response.text()
-        tasks = {item["task_id"] for item in dead if item["task_id"] and item["code"] != "source_gone"}  # those stay
+        tasks = {
+            item["task_id"] for item in dead if item["task_id"] and item["code"] != "source_gone"
+        }  # these cannot be refreshed and stay
         shown = await list_dead_letters(
             debug_stack, session, lambda items: tasks <= {item["task_id"] for item in items if item["replays"] == 1}
         )
@@ -189,7 +191,7 @@ async def test_no_secret_or_signed_query_appears_in_any_output(debug_stack):
 
 
 def check_logs(debug_stack):
-    """Every line of receiver and worker is JSON, and what was to go wrong did."""
+    """Assert that every log line is JSON, and that the intended failures happened."""
     lines = []
     for path in (debug_stack.data_dir / "log").glob("[rw]*er*.log"):
         lines += [parsed(line) for line in path.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""A background task: queued for the workers, watched until it has ended.
+"""Queue files as a background task for the workers, and wait for its result.
 
 python tests/examples/background_task.py URL...
 """

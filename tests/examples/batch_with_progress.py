@@ -1,4 +1,4 @@
-"""A generation's files here and now, without a queue, with progress.
+"""Process several files in this process, without a queue, and print the progress.
 
 python tests/examples/batch_with_progress.py URL...
 """

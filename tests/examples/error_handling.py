@@ -1,4 +1,4 @@
-"""What can go wrong with a file, and how to tell one from the other.
+"""The errors of a file, and how to tell them apart.
 
 python tests/examples/error_handling.py URL...
 """

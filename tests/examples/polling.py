@@ -1,4 +1,4 @@
-"""The same without keeping anything open: ask every two seconds, and cancel what takes too long.
+"""Queue a background task, poll its status every two seconds, and cancel it when it takes too long.
 
 python tests/examples/polling.py URL...
 """

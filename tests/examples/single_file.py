@@ -1,4 +1,4 @@
-"""One file, step by step: fetch it, see what it is, see whether it is whole, store it.
+"""Process one file step by step: download, detect its type, check its integrity, store it.
 
 python tests/examples/single_file.py URL
 """

@@ -1,4 +1,4 @@
-"""A generation of your own code: bring its files home, then write them on its row.
+"""Store the files of a generation from your own code, then write them to its row.
 
 python tests/examples/storage_and_generation.py GENERATION USER URL...
 """

@@ -1,4 +1,4 @@
-"""Which workers there are, and what each is doing.
+"""List the workers and their active tasks.
 
 python tests/examples/worker_statistics.py
 """

@@ -40,7 +40,7 @@ def test_dashboard_files_are_up_to_date():
     assert {path.name: path.read_text("utf-8") for path in generator.FOLDER.glob("*.json")} == generator.rendered()
 
 
-@pytest.annotation.parametrize("panel", EVERY_PANEL)
+@pytest.mark.parametrize("panel", EVERY_PANEL)
 def test_every_panel_has_description_unit_and_thresholds(panel):
     defaults = panel["fieldConfig"]["defaults"]
     assert len(panel["description"]) > 20
@@ -52,7 +52,7 @@ def test_every_panel_has_description_unit_and_thresholds(panel):
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
-@pytest.annotation.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
+@pytest.mark.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
 def test_every_dashboard_has_variables_annotations_and_links(dashboard):
     assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource", "instance"]
     assert [annotation["name"] for annotation in dashboard["annotations"]["list"]] == ["Deploys", "Replays"]
@@ -61,13 +61,13 @@ def test_every_dashboard_has_variables_annotations_and_links(dashboard):
     assert len(set(numbers)) == len(numbers)
 
 
-@pytest.annotation.parametrize("panel", EVERY_PANEL)
+@pytest.mark.parametrize("panel", EVERY_PANEL)
 def test_panel_links_lead_to_existing_dashboards(panel):
     for link in panel.get("links", []):
         assert re.match(r"/d/([\w-]+)\?", link["url"])[1] in DASHBOARDS
 
 
-@pytest.annotation.parametrize("panel", EVERY_PANEL)
+@pytest.mark.parametrize("panel", EVERY_PANEL)
 def test_stacked_panels_hide_series_that_are_always_zero(panel):
     custom = panel["fieldConfig"]["defaults"].get("custom", {})
     labelled = any("{{" in target["legendFormat"] for target in panel["targets"])
@@ -78,7 +78,7 @@ def test_stacked_panels_hide_series_that_are_always_zero(panel):
         assert hidden == []
 
 
-@pytest.annotation.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
+@pytest.mark.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
 def test_panels_do_not_overlap(dashboard):
     taken = [
         (x, y)

@@ -1,4 +1,4 @@
-"""Which tests xdist keeps together."""
+"""The groups of tests that xdist runs on one worker."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""However a run of the tests ends, nothing that it started stays."""
+"""However a test run ends, no process that it started is left."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ def inside(path, folder):
 
 
 def processes_of(folder):
-    """The names of the processes that work in the folder or carry the marker with a path in it."""
+    """Return the names of the processes that work in the folder or have the marker set to a path in it."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -55,7 +55,7 @@ async def until(condition):
 
 @contextlib.asynccontextmanager
 async def suite(tmp_path, content, *options, before=()):
-    """A run of one test, once its servers are up; gives the process and the folder of all it starts."""
+    """Run pytest on one test; once its servers run, yield the process and the folder of everything it started."""
     file, folder = tmp_path / "test_one.py", tmp_path / "base"
     file.write_text(content)
     argv = [*before, *RUN, f"--basetemp={folder}", *options, str(file)]

@@ -1,4 +1,4 @@
-"""A test that leaves a shared server dead is named, and fells no other test."""
+"""A test that stops a shared server fails by name, and no other test fails with it."""
 
 import asyncio
 
