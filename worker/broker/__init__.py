@@ -1,1 +1,1 @@
-"""RabbitMQ: connection, publishing, topology, message format and broadcast commands."""
+"""RabbitMQ: connection, publishing, topology, message format, broadcast commands."""

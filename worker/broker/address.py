@@ -15,24 +15,24 @@ URL_SEPARATOR: Final = re.compile(r",\s*(?=amqps?://)")
 
 
 def read_nodes(text: str) -> tuple[URL, ...]:
-    """Return the whole address of each node, in the order given, with its port.
+    """Return the complete address of each node, with its port, in the given order.
 
-    Entries after the first may be `host` or `host:port`: all nodes of a cluster share users and virtual hosts. A comma
-    in the first address's password does not separate.
+    Entries after the first may be `host` or `host:port`, because all nodes of a cluster share users and virtual hosts.
+    A comma in the password of the first address is not a separator.
 
     Raises:
-        ValueError: an address cannot be used. The message never repeats it, since it holds a password.
+        ValueError: an address is invalid. The message never contains it, because it contains a password.
     """
     entries = [entry for group in URL_SEPARATOR.split(text.strip()) for entry in _entries(group)]
     first = _url(entries[0])
-    nodes = [first] + [_like(first, entry) for entry in entries[1:]]
+    nodes = [first] + [_complete(entry, first) for entry in entries[1:]]
     if len(nodes) > MAX_NODES:
         raise ValueError(f"names {len(nodes)} nodes; at most {MAX_NODES} can be used")
     return tuple(dict.fromkeys(nodes))
 
 
 def host_port(node: URL) -> str:
-    """Return `host:port`, which may be logged."""
+    """Return `host:port`, which contains no secret and may be logged."""
     return f"[{node.host}]:{node.port}" if ":" in (node.host or "") else f"{node.host}:{node.port}"
 
 
@@ -59,15 +59,17 @@ def _url(text: str) -> URL:
     return url.with_port(port)
 
 
-def _like(first: URL, entry: str) -> URL:
-    whole = "://" in entry
-    url = _url(entry if whole else f"{first.scheme}://{entry}")
-    if whole and _shared(url) != _shared(first):
+def _complete(entry: str, first: URL) -> URL:
+    """Return the address of an entry after the first; what it does not contain is taken from the first."""
+    is_url = "://" in entry
+    url = _url(entry if is_url else f"{first.scheme}://{entry}")
+    if is_url and _shared_parts(url) != _shared_parts(first):
         raise ValueError(FORMAT_ERROR)
-    if not whole and (url.user or url.path not in {"", "/"} or url.query_string):
+    if not is_url and (url.user or url.path not in {"", "/"} or url.query_string):
         raise ValueError(FORMAT_ERROR)
     return first.with_host(url.host or "").with_port(url.port)
 
 
-def _shared(url: URL) -> tuple[str | None, ...]:
+def _shared_parts(url: URL) -> tuple[str | None, ...]:
+    """Return the parts that must be the same for all nodes."""
     return url.scheme, url.user, url.password, vhost(url)

@@ -1,12 +1,12 @@
-"""What is told to all workers at once, over `outlast.control`: cancel a task, stop gently.
+"""Commands to all workers at once, over the exchange `outlast.control`: cancel a task, stop gracefully.
 
-Nothing depends on it: a worker that misses a message hears of a cancelled task by its next heartbeat.
+Delivery is not guaranteed. A worker that misses a `cancel` learns of the cancelled task from its next heartbeat.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 import structlog
@@ -17,21 +17,21 @@ from pydantic import ValidationError
 from handlers.database.task_records import TaskRecords
 from schemas.base import Frozen
 from worker.broker import topology
-from worker.broker.connection import (
+from worker.broker.connection import RECONNECT_SECONDS, Broker
+from worker.broker.errors import (
+    BEST_EFFORT_SECONDS,
     BROKER_ERRORS,
-    RECONNECT_SECONDS,
-    Broker,
     BrokerUnavailableError,
     translate_broker_errors,
 )
 
 log = structlog.stdlib.get_logger(__name__)
-TELL_SECONDS = 5.0
-STEP_SECONDS = 10.0
+CONTROL_SECONDS: Final = 10.0
+"""Time limit for opening, and for closing, the control connection."""
 
 
 class Command(Frozen):
-    """`cancel_task` wants a `task_id`; `stop` is for every worker, or for the one named."""
+    """`cancel` needs a `task_id`; `stop` stops the worker with this name, or all workers if `worker` is None."""
 
     do: Literal["cancel", "stop"]
     task_id: UUID | None = None
@@ -39,19 +39,19 @@ class Command(Frozen):
 
 
 async def send_command(broker: Broker, command: Command) -> bool:
-    """Tell all workers; return False when the broker takes nothing now."""
+    """Send a command to all workers; return False if the broker did not accept it."""
     body = command.model_dump_json(exclude_none=True).encode()
     message = Message(body, content_type="application/json", delivery_mode=DeliveryMode.NOT_PERSISTENT)
     try:
-        await broker.publish(topology.CONTROL, "", message, TELL_SECONDS, mandatory=False)
+        await broker.publish(topology.CONTROL, "", message, BEST_EFFORT_SECONDS, mandatory=False)
     except BrokerUnavailableError as error:
-        log.warning("workers were not told", command=command.do, reason=str(error))
+        log.warning("command not sent to the workers", command=command.do, reason=str(error))
         return False
     return True
 
 
 async def cancel_task(task_id: UUID, records: TaskRecords, broker: Broker) -> bool:
-    """Cancel a task, wherever it is; return whether it is cancelled now (one that has ended stays as it is).
+    """Cancel a task; return whether it is cancelled now. A task that has ended is not changed.
 
     Raises:
         DatabaseUnavailableError: nothing was cancelled.
@@ -63,41 +63,42 @@ async def cancel_task(task_id: UUID, records: TaskRecords, broker: Broker) -> bo
 
 
 async def listen(broker: Broker, on_command: Callable[[Command], None]) -> None:
-    """Hear commands until cancelled, over a connection of its own.
+    """Receive commands until cancelled, over a separate connection that does not reconnect by itself.
 
-    The queue is exclusive and has the connection's lifetime: one that heals itself would find its own name taken.
+    The queue is exclusive and is deleted with its connection. A reconnecting connection would declare the same name
+    again, while RabbitMQ may still hold it for the old connection.
     """
 
-    async def heard(message: AbstractIncomingMessage) -> None:
+    async def on_message(message: AbstractIncomingMessage) -> None:
         try:
             command = Command.model_validate_json(message.body)
         except ValidationError:
-            log.warning("a control message cannot be read", size=len(message.body))
+            log.warning("invalid control message ignored", size=len(message.body))
         else:
             on_command(command)
 
     while True:
         try:
             with translate_broker_errors():
-                await _hear(broker, heard)
+                await _listen_once(broker, on_message)
         except BROKER_ERRORS as error:
             log.info("control connection lost", reason=type(error).__name__)
         except Exception:
-            log.exception("control connection crashed")  # and yet nobody else would listen
+            log.exception("control connection crashed")  # go on: nothing else receives commands
         await asyncio.sleep(RECONNECT_SECONDS)
 
 
-async def _hear(broker: Broker, heard: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
-    """Hear over one connection for as long as it lasts; each step has its time limit, since a broker may die in any."""
+async def _listen_once(broker: Broker, on_message: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
+    """Receive commands over one connection until it ends. Every step has a time limit, in case the broker hangs."""
     connection = await broker.open_connection()
     try:
-        async with asyncio.timeout(STEP_SECONDS):
+        async with asyncio.timeout(CONTROL_SECONDS):
             channel = await connection.channel()
             queue = await channel.declare_queue(exclusive=True, auto_delete=True)
             await queue.bind(topology.CONTROL)
-            await queue.consume(heard, no_ack=True)
-        while not channel.is_closed and not connection.is_closed:  # noqa: ASYNC110 - asked, for an end in mid-setup fires nothing
+            await queue.consume(on_message, no_ack=True)
+        while not channel.is_closed and not connection.is_closed:  # noqa: ASYNC110 - an end during the set-up fires no callback
             await asyncio.sleep(RECONNECT_SECONDS)
     finally:
         with contextlib.suppress(*BROKER_ERRORS):
-            await asyncio.wait_for(connection.close(), STEP_SECONDS)
+            await asyncio.wait_for(connection.close(), CONTROL_SECONDS)

@@ -1,4 +1,4 @@
-"""What is said when RabbitMQ cannot be reached: the problem and its remedy, without secrets."""
+"""Why RabbitMQ cannot be reached: the problem and its remedy as text, without secrets."""
 
 import socket
 import ssl
@@ -18,7 +18,7 @@ CERTIFICATES: Final = {
     62: ("is for another host name", "use in RABBITMQ_URL a name that the broker's certificate contains"),
     64: ("is for another IP address", "use in RABBITMQ_URL a name that the broker's certificate contains"),
 }
-"""By OpenSSL's verify code (openssl-verification-options(1), X509_V_ERR_*); all others mean that it is not trusted."""
+"""Problem and remedy by OpenSSL's verify code (X509_V_ERR_*). Every other code means an untrusted certificate."""
 UNTRUSTED: Final = "set RABBITMQ_CA_FILE to the certificate of the authority that signed the broker's"
 ALERTS: Final = {
     "CERTIFICATE_REQUIRED": "asks for a client certificate",
@@ -28,13 +28,13 @@ ALERTS: Final = {
     "CERTIFICATE_EXPIRED": "refuses our client certificate, which has expired",
     "CERTIFICATE_UNKNOWN": "refuses our client certificate",
 }
-"""By the end of OpenSSL's reason, e.g. TLSV13_ALERT_CERTIFICATE_REQUIRED (RFC 8446, 6.2)."""
+"""Problem by the last part of OpenSSL's reason, for example TLSV13_ALERT_CERTIFICATE_REQUIRED (RFC 8446, 6.2)."""
 CLIENT: Final = "set RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE to a client certificate that the broker accepts"
 PLAIN: Final = "use amqps:// with the broker's TLS port, often 5671"
 
 
 class ConnectFailure(NamedTuple):
-    """Why a connection did not come about, and what to do."""
+    """Why a connection failed, and the remedy."""
 
     problem: str
     remedy: str
@@ -44,22 +44,22 @@ class ConnectFailure(NamedTuple):
 
 
 class NodesUnreachableError(AMQPConnectionError):
-    """No node could be connected to; `found` says why, node by node."""
+    """None of the nodes could be connected to. `failure` has the problems of all nodes."""
 
-    def __init__(self, reasons: list[ConnectFailure]) -> None:
-        problems = "; ".join(reason.problem for reason in reasons)
-        self.found = ConnectFailure(problems, "; ".join(dict.fromkeys(reason.remedy for reason in reasons)))
-        super().__init__(str(self.found))
+    def __init__(self, failures: list[ConnectFailure]) -> None:
+        problems = "; ".join(failure.problem for failure in failures)
+        self.failure = ConnectFailure(problems, "; ".join(dict.fromkeys(failure.remedy for failure in failures)))
+        super().__init__(str(self.failure))
 
 
 def explain(error: BaseException, node: URL) -> ConnectFailure:
     """Return why connecting to `node` failed."""
     for cause in _causes(error):
         if isinstance(cause, NodesUnreachableError):
-            return cause.found
-        found = _login(cause, node) or _tls(cause, node) or _network(cause, node)
-        if found is not None:
-            return found
+            return cause.failure
+        failure = _login(cause, node) or _tls(cause, node) or _network(cause, node)
+        if failure is not None:
+            return failure
     return ConnectFailure(f"{host_port(node)} cannot be reached: {str(error) or type(error).__name__}", START)
 
 
@@ -100,7 +100,7 @@ def _network(error: BaseException, node: URL) -> ConnectFailure | None:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the error and what caused it, the innermost first, since libraries wrap what the system said."""
+    """Yield the error and its causes, the innermost first, because libraries wrap the system's errors."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)

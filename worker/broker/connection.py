@@ -1,8 +1,8 @@
-"""The connection to RabbitMQ, and publishing on it: persistent, mandatory, confirmed, limited in time."""
+"""The connection to RabbitMQ: connects, reconnects, declares the topology, publishes with a time limit."""
 
 import asyncio
 from collections.abc import Collection
-from typing import Self
+from typing import Final, Self
 
 import structlog
 from aio_pika import Message, RobustConnection
@@ -21,28 +21,29 @@ from worker.observability import tracing
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
-
 log = structlog.stdlib.get_logger(__name__)
-RECONNECT_SECONDS = 1.0
-BLOCKED_SECONDS = 0.05
+RECONNECT_SECONDS: Final = 1.0
+BLOCKED_SECONDS: Final = 0.05
+"""Time limit for a connection to accept a write. A longer wait means that RabbitMQ has blocked the connection."""
+COUNT_SECONDS: Final = 10.0
 
 
 class Broker:
-    """One connection that heals itself, with one shared channel for publishing.
+    """One connection that reconnects by itself, with one channel that all publishers share.
 
-    `start` returns at once and connects in the background: a process must be able to start, and to say that it is not
-    ready, while the broker is away.
+    `start` returns at once and connects in the background, so that a process can start, and report that it is not
+    ready, while RabbitMQ is unavailable.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, name: str) -> None:
         self._settings = settings
         self._name = name
-        self._nodes = Nodes.of(settings)
+        self._nodes = Nodes.from_settings(settings)
         self._reason: ConnectFailure | None = None
         self._connection: RobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
         self._exchanges: frozenset[str] = frozenset()
-        self._publisher = Publisher(self._usable, metrics)
+        self._publisher = Publisher(self._ready_channel, metrics)
         self._opening: asyncio.Task[None] | None = None
         self._opened = asyncio.Event()
 
@@ -54,14 +55,14 @@ class Broker:
         await self.aclose()
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Start connecting in the background."""
         self._opening = asyncio.create_task(self._open(), name="broker")
 
     async def _open(self) -> None:
-        """Connect and declare; begin again until it works.
+        """Connect and declare the topology; repeat both until they succeed.
 
         Raises:
-            TopologyError: something exists on the broker with other arguments; only a person can correct that.
+            TopologyError: a queue or exchange exists with other arguments. Repeating cannot correct that.
         """
         connection = RobustConnection(
             self._nodes.url,
@@ -72,9 +73,9 @@ class Broker:
         connection.kwargs["transport_factory"] = self._nodes
         connection.close_callbacks.add(self._on_failure)
         connection.reconnect_callbacks.add(self._on_connected)
-        # Set before it is connected: only `aclose` ends its attempts to connect.
+        # Set before it is connected, so that `aclose` can end its attempts to connect.
         self._connection = connection
-        await connection.connect(timeout=self._nodes.seconds)
+        await connection.connect(timeout=self._nodes.connect_seconds)
         while not self._opened.is_set():
             try:
                 with translate_broker_errors():
@@ -83,23 +84,23 @@ class Broker:
             except topology.TopologyError:
                 raise
             except BROKER_ERRORS as error:
-                log.warning("broker lost while declaring", reason=type(error).__name__)
+                log.warning("connection lost while declaring queues", reason=type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
         self._on_connected(connection)
 
     async def _declare(self) -> Collection[str]:
-        """Declare everything on a new channel for publishing; return the names of the exchanges."""
-        delays, new = self._settings.retry_delays, len(self._nodes) > topology.DEFAULT_MEMBERS
-        sized: Collection[str] = {spec.name for spec in topology.queues(delays)} if new else ()
+        """Declare the topology on a new channel for publishing; return the names of the exchanges."""
+        delays, large = self._settings.retry_delays, len(self._nodes) > topology.DEFAULT_MEMBERS
+        with_members: Collection[str] = {spec.name for spec in topology.queues(delays)} if large else ()
         self._channel = await self.channel()
         try:
-            return await topology.declare(self._channel, delays, sized)
+            return await topology.declare(self._channel, delays, with_members)
         except topology.TopologyError:
             await self._channel.close()
         async with await self.open_connection() as connection:
-            sized = await topology.queues_with_members(connection, delays, new=new)
+            with_members = await topology.queues_with_members(connection, delays, new=large)
         self._channel = await self.channel()
-        return await topology.declare(self._channel, delays, sized)
+        return await topology.declare(self._channel, delays, with_members)
 
     def _on_connected(self, _: object) -> None:
         self._nodes.mark_connected()
@@ -107,7 +108,7 @@ class Broker:
         log.info("broker connected", name=self._name, node=host_port(self._nodes.last))
 
     def _on_failure(self, _: object, error: BaseException | None) -> None:
-        """Note why the connection ended, or was not made; log it when it is another reason than before."""
+        """Keep the reason why the connection ended or failed; log it if it is not the same as before."""
         reason = explain(error or ConnectionError("closed"), self._nodes.last)
         if self._connection is None or self._connection.close_called or reason == self._reason:
             return
@@ -115,15 +116,15 @@ class Broker:
         log.warning("broker not connected", name=self._name, reason=reason.problem, remedy=reason.remedy)
 
     async def channel(self) -> AbstractRobustChannel:
-        """Open another channel; keep a reference to it, or it closes."""
+        """Open another channel. Keep a reference to it: aio-pika closes a channel that is garbage-collected."""
         if self._connection is None:
             raise BrokerUnavailableError("the broker is not connected yet")
         channel = self._connection.channel(publisher_confirms=True, on_return_raises=True)
         await channel.initialize()
         return channel
 
-    async def _usable(self) -> AbstractRobustChannel:
-        """Wait until everything is declared, and the channel restored where it was lost."""
+    async def _ready_channel(self) -> AbstractRobustChannel:
+        """Wait until the topology is declared and the channel is open, and return it."""
         await self._opened.wait()
         if self._channel is None:
             raise ChannelInvalidStateError("the channel was never opened")
@@ -131,19 +132,19 @@ class Broker:
         return self._channel
 
     async def wait_ready(self) -> None:
-        """Wait until the broker was reached and everything is declared; raise TopologyError when that cannot be."""
+        """Wait until the broker is connected and the topology declared. Raises TopologyError."""
         if self._opening is None:
             raise RuntimeError("Broker.start was not called")
         await asyncio.shield(self._opening)
 
     @property
     def ready(self) -> bool:
-        """Whether the broker is connected and everything declared."""
+        """Whether the broker is connected and the topology declared."""
         connection = self._connection
         return self._opened.is_set() and connection is not None and connection.connected.is_set()
 
     async def problem(self) -> str | None:
-        """Say why nothing can be published now; None when it can."""
+        """Return why messages cannot be published now, or None if they can."""
         if not self.ready:
             return f"not connected: {self._reason}" if self._reason else "not connected"
         connection = self._connection
@@ -152,18 +153,18 @@ class Broker:
                 async with asyncio.timeout(BLOCKED_SECONDS):
                     await connection.transport.connection.ready()
             except TimeoutError:
-                return "connected, but RabbitMQ takes no messages: look at its memory and disk alarms"
+                return "connected, but RabbitMQ accepts no messages: check its memory and disk alarms"
         return None
 
     async def open_connection(self) -> AbstractConnection:
-        """Open one more connection, which does not reconnect; close it. Raises one of BROKER_ERRORS."""
+        """Open another connection, which does not reconnect. The caller closes it. Raises one of BROKER_ERRORS."""
         return await connect(self._nodes, self._name)
 
     async def count_waiting(self, queue: str) -> int:
-        """Return how many messages of a queue wait to be delivered. Raises BrokerUnavailableError."""
+        """Return the number of messages in a queue that are not yet delivered. Raises BrokerUnavailableError."""
         try:
             with translate_broker_errors():
-                async with asyncio.timeout(10), await self.open_connection() as connection:
+                async with asyncio.timeout(COUNT_SECONDS), await self.open_connection() as connection:
                     channel = await connection.channel()
                     declared = await channel.declare_queue(queue, passive=True)
         except BROKER_ERRORS as error:
@@ -171,7 +172,12 @@ class Broker:
         return declared.declaration_result.message_count or 0
 
     async def publish_job(self, envelope: Envelope, limit: float, queue: Queue | None = None) -> None:
-        """Put a job on its work queue. Raises BrokerUnavailableError, or ValueError when it is too large."""
+        """Publish a job to its work queue, or to `queue`.
+
+        Raises:
+            BrokerUnavailableError: the job was not confirmed within `limit` seconds.
+            ValueError: the job is too large for a message.
+        """
         key = queue or envelope.job.queue
         with tracing.publish_span(topology.WORK, key, envelope.job.task_id):
             await self._publisher.publish(topology.WORK, key, envelope.with_traceparent().message(), limit)
@@ -179,23 +185,23 @@ class Broker:
     async def publish(
         self, exchange: str, routing_key: str, message: Message, limit: float, *, mandatory: bool = True
     ) -> None:
-        """Publish and wait at most `limit` seconds for the broker's confirm; `mandatory`: and for a queue to take it.
+        """Publish, and wait at most `limit` seconds for the confirm. `mandatory`: a queue must have received it.
 
         Raises:
-            BrokerUnavailableError: no confirm in time, refused, or no queue took it.
+            BrokerUnavailableError: no confirm in time, rejected, or routed to no queue.
         """
         if exchange not in self._exchanges and self._opened.is_set():
-            raise KeyError(exchange)  # RabbitMQ would end the channel
+            raise KeyError(exchange)  # RabbitMQ would close the channel
         await self._publisher.publish(exchange, routing_key, message, limit, mandatory=mandatory)
 
-    async def send(self, queue: str, message: Message, limit: float) -> None:
-        """Put a message on a queue by its name, if there is such a queue. Raises BrokerUnavailableError."""
+    async def send_to_queue(self, queue: str, message: Message, limit: float) -> None:
+        """Publish to a queue by its name; dropped if there is no such queue. Raises BrokerUnavailableError."""
         if self._channel is None:
             raise BrokerUnavailableError("the broker is not connected yet")
         await self._publisher.publish("", queue, message, limit, mandatory=False)
 
     async def aclose(self) -> None:
-        """Close the connection, also one that never came about."""
+        """Close the connection, and end attempts to connect."""
         if self._connection is not None:
             await self._connection.close()
         if self._opening is not None:

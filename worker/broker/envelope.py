@@ -1,4 +1,4 @@
-"""A job as a message: body, properties and our own headers. `x-death` is read by nobody and never copied on."""
+"""A job as a message: body, properties and `x-outlast-*` headers. RabbitMQ's `x-death` is neither read nor copied."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,11 +15,11 @@ from worker.observability import tracing
 PREFIX: Final = "x-outlast-"
 MAX_ERROR_CHARACTERS: Final = 1000
 JOB_TO_JSON: Final = TypeAdapter(Job).dump_json
-"""As `model_dump_json`, to bytes."""
+"""Like `model_dump_json`, but returns bytes."""
 
 
 class UndecodableError(ValueError):
-    """The message is no job this version understands; `code` is `undecodable` or `newer_version`."""
+    """The message is not a job that this version can decode; `code` is `undecodable` or `newer_version`."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -28,11 +28,11 @@ class UndecodableError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A job and its history. `attempt` counts from 1 and is our own count, not the broker's.
+    """A job and its history.
 
-    `deaths` counts deliveries that ended without an answer, also those of messages this one took the place of: the
-    broker's own count starts anew with each message. `traceparent` is of the job's first publication, `links` of the
-    attempt before (see `tracing.py`).
+    `attempt` counts from 1; it is Outlast's count, not the broker's. `deaths` counts deliveries that ended without ack
+    or nack, including those of earlier messages of the same job, because the broker's count is for one message only.
+    `traceparent` is that of the first publication, `links` are those of the previous attempt (see `tracing.py`).
     """
 
     job: Job
@@ -45,45 +45,45 @@ class Envelope:
 
     @classmethod
     def read(cls, message: AbstractIncomingMessage) -> Self:
-        """Decode a delivery; raise UndecodableError."""
+        """Decode a message. Raises UndecodableError."""
         if message.type is not None and message.type != JOB_TYPE:
             raise UndecodableError(f"message type {message.type!r} is not {JOB_TYPE!r}", "newer_version")
         try:
             job = Job.model_validate_json(message.body)
         except ValidationError as error:
             fields = sorted({".".join(map(str, problem["loc"])) or "body" for problem in error.errors()})
-            raise UndecodableError(f"the body is no job; look at {', '.join(fields)}", "undecodable") from None
+            raise UndecodableError(f"the body is not a job; invalid: {', '.join(fields)}", "undecodable") from None
         headers = message.headers
         return cls(
             job=job,
-            attempt=_whole(headers, "attempt", 1),
-            deaths=_whole(headers, "deaths", 0) + _delivered_before(headers),
-            replays=_whole(headers, "replays", 0),
+            attempt=_integer(headers, "attempt", 1),
+            deaths=_integer(headers, "deaths", 0) + _previous_deliveries(headers),
+            replays=_integer(headers, "replays", 0),
             first_seen=_time(headers) or job.event_at,
             traceparent=_text(headers.get("traceparent")),
             links=tuple((_text(headers.get(f"{PREFIX}links")) or "").split()),
         )
 
     def next_attempt(self, job: Job, *, counted: bool = True) -> Self:
-        """Return the envelope of the next attempt, with the files that are still pending."""
+        """Return the envelope of the next attempt. `job` has the pending files; `counted`: this attempt counts."""
         if counted:
             return replace(self, job=job, attempt=self.attempt + 1, deaths=0)
         return replace(self, job=job)
 
     def with_traceparent(self) -> Self:
-        """Return it with the trace it is published in, unless it has one."""
-        here = tracing.current_traceparent() if self.traceparent is None else None
-        return self if here is None else replace(self, traceparent=here)
+        """Return the envelope with the current trace, unless it has a trace already."""
+        current = tracing.current_traceparent() if self.traceparent is None else None
+        return self if current is None else replace(self, traceparent=current)
 
     def message(self, *, code: str | None = None, error: str | None = None, stage: str = "") -> Message:
-        """Return a persistent message; `code`, `error` and `stage` say why it is not the first of its kind.
+        """Return a persistent message; `code`, `error` and `stage` describe the failure of the previous attempt.
 
         Raises:
             ValueError: the job is larger than MAX_JOB_BYTES.
         """
         body = JOB_TO_JSON(self.job)
         if len(body) > MAX_JOB_BYTES:
-            raise ValueError(f"the job is {len(body)} bytes; at most {MAX_JOB_BYTES} go into a message")
+            raise ValueError(f"the job has {len(body)} bytes; a message has at most {MAX_JOB_BYTES}")
         return build_message(body, str(self.job.task_id), self._headers() | failure_headers(code, error, stage))
 
     def _headers(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class Envelope:
 
 
 def failure_headers(code: str | None, error: str | None, stage: str = "") -> dict[str, Any]:
-    """Return the headers that say why a message was put off or buried, and which step gave up."""
+    """Return the headers that say why a message is retried or a dead letter, and in which stage it failed."""
     if code is None:
         return {}
     return {
@@ -115,7 +115,7 @@ def failure_headers(code: str | None, error: str | None, stage: str = "") -> dic
 def build_message(
     body: bytes, message_id: str | None, headers: Mapping[str, Any], message_type: str | None = JOB_TYPE
 ) -> Message:
-    """Return a persistent message with just these headers."""
+    """Return a persistent message with these headers."""
     return Message(
         body,
         content_type="application/json",
@@ -127,13 +127,13 @@ def build_message(
     )
 
 
-def _whole(headers: Mapping[str, Any], name: str, default: int) -> int:
+def _integer(headers: Mapping[str, Any], name: str, default: int) -> int:
     value = headers.get(f"{PREFIX}{name}")
     return value if isinstance(value, int) and value >= 0 else default
 
 
-def _delivered_before(headers: Mapping[str, Any]) -> int:
-    """Return how often a quorum queue has delivered this very message before."""
+def _previous_deliveries(headers: Mapping[str, Any]) -> int:
+    """Return how often a quorum queue has delivered this message before."""
     count = headers.get("x-delivery-count")
     return count if isinstance(count, int) and count > 0 else 0
 

@@ -1,4 +1,4 @@
-"""The errors of a broker that is away, and the time limit of a publish. One definition each, used by every module."""
+"""The errors that mean an unavailable broker, and the time limits of publishing. All modules use these definitions."""
 
 import asyncio
 import contextlib
@@ -9,9 +9,11 @@ from typing import Final
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 PUBLISH_SECONDS: Final = 10.0
-"""Longest time to wait for the confirm of a publish. The receiver has a shorter one of its own."""
+"""Time limit for the confirm of a publish. The receiver has a shorter one, WEBHOOK_PUBLISH_SECONDS."""
+BEST_EFFORT_SECONDS: Final = 5.0
+"""Time limit of a publish whose failure is only logged: broadcast commands, results for Celery producers."""
 ENDED: Final = "the connection ended before RabbitMQ answered"
-CLOSED: Final = re.compile(
+CLOSED_TEXTS: Final = re.compile(
     r"<Connection: .* closed"  # aiormq.Connection.channel
     r"|<RobustConnection: .* connection closed"  # aio_pika.RobustConnection.connect
     r"|Connection was not opened"  # aio_pika.Connection.channel
@@ -21,20 +23,20 @@ CLOSED: Final = re.compile(
 
 
 class BrokerUnavailableError(RuntimeError):
-    """The broker did not confirm in time; the message may or may not have arrived, so publish it again."""
+    """The broker did not confirm a message in time. The message may have arrived anyway; publish it again."""
 
 
 BROKER_ERRORS: Final = (AMQPError, BrokerUnavailableError, ChannelInvalidStateError, ConnectionError, TimeoutError)
-"""What to catch around `translate_broker_errors`. RuntimeError is not among them, so that a bug never looks like an
+"""What to catch around `translate_broker_errors`. RuntimeError is not included, so that a bug never looks like an
 outage; the few RuntimeErrors that mean a lost connection are translated."""
 
 
 @contextlib.contextmanager
 def translate_broker_errors() -> Iterator[None]:
-    """Distinguish the end of a connection from the cancellation of a task. Use it around every wait for the broker.
+    """Raise BrokerUnavailableError when a connection ends during a call of aio-pika. Use it around every such call.
 
-    When a connection ends (because no heartbeats came, say), aiormq ends the waits on it with CancelledError, with a
-    bare Exception, or with a RuntimeError that says `closed`. A task that was really cancelled stays cancelled.
+    When a connection ends (for example after missed heartbeats), aiormq raises CancelledError, a plain Exception, or a
+    RuntimeError with one of CLOSED_TEXTS. The cancellation of the current task is not translated.
 
     Raises:
         BrokerUnavailableError: the connection ended.
@@ -57,5 +59,5 @@ def translate_broker_errors() -> Iterator[None]:
 
 def _means_closed(error: Exception) -> bool:
     if type(error) is RuntimeError:
-        return CLOSED.match(str(error)) is not None
+        return CLOSED_TEXTS.match(str(error)) is not None
     return type(error) is Exception

@@ -19,10 +19,10 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Publisher:
-    """Publishes on the channel that `usable` returns, which has publisher confirms and raises for returned messages."""
+    """Publishes on the channel that `ready_channel` returns, with publisher confirms and errors for returned messages."""
 
-    def __init__(self, usable: Callable[[], Awaitable[AbstractChannel]], metrics: Metrics) -> None:
-        self._usable = usable
+    def __init__(self, ready_channel: Callable[[], Awaitable[AbstractChannel]], metrics: Metrics) -> None:
+        self._ready_channel = ready_channel
         self._metrics = metrics
         self._jobs = cache(metrics.jobs_published.labels)
         self._channel: AbstractChannel | None = None
@@ -35,7 +35,7 @@ class Publisher:
         """Publish, and wait at most `limit` seconds for a channel and the confirm. The exchange "" is not counted.
 
         Raises:
-            BrokerUnavailableError: no confirm in time, refused, or no queue took it.
+            BrokerUnavailableError: no confirm in time, rejected, or routed to no queue.
             ValueError, TypeError: the message cannot be encoded.
         """
         began = time.perf_counter()
@@ -47,7 +47,7 @@ class Publisher:
         except PublishError as error:
             raise BrokerUnavailableError(f"no queue takes {routing_key!r} on {exchange}: {error}") from error
         except TimeoutError:
-            raise BrokerUnavailableError(f"no confirm within {limit:g} s; look at RABBITMQ_URL and RabbitMQ") from None
+            raise BrokerUnavailableError(f"no confirm within {limit:g} s; check RABBITMQ_URL and RabbitMQ") from None
         except ChannelInvalidStateError as error:
             raise BrokerUnavailableError(ENDED) from error
         except BrokerUnavailableError:
@@ -58,18 +58,18 @@ class Publisher:
             self._count(exchange, routing_key, time.perf_counter() - began)
 
     def _lock(self, message_id: str | None) -> asyncio.Lock:
-        """Return the lock under which messages of one id are published, one after the other.
+        """Return the lock that lets messages with the same id be published only one after the other.
 
-        RabbitMQ returns an unroutable message without its delivery tag. aiormq finds the publish by the message id, and
-        of two with the same id it would fail one and take the other for confirmed.
+        RabbitMQ returns an unroutable message without its delivery tag. aiormq finds the publish by the message's id,
+        and of two concurrent ones with the same id it would fail one and report the other as confirmed.
         """
-        if message_id is None:  # aiormq gives the message an id of its own
+        if message_id is None:  # aiormq then generates an id
             return asyncio.Lock()
         return self._locks.setdefault(message_id, asyncio.Lock())
 
     async def _exchange(self, name: str) -> AbstractExchange:
-        """Return the exchange on the channel that is usable now; "" is the default exchange."""
-        channel = await self._usable()
+        """Return the exchange with this name on the current channel; "" is the default exchange."""
+        channel = await self._ready_channel()
         if channel is not self._channel:
             self._channel, self._exchanges = channel, {"": channel.default_exchange}
         if name not in self._exchanges:

@@ -1,4 +1,4 @@
-"""TLS to RabbitMQ: RABBITMQ_CA_FILE, RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE."""
+"""TLS for connections to RabbitMQ: RABBITMQ_CA_FILE, RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE."""
 
 import ssl
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class TLSFiles:
-    """PEM files for `amqps://`. Read at every connect, so that renewed certificates need no restart.
+    """PEM files for `amqps://`. They are read for each connection, so that renewed certificates need no restart.
 
     `ca` replaces the system's certificate authorities. `key` may be None when `cert` contains it.
     """
@@ -17,14 +17,14 @@ class TLSFiles:
     key: Path | None = None
 
     def __bool__(self) -> bool:
-        """Whether any is set; without, the system's certificate authorities decide."""
+        """Whether any file is set. Without files, the system's certificate authorities are used."""
         return any((self.ca, self.cert, self.key))
 
     def context(self) -> ssl.SSLContext:
-        """Return a context that checks the server's certificate and its host name.
+        """Return a context that checks the server's certificate and host name.
 
         Raises:
-            ValueError: a file is missing, unreadable or not what it should be. The message names setting and remedy.
+            ValueError: a file is missing, unreadable or invalid. The message names the setting and the remedy.
         """
         if self.key is not None and self.cert is None:
             raise ValueError("RABBITMQ_KEY_FILE: RABBITMQ_CERT_FILE is not set; set both")

@@ -1,4 +1,4 @@
-"""The topology on the broker: exchanges, queues and bindings. No other module declares any of them.
+"""The exchanges, queues and bindings on the broker. No other module declares them.
 
 All queues are durable quorum queues. Work and retry queues dead-letter at least once (`x-dead-letter-strategy`), which
 needs `reject-publish`, else RabbitMQ silently falls back to at most once.
@@ -26,24 +26,24 @@ DEAD: Final = "outlast.dead"
 CONTROL: Final = "outlast.control"
 DELIVERY_LIMIT: Final = 20
 UNLIMITED: Final = 1_000_000_000
-"""Delivery limit of the dead letters: -1 drops messages on RabbitMQ 3.10, and none means 20 from 4.0 on."""
+"""Delivery limit of the dead-letter queue: -1 drops messages on RabbitMQ 3.10, and without a limit 4.0 sets 20."""
 MEMBERS: Final = {"x-quorum-initial-group-size": 5}
 """With this argument a new queue gets a member on each node of a cluster, at most five; without it at most three.
 
 RabbitMQ (3.10 and 4.0) compares this argument when a queue is declared again, and queues of earlier releases do not
-have it. So it is used only if RABBITMQ_URL names more than three nodes, and an existing queue is declared as it is.
+have it. Therefore it is used only if RABBITMQ_URL names more than three nodes, and existing queues are not changed.
 """
 DEFAULT_MEMBERS: Final = 3
 AT_LEAST_ONCE: Final = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
 
 
 class TopologyError(RuntimeError):
-    """A queue or exchange exists with other arguments; the message says which and what to do."""
+    """A queue or exchange exists with other arguments. The message names it and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSpec:
-    """A queue, the exchange it hangs on and the key it is bound with."""
+    """A queue, with the exchange and the routing key of its binding."""
 
     name: str
     exchange: str
@@ -51,12 +51,12 @@ class QueueSpec:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def with_members(self) -> "QueueSpec":
-        """Return it with MEMBERS."""
+        """Return the same queue with the argument MEMBERS."""
         return replace(self, arguments=self.arguments | MEMBERS)
 
 
 def retry_name(seconds: int) -> str:
-    """Return the name of the exchange, and of the queue, that holds messages for so many seconds."""
+    """Return the name of the exchange and of the queue that delay messages by this many seconds."""
     return f"outlast.retry.{seconds}"
 
 
@@ -71,30 +71,30 @@ def exchanges(retry_delays: Sequence[int]) -> dict[str, ExchangeType]:
 
 
 def queues(retry_delays: Sequence[int]) -> Iterator[QueueSpec]:
-    """Yield every queue: the work queues, one waiting queue for each delay, and the dead letters."""
+    """Yield every queue: the work queues, a retry queue for each delay, and the dead-letter queue."""
     quorum = {"x-queue-type": "quorum"}
     for key in Queue:
         limits = {"x-delivery-limit": DELIVERY_LIMIT, "x-dead-letter-exchange": DEAD}
         yield QueueSpec(work_queue(key), WORK, key, quorum | limits | AT_LEAST_ONCE)
     for seconds in retry_delays:
-        # No dead-letter routing key: the message keeps its own, and so returns to the queue it came from.
+        # Without a dead-letter routing key the message keeps its own, and returns to the queue it came from.
         waiting = {"x-message-ttl": seconds * 1000, "x-dead-letter-exchange": WORK}
         yield QueueSpec(retry_name(seconds), retry_name(seconds), "", quorum | waiting | AT_LEAST_ONCE)
     yield QueueSpec(DEAD, DEAD, "", quorum | {"x-delivery-limit": UNLIMITED})
 
 
 def work_queue(key: Queue) -> str:
-    """Return the name of the queue behind a routing key."""
+    """Return the name of the work queue with this routing key."""
     return f"outlast.{key}"
 
 
 async def declare(
     channel: AbstractChannel, retry_delays: Sequence[int], with_members: Collection[str] = ()
 ) -> dict[str, AbstractExchange]:
-    """Declare everything, the queues of these names with MEMBERS; return the exchanges by name.
+    """Declare all exchanges and queues, those named in `with_members` with MEMBERS; return the exchanges by name.
 
     Raises:
-        TopologyError: something of that name exists with other arguments.
+        TopologyError: a queue or exchange exists with other arguments.
     """
     name = ""
     try:
@@ -103,8 +103,8 @@ async def declare(
             declared[name] = await channel.declare_exchange(name, kind, durable=True)
         for spec in queues(retry_delays):
             name = spec.name
-            made = spec.with_members() if name in with_members else spec
-            queue = await channel.declare_queue(name, durable=True, arguments=made.arguments)
+            arguments = (spec.with_members() if name in with_members else spec).arguments
+            queue = await channel.declare_queue(name, durable=True, arguments=arguments)
             await queue.bind(spec.exchange, spec.routing_key)
     except ChannelPreconditionFailed as error:
         raise _differs(name, error) from error
@@ -114,37 +114,37 @@ async def declare(
 async def queues_with_members(
     connection: AbstractConnection, retry_delays: Sequence[int], *, new: bool
 ) -> frozenset[str]:
-    """Return the names of the queues to declare with MEMBERS: existing ones that have it, and, if `new`, absent ones.
+    """Return the names of the queues to declare with MEMBERS: existing ones that have it, and if `new`, missing ones.
 
     Raises:
-        TopologyError: a queue exists with other arguments than any release has declared.
+        TopologyError: a queue exists with arguments that no release has declared.
     """
     with_members = set()
     for spec in queues(retry_delays):
-        form = await declared_as(connection, spec)
-        if new if form is None else form != spec:
+        existing = await declared_as(connection, spec)
+        if new if existing is None else existing != spec:
             with_members.add(spec.name)
     return frozenset(with_members)
 
 
 async def declared_as(connection: AbstractConnection, spec: QueueSpec) -> QueueSpec | None:
-    """Return how an existing queue was declared: by this spec, or by it with MEMBERS; None: no such queue.
+    """Return how an existing queue was declared: `spec`, or `spec` with MEMBERS. None: the queue does not exist.
 
     Raises:
         TopologyError: it exists with other arguments.
     """
-    for form in (spec, spec.with_members()):
+    for variant in (spec, spec.with_members()):
         channel = await connection.channel()
         try:
             await channel.declare_queue(spec.name, passive=True)
-            await channel.declare_queue(spec.name, durable=True, arguments=form.arguments)
+            await channel.declare_queue(spec.name, durable=True, arguments=variant.arguments)
         except ChannelNotFoundEntity:
             return None
         except ChannelPreconditionFailed as error:
             differs = error
         else:
             await channel.close()
-            return form
+            return variant
     raise _differs(spec.name, differs) from differs
 
 

@@ -17,14 +17,15 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 
 from schemas.jobs import CeleryReply, Job
 from schemas.submissions import Submission
-from worker.broker.connection import BROKER_ERRORS, RECONNECT_SECONDS, Broker, translate_broker_errors
+from worker.broker.connection import RECONNECT_SECONDS, Broker
 from worker.broker.envelope import Envelope, UndecodableError
+from worker.broker.errors import BROKER_ERRORS, translate_broker_errors
 from worker.celery_compat.reply import failure_body, revoked_body, send_reply
 from worker.consume.delivery import Delivery, LostDeliveryError
 from worker.observability import tracing
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
-from worker.tasks.service import InvalidSubmissionError, job_of, read_submission
+from worker.tasks.service import InvalidSubmissionError, build_job, read_submission
 
 log = structlog.stdlib.get_logger(__name__)
 TASK_NAME: Final = "process_files"
@@ -128,7 +129,7 @@ def read_job(message: AbstractIncomingMessage, settings: Settings) -> Job | None
     if expires is not None and expires <= datetime.now(UTC):
         return None
     try:
-        job = job_of(_submission(message.body), settings)
+        job = build_job(_submission(message.body), settings)
     except InvalidSubmissionError as error:
         raise UndecodableError(f"{TASK_NAME}: {error}", "undecodable") from None
     changes = {"source": "celery", "reply": reply_of(message), "not_before": _moment(headers.get("eta"))}

@@ -13,7 +13,8 @@ from handlers.database.task_queries import TaskQueries
 from handlers.errors import FileProcessingError
 from schemas.jobs import CeleryReply, Job
 from schemas.tasks import TaskState, TaskStatus
-from worker.broker.connection import Broker, BrokerUnavailableError
+from worker.broker.connection import Broker
+from worker.broker.errors import BrokerUnavailableError
 
 log = structlog.stdlib.get_logger(__name__)
 SEND_SECONDS = 5.0
@@ -48,7 +49,7 @@ async def send_reply(broker: Broker, reply: CeleryReply | None, body: dict[str, 
         delivery_mode=DeliveryMode.NOT_PERSISTENT,
     )
     try:
-        await broker.send(reply.to, message, SEND_SECONDS)
+        await broker.send_to_queue(reply.to, message, SEND_SECONDS)
     except BrokerUnavailableError as error:
         log.warning("a Celery sender was not told", reason=str(error))
 

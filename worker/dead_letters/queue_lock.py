@@ -31,7 +31,7 @@ class DeadLetterQueue:
     """The queue of dead letters in one virtual host."""
 
     def __init__(self, settings: Settings) -> None:
-        self._nodes = Nodes.of(settings)
+        self._nodes = Nodes.from_settings(settings)
         self._process_lock = asyncio.Lock()
 
     @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused
 
 from worker.broker import topology
-from worker.broker.address import place, vhost
+from worker.broker.address import host_port, vhost
 from worker.broker.connect_failure import explain
 from worker.broker.errors import BROKER_ERRORS
 from worker.broker.nodes import Nodes, connect
@@ -25,7 +25,7 @@ CONNECT_SECONDS: Final = 8.0
 
 async def broker(site: CheckContext) -> str:
     """Connect as a worker would."""
-    nodes = Nodes.of(site.settings)
+    nodes = Nodes.from_settings(site.settings)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             site.broker = await connect(nodes, "outlast doctor")
@@ -34,7 +34,7 @@ async def broker(site: CheckContext) -> str:
         raise Failure(reason.problem, reason.remedy) from error
     site.node = nodes.last
     others = f", one of {len(nodes)} nodes" if len(nodes) > 1 else ""
-    return f"{place(nodes.last)}{others}, virtual host {vhost(nodes.last)!r}"
+    return f"{host_port(nodes.last)}{others}, virtual host {vhost(nodes.last)!r}"
 
 
 async def broker_version(site: CheckContext) -> str:

@@ -36,28 +36,27 @@ async def libmagic(_site: CheckContext) -> str:
         found = await asyncio.to_thread(detect, _picture(), None)
     except (ImportError, OSError) as error:
         raise Failure(f"libmagic cannot be used: {error}", "apt-get install libmagic1") from error
-    if found.sniffed != "image/png":
-        raise Failure(f"libmagic takes a PNG for {found.sniffed}", "reinstall libmagic1: its database may be broken")
+    if found.mime_type != "image/png":
+        raise Failure(f"libmagic takes a PNG for {found.mime_type}", "reinstall libmagic1: its database may be broken")
     return "knows a PNG"
 
 
 async def libvips(site: CheckContext) -> str:
     """A picture goes through a real codec process, as it would in a worker."""
     try:
-        from handlers.codec.codec import Codec  # noqa: PLC0415 - the same
+        from worker.resources import Resources  # noqa: PLC0415 - the same
     except (ImportError, OSError) as error:
         raise Failure(f"the codec cannot be loaded: {error}", "reinstall Outlast: pip install outlast") from error
-    codec = Codec(site.settings.model_copy(update={"codec_processes": 1}))
     try:
         with tempfile.TemporaryDirectory(prefix="outlast-doctor-") as folder:
             source = Path(folder) / "source"
             source.write_bytes(_picture())
-            made = await codec.prepare(source, Path(folder) / "made", "image/png", site.settings.profile)
+            async with Resources(site.settings.model_copy(update={"codec_processes": 1})) as resources:
+                codec = resources.codec()
+                made = await codec.prepare(source, Path(folder) / "made", "image/png", site.settings.profile)
     except Exception as error:
         remedy = "raise CODEC_MEMORY_MB and CODEC_TIMEOUT_SECONDS; else reinstall pyvips and pyvips-binary"
         raise Failure(f"a codec process cannot compress a small picture: {error!r}", remedy) from error
-    finally:
-        await codec.aclose()
     return f"a codec process made a PNG of {SIDE} x {SIDE} into {made.content_type}"
 
 
