@@ -1,4 +1,4 @@
-"""A receiver with a console, a worker beside it, and Debian's chromium before it."""
+"""Fixtures: a receiver with a console, a worker, and operators with a chromium browser."""
 
 import asyncio
 import contextlib
@@ -9,23 +9,25 @@ import pytest
 from playwright.async_api import async_playwright
 from pydantic import SecretStr
 
-from tests.broker.conftest import bench  # noqa: F401 - the fixture
-from tests.broker.graves import Graveyard
-from tests.patience import SOON
+from tests.broker.conftest import worker_env  # noqa: F401 - the fixture
+from tests.broker.dead_letter_vhost import DeadLetterVhost
+from tests.time_limits import WAIT_SECONDS
 from worker.runtime import serve
 from worker.web.receiver import Receiver
 
 TOKEN, READ_TOKEN = "the-console-token", "the-read-token"
-SHOTS = Path(__file__).parents[2] / ".outlast" / "console"
+SCREENSHOTS = Path(__file__).parents[2] / ".outlast" / "console"
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 ]
-WATCH = "window.refused = []; addEventListener('securitypolicyviolation', e => refused.push(e.violatedDirective));"
+RECORD_VIOLATIONS = (
+    "window.violations = []; addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective));"
+)
 
 
 class Operator:
-    """Somebody in front of a browser: `page` is theirs, `url` the console's."""
+    """An operator with a browser: `page` is the open page, `url` the address of the console."""
 
     def __init__(self, page, url):
         self.page, self.url = page, url
@@ -40,24 +42,24 @@ class Operator:
             await self.page.click("button.main")
 
     async def until(self, expression):
-        """Wait until JavaScript says so, from outside: the page's own policy forbids evaluating there."""
-        async with asyncio.timeout(SOON):
+        """Wait until a JavaScript expression is true. Polled, because the page's policy forbids `eval` in the page."""
+        async with asyncio.timeout(WAIT_SECONDS):
             while not await self.page.evaluate(expression):
                 await asyncio.sleep(0.05)
 
-    async def shoot(self, name):
-        SHOTS.mkdir(parents=True, exist_ok=True)
-        await self.page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+    async def take_screenshot(self, name):
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        await self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
 @pytest.fixture
-async def console(bench, monkeypatch):  # noqa: F811 - the fixture
-    """The console's address. Its pages look more often than elsewhere, so that tests need not wait."""
-    monkeypatch.setattr("worker.console.now.FRESH_SECONDS", 0.2)
-    monkeypatch.setattr("worker.console.sse.EVERY_SECONDS", 0.2)
+async def console(worker_env, monkeypatch):  # noqa: F811 - the fixture
+    """Return the address of the console. Its pages update more often than in production, to save time."""
+    monkeypatch.setattr("worker.console.now.CACHE_SECONDS", 0.2)
+    monkeypatch.setattr("worker.console.sse.RENDER_EVERY_SECONDS", 0.2)
     tokens = {"console_token": SecretStr(TOKEN), "console_read_token": SecretStr(READ_TOKEN)}
-    settings = bench.settings.model_copy(update=tokens)
-    app = Receiver(settings, [], bench.broker, bench.metrics, bench.parts.supabase).app()
+    settings = worker_env.settings.model_copy(update=tokens)
+    app = Receiver(settings, [], worker_env.broker, worker_env.metrics, worker_env.parts.supabase).app()
     async with serve(app, "127.0.0.1", 0) as addresses:
         yield f"http://{addresses[0]}/console/"
 
@@ -73,29 +75,29 @@ async def chromium():
 
 @pytest.fixture
 async def operator(chromium, console):
-    """One operator at a fresh browser profile; whatever the policy refused fails the test."""
+    """Return an operator with a new browser profile. Script errors, dialogs and policy violations fail the test."""
     context = await chromium.new_context(viewport={"width": 1280, "height": 800}, timezone_id="Europe/Berlin")
-    context.set_default_timeout(1000 * SOON)
-    page, wrong = await context.new_page(), []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
+    context.set_default_timeout(1000 * WAIT_SECONDS)
+    page, problems = await context.new_page(), []
+    page.on("pageerror", lambda error: problems.append(str(error)))
     page.on(
-        "dialog", lambda dialog: wrong.append(f"dialog {dialog.message}") or asyncio.ensure_future(dialog.dismiss())
+        "dialog", lambda dialog: problems.append(f"dialog {dialog.message}") or asyncio.ensure_future(dialog.dismiss())
     )
-    page.on("console", lambda m: wrong.append(m.text) if "Security Policy" in m.text else None)
-    await page.add_init_script(WATCH)
+    page.on("console", lambda m: problems.append(m.text) if "Security Policy" in m.text else None)
+    await page.add_init_script(RECORD_VIOLATIONS)
     yield Operator(page, console)
     await context.close()
-    assert wrong == []
+    assert problems == []
 
 
 @pytest.fixture
-def yard(bench):  # noqa: F811 - the fixture
-    return Graveyard(bench.settings.rabbitmq_url.get_secret_value(), bench.settings, bench.channel)
+def vhost(worker_env):  # noqa: F811 - the fixture
+    return DeadLetterVhost(worker_env.settings.rabbitmq_url.get_secret_value(), worker_env.settings, worker_env.channel)
 
 
 @contextlib.asynccontextmanager
-async def somebody_else(chromium, url, **options):
+async def another_operator(chromium, url, **options):
     context = await chromium.new_context(**options)
-    context.set_default_timeout(1000 * SOON)
+    context.set_default_timeout(1000 * WAIT_SECONDS)
     yield Operator(await context.new_page(), url)
     await context.close()

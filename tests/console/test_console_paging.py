@@ -1,4 +1,4 @@
-"""However many tasks there are, a page of them reads no more rows than it shows."""
+"""A page of tasks reads about as many rows as it shows, however many tasks there are."""
 
 import json
 
@@ -7,14 +7,14 @@ import pytest
 
 PAGE = 51
 TASKS = 20_000
-COUNTED = (
+ROWS_READ = (
     "select coalesce(sum(seq_tup_read + idx_tup_fetch), 0)::int from pg_stat_xact_user_tables"
     " where relname = 'outlast_tasks'"
 )
 
 
 @pytest.fixture
-async def many(database_url):
+async def many_tasks(database_url):
     sql = await asyncpg.connect(database_url)
     await sql.execute(
         "insert into outlast_tasks (task_id, generation_id, request_id, user_id, status, queue, error_code, created_at)"
@@ -29,15 +29,15 @@ async def many(database_url):
     await sql.close()
 
 
-async def asked(sql, chosen, before):
-    """Return a page, and how many rows were read for it."""
+async def read_page(sql, filters, before):
+    """Return a page, and the number of rows that were read for it."""
     async with sql.transaction():
-        earlier = await sql.fetchval(COUNTED)
-        found = await sql.fetchval("select outlast_console_tasks($1, $2, $3)", json.dumps(chosen), before, PAGE)
-        return json.loads(found), await sql.fetchval(COUNTED) - earlier
+        rows_before = await sql.fetchval(ROWS_READ)
+        page = await sql.fetchval("select outlast_console_tasks($1, $2, $3)", json.dumps(filters), before, PAGE)
+        return json.loads(page), await sql.fetchval(ROWS_READ) - rows_before
 
 
-QUESTIONS = (
+FILTERS = (
     {},
     {"status": "failed"},
     {"status": "completed", "queue": "file_processing"},
@@ -51,20 +51,22 @@ QUESTIONS = (
 )
 
 
-async def test_a_page_far_down_reads_no_more_rows_than_the_first(many):
-    place = await many.fetchrow("select created_at, task_id from outlast_tasks order by created_at offset 9000 limit 1")
-    for chosen in QUESTIONS:
-        for before in (None, json.dumps([place["created_at"].isoformat(), str(place["task_id"])])):
-            rows, read = await asked(many, chosen, before)
-            one = chosen.get("q", "u").startswith(("g", "r"))
-            assert len(rows) == (PAGE if not one else before is None), chosen
-            assert read <= 5 * PAGE, f"{chosen}: {read} rows read"
+async def test_a_page_far_down_reads_no_more_rows_than_the_first(many_tasks):
+    position = await many_tasks.fetchrow(
+        "select created_at, task_id from outlast_tasks order by created_at offset 9000 limit 1"
+    )
+    for filters in FILTERS:
+        for before in (None, json.dumps([position["created_at"].isoformat(), str(position["task_id"])])):
+            rows, read = await read_page(many_tasks, filters, before)
+            is_single = filters.get("q", "u").startswith(("g", "r"))
+            assert len(rows) == (PAGE if not is_single else before is None), filters
+            assert read <= 5 * PAGE, f"{filters}: {read} rows read"
 
 
-async def test_the_pages_of_a_user_hold_each_task_once_and_in_order(many):
+async def test_the_pages_of_a_user_contain_each_task_once_in_order(many_tasks):
     seen, before = [], None
     for _ in range(4):
-        rows, _ = await asked(many, {"q": "u1"}, before)
+        rows, _ = await read_page(many_tasks, {"q": "u1"}, before)
         seen += [row["created_at"] for row in rows]
         before = json.dumps([rows[-1]["created_at"], rows[-1]["task_id"]])
     assert len(set(seen)) == 4 * PAGE

@@ -1,33 +1,33 @@
-"""Tasks: a running one cancelled, and many found and paged."""
+"""Tasks in the console: cancel, submit again, files, search and pages."""
 
 
-async def test_a_running_task_is_cancelled_and_says_so(operator, bench, source):
-    job = bench.job(f"{source.url}/files/photo.png?slow=20000")
-    await bench.send(job)
-    await bench.running()
+async def test_a_running_task_can_be_cancelled(operator, worker_env, source):
+    job = worker_env.job(f"{source.url}/files/photo.png?slow=20000")
+    await worker_env.send(job)
+    await worker_env.wait_until_running()
     await operator.open(f"tasks/{job.task_id}")
     await operator.sign_in()
     assert await operator.page.locator(".timeline .running").count() > 0
     await operator.page.click("text=Cancel this task")
     await operator.page.wait_for_selector(".timeline .cancelled")
-    assert (await bench.task(job))["status"] == "cancelled"
-    await bench.outcome("cancelled")
+    assert (await worker_env.task(job))["status"] == "cancelled"
+    await worker_env.wait_for_outcome("cancelled")
 
 
-async def test_a_task_whose_source_is_back_is_submitted_again(operator, bench, source):
-    late = source.folder / "late.png"
-    job = bench.job(f"{source.url}/files/late.png")
-    await bench.send(job)
-    await bench.outcome("failed")
+async def test_a_failed_task_can_be_submitted_again(operator, worker_env, source):
+    missing = source.folder / "late.png"
+    job = worker_env.job(f"{source.url}/files/late.png")
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("failed")
     await operator.open(f"tasks/{job.task_id}")
     await operator.sign_in()
     assert "source_gone in download at 127.0.0.1" in await operator.page.inner_text(".timeline")
-    late.write_bytes((source.folder / "photo.png").read_bytes())
+    missing.write_bytes((source.folder / "photo.png").read_bytes())
     try:
         await operator.page.click("text=Submit again")
         await operator.page.wait_for_selector(".timeline .completed")
     finally:
-        late.unlink()
+        missing.unlink()
     assert await operator.page.locator(".timeline .status").all_inner_texts() == ["failed", "completed"]
     file = await operator.page.inner_text(".files li")
     assert file.count("1024") == 2
@@ -36,24 +36,24 @@ async def test_a_task_whose_source_is_back_is_submitted_again(operator, bench, s
     assert "submitted again" in await operator.page.inner_text("tbody")
 
 
-async def test_a_file_is_seen_from_our_own_storage_with_its_object_and_its_generation(operator, bench, source):
-    job = bench.job(f"{source.url}/files/photo.png", f"{source.url}/files/tone.mp3")
-    await bench.sql.execute("insert into generations (id, status) values ($1, 'completed')", job.generation_id)
-    await bench.send(job)
-    await bench.outcome("completed")
-    again = bench.job(f"{source.url}/files/photo.png")
-    await bench.send(again)
-    await bench.outcome("completed", count=2)
+async def test_files_are_shown_from_storage_with_links_to_object_and_generation(operator, worker_env, source):
+    job = worker_env.job(f"{source.url}/files/photo.png", f"{source.url}/files/tone.mp3")
+    await worker_env.sql.execute("insert into generations (id, status) values ($1, 'completed')", job.generation_id)
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("completed")
+    again = worker_env.job(f"{source.url}/files/photo.png")
+    await worker_env.send(again)
+    await worker_env.wait_for_outcome("completed", count=2)
     page = operator.page
     await operator.open(f"tasks/{again.task_id}")
     await operator.sign_in()
-    assert "known already" in await page.inner_text(".files")
+    assert "deduplicated" in await page.inner_text(".files")
     await operator.open(f"tasks/{job.task_id}")
     await operator.until("document.images[0].complete && document.images[0].naturalWidth === 1024")
     shown = await page.get_attribute(".files img", "src")
-    assert shown.startswith(f"{bench.gateway.url}/storage/v1/object/sign/generations/u/")
+    assert shown.startswith(f"{worker_env.gateway.url}/storage/v1/object/sign/generations/u/")
     await page.reload()
-    assert await page.get_attribute(".files img", "src") == shown, "what is shown again is not loaded again"
+    assert await page.get_attribute(".files img", "src") == shown, "a reload must return the same link, for the cache"
     sound = await page.get_by_role("link", name=".mp3").get_attribute("href")
     assert (await page.request.get(sound)).headers["content-type"] == "audio/mpeg"
     await page.get_by_role("link", name=job.generation_id).click()
@@ -64,9 +64,9 @@ async def test_a_file_is_seen_from_our_own_storage_with_its_object_and_its_gener
     await page.wait_for_url(f"**/tasks/{job.task_id}")
 
 
-async def test_tasks_are_found_by_what_is_known_of_them_and_paged(operator, bench):
-    await bench.worker.stop(0)
-    await bench.sql.execute(
+async def test_tasks_are_searched_filtered_and_paged(operator, worker_env):
+    await worker_env.worker.stop(0)
+    await worker_env.sql.execute(
         "insert into outlast_tasks (task_id, generation_id, user_id, status, queue, created_at)"
         " select gen_random_uuid(), 'g' || i, 'u' || i % 2, 'queued', 'file_processing', now() - i * interval '1 s'"
         " from generate_series(1, 120) i"

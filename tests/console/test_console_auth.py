@@ -1,4 +1,4 @@
-"""Who gets in, who may act, and what a stranger's text can do."""
+"""Sign-in, sessions, read-only access, and protection against forged forms and redirects."""
 
 import asyncio
 import time
@@ -9,23 +9,23 @@ import pytest
 from yarl import URL
 
 from handlers.database.task_records import task_row
-from tests.console.conftest import READ_TOKEN, TOKEN, somebody_else
-from tests.patience import SOON
+from tests.console.conftest import READ_TOKEN, TOKEN, another_operator
+from tests.time_limits import WAIT_SECONDS
 from worker.console.session import Sessions
 from worker.runtime import serve
 from worker.settings import Settings
 from worker.web.receiver import Receiver
 
 
-async def test_ten_wrong_tokens_are_slowed_down_and_the_right_one_works_afterwards(operator):
+async def test_wrong_tokens_are_throttled_and_the_right_one_works_afterwards(operator):
     await operator.open()
-    said = []
+    messages = []
     for _ in range(10):
         await operator.sign_in("wrong")
-        said.append(await operator.page.inner_text("[role=alert]"))
-    assert said[0] == "That is not the token."
-    assert any("Too many wrong attempts" in one for one in said[5:])
-    async with asyncio.timeout(SOON):
+        messages.append(await operator.page.inner_text("[role=alert]"))
+    assert messages[0] == "The token is wrong."
+    assert any("Too many wrong attempts" in message for message in messages[5:])
+    async with asyncio.timeout(WAIT_SECONDS):
         while await operator.page.locator("nav").count() == 0:
             await operator.sign_in()
     assert await operator.page.inner_text("h1") == "Now"
@@ -35,10 +35,10 @@ async def test_ten_wrong_tokens_are_slowed_down_and_the_right_one_works_afterwar
     assert await operator.page.inner_text("h1") == "Sign in"
 
 
-async def test_a_reader_sees_and_cannot_act(operator, bench):
-    await bench.worker.stop(0)
-    job = bench.job("https://fal.media/a.png")
-    await bench.parts.supabase.call("outlast_enqueue", {"p_job": task_row(job)})
+async def test_a_read_only_session_shows_pages_and_refuses_actions(operator, worker_env):
+    await worker_env.worker.stop(0)
+    job = worker_env.job("https://fal.media/a.png")
+    await worker_env.parts.supabase.call("outlast_enqueue", {"p_job": task_row(job)})
     await operator.open(f"tasks/{job.task_id}")
     await operator.sign_in(READ_TOKEN)
     assert "read only" in await operator.page.inner_text("header")
@@ -48,10 +48,10 @@ async def test_a_reader_sees_and_cannot_act(operator, bench):
         "{form_token: document.querySelector('[name=form_token]').value})})).status"
     )
     assert answer == 403
-    assert (await bench.task(job))["status"] == "queued"
+    assert (await worker_env.task(job))["status"] == "queued"
 
 
-async def test_a_form_without_its_token_or_from_another_site_does_nothing(console):
+async def test_a_form_without_token_or_from_another_site_is_refused(console):
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
         async with session.post(f"{console}sign-in", data={"token": TOKEN}) as answer:
             assert answer.status == 200
@@ -63,20 +63,20 @@ async def test_a_form_without_its_token_or_from_another_site_does_nothing(consol
             assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
 
 
-async def test_without_a_token_the_console_is_closed(bench):
-    app = Receiver(bench.settings, [], bench.broker, bench.metrics, bench.parts.supabase).app()
+async def test_the_console_is_disabled_without_console_token(worker_env):
+    app = Receiver(worker_env.settings, [], worker_env.broker, worker_env.metrics, worker_env.parts.supabase).app()
     async with serve(app, "127.0.0.1", 0) as (address,), aiohttp.ClientSession() as session:
         async with session.get(f"http://{address}/console") as answer:
             assert answer.status == 403
-            assert "set CONSOLE_TOKEN" in await answer.text()
+            assert "Set CONSOLE_TOKEN" in await answer.text()
         async with session.post(f"http://{address}/console/sign-in", data={"token": ""}) as answer:
             assert answer.status == 403
 
 
-def test_a_session_ends_with_its_time_its_signing_out_and_its_tokens(monkeypatch, tmp_path):
+def test_a_session_ends_by_expiry_by_sign_out_and_when_a_token_changes(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     sessions = Sessions(Settings.load(console_token="a", console_session_hours=1))
-    session = sessions.begin("a", "Ada")
+    session = sessions.create("a", "Ada")
     cookie = sessions.cookie(session)
     assert sessions.read(cookie) == session
     assert Sessions(Settings.load(console_token="a")).read(cookie) == session
@@ -85,17 +85,17 @@ def test_a_session_ends_with_its_time_its_signing_out_and_its_tokens(monkeypatch
     assert sessions.read("") is None
     sessions.end(session)
     assert sessions.read(cookie) is None
-    later = sessions.begin("a", "Ada")
-    monkeypatch.setattr("time.time", lambda: later.until + 1)
+    later = sessions.create("a", "Ada")
+    monkeypatch.setattr("time.time", lambda: later.expires_at + 1)
     assert sessions.read(sessions.cookie(later)) is None
 
 
-async def test_a_session_that_is_over_leads_to_the_door_and_back(operator, monkeypatch):
+async def test_an_expired_session_leads_to_sign_in_and_back_to_the_page(operator, monkeypatch):
     await operator.open("history?before=x")
-    monkeypatch.setattr(Sessions, "begin", _short(Sessions.begin, seconds=1.5))
+    monkeypatch.setattr(Sessions, "create", _short_lived(Sessions.create, seconds=1.5))
     await operator.sign_in()
     assert await operator.page.inner_text("h1") == "History"
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(WAIT_SECONDS):
         while await operator.page.locator("#token").count() == 0:
             await operator.page.reload()
     monkeypatch.undo()
@@ -104,16 +104,16 @@ async def test_a_session_that_is_over_leads_to_the_door_and_back(operator, monke
     assert await operator.page.inner_text("h1") == "History"
 
 
-def _short(begin, seconds):
-    """Have sessions begin that are nearly over."""
+def _short_lived(create, seconds):
+    """Return a replacement of `Sessions.create` whose sessions expire after some seconds."""
 
-    def shortened(sessions, token, who):
-        return replace(begin(sessions, token, who), until=time.time() + seconds)
+    def create_short_lived(sessions, token, name):
+        return replace(create(sessions, token, name), expires_at=time.time() + seconds)
 
-    return shortened
+    return create_short_lived
 
 
-async def test_a_link_in_another_site_leads_in_without_signing_in_again(operator):
+async def test_a_link_on_another_site_opens_the_page_with_the_existing_session(operator):
     await operator.open("tasks")
     await operator.sign_in()
     link = f"<a href='{operator.url}tasks?status=failed'>what failed</a>"
@@ -125,7 +125,7 @@ async def test_a_link_in_another_site_leads_in_without_signing_in_again(operator
     assert await operator.page.input_value("[name=status]") == "failed"
 
 
-async def test_a_link_in_another_site_leads_a_stranger_to_the_door(operator):
+async def test_a_link_on_another_site_leads_to_sign_in_without_a_session(operator):
     link = f"<a href='{operator.url}tasks?status=failed'>what failed</a>"
     await operator.page.route("http://chat.example/", lambda route: route.fulfill(body=link, content_type="text/html"))
     await operator.page.goto("http://chat.example/")
@@ -134,31 +134,31 @@ async def test_a_link_in_another_site_leads_a_stranger_to_the_door(operator):
     assert await operator.page.input_value("[name=next]") == "/console/tasks?status=failed"
 
 
-@pytest.mark.parametrize("where", ["https://evil.example/", "//evil.example/", "/console/\\evil", "/else"])
-async def test_signing_in_leads_nowhere_else(console, where):
+@pytest.mark.parametrize("path", ["https://evil.example/", "//evil.example/", "/console/\\evil", "/else"])
+async def test_sign_in_redirects_only_to_console_pages(console, path):
     async with (
         aiohttp.ClientSession() as session,
-        session.post(f"{console}sign-in", data={"token": TOKEN, "next": where}, allow_redirects=False) as answer,
+        session.post(f"{console}sign-in", data={"token": TOKEN, "next": path}, allow_redirects=False) as answer,
     ):
         assert answer.headers["Location"] == "/console/"
 
 
-async def test_everything_can_be_read_without_a_script(chromium, console, yard):
-    await yard.bury(yard.job("https://fal.media/a.png"))
-    async with somebody_else(chromium, console, java_script_enabled=False) as operator:
+async def test_dead_letters_can_be_discarded_without_javascript(chromium, console, vhost):
+    await vhost.dead_letter(vhost.job("https://fal.media/a.png"))
+    async with another_operator(chromium, console, java_script_enabled=False) as operator:
         await operator.open("dead/letters")
         await operator.sign_in()
         await operator.page.check("input[name=ids]")
         await operator.page.click("text=Discard selected")
         await operator.page.click("button.danger")
         await operator.page.wait_for_url("**/history/*")
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(WAIT_SECONDS):
             while await operator.page.locator("text=1 of 1").count() == 0:
                 await operator.page.reload()
 
 
 @pytest.mark.parametrize("name", ["a/static/b", "a%2Fstatic%2Fb", "a/sign-in", "a%2Fsign-in", "a/sign-out"])
-async def test_no_name_of_a_generation_opens_the_door(console, name):
+async def test_no_generation_id_bypasses_sign_in(console, name):
     url = URL(f"{console}generations/{name}", encoded=True)
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         assert answer.status == 401

@@ -1,4 +1,4 @@
-"""Manners: everything by keyboard alone, local times, a weight that a phone bears."""
+"""Keyboard operation, focus, local times, and the size of the pages."""
 
 from pathlib import Path
 
@@ -6,26 +6,26 @@ import pytest
 
 from tests.console.conftest import TOKEN
 
-HEAVIEST = 100_000
+MAX_PAGE_BYTES = 100_000
 STATIC = Path(__file__).parents[2] / "worker" / "console" / "static"
-HERE = "(document.activeElement.getAttribute('aria-label') || document.activeElement.innerText || '').trim()"
-RING = "getComputedStyle(document.activeElement).outlineStyle"
+FOCUSED_NAME = "(document.activeElement.getAttribute('aria-label') || document.activeElement.innerText || '').trim()"
+FOCUS_OUTLINE = "getComputedStyle(document.activeElement).outlineStyle"
 
 
-async def go(page, wanted):
-    """Press Tab until what is wanted has the focus; every stop on the way shows that it has it."""
+async def tab_to(page, name):
+    """Press Tab until the element whose name starts with `name` has the focus. It must show a focus outline."""
     for _ in range(60):
         await page.keyboard.press("Tab")
-        if (await page.evaluate(HERE)).startswith(wanted):
-            assert await page.evaluate(RING) != "none", f"{wanted} shows no focus"
+        if (await page.evaluate(FOCUSED_NAME)).startswith(name):
+            assert await page.evaluate(FOCUS_OUTLINE) != "none", f"{name} has no focus outline"
             return
-    raise AssertionError(f"{wanted} cannot be reached by Tab")
+    raise AssertionError(f"{name} cannot be reached with Tab")
 
 
-async def test_a_replay_by_keyboard_alone(operator, bench, yard, source):
-    await bench.worker.stop(0)
+async def test_a_replay_can_be_done_with_the_keyboard_alone(operator, worker_env, vhost, source):
+    await worker_env.worker.stop(0)
     for number in range(3):
-        await yard.bury(yard.job(f"{source.url}/{number}.png"), "source_unavailable", "503")
+        await vhost.dead_letter(vhost.job(f"{source.url}/{number}.png"), "source_unavailable", "503")
     page, keys = operator.page, operator.page.keyboard
     await operator.open()
     await operator.until("document.activeElement.id === 'token'")
@@ -34,49 +34,49 @@ async def test_a_replay_by_keyboard_alone(operator, bench, yard, source):
     await keys.type("Ada")
     await keys.press("Enter")
     await page.wait_for_selector("nav")
-    await go(page, "Skip to the content")
+    await tab_to(page, "Skip to content")
     await keys.press("Enter")
     assert await page.evaluate("document.activeElement.id") == "main"
     await page.reload()
-    await go(page, "Dead letters")
+    await tab_to(page, "Dead letters")
     await keys.press("Enter")
     await page.wait_for_selector("h1:has-text('Dead letters')")
-    await go(page, "source_unavailable")
+    await tab_to(page, "source_unavailable")
     await keys.press("Enter")
     await page.wait_for_selector("text=Replay all 3…")
-    await go(page, "Select the letter of task")
+    await tab_to(page, "Select the dead letter of task")
     await keys.press("Space")
     assert await page.inner_text("[data-count]") == "1 selected"
     await keys.press("Space")
     await page.reload()
-    await go(page, "Replay all 3…")
+    await tab_to(page, "Replay all 3…")
     await keys.press("Enter")
-    await page.wait_for_selector("h1:has-text('Replay 3 letters?')")
-    await go(page, "Replay 3")
+    await page.wait_for_selector("h1:has-text('Replay 3 dead letters?')")
+    await tab_to(page, "Replay 3")
     await keys.press("Shift+Tab")
     await keys.type("50")
     await keys.press("Enter")
     await page.wait_for_selector("text=3 of 3")
-    assert len(await yard.drain()) == 3
+    assert len(await vhost.drain()) == 3
 
 
-async def test_a_page_that_lives_takes_no_focus_away(operator, bench, source):
-    await bench.worker.renew()
-    job = bench.job(f"{source.url}/files/photo.png?slow=20000")
-    await bench.send(job)
-    await bench.running()
+async def test_a_live_update_keeps_the_focus(operator, worker_env, source):
+    await worker_env.worker.renew_leases()
+    job = worker_env.job(f"{source.url}/files/photo.png?slow=20000")
+    await worker_env.send(job)
+    await worker_env.wait_until_running()
     await operator.open()
     await operator.sign_in()
     link = operator.page.get_by_role("region", name="Workers").locator("a")
     await link.focus()
-    told = await link.evaluate("(one) => one.parentElement.innerText")
-    await operator.until(f"!document.body.innerText.includes({told!r})")
+    before = await link.evaluate("(element) => element.parentElement.innerText")
+    await operator.until(f"!document.body.innerText.includes({before!r})")
     assert await operator.page.evaluate("document.activeElement.innerText") == str(job.task_id)[:8]
 
 
-async def test_times_are_local_and_utc_on_hover(operator, bench, yard, source):
-    await bench.worker.stop(0)
-    await yard.bury(yard.job(f"{source.url}/a.png"))  # at 12:00:00 UTC on the first of November
+async def test_times_are_local_with_utc_as_tooltip(operator, worker_env, vhost, source):
+    await worker_env.worker.stop(0)
+    await vhost.dead_letter(vhost.job(f"{source.url}/a.png"))  # at 12:00:00 UTC on the first of November
     await operator.open("dead/letters")
     await operator.sign_in()
     time = operator.page.locator("tbody time").first
@@ -85,14 +85,14 @@ async def test_times_are_local_and_utc_on_hover(operator, bench, yard, source):
 
 
 @pytest.fixture
-async def crowd(bench, yard):
-    """As much on each page as it can hold, with long texts."""
-    await bench.worker.stop(0)
-    long, sql = "a long text " * 200, bench.sql
-    job = bench.job("https://fal.media/a.png")
+async def many_rows(worker_env, vhost):
+    """Fill each page completely, with long texts; return the job of a task with 90 files."""
+    await worker_env.worker.stop(0)
+    long, sql = "a long text " * 200, worker_env.sql
+    job = worker_env.job("https://fal.media/a.png")
     for n in range(70):
-        await yard.bury(
-            yard.job(f"https://h{n}.example/a.png", generation_id=f"{n}" * 60), f"code{n}", long, "download"
+        await vhost.dead_letter(
+            vhost.job(f"https://h{n}.example/a.png", generation_id=f"{n}" * 60), f"code{n}", long, "download"
         )
     await sql.execute(
         "insert into outlast_tasks (task_id, generation_id, user_id, status, queue, error, error_code, failed)"
@@ -127,25 +127,25 @@ async def crowd(bench, yard):
     return job
 
 
-async def test_no_page_weighs_more_than_a_hundred_kilobytes(operator, bench, crowd):
+async def test_no_page_is_larger_than_100_kilobytes(operator, worker_env, many_rows):
     await operator.open()
     await operator.sign_in()
     static = sum(file.stat().st_size for file in STATIC.iterdir())
-    operation = await bench.sql.fetchval("select id from outlast_operations limit 1")
-    weights = {}
+    operation = await worker_env.sql.fetchval("select id from outlast_operations limit 1")
+    sizes = {}
     for path in (
         *("", "tasks", "dead", "dead/letters", "dead/confirm?verb=replay", "dead/archive", "history"),
         *(
-            f"tasks/{crowd.task_id}",
-            f"tasks/{crowd.task_id}?from=24",
+            f"tasks/{many_rows.task_id}",
+            f"tasks/{many_rows.task_id}?from=24",
             f"history/{operation}",
             f"generations/{'g' * 200}",
         ),
     ):
-        weights[path] = len(await (await operator.open(path)).body()) + static
-    assert {path: weight for path, weight in weights.items() if weight > HEAVIEST} == {}
+        sizes[path] = len(await (await operator.open(path)).body()) + static
+    assert {path: size for path, size in sizes.items() if size > MAX_PAGE_BYTES} == {}
     assert await operator.page.locator("tbody tr").count() == 20
-    await operator.open(f"tasks/{crowd.task_id}")
+    await operator.open(f"tasks/{many_rows.task_id}")
     seen = await operator.page.locator(".files li").count()
     while await operator.page.locator("a[rel=next]").count():
         await operator.page.click("a[rel=next]")

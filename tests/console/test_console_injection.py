@@ -1,4 +1,4 @@
-"""What strangers wrote, in names, addresses, error texts, user ids and headers: it is shown, and never runs."""
+"""HTML and scripts in ids, URLs, error texts and headers are shown as text and never run."""
 
 import json
 
@@ -6,26 +6,26 @@ import aiohttp
 import pytest
 
 from handlers.database.task_records import task_row
-from tests.console.conftest import TOKEN, WATCH, somebody_else
+from tests.console.conftest import RECORD_VIOLATIONS, TOKEN, another_operator
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)>{{7*7}}"
 LINK = "javascript:alert(4)"
-STRANGE = """() => [...document.querySelectorAll("*")].filter((one) =>
-  [...one.attributes].some((a) => a.name.startsWith("on") || /^\\s*(javascript|data):/i.test(a.value)) ||
-  (one.tagName === "SCRIPT" && !one.getAttribute("src")?.startsWith("/console/static/")) ||
-  (one.tagName === "IMG" && one.getAttribute("src") === "x") || one.hasAttribute("style") ||
-  ["IFRAME", "OBJECT", "EMBED", "STYLE", "BASE"].includes(one.tagName)).map((one) => one.outerHTML)"""
+INJECTED = """() => [...document.querySelectorAll("*")].filter((element) =>
+  [...element.attributes].some((a) => a.name.startsWith("on") || /^\\s*(javascript|data):/i.test(a.value)) ||
+  (element.tagName === "SCRIPT" && !element.getAttribute("src")?.startsWith("/console/static/")) ||
+  (element.tagName === "IMG" && element.getAttribute("src") === "x") || element.hasAttribute("style") ||
+  ["IFRAME", "OBJECT", "EMBED", "STYLE", "BASE"].includes(element.tagName)).map((element) => element.outerHTML)"""
 
 
 @pytest.fixture
-async def haunted(bench, yard):
-    """A task, a letter, an archive, a history, a note and a worker, all of them hostile."""
-    await bench.worker.stop(0)
-    job = bench.job(f"https://fal.media/{EVIL}.png", generation_id=f"g{EVIL}", user_id=f"u{EVIL}", source="api")
-    await yard.bury(job, f"corrupted{EVIL}", EVIL, f"download{EVIL}")
-    await yard.bury_raw(EVIL.encode(), message_type=EVIL, code=EVIL)
-    await bench.parts.supabase.call("outlast_enqueue", {"p_job": task_row(job)})
-    sql = bench.sql
+async def hostile_records(worker_env, vhost):
+    """Create a task, dead letters, an archive, a history, a note and a worker with hostile texts; return the job."""
+    await worker_env.worker.stop(0)
+    job = worker_env.job(f"https://fal.media/{EVIL}.png", generation_id=f"g{EVIL}", user_id=f"u{EVIL}", source="api")
+    await vhost.dead_letter(job, f"corrupted{EVIL}", EVIL, f"download{EVIL}")
+    await vhost.dead_letter_raw(EVIL.encode(), message_type=EVIL, code=EVIL)
+    await worker_env.parts.supabase.call("outlast_enqueue", {"p_job": task_row(job)})
+    sql = worker_env.sql
     await sql.execute(
         "insert into outlast_files (id, generation_id, source_key, task_id, original_filename, content_type, bucket,"
         " path, source_url) values (gen_random_uuid(), $1, 'k', $2, $3, $3, 'generations', $3, $4)",
@@ -57,8 +57,8 @@ async def haunted(bench, yard):
     return job
 
 
-async def pages(bench, job):
-    operation = await bench.sql.fetchval("select id from outlast_operations limit 1")
+async def pages(worker_env, job):
+    operation = await worker_env.sql.fetchval("select id from outlast_operations limit 1")
     task, generation = f"tasks/{job.task_id}", f"generations/{aiohttp.helpers.quote(job.generation_id)}"
     return [
         *("", "tasks", task, generation, "dead", "dead/letters", "dead/archive", "history", f"history/{operation}"),
@@ -67,37 +67,37 @@ async def pages(bench, job):
     ]
 
 
-async def test_nothing_of_it_runs_on_any_page(operator, bench, haunted):
+async def test_hostile_texts_do_not_run_on_any_page(operator, worker_env, hostile_records):
     await operator.open(f"tasks?q={EVIL}")
-    assert await operator.page.evaluate(STRANGE) == []
+    assert await operator.page.evaluate(INJECTED) == []
     await operator.sign_in(who=EVIL)
-    for path in await pages(bench, haunted):
+    for path in await pages(worker_env, hostile_records):
         answer = await operator.open(path)
         assert "script-src 'self';" in (await answer.all_headers())["content-security-policy"], path
-        assert await operator.page.evaluate(STRANGE) == [], path
-        assert await operator.page.evaluate("refused") == [], path
+        assert await operator.page.evaluate(INJECTED) == [], path
+        assert await operator.page.evaluate("violations") == [], path
         assert "49" not in await operator.page.inner_text("h1"), path
-    await operator.open(f"tasks/{haunted.task_id}")
+    await operator.open(f"tasks/{hostile_records.task_id}")
     assert EVIL in await operator.page.inner_text("main")
     await operator.open()
     await operator.page.evaluate("window.live = new Promise((d) => new EventSource('now/live').onmessage = d)")
     assert "<b>" in await operator.page.evaluate("window.live.then((event) => event.data)")
-    assert await operator.page.evaluate(STRANGE) == []
+    assert await operator.page.evaluate(INJECTED) == []
 
 
-async def test_the_trap_that_would_catch_it_is_set(chromium, console):
-    async with somebody_else(chromium, console) as operator:
-        await operator.page.add_init_script(WATCH)
+async def test_an_injected_script_is_detected_and_blocked_by_the_policy(chromium, console):
+    async with another_operator(chromium, console) as operator:
+        await operator.page.add_init_script(RECORD_VIOLATIONS)
         await operator.open()
         await operator.page.evaluate("(evil) => { document.querySelector('h1').innerHTML = evil; }", EVIL)
-        assert await operator.page.evaluate(STRANGE) != []
-        await operator.until("refused.some((one) => one.startsWith('script-src'))")
-        elsewhere = "document.querySelector('h1').innerHTML = '<img src=https://evil.example/a.png>'"
-        await operator.page.evaluate(elsewhere)
-        await operator.until("refused.includes('img-src')")
+        assert await operator.page.evaluate(INJECTED) != []
+        await operator.until("violations.some((directive) => directive.startsWith('script-src'))")
+        load_image = "document.querySelector('h1').innerHTML = '<img src=https://evil.example/a.png>'"
+        await operator.page.evaluate(load_image)
+        await operator.until("violations.includes('img-src')")
 
 
-async def test_no_header_of_a_request_comes_back_as_markup(console):
+async def test_request_headers_are_never_returned_as_markup(console):
     names = ("User-Agent", "Referer", "X-Forwarded-For", "X-Forwarded-Host", "Accept-Language", "X-Request-Id")
     evil = {**dict.fromkeys(names, EVIL), "Cookie": f"outlast_console={EVIL}"}
     async with aiohttp.ClientSession() as session:
