@@ -23,7 +23,7 @@ CONNECT_SECONDS: Final = 10.0
 NODE_SECONDS: Final = 3.0
 """Time limit for TCP and TLS with one of several nodes, so that one that does not answer delays the others little."""
 HEARTBEAT_SECONDS: Final = 10
-"""RabbitMQ's documentation ("Heartbeats") recommends 5 to 20. With aiormq's default, 60, a loss is noticed after 180."""
+"""RabbitMQ's documentation ("Heartbeats") recommends 5 to 20. aiormq's default, 60, notices a loss after 180 s."""
 
 
 class Nodes(TransportFactory):

@@ -19,7 +19,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Publisher:
-    """Publishes on the channel that `ready_channel` returns, with publisher confirms and errors for returned messages."""
+    """Publishes on the channel that `ready_channel` returns. It has publisher confirms and raises on returns."""
 
     def __init__(self, ready_channel: Callable[[], Awaitable[AbstractChannel]], metrics: Metrics) -> None:
         self._ready_channel = ready_channel

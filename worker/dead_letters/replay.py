@@ -15,7 +15,6 @@ from worker.dead_letters.source_refresh import NotReplayableError, SourceRefresh
 from worker.dead_letters.summary import DeadLetterSummary
 from worker.observability import tracing
 from worker.observability.metrics import Metrics
-from worker.observability.span_types import Attribute
 
 QUEUES: Final = frozenset(queue.value for queue in Queue)
 KEPT_HEADERS: Final = ("traceparent", f"{PREFIX}first-seen")
@@ -46,7 +45,7 @@ class Replay:
         except UndecodableError:
             return Preparation(((message.routing_key or "", _unchanged(message, replays)),))
         reset = replace(envelope, attempt=1, deaths=0, replays=replays)
-        attributes: dict[str, Attribute] = {"task_id": str(reset.job.task_id), "replays": replays}
+        attributes: dict[str, str | int] = {"task_id": str(reset.job.task_id), "replays": replays}
         with tracing.span("replay", "producer", envelope.traceparent, envelope.links, attributes):
             traced = replace(reset, traceparent=tracing.current_traceparent() or envelope.traceparent)
             return await self._refresh(traced, dead_letter)

@@ -1,8 +1,8 @@
-"""How log lines look: JSON for machines, colours for a terminal; the same context bound to every line of an attempt.
+"""Log configuration: JSON lines, or coloured lines on a terminal.
 
-The domain logs through the standard library (`async_file_processor` and below); structlog renders everything in one
-place, and `redact.py` looks at every line before it leaves. Our own lines go to the handler as they are rendered: a
-LogRecord each, with a look at the stack, would cost a webhook more than all else it says.
+`handlers` and libraries log through the standard library, `worker` through structlog. structlog renders all lines, and
+`redact.py` masks secrets in each. Lines of structlog loggers are written directly to the handler (DirectLogger):
+creating a LogRecord for each, which inspects the stack, was the most expensive part of logging a webhook.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from handlers.settings import MediaSettings
 from worker.observability.redact import redaction_processor
 
 VERBOSE_LIBRARIES: Final = ("httpx", "httpcore", "hpack", "aio_pika", "aiormq", "aiohttp.access", "urllib3", "PIL")
-"""Libraries that tell every request, some with its headers: warnings alone, unless LOG_LEVELS names them."""
+"""Libraries that log every request, some with headers. Only their warnings are shown, unless LOG_LEVELS names them."""
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -32,7 +32,7 @@ LEVELS: Final = {
 
 
 def configure(settings: MediaSettings) -> None:
-    """Send all logging to standard error in the configured form."""
+    """Write all log lines to standard error, with the format and levels of the settings."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -41,7 +41,7 @@ def configure(settings: MediaSettings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     rendering = [*_renderers(settings), redaction_processor(settings)]
-    ours: list[Any] = [_by_level, *shared, *rendering]
+    structlog_processors: list[Any] = [_drop_below_level, *shared, *rendering]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -50,7 +50,7 @@ def configure(settings: MediaSettings) -> None:
         )
     )
     structlog.configure(
-        processors=ours,
+        processors=structlog_processors,
         logger_factory=partial(DirectLogger, handler),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -61,15 +61,15 @@ def configure(settings: MediaSettings) -> None:
 
 
 class DirectLogger:
-    """A logger of ours: has the level of the standard library's logger of its name, and writes finished lines."""
+    """Writes rendered lines to the handler. Its level is that of the standard library's logger of the same name."""
 
     def __init__(self, handler: logging.StreamHandler[TextIO], name: str) -> None:
         self.name = name
         self._handler = handler
-        self.takes = logging.getLogger(name).isEnabledFor  # asked for every line: levels may change
+        self.is_enabled_for = logging.getLogger(name).isEnabledFor  # called for every line, because levels may change
 
-    def line(self, text: str) -> None:
-        """Write a line at once, whole, under the handler's lock; what hinders is the handler's business, not ours."""
+    def write(self, text: str) -> None:
+        """Write one line under the handler's lock. Errors go to `Handler.handleError`, as with `logging`."""
         handler = self._handler
         with handler.lock or contextlib.nullcontext():
             try:
@@ -80,26 +80,26 @@ class DirectLogger:
             except Exception:  # noqa: BLE001 - as logging.StreamHandler has it
                 handler.handleError(logging.LogRecord(self.name, logging.ERROR, "", 0, text, None, None))
 
-    debug = info = warning = error = critical = exception = line
+    debug = info = warning = error = critical = exception = write
 
 
-def _by_level(logger: DirectLogger, method: str, line: dict[str, Any]) -> dict[str, Any]:
-    """Drop what LOG_LEVEL and LOG_LEVELS leave out."""
-    if logger.takes(LEVELS[method]):
-        return line
+def _drop_below_level(logger: DirectLogger, method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Drop events below the levels of LOG_LEVEL and LOG_LEVELS."""
+    if logger.is_enabled_for(LEVELS[method]):
+        return event
     raise structlog.DropEvent
 
 
 def _renderers(settings: MediaSettings) -> list[Any]:
     as_console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
-    if as_console:  # tracebacks without the local variables that rich would show: they hold URLs and keys
+    if as_console:  # plain tracebacks, because rich's show local variables, which contain URLs and keys
         return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_as_json)]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
 
 
-def _as_json(line: dict[str, Any], default: Callable[[Any], Any]) -> str:
-    """Render as `json.dumps` does, which makes an encoder for every line."""
-    return _encoder(default).encode(line)
+def _to_json(event: dict[str, Any], default: Callable[[Any], Any]) -> str:
+    """Encode like `json.dumps`, which would create a new encoder for every line."""
+    return _encoder(default).encode(event)
 
 
 @cache
@@ -108,19 +108,19 @@ def _encoder(default: Callable[[Any], Any]) -> json.JSONEncoder:
 
 
 def _set_levels(settings: MediaSettings) -> None:
-    """Set LOG_LEVEL for all, quiet for libraries, and what LOG_LEVELS says of modules."""
+    """Set LOG_LEVEL for all loggers, at least WARNING for verbose libraries, and the levels of LOG_LEVELS."""
     root = logging.getLogger()
     root.setLevel(settings.log_level)
-    for chatty in VERBOSE_LIBRARIES:
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    for library in VERBOSE_LIBRARIES:
+        logging.getLogger(library).setLevel(max(logging.WARNING, root.level))
     for name, level in settings.log_levels.items():
         logging.getLogger(name).setLevel(level)
 
 
 def configure_as_library() -> None:
-    """Leave our lines to the standard library's loggers, in a program that set up no logging of ours or of structlog's.
+    """Send structlog's lines to the standard library's loggers, unless the program has configured structlog.
 
-    That program decides what it shows: by default warnings and worse, on standard error.
+    For programs that use the Python API: their logging configuration decides what is shown.
     """
     if structlog.is_configured():
         return

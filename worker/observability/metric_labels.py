@@ -1,7 +1,8 @@
-"""Buckets of the histograms, and every value a label can have.
+"""The buckets of the histograms, and every value that a label can have.
 
-All series are there from the start, at 0: `increase` sees no first event of a series that begins with it. So an alert
-hears the first dead letter too, and ten thousand generations add no series. `tests/metrics/` holds real runs to it.
+All series exist from the start with the value 0, because PromQL's `increase` does not count the first event of a series
+that starts with it: an alert on the first dead letter would not fire. No label value depends on a generation or user.
+`tests/metrics/` checks real runs against these lists.
 """
 
 from itertools import product
@@ -10,6 +11,7 @@ from typing import Final
 from handlers import errors
 from handlers.media import Kind
 from handlers.pipeline import STEPS
+from handlers.sources import SOURCES
 from schemas.jobs import Queue
 
 WEBHOOK_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5)
@@ -17,13 +19,12 @@ STAGE_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 JOB_SECONDS: Final = (*STAGE_SECONDS, 900, 1800)
 AGE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
-SOURCES: Final = ("supabase", "fal")
 FINAL_OUTCOMES: Final = ("completed", "partial", "failed", "cancelled")
-"""How a job ends for good."""
+"""Outcomes after which the job has ended."""
 SETTLED: Final = (*FINAL_OUTCOMES, "duplicate", "undecodable", "handed_back")
-"""How a delivery leaves the queues: handed back, it was published again; the others are not in flight any more."""
+"""Outcomes after which the delivery is settled. `handed_back`: the job was published again at shutdown."""
 UNSETTLED: Final = ("retried", "excused", "busy", "early", "lost", "redelivered", "crashed")
-"""How a delivery ends whose job is still in flight."""
+"""Outcomes after which the job is still in flight."""
 CODES: Final = (
     errors.FileProcessingError.default_code,
     *sorted(kind.default_code for kind in errors.FileProcessingError.__subclasses__()),
@@ -38,14 +39,16 @@ def _all(*values: tuple[str, ...]) -> Values:
     return tuple(product(*values))
 
 
+SOURCE_NAMES: Final = tuple(source.name for source in SOURCES)
+
 WEBHOOKS: Final = _all(
-    SOURCES,
+    SOURCE_NAMES,
     (
         *("accepted", "ignored", "rejected", "unsupported", "too_large"),
         *("unverifiable", "unreadable", "unavailable", "error"),
     ),
 )
-SOURCE: Final = _all(SOURCES)
+SOURCE: Final = _all(SOURCE_NAMES)
 QUEUES: Final = _all(tuple(Queue))
 JOBS: Final = _all(tuple(Queue), (*SETTLED, *UNSETTLED))
 CODE: Final = _all(CODES)

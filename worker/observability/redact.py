@@ -1,7 +1,7 @@
-r"""The last line of defence of the log: whatever a line says, it leaves without secrets and without URLs' queries.
+r"""Masks secrets, and removes query strings of URLs, in every log line.
 
-It works on the finished line, so that it sees tracebacks, what libraries say and every field alike. Nothing should need
-it: what is logged is chosen where it is logged, and URLs go through `schemas.urls.redact_url`.
+It works on the rendered line, so that it also covers tracebacks and messages of libraries. It is a second protection:
+the code that logs must not pass secrets, and shortens URLs before it logs them (`schemas/urls.py`).
 """
 
 import json
@@ -16,27 +16,27 @@ from yarl import URL
 from handlers.settings import MediaSettings
 
 MASK: Final = "**********"
-SHORTEST: Final = 6
-"""Characters below which a value is not masked: it would stand in half of all words."""
+MIN_LENGTH: Final = 6
+"""Minimum length of a masked value, in characters: shorter ones occur in ordinary words."""
 REST: Final = r'(?:[^\s"<>\\]|\\[\\/u])+'
-r"""The rest of a URL. Of JSON's escapes only what a URL can hold, lest a string lose its end."""
+r"""The rest of a URL. Of JSON's escapes only those that occur in URLs, so that the end of the string is kept."""
 QUERY: Final = re.compile(rf'(?<=[^\s"?])\?{REST}')
 USER: Final = re.compile(r'(?<=://)[^\s"\\/@]*@')
 INLINE: Final = re.compile(rf'(data:[^\s",\\]{{0,100}},){REST}')
 
 
 class Redactor:
-    """Called with a line, returns it fit to be kept. About 2 microseconds a line that holds nothing of the kind."""
+    """Returns a line without secrets. Takes about 2 microseconds for a line that contains none."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        forms = {form for secret in secrets for form in _forms(secret) if len(form) >= SHORTEST}
-        self._forms = sorted(forms, key=len, reverse=True)
+        variants = {variant for secret in secrets for variant in _variants(secret) if len(variant) >= MIN_LENGTH}
+        self._variants = sorted(variants, key=len, reverse=True)
 
     def __call__(self, line: str) -> str:
-        """Mask known secrets; drop queries, users and inline content of URLs."""
-        for form in self._forms:
-            if form in line:
-                line = line.replace(form, MASK)
+        """Mask the secrets; remove query strings, user names and inline content from URLs."""
+        for variant in self._variants:
+            if variant in line:
+                line = line.replace(variant, MASK)
         if "?" in line:
             line = QUERY.sub("", line)
         if "@" in line and "://" in line:
@@ -45,7 +45,7 @@ class Redactor:
 
 
 def secrets_of(settings: MediaSettings) -> list[str]:
-    """Return every secret value in the settings, and the password in the broker's address."""
+    """Return every secret value of the settings, and the password in the broker's address."""
     found = [text for name in type(settings).model_fields for text in _secret(getattr(settings, name))]
     for text in [text for text in found if "://" in text]:
         password = URL(text).password
@@ -54,7 +54,7 @@ def secrets_of(settings: MediaSettings) -> list[str]:
 
 
 def redaction_processor(settings: MediaSettings) -> Callable[[Any, str, Any], str]:
-    """Return structlog's last processor, which takes the rendered line."""
+    """Return the last structlog processor, which receives the rendered line."""
     redactor = Redactor(secrets_of(settings))
     return lambda _logger, _method, line: redactor(line)
 
@@ -63,13 +63,13 @@ def _secret(value: object) -> Iterator[str]:
     if isinstance(value, SecretStr):
         yield value.get_secret_value()
     elif isinstance(value, tuple):
-        for one in value:
-            yield from _secret(one)
+        for item in value:
+            yield from _secret(item)
 
 
-def _forms(secret: str) -> Iterator[str]:
-    """Yield the secret as it may appear: itself, without its prefix, in a URL, in JSON."""
-    key = "" if "://" in secret else secret.rpartition(":")[2]  # FAL's are id:secret
+def _variants(secret: str) -> Iterator[str]:
+    """Yield the forms in which a secret may be logged: unchanged, without its prefix, URL-encoded, JSON-encoded."""
+    key = "" if "://" in secret else secret.rpartition(":")[2]  # FAL's keys are id:secret
     for text in (secret, secret.removeprefix("whsec_"), key):
         yield text
         yield quote(text, safe="")

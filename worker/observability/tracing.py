@@ -1,13 +1,13 @@
-"""One trace from the webhook to the stored files, where OpenTelemetry is installed and told where to send it.
+"""Tracing: one trace from the webhook to the stored files, if OpenTelemetry is installed and an exporter configured.
 
-    POST /webhooks/...  >  publish  >  process (an attempt)  >  begin, file > its steps, finish, publish
+    POST /webhooks/...  >  publish  >  process (an attempt)  >  begin, file > its steps, settle > publish
 
-A job's messages carry the W3C `traceparent` of its first publication, so that every attempt, also after a replay, is of
-one trace; `x-outlast-links` names the attempt that put the message there, and becomes a span link.
+A job's messages have the header `traceparent` (W3C) of the first publication, so that all attempts, also after a
+replay, belong to one trace. `x-outlast-links` names the span of the previous attempt, and becomes a span link.
 
-Without the extra `outlast[otel]`, or without an exporter in the environment, nothing of OpenTelemetry is imported, and
-`span` only passes on the traceparent that came with the request or the message. Names and kinds follow OpenTelemetry's
-semantic conventions for messaging; attributes hold ids, codes and numbers, never a URL.
+Without the extra `outlast[otel]`, or without an exporter in the environment, OpenTelemetry is not imported, and `span`
+only propagates the traceparent of the request or message. Names and kinds follow OpenTelemetry's semantic conventions
+for messaging. Attributes contain ids, codes and numbers, never URLs.
 """
 
 import contextlib
@@ -20,51 +20,49 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from worker.observability.span_types import Attribute, Kind
-
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.sampling import Sampler
 
-    from worker.observability.spans import Spans
+    from worker.observability.spans import Attribute, Kind, Spans
 
 log = structlog.stdlib.get_logger(__name__)
 TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 EXPORTERS: Final = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-"""Any of these asks for traces; OpenTelemetry's own default would send them to localhost unasked."""
-NONE: Final[Mapping[str, Attribute]] = {}
+"""Traces are exported only if one of these is set; OpenTelemetry's default would send them to localhost."""
+NO_ATTRIBUTES: "Final[Mapping[str, Attribute]]" = {}
 
-_NOTHING: Final[AbstractContextManager[None]] = contextlib.nullcontext()
-_passing: ContextVar[str | None] = ContextVar("traceparent", default=None)
+_NO_SPAN: Final[AbstractContextManager[None]] = contextlib.nullcontext()
+_propagated: ContextVar[str | None] = ContextVar("traceparent", default=None)
 _spans: "Spans | None" = None
 
 
 def span(
     name: str,
-    kind: Kind = "internal",
+    kind: "Kind" = "internal",
     parent: str | None = None,
     links: Sequence[str] = (),
-    attributes: Mapping[str, Attribute] = NONE,
+    attributes: "Mapping[str, Attribute]" = NO_ATTRIBUTES,
 ) -> AbstractContextManager[None]:
-    """Open a span, a child of `parent` or else of the one around it; an exception marks it with its `code`.
+    """Open a span: a child of `parent`, or of the current span. An exception sets its `code` as the span's error.
 
-    `parent` and `links` are traceparents; whatever is none counts as missing.
+    `parent` and `links` are traceparents; invalid ones are ignored.
     """
     if _spans is not None:
         return _spans.span(name, kind, parent, links, attributes)
-    return _NOTHING if parent is None else _pass_on(parent)
+    return _NO_SPAN if parent is None else _propagate(parent)
 
 
 def is_active(parent: str | None) -> bool:
-    """Whether a span with this parent would leave any trace."""
+    """Whether a span with this parent would be recorded or propagated."""
     return _spans is not None or parent is not None
 
 
 def publish_span(exchange: str, routing_key: str, message_id: object) -> AbstractContextManager[None]:
-    """Open the span of a message that is published."""
+    """Open the span of a published message."""
     if _spans is None:
-        return _NOTHING
-    attributes: dict[str, Attribute] = {
+        return _NO_SPAN
+    attributes = {
         "messaging.system": "rabbitmq",
         "messaging.operation.type": "send",
         "messaging.destination.name": exchange,
@@ -74,78 +72,78 @@ def publish_span(exchange: str, routing_key: str, message_id: object) -> Abstrac
     return span(f"publish {exchange}", "producer", attributes=attributes)
 
 
-def set_attributes(attributes: Mapping[str, Attribute]) -> None:
-    """Add attributes to the span around; `error` (a code) marks it as failed. Names without a dot get `outlast.`."""
+def set_attributes(attributes: "Mapping[str, Attribute]") -> None:
+    """Set attributes of the current span; `error` (a code) marks it as failed. Names without a dot get `outlast.`."""
     if _spans is not None:
-        _spans.note(attributes)
+        _spans.set_attributes(attributes)
 
 
 def current_traceparent() -> str | None:
-    """Return the traceparent of the span around, or the one that is only passed on."""
-    return _passing.get() if _spans is None else _spans.here()
+    """Return the traceparent of the current span, or the one that is only propagated."""
+    return _propagated.get() if _spans is None else _spans.current_traceparent()
 
 
 def current_links() -> tuple[str, ...]:
-    """Return what a later span links to in order to point at the span around: nothing when none is recorded."""
-    found = None if _spans is None else _spans.here()
-    return () if found is None else (found,)
+    """Return the links with which a later span refers to the current span; empty if no span is recorded."""
+    traceparent = None if _spans is None else _spans.current_traceparent()
+    return () if traceparent is None else (traceparent,)
 
 
 def log_context() -> dict[str, str]:
-    """Return what log lines are to be bound to: the trace's id, if there is one."""
-    found = current_traceparent()
-    return {} if found is None else {"trace_id": found[3:35]}
+    """Return the fields to add to log lines: the id of the trace, if there is one."""
+    traceparent = current_traceparent()
+    return {} if traceparent is None else {"trace_id": traceparent[3:35]}
 
 
 @contextlib.contextmanager
 def configured(service: str) -> Iterator[None]:
-    """Trace for as long as the context lasts, as far as the environment asks for it; what is left is sent at its end.
+    """Export traces during the context if the environment configures an exporter; flush them at its end.
 
     OTEL_SDK_DISABLED, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_EXPORTER (otlp, console, none),
-    OTEL_EXPORTER_OTLP_*, OTEL_TRACES_SAMPLER and OTEL_BSP_* mean what OpenTelemetry says.
+    OTEL_EXPORTER_OTLP_*, OTEL_TRACES_SAMPLER and OTEL_BSP_* have OpenTelemetry's meaning.
     """
-    span_processor = _exporter() if _asked() else None
-    if span_processor is None:
+    processor = _configured_processor() if _is_enabled() else None
+    if processor is None:
         yield
         return
-    with export_to(service, span_processor):
+    with export_to(service, processor):
         yield
 
 
 @contextlib.contextmanager
 def export_to(service: str, *processors: "SpanProcessor", sampler: "Sampler | None" = None) -> Iterator[None]:
-    """Trace to these for as long as the context lasts."""
-    from worker.observability.spans import Spans  # noqa: PLC0415 - the same
+    """Send traces to these processors during the context."""
+    from worker.observability.spans import Spans  # noqa: PLC0415 - loads OpenTelemetry, which is optional
 
     global _spans
-    before, _spans = _spans, Spans(service, processors, sampler)
+    previous, _spans = _spans, Spans(service, processors, sampler)
     try:
         yield
     finally:
-        mine, _spans = _spans, before
-        mine.close()
+        closing, _spans = _spans, previous
+        closing.close()
 
 
-def _asked() -> bool:
+def _is_enabled() -> bool:
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
     none = os.environ.get("OTEL_TRACES_EXPORTER") == "none"
     return not disabled and not none and any(os.environ.get(name) for name in EXPORTERS)
 
 
-def _exporter() -> "SpanProcessor | None":
+def _configured_processor() -> "SpanProcessor | None":
     try:
-        from worker.observability.spans import span_processor  # noqa: PLC0415 - only where it is asked for: OpenTelemetry is an extra
+        from worker.observability.spans import span_processor  # noqa: PLC0415 - loads OpenTelemetry, which is optional
 
         return span_processor(os.environ.get("OTEL_TRACES_EXPORTER", "otlp"))
     except ModuleNotFoundError as error:
-        log.warning("OTEL_* asks for traces, but a module is missing: install outlast[otel]", module=error.name)
+        log.warning("traces are not exported, a module is missing: install outlast[otel]", module=error.name)
     return None
 
 
 @contextlib.contextmanager
-def _pass_on(traceparent: str) -> Iterator[None]:
-    token = _passing.set(traceparent if TRACEPARENT.fullmatch(traceparent) else None)
+def _propagate(traceparent: str) -> Iterator[None]:
+    token = _propagated.set(traceparent if TRACEPARENT.fullmatch(traceparent) else None)
     try:
         yield
     finally:
-        _passing.reset(token)
+        _propagated.reset(token)
