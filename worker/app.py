@@ -21,9 +21,7 @@ from handlers.download import Downloader
 from handlers.errors import FileProcessingError
 from handlers.pipeline.steps import PipelineDeps
 from handlers.pipeline.tempdirs import check_free_space, remove_abandoned
-from handlers.sources import WebhookSource
-from handlers.sources.fal import FalSource
-from handlers.sources.supabase import SupabaseSource
+from handlers.sources import SOURCES
 from handlers.storage.orphans import OrphanRemover
 from worker.broker.connection import Broker
 from worker.celery_compat.inbox import CeleryInbox
@@ -53,16 +51,12 @@ log = structlog.stdlib.get_logger(__name__)
 
 async def run_receiver(settings: Settings, stop: asyncio.Event) -> None:
     """Serve webhooks until `stop` is set."""
-    from handlers.sources.fal_keys import Jwks  # noqa: PLC0415 - loads, with the next import, 12 MB a worker never needs
-    from worker.web.receiver import Receiver  # noqa: PLC0415 - see above
+    from worker.web.receiver import Receiver  # noqa: PLC0415 - loads 4 MB that a worker never needs
 
     settings.for_receiver()
     log.info("receiver starts", version=VERSION, settings=settings.for_log())
     metrics = Metrics(VERSION)
-    sources: list[WebhookSource] = [
-        SupabaseSource(settings, settings.supabase_webhook_secrets),
-        FalSource(Jwks(settings.fal_jwks_url), settings.fal_user_ids),
-    ]
+    sources = [source.from_settings(settings) for source in SOURCES]
     with tracing.configured("outlast-receiver"):
         async with Resources(settings, metrics) as resources:
             broker = await resources.broker("receiver")

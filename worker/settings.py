@@ -1,6 +1,5 @@
 """All settings: those of the pipeline (`handlers/settings.py`), of receiver and worker. `make docs` lists them."""
 
-import base64
 import math
 import tempfile
 from pathlib import Path
@@ -12,14 +11,12 @@ from yarl import URL
 
 from handlers import cpu
 from handlers.download.allowlist import Allowlist
-from handlers.settings import MediaSettings, Numbers, Secrets, SettingsError, Words
+from handlers.settings import Numbers, SettingsError, Words
+from handlers.sources.settings import SourceSettings
 from schemas.jobs import Queue
 from worker.broker.address import read_nodes
 from worker.broker.tls import TLSFiles
 
-MIN_KEY_BYTES: Final = 24
-MAX_KEY_BYTES: Final = 64
-"""Size of a Standard Webhooks key in bytes (the specification, "Signature scheme")."""
 JOBS_PER_CORE: Final = 8
 """A job sends six requests, one after the other. With a latency of 20 ms to Supabase it mostly waits."""
 
@@ -40,7 +37,7 @@ QueueConcurrency = Annotated[
 ]
 
 
-class Settings(MediaSettings):
+class Settings(SourceSettings):
     """The settings of receiver and worker. Each field is the environment variable of the same name in capitals."""
 
     rabbitmq_url: SecretStr = Field(
@@ -164,17 +161,6 @@ class Settings(MediaSettings):
     metrics_port: int = Field(
         9108, ge=0, le=65535, description="Port on which a worker serves health checks and metrics. 0: any free port."
     )
-    supabase_webhook_secrets: Secrets = Field(
-        (),
-        description="Secrets that are accepted from Supabase's webhooks: shared secrets, or signing secrets "
-        "(`whsec_...`). Several are allowed, for rotation.",
-    )
-    fal_jwks_url: str = Field(
-        "https://rest.alpha.fal.ai/.well-known/jwks.json",
-        pattern=r"^https?://",
-        description="URL of the public keys with which FAL signs its webhooks (JWKS).",
-    )
-    fal_user_ids: Words = Field((), description="FAL accounts whose webhooks are accepted. Empty: all accounts.")
     webhook_max_body_mb: float = Field(16, gt=0, le=128, description="Maximum size of a webhook body, in MiB.")
 
     @field_validator("retry_delays")
@@ -192,15 +178,6 @@ class Settings(MediaSettings):
         """Check the URL. The error message never contains it, because it contains a password."""
         read_nodes(url.get_secret_value())
         return url
-
-    @field_validator("supabase_webhook_secrets")
-    @classmethod
-    def _check_signing_secrets(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        for secret in secrets:
-            text = secret.get_secret_value()
-            if text.startswith("whsec_") and not _is_signing_secret(text.removeprefix("whsec_")):
-                raise ValueError("a signing secret must be whsec_ followed by the base64 of 24 to 64 random bytes")
-        return secrets
 
     @field_validator("source_allowlist")
     @classmethod
@@ -312,10 +289,3 @@ class Settings(MediaSettings):
         values = self.model_dump(mode="json")
         values["supabase_webhook_secrets"] = ["**********"] * len(self.supabase_webhook_secrets)
         return values
-
-
-def _is_signing_secret(text: str) -> bool:
-    try:
-        return MIN_KEY_BYTES <= len(base64.b64decode(text, validate=True)) <= MAX_KEY_BYTES
-    except ValueError:
-        return False

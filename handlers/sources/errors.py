@@ -1,13 +1,13 @@
-"""How a source says no."""
+"""The errors of verifying and parsing a webhook. The receiver translates each into an HTTP status."""
 
 
 class RejectedError(Exception):
-    """The request proves no right to speak: bad, missing or stale secret or signature. Answered with 401."""
+    """The secret or signature is missing, wrong or too old. Answered with 401."""
 
 
 class UnreadableError(Exception):
-    """The sender is genuine, the body makes no sense. Answered with 422, never enqueued."""
+    """The sender is verified, but the body cannot be parsed. Answered with 422; nothing is enqueued."""
 
 
 class VerifierUnavailableError(Exception):
-    """What is needed to verify cannot be had right now. Answered with 503, so that the sender comes again."""
+    """The sender cannot be verified at the moment. Answered with 503, so that it sends the webhook again."""

@@ -1,4 +1,4 @@
-"""FAL's public keys (JWKS), and whether something was signed with one of them. Only a receiver loads this."""
+"""FAL's public keys (JWKS), and the verification of signatures with them. Only a receiver imports this module."""
 
 import asyncio
 import time
@@ -18,9 +18,9 @@ RETRY_SECONDS: Final = 1
 
 
 class Jwks:
-    """FAL's public keys, fetched when first needed, kept for a day, asked for anew when none of them fits.
+    """FAL's public keys. They are fetched on first use, cached for a day, and fetched again when none of them matches.
 
-    A flood of bad signatures asks at most every 30 s.
+    They are fetched at most every REFRESH_SECONDS, however many invalid signatures arrive.
     """
 
     def __init__(self, url: str, timeout: float = 3.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,55 +28,55 @@ class Jwks:
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._clock = clock
         self._keys: tuple[Ed25519PublicKey, ...] = ()
-        self._fetched: float | None = None
-        self._tried: float | None = None
+        self._fetched_at: float | None = None
+        self._tried_at: float | None = None
         self._lock = asyncio.Lock()
 
-    async def keys(self, *, fresh: bool = False) -> tuple[Ed25519PublicKey, ...]:
-        """Return the keys; `fresh` asks FAL again unless that was done a moment ago.
+    async def keys(self, *, refresh: bool = False) -> tuple[Ed25519PublicKey, ...]:
+        """Return the keys. `refresh` fetches them again, unless that was tried less than REFRESH_SECONDS ago.
 
         Raises:
-            VerifierUnavailableError: there is no usable key and FAL does not hand one out now.
+            VerifierUnavailableError: there is no valid key, and none can be fetched.
         """
         async with self._lock:
-            if self._due(fresh=fresh):
-                await self._refresh()
+            if self._must_fetch(refresh=refresh):
+                await self._fetch()
         if not self._keys:
-            raise VerifierUnavailableError("FAL's public keys cannot be fetched; see FAL_JWKS_URL")
+            raise VerifierUnavailableError("FAL's public keys cannot be fetched; check FAL_JWKS_URL")
         return self._keys
 
-    async def have_signed(self, signed: bytes, signature: bytes) -> bool:
-        """Whether the signature is of one of the keys; raise what `keys` raises."""
-        known = await self.keys()
-        if any(_fits(key, signature, signed) for key in known):
+    async def verify(self, signed: bytes, signature: bytes) -> bool:
+        """Return whether one of the keys made the signature. Raises the error of `keys`."""
+        cached = await self.keys()
+        if any(_matches(key, signature, signed) for key in cached):
             return True
-        renewed = await self.keys(fresh=True)
-        return renewed is not known and any(_fits(key, signature, signed) for key in renewed)
+        renewed = await self.keys(refresh=True)
+        return renewed is not cached and any(_matches(key, signature, signed) for key in renewed)
 
-    def _due(self, *, fresh: bool) -> bool:
+    def _must_fetch(self, *, refresh: bool) -> bool:
         pause = REFRESH_SECONDS if self._keys else RETRY_SECONDS
-        if self._tried is not None and self._clock() - self._tried < pause:
+        if self._tried_at is not None and self._clock() - self._tried_at < pause:
             return False
-        return fresh or not self._keys or self._expired()
+        return refresh or not self._keys or self._is_expired()
 
-    def _expired(self) -> bool:
-        return self._fetched is None or self._clock() - self._fetched > CACHE_SECONDS
+    def _is_expired(self) -> bool:
+        return self._fetched_at is None or self._clock() - self._fetched_at > CACHE_SECONDS
 
-    async def _refresh(self) -> None:
-        """Ask FAL; when that fails, keys that have not expired stay good."""
-        self._tried = self._clock()
+    async def _fetch(self) -> None:
+        """Fetch the keys. If that fails, the cached keys remain valid until they expire."""
+        self._tried_at = self._clock()
         try:
             async with aiohttp.ClientSession(timeout=self._timeout) as session, session.get(self._url) as response:
                 response.raise_for_status()
-                found = jwt.PyJWKSet.from_dict(await response.json(content_type=None))
+                key_set = jwt.PyJWKSet.from_dict(await response.json(content_type=None))
         except (aiohttp.ClientError, TimeoutError, ValueError, jwt.PyJWKSetError, jwt.PyJWKError):
-            self._keys = () if self._expired() else self._keys
+            self._keys = () if self._is_expired() else self._keys
             return
-        self._keys = tuple(key.key for key in found.keys if isinstance(key.key, Ed25519PublicKey))
-        self._fetched = self._tried
+        self._keys = tuple(key.key for key in key_set.keys if isinstance(key.key, Ed25519PublicKey))
+        self._fetched_at = self._tried_at
 
 
-def _fits(key: Ed25519PublicKey, signature: bytes, signed: bytes) -> bool:
+def _matches(key: Ed25519PublicKey, signature: bytes, signed: bytes) -> bool:
     try:
         key.verify(signature, signed)
     except InvalidSignature:

@@ -1,7 +1,8 @@
-"""FAL's queue API, asked for the result of a request again: its answer names fresh URLs for the same files.
+"""Requests a result again from FAL's queue API. The answer has new URLs for the same files.
 
-`GET <FAL_QUEUE_URL>/<owner>/<app>/requests/<id>` with `Authorization: Key <FAL_KEY>`. FAL keeps a result for an hour,
-six minutes when it is 10 KB or larger (docs.fal.ai, "Get request result"). The key goes to FAL_QUEUE_URL's origin only.
+`GET <FAL_QUEUE_URL>/<owner>/<app>/requests/<id>` with `Authorization: Key <FAL_KEY>`. FAL keeps a result
+for the account's payload storage period, 30 days by default (docs.fal.ai). The key is sent to FAL_QUEUE_URL's origin
+only.
 """
 
 import json
@@ -17,14 +18,14 @@ from yarl import URL
 from handlers.errors import FileProcessingError, SourceGoneError, SourceUnavailableError
 
 SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-LARGEST_ANSWER: Final = 64 * 1024 * 1024
+MAX_RESULT_BYTES: Final = 64 * 1024 * 1024
 GONE: Final = frozenset({404, 410})
-REFUSED: Final = frozenset({401, 403})
-WAIT: Final = frozenset({202, 408, 425, 429})
+DENIED: Final = frozenset({401, 403})
+RETRYABLE: Final = frozenset({202, 408, 425, 429})
 
 
 class FalQueueClient:
-    """Asks for results, one connection a question: a person asks now and then."""
+    """Requests results, with one connection per request, because requests are rare."""
 
     def __init__(self, url: str, key: SecretStr, timeout: float = 30.0) -> None:
         self._base = URL(url)
@@ -32,71 +33,73 @@ class FalQueueClient:
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=10)
 
     async def result(self, model: str, request_id: str) -> Any:  # noqa: ANN401 - any JSON
-        """Return what the request put out. `model` is FAL's model id, or the request's `response_url`.
+        """Return the output of a request. `model` is FAL's model id or the `response_url` of the request.
 
         Raises:
-            SourceGoneError: FAL has no result (any more), does not take the key, or `model` is no address of its queue.
-            SourceUnavailableError: FAL did not answer this time, or the request is still under way.
+            SourceGoneError: FAL has no result or does not accept the key, or `model` is not a URL of its queue.
+            SourceUnavailableError: FAL did not answer this time, or the request is still running.
         """
-        url = self._address(model, request_id)
+        url = self._result_url(model, request_id)
         headers = {"Authorization": f"Key {self._key.get_secret_value()}", "Accept": "application/json"}
         try:
             async with (
                 aiohttp.ClientSession(timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar()) as session,
                 session.get(url, headers=headers, allow_redirects=False) as response,
             ):
-                _check(response.status)
-                return await _read(response)
+                _check_status(response.status)
+                return await _read_json(response)
         except TimeoutError:
-            raise SourceUnavailableError("FAL's queue took too long to answer; see FAL_QUEUE_URL") from None
+            raise SourceUnavailableError("FAL's queue did not answer in time; check FAL_QUEUE_URL") from None
         except aiohttp.ClientError as error:
-            raise SourceUnavailableError(f"FAL's queue could not be asked: {type(error).__name__}") from None
+            raise SourceUnavailableError(f"the request to FAL's queue failed: {type(error).__name__}") from None
 
-    def _address(self, model: str, request_id: str) -> URL:
+    def _result_url(self, model: str, request_id: str) -> URL:
         if "://" in model:
-            return self._own(model)
+            return self._checked_response_url(model)
         owner, _, rest = model.strip().strip("/").partition("/")
         app = rest.partition("/")[0]
         if not SEGMENT.fullmatch(owner) or not SEGMENT.fullmatch(app):
             raise SourceGoneError(
-                "the generation's row names no FAL model (owner/app): set GENERATIONS_MODEL_COLUMN to the column with "
+                "the generation's row has no FAL model id (owner/app): set GENERATIONS_MODEL_COLUMN to the column with "
                 "the model id or the response_url"
             )
         path = f"{self._base.raw_path.rstrip('/')}/{owner}/{app}/requests/{quote(request_id, safe='')}"
         return self._base.with_path(path, encoded=True).with_query(None)
 
-    def _own(self, text: str) -> URL:
-        """Take a `response_url` as it is, if it is FAL's: whatever else stands in a row never gets the key."""
+    def _checked_response_url(self, text: str) -> URL:
+        """Return a row's `response_url` if its origin is FAL_QUEUE_URL's: the key must not reach another host."""
         try:
             url = URL(text)
             if url.origin() == self._base.origin():
                 return url.with_user(None)
         except ValueError:
             pass
-        raise SourceGoneError("the row's response_url is not on FAL_QUEUE_URL's host, and nobody else gets the key")
+        raise SourceGoneError(
+            "the row's response_url is not on the host of FAL_QUEUE_URL, and FAL_KEY is sent to no other host"
+        )
 
 
-def _check(status: int) -> None:
-    """Translate FAL's status into our error tree."""
+def _check_status(status: int) -> None:
+    """Return when the status is 200; otherwise raise the error of our tree that it stands for."""
     if status == HTTPStatus.OK:
         return
     if status in GONE:
-        raise SourceGoneError(f"FAL's queue has no result any more (it answered {status}; it keeps them for an hour)")
-    if status in REFUSED:
-        raise SourceGoneError(f"FAL's queue does not take FAL_KEY for this request (it answered {status})")
-    if status in WAIT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        said = "the request is still under way" if status == HTTPStatus.ACCEPTED else "try again later"
-        raise SourceUnavailableError(f"FAL's queue answered {status}: {said}")
+        raise SourceGoneError(f"FAL's queue no longer has the result (it answered {status}; results expire)")
+    if status in DENIED:
+        raise SourceGoneError(f"FAL's queue does not accept FAL_KEY for this request (it answered {status})")
+    if status in RETRYABLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        hint = "the request is still running" if status == HTTPStatus.ACCEPTED else "try again later"
+        raise SourceUnavailableError(f"FAL's queue answered {status}: {hint}")
     raise SourceGoneError(f"FAL's queue answered {status}")
 
 
-async def _read(response: aiohttp.ClientResponse) -> Any:  # noqa: ANN401 - any JSON
+async def _read_json(response: aiohttp.ClientResponse) -> Any:  # noqa: ANN401 - any JSON
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > LARGEST_ANSWER:
-            raise FileProcessingError(f"FAL's result is larger than {LARGEST_ANSWER} bytes", code="source_gone")
+        if len(body) > MAX_RESULT_BYTES:
+            raise FileProcessingError(f"FAL's result is larger than {MAX_RESULT_BYTES} bytes", code="source_gone")
     try:
         return json.loads(body)
     except ValueError:
-        raise SourceUnavailableError("FAL's queue answered what is no JSON") from None
+        raise SourceUnavailableError("FAL's queue answered something other than JSON") from None

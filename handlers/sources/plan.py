@@ -1,4 +1,4 @@
-"""From a completed generation to jobs: which files the output holds, and how they are split."""
+"""Turns a completed generation into jobs: finds the files in its output and splits them into messages."""
 
 import json
 from collections.abc import Iterator
@@ -40,38 +40,39 @@ UNSUPPORTED_EXTENSIONS: Final = frozenset(
     ]
 )
 ENVELOPE_BYTES: Final = 64 * 1024
-"""Room kept in a message for everything but its files' URLs."""
+"""Reserved in a message for everything except its files."""
 FILE_BYTES: Final = 128
-"""Room for a file's names of fields and its position."""
+"""Reserved for the field names and the position of one file."""
 
 
 def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> tuple[JobFile, ...]:  # noqa: ANN401 - any JSON
-    """Return the files an output holds, in document order, each once.
+    """Return the files of an output, in document order, each once.
 
-    An object with a `url` is a file wherever it points (whether it may be fetched is decided, and told, later); a bare
-    string only counts when it lies on an allow-listed host. An output that is JSON in a text column is read. Weights,
-    embeddings and the like are left out unless UNSUPPORTED_FILES=fail.
+    An object with a `url` is a file on any host; whether it may be downloaded is checked later and reported there. A
+    string is a file only if the allow-list contains it. JSON in a text column is parsed. Weights, embeddings and other
+    files that are not media are skipped unless UNSUPPORTED_FILES=fail.
     """
-    found: dict[str, JobFile] = {}
+    files: dict[str, JobFile] = {}
     for url, name in _walk(parse_json_text(output), allowlist):
         if settings.unsupported_files == "ignore" and _is_unsupported(name or name_from_url(url)):
             continue
         key = source_key(url)
-        if key not in found:
-            found[key] = JobFile(position=len(found), url=url, source_key=key, file_name=name)
-    return tuple(found.values())
+        if key not in files:
+            files[key] = JobFile(position=len(files), url=url, source_key=key, file_name=name)
+    return tuple(files.values())
 
 
 def plan_jobs(
-    event: CompletedGeneration, settings: MediaSettings, allowlist: Allowlist, *, even_empty: bool = False
+    event: CompletedGeneration, settings: MediaSettings, allowlist: Allowlist, *, allow_empty: bool = False
 ) -> tuple[Job, ...]:
-    """Return the jobs of an event, none when it holds no files (`even_empty`: then one without files).
+    """Return the jobs of an event. Without files there are none, or one without files if `allow_empty`.
 
-    A FAL event without a payload becomes a job without files: it must not pass for done, since its result waits at FAL.
+    A FAL event without a payload also becomes one job without files. That job fails, so that its result can be
+    requested from FAL later.
     """
     files = find_files(event.output, settings, allowlist)
     batches = list(_split(files, settings.max_batch_size))
-    if not batches and (even_empty or (event.source == "fal" and event.output is None)):
+    if not batches and (allow_empty or (event.source == "fal" and event.output is None)):
         batches = [()]
     owner = event.generation_id or f"fal:{event.request_id}"
     now, key, profile = datetime.now(UTC), output_key_for([file.source_key for file in files]), settings.profile
@@ -93,7 +94,7 @@ def plan_jobs(
 
 
 def parse_json_text(output: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Return what a text column's JSON says; any other output as it is."""
+    """Return the parsed JSON of a text column; any other output unchanged."""
     if isinstance(output, str) and output.lstrip()[:1] in {"{", "["}:
         try:
             return json.loads(output)
@@ -103,7 +104,7 @@ def parse_json_text(output: Any) -> Any:  # noqa: ANN401 - any JSON
 
 
 def _walk(output: Any, allowlist: Allowlist) -> Iterator[tuple[str, str | None]]:  # noqa: ANN401 - any JSON
-    """Yield (url, file name) of every file in document order; a stack, since depth is the sender's choice."""
+    """Yield (url, file name) of every file in document order. Uses a stack, because the nesting may be deep."""
     stack = [output]
     while stack:
         node = stack.pop()
@@ -122,20 +123,20 @@ def _walk(output: Any, allowlist: Allowlist) -> Iterator[tuple[str, str | None]]
 
 def _is_unsupported(name: str) -> bool:
     if "/" not in name:
-        stem, _, ending = name.rpartition(".")
-        return stem != "" and ending.lower() in UNSUPPORTED_EXTENSIONS
+        stem, _, extension = name.rpartition(".")
+        return stem != "" and extension.lower() in UNSUPPORTED_EXTENSIONS
     return PurePosixPath(name).suffix.lower().removeprefix(".") in UNSUPPORTED_EXTENSIONS
 
 
-def _split(files: tuple[JobFile, ...], most: int) -> Iterator[tuple[JobFile, ...]]:
-    """Cut into jobs of contiguous positions: at most `most` files, at most MAX_JOB_BYTES of message."""
-    if 0 < len(files) <= most and ENVELOPE_BYTES + sum(map(_max_message_bytes, files)) <= MAX_JOB_BYTES:
+def _split(files: tuple[JobFile, ...], max_files: int) -> Iterator[tuple[JobFile, ...]]:
+    """Split into batches of contiguous positions, each of at most `max_files` files and MAX_JOB_BYTES of message."""
+    if 0 < len(files) <= max_files and ENVELOPE_BYTES + sum(map(_max_message_bytes, files)) <= MAX_JOB_BYTES:
         yield files
         return
     batch: list[JobFile] = []
     size = ENVELOPE_BYTES
     for file in map(_shorten, files):
-        if batch and (len(batch) == most or size + _message_bytes(file) > MAX_JOB_BYTES):
+        if batch and (len(batch) == max_files or size + _message_bytes(file) > MAX_JOB_BYTES):
             yield tuple(batch)
             batch, size = [], ENVELOPE_BYTES
         batch.append(file)
@@ -145,17 +146,17 @@ def _split(files: tuple[JobFile, ...], most: int) -> Iterator[tuple[JobFile, ...
 
 
 def _shorten(file: JobFile) -> JobFile:
-    """Replace content too large for any message by its name; the worker reads it from the row."""
+    """Replace a `data:` URI that is too large for any message by a reference. The worker reads it from the row."""
     if is_data_uri(file.url) and _message_bytes(file) + ENVELOPE_BYTES > MAX_JOB_BYTES:
         return file.model_copy(update={"url": data_reference(file.url)})
     return file
 
 
 def _message_bytes(file: JobFile) -> int:
-    """Return the bytes a file takes in a message; its text may need more than a byte a character."""
+    """Return the bytes that a file takes in a message. A character may take several bytes."""
     return len(file.model_dump_json().encode())
 
 
 def _max_message_bytes(file: JobFile) -> int:
-    """Return what `_message_bytes` cannot exceed: JSON needs at most six bytes a character."""
+    """Return an upper bound of `_message_bytes`: JSON takes at most six bytes for a character."""
     return FILE_BYTES + 6 * (len(file.url) + len(file.source_key) + len(file.file_name or ""))

@@ -114,7 +114,7 @@ async def test_idle_task_of_a_fal_webhook_keeps_its_id(worker_env, source):
     url = f"{source.url}/files/tone.wav"
     await generation(worker_env, {"url": url}, request_id="r7")
     job = worker_env.job(url, source="fal", generation_id=None, request_id="r7")
-    as_fal = next(iter(worker_env.parts.reconciler._plan(_event(url), even_empty=False)))
+    as_fal = next(iter(worker_env.parts.reconciler._plan(_event(url), allow_empty=False)))
     job = job.model_copy(update={"task_id": as_fal.task_id, "output_key": as_fal.output_key, "files": as_fal.files})
     await worker_env.records.begin(job, uuid4(), "a worker that died", 1)
     await age_everything(worker_env)

@@ -8,14 +8,11 @@ from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
 from handlers.sources.plan import (
     UNSUPPORTED_EXTENSIONS,
-    _is_unsupported,
-    _max_message_bytes,
-    _message_bytes,
     find_files,
     plan_jobs,
 )
 from schemas.events import CompletedGeneration
-from schemas.jobs import MAX_JOB_BYTES, JobFile
+from schemas.jobs import MAX_JOB_BYTES
 from schemas.urls import is_data_reference, source_key
 
 SETTINGS = MediaSettings(_env_file=None)
@@ -51,16 +48,16 @@ def urls(output, settings=SETTINGS):
         ({"prompt": "see https://fal.media/files/x.png", "seed": 1}, []),
     ],
 )
-def test_the_shapes_of_outputs(output, expected):
+def test_files_are_found_in_every_shape_of_output(output, expected):
     assert [url.removeprefix(f"{FAL}/") for url in urls(output)] == expected
 
 
-def test_a_file_object_counts_wherever_it_points_a_bare_string_does_not():
+def test_a_file_object_may_point_to_any_host_a_bare_string_may_not():
     output = {"image": {"url": "https://elsewhere.example/a.png"}, "help": "https://elsewhere.example/docs"}
     assert urls(output) == ["https://elsewhere.example/a.png"]
 
 
-def test_positions_count_through_the_document_without_gaps():
+def test_positions_are_consecutive_without_duplicates():
     output = {"images": [{"url": f"{FAL}/{n}.png"} for n in (1, 2, 1, 3)]}
     assert [(file.position, file.url[-5]) for file in find_files(output, SETTINGS, ALLOWLIST)] == [
         (0, "1"),
@@ -69,13 +66,13 @@ def test_positions_count_through_the_document_without_gaps():
     ]
 
 
-def test_weights_are_ignored_or_tried_as_the_settings_say():
+def test_unsupported_files_are_ignored_or_kept_by_the_setting():
     output = {"lora_file": {"url": f"{FAL}/x.safetensors"}, "config": {"url": f"{FAL}/y", "file_name": "c.json"}}
     assert urls(output) == []
     assert len(urls(output, SETTINGS.model_copy(update={"unsupported_files": "fail"}))) == 2
 
 
-def test_depth_is_no_danger():
+def test_deeply_nested_output_is_searched():
     nested = {"url": f"{FAL}/bottom.png"}
     for _ in range(50_000):
         nested = [nested]
@@ -86,7 +83,7 @@ def event(output, **more):
     return CompletedGeneration(source="supabase", generation_id="g", user_id="u", output=output, **more)
 
 
-def test_a_large_event_is_split_and_every_job_knows_the_whole():
+def test_a_large_event_is_split_into_jobs_that_have_the_total():
     jobs = plan_jobs(event([f"{FAL}/{n}.png" for n in range(23)]), SETTINGS, ALLOWLIST)
     assert [len(job.files) for job in jobs] == [10, 10, 3]
     assert [job.files[0].position for job in jobs] == [0, 10, 20]
@@ -94,20 +91,20 @@ def test_a_large_event_is_split_and_every_job_knows_the_whole():
     assert len({job.task_id for job in jobs}) == 3
 
 
-def test_the_same_event_plans_the_same_tasks_whatever_its_links_are_signed_with():
+def test_the_task_id_does_not_depend_on_url_signatures():
     first = plan_jobs(event(f"{FAL}/a.png?token=1"), SETTINGS, ALLOWLIST)
     second = plan_jobs(event(f"{FAL}/a.png?token=2"), SETTINGS, ALLOWLIST)
     assert first[0].task_id == second[0].task_id
 
 
-def test_inline_files_travel_in_jobs_as_large_as_messages_may_be():
+def test_inline_files_are_split_by_message_size():
     inline = ["data:image/png;base64," + str(n) * 3_000_000 for n in range(4)]
     jobs = plan_jobs(event({"images": [{"url": url} for url in inline]}), SETTINGS, ALLOWLIST)
     assert [len(job.files) for job in jobs] == [2, 2]
     assert all(len(job.model_dump_json()) <= MAX_JOB_BYTES for job in jobs)
 
 
-def test_inline_content_too_large_for_a_message_is_left_to_the_row():
+def test_inline_content_too_large_for_a_message_is_replaced_by_a_reference():
     huge = "data:image/png;base64," + "A" * MAX_JOB_BYTES
     (job,) = plan_jobs(event({"images": [{"url": huge}]}), SETTINGS, ALLOWLIST)
     assert is_data_reference(job.files[0].url)
@@ -115,14 +112,14 @@ def test_inline_content_too_large_for_a_message_is_left_to_the_row():
 
 
 @pytest.mark.parametrize("filling", ['"', "é", "\n"])
-def test_a_messages_size_is_counted_as_it_will_be_written(filling):
+def test_the_message_size_is_counted_in_json_bytes(filling):
     inline = [{"url": "data:text/x," + str(n) + filling * 1_500_000} for n in range(4)]
     jobs = plan_jobs(event(inline), SETTINGS, ALLOWLIST)
     assert sum(len(job.files) for job in jobs) == 4
     assert all(len(job.model_dump_json().encode()) <= MAX_JOB_BYTES for job in jobs)
 
 
-def test_names_from_the_internet_are_tamed():
+def test_file_names_are_printable_and_at_most_255_characters():
     output = [{"url": f"{FAL}/a%00b.png"}, {"url": f"{FAL}/c.png", "file_name": "x\u0000y" + "z" * 9_000}]
     first, second = find_files(output, SETTINGS, ALLOWLIST)
     assert first.file_name is None
@@ -130,22 +127,26 @@ def test_names_from_the_internet_are_tamed():
     assert second.file_name.startswith("xyz")
 
 
-def test_fals_lost_payload_becomes_a_job_that_will_say_so():
+def test_a_fal_event_without_payload_is_a_job_without_files():
     (job,) = plan_jobs(CompletedGeneration(source="fal", request_id="r", output=None), SETTINGS, ALLOWLIST)
     assert job.files == ()
     assert job.request_id == "r"
 
 
-def test_an_output_without_files_is_no_job():
+def test_an_output_without_files_gives_no_job():
     assert plan_jobs(event({"text": "hello"}), SETTINGS, ALLOWLIST) == ()
 
 
-@given(url=st.text(min_size=1), key=st.text(), name=st.none() | st.text(), position=st.integers(0, 10**9))
-def test_a_files_weight_is_never_more_than_what_is_reckoned_with(url, key, name, position):
-    file = JobFile(position=position, url=url, source_key=key, file_name=name)
-    assert _message_bytes(file) <= _max_message_bytes(file)
+@pytest.mark.parametrize("filling", ["x", '"', "é", "\n", "\x01", "\U0001f600"])
+@pytest.mark.parametrize("margin", [0, 5_000, 15_000])
+def test_a_message_near_the_size_limit_is_not_too_large(filling, margin):
+    """JSON needs up to six bytes for a character."""
+    output = {"url": "data:text/x," + filling * (MAX_JOB_BYTES // 6 - margin), "file_name": filling * 255}
+    (job,) = plan_jobs(event(output), SETTINGS, ALLOWLIST)
+    assert len(job.model_dump_json().encode()) <= MAX_JOB_BYTES
 
 
-@given(st.text(alphabet="a./PTpt", max_size=8) | st.text(max_size=8))
-def test_a_name_ends_as_paths_do(name):
-    assert _is_unsupported(name) == (PurePosixPath(name).suffix.lower().removeprefix(".") in UNSUPPORTED_EXTENSIONS)
+@given(st.text(alphabet="a./PTpté", max_size=8))
+def test_a_file_is_ignored_by_the_extension_of_its_name(name):
+    extension = PurePosixPath(name).suffix.lower().removeprefix(".")
+    assert bool(urls({"url": f"{FAL}/file", "file_name": name})) == (extension not in UNSUPPORTED_EXTENSIONS)

@@ -121,7 +121,7 @@ class Reconciler:
         event = CompletedGeneration(
             source="reconcile", **entry.model_dump(include={"generation_id", "request_id", "user_id", "output"})
         )
-        planned: Iterable[Job] = self._plan(event, even_empty=entry.task_id is None)
+        planned: Iterable[Job] = self._plan(event, allow_empty=entry.task_id is None)
         if entry.task_id is not None:
             # FAL's own webhook named no generation, so its tasks are called after the request.
             by_request = self._plan(event.model_copy(update={"generation_id": None})) if entry.request_id else ()
@@ -131,11 +131,11 @@ class Reconciler:
         for job in planned:
             yield job.model_copy(update={"queue": Queue.BULK})
 
-    def _plan(self, event: CompletedGeneration, *, even_empty: bool = False) -> Sequence[Job]:
+    def _plan(self, event: CompletedGeneration, *, allow_empty: bool = False) -> Sequence[Job]:
         """Plan as the receiver does; an output without files becomes an empty job, done once it is on record."""
         if event.output is None:
             return ()
-        return plan_jobs(event, self._settings, self._allowlist, even_empty=even_empty)
+        return plan_jobs(event, self._settings, self._allowlist, allow_empty=allow_empty)
 
 
 def _name(entry: ReconcileEntry) -> str:
