@@ -1,0 +1,66 @@
+"""Records which files of the project a process enters, and in which order.
+
+Python imports this module at the start of every process whose PYTHONPATH has this folder. OUTLAST_TRACE_ROOT is the
+folder of the project, OUTLAST_TRACE_DIR the folder for the records: one file for each process, which the processes
+forked from it share. A line has the monotonic time in nanoseconds, the process id and the path of a file; it is written
+when a function of another file than before is called. Left out are the imports of modules, resumed coroutines, and
+asyncio tasks that have a name of their own: these are background tasks, such as the heartbeat.
+"""
+
+import os
+import re
+import sys
+import threading
+import time
+
+PACKAGES = ("handlers", "schemas", "worker")
+UNNAMED = re.compile(r"Task-\d+")
+CO_OPTIMIZED = 1  # set for functions, not for modules and class bodies
+
+
+class Recorder:
+    """The profile function of one process and of those forked from it."""
+
+    def __init__(self, root, folder):
+        self.folders = tuple(os.path.join(root, package) + os.sep for package in PACKAGES)
+        self.start = len(root) + 1
+        kind = "codec" if "-c" in sys.orig_argv else os.path.basename(sys.orig_argv[-1])
+        name = os.path.join(folder, f"{os.getpid()}.{kind}")
+        self.output = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.first = {}
+        self.state = threading.local()
+
+    def __call__(self, frame, event, _):
+        code = frame.f_code
+        if event not in {"call", "return"} or not code.co_filename.startswith(self.folders):
+            return
+        if code.co_name == "<module>":
+            if frame.f_globals["__name__"] == "__main__":  # the program itself, which runs inside its module
+                return
+            self.state.imports = getattr(self.state, "imports", 0) + (1 if event == "call" else -1)
+        elif event == "call" and code.co_flags & CO_OPTIMIZED and not getattr(self.state, "imports", 0):
+            # A coroutine that is resumed goes on behind its first instructions.
+            if frame.f_lasti == self.first.setdefault(code, frame.f_lasti) and not in_background():
+                self.enter(code.co_filename)
+
+    def enter(self, file):
+        key = (os.getpid(), file)
+        if getattr(self.state, "last", None) != key:
+            self.state.last = key
+            line = f"{time.monotonic_ns()} {key[0]} {file[self.start :]}\n"
+            os.write(self.output, line.encode())
+
+
+def in_background():
+    asyncio = sys.modules.get("asyncio")
+    try:
+        task = asyncio.current_task()
+    except (AttributeError, RuntimeError):  # asyncio is not loaded, or no loop runs in this thread
+        return False
+    return task is not None and not UNNAMED.fullmatch(task.get_name())
+
+
+if "OUTLAST_TRACE_DIR" in os.environ:
+    recorder = Recorder(os.environ["OUTLAST_TRACE_ROOT"], os.environ["OUTLAST_TRACE_DIR"])
+    threading.setprofile(recorder)
+    sys.setprofile(recorder)

@@ -1,0 +1,55 @@
+"""ARCHITECTURE.md describes the walk of a webhook as receiver, worker and codec process really take it."""
+
+import re
+
+import pytest
+
+from tests.architecture.trace import ROOT, first_entries, trace
+
+PAGE = (ROOT / "ARCHITECTURE.md").read_text()
+ROW = re.compile(r"^\| (receiver|worker|codec) \| `([^`]+\.py)` \|", re.MULTILINE)
+ALSO = re.compile(r"^- (receiver|worker|codec): ((?:`[^`]+\.py`,?\s*)+)$", re.MULTILINE)
+
+
+def described(page):
+    """The process and file of each row of the walk, in order."""
+    return ROW.findall(page)
+
+
+def described_as_entered_too(page):
+    """The processes and files of the lists below the walk."""
+    return {(process, file) for process, files in ALSO.findall(page) for file in re.findall(r"`([^`]+)`", files)}
+
+
+@pytest.fixture(scope="module")
+async def entered(rabbitmq, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("walk")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RABBITMQ_URL", await rabbitmq.create_vhost("walk"))
+        entries = await trace(folder)
+    await rabbitmq.delete_vhost("walk")
+    return first_entries(entries)
+
+
+async def test_the_files_of_the_walk_are_entered_in_its_order(entered):
+    walk = described(PAGE)
+    assert len(walk) > 10
+    assert [file for file in entered if file in walk] == walk
+
+
+async def test_no_other_file_is_entered_than_the_page_lists(entered):
+    listed = {*described(PAGE), *described_as_entered_too(PAGE)}
+    assert sorted(set(entered) - listed) == [], "add these to the page, or let no webhook enter them"
+    assert sorted(listed - set(entered)) == [], "remove these from the page: no webhook enters them any more"
+
+
+def test_a_file_has_one_place_on_the_page():
+    walk = described(PAGE)
+    assert len(walk) == len(set(walk))
+    assert not set(walk) & described_as_entered_too(PAGE)
+
+
+def test_rows_and_lists_are_read_from_the_page():
+    page = "| worker | `a/b.py` | does |\n| codec | `c.py` | does |\n\n- codec: `d.py`,\n  `e.py`\n- other: `f.py`\n"
+    assert described(page) == [("worker", "a/b.py"), ("codec", "c.py")]
+    assert described_as_entered_too(page) == {("codec", "d.py"), ("codec", "e.py")}
