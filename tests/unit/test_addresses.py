@@ -1,4 +1,4 @@
-"""Every address that is not public is refused, in whatever form: also against what Python and libc make of it."""
+"""Non-public addresses are refusal_reason in every notation, also in comparison with Python's and libc's parsers."""
 
 import socket
 from ipaddress import IPv4Address, IPv6Address
@@ -13,15 +13,15 @@ from handlers.errors import SourceForbiddenError
 
 pytestmark = pytest.mark.slow
 
-ANYTHING = Allowlist((), mode="report")
+EMPTY_ALLOWLIST = Allowlist((), mode="report")
 FULL_WIDTH = {ord(plain): chr(0xFF10 + int(plain)) for plain in "0123456789"}
 
-unhurried = settings(deadline=None)  # a loaded machine is no bug
-inside = st.sampled_from(NON_PUBLIC_IPV4).flatmap(lambda network: st.ip_addresses(v=4, network=network))
+without_deadline = settings(deadline=None)  # examples are slow on a busy machine
+non_public_addresses = st.sampled_from(NON_PUBLIC_IPV4).flatmap(lambda network: st.ip_addresses(v=4, network=network))
 
 
-def spellings(address):
-    """All ways we know to write an IPv4 address but the plain one."""
+def notations(address):
+    """Yield the address in all known notations except dotted decimal."""
     a, b, c, d = address.packed
     number = int(address)
     yield from (f"{number}", f"{number:#x}", f"0{number:o}", f"{number:#X}", f"{address}.", f"{address}..")
@@ -29,14 +29,14 @@ def spellings(address):
     yield from (f"0{a:o}.{b}.{c}.{d}", f"{a}.{b}.{c}.{d:#x}", f"00{a}.{b}.{c}.{d}", f"{a:#x}.{number & 0xFFFFFF}")
 
 
-def foreign(address):
-    """The plain spelling in other scripts: the same address to whoever maps them (UTS 46)."""
+def other_scripts(address):
+    """Yield dotted decimal in other scripts, which UTS 46 maps to the same address."""
     yield str(address).translate(FULL_WIDTH)
     yield from (str(address).replace(".", dot) for dot in "\u3002\uff0e\uff61")
 
 
 def embeddings(address):
-    """All forms in which IPv6 carries an IPv4 address."""
+    """Yield the IPv6 addresses that contain the IPv4 address."""
     number = int(address)
     high, low = number >> 16, number & 0xFFFF
     inverted = number ^ 0xFFFFFFFF
@@ -50,48 +50,48 @@ def embeddings(address):
     yield from (f"{prefix}:{bit}5efe:{address}" for prefix in ("2606:4700:0:1", "fe80::") for bit in ("", "200:"))
 
 
-def refused(host):
+def refusal_reason(host):
     with pytest.raises(SourceForbiddenError) as error:
-        ANYTHING.check(f"https://{host}/file")
+        EMPTY_ALLOWLIST.check(f"https://{host}/file")
     return error.value.reason
 
 
-@unhurried
-@given(inside)
-def test_an_inner_address_is_refused_in_every_spelling(address):
-    for host in (str(address), *spellings(address), *foreign(address)):
-        assert refused(host) == "address", host
+@without_deadline
+@given(non_public_addresses)
+def test_a_non_public_address_is_refused_in_every_notation(address):
+    for host in (str(address), *notations(address), *other_scripts(address)):
+        assert refusal_reason(host) == "address", host
 
 
-@unhurried
-@given(inside)
-def test_an_inner_address_is_refused_in_every_embedding(address):
+@without_deadline
+@given(non_public_addresses)
+def test_a_non_public_address_is_refused_when_embedded_in_ipv6(address):
     for text in embeddings(address):
         assert not is_public_text(text), text
-        assert refused(f"[{text}]") == "address", text
+        assert refusal_reason(f"[{text}]") == "address", text
 
 
-@unhurried
+@without_deadline
 @given(st.ip_addresses(v=4))
-def test_a_public_address_is_taken_plainly_and_never_otherwise(address):
+def test_a_public_address_is_accepted_in_dotted_decimal_only(address):
     assume(is_public(address))
-    assert ANYTHING.check(f"https://{address}/file").host == str(address)
-    assert is_public_text(f"64:ff9b::{address}"), "networks without IPv4 reach the internet so (RFC 6052)"
-    for host in spellings(address):
-        assert refused(host) == "address", host
+    assert EMPTY_ALLOWLIST.check(f"https://{address}/file").host == str(address)
+    assert is_public_text(f"64:ff9b::{address}"), "NAT64, used by networks without IPv4 (RFC 6052)"
+    for host in notations(address):
+        assert refusal_reason(host) == "address", host
 
 
-@unhurried
+@without_deadline
 @given(st.ip_addresses())
-def test_what_python_calls_private_is_never_public(address):
+def test_an_address_that_python_calls_private_is_not_public(address):
     assume(int(address) >> 32 != 0x64FF9B << 64)  # NAT64, which Python calls reserved
     if not address.is_global or address.is_multicast or address.is_reserved:
         assert not is_public(address)
 
 
-@unhurried
+@without_deadline
 @given(st.from_regex(r"(0x[0-9a-fA-F]{1,8}|0?[0-9]{1,10})(\.(0x[0-9a-f]{1,6}|0?[0-9]{1,8})){0,3}\.?", fullmatch=True))
-def test_what_libc_reads_as_an_address_is_never_taken_for_a_name(host):
+def test_a_host_that_libc_reads_as_an_address_is_not_a_name(host):
     try:
         packed = socket.inet_aton(host)
     except OSError:
@@ -103,11 +103,11 @@ def test_what_libc_reads_as_an_address_is_never_taken_for_a_name(host):
     assert address == IPv4Address(packed)
 
 
-SPELLED_OUT = {
+IPV6_ADDRESSES = {
     "::ffff:10.0.0.1": False,
     "::ffff:a00:1": False,
     "0:0:0:0:0:ffff:0a00:0001": False,
-    "::ffff:93.184.216.34": False,  # mapped: no DNS has a use for it
+    "::ffff:93.184.216.34": False,  # mapped: DNS never returns it
     "::ffff:0:10.0.0.1": False,  # translated (RFC 2765)
     "::10.0.0.1": False,  # compatible
     "::93.184.216.34": False,
@@ -130,17 +130,17 @@ SPELLED_OUT = {
 }
 
 
-@pytest.mark.parametrize(("text", "public"), SPELLED_OUT.items())
-def test_an_ipv6_address_is_judged_by_its_bits_in_every_spelling(text, public):
+@pytest.mark.parametrize(("text", "public"), IPV6_ADDRESSES.items())
+def test_an_ipv6_address_is_public_or_not_in_every_notation(text, public):
     assert is_public_text(text) is public
 
 
-@pytest.mark.parametrize(("text", "public"), [pair for pair in SPELLED_OUT.items() if "%" not in pair[0]])
-def test_it_is_judged_alike_after_libc_has_read_and_written_it(text, public):
-    """The resolver hands on what libc writes; Python's own spelling of mapped addresses changed in 3.13."""
+@pytest.mark.parametrize(("text", "public"), [pair for pair in IPV6_ADDRESSES.items() if "%" not in pair[0]])
+def test_the_result_is_the_same_after_libc_and_python_rewrite_the_address(text, public):
+    """The resolver returns addresses as libc writes them; Python 3.13 changed its notation of mapped addresses."""
     packed = socket.inet_pton(socket.AF_INET6, text)
-    spellings = {socket.inet_ntop(socket.AF_INET6, packed), str(IPv6Address(packed)), IPv6Address(packed).exploded}
-    assert {is_public_text(spelling) for spelling in spellings} == {public}
+    notations = {socket.inet_ntop(socket.AF_INET6, packed), str(IPv6Address(packed)), IPv6Address(packed).exploded}
+    assert {is_public_text(notation) for notation in notations} == {public}
 
 
 @pytest.mark.parametrize(
@@ -159,15 +159,15 @@ def test_it_is_judged_alike_after_libc_has_read_and_written_it(text, public):
         "x",
     ],
 )
-def test_inner_addresses_are_never_connected_to(text):
+def test_a_non_public_address_is_not_public(text):
     assert not is_public_text(text)
 
 
 @pytest.mark.parametrize("text", ["8.8.8.8", "93.184.216.34", "172.32.0.1", "100.128.0.1", "2606:4700::1111"])
-def test_public_addresses_are(text):
+def test_a_public_address_is_public(text):
     assert is_public_text(text)
 
 
 @pytest.mark.parametrize("host", ["fal.media", "1e100.net", "0x7f.test", "127.0.0.1.nip.io", "a0x7f", "3com"])
-def test_a_name_is_no_address(host):
+def test_a_host_name_is_not_an_address(host):
     assert literal_address(host) is None

@@ -11,7 +11,7 @@ from handlers.settings import FAL_SOURCES
 DEFAULT = Allowlist(FAL_SOURCES)
 
 
-class Told(Observer):
+class DenialObserver(Observer):
     def __init__(self):
         self.reasons = []
 
@@ -29,7 +29,7 @@ class Told(Observer):
         "https://storage.googleapis.com/falserverless/x/y.mp4",
     ],
 )
-def test_fal_is_permitted(url):
+def test_fal_urls_are_allowed_by_default(url):
     assert str(DEFAULT.check(url)).startswith("https://")
 
 
@@ -58,18 +58,18 @@ def test_fal_is_permitted(url):
         ("https:fal.media/a", "malformed"),
     ],
 )
-def test_everything_else_is_refused_with_its_reason(url, reason):
+def test_a_forbidden_url_is_refused_with_its_reason(url, reason):
     with pytest.raises(SourceForbiddenError) as refused:
         DEFAULT.check(url)
     assert refused.value.reason == reason
 
 
-def test_an_origin_permits_exactly_that():
+def test_an_origin_allows_only_its_scheme_host_and_port():
     allowlist = Allowlist(("http://127.0.0.1:4711",))
-    assert allowlist.lists("http://127.0.0.1:4711/files/a.png")
-    assert not allowlist.lists("http://127.0.0.1:4712/files/a.png")
-    assert not allowlist.lists("https://127.0.0.1:4711/files/a.png")
-    assert not allowlist.lists("http://localhost:4711/files/a.png")
+    assert allowlist.contains("http://127.0.0.1:4711/files/a.png")
+    assert not allowlist.contains("http://127.0.0.1:4712/files/a.png")
+    assert not allowlist.contains("https://127.0.0.1:4711/files/a.png")
+    assert not allowlist.contains("http://localhost:4711/files/a.png")
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_an_origin_permits_exactly_that():
         ("https://host.test/fil", False),
     ],
 )
-def test_a_folder_permits_what_lies_in_it(url, permitted):
-    assert Allowlist(("host.test/files",)).lists(url) is permitted
+def test_a_path_entry_allows_only_urls_below_it(url, permitted):
+    assert Allowlist(("host.test/files",)).contains(url) is permitted
 
 
 @pytest.mark.parametrize(
@@ -103,16 +103,16 @@ def test_a_folder_permits_what_lies_in_it(url, permitted):
         "",
     ],
 )
-def test_unusable_entries_are_named(entry):
+def test_an_unusable_entry_is_refused_by_the_name_of_the_setting(entry):
     with pytest.raises(ValueError, match="SOURCE_ALLOWLIST"):
         Allowlist((entry,))
 
 
-def test_reporting_lifts_the_list_and_nothing_else():
-    told = Told()
-    allowlist = Allowlist(FAL_SOURCES, mode="report", observer=told)
+def test_report_mode_disables_the_list_but_no_other_rule():
+    observer = DenialObserver()
+    allowlist = Allowlist(FAL_SOURCES, mode="report", observer=observer)
     assert str(allowlist.check("https://elsewhere.test/a")) == "https://elsewhere.test/a"
-    assert told.reasons == [DenialReason.NOT_ALLOWED_REPORTED]
+    assert observer.reasons == [DenialReason.NOT_ALLOWED_REPORTED]
     for url in (
         "http://elsewhere.test/",
         "https://elsewhere.test:22/",
@@ -122,17 +122,17 @@ def test_reporting_lifts_the_list_and_nothing_else():
         with pytest.raises(SourceForbiddenError):
             allowlist.check(url)
     allowlist.check("https://fal.media/a")
-    assert len(told.reasons) == 1, "neither what is refused nor what is listed is reported"
-    assert not allowlist.lists("https://elsewhere.test/a"), "what counts as a file is the list's business in any mode"
+    assert len(observer.reasons) == 1, "refused and listed URLs are not reported"
+    assert not allowlist.contains("https://elsewhere.test/a"), "the list still decides which strings are files"
 
 
-def test_a_report_shows_no_query(caplog):
+def test_a_reported_url_is_logged_without_its_query(caplog):
     Allowlist((), mode="report").check("https://elsewhere.test/a?token=secret")
     assert "elsewhere.test/a is not on SOURCE_ALLOWLIST" in caplog.text
     assert "secret" not in caplog.text
 
 
-async def test_a_name_that_nobody_listed_is_not_even_looked_up():
+async def test_an_unlisted_name_is_refused_before_resolution():
     resolver = GuardedResolver(Allowlist(("*.fal.media", "http://127.0.0.1:4711")))
     with pytest.raises(SourceForbiddenError) as refused:
         await resolver.resolve("nobody.invalid", 443)
@@ -140,7 +140,7 @@ async def test_a_name_that_nobody_listed_is_not_even_looked_up():
     await resolver.close()
 
 
-async def test_a_name_that_points_inside_is_refused_at_resolution():
+async def test_a_name_with_an_internal_address_is_refused_at_resolution():
     resolver = GuardedResolver(Allowlist(("localhost",)))
     with pytest.raises(SourceForbiddenError):
         await resolver.resolve("localhost", 443)
@@ -148,14 +148,14 @@ async def test_a_name_that_points_inside_is_refused_at_resolution():
 
 
 def resolving_to(monkeypatch, *addresses):
-    """Let getaddrinfo return these addresses, a scope's number behind `%`, in the forms it has for them."""
+    """Make getaddrinfo return these addresses; a scope id follows `%`."""
     infos = []
     for address in addresses:
         text, _, scope = address.partition("%")
         is_ipv6 = ":" in text
         family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
-        place = (text, 443, 0, int(scope or 0)) if is_ipv6 else (text, 443)
-        infos.append((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place))
+        socket_address = (text, 443, 0, int(scope or 0)) if is_ipv6 else (text, 443)
+        infos.append((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", socket_address))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: infos)
 
 
@@ -168,8 +168,8 @@ def resolving_to(monkeypatch, *addresses):
     ],
 )
 @pytest.mark.parametrize("others", [(), ("93.184.216.34",), ("2606:2800:220:1::34", "93.184.216.34")])
-def test_one_inner_address_among_those_resolved_refuses_the_name(monkeypatch, address, others):
-    """On a loop of Python's own, where socket.getaddrinfo can be replaced: no libc decides what comes back."""
+def test_one_internal_address_among_those_resolved_refuses_the_name(monkeypatch, address, others):
+    """Uses asyncio's own loop, which calls socket.getaddrinfo, so that the test can replace it."""
     resolving_to(monkeypatch, *others, address)
 
     async def resolve():
@@ -180,7 +180,7 @@ def test_one_inner_address_among_those_resolved_refuses_the_name(monkeypatch, ad
     assert refused.value.reason == "address"
 
 
-def test_public_addresses_are_handed_on_as_resolved(monkeypatch):
+def test_public_addresses_are_returned_as_resolved(monkeypatch):
     public = ("93.184.216.34", "2606:2800:220:1::34", "64:ff9b::5db8:d822")
     resolving_to(monkeypatch, *public)
 

@@ -1,4 +1,4 @@
-"""The Python API without broker and database."""
+"""The Python API `AsyncFileProcessor`, without a broker and without Supabase."""
 
 import asyncio
 import logging
@@ -23,19 +23,19 @@ def processor(source, tmp_path_factory):
     settings = MediaSettings(
         _env_file=None, source_allowlist=source.url, out_dir=tmp_path_factory.mktemp("out"), codec_processes=1
     )
-    made = AsyncFileProcessor(settings)
-    yield made
-    asyncio.run(made.aclose())
+    created = AsyncFileProcessor(settings)
+    yield created
+    asyncio.run(created.aclose())
 
 
-async def test_a_file_is_downloaded_with_progress(processor, source, samples):
-    told = []
-    data = await processor.download_fal_file(f"{source.url}/files/photo.png", None, lambda *now: told.append(now))
+async def test_download_returns_the_bytes_and_reports_progress(processor, source, samples):
+    calls = []
+    data = await processor.download_fal_file(f"{source.url}/files/photo.png", None, lambda *now: calls.append(now))
     assert data == samples[0].path.read_bytes()
-    assert told[-1] == (len(data), len(data))
+    assert calls[-1] == (len(data), len(data))
 
 
-async def test_errors_are_those_of_the_documentation(processor, source):
+async def test_errors_are_the_documented_classes(processor, source):
     with pytest.raises(FileSizeExceededError):
         await processor.download_fal_file(f"{source.url}/files/photo.png", max_size=1000)
     with pytest.raises(FileProcessingError, match="404"):
@@ -44,7 +44,7 @@ async def test_errors_are_those_of_the_documentation(processor, source):
         await processor.compress_image(b"no picture at all")
 
 
-def test_types_come_from_content(processor, samples):
+def test_the_type_is_detected_from_the_content_not_from_the_url(processor, samples):
     for sample in samples:
         content_type, extension, is_valid = processor.detect_file_type(sample.path.read_bytes(), "https://x/y.exe")
         assert (content_type, is_valid) == (sample.content_type, True)
@@ -56,14 +56,14 @@ def test_types_come_from_content(processor, samples):
     )
 
 
-def test_integrity_is_judged_by_decoding(processor, samples):
+def test_a_truncated_file_fails_the_integrity_check(processor, samples):
     for sample in samples:
         data = sample.path.read_bytes()
         assert processor.validate_file_integrity(data, sample.content_type)
         assert not processor.validate_file_integrity(data[: len(data) // 2], sample.content_type)
 
 
-async def test_lower_quality_is_smaller_and_never_larger_than_the_original(processor, samples):
+async def test_lower_quality_gives_smaller_files_never_larger_than_the_original(processor, samples):
     data = samples[0].path.read_bytes()
     sizes = [len(await processor.compress_image(data, quality)) for quality in (95, 85, 75, 65)]
     assert sizes == sorted(sizes, reverse=True)
@@ -72,21 +72,21 @@ async def test_lower_quality_is_smaller_and_never_larger_than_the_original(proce
     assert await processor.compress_image(small, 95) == small
 
 
-async def test_a_batch_lands_in_the_folder_and_tells_each_file(processor, source):
-    told = []
+async def test_a_batch_returns_stored_and_failed_files_and_reports_each(processor, source):
+    calls = []
     urls = [f"{source.url}/files/{name}" for name in ("photo.jpg", "clip.mp4", "none.png")]
-    result = await processor.process_file_batch(urls, uuid4(), uuid4(), 2, lambda *now: told.append(now))
+    result = await processor.process_file_batch(urls, uuid4(), uuid4(), 2, lambda *now: calls.append(now))
     assert (result.success, result.total_files) == (False, 3)
     assert [file.original_filename for file in result.processed_files] == ["photo.jpg", "clip.mp4"]
     assert [(failed["url"], failed["code"]) for failed in result.failed_files] == [(urls[2], "source_gone")]
     assert "404" in result.failed_files[0]["error"]
-    assert [completed for completed, _, _ in told] == [1, 2, 3]
-    assert {total for _, total, _ in told} == {3}
-    assert {url for *_, url in told} == set(urls)
+    assert [completed for completed, _, _ in calls] == [1, 2, 3]
+    assert {total for _, total, _ in calls} == {3}
+    assert {url for *_, url in calls} == set(urls)
     assert result.processing_time > 0
 
 
-async def test_ids_and_paths_are_the_same_every_time(processor, source):
+async def test_a_repeated_batch_has_the_same_ids_and_paths(processor, source):
     urls = [f"{source.url}/files/tone.wav"]
     first = await processor.process_file_batch(urls, "u", "g")
     second = await processor.process_file_batch(urls, "u", "g")
@@ -96,7 +96,7 @@ async def test_ids_and_paths_are_the_same_every_time(processor, source):
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_a_callback_that_fails_does_not_break_the_batch(processor, source, caplog, is_async):
+async def test_a_failing_progress_callback_is_logged_and_does_not_fail_the_batch(processor, source, caplog, is_async):
     def fail(*_now):
         raise ZeroDivisionError
 
@@ -112,18 +112,18 @@ async def test_a_callback_that_fails_does_not_break_the_batch(processor, source,
 
 
 @pytest.mark.parametrize("count", [0, 11])
-async def test_a_batch_has_a_size(processor, source, count):
+async def test_an_empty_or_too_large_batch_is_refused(processor, source, count):
     urls = [f"{source.url}/files/{n}.png" for n in range(count)]
     with pytest.raises(ValueError, match="MAX_BATCH_SIZE"):
         await processor.process_file_batch(urls, "u", "g")
 
 
-async def test_less_than_one_at_once_is_refused(processor, source):
+async def test_max_concurrent_below_one_is_refused(processor, source):
     with pytest.raises(ValueError, match="max_concurrent"):
         await processor.process_file_batch([f"{source.url}/files/tone.wav"], "u", "g", max_concurrent=0)
 
 
-async def test_the_logger_obeys_set_level(processor, source, caplog):
+async def test_the_loggers_level_can_be_set(processor, source, caplog):
     url = [f"{source.url}/files/none.png"]
     logging.getLogger("async_file_processor").setLevel(logging.CRITICAL)
     await processor.process_file_batch(url, "u", "g")
@@ -133,7 +133,7 @@ async def test_the_logger_obeys_set_level(processor, source, caplog):
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-def test_the_module_level_object_waits_for_its_first_use():
+def test_the_module_level_object_is_a_processor():
     assert isinstance(async_file_processor, AsyncFileProcessor)
 
 
@@ -141,18 +141,18 @@ SCRIPT = """
 import asyncio
 from handlers.async_file_processor import async_file_processor
 print("started")
-async def one():
+async def run():
     data = await async_file_processor.download_fal_file(URL)
     smaller = await async_file_processor.compress_image(data, quality=75)
     result = await async_file_processor.process_file_batch([URL], "u", "g")
     return len(smaller) < len(data), result.success
-print(asyncio.run(one()))
-print(asyncio.run(one()))
+print(asyncio.run(run()))
+print(asyncio.run(run()))
 """
 
 
 @pytest.mark.parametrize("how", ["file", "stdin"])
-async def test_an_unguarded_script_may_use_it_in_one_loop_after_another(source, tmp_path, how):
+async def test_a_script_without_main_guard_can_use_it_in_several_event_loops(source, tmp_path, how):
     text = SCRIPT.replace("URL", repr(f"{source.url}/files/photo.png"))
     (tmp_path / "script.py").write_text(text)
     process = await asyncio.create_subprocess_exec(

@@ -1,14 +1,14 @@
-"""RABBITMQ_URL and the files of TLS: what is understood, and what is refused with the name of the setting."""
+"""RABBITMQ_URL and the TLS files: accepted values, and errors that name the setting."""
 
 import pytest
 from pydantic import SecretStr
 
 from handlers.settings import SettingsError
-from tests.broker.certificate_authority import Authority
-from worker.broker.address import place, read_nodes, vhost
+from tests.broker.certificate_authority import CertificateAuthority
+from worker.broker.address import host_port, read_nodes, vhost
 from worker.settings import Settings
 
-SECRET = "never-to-be-shown"
+SECRET = "secret-password"
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,9 @@ SECRET = "never-to-be-shown"
         ("amqp://u:with,commas@a/v,b", ["a:5672", "b:5672"]),
     ],
 )
-def test_nodes_are_read(text, places):
+def test_a_url_lists_its_nodes_with_one_user_and_virtual_host(text, places):
     nodes = read_nodes(text)
-    assert [place(node) for node in nodes] == places
+    assert [host_port(node) for node in nodes] == places
     assert {(node.user, node.password, vhost(node)) for node in nodes} == {
         (nodes[0].user, nodes[0].password, vhost(nodes[0]))
     }
@@ -48,7 +48,7 @@ def test_nodes_are_read(text, places):
         f"amqp://u:{SECRET}@" + ",".join(f"h{n}" for n in range(17)),
     ],
 )
-def test_an_address_that_cannot_be_used_is_refused_without_being_repeated(text):
+def test_an_invalid_url_is_refused_without_repeating_its_password(text):
     with pytest.raises(SettingsError, match="RABBITMQ_URL") as refused:
         Settings.load(_env_file=None, rabbitmq_url=SecretStr(text))
     assert SECRET not in str(refused.value)
@@ -56,7 +56,7 @@ def test_an_address_that_cannot_be_used_is_refused_without_being_repeated(text):
 
 @pytest.fixture
 def files(tmp_path):
-    authority = Authority(tmp_path, "authority")
+    authority = CertificateAuthority(tmp_path, "authority")
     cert, key = authority.sign("client")
     (tmp_path / "text").write_text("not PEM")
     found = {"ca": authority.file, "cert": cert, "key": key, "text": tmp_path / "text", "gone": tmp_path / "gone"}
@@ -64,7 +64,7 @@ def files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         ({"ca": "gone"}, r"RABBITMQ_CA_FILE: .*gone cannot be read \(No such file"),
         ({"ca": "text"}, "RABBITMQ_CA_FILE: .*text contains no certificate"),
@@ -75,18 +75,18 @@ def files(tmp_path):
         ({"key": "key"}, "RABBITMQ_KEY_FILE: RABBITMQ_CERT_FILE is not set"),
     ],
 )
-def test_a_file_that_cannot_be_used_stops_the_start(files, names, said):
+def test_an_unusable_tls_file_is_refused_by_the_name_of_its_setting(files, names, message):
     given = {f"rabbitmq_{name}_file": files[file] for name, file in names.items()}
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         Settings.load(_env_file=None, rabbitmq_url=SecretStr("amqps://u:p@h/"), **given)
 
 
-def test_files_of_tls_want_an_address_with_tls(files):
+def test_tls_files_with_an_amqp_url_are_refused(files):
     with pytest.raises(SettingsError, match="must begin with amqps://"):
         Settings.load(_env_file=None, rabbitmq_url=SecretStr("amqp://u:p@h/"), rabbitmq_ca_file=files["ca"])
 
 
-def test_files_that_can_be_used_are_taken(files):
+def test_valid_tls_files_give_a_context_that_checks_the_host_name(files):
     settings = Settings.load(
         _env_file=None,
         rabbitmq_url=SecretStr("amqps://u:p@h/"),

@@ -5,36 +5,36 @@ import pytest
 from handlers.errors import StorageUnavailableError
 from tests.time_limits import WAIT_SECONDS
 from worker.consume import circuit as module
-from worker.consume.circuit import TRIPS, Circuit, Dependency
+from worker.consume.circuit import FAILURES_TO_OPEN, Circuit, Dependency
 from worker.observability.metrics import Metrics
 
 CODE = "storage_unavailable"
 
 
 class Probe:
-    """A dependency as its probe sees it."""
+    """The probe of a dependency that can be `down`."""
 
-    def __init__(self, *, away=False):
-        self.away = away
-        self.asked = 0
+    def __init__(self):
+        self.down = False
+        self.calls = 0
 
     async def __call__(self):
-        self.asked += 1
-        if self.away:
+        self.calls += 1
+        if self.down:
             raise StorageUnavailableError("no answer")
 
 
-class Taps:
-    """Whether jobs are taken."""
+class Consumers:
+    """Records whether consumers run."""
 
     def __init__(self):
-        self.open = True
+        self.running = True
 
     async def pause(self):
-        self.open = False
+        self.running = False
 
     async def resume(self):
-        self.open = True
+        self.running = True
 
 
 @pytest.fixture
@@ -43,15 +43,15 @@ def probe():
 
 
 @pytest.fixture
-async def taps():
-    return Taps()
+async def consumers():
+    return Consumers()
 
 
 @pytest.fixture
-async def circuit(probe, taps, monkeypatch):
+async def circuit(probe, consumers, monkeypatch):
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.01)
     made = Circuit([Dependency("storage", CODE, probe, pause=0.01)], Metrics("test"))
-    watching = asyncio.create_task(made.watch(taps.pause, taps.resume))
+    watching = asyncio.create_task(made.watch(consumers.pause, consumers.resume))
     yield made
     watching.cancel()
 
@@ -62,61 +62,61 @@ async def until(condition):
             await asyncio.sleep(0.005)
 
 
-async def test_a_failure_that_the_probe_does_not_confirm_is_the_jobs_own(circuit, taps, probe):
+async def test_a_failure_is_the_jobs_own_when_the_probe_succeeds(circuit, consumers, probe):
     assert not await circuit.is_outage(CODE)
-    assert probe.asked == 1
+    assert probe.calls == 1
     assert circuit.problem("storage") is None
-    assert taps.open
+    assert consumers.running
 
 
-async def test_an_outage_is_nobodys_fault_and_pauses_until_it_is_over(circuit, taps, probe):
-    probe.away = True
+async def test_an_outage_pauses_consumers_until_the_probe_succeeds(circuit, consumers, probe):
+    probe.down = True
     assert await circuit.is_outage(CODE)
     assert await circuit.is_outage(CODE)
-    await until(lambda: not taps.open)
+    await until(lambda: not consumers.running)
     assert "no answer" in circuit.problem("storage")
-    probe.away = False
-    await until(lambda: taps.open)
+    probe.down = False
+    await until(lambda: consumers.running)
     assert circuit.problem("storage") is None
 
 
-async def test_other_failures_are_none_of_its_business(circuit, probe):
-    probe.away = True
+async def test_failures_with_other_codes_are_not_probed(circuit, probe):
+    probe.down = True
     assert not await circuit.is_outage("source_unavailable")
-    assert probe.asked == 0
+    assert probe.calls == 0
 
 
-async def test_failures_in_a_row_open_it_though_the_probe_succeeds(circuit, taps):
-    for _ in range(TRIPS):
+async def test_consecutive_failures_open_the_circuit_although_the_probe_succeeds(circuit, consumers):
+    for _ in range(FAILURES_TO_OPEN):
         assert not await circuit.is_outage(CODE)
     assert "in a row" in circuit.problem("storage")
-    await until(lambda: not taps.open)
+    await until(lambda: not consumers.running)
 
 
-async def test_a_success_in_between_starts_the_count_anew(circuit):
-    for _ in range(3 * TRIPS):
+async def test_a_success_resets_the_count_of_failures(circuit):
+    for _ in range(3 * FAILURES_TO_OPEN):
         assert not await circuit.is_outage(CODE)
         circuit.record_success(CODE)
     assert circuit.problem("storage") is None
 
 
-async def test_after_a_pause_one_failure_counts_and_opens_it_again(circuit, taps):
-    for _ in range(TRIPS):
+async def test_after_a_pause_the_first_failure_counts_as_an_attempt_and_opens_the_circuit(circuit, consumers):
+    for _ in range(FAILURES_TO_OPEN):
         await circuit.is_outage(CODE)
-    await until(lambda: not taps.open)
-    await until(lambda: taps.open)
-    assert not await circuit.is_outage(CODE), "the trial pays, so that a job which is the trouble comes to an end"
+    await until(lambda: not consumers.running)
+    await until(lambda: consumers.running)
+    assert not await circuit.is_outage(CODE), "it counts, so that a job that causes the failure ends"
     assert circuit.problem("storage") is not None
-    assert await circuit.is_outage(CODE), "the others do not"
+    assert await circuit.is_outage(CODE), "further failures do not count"
 
 
-async def test_many_at_once_ask_once(circuit, probe):
-    probe.away = True
+async def test_concurrent_failures_share_one_probe(circuit, probe):
+    probe.down = True
     assert all(await asyncio.gather(*(circuit.is_outage(CODE) for _ in range(20))))
-    assert probe.asked == 1
+    assert probe.calls == 1
 
 
-async def test_a_probe_that_hangs_is_an_outage(circuit, probe, monkeypatch):
+async def test_a_hanging_probe_is_an_outage(circuit, probe, monkeypatch):
     monkeypatch.setattr(module, "PROBE_SECONDS", 0.05)
 
     async def hang(_self):
@@ -125,4 +125,4 @@ async def test_a_probe_that_hangs_is_an_outage(circuit, probe, monkeypatch):
     monkeypatch.setattr(Probe, "__call__", hang)
     assert await circuit.is_outage(CODE)
     assert "0.05 s" in circuit.problem("storage")
-    assert probe.asked == 0
+    assert probe.calls == 0

@@ -73,14 +73,14 @@ REFUSED = {
 }
 
 
-BEFORE = {
+PREFIXES = {
     "nothing": b"",
     "a byte order mark": b"\xef\xbb\xbf",
     "blank lines": b"\r\n\n \t\n",
     "a prolog": b'<?xml version="1.0" encoding="UTF-8"?>\n',
     "a prolog and a comment": b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- \xff\xd8\xff GIF89a glTF v 0 0 0 -->\n',
 }
-TEXTS = {
+MARKUP = {
     "svg": b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><path d="M 0 0"/></svg>',
     "svg with a doctype": b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "svg11.dtd">\n<svg width="9"></svg>',
     "html": b"<html><head></head><body><script>alert(1)</script></body></html>",
@@ -110,36 +110,36 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("before", BEFORE)
-@pytest.mark.parametrize("name", TEXTS)
-def test_pages_and_drawings_are_refused_whatever_stands_before_them(name: str, before: str) -> None:
-    assert detect(BEFORE[before] + TEXTS[name], "https://fal.media/files/a.png").media is None
+@pytest.mark.parametrize("before", PREFIXES)
+@pytest.mark.parametrize("name", MARKUP)
+def test_html_and_svg_are_refused_after_any_prefix(name: str, before: str) -> None:
+    assert detect(PREFIXES[before] + MARKUP[name], "https://fal.media/files/a.png").media is None
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_programs_and_documents_are_refused(name: str) -> None:
+def test_programs_and_documents_are_not_stored(name: str) -> None:
     assert detect(PROGRAMS[name], "https://fal.media/files/a.png").media is None
 
 
 @pytest.mark.parametrize("name", STORED)
-def test_stored_types(name: str) -> None:
+def test_a_stored_type_is_detected(name: str) -> None:
     content, content_type = STORED[name]
     found = detect(content)
     assert found.media is not None
-    assert (found.media.content_type, found.sniffed) == (content_type, content_type)
+    assert (found.media.content_type, found.mime_type) == (content_type, content_type)
 
 
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("url", [None, "https://fal.media/files/a.png"])
-def test_refused_types_whatever_the_url_says(name: str, url: str | None) -> None:
+def test_a_refused_type_is_refused_with_any_url(name: str, url: str | None) -> None:
     content, sniffed = REFUSED[name]
     found = detect(content, url)
     assert found.media is None
-    assert found.sniffed.startswith(sniffed)
+    assert found.mime_type.startswith(sniffed)
 
 
 @pytest.mark.parametrize("name", STORED)
-def test_a_cut_head_never_raises(name: str) -> None:
+def test_a_truncated_head_never_raises(name: str) -> None:
     content, _ = STORED[name]
     for end in range(min(len(content), 48)):
-        assert isinstance(detect(content[:end]).sniffed, str)
+        assert isinstance(detect(content[:end]).mime_type, str)

@@ -1,15 +1,15 @@
-"""What is stored does not depend on libmagic's version: its answer is replaced at the boundary by those of others."""
+"""Detection does not depend on libmagic's version: these tests replace libmagic's answer."""
 
 import magic
 import pytest
 
 from handlers.detect import detect
 from tests.media_samples import MAKERS, media_sample
-from tests.unit.test_detect import PROGRAMS, REFUSED, STORED, TEXTS, zipped
+from tests.unit.test_detect import MARKUP, PROGRAMS, REFUSED, STORED, zipped
 
-VAGUE = ("application/octet-stream", "text/plain")
+UNKNOWN = ("application/octet-stream", "text/plain")
 NEWER = ("application/zip", "model/vnd.usdz+zip", "image/vnd.mozilla.apng", "image/x-tiff", "application/x-riff")
-"""Names that a libmagic gives, or might."""
+"""Names that other versions of libmagic return, or may return."""
 SPECIAL_ZIPS = (
     *("word/document.xml", "[Content_Types].xml", "_rels/.rels", "xl/workbook.xml", "docProps/app.xml", "mimetype"),
     *("META-INF/MANIFEST.MF", "classes.dex", "AndroidManifest.xml", "Payload/App.app/Info.plist"),
@@ -18,53 +18,53 @@ SPECIAL_ZIPS = (
 
 
 @pytest.fixture
-def libmagic_says(monkeypatch):
+def libmagic_returns(monkeypatch):
     return lambda name: monkeypatch.setattr(magic, "from_buffer", lambda _head, *, mime: name if mime else "")
 
 
-@pytest.mark.parametrize("name", VAGUE)
+@pytest.mark.parametrize("name", UNKNOWN)
 @pytest.mark.parametrize("sample", MAKERS)
-def test_a_sample_of_every_type_is_recognised_when_libmagic_does_not_know_it(libmagic_says, sample, name):
-    libmagic_says(name)
+def test_a_sample_of_every_type_is_detected_when_libmagic_does_not_know_it(libmagic_returns, sample, name):
+    libmagic_returns(name)
     found = detect(media_sample(sample).content[:4096])
     assert found.media is not None
     assert found.media.content_type == media_sample(sample).content_type
 
 
-@pytest.mark.parametrize("name", VAGUE)
+@pytest.mark.parametrize("name", UNKNOWN)
 @pytest.mark.parametrize("case", STORED)
-def test_a_signature_is_recognised_when_libmagic_does_not_know_it(libmagic_says, case, name):
-    libmagic_says(name)
+def test_a_signature_is_detected_when_libmagic_does_not_know_it(libmagic_returns, case, name):
+    libmagic_returns(name)
     content, content_type = STORED[case]
-    assert detect(content).sniffed == content_type
+    assert detect(content).mime_type == content_type
 
 
 @pytest.mark.parametrize("sample", [sample for sample in MAKERS if not sample.startswith("tiff")])
-def test_another_name_from_libmagic_changes_nothing(libmagic_says, sample):
+def test_another_name_from_libmagic_does_not_change_the_type(libmagic_returns, sample):
     for name in NEWER:
-        libmagic_says(name)
-        assert detect(media_sample(sample).content[:4096]).sniffed == media_sample(sample).content_type
+        libmagic_returns(name)
+        assert detect(media_sample(sample).content[:4096]).mime_type == media_sample(sample).content_type
 
 
-@pytest.mark.parametrize("case", [*REFUSED, *PROGRAMS, *TEXTS])
-def test_what_is_refused_stays_refused_when_libmagic_does_not_know_it(libmagic_says, case):
-    content = (PROGRAMS | TEXTS | {name: content for name, (content, _) in REFUSED.items()})[case]
-    for name in (*VAGUE, "application/zip"):
-        libmagic_says(name)
+@pytest.mark.parametrize("case", [*REFUSED, *PROGRAMS, *MARKUP])
+def test_a_refused_type_is_refused_when_libmagic_does_not_know_it(libmagic_returns, case):
+    content = (PROGRAMS | MARKUP | {name: content for name, (content, _) in REFUSED.items()})[case]
+    for name in (*UNKNOWN, "application/zip"):
+        libmagic_returns(name)
         assert detect(content).media is None, name
 
 
-@pytest.mark.parametrize("name", [*VAGUE, "application/zip", "application/java-archive"])
+@pytest.mark.parametrize("name", [*UNKNOWN, "application/zip", "application/java-archive"])
 @pytest.mark.parametrize("member", SPECIAL_ZIPS)
-def test_documents_programs_and_weights_in_a_zip_are_refused_whatever_libmagic_says(libmagic_says, member, name):
-    libmagic_says(name)
+def test_documents_programs_and_weights_in_a_zip_are_refused_for_any_libmagic_answer(libmagic_returns, member, name):
+    libmagic_returns(name)
     assert detect(zipped(member)).media is None
 
 
-def test_a_raw_photo_that_libmagic_names_is_not_taken_for_a_tiff(libmagic_says):
-    libmagic_says("image/x-canon-cr2")
+def test_a_canon_raw_photo_is_not_detected_as_tiff(libmagic_returns):
+    libmagic_returns("image/x-canon-cr2")
     assert detect(b"II\x2a\0\x10\0\0\0CR\x02\0" + bytes(64)).media is None
-    libmagic_says("application/octet-stream")
+    libmagic_returns("application/octet-stream")
     assert detect(b"II\x2a\0\x10\0\0\0CR\x02\0" + bytes(64)).media is None
 
 
@@ -80,6 +80,6 @@ def test_a_raw_photo_that_libmagic_names_is_not_taken_for_a_tiff(libmagic_says):
         b"PK\x07\x08PK\x03\x04" + bytes(30),
     ],
 )
-def test_what_only_resembles_a_signature_is_left_to_libmagic(libmagic_says, head):
-    libmagic_says("application/x-something")
-    assert detect(head).sniffed == "application/x-something"
+def test_without_a_known_signature_libmagics_answer_is_used(libmagic_returns, head):
+    libmagic_returns("application/x-something")
+    assert detect(head).mime_type == "application/x-something"

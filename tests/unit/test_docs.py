@@ -1,4 +1,4 @@
-"""The documents agree with the code: settings, commands, make targets, files, and the links between pages."""
+"""The documents agree with the code: settings, commands, make targets, files, and links between pages."""
 
 import re
 import shlex
@@ -18,11 +18,11 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("deploy/docs/*.md"), *ROOT.glob("tests/**/*.md")]
 )
 MANUAL = [page for page in PAGES if page.name != "CHANGELOG.md" and "tests" not in page.parts]
-OF_OTHERS = {
+OTHER_VARIABLES = {
     *("RABBITMQ_PASSWORD", "GRAFANA_PASSWORD", "RECEIVER_ADDRESS"),  # deploy/compose.yml
     *("PROMETHEUS_URL", "SUPABASE_ANON_KEY"),  # Grafana's provisioning; `make test-live`
 }
-"""Environment variables in the documents that are no settings."""
+"""Environment variables in the documents that are not settings of Outlast."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -30,12 +30,12 @@ manual = pytest.mark.parametrize("page", MANUAL, ids=lambda page: str(page.relat
 
 
 def prose(page):
-    """The text of a page without its code blocks."""
+    """Return the text of a page without its code blocks."""
     return re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 def anchors(page):
-    """The anchors that GitHub makes of the headings of a page."""
+    """Return the anchors that GitHub generates from the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -74,13 +74,13 @@ def unknown(words, command):
     return [word for word in words if word.startswith("--") and word.partition("=")[0] not in options | {"--help"}]
 
 
-def test_the_table_of_settings_is_generated_from_the_code():
+def test_the_table_of_settings_is_up_to_date():
     text = SETTINGS.read_text()
     assert with_new_table(text) == text, "run `make docs`"
     assert all(f"| `{name.upper()}` |" in text for name in Settings.model_fields)
 
 
-def test_the_readme_is_short_and_shows_the_console_and_a_dashboard():
+def test_the_readme_has_at_most_200_lines_and_two_pictures_at_the_top():
     lines = (ROOT / "README.md").read_text().splitlines()
     assert len(lines) <= 200
     pictures = [line for line in lines[:20] if line.startswith("![")]
@@ -92,9 +92,11 @@ def test_relative_links_and_anchors_exist(page):
     assert broken_links(page) == []
 
 
-def test_a_broken_link_is_found(tmp_path):
+def test_broken_links_are_reported(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("# One thing\n[a](#one-thing) [b](#two) [c](none.md) [d](page.md#one-thing) [e](https://x.org)\n")
+    page.write_text(
+        "# One section\n[a](#one-section) [b](#two) [c](none.md) [d](page.md#one-section) [e](https://x.org)\n"
+    )
     assert broken_links(page) == ["#two", "none.md"]
 
 
@@ -104,7 +106,7 @@ def test_every_command_and_option_in_the_manual_exists(page):
     assert [words for words in commands(page) if unknown(words, command)] == []
 
 
-def test_a_wrong_command_is_found(tmp_path):
+def test_unknown_commands_and_options_are_reported(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
         "`outlast dead list|groups`\n```sh\noutlast demos\noutlast up --jsn   # x\noutlast dead replay --yes\n```\n"
@@ -116,8 +118,9 @@ def test_a_wrong_command_is_found(tmp_path):
 @manual
 def test_every_variable_in_the_manual_is_a_setting(page):
     named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", page.read_text()))
-    known = {name.upper() for name in Settings.model_fields} | OF_OTHERS
-    constants = {"MEDIA_TYPES"} if page.name == "CONTRIBUTING.md" else set()
+    known = {name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    makefile_variables = set(re.findall(r"^([A-Z_]+) *[?:]?=", MAKE, re.MULTILINE))
+    constants = {"MEDIA_TYPES"} | makefile_variables if page.name == "CONTRIBUTING.md" else set()
     assert named - known - constants == set()
 
 

@@ -22,18 +22,18 @@ def job(**more):
 
 
 def delivered(message, **more):
-    """A message as the broker hands it on: what was published, and what it adds."""
+    """A message as the broker delivers it: what was published, and what the broker adds."""
     fields = {"body": message.body, "type": message.type, "headers": dict(message.headers)}
     return SimpleNamespace(**fields | more)
 
 
-def test_history_travels_with_the_job():
+def test_attempt_replays_and_trace_survive_a_message():
     sent = Envelope(job(), attempt=3, replays=2, traceparent="00-aa-bb-01")
     read = Envelope.read(delivered(sent.message(code="source_gone", error="404")))
     assert read == sent
 
 
-def test_the_message_is_persistent_and_says_what_it_is():
+def test_the_message_is_persistent_typed_and_has_its_error():
     envelope = Envelope(job())
     message = envelope.message(code="corrupted", error="x" * 5000)
     assert message.delivery_mode == 2
@@ -43,43 +43,43 @@ def test_the_message_is_persistent_and_says_what_it_is():
     assert len(message.headers["x-outlast-error"]) == 1000
 
 
-def test_the_brokers_own_count_is_never_copied_on():
+def test_x_death_is_not_copied_to_the_next_message():
     sent = Envelope(job()).message()
     read = Envelope.read(delivered(sent, headers={**sent.headers, "x-death": [{"count": 7}]}))
-    assert "x-death" not in read.again(read.job).message().headers
+    assert "x-death" not in read.next_attempt(read.job).message().headers
     assert read.attempt == 1
 
 
-def test_only_counted_attempts_count():
+def test_only_counted_attempts_increase_the_attempt_number():
     envelope = Envelope(job(), attempt=2)
-    assert envelope.again(envelope.job).attempt == 3
-    assert envelope.again(envelope.job, counted=False).attempt == 2
+    assert envelope.next_attempt(envelope.job).attempt == 3
+    assert envelope.next_attempt(envelope.job, counted=False).attempt == 2
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "code", "said"),
+    ("body", "kind", "code", "reason"),
     [
         (b"{", JOB_TYPE, "undecodable", "body"),
         (b'{"task_id": 1}', JOB_TYPE, "undecodable", "task_id"),
         (b"{}", "outlast.job.v9", "newer_version", "outlast.job.v9"),
     ],
 )
-def test_what_cannot_be_read_says_why(body, kind, code, said):
-    with pytest.raises(UndecodableError, match=said) as refused:
+def test_an_unreadable_message_raises_its_code_and_reason(body, kind, code, reason):
+    with pytest.raises(UndecodableError, match=reason) as refused:
         Envelope.read(SimpleNamespace(body=body, type=kind, headers={}))
     assert refused.value.code == code
 
 
-def test_deaths_are_counted_from_message_to_message_and_forgotten_with_a_new_attempt():
+def test_deaths_add_up_over_messages_and_are_reset_by_a_new_attempt():
     sent = Envelope(job(), deaths=2).message()
     read = Envelope.read(delivered(sent, headers={**sent.headers, "x-delivery-count": 3}))
     assert read.deaths == 5
-    assert read.again(read.job, counted=False).deaths == 5
+    assert read.next_attempt(read.job, counted=False).deaths == 5
     assert read.message().headers["x-outlast-deaths"] == 5
-    assert read.again(read.job).deaths == 0
+    assert read.next_attempt(read.job).deaths == 0
 
 
-def test_nonsense_in_our_headers_is_not_believed():
+def test_invalid_headers_are_ignored():
     sent = Envelope(job()).message()
     read = Envelope.read(delivered(sent, headers={"x-outlast-attempt": "many", "x-outlast-first-seen": "yesterday"}))
     assert read.attempt == 1

@@ -5,25 +5,25 @@ import pytest
 from handlers import errors
 from handlers.errors import FileProcessingError
 
-TREE = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+ERROR_CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
 
 
-@pytest.mark.parametrize("kind", TREE)
-def test_the_docstring_draws_every_error_with_its_code(kind):
-    line = next(line for line in (errors.__doc__ or "").splitlines() if re.search(rf"\b{kind.__name__}\b", line))
-    made = kind("message")
-    assert made.code in line
-    assert ("retryable" in line) == made.retryable
-    assert str(made) == "message"
+@pytest.mark.parametrize("error_class", ERROR_CLASSES)
+def test_the_docstring_lists_every_error_with_code_and_retryability(error_class):
+    line = next(line for line in (errors.__doc__ or "").splitlines() if re.search(rf"\b{error_class.__name__}\b", line))
+    error = error_class("message")
+    assert error.code in line
+    assert ("retryable" in line) == error.retryable
+    assert str(error) == "message"
 
 
-def test_the_base_takes_everything_as_arguments():
-    made = FileProcessingError("m", code="c", retryable=True, retry_after=3)
-    assert (made.code, made.retryable, made.retry_after) == ("c", True, 3)
+def test_the_base_class_takes_code_and_retry_as_arguments():
+    error = FileProcessingError("m", code="c", retryable=True, retry_after=3)
+    assert (error.code, error.retryable, error.retry_after) == ("c", True, 3)
     plain = FileProcessingError("m")
     assert (plain.code, plain.retryable, plain.retry_after) == ("processing_failed", False, None)
 
 
-def test_codes_are_unique():
-    codes = [kind("m").code for kind in TREE]
+def test_error_codes_are_unique():
+    codes = [error_class("m").code for error_class in ERROR_CLASSES]
     assert len(codes) == len(set(codes)) == 12

@@ -10,7 +10,7 @@ from handlers.download.http_response import check_status, retry_after, strong_et
 from handlers.errors import FileProcessingError, SourceGoneError, SourceUnavailableError
 
 
-def test_a_file_is_an_answer_of_200():
+def test_status_200_is_accepted():
     assert check_status(200, {}, "https://fal.media/f") is None
 
 
@@ -31,7 +31,7 @@ def test_a_file_is_an_answer_of_200():
         (206, FileProcessingError, "source_gone"),
     ],
 )
-def test_every_other_status_has_its_error(status, error, code):
+def test_any_other_status_raises_its_error_without_the_query(status, error, code):
     with pytest.raises(error, match=str(status)) as failed:
         check_status(status, {}, "https://fal.media/f?signature=topsecret")
     assert failed.value.code == code
@@ -55,17 +55,17 @@ def test_every_other_status_has_its_error(status, error, code):
         ("Wed, 21 Oct 2015 07:28:00 +99999999999999", None),
     ],
 )
-def test_retry_after_is_read(value, seconds):
+def test_retry_after_is_seconds_capped_at_a_day_or_none(value, seconds):
     assert retry_after(value) == seconds
 
 
-def test_a_date_is_as_many_seconds_away_as_it_is():
+def test_retry_after_http_date_is_the_seconds_until_it():
     seconds = retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=1000), usegmt=True))
     assert 900 < seconds <= 1000
 
 
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} -?\d+ \d+:\d+:\d+ [+-]\d+", fullmatch=True))
-def test_whatever_a_source_asks_for_is_a_wait_or_nothing(value):
+def test_any_retry_after_is_at_most_a_day_or_none(value):
     seconds = retry_after(value)
     assert seconds is None or (math.isfinite(seconds) and 0 <= seconds <= 86_400)
 
@@ -84,5 +84,5 @@ def test_whatever_a_source_asks_for_is_a_wait_or_nothing(value):
         (None, None),
     ],
 )
-def test_only_a_strong_tag_promises_the_same_bytes(value, tag):
+def test_only_a_strong_etag_is_returned(value, tag):
     assert strong_etag({} if value is None else {"ETag": value}) == tag

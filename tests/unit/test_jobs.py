@@ -24,9 +24,9 @@ def job() -> Job:
     )
 
 
-def test_the_same_event_is_the_same_task():
+def test_the_same_event_has_the_same_task_id():
     assert task_id_for("g1", FILES, Profile()) == task_id_for("g1", FILES, Profile())
-    # Pinned: a changed derivation would run every task in flight a second time.
+    # A fixed value, because a change of the derivation would run every unfinished task a second time.
     assert task_id_for("g1", FILES, Profile()) == UUID("6a1cf88c-5c39-53ae-a677-b33a81928e1b")
 
 
@@ -39,25 +39,25 @@ def test_the_same_event_is_the_same_task():
         ("g1", FILES, Profile(quality=70)),
     ],
 )
-def test_another_event_is_another_task(owner, files, profile):
+def test_another_event_has_another_task_id(owner, files, profile):
     assert task_id_for(owner, files, profile) != job().task_id
 
 
-def test_a_job_survives_its_json():
+def test_a_job_is_equal_after_a_json_round_trip():
     assert Job.model_validate_json(job().model_dump_json()) == job()
 
 
-def test_unknown_fields_of_a_newer_writer_are_ignored():
-    body = job().model_dump_json()[:-1] + ',"mood":"good"}'
+def test_unknown_fields_are_ignored():
+    body = job().model_dump_json()[:-1] + ',"unknown":"field"}'
     assert Job.model_validate_json(body) == job()
 
 
-def test_only_keeps_the_task():
-    kept = job().only(["b"])
-    assert [file.position for file in kept.files] == [1]
-    assert (kept.task_id, kept.total_files) == (job().task_id, 2)
+def test_only_selects_files_and_keeps_the_task():
+    selected = job().limited_to(["b"])
+    assert [file.position for file in selected.files] == [1]
+    assert (selected.task_id, selected.total_files) == (job().task_id, 2)
 
 
-def test_quality_is_bounded():
+def test_quality_above_100_is_refused():
     with pytest.raises(ValidationError, match="quality"):
         Profile(quality=101)

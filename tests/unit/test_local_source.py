@@ -29,7 +29,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def test_files_are_served_as_by_a_cdn(source: Source, client: aiohttp.ClientSession) -> None:
+async def test_files_are_served_with_type_length_etag_and_ranges(source: Source, client: aiohttp.ClientSession) -> None:
     async with client.get(source.file_url("a.png")) as response:
         assert await response.read() == CONTENT
         assert response.headers["Content-Type"] == "image/png"
@@ -44,12 +44,12 @@ async def test_files_are_served_as_by_a_cdn(source: Source, client: aiohttp.Clie
 
 
 @pytest.mark.parametrize("name", ["none.png", "..%2fa.png", "%2e%2e"])
-async def test_nothing_else_is_served(source: Source, client: aiohttp.ClientSession, name: str) -> None:
+async def test_other_paths_are_not_found(source: Source, client: aiohttp.ClientSession, name: str) -> None:
     async with client.get(f"{source.url}/files/{name}") as response:
         assert response.status == 404
 
 
-async def test_asked_statuses(source: Source, client: aiohttp.ClientSession) -> None:
+async def test_a_requested_status_or_redirect_is_returned(source: Source, client: aiohttp.ClientSession) -> None:
     async with client.get(source.file_url("a.png", status=503, retry_after=7)) as response:
         assert (response.status, response.headers["Retry-After"]) == (503, "7")
     target = "http://127.0.0.1:1/x?y=1&z=2"
@@ -57,7 +57,7 @@ async def test_asked_statuses(source: Source, client: aiohttp.ClientSession) -> 
         assert (response.status, response.headers["Location"]) == (302, target)
 
 
-async def test_failing_first(source: Source, client: aiohttp.ClientSession) -> None:
+async def test_fail_first_returns_errors_before_the_file(source: Source, client: aiohttp.ClientSession) -> None:
     statuses = []
     for _ in range(3):
         async with client.get(source.file_url("a.png", fail_first=2)) as response:
@@ -65,7 +65,7 @@ async def test_failing_first(source: Source, client: aiohttp.ClientSession) -> N
     assert statuses == [503, 503, 200]
 
 
-async def test_a_lost_connection(source: Source, client: aiohttp.ClientSession) -> None:
+async def test_truncate_ends_the_connection_after_some_bytes(source: Source, client: aiohttp.ClientSession) -> None:
     async with client.get(source.file_url("a.png", truncate=1000)) as response:
         assert response.content_length == len(CONTENT)
         assert await response.content.readexactly(1000) == CONTENT[:1000]
@@ -73,21 +73,21 @@ async def test_a_lost_connection(source: Source, client: aiohttp.ClientSession) 
             await response.content.read()
 
 
-async def test_no_length_and_a_wrong_type(source: Source, client: aiohttp.ClientSession) -> None:
+async def test_length_and_content_type_can_be_left_out_or_wrong(source: Source, client: aiohttp.ClientSession) -> None:
     async with client.get(source.file_url("a.png", length="no", wrong_type="text/html")) as response:
         assert "Content-Length" not in response.headers
         assert response.headers["Content-Type"] == "text/html"
         assert await response.read() == CONTENT
 
 
-async def test_slowness(source: Source, client: aiohttp.ClientSession) -> None:
+async def test_slow_limits_the_rate(source: Source, client: aiohttp.ClientSession) -> None:
     started = time.monotonic()
     async with client.get(source.file_url("a.png", slow=len(CONTENT) * 2)) as response:
         assert await response.read() == CONTENT
     assert time.monotonic() - started > 0.4
 
 
-async def test_a_stall_ends_with_the_source(tmp_path: Path, client: aiohttp.ClientSession) -> None:
+async def test_a_stalled_response_ends_when_the_source_stops(tmp_path: Path, client: aiohttp.ClientSession) -> None:
     (tmp_path / "a.png").write_bytes(CONTENT)
     source = Source(tmp_path)
     await source.start()
@@ -101,12 +101,12 @@ async def test_a_stall_ends_with_the_source(tmp_path: Path, client: aiohttp.Clie
                 await response.read()
 
 
-async def test_an_endless_body(source: Source, client: aiohttp.ClientSession) -> None:
+async def test_an_endless_body_does_not_end(source: Source, client: aiohttp.ClientSession) -> None:
     async with client.get(f"{source.url}/endless") as response:
         assert len(await response.content.readexactly(3_000_000)) == 3_000_000
 
 
-async def test_signatures(source: Source, client: aiohttp.ClientSession) -> None:
+async def test_webhooks_are_signed_with_the_published_key(source: Source, client: aiohttp.ClientSession) -> None:
     async with client.get(f"{source.url}/.well-known/jwks.json") as response:
         (key,) = (await response.json())["keys"]
     assert (key["kty"], key["crv"]) == ("OKP", "Ed25519")
@@ -125,7 +125,7 @@ async def test_signatures(source: Source, client: aiohttp.ClientSession) -> None
     assert abs(int(source.sign(body, "request")["X-Fal-Webhook-Timestamp"]) - time.time()) < 5
 
 
-async def test_outputs_as_models_answer(source: Source, tmp_path: Path) -> None:
+async def test_outputs_have_the_fields_of_fals_models(source: Source, tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_bytes(b"\0\0\0\x10ftypisom\0\0\0\0")
     (tmp_path / "c.glb").write_bytes(b"glTF\x02\0\0\0")
     (tmp_path / "d.mp4").write_bytes(b"\0\0\0\x10ftypmp42\0\0\0\0")
@@ -137,7 +137,7 @@ async def test_outputs_as_models_answer(source: Source, tmp_path: Path) -> None:
     assert [file["file_name"] for file in output["files"]] == ["d.mp4"]
 
 
-async def test_a_taken_port(source: Source, tmp_path: Path) -> None:
+async def test_a_port_in_use_is_an_error(source: Source, tmp_path: Path) -> None:
     other = Source(tmp_path, port=int(source.url.rpartition(":")[2]))
     with pytest.raises(OSError, match="address already in use"):
         await other.start()

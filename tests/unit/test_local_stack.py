@@ -1,4 +1,4 @@
-"""What the local stack does when things end otherwise than planned: children, signals, files that do not land."""
+"""The local stack when things go wrong: child processes that exit, signals, files that are not stored."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from deploy.local.processes import Child, StackError, run_all, unexpected_exits
 from deploy.local.signals import run_until_signal
 from tests.time_limits import WAIT_SECONDS
 
-DEAF = """
+IGNORES_SIGTERM = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -23,17 +23,17 @@ time.sleep(600)
 """
 
 
-async def deaf_child(data_dir) -> Child:
-    """A child with a child of its own that takes no polite hint."""
-    child = await Child.spawn("deaf", [sys.executable, "-c", DEAF], data_dir=data_dir)
+async def spawn_stubborn(data_dir) -> Child:
+    """Start a process that ignores SIGTERM and has a child process."""
+    child = await Child.spawn("stubborn", [sys.executable, "-c", IGNORES_SIGTERM], data_dir=data_dir)
     async with asyncio.timeout(WAIT_SECONDS):
         while "up" not in child.tail():
             await asyncio.sleep(0.02)
     return child
 
 
-async def test_a_cancelled_stop_still_ends_the_whole_group(tmp_path):
-    child = await deaf_child(tmp_path)
+async def test_a_cancelled_stop_kills_the_whole_process_group(tmp_path):
+    child = await spawn_stubborn(tmp_path)
     group = [psutil.Process(child.process.pid), *psutil.Process(child.process.pid).children()]
     assert len(group) == 2
     stopping = asyncio.create_task(child.stop(600))
@@ -41,32 +41,33 @@ async def test_a_cancelled_stop_still_ends_the_whole_group(tmp_path):
     stopping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stopping
-    gone, left = psutil.wait_procs(group, timeout=WAIT_SECONDS)
-    assert (len(gone), left) == (2, [])
+    exited, running = psutil.wait_procs(group, timeout=WAIT_SECONDS)
+    assert (len(exited), running) == (2, [])
     assert not child.record.exists()
 
 
-async def test_what_ends_by_itself_is_told_with_its_log_and_what_is_stopped_is_not(tmp_path):
-    child = await deaf_child(tmp_path)
+async def test_an_unexpected_exit_is_reported_with_its_log_and_a_stop_is_not(tmp_path):
+    child = await spawn_stubborn(tmp_path)
     assert unexpected_exits(tmp_path) == {}
     os.kill(child.process.pid, signal.SIGKILL)
     await child.process.wait()
-    assert unexpected_exits(tmp_path) == {"deaf": "up"}
+    assert unexpected_exits(tmp_path) == {"stubborn": "up"}
     await child.stop()
     assert unexpected_exits(tmp_path) == {}
 
 
-async def test_of_parts_that_fail_together_the_remedy_is_raised_itself():
+async def test_of_several_errors_the_one_with_a_remedy_is_raised():
     async def fails(error):
         raise error
 
     with pytest.raises(StackError, match="make setup"):
-        await run_all(fails(OSError("torn")), fails(StackError("run `make setup`")), asyncio.sleep(600))
+        await run_all(fails(OSError("broken")), fails(StackError("run `make setup`")), asyncio.sleep(600))
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_the_first_signal_ends_and_further_ones_do_not_cut_short(first):
-    cleaned = False
+async def test_the_first_signal_cancels_and_further_signals_do_not_interrupt_the_cleanup(first):
+    cleaned, handled, loop = False, asyncio.Event(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, handled.set)
 
     async def work() -> int:
         nonlocal cleaned
@@ -74,24 +75,25 @@ async def test_the_first_signal_ends_and_further_ones_do_not_cut_short(first):
             os.kill(os.getpid(), first)
             await asyncio.sleep(600)
         finally:
-            for sign in (signal.SIGTERM, signal.SIGINT):
-                os.kill(os.getpid(), sign)
-            await asyncio.sleep(0.1)  # long enough for the loop to hear of the signals
+            for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+                os.kill(os.getpid(), signal_number)
+            await handled.wait()  # signals are handled in the order of their arrival
             cleaned = True
         return 7
 
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     with contextlib.ExitStack() as undo:
         undo.callback(signal.signal, signal.SIGHUP, before)
+        undo.callback(loop.remove_signal_handler, signal.SIGUSR1)
         assert await run_until_signal(work(), exit_code=5) == 5
     assert cleaned
 
 
-async def test_work_that_ends_by_itself_returns_its_own_code():
+async def test_without_a_signal_the_works_own_exit_code_is_returned():
     assert await run_until_signal(asyncio.sleep(0, 3), exit_code=5) == 3
 
 
-def test_each_file_that_did_not_land_is_named_with_its_reason():
+def test_each_missing_file_is_reported_with_its_reason():
     def generation(number, *names):
         return {
             "id": number,

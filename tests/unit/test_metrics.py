@@ -5,7 +5,7 @@ import time
 from handlers import errors
 from handlers.codec.codec import CodecStats
 from handlers.observer import Observer
-from tests.metric_values import figure
+from tests.metric_values import metric_value
 from worker.observability.metric_labels import CODES
 from worker.observability.metrics import Metrics
 
@@ -43,14 +43,14 @@ FAMILIES = (
 )
 
 
-def test_every_family_shows_help_and_type_from_the_start():
+def test_every_metric_has_help_and_type_before_its_first_event():
     text = Metrics("1").render().decode()
     for family in FAMILIES:
         assert re.search(rf"^# HELP outlast_{family} \S", text, re.MULTILINE), family
         assert re.search(rf"^# TYPE outlast_{family} \w+$", text, re.MULTILINE), family
 
 
-def test_what_the_pipeline_reports_is_counted():
+def test_pipeline_events_are_counted():
     metrics = Metrics("1")
     metrics.stage("download", 0.2)
     metrics.file("image", "deduplicated")
@@ -76,7 +76,7 @@ def test_what_the_pipeline_reports_is_counted():
     assert 'outlast_codec_processes{state="idle"} 3.0' in text
 
 
-def test_buckets_span_what_can_happen():
+def test_buckets_cover_the_expected_range():
     text = Metrics("1").render().decode()
 
     def buckets(family):
@@ -90,7 +90,7 @@ def test_buckets_span_what_can_happen():
     assert buckets("job_age") == (0.1, 3600)
 
 
-def test_series_are_there_before_their_first_event():
+def test_series_with_known_labels_exist_before_their_first_event():
     text = Metrics("1").render().decode()
     for series in (
         'jobs_total{outcome="partial",queue="file_processing.bulk"}',
@@ -106,31 +106,33 @@ def test_series_are_there_before_their_first_event():
     assert "_created" not in text
 
 
-def test_a_name_and_its_help_tell_the_unit():
+def test_help_is_a_sentence_and_names_the_unit():
     text = Metrics("1").render().decode()
-    for name, told in re.findall(r"^# HELP (outlast_\S+) (.+)$", text, re.MULTILINE):
-        assert told.endswith("."), name
+    for name, documented in re.findall(r"^# HELP (outlast_\S+) (.+)$", text, re.MULTILINE):
+        assert documented.endswith("."), name
         for unit in ("seconds", "bytes"):
             if unit in name:
-                assert unit in told.lower(), name
+                assert unit in documented.lower(), name
 
 
-def test_every_code_of_the_error_tree_is_a_known_label():
-    told = re.findall(r"`(\w+)`", errors.__doc__.partition("with a code of their own")[2].partition("`retryable`")[0])
-    assert len(told) >= 9
-    assert {*told, *re.findall(r"Error +([a-z_]+)", errors.__doc__)} <= set(CODES)
+def test_every_error_code_is_a_known_label():
+    documented = re.findall(
+        r"`(\w+)`", errors.__doc__.partition("with a code of their own")[2].partition("`retryable`")[0]
+    )
+    assert len(documented) >= 9
+    assert {*documented, *re.findall(r"Error +([a-z_]+)", errors.__doc__)} <= set(CODES)
 
 
-def test_what_a_sweep_found_is_told_with_its_time():
+def test_a_sweep_sets_its_results_and_its_time():
     metrics, before = Metrics("1"), time.time()
     metrics.swept(3, 120.5)
     text = metrics.render().decode()
     assert "outlast_unreconciled_generations 3.0" in text
     assert "outlast_oldest_unreconciled_seconds 120.5" in text
-    assert figure(metrics.last_sweep) >= before
+    assert metric_value(metrics.last_sweep) >= before
 
 
-def test_a_worker_tells_the_room_it_has_and_a_receiver_none(tmp_path):
+def test_free_disk_space_is_nan_until_a_folder_is_watched(tmp_path):
     metrics = Metrics("1")
     assert "outlast_temp_free_bytes NaN" in metrics.render().decode()
     metrics.watch_disk(tmp_path)
@@ -140,7 +142,7 @@ def test_a_worker_tells_the_room_it_has_and_a_receiver_none(tmp_path):
     assert "outlast_temp_free_bytes 0.0" in metrics.render().decode()
 
 
-def test_metrics_watch_everything_there_is():
+def test_metrics_implement_every_observer_method():
     methods = [name for name, _ in inspect.getmembers(Observer, inspect.isfunction) if not name.startswith("_")]
     assert len(methods) == 8
     for name in methods:

@@ -1,4 +1,4 @@
-"""The pipeline with a real source, real codec processes and a folder for storage."""
+"""The pipeline with a real source, real codec processes and a folder as storage."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -17,7 +17,7 @@ from schemas.urls import source_key
 from tests.time_limits import WAIT_SECONDS
 
 
-class Watch(Observer):
+class RecordingObserver(Observer):
     def __init__(self):
         self.stages, self.files, self.bytes = [], [], []
 
@@ -42,9 +42,9 @@ def batch(source, *paths, most=3):
 
 @pytest.fixture(scope="module")
 def codec():
-    made = Codec(MediaSettings(_env_file=None, codec_processes=1))
-    yield made
-    asyncio.run(made.aclose())
+    created = Codec(MediaSettings(_env_file=None, codec_processes=1))
+    yield created
+    asyncio.run(created.aclose())
 
 
 @asynccontextmanager
@@ -52,25 +52,25 @@ async def deps(source, codec, tmp_path, **more):
     settings = MediaSettings(_env_file=None, source_allowlist=source.url, temp_dir=tmp_path)
     async with Downloader(settings) as downloader:
         storage = FolderStorage(tmp_path / "stored", "generations")
-        yield PipelineDeps(settings, downloader, codec, storage, Watch(), **more)
+        yield PipelineDeps(settings, downloader, codec, storage, RecordingObserver(), **more)
 
 
 async def test_the_steps_run_in_the_order_they_are_listed(source, codec, tmp_path):
-    async with deps(source, codec, tmp_path) as with_:
-        outcome = await process(batch(source, "/files/photo.png"), with_)
+    async with deps(source, codec, tmp_path) as pipeline_deps:
+        outcome = await process(batch(source, "/files/photo.png"), pipeline_deps)
     (file,) = outcome.stored
-    assert with_.observer.stages == [step.__name__ for step in STEPS]
-    assert with_.observer.files == [("image", "stored")]
-    assert with_.observer.bytes == [(file.file_size, file.original_size - file.file_size)]
+    assert pipeline_deps.observer.stages == [step.__name__ for step in STEPS]
+    assert pipeline_deps.observer.files == [("image", "stored")]
+    assert pipeline_deps.observer.bytes == [(file.file_size, file.original_size - file.file_size)]
     assert (tmp_path / "stored" / file.path).stat().st_size == file.file_size < file.original_size
     assert file.path == f"user/{file.sha256[:2]}/{file.sha256}.jpg"
     assert file.thumbhash
 
 
-async def test_a_failure_names_its_stage_and_stops_nobody_else(source, codec, tmp_path):
+async def test_a_failed_file_names_its_stage_and_does_not_stop_the_others(source, codec, tmp_path):
     paths = ["/files/none.png", "/files/photo.png", "/files/photo.png?status=503&retry_after=7"]
-    async with deps(source, codec, tmp_path) as with_:
-        outcome = await process(batch(source, *paths), with_)
+    async with deps(source, codec, tmp_path) as pipeline_deps:
+        outcome = await process(batch(source, *paths), pipeline_deps)
     assert [file.position for file in outcome.stored] == [1]
     assert [(file.position, file.stage, file.code, file.retryable) for file in outcome.failed] == [
         (0, "download", "source_gone", False),
@@ -79,21 +79,28 @@ async def test_a_failure_names_its_stage_and_stops_nobody_else(source, codec, tm
     assert outcome.failed[1].retry_after == 7
 
 
-async def test_what_is_known_and_there_is_not_done_again(source, codec, tmp_path):
-    asked = []
-    async with deps(source, codec, tmp_path) as with_:
-        (first,) = (await process(batch(source, "/files/photo.jpg"), with_)).stored
+async def test_a_known_stored_file_is_deduplicated(source, codec, tmp_path):
+    queries = []
+    async with deps(source, codec, tmp_path) as pipeline_deps:
+        (first,) = (await process(batch(source, "/files/photo.jpg"), pipeline_deps)).stored
 
-        async def known(*question):
-            asked.append(question)
+        async def find_stored(*question):
+            queries.append(question)
             return first
 
-        again = PipelineDeps(with_.settings, with_.downloader, codec, with_.storage, Watch(), known)
+        again = PipelineDeps(
+            pipeline_deps.settings,
+            pipeline_deps.downloader,
+            codec,
+            pipeline_deps.storage,
+            RecordingObserver(),
+            find_stored,
+        )
         (second,) = (await process(batch(source, "/files/photo.jpg?version=2"), again)).stored
         assert again.observer.stages == ["download", "detect", "deduplicate"]
         assert second.deduplicated
         assert (second.path, second.id != first.id) == (first.path, True)
-        assert asked == [("user", first.source_sha256, Profile().key)]
+        assert queries == [("user", first.source_sha256, Profile().key)]
 
         (tmp_path / "stored" / first.path).unlink()
         (third,) = (await process(batch(source, "/files/photo.jpg"), again)).stored
@@ -101,41 +108,42 @@ async def test_what_is_known_and_there_is_not_done_again(source, codec, tmp_path
         assert (tmp_path / "stored" / third.path).exists()
 
 
-async def test_an_exception_nobody_foresaw_is_retryable_and_logged(source, codec, tmp_path, caplog):
-    async def broken(*_question):
+async def test_an_unexpected_exception_is_retryable_and_logged(source, codec, tmp_path, caplog):
+    async def broken(*_query):
         raise ZeroDivisionError
 
-    async with deps(source, codec, tmp_path, known=broken) as with_:
-        outcome = await process(batch(source, "/files/photo.jpg"), with_)
+    async with deps(source, codec, tmp_path, find_stored=broken) as pipeline_deps:
+        outcome = await process(batch(source, "/files/photo.jpg"), pipeline_deps)
     (failed,) = outcome.failed
     assert (failed.code, failed.retryable, failed.stage) == ("unexpected", True, "deduplicate")
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_no_more_than_asked_at_once_and_each_is_told(source, codec, tmp_path):
-    running, most, told = 0, 0, []
+async def test_concurrency_is_limited_and_each_file_is_reported(source, codec, tmp_path):
+    running, peak, reported = 0, 0, []
+    pair = asyncio.Barrier(2)
 
-    async def known(*_question):
-        nonlocal running, most
+    async def find_stored(*_query):
+        nonlocal running, peak
         running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.05)
+        peak = max(peak, running)
+        await pair.wait()  # for another file at the same step
         running -= 1
 
     async def done(file, result):
-        told.append((file.position, result.source_key))
+        reported.append((file.position, result.source_key))
 
     paths = [f"/files/tone.wav?n={n}" for n in range(6)]
-    async with deps(source, codec, tmp_path, known=known) as with_:
-        await process(batch(source, *paths, most=2), with_, done)
-    assert most == 2
-    assert sorted(position for position, _ in told) == list(range(6))
+    async with deps(source, codec, tmp_path, find_stored=find_stored) as pipeline_deps:
+        await process(batch(source, *paths, most=2), pipeline_deps, done)
+    assert peak == 2
+    assert sorted(position for position, _ in reported) == list(range(6))
 
 
-async def test_nothing_stays_in_the_temporary_folder_even_when_cancelled(source, codec, tmp_path):
-    async with deps(source, codec, tmp_path) as with_:
-        await process(batch(source, "/files/photo.png", "/files/none.png"), with_)
-        task = asyncio.create_task(process(batch(source, "/files/photo.png?slow=10000"), with_))
+async def test_temporary_folders_are_removed_after_completion_and_cancellation(source, codec, tmp_path):
+    async with deps(source, codec, tmp_path) as pipeline_deps:
+        await process(batch(source, "/files/photo.png", "/files/none.png"), pipeline_deps)
+        task = asyncio.create_task(process(batch(source, "/files/photo.png?slow=10000"), pipeline_deps))
         async with asyncio.timeout(WAIT_SECONDS):
             while not list(tmp_path.glob("outlast-*/0/source")):
                 await asyncio.sleep(0.01)

@@ -16,7 +16,7 @@ def redact():
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("text", "expected"),
     [
         (f"{SIGNED}?X-Goog-Signature=topsecret&x=%20'y'#f", SIGNED),
         (f"({SIGNED}?sig=topsecret)", f"({SIGNED}"),
@@ -24,21 +24,21 @@ def redact():
         ("amqp://user:topsecret@rabbit:5672/vhost", "amqp://rabbit:5672/vhost"),
         ("data:image/png;base64,topsecret== next", "data:image/png;base64,... next"),
         ("data:image/png;sha256=abc", "data:image/png;sha256=abc"),
-        ("is it so? yes; really?", "is it so? yes; really?"),
+        ("a question? yes; another?", "a question? yes; another?"),
         ("mail me@example.com", "mail me@example.com"),
     ],
 )
-def test_urls_lose_their_query_their_user_and_inline_content(redact, said, kept):
-    assert redact(said) == kept
+def test_urls_are_shown_without_query_user_and_inline_content(redact, text, expected):
+    assert redact(text) == expected
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_known_secrets_are_masked_in_every_dress(redact, secret):
+def test_known_secrets_are_masked_in_every_encoding(redact, secret):
     for text in (secret, f"Bearer {secret}", f"x={secret.removeprefix('whsec_')}", json.dumps({"value": secret})):
-        left = redact(text)
-        assert MASK in left
-        assert secret not in left
-        assert json.dumps(secret)[1:-1] not in left
+        redacted = redact(text)
+        assert MASK in redacted
+        assert secret not in redacted
+        assert json.dumps(secret)[1:-1] not in redacted
     assert "fal-key-part" not in redact("the second half: fal-key-part")
 
 
@@ -54,13 +54,13 @@ def test_known_secrets_are_masked_in_every_dress(redact, secret):
         'at "https://u:topsecret@x/" there',
     ],
 )
-def test_json_stays_json(redact, value):
-    left = json.loads(redact(json.dumps({"url": value, "more": {"code": "gone", "n": 1}})))
-    assert left["more"] == {"code": "gone", "n": 1}
-    assert "topsecret" not in left["url"]
+def test_redacted_json_is_still_valid_json(redact, value):
+    redacted = json.loads(redact(json.dumps({"url": value, "more": {"code": "gone", "n": 1}})))
+    assert redacted["more"] == {"code": "gone", "n": 1}
+    assert "topsecret" not in redacted["url"]
 
 
-def test_every_secret_setting_is_known(monkeypatch, tmp_path):
+def test_every_secret_setting_is_redacted(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     given = {}
     for name, field in Settings.model_fields.items():

@@ -6,9 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers import errors
-from worker.consume.retry_policy import FEW, JITTER, GiveUp, Policy, Retry, decide, draw, longest
+from worker.consume.retry_policy import (
+    JITTER,
+    MAX_ATTEMPTS_BY_CODE,
+    GiveUp,
+    Retry,
+    RetryPolicy,
+    decide,
+    longest_delay,
+    stable_random,
+)
 
-LADDER = Policy((5, 30, 120, 600, 3600), 8)
+POLICY = RetryPolicy((5, 30, 120, 600, 3600), 8)
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,7 @@ class Failed:
 
 
 policies = st.builds(
-    Policy,
+    RetryPolicy,
     st.lists(st.integers(1, 86400), min_size=1, max_size=6, unique=True).map(lambda found: tuple(sorted(found))),
     st.integers(1, 20),
 )
@@ -35,16 +44,18 @@ chances = st.floats(0, 1, exclude_max=True)
 
 
 @given(failures, st.integers(1, 50), policies, chances)
-def test_every_verdict_can_be_performed(failure, attempt, policy, chance):
-    verdict = decide(failure, attempt, policy, chance)
-    may_retry = failure.retryable and attempt < min(policy.max_attempts, FEW.get(failure.code, policy.max_attempts))
-    assert isinstance(verdict, Retry) is may_retry
-    if isinstance(verdict, Retry):
-        assert verdict.delay in policy.delays
+def test_a_retry_has_a_configured_delay_and_only_while_attempts_remain(failure, attempt, policy, chance):
+    decision = decide(failure, attempt, policy, chance)
+    may_retry = failure.retryable and attempt < min(
+        policy.max_attempts, MAX_ATTEMPTS_BY_CODE.get(failure.code, policy.max_attempts)
+    )
+    assert isinstance(decision, Retry) is may_retry
+    if isinstance(decision, Retry):
+        assert decision.delay in policy.delays
 
 
 @given(failures, policies, chances)
-def test_every_failure_ends_among_the_dead(failure, policy, chance):
+def test_every_failure_ends_in_giving_up_within_max_attempts(failure, policy, chance):
     attempts = 1
     while isinstance(decide(failure, attempts, policy, chance), Retry):
         attempts += 1
@@ -52,55 +63,55 @@ def test_every_failure_ends_among_the_dead(failure, policy, chance):
 
 
 @given(failures, st.integers(1, 50), policies, chances)
-def test_nobody_comes_back_sooner_than_asked(failure, attempt, policy, chance):
-    verdict = decide(failure, attempt, policy, chance)
-    if isinstance(verdict, Retry):
-        assert verdict.delay >= min(failure.retry_after or 0, policy.delays[-1])
+def test_the_delay_is_never_shorter_than_retry_after(failure, attempt, policy, chance):
+    decision = decide(failure, attempt, policy, chance)
+    if isinstance(decision, Retry):
+        assert decision.delay >= min(failure.retry_after or 0, policy.delays[-1])
 
 
 @given(failures, st.integers(1, 50), policies, chances)
-def test_jitter_moves_by_one_rung_at_most(failure, attempt, policy, chance):
-    verdict, plain = decide(failure, attempt, policy, chance), decide(failure, attempt, policy)
-    assert isinstance(verdict, Retry) is isinstance(plain, Retry)
-    if isinstance(verdict, Retry):
-        assert abs(policy.delays.index(verdict.delay) - policy.delays.index(plain.delay)) <= 1
-        assert chance < JITTER or verdict == plain
+def test_jitter_changes_the_delay_by_one_step_at_most(failure, attempt, policy, chance):
+    decision, plain = decide(failure, attempt, policy, chance), decide(failure, attempt, policy)
+    assert isinstance(decision, Retry) is isinstance(plain, Retry)
+    if isinstance(decision, Retry):
+        assert abs(policy.delays.index(decision.delay) - policy.delays.index(plain.delay)) <= 1
+        assert chance < JITTER or decision == plain
 
 
 @given(failures, policies)
-def test_without_jitter_waits_never_grow_shorter(failure, policy):
-    verdicts = [decide(failure, attempt, policy) for attempt in range(1, 20)]
-    waits = [verdict.delay for verdict in verdicts if isinstance(verdict, Retry)]
-    assert waits == sorted(waits)
-    assert all(isinstance(verdict, GiveUp) for verdict in verdicts[len(waits) :])
+def test_delays_do_not_decrease_without_jitter(failure, policy):
+    decisions = [decide(failure, attempt, policy) for attempt in range(1, 20)]
+    delays = [decision.delay for decision in decisions if isinstance(decision, Retry)]
+    assert delays == sorted(delays)
+    assert all(isinstance(decision, GiveUp) for decision in decisions[len(delays) :])
 
 
 @given(st.uuids(), st.integers(1, 1000))
-def test_a_draw_is_a_fraction_and_the_same_next_time(task_id, attempt):
-    assert 0 <= draw(task_id, attempt) < 1
-    assert draw(task_id, attempt) == draw(task_id, attempt)
+def test_the_jitter_draw_is_a_stable_fraction(task_id, attempt):
+    assert 0 <= stable_random(task_id, attempt) < 1
+    assert stable_random(task_id, attempt) == stable_random(task_id, attempt)
 
 
-def test_draws_spread_what_failed_together():
-    drawn = [draw(UUID(int=n * 7919), 1) for n in range(4000)]
+def test_the_jitter_draws_are_evenly_distributed():
+    drawn = [stable_random(UUID(int=n * 7919), 1) for n in range(4000)]
     assert 0.22 < sum(each < JITTER for each in drawn) / len(drawn) < 0.28
 
 
-def test_the_ladder_is_climbed_a_rung_an_attempt():
-    delays = [decide(Failed(), attempt, LADDER) for attempt in range(1, 8)]
+def test_each_attempt_takes_the_next_delay_until_max_attempts():
+    delays = [decide(Failed(), attempt, POLICY) for attempt in range(1, 8)]
     assert delays == [Retry(delay) for delay in (5, 30, 120, 600, 3600, 3600, 3600)]
-    assert decide(Failed(), 8, LADDER) == GiveUp()
+    assert decide(Failed(), 8, POLICY) == GiveUp()
 
 
-@pytest.mark.parametrize(("asked", "delay"), [(1, 5), (7, 30), (30, 30), (31, 120), (90000, 3600)])
-def test_retry_after_is_rounded_up_to_a_rung(asked, delay):
-    assert decide(Failed(retry_after=asked), 1, LADDER) == Retry(delay)
+@pytest.mark.parametrize(("retry_after", "delay"), [(1, 5), (7, 30), (30, 30), (31, 120), (90000, 3600)])
+def test_retry_after_is_rounded_up_to_the_next_delay(retry_after, delay):
+    assert decide(Failed(retry_after=retry_after), 1, POLICY) == Retry(delay)
 
 
-def test_exceptions_of_the_tree_can_be_judged():
-    assert decide(errors.SourceUnavailableError("x"), 1, LADDER) == Retry(5)
-    assert decide(errors.FileCorruptedError("x"), 1, LADDER) == GiveUp()
+def test_exceptions_of_the_error_tree_are_accepted():
+    assert decide(errors.SourceUnavailableError("x"), 1, POLICY) == Retry(5)
+    assert decide(errors.FileCorruptedError("x"), 1, POLICY) == GiveUp()
 
 
-def test_a_message_of_several_files_waits_for_the_slowest():
-    assert longest([Retry(5), Retry(120)]) == 120
+def test_a_message_with_several_retries_takes_the_longest_delay():
+    assert longest_delay([Retry(5), Retry(120)]) == 120

@@ -5,14 +5,14 @@ from worker.settings import Settings
 
 
 @pytest.fixture(autouse=True)
-def clean(monkeypatch, tmp_path):
-    """Only what a test sets; no .env of whoever runs it."""
+def empty_environment(monkeypatch, tmp_path):
+    """Remove the settings of the environment and of a .env file."""
     monkeypatch.chdir(tmp_path)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def test_defaults_are_usable():
+def test_defaults_are_valid():
     settings = Settings.load()
     assert settings.max_file_bytes == 50 * 1024 * 1024
     assert settings.retry_delays == (5, 30, 120, 600, 3600)
@@ -20,7 +20,7 @@ def test_defaults_are_usable():
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "message"),
     [
         ("MAX_FILE_SIZE_MB", "-3", "greater than 0"),
         ("WORKER_CONCURRENCY", "many", "valid integer"),
@@ -28,24 +28,24 @@ def test_defaults_are_usable():
         ("IMAGE_FORMAT", "bmp", "'auto', 'keep', 'jpeg', 'webp' or 'avif'"),
         ("SOURCE_ALLOWLIST", "a.*.com", "no usable host"),
         ("SUPABASE_URL", "abc.supabase.co", "pattern"),
-        ("RABBITMQ_URL", "nonsense", "amqp://"),
+        ("RABBITMQ_URL", "not-a-url", "amqp://"),
         ("RABBITMQ_URL", "http://topsecret@host/", "amqp://"),
         ("RABBITMQ_URL", "amqp://u:topsecret@h:port/", "amqp://"),
         ("SUPABASE_WEBHOOK_SECRETS", "whsec_topsecret", "24 to 64"),
         ("SUPABASE_WEBHOOK_SECRETS", "plain whsec_...", "24 to 64"),
     ],
 )
-def test_an_error_names_the_variable_the_problem_and_the_remedy(monkeypatch, variable, value, said):
+def test_an_error_names_the_variable_the_problem_and_the_remedy(monkeypatch, variable, value, message):
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError) as refused:
         Settings.load()
     assert f"{variable}: " in str(refused.value)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "Remedy" in str(refused.value)
     assert "topsecret" not in str(refused.value)
 
 
-def test_all_problems_are_told_at_once(monkeypatch):
+def test_all_errors_are_reported_together(monkeypatch):
     monkeypatch.setenv("MAX_ATTEMPTS", "0")
     monkeypatch.setenv("METRICS_PORT", "x")
     with pytest.raises(SettingsError) as refused:
@@ -54,23 +54,23 @@ def test_all_problems_are_told_at_once(monkeypatch):
     assert "METRICS_PORT" in str(refused.value)
 
 
-def test_url_and_key_belong_together(monkeypatch):
+def test_a_supabase_url_without_a_key_is_refused(monkeypatch):
     monkeypatch.setenv("SUPABASE_URL", "https://abc.supabase.co")
     with pytest.raises(SettingsError, match="set both"):
         Settings.load()
 
 
-def test_secrets_are_masked_where_settings_are_shown(monkeypatch):
+def test_secrets_are_masked_when_settings_are_shown(monkeypatch):
     monkeypatch.setenv("SUPABASE_URL", "https://abc.supabase.co")
     monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", "sb_secret_topsecret")
     monkeypatch.setenv("SUPABASE_WEBHOOK_SECRETS", "topsecret1 topsecret2")
     monkeypatch.setenv("RABBITMQ_URL", "amqp://me:topsecret@host/")
     settings = Settings.load()
     assert settings.supabase_webhook_secrets[1].get_secret_value() == "topsecret2"
-    assert "topsecret" not in str(settings.shown()) + repr(settings)
+    assert "topsecret" not in str(settings.for_log()) + repr(settings)
 
 
-def test_a_wrong_secret_is_not_repeated(monkeypatch):
+def test_an_invalid_secret_is_not_repeated_in_the_error(monkeypatch):
     monkeypatch.setenv("SUPABASE_WEBHOOK_SECRETS", "topsecret")
     monkeypatch.setenv("MAX_ATTEMPTS", "0")
     with pytest.raises(SettingsError) as refused:
@@ -78,17 +78,17 @@ def test_a_wrong_secret_is_not_repeated(monkeypatch):
     assert "topsecret" not in str(refused.value)
 
 
-def test_a_receiver_without_secrets_does_not_start():
+def test_a_receiver_without_webhook_secrets_is_refused():
     with pytest.raises(SettingsError, match="SUPABASE_WEBHOOK_SECRETS"):
         Settings.load().for_receiver()
 
 
-def test_a_worker_without_supabase_does_not_start():
+def test_a_worker_without_supabase_is_refused():
     with pytest.raises(SettingsError, match="SUPABASE_URL"):
         Settings.load().for_worker()
 
 
-def test_a_worker_that_cannot_write_its_temporary_files_does_not_start(monkeypatch, tmp_path):
+def test_a_worker_with_an_unwritable_temp_dir_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("SUPABASE_URL", "https://abc.supabase.co")
     monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", "k")
     (tmp_path / "file").touch()

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "local" / "setup.sh"
-NOBODY = 65534
+NOBODY_UID = 65534
 
 
 @pytest.fixture
 def programs(tmp_path):
-    """A PATH with nothing but what the script itself runs."""
+    """A PATH that contains only the programs that the script itself runs."""
     for name in ("sh", "id", "tr"):
         (tmp_path / name).symlink_to(shutil.which(name))
     return tmp_path
 
 
-def pretend(programs, name, text):
+def fake_program(programs, name, text):
     (programs / name).write_text(f"#!/bin/sh\n{text}\n")
     (programs / name).chmod(0o755)
 
@@ -36,49 +36,49 @@ def run(path, *arguments, python="/bin/false"):
     return done.returncode, done.stdout
 
 
-async def test_where_everything_is_there_it_does_nothing():
+async def test_with_everything_installed_it_does_nothing():
     process = await asyncio.create_subprocess_exec(
         "sh", str(SCRIPT), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=dict(os.environ)
     )
     assert ((await process.communicate())[0], process.returncode) == (b"", 0)
 
 
-def test_without_apt_it_says_what_is_needed(programs):
-    code, said = run(programs)
+def test_without_apt_it_names_the_missing_packages(programs):
+    code, output = run(programs)
     assert code == 1
-    assert "python3-venv" in said
-    assert "no apt-get here" in said
+    assert "python3-venv" in output
+    assert "no apt-get here" in output
 
 
-def test_without_rights_it_says_what_to_run(programs):
-    pretend(programs, "apt-get", "exit 0")
+def test_without_root_it_prints_the_command_to_run(programs):
+    fake_program(programs, "apt-get", "exit 0")
     (programs / "id").unlink()
-    pretend(programs, "id", f"echo {NOBODY}")
-    code, said = run(programs)
+    fake_program(programs, "id", f"echo {NOBODY_UID}")
+    code, output = run(programs)
     assert code == 1
-    assert "sudo apt-get update && sudo apt-get install -y --no-install-recommends" in said
-    assert "python3-venv" in said
+    assert "sudo apt-get update && sudo apt-get install -y --no-install-recommends" in output
+    assert "python3-venv" in output
 
 
-def test_sudo_that_wants_no_password_is_used(programs):
-    pretend(programs, "apt-get", "exit 0")
+def test_passwordless_sudo_is_used(programs):
+    fake_program(programs, "apt-get", "exit 0")
     (programs / "id").unlink()
-    pretend(programs, "id", f"echo {NOBODY}")
-    pretend(programs, "sudo", '[ "$2" = true ] || printf "%s " "$@"')
-    code, said = run(programs)
+    fake_program(programs, "id", f"echo {NOBODY_UID}")
+    fake_program(programs, "sudo", '[ "$2" = true ] || printf "%s " "$@"')
+    code, output = run(programs)
     assert code == 0
-    assert said.strip() == f"-n env PYTHON=/bin/false sh {SCRIPT}"
+    assert output.strip() == f"-n env PYTHON=/bin/false sh {SCRIPT}"
 
 
 @pytest.mark.parametrize("package", ["prometheus", "chromium", "systemd", "procps"])
-def test_what_only_tests_want(programs, package):
+def test_packages_for_tests_are_installed_only_on_request(programs, package):
     assert package not in run(programs)[1]
     assert package in run(programs, "tests")[1]
 
 
-def test_what_is_wanted_is_told_to_sudo_as_well(programs):
-    pretend(programs, "apt-get", "exit 0")
+def test_arguments_are_passed_on_to_sudo(programs):
+    fake_program(programs, "apt-get", "exit 0")
     (programs / "id").unlink()
-    pretend(programs, "id", f"echo {NOBODY}")
-    pretend(programs, "sudo", '[ "$2" = true ] || printf "%s " "$@"')
+    fake_program(programs, "id", f"echo {NOBODY_UID}")
+    fake_program(programs, "sudo", '[ "$2" = true ] || printf "%s " "$@"')
     assert run(programs, "tests")[1].strip().endswith(f"sh {SCRIPT} tests")

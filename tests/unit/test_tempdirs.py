@@ -23,7 +23,7 @@ asyncio.run(main())
 """
 
 
-async def test_nothing_is_left_after_use_or_failure(tmp_path):
+async def test_the_folder_is_removed_after_use_and_after_an_error(tmp_path):
     async with scratch(tmp_path) as folder:
         (folder / "file").write_bytes(b"x")
         assert remove_abandoned(tmp_path) == 0
@@ -35,9 +35,9 @@ async def test_nothing_is_left_after_use_or_failure(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, SMALL_FOLDER_BYTES, SMALL_FOLDER_BYTES + 1])
-async def test_only_what_is_large_is_removed_in_a_thread(tmp_path, monkeypatch, size):
+async def test_only_large_folders_are_removed_in_a_thread(tmp_path, monkeypatch, size):
     threads = []
-    monkeypatch.setattr(module.asyncio, "to_thread", partial(noted, threads, asyncio.to_thread))
+    monkeypatch.setattr(module.asyncio, "to_thread", partial(recorded, threads, asyncio.to_thread))
     async with scratch(tmp_path) as folder:
         (folder / "0").mkdir()
         with (folder / "0" / "source").open("wb") as file:
@@ -46,53 +46,53 @@ async def test_only_what_is_large_is_removed_in_a_thread(tmp_path, monkeypatch, 
     assert len(threads) == (size > SMALL_FOLDER_BYTES)
 
 
-async def test_what_is_written_while_it_is_removed_goes_as_well(tmp_path, monkeypatch):
-    """As by a decoder whose end was asked for a moment ago."""
+async def test_files_written_during_the_removal_are_removed_too(tmp_path, monkeypatch):
+    """As by a codec process that was told to stop a moment ago."""
     rmtree = module.shutil.rmtree
 
-    def and_one_file_more(folder, **options):
+    def rmtree_and_write_a_file(folder, **options):
         monkeypatch.setattr(module.shutil, "rmtree", rmtree)
         rmtree(folder, **options)
         folder.mkdir()
         (folder / "prepared").touch()
 
-    monkeypatch.setattr(module.shutil, "rmtree", and_one_file_more)
+    monkeypatch.setattr(module.shutil, "rmtree", rmtree_and_write_a_file)
     async with scratch(tmp_path) as folder:
         (folder / "source").touch()
     assert list(tmp_path.iterdir()) == []
 
 
-async def noted(threads, to_thread, function, *args):
+async def recorded(threads, to_thread, function, *args):
     threads.append(function)
     return await to_thread(function, *args)
 
 
-async def test_what_a_killed_process_left_is_swept_and_only_that(tmp_path):
-    async with scratch(tmp_path) as mine:
+async def test_only_folders_of_dead_processes_are_removed(tmp_path):
+    async with scratch(tmp_path) as own:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", OWNER, str(tmp_path), stdout=asyncio.subprocess.PIPE
         )
-        theirs = Path((await process.stdout.readline()).decode().strip())
+        other = Path((await process.stdout.readline()).decode().strip())
         assert remove_abandoned(tmp_path) == 0
         os.kill(process.pid, signal.SIGKILL)
         await process.wait()
-        assert theirs.exists()
+        assert other.exists()
         assert remove_abandoned(tmp_path) == 1
-        assert not theirs.exists()
-        assert mine.exists()
+        assert not other.exists()
+        assert own.exists()
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_what_is_not_ours_is_left_alone(tmp_path):
+async def test_other_folders_are_not_removed(tmp_path):
     for name in ("outlast-backup", "outlast-" + "0" * 32, "other"):
         (tmp_path / name).mkdir()
     assert remove_abandoned(tmp_path) == 0
     assert len(list(tmp_path.iterdir())) == 3
 
 
-async def test_a_lock_whose_owner_was_killed_before_it_made_its_folder_is_swept(tmp_path):
+async def test_a_lock_file_without_a_folder_is_removed(tmp_path):
     lock = tmp_path / f"outlast-{'0' * 32}.lock"
     lock.touch()
-    (tmp_path / "outlast-mine.lock").touch()
+    (tmp_path / "outlast-own.lock").touch()
     assert remove_abandoned(tmp_path) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["outlast-mine.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["outlast-own.lock"]

@@ -1,4 +1,4 @@
-"""What the environment says of traces, against a collector that speaks OTLP over HTTP."""
+"""The OTEL_* variables, with a collector that receives OTLP over HTTP."""
 
 import http.server
 import subprocess
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 CHILD = """
 from worker.observability import tracing
 
-with tracing.running("outlast-worker"), tracing.span("process", "consumer", links=("nonsense",)):
+with tracing.configured("outlast-worker"), tracing.span("process", "consumer", links=("nonsense",)):
     with tracing.span("download", attributes={"position": 3}):
         pass
 """
@@ -21,7 +21,7 @@ with tracing.running("outlast-worker"), tracing.span("process", "consumer", link
 
 @pytest.fixture
 def collector():
-    """A collector's address, and what it has received."""
+    """A collector's URL, and the requests it has received."""
     received = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -48,13 +48,13 @@ def run(monkeypatch, **environment):
     return subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=False)  # noqa: S603 - our own
 
 
-def test_spans_reach_the_collector_named_as_the_environment_says(collector, monkeypatch):
+def test_spans_are_exported_with_service_name_and_resource_attributes(collector, monkeypatch):
     url, received = collector
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}
     assert run(monkeypatch, **environment).returncode == 0
     ((path, request),) = received
     (found,) = request.resource_spans
-    resource = {one.key: one.value.string_value for one in found.resource.attributes}
+    resource = {attribute.key: attribute.value.string_value for attribute in found.resource.attributes}
     assert path == "/v1/traces"
     assert resource["service.name"] == "outlast-worker"
     assert resource["deployment.environment.name"] == "test"
@@ -67,11 +67,11 @@ def test_spans_reach_the_collector_named_as_the_environment_says(collector, monk
     ("name", "value"),
     [("OTEL_TRACES_SAMPLER", "always_off"), ("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")],
 )
-def test_the_environment_can_say_no(collector, monkeypatch, name, value):
+def test_tracing_can_be_disabled_by_the_environment(collector, monkeypatch, name, value):
     url, received = collector
-    ran = run(monkeypatch, OTEL_EXPORTER_OTLP_ENDPOINT=url, **{name: value})
-    assert (ran.returncode, ran.stderr, received) == (0, "", [])
+    completed = run(monkeypatch, OTEL_EXPORTER_OTLP_ENDPOINT=url, **{name: value})
+    assert (completed.returncode, completed.stderr, received) == (0, "", [])
 
 
-def test_an_exporter_that_is_not_known_is_refused_by_name(monkeypatch):
+def test_an_unknown_exporter_is_refused_by_name(monkeypatch):
     assert "OTEL_TRACES_EXPORTER: is 'zipkin'" in run(monkeypatch, OTEL_TRACES_EXPORTER="zipkin").stderr

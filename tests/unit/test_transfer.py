@@ -1,7 +1,7 @@
 """Inspection of the first bytes, minimum speed, time limit, and cancellation of a download."""
 
 import asyncio
-import time
+import threading
 
 import pytest
 
@@ -75,20 +75,22 @@ async def test_a_download_over_its_time_limit_is_source_unavailable(tmp_path):
 
 
 async def test_cancellation_waits_for_a_running_write():
-    steps = []
+    started, may_finish, finished = threading.Event(), threading.Event(), threading.Event()
 
     def write():
-        steps.append("begins")
-        time.sleep(0.1)
-        steps.append("ends")
+        started.set()
+        may_finish.wait()
+        finished.set()
 
     writing = asyncio.create_task(run_in_thread(write))
-    while not steps:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(started.wait)
     writing.cancel()
+    await asyncio.sleep(0)
+    assert not writing.done()
+    may_finish.set()
     with pytest.raises(asyncio.CancelledError):
         await writing
-    assert steps == ["begins", "ends"]
+    assert finished.is_set()
 
 
 def test_a_restarted_file_has_none_of_the_first_bytes(tmp_path):

@@ -5,7 +5,7 @@ from schemas.urls import data_reference, is_data_reference, name_from_url, redac
 PNG = "data:image/png;base64,iVBORw0KGgo="
 
 
-def test_a_refreshed_signature_is_the_same_file():
+def test_another_signature_has_the_same_source_key():
     first = "https://storage.googleapis.com/b/a.png?X-Goog-Signature=aa&X-Goog-Expires=60"
     second = "https://storage.googleapis.com/b/a.png?X-Goog-Signature=bb&X-Goog-Expires=90"
     assert source_key(first) == source_key(second)
@@ -20,16 +20,16 @@ def test_a_refreshed_signature_is_the_same_file():
         "https://fal.media/files/a.png?page=2",
     ],
 )
-def test_another_place_is_another_file(other):
+def test_another_host_scheme_path_or_query_has_another_source_key(other):
     assert source_key("https://fal.media/files/a.png") != source_key(other)
 
 
-def test_what_is_shown_holds_no_secret():
+def test_a_redacted_url_has_no_user_query_or_fragment():
     assert redact_url("https://user:pw@fal.media/a.png?sig=topsecret#x") == "https://fal.media/a.png"
-    assert "topsecret" not in redact_url("::no url::?token=topsecret")
+    assert "topsecret" not in redact_url("::invalid::?token=topsecret")
 
 
-def test_inline_content_is_named_not_shown():
+def test_a_data_uri_is_shown_as_its_hash():
     reference = data_reference(PNG)
     assert reference.startswith("data:image/png;sha256=")
     assert len(reference.partition("=")[2]) == 64
@@ -48,5 +48,5 @@ def test_inline_content_is_named_not_shown():
         (PNG, "file"),
     ],
 )
-def test_file_names(url, name):
+def test_the_file_name_comes_from_the_path(url, name):
     assert name_from_url(url) == name
