@@ -73,10 +73,14 @@ def is_running(process: psutil.Process) -> bool:
         return False
 
 
-async def wait_for_decoding(codec: Codec) -> psutil.Process:
-    """Wait until a codec process has spent some CPU time on a file; return that process."""
-    await wait_until(lambda: codec._processes.busy)
-    process = psutil.Process(next(iter(codec._processes.busy)).pid)
-    begun = process.cpu_times().user
-    await wait_until(lambda: process.cpu_times().user > begun + 0.2)
-    return process
+async def wait_for_decoding() -> psutil.Process:
+    """Wait until a codec process is in the middle of a file, that is, uses CPU; return that process."""
+    first_seen: dict[int, float] = {}
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            for process in (child for pid in fork_server_pids() for child in children_of(pid)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    seconds = process.cpu_times().user
+                    if seconds > first_seen.setdefault(process.pid, seconds) + 0.2:
+                        return process
+            await asyncio.sleep(0.02)

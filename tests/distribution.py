@@ -14,7 +14,7 @@ ALONE = "one at a time"
 GROUPS = {
     **{
         f"tests/e2e/test_{name}.py": STACK
-        for name in ("api_snippets", "commands", "examples", "optimize", "road", "secrets")
+        for name in ("api_snippets", "commands", "examples", "optimize", "generation_to_storage", "secrets")
     },
     # Whole stacks under load, network namespaces, folders of the machine: one of these at a time.
     **dict.fromkeys(("tests/benchmarks", "tests/chaos", "tests/metrics", "tests/upgrade", "tests/suite"), ALONE),

@@ -67,7 +67,7 @@ class WorkerEnv:
 
     async def pause(self):
         """Stop the worker from consuming."""
-        await self.worker._pause()
+        await self.worker.stop(0)
 
     async def task(self, job):
         row = await self.sql.fetchrow("select * from outlast_tasks where task_id = $1", job.task_id)

@@ -25,7 +25,7 @@ from worker.broker.nodes import Nodes, connect
 from worker.broker.tls import TLSFiles
 from worker.doctor.cluster import queue_members
 from worker.doctor.context import CheckContext
-from worker.doctor.result import Concern
+from worker.doctor.result import CheckWarning
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
@@ -63,9 +63,9 @@ class Cluster:
         """Return the node that leads a queue."""
         async with asyncio.timeout(LIMIT_SECONDS):
             while True:
-                found = await self.ask(f"queues/{quote(self.vhost)}/{queue}")
+                queue_info = await self.ask(f"queues/{quote(self.vhost)}/{queue}")
                 for node in self.nodes:
-                    if node.name == found.get("leader"):
+                    if node.name == queue_info.get("leader"):
                         return node
                 await asyncio.sleep(0.2)
 
@@ -143,10 +143,10 @@ async def test_queues_have_a_member_on_each_node_and_doctor_reports_a_missing_on
         await site.aclose()
 
 
-async def concern_of(site: CheckContext) -> Concern | None:
+async def concern_of(site: CheckContext) -> CheckWarning | None:
     try:
         await queue_members(site)
-    except Concern as found:
+    except CheckWarning as found:
         return found
     return None
 

@@ -62,7 +62,7 @@ async def test_decoder_crash_retries_only_the_file_it_decoded(worker_env, source
     urls = served("large.png", large.pngsave_buffer(compression=1)), source.file_url("tone.wav")
     job = worker_env.job(*urls, profile=Profile(format=ImageFormat.WEBP))  # encoding this takes more than a moment
     await worker_env.send(job)
-    process = await wait_for_decoding(worker_env.worker._context.deps.codec)
+    process = await wait_for_decoding()
     process.send_signal(signal.SIGSEGV)
     await worker_env.wait_for_outcome("retried")
     task = await worker_env.task(job)

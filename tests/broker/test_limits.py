@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from handlers.database.task_queries import TaskQueries
 from schemas.jobs import Queue
 from tests.time_limits import WAIT_SECONDS
 from worker.settings import Settings
@@ -49,13 +50,13 @@ async def test_slow_background_jobs_do_not_delay_file_processing(worker_env, sou
 
 
 async def test_progress_of_all_tasks_is_written_once_a_second(worker_env, source, monkeypatch):
-    written, write = [], worker_env.worker._context.progress_writer._records.progress
+    written, write = [], TaskQueries.progress
 
-    async def progress(items):
+    async def progress(self, items):
         written.append(len(items))
-        await write(items)
+        await write(self, items)
 
-    monkeypatch.setattr(worker_env.worker._context.progress_writer._records, "progress", progress)
+    monkeypatch.setattr(TaskQueries, "progress", progress)
     jobs = [worker_env.job(*(f"{source.url}/files/tone.wav?slow=60000&n={n}" for n in range(3))) for _ in range(2)]
     started = asyncio.get_running_loop().time()
     for job in jobs:

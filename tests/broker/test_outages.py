@@ -5,6 +5,8 @@ import contextlib
 
 import pytest
 
+from tests.metric_values import metric_value
+from tests.time_limits import WAIT_SECONDS
 from worker.broker.envelope import Envelope
 
 LAST = 3  # MAX_ATTEMPTS of `worker_env`: one more counted failure would dead-letter the job
@@ -12,7 +14,7 @@ LAST = 3  # MAX_ATTEMPTS of `worker_env`: one more counted failure would dead-le
 
 async def paused(worker_env, *, wanted=True):
     """Wait until the work queue has no consumer (or, with `wanted=False`, has one)."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(WAIT_SECONDS):
         while (await consumers(worker_env) == 0) is not wanted:
             await asyncio.sleep(0.05)
 
@@ -30,7 +32,7 @@ async def test_supabase_outage_pauses_the_worker_and_costs_no_attempt(worker_env
     await worker_env.wait_for_outcome("excused")
     await paused(worker_env)
     assert "no jobs are taken" in worker_env.worker.outage("database")
-    assert worker_env.metrics.circuit_open.labels("database")._value.get() == 1
+    assert metric_value(worker_env.metrics.circuit_open.labels("database")) == 1
     await worker_env.gateway.start()
     await paused(worker_env, wanted=False)
     await worker_env.wait_for_outcome("completed", count=len(jobs))
@@ -44,10 +46,17 @@ async def test_database_outage_during_a_job_costs_no_attempt(worker_env, source)
     await worker_env.send(job, attempt=LAST)
     await worker_env.wait_until_running()
     await worker_env.gateway.stop()
-    await asyncio.sleep(2)  # the download finishes during the outage
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not downloads(worker_env):  # the download finishes during the outage
+            await asyncio.sleep(0.05)
     await worker_env.gateway.start()
     await worker_env.wait_for_outcome("completed")
     assert await worker_env.message_count("outlast.dead") == 0
+
+
+def downloads(worker_env):
+    samples = worker_env.metrics.stage_duration.labels("download").collect()[0].samples
+    return next(sample.value for sample in samples if sample.name.endswith("_count"))
 
 
 async def test_unavailable_storage_pauses_the_worker_until_it_returns(worker_env, source):
@@ -58,6 +67,8 @@ async def test_unavailable_storage_pauses_the_worker_until_it_returns(worker_env
     await paused(worker_env)
     await worker_env.sql.execute("alter schema storage_away rename to storage")
     await worker_env.wait_for_outcome("completed")
+    assert await worker_env.sql.fetchval("select max(attempt) from outlast_tasks") == LAST
+    assert await worker_env.message_count("outlast.dead") == 0
 
 
 async def test_repeated_upload_failures_pause_the_worker(worker_env, source):
@@ -108,7 +119,7 @@ async def test_worker_reopens_a_channel_that_the_broker_closed(worker_env, sourc
     files = worker_env.worker._consumers[0]
     underlay = await files._channel.get_underlay_channel()
     await underlay.basic_ack(delivery_tag=12345)  # unknown tag: the broker closes the channel, as after a late ack
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not underlay.is_closed:
             await asyncio.sleep(0.01)
     await worker_env.wait_for_outcome("completed")
@@ -119,7 +130,7 @@ async def test_worker_reopens_a_channel_that_the_broker_closed(worker_env, sourc
 
 
 @pytest.fixture
-async def impatient(rabbitmq):
+async def short_consumer_timeout(rabbitmq):
     """A broker that requeues deliveries that were not acknowledged within three seconds."""
     await rabbitmq.control("eval", _settings(3000, 500))
     yield
@@ -133,7 +144,7 @@ def _settings(timeout, tick):
     )
 
 
-async def test_delivery_past_the_consumer_timeout_is_processed_once(impatient, worker_env, source):  # noqa: ARG001
+async def test_delivery_past_the_consumer_timeout_is_processed_once(short_consumer_timeout, worker_env, source):  # noqa: ARG001
     job = worker_env.job(f"{source.url}/files/photo.png?slow=100000")  # takes longer than the broker's consumer timeout
     await worker_env.send(job)
     await worker_env.wait_for_outcome("completed")
@@ -144,8 +155,8 @@ async def test_delivery_past_the_consumer_timeout_is_processed_once(impatient, w
     assert await worker_env.message_count("outlast.dead") == 0
 
 
+@pytest.mark.settings(task_timeout_minutes=2 / 60)
 async def test_timed_out_attempt_keeps_stored_files_and_is_retried(worker_env, source):
-    object.__setattr__(worker_env.worker._context, "time_limit", 2.0)
     job = worker_env.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
     await worker_env.send(job)
     await worker_env.wait_for_outcome("retried")
@@ -167,7 +178,7 @@ async def test_broker_alarm_makes_the_worker_not_ready_and_loses_nothing(rabbitm
         assert "alarm" in said
     finally:
         await rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         while await worker_env.broker.problem() is not None:
             await asyncio.sleep(0.05)
     await worker_env.wait_for_outcome("completed")
@@ -177,7 +188,7 @@ async def test_short_database_outage_costs_no_attempt(worker_env, source):
     await worker_env.sql.execute("alter function outlast_begin(jsonb, uuid, text, int) rename to away")
     job = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.send(job, attempt=LAST)
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(0.6)  # longer than one call, shorter than all retries of the call
     await worker_env.sql.execute("alter function away(jsonb, uuid, text, int) rename to outlast_begin")
     await worker_env.wait_for_outcome("completed")
     assert worker_env.outcome_count("retried") == worker_env.outcome_count("failed") == 0

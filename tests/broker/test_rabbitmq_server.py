@@ -1,6 +1,7 @@
 """The private RabbitMQ node: it starts, keeps its data over a restart, and leaves no process."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -21,9 +22,13 @@ from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 NOBODY = 65534
 
 
-def descendants(broker: RabbitMQ) -> list[psutil.Process]:
-    children = [broker._node, broker._epmd]
-    roots = [psutil.Process(child.process.pid) for child in children if child is not None]
+def process_of(folder: Path, name: str) -> psutil.Process:
+    """Return the process that is recorded under this name in the stack's folder."""
+    return psutil.Process(json.loads((folder / "run" / f"{name}.json").read_text())["pid"])
+
+
+def descendants(folder: Path) -> list[psutil.Process]:
+    roots = [process_of(folder, name) for name in ("rabbitmq", "epmd")]
     return roots + [process for root in roots for process in root.children(recursive=True)]
 
 
@@ -50,7 +55,7 @@ async def test_restart_keeps_messages_and_url_and_stop_leaves_no_process(tmp_pat
     await broker.start()
     url = broker.url
     await put(url, b"first life")
-    alive = descendants(broker)
+    alive = descendants(tmp_path)
     assert len(alive) > 2
     await broker.stop()
     gone, left = psutil.wait_procs(alive, timeout=WAIT_SECONDS)
@@ -60,18 +65,19 @@ async def test_restart_keeps_messages_and_url_and_stop_leaves_no_process(tmp_pat
     assert broker.url == url
     assert await take(url) == b"first life"
     # The parent dies without a clean stop: its processes are found by their marker and ended.
-    alive = descendants(broker)
-    os.kill(broker._epmd.process.pid, signal.SIGSTOP)
+    alive = descendants(tmp_path)
+    process_of(tmp_path, "epmd").send_signal(signal.SIGSTOP)
     ended = await asyncio.to_thread(end_leftovers, tmp_path.resolve())
     assert {"rabbitmq", "epmd"} <= set(ended)
     assert psutil.wait_procs(alive, timeout=WAIT_SECONDS)[1] == []
     await broker.stop()
 
 
-async def test_private_broker_listens_on_loopback_only(rabbitmq):
+async def test_private_broker_listens_on_loopback_only(rabbitmq, stack_dir):
+    assert rabbitmq.url
     listening = [
         connection.laddr.ip
-        for process in descendants(rabbitmq)
+        for process in descendants(stack_dir)
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     ]

@@ -10,7 +10,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from handlers.database.reconcile_records import ReconcileRecords
+from handlers.download.allowlist import Allowlist
+from handlers.sources.plan import plan_jobs
 from schemas.events import CompletedGeneration
+from schemas.jobs import Queue
 from tests.metric_values import metric_value
 from tests.time_limits import WAIT_SECONDS
 from worker.broker.errors import BrokerUnavailableError
@@ -67,7 +70,7 @@ async def test_enqueued_generation_is_not_found_by_the_next_sweep(worker_env, so
 async def test_partly_published_event_is_completed_by_the_sweep(worker_env, source):
     output = [{"url": f"{source.url}/files/tone.wav?n={n}"} for n in range(12)]  # MAX_BATCH_SIZE is 10
     half = await generation(worker_env, output)
-    jobs = list(worker_env.parts.reconciler._jobs(await only(worker_env)))
+    jobs = bulk_jobs(worker_env, await only(worker_env))
     assert [len(job.files) for job in jobs] == [10, 2]
     await worker_env.send(jobs[0])
     await worker_env.wait_for_outcome("completed", queue="file_processing.bulk")
@@ -85,7 +88,7 @@ async def test_partly_published_event_is_completed_by_the_sweep(worker_env, sour
 async def test_sweep_leaves_ended_tasks_alone(worker_env, source, ending):
     output = [{"url": f"{source.url}/files/nothing-{n}.png"} for n in range(12)]
     await generation(worker_env, output)
-    jobs = list(worker_env.parts.reconciler._jobs(await only(worker_env)))
+    jobs = bulk_jobs(worker_env, await only(worker_env))
     for job in jobs:
         if ending == "cancelled":
             await worker_env.records.cancel(job.task_id)
@@ -98,10 +101,9 @@ async def test_sweep_leaves_ended_tasks_alone(worker_env, source, ending):
 
 async def test_idle_task_is_enqueued_again(worker_env, source):
     stuck = await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
-    [job] = worker_env.parts.reconciler._jobs(await only(worker_env))
-    await worker_env.records.begin(
-        job, uuid4(), "a worker that died", 1
-    )  # and its message was lost with the broker's disk
+    [job] = bulk_jobs(worker_env, await only(worker_env))
+    # The worker died, and its message was lost with the broker's disk.
+    await worker_env.records.begin(job, uuid4(), "a worker that died", 1)
     await age_everything(worker_env)
     swept = await worker_env.parts.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"idle": 1}, 1)
@@ -114,7 +116,7 @@ async def test_idle_task_of_a_fal_webhook_keeps_its_id(worker_env, source):
     url = f"{source.url}/files/tone.wav"
     await generation(worker_env, {"url": url}, request_id="r7")
     job = worker_env.job(url, source="fal", generation_id=None, request_id="r7")
-    as_fal = next(iter(worker_env.parts.reconciler._plan(_event(url), allow_empty=False)))
+    [as_fal] = plan(worker_env, CompletedGeneration(source="reconcile", request_id="r7", output={"url": url}))
     job = job.model_copy(update={"task_id": as_fal.task_id, "output_key": as_fal.output_key, "files": as_fal.files})
     await worker_env.records.begin(job, uuid4(), "a worker that died", 1)
     await age_everything(worker_env)
@@ -180,7 +182,10 @@ async def test_only_one_worker_sweeps_in_each_slot(worker_env, source):
     async with asyncio.timeout(WAIT_SECONDS):
         while await worker_env.message_count("outlast.file_processing.bulk") == 0:
             await asyncio.sleep(0.1)
-    await asyncio.sleep(2.5)
+    slot = await worker_env.sql.fetchval("select max(next_at) from outlast_turns")
+    async with asyncio.timeout(WAIT_SECONDS):  # two more slots
+        while await worker_env.sql.fetchval("select max(next_at) from outlast_turns") < slot + timedelta(seconds=2):
+            await asyncio.sleep(0.1)
     for task in running:
         task.cancel()
     assert await worker_env.message_count("outlast.file_processing.bulk") == 1
@@ -273,5 +278,12 @@ async def age_everything(worker_env):
     )
 
 
-def _event(url):
-    return CompletedGeneration(source="reconcile", request_id="r7", output={"url": url})
+def bulk_jobs(worker_env, entry):
+    """Return the jobs that the sweep enqueues for a generation without a task."""
+    fields = entry.model_dump(include={"generation_id", "request_id", "user_id", "output"})
+    jobs = plan(worker_env, CompletedGeneration(source="reconcile", **fields))
+    return [job.model_copy(update={"queue": Queue.BULK}) for job in jobs]
+
+
+def plan(worker_env, event):
+    return plan_jobs(event, worker_env.settings, Allowlist(worker_env.settings.source_allowlist))

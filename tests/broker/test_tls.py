@@ -19,7 +19,7 @@ from worker.broker import topology
 from worker.broker.connection import Broker
 from worker.doctor import broker as doctor_broker
 from worker.doctor.context import CheckContext
-from worker.doctor.result import Failure
+from worker.doctor.result import CheckFailure
 from worker.observability.metrics import Metrics
 from worker.runtime import serve
 from worker.settings import Settings
@@ -92,7 +92,7 @@ async def assert_explained(settings, said):
     assert [line["reason"] for line in logs if line["event"] == "broker not connected" and said in line["reason"]]
     site = CheckContext.of(settings)
     try:
-        with pytest.raises(Failure) as failure:
+        with pytest.raises(CheckFailure) as failure:
             await doctor_broker.broker(site)
     finally:
         await site.aclose()

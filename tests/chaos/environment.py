@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -143,14 +144,12 @@ class ChaosEnvironment:
     async def restart_database(self, *, kill: bool) -> None:
         """Restart PostgreSQL; with `kill` its postmaster is killed first."""
         if kill:
-            child = self.postgres._child
-            os.kill(child.process.pid, signal.SIGKILL)
-            await child.process.wait()
+            record = json.loads((self.folder / "run" / "postgres.json").read_text())
+            os.kill(record["pid"], signal.SIGKILL)
         await self.postgres.stop()
         await self.postgres.start()
-        self.to_database.target = _port(
-            self.postgres.url
-        )  # PostgreSQL's port changes with each start; the proxy's does not
+        # PostgreSQL's port changes with each start; the proxy's does not.
+        self.to_database.target = _port(self.postgres.url)
 
     async def queue_names(self) -> set[str]:
         """Return the names of all queues, from RabbitMQ's management API."""

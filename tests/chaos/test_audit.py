@@ -126,10 +126,10 @@ def test_task_that_has_not_ended_is_unfinished(observed, status):
     "left",
     [
         {"temp": ["outlast-0123"]},
-        {"strange_queues": ["amq.gen-x"]},
+        {"undeclared_queues": ["amq.gen-x"]},
         {"processes": ["1 of session 1"]},
         {"waiting": {"outlast.retry.1": 1}},
-        {"bad_ends": ["worker-1 ended with -9 after SIGTERM"]},
+        {"exit_errors": ["worker-1 ended with -9 after SIGTERM"]},
     ],
 )
 def test_leftover_is_reported(observed, left):

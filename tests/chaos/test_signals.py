@@ -36,7 +36,17 @@ async def project(stack):
 async def worker(stack, name, command=(), **settings):
     """Start a worker with these settings; return it and the URL of its readiness check."""
     port = free_port()
-    env = os.environ | stack._environment() | {"METRICS_PORT": str(port), "RETRY_DELAYS": "1,2"} | settings
+    env = os.environ | {
+        "RABBITMQ_URL": stack.endpoints.rabbitmq_url,
+        "SUPABASE_URL": stack.endpoints.supabase_url,
+        "SUPABASE_SERVICE_ROLE_KEY": stack.endpoints.service_role_key,
+        "SOURCE_ALLOWLIST": stack.source.url,
+        "TEMP_DIR": str(stack.data_dir / "tmp"),
+        "METRICS_HOST": "127.0.0.1",
+        "METRICS_PORT": str(port),
+        "RETRY_DELAYS": "1,2",
+    }
+    env |= settings
     argv = [*command, sys.executable, "-m", "worker", "worker"]
     child = await Child.spawn(name, argv, data_dir=stack.data_dir, env=env, cwd=stack.data_dir)
     ready = f"http://127.0.0.1:{port}/readyz"
@@ -80,6 +90,13 @@ async def attempt_waiting(stack):
         return attempt
 
 
+async def consumers(stack):
+    """Return the number of consumers of the work queue."""
+    async with await aio_pika.connect(stack.endpoints.rabbitmq_url) as connection:
+        queue = await (await connection.channel()).get_queue(QUEUE)
+        return (await queue.declare()).consumer_count
+
+
 def temporary(stack):
     return [path for path in (stack.data_dir / "tmp").iterdir() if path.name.startswith("outlast-")]
 
@@ -106,7 +123,7 @@ async def test_second_sigterm_ends_at_once_and_another_worker_finishes_the_job(s
     slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100000&again")
     await wait_until_equal(lambda: status(project, slow), "running")
     child.process.send_signal(signal.SIGTERM)
-    await asyncio.sleep(0.5)
+    await wait_until_equal(lambda: consumers(stack), 0)
     assert child.running, "it has ten minutes to finish"
     child.process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(child.process.wait(), LONG_WAIT_SECONDS) == 1

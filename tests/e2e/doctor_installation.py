@@ -13,7 +13,7 @@ from deploy.local.processes import free_port
 from tests.time_limits import WAIT_SECONDS
 from worker.app import run_receiver
 from worker.doctor.context import CheckContext
-from worker.doctor.run import CHECKS, _examine
+from worker.doctor.run import CHECKS, run_checks
 from worker.settings import Settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -33,7 +33,7 @@ class DoctorInstallation:
         """Return the state, the detail and the remedy of each check by name."""
         site = CheckContext.of(self.settings(**more))
         try:
-            verdicts = await _examine(site, checks, Console(quiet=True))
+            verdicts = await run_checks(site, checks, Console(quiet=True))
         finally:
             await site.aclose()
         return {verdict.check: (str(verdict.state), verdict.detail, verdict.remedy) for verdict in verdicts}

@@ -20,7 +20,9 @@ from handlers.sources.fal_keys import Jwks
 from handlers.sources.supabase import SupabaseSource
 from schemas.jobs import Job
 from tests.time_limits import FAST_SECONDS, WAIT_SECONDS
+from worker.broker import topology
 from worker.broker.connection import Broker
+from worker.broker.errors import BrokerUnavailableError
 from worker.observability.metrics import Metrics
 from worker.runtime import serve
 from worker.settings import Settings
@@ -97,6 +99,13 @@ class ReceiverEnv:
             content = await response.read()
             told = json.loads(content) if content else None
             return response.status, told, response.headers
+
+    async def close_channel(self):
+        """Let the broker close the receiver's channel, by a publish to an exchange that was deleted."""
+        async with await aio_pika.connect(self.amqp_url) as connection:
+            await (await connection.channel()).exchange_delete(topology.CONTROL)
+        with pytest.raises(BrokerUnavailableError):
+            await self.broker.publish(topology.CONTROL, "", aio_pika.Message(b""), WAIT_SECONDS, mandatory=False)
 
     async def jobs(self):
         """Remove all jobs from the work queue and return them."""
@@ -276,8 +285,7 @@ async def test_webhook_during_a_broker_failure_is_202_with_its_job_queued_or_503
         await receiver.proxy.close()
         await receiver.proxy.open()
     else:
-        with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
-            await receiver.broker._channel.declare_queue("no such queue", passive=True)
+        await receiver.close_channel()
     await sending
     assert {status for status, _ in answers.values()} == {202, 503}
     confirmed = {task_id for status, task_id in answers.values() if status == 202}

@@ -58,7 +58,7 @@ async def test_a_decoder_killed_or_stopped_at_work_fails_its_own_file_only(
     async with codec_pool(codec_timeout_seconds=time_limit) as codec:
         slow = codec.prepare(heavy, tmp_path / "out", "image/png", Profile(format=ImageFormat.AVIF))
         running = asyncio.create_task(slow)
-        process = await wait_for_decoding(codec)
+        process = await wait_for_decoding()
         process.send_signal(signal_number)
         assert [await prepares_picture(codec, picture) for _ in range(4)] == [True] * 4
         with pytest.raises(FileProcessingError) as caught:
