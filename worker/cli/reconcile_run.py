@@ -37,7 +37,7 @@ async def reconcile_once(since: datetime | None, *, dry_run: bool, as_json: bool
         else:
             with _progress(shown=sys.stderr.isatty() and not as_json) as progress:
                 bar = progress.add_task("sweeping")
-                swept = await reconciler.sweep(since, looked_at=lambda: progress.advance(bar))
+                swept = await reconciler.sweep(since, on_checked=lambda: progress.advance(bar))
     _print(swept, dry_run=dry_run, as_json=as_json)
     return 0
 

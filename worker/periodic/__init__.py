@@ -1,1 +1,1 @@
-"""Periodic jobs: reconcile, maintenance, optimize, and the schedule that starts them."""
+"""Periodic work: the sweep for missed generations, maintenance, re-compression, and the schedule that starts them."""

@@ -1,6 +1,6 @@
-"""Upkeep as messages: one of the workers calls for it at regular times, and whoever is free does it.
+"""Maintenance as messages: the schedule puts an action on a queue, and a worker that has room performs it.
 
-A chore that fails needs no retry: its message is acknowledged, and the next slot does what this one could not.
+A failed action is not retried: its message is acknowledged, and the next scheduled one continues the work.
 """
 
 import asyncio
@@ -29,29 +29,32 @@ from worker.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
 MAX_WAITING: Final = 10
-"""Messages on a chore's queue from which on no more are called for."""
+"""Number of waiting messages on a maintenance queue above which nothing is added to it."""
 
 
 async def enqueue_maintenance(action: Action, broker: Broker) -> None:
-    """Put a chore on its queue, unless nobody seems to take any there. Raises BrokerUnavailableError."""
+    """Publish an action to its queue, unless many messages wait there, because no worker consumes that queue.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+    """
     queue = Queue.OPTIMIZATION if action == "optimize" else Queue.MAINTENANCE
     if await broker.count_waiting(topology.work_queue(queue)) >= MAX_WAITING:
-        log.warning("chore not called for: so many messages wait on its queue", action=action, queue=queue)
+        log.warning("action not enqueued: too many messages wait on its queue", action=action, queue=queue)
         return
-    chore = Maintenance(action=action, slot=datetime.now(UTC))
-    message = build_message(
-        chore.model_dump_json().encode(), f"{action} {chore.slot.isoformat()}", {}, MAINTENANCE_TYPE
-    )
+    maintenance = Maintenance(action=action, slot=datetime.now(UTC))
+    message_id = f"{action} {maintenance.slot.isoformat()}"
+    message = build_message(maintenance.model_dump_json().encode(), message_id, {}, MAINTENANCE_TYPE)
     await broker.publish(topology.WORK, queue, message, PUBLISH_SECONDS)
 
 
 def is_maintenance(delivery: Delivery) -> bool:
-    """Whether a delivery is a chore, also one of a kind this version does not know."""
+    """Whether a delivery is maintenance, including message types of later versions."""
     return (delivery.message.type or "").startswith(MAINTENANCE_PREFIX)
 
 
 class MaintenanceRunner:
-    """Knows how each chore is done; one takes at most about as long as an attempt at a job may."""
+    """Performs the maintenance actions, each within about the time limit of an attempt."""
 
     def __init__(
         self, settings: Settings, orphans: OrphanRemover, optimizer: Optimizer, tasks: TaskQueries, metrics: Metrics
@@ -62,32 +65,32 @@ class MaintenanceRunner:
         self._metrics = metrics
         self._time_limit = settings.attempt_seconds
         self._keep_seconds = round(settings.task_keep_days * 24 * 3600)
-        self._ways: dict[Action, Callable[[], Awaitable[None]]] = {
+        self._actions: dict[Action, Callable[[], Awaitable[None]]] = {
             "remove_orphans": self._remove_orphans,
             "expire": self._expire,
             "optimize": self._optimize,
         }
 
-    async def do(self, action: Action) -> None:
-        """Do a chore; raise FileProcessingError when it cannot be done now."""
-        await self._ways[action]()
+    async def run(self, action: Action) -> None:
+        """Perform an action. Raises FileProcessingError if it cannot be performed now."""
+        await self._actions[action]()
 
     async def _remove_orphans(self) -> None:
         self._metrics.objects_removed.inc((await self._orphans.remove(self._time_limit)).objects)
 
     async def _expire(self) -> None:
-        until = time.monotonic() + self._time_limit
-        while await self._tasks.expire(self._keep_seconds) and time.monotonic() < until:
+        deadline = time.monotonic() + self._time_limit
+        while await self._tasks.expire(self._keep_seconds) and time.monotonic() < deadline:
             pass
 
     async def _optimize(self) -> None:
-        until = time.monotonic() + self._time_limit / 2
-        done = await self._optimizer.run(stopped=lambda: time.monotonic() > until)
-        log.info("optimized", smaller=done.smaller, merged=done.merged, kept=done.kept, saved=done.bytes_saved)
+        deadline = time.monotonic() + self._time_limit / 2
+        result = await self._optimizer.run(is_stopped=lambda: time.monotonic() > deadline)
+        log.info("optimized", smaller=result.smaller, merged=result.merged, kept=result.kept, saved=result.bytes_saved)
 
 
 class MaintenanceJob:
-    """Attends to one delivery of the maintenance queue, as an Attempt does to one of a work queue."""
+    """Processes one maintenance message, as an Attempt processes one job."""
 
     envelope: Final = None
     leased: Final = None
@@ -100,23 +103,23 @@ class MaintenanceJob:
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
 
-    def stop(self, reason: StopReason) -> None:  # noqa: ARG002 - a chore is given back, whatever the reason
-        """Interrupt it: another worker does the rest."""
+    def stop(self, reason: StopReason) -> None:  # noqa: ARG002 - the message is returned for every reason
+        """Interrupt the action, and return its message for another worker."""
         if self._task is not None and not self._task.done():
             self._stopped = True
             self._task.cancel()
 
     def log_fields(self) -> dict[str, Any]:
-        """Return what was to be done, for the log."""
+        """Return the fields of the log line."""
         return {"action": self._action}
 
     async def run(self) -> str:
-        """Do the chore; return how it ended, for the metric."""
+        """Perform the action and settle the message. Return the outcome."""
         try:
             action = self._action = self._read()
         except UndecodableError as error:
-            return await self._bury(error)
-        self._task = asyncio.create_task(self._runner.do(action))
+            return await self._dead_letter(error)
+        self._task = asyncio.create_task(self._runner.run(action))
         try:
             await self._task
         except asyncio.CancelledError:
@@ -140,9 +143,10 @@ class MaintenanceJob:
             return Maintenance.model_validate_json(message.body).action
         except ValidationError as error:
             fields = sorted({".".join(map(str, problem["loc"])) or "body" for problem in error.errors()})
-            raise UndecodableError(f"the body is no chore; look at {', '.join(fields)}", "undecodable") from None
+            message_text = f"the body is not a maintenance action; invalid: {', '.join(fields)}"
+            raise UndecodableError(message_text, "undecodable") from None
 
-    async def _bury(self, error: UndecodableError) -> str:
+    async def _dead_letter(self, error: UndecodableError) -> str:
         try:
             await self.delivery.dead_letter_undecodable(error)
         except LostDeliveryError:

@@ -1,8 +1,8 @@
-"""Storing better what is stored already: images become what another profile makes of them, duplicates become one.
+"""Re-compresses stored images with another profile, and replaces duplicate objects by one object.
 
-What is taken in hand is what is stored with another profile than the one wanted, so that a run which was interrupted
-goes on where it stopped. Nothing is removed here: an object that no file points at any more is an orphan, and spared
-for the grace time, since somebody may hold a link to it.
+It processes the images that are stored with another profile than the requested one, so that an interrupted run
+continues where it stopped. It removes nothing: an object that no file refers to any more is an orphan, which is kept
+for ORPHAN_GRACE_HOURS, because links to it may still be in use.
 """
 
 import asyncio
@@ -34,28 +34,28 @@ from schemas.objects import StoredObject, SuboptimalImage
 log = structlog.stdlib.get_logger(__name__)
 PAGE: Final = 50
 MAX_SIZE_RATIO: Final = 0.95
-"""A new file must be at most so large, measured by the old one: encoding once more costs quality."""
+"""Maximum size of a new file relative to the old one. A smaller saving is not worth the loss of quality."""
 PROFILE_NAME: Final = re.compile(
     rf"(?P<format>{'|'.join(ImageFormat)})-q(?P<quality>\d+)-(?P<metadata>strip|meta)(?P<provenance>-provenance)?"
 )
 
 
 def read_profile(key: str) -> Profile:
-    """Read a profile's name, such as `auto-q85-strip`; raise ValueError."""
-    found = PROFILE_NAME.fullmatch(key)
-    if found is None:
-        raise ValueError(f"{key!r} is no profile; one is called after format, quality and metadata: auto-q85-strip")
+    """Parse a profile's name, such as `auto-q85-strip`. Raises ValueError."""
+    match = PROFILE_NAME.fullmatch(key)
+    if match is None:
+        raise ValueError(f"{key!r} is not a profile; write format, quality and metadata, for example auto-q85-strip")
     return Profile(
-        format=ImageFormat(found["format"]),
-        quality=int(found["quality"]),
-        strip_metadata=found["metadata"] == "strip",
-        keep_provenance=found["provenance"] is not None,
+        format=ImageFormat(match["format"]),
+        quality=int(match["quality"]),
+        strip_metadata=match["metadata"] == "strip",
+        keep_provenance=match["provenance"] is not None,
     )
 
 
 @dataclass(slots=True)
 class OptimizeResult:
-    """What was done: objects made smaller, become one with another, kept as they are; failures by code; bytes saved."""
+    """Objects made smaller, merged with a duplicate, kept unchanged; failures by error code; bytes saved."""
 
     smaller: int = 0
     merged: int = 0
@@ -65,12 +65,12 @@ class OptimizeResult:
 
     @property
     def total(self) -> int:
-        """How many objects were looked at."""
+        """The number of objects processed."""
         return self.smaller + self.merged + self.kept + self.failed.total()
 
 
 class Optimizer:
-    """Makes the images of one bucket what `profile` would make of them, at most `max_concurrent` at once."""
+    """Re-compresses the images of one bucket with `profile`, at most `max_concurrent` at once."""
 
     def __init__(
         self,
@@ -86,99 +86,104 @@ class Optimizer:
         self._objects = objects
         self._codec = codec
         self._profile = profile
-        self._room = asyncio.Semaphore(settings.max_concurrent)
+        self._semaphore = asyncio.Semaphore(settings.max_concurrent)
 
     async def run(
         self,
         since: datetime | None = None,
         progress: Callable[[int], None] = lambda _: None,
-        stopped: Callable[[], bool] = lambda: False,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> OptimizeResult:
-        """Go through what was recorded since, until it ends or `stopped`; tell `progress` how many were looked at.
+        """Process the images recorded since `since`, until none is left or `is_stopped` returns True.
 
-        An object that cannot be improved now stays as it is and is counted.
+        `progress` is called with the number of processed objects. An object that cannot be processed now is not
+        changed, and counted as failed.
 
         Raises:
-            DatabaseUnavailableError: what is next cannot be told; what was done stays done.
+            DatabaseUnavailableError: the next images cannot be read. Completed work is kept.
         """
-        done = OptimizeResult()
+        result = OptimizeResult()
 
-        async def one(entry: SuboptimalImage) -> None:
-            async with self._room:
-                if not stopped():
-                    await self._improve(entry, folder, done)
-                    progress(done.total)
+        async def optimize_image(entry: SuboptimalImage) -> None:
+            async with self._semaphore:
+                if not is_stopped():
+                    await self._optimize(entry, folder, result)
+                    progress(result.total)
 
         async with scratch(self._settings.temp_dir) as folder:
-            for only_twins in (False, True):  # what was made anew from two objects of one source may be twins now
+            for only_twins in (False, True):  # the first pass may produce identical files, which the second pass merges
                 after = None
-                while not stopped() and (page := await self._page(since, after)):
+                while not is_stopped() and (page := await self._page(since, after)):
                     after = page[-1].path
                     async with asyncio.TaskGroup() as group:
                         for entry in page:
                             if entry.twin is not None or not only_twins:
-                                group.create_task(one(entry))
-        return done
+                                group.create_task(optimize_image(entry))
+        return result
 
     async def _page(self, since: datetime | None, after: str | None) -> list[SuboptimalImage]:
         return await self._objects.suboptimal(self._profile.key, since, after, PAGE)
 
-    async def _improve(self, entry: SuboptimalImage, folder: Path, done: OptimizeResult) -> None:
+    async def _optimize(self, entry: SuboptimalImage, folder: Path, result: OptimizeResult) -> None:
+        """Merge an image with its duplicate, or compress it again; count the result."""
         source, target = folder / entry.sha256, folder / f"{entry.sha256}.new"
         try:
             if entry.twin is not None and await self._storage.exists(entry.twin.path):
                 await self._move(entry, StoredObject.model_validate(entry.twin.model_dump()), entry.source_sha256)
-                done.merged += 1
-                done.bytes_saved += entry.file_size
+                result.merged += 1
+                result.bytes_saved += entry.file_size
             elif entry.stale:
-                await self._recompress(entry, source, target, done)
+                await self._recompress(entry, source, target, result)
             else:
-                done.kept += 1
+                result.kept += 1
         except FileProcessingError as error:
-            log.warning("object not improved", path=entry.path, code=error.code, error=str(error))
-            done.failed[error.code] += 1
+            log.warning("object not optimized", path=entry.path, code=error.code, error=str(error))
+            result.failed[error.code] += 1
         finally:
             for path in (source, target):
                 await asyncio.to_thread(path.unlink, missing_ok=True)
 
-    async def _recompress(self, entry: SuboptimalImage, source: Path, target: Path, done: OptimizeResult) -> None:
+    async def _recompress(self, entry: SuboptimalImage, source: Path, target: Path, result: OptimizeResult) -> None:
         await self._storage.fetch(entry.path, source)
         if await asyncio.to_thread(_sha256, source) != entry.sha256:
-            raise FileCorruptedError("the object is not what its path says")
-        made = await self._codec.prepare(source, target, entry.content_type, self._profile)
-        if made.path == source or made.file_size > entry.file_size * MAX_SIZE_RATIO:
-            await self._move(entry, self._stored(made, entry.path, entry))
-            done.kept += 1
+            raise FileCorruptedError("the object's content has another hash than its path")
+        prepared = await self._codec.prepare(source, target, entry.content_type, self._profile)
+        if prepared.path == source or prepared.file_size > entry.file_size * MAX_SIZE_RATIO:
+            await self._move(entry, self._stored_object(prepared, entry.path, unchanged=entry))
+            result.kept += 1
             return
-        path = object_path(entry.user_id, made.sha256, made.extension)
+        path = object_path(entry.user_id, prepared.sha256, prepared.extension)
         await self._records.claim_object(self._storage.bucket, path, entry.user_id)
-        await self._storage.put(path, UploadFile.from_prepared(made))
-        await self._move(entry, self._stored(made, path))
-        done.smaller += 1
-        done.bytes_saved += entry.file_size - made.file_size
+        await self._storage.put(path, UploadFile.from_prepared(prepared))
+        await self._move(entry, self._stored_object(prepared, path))
+        result.smaller += 1
+        result.bytes_saved += entry.file_size - prepared.file_size
 
-    def _stored(self, made: Prepared, path: str, kept: SuboptimalImage | None = None) -> StoredObject:
-        """Return what was made, or what was kept instead, as files are to know it."""
-        same = kept or made
+    def _stored_object(
+        self, prepared: Prepared, path: str, *, unchanged: SuboptimalImage | None = None
+    ) -> StoredObject:
+        """Return the object to record. `unchanged` is the existing image if its bytes were kept."""
+        content = unchanged or prepared
         return StoredObject(
             path=path,
-            sha256=same.sha256,
-            file_size=same.file_size,
-            content_type=same.content_type,
-            width=made.width,
-            height=made.height,
-            duration=made.duration,
-            thumbhash=made.thumbhash,
+            sha256=content.sha256,
+            file_size=content.file_size,
+            content_type=content.content_type,
+            width=prepared.width,
+            height=prepared.height,
+            duration=prepared.duration,
+            thumbhash=prepared.thumbhash,
             profile=self._profile.key,
         )
 
     async def _move(self, entry: SuboptimalImage, to: StoredObject, source_sha256: str | None = None) -> None:
-        more = True
-        while more:
+        """Make all files that refer to the image's object refer to `to`, in batches."""
+        has_more = True
+        while has_more:
             reply = await self._objects.move_object(entry.path, to, source_sha256)
             if reply.state != "moved":
-                raise StorageUnavailableError("an object of these bytes is being removed just now")
-            more = reply.more
+                raise StorageUnavailableError("an object with the same content is being removed")
+            has_more = reply.more
 
 
 def _sha256(path: Path) -> str:

@@ -1,15 +1,15 @@
-"""The sweep: completed generations that nobody heard of, and tasks that stand still, become jobs again.
+"""The sweep: enqueues completed generations without media, and tasks without progress.
 
-pg_net sends a webhook once and never again; what it lost comes back from here. What is found goes to the bulk queue, so
-that it does not delay those who wait. Each find is put on record first: the next sweep leaves it alone until it has
-idled for longer than any delay and the longest attempt together.
+pg_net sends a webhook only once; the sweep finds the generations whose webhook was lost. Their jobs go to the bulk
+queue, so that they do not delay new ones. A found task is recorded before it is enqueued: later sweeps skip it until it
+has been idle for longer than the longest retry delay and the longest attempt together.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -29,15 +29,15 @@ from worker.settings import Settings
 log = structlog.stdlib.get_logger(__name__)
 PAGE: Final = 200
 MAX_WAITING_JOBS: Final = 1000
-"""Waiting jobs above which a periodic sweep does not look: what it would find is most likely among them."""
-LOST_ERROR: Final = "its message is gone, and its files are not in a generation's output: submit it again"
+"""Number of waiting jobs above which a periodic sweep is skipped: what it would find is most likely among them."""
+LOST_ERROR: Final = "the task's message is lost, and no generation's output contains its files; submit them again"
 
 
 @dataclass(slots=True)
 class SweepResult:
-    """What one sweep did: entries found by reason, jobs enqueued, tasks ended because nothing can revive them.
+    """Entries found, by reason; jobs enqueued; tasks set to failed because their files are not known.
 
-    `oldest` is when the oldest of what was found was created.
+    `oldest` is the creation time of the oldest entry.
     """
 
     found: Counter[str] = field(default_factory=Counter)
@@ -46,14 +46,17 @@ class SweepResult:
     oldest: datetime | None = None
 
     def count(self, page: Sequence[ReconcileEntry]) -> None:
-        """Add what was found."""
+        """Count a page of entries."""
         self.found.update(entry.reason for entry in page)
         times = [self.oldest, *(entry.created_at for entry in page)]
         self.oldest = min((time for time in times if time is not None), default=None)
 
 
 class Reconciler:
-    """Sweeps. Every method raises DatabaseUnavailableError, or BrokerUnavailableError; what was done stays done."""
+    """Finds and enqueues what is missing.
+
+    Every method raises DatabaseUnavailableError or BrokerUnavailableError; work completed before that is kept.
+    """
 
     def __init__(
         self, settings: Settings, reconcile_records: ReconcileRecords, broker: Broker, metrics: Metrics
@@ -66,82 +69,80 @@ class Reconciler:
         self._idle_seconds = round(settings.retry_delays[-1] + settings.task_timeout_minutes * 60)
 
     async def find_missing(self, since: datetime | None) -> list[ReconcileEntry]:
-        """Return everything that is missing, and touch nothing."""
+        """Return everything that is missing, and change nothing."""
         return await self._reconcile_records.missing(since, 1_000_000, self._idle_seconds)
 
     async def sweep(
-        self, since: datetime | None = None, older_than: float = 0.0, looked_at: Callable[[], None] = lambda: None
+        self, since: datetime | None = None, older_than: float = 0.0, on_checked: Callable[[], None] = lambda: None
     ) -> SweepResult:
-        """Take up again what is missing, created `since` and more than `older_than` seconds ago.
+        """Enqueue what is missing and was created after `since` and more than `older_than` seconds ago.
 
-        `looked_at` is called after each entry.
+        `on_checked` is called after each entry.
         """
-        swept, before = SweepResult(), datetime.now(UTC) - timedelta(seconds=older_than)
+        result, before = SweepResult(), datetime.now(UTC) - timedelta(seconds=older_than)
         seen: set[str] = set()
         while page := await self._page(since, before, seen):
-            swept.count(page)
+            result.count(page)
             for entry in page:
-                await self._take_up(entry, swept)
-                looked_at()
-            log.info("sweeping", looked_at=swept.found.total(), enqueued=swept.enqueued)
-        age = datetime.now(UTC) - swept.oldest if swept.oldest else timedelta()
-        self._metrics.swept(swept.found.total(), age.total_seconds())
-        log.info("swept", **swept.found, enqueued=swept.enqueued, ended=swept.ended)
-        return swept
+                await self._enqueue(entry, result)
+                on_checked()
+            log.info("sweeping", checked=result.found.total(), enqueued=result.enqueued)
+        age = datetime.now(UTC) - result.oldest if result.oldest else timedelta()
+        self._metrics.swept(result.found.total(), age.total_seconds())
+        log.info("swept", **result.found, enqueued=result.enqueued, ended=result.ended)
+        return result
 
     async def _page(self, since: datetime | None, before: datetime, seen: set[str]) -> list[ReconcileEntry]:
-        """Return the next entries that this sweep has not met; what it put on record is left out."""
+        """Return the next entries that are not in `seen`, and add them to it. Recorded tasks are not found again."""
         found = await self._reconcile_records.missing(since, PAGE + len(seen), self._idle_seconds)
-        ripe = [entry for entry in found if entry.created_at is None or entry.created_at <= before]
-        new = [entry for entry in ripe if _name(entry) not in seen]
-        seen.update(map(_name, new))
+        old_enough = [entry for entry in found if entry.created_at is None or entry.created_at <= before]
+        new = [entry for entry in old_enough if _key(entry) not in seen]
+        seen.update(map(_key, new))
         return new
 
     async def is_idle(self) -> bool:
-        """Whether few jobs wait, so that what is missing is not simply among them."""
+        """Whether few jobs wait, so that missing generations are not simply among the waiting ones."""
         waiting = sum([await self._broker.count_waiting(topology.work_queue(key)) for key in (Queue.FILES, Queue.BULK)])
         if waiting > MAX_WAITING_JOBS:
-            log.info("no sweep while so many jobs wait", waiting=waiting)
+            log.info("sweep skipped: too many jobs wait", waiting=waiting)
         return waiting <= MAX_WAITING_JOBS
 
-    async def _take_up(self, entry: ReconcileEntry, swept: SweepResult) -> None:
+    async def _enqueue(self, entry: ReconcileEntry, result: SweepResult) -> None:
         jobs = tuple(self._jobs(entry))
         if entry.task_id is not None and not jobs:
-            letter = {"task_id": str(entry.task_id), "code": "message_lost", "error": LOST_ERROR}
-            swept.ended += len(await self._reconcile_records.mark_failed([letter]))
+            failure = {"task_id": str(entry.task_id), "code": "message_lost", "error": LOST_ERROR}
+            result.ended += len(await self._reconcile_records.mark_failed([failure]))
         elif jobs:
-            wanted = await self._reconcile_records.requeue(jobs)
+            to_publish = await self._reconcile_records.requeue(jobs)
             for job in jobs:
-                if job.task_id in wanted:
+                if job.task_id in to_publish:
                     await self._broker.publish_job(Envelope(job), PUBLISH_SECONDS)
-                    swept.enqueued += 1
+                    result.enqueued += 1
 
     def _jobs(self, entry: ReconcileEntry) -> Iterator[Job]:
-        """Yield the jobs an entry calls for: all of a generation's, or the one of a task that stands still."""
+        """Yield the jobs to enqueue: all jobs of a missed generation, or the one job of a task without progress."""
         event = CompletedGeneration(
             source="reconcile", **entry.model_dump(include={"generation_id", "request_id", "user_id", "output"})
         )
         planned: Iterable[Job] = self._plan(event, allow_empty=entry.task_id is None)
         if entry.task_id is not None:
-            # FAL's own webhook named no generation, so its tasks are called after the request.
+            # The task ids of FAL's webhooks derive from the request id, because these webhooks name no generation.
             by_request = self._plan(event.model_copy(update={"generation_id": None})) if entry.request_id else ()
-            both = (*planned, *by_request)
+            candidates = (*planned, *by_request)
             changes = {"generation_id": entry.generation_id, "event_at": entry.created_at or datetime.now(UTC)}
-            planned = [job.model_copy(update=changes) for job in both if job.task_id == entry.task_id]
+            planned = [job.model_copy(update=changes) for job in candidates if job.task_id == entry.task_id]
         for job in planned:
             yield job.model_copy(update={"queue": Queue.BULK})
 
     def _plan(self, event: CompletedGeneration, *, allow_empty: bool = False) -> Sequence[Job]:
-        """Plan as the receiver does; an output without files becomes an empty job, done once it is on record."""
+        """Plan jobs like the receiver. `allow_empty`: an output without files becomes a job without files.
+
+        Such a job is completed when it is recorded; later sweeps then skip the generation.
+        """
         if event.output is None:
             return ()
         return plan_jobs(event, self._settings, self._allowlist, allow_empty=allow_empty)
 
 
-def _name(entry: ReconcileEntry) -> str:
+def _key(entry: ReconcileEntry) -> str:
     return f"{entry.generation_id} {entry.task_id}"
-
-
-def as_json(entry: ReconcileEntry) -> dict[str, Any]:
-    """Return an entry without its output, which may be large and hold signed URLs."""
-    return entry.model_dump(mode="json", exclude={"output"})
