@@ -1,1 +1,1 @@
-"""Accepts tasks from Celery producers and answers in Celery's result format."""
+"""Compatibility with Celery: accepts tasks of Celery producers and sends results in Celery's format."""

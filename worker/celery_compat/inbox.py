@@ -1,7 +1,8 @@
-"""Celery producers keep working: `process_files`, sent to a queue as Celery declares it, becomes a job of ours.
+"""Converts `process_files` tasks that Celery producers send to Celery's queues into jobs.
 
-Understood is message protocol 2 with JSON (Celery's documentation, "Message Protocol"). The message is acked only once
-its job is confirmed on our queue; one that cannot be read goes to the dead letters, and its sender is told.
+It supports Celery's message protocol 2 with JSON (Celery's documentation, "Message Protocol"). A message is acked after
+its job is confirmed on the work queue. A message that cannot be decoded becomes a dead letter, and its producer gets a
+failure result.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ PREFETCH: Final = 10
 
 
 class CeleryInbox:
-    """Moves jobs from Celery's queues (CELERY_QUEUES) to ours while it runs."""
+    """Moves jobs from Celery's queues (CELERY_QUEUES) to the work queues while it runs."""
 
     def __init__(self, settings: Settings, broker: Broker, metrics: Metrics) -> None:
         self._settings = settings
@@ -43,7 +44,7 @@ class CeleryInbox:
         self._metrics = metrics
 
     async def run(self) -> None:
-        """Move until cancelled; a broker that is away is waited for."""
+        """Consume Celery's queues until cancelled. If the broker is unavailable, wait for it."""
         channel: AbstractRobustChannel | None = None
         names = [name for name in self._settings.celery_queues if name != NO_QUEUES]
         while names:
@@ -52,25 +53,25 @@ class CeleryInbox:
                     channel = channel or await self._broker.channel()
                     await channel.set_qos(prefetch_count=PREFETCH)
                     for name in names:
-                        await (await declare(self._broker, channel, name)).consume(self._take)
-                log.info("taking Celery's messages", queues=names)
+                        await (await declare(self._broker, channel, name)).consume(self._on_message)
+                log.info("consuming Celery's queues", queues=names)
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 if channel is not None:
                     await channel.close()
                 raise
             except BROKER_ERRORS as error:
-                log.warning("broker lost before consuming", reason=type(error).__name__)
+                log.warning("connection lost before consuming", reason=type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _take(self, message: AbstractIncomingMessage) -> None:
+    async def _on_message(self, message: AbstractIncomingMessage) -> None:
         delivery = Delivery(message, self._broker, self._metrics)
         try:
             await self._move(message, delivery)
         except LostDeliveryError:
             pass
         except Exception:
-            log.exception("a Celery message could not be moved")
+            log.exception("Celery message could not be processed")
             await delivery.nack()
 
     async def _move(self, message: AbstractIncomingMessage, delivery: Delivery) -> None:
@@ -82,17 +83,17 @@ class CeleryInbox:
             await delivery.dead_letter_undecodable(error)
             return
         if job is None:
-            log.info("a Celery message has expired", message_id=message.message_id)
+            log.info("Celery message has expired", message_id=message.message_id)
             await send_reply(self._broker, reply, revoked_body(reply, "expired"))
             await delivery.ack()
             return
-        sender = str(message.headers.get("traceparent") or "")
-        with tracing.span("celery message", "consumer", sender):
+        parent = str(message.headers.get("traceparent") or "")
+        with tracing.span("celery message", "consumer", parent):
             await delivery.move(Envelope(job).with_traceparent())
 
 
 async def declare(broker: Broker, channel: AbstractRobustChannel, name: str) -> AbstractQueue:
-    """Return the queue: as it is, else made as Celery makes it: durable, on a direct exchange of its name."""
+    """Return the queue. If it is missing, declare it like Celery: durable, bound to a direct exchange of its name."""
     connection = await broker.open_connection()
     try:
         probe: AbstractChannel = await connection.channel()
@@ -109,7 +110,7 @@ async def declare(broker: Broker, channel: AbstractRobustChannel, name: str) -> 
 
 
 def reply_of(message: AbstractIncomingMessage) -> CeleryReply | None:
-    """Return where the sender waits for the result; None where it does not."""
+    """Return where to send the result, or None if the producer does not wait for one."""
     if not message.reply_to or message.headers.get("ignore_result") is True:
         return None
     correlation = message.correlation_id or str(message.headers.get("id") or "")
@@ -117,22 +118,22 @@ def reply_of(message: AbstractIncomingMessage) -> CeleryReply | None:
 
 
 def read_job(message: AbstractIncomingMessage, settings: Settings) -> Job | None:
-    """Return the job a Celery message asks for; None when it has expired.
+    """Return the job that a Celery message describes, or None if the message has expired.
 
     Raises:
-        UndecodableError: it is not protocol 2 with JSON, another task's, or its arguments are not those of the API.
+        UndecodableError: it is not protocol 2 with JSON, is for another task, or has invalid arguments.
     """
     headers = message.headers
     if headers.get("task") != TASK_NAME:
         raise UndecodableError(f"the task is {str(headers.get('task'))[:100]!r}, not {TASK_NAME!r}", "undecodable")
-    expires = _moment(headers.get("expires"))
+    expires = _parse_time(headers.get("expires"))
     if expires is not None and expires <= datetime.now(UTC):
         return None
     try:
         job = build_job(_submission(message.body), settings)
     except InvalidSubmissionError as error:
         raise UndecodableError(f"{TASK_NAME}: {error}", "undecodable") from None
-    changes = {"source": "celery", "reply": reply_of(message), "not_before": _moment(headers.get("eta"))}
+    changes = {"source": "celery", "reply": reply_of(message), "not_before": _parse_time(headers.get("eta"))}
     return job.model_copy(update=changes)
 
 
@@ -143,19 +144,19 @@ def _submission(body: bytes) -> Submission:
         raise InvalidSubmissionError("the body is not [args, kwargs, embedded] in JSON") from None
     if not isinstance(args, Sequence) or not isinstance(kwargs, dict) or len(args) > len(PARAMETERS):
         raise InvalidSubmissionError(f"the arguments are not {', '.join(PARAMETERS)}")
-    given: dict[str, Any] = dict(zip(PARAMETERS, args, strict=False)) | kwargs
-    if given.get("task_options", ...) is None:
-        del given["task_options"]
+    arguments: dict[str, Any] = dict(zip(PARAMETERS, args, strict=False)) | kwargs
+    if arguments.get("task_options", ...) is None:
+        del arguments["task_options"]
     for name in ("user_id", "generation_id"):
-        if isinstance(given.get(name), int):
-            given[name] = str(given[name])
-    return read_submission(**given)
+        if isinstance(arguments.get(name), int):
+            arguments[name] = str(arguments[name])
+    return read_submission(**arguments)
 
 
-def _moment(value: object) -> datetime | None:
-    """Read a time as Celery writes it; one without an offset is UTC."""
+def _parse_time(value: object) -> datetime | None:
+    """Parse a time in Celery's format. A time without an offset is UTC."""
     try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+        parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
-        raise UndecodableError("eta or expires is no ISO 8601 time", "undecodable") from None
-    return None if found is None else found.replace(tzinfo=found.tzinfo or UTC)
+        raise UndecodableError("eta or expires is not an ISO 8601 time", "undecodable") from None
+    return None if parsed is None else parsed.replace(tzinfo=parsed.tzinfo or UTC)
