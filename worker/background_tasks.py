@@ -12,7 +12,7 @@ from uuid import UUID
 
 import httpx
 
-from handlers.database.task_queries import read_workers
+from handlers.database.task_queries import parse_workers
 from handlers.errors import DatabaseUnavailableError
 from schemas.tasks import TaskState
 from worker.observability.logs import configure_as_library
@@ -152,7 +152,7 @@ class BackgroundTaskManager:
                 f"{url}/rest/v1/rpc/outlast_worker_stats", json={}, headers=headers, timeout=STATS_SECONDS
             )
             response.raise_for_status()
-            return read_workers(response.json()).model_dump(mode="json")
+            return parse_workers(response.json()).model_dump(mode="json")
         except (httpx.HTTPError, ValueError) as error:
             raise DatabaseUnavailableError(f"outlast_worker_stats: {type(error).__name__} at SUPABASE_URL") from error
 

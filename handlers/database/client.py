@@ -1,4 +1,8 @@
-"""Supabase: tables through its own client, functions and Storage, which every file needs, over `project_api`."""
+"""The client of a Supabase project: SQL functions, tables and Storage.
+
+SQL functions and Storage are called over `ProjectApi`, because every file uses them. Tables and signed URLs, which are
+rare, go through the official supabase client.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +18,12 @@ from handlers.storage.supabase_storage import SupabaseStorage
 from handlers.storage.tus import OpenUploads
 from handlers.storage.upload_file import UploadFile
 
-if TYPE_CHECKING:  # 14 MB that most processes never need, and 3 more
+if TYPE_CHECKING:  # both are imported when they are used: 14 MB and 3 MB that most processes never need
     from httpx import AsyncClient as HttpClient
     from supabase import AsyncClient
 
 CLIENT_ERRORS: Final = (ValueError, TypeError, LookupError)
-"""What else the client raises, beside httpx' errors: answers that are no JSON or not of the API's making."""
+"""What the supabase client raises, in addition to httpx's errors, for an answer that is not JSON or not the API's."""
 
 
 class Supabase:
@@ -32,9 +36,9 @@ class Supabase:
         self._url = settings.supabase_url.rstrip("/")
         self._key = settings.supabase_service_role_key.get_secret_value()
         self._timeout = settings.storage_timeout_seconds
-        # Each has connections of its own: a heartbeat must not wait for uploads.
+        # Separate connections for functions and Storage, so that a heartbeat does not wait for uploads.
         self._apis = tuple(ProjectApi(self._url, self._key, self._timeout) for _ in range(2))
-        self._functions = RpcClient(self._apis[0])
+        self._rpc = RpcClient(self._apis[0])
         storage = StorageApi(self._apis[1], observer or Observer())
         self._storage = SupabaseStorage(storage, self.bucket, OpenUploads(self.call, self.bucket))
         self._http: HttpClient | None = None
@@ -55,12 +59,12 @@ class Supabase:
         self._http = self._client = None
 
     async def client(self) -> "AsyncClient":
-        """Return the supabase client."""
-        import httpx  # noqa: PLC0415 - see above
-        from supabase import AsyncClientOptions, acreate_client  # noqa: PLC0415 - the same
+        """Return the official supabase client."""
+        import httpx  # noqa: PLC0415 - see TYPE_CHECKING
+        from supabase import AsyncClientOptions, acreate_client  # noqa: PLC0415 - see TYPE_CHECKING
 
         if self._client is None:
-            # HTTP/1.1: over HTTP/2 the platform is known to end connections in mid-air ("Server disconnected").
+            # HTTP/1.1, because the platform is known to drop HTTP/2 connections ("Server disconnected").
             self._http = httpx.AsyncClient(
                 timeout=httpx.Timeout(self._timeout, connect=10), limits=httpx.Limits(max_connections=64), http2=False
             )
@@ -68,41 +72,41 @@ class Supabase:
             self._client = await acreate_client(self._url, self._key, options)
         return self._client
 
-    async def call(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON it returns
-        """Call a database function, as `RpcClient.call`."""
-        return await self._functions.call(function, arguments)
+    async def call(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+        """Call an SQL function; see `RpcClient.call`."""
+        return await self._rpc.call(function, arguments)
 
     async def first_row(self, schema: str, table: str, column: str, value: str) -> dict[str, Any] | None:
-        """Return the first row where `column` is `value`; raise DatabaseUnavailableError when that cannot be told."""
-        from httpx import HTTPError, InvalidURL  # noqa: PLC0415 - see above
-        from postgrest.exceptions import APIError  # noqa: PLC0415 - the same
+        """Return the first row where `column` equals `value`, or None. Raises DatabaseUnavailableError."""
+        from httpx import HTTPError, InvalidURL  # noqa: PLC0415 - see TYPE_CHECKING
+        from postgrest.exceptions import APIError  # noqa: PLC0415 - see TYPE_CHECKING
 
         try:
             tables = (await self.client()).schema(schema)
-            found = await tables.table(table).select("*").eq(column, value).limit(1).execute()
+            response = await tables.table(table).select("*").eq(column, value).limit(1).execute()
         except APIError as error:
             raise DatabaseUnavailableError(f"{table}: {refusal_text(error.json())}") from error
         except (HTTPError, InvalidURL, *CLIENT_ERRORS) as error:
             raise DatabaseUnavailableError(f"{table}: {type(error).__name__} at SUPABASE_URL") from error
-        row: dict[str, Any] | None = found.data[0] if found.data else None  # type: ignore[assignment]
+        row: dict[str, Any] | None = response.data[0] if response.data else None  # type: ignore[assignment]
         return row
 
     async def put(self, path: str, content: UploadFile, *, verify: bool = True) -> bool:
-        """Store a file, as `SupabaseStorage.put`."""
+        """Store a file; see `SupabaseStorage.put`."""
         return await self._storage.put(path, content, verify=verify)
 
     async def exists(self, path: str) -> bool:
-        """Whether Storage has the object, as `SupabaseStorage.exists`."""
+        """Return whether Storage has the object; see `SupabaseStorage.exists`."""
         return await self._storage.exists(path)
 
     async def remove(self, paths: Sequence[str]) -> None:
-        """Remove objects, as `SupabaseStorage.remove`."""
+        """Remove objects; see `SupabaseStorage.remove`."""
         await self._storage.remove(paths)
 
     async def fetch(self, path: str, target: Path) -> None:
-        """Bring an object to disk, as `SupabaseStorage.fetch`."""
+        """Download an object; see `SupabaseStorage.fetch`."""
         await self._storage.fetch(path, target)
 
     async def check_reachable(self) -> None:
-        """See that Storage answers, as `SupabaseStorage.reachable`."""
+        """Check that Storage answers; see `SupabaseStorage.check_reachable`."""
         await self._storage.check_reachable()

@@ -1,7 +1,7 @@
-"""A Supabase project's HTTP API over one shared pool of connections, for what every file goes through.
+"""Sends HTTP requests to a Supabase project over a shared connection pool.
 
-By aiohttp instead of the supabase client: to call a function takes 0.73 ms of CPU with that one and 0.10 ms so; an
-upload of 140 KB 2.2 ms with storage3, 1.1 ms with httpx and 0.3 ms so.
+It uses aiohttp, which takes less CPU than the supabase client: 0.10 ms instead of 0.73 ms for a function call; for an
+upload of 140 KB 0.3 ms instead of 1.1 ms with httpx and 2.2 ms with storage3.
 """
 
 from collections.abc import Mapping
@@ -18,22 +18,22 @@ KEEP_ALIVE_SECONDS: Final = 15.0
 
 
 class ProjectApi:
-    """Sends requests with the project's key, over connections opened on first use.
+    """Sends requests with the project's key. Connections are opened on first use.
 
-    `timeout`: of one request, in seconds.
+    `timeout` is the time limit of one request in seconds.
     """
 
     def __init__(self, url: str, key: str, timeout: float) -> None:
         self.timeout = timeout
         self._url = url
         self._headers = {"apikey": key, "Authorization": f"Bearer {key}"}
-        self._shared: aiohttp.ClientSession | None = None
+        self._session: aiohttp.ClientSession | None = None
 
     async def aclose(self) -> None:
         """Close the connections; the next request opens new ones."""
-        if self._shared is not None:
-            await self._shared.close()
-            self._shared = None
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
 
     def request(
         self,
@@ -43,8 +43,11 @@ class ProjectApi:
         timeout: aiohttp.ClientTimeout | None = None,
         **body: Any,  # noqa: ANN401 - aiohttp's `json` or `data`
     ) -> aiohttp.client._RequestContextManager:
-        """Return the request, to be entered; `path` is quoted already. Raises aiohttp.ClientError, TimeoutError."""
-        return self._session().request(
+        """Return a context manager that sends the request. `path` must be percent-encoded already.
+
+        Entering it raises aiohttp.ClientError or TimeoutError.
+        """
+        return self._get_session().request(
             method,
             URL(self._url + path, encoded=True),
             headers={**self._headers, **(headers or {})},
@@ -53,31 +56,31 @@ class ProjectApi:
             **body,
         )
 
-    def _session(self) -> aiohttp.ClientSession:
-        if self._shared is None:
-            self._shared = aiohttp.ClientSession(
+    def _get_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                response_class=_Answer,
+                response_class=_Response,
                 proxy=_proxy(URL(self._url)),
             )
-        return self._shared
+        return self._session
 
 
 def _proxy(url: URL) -> str | None:
-    """Return the environment's proxy for this address; aiohttp itself would look at every request, for 0.6 ms."""
+    """Return the environment's proxy for the URL. With `trust_env` aiohttp would read it at every request (0.6 ms)."""
     proxy = None if proxy_bypass(url.host or "") else getproxies().get(url.scheme)
     return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
-class _Answer(aiohttp.ClientResponse):
-    """Uses no connection again on which a body was refused: what was not read of it there spoils the next request."""
+class _Response(aiohttp.ClientResponse):
+    """Closes the connection after a refused upload: the unread rest of the body would break the next request on it."""
 
     async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         protocol = connection.protocol
-        answer = await super().start(connection)
+        response = await super().start(connection)
         if protocol is not None and self.method in {"POST", "PATCH"} and self.status >= HTTPStatus.BAD_REQUEST:
             protocol.force_close()
-            if self.content.is_eof():  # then the connection is back in the pool already
+            if self.content.is_eof():  # the connection has been returned to the pool already
                 protocol.close()
-        return answer
+        return response

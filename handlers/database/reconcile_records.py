@@ -1,32 +1,31 @@
-"""What the database is asked and told between jobs: what is missing, who sweeps, what must wait again, what is dead."""
+"""The SQL functions of the periodic jobs: what is missing, which worker runs a job, and tasks that have failed."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
-
 from handlers.database.client import Supabase
+from handlers.database.rpc import parse_answer
 from handlers.database.task_records import task_row
-from handlers.errors import DatabaseUnavailableError
 from schemas.jobs import Job
 from schemas.reconcile import ReconcileEntry
 
-ENTRIES = TypeAdapter(list[ReconcileEntry])
-
 
 class ReconcileRecords:
-    """The sweep's functions of `deploy/supabase/migrations`.
+    """The functions of `deploy/supabase/migrations` for the sweep and other periodic jobs.
 
-    Every method raises DatabaseUnavailableError when the database gives no answer.
+    Every method raises DatabaseUnavailableError when the database does not answer.
     """
 
     def __init__(self, supabase: Supabase) -> None:
         self._supabase = supabase
 
     async def missing(self, since: datetime | None, limit: int, idle_seconds: int) -> list[ReconcileEntry]:
-        """Return at most `limit` generations and tasks to take up again, oldest first."""
+        """Return at most `limit` generations without media and stalled tasks, oldest first.
+
+        A task is stalled when it has been queued, running or retrying without a change for `idle_seconds`.
+        """
         answer = await self._supabase.call(
             "outlast_missing",
             {
@@ -35,30 +34,28 @@ class ReconcileRecords:
                 "p_idle_seconds": idle_seconds,
             },
         )
-        try:
-            return ENTRIES.validate_python(answer)
-        except ValidationError as error:
-            raise DatabaseUnavailableError(
-                "outlast_missing answered in a form this version does not know: are its migrations applied?"
-            ) from error
+        return parse_answer("outlast_missing", list[ReconcileEntry], answer)
 
     async def requeue(self, jobs: Sequence[Job]) -> set[UUID]:
-        """Put the tasks on record as waiting; return those to publish: none that has ended or has a worker."""
+        """Record the tasks as queued; return the ids to publish. Ended tasks and tasks with a worker are left out."""
         answer = await self._supabase.call("outlast_requeue", {"p_jobs": [task_row(job) for job in jobs]})
         return {UUID(task_id) for task_id in answer["publish"]}
 
-    async def mark_failed(self, letters: Sequence[dict[str, Any]]) -> set[UUID]:
-        """End tasks that no message will end: `task_id`, `code` and `error` each; return those that were changed."""
-        answer = await self._supabase.call("outlast_bury", {"p_letters": list(letters)})
+    async def mark_failed(self, failures: Sequence[dict[str, Any]]) -> set[UUID]:
+        """End tasks whose message is lost or dead-lettered: `task_id`, `code` and `error` each.
+
+        Returns the ids of the tasks that were changed.
+        """
+        answer = await self._supabase.call("outlast_bury", {"p_letters": list(failures)})
         return {UUID(task_id) for task_id in answer["changed"]}
 
     async def claim_slot(self, name: str, every_seconds: float, worker: str) -> bool:
-        """Whether it is for this worker to do the work called `name` now: once for each slot of so many seconds."""
+        """Return whether this worker runs the periodic job `name` now. Each interval is given to one worker only."""
         answer = await self._supabase.call(
             "outlast_turn", {"p_name": name, "p_every_seconds": max(1, round(every_seconds)), "p_worker": worker}
         )
         return bool(answer["mine"])
 
     async def expire_archive(self) -> None:
-        """Remove what the archive of discarded dead letters has kept long enough."""
+        """Remove discarded dead letters whose retention time is over."""
         await self._supabase.call("outlast_archive", {"p_letters": [], "p_keep_seconds": 0})

@@ -1,33 +1,36 @@
-"""The database's functions, called over `/rest/v1/rpc/`."""
+"""Calls the SQL functions of a project over `/rest/v1/rpc/`."""
 
 import json
+from functools import cache
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
+from pydantic import TypeAdapter, ValidationError
 
 from handlers.database.http import ProjectApi
 from handlers.errors import DatabaseUnavailableError
 
 REMEDIES: Final = {
     "PGRST202": "; apply the migrations (outlast init prints them)",
-    "42501": "; SUPABASE_SERVICE_ROLE_KEY must be the service role's key",
-    "PGRST301": "; SUPABASE_SERVICE_ROLE_KEY is not accepted",
+    "42501": "; set SUPABASE_SERVICE_ROLE_KEY to the service role's key",
+    "PGRST301": "; SUPABASE_SERVICE_ROLE_KEY is not accepted: set it to this project's key",
 }
-"""What to do about PostgREST's and PostgreSQL's codes, where we know."""
+"""Remedies by the error codes of PostgREST and PostgreSQL."""
+T = TypeVar("T")
 
 
 class RpcClient:
-    """Calls functions of one project."""
+    """Calls SQL functions of one project."""
 
     def __init__(self, api: ProjectApi) -> None:
         self._api = api
 
-    async def call(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON it returns
-        """Return what the function returns; None where that is nothing.
+    async def call(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+        """Return the function's result; None for a function that returns nothing.
 
         Raises:
-            DatabaseUnavailableError: it gave no answer, or refused.
+            DatabaseUnavailableError: there is no answer, or the call was refused.
         """
         try:
             async with self._api.request("POST", f"/rest/v1/rpc/{function}", json=arguments) as response:
@@ -37,15 +40,32 @@ class RpcClient:
         try:
             answer = None if response.status == HTTPStatus.NO_CONTENT else json.loads(text)
         except ValueError:
-            said = f"{response.status} ({response.content_type})"
-            raise DatabaseUnavailableError(f"{function}: SUPABASE_URL answered {said}, which is no JSON") from None
+            raise DatabaseUnavailableError(
+                f"{function}: SUPABASE_URL answered {response.status} ({response.content_type}), which is not JSON"
+            ) from None
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise DatabaseUnavailableError(f"{function}: {refusal_text(answer, response.status)}")
         return answer
 
 
 def refusal_text(answer: object, status: int | None = None) -> str:
-    """Say what the REST API said when it refused, and what to do where we know."""
-    told = answer if isinstance(answer, dict) else {}
-    code = told.get("code") or (f"HTTP {status}" if status else "no code")
-    return f"{code}: {str(told.get('message') or 'no message')[:300]}{REMEDIES.get(str(code), '')}"
+    """Return the code and message of the REST API's error answer, and the remedy if it is known."""
+    fields = answer if isinstance(answer, dict) else {}
+    code = fields.get("code") or (f"HTTP {status}" if status else "no code")
+    return f"{code}: {str(fields.get('message') or 'no message')[:300]}{REMEDIES.get(str(code), '')}"
+
+
+def parse_answer(function: str, kind: type[T], answer: object) -> T:
+    """Return a function's result as `kind`; raise DatabaseUnavailableError when it has another form."""
+    try:
+        parsed: T = _adapter(kind).validate_python(answer)  # type: ignore[arg-type]  # a type is hashable
+    except ValidationError as error:
+        raise DatabaseUnavailableError(
+            f"{function} answered in an unknown form; apply the migrations of this version (outlast init prints them)"
+        ) from error
+    return parsed
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - a type
+    return TypeAdapter(kind)

@@ -1,28 +1,25 @@
-"""What the database is told and asked about a task: begin, known files, finish, heartbeat."""
+"""The SQL functions that record the work on a task: begin, finish, heartbeat, and what they need."""
 
-from typing import Any, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
-from pydantic import ValidationError
-
 from handlers.database.client import Supabase
-from handlers.errors import DatabaseUnavailableError, SourceGoneError, StorageUnavailableError
+from handlers.database.rpc import parse_answer
+from handlers.errors import SourceGoneError, StorageUnavailableError
 from handlers.settings import MediaSettings
 from handlers.sources.plan import parse_json_text
-from schemas.base import Frozen
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import Job
 from schemas.tasks import BeginReply, FinishReply, HeartbeatReply, TaskStatus
 from schemas.urls import data_reference, is_data_uri, redact_url
 
-LEASE_SECONDS = 30
-T = TypeVar("T", bound=Frozen)
+LEASE_SECONDS: Final = 30
 
 
 class TaskRecords:
-    """The functions of `deploy/supabase/migrations`, one method each.
+    """The task functions of `deploy/supabase/migrations`, one method each.
 
-    Every method raises DatabaseUnavailableError when the database gives no answer.
+    Every method raises DatabaseUnavailableError when the database does not answer.
     """
 
     def __init__(self, settings: MediaSettings, supabase: Supabase) -> None:
@@ -30,7 +27,7 @@ class TaskRecords:
         self._supabase = supabase
 
     async def begin(self, job: Job, lease: UUID, worker: str, attempt: int) -> BeginReply:
-        """Take the task for `LEASE_SECONDS`, or learn why not."""
+        """Take the lease of a task for LEASE_SECONDS. `BeginReply.state` is `run` if this succeeded."""
         answer = await self._supabase.call(
             "outlast_begin",
             {
@@ -40,25 +37,25 @@ class TaskRecords:
                 "p_lease_seconds": LEASE_SECONDS,
             },
         )
-        return _read(BeginReply, answer)
+        return parse_answer("outlast_begin", BeginReply, answer)
 
     async def find_stored(self, user_id: str | None, source_sha256: str, profile: str) -> ProcessedFile | None:
-        """Return a file this user has stored from the same bytes with the same profile."""
+        """Return a file that this user has stored from the same bytes with the same profile, or None."""
         answer = await self._supabase.call(
             "outlast_known", {"p_user_id": user_id, "p_source_sha256": source_sha256, "p_profile": profile}
         )
-        return None if answer is None else _read(ProcessedFile, answer)
+        return None if answer is None else parse_answer("outlast_known", ProcessedFile, answer)
 
     async def claim_object(self, bucket: str, path: str, user_id: str | None) -> None:
-        """Say that an object is about to be stored, so that it is on record whatever comes, and not removed meanwhile.
+        """Record an object before it is stored, so that it is known after a crash and not removed meanwhile.
 
         Raises:
-            StorageUnavailableError: it is being removed just now.
+            StorageUnavailableError: the object is being removed at the moment.
         """
         answer = await self._supabase.call("outlast_claim", {"p_bucket": bucket, "p_path": path, "p_user_id": user_id})
         if answer["state"] != "live":
             raise StorageUnavailableError(
-                "an object of these bytes is being removed just now; it is stored again later"
+                "an object with the same content is being removed at the moment; the file is stored at the next attempt"
             )
 
     async def finish(
@@ -69,7 +66,7 @@ class TaskRecords:
         stored: list[ProcessedFile],
         failed: list[FailedFile],
     ) -> FinishReply:
-        """Record files, task and generation row in one transaction."""
+        """Record the files, the task and the generation's row in one transaction."""
         answer = await self._supabase.call(
             "outlast_finish",
             {
@@ -77,14 +74,14 @@ class TaskRecords:
                 "p_lease": str(lease),
                 "p_status": status,
                 "p_files": [file.model_dump(mode="json") for file in stored],
-                "p_failed": [_failure(file) for file in failed],
+                "p_failed": [_failed_row(file) for file in failed],
                 "p_error": {"code": failed[0].code, "message": failed[0].error} if failed else None,
             },
         )
-        return _read(FinishReply, answer)
+        return parse_answer("outlast_finish", FinishReply, answer)
 
     async def heartbeat(self, worker: str, leases: list[UUID], stats: dict[str, Any] | None) -> HeartbeatReply:
-        """Renew the leases of what runs here; learn which were lost or cancelled. No `stats`: the last ones stay."""
+        """Renew the leases of this worker; return which are lost or cancelled. `stats=None` keeps the last stats."""
         answer = await self._supabase.call(
             "outlast_heartbeat",
             {
@@ -94,33 +91,34 @@ class TaskRecords:
                 "p_lease_seconds": LEASE_SECONDS,
             },
         )
-        return _read(HeartbeatReply, answer)
+        return parse_answer("outlast_heartbeat", HeartbeatReply, answer)
 
     async def cancel(self, task_id: UUID) -> bool:
-        """Cancel a task, known or not; return whether it is cancelled now: one that has ended stays as it is."""
+        """Cancel a task, which need not be recorded yet; return whether it is cancelled. An ended task is not."""
         return bool((await self._supabase.call("outlast_cancel", {"p_task_id": str(task_id)}))["cancelled"])
 
-    async def archive(self, letters: list[dict[str, Any]], keep_seconds: int, by: str) -> int:
-        """Keep discarded dead letters (`id`, `item`, `message_type`, `body` in base64); return how many are kept."""
+    async def archive(self, dead_letters: list[dict[str, Any]], keep_seconds: int, by: str) -> int:
+        """Store discarded dead letters: `id`, `item`, `message_type` and `body` (base64) each; return how many."""
         answer = await self._supabase.call(
-            "outlast_archive", {"p_letters": letters, "p_keep_seconds": keep_seconds, "p_by": by}
+            "outlast_archive", {"p_letters": dead_letters, "p_keep_seconds": keep_seconds, "p_by": by}
         )
         return int(answer["archived"])
 
     async def read_inline(self, generation_id: str, reference: str) -> str:
-        """Return the `data:` URI that was too large for a message, read from the generation's row."""
+        """Return the `data:` URI that was too large for a message, from the generation's row."""
         settings = self._settings
         row = await self._supabase.first_row(
             settings.generations_schema, settings.generations_table, settings.generations_id_column, generation_id
         )
-        for url in _data_urls(None if row is None else parse_json_text(row.get(settings.generations_output_column))):
+        output = None if row is None else row.get(settings.generations_output_column)
+        for url in _data_uris(parse_json_text(output)):
             if data_reference(url) == reference:
                 return url
-        raise SourceGoneError(f"{reference} is not in the generation's row any more")
+        raise SourceGoneError(f"{reference} is no longer in the generation's row")
 
 
 def task_row(job: Job) -> dict[str, Any]:
-    """Return a job as the database's functions take it."""
+    """Return a job in the form that the SQL functions take."""
     row = job.model_dump(mode="json", exclude={"files", "profile", "max_concurrent"})
     return row | {
         "profile": job.profile.key,
@@ -129,23 +127,14 @@ def task_row(job: Job) -> dict[str, Any]:
     }
 
 
-def _read(kind: type[T], answer: object) -> T:
-    """Read what a function answered."""
-    try:
-        return kind.model_validate(answer)
-    except ValidationError as error:
-        raise DatabaseUnavailableError(
-            f"the database answered what is no {kind.__name__}: are the migrations of this version applied?"
-        ) from error
-
-
-def _failure(file: FailedFile) -> dict[str, Any]:
-    """Return a failed file as it may be written down: its URL without the query that may hold a signature."""
+def _failed_row(file: FailedFile) -> dict[str, Any]:
+    """Return a failed file with its URL redacted: the query may contain a signature."""
     return file.model_dump(mode="json") | {"url": redact_url(file.url)}
 
 
-def _data_urls(output: Any) -> list[str]:  # noqa: ANN401 - any JSON
-    stack, found = [output], []
+def _data_uris(output: Any) -> list[str]:  # noqa: ANN401 - any JSON
+    """Return all `data:` URIs of an output, at any depth."""
+    stack, uris = [output], []
     while stack:
         node = stack.pop()
         if isinstance(node, dict):
@@ -153,5 +142,5 @@ def _data_urls(output: Any) -> list[str]:  # noqa: ANN401 - any JSON
         elif isinstance(node, list):
             stack.extend(node)
         elif isinstance(node, str) and is_data_uri(node):
-            found.append(node)
-    return found
+            uris.append(node)
+    return uris

@@ -53,7 +53,7 @@ class HistoryPages:
     async def _operation(self, request: web.Request) -> Row:
         """Return the operation of the request, with `stalled`: running, but not updated for two minutes."""
         operation_id = _parse_id(request.match_info["id"])
-        operations = await self._records.operations(name=operation_id) if operation_id else []
+        operations = await self._records.operations(operation_id=operation_id) if operation_id else []
         if not operations:
             raise web.HTTPNotFound(text="There is no operation with this id.")
         operation = operations[0]

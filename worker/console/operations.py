@@ -39,7 +39,7 @@ class Operations:
         """Record an operation, then start it. Raises DatabaseUnavailableError; then nothing was started."""
         matched = len({summary.item.id for summary in selected})
         operation = _Operation(uuid4(), verb, by, {**target, "rate": rate}, matched)
-        await self._records.operation(**operation.to_row("running"))
+        await self._records.record_operation(**operation.to_row("running"))
         task = asyncio.create_task(self._run(operation, selected, rate), name=f"{verb} {operation.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -50,7 +50,7 @@ class Operations:
     ) -> None:
         """Record an operation that has already ended, with `done` of `of` items done."""
         log.info("operator", verb=verb, by=by, **target, done=done)
-        await self._records.operation(
+        await self._records.record_operation(
             id=str(uuid4()), verb=verb, by=by, target=target, state="done", matched=of, done=done, detail=detail
         )
 
@@ -83,7 +83,7 @@ class Operations:
             await asyncio.gather(saving, return_exceptions=True)
         log.info("operator", verb=operation.verb, by=operation.by, state=state, done=operation.outcome.done)
         try:
-            await self._records.operation(**operation.to_row(state))
+            await self._records.record_operation(**operation.to_row(state))
         except FileProcessingError as error:
             log.warning("result of an operation not recorded", operation=str(operation.id), code=error.code)
 
@@ -92,7 +92,7 @@ class Operations:
         while True:
             await asyncio.sleep(SAVE_EVERY_SECONDS)
             try:
-                aborted_by = await self._records.operation(**operation.to_row("running"))
+                aborted_by = await self._records.record_operation(**operation.to_row("running"))
                 operation.aborted_by = aborted_by or operation.aborted_by
             except FileProcessingError as error:
                 log.warning("progress of an operation not recorded", operation=str(operation.id), code=error.code)
