@@ -70,9 +70,9 @@ def init(
 
 def doctor(as_json: AsJson = False) -> None:
     """Check machine, broker, database, Storage and webhooks; print a remedy for each failure. Changes nothing."""
-    from worker.doctor.run import examine
+    from worker.doctor.run import run_doctor
 
-    sys.exit(asyncio.run(examine(as_json=as_json)))
+    sys.exit(asyncio.run(run_doctor(as_json=as_json)))
 
 
 def _prepare(names: dict[str, Any], receiver_url: str | None) -> Any:  # noqa: ANN401 - worker.cli.init_project is imported late

@@ -1,1 +1,1 @@
-"""`outlast doctor`: one small function a check, grouped by what it looks at; `run.CHECKS` is the list of them."""
+"""`outlast doctor`: one function per check, grouped by what it checks. `run.CHECKS` lists all checks in order."""

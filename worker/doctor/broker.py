@@ -1,4 +1,4 @@
-"""RabbitMQ: can it be reached, is it new enough, is what stands there ours, may we use it?"""
+"""Checks of RabbitMQ: connection, version, queues and exchanges, permissions."""
 
 import asyncio
 import re
@@ -16,78 +16,80 @@ from worker.broker.connect_failure import explain
 from worker.broker.errors import BROKER_ERRORS
 from worker.broker.nodes import Nodes, connect
 from worker.doctor.context import CheckContext
-from worker.doctor.result import Concern, Failure
+from worker.doctor.result import CheckFailure, CheckWarning
 
-OLDEST: Final = (3, 10)
+MIN_VERSION: Final = (3, 10)
 CONFIRM_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 8.0
 
 
-async def broker(site: CheckContext) -> str:
-    """Connect as a worker would."""
-    nodes = Nodes.from_settings(site.settings)
+async def broker(context: CheckContext) -> str:
+    """Connect like a worker."""
+    nodes = Nodes.from_settings(context.settings)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            site.broker = await connect(nodes, "outlast doctor")
+            context.broker = await connect(nodes, "outlast doctor")
     except BROKER_ERRORS as error:
         reason = explain(error, nodes.last)
-        raise Failure(reason.problem, reason.remedy) from error
-    site.node = nodes.last
+        raise CheckFailure(reason.problem, reason.remedy) from error
+    context.node = nodes.last
     others = f", one of {len(nodes)} nodes" if len(nodes) > 1 else ""
     return f"{host_port(nodes.last)}{others}, virtual host {vhost(nodes.last)!r}"
 
 
-async def broker_version(site: CheckContext) -> str:
-    """Quorum queues as we use them came with 3.10."""
-    told = getattr(_connected(site).transport, "connection", None)
-    properties = getattr(told, "server_properties", {})
+async def broker_version(context: CheckContext) -> str:
+    """RabbitMQ must have at least version 3.10, for the quorum queues we use."""
+    amqp_connection = getattr(_connection(context).transport, "connection", None)
+    properties = getattr(amqp_connection, "server_properties", {})
     product, version = str(properties.get("product", "?")), str(properties.get("version", "?"))
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if product != "RabbitMQ":
-        raise Concern(f"{product} {version} is not RabbitMQ", "use RabbitMQ 3.10 or newer: quorum queues are needed")
-    if numbers < OLDEST:
-        raise Failure(f"RabbitMQ {version} is too old", "upgrade RabbitMQ to 3.10 or newer")
+        raise CheckWarning(
+            f"{product} {version} is not RabbitMQ", "use RabbitMQ 3.10 or newer: quorum queues are needed"
+        )
+    if numbers < MIN_VERSION:
+        raise CheckFailure(f"RabbitMQ {version} is too old", "upgrade RabbitMQ to 3.10 or newer")
     return f"{product} {version}"
 
 
-async def broker_topology(site: CheckContext) -> str:
-    """What is declared must be declared as we do; what is not there yet is made by the first process that starts."""
-    delays = site.settings.retry_delays
-    absent = 0
+async def broker_topology(context: CheckContext) -> str:
+    """Existing queues and exchanges must have the right arguments. Missing ones are declared by the first process."""
+    delays = context.settings.retry_delays
+    missing = 0
     for name, kind in topology.exchanges(delays).items():
-        absent += not await _matches_exchange(site, name, kind)
+        missing += not await _matches_exchange(context, name, kind)
     waiting = dead = consumers = 0
     for spec in topology.queues(delays):
         try:
-            if await topology.declared_as(_connected(site), spec) is None:
-                absent += 1
+            if await topology.declared_as(_connection(context), spec) is None:
+                missing += 1
                 continue
-            channel = await _connected(site).channel()
-            found = (await channel.declare_queue(spec.name, passive=True)).declaration_result
+            channel = await _connection(context).channel()
+            declared = (await channel.declare_queue(spec.name, passive=True)).declaration_result
         except topology.TopologyError as error:
             raise _differs("queue", spec.name, error.__cause__ or error) from error
         except ChannelAccessRefused as error:
-            raise _refused(site, error) from error
+            raise _refused(context, error) from error
         await channel.close()
         if spec.name == topology.DEAD:
-            dead = found.message_count or 0
+            dead = declared.message_count or 0
         elif spec.exchange == topology.WORK:
-            waiting += found.message_count or 0
-            consumers += found.consumer_count or 0
-    state = f"{waiting:,} jobs wait, {dead:,} dead letters, {consumers} consumers"
-    if absent:
-        return f"{absent} queues and exchanges are not made yet: the first receiver or worker makes them; {state}"
+            waiting += declared.message_count or 0
+            consumers += declared.consumer_count or 0
+    state = f"{waiting:,} jobs waiting, {dead:,} dead letters, {consumers} consumers"
+    if missing:
+        return f"{missing} queues and exchanges do not exist yet; the first receiver or worker declares them; {state}"
     if waiting and not consumers:
-        raise Concern(f"{state}: nobody works on them", "start `outlast worker`")
+        raise CheckWarning(f"{state}: no worker consumes the jobs", "start `outlast worker`")
     return state
 
 
-async def broker_rights(site: CheckContext) -> str:
-    """Make, use and drop an exchange and a queue of our naming: rights, and whether messages are taken at all."""
+async def broker_rights(context: CheckContext) -> str:
+    """Declare, use and delete a queue with our prefix: checks the permissions, and that messages are accepted."""
     name = f"outlast.doctor.{uuid4().hex}"
     try:
         async with asyncio.timeout(CONFIRM_SECONDS):
-            channel = await _connected(site).channel()
+            channel = await _connection(context).channel()
             exchange = await channel.declare_exchange(name, "fanout", auto_delete=True)
             queue = await channel.declare_queue(name, exclusive=True, auto_delete=True)
             await queue.bind(exchange)
@@ -96,15 +98,15 @@ async def broker_rights(site: CheckContext) -> str:
             await queue.delete()
             await channel.close()
     except ChannelAccessRefused as error:
-        raise _refused(site, error) from error
+        raise _refused(context, error) from error
     except TimeoutError as error:
-        remedy = "look at its memory and disk alarms: rabbitmqctl status"
-        raise Failure(f"RabbitMQ took no message within {CONFIRM_SECONDS:g} s", remedy) from error
-    return "may configure, write and read; a message went through"
+        remedy = "check its memory and disk alarms: rabbitmqctl status"
+        raise CheckFailure(f"RabbitMQ accepted no message within {CONFIRM_SECONDS:g} s", remedy) from error
+    return "can configure, write and read; a test message was delivered"
 
 
-async def _matches_exchange(site: CheckContext, name: str, kind: aio_pika.ExchangeType) -> bool:
-    channel = await _connected(site).channel()
+async def _matches_exchange(context: CheckContext, name: str, kind: aio_pika.ExchangeType) -> bool:
+    channel = await _connection(context).channel()
     try:
         await channel.declare_exchange(name, kind, passive=True)
         await channel.declare_exchange(name, kind, durable=True)
@@ -113,23 +115,23 @@ async def _matches_exchange(site: CheckContext, name: str, kind: aio_pika.Exchan
     except ChannelPreconditionFailed as error:
         raise _differs("exchange", name, error) from error
     except ChannelAccessRefused as error:
-        raise _refused(site, error) from error
+        raise _refused(context, error) from error
     await channel.close()
     return True
 
 
-def _connected(site: CheckContext) -> AbstractConnection:
-    if site.broker is None:
-        raise RuntimeError("the check `broker` comes first")
-    return site.broker
+def _connection(context: CheckContext) -> AbstractConnection:
+    if context.broker is None:
+        raise RuntimeError("the check `broker` must run first")
+    return context.broker
 
 
-def _differs(what: str, name: str, error: BaseException) -> Failure:
-    remedy = f"empty and delete it (rabbitmqctl delete_{what} {name}), or use another virtual host in RABBITMQ_URL"
-    return Failure(f"the {what} {name} exists with other arguments: {error}", remedy)
+def _differs(kind: str, name: str, error: BaseException) -> CheckFailure:
+    remedy = f"empty and delete it (rabbitmqctl delete_{kind} {name}), or use another virtual host in RABBITMQ_URL"
+    return CheckFailure(f"the {kind} {name} exists with other arguments: {error}", remedy)
 
 
-def _refused(site: CheckContext, error: Exception) -> Failure:
-    node, right = site.settings.rabbitmq_nodes[0], "'^outlast.*'"
-    remedy = f"rabbitmqctl set_permissions -p {vhost(node)} {node.user or 'guest'} {right} {right} {right}"
-    return Failure(f"rights are missing: {error}", remedy)
+def _refused(context: CheckContext, error: Exception) -> CheckFailure:
+    node, pattern = context.settings.rabbitmq_nodes[0], "'^outlast.*'"
+    remedy = f"rabbitmqctl set_permissions -p {vhost(node)} {node.user or 'guest'} {pattern} {pattern} {pattern}"
+    return CheckFailure(f"permissions are missing: {error}", remedy)

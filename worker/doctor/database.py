@@ -1,4 +1,4 @@
-"""The database, as `outlast_health` and the REST API tell of it."""
+"""Checks of the database, with the function `outlast_health` and the REST API."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -7,147 +7,161 @@ import httpx
 
 from worker.cli import migrations
 from worker.doctor.context import CheckContext
-from worker.doctor.project import body_of, compare, error_code, message
-from worker.doctor.result import Concern, Failure
+from worker.doctor.project import compare_clocks, error_code, error_message, parse_body
+from worker.doctor.result import CheckFailure, CheckWarning
 
-APPLY: Final = "apply what `outlast init` prints in the project's SQL editor"
+APPLY: Final = "run the SQL of `outlast init` in the project's SQL editor"
 REINSTALL: Final = "run in the SQL editor: select public.outlast_install();"
 OPTIONAL: Final = frozenset({"user", "request"})
-"""Columns of a table of generations that it may lack."""
-SHOWN: Final = 3
+"""Columns that a table of generations may lack."""
+MAX_LISTED: Final = 3
 
 
-async def functions(site: CheckContext) -> str:
-    """Ask the database how it is; every function that workers call must be there."""
-    asked_at = datetime.now(UTC)
+async def functions(context: CheckContext) -> str:
+    """All functions that workers call must exist. The result of `outlast_health` is kept for later checks."""
+    requested_at = datetime.now(UTC)
     try:
-        answer = await site.http.post("/rest/v1/rpc/outlast_health", json={})
+        response = await context.supabase_http.post("/rest/v1/rpc/outlast_health", json={})
     except httpx.HTTPError as error:
-        raise Failure(
-            f"the REST API gives no answer: {type(error).__name__}", "look at the project's status"
+        raise CheckFailure(
+            f"the REST API does not answer: {type(error).__name__}", "check the status of the project"
         ) from error
-    health = body_of(answer)
-    if error_code(answer) in {"PGRST202", "42883"}:
-        raise Failure(
-            "the database has no function outlast_health", f"{APPLY}; when it is done: notify pgrst, 'reload schema'"
+    health = parse_body(response)
+    if error_code(response) in {"PGRST202", "42883"}:
+        raise CheckFailure(
+            "the database has no function outlast_health", f"{APPLY}; if that is done: notify pgrst, 'reload schema'"
         )
-    if answer.is_error or not isinstance(health, dict):
-        raise Failure(f"outlast_health answers {answer.status_code}: {message(answer)}", APPLY)
-    site.health, site.asked_at = health, asked_at
+    if response.is_error or not isinstance(health, dict):
+        raise CheckFailure(f"outlast_health answers {response.status_code}: {error_message(response)}", APPLY)
+    context.health, context.requested_at = health, requested_at
     missing = sorted(migrations.functions() - set(health.get("functions", [])))
     if missing:
-        raise Failure(f"{len(missing)} functions are missing or closed: {_some(missing)}", APPLY)
-    return f"{len(migrations.functions())} are there"
+        raise CheckFailure(f"{len(missing)} functions are missing or not granted: {_first_few(missing)}", APPLY)
+    return f"{len(migrations.functions())} exist"
 
 
-async def version(site: CheckContext) -> str:
-    """The migrations of this very version must be applied."""
-    applied, newest = str(site.health.get("version")), migrations.newest()
+async def version(context: CheckContext) -> str:
+    """The migrations of this version must be applied."""
+    applied, newest = str(context.health.get("version")), migrations.newest()
     if applied > newest:
-        raise Concern(f"the database is at {applied}, newer than this program ({newest})", "upgrade Outlast here")
+        raise CheckWarning(
+            f"the database has version {applied}, newer than this program ({newest})", "upgrade Outlast on this machine"
+        )
     if applied < newest:
-        raise Failure(f"the database is at {applied}, and this version needs {newest}", APPLY)
+        raise CheckFailure(f"the database has version {applied}, but this program needs {newest}", APPLY)
     return f"migrations up to {newest} are applied"
 
 
-async def tables(site: CheckContext) -> str:
-    """Every table of ours, each closed to strangers by row-level security."""
-    found: dict[str, bool] = site.health.get("tables", {})
-    missing, wanted = sorted(migrations.tables() - found.keys()), migrations.tables()
+async def tables(context: CheckContext) -> str:
+    """All our tables must exist, with row-level security."""
+    security: dict[str, bool] = context.health.get("tables", {})
+    tables_ = migrations.tables()
+    missing = sorted(tables_ - security.keys())
     if missing:
-        raise Failure(f"tables are missing: {_some(missing)}", APPLY)
-    open_ = [name for name in sorted(wanted) if not found[name]]
-    if open_:
-        raise Failure(f"row-level security is off on {_some(open_)}: anybody may read them", APPLY)
-    return f"{len(wanted)} are there, with row-level security"
+        raise CheckFailure(f"tables are missing: {_first_few(missing)}", APPLY)
+    unprotected = [name for name in sorted(tables_) if not security[name]]
+    if unprotected:
+        raise CheckFailure(f"row-level security is off on {_first_few(unprotected)}: everybody can read them", APPLY)
+    return f"{len(tables_)} exist, with row-level security"
 
 
-async def grants(site: CheckContext) -> str:
-    """Visitors and users call none of our functions."""
-    if site.health.get("anon_can_execute") is not False:
-        raise Failure("anon or authenticated may execute functions of ours", APPLY)
-    return "anon and authenticated may execute none of our functions"
+async def grants(context: CheckContext) -> str:
+    """The roles `anon` and `authenticated` must not be able to execute our functions."""
+    if context.health.get("anon_can_execute") is not False:
+        raise CheckFailure("anon or authenticated may execute our functions", APPLY)
+    return "anon and authenticated may not execute our functions"
 
 
-async def database_clock(site: CheckContext) -> str:
-    """It is the database that signs."""
-    return compare(
-        datetime.fromisoformat(str(site.health["now"])), site.asked_at or datetime.now(UTC), "the database's"
+async def database_clock(context: CheckContext) -> str:
+    """The database's clock must be right, because the database signs the webhooks."""
+    return compare_clocks(
+        datetime.fromisoformat(str(context.health["now"])),
+        context.requested_at or datetime.now(UTC),
+        "the database's clock",
     )
 
 
-async def generations(site: CheckContext) -> str:
-    """Your table, by the names that both the settings and the database have."""
-    told = site.health["generations"]
-    ours, theirs = _names(site), {"schema": told["schema"], "table": told["table"]} | told["columns"]
-    theirs["completed"] = told["completed"]
+async def generations(context: CheckContext) -> str:
+    """Settings and database must have the same names for the table of generations, and the table must fit them."""
+    health = context.health["generations"]
+    ours, theirs = _names(context), {"schema": health["schema"], "table": health["table"]} | health["columns"]
+    theirs["completed"] = health["completed"]
     different = [name for name, value in ours.items() if theirs.get(name) != value]
     if different:
         pairs = [f"{name} is {theirs.get(name)!r} there and {ours[name]!r} here" for name in different]
-        raise Failure(f"database and settings differ: {_some(pairs)}", f"mend GENERATIONS_... here, or there: {APPLY}")
-    where = f"{told['schema']}.{told['table']}"
-    if not told["found"]:
-        raise Failure(f"there is no table {where}", "make it, or name yours: outlast init --schema ... --table ...")
-    absent = [f"{name} ({theirs[name]!r})" for name in told["absent"] if name not in OPTIONAL]
+        raise CheckFailure(
+            f"database and settings differ: {_first_few(pairs)}",
+            f"correct GENERATIONS_... here; to change the database, {APPLY}",
+        )
+    where = f"{health['schema']}.{health['table']}"
+    if not health["found"]:
+        raise CheckFailure(
+            f"there is no table {where}", "create it, or name yours: outlast init --schema ... --table ..."
+        )
+    absent = [f"{name} ({theirs[name]!r})" for name in health["absent"] if name not in OPTIONAL]
     if absent:
-        raise Failure(f"{where} has no column for {_some(absent)}", "name yours: outlast init --help")
-    without = [name for name in told["absent"] if name in OPTIONAL]
+        raise CheckFailure(f"{where} has no column for {_first_few(absent)}", "name yours: outlast init --help")
+    without = [name for name in health["absent"] if name in OPTIONAL]
     if without:
-        meaning = "no owner means the folder `anonymous`; without request ids FAL's own webhook finds no row"
-        raise Concern(f"{where} has no column for {_some(without)}: {meaning}", "name yours: outlast init --help")
-    return f"{where}, completed is {told['completed']!r}"
+        meaning = (
+            "without an owner, files go to the folder `anonymous`; without request ids, FAL's webhooks find no row"
+        )
+        raise CheckWarning(
+            f"{where} has no column for {_first_few(without)}: {meaning}", "name yours: outlast init --help"
+        )
+    return f"{where}, completed is {health['completed']!r}"
 
 
-async def media_columns(site: CheckContext) -> str:
-    """What we write on your rows."""
-    if not site.health["media_columns"]:
-        raise Failure("your table lacks `media` or `media_status`", REINSTALL)
-    return "media and media_status are there"
+async def media_columns(context: CheckContext) -> str:
+    """The table must have the columns that we write."""
+    if not context.health["media_columns"]:
+        raise CheckFailure("your table has no column `media` or `media_status`", REINSTALL)
+    return "media and media_status exist"
 
 
-async def triggers(site: CheckContext) -> str:
-    """What tells the receiver, made for the names that count now."""
-    if not site.health["trigger"]:
-        raise Failure("your table has no outlast_notify triggers, or they are disabled", REINSTALL)
-    if not site.health["triggers_current"]:
-        raise Failure("the triggers were made for other names, or are incomplete", REINSTALL)
-    return "present and current"
+async def triggers(context: CheckContext) -> str:
+    """The triggers that send webhooks must exist, for the current names."""
+    if not context.health["trigger"]:
+        raise CheckFailure("your table has no outlast_notify triggers, or they are disabled", REINSTALL)
+    if not context.health["triggers_current"]:
+        raise CheckFailure("the triggers were created for other names, or are incomplete", REINSTALL)
+    return "exist, for the current names"
 
 
-async def sweep_index(site: CheckContext) -> str:
-    """Without it a sweep reads the whole table."""
-    if not site.health["sweep_index"]:
-        raise Concern("the sweep has no index on your table, and reads all of it", REINSTALL)
-    return "present"
+async def sweep_index(context: CheckContext) -> str:
+    """Without this index, a sweep reads the whole table."""
+    if not context.health["sweep_index"]:
+        raise CheckWarning("your table has no index for the sweep, which therefore reads the whole table", REINSTALL)
+    return "exists"
 
 
-async def realtime(site: CheckContext) -> str:
-    """How a front end follows progress."""
-    if not site.health["realtime"]:
-        remedy = "alter publication supabase_realtime add table public.outlast_tasks, public.outlast_files;"
-        raise Concern("Realtime does not tell of tasks and files", remedy)
-    return "tells of tasks and files"
+async def realtime(context: CheckContext) -> str:
+    """Front ends follow the progress of tasks with Realtime."""
+    if not context.health["realtime"]:
+        remedy = "run: alter publication supabase_realtime add table public.outlast_tasks, public.outlast_files;"
+        raise CheckWarning("Realtime does not publish tasks and files", remedy)
+    return "publishes tasks and files"
 
 
-async def rest_schema(site: CheckContext) -> str:
-    """Workers read rows over REST for large inline files, and for FAL's model id."""
-    settings = site.settings
+async def rest_schema(context: CheckContext) -> str:
+    """Workers read rows over REST: for large inline files, and for FAL's model id."""
+    settings = context.settings
     params = {"select": settings.generations_output_column, "limit": "0"}
     profile = {"Accept-Profile": settings.generations_schema}
-    answer = await site.http.get(f"/rest/v1/{settings.generations_table}", params=params, headers=profile)
-    if not answer.is_error:
+    response = await context.supabase_http.get(f"/rest/v1/{settings.generations_table}", params=params, headers=profile)
+    if not response.is_error:
         return f"rows of {settings.generations_schema}.{settings.generations_table} can be read"
     schema, table = settings.generations_schema, settings.generations_table
-    said = f"rows cannot be read ({error_code(answer)}), so inline files larger than 8 MiB fail"
+    problem = f"rows cannot be read ({error_code(response)}), so inline files larger than 8 MiB fail"
     remedy = (
         f'expose the schema (Project settings, API) and: grant usage on schema "{schema}" to service_role; '
         f'grant select on "{schema}"."{table}" to service_role;'
     )
-    raise Concern(said, remedy)
+    raise CheckWarning(problem, remedy)
 
 
-def _names(site: CheckContext) -> dict[str, str]:
-    settings = site.settings
+def _names(context: CheckContext) -> dict[str, str]:
+    settings = context.settings
     columns = ("id", "user", "status", "output", "request", "created")
     return {
         "schema": settings.generations_schema,
@@ -157,7 +171,7 @@ def _names(site: CheckContext) -> dict[str, str]:
     }
 
 
-def _some(names: list[Any]) -> str:
-    """Return the first few of a list."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(map(str, names[:SHOWN])) + more
+def _first_few(names: list[Any]) -> str:
+    """Return the first entries of a list, and the number of the others."""
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(map(str, names[:MAX_LISTED])) + more

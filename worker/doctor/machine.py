@@ -1,4 +1,4 @@
-"""This machine: can it decode, tell types, and keep files while it works on them?"""
+"""Checks of this machine: libmagic, libvips, the temporary folder, and optional settings."""
 
 import asyncio
 import shutil
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from worker.doctor.context import CheckContext
-from worker.doctor.result import Concern, Failure
+from worker.doctor.result import CheckFailure, CheckWarning
 
 MIB: Final = 1024 * 1024
 SIDE: Final = 64
 
 
-def _picture() -> bytes:
-    """Return a small PNG, made without any library that is to be examined."""
+def _sample_png() -> bytes:
+    """Return a small PNG, made without the libraries that are checked."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -29,68 +29,74 @@ def _picture() -> bytes:
 
 
 async def libmagic(_site: CheckContext) -> str:
-    """Types are decided from content by libmagic, which Python's package does not bring along."""
+    """Libmagic must detect a PNG. The Python package does not include the library."""
     try:
-        from handlers.detect import detect  # noqa: PLC0415 - whether this can be imported is the question
+        from handlers.detect import detect  # noqa: PLC0415 - the import itself is checked
 
-        found = await asyncio.to_thread(detect, _picture(), None)
+        found = await asyncio.to_thread(detect, _sample_png(), None)
     except (ImportError, OSError) as error:
-        raise Failure(f"libmagic cannot be used: {error}", "apt-get install libmagic1") from error
+        raise CheckFailure(f"libmagic cannot be used: {error}", "apt-get install libmagic1") from error
     if found.mime_type != "image/png":
-        raise Failure(f"libmagic takes a PNG for {found.mime_type}", "reinstall libmagic1: its database may be broken")
-    return "knows a PNG"
+        raise CheckFailure(
+            f"libmagic detects a PNG as {found.mime_type}", "reinstall libmagic1: its database may be damaged"
+        )
+    return "detects a PNG"
 
 
-async def libvips(site: CheckContext) -> str:
-    """A picture goes through a real codec process, as it would in a worker."""
+async def libvips(context: CheckContext) -> str:
+    """A codec process must compress a picture, as in a worker."""
     try:
-        from worker.resources import Resources  # noqa: PLC0415 - the same
+        from worker.resources import Resources  # noqa: PLC0415 - the import itself is checked
     except (ImportError, OSError) as error:
-        raise Failure(f"the codec cannot be loaded: {error}", "reinstall Outlast: pip install outlast") from error
+        raise CheckFailure(f"the codec cannot be loaded: {error}", "reinstall Outlast: pip install outlast") from error
     try:
         with tempfile.TemporaryDirectory(prefix="outlast-doctor-") as folder:
             source = Path(folder) / "source"
-            source.write_bytes(_picture())
-            async with Resources(site.settings.model_copy(update={"codec_processes": 1})) as resources:
+            source.write_bytes(_sample_png())
+            async with Resources(context.settings.model_copy(update={"codec_processes": 1})) as resources:
                 codec = resources.codec()
-                made = await codec.prepare(source, Path(folder) / "made", "image/png", site.settings.profile)
+                made = await codec.prepare(source, Path(folder) / "made", "image/png", context.settings.profile)
     except Exception as error:
-        remedy = "raise CODEC_MEMORY_MB and CODEC_TIMEOUT_SECONDS; else reinstall pyvips and pyvips-binary"
-        raise Failure(f"a codec process cannot compress a small picture: {error!r}", remedy) from error
-    return f"a codec process made a PNG of {SIDE} x {SIDE} into {made.content_type}"
+        remedy = (
+            "raise CODEC_MEMORY_MB and CODEC_TIMEOUT_SECONDS; if that does not help, reinstall pyvips and pyvips-binary"
+        )
+        raise CheckFailure(f"a codec process cannot compress a small picture: {error!r}", remedy) from error
+    return f"a codec process converted a PNG of {SIDE} x {SIDE} to {made.content_type}"
 
 
-async def temp_dir(site: CheckContext) -> str:
-    """Files lie in TEMP_DIR while they are processed: source and result of every file in flight."""
-    settings = site.settings
+async def temp_dir(context: CheckContext) -> str:
+    """TEMP_DIR must be writable, and have space for the source and the result of every file in progress."""
+    settings = context.settings
     folder = settings.temp_dir
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             free = shutil.disk_usage(folder).free
     except OSError as error:
-        remedy = "set TEMP_DIR to a folder this user may write to"
-        raise Failure(f"{folder} cannot be written to: {error.strerror}", remedy) from error
-    wanted = 2 * settings.max_file_bytes * settings.max_concurrent * settings.worker_concurrency
+        remedy = "set TEMP_DIR to a folder that this user can write to"
+        raise CheckFailure(f"{folder} cannot be written to: {error.strerror}", remedy) from error
+    recommended = 2 * settings.max_file_bytes * settings.max_concurrent * settings.worker_concurrency
     if free < 2 * settings.max_file_bytes:
-        raise Failure(f"{folder} has {free // MIB:,} MiB left, too little for one file", "make room, or set TEMP_DIR")
-    if free < wanted:
-        raise Concern(
-            f"{folder} has {free // MIB:,} MiB left; a busy worker may need {wanted // MIB:,}",
-            "make room, set TEMP_DIR, or lower WORKER_CONCURRENCY, MAX_CONCURRENT or MAX_FILE_SIZE_MB",
+        raise CheckFailure(
+            f"{folder} has {free // MIB:,} MiB free, too little for one file", "free disk space, or set TEMP_DIR"
         )
-    return f"{folder} has {free // MIB:,} MiB left"
+    if free < recommended:
+        raise CheckWarning(
+            f"{folder} has {free // MIB:,} MiB free; a busy worker may need {recommended // MIB:,}",
+            "free disk space, set TEMP_DIR, or lower WORKER_CONCURRENCY, MAX_CONCURRENT or MAX_FILE_SIZE_MB",
+        )
+    return f"{folder} has {free // MIB:,} MiB free"
 
 
-async def optional_keys(site: CheckContext) -> str:
-    """What works without them, and what does not."""
-    settings = site.settings
+async def optional_keys(context: CheckContext) -> str:
+    """Optional settings that are missing, and what does not work without them."""
+    settings = context.settings
     missing = {
-        "API_TOKEN": (settings.api_token is None, "the HTTP API refuses everybody"),
-        "FAL_KEY": (settings.fal_key is None, "expired links cannot be asked for again"),
-        "FAL_USER_IDS": (not settings.fal_user_ids, "FAL's own webhooks are taken for any FAL account"),
+        "API_TOKEN": (settings.api_token is None, "the HTTP API refuses every request"),
+        "FAL_KEY": (settings.fal_key is None, "FAL cannot be asked for new links"),
+        "FAL_USER_IDS": (not settings.fal_user_ids, "FAL's own webhooks are accepted from every FAL account"),
     }
-    said = [f"without {name} {meaning}" for name, (absent, meaning) in missing.items() if absent]
-    if said:
-        raise Concern("; ".join(said), "set them where you need that; `outlast init` makes an API_TOKEN")
+    problems = [f"without {name} {meaning}" for name, (absent, meaning) in missing.items() if absent]
+    if problems:
+        raise CheckWarning("; ".join(problems), "set them if you need this; `outlast init` generates an API_TOKEN")
     return "API_TOKEN, FAL_KEY and FAL_USER_IDS are set"

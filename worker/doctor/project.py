@@ -1,4 +1,4 @@
-"""The Supabase project: does it answer, is the key the service role's, are the clocks together?"""
+"""Checks of the Supabase project: whether it answers, the role of the key, and its clock."""
 
 import json
 from datetime import UTC, datetime
@@ -9,97 +9,104 @@ import httpx
 import jwt
 
 from worker.doctor.context import CheckContext
-from worker.doctor.result import Failure
+from worker.doctor.result import CheckFailure
 
-SKEW_SECONDS: Final = 60
-"""Signatures are taken for 300 s either way (Standard Webhooks); most of that should be left for the way."""
-SET_CLOCK: Final = "set this machine's clock by NTP: timedatectl set-ntp true; signatures count for 300 s only"
+MAX_SKEW_SECONDS: Final = 60
+"""Signatures are valid for 300 s in both directions (Standard Webhooks). Delivery also takes time."""
+SET_CLOCK: Final = (
+    "synchronize this machine's clock with NTP: timedatectl set-ntp true; signatures are valid for 300 s only"
+)
 KEY_PAGE: Final = "copy the service_role (or sb_secret_...) key of this project into SUPABASE_SERVICE_ROLE_KEY"
 NO_TABLE: Final = frozenset({"PGRST205", "42P01"})
 
 
-async def supabase(site: CheckContext) -> str:
-    """Ask for something small; whatever the answer is, it must be Supabase's."""
-    url = site.settings.supabase_url
+async def supabase(context: CheckContext) -> str:
+    """The URL must answer like a Supabase project."""
+    url = context.settings.supabase_url
     if url is None:
-        raise Failure("SUPABASE_URL is not set", "set it to https://<project>.supabase.co (Project settings, API)")
-    remedy = "mend SUPABASE_URL: https://<project>.supabase.co, without a path; a paused project must be restored"
-    site.asked_at = datetime.now(UTC)
+        raise CheckFailure("SUPABASE_URL is not set", "set it to https://<project>.supabase.co (Project settings, API)")
+    remedy = "correct SUPABASE_URL: https://<project>.supabase.co, without a path; restore the project if it is paused"
+    context.requested_at = datetime.now(UTC)
     try:
-        answer = await site.http.get("/rest/v1/outlast_settings", params={"select": "key", "limit": "1"})
+        response = await context.supabase_http.get("/rest/v1/outlast_settings", params={"select": "key", "limit": "1"})
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Failure(f"{url} cannot be reached: {str(error) or type(error).__name__}", remedy) from error
-    if not isinstance(body_of(answer), dict | list) or answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-        raise Failure(f"{url} answers {answer.status_code}, and not as a Supabase project does", remedy)
-    site.answer = answer
+        raise CheckFailure(f"{url} cannot be reached: {str(error) or type(error).__name__}", remedy) from error
+    if not isinstance(parse_body(response), dict | list) or response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        raise CheckFailure(f"{url} answers {response.status_code}, and not like a Supabase project", remedy)
+    context.supabase_response = response
     return f"{url} answers"
 
 
-async def clock(site: CheckContext) -> str:
-    """Compare with the project's clock."""
-    told = "" if site.answer is None else site.answer.headers.get("Date", "")
+async def clock(context: CheckContext) -> str:
+    """This machine's clock must agree with the project's clock."""
+    date = "" if context.supabase_response is None else context.supabase_response.headers.get("Date", "")
     try:
-        theirs = parsedate_to_datetime(told)
+        project_time = parsedate_to_datetime(date)
     except ValueError:
-        return "the project does not tell its time"
-    return compare(theirs, site.asked_at or datetime.now(UTC), "the project's")
+        return "unknown: the project's response has no Date header"
+    return compare_clocks(project_time, context.requested_at or datetime.now(UTC), "the project's clock")
 
 
-def compare(theirs: datetime, ours: datetime, whose: str) -> str:
-    """Say how far two clocks are apart; raise Failure when it is too far."""
+def compare_clocks(theirs: datetime, ours: datetime, name: str) -> str:
+    """Return the difference between two clocks. Raise CheckFailure if it is too large."""
     apart = abs((theirs - ours).total_seconds())
-    if apart > SKEW_SECONDS:
-        raise Failure(f"this machine's clock and {whose} are {apart:,.0f} s apart", SET_CLOCK)
-    return f"{apart:.0f} s from {whose}"
+    if apart > MAX_SKEW_SECONDS:
+        raise CheckFailure(f"this machine's clock and {name} are {apart:,.0f} s apart", SET_CLOCK)
+    return f"{apart:.0f} s from {name}"
 
 
-async def key(site: CheckContext) -> str:
-    """The service role's key goes past row-level security; no other does."""
-    given = site.settings.supabase_service_role_key
-    text = given.get_secret_value() if given else ""
+async def key(context: CheckContext) -> str:
+    """The key must be that of the service role, which bypasses row-level security."""
+    secret = context.settings.supabase_service_role_key
+    text = secret.get_secret_value() if secret else ""
     if text.startswith("sb_publishable_"):
-        raise Failure("SUPABASE_SERVICE_ROLE_KEY is the publishable key", KEY_PAGE)
+        raise CheckFailure("SUPABASE_SERVICE_ROLE_KEY is the publishable key", KEY_PAGE)
     role = _role(text)
     if role not in {None, "service_role"}:
-        raise Failure(f"SUPABASE_SERVICE_ROLE_KEY is the key of the role {role!r}", KEY_PAGE)
-    answer = site.answer
-    if answer is None:
-        raise RuntimeError("the check `supabase` comes first")
-    code = error_code(answer)
-    if answer.status_code == httpx.codes.UNAUTHORIZED or code.startswith("PGRST30"):
-        raise Failure("SUPABASE_SERVICE_ROLE_KEY is not accepted: of another project, rotated or expired", KEY_PAGE)
-    if code == "42501":
-        raise Failure("SUPABASE_SERVICE_ROLE_KEY may not read our tables: it is not the service role's", KEY_PAGE)
-    if answer.is_error and code not in NO_TABLE and answer.status_code != httpx.codes.NOT_FOUND:
-        raise Failure(
-            f"the REST API answers {answer.status_code} {code}: {message(answer)}", "look at the project's logs"
+        raise CheckFailure(f"SUPABASE_SERVICE_ROLE_KEY is the key of the role {role!r}", KEY_PAGE)
+    response = context.supabase_response
+    if response is None:
+        raise RuntimeError("the check `supabase` must run first")
+    code = error_code(response)
+    if response.status_code == httpx.codes.UNAUTHORIZED or code.startswith("PGRST30"):
+        raise CheckFailure(
+            "SUPABASE_SERVICE_ROLE_KEY is not accepted: it is of another project, was rotated, or has expired", KEY_PAGE
         )
-    return "the service role's" if role else "accepted"
+    if code == "42501":
+        raise CheckFailure(
+            "SUPABASE_SERVICE_ROLE_KEY may not read our tables: it is not the key of the service role", KEY_PAGE
+        )
+    if response.is_error and code not in NO_TABLE and response.status_code != httpx.codes.NOT_FOUND:
+        raise CheckFailure(
+            f"the REST API answers {response.status_code} {code}: {error_message(response)}",
+            "check the logs of the project",
+        )
+    return "is the key of the service role" if role else "is accepted"
 
 
-def body_of(answer: httpx.Response) -> object:
-    """Return the JSON of an answer, None where it has none."""
+def parse_body(response: httpx.Response) -> object:
+    """Return the JSON body of a response; None if it is not JSON."""
     try:
-        return answer.json()
+        return response.json()
     except (json.JSONDecodeError, UnicodeDecodeError):
         return None
 
 
-def error_code(answer: httpx.Response) -> str:
-    """Return the `code` of an error, empty where there is none."""
-    body = body_of(answer)
-    return str(body.get("code") or "") if isinstance(body, dict) and answer.is_error else ""
+def error_code(response: httpx.Response) -> str:
+    """Return the `code` of an error response; empty if there is none."""
+    body = parse_body(response)
+    return str(body.get("code") or "") if isinstance(body, dict) and response.is_error else ""
 
 
-def message(answer: httpx.Response) -> str:
-    """Return what an error says, at most 300 characters."""
-    body = body_of(answer)
-    said = body.get("message") if isinstance(body, dict) else None
-    return str(said or answer.text)[:300]
+def error_message(response: httpx.Response) -> str:
+    """Return the message of an error response, at most 300 characters."""
+    body = parse_body(response)
+    message = body.get("message") if isinstance(body, dict) else None
+    return str(message or response.text)[:300]
 
 
 def _role(token: str) -> str | None:
-    """Return the role a JSON Web Token names; None for keys of the newer kind."""
+    """Return the role in a JSON Web Token; None for keys that are not one (`sb_secret_...`)."""
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
     except jwt.InvalidTokenError:

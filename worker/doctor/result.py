@@ -1,4 +1,4 @@
-"""What a check says: it returns how things are, or raises what is wrong together with what to do."""
+"""The result of a check. A check returns a short description of the state, or raises a problem with its remedy."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -10,16 +10,16 @@ from worker.doctor.context import CheckContext
 CHECK_SECONDS: Final = 10.0
 
 
-class Failure(Exception):  # noqa: N818 - it is what a check found, and no fault of the program's
-    """Outlast cannot work like this."""
+class CheckFailure(Exception):  # noqa: N818 - a finding of a check, not an error of the program
+    """Outlast cannot work with this problem."""
 
     def __init__(self, detail: str, remedy: str) -> None:
         super().__init__(detail)
         self.remedy = remedy
 
 
-class Concern(Failure):
-    """Outlast works, but not all of it, or not as well as it could."""
+class CheckWarning(CheckFailure):
+    """Outlast works, but with a limitation."""
 
 
 class State(StrEnum):
@@ -33,28 +33,28 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check by its name, which others are in need of by that name. Ended after `seconds` whatever it waits for."""
+    """A check. It runs after the checks named in `needs`, and fails if it takes longer than `seconds`."""
 
     name: str
-    look: Callable[[CheckContext], Awaitable[str]]
+    run: Callable[[CheckContext], Awaitable[str]]
     needs: tuple[str, ...] = ()
     seconds: float = CHECK_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What came of a check."""
+class CheckResult:
+    """The result of one check."""
 
     check: str
     state: State
     detail: str
     remedy: str = ""
 
-    def row(self) -> dict[str, str]:
-        """Return it for JSON."""
+    def to_dict(self) -> dict[str, str]:
+        """Return the result for JSON output."""
         return asdict(self)
 
-    def line(self) -> str:
-        """Return it as one line."""
+    def to_line(self) -> str:
+        """Return the result as one line of text."""
         remedy = f" -> {self.remedy}" if self.remedy else ""
         return " ".join(f"{self.state:<8} {self.check + ':':<18} {self.detail}{remedy}".split("\n"))

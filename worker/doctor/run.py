@@ -1,4 +1,4 @@
-"""All checks, each on its own as soon as those it needs are well; told in the order of the list."""
+"""Run all checks. They run concurrently, each after the checks it needs; results are printed in the order of CHECKS."""
 
 import asyncio
 import json
@@ -12,11 +12,11 @@ from rich.console import Console
 from handlers.settings import SettingsError
 from worker.doctor import broker, cluster, database, machine, project, storage, webhooks
 from worker.doctor.context import CheckContext
-from worker.doctor.result import Check, Concern, Failure, State, Verdict
+from worker.doctor.result import Check, CheckFailure, CheckResult, CheckWarning, State
 from worker.settings import Settings
 
 COLOURS: Final = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red", State.SKIPPED: "dim"}
-MIGRATED: Final = ("version",)
+NEEDS_MIGRATIONS: Final = ("version",)
 CHECKS: Final = (
     Check("libmagic", machine.libmagic),
     Check("libvips", machine.libvips, seconds=60),
@@ -33,86 +33,90 @@ CHECKS: Final = (
     Check("bucket", storage.bucket, ("key",)),
     Check("functions", database.functions, ("key",)),
     Check("version", database.version, ("functions",)),
-    Check("tables", database.tables, MIGRATED),
-    Check("grants", database.grants, MIGRATED),
-    Check("database clock", database.database_clock, MIGRATED),
-    Check("generations", database.generations, MIGRATED),
+    Check("tables", database.tables, NEEDS_MIGRATIONS),
+    Check("grants", database.grants, NEEDS_MIGRATIONS),
+    Check("database clock", database.database_clock, NEEDS_MIGRATIONS),
+    Check("generations", database.generations, NEEDS_MIGRATIONS),
     Check("media columns", database.media_columns, ("generations",)),
     Check("sweep index", database.sweep_index, ("generations",)),
     Check("rows over rest", database.rest_schema, ("generations",)),
     Check("triggers", database.triggers, ("generations",)),
     Check("webhook secret", webhooks.webhook_secret),
     Check("signing", webhooks.signing, ("version", "webhook secret")),
-    Check("webhook url", webhooks.webhook_url, MIGRATED),
+    Check("webhook url", webhooks.webhook_url, NEEDS_MIGRATIONS),
     Check("receiver", webhooks.receiver, ("signing", "webhook url")),
-    Check("realtime", database.realtime, MIGRATED),
-    Check("bucket policy", storage.bucket_policy, MIGRATED),
+    Check("realtime", database.realtime, NEEDS_MIGRATIONS),
+    Check("bucket policy", storage.bucket_policy, NEEDS_MIGRATIONS),
     Check("fal keys", webhooks.fal_keys),
 )
 
 
-async def examine(*, as_json: bool) -> int:
-    """Print the verdicts; return the exit code: 1 when any check failed, unreadable settings included."""
-    logging.disable(logging.CRITICAL)  # what libraries log is told by the checks
+async def run_doctor(*, as_json: bool) -> int:
+    """Print the results; return the exit code: 1 if a check failed or a setting is invalid, otherwise 0."""
+    logging.disable(logging.CRITICAL)  # the results already contain what libraries log
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    verdicts: list[Verdict] = []
+    results: list[CheckResult] = []
     try:
-        site = CheckContext.of(Settings.load())
+        context = CheckContext.of(Settings.load())
     except SettingsError as error:
-        verdicts = _unreadable(error)
-        for verdict in [] if as_json else verdicts:
-            console.print(verdict.line(), style=COLOURS[verdict.state])
+        results = _invalid_settings(error)
+        for result in [] if as_json else results:
+            console.print(result.to_line(), style=COLOURS[result.state])
     else:
         console.quiet = as_json
         try:
-            with console.status("examining"):
-                verdicts = await _examine(site, CHECKS, console)
+            with console.status("checking"):
+                results = await run_checks(context, CHECKS, console)
         finally:
-            await site.aclose()
-    failed = sum(verdict.state is State.FAILED for verdict in verdicts)
+            await context.aclose()
+    failed = sum(result.state is State.FAILED for result in results)
     if as_json:
-        rows = [verdict.row() for verdict in verdicts]
+        rows = [result.to_dict() for result in results]
         sys.stdout.write(json.dumps({"items": rows, "total": len(rows), "failed": failed}) + "\n")
     return 1 if failed else 0
 
 
-async def _examine(site: CheckContext, checks: Sequence[Check], console: Console) -> list[Verdict]:
-    running: dict[str, asyncio.Task[Verdict]] = {}
+async def run_checks(context: CheckContext, checks: Sequence[Check], console: Console) -> list[CheckResult]:
+    """Run checks, print each result, and return all of them."""
+    tasks: dict[str, asyncio.Task[CheckResult]] = {}
     for check in checks:
-        require = {name: running[name] for name in check.needs}
-        running[check.name] = asyncio.create_task(_one(check, site, require), name=check.name)
-    verdicts = []
-    for task in running.values():
-        verdicts.append(await task)
-        console.print(verdicts[-1].line(), style=COLOURS[verdicts[-1].state])
-    return verdicts
+        needed = {name: tasks[name] for name in check.needs}
+        tasks[check.name] = asyncio.create_task(_run_check(check, context, needed), name=check.name)
+    results = []
+    for task in tasks.values():
+        result = await task
+        console.print(result.to_line(), style=COLOURS[result.state])
+        results.append(result)
+    return results
 
 
-async def _one(check: Check, site: CheckContext, require: Mapping[str, asyncio.Task[Verdict]]) -> Verdict:
-    """Wait for what is needed, then look, for a limited time."""
-    for name, task in require.items():
+async def _run_check(
+    check: Check, context: CheckContext, needed: Mapping[str, asyncio.Task[CheckResult]]
+) -> CheckResult:
+    """Wait for the needed checks, then run the check with its time limit."""
+    for name, task in needed.items():
         if (await task).state in {State.FAILED, State.SKIPPED}:
-            return Verdict(check.name, State.SKIPPED, f"needs `{name}` to be well")
+            return CheckResult(check.name, State.SKIPPED, f"needs the check `{name}`")
     try:
         async with asyncio.timeout(check.seconds):
-            return Verdict(check.name, State.OK, site.masked(await check.look(site)))
-    except Failure as found:
-        state = State.WARNING if isinstance(found, Concern) else State.FAILED
-        return Verdict(check.name, state, site.masked(str(found)), site.masked(found.remedy))
+            return CheckResult(check.name, State.OK, context.masked(await check.run(context)))
+    except CheckFailure as problem:
+        state = State.WARNING if isinstance(problem, CheckWarning) else State.FAILED
+        return CheckResult(check.name, state, context.masked(str(problem)), context.masked(problem.remedy))
     except TimeoutError:
-        remedy = "see whether something between here and there swallows packets, and run this again"
-        return Verdict(check.name, State.FAILED, f"no answer within {check.seconds:g} s", remedy)
-    except Exception as error:  # noqa: BLE001 - whatever one check meets, the others are told
-        remedy = "report this, please: a check of the doctor's own failed"
-        return Verdict(check.name, State.FAILED, site.masked(repr(error)), remedy)
+        remedy = "check the network and firewalls for dropped packets, then run `outlast doctor` again"
+        return CheckResult(check.name, State.FAILED, f"no answer within {check.seconds:g} s", remedy)
+    except Exception as error:  # noqa: BLE001 - a bug in one check must not hide the other results
+        remedy = "this is a bug in the check; please report it"
+        return CheckResult(check.name, State.FAILED, context.masked(repr(error)), remedy)
 
 
-def _unreadable(error: SettingsError) -> list[Verdict]:
-    """Return a verdict for each setting that cannot be read; without them nothing else can be looked at."""
+def _invalid_settings(error: SettingsError) -> list[CheckResult]:
+    """Return a failure for each invalid setting. All checks are skipped, because they need the settings."""
     lines = [line.strip() for line in str(error).splitlines()]
-    told = [line.partition(" Remedy: ") for line in (lines[1:] or lines)]
-    wrong = [
-        Verdict("settings", State.FAILED, detail, remedy or "mend the environment or .env")
-        for detail, _, remedy in told
+    parts = [line.partition(" Remedy: ") for line in (lines[1:] or lines)]
+    failures = [
+        CheckResult("settings", State.FAILED, detail, remedy or "correct the environment variable or .env")
+        for detail, _, remedy in parts
     ]
-    return wrong + [Verdict(check.name, State.SKIPPED, "needs `settings` to be well") for check in CHECKS]
+    return failures + [CheckResult(check.name, State.SKIPPED, "needs valid settings") for check in CHECKS]

@@ -1,4 +1,4 @@
-"""Storage: the bucket, its limits, and who may read in it."""
+"""Checks of Storage: the bucket, its limits, and its read policy."""
 
 from typing import Any, Final
 from urllib.parse import quote
@@ -8,58 +8,70 @@ import httpx
 from schemas.storage import ContentType
 from worker.doctor.context import CheckContext
 from worker.doctor.database import APPLY
-from worker.doctor.project import body_of, message
-from worker.doctor.result import Concern, Failure
+from worker.doctor.project import error_message, parse_body
+from worker.doctor.result import CheckFailure, CheckWarning
 
 MIB: Final = 1024 * 1024
 
 
-async def bucket(site: CheckContext) -> str:
-    """It must be there and take what we store."""
-    name = site.settings.storage_bucket
+async def bucket(context: CheckContext) -> str:
+    """The bucket must exist and accept all files that the settings allow."""
+    name = context.settings.storage_bucket
     try:
-        answer = await site.http.get(f"/storage/v1/bucket/{quote(name, safe='')}")
+        response = await context.supabase_http.get(f"/storage/v1/bucket/{quote(name, safe='')}")
     except httpx.HTTPError as error:
-        raise Failure(f"Storage gives no answer: {type(error).__name__}", "look at the project's status") from error
-    found = body_of(answer)
-    if answer.is_error or not isinstance(found, dict):
-        if "not found" in message(answer).lower():
-            remedy = f"make it, private (Storage, New bucket), or set STORAGE_BUCKET; {APPLY} makes it too"
-            raise Failure(f"there is no bucket {name!r}", remedy)
-        raise Failure(f"Storage answers {answer.status_code}: {message(answer)}", "look at the project's status")
-    _judge_limits(site, found)
-    if found.get("public"):
-        raise Concern(f"the bucket {name!r} is public: who knows a path reads the file", "make it private (Storage)")
-    return f"{name!r} is there and private"
+        raise CheckFailure(
+            f"Storage does not answer: {type(error).__name__}", "check the status of the project"
+        ) from error
+    details = parse_body(response)
+    if response.is_error or not isinstance(details, dict):
+        if "not found" in error_message(response).lower():
+            remedy = (
+                f"create a private bucket (Storage, New bucket), or set STORAGE_BUCKET, or {APPLY}, which creates it"
+            )
+            raise CheckFailure(f"there is no bucket {name!r}", remedy)
+        raise CheckFailure(
+            f"Storage answers {response.status_code}: {error_message(response)}", "check the status of the project"
+        )
+    _check_limits(context, details)
+    if details.get("public"):
+        raise CheckWarning(
+            f"the bucket {name!r} is public: everybody who knows a path can read the file", "make it private (Storage)"
+        )
+    return f"{name!r} exists and is private"
 
 
-async def bucket_policy(site: CheckContext) -> str:
-    """A signed-in user reads their own folder; the policy names the bucket."""
-    ours, theirs = site.settings.storage_bucket, site.health.get("bucket")
-    if ours != theirs:
-        raise Concern(f"the database's policy is for the bucket {theirs!r}, and STORAGE_BUCKET is {ours!r}", APPLY)
-    if not site.health.get("storage_policy"):
+async def bucket_policy(context: CheckContext) -> str:
+    """The policy must let signed-in users read their own folder of our bucket."""
+    configured, in_policy = context.settings.storage_bucket, context.health.get("bucket")
+    if configured != in_policy:
+        raise CheckWarning(
+            f"the policy in the database is for the bucket {in_policy!r}, but STORAGE_BUCKET is {configured!r}", APPLY
+        )
+    if not context.health.get("storage_policy"):
         remedy = "run in the SQL editor: select public.outlast_install_storage();"
-        raise Concern("no policy lets users read their own folder of the bucket", remedy)
-    return "users read their own folder"
+        raise CheckWarning("no policy lets users read their own folder of the bucket", remedy)
+    return "users can read their own folder"
 
 
-def _judge_limits(site: CheckContext, found: dict[str, Any]) -> None:
-    """Raise Failure when the bucket would refuse what the settings let through."""
-    limit = found.get("file_size_limit")
-    if limit is not None and int(limit) < site.settings.max_file_bytes:
-        said = f"the bucket takes {int(limit) / MIB:g} MiB, and MAX_FILE_SIZE_MB is {site.settings.max_file_size_mb:g}"
-        raise Failure(said, "raise the bucket's limit, or lower MAX_FILE_SIZE_MB")
-    allowed = found.get("allowed_mime_types")
+def _check_limits(context: CheckContext, details: dict[str, Any]) -> None:
+    """Raise CheckFailure if the bucket would refuse files that the settings allow."""
+    limit = details.get("file_size_limit")
+    if limit is not None and int(limit) < context.settings.max_file_bytes:
+        allowed_mb = context.settings.max_file_size_mb
+        problem = f"the bucket accepts {int(limit) / MIB:g} MiB, but MAX_FILE_SIZE_MB is {allowed_mb:g}"
+        raise CheckFailure(problem, "raise the bucket's limit, or lower MAX_FILE_SIZE_MB")
+    allowed = details.get("allowed_mime_types")
     if allowed:
-        refused = [kind for kind in map(str, ContentType) if not _takes(allowed, kind)]
+        refused = [kind for kind in map(str, ContentType) if not _accepts(allowed, kind)]
         if refused:
             first = ", ".join(refused[:3])
-            raise Failure(
-                f"the bucket refuses {len(refused)} types we store: {first}", "allow them in the bucket, or any"
+            raise CheckFailure(
+                f"the bucket refuses {len(refused)} types that are stored: {first}",
+                "allow these types in the bucket, or all",
             )
 
 
-def _takes(allowed: list[str], kind: str) -> bool:
-    """Whether a list such as `["image/*", "video/mp4"]` has room for a type."""
+def _accepts(allowed: list[str], kind: str) -> bool:
+    """Whether a list such as `["image/*", "video/mp4"]` contains a type."""
     return any(entry in {kind, "*/*", f"{kind.partition('/')[0]}/*"} for entry in allowed)

@@ -1,4 +1,4 @@
-"""The way from the database to the receiver: secret, address, and a webhook that asks for nothing."""
+"""Checks of the webhooks: secret, URL, and a test webhook that the receiver ignores."""
 
 import hashlib
 import json
@@ -12,100 +12,108 @@ from yarl import URL
 
 from worker.doctor.context import CheckContext
 from worker.doctor.database import APPLY
-from worker.doctor.project import body_of, message
-from worker.doctor.result import Concern, Failure
+from worker.doctor.project import error_message, parse_body
+from worker.doctor.result import CheckFailure, CheckWarning
 
 PATH: Final = "/webhooks/supabase"
-NOTHING: Final = json.dumps({"type": "INSERT", "schema": "outlast_doctor", "table": "outlast_doctor", "record": {}})
-"""An event of a table that is nobody's: who accepts the signature says that it does not matter."""
-DIGITS: Final = 16
+IGNORED_EVENT: Final = json.dumps(
+    {"type": "INSERT", "schema": "outlast_doctor", "table": "outlast_doctor", "record": {}}
+)
+"""An event of a table that does not exist. A receiver that accepts the signature answers `ignored`."""
+DIGEST_CHARACTERS: Final = 16
 
 
-async def webhook_secret(site: CheckContext) -> str:
-    """Without a secret the receiver does not start; without a signing one it takes nothing from our trigger."""
-    secrets = site.settings.supabase_webhook_secrets
+async def webhook_secret(context: CheckContext) -> str:
+    """The receiver needs a secret to start, and a `whsec_` secret to accept webhooks of our trigger."""
+    secrets = context.settings.supabase_webhook_secrets
     if not secrets:
-        raise Failure("SUPABASE_WEBHOOK_SECRETS is not set", "`outlast init` makes one, for the database and .env")
-    if not _signers(site):
-        said = "no secret in SUPABASE_WEBHOOK_SECRETS signs (whsec_...): only webhooks made in Studio are taken"
-        raise Concern(said, "`outlast init` makes one, for the database and .env")
+        raise CheckFailure(
+            "SUPABASE_WEBHOOK_SECRETS is not set", "`outlast init` generates one for the database and .env"
+        )
+    if not _signing_secrets(context):
+        problem = "SUPABASE_WEBHOOK_SECRETS has no whsec_ secret, so only webhooks created in Studio are accepted"
+        raise CheckWarning(problem, "`outlast init` generates one for the database and .env")
     return f"{len(secrets)} set"
 
 
-async def signing(site: CheckContext) -> str:
-    """The trigger signs with a secret that the receiver has."""
-    if not site.health["trigger_signed"]:
-        raise Failure("the database holds no signing secret, so that the trigger sends nothing", APPLY)
-    known = {hashlib.sha256(secret.encode()).hexdigest()[:DIGITS] for secret in _signers(site)}
-    if site.health["webhook_secret_digest"] not in known:
-        remedy = "select public.outlast_set_webhook_secret('<the one in SUPABASE_WEBHOOK_SECRETS>');"
-        raise Failure("the database signs with a secret that SUPABASE_WEBHOOK_SECRETS does not have", remedy)
-    return f"signed with our secret, which is kept in {site.health['webhook_secret_in']}"
+async def signing(context: CheckContext) -> str:
+    """The trigger must sign with a secret that the receiver knows."""
+    if not context.health["trigger_signed"]:
+        raise CheckFailure("the database has no signing secret, so the trigger sends no webhooks", APPLY)
+    known = {hashlib.sha256(secret.encode()).hexdigest()[:DIGEST_CHARACTERS] for secret in _signing_secrets(context)}
+    if context.health["webhook_secret_digest"] not in known:
+        remedy = "run: select public.outlast_set_webhook_secret('<the secret in SUPABASE_WEBHOOK_SECRETS>');"
+        raise CheckFailure("the database signs with a secret that is not in SUPABASE_WEBHOOK_SECRETS", remedy)
+    return f"signed with our secret, which is stored in {context.health['webhook_secret_in']}"
 
 
-async def webhook_url(site: CheckContext) -> str:
-    """Where the trigger sends."""
-    if not site.health["pg_net"]:
-        raise Failure(
-            "pg_net is not there, so that the database sends nothing", "enable it: Database, Extensions, pg_net"
+async def webhook_url(context: CheckContext) -> str:
+    """The trigger must have pg_net and the URL of the receiver."""
+    if not context.health["pg_net"]:
+        raise CheckFailure(
+            "the extension pg_net is missing, so the database sends no webhooks",
+            "enable it: Database, Extensions, pg_net",
         )
-    url = str(site.health["webhook_url"] or "")
-    remedy = "outlast init --receiver-url https://... (or set webhook_url in public.outlast_settings)"
+    url = str(context.health["webhook_url"] or "")
+    remedy = "run outlast init --receiver-url https://... (or set webhook_url in public.outlast_settings)"
     if not url:
-        raise Failure("the database knows no address to send to", remedy)
+        raise CheckFailure("the database has no webhook URL", remedy)
     if URL(url).path != PATH:
-        raise Failure(f"{url} is not where a receiver listens: its path is {PATH}", remedy)
+        raise CheckFailure(f"{url} is not the URL of a receiver: the path must be {PATH}", remedy)
     return url
 
 
-async def receiver(site: CheckContext) -> str:
-    """Send there what the trigger would, about nothing."""
-    url, now, name = str(site.health["webhook_url"]), datetime.now(UTC), f"msg_{uuid4()}"
+async def receiver(context: CheckContext) -> str:
+    """Send a signed test webhook, which the receiver must accept and ignore."""
+    url, now, webhook_id = str(context.health["webhook_url"]), datetime.now(UTC), f"msg_{uuid4()}"
     headers = {
-        "webhook-id": name,
+        "webhook-id": webhook_id,
         "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": Webhook(_signers(site)[0]).sign(name, now, NOTHING),
+        "webhook-signature": Webhook(_signing_secrets(context)[0]).sign(webhook_id, now, IGNORED_EVENT),
         "Content-Type": "application/json",
     }
     try:
-        answer = await site.outside.post(url, content=NOTHING, headers=headers)
+        response = await context.http.post(url, content=IGNORED_EVENT, headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        said = f"{url} cannot be reached from here ({type(error).__name__}); the database may see it otherwise"
-        raise Concern(said, "start `outlast receiver`, and see that the database can reach it") from error
-    if answer.status_code == httpx.codes.UNAUTHORIZED:
-        said = f"the receiver refuses our signature: {message(answer)}"
-        raise Failure(said, "give it the same SUPABASE_WEBHOOK_SECRETS, and see to its clock")
-    told = body_of(answer)
-    if answer.status_code != httpx.codes.OK or not isinstance(told, dict) or "ignored" not in told:
-        said = f"{url} answers {answer.status_code}, which is not what a receiver of ours says"
-        raise Failure(said, "mend webhook_url, or what stands before the receiver; redirects lose the body")
-    return await _ready(site, url)
+        problem = f"{url} cannot be reached from here ({type(error).__name__}); the database may be able to reach it"
+        raise CheckWarning(problem, "start `outlast receiver`, and check that the database can reach it") from error
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        problem = f"the receiver refuses our signature: {error_message(response)}"
+        raise CheckFailure(problem, "set the same SUPABASE_WEBHOOK_SECRETS there, and check its clock")
+    body = parse_body(response)
+    if response.status_code != httpx.codes.OK or not isinstance(body, dict) or "ignored" not in body:
+        problem = f"{url} answers {response.status_code}, and not like a receiver"
+        raise CheckFailure(
+            problem, "correct webhook_url, or the proxy in front of the receiver; redirects lose the body"
+        )
+    return await _check_ready(context, url)
 
 
-async def fal_keys(site: CheckContext) -> str:
-    """FAL's own webhooks are checked with keys that FAL publishes."""
-    url = site.settings.fal_jwks_url
-    remedy = "let the receiver reach it, or mend FAL_JWKS_URL; only FAL's own webhooks need it"
+async def fal_keys(context: CheckContext) -> str:
+    """The keys that FAL signs its webhooks with must be readable."""
+    url = context.settings.fal_jwks_url
+    remedy = "allow this connection, or correct FAL_JWKS_URL; only FAL's own webhooks need it"
     try:
-        answer = await site.outside.get(url)
-        keys = answer.raise_for_status().json()["keys"]
+        response = await context.http.get(url)
+        keys = response.raise_for_status().json()["keys"]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
-        raise Concern(f"FAL's keys cannot be read at {url}: {type(error).__name__}", remedy) from error
-    return f"{len(keys)} at {url}"
+        raise CheckWarning(f"FAL's keys cannot be read at {url}: {type(error).__name__}", remedy) from error
+    return f"{len(keys)} keys at {url}"
 
 
-async def _ready(site: CheckContext, url: str) -> str:
-    """Ask the receiver whether it can do its work, where it lets us."""
-    address = str(URL(url).with_path("/readyz").with_query(None))
+async def _check_ready(context: CheckContext, url: str) -> str:
+    """Check /readyz of the receiver, if it can be reached."""
+    readyz = str(URL(url).with_path("/readyz").with_query(None))
     try:
-        answer = await site.outside.get(address)
+        response = await context.http.get(readyz)
     except httpx.HTTPError:
         return f"{url} accepts our signature"
-    if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-        raise Concern(f"{url} accepts our signature, but is not ready: {answer.text[:200]}", "look at its RABBITMQ_URL")
+    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        problem = f"{url} accepts our signature, but is not ready: {response.text[:200]}"
+        raise CheckWarning(problem, "check RABBITMQ_URL of the receiver")
     return f"{url} accepts our signature"
 
 
-def _signers(site: CheckContext) -> list[str]:
-    secrets = (secret.get_secret_value() for secret in site.settings.supabase_webhook_secrets)
+def _signing_secrets(context: CheckContext) -> list[str]:
+    secrets = (secret.get_secret_value() for secret in context.settings.supabase_webhook_secrets)
     return [secret for secret in secrets if secret.startswith("whsec_")]
