@@ -1,1 +1,1 @@
-"""What is done with one event: the pipeline, its steps, media types, sources, storage."""
+"""Processing of one event: webhook sources, the pipeline and its steps, media types, database and storage."""

@@ -1,7 +1,7 @@
-"""The Python API for single files and batches; works without broker and without database.
+"""The Python API for single files and batches. It needs neither a broker nor a database.
 
-`async_file_processor` configures itself from the environment on first use. Each call opens what it needs and closes it
-again, so that nothing is tied to an event loop; only the codec processes stay until `aclose` or the program's end.
+`async_file_processor` reads its settings from the environment on first use. Each call opens and closes its own
+connections, so no connection is bound to an event loop. Only the codec processes run until `aclose` or program exit.
 """
 
 import asyncio
@@ -39,13 +39,13 @@ log = logging.getLogger("async_file_processor")
 
 
 class AsyncFileProcessor:
-    """Downloads, checks, compresses and stores files, without a queue.
+    """Downloads, validates, compresses and stores files, without a queue.
 
-    Settings come from the environment unless given. Safe to use from one event loop at a time.
+    `settings` default to the environment. An instance may be used from one event loop at a time.
     """
 
     def __init__(self, settings: MediaSettings | None = None, observer: Observer | None = None) -> None:
-        self._given = settings
+        self._settings = settings
         self._observer = observer or Observer()
         self._codec: Codec | None = None
 
@@ -56,17 +56,17 @@ class AsyncFileProcessor:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the codec processes; the processor may be used again."""
+        """Stop the codec processes. They start again when the processor is used again."""
         if self._codec is not None:
             codec, self._codec = self._codec, None
             await codec.aclose()
 
     @property
     def settings(self) -> MediaSettings:
-        """The settings in force; read from the environment on first use. Raises SettingsError."""
-        if self._given is None:
-            self._given = MediaSettings.load()
-        return self._given
+        """The settings. They are read from the environment on first use, which may raise SettingsError."""
+        if self._settings is None:
+            self._settings = MediaSettings.load()
+        return self._settings
 
     async def download_fal_file(
         self,
@@ -74,54 +74,54 @@ class AsyncFileProcessor:
         max_size: int | None = None,
         progress_callback: Callable[[int, int], None] | None = None,
     ) -> bytes:
-        """Fetch a file into memory.
+        """Download a file into memory.
 
         Args:
             url: an https URL on SOURCE_ALLOWLIST, or a `data:` URI.
-            max_size: most bytes to take; MAX_FILE_SIZE_MB unless given.
-            progress_callback: called with (downloaded, total) bytes; total is downloaded while it is unknown.
+            max_size: maximum size in bytes; the default is MAX_FILE_SIZE_MB.
+            progress_callback: called with (downloaded, total) in bytes. While the total is unknown, both are equal.
 
         Raises:
-            FileSizeExceededError: more bytes arrived than allowed.
-            FileProcessingError: the source forbids, lacks or does not deliver the file.
+            FileSizeExceededError: the file is larger than `max_size`.
+            FileProcessingError: the URL is not allowed, or the source does not have or deliver the file.
         """
         with tempfile.TemporaryDirectory(prefix="outlast.api-", dir=self.settings.temp_dir) as folder:
             async with Downloader(self.settings, self._observer) as downloader:
-                got = await downloader.fetch(url, Path(folder) / "source", max_size, progress_callback)
-            return await asyncio.to_thread(got.path.read_bytes)
+                file = await downloader.fetch(url, Path(folder) / "source", max_size, progress_callback)
+            return await asyncio.to_thread(file.path.read_bytes)
 
     def detect_file_type(self, file_data: bytes, url: str | None = None) -> tuple[str, str, bool]:
-        """Return (content type, extension without dot, whether Outlast stores such files), decided from the content."""
-        found = detect(file_data, url)
-        if found.media is None:
-            return found.mime_type, "", False
-        return found.media.content_type, found.media.extension, True
+        """Detect the type from the content; return (content type, extension without dot, whether it is supported)."""
+        detected = detect(file_data, url)
+        if detected.media is None:
+            return detected.mime_type, "", False
+        return detected.media.content_type, detected.media.extension, True
 
     def validate_file_integrity(self, file_data: bytes, content_type: str) -> bool:
-        """Whether the data decodes whole as `content_type`. Decodes in a codec process and waits for it."""
-        with _written(file_data, self.settings) as source:
+        """Return whether the data decodes completely as `content_type`. Blocks while a codec process decodes it."""
+        with _temporary_file(file_data, self.settings) as source:
             try:
-                self._codecs().check(source, content_type)
+                self._get_codec().check(source, content_type)
             except (FileCorruptedError, FileTypeNotSupportedError, DecoderLimitError) as error:
-                log.info("file is not whole", extra={"content_type": content_type, "code": error.code})
+                log.info("the file is invalid", extra={"content_type": content_type, "code": error.code})
                 return False
         return True
 
     async def compress_image(self, file_data: bytes, quality: int = 85) -> bytes:
-        """Return the image compressed at `quality` (1 to 100), or the very data when that would not be smaller.
+        """Return the image compressed at `quality` (1 to 100), or the same data if that is not smaller.
 
         Raises:
-            FileTypeNotSupportedError: the data is no image.
-            FileCorruptedError: the image does not decode whole.
-            DecoderLimitError: the image is too large.
+            FileTypeNotSupportedError: the data is not an image.
+            FileCorruptedError: the image does not decode completely.
+            DecoderLimitError: the image has too many pixels or frames, or needs too much memory or time.
         """
         content_type, _, _ = self.detect_file_type(file_data)
         if not content_type.startswith("image/"):
-            raise FileTypeNotSupportedError(f"compress_image takes images, and this is {content_type}")
+            raise FileTypeNotSupportedError(f"compress_image accepts images only; the data is {content_type}")
         profile = self.settings.profile.model_copy(update={"quality": Profile(quality=quality).quality})
-        with _written(file_data, self.settings) as source:
-            made = await self._codecs().prepare(source, source.with_name("prepared"), content_type, profile)
-            return await asyncio.to_thread(made.path.read_bytes)
+        with _temporary_file(file_data, self.settings) as source:
+            prepared = await self._get_codec().prepare(source, source.with_name("prepared"), content_type, profile)
+            return await asyncio.to_thread(prepared.path.read_bytes)
 
     async def process_file_batch(
         self,
@@ -131,47 +131,47 @@ class AsyncFileProcessor:
         max_concurrent: int = 3,
         progress_callback: BatchCallback | None = None,
     ) -> ProcessingResult:
-        """Bring a generation's files home: to Supabase, or without SUPABASE_URL to OUT_DIR.
+        """Download, process and store the files of a generation: in Supabase, or in OUT_DIR without SUPABASE_URL.
 
-        A file that fails does not stop the others; it is told in `failed_files`. What the callback raises is
-        logged.
+        A failed file does not stop the others; it is listed in `failed_files`. An error of the callback is logged.
 
         Raises:
             ValueError: no URL, more than MAX_BATCH_SIZE URLs, or `max_concurrent` below 1.
-            DatabaseUnavailableError: Supabase gives no answer.
+            FileProcessingError: the task is cancelled, or a worker runs it (then `retryable`).
+            DatabaseUnavailableError: Supabase does not answer.
         """
         job = job_from_urls(urls, user_id, generation_id, max_concurrent, self.settings)
         return await self.process_job(job, progress_callback)
 
     async def process_job(self, job: Job, progress_callback: BatchCallback | None = None) -> ProcessingResult:
-        """Do a job here and now, and record it where there is a database; else as `process_file_batch`."""
+        """Process the files of a job, as `process_file_batch` does. Raises the same errors."""
         started = time.perf_counter()
-        report = BatchReporter(progress_callback, len(job.files))
-        async with self._tools() as (deps, records):
-            outcome = await run_batch(job, deps, records, report)
+        reporter = BatchReporter(progress_callback, len(job.files))
+        async with self._open_deps() as (deps, records):
+            result = await run_batch(job, deps, records, reporter)
         return ProcessingResult(
-            success=not outcome.failed,
+            success=not result.failed,
             total_files=len(job.files),
-            processed_files=outcome.stored,
-            failed_files=outcome.failed,
+            processed_files=result.stored,
+            failed_files=result.failed,
             processing_time=time.perf_counter() - started,
             finished_at=datetime.now(UTC),
         )
 
-    def _codecs(self) -> Codec:
+    def _get_codec(self) -> Codec:
         if self._codec is None:
             self._codec = Codec(self.settings)
         return self._codec
 
     @contextlib.asynccontextmanager
-    async def _tools(self) -> AsyncIterator[tuple[PipelineDeps, TaskRecords | None]]:
-        """Open what a batch needs. With Supabase configured everything is recorded there, else nothing is."""
+    async def _open_deps(self) -> AsyncIterator[tuple[PipelineDeps, TaskRecords | None]]:
+        """Open the dependencies of a batch, and the task records if SUPABASE_URL is set."""
         settings = self.settings
         async with contextlib.AsyncExitStack() as stack:
             downloader = await stack.enter_async_context(Downloader(settings, self._observer))
             if settings.supabase_url is None:
                 storage = FolderStorage(settings.out_dir, settings.storage_bucket)
-                yield PipelineDeps(settings, downloader, self._codecs(), storage, self._observer), None
+                yield PipelineDeps(settings, downloader, self._get_codec(), storage, self._observer), None
                 return
             supabase = await stack.enter_async_context(Supabase(settings, self._observer))
             records = TaskRecords(settings, supabase)
@@ -179,7 +179,7 @@ class AsyncFileProcessor:
                 PipelineDeps(
                     settings,
                     downloader,
-                    self._codecs(),
+                    self._get_codec(),
                     supabase,
                     self._observer,
                     records.find_stored,
@@ -191,8 +191,8 @@ class AsyncFileProcessor:
 
 
 @contextlib.contextmanager
-def _written(file_data: bytes, settings: MediaSettings) -> Iterator[Path]:
-    """Put data on disk for the codec processes."""
+def _temporary_file(file_data: bytes, settings: MediaSettings) -> Iterator[Path]:
+    """Write the data to a temporary file for a codec process."""
     with tempfile.TemporaryDirectory(prefix="outlast.api-", dir=settings.temp_dir) as folder:
         source = Path(folder) / "source"
         source.write_bytes(file_data)
@@ -200,7 +200,7 @@ def _written(file_data: bytes, settings: MediaSettings) -> Iterator[Path]:
 
 
 async_file_processor: Final = AsyncFileProcessor()
-"""Configured from the environment on first use."""
+"""Reads its settings from the environment on first use."""
 
 __all__ = [
     "AsyncFileProcessor",

@@ -1,4 +1,4 @@
-"""What this machine gives us to work with."""
+"""The number of CPU cores that this process may use."""
 
 import math
 import os
@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Final
 
 CGROUP_CPU_MAX: Final = Path("/sys/fs/cgroup/cpu.max")
-"""Microseconds of all cores together, or `max`, in so many microseconds (Linux, control groups v2)."""
+"""The CPU quota of the control group (Linux, v2): `<microseconds> <period>`, or `max <period>` without a quota."""
 
 
 def cores() -> int:
-    """Return how many cores this process may keep busy: by its affinity, and by its container's quota, rounded up."""
+    """Return the number of cores that the CPU affinity and the container's quota allow; the quota is rounded up."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = CGROUP_CPU_MAX.read_text().split()
         return max(1, min(allowed, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no such group, or `max`
+    except (OSError, ValueError):  # no control group, or no quota
         return allowed

@@ -1,23 +1,24 @@
-"""The error tree. Foreign exceptions are translated into it once, at the boundary that met them.
+"""The error tree. Exceptions of libraries are translated into it once, where the library is called.
 
     FileProcessingError              processing_failed
     |-- FileSizeExceededError        size_exceeded
     |-- FileTypeNotSupportedError    type_not_supported
-    |-- FileCorruptedError           corrupted             does not decode whole
-    |-- DecoderLimitError            decoder_limit         pixels, frames, memory or time
+    |-- FileCorruptedError           corrupted             does not decode completely
+    |-- DecoderLimitError            decoder_limit         too many pixels or frames, too much memory or time
     |-- SourceForbiddenError         source_forbidden      not on the allow-list, private address, bad redirect
     |-- SourceGoneError              source_gone           404, 410, expired
     |-- SourceUnavailableError       source_unavailable    retryable: timeout, reset, 408/425/429/5xx, truncated
     |-- StorageRejectedError         storage_rejected      mime, size, bucket, key
-    |-- StorageUnavailableError      storage_unavailable   retryable: timeout, 429, 5xx, 400s that hide a 5xx
+    |-- StorageUnavailableError      storage_unavailable   retryable: timeout, 429, 5xx, and a 5xx sent as 400
     |-- DatabaseUnavailableError     database_unavailable  retryable
     `-- GenerationNotFoundError      generation_not_found  retryable, few times
 
-Of the base class itself, with a code of their own, all retryable: `unexpected` (nobody foresaw it; few times),
-`disk_full`, `decoder_crashed`, `decoder_failed`, `timed_out` (the whole attempt), `soft_timeout` (not begun in time);
-and, final, `no_files` (FAL's webhook came without its result), `worker_killed`, `message_lost`, `not_queued`.
+The base class is also raised with other codes. Retryable are `unexpected` (an unknown exception; few times),
+`disk_full`, `decoder_crashed`, `decoder_failed`, `timed_out` (the attempt exceeded its time limit) and `soft_timeout`
+(the file was not started in time). Final are `no_files` (FAL's webhook came without its result), `worker_killed`,
+`message_lost` and `not_queued`.
 
-`retryable` says whether trying the same thing later may help; `retry_after` (seconds) when the other side said so.
+`retryable`: a later attempt may succeed. `retry_after`: the time to wait in seconds, if the other side has named one.
 """
 
 from enum import StrEnum
@@ -25,7 +26,7 @@ from typing import ClassVar
 
 
 class FileProcessingError(Exception):
-    """A file, or a job, could not be processed. Base of everything Outlast raises on purpose."""
+    """A file or a job could not be processed. The base class of all errors that Outlast raises on purpose."""
 
     default_code: ClassVar[str] = "processing_failed"
     default_retryable: ClassVar[bool] = False
@@ -51,13 +52,13 @@ class FileSizeExceededError(FileProcessingError):
 
 
 class FileTypeNotSupportedError(FileProcessingError):
-    """The content is of no type that Outlast stores, whatever its name or header says."""
+    """The content has a type that Outlast does not store. File name and Content-Type are not considered."""
 
     default_code = "type_not_supported"
 
 
 class FileCorruptedError(FileProcessingError):
-    """The content is of a known type and does not decode whole."""
+    """The content has a supported type, but does not decode completely."""
 
     default_code = "corrupted"
 
@@ -69,30 +70,30 @@ class DecoderLimitError(FileProcessingError):
 
 
 class DenialReason(StrEnum):
-    """Every rule that refuses a source URL: the values of `outlast_source_denied_total{reason}`, and no others."""
+    """The rule that refused a source URL. These are all values of the label `outlast_source_denied_total{reason}`."""
 
     MALFORMED = "malformed"
-    """It cannot be read, or is spelled as no source spells it: control characters, an encoded host, a trailing dot."""
+    """The URL cannot be parsed, or has control characters, a percent-encoded host or a trailing dot."""
     SCHEME = "scheme"
-    """Not https, and not an origin that the allow-list names."""
+    """The scheme is not https, and the allow-list does not name the origin."""
     USERINFO = "userinfo"
-    """It carries a user name or a password, be they empty."""
+    """The URL has a user name or password, even an empty one."""
     PATH = "path"
-    """Its path climbs (`..`, however encoded), hides control characters, or is not UTF-8."""
+    """The path has a `..` segment or control characters, also percent-encoded, or is not UTF-8."""
     NOT_ALLOWED = "not_allowed"
-    """Host or path is not on SOURCE_ALLOWLIST."""
+    """The host or path is not on SOURCE_ALLOWLIST."""
     NOT_ALLOWED_REPORTED = "not_allowed_reported"
-    """The same with SOURCE_ALLOWLIST_MODE=report: would be refused, was fetched."""
+    """The same with SOURCE_ALLOWLIST_MODE=report: the file was downloaded anyway."""
     PORT = "port"
-    """Not port 443, and not an origin that the allow-list names."""
+    """The port is not 443, and the allow-list does not name the origin."""
     ADDRESS = "address"
-    """Its host is, or resolves to, an address that is not public; or it spells an address another way than plainly."""
+    """The host is or resolves to an address that is not public, or is an IP address in an unusual notation."""
     REDIRECTS = "redirects"
-    """More redirects than are followed."""
+    """There were too many redirects."""
 
 
 class SourceForbiddenError(FileProcessingError):
-    """The URL must not be fetched. `reason` is the rule that refused it; ValueError if that is no `DenialReason`."""
+    """The URL must not be requested. `reason` must be a value of DenialReason, otherwise ValueError is raised."""
 
     default_code = "source_forbidden"
 
@@ -102,40 +103,40 @@ class SourceForbiddenError(FileProcessingError):
 
 
 class SourceGoneError(FileProcessingError):
-    """The source says that the file is not there any more."""
+    """The source no longer has the file, or refuses access to it."""
 
     default_code = "source_gone"
 
 
 class SourceUnavailableError(FileProcessingError):
-    """The source did not deliver this time."""
+    """The source did not deliver the file this time."""
 
     default_code = "source_unavailable"
     default_retryable = True
 
 
 class StorageRejectedError(FileProcessingError):
-    """Storage will never take this object as it is."""
+    """Storage refuses the object, and a later attempt would not change that."""
 
     default_code = "storage_rejected"
 
 
 class StorageUnavailableError(FileProcessingError):
-    """Storage did not take the object this time."""
+    """Storage could not store or return the object this time."""
 
     default_code = "storage_unavailable"
     default_retryable = True
 
 
 class DatabaseUnavailableError(FileProcessingError):
-    """The database, or the REST API before it, did not answer this time."""
+    """The database, or the REST API in front of it, did not answer this time."""
 
     default_code = "database_unavailable"
     default_retryable = True
 
 
 class GenerationNotFoundError(FileProcessingError):
-    """No generation carries FAL's request id; its row may be written a moment later."""
+    """No generation has FAL's request id yet. The application may write the row a moment later."""
 
     default_code = "generation_not_found"
     default_retryable = True

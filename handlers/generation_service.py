@@ -1,4 +1,4 @@
-"""The Python API for a generation's row."""
+"""The Python API for the media of a generation's row."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,30 +16,30 @@ from schemas.urls import source_key
 
 
 class GenerationService:
-    """Writes on generations' rows. Settings come from the environment unless given."""
+    """Writes the media of generations. `settings` default to the environment."""
 
     def __init__(self, settings: MediaSettings | None = None) -> None:
-        self._given = settings
+        self._settings = settings
 
     @property
     def settings(self) -> MediaSettings:
-        """The settings in force; read from the environment on first use. Raises SettingsError."""
-        if self._given is None:
-            self._given = MediaSettings.load()
-        return self._given
+        """The settings. They are read from the environment on first use, which may raise SettingsError."""
+        if self._settings is None:
+            self._settings = MediaSettings.load()
+        return self._settings
 
     async def update_generation_media(
         self, generation_id: UUID | str, processed_files: Sequence[ProcessedFile]
     ) -> None:
-        """See that these files stand on record and on the generation's row. One that has no row is no error.
+        """Record the files and write them to the generation's row, if it has one.
 
-        What `process_file_batch` and `upload_generation_result` stored with Supabase configured is there already; files
-        stored elsewhere, or for another generation, become a task of their own, and their list the newest output.
+        Files that `process_file_batch` or `upload_generation_result` stored in Supabase are recorded already. Other
+        files are recorded as a new task, and become the newest output of the generation.
 
         Raises:
-            SettingsError: there is no SUPABASE_URL.
-            FileProcessingError: a worker is busy with these very files (then `retryable`), or somebody cancelled them.
-            DatabaseUnavailableError: Supabase gives no answer.
+            SettingsError: SUPABASE_URL is not set.
+            FileProcessingError: a worker processes the same files (then `retryable`), or their task is cancelled.
+            DatabaseUnavailableError: Supabase does not answer.
         """
         async with Supabase(self.settings) as supabase:
             if not processed_files:
@@ -47,49 +47,50 @@ class GenerationService:
             files = [file.model_dump(mode="json", include={"source_key", "bucket", "path"}) for file in processed_files]
             arguments = {"p_generation_id": str(generation_id), "p_files": files}
             if (await supabase.call("outlast_refresh_media", arguments))["unrecorded"]:
-                await _record(
-                    TaskRecords(self.settings, supabase), _job(str(generation_id), processed_files, self.settings)
-                )
+                renumbered = _renumbered(str(generation_id), processed_files)
+                job = _job(str(generation_id), renumbered, self.settings)
+                await _record(TaskRecords(self.settings, supabase), job, renumbered)
 
 
-async def _record(records: TaskRecords, told: tuple[Job, list[ProcessedFile]]) -> None:
-    job, files = told
-    lease = uuid4()
-    begun = await records.begin(job, lease, "api", attempt=1)
-    if begun.state == "done":
-        return
-    if begun.state != "run":
-        raise FileProcessingError(f"the task {job.task_id} is {begun.state}", retryable=begun.state == "busy")
-    await records.finish(job, lease, TaskStatus.COMPLETED, files, [])
-
-
-def _job(
-    generation_id: str, processed_files: Sequence[ProcessedFile], settings: MediaSettings
-) -> tuple[Job, list[ProcessedFile]]:
-    """Return a job that tells of files which are stored, and the files in the places it gives them."""
-    keyed = [(file.source_key or source_key(file.source_url), file) for file in processed_files]
-    files = [
-        file.model_copy(update={"position": place, "source_key": key, "id": file_id_for(generation_id, key)})
-        for place, (key, file) in enumerate(keyed)
+def _renumbered(generation_id: str, files: Sequence[ProcessedFile]) -> list[ProcessedFile]:
+    """Return the files with positions in the given order, and with ids of this generation."""
+    keyed = [(file.source_key or source_key(file.source_url), file) for file in files]
+    return [
+        file.model_copy(update={"position": position, "source_key": key, "id": file_id_for(generation_id, key)})
+        for position, (key, file) in enumerate(keyed)
     ]
-    told = tuple(
+
+
+def _job(generation_id: str, files: list[ProcessedFile], settings: MediaSettings) -> Job:
+    """Return the job whose files these are."""
+    job_files = tuple(
         JobFile(
             position=file.position, url=file.source_url, source_key=file.source_key, file_name=file.original_filename
         )
         for file in files
     )
-    job = Job(
-        task_id=task_id_for(generation_id, told, settings.profile),
+    return Job(
+        task_id=task_id_for(generation_id, job_files, settings.profile),
         generation_id=generation_id,
         source="api",
-        files=told,
-        total_files=len(told),
-        output_key=output_key_for([file.source_key for file in told]),
+        files=job_files,
+        total_files=len(job_files),
+        output_key=output_key_for([file.source_key for file in job_files]),
         profile=settings.profile,
         event_at=datetime.now(UTC),
     )
-    return job, files
+
+
+async def _record(records: TaskRecords, job: Job, files: list[ProcessedFile]) -> None:
+    """Record the job as a completed task with these files."""
+    lease = uuid4()
+    reply = await records.begin(job, lease, "api", attempt=1)
+    if reply.state == "done":
+        return
+    if reply.state != "run":
+        raise FileProcessingError(f"the task {job.task_id} is {reply.state}", retryable=reply.state == "busy")
+    await records.finish(job, lease, TaskStatus.COMPLETED, files, [])
 
 
 generation_service: Final = GenerationService()
-"""Configured from the environment on first use."""
+"""Reads its settings from the environment on first use."""

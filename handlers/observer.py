@@ -1,6 +1,6 @@
-"""Typed hooks that the pipeline calls; the domain code does not know Prometheus.
+"""Hooks that the pipeline calls, so that it does not depend on Prometheus, logs or tracing.
 
-`worker/observability/metrics.py` implements Observer for Prometheus. `worker/consume/attempt_log.py` implements
+`worker/observability/metrics.py` implements Observer for Prometheus. `worker/consume/progress.py` implements
 AttemptHooks for the log line and the spans of one attempt.
 """
 
@@ -8,43 +8,43 @@ from contextlib import AbstractContextManager, nullcontext
 
 
 class Observer:
-    """What can be watched; this one watches nothing. Sizes in bytes, durations in seconds; labels have few values."""
+    """Reports events of the pipeline; this base class ignores them. Sizes are in bytes, durations in seconds."""
 
     def stage(self, stage: str, seconds: float) -> None:
-        """Note that a pipeline step ran, well or not."""
+        """A step of the pipeline has ended, with or without an error."""
 
     def file(self, media: str, outcome: str) -> None:
-        """Note that a file ended: `outcome` is stored, deduplicated, failed or retried."""
+        """The processing of a file has ended. `outcome` is stored, deduplicated, failed or retried."""
 
     def error(self, code: str) -> None:
-        """Note that a file, or a job, met an error of this code."""
+        """A file or a job has failed with this error code."""
 
     def downloaded(self, size: int) -> None:
-        """Count bytes received from sources."""
+        """Bytes have been received from a source."""
 
     def stored(self, size: int, saved: int) -> None:
-        """Count bytes stored, and those compression saved."""
+        """A new object has been stored; `saved` is how much smaller it is than the source file."""
 
     def denied(self, reason: str) -> None:
-        """Note that a source URL was refused by this rule: one of `handlers.errors.DenialReason`."""
+        """A source URL has been refused. `reason` is a value of `handlers.errors.DenialReason`."""
 
     def storage(self, operation: str, outcome: str) -> None:
-        """Note a request to Storage: `outcome` is ok, duplicate, missing, rejected or unavailable."""
+        """A request to Storage has ended. `outcome` is ok, duplicate, missing, rejected or unavailable."""
 
     def codec_restarted(self, reason: str) -> None:
-        """Note that a codec process ended before its answer and is replaced: it crashed, or met its timeout."""
+        """A codec process ended without an answer and is replaced. `reason`: crashed, timeout or invalid_answer."""
 
 
 class AttemptHooks:
-    """What follows the files of one attempt from step to step; this one looks away.
+    """Context managers around the files and steps of one attempt; this base class does nothing.
 
-    What a step raises passes through its context.
+    Exceptions of a step pass through them.
     """
 
-    def file(self, position: int) -> AbstractContextManager[None]:  # noqa: ARG002 - for those who look
-        """Enter for as long as the file of this position is worked on."""
+    def file(self, position: int) -> AbstractContextManager[None]:  # noqa: ARG002 - for subclasses
+        """Return a context manager that is active while the file at `position` is processed."""
         return nullcontext()
 
-    def step(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - the same
-        """Enter for as long as a step of the pipeline runs."""
+    def step(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - for subclasses
+        """Return a context manager that is active while a step of the pipeline runs."""
         return nullcontext()

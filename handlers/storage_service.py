@@ -1,4 +1,4 @@
-"""The Python API for storing: a single file that is at hand, or all files of a generation."""
+"""The Python API for storing a single file from memory, or all files of a generation."""
 
 import base64
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from schemas.urls import source_key
 
 
 class StorageService:
-    """Stores as the pipeline does: content decides the type, objects are named by it, nothing is stored twice.
+    """Stores files with the pipeline: it detects the type, names objects by their hash, and stores nothing twice.
 
-    Settings come from the environment, and codec processes from `processor`. Safe to use from one event loop at a time.
+    Settings and codec processes are those of `processor`. An instance may be used from one event loop at a time.
     """
 
     def __init__(self, processor: AsyncFileProcessor = async_file_processor) -> None:
@@ -28,18 +28,18 @@ class StorageService:
     async def upload_file(
         self, user_id: UUID | str | None, file_data: bytes, upload_request: FileUploadRequest
     ) -> ProcessedFile:
-        """Check a file whole and store it as it is, in the user's folder; the same file again is the same `id`.
+        """Validate a file and store it unchanged in the user's folder. The same file has the same `id` again.
 
-        The bucket `generations` stands for STORAGE_BUCKET, any other name for itself.
+        The bucket name `generations` means STORAGE_BUCKET; any other name is the name of a bucket.
 
         Raises:
             ValueError: `file_size` is not the size of the data.
-            FileTypeNotSupportedError: the content is not of the type the request says.
-            FileProcessingError: the file is too large or broken, or Storage does not take it; see `code`.
-            DatabaseUnavailableError: Supabase gives no answer.
+            FileTypeNotSupportedError: the content does not have the requested type.
+            FileProcessingError: the file is too large or corrupted, or Storage refuses it; see `code`.
+            DatabaseUnavailableError: Supabase does not answer.
         """
         if upload_request.file_size != len(file_data):
-            raise ValueError(f"file_size is {upload_request.file_size} bytes, and the data has {len(file_data)}")
+            raise ValueError(f"file_size is {upload_request.file_size} bytes, but the data has {len(file_data)}")
         content_type, _, _ = self._processor.detect_file_type(file_data, upload_request.filename)
         if content_type != upload_request.content_type:
             raise FileTypeNotSupportedError(f"the content is {content_type}, not {upload_request.content_type}")
@@ -48,8 +48,8 @@ class StorageService:
         if upload_request.bucket_name in {StorageBucket.GENERATIONS, settings.storage_bucket}:
             result = await self._processor.process_job(job)
         else:
-            elsewhere = settings.model_copy(update={"storage_bucket": upload_request.bucket_name})
-            async with AsyncFileProcessor(elsewhere) as processor:
+            other_bucket = settings.model_copy(update={"storage_bucket": upload_request.bucket_name})
+            async with AsyncFileProcessor(other_bucket) as processor:
                 result = await processor.process_job(job)
         for failed in result.failed_files:
             raise FileProcessingError(
@@ -60,14 +60,14 @@ class StorageService:
     async def upload_generation_result(
         self, user_id: UUID | str | None, generation_id: UUID | str, file_urls: Sequence[str]
     ) -> ProcessingResult:
-        """Bring a generation's files home; raises as `process_file_batch` does."""
+        """Download, process and store the files of a generation. Raises the errors of `process_file_batch`."""
         return await self._processor.process_file_batch(
             file_urls, user_id, generation_id, self._processor.settings.max_concurrent
         )
 
 
 def _job(user_id: str | None, file_data: bytes, request: FileUploadRequest, settings: MediaSettings) -> Job:
-    """Return the job that stores one file as it is; a user's uploads stand on record together, as `upload:<user>`."""
+    """Return the job that stores one file unchanged. A user's uploads are recorded as generation `upload:<user>`."""
     url = f"data:{request.content_type};base64,{base64.b64encode(file_data).decode()}"
     key = source_key(f"{url}#{request.bucket_name}")
     file = JobFile(position=0, url=url, source_key=key, file_name=request.filename)
@@ -87,4 +87,4 @@ def _job(user_id: str | None, file_data: bytes, request: FileUploadRequest, sett
 
 
 storage_service: Final = StorageService()
-"""Configured from the environment on first use."""
+"""Reads its settings from the environment on first use."""
