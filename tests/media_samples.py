@@ -44,7 +44,7 @@ def video(
         stream = container.add_stream(codec, rate=25, options={"threads": "1", "x265-params": "log-level=none"})
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = side, side // 2, "yuv420p", 10
         for at in range(frames):
-            pixels = bytes((at * 3 + place * 5) % 256 for place in range(side * (side // 2) * 4))
+            pixels = bytes((at * 3 + position * 5) % 256 for position in range(side * (side // 2) * 4))
             frame = av.VideoFrame.from_bytes(pixels, side, side // 2, format="rgba").reformat(format="yuv420p")
             frame.pts, frame.time_base = at, Fraction(1, 25)
             container.mux(stream.encode(frame))

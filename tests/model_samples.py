@@ -12,7 +12,7 @@ def mesh() -> tuple[dict, bytes]:
     """Return a strip of triangles: the glTF document and its binary data."""
     corners = [(at * 0.5, at % 2, 0.25 * at) for at in range(40)]
     faces = [corner for at in range(38) for corner in (at, at + 1, at + 2)]
-    places = b"".join(struct.pack("<3f", *corner) for corner in corners)
+    positions = b"".join(struct.pack("<3f", *corner) for corner in corners)
     indices = struct.pack(f"<{len(faces)}H", *faces)
     document = {
         "asset": {"version": "2.0"},
@@ -25,12 +25,12 @@ def mesh() -> tuple[dict, bytes]:
             {"bufferView": 1, "componentType": 5123, "count": len(faces), "type": "SCALAR"},
         ],
         "bufferViews": [
-            {"buffer": 0, "byteOffset": 0, "byteLength": len(places)},
-            {"buffer": 0, "byteOffset": len(places), "byteLength": len(indices)},
+            {"buffer": 0, "byteOffset": 0, "byteLength": len(positions)},
+            {"buffer": 0, "byteOffset": len(positions), "byteLength": len(indices)},
         ],
-        "buffers": [{"byteLength": len(places) + len(indices)}],
+        "buffers": [{"byteLength": len(positions) + len(indices)}],
     }
-    return document, places + indices
+    return document, positions + indices
 
 
 def glb() -> bytes:
@@ -62,12 +62,12 @@ def ply(layout: str) -> bytes:
         f"ply\nformat {layout} 1.0\nelement vertex 40\nproperty float x\nproperty float y\nproperty float z\n"
         "element face 38\nproperty list uchar int vertex_indices\nend_header\n"
     )
-    places = [(at * 0.5, at % 2, at * 0.25) for at in range(40)]
+    positions = [(at * 0.5, at % 2, at * 0.25) for at in range(40)]
     if layout == "ascii":
-        rows = [*(f"{x} {y} {z}" for x, y, z in places), *(f"3 {at} {at + 1} {at + 2}" for at in range(38)), ""]
+        rows = [*(f"{x} {y} {z}" for x, y, z in positions), *(f"3 {at} {at + 1} {at + 2}" for at in range(38)), ""]
         return (head + "\n".join(rows)).encode()
     order = "<" if "little" in layout else ">"
-    vertices = b"".join(struct.pack(order + "3f", *place) for place in places)
+    vertices = b"".join(struct.pack(order + "3f", *position) for position in positions)
     return head.encode() + vertices + b"".join(struct.pack(order + "B3i", 3, at, at + 1, at + 2) for at in range(38))
 
 

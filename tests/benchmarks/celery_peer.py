@@ -45,7 +45,7 @@ def storage() -> SyncStorageClient:
     return _storage
 
 
-@app.task(name="peer.keep")
+@app.task(name="peer.store_file")
 def store_file(url: str, user_id: str, generation_id: str) -> None:
     """Download, compress and store one file, and update its generation's row."""
     answer = session().get(url, timeout=60)

@@ -108,7 +108,7 @@ class BenchmarkEnvironment:
             await _make_bucket(output["url"], output["key"])
             urls = [output["url"], self.source_url]
             if milliseconds:
-                lines = [await self.start_server("line", url, str(milliseconds), within=stack) for url in urls]
+                lines = [await self.start_server("delay_proxy", url, str(milliseconds), within=stack) for url in urls]
                 urls = [line["url"] for _, line in lines]
             yield BenchmarkRun(self, sql, rabbitmq_url, urls[0], output["key"], self.folder / name, urls[1])
 

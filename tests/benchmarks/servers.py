@@ -48,4 +48,4 @@ async def delay_proxy(url: str, milliseconds: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run({"gateway": gateway, "source": source, "line": delay_proxy}[sys.argv[1]](*sys.argv[2:]))
+    uvloop.run({"gateway": gateway, "source": source, "delay_proxy": delay_proxy}[sys.argv[1]](*sys.argv[2:]))

@@ -8,22 +8,25 @@ from celery.exceptions import TaskRevokedError
 
 
 def main() -> None:
-    asked = json.loads(sys.argv[1])
-    app = Celery("theirs", broker=asked["broker"], backend="rpc://")
+    request = json.loads(sys.argv[1])
+    app = Celery("theirs", broker=request["broker"], backend="rpc://")
     app.conf.task_default_queue = "file_processing"
     sent = app.send_task(
-        asked.get("task", "process_files"), args=asked.get("args"), kwargs=asked.get("kwargs"), **asked.get("more", {})
+        request.get("task", "process_files"),
+        args=request.get("args"),
+        kwargs=request.get("kwargs"),
+        **request.get("more", {}),
     )
-    if asked.get("forget"):
+    if request.get("forget"):
         sys.stdout.write(json.dumps({"sent": sent.id}))
         return
     try:
-        told = {"result": sent.get(timeout=120), "status": sent.status, "id": sent.id}
+        result = {"result": sent.get(timeout=120), "status": sent.status, "id": sent.id}
     except TaskRevokedError as error:
-        told = {"revoked": str(error)}
+        result = {"revoked": str(error)}
     except Exception as error:  # noqa: BLE001 - Celery creates the exception class from its name
-        told = {"raised": type(error).__name__, "said": str(error)}
-    sys.stdout.write(json.dumps(told))
+        result = {"raised": type(error).__name__, "message": str(error)}
+    sys.stdout.write(json.dumps(result))
 
 
 if __name__ == "__main__":

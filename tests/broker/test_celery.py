@@ -17,32 +17,32 @@ CLIENT = Path(__file__).with_name("celery_client.py")
 
 
 @contextlib.asynccontextmanager
-async def taking(worker_env):
+async def running_inbox(worker_env):
     """Run the worker's Celery inbox, as `outlast worker` does."""
-    moving = asyncio.create_task(CeleryInbox(worker_env.settings, worker_env.broker, worker_env.metrics).run())
+    running = asyncio.create_task(CeleryInbox(worker_env.settings, worker_env.broker, worker_env.metrics).run())
     yield
-    moving.cancel()
+    running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await moving
+        await running
 
 
 @pytest.fixture
 async def inbox(worker_env):
-    async with taking(worker_env):
+    async with running_inbox(worker_env):
         yield
 
 
 with_inbox = pytest.mark.usefixtures("inbox")
 
 
-async def celery(worker_env, **asked):
+async def celery(worker_env, **request):
     broker = worker_env.settings.rabbitmq_url.get_secret_value().replace("amqp://", "pyamqp://")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, CLIENT, json.dumps({"broker": broker, **asked})), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, CLIENT, json.dumps({"broker": broker, **request})), stdout=asyncio.subprocess.PIPE
     )
-    said, _ = await process.communicate()
+    out, _ = await process.communicate()
     assert process.returncode == 0
-    return json.loads(said)
+    return json.loads(out)
 
 
 def files(source, *names, **more):
@@ -52,31 +52,31 @@ def files(source, *names, **more):
 
 @with_inbox
 async def test_celery_get_returns_the_result(worker_env, source):
-    told = await celery(worker_env, kwargs=files(source, "photo.png", "tone.wav", task_options={"format": "webp"}))
-    assert told["status"] == "SUCCESS"
-    assert (told["result"]["successful_files"], told["result"]["total_files"]) == (2, 2)
-    assert len(told["result"]["processed_file_ids"]) == 2
+    result = await celery(worker_env, kwargs=files(source, "photo.png", "tone.wav", task_options={"format": "webp"}))
+    assert result["status"] == "SUCCESS"
+    assert (result["result"]["successful_files"], result["result"]["total_files"]) == (2, 2)
+    assert len(result["result"]["processed_file_ids"]) == 2
     assert await worker_env.sql.fetchval("select count(*) from outlast_files where content_type = 'image/webp'") == 1
     assert await worker_env.sql.fetchval("select source from outlast_tasks") == "celery"
 
 
 async def test_task_sent_before_any_worker_started_with_positional_arguments_completes(worker_env, source):
-    asked = files(source, "tone.mp3")
-    await celery(worker_env, args=[asked["urls"], asked["user_id"], asked["generation_id"]], forget=True)
+    task = files(source, "tone.mp3")
+    await celery(worker_env, args=[task["urls"], task["user_id"], task["generation_id"]], forget=True)
     assert await worker_env.message_count("file_processing") == 1
-    async with taking(worker_env):
+    async with running_inbox(worker_env):
         await worker_env.wait_for_outcome("completed")
 
 
 @with_inbox
 async def test_failed_task_raises_in_the_celery_client(worker_env, source):
-    told = await celery(worker_env, kwargs=files(source, "nothing.png"))
-    assert told["raised"] == "FileProcessingError"
-    assert "404" in told["said"]
+    result = await celery(worker_env, kwargs=files(source, "nothing.png"))
+    assert result["raised"] == "FileProcessingError"
+    assert "404" in result["message"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("task", "message"),
     [
         ({"task": "send_mail", "kwargs": {}}, "the task is 'send_mail'"),
         ({"kwargs": {"urls": [], "user_id": "u"}}, "urls"),
@@ -85,17 +85,17 @@ async def test_failed_task_raises_in_the_celery_client(worker_env, source):
     ],
 )
 @with_inbox
-async def test_invalid_celery_task_raises_and_is_dead_lettered(worker_env, asked, said):
-    told = await celery(worker_env, **asked)
-    assert told["raised"] == "FileProcessingError"
-    assert said in told["said"]
+async def test_invalid_celery_task_raises_and_is_dead_lettered(worker_env, task, said):
+    result = await celery(worker_env, **task)
+    assert result["raised"] == "FileProcessingError"
+    assert said in result["message"]
     assert await worker_env.message_count("outlast.dead") == 1
 
 
 async def test_expired_celery_task_is_not_started(worker_env, source):
     await celery(worker_env, kwargs=files(source, "tone.wav"), more={"expires": 0.001}, forget=True)
     # The sending process has ended, so the task has expired.
-    async with taking(worker_env), asyncio.timeout(WAIT_SECONDS):
+    async with running_inbox(worker_env), asyncio.timeout(WAIT_SECONDS):
         while await worker_env.message_count("file_processing"):
             await asyncio.sleep(0.05)
     assert await worker_env.sql.fetchval("select count(*) from outlast_tasks") == 0
@@ -104,16 +104,16 @@ async def test_expired_celery_task_is_not_started(worker_env, source):
 @with_inbox
 async def test_celery_countdown_delays_the_task(worker_env, source):
     sent = datetime.now(UTC)
-    told = await celery(worker_env, kwargs=files(source, "tone.wav"), more={"countdown": 5})
-    assert told["status"] == "SUCCESS"
+    result = await celery(worker_env, kwargs=files(source, "tone.wav"), more={"countdown": 5})
+    assert result["status"] == "SUCCESS"
     assert worker_env.outcome_count("early") >= 1
     assert await worker_env.sql.fetchval("select started_at from outlast_tasks") - sent >= timedelta(seconds=5)
 
 
 @with_inbox
 async def test_cancelled_task_is_revoked_in_the_celery_client(worker_env, source):
-    asked = files(source, "photo.png?slow=20000")
-    waiting = asyncio.create_task(celery(worker_env, kwargs=asked))
+    task = files(source, "photo.png?slow=20000")
+    waiting = asyncio.create_task(celery(worker_env, kwargs=task))
     await worker_env.wait_until_running()
     task_id = await worker_env.sql.fetchval("select task_id from outlast_tasks")
     await worker_env.sql.execute("select outlast_cancel($1)", task_id)

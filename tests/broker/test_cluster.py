@@ -108,11 +108,11 @@ async def test_error_names_every_unreachable_node(cluster):
     url = URL(cluster.nodes[0].vhost_url(cluster.vhost))
     async with Broker(settings_of(f"{url.with_port(1)},127.0.0.1:2"), Metrics("test"), "test") as broker:
         async with asyncio.timeout(LIMIT_SECONDS):
-            while "refused" not in (said := await broker.problem()):
+            while "refused" not in (problem := await broker.problem()):
                 await asyncio.sleep(0.05)
-        assert "127.0.0.1:1 cannot be reached: connection refused" in said
-        assert "127.0.0.1:2 cannot be reached: connection refused" in said
-        assert url.password not in said
+        assert "127.0.0.1:1 cannot be reached: connection refused" in problem
+        assert "127.0.0.1:2 cannot be reached: connection refused" in problem
+        assert url.password not in problem
         with pytest.raises(BrokerUnavailableError):
             await broker.publish(topology.DEAD, "", aio_pika.Message(b"x"), 0.1)
 
@@ -154,7 +154,7 @@ async def concern_of(site: CheckContext) -> CheckWarning | None:
 async def test_doctor_reports_members_as_unknown_without_the_management_api(cluster):
     site = CheckContext.of(settings_of(cluster.url, rabbitmq_management_url="http://127.0.0.1:1"))
     try:
-        assert (await queue_members(site)).startswith("not known: the management API at http://127.0.0.1:1")
+        assert (await queue_members(site)).startswith("unknown: the management API at http://127.0.0.1:1")
     finally:
         await site.aclose()
 

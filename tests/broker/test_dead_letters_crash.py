@@ -60,9 +60,11 @@ async def fill(vhost, count):
 async def test_two_concurrent_replays_send_each_message_once(vhost):
     tasks = await fill(vhost, 300)
     both = [await operator(vhost) for _ in range(2)]
-    said = [(await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS))[0].decode().split() for process in both]
+    output = [
+        (await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS))[0].decode().split() for process in both
+    ]
     assert [process.returncode for process in both] == [0, 0]
-    assert sum(int(words[-1]) for words in said) == 300
+    assert sum(int(words[-1]) for words in output) == 300
     assert sorted(message.message_id for message in await vhost.drain()) == sorted(tasks)
     assert await vhost.count() == 0
 

@@ -48,8 +48,8 @@ async def test_messages_dead_lettered_by_the_broker_have_their_own_codes(vhost):
 async def test_items_are_grouped_by_task_and_code_and_sorted_by_time(vhost):
     job = vhost.job("https://v3.fal.media/a.png?token=hidden", "https://v3.fal.media/b.png")
     one, other = job.files
-    said = "https://me:hidden@v3.fal.media/a.png?token=hidden answered 404"
-    await vhost.dead_letter(job.limited_to([one.source_key]), "source_gone", said, minutes=9, attempt=2)
+    error = "https://me:hidden@v3.fal.media/a.png?token=hidden answered 404"
+    await vhost.dead_letter(job.limited_to([one.source_key]), "source_gone", error, minutes=9, attempt=2)
     await vhost.dead_letter(job.limited_to([other.source_key]), "source_gone", "older", minutes=1, attempt=1, replays=2)
     await vhost.dead_letter(job, "corrupted", minutes=5)
     await vhost.dead_letter_raw(b"\xff\x00 no json")

@@ -83,10 +83,10 @@ async def test_only_selected_messages_are_removed_and_the_others_keep_their_orde
             vhost.job(f"https://v3.fal.media/{n}.png"), "corrupted" if n % 3 else "size_exceeded", minutes=n
         )
     before = await vhost.order()
-    seen = []
-    outcome = await replay(vhost, code="size_exceeded", limit=30, progress=lambda *step: seen.append(step))
+    progress_calls = []
+    outcome = await replay(vhost, code="size_exceeded", limit=30, progress=lambda *step: progress_calls.append(step))
     assert (outcome.matched, outcome.done) == (30, 30)
-    assert seen == [(n, 30) for n in range(1, 31)]
+    assert progress_calls == [(n, 30) for n in range(1, 31)]
     taken = {Job.model_validate_json(message.body).task_id for message in await vhost.drain()}
     assert len(taken) == 30
     after = await vhost.order()
@@ -144,13 +144,13 @@ async def test_slow_replay_releases_the_lock_between_batches(vhost, monkeypatch)
     for n in range(20):
         await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png"))
     running = asyncio.create_task(replay(vhost, rate=8))
-    looks = []
+    counts = []
     while not running.done():
-        looks.append(len(await DeadLetterService(vhost.settings, "another").find(DeadLetterFilter())))
+        counts.append(len(await DeadLetterService(vhost.settings, "another").find(DeadLetterFilter())))
         await asyncio.sleep(0.3)
     assert (await running).done == 20
-    assert len(looks) >= 2
-    assert looks == sorted(looks, reverse=True)
+    assert len(counts) >= 2
+    assert counts == sorted(counts, reverse=True)
     assert await vhost.count() == 0
 
 

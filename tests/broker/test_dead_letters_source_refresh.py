@@ -131,7 +131,7 @@ async def test_missing_payload_is_fetched_from_fals_queue(refresh_env):
 
 
 @pytest.mark.parametrize(
-    ("result", "settings", "row", "said"),
+    ("result", "settings", "row", "expected_reason"),
     [
         ({"images": []}, {}, {}, "no file at position 0"),
         ({"images": [{"url": "SOURCE/files/gone.wav"}]}, {}, {}, "what FAL's queue names now is gone as well"),
@@ -148,7 +148,9 @@ async def test_missing_payload_is_fetched_from_fals_queue(refresh_env):
         ({}, {}, {"model": "../../etc"}, "owner/app"),
     ],
 )
-async def test_dead_letter_that_cannot_be_refreshed_is_kept_with_the_reason(refresh_env, result, settings, row, said):
+async def test_dead_letter_that_cannot_be_refreshed_is_kept_with_the_reason(
+    refresh_env, result, settings, row, expected_reason
+):
     generation, request = await refresh_env.generation(**row)
     if isinstance(result, dict):
         for image in result.get("images", []):
@@ -160,7 +162,7 @@ async def test_dead_letter_that_cannot_be_refreshed_is_kept_with_the_reason(refr
     await refresh_env.vhost.dead_letter(gone, "source_gone")
     outcome = await refresh_env.replay(**settings)
     assert outcome.done == 0
-    assert said in outcome.kept[0].reason
+    assert expected_reason in outcome.kept[0].reason
     assert "hidden" not in outcome.kept[0].reason
     assert "wrong-and-secret" not in outcome.kept[0].reason
     assert await refresh_env.vhost.count() == 1

@@ -204,7 +204,7 @@ async def test_file_whose_object_is_being_removed_is_retried_and_stored_again(wo
     await age(worker_env)
     stuck = Stuck(tmp_path, "generations")
     removal = asyncio.create_task(orphans_of(worker_env, stuck).remove(60))
-    await stuck.asked.wait()
+    await stuck.called.wait()
     await worker_env.send(await job_of(worker_env, 1, f"{source.url}/files/tone.wav"))
     await worker_env.wait_for_outcome("retried")
     assert metric_value(worker_env.metrics.retries.labels("storage_unavailable")) == 1
@@ -221,11 +221,11 @@ class Stuck(FolderStorage):
 
     def __init__(self, folder, bucket):
         super().__init__(folder, bucket)
-        self.asked = asyncio.Event()
+        self.called = asyncio.Event()
 
     async def remove(self, paths):
         assert paths
-        self.asked.set()
+        self.called.set()
         await asyncio.Event().wait()
 
 

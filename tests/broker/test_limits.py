@@ -72,11 +72,11 @@ async def test_progress_of_all_tasks_is_written_once_a_second(worker_env, source
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [("bulk", "WORKER_QUEUES"), ("file_processing=0", "WORKER_QUEUES"), ("file_processing=many", "WORKER_QUEUES")],
 )
-def test_invalid_worker_queues_name_the_setting(given, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_worker_queues_name_the_setting(given, message):
+    with pytest.raises(ValueError, match=message):
         Settings.load(worker_queues=given)
 
 

@@ -25,10 +25,10 @@ async def watched(http, task_id, ended):
 
 
 async def submitted(http, url):
-    asked = {"urls": [url, f"{url}&again"], "user_id": "u", "generation_id": str(uuid4())}
-    key = {"Idempotency-Key": asked["generation_id"]}
+    submission = {"urls": [url, f"{url}&again"], "user_id": "u", "generation_id": str(uuid4())}
+    key = {"Idempotency-Key": submission["generation_id"]}
     while True:
-        async with http.post("/tasks", json=asked, headers=key) as response:
+        async with http.post("/tasks", json=submission, headers=key) as response:
             if response.status == 202:
                 return (await response.json())["task_id"]
             assert response.status == 503, "nothing but: come again, I am busy"
@@ -44,16 +44,16 @@ async def cancelled(http, task_id, moment, ended):
 
 
 async def test_stream_api_and_database_agree_and_no_cancelled_task_has_files(worker_env, http, source):
-    chance, ended = random.Random(7), []  # noqa: S311 - the same moments in every run
+    rng, ended = random.Random(7), []  # noqa: S311 - the same moments in every run
     url = source.file_url("tone.wav", slow=4_000_000)
     tasks = [await submitted(http, url) for _ in range(TASKS // 5)]
     tasks += await asyncio.gather(*(submitted(http, url) for _ in range(TASKS - len(tasks))))
     assert len(set(tasks)) == TASKS
-    doomed = chance.sample(tasks, CANCELLED)
+    to_cancel = rng.sample(tasks, CANCELLED)
     async with asyncio.timeout(LONG_WAIT_SECONDS), asyncio.TaskGroup() as group:
         watching = {task: group.create_task(watched(http, task, ended)) for task in tasks}
-        moments = {task: chance.uniform(0, 0.7 * TASKS) for task in doomed}
-        ending = {task: group.create_task(cancelled(http, task, moments[task], ended)) for task in doomed}
+        moments = {task: rng.uniform(0, 0.7 * TASKS) for task in to_cancel}
+        ending = {task: group.create_task(cancelled(http, task, moments[task], ended)) for task in to_cancel}
     streamed = {task: done.result() for task, done in watching.items()}
     rows = await worker_env.sql.fetch("select task_id::text, status from outlast_tasks")
     assert {row["task_id"]: row["status"] for row in rows} == streamed
@@ -64,9 +64,9 @@ async def test_stream_api_and_database_agree_and_no_cancelled_task_has_files(wor
     assert list(streamed.values()).count("cancelled") > CANCELLED // 5
     async with BackgroundTaskManager(worker_env.settings) as manager:
         assert {task: (await manager.get_task_status(task))["status"] for task in tasks} == streamed
-    for task in chance.sample(tasks, 20):
+    for task in rng.sample(tasks, 20):
         async with http.get(f"/tasks/{task}") as response:
             assert (await response.json())["status"] == streamed[task]
     recorded = await worker_env.sql.fetch("select task_id, count(*) as files from outlast_files group by task_id")
-    whole = {UUID(task) for task in tasks if streamed[task] == "completed"}
-    assert {row["task_id"]: row["files"] for row in recorded} == dict.fromkeys(whole, 2)
+    completed = {UUID(task) for task in tasks if streamed[task] == "completed"}
+    assert {row["task_id"]: row["files"] for row in recorded} == dict.fromkeys(completed, 2)

@@ -57,7 +57,7 @@ async def test_generated_requests_cause_no_server_error_and_no_undocumented_resp
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()[-6000:]
-    passed = re.findall(r"(\d+) passed", said.decode())
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()[-6000:]
+    passed = re.findall(r"(\d+) passed", output.decode())
     assert int(passed[-1]) > 300

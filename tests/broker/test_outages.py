@@ -12,7 +12,7 @@ from worker.broker.envelope import Envelope
 LAST = 3  # MAX_ATTEMPTS of `worker_env`: one more counted failure would dead-letter the job
 
 
-async def paused(worker_env, *, wanted=True):
+async def wait_until_paused(worker_env, *, wanted=True):
     """Wait until the work queue has no consumer (or, with `wanted=False`, has one)."""
     async with asyncio.timeout(WAIT_SECONDS):
         while (await consumers(worker_env) == 0) is not wanted:
@@ -30,11 +30,11 @@ async def test_supabase_outage_pauses_the_worker_and_costs_no_attempt(worker_env
     for job in jobs:
         await worker_env.send(job, attempt=LAST)
     await worker_env.wait_for_outcome("excused")
-    await paused(worker_env)
+    await wait_until_paused(worker_env)
     assert "no jobs are taken" in worker_env.worker.outage("database")
     assert metric_value(worker_env.metrics.circuit_open.labels("database")) == 1
     await worker_env.gateway.start()
-    await paused(worker_env, wanted=False)
+    await wait_until_paused(worker_env, wanted=False)
     await worker_env.wait_for_outcome("completed", count=len(jobs))
     assert worker_env.worker.outage("database") is None
     assert await worker_env.message_count("outlast.dead") == 0
@@ -64,7 +64,7 @@ async def test_unavailable_storage_pauses_the_worker_until_it_returns(worker_env
     job = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.send(job, attempt=LAST)
     await worker_env.wait_for_outcome("excused")
-    await paused(worker_env)
+    await wait_until_paused(worker_env)
     await worker_env.sql.execute("alter schema storage_away rename to storage")
     await worker_env.wait_for_outcome("completed")
     assert await worker_env.sql.fetchval("select max(attempt) from outlast_tasks") == LAST
@@ -78,7 +78,7 @@ async def test_repeated_upload_failures_pause_the_worker(worker_env, source):
     )
     for n in range(8):
         await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav?n={n}"))
-    await paused(worker_env)
+    await wait_until_paused(worker_env)
     assert "failures in a row" in worker_env.worker.outage("storage")
     await worker_env.sql.execute("drop trigger refuse on storage.objects")
     await worker_env.wait_for_outcome("completed", count=8)
@@ -106,8 +106,8 @@ async def test_known_object_is_checked_in_sql_without_a_storage_request(worker_e
     for number in range(2):
         await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav?n={number}"))
         await worker_env.wait_for_outcome("completed", count=number + 1)
-    asked = worker_env.metrics.storage_requests.collect()[0].samples
-    counts = {s.labels["operation"]: s.value for s in asked if s.name.endswith("_total") and s.value}
+    samples = worker_env.metrics.storage_requests.collect()[0].samples
+    counts = {s.labels["operation"]: s.value for s in samples if s.name.endswith("_total") and s.value}
     assert counts == {"upload": 1}
     assert await worker_env.sql.fetchval("select count(*) from outlast_files where deduplicated") == 1
 
@@ -173,9 +173,9 @@ async def test_broker_alarm_makes_the_worker_not_ready_and_loses_nothing(rabbitm
     try:
         with contextlib.suppress(RuntimeError):
             await worker_env.broker.publish_job(Envelope(worker_env.job(f"{source.url}/files/tone.mp3")), 2)
-        said = await worker_env.broker.problem()
-        assert said is not None
-        assert "alarm" in said
+        problem = await worker_env.broker.problem()
+        assert problem is not None
+        assert "alarm" in problem
     finally:
         await rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
     async with asyncio.timeout(WAIT_SECONDS):

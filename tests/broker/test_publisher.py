@@ -54,13 +54,13 @@ async def flood(broker, count, meanwhile=None, *, senders=50, **more):
 
     Returns the error text, or None, by message id.
     """
-    names, hindered, third = [uuid4().hex for _ in range(count)], {}, asyncio.Event()
+    names, errors, third = [uuid4().hex for _ in range(count)], {}, asyncio.Event()
     left = iter(names)
 
     async def send():
         for name in left:
-            hindered[name] = await published(broker, name, **more)
-            if len(hindered) >= count / 3:
+            errors[name] = await published(broker, name, **more)
+            if len(errors) >= count / 3:
                 third.set()
 
     sending = asyncio.gather(*(send() for _ in range(senders)))
@@ -68,7 +68,7 @@ async def flood(broker, count, meanwhile=None, *, senders=50, **more):
     if meanwhile is not None:
         await meanwhile()
     await sending
-    return hindered
+    return errors
 
 
 async def waiting(channel, name=QUEUE):
@@ -116,8 +116,8 @@ async def test_unroutable_message_is_reported_and_others_are_confirmed(broker, c
 
 async def test_unroutable_messages_with_the_same_id_are_all_reported(broker, channel):
     await channel.queue_delete(QUEUE)
-    hindered = await asyncio.gather(*(published(broker, "the same") for _ in range(10)))
-    assert all(reason.startswith("no queue takes") for reason in hindered)
+    errors = await asyncio.gather(*(published(broker, "the same") for _ in range(10)))
+    assert all(reason.startswith("no queue takes") for reason in errors)
 
 
 async def test_messages_with_the_same_id_are_each_confirmed(broker, channel):
@@ -168,12 +168,12 @@ async def test_message_rejected_by_a_full_queue_is_reported(broker, channel):
         "full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
     )
     await full.bind(topology.WORK, KEY)
-    hindered = await flood(broker, 50)
-    refused = [reason for reason in hindered.values() if reason is not None]
+    errors = await flood(broker, 50)
+    refused = [reason for reason in errors.values() if reason is not None]
     assert len(refused) >= 40
     assert all("DeliveryError" in reason for reason in refused)
-    kept = {message.message_id for message in await waiting(channel, "full")}
-    assert {name for name, reason in hindered.items() if reason is None} <= kept
+    stored = {message.message_id for message in await waiting(channel, "full")}
+    assert {name for name, reason in errors.items() if reason is None} <= stored
 
 
 async def test_channel_closed_by_the_broker_confirms_no_lost_message(broker, channel):
@@ -183,30 +183,30 @@ async def test_channel_closed_by_the_broker_confirms_no_lost_message(broker, cha
         with pytest.raises(BrokerUnavailableError, match=r"NOT_FOUND|ended"):
             await broker.publish(topology.CONTROL, "", aio_pika.Message(b""), LIMIT_SECONDS, mandatory=False)
 
-    hindered = await flood(broker, 2000, close)
+    errors = await flood(broker, 2000, close)
     there = {message.message_id for message in await waiting(channel)}
-    assert {name for name, reason in hindered.items() if reason is None} <= there
-    assert any(reason is not None for reason in hindered.values())
+    assert {name for name, reason in errors.items() if reason is None} <= there
+    assert any(reason is not None for reason in errors.values())
     await until_it_works(broker)
 
 
 @pytest.mark.parametrize("senders", [3, 50, 1000])
 async def test_connection_cut_during_publishes_confirms_no_lost_message(broker, channel, proxy, senders):
-    hindered = await flood(broker, 2000, proxy.cut, senders=senders, limit=5)
+    errors = await flood(broker, 2000, proxy.cut, senders=senders, limit=5)
     await until_it_works(broker)
     there = {message.message_id for message in await waiting(channel)}
-    assert {name for name, reason in hindered.items() if reason is None} <= there
-    told = {reason for reason in hindered.values() if reason is not None}
-    assert told
-    assert all(reason == ENDED or "Connection" in reason for reason in told)
+    assert {name for name, reason in errors.items() if reason is None} <= there
+    reasons = {reason for reason in errors.values() if reason is not None}
+    assert reasons
+    assert all(reason == ENDED or "Connection" in reason for reason in reasons)
 
 
 async def test_silent_broker_times_out_every_publish(broker, proxy):
     proxy.silence_at = PUBLISH
     began = time.monotonic()
-    hindered = await asyncio.gather(*(published(broker, uuid4().hex, limit=0.4) for _ in range(200)))
+    errors = await asyncio.gather(*(published(broker, uuid4().hex, limit=0.4) for _ in range(200)))
     assert time.monotonic() - began < FAST_SECONDS
-    assert all(reason.startswith("no confirm within 0.4 s") for reason in hindered)
+    assert all(reason.startswith("no confirm within 0.4 s") for reason in errors)
     proxy.silence_at = b""
     proxy.silenced.clear()
     await proxy.cut()
@@ -215,10 +215,10 @@ async def test_silent_broker_times_out_every_publish(broker, proxy):
 
 async def test_publishes_are_bounded_when_the_broker_does_not_read(broker, channel, proxy):
     proxy.delay = 3.0
-    hindered = await asyncio.gather(
+    errors = await asyncio.gather(
         *(published(broker, uuid4().hex, body=bytes(1_000_000), limit=0.5) for _ in range(100))
     )
-    assert None not in hindered
+    assert None not in errors
     proxy.delay = 0.0
     await until_it_works(broker)
     assert len(await waiting(channel)) < 50
@@ -255,8 +255,8 @@ async def test_publish_in_a_task_cancelled_earlier_still_times_out(broker, proxy
 
 
 async def test_send_to_a_queue_by_name_and_ignore_a_missing_queue(broker, channel):
-    await broker.send(QUEUE, aio_pika.Message(b"by name"), LIMIT_SECONDS)
-    await broker.send("no such queue", aio_pika.Message(b"to nobody"), LIMIT_SECONDS)
+    await broker.send_to_queue(QUEUE, aio_pika.Message(b"by name"), LIMIT_SECONDS)
+    await broker.send_to_queue("no such queue", aio_pika.Message(b"to nobody"), LIMIT_SECONDS)
     assert [message.body for message in await waiting(channel)] == [b"by name"]
 
 
@@ -272,8 +272,8 @@ async def test_message_that_cannot_be_encoded_raises_and_does_not_affect_others(
 async def test_publish_blocked_by_an_alarm_times_out_and_later_ones_succeed(rabbitmq, broker):
     await rabbitmq.control("set_vm_memory_high_watermark", "0.0000001")
     try:
-        hindered = await asyncio.gather(*(published(broker, uuid4().hex, limit=1) for _ in range(20)))
+        errors = await asyncio.gather(*(published(broker, uuid4().hex, limit=1) for _ in range(20)))
     finally:
         await rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
-    assert all(reason.startswith("no confirm within 1 s") for reason in hindered)
+    assert all(reason.startswith("no confirm within 1 s") for reason in errors)
     await until_it_works(broker)

@@ -92,8 +92,8 @@ async def test_default_credentials_are_rejected(rabbitmq):
 
 
 async def test_virtual_hosts_are_isolated(rabbitmq):
-    one, other = await rabbitmq.create_vhost("one"), await rabbitmq.create_vhost("other")
-    await put(one, b"in one")
+    first_host, other = await rabbitmq.create_vhost("one"), await rabbitmq.create_vhost("other")
+    await put(first_host, b"in one")
     with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
         await take(other)
     await rabbitmq.delete_vhost("other")

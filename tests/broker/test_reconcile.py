@@ -69,19 +69,19 @@ async def test_enqueued_generation_is_not_found_by_the_next_sweep(worker_env, so
 
 async def test_partly_published_event_is_completed_by_the_sweep(worker_env, source):
     output = [{"url": f"{source.url}/files/tone.wav?n={n}"} for n in range(12)]  # MAX_BATCH_SIZE is 10
-    half = await generation(worker_env, output)
+    generation_id = await generation(worker_env, output)
     jobs = bulk_jobs(worker_env, await only(worker_env))
     assert [len(job.files) for job in jobs] == [10, 2]
     await worker_env.send(jobs[0])
     await worker_env.wait_for_outcome("completed", queue="file_processing.bulk")
-    assert (await media(worker_env, half))[0] == "pending"
+    assert (await media(worker_env, generation_id))[0] == "pending"
     await age_everything(worker_env)
     swept = await worker_env.parts.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"incomplete": 1}, 1)
     async with asyncio.timeout(WAIT_SECONDS):
-        while (await media(worker_env, half))[0] != "completed":
+        while (await media(worker_env, generation_id))[0] != "completed":
             await asyncio.sleep(0.05)
-    assert len((await media(worker_env, half))[1]) == 12
+    assert len((await media(worker_env, generation_id))[1]) == 12
 
 
 @pytest.mark.parametrize("ending", ["failed", "cancelled"])
@@ -176,7 +176,7 @@ async def test_only_one_worker_sweeps_in_each_slot(worker_env, source):
     assert sorted(turns) == [False] * 7 + [True]
     settings = worker_env.settings.model_copy(update={"reconcile_every_seconds": 1})
     await worker_env.sql.execute("update outlast_turns set next_at = now()")
-    schedule = build_schedule(settings, rounds_of(worker_env, settings), worker_env.broker)[:1]
+    schedule = build_schedule(settings, sweep_job_of(worker_env, settings), worker_env.broker)[:1]
     reconcile_records = ReconcileRecords(worker_env.parts.supabase)
     running = [asyncio.create_task(run_schedule(schedule, reconcile_records, f"w{n}")) for n in range(3)]
     async with asyncio.timeout(WAIT_SECONDS):
@@ -196,12 +196,12 @@ async def test_no_sweep_while_many_jobs_wait(worker_env, source):
     await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
     job = worker_env.job(f"{source.url}/files/tone.wav")
     await asyncio.gather(*(worker_env.send(job) for _ in range(MAX_WAITING_JOBS + 1)))
-    rounds = rounds_of(worker_env, worker_env.settings)
-    await rounds.run()
+    sweep_job = sweep_job_of(worker_env, worker_env.settings)
+    await sweep_job.run()
     assert await worker_env.message_count("outlast.file_processing.bulk") == 0
     await (await worker_env.channel.get_queue("outlast.file_processing")).purge()
     await worker_env.sql.execute("update generations set created_at = now() - interval '1 hour'")
-    await rounds.run()
+    await sweep_job.run()
     assert await worker_env.message_count("outlast.file_processing.bulk") == 1
 
 
@@ -214,8 +214,8 @@ async def test_reconcile_command_reports_then_enqueues(worker_env, source):
         "ended": 0,
         "dry_run": True,
     }
-    told = await outlast(worker_env, "reconcile", "--since", "2020-01-01", "--json")
-    assert (told["found"], told["enqueued"]) == (1, 1)
+    output = await outlast(worker_env, "reconcile", "--since", "2020-01-01", "--json")
+    assert (output["found"], output["enqueued"]) == (1, 1)
     assert (await outlast(worker_env, "reconcile", "--json"))["found"] == 0
 
 
@@ -232,16 +232,16 @@ async def test_task_that_killed_its_workers_is_failed_by_the_sweep(worker_env, s
     async with asyncio.timeout(WAIT_SECONDS):
         while await worker_env.message_count("outlast.dead") < 2:
             await asyncio.sleep(0.05)
-    rounds = rounds_of(worker_env, worker_env.settings)
-    await rounds.run()
-    await rounds.run()
+    sweep_job = sweep_job_of(worker_env, worker_env.settings)
+    await sweep_job.run()
+    await sweep_job.run()
     task = await worker_env.task(job)
     assert (task["status"], task["error_code"]) == ("failed", "worker_killed")
     assert metric_value(worker_env.metrics.dead_letters.labels("worker_killed")) == 1
     assert await worker_env.message_count("outlast.dead") == 2
 
 
-def rounds_of(worker_env, settings):
+def sweep_job_of(worker_env, settings):
     reconcile_records = ReconcileRecords(worker_env.parts.supabase)
     reaper = KilledTaskReaper(settings, reconcile_records, worker_env.broker, worker_env.metrics)
     return SweepJob(worker_env.parts.reconciler, reaper, reconcile_records, settings)
@@ -260,9 +260,9 @@ async def outlast(worker_env, *arguments):
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "worker", *arguments, env=env, stdout=asyncio.subprocess.PIPE
     )
-    said, _ = await process.communicate()
+    out, _ = await process.communicate()
     assert process.returncode == 0
-    return json.loads(said)
+    return json.loads(out)
 
 
 async def only(worker_env):

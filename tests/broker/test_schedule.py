@@ -69,10 +69,10 @@ async def test_failed_job_runs_again_in_the_next_slot(worker_env):
 
 
 async def test_old_tasks_are_deleted_unless_the_sweep_needs_them(worker_env, source):
-    kept, told, cancelled = (
+    kept, expired, cancelled = (
         worker_env.job(f"{source.url}/files/tone.wav", generation_id=str(uuid4())) for _ in range(3)
     )
-    for job in (kept, told):
+    for job in (kept, expired):
         await worker_env.send(job)
     await worker_env.wait_for_outcome("completed", count=2)
     await worker_env.sql.execute(

@@ -56,10 +56,10 @@ async def test_publish_to_a_silent_broker_fails_and_works_again_later(broker, pr
 
 
 async def test_control_listener_recovers_from_silence_during_its_setup(broker, proxy, monkeypatch, rabbitmq_url):
-    monkeypatch.setattr(broadcast, "STEP_SECONDS", LIMIT_SECONDS)
-    heard = asyncio.Event()
+    monkeypatch.setattr(broadcast, "CONTROL_SECONDS", LIMIT_SECONDS)
+    received = asyncio.Event()
     proxy.silence_at = QUEUE_DECLARE
-    listening = asyncio.create_task(broadcast.listen(broker, lambda _: heard.set()))
+    listening = asyncio.create_task(broadcast.listen(broker, lambda _: received.set()))
     async with asyncio.timeout(LIMIT_SECONDS), await aio_pika.connect(rabbitmq_url) as connection:
         await proxy.silenced.wait()
         await asyncio.wait([listening], timeout=8)  # by then heartbeats have been missed
@@ -67,9 +67,9 @@ async def test_control_listener_recovers_from_silence_during_its_setup(broker, p
         proxy.silence_at = b""
         proxy.silenced.clear()
         exchange = await (await connection.channel()).get_exchange(topology.CONTROL)
-        while not heard.is_set():
+        while not received.is_set():
             await exchange.publish(aio_pika.Message(b'{"do": "stop"}'), "", mandatory=False)
-            await asyncio.wait([asyncio.ensure_future(heard.wait())], timeout=0.2)
+            await asyncio.wait([asyncio.ensure_future(received.wait())], timeout=0.2)
     listening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await listening

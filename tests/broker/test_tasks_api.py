@@ -23,7 +23,7 @@ def body(*urls, **more):
 
 async def events(http, task_id, last=None):
     """Return all events of a task's stream as (id, state)."""
-    told, headers = [], {"Last-Event-ID": last} if last else {}
+    states, headers = [], {"Last-Event-ID": last} if last else {}
     async with asyncio.timeout(WAIT_SECONDS), http.get(f"/tasks/{task_id}/events", headers=headers) as response:
         assert response.status == 200
         event = {}
@@ -32,9 +32,9 @@ async def events(http, task_id, last=None):
             if name:
                 event[name] = value
             elif "data" in event:
-                told.append((event["id"], json.loads(event["data"])))
+                states.append((event["id"], json.loads(event["data"])))
                 event = {}
-    return told
+    return states
 
 
 async def test_submitted_task_streams_events_until_completed(http, source):
@@ -42,35 +42,35 @@ async def test_submitted_task_streams_events_until_completed(http, source):
         assert response.status == 202
         task_id = (await response.json())["task_id"]
         assert response.headers["Location"] == f"/tasks/{task_id}"
-    told = await events(http, task_id)
-    assert [state["status"] for _, state in told][-1] == "completed"
-    assert any(state["progress"] and state["progress"]["downloaded"] for _, state in told)
-    last = told[-1][1]
+    states = await events(http, task_id)
+    assert [state["status"] for _, state in states][-1] == "completed"
+    assert any(state["progress"] and state["progress"]["downloaded"] for _, state in states)
+    last = states[-1][1]
     assert (last["ready"], last["successful"], last["result"]["successful_files"]) == (True, True, 1)
     async with http.get(f"/tasks/{task_id}") as response:
         assert await response.json() == last
-    async with http.get(f"/tasks/{task_id}/events", headers={"Last-Event-ID": told[-1][0]}) as response:
+    async with http.get(f"/tasks/{task_id}/events", headers={"Last-Event-ID": states[-1][0]}) as response:
         assert response.status == 204
-    assert [state for _, state in await events(http, task_id, told[0][0])] == [last]
+    assert [state for _, state in await events(http, task_id, states[0][0])] == [last]
 
 
 async def test_same_idempotency_key_returns_the_same_task_also_after_it_ended(worker_env, http, source):
-    asked, key = body(f"{source.url}/files/tone.wav"), {"Idempotency-Key": "k1"}
+    submission, key = body(f"{source.url}/files/tone.wav"), {"Idempotency-Key": "k1"}
     answers = []
     for _ in range(2):
-        async with http.post("/tasks", json=asked, headers=key) as response:
+        async with http.post("/tasks", json=submission, headers=key) as response:
             answers.append((response.status, await response.json()))
         await worker_env.wait_for_outcome("completed")
     assert answers[0] == answers[1]
     assert worker_env.outcome_count("duplicate") == 0
-    async with http.post("/tasks", json=asked | {"user_id": "v"}, headers=key) as response:
+    async with http.post("/tasks", json=submission | {"user_id": "v"}, headers=key) as response:
         assert (response.status, (await response.json())["code"]) == (422, "idempotency_key_reused")
-    async with http.post("/tasks", json=asked, headers={"Idempotency-Key": "ü" * 300}) as response:
+    async with http.post("/tasks", json=submission, headers={"Idempotency-Key": "ü" * 300}) as response:
         assert (response.status, (await response.json())["code"]) == (422, "invalid_key")
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "said"),
+    ("change", "code", "message"),
     [
         ({"urls": []}, "invalid_submission", "urls"),
         ({"urls": ["ftp://x/y"]}, "invalid_submission", "urls.0"),
@@ -82,12 +82,12 @@ async def test_same_idempotency_key_returns_the_same_task_also_after_it_ended(wo
         ({"user_id": "a\u0000b"}, "invalid_submission", "user_id"),
     ],
 )
-async def test_invalid_submission_names_the_field(worker_env, http, change, code, said):
+async def test_invalid_submission_names_the_field(worker_env, http, change, code, message):
     sent = io.BytesIO(json.dumps(body("https://fal.media/a.png") | change).encode())
     async with http.post("/tasks", data=sent, headers={"Content-Type": "application/json"}) as response:
         answer = await response.json()
         assert (response.status, answer["code"]) == (422, code)
-        assert said in answer["detail"]
+        assert message in answer["detail"]
     assert await worker_env.sql.fetchval("select count(*) from outlast_tasks") == 0
 
 
@@ -118,14 +118,14 @@ async def test_task_is_cancelled_over_http(worker_env, http, source):
 
 
 async def test_unroutable_task_is_recorded_as_failed_and_can_be_submitted_again(worker_env, http, source):
-    asked, key = body(f"{source.url}/files/tone.wav"), {"Idempotency-Key": "again"}
+    submission, key = body(f"{source.url}/files/tone.wav"), {"Idempotency-Key": "again"}
     queue = await worker_env.channel.get_queue("outlast.file_processing")
     await queue.unbind("outlast", "file_processing")
-    async with http.post("/tasks", json=asked, headers=key) as response:
+    async with http.post("/tasks", json=submission, headers=key) as response:
         assert (response.status, (await response.json())["code"]) == (503, "broker_unavailable")
     assert await worker_env.sql.fetchrow("select status, error_code from outlast_tasks") == ("failed", "not_queued")
     await queue.bind("outlast", "file_processing")
-    async with http.post("/tasks", json=asked, headers=key) as response:
+    async with http.post("/tasks", json=submission, headers=key) as response:
         assert response.status == 202
     await worker_env.wait_for_outcome("completed")
 
@@ -164,15 +164,15 @@ async def test_wait_timeout_leaves_the_task_running(manager, source):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"nice": 1}, "task_options.nice: is not known"),
         ({"queue": "maintenance"}, "task_options.queue"),
         ({"priority": "bulk", "queue": "optimization"}, "give priority or queue, not both"),
     ],
 )
-async def test_invalid_task_options_are_named(manager, options, said):
-    with pytest.raises(ValueError, match=said):
+async def test_invalid_task_options_are_named(manager, options, message):
+    with pytest.raises(ValueError, match=message):
         await manager.queue_file_processing(["https://fal.media/a.png"], "u", "g", options)
 
 

@@ -75,12 +75,12 @@ async def node(tmp_path_factory):
     await found.rabbitmq.stop()
 
 
-async def assert_explained(settings, said):
+async def assert_explained(settings, reason):
     """Assert that the startup log, /readyz and doctor give the reason without a secret; return doctor's remedy."""
     with structlog.testing.capture_logs() as logs:
         async with Broker(settings, Metrics("test"), "test") as broker, contextlib.AsyncExitStack() as stack:
             async with asyncio.timeout(LIMIT_SECONDS):
-                while said not in str(await broker.problem()):
+                while reason not in str(await broker.problem()):
                     await asyncio.sleep(0.05)
             app = Receiver(settings, [], broker, Metrics("test")).app()
             addresses = await stack.enter_async_context(serve(app, "127.0.0.1", 0))
@@ -88,15 +88,15 @@ async def assert_explained(settings, said):
             async with session.get(f"http://{addresses[0]}/readyz") as response:
                 assert response.status == 503
                 ready = (await response.json())["detail"]
-    assert said in ready
-    assert [line["reason"] for line in logs if line["event"] == "broker not connected" and said in line["reason"]]
+    assert reason in ready
+    assert [line["reason"] for line in logs if line["event"] == "broker not connected" and reason in line["reason"]]
     site = CheckContext.of(settings)
     try:
         with pytest.raises(CheckFailure) as failure:
             await doctor_broker.broker(site)
     finally:
         await site.aclose()
-    assert said in str(failure.value)
+    assert reason in str(failure.value)
     assert failure.value.remedy in ready
     assert URL(settings.rabbitmq_url.get_secret_value()).password not in f"{logs}{ready}{failure.value}"
     return failure.value.remedy
@@ -146,17 +146,17 @@ async def test_port_without_tls_is_reported(node):
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "reason"),
     [({"lasts": timedelta(days=-1)}, "has expired"), ({"host": "other.test"}, "is for another host name")],
 )
-async def test_bad_server_certificate_is_reported_and_its_replacement_works_without_a_restart(node, files, said):
+async def test_bad_server_certificate_is_reported_and_its_replacement_works_without_a_restart(node, files, reason):
     node.use(node.authority.sign("bad", **files))
     await node.rabbitmq.control("eval", "ssl:clear_pem_cache().")
     try:
-        await assert_explained(node.settings(), f"the certificate of localhost:{node.port} {said}")
+        await assert_explained(node.settings(), f"the certificate of localhost:{node.port} {reason}")
         async with Broker(node.settings(), Metrics("test"), "test") as broker:
             async with asyncio.timeout(LIMIT_SECONDS):
-                while said not in str(await broker.problem()):
+                while reason not in str(await broker.problem()):
                     await asyncio.sleep(0.05)
             node.use(node.authority.sign("good"))
             await node.rabbitmq.control("eval", "ssl:clear_pem_cache().")

@@ -32,8 +32,8 @@ async def test_declaring_twice_changes_nothing(channel):
 
 @pytest.mark.parametrize("key", ["file_processing", "file_processing.bulk", "optimization", "maintenance"])
 async def test_each_key_has_its_durable_quorum_queue(channel, key):
-    made = await topology.declare(channel, DELAYS)
-    await made["outlast"].publish(aio_pika.Message(b"x"), key)
+    exchanges = await topology.declare(channel, DELAYS)
+    await exchanges["outlast"].publish(aio_pika.Message(b"x"), key)
     queue = await channel.get_queue(f"outlast.{key}")
     message = await queue.get(timeout=WAIT_SECONDS)
     assert message.body == b"x"
@@ -41,8 +41,8 @@ async def test_each_key_has_its_durable_quorum_queue(channel, key):
 
 
 async def test_message_in_a_retry_queue_returns_to_its_work_queue(channel):
-    made = await topology.declare(channel, DELAYS)
-    await made["outlast.retry.1"].publish(aio_pika.Message(b"later"), "file_processing.bulk")
+    exchanges = await topology.declare(channel, DELAYS)
+    await exchanges["outlast.retry.1"].publish(aio_pika.Message(b"later"), "file_processing.bulk")
     queue = await channel.get_queue("outlast.file_processing.bulk")
     assert await queue.get(fail=False) is None
     async with asyncio.timeout(WAIT_SECONDS), queue.iterator() as waiting:
@@ -51,8 +51,8 @@ async def test_message_in_a_retry_queue_returns_to_its_work_queue(channel):
 
 
 async def test_message_past_the_delivery_limit_is_dead_lettered(channel):
-    made = await topology.declare(channel, DELAYS)
-    await made["outlast"].publish(aio_pika.Message(b"poison"), "maintenance")
+    exchanges = await topology.declare(channel, DELAYS)
+    await exchanges["outlast"].publish(aio_pika.Message(b"poison"), "maintenance")
     queue = await channel.get_queue("outlast.maintenance")
     dead = await channel.get_queue("outlast.dead")
     async with asyncio.timeout(WAIT_SECONDS):
@@ -66,9 +66,9 @@ async def test_message_past_the_delivery_limit_is_dead_lettered(channel):
 
 
 async def test_unroutable_message_raises(channel):
-    made = await topology.declare(channel, DELAYS)
+    exchanges = await topology.declare(channel, DELAYS)
     with pytest.raises(aio_pika.exceptions.PublishError):
-        await made["outlast"].publish(aio_pika.Message(b"x"), "no such key")
+        await exchanges["outlast"].publish(aio_pika.Message(b"x"), "no such key")
 
 
 async def test_queue_with_other_arguments_is_named(channel):

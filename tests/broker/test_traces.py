@@ -126,9 +126,9 @@ async def test_retried_and_replayed_job_is_one_trace(worker_env, source, exporte
     assert trace.below(trace.child(third, "file")) == STEPS
     assert len(trace.spans) == 6 + 2 * 5 + 8
 
-    told = [line for line in log.read("attempt ended") if line["queue"] == "file_processing"]
-    assert [line["outcome"] for line in told] == ["retried", "failed", "completed"]
-    assert {line["trace_id"] for line in (*told, *log.read("file failed"), *log.read("webhook"))} == {TRACE}
+    lines = [line for line in log.read("attempt ended") if line["queue"] == "file_processing"]
+    assert [line["outcome"] for line in lines] == ["retried", "failed", "completed"]
+    assert {line["trace_id"] for line in (*lines, *log.read("file failed"), *log.read("webhook"))} == {TRACE}
     text = " ".join(span.to_json() for span in trace.spans)
     assert "fail_first" not in text
     assert "://" not in text
@@ -158,5 +158,5 @@ async def test_without_tracing_the_callers_trace_id_is_logged(worker_env, source
     with capture_log(worker_env.settings) as log:
         await webhook(worker_env, f"{source.url}/files/tone.wav?fail_first=1&at={uuid4()}", {"traceparent": INCOMING})
         await worker_env.wait_for_outcome("completed")
-    told = [line for line in log.read("attempt ended") if line["queue"] == "file_processing"]
-    assert [(line["outcome"], line["trace_id"]) for line in told] == [("retried", TRACE), ("completed", TRACE)]
+    lines = [line for line in log.read("attempt ended") if line["queue"] == "file_processing"]
+    assert [(line["outcome"], line["trace_id"]) for line in lines] == [("retried", TRACE), ("completed", TRACE)]

@@ -65,11 +65,11 @@ async def test_final_failures_are_dead_lettered_one_message_per_code(worker_env,
     await worker_env.wait_for_outcome("partial")
     letters = [await worker_env.take_message("outlast.dead") for _ in range(2)]
     assert await worker_env.take_message("outlast.dead") is None
-    told = {
+    positions = {
         letter.headers["x-outlast-error-code"]: [file["position"] for file in json.loads(letter.body)["files"]]
         for letter in letters
     }
-    assert told == {"source_gone": [0, 1], "source_forbidden": [3]}
+    assert positions == {"source_gone": [0, 1], "source_forbidden": [3]}
     assert all(letter.headers["x-outlast-failed-at"] and letter.headers["x-outlast-error"] for letter in letters)
     task = await worker_env.task(job)
     assert task["status"] == "partial"

@@ -70,7 +70,7 @@ def _generation(
 ) -> Iterator[Finding]:
     name = generation.id
     if generation.id not in observed.rows:
-        yield Finding("lost", f"{name}: the row itself is gone")
+        yield Finding("lost", f"{name}: the row does not exist")
         return
     if len(tasks) != 1:
         yield Finding("twice" if tasks else "lost", f"{name}: {len(tasks)} tasks")
@@ -96,7 +96,7 @@ def _ending(generation: Generation, task: Mapping[str, Any], row: Mapping[str, A
     recorded = {failed["position"]: failed["code"] for failed in task["failed"]}
     expected = {at: file.code for at, file in enumerate(generation.files) if file.code}
     if recorded != expected:
-        yield Finding("reason", f"{name}: the task tells of failures {recorded}, not {expected}")
+        yield Finding("reason", f"{name}: the task's failures are {recorded}, not {expected}")
 
 
 def _stored(observed: Observed, generation: Generation, files: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -130,14 +130,14 @@ def _content(observed: Observed, name: str, sample: str, file: Mapping[str, Any]
     path = f"{file['bucket']}/{file['path']}"
     stored, expected = observed.served.get(path), observed.expected[sample]
     if stored is None:
-        yield Finding("lost", f"{name}: {path} is on record and Storage does not serve it")
+        yield Finding("lost", f"{name}: {path} is recorded, but Storage does not serve it")
         return
     if stored.sha256 != file["sha256"]:
         yield Finding("wrong", f"{name}: {path} is served with sha256 {stored.sha256}")
     if not expected.matches(stored):
         yield Finding("wrong", f"{name}: {path}, from {sample}, looks like {stored}, not {expected}")
     if stored.picture and stored.picture[:2] != (file["width"], file["height"]):
-        yield Finding("wrong", f"{name}: {path} is {stored.picture}, on record {file['width']} x {file['height']}")
+        yield Finding("wrong", f"{name}: {path} is {stored.picture}, recorded as {file['width']} x {file['height']}")
 
 
 def _dead_letters(observed: Observed) -> Iterator[Finding]:
@@ -150,10 +150,10 @@ def _dead_letters(observed: Observed) -> Iterator[Finding]:
             key = (task_ids.get(dead_letter.task_id, dead_letter.task_id), url)
             recorded.add(key)
             if expected.get(key) != dead_letter.code:
-                should = expected.get(key, "not at all")
-                yield Finding("reason", f"{key[0]}: {url} died with {dead_letter.code}; it should have {should}")
+                should = expected.get(key, "none")
+                yield Finding("reason", f"{key[0]}: {url} has a dead letter with {dead_letter.code}, expected {should}")
     for key in expected.keys() - recorded:
-        yield Finding("reason", f"{key[0]}: {key[1]} has no letter; it should have {expected[key]}")
+        yield Finding("reason", f"{key[0]}: {key[1]} has no dead letter, expected {expected[key]}")
 
 
 def _objects(observed: Observed) -> Iterator[Finding]:
@@ -161,9 +161,9 @@ def _objects(observed: Observed) -> Iterator[Finding]:
     refs = Counter(f"{file['bucket']}/{file['path']}" for file in observed.files)
     recorded = {f"{entry['bucket']}/{entry['path']}": entry for entry in observed.objects}
     for path in sorted(observed.on_disk - set(refs)):
-        yield Finding("orphan", f"{path} lies in Storage and no file names it")
+        yield Finding("orphan", f"{path} is in Storage, but no file references it")
     for path in sorted(set(refs) - observed.on_disk):
-        yield Finding("lost", f"{path} is on record and not in Storage")
+        yield Finding("lost", f"{path} is recorded, but not in Storage")
     for path in sorted(observed.in_storage ^ observed.on_disk):
         yield Finding("wrong", f"{path} is in one of storage.objects and the disk only")
     for path in sorted(set(recorded) ^ set(refs)):
@@ -171,7 +171,7 @@ def _objects(observed: Observed) -> Iterator[Finding]:
     for path in sorted(set(recorded) & set(refs)):
         entry = recorded[path]
         if entry["refs"] != refs[path] or entry["state"] != "live":
-            yield Finding("wrong", f"{path}: {entry['refs']} references, {entry['state']}; it has {refs[path]}")
+            yield Finding("wrong", f"{path}: {entry['refs']} references, {entry['state']}; expected {refs[path]}")
 
 
 def _doubles(observed: Observed) -> Iterator[Finding]:
@@ -201,5 +201,5 @@ def _leftovers(observed: Observed) -> Iterator[Finding]:
     if observed.listening < observed.workers:
         yield Finding(
             "deaf",
-            f"of {observed.workers} workers {observed.listening} still hear what they are told\n{observed.worker_logs}",
+            f"{observed.listening} of {observed.workers} workers listen on outlast.control\n{observed.worker_logs}",
         )

@@ -46,7 +46,7 @@ class FaultInjector:
         self.counts: Counter[str] = Counter()
         self._environment = environment
         self._fleet = environment.fleet
-        self._rng = random.Random(f"{seed} harm")  # noqa: S311 - reproducible, not for security
+        self._rng = random.Random(f"{seed} targets")  # noqa: S311 - reproducible, not for security
         self._log = log
         self._broker, self._database = asyncio.Lock(), asyncio.Lock()
 

@@ -71,11 +71,11 @@ class FaultProxy:
         if kind is None:
             return None
         self._visits[request.path] += 1
-        chance = random.Random(f"{self._seed} {request.path} {self._visits[request.path]}")  # noqa: S311 - reproducible, not for security
-        if chance.random() >= self._odds[kind]:
+        rng = random.Random(f"{self._seed} {request.path} {self._visits[request.path]}")  # noqa: S311 - reproducible, not for security
+        if rng.random() >= self._odds[kind]:
             return None
-        answer = chance.choice(("hidden_503", "429", "500")) if kind == UPLOAD else "rpc_503"
-        return answer, chance.choice(("before", "after", "dropped"))
+        answer = rng.choice(("hidden_503", "429", "500")) if kind == UPLOAD else "rpc_503"
+        return answer, rng.choice(("before", "after", "dropped"))
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if self.storage_down and request.path.startswith("/storage/"):

@@ -67,14 +67,14 @@ def draw_generations(
     users = [str(UUID(int=rng.getrandbits(128), version=4)) for _ in range(min(50, max(3, count // 5)))]
     sizes = [rng.choice((1, 1, 2, 2, 3)) for _ in range(count)]
     # Bad files that fail only after all attempts must not come at the very end.
-    places = sorted(rng.sample(range(sum(sizes) * 4 // 5), round(bad * sum(sizes))))
-    kinds = {place: BAD[at % len(BAD)] for at, place in enumerate(places)}
-    made, at = [], 0
+    bad_positions = sorted(rng.sample(range(sum(sizes) * 4 // 5), round(bad * sum(sizes))))
+    kinds = {field_name: BAD[at % len(BAD)] for at, field_name in enumerate(bad_positions)}
+    generations, at = [], 0
     for size in sizes:
-        names = [(at + place, kinds.get(at + place)) for place in range(size)]
-        made.append(_generation(rng, rng.choice(users), names, source_url, passing))
+        names = [(at + field_name, kinds.get(at + field_name)) for field_name in range(size)]
+        generations.append(_generation(rng, rng.choice(users), names, source_url, passing))
         at += size
-    return made
+    return generations
 
 
 def _generation(
@@ -84,15 +84,15 @@ def _generation(
     files: dict[str, list[File]] = {}
     for number, bad in names:
         free = [name for name in OTHERS if name not in output]
-        place = "images" if bad or rng.random() < 0.65 else rng.choice(free)
-        file = _bad(number, bad, source) if bad else _good(rng, number, place, source, passing)
-        files.setdefault(place, []).append(file)
+        field_name = "images" if bad or rng.random() < 0.65 else rng.choice(free)
+        file = _bad(number, bad, source) if bad else _good(rng, number, field_name, source, passing)
+        files.setdefault(field_name, []).append(file)
         entry = {"url": file.url, "content_type": "application/octet-stream", "file_name": file.sample}
-        if place == "images":
-            output.setdefault(place, []).append({**entry, "width": None, "height": None})
+        if field_name == "images":
+            output.setdefault(field_name, []).append({**entry, "width": None, "height": None})
         else:
-            output[place] = entry
-    in_order = [file for place in sorted(files, key=jsonb_order) for file in files[place]]
+            output[field_name] = entry
+    in_order = [file for field_name in sorted(files, key=jsonb_order) for file in files[field_name]]
     return Generation(str(UUID(int=rng.getrandbits(128), version=4)), user, output, tuple(in_order))
 
 
@@ -102,8 +102,8 @@ def _bad(number: int, bad: tuple[str, str], source: str) -> File:
     return File(f"{url}&f={number}", rest.partition("?")[0].rpartition("/")[2], code)
 
 
-def _good(rng: random.Random, number: int, place: str, source: str, passing: float) -> File:
-    sample = rng.choice(PICTURES if place == "images" else OTHERS[place])
+def _good(rng: random.Random, number: int, field_name: str, source: str, passing: float) -> File:
+    sample = rng.choice(PICTURES if field_name == "images" else OTHERS[field_name])
     options = [rng.choice(PASSING_FAULTS)] if rng.random() < passing else []
     if sample == "tone.wav" and rng.random() < 0.8:
         sample = f"tone.wav?variant={rng.randrange(VARIANTS)}"

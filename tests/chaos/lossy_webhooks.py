@@ -47,13 +47,13 @@ class LossyWebhooks:
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.read()
         name = json.loads(body)["record"]["id"]
-        luck = random.Random(f"{self._seed} {name}").random()  # noqa: S311 - reproducible, not for security
+        draw = random.Random(f"{self._seed} {name}").random()  # noqa: S311 - reproducible, not for security
         self.counts["events"] += 1
-        if luck < self._dropped:
+        if draw < self._dropped:
             self.counts["dropped"] += 1
             return web.Response(status=202)
         headers = {key: value for key, value in request.headers.items() if key.lower() != "host"}
-        if luck < self._dropped + self._twice:
+        if draw < self._dropped + self._twice:
             self.counts["twice"] += 1
             task = asyncio.create_task(self._again(body, headers))
             self._later.add(task)

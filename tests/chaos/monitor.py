@@ -46,14 +46,14 @@ class ProgressMonitor:
 
     async def run(self, started: float) -> None:
         """Take samples until cancelled, log some of them, and replace processes that ended."""
-        told = 0.0
+        last_logged = 0.0
         while True:
             await self._environment.fleet.replace_exited()
             sample = await self._count(time.monotonic() - started)
             if sample is not None:
                 self.samples.append(sample)
-                if sample.at - told >= REPORT_SECONDS:
-                    told = sample.at
+                if sample.at - last_logged >= REPORT_SECONDS:
+                    last_logged = sample.at
                     self._log(f"{sample.inserted} inserted, {sample.ended} ended, {sample.open} open")
             await asyncio.sleep(1)
 

@@ -12,7 +12,7 @@ from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault_injector import InjectedFault
 from tests.chaos.monitor import ProgressSample
 
-HARM = {
+FINDING_GROUPS = {
     "lost": ("lost", "unfinished"),
     "stored twice": ("twice", "orphan"),
     "wrong": ("wrong", "reason", "leftover", "deaf"),
@@ -36,14 +36,14 @@ def figures(
     return {
         "generations": wanted,
         "files": sum(len(generation.files) for generation in observed.generations),
-        "stored whole": sum(row["media_status"] == "completed" for row in observed.rows.values()),
-        "stored in part": sum(row["media_status"] == "partial" for row in observed.rows.values()),
-        "dead whole": sum(row["media_status"] == "failed" for row in observed.rows.values()),
+        "completed": sum(row["media_status"] == "completed" for row in observed.rows.values()),
+        "partial": sum(row["media_status"] == "partial" for row in observed.rows.values()),
+        "failed": sum(row["media_status"] == "failed" for row in observed.rows.values()),
         "bad files": sum(bool(file.code) for generation in observed.generations for file in generation.files),
         "dead letters": dict(sorted(Counter(dead_letter.code for dead_letter in observed.dead_letters).items())),
         "objects": len(observed.on_disk),
         "deduplicated files": sum(bool(file["deduplicated"]) for file in observed.files),
-        **{name: sum(kinds[kind] for kind in harm) for name, harm in HARM.items()},
+        **{name: sum(kinds[kind] for kind in kinds_of_group) for name, kinds_of_group in FINDING_GROUPS.items()},
         "worker kills": faults["kill_worker"],
         "broker restarts": faults["stop_broker"] + faults["kill_broker"],
         "database restarts": faults["stop_database"] + faults["kill_database"],
@@ -56,19 +56,19 @@ def figures(
     }
 
 
-def table(told: Mapping[str, Any]) -> str:
+def table(results: Mapping[str, Any]) -> str:
     """Return the figures as aligned lines."""
-    width = max(map(len, told))
+    width = max(map(len, results))
 
     def shown(value: object) -> str:
         return ", ".join(f"{name} {count}" for name, count in value.items()) if isinstance(value, dict) else str(value)
 
-    return "\n".join(f"  {name:<{width}}  {shown(value)}" for name, value in told.items())
+    return "\n".join(f"  {name:<{width}}  {shown(value)}" for name, value in results.items())
 
 
 def write(
     folder: Path,
-    told: Mapping[str, Any],
+    results: Mapping[str, Any],
     findings: Sequence[Finding],
     faults: Sequence[InjectedFault],
     samples: Sequence[ProgressSample],
@@ -76,17 +76,17 @@ def write(
     """Write report.json and report.png."""
     folder.mkdir(parents=True, exist_ok=True)
     report = {
-        **told,
+        **results,
         "findings": [asdict(finding) for finding in findings],
         "faults": [asdict(fault) for fault in faults],
         "samples": [asdict(sample) for sample in samples],
     }
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    _draw(folder / "report.png", told, faults, samples)
+    _draw(folder / "report.png", results, faults, samples)
 
 
 def _draw(
-    file: Path, told: Mapping[str, Any], faults: Sequence[InjectedFault], samples: Sequence[ProgressSample]
+    file: Path, results: Mapping[str, Any], faults: Sequence[InjectedFault], samples: Sequence[ProgressSample]
 ) -> None:
     import matplotlib as mpl  # noqa: PLC0415 - slow to import and only needed at the end
 
@@ -106,14 +106,14 @@ def _draw(
     for fault in sorted(faults, key=lambda fault: fault.kind):
         what = fault.kind.partition("_")[2]
         colour = COLOURS.get(what, "#7f7f7f") if fault.kind.startswith(("kill", "stop")) else "#bcbcbc"
-        label = f"{what} down" if colour != "#bcbcbc" else "wires, outages, rolling"
+        label = f"{what} down" if colour != "#bcbcbc" else "other faults"
         for axis in (upper, lower):
             axis.axvline(fault.began, color=colour, linewidth=0.9, alpha=0.8, label="" if label in named else label)
         named.add(label)
     upper.legend(loc="upper right", fontsize=8)
     upper.set_title(
-        f"{told['generations']} generations, {sum(told['all faults'].values())} faults: "
-        f"{told['lost']} lost, {told['stored twice']} stored twice, {told['wrong']} wrong"
+        f"{results['generations']} generations, {sum(results['all faults'].values())} faults: "
+        f"{results['lost']} lost, {results['stored twice']} stored twice, {results['wrong']} wrong"
     )
     figure.savefig(file, dpi=110)
     plt.close(figure)

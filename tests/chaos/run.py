@@ -60,9 +60,9 @@ async def run(
     scenario: ChaosRun, seed: int, out: Path, samples: Path, rates: FaultRates, log: Callable[[str], None]
 ) -> int:
     """Run a scenario, write its report to `out`, and return the number of findings."""
-    shutil.rmtree(out / "world", ignore_errors=True)
-    log(f"starting the world, seed {seed}")
-    async with ChaosEnvironment(out / "world", samples, rates, seed=seed, workers=scenario.workers) as environment:
+    shutil.rmtree(out / "stack", ignore_errors=True)
+    log(f"starting all processes, seed {seed}")
+    async with ChaosEnvironment(out / "stack", samples, rates, seed=seed, workers=scenario.workers) as environment:
         generations = draw_generations(seed, scenario.generations, environment.source.url)
         inserter, injector = GenerationInserter(environment), FaultInjector(environment, seed, log)
         monitor = ProgressMonitor(environment, inserter, log)
@@ -72,16 +72,20 @@ async def run(
             async with asyncio.TaskGroup() as group:
                 group.create_task(inserter.run(generations, scenario.seconds, started))
                 group.create_task(injector.run(schedule_faults(seed, scenario.seconds * 0.8, scenario.faults), started))
-            log("all is sent and all harm is done; waiting for it to come to rest")
+            log("all generations are inserted and all faults injected; waiting until idle")
             idle = await monitor.wait_until_idle(len(generations), scenario.patience)
         finally:
             monitoring.cancel()
             await asyncio.gather(monitoring, return_exceptions=True)
-        log("at rest; counting" if idle else f"no rest within {scenario.patience:g} s; counting all the same")
+        log(
+            "idle; collecting the results"
+            if idle
+            else f"not idle within {scenario.patience:g} s; collecting the results"
+        )
         observed = await collect(environment, generations)
         findings = audit(observed)
         if not idle and not findings:
-            findings.append(Finding("unfinished", f"it did not come to rest within {scenario.patience:g} s"))
+            findings.append(Finding("unfinished", f"it was not idle within {scenario.patience:g} s"))
         figures = report.figures(environment, observed, findings, injector.counts, monitor.samples)
         await asyncio.to_thread(report.write, out, figures, findings, injector.done, monitor.samples)
     _log_report(figures, findings, out, log)
@@ -89,7 +93,7 @@ async def run(
 
 
 def _log_report(figures: dict, findings: list[Finding], out: Path, log: Callable[[str], None]) -> None:
-    log(f"the count; report.json and report.png are in {out}\n{report.table(figures)}")
+    log(f"results; report.json and report.png are in {out}\n{report.table(figures)}")
     for finding in findings[:SHOWN]:
         log(f"FOUND {finding.kind}: {finding.what}")
     if len(findings) > SHOWN:
@@ -103,9 +107,13 @@ def main() -> int:
     parser.add_argument("--generations", type=int, help="another number of generations")
     parser.add_argument("--seconds", type=float, help="time to send them in")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="where the report goes; default .outlast/chaos/<form>")
-    parser.add_argument("--samples", type=Path, default=OUT / "samples", help="where sample files are, or are made")
-    parser.add_argument("--keep-webhooks", action="store_true", help="lose no webhook: nothing then needs the sweep")
+    parser.add_argument("--out", type=Path, help="folder of the report; default .outlast/chaos/<form>")
+    parser.add_argument(
+        "--samples", type=Path, default=OUT / "samples", help="folder of the sample files, created when missing"
+    )
+    parser.add_argument(
+        "--keep-webhooks", action="store_true", help="do not drop webhooks, so that the sweep is not needed"
+    )
     options = parser.parse_args()
     scenario = LONG if options.long else SHORT
     scenario = replace(

@@ -19,17 +19,17 @@ async def test_nothing_is_lost_or_stored_twice_under_faults(samples, tmp_path):
     )
     try:
         async with asyncio.timeout(LIMIT_SECONDS):
-            told = (await process.stdout.read()).decode()
+            output = (await process.stdout.read()).decode()
             code = await process.wait()
     except BaseException:  # it cleans up after SIGTERM
         process.terminate()
         await process.wait()
         raise
-    print(told)  # noqa: T201 - pytest shows it on failure
+    print(output)  # noqa: T201 - pytest shows it on failure
     report = json.loads((tmp_path / "report.json").read_text())
     assert (code, report["findings"]) == (0, [])
     assert report["generations"] == 60
-    assert report["stored whole"] + report["stored in part"] + report["dead whole"] == 60
+    assert report["completed"] + report["partial"] + report["failed"] == 60
     assert (report["worker kills"], report["broker restarts"], report["database restarts"]) == (3, 1, 1)
     assert (tmp_path / "report.png").stat().st_size > 10_000
-    assert leftovers(tmp_path / "world") == []
+    assert leftovers(tmp_path / "stack") == []

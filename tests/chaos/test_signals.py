@@ -71,13 +71,13 @@ async def wait_until_equal(ask, wanted):
             await asyncio.sleep(0.05)
 
 
-async def decoders_of(child, stack, project):
+async def start_codec_processes(child, stack, project):
     """Let a worker decode a picture; return its codec processes and their fork server."""
     done = await generation(project, f"{stack.source.url}/files/photo.png")
     await wait_until_equal(lambda: status(project, done), "completed")
-    family = psutil.Process(child.process.pid).children(recursive=True)
-    assert len(family) >= 2
-    return family
+    codec_processes = psutil.Process(child.process.pid).children(recursive=True)
+    assert len(codec_processes) >= 2
+    return codec_processes
 
 
 async def attempt_waiting(stack):
@@ -97,13 +97,13 @@ async def consumers(stack):
         return (await queue.declare()).consumer_count
 
 
-def temporary(stack):
+def temp_folders(stack):
     return [path for path in (stack.data_dir / "tmp").iterdir() if path.name.startswith("outlast-")]
 
 
 async def test_one_sigterm_requeues_the_job_and_leaves_nothing(stack, project):
     child, _ = await worker(stack, "gentle", SHUTDOWN_GRACE_SECONDS="1")
-    family = await decoders_of(child, stack, project)
+    codec_processes = await start_codec_processes(child, stack, project)
     slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100000")
     await wait_until_equal(lambda: status(project, slow), "running")
     started = time.monotonic()
@@ -111,15 +111,15 @@ async def test_one_sigterm_requeues_the_job_and_leaves_nothing(stack, project):
     assert await asyncio.wait_for(child.process.wait(), LONG_WAIT_SECONDS) == 0
     assert time.monotonic() - started >= 0.7, "it has a second to finish"
     assert await attempt_waiting(stack) == 1
-    assert temporary(stack) == []
-    assert not any(map(is_running, family))
+    assert temp_folders(stack) == []
+    assert not any(map(is_running, codec_processes))
     await child.stop()
     await finish_with_new_worker(stack, project, slow)
 
 
 async def test_second_sigterm_ends_at_once_and_another_worker_finishes_the_job(stack, project):
     child, _ = await worker(stack, "hasty", SHUTDOWN_GRACE_SECONDS="600")
-    family = await decoders_of(child, stack, project)
+    codec_processes = await start_codec_processes(child, stack, project)
     slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100000&again")
     await wait_until_equal(lambda: status(project, slow), "running")
     child.process.send_signal(signal.SIGTERM)
@@ -128,12 +128,12 @@ async def test_second_sigterm_ends_at_once_and_another_worker_finishes_the_job(s
     child.process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(child.process.wait(), LONG_WAIT_SECONDS) == 1
     async with asyncio.timeout(LONG_WAIT_SECONDS):
-        while any(map(is_running, family)):
+        while any(map(is_running, codec_processes)):
             await asyncio.sleep(0.05)
     await child.stop()
     await project.update("outlast_tasks", f"generation_id=eq.{slow}", {"lease_until": "2020-01-01T00:00:00Z"})
     await finish_with_new_worker(stack, project, slow)
-    assert temporary(stack) == [], "the next worker sweeps what was left"
+    assert temp_folders(stack) == [], "the next worker sweeps what was left"
 
 
 async def finish_with_new_worker(stack, project, generation_id):

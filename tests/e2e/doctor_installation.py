@@ -31,12 +31,12 @@ class DoctorInstallation:
 
     async def run_checks(self, checks=QUICK_CHECKS, **more):
         """Return the state, the detail and the remedy of each check by name."""
-        site = CheckContext.of(self.settings(**more))
+        context = CheckContext.of(self.settings(**more))
         try:
-            verdicts = await run_checks(site, checks, Console(quiet=True))
+            results = await run_checks(context, checks, Console(quiet=True))
         finally:
-            await site.aclose()
-        return {verdict.check: (str(verdict.state), verdict.detail, verdict.remedy) for verdict in verdicts}
+            await context.aclose()
+        return {result.check: (str(result.state), result.detail, result.remedy) for result in results}
 
     async def storage(self, method, path, body):
         key = self.gateway.service_role_key

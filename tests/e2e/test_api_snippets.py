@@ -86,9 +86,9 @@ asyncio.run(integrate())
 
 
 @pytest.mark.parametrize(
-    ("snippet", "said"), [(SINGLE_FILE, "File processed successfully: "), (INTEGRATION, "2 files, all well: True")]
+    ("snippet", "message"), [(SINGLE_FILE, "File processed successfully: "), (INTEGRATION, "2 files, all well: True")]
 )
-async def test_documented_snippet_runs_as_a_script(stack, tmp_path, snippet, said):
+async def test_documented_snippet_runs_as_a_script(stack, tmp_path, snippet, message):
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(sys.path),
@@ -106,4 +106,4 @@ async def test_documented_snippet_runs_as_a_script(stack, tmp_path, snippet, sai
     )
     out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     assert process.returncode == 0, err.decode()
-    assert said in out.decode()
+    assert message in out.decode()

@@ -53,10 +53,10 @@ def running(data_dir: Path) -> list[str]:
 async def test_demo_stores_every_file_and_a_second_demo_stores_nothing_new(tmp_path):
     code, out, err = await outlast("demo", "--json", cwd=tmp_path)
     assert code == 0, err
-    told = json.loads(out)
-    files = told["items"]
-    assert told["total"] == len(files) >= 8
-    assert told["missing"] == {}
+    output = json.loads(out)
+    files = output["items"]
+    assert output["total"] == len(files) >= 8
+    assert output["missing"] == {}
     assert all(file["well"] for file in files)
     kinds = {file["content_type"].partition("/")[0] for file in files}
     assert kinds >= {"image", "video", "audio", "model"}
@@ -79,13 +79,13 @@ async def test_up_prints_all_addresses_and_stops_without_leftovers(tmp_path):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    told = json.loads(await asyncio.wait_for(process.stdout.readline(), LONG_WAIT_SECONDS))
-    assert set(told) == {
+    output = json.loads(await asyncio.wait_for(process.stdout.readline(), LONG_WAIT_SECONDS))
+    assert set(output) == {
         *("receiver_url", "console_url", "supabase_url", "service_role_key", "anon_key", "jwt_secret"),
         *("database_url", "rabbitmq_url", "webhook_secret", "api_token", "console_token", "source_url"),
         *("worker_metrics_urls", "data_dir"),
     }
-    assert len(told["worker_metrics_urls"]) == 2
+    assert len(output["worker_metrics_urls"]) == 2
     assert len(list((tmp_path / ".outlast" / "log").glob("worker-*.log"))) == 2
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)  # a second signal does not interrupt the clean-up
@@ -133,15 +133,15 @@ async def test_processes_of_a_killed_stack_are_ended_by_the_next(tmp_path):
         stderr=asyncio.subprocess.DEVNULL,
     )
     await asyncio.wait_for(process.stdout.readline(), LONG_WAIT_SECONDS)
-    busy, _, said = await outlast("up", "--json", cwd=tmp_path)
+    busy, _, err = await outlast("up", "--json", cwd=tmp_path)
     assert busy == 1
-    assert "--data-dir" in said
+    assert "--data-dir" in err
     process.kill()
     await process.wait()
     assert running(tmp_path / ".outlast") != []
-    code, _, said = await outlast("demo", "--json", cwd=tmp_path)
-    assert code == 0, said
-    assert "left behind" in said
+    code, _, err = await outlast("demo", "--json", cwd=tmp_path)
+    assert code == 0, err
+    assert "left behind" in err
     assert running(tmp_path / ".outlast") == []
 
 
@@ -183,7 +183,7 @@ async def test_process_exit_code_tells_partial_from_total_failure(stack, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "code", "said"),
+    ("arguments", "environment", "code", "message"),
     [
         (["receiver"], {}, 1, "SUPABASE_WEBHOOK_SECRETS"),
         (["worker"], {}, 1, "SUPABASE_URL"),
@@ -193,10 +193,10 @@ async def test_process_exit_code_tells_partial_from_total_failure(stack, tmp_pat
         (["no-such-command"], {}, 2, "no-such-command"),
     ],
 )
-async def test_wrong_call_names_the_setting_or_argument(tmp_path, arguments, environment, code, said):
+async def test_wrong_call_names_the_setting_or_argument(tmp_path, arguments, environment, code, message):
     answered, _, err = await outlast(*arguments, cwd=tmp_path, **environment)
     assert answered == code
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
 
 

@@ -56,16 +56,16 @@ async def fill(vhost, count, code="corrupted"):
 async def test_list_groups_and_show(shell):
     await fill(shell.vhost, 3)
     await fill(shell.vhost, 1, "source_gone")
-    code, told = await shell.json("list", "--code", "corrupted", "--limit", "2")
-    assert (code, told["total"], len(told["items"])) == (0, 3, 2)
+    code, output = await shell.json("list", "--code", "corrupted", "--limit", "2")
+    assert (code, output["total"], len(output["items"])) == (0, 3, 2)
     code, out, err = await shell.run("list")
     lines = [line.split("\t") for line in out.splitlines()]
     assert code == 0
     assert lines[0][:3] == ["id", "failed_at", "code"]
     assert len(lines) == 5
     assert "4 dead letters" in err
-    code, told = await shell.json("groups")
-    assert [(group["code"], group["count"]) for group in told["items"]] == [("corrupted", 3), ("source_gone", 1)]
+    code, output = await shell.json("groups")
+    assert [(group["code"], group["count"]) for group in output["items"]] == [("corrupted", 3), ("source_gone", 1)]
     assert "v3.fal.media" in (await shell.run("groups"))[1]
     name = lines[1][0]
     code, out, _ = await shell.run("show", name)
@@ -83,8 +83,8 @@ async def test_list_groups_and_show(shell):
 async def test_replay_requires_confirmation_and_reports_counts(shell):
     await fill(shell.vhost, 3)
     await shell.vhost.dead_letter(shell.vhost.job("https://127.0.0.1/gone.png"), "source_gone")
-    code, told = await shell.json("replay", "--dry-run")
-    assert (code, told["matched"], told["replayed"], told["dry_run"]) == (0, 4, 0, True)
+    code, output = await shell.json("replay", "--dry-run")
+    assert (code, output["matched"], output["replayed"], output["dry_run"]) == (0, 4, 0, True)
     code, out, err = await shell.run("replay")
     assert (code, out) == (2, "")
     assert "4 dead letters match" in err
@@ -112,8 +112,8 @@ async def test_discard_archives_and_fails_without_the_archive(shell, database_ur
     assert "Traceback" not in err
     async with Gateway(database_url=database_url, storage_dir=tmp_path / "objects") as gateway:
         shell.environment |= {"SUPABASE_URL": gateway.url, "SUPABASE_SERVICE_ROLE_KEY": gateway.service_role_key}
-        code, told = await shell.json("discard", "--limit", "2", "--yes")
-        assert (code, told["discarded"]) == (0, 2)
+        code, output = await shell.json("discard", "--limit", "2", "--yes")
+        assert (code, output["discarded"]) == (0, 2)
     code, out, err = await shell.run("discard", "--yes")
     assert (code, out) == (1, "")
     assert "0 of 1 discarded" in err
@@ -158,11 +158,11 @@ async def test_ctrl_c_stops_a_replay_between_two_messages(shell):
             pass
     process.send_signal(signal.SIGINT)
     out, err = await asyncio.wait_for(process.communicate(), WAIT_SECONDS)
-    told = json.loads(out)
+    output = json.loads(out)
     assert process.returncode == 3
-    assert told["aborted"]
+    assert output["aborted"]
     assert b"Traceback" not in err
-    assert told["replayed"] == len(await shell.vhost.drain()) == 40 - await shell.vhost.count()
+    assert output["replayed"] == len(await shell.vhost.drain()) == 40 - await shell.vhost.count()
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [(b"y\n", 0, 0), (b"n\n", 3, 3)])
@@ -172,14 +172,14 @@ async def test_replay_on_a_terminal_asks_for_confirmation(shell, answer, code, l
     process = await shell.start("replay", stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     os.write(ours, answer)
-    seen = b""
+    output = b""
     async with asyncio.timeout(WAIT_SECONDS):
         while True:
             try:
-                seen += await asyncio.to_thread(os.read, ours, 4096)
+                output += await asyncio.to_thread(os.read, ours, 4096)
             except OSError:
                 break
     os.close(ours)
     assert await process.wait() == code
-    assert b"replay 3 dead letters? [y/N]" in seen
+    assert b"replay 3 dead letters? [y/N]" in output
     assert await shell.vhost.count() == left

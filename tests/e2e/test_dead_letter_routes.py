@@ -63,21 +63,21 @@ async def test_dead_letters_are_listed_filtered_and_grouped(api):
     for n in range(5):
         await api.vhost.dead_letter(api.vhost.job(f"https://v3.fal.media/{n}.png"), "source_gone", minutes=n)
     await api.vhost.dead_letter_raw(b"no job")
-    status, told = await api.ask("GET")
-    assert (status, told["total"], len(told["items"])) == (200, 6, 6)
-    assert all(set(item) == ITEM for item in told["items"])
-    undecodable = next(item for item in told["items"] if item["code"] == "undecodable")
+    status, body = await api.ask("GET")
+    assert (status, body["total"], len(body["items"])) == (200, 6, 6)
+    assert all(set(item) == ITEM for item in body["items"])
+    undecodable = next(item for item in body["items"] if item["code"] == "undecodable")
     assert (undecodable["task_id"], undecodable["host"], undecodable["attempts"]) == (None, None, None)
-    status, told = await api.ask(
+    status, body = await api.ask(
         "GET", params={"code": "source_gone", "since": "2026-11-01T12:01:00+00:00", "limit": 2}
     )
-    assert (status, told["total"], len(told["items"])) == (200, 4, 2)
-    chosen = ",".join(item["id"] for item in told["items"])
+    assert (status, body["total"], len(body["items"])) == (200, 4, 2)
+    chosen = ",".join(item["id"] for item in body["items"])
     assert (await api.ask("GET", params={"ids": chosen}))[1]["total"] == 2
-    status, told = await api.ask("GET", "/groups")
-    assert (status, told["total"]) == (200, 2)
-    assert (told["items"][0]["code"], told["items"][0]["count"]) == ("source_gone", 5)
-    assert told["items"][0]["last_seen"] == "2026-11-01T12:04:00Z"
+    status, body = await api.ask("GET", "/groups")
+    assert (status, body["total"]) == (200, 2)
+    assert (body["items"][0]["code"], body["items"][0]["count"]) == ("source_gone", 5)
+    assert body["items"][0]["last_seen"] == "2026-11-01T12:04:00Z"
     assert await api.vhost.count() == 6
 
 
@@ -94,16 +94,16 @@ async def test_replay_dry_run_counts_and_replay_sends(api):
     done = {"count": 5, "replayed": 5, "kept": [], "aborted": False, "dry_run": False}
     assert await api.ask("POST", "/replay", json={"code": "corrupted", "rate": 100}) == (200, done)
     assert len(await api.vhost.drain()) == 5
-    status, told = await api.ask("POST", "/replay")
-    assert (status, told["count"], told["replayed"]) == (200, 1, 0)
-    assert "FAL_KEY is not set" in told["kept"][0]["reason"]
+    status, body = await api.ask("POST", "/replay")
+    assert (status, body["count"], body["replayed"]) == (200, 1, 0)
+    assert "FAL_KEY is not set" in body["kept"][0]["reason"]
     assert b"outlast_dead_letters_replayed_total 5.0" in api.metrics.render()
 
 
 async def test_discard_without_an_archive_is_503(api, database_url, tmp_path):
     await api.vhost.dead_letter(api.vhost.job("https://v3.fal.media/a.png"))
-    status, told = await api.ask("POST", "/discard")
-    assert (status, told["code"]) == (503, "archive_unavailable")
+    status, body = await api.ask("POST", "/discard")
+    assert (status, body["code"]) == (503, "archive_unavailable")
     assert await api.vhost.count() == 1
     async with Gateway(database_url=database_url, storage_dir=tmp_path / "objects") as gateway:
         key = SecretStr(gateway.service_role_key)
@@ -114,8 +114,8 @@ async def test_discard_without_an_archive_is_503(api, database_url, tmp_path):
         assert await api.vhost.count() == 0
         async with serving(api.vhost, supabase_url="http://127.0.0.1:1", supabase_service_role_key=key) as other:
             await api.vhost.dead_letter(api.vhost.job("https://v3.fal.media/a.png"))
-            status, told = await other.ask("POST", "/discard")
-            assert (status, told["code"]) == (503, "archive_unavailable")
+            status, body = await other.ask("POST", "/discard")
+            assert (status, body["code"]) == (503, "archive_unavailable")
     assert await api.vhost.count() == 1
 
 
@@ -144,9 +144,9 @@ async def test_discard_without_an_archive_is_503(api, database_url, tmp_path):
 async def test_invalid_filter_is_422_and_changes_nothing(api, asked, named):
     await api.vhost.dead_letter(api.vhost.job("https://v3.fal.media/a.png"))
     for path in ("/replay", "/discard"):
-        status, told = await api.ask("POST", path, **asked)
-        assert (status, told["code"]) == (422, "invalid_filter")
-        assert told["detail"].startswith(f"{named}: ")
+        status, body = await api.ask("POST", path, **asked)
+        assert (status, body["code"]) == (422, "invalid_filter")
+        assert body["detail"].startswith(f"{named}: ")
     assert await api.vhost.count() == 1
     if "params" in asked:
         assert (await api.ask("GET", **asked))[0] == 422
@@ -158,20 +158,20 @@ async def test_requests_without_the_token_are_401(api):
     headers = ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}, {"Authorization": f"Basic {TOKEN}"})
     for method, path in routes:
         for sent in headers:
-            status, told = await api.ask(method, path, headers=sent)
-            assert (status, told["code"]) == (401, "not_authenticated")
+            status, body = await api.ask(method, path, headers=sent)
+            assert (status, body["code"]) == (401, "not_authenticated")
     async with serving(api.vhost, api_token=None) as closed:
         for sent in (GOOD, {"Authorization": "Bearer "}, {"Authorization": "Bearer None"}):
-            status, told = await closed.ask("POST", "/replay", headers=sent)
-            assert (status, told["hint"]) == (401, "set API_TOKEN for the receiver")
+            status, body = await closed.ask("POST", "/replay", headers=sent)
+            assert (status, body["hint"]) == (401, "set API_TOKEN for the receiver")
     assert await api.vhost.count() == 1
 
 
 async def test_request_during_another_operation_is_409(api, monkeypatch):
     monkeypatch.setattr("worker.dead_letters.queue_lock.LOCK_WAIT_SECONDS", 0.5)
     async with api.vhost.dead_letters.open():
-        status, told = await api.ask("GET")
-    assert (status, told["code"]) == (409, "busy")
+        status, body = await api.ask("GET")
+    assert (status, body["code"]) == (409, "busy")
     assert (await api.ask("GET"))[0] == 200
 
 
@@ -182,8 +182,8 @@ async def test_unreachable_broker_is_reported_without_the_password(api):
     broker = Broker(away, api.metrics, "never started")
     async with serve(Receiver(away, [], broker, api.metrics).app(), "127.0.0.1", 0) as addresses:
         lost = DeadLetterApi(api.vhost, f"http://{addresses[0]}", api.session, api.metrics)
-        status, told = await lost.ask("POST", "/replay")
-    assert (status, told["code"]) == (503, "broker_unavailable")
+        status, body = await lost.ask("POST", "/replay")
+    assert (status, body["code"]) == (503, "broker_unavailable")
 
 
 async def test_client_disconnect_stops_the_replay(api):

@@ -1,4 +1,4 @@
-"""`outlast doctor` as a command: well where all is well; what fails, what it prints then, and what never."""
+"""The command `outlast doctor`: exit codes, output, and no secrets in it."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ async def run(running_installation, *arguments, **more):
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_all_is_well(running_installation):
+async def test_an_intact_installation_passes_every_check(running_installation):
     code, out, err = await run(running_installation)
     lines = out.splitlines()
     assert (code, err) == (0, "")
@@ -46,20 +46,20 @@ async def test_all_is_well(running_installation):
     assert [line for line in lines if not line.startswith("ok ")] == []
 
 
-async def test_what_fails_is_told_with_its_remedy_and_without_secrets(running_installation):
+async def test_failures_are_printed_with_remedies_and_without_secrets(running_installation):
     await running_installation.sql.execute("drop function public.outlast_health()")
     broken = running_installation.rabbitmq_url.replace("127.0.0.1", "nowhere.invalid")
     code, out, err = await run(running_installation, "--json", RABBITMQ_URL=broken)
-    told = json.loads(out)
-    items = {item["check"]: item for item in told["items"]}
-    assert (code, told["total"], told["failed"]) == (1, len(CHECKS), 2)
+    report = json.loads(out)
+    items = {item["check"]: item for item in report["items"]}
+    assert (code, report["total"], report["failed"]) == (1, len(CHECKS), 2)
     assert items["broker"]["state"] == items["functions"]["state"] == "failed"
     assert "RABBITMQ_URL" in items["broker"]["remedy"]
     assert "outlast init" in items["functions"]["remedy"]
     assert items["triggers"] == {
         "check": "triggers",
         "state": "skipped",
-        "detail": "needs `generations` to be well",
+        "detail": "needs the check `generations`",
         "remedy": "",
     }
     secrets = [running_installation.environment[name] for name in ("SUPABASE_SERVICE_ROLE_KEY", "API_TOKEN", "FAL_KEY")]
@@ -67,7 +67,7 @@ async def test_what_fails_is_told_with_its_remedy_and_without_secrets(running_in
     assert [secret for secret in secrets if secret in out + err] == []
 
 
-async def test_settings_that_cannot_be_read_are_a_failure(running_installation):
+async def test_invalid_settings_are_failures(running_installation):
     code, out, _ = await run(running_installation, MAX_ATTEMPTS="none", RABBITMQ_URL="http://user:hidden@host")
     assert code == 1
     assert "failed   settings:          MAX_ATTEMPTS: Input should be a valid integer" in out

@@ -35,9 +35,9 @@ def run(stack, tmp_path):
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said, _ = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
-        assert process.returncode == code, said.decode()
-        return said.decode()
+        output, _ = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
+        assert process.returncode == code, output.decode()
+        return output.decode()
 
     return started
 
@@ -59,18 +59,18 @@ async def test_single_file_example_stores_and_reports_damage(run, url):
 
 
 async def test_batch_example_reports_progress_and_failures(run, url):
-    said = await run("batch_with_progress", url("photo.png"), url("tone.mp3"), url("nothing.png"))
-    assert "[100.0%]" in said
-    assert "source_gone" in said
-    assert "2 of 3 in" in said
+    output = await run("batch_with_progress", url("photo.png"), url("tone.mp3"), url("nothing.png"))
+    assert "[100.0%]" in output
+    assert "source_gone" in output
+    assert "2 of 3 in" in output
 
 
 async def test_background_task_example_completes(run, url):
-    said = await run("background_task", url("photo.png"), url("clip.mp4"))
-    assert said.startswith("queued: "), "our own log lines are not for a program that did not ask for them"
-    assert "completed: " in said
-    assert "2 of 2 in" in said
-    assert len(re.findall(r"^[0-9a-f-]{36}$", said, re.MULTILINE)) == 2
+    output = await run("background_task", url("photo.png"), url("clip.mp4"))
+    assert output.startswith("queued: "), "our own log lines are not for a program that did not ask for them"
+    assert "completed: " in output
+    assert "2 of 2 in" in output
+    assert len(re.findall(r"^[0-9a-f-]{36}$", output, re.MULTILINE)) == 2
 
 
 async def test_polling_example_ends_completed(run, url):
@@ -87,18 +87,18 @@ async def test_compression_example_shows_decreasing_sizes(run, url):
 
 
 async def test_error_handling_example_names_each_error(run, url):
-    said = await run("error_handling", url("photo.png"), url("nothing.png"), url("page.png"), url("cut.jpg"))
-    assert "bytes of image/png" in said
-    assert "source_gone: " in said
-    assert "not supported: text/html" in said
-    assert "corrupted: it does not decode whole; final" in said
+    output = await run("error_handling", url("photo.png"), url("nothing.png"), url("page.png"), url("cut.jpg"))
+    assert "bytes of image/png" in output
+    assert "source_gone: " in output
+    assert "not supported: text/html" in output
+    assert "corrupted: it does not decode whole; final" in output
 
 
 async def test_storage_and_generation_example_writes_the_media_list(run, url, project):
     row = {"id": str(uuid4()), "user_id": str(uuid4()), "status": "processing"}
     await project.insert("generations", row)
-    said = await run("storage_and_generation", row["id"], row["user_id"], url("photo.png"), url("tone.mp3"))
-    assert f"2 files on generation {row['id']}" in said
+    output = await run("storage_and_generation", row["id"], row["user_id"], url("photo.png"), url("tone.mp3"))
+    assert f"2 files on generation {row['id']}" in output
     (found,) = await project.select("generations", f"id=eq.{row['id']}&select=media,media_status")
     assert [entry["content_type"] for entry in found["media"]] == ["image/jpeg", "audio/mpeg"]
     assert found["media_status"] == "completed"
@@ -106,6 +106,6 @@ async def test_storage_and_generation_example_writes_the_media_list(run, url, pr
 
 async def test_worker_statistics_example_lists_the_worker(run):
     async with asyncio.timeout(WAIT_SECONDS):
-        while "active workers: 1" not in (said := await run("worker_statistics")):
+        while "active workers: 1" not in (output := await run("worker_statistics")):
             await asyncio.sleep(1)
-    assert "file_processing" in said
+    assert "file_processing" in output

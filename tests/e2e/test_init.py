@@ -79,13 +79,13 @@ async def test_init_keeps_existing_settings(tmp_path):
         "RABBITMQ_PASSWORD=composed\n"
     )
     code, out, _ = await init(tmp_path, "--json")
-    told = json.loads(out)
+    output = json.loads(out)
     assert code == 0
-    assert f"outlast_set_webhook_secret('{SECRET}')" in told["sql"]
-    assert f"SUPABASE_WEBHOOK_SECRETS={SECRET},shared\n" in told["env"]
-    assert "API_TOKEN=mine\n" in told["env"]
-    assert "RABBITMQ_PASSWORD=composed\n" in told["env"]
-    assert "('generations_table', 'renders')" in told["sql"]
+    assert f"outlast_set_webhook_secret('{SECRET}')" in output["sql"]
+    assert f"SUPABASE_WEBHOOK_SECRETS={SECRET},shared\n" in output["env"]
+    assert "API_TOKEN=mine\n" in output["env"]
+    assert "RABBITMQ_PASSWORD=composed\n" in output["env"]
+    assert "('generations_table', 'renders')" in output["sql"]
     assert "hidden" not in out
 
 
@@ -97,7 +97,7 @@ async def test_init_remove_prints_the_removal_sql(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--with-data"], "--remove"),
         (["--table", "n" * 64], "63 bytes"),
@@ -105,10 +105,10 @@ async def test_init_remove_prints_the_removal_sql(tmp_path):
         (["--receiver-url", "outlast.example.com"], "--receiver-url"),
     ],
 )
-async def test_wrong_init_call_names_the_problem(tmp_path, arguments, said):
+async def test_wrong_init_call_names_the_problem(tmp_path, arguments, message):
     code, out, err = await init(tmp_path, *arguments)
     assert (code, out) == (2, "")
-    assert said in err
+    assert message in err
 
 
 @pytest.mark.parametrize(

@@ -78,14 +78,14 @@ async def test_optimize_shrinks_images_and_updates_every_row(user_files):
     one, two = await user_files.store("photo.png", "tone.wav"), await user_files.store("photo.png", "photo.jpg")
     before = user_files.objects()
     wanted = ("--profile", "webp-q40-strip")
-    code, told = await user_files.optimize(*wanted, "--dry-run")
-    assert (code, told["found"], told["smaller"], told["dry_run"]) == (0, 2, 0, True)
-    code, said = await user_files.optimize(*wanted)
-    assert (code, "--yes" in said, user_files.objects()) == (2, True, before)
+    code, summary = await user_files.optimize(*wanted, "--dry-run")
+    assert (code, summary["found"], summary["smaller"], summary["dry_run"]) == (0, 2, 0, True)
+    code, err = await user_files.optimize(*wanted)
+    assert (code, "--yes" in err, user_files.objects()) == (2, True, before)
 
-    code, told = await user_files.optimize(*wanted, "--yes")
-    assert (code, told["smaller"], told["merged"], told["failed"]) == (0, 2, 0, 0), told
-    assert told["bytes_saved"] > 0
+    code, summary = await user_files.optimize(*wanted, "--yes")
+    assert (code, summary["smaller"], summary["merged"], summary["failed"]) == (0, 2, 0, 0), summary
+    assert summary["bytes_saved"] > 0
     entries = await user_files.media(one) + await user_files.media(two)
     assert sorted(entry["content_type"] for entry in entries) == ["audio/wav", *["image/webp"] * 3]
     assert len({entry["path"] for entry in entries}) == 3
@@ -94,11 +94,11 @@ async def test_optimize_shrinks_images_and_updates_every_row(user_files):
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (entry["sha256"], entry["file_size"])
     assert before < user_files.objects(), "the old ones are spared: somebody may hold a link"
 
-    code, told = await user_files.optimize(*wanted, "--yes")
-    assert (code, told["found"]) == (0, 0)
+    code, summary = await user_files.optimize(*wanted, "--yes")
+    assert (code, summary["found"]) == (0, 0)
     await user_files.age()
-    code, told = await user_files.optimize(*wanted, "--yes")
-    assert (code, told["orphans"], told["orphans_removed"]) == (0, 2, 2)
+    code, summary = await user_files.optimize(*wanted, "--yes")
+    assert (code, summary["orphans"], summary["orphans_removed"]) == (0, 2, 2)
     assert user_files.objects() == {entry["path"] for row in (one, two) for entry in await user_files.media(row)}
 
 
@@ -107,8 +107,8 @@ async def test_optimize_merges_duplicates(user_files):
     webp = await user_files.store("photo.png", IMAGE_FORMAT="webp")
     small = await user_files.store("photo.png")
     assert len(user_files.objects()) == 3
-    code, told = await user_files.optimize("--yes")
-    assert (code, told["merged"], told["duplicates"], told["failed"]) == (0, 2, 2, 0), told
+    code, summary = await user_files.optimize("--yes")
+    assert (code, summary["merged"], summary["duplicates"], summary["failed"]) == (0, 2, 2, 0), summary
     paths = {(await user_files.media(row))[0]["path"] for row in (original, webp, small)}
     await user_files.age()
     assert (await user_files.optimize("--yes"))[1]["orphans_removed"] == 2
@@ -121,8 +121,8 @@ async def test_optimize_merges_two_versions_of_one_source(user_files):
         await user_files.store("photo.png", IMAGE_FORMAT="keep"),
         await user_files.store("photo.png", IMAGE_QUALITY="95"),
     ]
-    code, told = await user_files.optimize("--yes", "--profile", "webp-q30-strip")
-    assert (code, told["smaller"], told["merged"]) == (0, 2, 1), told
+    code, summary = await user_files.optimize("--yes", "--profile", "webp-q30-strip")
+    assert (code, summary["smaller"], summary["merged"]) == (0, 2, 1), summary
     first, second = [(await user_files.media(row))[0] for row in rows]
     assert first["path"] == second["path"]
 
@@ -130,8 +130,8 @@ async def test_optimize_merges_two_versions_of_one_source(user_files):
 async def test_image_that_does_not_shrink_is_kept_and_skipped_next_time(user_files):
     row = await user_files.store("photo.jpg", IMAGE_FORMAT="webp", IMAGE_QUALITY="30")
     (before,) = await user_files.media(row)
-    code, told = await user_files.optimize("--yes")
-    assert (code, told["kept"], told["smaller"]) == (0, 1, 0)
+    code, summary = await user_files.optimize("--yes")
+    assert (code, summary["kept"], summary["smaller"]) == (0, 1, 0)
     (after,) = await user_files.media(row)
     assert len(after.pop("thumbhash")) == len(before.pop("thumbhash")) == 32  # computed again from the stored file
     assert after == before
@@ -144,16 +144,16 @@ async def test_damaged_object_is_kept_and_the_others_are_optimized(user_files):
     content = broken.read_bytes()
     broken.write_bytes(b"broken")
     wanted = ("--yes", "--profile", "webp-q40-strip")
-    code, told = await user_files.optimize(*wanted)
-    assert (code, told["smaller"], told["reasons"]) == (3, 1, {"corrupted": 1})
+    code, summary = await user_files.optimize(*wanted)
+    assert (code, summary["smaller"], summary["reasons"]) == (3, 1, {"corrupted": 1})
     assert (await user_files.optimize(*wanted))[0] == 1
     broken.write_bytes(content)
-    code, told = await user_files.optimize(*wanted)
-    assert (code, told["smaller"], told["failed"]) == (0, 1, 0)
+    code, summary = await user_files.optimize(*wanted)
+    assert (code, summary["smaller"], summary["failed"]) == (0, 1, 0)
 
 
 @pytest.mark.parametrize(("option", "value"), [("--profile", "best"), ("--since", "yesterday")])
 async def test_invalid_optimize_option_is_a_usage_error(stack, option, value):
-    code, _, said = await outlast(stack, "optimize", option, value)
+    code, _, err = await outlast(stack, "optimize", option, value)
     assert code == 2
-    assert value in said
+    assert value in err

@@ -97,8 +97,8 @@ class ReceiverEnv:
         sent = {"Content-Type": "application/json", **headers}
         async with self.session.post(self.url + path, data=io.BytesIO(data), headers=sent, **more) as response:
             content = await response.read()
-            told = json.loads(content) if content else None
-            return response.status, told, response.headers
+            answer = json.loads(content) if content else None
+            return response.status, answer, response.headers
 
     async def close_channel(self):
         """Let the broker close the receiver's channel, by a publish to an exchange that was deleted."""
@@ -160,10 +160,10 @@ async def receiver_of_own_broker(own_rabbitmq, monkeypatch, tmp_path):
 
 
 async def test_completed_generation_becomes_one_job(receiver):
-    status, told, _ = await receiver.post()
+    status, answer, _ = await receiver.post()
     assert status == 202
     (job,) = await receiver.jobs()
-    assert told == {"task_ids": [str(job.task_id)]}
+    assert answer == {"task_ids": [str(job.task_id)]}
     assert (job.generation_id, job.user_id, job.source) == ("7", "u", "supabase")
     assert [file.url for file in job.files] == ["https://fal.media/a.png"]
 
@@ -176,9 +176,9 @@ async def test_the_same_event_gets_the_same_task(receiver):
 
 async def test_large_event_returns_all_its_task_ids(receiver):
     many = [f"https://fal.media/{n}.png" for n in range(25)]
-    status, told, _ = await receiver.post(body=EVENT | {"record": ROW | {"output": many}})
+    status, answer, _ = await receiver.post(body=EVENT | {"record": ROW | {"output": many}})
     assert status == 202
-    assert len(told["task_ids"]) == 3
+    assert len(answer["task_ids"]) == 3
     assert sum(len(job.files) for job in await receiver.jobs()) == 25
 
 
@@ -202,11 +202,11 @@ BIG = json.dumps(EVENT | {"padding": "x" * 1_100_000}).encode()
     ],
 )
 async def test_invalid_webhook_is_rejected_and_nothing_is_enqueued(receiver, request_, status, code):
-    answered, told, headers = await receiver.post(**request_)
-    assert (answered, told["code"], told["status"]) == (status, code, status)
+    answered, answer, headers = await receiver.post(**request_)
+    assert (answered, answer["code"], answer["status"]) == (status, code, status)
     assert headers["Content-Type"].startswith("application/problem+json")
-    assert told["hint"]
-    assert told["detail"]
+    assert answer["hint"]
+    assert answer["detail"]
     assert await receiver.jobs() == []
 
 
@@ -219,8 +219,8 @@ async def test_irrelevant_webhook_is_ignored_with_the_reason(receiver):
 async def test_fal_webhook_without_keys_is_503_with_retry_after(receiver):
     names = ("Request-Id", "User-Id", "Signature")
     headers = {f"X-Fal-Webhook-{name}": "ab" for name in names} | {"X-Fal-Webhook-Timestamp": str(int(time.time()))}
-    status, told, answered = await receiver.post("/webhooks/fal", headers=headers)
-    assert (status, told["code"]) == (503, "verifier_unavailable")
+    status, answer, answered = await receiver.post("/webhooks/fal", headers=headers)
+    assert (status, answer["code"]) == (503, "verifier_unavailable")
     assert int(answered["Retry-After"]) > 0
 
 
@@ -229,8 +229,8 @@ async def test_unreachable_broker_is_503_at_once_and_recovers(receiver):
     await receiver.proxy.close()
     for _ in range(3):
         started = time.perf_counter()
-        status, told, headers = await receiver.post()
-        assert (status, told["code"]) == (503, "broker_unavailable")
+        status, answer, headers = await receiver.post()
+        assert (status, answer["code"]) == (503, "broker_unavailable")
         assert int(headers["Retry-After"]) > 0
         assert time.perf_counter() - started < FAST_SECONDS
     async with receiver.session.get(receiver.url + "/readyz") as response:
@@ -249,8 +249,8 @@ async def test_broker_restart_keeps_confirmed_jobs(receiver_of_own_broker, own_r
     _, first, _ = await receiver.post()
     await own_rabbitmq.stop()
     started = time.perf_counter()
-    status, told, headers = await receiver.post(body=EVENT | {"record": ROW | {"id": 8}})
-    assert (status, told["code"]) == (503, "broker_unavailable")
+    status, answer, headers = await receiver.post(body=EVENT | {"record": ROW | {"id": 8}})
+    assert (status, answer["code"]) == (503, "broker_unavailable")
     assert int(headers["Retry-After"]) > 0
     assert time.perf_counter() - started < FAST_SECONDS
     await own_rabbitmq.start()
@@ -274,8 +274,8 @@ async def test_webhook_during_a_broker_failure_is_202_with_its_job_queued_or_503
 
     async def send():
         for number in left:
-            status, told, headers = await receiver.post(body=EVENT | {"record": ROW | {"id": number}})
-            answers[number] = (status, told["task_ids"][0] if status == 202 else headers["Retry-After"])
+            status, answer, headers = await receiver.post(body=EVENT | {"record": ROW | {"id": number}})
+            answers[number] = (status, answer["task_ids"][0] if status == 202 else headers["Retry-After"])
             if len(answers) >= 500:
                 third.set()
 
@@ -302,7 +302,7 @@ async def test_unroutable_webhook_is_503_also_when_sent_concurrently(receiver):
     started = time.perf_counter()
     answers = await asyncio.gather(*(receiver.post() for _ in range(5)))
     assert time.perf_counter() - started < FAST_SECONDS
-    assert {(status, told["code"]) for status, told, _ in answers} == {(503, "broker_unavailable")}
+    assert {(status, answer["code"]) for status, answer, _ in answers} == {(503, "broker_unavailable")}
     assert all(int(headers["Retry-After"]) > 0 for _, _, headers in answers)
 
 

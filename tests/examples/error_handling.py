@@ -16,7 +16,7 @@ from handlers.async_file_processor import (
 LARGEST = 10 * 1024 * 1024
 
 
-async def look(url: str) -> str:
+async def describe(url: str) -> str:
     data = await async_file_processor.download_fal_file(url, max_size=LARGEST)
     content_type, _, is_valid = async_file_processor.detect_file_type(data, url)
     if not is_valid:
@@ -29,14 +29,14 @@ async def look(url: str) -> str:
 async def main(*urls: str) -> None:
     for url in urls:
         try:
-            said = await look(url)
+            description = await describe(url)
         except FileSizeExceededError as error:
-            said = f"too large: {error}"
+            description = f"too large: {error}"
         except FileTypeNotSupportedError as error:
-            said = f"not supported: {error}"
+            description = f"not supported: {error}"
         except FileProcessingError as error:
-            said = f"{error.code}: {error}; {'worth another try' if error.retryable else 'final'}"
-        print(f"{url}: {said}")
+            description = f"{error.code}: {error}; {'worth another try' if error.retryable else 'final'}"
+        print(f"{url}: {description}")
 
 
 if __name__ == "__main__":

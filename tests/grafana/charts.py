@@ -41,12 +41,12 @@ def draw_stat(axes: Axes, panel: dict, series: list, start: float) -> None:
     unit = panel["fieldConfig"]["defaults"]["unit"]
     drawn = [points(one, start) for _, one in series]
     times, values = next(iter(drawn), ([], []))
-    seen = [value for value in values if not math.isnan(value)]
-    color = colour(panel, seen[-1]) if seen else TEXT
-    axes.fill_between(times, values, min(seen, default=0), color=color, alpha=0.18, linewidth=0)
-    axes.set_ylim(min(seen, default=0), max([*seen, 1e-9]) * 2.2)
-    said = format_value(seen[-1], unit) if seen else "-"
-    axes.text(0.5, 0.5, said, color=color, fontsize=19, ha="center", va="center", transform=axes.transAxes)
+    known = [value for value in values if not math.isnan(value)]
+    color = colour(panel, known[-1]) if known else TEXT
+    axes.fill_between(times, values, min(known, default=0), color=color, alpha=0.18, linewidth=0)
+    axes.set_ylim(min(known, default=0), max([*known, 1e-9]) * 2.2)
+    text = format_value(known[-1], unit) if known else "-"
+    axes.text(0.5, 0.5, text, color=color, fontsize=19, ha="center", va="center", transform=axes.transAxes)
 
 
 def draw_time_series(axes: Axes, panel: dict, series: list, start: float, seconds: float) -> None:

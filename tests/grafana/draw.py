@@ -42,9 +42,9 @@ def draw_dashboard(dashboard: dict, answers: dict, start: float, seconds: float)
     figure = Figure(figsize=(WIDTH, height * CELL), facecolor=BACKGROUND)
     figure.text(0.01, 1 - 0.8 / height, dashboard["title"], color=TEXT, fontsize=14, va="center", weight="bold")
     for panel in dashboard["panels"]:
-        place = panel["gridPos"]
-        left, bottom = place["x"] / 24, 1 - (place["y"] + place["h"] + 1.5) / height
-        wide, high = place["w"] / 24, place["h"] / height
+        grid = panel["gridPos"]
+        left, bottom = grid["x"] / 24, 1 - (grid["y"] + grid["h"] + 1.5) / height
+        wide, high = grid["w"] / 24, grid["h"] / height
         if panel["type"] == "row":
             figure.text(left + 0.01, bottom + high / 2, panel["title"], color=TEXT, fontsize=9, va="center")
             continue
@@ -53,7 +53,7 @@ def draw_dashboard(dashboard: dict, answers: dict, start: float, seconds: float)
         card.set(facecolor=CARD, xticks=[], yticks=[])
         card.text(
             0.08 / (wide * WIDTH),
-            1 - 0.5 / place["h"],
+            1 - 0.5 / grid["h"],
             panel["title"],
             color=TEXT,
             fontsize=8,
@@ -113,8 +113,8 @@ def save(figure: Figure, path: Path) -> None:
 
 
 async def main(rate: float, folder: Path) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        async with monitored_stack(Path(place)) as run:
+    with tempfile.TemporaryDirectory() as grid:
+        async with monitored_stack(Path(grid)) as run:
             await inject_faults(run, rate, CALM_SECONDS)
             seconds = time.time() - run.start
             for uid, dashboard in dashboards().items():

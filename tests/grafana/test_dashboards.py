@@ -52,7 +52,7 @@ def test_every_panel_has_description_unit_and_thresholds(panel):
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
-@pytest.mark.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
+@pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)
 def test_every_dashboard_has_variables_annotations_and_links(dashboard):
     assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource", "instance"]
     assert [annotation["name"] for annotation in dashboard["annotations"]["list"]] == ["Deploys", "Replays"]
@@ -78,13 +78,13 @@ def test_stacked_panels_hide_series_that_are_always_zero(panel):
         assert hidden == []
 
 
-@pytest.mark.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
+@pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)
 def test_panels_do_not_overlap(dashboard):
     taken = [
         (x, y)
-        for place in (panel["gridPos"] for panel in dashboard["panels"])
-        for x in range(place["x"], place["x"] + place["w"])
-        for y in range(place["y"], place["y"] + place["h"])
+        for grid in (panel["gridPos"] for panel in dashboard["panels"])
+        for x in range(grid["x"], grid["x"] + grid["w"])
+        for y in range(grid["y"], grid["y"] + grid["h"])
     ]
     assert len(set(taken)) == len(taken)
     assert max(x for x, _ in taken) == 23

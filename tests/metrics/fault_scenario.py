@@ -60,8 +60,8 @@ async def inject_faults(run: MonitoredStack, rate: float = 1.5, quiet_seconds: f
 
 async def wait_for_alerts(run: MonitoredStack, *names: str, when: str = "vector(1)") -> None:
     """Wait until all of these alerts fire at once, while `when` has a value."""
-    asked = [f'ALERTS{{alertstate="firing", alertname="{name}"}}' for name in names]
-    await run.prometheus.wait_for(" and on () ".join([*asked, when]), ALERT_WAIT_SECONDS)
+    conditions = [f'ALERTS{{alertstate="firing", alertname="{name}"}}' for name in names]
+    await run.prometheus.wait_for(" and on () ".join([*conditions, when]), ALERT_WAIT_SECONDS)
 
 
 async def complete(run: MonitoredStack, url: str) -> None:

@@ -27,8 +27,8 @@ def expected():
     """Yield each alert name with the number of alerts that a case expects."""
     for file in CASES:
         for case in yaml.safe_load(file.read_text())["tests"]:
-            for asked in case["alert_rule_test"]:
-                yield asked["alertname"], len(asked["exp_alerts"])
+            for expectations in case["alert_rule_test"]:
+                yield expectations["alertname"], len(expectations["exp_alerts"])
 
 
 def anchors(text):
@@ -49,9 +49,9 @@ def test_alerts_fire_when_they_should_and_only_then(cases):
 
 def test_every_alert_has_a_case_that_fires_and_one_that_does_not():
     names = {alert["alert"] for alert in alerts()}
-    asked = list(expected())
-    assert names == {name for name, count in asked if count}
-    assert names == {name for name, count in asked if not count}
+    expectations = list(expected())
+    assert names == {name for name, count in expectations if count}
+    assert names == {name for name, count in expectations if not count}
     assert len(names) == 17
 
 
@@ -69,9 +69,9 @@ def test_every_alert_has_annotations_and_a_runbook_section(alert):
 
 def test_every_runbook_section_says_where_to_look_and_what_to_do():
     sections = re.split(r"^### (Outlast\w+)$", (DEPLOY / "README.md").read_text(), flags=re.MULTILINE)[1:]
-    told = dict(zip(sections[::2], sections[1::2], strict=True))
-    assert set(told) == {alert["alert"] for alert in alerts()}
-    for name, text in told.items():
+    sections = dict(zip(sections[::2], sections[1::2], strict=True))
+    assert set(sections) == {alert["alert"] for alert in alerts()}
+    for name, text in sections.items():
         section = text.partition("\n## ")[0]
         assert "\n- Look: " in section, name
         assert "\n- Do: " in section, name

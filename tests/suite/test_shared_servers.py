@@ -24,8 +24,8 @@ async def test_test_that_stops_the_shared_broker_fails_and_the_next_one_passes(t
         *RUN, f"--basetemp={tmp_path / 'base'}", str(file), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     out, _ = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
-    said = out.decode()
-    assert process.returncode == pytest.ExitCode.TESTS_FAILED, said
-    assert "2 passed, 1 error" in said
-    assert "ERROR at teardown of test_stops_what_all_share" in said
-    assert "this test left the RabbitMQ that all tests share dead" in said
+    output = out.decode()
+    assert process.returncode == pytest.ExitCode.TESTS_FAILED, output
+    assert "2 passed, 1 error" in output
+    assert "ERROR at teardown of test_stops_what_all_share" in output
+    assert "this test left the RabbitMQ that all tests share dead" in output

@@ -1,4 +1,4 @@
-"""What the doctor finds on the way: broker, clocks, receivers, strangers in their places, and silence."""
+"""Doctor reports problems with broker, clocks, receivers, and servers that are wrong or do not answer."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ async def running_installation(installation, rabbitmq_url):
         yield found
 
 
-async def test_queues_of_another_kind_and_jobs_that_nobody_does(running_installation):
+async def test_jobs_without_consumers_and_queues_with_wrong_arguments_are_reported(running_installation):
     async with await aio_pika.connect(running_installation.rabbitmq_url) as connection:
         channel = await connection.channel()
         await channel.default_exchange.publish(aio_pika.Message(b"{}"), "outlast.file_processing")
@@ -44,7 +44,7 @@ async def test_queues_of_another_kind_and_jobs_that_nobody_does(running_installa
         assert "rabbitmqctl delete_queue outlast.dead" in found["topology"][2]
 
 
-async def test_a_virtual_host_that_is_not_there_a_wrong_password_and_rights(running_installation, rabbitmq):
+async def test_a_missing_virtual_host_a_wrong_password_and_permissions_are_reported(running_installation, rabbitmq):
     base, _, vhost = running_installation.rabbitmq_url.rpartition("/")
     await rabbitmq.control("add_user", "weak", "weakly-kept")
     found = await running_installation.run_checks(RABBITMQ_URL=f"{base}/nowhere")
@@ -60,17 +60,17 @@ async def test_a_virtual_host_that_is_not_there_a_wrong_password_and_rights(runn
     assert f"set_permissions -p {vhost} weak" in found["broker rights"][2]
 
 
-async def test_an_untouched_virtual_host_stays_untouched(running_installation, rabbitmq):
-    url = await rabbitmq.create_vhost("untouched")
+async def test_doctor_declares_nothing_in_an_empty_virtual_host(running_installation, rabbitmq):
+    url = await rabbitmq.create_vhost("empty")
     found = await running_installation.run_checks(RABBITMQ_URL=url)
     assert found["topology"][0] == "ok"
-    assert "not made yet" in found["topology"][1]
+    assert "do not exist yet" in found["topology"][1]
     async with await aio_pika.connect(url) as connection:
         with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
             await (await connection.channel()).declare_queue(topology.DEAD, passive=True)
 
 
-async def test_a_clock_that_is_off(installation):
+async def test_a_wrong_clock_is_reported(installation):
     async def off(request):
         async with (
             aiohttp.ClientSession() as session,
@@ -95,23 +95,23 @@ async def test_a_clock_that_is_off(installation):
     assert found["functions"][0] == "ok"
 
 
-async def test_what_is_no_supabase_and_no_receiver(installation):
+async def test_wrong_servers_at_the_urls_are_reported(installation):
     async def page(_request):
         return web.Response(text="<html>welcome</html>", content_type="text/html")
 
     async with serving(page) as url:
         found = await installation.run_checks(SUPABASE_URL=url)
         assert found["supabase"][0] == "failed"
-        assert "not as a Supabase project does" in found["supabase"][1]
+        assert "not like a Supabase project" in found["supabase"][1]
         await installation.sql.execute(
             "update public.outlast_settings set value = $1 where key = 'webhook_url'", f"{url}/webhooks/supabase"
         )
         found = await installation.run_checks(FAL_JWKS_URL=url)
         assert (found["receiver"][0], found["fal keys"][0]) == ("failed", "warning")
-        assert "not what a receiver of ours says" in found["receiver"][1]
+        assert "not like a receiver" in found["receiver"][1]
 
 
-async def test_a_receiver_with_another_secret(installation):
+async def test_a_receiver_with_another_secret_is_reported(installation):
     async def refuse(_request):
         return web.json_response({"message": "no"}, status=401)
 
@@ -124,7 +124,7 @@ async def test_a_receiver_with_another_secret(installation):
     assert "refuses our signature" in found["receiver"][1]
 
 
-async def test_silence_does_not_hang_it(installation):
+async def test_servers_that_never_answer_end_in_a_timeout(installation):
     async def never(_reader, writer):
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
