@@ -85,10 +85,10 @@ async def test_failed_task_raises_in_the_celery_client(worker_env, source):
     ],
 )
 @with_inbox
-async def test_invalid_celery_task_raises_and_is_dead_lettered(worker_env, task, said):
+async def test_invalid_celery_task_raises_and_is_dead_lettered(worker_env, task, message):
     result = await celery(worker_env, **task)
     assert result["raised"] == "FileProcessingError"
-    assert said in result["message"]
+    assert message in result["message"]
     assert await worker_env.message_count("outlast.dead") == 1
 
 
