@@ -114,4 +114,4 @@ def report(entries: Sequence[Entry]) -> str:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        print(report(asyncio.run(trace(Path(temporary), *sys.argv[1:]))))
+        sys.stdout.write(report(asyncio.run(trace(Path(temporary), *sys.argv[1:]))) + "\n")

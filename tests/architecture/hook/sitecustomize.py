@@ -22,11 +22,10 @@ class Recorder:
     """The profile function of one process and of those forked from it."""
 
     def __init__(self, root, folder):
-        self.folders = tuple(os.path.join(root, package) + os.sep for package in PACKAGES)
+        self.folders = tuple(f"{root}/{package}/" for package in PACKAGES)
         self.start = len(root) + 1
-        kind = "codec" if "-c" in sys.orig_argv else os.path.basename(sys.orig_argv[-1])
-        name = os.path.join(folder, f"{os.getpid()}.{kind}")
-        self.output = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        kind = "codec" if "-c" in sys.orig_argv else sys.orig_argv[-1].rpartition("/")[2]
+        self.output = os.open(f"{folder}/{os.getpid()}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.first = {}
         self.state = threading.local()
 
@@ -35,13 +34,25 @@ class Recorder:
         if event not in {"call", "return"} or not code.co_filename.startswith(self.folders):
             return
         if code.co_name == "<module>":
-            if frame.f_globals["__name__"] == "__main__":  # the program itself, which runs inside its module
-                return
-            self.state.imports = getattr(self.state, "imports", 0) + (1 if event == "call" else -1)
-        elif event == "call" and code.co_flags & CO_OPTIMIZED and not getattr(self.state, "imports", 0):
-            # A coroutine that is resumed goes on behind its first instructions.
-            if frame.f_lasti == self.first.setdefault(code, frame.f_lasti) and not in_background():
-                self.enter(code.co_filename)
+            if frame.f_globals["__name__"] != "__main__":  # the main module runs the program, and is no import
+                self.state.imports = self.imports + (1 if event == "call" else -1)
+        elif (
+            event == "call"
+            and code.co_flags & CO_OPTIMIZED
+            and not self.imports
+            and not self.resumes(frame)
+            and not in_background()
+        ):
+            self.enter(code.co_filename)
+
+    @property
+    def imports(self):
+        """How many modules of the project are being imported in this thread."""
+        return getattr(self.state, "imports", 0)
+
+    def resumes(self, frame):
+        """Whether a coroutine or generator goes on: then it is behind the instruction of its first call."""
+        return frame.f_lasti != self.first.setdefault(frame.f_code, frame.f_lasti)
 
     def enter(self, file):
         key = (os.getpid(), file)
