@@ -1,7 +1,6 @@
-"""The settings of the pipeline: what is needed to process one file.
+"""The settings of the pipeline, read from the environment or `.env` and validated together.
 
-They are read from the environment (or `.env`) once and all checked together. `worker.settings.Settings` adds the
-settings of receiver and worker.
+`worker.settings.Settings` adds the settings of receiver and worker.
 """
 
 import tempfile
@@ -187,7 +186,7 @@ class MediaSettings(BaseSettings):
     @property
     def profile(self) -> Profile:
         """The profile of jobs without options of their own."""
-        return _profile(self.image_format, self.image_quality, self.strip_metadata, self.keep_provenance)
+        return _cached_profile(self.image_format, self.image_quality, self.strip_metadata, self.keep_provenance)
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the values of any field
@@ -203,9 +202,9 @@ class MediaSettings(BaseSettings):
 
 
 @lru_cache(maxsize=16)
-def _profile(form: ImageFormat, quality: int, strip_metadata: bool, keep_provenance: bool) -> Profile:  # noqa: FBT001 - a cache key
-    """Return a cached profile. A `cached_property` would be copied by `model_copy` and then be out of date."""
-    return Profile(format=form, quality=quality, strip_metadata=strip_metadata, keep_provenance=keep_provenance)
+def _cached_profile(image_format: ImageFormat, quality: int, strip_metadata: bool, keep_provenance: bool) -> Profile:  # noqa: FBT001 - a cache key
+    """Return a profile. It is not a `cached_property`, because `model_copy` would copy the outdated value."""
+    return Profile(format=image_format, quality=quality, strip_metadata=strip_metadata, keep_provenance=keep_provenance)
 
 
 def settings_error_text(settings: type[BaseSettings], error: ValidationError) -> str:

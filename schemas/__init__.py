@@ -1,1 +1,1 @@
-"""What crosses a process boundary: webhook bodies, jobs, task states, results. Imports nothing of ours."""
+"""Data that crosses a process boundary: webhook bodies, jobs, task states, results. Imports no other package."""

@@ -1,8 +1,8 @@
-"""What a codec process answers: JSON, checked in the worker before anything of it is used.
+"""The answers of codec processes, as JSON. The worker validates an answer before it uses any of it.
 
-The sender may be a decoder that hostile content has taken over. So every text is bounded, every number is finite and in
-range, a path is one of two words, and an error is one of a few codes. Codec processes do not import this module
-(pydantic takes 9 MB); `handlers/codec/decoder_main.py` writes what is described here.
+A malicious file may have taken control of the codec process. So texts have a maximum length, numbers are finite and in
+a range, a path is one of two words, and errors have one of a few codes. Codec processes do not import this module,
+because pydantic takes 9 MB; `handlers/codec/decoder_main.py` writes the answers.
 """
 
 from enum import StrEnum
@@ -13,18 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from schemas.codec_limits import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS, MAX_LOG_LINES, MAX_LOGGER_CHARACTERS
 
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
-"""A number that a column of type `integer` holds."""
+"""A number that fits in a column of type `integer`."""
 Bytes = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class _Strict(BaseModel):
-    """No conversions, no unknown fields: both sides are of the same installation."""
+    """No conversions and no unknown fields: both sides have the same version."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DecoderErrorCode(StrEnum):
-    """Why a file was not prepared; see `handlers/errors.py`."""
+    """Why a file was not prepared. The codes are described in `handlers/errors.py`."""
 
     CORRUPTED = "corrupted"
     TYPE_NOT_SUPPORTED = "type_not_supported"
@@ -34,7 +34,7 @@ class DecoderErrorCode(StrEnum):
 
 
 class LogLine(_Strict):
-    """A warning or an error that was logged in the codec process, by the named logger."""
+    """A warning or an error that was logged in the codec process."""
 
     logger: str = Field(max_length=MAX_LOGGER_CHARACTERS)
     level: int = Field(ge=30, le=50)
@@ -49,9 +49,9 @@ class DecoderError(_Strict):
 
 
 class PreparedFile(_Strict):
-    """`handlers.media.Prepared` on its way: `file` says which of the two paths of the request it lies at.
+    """The fields of `handlers.media.Prepared` without path and extension.
 
-    The extension is not sent; it follows from the content type.
+    `file` says which of the request's two paths it is. The extension follows from the content type.
     """
 
     file: Literal["source", "target"]
@@ -67,7 +67,7 @@ class PreparedFile(_Strict):
 
 
 class CodecAnswer(_Strict):
-    """The answer to one request: what was logged, and a result or an error."""
+    """The answer to one request: the log lines, and a result or an error."""
 
     log: list[LogLine] = Field(max_length=MAX_LOG_LINES)
     result: JsonValue = None
@@ -76,5 +76,5 @@ class CodecAnswer(_Strict):
     @model_validator(mode="after")
     def _has_one_outcome(self) -> Self:
         if len(self.model_fields_set & {"result", "error"}) != 1:
-            raise ValueError("an answer holds a result or an error")
+            raise ValueError("an answer must have either a result or an error")
         return self

@@ -1,4 +1,4 @@
-"""Dead letters as people see them: an item of the list, a group, and which of them are meant."""
+"""Dead letters: an item of the list, a group, the filters, and the result of a batch operation."""
 
 import re
 from collections.abc import Mapping
@@ -11,40 +11,42 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from schemas.base import Frozen
 
 UNESCAPED_PLUS: Final = re.compile(r"(T\S+) (\d\d:?\d\d)$")
-"""An offset whose `+` a query string has turned into a space."""
+"""A time offset whose `+` was decoded to a space in a query string."""
+
+NOT_A_TIME: Final = "must be a date or time in ISO 8601, for example 2026-11-01T12:00:00Z"
 
 
-def _moment(value: object) -> object:
-    """Read ISO 8601; a time without an offset is UTC."""
+def _parse_time(value: object) -> object:
+    """Parse ISO 8601. A time without an offset is UTC."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(UNESCAPED_PLUS.sub(r"\1+\2", value.strip()))
         except ValueError:
-            raise ValueError("must be a date or a time as ISO 8601 writes it, e.g. 2026-11-01T12:00:00Z") from None
+            raise ValueError(NOT_A_TIME) from None
     if not isinstance(value, datetime):
-        raise ValueError("must be a date or a time as ISO 8601 writes it, e.g. 2026-11-01T12:00:00Z")  # noqa: TRY004 - pydantic's
+        raise ValueError(NOT_A_TIME)  # noqa: TRY004 - pydantic expects a ValueError
     return value.replace(tzinfo=value.tzinfo or UTC)
 
 
-def _per_second(value: object) -> object:
+def _without_unit(value: object) -> object:
     return value.strip().removesuffix("/s") if isinstance(value, str) else value
 
 
-def _several(value: object) -> object:
-    found = tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
-    if not found:
-        raise ValueError("names no letter; leave it out to mean all")
-    return found
+def _split_ids(value: object) -> object:
+    ids = tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+    if not ids:
+        raise ValueError("is empty; leave it out to select all dead letters")
+    return ids
 
 
-Timestamp = Annotated[datetime, BeforeValidator(_moment)]
-Rate = Annotated[float, BeforeValidator(_per_second), Field(gt=0, allow_inf_nan=False)]
+Timestamp = Annotated[datetime, BeforeValidator(_parse_time)]
+Rate = Annotated[float, BeforeValidator(_without_unit), Field(gt=0, allow_inf_nan=False)]
 
 
 class DeadLetter(Frozen):
-    """One item: what a task failed with. A task's letters with the same code are one item.
+    """One dead letter. A task's dead-lettered messages with the same error code are one dead letter.
 
-    `queue` is the routing key it goes back to, `host` the first file's (`data` for inline content).
+    `queue` is the routing key for a replay. `host` is the host of the first file (`data` for inline content).
     """
 
     id: UUID
@@ -63,7 +65,7 @@ class DeadLetter(Frozen):
 
 
 class DeadLetterGroup(Frozen):
-    """Dead letters that failed alike: how many, and when the first and the last of them did."""
+    """The dead letters with the same code, stage and host: their number, and the first and last failure."""
 
     code: str
     stage: str | None
@@ -74,15 +76,15 @@ class DeadLetterGroup(Frozen):
 
 
 class InvalidFilterError(ValueError):
-    """A filter cannot be read; the message names it and its problem."""
+    """A filter is invalid. The message names the filter and the problem."""
 
 
 class DeadLetterFilter(Frozen):
-    """Which dead letters are meant; nothing given means all. An unknown name is refused: it would mean all, too."""
+    """Filters for dead letters. No filters select all; an unknown filter is an error, because it would select all."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ids: Annotated[tuple[UUID, ...], BeforeValidator(_several)] = ()
+    ids: Annotated[tuple[UUID, ...], BeforeValidator(_split_ids)] = ()
     code: str | None = None
     stage: str | None = None
     host: str | None = None
@@ -95,15 +97,15 @@ class DeadLetterFilter(Frozen):
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
-        """Read filters as people give them; raise InvalidFilterError."""
+        """Parse filters from text values; raise InvalidFilterError."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
             raise InvalidFilterError(_problems(cls, error)) from None
 
     def matches(self, letter: DeadLetter) -> bool:
-        """Whether a letter is meant; `limit` is the caller's business, since it depends on the others."""
-        asked: tuple[tuple[Any, Any], ...] = (
+        """Return whether a dead letter is selected. The caller applies `limit`."""
+        criteria: tuple[tuple[Any, Any], ...] = (
             (self.code, letter.code),
             (self.stage, letter.stage or ""),
             (self.host, letter.host or ""),
@@ -111,7 +113,7 @@ class DeadLetterFilter(Frozen):
             (self.user, letter.user_id),
             (self.task, letter.task_id),
         )
-        if any(wanted is not None and wanted != found for wanted, found in asked):
+        if any(wanted is not None and wanted != actual for wanted, actual in criteria):
             return False
         return (not self.ids or letter.id in self.ids) and self._in_time(letter.failed_at)
 
@@ -124,21 +126,24 @@ class DeadLetterFilter(Frozen):
 
 
 class BatchRequest(DeadLetterFilter):
-    """What is to be done with the letters chosen: at most `rate` a second; only counted when `dry_run`."""
+    """A batch operation on the selected dead letters: at most `rate` a second; with `dry_run` they are only counted."""
 
     rate: Rate | None = None
     dry_run: bool = False
 
 
 class KeptDeadLetter(Frozen):
-    """A letter that stays where it is, and why."""
+    """A dead letter that stays in the queue, and the reason."""
 
     id: UUID
     reason: str
 
 
 class BatchOutcome(Frozen):
-    """What became of the letters matched. Those neither `done` nor `kept` were gone already, or left when aborted."""
+    """The result of a batch operation.
+
+    A matched dead letter that is neither `done` nor `kept` no longer existed, or the operation was aborted before it.
+    """
 
     matched: int
     done: int = 0
@@ -147,10 +152,10 @@ class BatchOutcome(Frozen):
 
 
 def _problems(kind: type[DeadLetterFilter], error: ValidationError) -> str:
-    """Say which filters cannot be read, and why; what was given is not repeated."""
-    found = []
-    for one in error.errors(include_url=False, include_input=False):
-        name = str(one["loc"][0]) if one["loc"] else "filters"
-        unknown = f"is not known; there are {', '.join(kind.model_fields)}"
-        found.append(f"{name}: {unknown if one['type'] == 'extra_forbidden' else one['msg']}")
-    return "; ".join(dict.fromkeys(found)).replace("Value error, ", "")
+    """Return which filters are invalid and why, without the values."""
+    texts = []
+    for problem in error.errors(include_url=False, include_input=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "filters"
+        unknown = f"is not a filter; the filters are {', '.join(kind.model_fields)}"
+        texts.append(f"{name}: {unknown if problem['type'] == 'extra_forbidden' else problem['msg']}")
+    return "; ".join(dict.fromkeys(texts)).replace("Value error, ", "")

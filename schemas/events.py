@@ -1,4 +1,4 @@
-"""What the outside world tells us: webhook bodies as sent, and what a source made of them."""
+"""Webhook bodies as they are sent, and the events that the sources parse from them."""
 
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from schemas.jobs import Origin
 
 
 class SupabaseWebhook(Frozen):
-    """Body of a Supabase Database Webhook, also of our own trigger (pg_net sends jsonb text)."""
+    """The body of a Supabase Database Webhook. Our own trigger sends the same body."""
 
     type: Literal["INSERT", "UPDATE", "DELETE"]
     table: str
@@ -19,7 +19,7 @@ class SupabaseWebhook(Frozen):
 
 
 class FalWebhook(Frozen):
-    """Body of FAL's webhook. `payload` is null, with `payload_error`, when FAL could not serialise the output."""
+    """The body of FAL's webhook. If FAL cannot serialise the output, `payload` is null and `payload_error` is set."""
 
     request_id: str = Field(min_length=1)
     gateway_request_id: str | None = None
@@ -30,7 +30,7 @@ class FalWebhook(Frozen):
 
 
 class CompletedGeneration(Frozen):
-    """A generation is complete: whose it is and what came out, in whatever shape the model has."""
+    """A completed generation. The form of `output` depends on the model."""
 
     source: Origin
     generation_id: str | None = None
@@ -40,7 +40,7 @@ class CompletedGeneration(Frozen):
 
 
 class IgnoredWebhook(Frozen):
-    """A genuine event that does not matter to us, and why (a short stable word); FAL's failures say whose and what."""
+    """A verified event that leads to no job. `reason` is a stable code; the other fields are set for FAL's failures."""
 
     reason: str
     request_id: str | None = None

@@ -1,4 +1,4 @@
-"""What the pipeline hands back: stored files, failed files, and the result of a batch."""
+"""The results of the pipeline: stored files, failed files, and the result of a batch."""
 
 from datetime import datetime
 from uuid import UUID
@@ -9,10 +9,10 @@ from schemas.base import Frozen
 
 
 class ProcessedFile(Frozen):
-    """A file that is stored and stays. Sizes in bytes, width and height in pixels, duration in seconds.
+    """A stored file. Sizes are in bytes, width and height in pixels, the duration in seconds.
 
-    `frames` counts those of an animation or a video; a still picture has one. `md5` is there only until somebody has
-    looked whether Storage has the file whole.
+    `frames` is the number of frames of an animation or a video, and 1 for a still image. `md5` is set only until it has
+    been checked that Storage has the complete file.
     """
 
     id: UUID
@@ -38,7 +38,7 @@ class ProcessedFile(Frozen):
 
 
 class FailedFile(Frozen):
-    """A file that could not be stored, and why. `stage` is the pipeline step that gave up."""
+    """A file that could not be stored, and the error. `stage` is the step of the pipeline that failed."""
 
     url: str
     error: str
@@ -50,14 +50,14 @@ class FailedFile(Frozen):
     retry_after: float | None = None
 
     def __getitem__(self, name: str) -> object:
-        """Read a field as from a dictionary: `failed["url"]`, the form the API documentation uses."""
+        """Return a field as from a dictionary, for `failed["url"]` in the API documentation."""
         if name not in type(self).model_fields:
             raise KeyError(name)
         return getattr(self, name)
 
 
 class ProcessingResult(Frozen):
-    """The outcome of a batch. `success` means that no file failed; `processing_time` is in seconds."""
+    """The result of a batch. `success`: no file failed. `processing_time` is in seconds."""
 
     success: bool
     total_files: int

@@ -1,10 +1,10 @@
-"""What stored images become. A module of its own, since codec processes need it and little else."""
+"""Image formats. A separate module, because codec processes import it and must stay small."""
 
 from enum import StrEnum
 
 
 class ImageFormat(StrEnum):
-    """What stored images become; `auto` is JPEG when opaque, WebP with alpha or animation."""
+    """The format in which images are stored. `auto`: JPEG if opaque, WebP with an alpha channel or animation."""
 
     AUTO = "auto"
     KEEP = "keep"

@@ -1,4 +1,4 @@
-"""What the HTTP API answers, beside the records themselves."""
+"""The response bodies of the HTTP API that are not schemas of their own elsewhere."""
 
 from typing import Any
 from uuid import UUID
@@ -10,7 +10,7 @@ from schemas.dead_letters import DeadLetter, DeadLetterGroup, KeptDeadLetter
 
 
 class Problem(Frozen):
-    """An error (RFC 9457). `code` is stable; `detail` tells this case, `hint` the remedy."""
+    """An error (RFC 9457). `code` is stable, `detail` describes this case, `hint` is the remedy."""
 
     type: str = "about:blank"
     title: str
@@ -21,13 +21,13 @@ class Problem(Frozen):
 
 
 class Accepted(Frozen):
-    """The jobs a webhook became."""
+    """The tasks that a webhook has led to."""
 
     task_ids: list[UUID]
 
 
 class IgnoredEvent(Frozen):
-    """Why a verified webhook led to nothing."""
+    """The reason why a verified webhook was ignored."""
 
     ignored: str
 
@@ -46,7 +46,7 @@ class TaskCancelled(Frozen):
 
 
 class DeadLetterList(Frozen):
-    """Dead letters that match, the oldest failure first; `total` counts also those beyond `limit`."""
+    """The matching dead letters, the oldest failure first. `total` includes those beyond `limit`."""
 
     items: list[DeadLetter]
     total: int
@@ -60,7 +60,7 @@ class DeadLetterGroupList(Frozen):
 
 
 class MatchedCount(Frozen):
-    """How many letters match (`dry_run`), or what became of them."""
+    """How many dead letters match (`dry_run`), or the result of the operation."""
 
     count: int
     dry_run: bool
@@ -71,13 +71,13 @@ class MatchedCount(Frozen):
 
 
 class Health(Frozen):
-    """A process is alive, or ready."""
+    """The process is alive or ready."""
 
     status: str
 
 
 class AnyObject(Frozen):
-    """A JSON object of somebody else's making."""
+    """A JSON object with any fields."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The job: one message on the queue, one generation of at most `MAX_BATCH_SIZE` files."""
+"""The job: one message on the queue, with at most MAX_BATCH_SIZE files of one generation."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from schemas.formats import ImageFormat
 JOB_TYPE: Final = "outlast.job.v1"
 MAX_JOB_BYTES: Final = 8 * 1024 * 1024
 NAMESPACE: Final = UUID("6f0b7f0e-6c1d-5c43-9f0e-3f7b6a0d8b11")
-"""Namespace of every identifier Outlast derives (RFC 9562, UUIDv5). Changing it renames all tasks and files."""
+"""The namespace of all derived ids (RFC 9562, UUIDv5). A change would change the ids of all tasks and files."""
 
 Origin = Literal["supabase", "fal", "api", "reconcile", "celery"]
 
 
 class Queue(StrEnum):
-    """Routing keys of the work exchange; the queue itself is called `outlast.<key>`."""
+    """Routing keys of the work exchange. The name of the queue is `outlast.<key>`."""
 
     FILES = "file_processing"
     BULK = "file_processing.bulk"
@@ -30,9 +30,9 @@ class Queue(StrEnum):
 
 
 class Profile(Frozen):
-    """How a file is to be stored. Two jobs with the same sources and another profile are different tasks.
+    """How files are to be stored. The same files with another profile are another task.
 
-    `keep_provenance`: what a picture says of who or what made it stays, also where metadata goes.
+    `keep_provenance` keeps the metadata that says how an image was made, also with `strip_metadata`.
     """
 
     format: ImageFormat = ImageFormat.AUTO
@@ -42,22 +42,23 @@ class Profile(Frozen):
 
     @property
     def key(self) -> str:
-        """A short stable name, e.g. `auto-q85-strip`; what is at its default adds nothing, so that names stay."""
+        """A short stable name, for example `auto-q85-strip`. `keep_provenance` appears only if it is set."""
         name = f"{self.format}-q{self.quality}-{'strip' if self.strip_metadata else 'meta'}"
         return f"{name}-provenance" if self.keep_provenance else name
 
 
 class CeleryReply(Frozen):
-    """Who waits for a task's result: a queue, and the id under which it is expected there (Celery's `rpc://`)."""
+    """Where a Celery producer expects the result: a queue and a correlation id (Celery's `rpc://`)."""
 
     to: str
     correlation_id: str
 
 
 class JobFile(Frozen):
-    """One file of a job: `position` in the event's output, counted from 0, and where to fetch it.
+    """One file of a job. `position` counts the files of the event's output from 0.
 
-    `url` is a `data_reference` where the content was too large for a message; the worker reads it from the row.
+    If the content of a `data:` URI is too large for a message, `url` is a `data_reference`, and the worker reads the
+    content from the row.
     """
 
     position: int = Field(ge=0)
@@ -69,8 +70,8 @@ class JobFile(Frozen):
 class Job(Frozen):
     """The body of a queue message (`type=outlast.job.v1`).
 
-    `total_files` and `output_key` are the whole event's, also where it was split into several jobs. It is not begun
-    `not_before`; `reply` is who waits for the result.
+    `total_files` and `output_key` are those of the event, also when it was split into several jobs. The job does not
+    start before `not_before`. `reply` is set for a job from Celery whose producer expects the result.
     """
 
     task_id: UUID
@@ -89,25 +90,25 @@ class Job(Frozen):
     reply: CeleryReply | None = None
 
     def limited_to(self, source_keys: Sequence[str]) -> "Job":
-        """Return this job with just the files of these keys; the task stays the same."""
-        kept = tuple(file for file in self.files if file.source_key in source_keys)
-        return self.model_copy(update={"files": kept})
+        """Return this job with only the files of these keys. The task id does not change."""
+        files = tuple(file for file in self.files if file.source_key in source_keys)
+        return self.model_copy(update={"files": files})
 
 
 def task_id_for(owner: str, files: Sequence[JobFile], profile: Profile) -> UUID:
-    """Derive the task's identifier: the same event is the same task, however often it is delivered.
+    """Derive the id of a task. An event that is delivered again gets the same id.
 
-    `owner` is the generation's id, or `fal:` and the request id where only that is known.
+    `owner` is the generation's id, or `fal:<request id>` when only that is known.
     """
     parts = [owner, profile.key, *(f"{file.position}:{file.source_key}" for file in files)]
     return uuid5(NAMESPACE, "\n".join(parts))
 
 
 def file_id_for(generation_id: str, key: str) -> UUID:
-    """Derive a stored file's identifier from its generation and source key."""
+    """Derive the id of a stored file from its generation and source key."""
     return uuid5(NAMESPACE, f"file\n{generation_id}\n{key}")
 
 
 def output_key_for(source_keys: Sequence[str]) -> str:
-    """Identify an output by its files: two events with the same files in the same order tell of the same output."""
+    """Return a key for an output: events with the same files in the same order have the same output."""
     return hashlib.sha256("\n".join(source_keys).encode()).hexdigest()[:32]

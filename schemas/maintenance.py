@@ -1,4 +1,4 @@
-"""Upkeep that one of the workers does for all of them: the messages of the maintenance queue."""
+"""The messages of the maintenance queue. Each is handled by one worker."""
 
 from datetime import datetime
 from typing import Final, Literal
@@ -9,11 +9,11 @@ MAINTENANCE_PREFIX: Final = "outlast.maintenance."
 MAINTENANCE_TYPE: Final = f"{MAINTENANCE_PREFIX}v1"
 
 Action = Literal["remove_orphans", "expire", "optimize"]
-"""Remove objects nothing points at; remove rows nobody needs; store images better that another profile made."""
+"""Remove unreferenced objects; remove expired rows; compress images again that have another profile."""
 
 
 class Maintenance(Frozen):
-    """The body of a maintenance message (`type=outlast.maintenance.v1`). `slot`: when it was called for."""
+    """The body of a maintenance message (`type=outlast.maintenance.v1`). `slot` is the time it was scheduled for."""
 
     action: Action
     slot: datetime

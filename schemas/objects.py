@@ -1,4 +1,4 @@
-"""Objects in Storage as the database knows them: those to store better, and what becomes of them."""
+"""Objects in Storage as they are recorded in the database."""
 
 from typing import Literal
 
@@ -7,9 +7,9 @@ from schemas.files import ProcessedFile
 
 
 class SuboptimalImage(Frozen):
-    """An image that is not what the profile wanted would make of it.
+    """An image that the wanted profile would store in another form.
 
-    `stale`: it was stored with another profile. `twin`: what this user has stored of the same source with that one.
+    `stale`: it was stored with another profile. `twin`: a file of the same user and source with the wanted profile.
     """
 
     path: str
@@ -23,7 +23,7 @@ class SuboptimalImage(Frozen):
 
 
 class StoredObject(Frozen):
-    """An object that files are to point at, and the profile it was made with. Sizes as in `ProcessedFile`."""
+    """An object that files can reference, and its profile. The units are those of `ProcessedFile`."""
 
     path: str
     sha256: str
@@ -37,7 +37,7 @@ class StoredObject(Frozen):
 
 
 class ObjectCount(Frozen):
-    """How many objects, of how many bytes; `duplicates` of them have a twin."""
+    """Number and total size of objects. `duplicates` of them have a `twin`."""
 
     objects: int
     bytes: int
@@ -45,7 +45,7 @@ class ObjectCount(Frozen):
 
 
 class MoveReply(Frozen):
-    """Answer of `outlast_move_object`: how many files moved, and whether there are `more`."""
+    """The answer of `outlast_move_object`: the number of changed files, and whether there are more."""
 
     state: Literal["moved", "object_deleting"]
     files: int = 0

@@ -1,4 +1,4 @@
-"""What the sweep finds: completed generations that nobody brought home, and tasks that stand still."""
+"""The results of the sweep: completed generations without media, and stalled tasks."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from schemas.base import Frozen
 
 
 class ReconcileEntry(Frozen):
-    """One entry of `outlast_missing`. `task_id` only with reason `idle`; `output` null where there is no row."""
+    """One entry of `outlast_missing`. `task_id` is set for reason `idle` only; `output` is null without a row."""
 
     generation_id: str | None = None
     user_id: str | None = None

@@ -1,4 +1,4 @@
-"""Names of buckets and content types, and the request of a single upload."""
+"""Buckets and content types, and the request for a single upload."""
 
 from enum import StrEnum
 
@@ -8,13 +8,13 @@ from schemas.base import Frozen
 
 
 class StorageBucket(StrEnum):
-    """Buckets the API knows by name; `STORAGE_BUCKET` may name another."""
+    """Known names of buckets. STORAGE_BUCKET may name another."""
 
     GENERATIONS = "generations"
 
 
 class ContentType(StrEnum):
-    """Every media type Outlast stores."""
+    """The media types that Outlast stores: those of `handlers.media.MEDIA_TYPES`, as a test checks."""
 
     JPEG = "image/jpeg"
     PNG = "image/png"
@@ -41,7 +41,7 @@ class ContentType(StrEnum):
 
 
 class FileUploadRequest(Frozen):
-    """A single file to store: `file_size` in bytes must be the size of the data handed over."""
+    """The description of a single file to upload. `file_size` must be the size of the data in bytes."""
 
     bucket_name: str = StorageBucket.GENERATIONS
     filename: str = Field(min_length=1)

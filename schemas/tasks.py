@@ -1,4 +1,4 @@
-"""The life of a task: what the database answers when a worker begins, renews and finishes it."""
+"""The states of a task, and the answers of the SQL functions that change them."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +12,7 @@ from schemas.files import ProcessedFile
 
 
 class TaskStatus(StrEnum):
-    """States of a task. The last four are final ("ready")."""
+    """The states of a task. The last four are final ("ready")."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -29,11 +29,11 @@ class TaskStatus(StrEnum):
 
 
 class BeginReply(Frozen):
-    """Answer of `outlast_begin`: whether to run, and what is stored already.
+    """The answer of `outlast_begin`: whether to run the task, and the files that are stored already.
 
-    `busy` means another worker's lease lives for `retry_after` more seconds; `no_generation` that no row carries
-    the job's FAL request id (yet). `stored` counts those of the task's `total` files that are stored, also those that
-    this job does not ask for. `sees_storage`: the database sees for itself what Storage has, and whether it is whole.
+    `busy`: another worker's lease is valid for `retry_after` more seconds. `no_generation`: no row has the job's FAL
+    request id yet. `stored` of the task's `total` files are stored, including files that this job does not contain.
+    `sees_storage`: the database can check in SQL whether Storage has an object and whether it is complete.
     """
 
     state: Literal["run", "done", "cancelled", "busy", "no_generation"]
@@ -47,9 +47,9 @@ class BeginReply(Frozen):
 
 
 class FinishReply(Frozen):
-    """Answer of `outlast_finish`; anything but `recorded` means that nothing was written.
+    """The answer of `outlast_finish`. Nothing was written unless `state` is `recorded`.
 
-    `status` is the task's, judged from all of its files, also those of earlier attempts.
+    `status` is the status of the task, computed from all of its files, including those of earlier attempts.
     """
 
     state: Literal["recorded", "cancelled", "lost", "object_deleting", "object_differs"]
@@ -57,14 +57,17 @@ class FinishReply(Frozen):
 
 
 class HeartbeatReply(Frozen):
-    """Answer of `outlast_heartbeat`: leases that are no longer ours, and tasks somebody cancelled."""
+    """The answer of `outlast_heartbeat`: the worker's leases that are lost, and those whose tasks are cancelled."""
 
     lost: list[str] = Field(default_factory=list)
     cancelled: list[str] = Field(default_factory=list)
 
 
 class Progress(Frozen):
-    """How far a running task is, in files. `downloaded` and `size` are bytes of the files in work; size where known."""
+    """The progress of a running task in files. `downloaded` and `size` are the bytes of the files being processed.
+
+    `size` is null while it is unknown.
+    """
 
     completed: int = 0
     failed: int = 0
@@ -74,7 +77,7 @@ class Progress(Frozen):
 
 
 class TaskResult(Frozen):
-    """What a task that has ended came to. `processing_time` is in seconds, from its first attempt to its end."""
+    """The result of an ended task. `processing_time` is in seconds, from the first attempt to the end."""
 
     successful_files: int
     total_files: int
@@ -84,7 +87,7 @@ class TaskResult(Frozen):
 
 
 class TaskState(Frozen):
-    """A task as its user sees it. `attempt` counts from 1; `error` and `error_code` tell what failed first."""
+    """The state of a task in the task API. `attempt` counts from 1; the error is that of the first failure."""
 
     task_id: UUID
     status: TaskStatus
@@ -110,12 +113,12 @@ class TaskState(Frozen):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def successful(self) -> bool:
-        """Whether every file is stored."""
+        """Whether all files are stored."""
         return self.status is TaskStatus.COMPLETED
 
 
 class SubmitReply(Frozen):
-    """Answer of `outlast_submit`. `again`: the idempotency key is known; `conflict`: it stands for another request."""
+    """The answer of `outlast_submit`. `again`: the idempotency key is known; `conflict`: for another request."""
 
     state: Literal["submitted", "again", "conflict"]
     task_id: UUID
@@ -123,7 +126,7 @@ class SubmitReply(Frozen):
 
 
 class WorkerStats(Frozen):
-    """Workers by name, with what their last heartbeat told, and the tasks each of them runs."""
+    """The workers by name, with the statistics of their last heartbeat, and the tasks that each of them runs."""
 
     workers: dict[str, dict[str, Any]]
     active_tasks: dict[str, list[dict[str, Any]]]

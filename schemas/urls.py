@@ -1,4 +1,4 @@
-"""Source URLs: how a file is identified, and how its address may be shown to people."""
+"""Source URLs: the key of a file, and the form in which a URL may be logged."""
 
 import hashlib
 from typing import Final
@@ -18,15 +18,15 @@ SIGNING_PARAMETERS: Final = (
 
 
 def is_data_uri(url: str) -> bool:
-    """Whether the URL carries its content itself (RFC 2397)."""
+    """Return whether this is a `data:` URI, which contains the file itself (RFC 2397)."""
     return url[:5].lower() == "data:"
 
 
 def source_key(url: str) -> str:
-    """Identify a source file within its generation, whoever signed the link to it and until when.
+    """Return a key of 32 hex digits that identifies a source file within its generation.
 
-    Query parameters that only sign or expire a link (Google's, Amazon's, plain tokens) do not count, so a refreshed
-    link is the same file. Hashed, since what remains of a query is nobody's business in a table. 32 hex digits.
+    Query parameters that only sign a link or limit its validity are ignored, so a renewed link has the same key. The
+    key is a hash, because the rest of the query may be confidential and the key is stored in a table.
     """
     if is_data_uri(url):
         return _digest(url)
@@ -39,18 +39,18 @@ def source_key(url: str) -> str:
 
 
 def data_reference(url: str) -> str:
-    """Name a `data:` URI without its content: `data:<type>;sha256=<hex digest of the whole URI>`."""
+    """Return a reference to a `data:` URI without its content: `data:<type>;sha256=<hash of the URI in hex>`."""
     media_type = url[5:200].partition(",")[0].partition(";")[0]
     return f"data:{media_type};sha256={hashlib.sha256(url.encode()).hexdigest()}"
 
 
 def is_data_reference(url: str) -> bool:
-    """Whether this is what `data_reference` left of a `data:` URI."""
+    """Return whether this is a reference made by `data_reference`."""
     return is_data_uri(url) and ";sha256=" in url[:200] and "," not in url[:200]
 
 
 def redact_url(url: str) -> str:
-    """Return the form of a URL that may be logged and stored: no query, no fragment, no user, no inline content."""
+    """Return a URL without query, fragment, user name and inline content, so that it may be logged and stored."""
     if is_data_uri(url):
         return url if is_data_reference(url) else data_reference(url)
     try:
@@ -61,7 +61,7 @@ def redact_url(url: str) -> str:
 
 
 def name_from_url(url: str) -> str:
-    """Return the last part of the URL's path, or `file` where there is none."""
+    """Return the last segment of the URL's path, or `file` if it is empty."""
     if is_data_uri(url):
         return "file"
     try:
@@ -71,7 +71,7 @@ def name_from_url(url: str) -> str:
 
 
 def printable_name(text: str) -> str:
-    """Return at most 255 characters of a name, none of them a control character (jsonb takes no NUL)."""
+    """Return at most 255 characters of a name, without control characters (jsonb cannot store NUL)."""
     text = text[:1000]
     if not text.isprintable():
         text = "".join(character for character in text if character.isprintable())
