@@ -1,4 +1,4 @@
-"""The Python API with Supabase configured: a batch is a task like any other."""
+"""The Python API `AsyncFileProcessor` with Supabase: a batch is recorded as a task."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ from handlers.database.task_records import TaskRecords
 from handlers.errors import DatabaseUnavailableError, FileProcessingError, StorageUnavailableError
 from handlers.settings import MediaSettings
 from handlers.storage.upload_file import UploadFile
-from tests.time_limits import SOON
+from tests.time_limits import WAIT_SECONDS
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ async def processor(gateway, own_source):
         source_allowlist=own_source.url,
         codec_processes=1,
     )
-    async with AsyncFileProcessor(settings) as made:
-        yield made
+    async with AsyncFileProcessor(settings) as created:
+        yield created
 
 
 @pytest.fixture
@@ -57,19 +57,19 @@ async def sql(database_url):
     await connection.close()
 
 
-async def test_what_is_stored_is_answered_again_also_when_its_source_is_gone(processor, own_source, sql):
+async def test_a_repeated_batch_returns_the_stored_files_without_its_source(processor, own_source, sql):
     urls = [f"{own_source.url}/files/{name}" for name in ("tone.wav", "photo.jpg")]
     first = await processor.process_file_batch(urls, "u", "g")
     assert first.success
     await own_source.stop()
-    told = []
-    second = await processor.process_file_batch(urls, "u", "g", 3, lambda *now: told.append(now))
+    calls = []
+    second = await processor.process_file_batch(urls, "u", "g", 3, lambda *now: calls.append(now))
     assert second.processed_files == first.processed_files
-    assert len(told) == 2
+    assert len(calls) == 2
     assert await sql.fetchval("select status from outlast_tasks") == "completed"
 
 
-async def test_what_failed_is_tried_again_and_what_is_stored_is_not(processor, own_source, sql):
+async def test_a_repeated_batch_processes_only_failed_files(processor, own_source, sql):
     urls = [f"{own_source.url}/files/tone.wav", f"{own_source.url}/files/tone.mp3?fail_first=1"]
     first = await processor.process_file_batch(urls, "u", "g")
     assert [failed["code"] for failed in first.failed_files] == ["source_unavailable"]
@@ -80,10 +80,10 @@ async def test_what_failed_is_tried_again_and_what_is_stored_is_not(processor, o
     assert await sql.fetchval("select status from outlast_tasks") == "completed"
 
 
-async def test_an_interrupted_batch_gives_its_task_back(processor, own_source, sql):
+async def test_a_cancelled_batch_releases_the_lease_of_its_task(processor, own_source, sql):
     url = f"{own_source.url}/files/photo.png?slow=20000"
     task = asyncio.create_task(processor.process_file_batch([url], "u", "g"))
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not await sql.fetchval("select count(*) from outlast_tasks where status = 'running'"):
             await asyncio.sleep(0.02)
     with pytest.raises(FileProcessingError, match="busy"):
@@ -96,7 +96,7 @@ async def test_an_interrupted_batch_gives_its_task_back(processor, own_source, s
 
 @pytest.fixture(params=["<html>Sign in to the proxy</html>", '{"state": 7}', "[]", ""])
 async def proxy(request):
-    """Something between us and Supabase that answers everything with 200 and a page of its own."""
+    """A server between the worker and Supabase that answers every request with 200 and its own page."""
 
     async def answer(_request):
         return web.Response(text=request.param, content_type="text/html")
@@ -110,12 +110,12 @@ async def proxy(request):
     await runner.cleanup()
 
 
-async def test_an_answer_that_is_not_supabases_is_for_later(proxy, tmp_path):
+async def test_a_response_that_is_not_supabases_is_retryable(proxy, tmp_path):
     settings = MediaSettings(_env_file=None, supabase_url=proxy, supabase_service_role_key=SecretStr("a.b.c"))
     file = tmp_path / "file"
     file.write_bytes(b"x")
     async with Supabase(settings) as supabase:
         with pytest.raises(DatabaseUnavailableError):
-            await TaskRecords(settings, supabase).known("u", "0" * 64, "auto")
+            await TaskRecords(settings, supabase).find_stored("u", "0" * 64, "auto")
         with pytest.raises(StorageUnavailableError):
-            await supabase.put("a/b", UploadFile.of(file, "image/png"))
+            await supabase.put("a/b", UploadFile.from_path(file, "image/png"))

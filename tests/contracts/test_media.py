@@ -1,4 +1,4 @@
-"""What holds for the demo's samples. Every type: tests/contracts/media; how faithful images are: tests/fidelity."""
+"""The codec with the demo's samples. All media types: tests/contracts/media; image fidelity: tests/fidelity."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ from schemas.jobs import Profile
 
 pytestmark = pytest.mark.slow
 
-BECOMES = {
+EXPECTED = {
     "photo.png": ("image/jpeg", 1024, 1024),
     "large.png": ("image/jpeg", 2048, 2048),
     "photo.jpg": ("image/jpeg", 1024, 1024),
@@ -33,7 +33,7 @@ BECOMES = {
     "tone.wav": ("audio/wav", None, None),
     "cube.glb": ("model/gltf-binary", None, None),
 }
-LASTS = {"animation.gif": 1.0, "clip.mp4": 2.5, "tone.mp3": 3.0, "tone.wav": 1.5}
+DURATIONS = {"animation.gif": 1.0, "clip.mp4": 2.5, "tone.mp3": 3.0, "tone.wav": 1.5}
 PICTURES = [name for name, (content_type, _) in WHOLE_FILES.items() if content_type.startswith("image/")]
 
 
@@ -52,39 +52,41 @@ async def codec() -> AsyncIterator[Codec]:
     await codec.aclose()
 
 
-def test_every_sample_and_no_other_is_expected_here() -> None:
-    assert BECOMES.keys() == WHOLE_FILES.keys()
+def test_every_sample_has_an_expected_result() -> None:
+    assert EXPECTED.keys() == WHOLE_FILES.keys()
 
 
 @pytest.mark.parametrize("name", WHOLE_FILES)
-def test_detected_from_the_head_as_from_the_whole(folder: Path, name: str) -> None:
+def test_the_type_is_the_same_from_the_first_4096_bytes(folder: Path, name: str) -> None:
     content = (folder / name).read_bytes()
-    wanted = BY_CONTENT_TYPE[WHOLE_FILES[name][0]]
-    assert detect(content).media == wanted
-    assert detect(content[:4096]).media == wanted
-    assert detect(content[:4096], "https://fal.media/files/liar.exe").media == wanted
+    expected = BY_CONTENT_TYPE[WHOLE_FILES[name][0]]
+    assert detect(content).media == expected
+    assert detect(content[:4096]).media == expected
+    assert detect(content[:4096], "https://fal.media/files/file.exe").media == expected
 
 
 @pytest.mark.parametrize("name", WHOLE_FILES)
-async def test_prepared(codec: Codec, folder: Path, tmp_path: Path, name: str) -> None:
+async def test_a_sample_is_prepared_with_its_type_size_and_hash(
+    codec: Codec, folder: Path, tmp_path: Path, name: str
+) -> None:
     source = folder / name
     before = hashlib.sha256(source.read_bytes()).hexdigest()
-    made = await codec.prepare(source, tmp_path / "prepared", WHOLE_FILES[name][0], Profile())
-    content_type, width, height = BECOMES[name]
-    assert (made.content_type, made.width, made.height) == (content_type, width, height)
-    assert made.extension == BY_CONTENT_TYPE[content_type].extension
-    assert made.duration == (pytest.approx(LASTS[name], abs=0.1) if name in LASTS else None)
-    content = made.path.read_bytes()
-    assert (made.file_size, made.sha256) == (len(content), hashlib.sha256(content).hexdigest())
-    assert made.file_size <= source.stat().st_size
+    prepared_file = await codec.prepare(source, tmp_path / "prepared", WHOLE_FILES[name][0], Profile())
+    content_type, width, height = EXPECTED[name]
+    assert (prepared_file.content_type, prepared_file.width, prepared_file.height) == (content_type, width, height)
+    assert prepared_file.extension == BY_CONTENT_TYPE[content_type].extension
+    assert prepared_file.duration == (pytest.approx(DURATIONS[name], abs=0.1) if name in DURATIONS else None)
+    content = prepared_file.path.read_bytes()
+    assert (prepared_file.file_size, prepared_file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert prepared_file.file_size <= source.stat().st_size
     assert detect(content).media == BY_CONTENT_TYPE[content_type]
-    assert (made.thumbhash is not None) == (BY_CONTENT_TYPE[content_type].kind is Kind.IMAGE)
+    assert (prepared_file.thumbhash is not None) == (BY_CONTENT_TYPE[content_type].kind is Kind.IMAGE)
     assert hashlib.sha256(source.read_bytes()).hexdigest() == before
-    codec.check(made.path, content_type)  # what is stored decodes again
+    codec.check(prepared_file.path, content_type)  # the prepared file decodes
 
 
 @pytest.mark.parametrize("name", WHOLE_FILES)
-async def test_a_file_cut_short_is_refused(codec: Codec, folder: Path, tmp_path: Path, name: str) -> None:
+async def test_a_truncated_file_is_corrupted(codec: Codec, folder: Path, tmp_path: Path, name: str) -> None:
     content_type, content = WHOLE_FILES[name][0], (folder / name).read_bytes()
     damaged = tmp_path / "damaged"
     damaged.write_bytes(content[: len(content) * 6 // 10])
@@ -95,11 +97,13 @@ async def test_a_file_cut_short_is_refused(codec: Codec, folder: Path, tmp_path:
 
 
 @pytest.mark.parametrize("name", BROKEN_FILES)
-async def test_broken_files_are_refused(codec: Codec, folder: Path, tmp_path: Path, name: str) -> None:
+async def test_a_broken_file_is_corrupted_or_not_supported(
+    codec: Codec, folder: Path, tmp_path: Path, name: str
+) -> None:
     content = (folder / name).read_bytes()
     found = detect(content)
     if found.media is None:
-        assert found.sniffed == BROKEN_FILES[name][0]
+        assert found.mime_type == BROKEN_FILES[name][0]
         return
     with pytest.raises(FileCorruptedError) as caught:
         await codec.prepare(folder / name, tmp_path / "prepared", found.media.content_type, Profile())
@@ -107,29 +111,35 @@ async def test_broken_files_are_refused(codec: Codec, folder: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", PICTURES)
-@pytest.mark.parametrize("asked", [ImageFormat.JPEG, ImageFormat.WEBP, ImageFormat.AVIF, ImageFormat.KEEP])
-async def test_formats_as_asked(codec: Codec, folder: Path, tmp_path: Path, name: str, asked: ImageFormat) -> None:
+@pytest.mark.parametrize("image_format", [ImageFormat.JPEG, ImageFormat.WEBP, ImageFormat.AVIF, ImageFormat.KEEP])
+async def test_a_picture_gets_the_requested_format(
+    codec: Codec, folder: Path, tmp_path: Path, name: str, image_format: ImageFormat
+) -> None:
     source = folder / name
-    made = await codec.prepare(source, tmp_path / "prepared", WHOLE_FILES[name][0], Profile(format=asked))
-    if asked is ImageFormat.KEEP:
-        assert (made.path, made.content_type) == (source, WHOLE_FILES[name][0])
-    elif made.content_type != WHOLE_FILES[name][0]:
-        special = {"animation.gif": "image/webp"} | ({"cut-out.png": "image/webp"} if asked is ImageFormat.JPEG else {})
-        assert made.content_type == special.get(name, f"image/{asked}")
-    assert made.file_size <= source.stat().st_size
-    assert (made.width, made.height) == BECOMES[name][1:]
-    codec.check(made.path, made.content_type)
+    prepared_file = await codec.prepare(
+        source, tmp_path / "prepared", WHOLE_FILES[name][0], Profile(format=image_format)
+    )
+    if image_format is ImageFormat.KEEP:
+        assert (prepared_file.path, prepared_file.content_type) == (source, WHOLE_FILES[name][0])
+    elif prepared_file.content_type != WHOLE_FILES[name][0]:
+        special = {"animation.gif": "image/webp"} | (
+            {"cut-out.png": "image/webp"} if image_format is ImageFormat.JPEG else {}
+        )
+        assert prepared_file.content_type == special.get(name, f"image/{image_format}")
+    assert prepared_file.file_size <= source.stat().st_size
+    assert (prepared_file.width, prepared_file.height) == EXPECTED[name][1:]
+    codec.check(prepared_file.path, prepared_file.content_type)
 
 
 async def prepared(codec: Codec, tmp_path: Path, picture: pyvips.Image, suffix: str, **options: object) -> Prepared:
     source = tmp_path / f"source{suffix}"
     picture.write_to_file(str(source), **options)
-    content_type = detect(source.read_bytes()).sniffed
+    content_type = detect(source.read_bytes()).mime_type
     return await codec.prepare(source, tmp_path / "prepared", content_type, Profile())
 
 
 @pytest.mark.parametrize("frames", [1, 8])
-async def test_too_many_pixels_are_refused_before_decoding(codec: Codec, tmp_path: Path, frames: int) -> None:
+async def test_too_many_pixels_are_decoder_limit(codec: Codec, tmp_path: Path, frames: int) -> None:
     side = 1000 if frames > 1 else 2300
     black = pyvips.Image.black(side, side * frames, bands=3).copy()
     if frames > 1:
@@ -143,7 +153,7 @@ async def test_too_many_pixels_are_refused_before_decoding(codec: Codec, tmp_pat
         await prepared(codec, tmp_path, black, ".gif" if frames > 1 else ".png")
 
 
-async def test_the_content_must_be_what_it_is_called(codec: Codec, folder: Path, tmp_path: Path) -> None:
+async def test_content_of_another_type_than_declared_is_refused(codec: Codec, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileCorruptedError, match="not image/png but image/jpeg"):
         await codec.prepare(folder / "photo.jpg", tmp_path / "prepared", "image/png", Profile())
     with pytest.raises(FileProcessingError) as caught:
@@ -151,7 +161,7 @@ async def test_the_content_must_be_what_it_is_called(codec: Codec, folder: Path,
     assert caught.value.code == "type_not_supported"
 
 
-async def test_an_archive_that_unpacks_to_too_much_is_stopped(codec: Codec, tmp_path: Path) -> None:
+async def test_a_zip_bomb_is_decoder_limit(codec: Codec, tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.zip"
     with (
         zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
@@ -163,7 +173,7 @@ async def test_an_archive_that_unpacks_to_too_much_is_stopped(codec: Codec, tmp_
         await codec.prepare(bomb, tmp_path / "prepared", "application/zip", Profile())
 
 
-async def test_an_archive_is_read_to_the_last_checksum(codec: Codec, tmp_path: Path) -> None:
+async def test_a_wrong_checksum_in_an_archive_is_corrupted(codec: Codec, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("mesh.obj", "v 0 0 0\n" * 100)

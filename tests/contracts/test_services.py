@@ -1,4 +1,4 @@
-"""`storage_service` and `generation_service`, with Supabase and without."""
+"""StorageService and GenerationService, with and without Supabase."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ async def gateway(database_url, tmp_path):
 
 
 @pytest.fixture
-def project(gateway, source):
+def with_supabase(gateway, source):
     return MediaSettings(
         _env_file=None,
         supabase_url=gateway.url,
@@ -41,7 +41,7 @@ def project(gateway, source):
 
 
 @pytest.fixture
-def alone(source, tmp_path):
+def without_supabase(source, tmp_path):
     return MediaSettings(_env_file=None, out_dir=tmp_path / "out", source_allowlist=source.url, codec_processes=1)
 
 
@@ -52,7 +52,7 @@ async def sql(database_url):
     await connection.close()
 
 
-def asked(data, content_type=ContentType.PNG, **more):
+def upload_request(data, content_type=ContentType.PNG, **more):
     fields = {"filename": "mine.png", "content_type": content_type, "file_size": len(data)} | more
     return FileUploadRequest(**fields)
 
@@ -62,13 +62,15 @@ def picture(samples):
     return next(sample for sample in samples if sample.content_type == "image/png").path.read_bytes()
 
 
-async def test_a_file_is_stored_as_it_is_and_on_record(project, sql, tmp_path, picture):
+async def test_an_uploaded_file_is_stored_unchanged_and_recorded(with_supabase, sql, tmp_path, picture):
     user = uuid4()
-    async with AsyncFileProcessor(project) as processor:
+    async with AsyncFileProcessor(with_supabase) as processor:
         service = StorageService(processor)
-        stored = await service.upload_file(user, picture, asked(picture, bucket_name=StorageBucket.GENERATIONS))
-        again = await service.upload_file(user, picture, asked(picture))
-        other = await service.upload_file(user, picture, asked(picture, bucket_name="other"))
+        stored = await service.upload_file(
+            user, picture, upload_request(picture, bucket_name=StorageBucket.GENERATIONS)
+        )
+        again = await service.upload_file(user, picture, upload_request(picture))
+        other = await service.upload_file(user, picture, upload_request(picture, bucket_name="other"))
     assert (stored.original_filename, stored.content_type, stored.file_size) == ("mine.png", "image/png", len(picture))
     assert stored.sha256 == hashlib.sha256(picture).hexdigest()
     assert stored.path == f"{user}/{stored.sha256[:2]}/{stored.sha256}.png"
@@ -79,48 +81,48 @@ async def test_a_file_is_stored_as_it_is_and_on_record(project, sql, tmp_path, p
     assert [tuple(row) for row in rows] == [("generations", 1), ("other", 1)]
 
 
-async def test_without_supabase_it_goes_to_the_folder(alone, picture):
-    async with AsyncFileProcessor(alone) as processor:
-        stored = await StorageService(processor).upload_file(None, picture, asked(picture))
-    assert (alone.out_dir / stored.path).read_bytes() == picture
+async def test_without_supabase_a_file_is_stored_in_the_folder(without_supabase, picture):
+    async with AsyncFileProcessor(without_supabase) as processor:
+        stored = await StorageService(processor).upload_file(None, picture, upload_request(picture))
+    assert (without_supabase.out_dir / stored.path).read_bytes() == picture
     assert stored.path.startswith("anonymous/")
 
 
-async def test_what_is_not_what_it_says_is_refused(alone, picture):
+async def test_an_upload_that_differs_from_its_request_is_refused(without_supabase, picture):
     cut = picture[: len(picture) // 2]
-    async with AsyncFileProcessor(alone) as processor:
+    async with AsyncFileProcessor(without_supabase) as processor:
         service = StorageService(processor)
         with pytest.raises(ValueError, match="file_size is 1 bytes"):
-            await service.upload_file("u", picture, asked(picture, file_size=1))
+            await service.upload_file("u", picture, upload_request(picture, file_size=1))
         with pytest.raises(FileTypeNotSupportedError, match="image/png, not image/jpeg"):
-            await service.upload_file("u", picture, asked(picture, ContentType.JPEG))
+            await service.upload_file("u", picture, upload_request(picture, ContentType.JPEG))
         with pytest.raises(FileProcessingError) as error:
-            await service.upload_file("u", cut, asked(cut))
+            await service.upload_file("u", cut, upload_request(cut))
     assert error.value.code == FileCorruptedError.default_code
-    assert not alone.out_dir.exists()
+    assert not without_supabase.out_dir.exists()
 
 
-async def test_a_generations_files_come_home_and_stand_on_its_row(project, sql, source):
+async def test_the_files_of_a_generation_are_stored_and_written_to_its_row(with_supabase, sql, source):
     user, generation = uuid4(), uuid4()
     await sql.execute("insert into generations (id, user_id, status) values ($1, $2, 'completed')", generation, user)
     urls = [f"{source.url}/files/tone.wav", f"{source.url}/files/missing.png"]
-    async with AsyncFileProcessor(project) as processor:
+    async with AsyncFileProcessor(with_supabase) as processor:
         result = await StorageService(processor).upload_generation_result(user, generation, urls)
     assert (result.success, len(result.processed_files), len(result.failed_files)) == (False, 1, 1)
     before = await sql.fetchrow("select media, media_status from generations")
     assert before["media_status"] == "partial"
     await sql.execute("update generations set media = null")
-    await GenerationService(project).update_generation_media(generation, result.processed_files)
+    await GenerationService(with_supabase).update_generation_media(generation, result.processed_files)
     assert await sql.fetchrow("select media, media_status from generations") == before
     assert await sql.fetchval("select count(*) from outlast_tasks") == 1
 
 
-async def test_files_of_another_generation_are_put_on_this_ones_row(project, sql, source):
-    async with AsyncFileProcessor(project) as processor:
+async def test_files_of_another_generation_can_be_written_to_a_row(with_supabase, sql, source):
+    async with AsyncFileProcessor(with_supabase) as processor:
         result = await processor.process_file_batch([f"{source.url}/files/tone.wav"], "u", "elsewhere")
     generation = await sql.fetchval("insert into generations (status) values ('completed') returning id")
     for _ in range(2):
-        await GenerationService(project).update_generation_media(generation, result.processed_files)
+        await GenerationService(with_supabase).update_generation_media(generation, result.processed_files)
     row = await sql.fetchrow("select media, media_status from generations")
     assert row["media_status"] == "completed"
     (entry,) = json.loads(row["media"])
@@ -128,14 +130,14 @@ async def test_files_of_another_generation_are_put_on_this_ones_row(project, sql
     assert await sql.fetchval("select refs from outlast_objects") == 2
 
 
-async def test_a_generation_without_a_row_and_no_files_are_no_error(project, source):
-    async with AsyncFileProcessor(project) as processor:
+async def test_a_missing_row_or_no_files_is_not_an_error(with_supabase, source):
+    async with AsyncFileProcessor(with_supabase) as processor:
         result = await processor.process_file_batch([f"{source.url}/files/tone.wav"], "u", "g")
-    service = GenerationService(project)
+    service = GenerationService(with_supabase)
     assert await service.update_generation_media("g", result.processed_files) is None
     assert await service.update_generation_media("g", []) is None
 
 
-async def test_without_supabase_there_is_no_row_to_write(alone):
+async def test_writing_to_a_row_without_supabase_is_an_error(without_supabase):
     with pytest.raises(SettingsError, match="SUPABASE_URL"):
-        await GenerationService(alone).update_generation_media("g", [])
+        await GenerationService(without_supabase).update_generation_media("g", [])

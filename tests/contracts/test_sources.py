@@ -1,4 +1,4 @@
-"""Every webhook source: proof on the raw bytes first, then meaning. One suite for what all must do, then each's own."""
+"""Webhook sources: signature checks and parsing. First the tests for all sources, then those of each source."""
 
 import asyncio
 import hashlib
@@ -30,14 +30,14 @@ FAL_EVENT = {"request_id": "r1", "gateway_request_id": "g1", "status": "OK", "pa
 
 
 class Fal:
-    """FAL's side: a key pair, and a real server that publishes the public half."""
+    """A key pair, and a real server that publishes the public key as FAL does."""
 
     def __init__(self):
         self.key = Ed25519PrivateKey.generate()
         self.requests = 0
         self.fails = False
 
-    async def serve(self, _request):
+    async def handle(self, _request):
         self.requests += 1
         if self.fails:
             raise web.HTTPInternalServerError
@@ -54,15 +54,15 @@ class Fal:
 
 @pytest.fixture
 async def fal():
-    side = Fal()
+    server = Fal()
     app = web.Application()
-    app.router.add_get("/jwks.json", side.serve)
+    app.router.add_get("/jwks.json", server.handle)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    side.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks.json"
-    yield side
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks.json"
+    yield server
     await runner.cleanup()
 
 
@@ -80,7 +80,7 @@ def signed(body, secret=NEW, at=None):
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-async def test_every_source_refuses_who_proves_nothing(kind, fal, supabase):
+async def test_every_source_rejects_a_request_without_proof(kind, fal, supabase):
     source = supabase if kind is SupabaseSource else FalSource(Jwks(fal.url))
     with pytest.raises(RejectedError):
         await source.verify(CIMultiDict(), b"{}")
@@ -88,7 +88,7 @@ async def test_every_source_refuses_who_proves_nothing(kind, fal, supabase):
 
 @pytest.mark.parametrize("kind", SOURCES)
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"type":"UPDATE"}'])
-def test_every_source_says_what_is_unreadable(kind, body, supabase):
+def test_every_source_reports_an_unreadable_body(kind, body, supabase):
     source = supabase if kind is SupabaseSource else FalSource(Jwks("http://127.0.0.1:9/"))
     with pytest.raises(UnreadableError, match=r"\w"):
         source.parse(body)
@@ -102,7 +102,7 @@ def test_every_source_says_what_is_unreadable(kind, body, supabase):
         {"X-Webhook-Secret": "plain secret"},
     ],
 )
-async def test_supabase_takes_any_of_the_shared_secrets(supabase, headers):
+async def test_supabase_accepts_any_of_the_shared_secrets(supabase, headers):
     assert await supabase.verify(CIMultiDict(headers), b"{}") is None
 
 
@@ -118,31 +118,31 @@ async def test_supabase_takes_any_of_the_shared_secrets(supabase, headers):
         {"Authorization": "Bearer \udcff"},
     ],
 )
-async def test_supabase_refuses_a_wrong_shared_secret(supabase, headers):
+async def test_supabase_rejects_a_wrong_shared_secret(supabase, headers):
     with pytest.raises(RejectedError):
         await supabase.verify(CIMultiDict(headers), b"{}")
 
 
 @pytest.mark.parametrize("secret", [OLD, NEW])
-async def test_supabase_takes_a_signature_by_any_secret(supabase, secret):
+async def test_supabase_accepts_a_signature_with_any_secret(supabase, secret):
     body = json.dumps(EVENT).encode()
     assert await supabase.verify(signed(body, secret), body) is None
 
 
-async def test_supabase_refuses_what_was_changed_after_signing(supabase):
+async def test_supabase_rejects_a_body_changed_after_signing(supabase):
     body = json.dumps(EVENT).encode()
     with pytest.raises(RejectedError):
         await supabase.verify(signed(body), body.replace(b"a.png", b"b.png"))
 
 
 @pytest.mark.parametrize("minutes", [-6, 6])
-async def test_supabase_refuses_a_stale_signature(supabase, minutes):
+async def test_supabase_rejects_a_signature_more_than_five_minutes_off(supabase, minutes):
     with pytest.raises(RejectedError):
         await supabase.verify(signed(b"{}", at=datetime.now(UTC) + timedelta(minutes=minutes)), b"{}")
 
 
 @pytest.mark.parametrize("signature", ["", "v1", "v1,", "v1,!!", "v2,abcd", "v1,abcd v1,", ",,"])
-async def test_supabase_refuses_a_malformed_signature_even_beside_a_good_secret(supabase, signature):
+async def test_supabase_rejects_a_malformed_signature_even_with_a_valid_secret(supabase, signature):
     headers = signed(b"{}")
     headers["Webhook-Signature"] = signature
     headers["Authorization"] = f"Bearer {NEW}"
@@ -150,12 +150,12 @@ async def test_supabase_refuses_a_malformed_signature_even_beside_a_good_secret(
         await supabase.verify(headers, b"{}")
 
 
-async def test_supabase_without_secrets_takes_nothing():
+async def test_supabase_without_secrets_rejects_everything():
     with pytest.raises(RejectedError):
         await SupabaseSource(SETTINGS, []).verify(CIMultiDict({"Authorization": "Bearer "}), b"{}")
 
 
-def test_supabase_reads_a_completion(supabase):
+def test_supabase_parses_a_completed_generation(supabase):
     event = supabase.parse(json.dumps(EVENT).encode())
     assert isinstance(event, CompletedGeneration)
     assert (event.generation_id, event.user_id, event.output) == ("7", None, ROW["output"])
@@ -176,19 +176,19 @@ EARLIER = {**ROW, "output": {"images": []}}
         ({"old_record": {**ROW, "media": []}}, "already_completed"),
     ],
 )
-def test_supabase_ignores_what_does_not_matter(supabase, change, reason):
+def test_supabase_ignores_other_webhooks_with_a_reason(supabase, change, reason):
     assert supabase.parse(json.dumps(EVENT | change).encode()) == IgnoredWebhook(reason=reason)
 
 
 @pytest.mark.parametrize(("state", "completed"), [(True, "true"), (False, "false"), (7, "7"), ("done", "done")])
-def test_a_state_is_compared_as_postgresql_writes_it(state, completed):
+def test_the_completed_value_is_compared_as_text(state, completed):
     settings = SETTINGS.model_copy(update={"generations_completed_value": completed})
     event = EVENT | {"record": {**ROW, "status": state}, "old_record": {**ROW, "status": None}}
     assert isinstance(SupabaseSource(settings, []).parse(json.dumps(event).encode()), CompletedGeneration)
 
 
 @pytest.mark.parametrize("change", [{"old_record": PENDING}, {"old_record": EARLIER}, {"type": "INSERT"}])
-def test_supabase_hears_every_kind_of_completion(supabase, change):
+def test_supabase_accepts_completion_by_status_output_or_insert(supabase, change):
     assert isinstance(supabase.parse(json.dumps(EVENT | change).encode()), CompletedGeneration)
 
 
@@ -196,19 +196,19 @@ def test_supabase_hears_every_kind_of_completion(supabase, change):
     ("column", "variable"),
     [("status", "GENERATIONS_STATUS_COLUMN"), ("id", "GENERATIONS_ID_COLUMN"), ("output", "GENERATIONS_OUTPUT_COLUMN")],
 )
-def test_supabase_names_the_setting_when_a_column_is_missing(supabase, column, variable):
+def test_supabase_names_the_setting_of_a_missing_column(supabase, column, variable):
     record = {name: value for name, value in ROW.items() if name != column}
     with pytest.raises(UnreadableError, match=variable):
         supabase.parse(json.dumps(EVENT | {"record": record}).encode())
 
 
-async def test_fal_signature_is_accepted(fal):
+async def test_fal_accepts_a_valid_signature(fal):
     body = json.dumps(FAL_EVENT).encode()
     assert await FalSource(Jwks(fal.url)).verify(fal.sign(body), body) is None
 
 
 @pytest.mark.parametrize("seconds", [-301, 302])
-async def test_fal_refuses_a_stale_webhook(fal, seconds):
+async def test_fal_rejects_a_timestamp_more_than_five_minutes_off(fal, seconds):
     with pytest.raises(RejectedError, match="clock"):
         await FalSource(Jwks(fal.url)).verify(fal.sign(b"{}", at=time.time() + seconds), b"{}")
 
@@ -223,25 +223,25 @@ async def test_fal_refuses_a_stale_webhook(fal, seconds):
         ("user-id", "\udcff"),
         ("signature", "zz"),
         ("signature", "00" * 64),
-        ("user-id", "somebody else"),
+        ("user-id", "another user"),
         ("request-id", "another"),
     ],
 )
-async def test_fal_refuses_a_changed_header(fal, name, value):
+async def test_fal_rejects_a_changed_header(fal, name, value):
     headers = fal.sign(b"{}")
     headers[f"x-fal-webhook-{name}"] = value
     with pytest.raises(RejectedError):
         await FalSource(Jwks(fal.url)).verify(headers, b"{}")
 
 
-async def test_fal_refuses_accounts_that_are_not_listed(fal):
+async def test_fal_rejects_accounts_that_are_not_listed(fal):
     source = FalSource(Jwks(fal.url), user_ids=["mine"])
     await source.verify(fal.sign(b"{}", user="mine"), b"{}")
     with pytest.raises(RejectedError, match="FAL_USER_IDS"):
         await source.verify(fal.sign(b"{}", user="theirs"), b"{}")
 
 
-async def test_fal_keys_are_cached_and_renewed_when_none_fits(fal):
+async def test_fal_keys_are_cached_and_fetched_again_when_none_verifies(fal):
     now = 0.0
     source = FalSource(Jwks(fal.url, clock=lambda: now))
     for _ in range(3):
@@ -253,19 +253,19 @@ async def test_fal_keys_are_cached_and_renewed_when_none_fits(fal):
     assert fal.requests == 2
 
 
-async def test_a_flood_of_bad_signatures_does_not_flood_fal(fal):
+async def test_many_invalid_signatures_fetch_the_keys_once(fal):
     now = 100.0
     source = FalSource(Jwks(fal.url, clock=lambda: now))
     await source.verify(fal.sign(b"{}"), b"{}")
-    stranger = Fal()
+    other_fal = Fal()
     now = 200.0
     for _ in range(20):
         with pytest.raises(RejectedError):
-            await source.verify(stranger.sign(b"{}"), b"{}")
+            await source.verify(other_fal.sign(b"{}"), b"{}")
     assert fal.requests == 2
 
 
-async def test_fal_keys_that_cannot_be_fetched_are_no_verdict(fal):
+async def test_without_fal_keys_verification_is_unavailable(fal):
     fal.fails = True
     now = 0.0
     source = FalSource(Jwks(fal.url, clock=lambda: now))
@@ -278,7 +278,7 @@ async def test_fal_keys_that_cannot_be_fetched_are_no_verdict(fal):
     await source.verify(fal.sign(b"{}"), b"{}")
 
 
-async def test_known_fal_keys_outlast_an_outage(fal):
+async def test_cached_fal_keys_are_used_during_an_outage(fal):
     now = 0.0
     source = FalSource(Jwks(fal.url, clock=lambda: now))
     await source.verify(fal.sign(b"{}"), b"{}")
@@ -287,20 +287,20 @@ async def test_known_fal_keys_outlast_an_outage(fal):
     assert await source.verify(fal.sign(b"{}"), b"{}") is None
 
 
-async def test_many_webhooks_at_once_ask_fal_once(fal):
+async def test_concurrent_webhooks_fetch_the_keys_once(fal):
     source = FalSource(Jwks(fal.url))
     await asyncio.gather(*(source.verify(fal.sign(b"{}"), b"{}") for _ in range(20)))
     assert fal.requests == 1
 
 
-def test_fal_events():
+def test_fal_parses_results_failures_and_lost_payloads():
     source = FalSource(Jwks("http://127.0.0.1:9/"))
     event = source.parse(json.dumps(FAL_EVENT).encode())
     assert isinstance(event, CompletedGeneration)
     assert (event.request_id, event.generation_id) == ("r1", None)
     failed = {**FAL_EVENT, "status": "ERROR", "error": "out of memory", "payload": {"detail": []}}
-    told = source.parse(json.dumps(failed).encode())
-    assert told == IgnoredWebhook(reason="generation_failed", request_id="r1", error="out of memory")
+    ignored = source.parse(json.dumps(failed).encode())
+    assert ignored == IgnoredWebhook(reason="generation_failed", request_id="r1", error="out of memory")
     lost = source.parse(json.dumps({**FAL_EVENT, "payload": None, "payload_error": "too large"}).encode())
     assert isinstance(lost, CompletedGeneration)
     assert lost.output is None

@@ -1,4 +1,4 @@
-"""One suite for every Storage: a folder, and Supabase: the gateway, or with `make test-live` a real project."""
+"""One test suite for all storages: a folder, and Supabase (the gateway, or with `make test-live` a real project)."""
 
 import asyncio
 import contextlib
@@ -34,9 +34,9 @@ if LIVE:
     @pytest.fixture
     async def project():
         async with aiohttp.ClientSession() as http:
-            made = Project.real(http)
-            yield made
-            await made.clean()
+            created = Project.real(http)
+            yield created
+            await created.remove_buckets()
 
 else:
 
@@ -59,8 +59,8 @@ def settings(project, bucket, **more):
 
 @pytest.fixture
 async def supabase(project):
-    async with Supabase(settings(project, await project.make_bucket("main"))) as made:
-        yield made
+    async with Supabase(settings(project, await project.make_bucket("main"))) as created:
+        yield created
 
 
 @pytest.fixture(params=["folder", "supabase"])
@@ -82,128 +82,128 @@ def large(tmp_path):
     return path
 
 
-async def test_what_is_put_is_there(storage, file):
+async def test_a_stored_object_exists(storage, file):
     assert not await storage.exists(PATH)
-    assert await storage.put(PATH, UploadFile.of(file, "image/png"))
+    assert await storage.put(PATH, UploadFile.from_path(file, "image/png"))
     assert await storage.exists(PATH)
 
 
-async def test_being_there_already_is_as_good(storage, file):
-    assert await storage.put(PATH, UploadFile.of(file, "image/png"))
-    assert await storage.put(PATH, UploadFile.of(file, "image/png")) is False
+async def test_storing_an_existing_object_returns_false(storage, file):
+    assert await storage.put(PATH, UploadFile.from_path(file, "image/png"))
+    assert await storage.put(PATH, UploadFile.from_path(file, "image/png")) is False
 
 
-async def test_a_large_file_is_stored_and_found_like_any_other(storage, large):
+async def test_a_large_file_is_stored_and_exists(storage, large):
     path = path_of(LARGE)
-    assert await storage.put(path, UploadFile.of(large, "video/mp4"))
+    assert await storage.put(path, UploadFile.from_path(large, "video/mp4"))
     assert await storage.exists(path)
-    assert await storage.put(path, UploadFile.of(large, "video/mp4")) is False
+    assert await storage.put(path, UploadFile.from_path(large, "video/mp4")) is False
 
 
-async def test_nothing_is_a_file_too(storage, tmp_path):
-    (tmp_path / "nothing").touch()
-    assert await storage.put("user/none.bin", UploadFile.of(tmp_path / "nothing", "text/plain"))
-    assert await storage.put("user/none.bin", UploadFile.of(tmp_path / "nothing", "text/plain")) is False
+async def test_an_empty_file_is_stored(storage, tmp_path):
+    (tmp_path / "empty").touch()
+    assert await storage.put("user/none.bin", UploadFile.from_path(tmp_path / "empty", "text/plain"))
+    assert await storage.put("user/none.bin", UploadFile.from_path(tmp_path / "empty", "text/plain")) is False
 
 
-async def test_many_at_once_store_one(storage, file):
-    await asyncio.gather(*(storage.put(PATH, UploadFile.of(file, "image/png")) for _ in range(8)))
+async def test_concurrent_uploads_of_one_file_all_succeed(storage, file):
+    await asyncio.gather(*(storage.put(PATH, UploadFile.from_path(file, "image/png")) for _ in range(8)))
     assert await storage.exists(PATH)
 
 
-async def test_what_is_removed_is_gone_and_may_be_gone_before(storage, file):
-    await storage.put(PATH, UploadFile.of(file, "image/png"))
+async def test_remove_deletes_objects_and_ignores_missing_ones(storage, file):
+    await storage.put(PATH, UploadFile.from_path(file, "image/png"))
     await storage.remove([PATH, path_of(b"never stored")])
     assert not await storage.exists(PATH)
 
 
-@pytest.mark.parametrize("left", [CONTENT[:-1], CONTENT[:-1] + b"?", b""], ids=["cut short", "another", "nothing"])
-async def test_what_lies_there_and_differs_is_replaced(storage, file, tmp_path, left):
-    (tmp_path / "left").write_bytes(left)
-    await storage.put(PATH, UploadFile.of(tmp_path / "left", "image/png"))
-    assert await storage.put(PATH, UploadFile.of(file, "image/png"))
-    assert await storage.put(PATH, UploadFile.of(file, "image/png")) is False
+@pytest.mark.parametrize("existing", [CONTENT[:-1], CONTENT[:-1] + b"?", b""], ids=["cut short", "another", "empty"])
+async def test_a_different_object_at_the_path_is_replaced(storage, file, tmp_path, existing):
+    (tmp_path / "existing").write_bytes(existing)
+    await storage.put(PATH, UploadFile.from_path(tmp_path / "existing", "image/png"))
+    assert await storage.put(PATH, UploadFile.from_path(file, "image/png"))
+    assert await storage.put(PATH, UploadFile.from_path(file, "image/png")) is False
 
 
 async def stored(project, supabase, path):
-    status, body, headers = await project.ask("GET", f"/storage/v1/object/{supabase.bucket}/{path}")
+    status, body, headers = await project.request("GET", f"/storage/v1/object/{supabase.bucket}/{path}")
     assert status == 200
     return body, headers["Content-Type"], headers["Cache-Control"]
 
 
 @pytest.mark.parametrize(("content", "content_type"), [(CONTENT, "image/png"), (LARGE, "model/gltf-binary")])
-async def test_supabase_keeps_bytes_type_cache_and_hash(project, supabase, tmp_path, content, content_type):
+async def test_supabase_stores_bytes_type_cache_control_and_hash(project, supabase, tmp_path, content, content_type):
     path = path_of(content)
-    (tmp_path / "made").write_bytes(content)
-    await supabase.put(path, UploadFile.of(tmp_path / "made", content_type))
+    (tmp_path / "file_to_store").write_bytes(content)
+    await supabase.put(path, UploadFile.from_path(tmp_path / "file_to_store", content_type))
     assert await stored(project, supabase, path) == (content, content_type, "max-age=31536000, immutable")
-    _, info, _ = await project.ask("GET", f"/storage/v1/object/info/{supabase.bucket}/{path}")
+    _, info, _ = await project.request("GET", f"/storage/v1/object/info/{supabase.bucket}/{path}")
     assert info["metadata"] == {"sha256": hashlib.sha256(content).hexdigest()}
-    await supabase.fetch(path, tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == content
+    await supabase.fetch(path, tmp_path / "fetched")
+    assert (tmp_path / "fetched").read_bytes() == content
 
 
 @pytest.mark.parametrize("content", [CONTENT, LARGE], ids=["small", "large"])
-async def test_a_wrong_object_in_supabase_is_replaced_whole(project, supabase, tmp_path, content):
+async def test_a_wrong_object_in_supabase_is_replaced(project, supabase, tmp_path, content):
     path = path_of(content)
-    where = f"/storage/v1/object/{supabase.bucket}/{path}"
-    await project.ask(
-        "POST", where, data=io.BytesIO(content[: len(content) // 2]), headers={"Content-Type": "video/mp4"}
+    url_path = f"/storage/v1/object/{supabase.bucket}/{path}"
+    await project.request(
+        "POST", url_path, data=io.BytesIO(content[: len(content) // 2]), headers={"Content-Type": "video/mp4"}
     )
-    (tmp_path / "made").write_bytes(content)
-    assert await supabase.put(path, UploadFile.of(tmp_path / "made", "video/mp4"))
+    (tmp_path / "file_to_store").write_bytes(content)
+    assert await supabase.put(path, UploadFile.from_path(tmp_path / "file_to_store", "video/mp4"))
     assert (await stored(project, supabase, path))[0] == content
 
 
-async def test_the_right_bytes_of_the_wrong_type_are_replaced(project, supabase, file):
-    where = f"/storage/v1/object/{supabase.bucket}/{PATH}"
-    await project.ask("POST", where, data=CONTENT, headers={"Content-Type": "text/plain;charset=UTF-8"})
-    assert await supabase.put(PATH, UploadFile.of(file, "image/png"))
+async def test_an_object_with_the_wrong_type_is_replaced(project, supabase, file):
+    url_path = f"/storage/v1/object/{supabase.bucket}/{PATH}"
+    await project.request("POST", url_path, data=CONTENT, headers={"Content-Type": "text/plain;charset=UTF-8"})
+    assert await supabase.put(PATH, UploadFile.from_path(file, "image/png"))
     assert (await stored(project, supabase, PATH))[1] == "image/png"
 
 
 @pytest.mark.parametrize("size", ["file", "large"])
 @pytest.mark.parametrize(
-    ("limits", "said"),
+    ("limits", "message"),
     [({"file_size_limit": 1000}, "413"), ({"allowed_mime_types": ["video/*"]}, "415"), (None, "STORAGE_BUCKET")],
 )
-async def test_supabase_tells_what_it_will_never_take(project, request, size, limits, said):
+async def test_a_file_that_the_bucket_refuses_is_not_retryable(project, request, size, limits, message):
     bucket = project.bucket("none") if limits is None else await project.make_bucket("small", **limits)
     async with Supabase(settings(project, bucket)) as storage:
-        with pytest.raises(StorageRejectedError, match=said) as refused:
-            await storage.put(PATH, UploadFile.of(request.getfixturevalue(size), "image/png"))
+        with pytest.raises(StorageRejectedError, match=message) as refused:
+            await storage.put(PATH, UploadFile.from_path(request.getfixturevalue(size), "image/png"))
         with pytest.raises(StorageRejectedError) if limits is None else contextlib.nullcontext():
             assert not await storage.exists(PATH)
     assert not refused.value.retryable
 
 
 @pytest.mark.parametrize("size", ["file", "large"])
-async def test_a_wrong_key_is_told(project, supabase, request, size):
+async def test_a_wrong_key_is_refused_by_the_name_of_its_setting(project, supabase, request, size):
     wrong = settings(project, supabase.bucket, supabase_service_role_key=SecretStr("a.b.c"))
     async with Supabase(wrong) as storage:
         with pytest.raises(StorageRejectedError, match="SUPABASE_SERVICE_ROLE_KEY"):
-            await storage.put(PATH, UploadFile.of(request.getfixturevalue(size), "image/png"))
+            await storage.put(PATH, UploadFile.from_path(request.getfixturevalue(size), "image/png"))
 
 
 @pytest.mark.parametrize("size", ["file", "large"])
-async def test_a_name_that_storage_does_not_take_is_told(supabase, request, size):
+async def test_an_invalid_object_name_is_refused(supabase, request, size):
     with pytest.raises(StorageRejectedError, match="Invalid key"):
-        await supabase.put("user/a[1].png", UploadFile.of(request.getfixturevalue(size), "image/png"))
+        await supabase.put("user/a[1].png", UploadFile.from_path(request.getfixturevalue(size), "image/png"))
 
 
-async def test_nobody_answering_is_for_later(file):
-    nobody = {"supabase_url": "http://127.0.0.1:9", "supabase_service_role_key": SecretStr("a.b.c")}
-    async with Supabase(MediaSettings(_env_file=None, **nobody)) as storage:
-        for asking in (
-            storage.put(PATH, UploadFile.of(file, "image/png")),
+async def test_an_unreachable_storage_is_unavailable(file):
+    unreachable = {"supabase_url": "http://127.0.0.1:9", "supabase_service_role_key": SecretStr("a.b.c")}
+    async with Supabase(MediaSettings(_env_file=None, **unreachable)) as storage:
+        for operation in (
+            storage.put(PATH, UploadFile.from_path(file, "image/png")),
             storage.exists(PATH),
             storage.remove([PATH]),
         ):
             with pytest.raises(StorageUnavailableError):
-                await asking
+                await operation
 
 
-def test_supabase_needs_url_and_key():
+def test_supabase_without_url_and_key_is_refused():
     with pytest.raises(SettingsError, match="SUPABASE_SERVICE_ROLE_KEY"):
         Supabase(MediaSettings(_env_file=None, supabase_url=None, supabase_service_role_key=None))
 
@@ -212,12 +212,12 @@ def test_supabase_needs_url_and_key():
     ("user", "folder"),
     [("0d3a0d3a-0000-4000-8000-000000000001", "0d3a0d3a-0000-4000-8000-000000000001"), (None, "anonymous")],
 )
-def test_an_objects_path_is_its_content(user, folder):
+def test_the_object_path_is_user_and_content_hash(user, folder):
     assert object_path(user, "ab" + "0" * 62, "jpg") == f"{folder}/ab/ab{'0' * 62}.jpg"
 
 
 @pytest.mark.parametrize("user", ["../../etc", "a/b", "ünï", "..", "", "x" * 200])
-def test_no_user_name_leaves_its_folder(user):
+def test_a_user_name_is_one_safe_folder_name(user):
     folder = object_path(user, "ab" + "0" * 62, "jpg").split("/")[:-2]
     assert len(folder) == 1
     assert folder[0].isascii()

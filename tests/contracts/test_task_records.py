@@ -1,4 +1,4 @@
-"""What the worker tells the database, through Supabase's client, the gateway and the real functions."""
+"""TaskRecords with Supabase's client, the gateway and the real SQL functions."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -82,115 +82,117 @@ async def sql(database_url):
     await connection.close()
 
 
-async def test_a_task_from_begin_to_done(records, sql):
+async def test_a_task_is_recorded_from_begin_to_completed(records, sql):
     generation = await sql.fetchval("insert into generations (status) values ('completed') returning id::text")
-    work, lease = job(generation), uuid4()
-    reply = await records.begin(work, lease, "w", 1)
+    task_job, lease = job(generation), uuid4()
+    reply = await records.begin(task_job, lease, "w", 1)
     assert (reply.state, reply.files, reply.user_id) == ("run", [], "u")
-    finished = await records.finish(work, lease, TaskStatus.COMPLETED, [stored(work, 0), stored(work, 1)], [])
+    finished = await records.finish(
+        task_job, lease, TaskStatus.COMPLETED, [stored(task_job, 0), stored(task_job, 1)], []
+    )
     assert (finished.state, finished.status) == ("recorded", TaskStatus.COMPLETED)
-    assert (await records.begin(work, uuid4(), "w", 1)).state == "done"
+    assert (await records.begin(task_job, uuid4(), "w", 1)).state == "done"
     status = await sql.fetchval("select media_status from generations where id::text = $1", generation)
     assert status == "completed"
 
 
-async def test_a_retry_begins_with_what_is_stored(records):
-    work, lease = job(str(uuid4())), uuid4()
-    await records.begin(work, lease, "w", 1)
+async def test_a_retry_begins_with_the_stored_files(records):
+    task_job, lease = job(str(uuid4())), uuid4()
+    await records.begin(task_job, lease, "w", 1)
     late = FailedFile(
         url=URLS[1] + "?sig=topsecret", error="503", code="source_unavailable", retryable=True, position=1
     )
-    await records.finish(work, lease, TaskStatus.RETRYING, [stored(work, 0)], [late])
-    reply = await records.begin(work, uuid4(), "w", 2)
+    await records.finish(task_job, lease, TaskStatus.RETRYING, [stored(task_job, 0)], [late])
+    reply = await records.begin(task_job, uuid4(), "w", 2)
     assert [file.position for file in reply.files] == [0]
-    assert reply.files[0] == stored(work, 0)
+    assert reply.files[0] == stored(task_job, 0)
 
 
-async def test_a_handed_back_task_that_was_done_stays_done(records, sql):
-    work, lease = job(str(uuid4())), uuid4()
-    await records.begin(work, lease, "w", 1)
-    await records.finish(work, lease, TaskStatus.COMPLETED, [stored(work, 0), stored(work, 1)], [])
-    await records.finish(work, lease, TaskStatus.RETRYING, [], [])
+async def test_a_completed_task_stays_completed_when_it_is_requeued(records, sql):
+    task_job, lease = job(str(uuid4())), uuid4()
+    await records.begin(task_job, lease, "w", 1)
+    await records.finish(task_job, lease, TaskStatus.COMPLETED, [stored(task_job, 0), stored(task_job, 1)], [])
+    await records.finish(task_job, lease, TaskStatus.RETRYING, [], [])
     assert await sql.fetchval("select status from outlast_tasks") == "completed"
 
 
-async def test_a_file_failed_earlier_is_remembered_when_the_others_are_done(records, sql):
-    work, lease = job(str(uuid4())), uuid4()
-    await records.begin(work, lease, "w", 1)
+async def test_an_earlier_failed_file_makes_the_task_partial(records, sql):
+    task_job, lease = job(str(uuid4())), uuid4()
+    await records.begin(task_job, lease, "w", 1)
     gone = FailedFile(
         url=URLS[0] + "?sig=topsecret",
         error="404",
         code="source_gone",
         retryable=False,
-        source_key=work.files[0].source_key,
+        source_key=task_job.files[0].source_key,
     )
-    await records.finish(work, lease, TaskStatus.RETRYING, [], [gone])
-    rest, lease = work.only([work.files[1].source_key]), uuid4()
+    await records.finish(task_job, lease, TaskStatus.RETRYING, [], [gone])
+    rest, lease = task_job.limited_to([task_job.files[1].source_key]), uuid4()
     await records.begin(rest, lease, "w", 2)
-    finished = await records.finish(rest, lease, TaskStatus.COMPLETED, [stored(work, 1)], [])
+    finished = await records.finish(rest, lease, TaskStatus.COMPLETED, [stored(task_job, 1)], [])
     assert finished.status == TaskStatus.PARTIAL
     assert "topsecret" not in await sql.fetchval("select string_agg(t::text, '') from outlast_tasks t")
 
 
-async def test_another_lease_makes_busy_and_lost(records):
-    work, lease = job(str(uuid4())), uuid4()
-    await records.begin(work, lease, "w", 1)
-    busy = await records.begin(work, uuid4(), "w2", 1)
+async def test_begin_with_another_lease_is_busy_and_finish_is_lost(records):
+    task_job, lease = job(str(uuid4())), uuid4()
+    await records.begin(task_job, lease, "w", 1)
+    busy = await records.begin(task_job, uuid4(), "w2", 1)
     assert busy.state == "busy"
     assert 0 < busy.retry_after <= 30
-    assert (await records.finish(work, uuid4(), TaskStatus.COMPLETED, [], [])).state == "lost"
+    assert (await records.finish(task_job, uuid4(), TaskStatus.COMPLETED, [], [])).state == "lost"
 
 
-async def test_a_heartbeat_tells_what_was_lost(records):
-    work, lease, stranger = job(str(uuid4())), uuid4(), uuid4()
-    await records.begin(work, lease, "w", 1)
+async def test_a_heartbeat_returns_the_lost_leases(records):
+    task_job, lease, stranger = job(str(uuid4())), uuid4(), uuid4()
+    await records.begin(task_job, lease, "w", 1)
     reply = await records.heartbeat("w", [lease, stranger], {"active": []})
     assert (reply.lost, reply.cancelled) == ([str(stranger)], [])
 
 
-async def test_what_a_user_has_is_known_to_that_user_only(records, sql):
-    await sql.execute("drop schema storage cascade")  # where objects are told of, they must be there
-    work, lease = job(str(uuid4())), uuid4()
-    await records.begin(work, lease, "w", 1)
-    await records.finish(work, lease, TaskStatus.COMPLETED, [stored(work, 0), stored(work, 1)], [])
-    known = await records.known("u", "0" * 64, work.profile.key)
+async def test_a_stored_file_is_found_for_its_user_and_profile_only(records, sql):
+    await sql.execute("drop schema storage cascade")  # otherwise only files whose object exists are found
+    task_job, lease = job(str(uuid4())), uuid4()
+    await records.begin(task_job, lease, "w", 1)
+    await records.finish(task_job, lease, TaskStatus.COMPLETED, [stored(task_job, 0), stored(task_job, 1)], [])
+    known = await records.find_stored("u", "0" * 64, task_job.profile.key)
     assert known is not None
-    assert known.path == stored(work, 0).path
-    assert await records.known("v", "0" * 64, work.profile.key) is None
-    assert await records.known("u", "0" * 64, "auto-q10-strip") is None
+    assert known.path == stored(task_job, 0).path
+    assert await records.find_stored("v", "0" * 64, task_job.profile.key) is None
+    assert await records.find_stored("u", "0" * 64, "auto-q10-strip") is None
 
 
-async def test_a_request_nobody_made_has_no_generation(records):
+async def test_a_fal_job_with_an_unknown_request_id_has_no_generation(records):
     unknown = job("g", generation_id=None, request_id=str(uuid4()), source="fal")
     assert (await records.begin(unknown, uuid4(), "w", 1)).state == "no_generation"
 
 
-async def test_inline_content_is_found_in_the_row(records, sql):
+async def test_inline_content_is_read_from_the_generations_row(records, sql):
     uri = "data:image/png;base64,iVBORw0KGgo="
     generation = await sql.fetchval(
         "insert into generations (output) values (jsonb_build_object('images', jsonb_build_array("
         "jsonb_build_object('url', $1::text)))) returning id::text",
         uri,
     )
-    assert await records.inline(generation, data_reference(uri)) == uri
+    assert await records.read_inline(generation, data_reference(uri)) == uri
     with pytest.raises(SourceGoneError):
-        await records.inline(generation, data_reference(uri + "x"))
+        await records.read_inline(generation, data_reference(uri + "x"))
 
 
-async def test_no_answer_is_for_later(records, gateway):
+async def test_an_unreachable_database_is_retryable(records, gateway):
     await gateway.stop()
     with pytest.raises(DatabaseUnavailableError) as failed:
         await records.begin(job("g"), uuid4(), "w", 1)
     assert failed.value.retryable
 
 
-async def test_missing_functions_name_the_remedy(records, sql):
+async def test_a_missing_function_raises_an_error_that_names_the_migrations(records, sql):
     await sql.execute("drop function outlast_heartbeat")
     with pytest.raises(DatabaseUnavailableError, match="migrations"):
         await records.heartbeat("w", [], {})
 
 
-async def test_two_workers_that_begin_at_once_run_once(records):
-    work = job(str(uuid4()))
-    replies = await asyncio.gather(*(records.begin(work, uuid4(), "w", 1) for _ in range(10)))
+async def test_of_concurrent_begins_one_runs_and_the_others_are_busy(records):
+    task_job = job(str(uuid4()))
+    replies = await asyncio.gather(*(records.begin(task_job, uuid4(), "w", 1) for _ in range(10)))
     assert sorted(reply.state for reply in replies) == ["busy"] * 9 + ["run"]

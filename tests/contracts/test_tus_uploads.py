@@ -1,4 +1,4 @@
-"""Large files on a bad line: resumed, by another worker too, and never sent much more often than once."""
+"""Uploads of large files over an unreliable connection: resumed, also by another worker, with little sent twice."""
 
 import asyncio
 import contextlib
@@ -22,33 +22,33 @@ from handlers.storage.upload_file import UploadFile
 from tests.chaos.tcp_proxy import TcpProxy
 
 MIB = 1024 * 1024
-MOST = 1.2
-"""Bytes on the wire, both ways, for each byte of the file."""
+MAX_TRAFFIC = 1.2
+"""Bytes sent and received for each byte of the file."""
 
 
-class Meter(TcpProxy):
-    """Counts the bytes it carries, and does something each time so many have passed."""
+class CountingProxy(TcpProxy):
+    """A proxy that counts bytes, and calls `action` after every `every` bytes."""
 
-    def __init__(self, target, every=None, deed=None):
+    def __init__(self, target, every=None, action=None):
         super().__init__(target)
         self.bytes = 0
-        self.deeds = 0
+        self.actions = 0
         self._every = every
-        self._deed = deed
+        self._action = action
         self._due = asyncio.Event()
-        self._task = asyncio.create_task(self._act()) if deed else None
+        self._task = asyncio.create_task(self._act()) if action else None
 
     async def _act(self):
         while True:
             await self._due.wait()
             self._due.clear()
-            self.deeds += 1
-            await self._deed(self)
+            self.actions += 1
+            await self._action(self)
 
     async def _pump(self, reader, writer):
         while data := await reader.read(65536):
             self.bytes += len(data)
-            if self._every and self.bytes > (self.deeds + 1) * self._every:
+            if self._every and self.bytes > (self.actions + 1) * self._every:
                 self._due.set()
             writer.write(data)
             await writer.drain()
@@ -59,8 +59,8 @@ class Meter(TcpProxy):
         await self.stop()
 
 
-class Place:
-    """A gateway with a bucket, and files to be brought there."""
+class UploadEnv:
+    """A gateway with a bucket, and files to upload."""
 
     def __init__(self, gateway, folder):
         self.gateway = gateway
@@ -68,7 +68,7 @@ class Place:
         self._folder = folder
 
     def file(self, size):
-        """A file of `size` MiB, and the path it belongs at."""
+        """Make a file of `size` MiB; return it and its object path."""
         file = self._folder / "file"
         digest = hashlib.sha256()
         with file.open("wb") as out:
@@ -79,26 +79,26 @@ class Place:
         return file, object_path("u", digest.hexdigest(), "mp4")
 
     @contextlib.asynccontextmanager
-    async def wire(self, every=None, deed=None):
-        wire = Meter(self.port, every, deed)
-        await wire.start()
-        yield wire
-        await wire.close()
+    async def proxy(self, every=None, action=None):
+        proxy = CountingProxy(self.port, every, action)
+        await proxy.start()
+        yield proxy
+        await proxy.close()
 
-    def supabase(self, wire=None, observer=None):
-        url = self.gateway.url if wire is None else f"http://127.0.0.1:{wire.port}"
+    def supabase(self, proxy=None, observer=None):
+        url = self.gateway.url if proxy is None else f"http://127.0.0.1:{proxy.port}"
         key = SecretStr(self.gateway.service_role_key)
         return Supabase(MediaSettings(_env_file=None, supabase_url=url, supabase_service_role_key=key), observer)
 
-    async def worker(self, wire, file, path):
-        url = f"http://127.0.0.1:{wire.port}"
+    async def worker(self, proxy, file, path):
+        url = f"http://127.0.0.1:{proxy.port}"
         arguments = (url, self.gateway.service_role_key, "generations", str(file), path)
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.contracts.upload_process", *arguments), stdout=asyncio.subprocess.PIPE
         )
 
     def check(self, file, path):
-        """The object is the file."""
+        """Check that the stored object has the file's content."""
         stored = self._folder / "objects" / "generations" / path
         assert stored.stat().st_size == file.stat().st_size
         with stored.open("rb") as content:
@@ -106,7 +106,7 @@ class Place:
 
 
 @pytest.fixture
-async def place(database_url, tmp_path):
+async def env(database_url, tmp_path):
     async with Gateway(database_url=database_url, storage_dir=tmp_path / "objects") as gateway:
         key = gateway.service_role_key
         async with (
@@ -114,7 +114,7 @@ async def place(database_url, tmp_path):
             http.post(f"{gateway.url}/storage/v1/bucket", json={"id": "generations", "name": "generations"}) as made,
         ):
             assert made.status == 200
-        yield Place(gateway, tmp_path)
+        yield UploadEnv(gateway, tmp_path)
 
 
 @pytest.fixture
@@ -124,98 +124,99 @@ async def sql(database_url):
     await connection.close()
 
 
-async def test_200_mb_over_a_line_that_is_cut_again_and_again_in_little_memory(place):
-    file, path = place.file(200)
+async def test_200_mb_over_a_breaking_connection_needs_little_memory_and_traffic(env):
+    file, path = env.file(200)
 
-    async def harm(wire):
-        await (wire.refuse(0.3) if wire.deeds % 3 == 0 else wire.cut())
+    async def break_connection(proxy):
+        await (proxy.refuse(0.3) if proxy.actions % 3 == 0 else proxy.cut())
 
-    async with place.wire(25 * MIB, harm) as wire:
-        worker = await place.worker(wire, file, path)
-        told = json.loads((await worker.communicate())[0])
-    assert told["new"]
-    assert told["grown"] < 20 * MIB
-    assert wire.deeds >= 8
-    assert wire.bytes < MOST * 200 * MIB, f"{wire.bytes / MIB:.1f} MiB"
-    place.check(file, path)
+    async with env.proxy(25 * MIB, break_connection) as proxy:
+        worker = await env.worker(proxy, file, path)
+        result = json.loads((await worker.communicate())[0])
+    assert result["new"]
+    assert result["growth"] < 20 * MIB
+    assert proxy.actions >= 8
+    assert proxy.bytes < MAX_TRAFFIC * 200 * MIB, f"{proxy.bytes / MIB:.1f} MiB"
+    env.check(file, path)
 
 
-async def test_another_worker_goes_on_where_one_was_killed(place, sql):
-    file, path = place.file(60)
+async def test_another_worker_resumes_the_upload_of_a_killed_worker(env, sql):
+    file, path = env.file(60)
     killed = asyncio.Event()
 
     async def kill(_):
         worker.kill()
         killed.set()
 
-    async with place.wire(40 * MIB, kill) as wire:
-        worker = await place.worker(wire, file, path)
+    async with env.proxy(40 * MIB, kill) as proxy:
+        worker = await env.worker(proxy, file, path)
         await killed.wait()
         await worker.communicate()
         assert await sql.fetchval("select path from outlast_uploads") == path
-        before = wire.bytes
-        async with place.supabase(wire) as supabase:
-            assert await supabase.put(path, UploadFile.of(file, "video/mp4"))
-        assert wire.bytes - before < 30 * MIB
-        assert wire.bytes < MOST * 60 * MIB
-    place.check(file, path)
+        before = proxy.bytes
+        async with env.supabase(proxy) as supabase:
+            assert await supabase.put(path, UploadFile.from_path(file, "video/mp4"))
+        assert proxy.bytes - before < 30 * MIB
+        assert proxy.bytes < MAX_TRAFFIC * 60 * MIB
+    env.check(file, path)
     assert await sql.fetchval("select count(*) from outlast_uploads") == 0
 
 
-async def test_two_workers_with_the_same_file_store_it_once(place, sql):
-    file, path = place.file(20)
-    async with place.supabase() as one, place.supabase() as two:
+async def test_concurrent_uploads_of_one_file_store_one_object(env, sql):
+    file, path = env.file(20)
+    async with env.supabase() as one, env.supabase() as two:
         await asyncio.gather(
-            one.put(path, UploadFile.of(file, "video/mp4")), two.put(path, UploadFile.of(file, "video/mp4"))
+            one.put(path, UploadFile.from_path(file, "video/mp4")),
+            two.put(path, UploadFile.from_path(file, "video/mp4")),
         )
-        assert await one.put(path, UploadFile.of(file, "video/mp4")) is False
-    place.check(file, path)
+        assert await one.put(path, UploadFile.from_path(file, "video/mp4")) is False
+    env.check(file, path)
     assert await sql.fetchval("select count(*) from storage.objects") == 1
     assert await sql.fetchval("select count(*) from outlast_uploads") == 0
 
 
-async def test_an_upload_that_storage_has_forgotten_is_begun_anew(place, sql):
-    file, path = place.file(8)
+async def test_an_upload_that_storage_does_not_know_starts_again(env, sql):
+    file, path = env.file(8)
     await sql.execute("select outlast_upload('generations', $1, 'bm90L3RoZXJlL2FueSBtb3Jl')", path)
-    async with place.supabase() as supabase:
-        assert await supabase.put(path, UploadFile.of(file, "video/mp4"))
-    place.check(file, path)
+    async with env.supabase() as supabase:
+        assert await supabase.put(path, UploadFile.from_path(file, "video/mp4"))
+    env.check(file, path)
 
 
-async def test_without_the_database_a_worker_resumes_its_own_uploads(place, sql):
+async def test_without_the_upload_function_a_worker_resumes_its_own_uploads(env, sql):
     await sql.execute("drop function outlast_upload")
-    file, path = place.file(30)
-    async with place.wire(10 * MIB, Meter.cut) as wire, place.supabase(wire) as supabase:
-        assert await supabase.put(path, UploadFile.of(file, "video/mp4"))
-        assert wire.bytes < MOST * 30 * MIB
-    place.check(file, path)
+    file, path = env.file(30)
+    async with env.proxy(10 * MIB, CountingProxy.cut) as proxy, env.supabase(proxy) as supabase:
+        assert await supabase.put(path, UploadFile.from_path(file, "video/mp4"))
+        assert proxy.bytes < MAX_TRAFFIC * 30 * MIB
+    env.check(file, path)
 
 
-async def test_a_line_that_carries_nothing_any_more_is_given_up_and_taken_up_later(place, sql, monkeypatch):
-    monkeypatch.setattr("handlers.storage.tus.TRIES", 3)
-    file, path = place.file(20)
-    async with place.wire(10 * MIB, TcpProxy.stop) as wire, place.supabase(wire) as supabase:
+async def test_an_upload_over_a_dead_connection_is_unavailable_and_resumed_later(env, sql, monkeypatch):
+    monkeypatch.setattr("handlers.storage.tus.ATTEMPTS", 3)
+    file, path = env.file(20)
+    async with env.proxy(10 * MIB, TcpProxy.stop) as proxy, env.supabase(proxy) as supabase:
         with pytest.raises(StorageUnavailableError):
-            await supabase.put(path, UploadFile.of(file, "video/mp4"))
+            await supabase.put(path, UploadFile.from_path(file, "video/mp4"))
     assert await sql.fetchval("select count(*) from outlast_uploads") == 1
-    async with place.wire() as wire, place.supabase(wire) as supabase:
-        assert await supabase.put(path, UploadFile.of(file, "video/mp4"))
-        assert wire.bytes < 15 * MIB
-    place.check(file, path)
+    async with env.proxy() as proxy, env.supabase(proxy) as supabase:
+        assert await supabase.put(path, UploadFile.from_path(file, "video/mp4"))
+        assert proxy.bytes < 15 * MIB
+    env.check(file, path)
 
 
 @pytest.mark.parametrize(("tag", "reads"), [('"abc-2"', False), ('"abc"', True)])
-async def test_what_an_etag_cannot_tell_our_note_or_the_bytes_do(place, sql, tag, reads):
-    file, path = place.file(8)
-    async with place.wire() as wire, place.supabase(wire) as supabase:
-        await supabase.put(path, UploadFile.of(file, "video/mp4"))
+async def test_an_object_with_a_multipart_etag_is_compared_by_its_recorded_hash(env, sql, tag, reads):
+    file, path = env.file(8)
+    async with env.proxy() as proxy, env.supabase(proxy) as supabase:
+        await supabase.put(path, UploadFile.from_path(file, "video/mp4"))
         await sql.execute("update storage.objects set metadata = metadata || jsonb_build_object('eTag', $1::text)", tag)
-        before = wire.bytes
-        assert await supabase.put(path, UploadFile.of(file, "video/mp4")) is False
-        assert (wire.bytes - before > 8 * MIB) is reads
+        before = proxy.bytes
+        assert await supabase.put(path, UploadFile.from_path(file, "video/mp4")) is False
+        assert (proxy.bytes - before > 8 * MIB) is reads
 
 
-async def test_uploads_a_day_old_are_forgotten(sql):
+async def test_uploads_older_than_a_day_are_not_resumed(sql):
     await sql.execute("select outlast_upload('b', 'one', 'first')")
     assert json.loads(await sql.fetchval("select outlast_upload('b', 'one', 'second')"))["upload_id"] == "first"
     assert json.loads(await sql.fetchval("select outlast_upload('b', 'one', null, 'other')"))["upload_id"] == "first"

@@ -1,6 +1,6 @@
-"""A worker's upload in a process of its own: `python -m tests.contracts.upload_process URL KEY BUCKET FILE PATH`.
+"""Uploads a file as a worker does: `python -m tests.contracts.upload_process URL KEY BUCKET FILE PATH`.
 
-Prints as JSON whether the object is new, and by how many bytes the process's memory grew at most.
+Prints as JSON whether the object is new (`new`), and the growth of the process's memory in bytes (`growth`).
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from handlers.settings import MediaSettings
 from handlers.storage.upload_file import UploadFile
 
 
-def largest() -> int:
-    """The most memory this program ever had, in bytes; `ru_maxrss` would tell its parent's, if that had more."""
+def peak_memory() -> int:
+    """Return this program's peak memory in bytes; `ru_maxrss` would include its parent's."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) * 1024
 
@@ -28,10 +28,10 @@ async def main(url: str, key: str, bucket: str, file: str, path: str) -> None:
     async with Supabase(settings) as supabase:
         small = Path(file).with_name("small")
         small.write_bytes(b"x")
-        await supabase.put("warm/up", UploadFile.of(small, "text/plain"))
-        before = largest()
-        is_new = await supabase.put(path, UploadFile.of(Path(file), "video/mp4"))
-        print(json.dumps({"new": is_new, "grown": largest() - before}))  # noqa: T201 - its answer
+        await supabase.put("warm/up", UploadFile.from_path(small, "text/plain"))
+        before = peak_memory()
+        is_new = await supabase.put(path, UploadFile.from_path(Path(file), "video/mp4"))
+        print(json.dumps({"new": is_new, "growth": peak_memory() - before}))  # noqa: T201 - read by the test
 
 
 if __name__ == "__main__":

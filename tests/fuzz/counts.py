@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 from handlers.media import MEDIA_TYPES
 
-ENDS = ("type_not_supported", "corrupted", "decoder_limit", "stored", "wrong", "crashed", "hung", "failed")
+OUTCOMES = ("type_not_supported", "corrupted", "decoder_limit", "stored", "wrong", "crashed", "hung", "failed")
 """How a case ends; from `wrong` on they are findings."""
-FOUND = frozenset(ENDS[ENDS.index("wrong") :])
+FINDINGS = frozenset(OUTCOMES[OUTCOMES.index("wrong") :])
 
 
 @dataclass(slots=True)
-class Tally:
+class FuzzCounts:
     """How the cases of each type ended, and what was found: (case, sample, mutation, what)."""
 
     ends: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -21,9 +21,9 @@ class Tally:
     def table(self) -> str:
         """Return the ends by type, as text."""
         types = [media.content_type for media in MEDIA_TYPES]
-        rows = [["type", "cases", *ENDS]]
+        rows = [["type", "cases", *OUTCOMES]]
         for name in [*types, "all"]:
-            counts = [sum(self.ends[one, end] for one in (types if name == "all" else [name])) for end in ENDS]
+            counts = [sum(self.ends[one, end] for one in (types if name == "all" else [name])) for end in OUTCOMES]
             rows.append([name, str(sum(counts)), *map(str, counts)])
         widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
         return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)

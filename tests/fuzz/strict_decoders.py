@@ -28,7 +28,7 @@ def rejects(path: Path, content_type: str) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            JUDGES[content_type](path)
+            STRICT_DECODERS[content_type](path)
     except Exception as error:  # noqa: BLE001 - whatever it is, that is the answer
         return f"{type(error).__name__}: {error}"
     return None
@@ -100,7 +100,7 @@ def _archive(path: Path) -> None:
                 pass
 
 
-JUDGES: dict[str, Callable[[Path], None]] = {
+STRICT_DECODERS: dict[str, Callable[[Path], None]] = {
     "image/jpeg": _picture("JPEG"),
     "image/png": _picture("PNG"),
     "image/webp": _picture("WEBP"),

@@ -7,7 +7,7 @@ import pytest
 from tests.fuzz.mutate import MUTATIONS, mutated
 from tests.fuzz.run import Fuzz
 from tests.fuzz.strict_decoders import rejects
-from tests.fuzz.counts import ENDS
+from tests.fuzz.counts import OUTCOMES
 from tests.media_samples import MAKERS, media_sample
 
 CASES = 500
@@ -20,7 +20,7 @@ async def test_no_damaged_file_crashes_hangs_or_is_stored(tmp_path):
     fuzz = Fuzz(tmp_path, SEED)
     await fuzz.run(range(CASES), lambda _: None)
     assert fuzz.tally.findings == [], fuzz.tally.table()
-    ends = {end: sum(count for (_, ended), count in fuzz.tally.ends.items() if ended == end) for end in ENDS}
+    ends = {end: sum(count for (_, ended), count in fuzz.tally.ends.items() if ended == end) for end in OUTCOMES}
     assert sum(ends.values()) == CASES
     assert min(ends["type_not_supported"], ends["corrupted"], ends["stored"]) > CASES // 20  # else it shows nothing
 

@@ -1,4 +1,4 @@
-"""A gateway before a database of the test's own, and what it takes to speak to it."""
+"""A gateway with the test's own database, and clients for it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ import pytest
 from deploy.local.gateway import Gateway
 from deploy.local.postgres import Postgres
 from tests.contracts.project import LIVE, Project
-from tests.time_limits import SOON
+from tests.time_limits import WAIT_SECONDS
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def database(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SOON)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_SECONDS)) as session:
         yield session
 
 
@@ -39,9 +39,9 @@ if LIVE:
 
     @pytest.fixture
     async def project(http: aiohttp.ClientSession) -> AsyncIterator[Project]:
-        made = Project.real(http)
-        yield made
-        await made.clean()
+        created = Project.real(http)
+        yield created
+        await created.remove_buckets()
 
 else:
 
@@ -50,49 +50,49 @@ else:
         return Project(http, gateway.url, gateway.service_role_key, gateway.anon_key, gateway.jwt_secret)
 
 
-class Cable:
-    """A way to a TCP port that can be cut and mended."""
+class ConnectionProxy:
+    """A proxy to a TCP port that can be disconnected and reconnected."""
 
     def __init__(self, port: int) -> None:
         self._target = port
         self._server: asyncio.Server | None = None
-        self._ends: set[asyncio.StreamWriter] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
-    async def mend(self) -> None:
-        self._server = await asyncio.start_server(self._join, "127.0.0.1", self.port)
+    async def connect(self) -> None:
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def cut(self) -> None:
+    async def disconnect(self) -> None:
         assert self._server is not None
         self._server.close()
-        for end in self._ends:
-            end.transport.abort()
+        for writer in self._writers:
+            writer.transport.abort()
         await asyncio.gather(*self._tasks)
         await self._server.wait_closed()
 
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        self._ends |= {writer, far_writer}
-        for pair in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.create_task(self._carry(*pair))
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers |= {writer, target_writer}
+        for pair in ((reader, target_writer), (target_reader, writer)):
+            task = asyncio.create_task(self._copy(*pair))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65536):
                 writer.write(data)
                 await writer.drain()
-        self._ends.discard(writer)
+        self._writers.discard(writer)
         writer.transport.abort()
 
 
 @pytest.fixture
-async def cable(postgres: Postgres) -> AsyncIterator[Cable]:
-    """The way to the test's PostgreSQL."""
-    made = Cable(urlsplit(postgres.url).port or 0)
-    await made.mend()
-    yield made
-    await made.cut()
+async def database_proxy(postgres: Postgres) -> AsyncIterator[ConnectionProxy]:
+    """A proxy to the test's PostgreSQL."""
+    created = ConnectionProxy(urlsplit(postgres.url).port or 0)
+    await created.connect()
+    yield created
+    await created.disconnect()

@@ -1,4 +1,4 @@
-"""The real supabase client, as users and our own code have it."""
+"""The gateway with the real `supabase` client."""
 
 from uuid import uuid4
 
@@ -16,15 +16,15 @@ async def client(gateway):
         yield await acreate_client(gateway.url, gateway.service_role_key, options)
 
 
-async def test_rows(client):
+async def test_the_client_inserts_selects_updates_and_deletes_rows(client):
     one, two = str(uuid4()), str(uuid4())
     table = client.table("generations")
-    made = await table.insert([{"id": one, "prompt": "a"}, {"id": two, "prompt": "b"}]).execute()
-    assert [row["id"] for row in made.data] == [one, two]
+    inserted = await table.insert([{"id": one, "prompt": "a"}, {"id": two, "prompt": "b"}]).execute()
+    assert [row["id"] for row in inserted.data] == [one, two]
     await table.upsert({"id": one, "status": "completed", "output": {"images": [1]}}).execute()
     await table.update({"request_id": "r"}).eq("id", one).execute()
-    seen = await table.select("prompt,status,output,request_id").eq("id", one).single().execute()
-    assert seen.data == {"prompt": "a", "status": "completed", "output": {"images": [1]}, "request_id": "r"}
+    found = await table.select("prompt,status,output,request_id").eq("id", one).single().execute()
+    assert found.data == {"prompt": "a", "status": "completed", "output": {"images": [1]}, "request_id": "r"}
     counted = (
         await table.select("id", count="exact").in_("id", [one, two]).order("prompt", desc=True).limit(1).execute()
     )
@@ -38,7 +38,7 @@ async def test_rows(client):
     assert refused.value.code == "PGRST205"
 
 
-async def test_functions(client, database):
+async def test_the_client_calls_functions(client, database):
     await database.execute(
         "create function echo(a uuid, b jsonb) returns jsonb language sql as "
         "$$ select jsonb_build_object('a', a, 'b', b) $$; "
@@ -52,10 +52,10 @@ async def test_functions(client, database):
     assert refused.value.code == "PGRST202"
 
 
-async def test_buckets(client):
+async def test_the_client_manages_buckets(client):
     await client.storage.create_bucket("main", options={"public": True, "file_size_limit": "1MB"})
-    seen = await client.storage.get_bucket("main")
-    assert (seen.public, seen.file_size_limit) == (True, 1024 * 1024)
+    found = await client.storage.get_bucket("main")
+    assert (found.public, found.file_size_limit) == (True, 1024 * 1024)
     await client.storage.update_bucket("main", {"public": False})
     assert [bucket.public for bucket in await client.storage.list_buckets()] == [False]
     await client.storage.from_("main").upload("a/b", b"x")
@@ -66,7 +66,7 @@ async def test_buckets(client):
     assert (refused.value.status, refused.value.code) == ("404", "Bucket not found")
 
 
-async def test_objects(client, tmp_path):
+async def test_the_client_manages_objects(client, tmp_path):
     await client.storage.create_bucket("main", options={"allowed_mime_types": ["image/*", "text/plain"]})
     bucket = client.storage.from_("main")
     options = {"content-type": "image/png; charset=x", "cache-control": "60", "metadata": {"gen": "g1"}}
@@ -88,7 +88,7 @@ async def test_objects(client, tmp_path):
     assert refused.value.status == "415"
 
 
-async def test_signed_urls(client):
+async def test_the_client_uses_signed_urls(client):
     await client.storage.create_bucket("main")
     bucket = client.storage.from_("main")
     ticket = await bucket.create_signed_upload_url("up/one")
@@ -101,6 +101,6 @@ async def test_signed_urls(client):
         assert (await http.get(signed["signedURL"])).content == b"sent"
     await bucket.copy("up/one", "up/two")
     await bucket.move("up/two", "up/three")
-    assert [gone["name"] for gone in await bucket.remove(["up/three", "up/two"])] == ["up/three"]
+    assert [removed["name"] for removed in await bucket.remove(["up/three", "up/two"])] == ["up/three"]
     many = await bucket.create_signed_urls(["up/one", "up/two"], 60)
     assert [bool(one["signedURL"]) for one in many] == [True, False]

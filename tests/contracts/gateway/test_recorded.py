@@ -1,8 +1,8 @@
-"""What was recorded of a real project, sent again: to the gateway, or with `make test-live` to a real project."""
+"""Compares the gateway, or with `make test-live` a real project, with responses recorded from a real project."""
 
 import pytest
 
 
 @pytest.mark.parametrize("recorded", ["storage", "tus"])
-async def test_it_answers_as_a_real_storage_api_was_seen_to(project, recorded):
+async def test_responses_are_those_recorded_from_a_real_project(project, recorded):
     assert await project.replay(recorded) > 0

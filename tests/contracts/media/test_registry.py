@@ -4,24 +4,24 @@ import importlib
 
 import pytest
 
-from handlers.codec.decoder_main import DECODERS
+from handlers.codec.decoder_main import KIND_MODULES
 from handlers.media import BY_CONTENT_TYPE, MEDIA_TYPES, Kind, MediaType
-from tests.fuzz.strict_decoders import JUDGES
+from tests.fuzz.strict_decoders import STRICT_DECODERS
 from tests.media_samples import MAKERS
 
 
 @pytest.mark.parametrize("media", MEDIA_TYPES, ids=lambda media: media.content_type)
 def test_every_type_is_covered(media: MediaType) -> None:
     assert media.content_type in {content_type for content_type, _ in MAKERS.values()}
-    assert media.content_type in JUDGES
-    assert hasattr(importlib.import_module(DECODERS[media.kind]), "prepare")
+    assert media.content_type in STRICT_DECODERS
+    assert hasattr(importlib.import_module(KIND_MODULES[media.kind]), "prepare")
     if media.kind in {Kind.VIDEO, Kind.AUDIO}:
         assert media.reader is not None
-    if media.layout is not None:
-        assert callable(importlib.import_module(f"handlers.media.structure.{media.layout}").end)
+    if media.structure is not None:
+        assert callable(importlib.import_module(f"handlers.media.{media.structure}").find_end)
 
 
 def test_nothing_else_is_covered() -> None:
-    assert {content_type for content_type, _ in MAKERS.values()} == set(JUDGES) == set(BY_CONTENT_TYPE)
+    assert {content_type for content_type, _ in MAKERS.values()} == set(STRICT_DECODERS) == set(BY_CONTENT_TYPE)
     assert len(BY_CONTENT_TYPE) == len(MEDIA_TYPES) == len({media.extension for media in MEDIA_TYPES})
-    assert DECODERS.keys() == set(Kind)
+    assert set(KIND_MODULES) == set(Kind)
