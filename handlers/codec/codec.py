@@ -20,7 +20,7 @@ from handlers.codec.pool import ClosedError, Processes
 from handlers.codec.process import EndedError
 from handlers.codec.request import InvalidAnswerError, Request
 from handlers.errors import DecoderLimitError, FileProcessingError
-from handlers.media import BY_CONTENT_TYPE, Limits, Prepared, Recipe
+from handlers.media import BY_CONTENT_TYPE, EncodeOptions, Limits, Prepared
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
 from schemas.codec import PreparedFile
@@ -36,7 +36,7 @@ ENDS: Final = (TimeoutError, EndedError, ClosedError, InvalidAnswerError)
 """What the pool raises when a process ended before its answer, or was ended because of it."""
 START: Final = "handlers.codec.decoder_main:start"
 PREPARE: Final = "handlers.codec.decoder_main:prepare"
-RECIPE: Final = {field.name for field in fields(Recipe)}
+RECIPE: Final = {field.name for field in fields(EncodeOptions)}
 """The part of a profile that a codec process needs."""
 
 
@@ -69,7 +69,7 @@ class Codec:
             max_written=max(settings.codec_memory_mb * 1024 * 1024, settings.max_file_bytes),
             seconds=settings.codec_timeout_seconds,
         )
-        self._network = "kernel" if seccomp.kernel_refuses() else "python"
+        self._network = "kernel" if seccomp.kernel_can_deny_network() else "python"
         if self._network != "kernel":
             log.warning("no seccomp here: decoders are kept from the network only as far as Python can")
         self._processes = Processes(

@@ -1,7 +1,7 @@
-"""What a codec process logs: collected during one request, sent with the answer, and logged by the worker.
+"""The log lines of a codec process: collected during one request, sent with the answer, and logged by the worker.
 
-So a line about a file carries its caller's task, attempt and trace, and has the same format and destination. The lines
-of a process that dies are lost; the worker then logs how it died.
+So each line has the task, attempt and trace of its file, and the worker's format and destination. The lines of a
+process that dies are lost; the worker then logs its exit code.
 """
 
 import contextlib
@@ -14,18 +14,18 @@ from schemas.codec_limits import MAX_LOG_CHARACTERS, MAX_LOG_LINES, MAX_LOGGER_C
 Line = dict[str, str | int]
 """The fields of `schemas.codec.LogLine`."""
 UNPRINTABLE: Final = "backslashreplace"
-"""How characters are written that UTF-8 has no form for (lone surrogates, from file names)."""
+"""How to write characters that UTF-8 cannot encode: lone surrogates, from file names."""
 
 
 class LogCapture(logging.Handler):
-    """Keeps the first warnings and errors, Python's own warnings among them."""
+    """Collects the first warnings and errors, including Python's own warnings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: list[Line] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the line if there is room."""
+        """Collect the line unless there are MAX_LOG_LINES already."""
         if len(self.lines) < MAX_LOG_LINES:
             logger = plain_text(record.name, MAX_LOGGER_CHARACTERS)
             level = min(record.levelno, logging.CRITICAL)
@@ -34,8 +34,8 @@ class LogCapture(logging.Handler):
 
 
 @contextlib.contextmanager
-def captured() -> Iterator[list[Line]]:
-    """Collect what is logged, instead of writing it, for as long as the context lasts."""
+def captured_logs() -> Iterator[list[Line]]:
+    """Collect the log lines while the context lasts, instead of writing them."""
     root, capture = logging.getLogger(), LogCapture()
     before, root.handlers[:] = list(root.handlers), [capture]
     logging.captureWarnings(capture=True)
@@ -46,5 +46,5 @@ def captured() -> Iterator[list[Line]]:
 
 
 def plain_text(text: str, limit: int) -> str:
-    """Return the text as UTF-8 can hold it, cut to `limit` characters."""
+    """Return the text with characters that UTF-8 can encode, cut to `limit` characters."""
     return text[:limit].encode(errors=UNPRINTABLE).decode()[:limit]

@@ -1,7 +1,7 @@
-"""The limits of a codec process, kept by the kernel: memory, processor time, what it writes, and no network.
+"""The limits of a codec process, enforced by the kernel: memory, processor time, written bytes, and no network.
 
-They stand behind the pool's own time limit and the checks of a file's header, and hold also when the decoder never
-gives control back to Python, or the pool's process is gone.
+They come after the pool's time limit and the checks of file headers. They also hold if the decoder never returns to
+Python, or if the pool's process has ended.
 """
 
 import math
@@ -13,38 +13,39 @@ from typing import Final
 from handlers.codec import seccomp
 from handlers.media import Limits
 
-CPU_FACTOR: Final = 2  # the pool's limit is in seconds passed, of which a helper thread or two may use more
+CPU_FACTOR: Final = 2
+"""The pool's limit is elapsed time, in which one or two helper threads may use more processor time."""
 CPU_SPARE_SECONDS: Final = 1
 
 
-def confine(limits: Limits) -> None:
-    """Limit this process for the whole of its life."""
-    seccomp.refuse()
+def apply_limits(limits: Limits) -> None:
+    """Limit this process permanently."""
+    seccomp.deny_network()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _lower(resource.RLIMIT_FSIZE, limits.max_written)  # Python ignores the signal: writing fails with EFBIG
-    _lower(resource.RLIMIT_AS, _address_space() + limits.max_memory)
+    _lower(resource.RLIMIT_AS, _address_space_bytes() + limits.max_memory)
 
 
-def allow(seconds: float) -> None:
-    """Let the process use processor time for one file more; beyond that the kernel ends it."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    most = math.ceil(used.ru_utime + used.ru_stime + CPU_FACTOR * seconds) + CPU_SPARE_SECONDS
+def allow_cpu_time(seconds: float) -> None:
+    """Allow processor time for one more file; beyond that the kernel ends the process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    maximum = math.ceil(usage.ru_utime + usage.ru_stime + CPU_FACTOR * seconds) + CPU_SPARE_SECONDS
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    resource.setrlimit(resource.RLIMIT_CPU, (maximum if hard == resource.RLIM_INFINITY else min(maximum, hard), hard))
 
 
-def write_beside(target: Path) -> None:
-    """Let libvips put what it cannot hold in memory beside the target: in TEMP_DIR, and gone with the file's folder."""
+def set_temp_dir(target: Path) -> None:
+    """Have libvips write temporary files next to the target, in TEMP_DIR: they are removed with the file's folder."""
     os.environ["TMPDIR"] = str(target.parent)
 
 
-def _lower(what: int, most: int) -> None:
-    """Set a limit that nothing in the process can raise again; a lower one that is there already stays."""
-    _, hard = resource.getrlimit(what)
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(what, (most, most))
+def _lower(limit: int, maximum: int) -> None:
+    """Lower a limit so that this process cannot raise it again; a lower limit stays."""
+    _, hard = resource.getrlimit(limit)
+    maximum = maximum if hard == resource.RLIM_INFINITY else min(maximum, hard)
+    resource.setrlimit(limit, (maximum, maximum))
 
 
-def _address_space() -> int:
-    """Bytes of address space in use now, the libraries' own included."""
+def _address_space_bytes() -> int:
+    """Return the address space in use, including libraries."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -2,7 +2,7 @@
 
 The kernel refuses, by a seccomp filter: it needs no privilege, works in containers (Docker's and Kubernetes' default
 profiles allow it), binds C code and every thread, and cannot be taken off. Where the kernel cannot, an audit hook
-refuses instead, which binds Python's own sockets alone; `kernel_refuses` tells which it is.
+refuses instead, which binds Python's own sockets alone; `kernel_can_deny_network` tells which it is.
 
 Refused are sockets, and the ways around: io_uring, which makes sockets of its own, and what reaches into another
 process, which has some. It is no full sandbox: files stay readable, and what Python may do else, it may.
@@ -52,8 +52,8 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_uint16), ("steps", ctypes.POINTER(_Step)))
 
 
-def kernel_refuses() -> bool:
-    """Whether `refuse` will be the kernel's doing here, and so hold for all code; changes nothing."""
+def kernel_can_deny_network() -> bool:
+    """Whether `deny_network` will be the kernel's doing here, and so hold for all code; changes nothing."""
     machine = _machine()
     if machine is None:
         return False
@@ -61,7 +61,7 @@ def kernel_refuses() -> bool:
     return bool(_libc().syscall(machine.seccomp, GET_ACTION_AVAIL, 0, ctypes.byref(asked)) == 0)
 
 
-def refuse() -> None:
+def deny_network() -> None:
     """Take the network from this process, for good."""
     if not _refused_by_kernel():
         sys.addaudithook(_refuse_in_python)

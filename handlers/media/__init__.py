@@ -1,11 +1,9 @@
-"""The registry of media types, MEDIA_TYPES, and one module per kind of media that decodes it.
+"""The registry of media types, MEDIA_TYPES, and the code that validates and encodes them.
 
-A new type is one line in MEDIA_TYPES, a signature in `handlers/detect/`, a module in `handlers/media/structure/` if
-the format has a structure of its own, and a sample in `tests/media_samples.py`. The contract tests and the fuzz tests
-iterate over the registry and fail for a type without a sample.
+A new type is one line in MEDIA_TYPES, and one module with `find_end` if its format is not there yet. CONTRIBUTING.md
+lists the tests that fail until the type has a signature, a sample and a strict decoder.
 
-This package is imported by the codec processes as well as by the worker: keep module imports light (no pyvips, no
-av, no pydantic).
+The codec processes and the worker both import this package: keep its module imports light (no pyvips, av, pydantic).
 """
 
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from schemas.formats import ImageFormat
 
 
 class Kind(StrEnum):
-    """What a file is to the person who asked for it; a label of metrics."""
+    """The kind of a file, as users see it; a label of metrics."""
 
     IMAGE = "image"
     VIDEO = "video"
@@ -28,24 +26,24 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MediaType:
-    """One type Outlast stores, and all there is to say of it.
+    """One type that Outlast stores.
 
-    `extension` has no dot. `reader` is what opens it, by its library's name: libvips' loader or FFmpeg's demuxer.
-    `layout` is the module of `handlers.media.structure` that walks the file's structure to its end.
+    `extension` has no dot. `reader` is the libvips loader or the FFmpeg demuxer that opens it. `structure` is the
+    module in `handlers.media` whose `find_end` checks the structure of the file.
     """
 
     content_type: str
     extension: str
     kind: Kind
     reader: str | None = None
-    layout: str | None = None
+    structure: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What decoding one file may cost.
+    """The limits for decoding one file.
 
-    Pixels of all frames together; frames or pages; bytes of memory, which is also the most to decode to; bytes of a
+    Pixels of all frames together; number of frames or pages; bytes of memory (also of the decoded content); bytes of a
     file that is written; seconds.
     """
 
@@ -57,8 +55,8 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a file is to be stored: a job's `Profile`, without what weighs 9 MB in a codec process (pydantic)."""
+class EncodeOptions:
+    """How to store a file: the fields of a job's `Profile` that a codec process needs, without its 9 MB of pydantic."""
 
     format: ImageFormat
     quality: int
@@ -68,11 +66,10 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A file that decoded whole and is ready to store.
+    """A file that was decoded completely and is ready to store.
 
-    `path` is the new file, or the source itself where that is kept. Sizes in bytes, width and height in pixels as a
-    viewer shows them (orientation applied), duration in seconds; `sha256` and `md5` are of the bytes
-    at `path`, the latter because Storage names them so in its ETag.
+    `path` is the new file, or the source if that is kept. Sizes in bytes; width and height in pixels with orientation
+    applied; duration in seconds. `sha256` and `md5` are of the bytes at `path`; Storage uses the MD5 in its ETag.
     """
 
     path: Path
@@ -89,29 +86,27 @@ class Prepared:
 
 
 MEDIA_TYPES: Final[tuple[MediaType, ...]] = (
-    MediaType("image/jpeg", "jpg", Kind.IMAGE, reader="jpegload", layout="jpeg"),
-    MediaType("image/png", "png", Kind.IMAGE, reader="pngload", layout="png"),
-    MediaType("image/webp", "webp", Kind.IMAGE, reader="webpload", layout="riff"),
-    MediaType("image/gif", "gif", Kind.IMAGE, reader="gifload", layout="gif"),
-    MediaType("image/avif", "avif", Kind.IMAGE, reader="heifload", layout="boxes"),
-    MediaType(
-        "image/tiff", "tiff", Kind.IMAGE, reader="tiffload", layout="tiff"
-    ),  # its directories may lie anywhere: it has no end
-    MediaType("image/heic", "heic", Kind.IMAGE, layout="heic"),  # by pillow-heif: our libvips decodes no HEVC
-    MediaType("video/mp4", "mp4", Kind.VIDEO, reader="mp4", layout="boxes"),
-    MediaType("video/webm", "webm", Kind.VIDEO, reader="matroska", layout="ebml"),
-    MediaType("video/quicktime", "mov", Kind.VIDEO, reader="mov", layout="boxes"),
-    MediaType("video/x-matroska", "mkv", Kind.VIDEO, reader="matroska", layout="ebml"),
-    MediaType("audio/mpeg", "mp3", Kind.AUDIO, reader="mp3", layout="mp3"),
-    MediaType("audio/wav", "wav", Kind.AUDIO, reader="wav", layout="riff"),
-    MediaType("audio/flac", "flac", Kind.AUDIO, reader="flac", layout="flac"),
-    MediaType("audio/ogg", "ogg", Kind.AUDIO, reader="ogg", layout="ogg"),
-    MediaType("audio/mp4", "m4a", Kind.AUDIO, reader="mp4", layout="boxes"),
-    MediaType("audio/aac", "aac", Kind.AUDIO, reader="aac", layout="adts"),
-    MediaType("model/gltf-binary", "glb", Kind.MODEL, layout="glb"),
-    MediaType("model/gltf+json", "gltf", Kind.MODEL, layout="gltf"),
-    MediaType("model/obj", "obj", Kind.MODEL, layout="obj"),
-    MediaType("model/ply", "ply", Kind.MODEL, layout="ply"),
-    MediaType("application/zip", "zip", Kind.ARCHIVE, layout="archive"),
+    MediaType("image/jpeg", "jpg", Kind.IMAGE, reader="jpegload", structure="formats.jpeg"),
+    MediaType("image/png", "png", Kind.IMAGE, reader="pngload", structure="formats.png"),
+    MediaType("image/webp", "webp", Kind.IMAGE, reader="webpload", structure="formats.riff"),
+    MediaType("image/gif", "gif", Kind.IMAGE, reader="gifload", structure="formats.gif"),
+    MediaType("image/avif", "avif", Kind.IMAGE, reader="heifload", structure="formats.isobmff"),
+    MediaType("image/tiff", "tiff", Kind.IMAGE, reader="tiffload", structure="formats.tiff"),
+    MediaType("image/heic", "heic", Kind.IMAGE, structure="image.heic"),  # by pillow-heif: our libvips has no HEVC
+    MediaType("video/mp4", "mp4", Kind.VIDEO, reader="mp4", structure="formats.isobmff"),
+    MediaType("video/webm", "webm", Kind.VIDEO, reader="matroska", structure="formats.ebml"),
+    MediaType("video/quicktime", "mov", Kind.VIDEO, reader="mov", structure="formats.isobmff"),
+    MediaType("video/x-matroska", "mkv", Kind.VIDEO, reader="matroska", structure="formats.ebml"),
+    MediaType("audio/mpeg", "mp3", Kind.AUDIO, reader="mp3", structure="formats.mp3"),
+    MediaType("audio/wav", "wav", Kind.AUDIO, reader="wav", structure="formats.riff"),
+    MediaType("audio/flac", "flac", Kind.AUDIO, reader="flac", structure="formats.flac"),
+    MediaType("audio/ogg", "ogg", Kind.AUDIO, reader="ogg", structure="formats.ogg"),
+    MediaType("audio/mp4", "m4a", Kind.AUDIO, reader="mp4", structure="formats.isobmff"),
+    MediaType("audio/aac", "aac", Kind.AUDIO, reader="aac", structure="formats.adts"),
+    MediaType("model/gltf-binary", "glb", Kind.MODEL, structure="model.glb"),
+    MediaType("model/gltf+json", "gltf", Kind.MODEL, structure="model.gltf"),
+    MediaType("model/obj", "obj", Kind.MODEL, structure="model.obj"),
+    MediaType("model/ply", "ply", Kind.MODEL, structure="model.ply"),
+    MediaType("application/zip", "zip", Kind.ARCHIVE, structure="archive"),
 )
 BY_CONTENT_TYPE: Final = {media.content_type: media for media in MEDIA_TYPES}

@@ -1,6 +1,6 @@
-"""Archives: every member unpacked into nothing and checked against its checksum, stored as they are.
+"""ZIP archives: every member is unpacked and compared with its checksum; stored as they are.
 
-Runs in a codec process.
+The format is PKWARE's APPNOTE. Runs in a codec process.
 """
 
 import struct
@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from handlers.errors import DecoderLimitError, FileCorruptedError
-from handlers.media import Limits, Prepared, Recipe
+from handlers.media import EncodeOptions, Limits, Prepared
 from handlers.media.describe import describe
-from handlers.media.structure import without_tail
+from handlers.media.formats import Content, cut_tail
 
 MAX_UNPACKED: Final = 1 << 30
-"""Most bytes all members together may unpack to: a zip of 50 MiB may claim terabytes."""
+"""Maximum bytes of all unpacked members together: a ZIP file of 50 MiB may unpack to terabytes."""
 MAX_MEMBERS: Final = 100_000
-PIECE: Final = 1 << 20
-ENCRYPTED: Final = 0x1  # APPNOTE 4.4.4, bit 0
-SIZES_FOLLOW: Final = 0x8  # bit 3
+PIECE_BYTES: Final = 1 << 20
+ENCRYPTED, SIZES_FOLLOW = 0x1, 0x8
+"""Flags of a member (APPNOTE 4.4.4)."""
 LOCAL_HEADER: Final = struct.Struct("<4sHHH4xIII")
-ZIP64: Final = 45  # the version that can read it
+ZIP64_VERSION: Final = 45
 IN_ZIP64: Final = 0xFFFFFFFF
+"""The value of a size or an offset that is too large for its field."""
+END_RECORD: Final = b"PK\x05\x06"
+END_RECORD_BYTES: Final = 22
 ERRORS: Final = (
     zipfile.BadZipFile,
     zlib.error,
@@ -32,44 +35,61 @@ ERRORS: Final = (
     RuntimeError,
     ValueError,
 )
-"""What reading a damaged archive raises."""
+"""The errors that reading a damaged archive raises."""
 
 
 def prepare(
     source: Path,
     target: Path,
     content_type: str,
-    recipe: Recipe,  # noqa: ARG001 - every kind is called alike
+    options: EncodeOptions,  # noqa: ARG001 - all kinds have the same signature
     limits: Limits,  # noqa: ARG001 - the same
 ) -> Prepared:
-    """Validate a zip.
+    """Validate a ZIP file.
 
     Raises:
-        FileCorruptedError: the directory or a member is damaged, or a member is encrypted; or the directory says
-            another thing than the members' own headers, so that it depends on the reader what is in it.
-        DecoderLimitError: it unpacks to more than MAX_UNPACKED bytes or MAX_MEMBERS members.
+        FileCorruptedError: the directory or a member is damaged, or a member is encrypted; or the directory and the
+            headers of the members differ, so that two readers would find different content.
+        DecoderLimitError: it has more than MAX_MEMBERS members or unpacks to more than MAX_UNPACKED bytes.
     """
-    whole = without_tail(source, target, content_type)
+    path = cut_tail(source, target, content_type)
     try:
-        with zipfile.ZipFile(whole) as archive:
-            with whole.open("rb") as file:
+        with zipfile.ZipFile(path) as archive:
+            with path.open("rb") as file:
                 _check_headers(archive, file)
             _check_members(archive)
     except ERRORS as error:
         raise FileCorruptedError(f"the archive cannot be unpacked: {error}") from None
-    return describe(whole, content_type)
+    return describe(path, content_type)
+
+
+def find_end(content: Content) -> int:
+    """Return where the archive ends: after the last end record that matches the directory, and its comment.
+
+    Raises:
+        FileCorruptedError: there is no such record, or other bytes come before the archive.
+    """
+    at = content.rfind(END_RECORD)
+    while at >= 0:
+        comment_bytes = int.from_bytes(content[at + 20 : at + 22], "little")
+        size, start = (int.from_bytes(content[at + field : at + field + 4], "little") for field in (12, 16))
+        end = at + END_RECORD_BYTES + comment_bytes
+        if end <= len(content) and (start + size == at or IN_ZIP64 in {start, size}):
+            return end
+        at = content.rfind(END_RECORD, 0, at)
+    raise FileCorruptedError("the archive has no directory: it is not complete")
 
 
 def _check_headers(archive: zipfile.ZipFile, file: BinaryIO) -> None:
-    """Compare each member's own header with the directory (APPNOTE 4.3.7); zipfile compares the names."""
+    """Compare the header of each member with the directory (APPNOTE 4.3.7); zipfile compares the names."""
     for member in archive.infolist():
         file.seek(member.header_offset)
-        magic, version, flags, method, *said = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
-        known = [member.CRC, member.compress_size, member.file_size]
-        absent = {0 if flags & SIZES_FOLLOW else None, IN_ZIP64 if version >= ZIP64 else None}
-        differs = any(one not in {other, *absent} for one, other in zip(said, known, strict=True))
-        if magic != b"PK\3\4" or (flags, method) != (member.flag_bits, member.compress_type) or differs:
-            raise FileCorruptedError(f"the archive's directory and its member {member.filename!r} say different things")
+        signature, version, flags, method, *in_header = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+        in_directory = [member.CRC, member.compress_size, member.file_size]
+        absent = {0 if flags & SIZES_FOLLOW else None, IN_ZIP64 if version >= ZIP64_VERSION else None}
+        differs = any(a not in {b, *absent} for a, b in zip(in_header, in_directory, strict=True))
+        if signature != b"PK\3\4" or (flags, method) != (member.flag_bits, member.compress_type) or differs:
+            raise FileCorruptedError(f"the archive's directory and the header of its member {member.filename!r} differ")
 
 
 def _check_members(archive: zipfile.ZipFile) -> None:
@@ -79,9 +99,9 @@ def _check_members(archive: zipfile.ZipFile) -> None:
     unpacked = 0
     for member in members:
         if member.flag_bits & ENCRYPTED:
-            raise FileCorruptedError(f"the archive's member {member.filename!r} is encrypted: it cannot be checked")
-        with archive.open(member) as content:
-            while piece := content.read(PIECE):  # the end of the reading compares the checksum
+            raise FileCorruptedError(f"the archive's member {member.filename!r} is encrypted and cannot be checked")
+        with archive.open(member) as file:
+            while piece := file.read(PIECE_BYTES):  # at the end zipfile compares the checksum
                 unpacked += len(piece)
                 if unpacked > MAX_UNPACKED:
                     raise DecoderLimitError(f"the archive unpacks to more than {MAX_UNPACKED >> 20} MiB")

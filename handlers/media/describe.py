@@ -1,26 +1,26 @@
-"""What is told of a prepared file: its size and hashes, read from the disk it lies on. Runs in a codec process."""
+"""Size and hashes of a file that is ready to store. Runs in a codec process."""
 
 from pathlib import Path
 from typing import Any
 
 from handlers.media import BY_CONTENT_TYPE, Prepared
-from handlers.media.structure import without_tail
+from handlers.media.formats import cut_tail
 from handlers.storage.upload_file import size_and_hashes
 
 
-def describe(path: Path, content_type: str, **shape: Any) -> Prepared:  # noqa: ANN401 - the optional fields of Prepared
-    """Describe a file that came from outside, or a copy beside it that lacks its tail.
+def describe(path: Path, content_type: str, **properties: Any) -> Prepared:  # noqa: ANN401 - the optional fields of Prepared
+    """Describe a file that is stored as it came, without the bytes after its end.
 
-    `shape` are Prepared's optional fields. Whatever is stored as it came has come through here: its structure is whole,
-    and it ends where its format says.
+    Every such file passes through here, so its structure is checked. `properties` are the optional fields of Prepared.
 
     Raises:
-        FileCorruptedError: the structure is damaged, or goes beyond the end of the file.
+        FileCorruptedError: the structure is damaged, or the file is incomplete.
     """
-    return written(without_tail(path, path.with_name(f"{path.name}.whole"), content_type), content_type, **shape)
+    without_tail = cut_tail(path, path.with_name(f"{path.name}.cut"), content_type)
+    return describe_encoded(without_tail, content_type, **properties)
 
 
-def written(path: Path, content_type: str, **shape: Any) -> Prepared:  # noqa: ANN401 - the same
-    """Describe a file that an encoder of ours wrote."""
+def describe_encoded(path: Path, content_type: str, **properties: Any) -> Prepared:  # noqa: ANN401 - the same
+    """Describe a file that our own encoder wrote, which needs no check."""
     size, sha256, md5 = size_and_hashes(path)
-    return Prepared(path, content_type, BY_CONTENT_TYPE[content_type].extension, size, sha256, md5, **shape)
+    return Prepared(path, content_type, BY_CONTENT_TYPE[content_type].extension, size, sha256, md5, **properties)

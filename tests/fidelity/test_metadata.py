@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from handlers.codec.codec import Codec
 from handlers.detect import detect
-from handlers.media.metadata import cleaned
+from handlers.media.metadata import strip_metadata
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.fidelity.pictures import bytes_of, chart
@@ -80,7 +80,7 @@ async def test_a_kept_original_loses_what_is_private_and_not_a_pixel(codec: Code
     assert told(content)
     source = tmp_path / "source"
     source.write_bytes(content)
-    found = detect(content).sniffed
+    found = detect(content).mime_type
     made = await codec.prepare(source, tmp_path / "prepared", found, Profile())
     stored = made.path.read_bytes()
     assert made.content_type == found
@@ -95,7 +95,7 @@ async def test_a_kept_original_loses_what_is_private_and_not_a_pixel(codec: Code
 async def test_a_kept_original_keeps_its_profile(codec: Codec, tmp_path: Path, kind: str) -> None:
     source = tmp_path / "source"
     source.write_bytes(private(kind))
-    made = await codec.prepare(source, tmp_path / "prepared", detect(source.read_bytes()).sniffed, Profile())
+    made = await codec.prepare(source, tmp_path / "prepared", detect(source.read_bytes()).mime_type, Profile())
     with Image.open(made.path) as image:
         assert image.info["icc_profile"] == profile(2.2, ADOBE_RGB)
         assert list(image.getexif()) == [0x112]
@@ -109,7 +109,7 @@ async def test_a_kept_original_stays_as_it_is_where_that_is_asked(
     content = private(kind)
     source = tmp_path / "source"
     source.write_bytes(content)
-    made = await codec.prepare(source, tmp_path / "prepared", detect(content).sniffed, profile_)
+    made = await codec.prepare(source, tmp_path / "prepared", detect(content).mime_type, profile_)
     assert content.startswith(made.path.read_bytes())
     assert len(content) - made.file_size in {0, len(b"tail ") + len(SECRET)}  # what is no part of the picture goes
 
@@ -125,7 +125,7 @@ async def test_a_picture_written_anew(
     made = await codec.prepare(
         source,
         tmp_path / "prepared",
-        detect(source.read_bytes()).sniffed,
+        detect(source.read_bytes()).mime_type,
         Profile(format=asked, quality=60, strip_metadata=strip),
     )
     stored = made.path.read_bytes()
@@ -141,7 +141,7 @@ def test_every_orientation_survives_the_cleaning(tmp_path: Path) -> None:
     for orientation in range(1, 9):
         source = tmp_path / "source"
         source.write_bytes(private("JPEG", orientation))
-        kept = cleaned(source, tmp_path / "target", "image/jpeg", Profile(), None)
+        kept = strip_metadata(source, tmp_path / "target", "image/jpeg", Profile(), None)
         assert np.array_equal(upright(kept.read_bytes()), upright(source.read_bytes()))
         assert not told(kept.read_bytes())
 
@@ -152,6 +152,6 @@ def test_a_jpeg_of_any_build_is_walked_to_its_end(tmp_path: Path, options: dict[
     Image.fromarray(bytes_of(chart())).save(buffer, "JPEG", exif=tags(1), comment=SECRET, **options)
     source = tmp_path / "source"
     source.write_bytes(buffer.getvalue())
-    kept = cleaned(source, tmp_path / "target", "image/jpeg", Profile(), None).read_bytes()
+    kept = strip_metadata(source, tmp_path / "target", "image/jpeg", Profile(), None).read_bytes()
     assert not told(kept)
     assert np.array_equal(frames_of(kept)[0], frames_of(buffer.getvalue())[0])

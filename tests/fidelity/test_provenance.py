@@ -84,7 +84,7 @@ def signed_film() -> bytes:
 async def stored(codec: Codec, folder: Path, content: bytes, profile: Profile) -> bytes:
     source = folder / "source"
     source.write_bytes(content)
-    made = await codec.prepare(source, folder / "prepared", detect(content).sniffed, profile)
+    made = await codec.prepare(source, folder / "prepared", detect(content).mime_type, profile)
     return made.path.read_bytes()
 
 
@@ -106,7 +106,7 @@ async def test_a_picture_written_anew_carries_no_broken_signature(
 ) -> None:
     written = await stored(codec, tmp_path, signed(kind), profile)
     assert b"c2pa" not in written
-    assert detect(written).sniffed == "image/jpeg"
+    assert detect(written).mime_type == "image/jpeg"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,7 +114,7 @@ async def test_without_a_manifest_the_picture_is_compressed(codec: Codec, tmp_pa
     content = saved(kind)
     written = await stored(codec, tmp_path, content, KEEP)
     assert len(written) < len(content)
-    assert detect(written).sniffed == "image/jpeg"
+    assert detect(written).mime_type == "image/jpeg"
 
 
 @pytest.mark.parametrize("xmp", [ELEMENTS, ATTRIBUTES], ids=["elements", "attributes"])
@@ -138,23 +138,23 @@ async def test_the_statement_alone_goes_along(codec: Codec, tmp_path: Path, kind
 async def test_the_statement_stays_in_an_original_that_is_kept(codec: Codec, tmp_path: Path, kind: str) -> None:
     content = saved(kind, ELEMENTS, quality=20)
     kept = await stored(codec, tmp_path, content, KEEP)
-    assert detect(kept).sniffed == detect(content).sniffed
+    assert detect(kept).mime_type == detect(content).mime_type
     assert MADE_BY_AI.encode() in kept
     assert PLACE.encode() not in kept
 
 
 def test_the_statement_is_found_in_every_form() -> None:
-    assert provenance.statement(RESOURCE.encode()) == provenance.statement(ATTRIBUTES.encode())
-    assert provenance.statement(b"<x:xmpmeta><a:CreditLine>no</a:CreditLine>") is None
-    assert provenance.statement(b"\xff\xfe") is None
-    assert provenance.statement(None) is None
+    assert provenance.extract_statement(RESOURCE.encode()) == provenance.statement(ATTRIBUTES.encode())
+    assert provenance.extract_statement(b"<x:xmpmeta><a:CreditLine>no</a:CreditLine>") is None
+    assert provenance.extract_statement(b"\xff\xfe") is None
+    assert provenance.extract_statement(None) is None
 
 
 def test_noise_has_no_manifest(tmp_path: Path) -> None:
     for kind in KINDS:
         source = tmp_path / kind
         source.write_bytes(saved(kind) + np.random.default_rng(1).bytes(100_000) + b"c2pa")
-        assert not provenance.has_manifest(source, detect(source.read_bytes()).sniffed)
+        assert not provenance.has_manifest(source, detect(source.read_bytes()).mime_type)
 
 
 def test_the_setting_makes_another_profile_and_its_absence_the_same_as_ever() -> None:

@@ -51,7 +51,7 @@ async def test_seccomp_is_active_in_every_codec_process_and_not_in_the_worker():
         await codec.call("os:getpid")
         await wait_until(lambda: all(is_sandboxed(pid) for pid in codec_process_pids() - before))
         assert codec.stats().network == "kernel"
-    assert seccomp.kernel_refuses()
+    assert seccomp.kernel_can_deny_network()
     assert not is_sandboxed(os.getpid()), "the worker itself is not restricted"
 
 
@@ -64,9 +64,9 @@ WITHOUT_SECCOMP = """
 import socket
 from handlers.codec import seccomp
 seccomp.MACHINES.clear()
-assert not seccomp.kernel_refuses()
+assert not seccomp.kernel_can_deny_network()
 socket.socket().close()
-seccomp.refuse()
+seccomp.deny_network()
 try:
     socket.socket()
 except PermissionError as error:
@@ -99,7 +99,7 @@ async def test_a_codec_process_cannot_write_more_than_the_file_limit(codec, tmp_
 
 def test_exceeding_the_file_limit_is_a_decoder_limit_error():
     limit_error = OSError(errno.EFBIG, "File too large")
-    error = decoder_main.translated(limit_error, Limits(1, 1, 256 * MIB, 256 * MIB, 1))
+    error = decoder_main.translate_error(limit_error, Limits(1, 1, 256 * MIB, 256 * MIB, 1))
     assert isinstance(error, DecoderLimitError)
     assert "256 MiB" in str(error)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from handlers.errors import FileCorruptedError
-from handlers.media.structure import end_of, without_tail
+from handlers.media.formats import check_structure, cut_tail
 from tests.media_samples import media_sample
 
 ID3V1 = b"TAG" + bytes(125)
@@ -16,7 +16,7 @@ ID3V2 = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
 
 def end(folder: Path, content: bytes, content_type: str) -> int:
     (folder / "file").write_bytes(content)
-    return end_of(folder / "file", content_type)
+    return check_structure(folder / "file", content_type)
 
 
 def refused(folder: Path, content: bytes, content_type: str, why: str) -> None:
@@ -110,7 +110,7 @@ def test_the_tail_is_left_out_of_a_copy(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     sample = media_sample("mp4")
     source.write_bytes(sample.content)
-    assert without_tail(source, target, "video/mp4") == source
+    assert cut_tail(source, target, "video/mp4") == source
     source.write_bytes(sample.content + b"<html></html>")
-    assert without_tail(source, target, "video/mp4") == target
+    assert cut_tail(source, target, "video/mp4") == target
     assert target.read_bytes() == sample.content

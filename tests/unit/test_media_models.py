@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from handlers.errors import FileCorruptedError
-from handlers.media.structure import end_of
+from handlers.media.formats import check_structure
 from tests.media_samples import media_sample
 
 ASSET = {"asset": {"version": "2.0"}}
@@ -55,7 +55,7 @@ DAMAGED = {
     "glb of nonsense": ("model/gltf-binary", glb([1, 2]), "JSON"),
     "gltf cut": ("model/gltf+json", json.dumps(ASSET).encode()[:-2], "JSON"),
     "gltf of version 1": ("model/gltf+json", b'{"asset": {"version": "1.0"}}', "1.0"),
-    "gltf with odd buffers": ("model/gltf+json", json.dumps(ASSET | {"buffers": [3]}).encode(), "fit together"),
+    "gltf with odd buffers": ("model/gltf+json", json.dumps(ASSET | {"buffers": [3]}).encode(), "schema of glTF"),
     "gltf that refers to nothing": ("model/gltf+json", json.dumps(ASSET | {"scene": 0}).encode(), "there are 0 scenes"),
     "gltf that is not UTF-8": ("model/gltf+json", json.dumps(ASSET).encode() + b"\xed\xa0\x80", "JSON"),
     "glb with a corner beyond its vertices": (
@@ -76,7 +76,7 @@ DAMAGED = {
     ),
     "obj with a line of another format": ("model/obj", b"v 0 0 0\nf 1 1 1\n<html>\n", "line 3"),
     "obj with a corner beyond its vertices": ("model/obj", b"v 0 0 0\nf 1 1 2\n", "corner 2"),
-    "obj with a face of two corners": ("model/obj", b"v 0 0 0\nf 1 1\n", "lacks corners"),
+    "obj with a face of two corners": ("model/obj", b"v 0 0 0\nf 1 1\n", "too few corners"),
     "obj without faces": ("model/obj", b"v 0 0 0\nv 1 0 0\n", "0 faces"),
     "obj cut in a vertex": ("model/obj", b"f 1 1 1\nv 0 0 0\nv 1 0", "vertex 2"),
     "obj that is not finite": ("model/obj", b"f 1 1 1\nv 0 0 nan\n", "vertex 1"),
@@ -105,7 +105,7 @@ def test_whole_models(tmp_path: Path, name: str) -> None:
     content_type, content = WHOLE[name]
     source = tmp_path / "model"
     source.write_bytes(content)
-    assert end_of(source, content_type) == len(content)
+    assert check_structure(source, content_type) == len(content)
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -114,4 +114,4 @@ def test_damaged_models(tmp_path: Path, name: str) -> None:
     source = tmp_path / "model"
     source.write_bytes(content)
     with pytest.raises(FileCorruptedError, match=why):
-        end_of(source, content_type)
+        check_structure(source, content_type)

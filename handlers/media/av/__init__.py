@@ -1,1 +1,1 @@
-"""Video and audio: opened and decoded with PyAV (FFmpeg)."""
+"""Video and audio, opened and decoded with PyAV (FFmpeg)."""

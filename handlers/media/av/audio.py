@@ -1,28 +1,27 @@
-"""Sound: decoded whole, stored as it is. Runs in a codec process."""
+"""Audio: decoded completely, stored as it is. Runs in a codec process."""
 
 from pathlib import Path
 
-from handlers.media import Limits, Prepared, Recipe
-from handlers.media.av.decode import decode_all, first, open_container, seconds
+from handlers.media import EncodeOptions, Limits, Prepared
+from handlers.media.av.decode import decode_all, duration_seconds, first_stream, open_container
 from handlers.media.describe import describe
-from handlers.media.structure import without_tail
+from handlers.media.formats import cut_tail
 
 
 def prepare(
     source: Path,
     target: Path,
     content_type: str,
-    recipe: Recipe,  # noqa: ARG001 - every kind is called alike
+    options: EncodeOptions,  # noqa: ARG001 - all kinds have the same signature
     limits: Limits,
 ) -> Prepared:
-    """Validate a sound file.
+    """Validate an audio file.
 
     Raises:
-        FileCorruptedError: it is cut short or does not decode whole.
-        FileTypeNotSupportedError: it has no sound.
+        FileCorruptedError: it is incomplete or does not decode completely.
+        FileTypeNotSupportedError: it has no audio stream.
     """
-    whole = without_tail(source, target, content_type)
-    with open_container(whole, content_type, limits) as container:
-        stream = first(container.streams.audio, "audio")
-        decode_all(container, stream)
-        return describe(whole, content_type, duration=seconds(container))
+    path = cut_tail(source, target, content_type)
+    with open_container(path, content_type, limits) as container:
+        decode_all(container, first_stream(container.streams.audio, "audio"))
+        return describe(path, content_type, duration=duration_seconds(container))

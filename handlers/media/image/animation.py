@@ -1,7 +1,7 @@
-"""Animation: how long each frame shows and how often all of it plays, told alike in every format.
+"""Animations: how long each frame is shown, in every format.
 
-GIF and WebP are composited by libvips, frame by frame, which leaves nothing to disposal methods. APNG and AVIF
-sequences, which libvips does not read, are kept as they are; Pillow counts and decodes their frames.
+libvips composes the frames of GIF and WebP, so disposal methods need no care here. APNG and AVIF sequences, which
+libvips does not read, are kept as they are; Pillow counts and decodes their frames.
 """
 
 from pathlib import Path
@@ -14,60 +14,60 @@ from handlers.media import Limits
 from handlers.media.image.limits import check_shape
 
 MILLISECONDS: Final = 1000
-SHORTEST: Final = 10
-"""Browsers show a frame that asks for this many milliseconds or fewer for LEAST instead, GIF and WebP alike."""
-LEAST: Final = 100
+TOO_SHORT_MS: Final = 10
+"""Browsers show a frame with this delay or a shorter one for DEFAULT_MS instead, in GIF and WebP."""
+DEFAULT_MS: Final = 100
 RGBA_BYTES: Final = 4
 
 
-def frames(image: pyvips.Image) -> int:
+def frame_count(image: pyvips.Image) -> int:
     """Count the frames of an image that was opened with all of them, one below the other."""
     return int(image.height // image.get_page_height())
 
 
-def delays(image: pyvips.Image) -> list[int]:
-    """Return the milliseconds each frame shows, as browsers play it."""
-    told = list(image.get("delay")) if image.get_typeof("delay") else []
-    return [_played(delay) for delay in (told + [0] * frames(image))[: frames(image)]]
+def frame_delays(image: pyvips.Image) -> list[int]:
+    """Return the milliseconds for which browsers show each frame."""
+    delays = list(image.get("delay")) if image.get_typeof("delay") else []
+    return [_shown_delay(delay) for delay in (delays + [0] * frame_count(image))[: frame_count(image)]]
 
 
-def seconds(image: pyvips.Image) -> float | None:
-    """Return how long it plays once; None for a picture that stands still."""
-    return sum(delays(image)) / MILLISECONDS if frames(image) > 1 else None
+def duration_seconds(image: pyvips.Image) -> float | None:
+    """Return the duration of one loop; None for a still image."""
+    return sum(frame_delays(image)) / MILLISECONDS if frame_count(image) > 1 else None
 
 
 def with_timing(image: pyvips.Image) -> pyvips.Image:
-    """Write the delays that are played into the image, for its encoder."""
+    """Set the delays that browsers use in the image, for the encoder."""
     timed = image.copy()
-    timed.set_type(pyvips.GValue.array_int_type, "delay", delays(image))
+    timed.set_type(pyvips.GValue.array_int_type, "delay", frame_delays(image))
     return timed
 
 
-def read(source: Path, limits: Limits) -> tuple[pyvips.Image, int, float]:
-    """Decode every frame of an APNG or AVIF sequence; return the first, their number, and the seconds they play.
+def decode_frames(source: Path, limits: Limits) -> tuple[pyvips.Image, int, float]:
+    """Decode every frame of an APNG or AVIF sequence; return the first, their number, and the duration in seconds.
 
     Raises:
         FileCorruptedError: a frame does not decode.
-        DecoderLimitError: there are more frames, or pixels in all of them, than `limits` allow.
+        DecoderLimitError: there are more frames, or more pixels in all of them, than `limits` allow.
     """
     from PIL import Image  # noqa: PLC0415 - rarely needed
 
-    Image.MAX_IMAGE_PIXELS = None  # limits are ours
+    Image.MAX_IMAGE_PIXELS = None  # we check our own limits
     try:
-        with Image.open(source) as film:
-            number = getattr(film, "n_frames", 1)
-            check_shape(film.width, film.height, number, RGBA_BYTES, limits)
-            played, first = 0, b""
-            for at in range(number):
-                film.seek(at)
-                film.load()
-                first = first or film.convert("RGBA").tobytes()
-                played += _played(film.info.get("duration") or 0)
-            image = pyvips.Image.new_from_memory(first, film.width, film.height, 4, "uchar")
+        with Image.open(source) as animation:
+            frames = getattr(animation, "n_frames", 1)
+            check_shape(animation.width, animation.height, frames, RGBA_BYTES, limits)
+            milliseconds, first = 0, b""
+            for frame in range(frames):
+                animation.seek(frame)
+                animation.load()
+                first = first or animation.convert("RGBA").tobytes()
+                milliseconds += _shown_delay(animation.info.get("duration") or 0)
+            image = pyvips.Image.new_from_memory(first, animation.width, animation.height, 4, "uchar")
     except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:
         raise FileCorruptedError(f"a frame does not decode: {error}") from None
-    return image.copy(interpretation="srgb"), number, played / MILLISECONDS
+    return image.copy(interpretation="srgb"), frames, milliseconds / MILLISECONDS
 
 
-def _played(delay: float) -> int:
-    return LEAST if delay <= SHORTEST else round(delay)
+def _shown_delay(delay: float) -> int:
+    return DEFAULT_MS if delay <= TOO_SHORT_MS else round(delay)

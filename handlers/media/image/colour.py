@@ -1,7 +1,8 @@
-"""Colour: whatever a file's space, profile and depth, what every viewer shows alike: 8-bit sRGB or grey.
+"""Conversion from any colour space, profile and depth to 8-bit sRGB or grey, which every viewer shows alike.
 
-An ICC profile is followed as browsers follow it: perceptual intent, and ignored where it cannot be used. A colour space
-that is told by numbers (see `declared.py`) is converted here; no profile at all means sRGB, for CMYK coated paper.
+ICC profiles are used as browsers use them: with perceptual intent, and ignored if they are not valid. Colour spaces
+that a file describes by numbers (`colour_tags.py`) are converted too. Without a profile, colours are sRGB, or CMYK on
+coated paper.
 """
 
 from dataclasses import dataclass
@@ -14,54 +15,56 @@ Point = tuple[float, float]
 D65: Final[Point] = (0.3127, 0.3290)
 SRGB_PRIMARIES: Final[tuple[Point, ...]] = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 BRADFORD: Final = [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
-FULL: Final = {"uchar": 255.0, "ushort": 65535.0, "uint": 4294967295.0, "float": 1.0, "double": 1.0}
+MAX_SAMPLE: Final = {"uchar": 255.0, "ushort": 65535.0, "uint": 4294967295.0, "float": 1.0, "double": 1.0}
 """The largest value of each sample format; floating point counts from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A colour space told by numbers: xy of red, green, blue and white. `gamma` None is sRGB's own curve."""
+    """A colour space: xy of red, green, blue and white. `gamma` None means the curve of sRGB."""
 
     primaries: tuple[Point, ...] = SRGB_PRIMARIES
     white: Point = D65
     gamma: float | None = None
 
 
-def in_srgb(image: pyvips.Image, space: Space | None = None) -> pyvips.Image:
-    """Bring an image to 8-bit sRGB or grey, transparency beside it; `space` is what it is told to be in."""
-    colour, alpha = _parted(image)
+def to_srgb(image: pyvips.Image, space: Space | None = None) -> pyvips.Image:
+    """Convert an image to 8-bit sRGB or grey, with its alpha channel; `space` is the one that its file describes."""
+    colour, alpha = _split_alpha(image)
     is_grey = colour.bands == 1
     if space is not None and colour.bands <= 3:  # noqa: PLR2004 - three colours at most: CMYK has its own profile
         colour = _from_space(colour, space)
     elif image.interpretation == "cmyk" or image.get_typeof("icc-profile-data"):
         colour = _by_profile(colour)
     elif colour.interpretation in {"lab", "labs", "labq"}:
-        colour = colour.colourspace("lab").icc_export(output_profile="srgb", depth=8)  # of D50, as in profiles
+        colour = colour.colourspace("lab").icc_export(
+            output_profile="srgb", depth=8
+        )  # its white is D50, as in profiles
     elif colour.format in {"float", "double"} and is_grey:
-        colour = _light(pyvips.Image.bandjoin(colour, [colour, colour]))  # floating point is light, as in scRGB
+        colour = _as_scrgb(pyvips.Image.bandjoin(colour, [colour, colour]))  # floating point is linear light
     elif colour.format == "uint":
-        colour = (colour / FULL["uint"] * 255).copy(interpretation="b-w" if is_grey else "srgb").rint()
+        colour = (colour / MAX_SAMPLE["uint"] * 255).copy(interpretation="b-w" if is_grey else "srgb").rint()
     if is_grey and colour.bands > 1:
-        colour = colour.colourspace("srgb").extract_band(1)  # the three are alike
-    wanted = "b-w" if is_grey else "srgb"
-    if (colour.interpretation, colour.format) != (wanted, "uchar"):
-        colour = colour.colourspace(wanted).cast("uchar")
+        colour = colour.colourspace("srgb").extract_band(1)  # the three are equal
+    output = "b-w" if is_grey else "srgb"
+    if (colour.interpretation, colour.format) != (output, "uchar"):
+        colour = colour.colourspace(output).cast("uchar")
     return colour if alpha is None else colour.bandjoin(alpha)
 
 
-def _parted(image: pyvips.Image) -> tuple[pyvips.Image, pyvips.Image | None]:
-    """Part an image into its colours and its coverage in 8 bits: the two are never mixed."""
+def _split_alpha(image: pyvips.Image) -> tuple[pyvips.Image, pyvips.Image | None]:
+    """Return the colours of an image, and its alpha channel in 8 bits."""
     if not image.hasalpha():
         return image, None
-    most = FULL.get(image.format, 255.0)
+    maximum = MAX_SAMPLE.get(image.format, 255.0)
     alpha = image[image.bands - 1]
-    if most != FULL["uchar"]:
-        alpha = (alpha / most * 255).rint()
+    if maximum != MAX_SAMPLE["uchar"]:
+        alpha = (alpha / maximum * 255).rint()
     return image.extract_band(0, n=image.bands - 1), alpha.cast("uchar")
 
 
 def _by_profile(image: pyvips.Image) -> pyvips.Image:
-    """Follow the embedded profile. One that cannot be used is ignored."""
+    """Convert by the embedded profile; ignore it if it is not valid."""
     fallback = "cmyk" if image.interpretation == "cmyk" else "srgb"
     try:
         return image.icc_transform("srgb", embedded=True, input_profile=fallback, depth=8, intent="perceptual")
@@ -70,35 +73,35 @@ def _by_profile(image: pyvips.Image) -> pyvips.Image:
 
 
 def _from_space(image: pyvips.Image, space: Space) -> pyvips.Image:
-    """Convert by way of light: undo the curve, change the primaries, and code as sRGB."""
+    """Convert to linear light, then to the primaries of sRGB, then apply its curve."""
     if image.bands == 1:
         image = pyvips.Image.bandjoin(image, [image, image])
         image = image.copy(interpretation="rgb16" if image.format == "ushort" else "srgb")
     if space.gamma is not None:
-        light = _light((image / FULL.get(image.format, 255.0)) ** space.gamma)
+        light = _as_scrgb((image / MAX_SAMPLE.get(image.format, 255.0)) ** space.gamma)
     else:
         light = image.colourspace("scrgb")
     if (space.primaries, space.white) != (SRGB_PRIMARIES, D65):
-        light = _light(light.recomb(_to_srgb(space)))
+        light = _as_scrgb(light.recomb(_matrix_to_srgb(space)))
     return light.colourspace("srgb")
 
 
-def _light(image: pyvips.Image) -> pyvips.Image:
+def _as_scrgb(image: pyvips.Image) -> pyvips.Image:
     return image.copy(interpretation="scrgb")
 
 
-def _to_srgb(space: Space) -> pyvips.Image:
-    """Return the matrix from the space's light to sRGB's, white staying white (Bradford)."""
+def _matrix_to_srgb(space: Space) -> pyvips.Image:
+    """Return the matrix from linear light of the space to that of sRGB, with white adapted (Bradford)."""
     cones = _matrix(BRADFORD)
-    one, other = (cones.matrixmultiply(_column(white)) for white in (space.white, D65))
-    gains = [other.getpoint(0, at)[0] / one.getpoint(0, at)[0] for at in range(3)]
+    before, after = (cones.matrixmultiply(_column(white)) for white in (space.white, D65))
+    gains = [after.getpoint(0, at)[0] / before.getpoint(0, at)[0] for at in range(3)]
     adapt = cones.matrixinvert().matrixmultiply(_diagonal(gains)).matrixmultiply(cones)
-    back = _to_xyz(SRGB_PRIMARIES, D65).matrixinvert()
-    return back.matrixmultiply(adapt).matrixmultiply(_to_xyz(space.primaries, space.white))
+    from_xyz = _matrix_to_xyz(SRGB_PRIMARIES, D65).matrixinvert()
+    return from_xyz.matrixmultiply(adapt).matrixmultiply(_matrix_to_xyz(space.primaries, space.white))
 
 
-def _to_xyz(primaries: tuple[Point, ...], white: Point) -> pyvips.Image:
-    """Return the matrix from light to XYZ (SMPTE RP 177)."""
+def _matrix_to_xyz(primaries: tuple[Point, ...], white: Point) -> pyvips.Image:
+    """Return the matrix from linear light to XYZ (SMPTE RP 177)."""
     columns = [[x / y for x, y in primaries], [1.0, 1.0, 1.0], [(1 - x - y) / y for x, y in primaries]]
     weights = _matrix(columns).matrixinvert().matrixmultiply(_column(white))
     return _matrix(columns).matrixmultiply(_diagonal([weights.getpoint(0, at)[0] for at in range(3)]))

@@ -1,19 +1,19 @@
-# ruff: noqa: PLR2004 - binary formats are made of figures; each function names the standard that has them
-"""The colour space a file tells by numbers instead of a profile: PNG's chunks, the `colr` box of AVIF and HEIC.
+# ruff: noqa: PLR2004 - binary formats consist of numbers; each function names the standard that defines them
+"""Colour spaces that a file describes by numbers instead of an ICC profile: chunks of PNG, `colr` of AVIF and HEIC.
 
-libvips reads ICC profiles alone. Browsers follow these numbers too, so what they show is what is stored.
+libvips reads ICC profiles only. Browsers use these numbers as well, so stored images must look as browsers show them.
 """
 
 import struct
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from handlers.errors import FileCorruptedError
+from handlers.media.formats import isobmff, mapped, png
 from handlers.media.image.colour import D65, SRGB_PRIMARIES, Space
 
-SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-HEAD: Final = 1 << 20
-"""As many bytes of an AVIF or HEIC are searched; the boxes that describe come first."""
+PNG_TAGS: Final = frozenset({b"acTL", b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
 PRIMARIES: Final = {
     5: (((0.64, 0.33), (0.29, 0.60), (0.15, 0.06)), D65),
     6: (((0.630, 0.340), (0.310, 0.595), (0.155, 0.070)), D65),
@@ -22,78 +22,76 @@ PRIMARIES: Final = {
     11: (((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), (0.314, 0.351)),
     12: (((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), D65),
 }
-"""ITU-T H.273, table 2; any other code is taken for sRGB's."""
+"""ITU-T H.273, table 2. Any other code is treated as sRGB."""
 GAMMAS: Final = {4: 2.2, 5: 2.8, 8: 1.0}
-"""ITU-T H.273, table 3. Every other curve of standard range is taken for sRGB's, as Chromium does."""
+"""ITU-T H.273, table 3. Every other curve of standard range is treated as sRGB, as Chromium does."""
 HDR: Final = frozenset({16, 18})
-"""PQ and HLG: no 8-bit format shows them alike everywhere, so such a picture is kept."""
+"""PQ and HLG. No 8-bit format shows them alike in all viewers, so such an image is kept."""
+SEQUENCE: Final = b"avis"
+"""The brand of AVIF sequences."""
 
 
 class HdrError(Exception):
-    """The picture is HDR."""
+    """The image is HDR."""
 
 
 def space_of(source: Path, content_type: str) -> Space | None:
-    """Return the space the file's numbers tell of; None for sRGB, and where a profile decides.
+    """Return the colour space that the file describes by numbers; None for sRGB, and if it has an ICC profile.
 
     Raises:
         HdrError: it is PQ or HLG.
     """
     if content_type == "image/png":
-        return _of_png(source)
+        return _space_of_png(read_png_tags(source))
     if content_type in {"image/avif", "image/heic"}:
-        return _of_boxes(source)
+        return _space_of_boxes(source)
     return None
 
 
-def is_film(source: Path, content_type: str) -> bool:
+def is_animation(source: Path, content_type: str) -> bool:
     """Whether it is an APNG or an AVIF sequence, of which libvips reads one frame at most."""
     if content_type == "image/png":
-        return any(name == b"acTL" for name, _ in chunks(source))
-    return content_type == "image/avif" and b"avis" in brands(source)
+        return b"acTL" in read_png_tags(source)
+    return content_type == "image/avif" and SEQUENCE in brands(source)
 
 
 def brands(source: Path) -> set[bytes]:
-    """Return the brands of an AVIF or HEIC (ISO/IEC 14496-12, 4.3)."""
-    with source.open("rb") as file:
-        head = file.read(256)
-    return {head[at : at + 4] for at in range(8, min(int.from_bytes(head[:4], "big"), len(head)), 4)}
+    """Return the brands of an AVIF or HEIC file (ISO/IEC 14496-12, 4.3)."""
+    with mapped(source) as content:
+        return isobmff.brands(content)
 
 
-def coded(primaries: int, transfer: int) -> Space | None:
+def read_png_tags(source: Path) -> dict[bytes, bytes]:
+    """Return the bodies of the chunks of PNG_TAGS before the pixels. The structure check reports damage, not this."""
+    tags = {}
+    with suppress(FileCorruptedError), mapped(source) as content:
+        for chunk in png.chunks(content):
+            if chunk.kind == b"IDAT":
+                break
+            if chunk.kind in PNG_TAGS:
+                tags[chunk.kind] = content[chunk.body : chunk.body_end]
+    return tags
+
+
+def _space_of_codes(primaries: int, transfer: int) -> Space | None:
     """Return the space of two H.273 codes."""
     if transfer in HDR:
         raise HdrError
-    found, white = PRIMARIES.get(primaries, (SRGB_PRIMARIES, D65))
-    space = Space(found, white, GAMMAS.get(transfer))
-    return None if space == Space() else space
+    points, white = PRIMARIES.get(primaries, (SRGB_PRIMARIES, D65))
+    return _unless_srgb(Space(points, white, GAMMAS.get(transfer)))
 
 
-def chunks(source: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yield a PNG's chunks before its pixels: name and content."""
-    with source.open("rb") as file:
-        if file.read(8) != SIGNATURE:
-            return
-        while len(head := file.read(8)) == 8:
-            size, name = struct.unpack(">I4s", head)
-            if name in {b"IDAT", b"IEND"}:
-                return
-            yield name, file.read(size)
-            file.seek(4, 1)
-
-
-def _of_png(source: Path) -> Space | None:
+def _space_of_png(tags: dict[bytes, bytes]) -> Space | None:
     """Follow the order of the PNG specification, third edition, 4.3: cICP, iCCP, sRGB, then gAMA and cHRM."""
-    found = dict(chunks(source))
-    if len(found.get(b"cICP", b"")) == 4:
-        return coded(*found[b"cICP"][:2])
-    if b"iCCP" in found or b"sRGB" in found:
+    if len(tags.get(b"cICP", b"")) == 4:
+        return _space_of_codes(*tags[b"cICP"][:2])
+    if b"iCCP" in tags or b"sRGB" in tags:
         return None
-    return _by_gamma(found.get(b"gAMA", b""), found.get(b"cHRM", b""))
+    return _space_of_gamma(tags.get(b"gAMA", b""), tags.get(b"cHRM", b""))
 
 
-def _by_gamma(gama: bytes, chrm: bytes) -> Space | None:
-    """Figures that mean sRGB, written with the tolerance encoders have, are sRGB and cost nothing."""
+def _space_of_gamma(gama: bytes, chrm: bytes) -> Space | None:
+    """Return the space of a gamma and primaries. Values near those of sRGB, as encoders round them, mean sRGB."""
     gamma = None
     if len(gama) == 4 and 0.01 < (power := int.from_bytes(gama, "big") / 100_000) < 10:
         gamma = None if abs(power / 0.45455 - 1) < 0.05 else 1 / power
@@ -101,19 +99,27 @@ def _by_gamma(gama: bytes, chrm: bytes) -> Space | None:
     if len(chrm) == 32:
         values = [value / 100_000 for value in struct.unpack(">8I", chrm)]
         points = tuple(zip(values[::2], values[1::2], strict=True))
-        known = (*D65, *(number for point in SRGB_PRIMARIES for number in point))
-        is_srgb = all(abs(one - two) < 0.001 for one, two in zip(known, values, strict=True))
+        srgb = (*D65, *(number for point in SRGB_PRIMARIES for number in point))
+        is_srgb = all(abs(a - b) < 0.001 for a, b in zip(srgb, values, strict=True))
         if not is_srgb and all(y > 0 for _, y in points):
             white, primaries = points[0], points[1:]
-    space = Space(primaries, white, gamma)
-    return None if space == Space() else space
+    return _unless_srgb(Space(primaries, white, gamma))
 
 
-def _of_boxes(source: Path) -> Space | None:
-    """Find `colr` boxes (ISO/IEC 14496-12, 12.1.5); a profile goes before numbers."""
-    with source.open("rb") as file:
-        head = file.read(HEAD)
-    if b"colrprof" in head or b"colrrICC" in head:
+def _space_of_boxes(source: Path) -> Space | None:
+    """Read the `colr` boxes (ISO/IEC 14496-12, 12.1.5). A profile takes precedence over numbers."""
+    with mapped(source) as content:
+        tags = [
+            content[box.body : min(box.body + 8, box.body_end)]
+            for meta in isobmff.meta_boxes(content)
+            for box in isobmff.properties(content, meta)
+            if box.kind == b"colr"
+        ]
+    if any(tag[:4] in {b"prof", b"rICC"} for tag in tags):
         return None
-    at = head.find(b"colrnclx")
-    return coded(*struct.unpack(">2H", head[at + 8 : at + 12])) if 0 <= at <= len(head) - 12 else None
+    codes = next((tag[4:] for tag in tags if tag[:4] == b"nclx" and len(tag) == 8), None)
+    return _space_of_codes(*struct.unpack(">2H", codes)) if codes else None
+
+
+def _unless_srgb(space: Space) -> Space | None:
+    return None if space == Space() else space

@@ -1,8 +1,14 @@
-"""HEIC: decoded by libheif through pillow-heif, since the libvips we ship with cannot decode HEVC.
+"""HEIC: structure check, and decoding by libheif through pillow-heif, since the libvips we ship has no HEVC decoder.
 
-The picture goes on through memory and is then handled like any other. libheif has turned and mirrored it already.
+libheif's decoder conceals damaged pixels. HEVC has no checksum, but its NAL units never contain certain bytes (ITU-T
+H.265, 7.4.2.1). So zeros in place of pixels, and units that do not end where their lengths say, reveal damage.
+
+The decoded image is handled like any other. libheif has already applied rotation and mirroring.
 """
 
+import io
+import re
+import struct
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,36 +16,66 @@ import pyvips
 from pillow_heif import HeifFile, open_heif, options
 
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError
-from handlers.media.image.hevc_nal import check_units
+from handlers.media.formats import Content, Part, isobmff, mapped
 
 options.DECODE_THREADS = 1  # the pool is the parallelism
 options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
 ERRORS: Final = (ValueError, EOFError, SyntaxError, RuntimeError, OSError)
-"""What pillow-heif raises, as its HeifFile says."""
+"""The errors that pillow-heif raises, by the documentation of HeifFile."""
 BANDS: Final = {"L": 1, "LA": 2, "La": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
+FORBIDDEN: Final = re.compile(rb"\0\0[\0-\2]")
+"""Bytes that never occur inside a NAL unit."""
+MAX_TRAILING_ZEROS: Final = 3
+"""Zeros at the end of a unit that some encoders leave."""
+LENGTH_SIZE_OFFSET: Final = 21
+"""Offset in `hvcC` of the field with the size of a unit's length (ISO/IEC 14496-15, 8.3.3.1.2)."""
+CODED_IMAGE: Final = b"hvc1"
+"""The type of the items that are coded pictures or tiles."""
 
 
-def opened(source: Path) -> HeifFile:
-    """Read what the file says of its pictures; nothing is decoded yet. Of more than 8 bits, 8 will be read.
+def find_end(content: Content) -> int:
+    """Check the boxes and what they refer to; return where the last box ends.
+
+    Pixels are decoded only if bytes follow the last box, to be sure that the images do not need them.
 
     Raises:
-        FileCorruptedError: it is cut short or damaged, or no HEIC.
-        DecoderLimitError: libheif finds that it claims too much.
+        FileCorruptedError: a box is incomplete or missing, or libheif cannot read them, or finds no image.
     """
-    check_units(source)
+    end = isobmff.find_end(content)
+    try:
+        images = open_heif(io.BytesIO(content[:end]), convert_hdr_to_8bit=True)
+        if end < len(content):
+            for image in images:
+                image.load()
+    except ERRORS as error:
+        raise FileCorruptedError(f"the image cannot be read: {error}") from None
+    if len(images) == 0:
+        raise FileCorruptedError("the file has no image")
+    return end
+
+
+def open_file(source: Path) -> HeifFile:
+    """Read the description of the images without decoding them; more than 8 bits per sample are reduced to 8.
+
+    Raises:
+        FileCorruptedError: the file is damaged, incomplete, or not HEIC.
+        DecoderLimitError: it exceeds libheif's own limits.
+    """
+    with mapped(source) as content:
+        _check_units(content)
     try:
         return open_heif(source, convert_hdr_to_8bit=True)
     except ERRORS as error:
-        raise _translated(error) from None
+        raise _translate(error) from None
 
 
-def decoded(file: HeifFile, at: int) -> pyvips.Image:
-    """Decode one of the file's pictures, with its profile and metadata beside it."""
-    picture = file[at]
+def decode(file: HeifFile, index: int) -> pyvips.Image:
+    """Decode one of the file's images, with its ICC profile, EXIF and XMP."""
+    picture = file[index]
     try:
         content = picture.data
     except ERRORS as error:
-        raise _translated(error) from None
+        raise _translate(error) from None
     width, height = picture.size
     bands = BANDS[picture.mode]
     image = pyvips.Image.new_from_memory(content, width, height, bands, "uchar")
@@ -49,12 +85,52 @@ def decoded(file: HeifFile, at: int) -> pyvips.Image:
     return _with_metadata(image, picture.info)
 
 
-def _translated(error: Exception) -> FileProcessingError:
-    """Tell damage from the limits that libheif has of its own, against files that claim much."""
+def _check_units(content: Content) -> None:
+    """Check the NAL units of every coded picture and tile. A file whose tables cannot be read is left to libheif."""
+    for meta in isobmff.meta_boxes(content):
+        try:
+            length_size = _length_size(content, meta)
+            images = list(_coded_images(content, meta))
+        except (struct.error, KeyError, IndexError, ValueError):
+            return
+        for units in images:
+            _check_image(units, length_size)
+
+
+def _length_size(content: Content, meta: dict[bytes, Part]) -> int:
+    """Return the size in bytes of the length before each unit; raise ValueError if images differ in it."""
+    (size,) = {
+        content[box.body + LENGTH_SIZE_OFFSET] % 4 + 1
+        for box in isobmff.properties(content, meta)
+        if box.kind == b"hvcC"
+    }
+    return size
+
+
+def _coded_images(content: Content, meta: dict[bytes, Part]) -> list[bytes]:
+    types = isobmff.item_types(content, meta[b"iinf"])
+    return [
+        b"".join(content[offset : offset + size] for offset, size in extents)
+        for item, method, extents in isobmff.item_locations(content, meta[b"iloc"])
+        if types.get(item) == CODED_IMAGE and method == 0
+    ]
+
+
+def _check_image(units: bytes, length_size: int) -> None:
+    at = 0
+    while at < len(units):
+        start = at + length_size
+        at = start + int.from_bytes(units[at:start], "big")
+        if at == start or at > len(units) or FORBIDDEN.search(units, start, at - MAX_TRAILING_ZEROS):
+            raise FileCorruptedError(f"the image does not decode completely: its pixels are damaged at byte {start:,}")
+
+
+def _translate(error: Exception) -> FileProcessingError:
+    """Distinguish damage from libheif's own limits."""
     text = " ".join(str(error).split())[:300]
     if "limit exceeded" in text.lower() or "memory" in text.lower():
-        return DecoderLimitError(f"decoding takes too much: {text}")
-    return FileCorruptedError(f"the content does not decode whole: {text}")
+        return DecoderLimitError(f"decoding exceeds a limit of libheif: {text}")
+    return FileCorruptedError(f"the image does not decode completely: {text}")
 
 
 def _with_metadata(image: pyvips.Image, info: dict[str, Any]) -> pyvips.Image:
@@ -62,5 +138,5 @@ def _with_metadata(image: pyvips.Image, info: dict[str, Any]) -> pyvips.Image:
     for name, key in (("icc-profile-data", "icc_profile"), ("exif-data", "exif"), ("xmp-data", "xmp")):
         if info.get(key):
             image.set_type(pyvips.GValue.blob_type, name, info[key])
-    image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # else EXIF's word would turn it once more
+    image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # EXIF's orientation would rotate it a second time
     return image

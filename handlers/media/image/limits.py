@@ -1,29 +1,24 @@
-"""What a file may claim, checked from its header before anything of it is decoded. Runs in a codec process.
+"""Limits on an image that are checked from its header, before decoding. Runs in a codec process.
 
-The time and memory a process may take (handlers/codec/rlimits.py) end whatever claims little and takes much.
+Files that declare little and take much run into the limits of the process (handlers/codec/rlimits.py).
 """
 
-import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 import pyvips
 
-from handlers.errors import DecoderLimitError
+from handlers.errors import DecoderLimitError, FileCorruptedError
 from handlers.media import Limits
-
-RIFF_HEADER: Final = 12
-CHUNK_HEADER: Final = 8
-MAX_STREAMS: Final = 32
-"""Most streams of a film or sound; none that is meant to be played has more."""
+from handlers.media.formats import mapped, riff
 
 
 def check_shape(width: int, height: int, pages: int, pixel_bytes: int, limits: Limits) -> None:
-    """Refuse what would be too large to decode; `pixel_bytes` is what a decoded pixel takes.
+    """Refuse an image that is too large to decode; `pixel_bytes` are the bytes of a decoded pixel.
 
     Raises:
-        DecoderLimitError: too many frames or pages, pixels, or bytes, all frames together.
+        DecoderLimitError: it has too many frames or pages, or too many pixels or bytes in all of them.
     """
     if pages > limits.max_frames:
         raise DecoderLimitError(
@@ -38,11 +33,11 @@ def check_shape(width: int, height: int, pages: int, pixel_bytes: int, limits: L
         )
 
 
-def within(limits: Limits, pixels: int, pages: Iterator[pyvips.Image]) -> Iterator[pyvips.Image]:
-    """Give the pages out one by one, as long as they have no more pixels together than allowed; `pixels` came before.
+def check_pages(limits: Limits, pixels: int, pages: Iterator[pyvips.Image]) -> Iterator[pyvips.Image]:
+    """Yield the pages while the sum of their pixels is allowed; it begins with `pixels`.
 
     Raises:
-        DecoderLimitError: one of them goes beyond.
+        DecoderLimitError: a page exceeds it.
     """
     for page in pages:
         pixels += page.width * page.height
@@ -51,24 +46,24 @@ def within(limits: Limits, pixels: int, pages: Iterator[pyvips.Image]) -> Iterat
 
 
 def check_webp(source: Path, limits: Limits) -> None:
-    """Refuse a WebP by its chunks: to open one libwebp takes the square of its frames, and libvips no large canvas.
+    """Check the frames and the canvas of a WebP file by its chunks, before libwebp opens it.
 
-    The layout: https://developers.google.com/speed/webp/docs/riff_container
+    libwebp needs time in the square of the number of frames to open a file, and libvips refuses a large canvas with an
+    error of its own. The structure check reports damage, not this.
 
     Raises:
         DecoderLimitError: it has more frames, or a canvas of more pixels, than `limits` allow.
     """
-    with source.open("rb") as file:
-        file.seek(RIFF_HEADER)
-        frames, width, height = 0, 1, 1
-        while frames <= limits.max_frames and len(head := file.read(CHUNK_HEADER)) == CHUNK_HEADER:
-            length = int.from_bytes(head[4:], "little")
-            if head.startswith(b"VP8X"):
-                canvas = file.read(10)
-                width, height = (int.from_bytes(canvas[at : at + 3], "little") + 1 for at in (4, 7))
-                length -= len(canvas)
-            frames += head.startswith(b"ANMF")
-            file.seek(length + length % 2, os.SEEK_CUR)
+    frames, width, height = 0, 1, 1
+    with mapped(source) as content, suppress(FileCorruptedError):
+        for chunk in riff.chunks(content, riff.FILE_HEADER_BYTES, len(content)):
+            if chunk.kind == b"VP8X":
+                width, height = (
+                    int.from_bytes(content[chunk.body + at : chunk.body + at + 3], "little") + 1 for at in (4, 7)
+                )
+            frames += chunk.kind == b"ANMF"
+            if frames > limits.max_frames:
+                break
     check_shape(width, height, max(frames, 1), 1, limits)
 
 

@@ -1,7 +1,7 @@
-"""A second decoder for what libvips is lenient with. Runs in a codec process, after the limits have been checked.
+"""A second decoder for formats in which libvips accepts damage. Runs in a codec process, after the limits are checked.
 
-Of a GIF's frame that lacks pixels libvips shows what is left, and says nothing. An AVIF is shown by browsers through
-libavif, which refuses what libheif, libvips' decoder, takes.
+libvips shows what is left of a GIF frame that lacks pixels, without an error. Browsers show AVIF through libavif, which
+refuses files that libheif, the decoder of libvips, accepts.
 """
 
 import io
@@ -9,32 +9,32 @@ from pathlib import Path
 from typing import Final
 
 from handlers.errors import FileCorruptedError
-from handlers.media.structure import end_of
+from handlers.media.formats import check_structure
 
 DECODERS: Final = {"image/gif": "GIF", "image/avif": "AVIF"}
 """Pillow's names of the formats that are decoded twice."""
 ERRORS: Final = (ValueError, SyntaxError, OSError, EOFError, RuntimeError)
-"""What Pillow raises of a file that it cannot decode."""
+"""The errors that Pillow raises for a file that it cannot decode."""
 
 
 def check(source: Path, content_type: str) -> None:
-    """Decode every frame, where a type wants it; what follows the file's end is left out.
+    """Decode every frame up to the end of the file's format, if the type is in DECODERS.
 
     Raises:
-        FileCorruptedError: a frame does not decode whole.
+        FileCorruptedError: a frame does not decode completely.
     """
     if content_type not in DECODERS:
         return
     from PIL import Image, ImageSequence  # noqa: PLC0415 - rarely needed
 
-    Image.MAX_IMAGE_PIXELS = None  # limits are ours
+    Image.MAX_IMAGE_PIXELS = None  # we have checked our own limits
     with source.open("rb") as file:
-        content = file.read(end_of(source, content_type))
+        content = file.read(check_structure(source, content_type))
     try:
         with Image.open(io.BytesIO(content), formats=[DECODERS[content_type]]) as image:
             for frame in ImageSequence.Iterator(image):
                 frame.load()
     except ERRORS as error:
         if content_type == "image/avif" and "Exif" in str(error):
-            return  # browsers do not read that
-        raise FileCorruptedError(f"the image does not decode whole: {error}") from None
+            return  # browsers do not read EXIF
+        raise FileCorruptedError(f"the image does not decode completely: {error}") from None

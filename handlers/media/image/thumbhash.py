@@ -1,7 +1,8 @@
 """ThumbHash, a placeholder of about 25 bytes that a browser turns into a blurred picture.
 
-The algorithm is Evan Wallace's (https://github.com/evanw/thumbhash). It is written out here because the package of
-that name fails on every picture with transparency.
+The algorithm is Evan Wallace's (https://github.com/evanw/thumbhash). The package `thumbhash` fails on transparency;
+`fast-thumbhash` 1.0.0 gives equal results and takes 0.06 ms instead of 0.7 to 1.1 ms for an image, but has no wheels
+for Python 3.13 and 3.14 or for ARM on Linux, and imports Pillow if it is installed, 12 MB in every codec process.
 """
 
 import base64
@@ -13,23 +14,31 @@ from operator import mul
 from typing import Final, Literal
 
 MAX_SIDE: Final = 100
-RGBA: Final = 4
+RGBA_BANDS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class _Channel:
-    """A cosine transform: the average, the other factors scaled to 0..1, and that scale."""
+    """A cosine transform: the average, the other coefficients scaled to 0..1, and their scale."""
 
     average: float
-    factors: list[float]
+    coefficients: list[float]
     scale: float
 
 
 def thumbhash(width: int, height: int, pixels: bytes, bands: Literal[3, 4] = 4) -> str:
-    """Encode a small picture (at most 100 pixels a side, red, green, blue and perhaps alpha a byte each), as base64."""
+    """Return the hash of a small image as base64.
+
+    `pixels` holds one byte per band: red, green, blue and, with four bands, alpha.
+
+    Raises:
+        ValueError: a side has more than 100 pixels, or `pixels` has another size.
+    """
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and len(pixels) == width * height * bands):
-        raise ValueError(f"{width}x{height} in {len(pixels)} bytes is no picture of at most {MAX_SIDE} pixels a side")
-    has_alpha = bands == RGBA and pixels[3::4].count(255) < width * height
+        raise ValueError(
+            f"{width}x{height} pixels in {len(pixels)} bytes: a side has at most {MAX_SIDE}, a pixel {bands} bytes"
+        )
+    has_alpha = bands == RGBA_BANDS and pixels[3::4].count(255) < width * height
     limit = 5 if has_alpha else 7
     across = max(1, round(limit * width / max(width, height)))
     down = max(1, round(limit * height / max(width, height)))
@@ -41,21 +50,21 @@ def thumbhash(width: int, height: int, pixels: bytes, bands: Literal[3, 4] = 4) 
     ]
     head = _header(parts, has_alpha=has_alpha, is_landscape=width > height, shorter=down if width > height else across)
     if has_alpha:
-        cover = _transform(alpha, width, height, 5, 5)
-        head.append(round(15 * cover.average) | round(15 * cover.scale) << 4)
-        parts.append(cover)
-    nibbles = [round(15 * factor) for part in parts for factor in part.factors]
+        opacity = _transform(alpha, width, height, 5, 5)
+        head.append(round(15 * opacity.average) | round(15 * opacity.scale) << 4)
+        parts.append(opacity)
+    nibbles = [round(15 * value) for part in parts for value in part.coefficients]
     pairs = zip(nibbles[::2], [*nibbles[1::2], 0], strict=False)
     return base64.b64encode(bytes(head) + bytes(low | high << 4 for low, high in pairs)).decode()
 
 
 def _channels(pixels: bytes, bands: int, *, has_alpha: bool) -> tuple[list[float], ...]:
-    """Return luminance, yellow-blue, red-green and alpha, with what shows through filled by the average colour."""
+    """Return luminance, yellow-blue, red-green and alpha; transparent pixels are blended with the average colour."""
     colours: list[Sequence[float]] = [pixels[band::bands] for band in range(3)]
     alpha = [value / 255 for value in pixels[3::4]] if has_alpha else []
     if has_alpha:
-        cover = sum(alpha) or 1.0
-        averages = [sum(map(mul, alpha, values)) / cover for values in colours]
+        total = sum(alpha) or 1.0
+        averages = [sum(map(mul, alpha, values)) / total for values in colours]
         colours = [
             [average * (1 - a) + a * v for a, v in zip(alpha, values, strict=True)]
             for average, values in zip(averages, colours, strict=True)
@@ -68,33 +77,33 @@ def _channels(pixels: bytes, bands: int, *, has_alpha: bool) -> tuple[list[float
 
 
 def _transform(values: list[float], width: int, height: int, across: int, down: int) -> _Channel:
-    """Transform the lower left triangle of frequencies; rows first, since the cosines separate."""
+    """Return the lower triangle of frequencies of a cosine transform; rows first, since it is separable."""
     cosines_x = [_cosines(width, cx) for cx in range(across)]
     cosines_y = [_cosines(height, cy) for cy in range(down)]
     rows = [values[at : at + width] for at in range(0, width * height, width)]
-    by_row = [[_product(row, cosine) for row in rows] for cosine in cosines_x]
-    found = [
-        _product(by_row[cx], cosines_y[cy]) / (width * height)
+    by_row = [[_dot(row, cosine) for row in rows] for cosine in cosines_x]
+    frequencies = [
+        _dot(by_row[cx], cosines_y[cy]) / (width * height)
         for cy in range(down)
         for cx in range(across)
         if cx * down < across * (down - cy)
     ]
-    scale = max(map(abs, found[1:]), default=0.0)
-    factors = [0.5 + 0.5 / scale * factor for factor in found[1:]] if scale else found[1:]
-    return _Channel(found[0], factors, scale)
+    scale = max(map(abs, frequencies[1:]), default=0.0)
+    coefficients = [0.5 + 0.5 / scale * value for value in frequencies[1:]] if scale else frequencies[1:]
+    return _Channel(frequencies[0], coefficients, scale)
 
 
-def _product(one: list[float], other: list[float]) -> float:
-    return float(sum(map(mul, one, other)))
+def _dot(a: list[float], b: list[float]) -> float:
+    return float(sum(map(mul, a, b)))
 
 
-@functools.lru_cache(maxsize=1024)  # the same few sizes again and again
+@functools.lru_cache(maxsize=1024)  # few sizes occur
 def _cosines(length: int, frequency: int) -> list[float]:
     return [math.cos(math.pi / length * frequency * (at + 0.5)) for at in range(length)]
 
 
 def _header(parts: list[_Channel], *, has_alpha: bool, is_landscape: bool, shorter: int) -> list[int]:
-    """Return the five bytes before the factors: averages, scales and shape."""
+    """Return the five bytes before the coefficients: averages, scales and shape."""
     light, yellow, red = parts
     first = (
         round(63 * light.average)

@@ -1,8 +1,8 @@
-"""Metadata: what goes into a file that is written anew, and what stays of it in a file that is kept.
+"""Metadata: what is written to an encoded file, and what is removed from a kept one.
 
-Nothing private stays by accident: with STRIP_METADATA all goes, GPS first of all, but what a viewer needs to show the
-picture rightly. Without it EXIF, XMP and IPTC are carried over; orientation is reset, since the picture was turned, and
-the profile goes, since its colours are sRGB.
+With STRIP_METADATA everything private is removed, GPS above all. What a viewer needs to show the image correctly stays.
+Without STRIP_METADATA, EXIF, XMP and IPTC are copied to an encoded file; orientation is reset, since it was applied to
+the pixels, and the ICC profile is removed, since the colours are sRGB.
 """
 
 import re
@@ -11,9 +11,9 @@ from typing import Final
 
 import pyvips
 
-from handlers.media import Recipe
+from handlers.media import EncodeOptions
 from handlers.media.metadata import provenance
-from handlers.media.metadata.scrub import scrubbed
+from handlers.media.metadata.scrub import remove_metadata
 from schemas.formats import ImageFormat
 
 ALL: Final = "exif|xmp|iptc"
@@ -21,32 +21,31 @@ ORIENTATION: Final = re.compile(rb"(tiff:Orientation(?:=[\"']|>))[2-8]")
 
 
 def xmp_of(image: pyvips.Image) -> bytes | None:
-    """Return the image's XMP packet."""
+    """Return the XMP packet of an image."""
     return bytes(image.get("xmp-data")) if image.get_typeof("xmp-data") else None
 
 
-def carried(image: pyvips.Image, recipe: Recipe) -> tuple[pyvips.Image, str]:
-    """Return the image with the metadata that is to be written, and libvips' name for it (`keep`)."""
+def select_metadata(image: pyvips.Image, options: EncodeOptions) -> tuple[pyvips.Image, str]:
+    """Return the image with the metadata to write, and the value of libvips' option `keep` for it."""
     xmp = xmp_of(image)
-    if not recipe.strip_metadata:
+    if not options.strip_metadata:
         return (_with_xmp(image, ORIENTATION.sub(rb"\g<1>1", xmp)) if xmp else image), ALL
-    said = provenance.statement(xmp) if recipe.keep_provenance else None
-    return (_with_xmp(image, said), "xmp") if said else (image, "none")
+    statement = provenance.extract_statement(xmp) if options.keep_provenance else None
+    return (_with_xmp(image, statement), "xmp") if statement else (image, "none")
 
 
-def cleaned(source: Path, target: Path, content_type: str, recipe: Recipe, xmp: bytes | None) -> Path:
-    """Return the file to store for an original that is kept: without its metadata, where that was asked.
+def strip_metadata(source: Path, target: Path, content_type: str, options: EncodeOptions, xmp: bytes | None) -> Path:
+    """Write a kept original to `target` without its metadata, and return `target`; pixels are not encoded again.
 
-    No pixel is coded anew. Format `keep` means the very bytes; where nothing is to go, the source itself is returned,
-    and where a signature is to stay.
+    Return `source` if nothing has to be removed, the format is `keep`, or the file has a signature that must stay.
     """
-    if recipe.keep_provenance and provenance.has_manifest(source, content_type):
+    if options.keep_provenance and provenance.has_manifest(source, content_type):
         return source
-    if not recipe.strip_metadata or recipe.format is ImageFormat.KEEP:
+    if not options.strip_metadata or options.format is ImageFormat.KEEP:
         return source
-    said = provenance.statement(xmp) if recipe.keep_provenance else None
+    statement = provenance.extract_statement(xmp) if options.keep_provenance else None
     before = source.read_bytes()
-    after = scrubbed(before, content_type, said)
+    after = remove_metadata(before, content_type, statement)
     if after is None or after == before or len(after) > len(before):
         return source
     target.write_bytes(after)

@@ -1,9 +1,9 @@
-"""Provenance: what a picture says of who or what made it. Kept where KEEP_PROVENANCE asks for it, in two ways.
+"""Provenance: statements in a file about who or what made it. KEEP_PROVENANCE keeps two kinds.
 
-A C2PA manifest is signed over the file's very bytes, so any change breaks it: such a file is kept byte for byte, its
-other metadata too. The plain statement in XMP (IPTC's "digital source type", the AI system, the credit line) survives
-conversion: it is written anew, alone, so that a place or a name beside it does not slip through. Prompts and workflows
-in text chunks are no such statement and may be private: they go as all metadata goes.
+A C2PA manifest signs the bytes of the file, and any change breaks it. Such a file is kept byte for byte, with its other
+metadata. Plain statements in XMP (IPTC's "digital source type", the AI system, the credit line) survive conversion:
+they are written to a new packet, without the places and names that the old one may contain. Prompts and workflows in
+text chunks are not such statements and may be private; they are removed like all metadata.
 """
 
 import html
@@ -17,7 +17,8 @@ STATEMENTS: Final = {
     "AISystemVersionUsed": "Iptc4xmpExt",
     "Credit": "photoshop",
 }
-"""IPTC Photo Metadata Standard 2025.1; `Credit` is where Google writes that its AI made a picture."""
+"""Properties and their namespaces (IPTC Photo Metadata Standard 2025.1). Google writes to `Credit` that its AI made a
+picture."""
 NAMESPACES: Final = {
     "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
     "photoshop": "http://ns.adobe.com/photoshop/1.0/",
@@ -27,44 +28,46 @@ PACKET: Final = (
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""{}/>'
     '</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
 )
-BOX: Final = re.compile(rb"uuid" + re.escape(bytes.fromhex("d8fec3d61b0e483c92975828877ec481")))
+MANIFEST_BOX: Final = re.compile(rb"uuid" + re.escape(bytes.fromhex("d8fec3d61b0e483c92975828877ec481")))
 MANIFESTS: Final = {
     "image/jpeg": re.compile(rb"\xff\xeb..JP.{10}jumb", re.DOTALL),
     "image/png": re.compile(rb"caBX....jumb", re.DOTALL),
     "image/webp": re.compile(rb"C2PA.{8}jumb", re.DOTALL),
     "image/gif": re.compile(rb"\x21\xff\x0bC2PA_GIF"),
-    "image/avif": BOX,
-    "image/heic": BOX,
+    "image/avif": MANIFEST_BOX,
+    "image/heic": MANIFEST_BOX,
     "image/tiff": re.compile(rb"\x41\xcd[\x01\x07]\x00|\xcd\x41\x00[\x01\x07]"),
 }
-"""How a C2PA manifest store is embedded (C2PA 2.1, A.3): by format, the mark that begins it."""
+"""The bytes that begin an embedded C2PA manifest store, by type (C2PA 2.1, A.3)."""
 
 
 def has_manifest(source: Path, content_type: str) -> bool:
-    """Tell whether the file carries a C2PA manifest. One too many is found sooner than one too few."""
+    """Whether the file has a C2PA manifest. A search of the bytes: it may report one by mistake, but misses none."""
     content = source.read_bytes()
-    mark = MANIFESTS.get(content_type)
-    return mark is not None and b"c2pa" in content and mark.search(content) is not None
+    pattern = MANIFESTS.get(content_type)
+    return pattern is not None and b"c2pa" in content and pattern.search(content) is not None
 
 
-def statement(xmp: bytes | None) -> bytes | None:
-    """Return an XMP packet of the statements alone that `xmp` makes; None where it makes none."""
+def extract_statement(xmp: bytes | None) -> bytes | None:
+    """Return an XMP packet with nothing but the statements in `xmp`; None if there are none."""
     text = (xmp or b"").decode("utf-8", "replace")
-    found = {name: value for name in STATEMENTS if (value := _value(text, name))}
-    if not found:
+    values = {name: value for name in STATEMENTS if (value := _property_value(text, name))}
+    if not values:
         return None
-    spaces = "".join(f' xmlns:{prefix}="{NAMESPACES[prefix]}"' for prefix in sorted({STATEMENTS[n] for n in found}))
-    values = "".join(f' {STATEMENTS[name]}:{name}="{_escaped(value)}"' for name, value in found.items())
-    return PACKET.format(spaces + values).encode()
+    namespaces = "".join(
+        f' xmlns:{prefix}="{NAMESPACES[prefix]}"' for prefix in sorted({STATEMENTS[n] for n in values})
+    )
+    attributes = "".join(f' {STATEMENTS[name]}:{name}="{_escape(value)}"' for name, value in values.items())
+    return PACKET.format(namespaces + attributes).encode()
 
 
-def _escaped(value: str) -> str:
-    """Make a text an attribute's; xml.sax.saxutils would do, but loads HTTP and TLS, 5 MB of a codec process."""
+def _escape(value: str) -> str:
+    """Escape a text for an attribute. xml.sax.saxutils would load HTTP and TLS, 5 MB of memory, for this."""
     return html.escape(value).translate({9: "&#9;", 10: "&#10;", 13: "&#13;"})
 
 
-def _value(text: str, name: str) -> str:
-    """Find a property as attribute, element or resource, under whatever prefix."""
+def _property_value(text: str, name: str) -> str:
+    """Return the value of a property, which may be an attribute, an element or a resource, with any prefix."""
     value = r"([^\"'<]{1,300})"
     attribute = rf"\w+:{name}\s*=\s*[\"']{value}[\"']"
     element = rf"<\w+:{name}\b[^>]*?(?:resource=[\"']{value}|>{value}<)"

@@ -1,129 +1,135 @@
-"""Metadata taken out of a file that is stored as it came: segments are left out, no pixel is coded anew.
+"""Removing metadata from a file that is kept, without encoding its pixels again.
 
-What a viewer needs to show the picture rightly stays: profile, colour space, orientation, animation. What follows the
-picture's end goes too: a phone hides a video, or a second picture with metadata of its own, there.
+The segments and chunks that a viewer needs stay: profile, colour space, orientation, animation. Bytes after the end of
+the image are removed too: phones store a video there, or a second image with metadata of its own.
 """
 
-import re
 import struct
-import zlib
 from collections.abc import Callable
 from typing import Final
 
-from handlers.media.metadata.scrub_boxes import scrub_boxes
-from handlers.media.metadata.scrub_tiff import orientation_of, scrub_tiff
+from handlers.errors import FileCorruptedError
+from handlers.media.formats import Part, isobmff, jpeg, png, riff
+from handlers.media.metadata.scrub_tiff import orientation_of, remove_from_tiff
 
 XMP_IN_JPEG: Final = b"http://ns.adobe.com/xap/1.0/\0"
 XMP_IN_PNG: Final = b"XML:com.adobe.xmp\0\0\0\0\0"
-MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-APP0, APP1, APP2, APP14, APP15, COM, EOI = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE, 0xD9
+APP0, APP1, APP2, APP14, APP15, COMMENT = b"\xe0", b"\xe1", b"\xe2", b"\xee", b"\xef", b"\xfe"
 PNG_KEPT: Final = frozenset(
     b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB iCCP cICP mDCV cLLI sBIT bKGD hIST pHYs sPLT acTL fcTL fdAT".split()
 )
 WEBP_KEPT: Final = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP"})
 WEBP_EXIF, WEBP_XMP = 0x08, 0x04
+"""Flags of VP8X."""
+EMPTY_EXIF_ITEM: Final = b"\0\0\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"
+"""An EXIF item without tags. HEIC and AVIF are rotated by `irot` and `imir`, never by EXIF."""
 
 
-def scrubbed(content: bytes, content_type: str, xmp: bytes | None) -> bytes | None:
-    """Return the file without its metadata, `xmp` in its place; None where the format or the file is not understood.
+def remove_metadata(content: bytes, content_type: str, xmp: bytes | None) -> bytes | None:
+    """Return the file without its metadata and with `xmp` instead; None if the format or the file is not supported.
 
-    GIF is not: it holds comments at most. HEIC, AVIF and TIFF keep their size, what they said is blanked.
+    GIF is not supported: it holds comments at most. HEIC, AVIF and TIFF keep their size; metadata is overwritten.
     """
     try:
         return FORMATS[content_type](content, xmp)
-    except (KeyError, struct.error, IndexError, ValueError):
+    except (KeyError, IndexError, ValueError, struct.error, FileCorruptedError):
         return None
 
 
 def _exif(orientation: int) -> bytes:
-    """Return the shortest EXIF that turns a picture (TIFF 6.0, section 2)."""
+    """Return an EXIF block with nothing but an orientation (TIFF 6.0, section 2)."""
     return b"II*\0\x08\0\0\0" + struct.pack("<HHHIHHI", 1, 0x112, 3, 1, orientation, 0, 0)
 
 
-def _jpeg(content: bytes, xmp: bytes | None) -> bytes:
-    """Walk the segments (ITU-T T.81, B.1); progressive pictures have several scans, with segments between them."""
-    head, body, turn, at = [content[:2]], [], 1, 2
-    while (found := MARKER.search(content, at)) is not None:
-        marker, start = content[found.start() + 1], found.start()
-        body.append(content[at:start])  # the coded pixels, after a scan's header
-        if marker == EOI:
-            break
-        at = start + 2 + struct.unpack_from(">H", content, start + 2)[0]
-        segment = content[start:at]
-        if marker == APP0:
-            head += [segment] if segment[4:9] == b"JFIF\0" else []  # else it is a preview
-        elif not (APP1 <= marker <= APP15 or marker == COM) or _is_colour(marker, segment):
+def _remove_from_jpeg(content: bytes, xmp: bytes | None) -> bytes:
+    head, body, orientation, at = [jpeg.START_OF_IMAGE], [], 1, len(jpeg.START_OF_IMAGE)
+    for part in jpeg.segments(content):
+        body.append(content[at : part.start])  # coded pixels after a scan header
+        segment, at = content[part.start : part.end], part.end
+        if part.kind == APP0:
+            head += [segment] if segment[4:9] == b"JFIF\0" else []  # other APP0 segments hold a preview
+        elif not (APP1 <= part.kind <= APP15 or part.kind == COMMENT) or _is_colour(part.kind, segment):
             body.append(segment)
         elif segment[4:10] == b"Exif\0\0":
-            turn = orientation_of(segment[10:])
-    else:
-        raise ValueError("the picture has no end")
-    if turn != 1:
-        head.append(_segment(b"Exif\0\0" + _exif(turn)))
+            orientation = orientation_of(segment[10:])
+    if orientation != 1:
+        head.append(_app1(b"Exif\0\0" + _exif(orientation)))
     if xmp:
-        head.append(_segment(XMP_IN_JPEG + xmp))
-    return b"".join([*head, *body, b"\xff\xd9"])
+        head.append(_app1(XMP_IN_JPEG + xmp))
+    return b"".join([*head, *body])
 
 
-def _segment(body: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, APP1, len(body) + 2) + body
+def _app1(body: bytes) -> bytes:
+    return struct.pack(">BcH", 0xFF, APP1, len(body) + 2) + body
 
 
-def _is_colour(marker: int, segment: bytes) -> bool:
-    """Tell the segments by which a viewer reads colours right: the ICC profile, and Adobe's word on the components."""
+def _is_colour(marker: bytes, segment: bytes) -> bool:
+    """Whether viewers need the segment for colours: the ICC profile, and Adobe's description of the components."""
     return (marker == APP2 and segment[4:16] == b"ICC_PROFILE\0") or (marker == APP14 and segment[4:9] == b"Adobe")
 
 
-def _png(content: bytes, xmp: bytes | None) -> bytes:
-    """Walk the chunks (PNG, third edition, 5.3)."""
-    kept, turn, at = [], 1, 8
-    while at < len(content):
-        size, name = struct.unpack_from(">I4s", content, at)
-        chunk = content[at : at + size + 12]
-        if name in PNG_KEPT:
-            kept.append(chunk)
-        elif name == b"eXIf":
-            turn = orientation_of(chunk[8:-4])
-        if name == b"IEND":
-            break
-        at += len(chunk)
-    added = [_chunk(b"eXIf", _exif(turn))] if turn != 1 else []
+def _remove_from_png(content: bytes, xmp: bytes | None) -> bytes:
+    kept, orientation = [], 1
+    for chunk in png.chunks(content):
+        if chunk.kind in PNG_KEPT:
+            kept.append(content[chunk.start : chunk.end])
+        elif chunk.kind == b"eXIf":
+            orientation = orientation_of(content[chunk.body : chunk.body_end])
+    added = [png.encode_chunk(b"eXIf", _exif(orientation))] if orientation != 1 else []
     if xmp:
-        added.append(_chunk(b"iTXt", XMP_IN_PNG + xmp))
-    return b"".join([content[:8], kept[0], *added, *kept[1:]])
+        added.append(png.encode_chunk(b"iTXt", XMP_IN_PNG + xmp))
+    return b"".join([png.SIGNATURE, kept[0], *added, *kept[1:]])
 
 
-def _chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-def _webp(content: bytes, xmp: bytes | None) -> bytes:
-    """Walk the chunks (RFC 9649, 2.3 to 2.7); the extended header tells which there are."""
-    kept, turn, at = [], 1, 12
-    end = min(len(content), 8 + struct.unpack_from("<I", content, 4)[0])
-    while at + 8 <= end:
-        name, size = struct.unpack_from("<4sI", content, at)
-        body = content[at + 8 : at + 8 + size]
-        if name in WEBP_KEPT:
-            kept.append((name, body))
-        elif name == b"EXIF":
-            turn = orientation_of(body.removeprefix(b"Exif\0\0"))
-        at += 8 + size + size % 2
-    if kept[0][0] == b"VP8X":
-        added = (WEBP_EXIF if turn != 1 else 0) | (WEBP_XMP if xmp else 0)
+def _remove_from_webp(content: bytes, xmp: bytes | None) -> bytes:
+    kept, orientation = [], 1
+    for chunk in riff.chunks(content, riff.FILE_HEADER_BYTES, min(len(content), riff.declared_end(content))):
+        body = content[chunk.body : chunk.body_end]
+        if chunk.kind in WEBP_KEPT:
+            kept.append((chunk.kind, body))
+        elif chunk.kind == b"EXIF":
+            orientation = orientation_of(body.removeprefix(b"Exif\0\0"))
+    if kept[0][0] == b"VP8X":  # its flags declare which chunks follow
+        added = (WEBP_EXIF if orientation != 1 else 0) | (WEBP_XMP if xmp else 0)
         flags = kept[0][1][0] & ~(WEBP_EXIF | WEBP_XMP) | added
         kept[0] = (b"VP8X", bytes([flags]) + kept[0][1][1:])
-        kept += [(b"EXIF", _exif(turn))] if turn != 1 else []
+        kept += [(b"EXIF", _exif(orientation))] if orientation != 1 else []
         kept += [(b"XMP ", xmp)] if xmp else []
-    chunks = b"".join(name + struct.pack("<I", len(body)) + body + bytes(len(body) % 2) for name, body in kept)
-    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+    return riff.encode_chunk(b"RIFF", b"WEBP" + b"".join(riff.encode_chunk(kind, body) for kind, body in kept))
+
+
+def _remove_from_boxes(content: bytes, xmp: bytes | None) -> bytes:
+    """Overwrite the EXIF and XMP items, and turn a C2PA manifest into free space; no box is moved."""
+    file = bytearray(content)
+    for box in isobmff.boxes(content, 0, len(content)):
+        if box.kind == b"uuid" and box.body - box.start == isobmff.HEADER_BYTES:
+            file[box.start + 4 : box.end] = b"free" + bytes(box.end - box.body)
+    for meta in isobmff.meta_boxes(content):
+        _overwrite_items(file, content, meta, xmp or b"")
+    return bytes(file)
+
+
+def _overwrite_items(file: bytearray, content: bytes, meta: dict[bytes, Part], xmp: bytes) -> None:
+    types = isobmff.item_types(content, meta[b"iinf"])
+    for item, method, extents in isobmff.item_locations(content, meta[b"iloc"]):
+        kind = types.get(item)
+        if kind not in {b"Exif", b"mime"} or method > 1:
+            continue
+        base = meta[b"idat"].body if method == 1 and b"idat" in meta else 0
+        replacement, filler = (EMPTY_EXIF_ITEM, b"\0") if kind == b"Exif" else (xmp, b" ")
+        for offset, size in extents:
+            start = base + offset
+            if start + size > len(file):
+                raise ValueError("an item lies beyond the end of the file")
+            file[start : start + size] = (replacement if len(replacement) <= size else b"").ljust(size, filler)
+            replacement = b""
 
 
 FORMATS: Final[dict[str, Callable[[bytes, bytes | None], bytes]]] = {
-    "image/jpeg": _jpeg,
-    "image/png": _png,
-    "image/webp": _webp,
-    "image/heic": scrub_boxes,
-    "image/avif": scrub_boxes,
-    "image/tiff": scrub_tiff,
+    "image/jpeg": _remove_from_jpeg,
+    "image/png": _remove_from_png,
+    "image/webp": _remove_from_webp,
+    "image/heic": _remove_from_boxes,
+    "image/avif": _remove_from_boxes,
+    "image/tiff": remove_from_tiff,
 }

@@ -1,90 +1,100 @@
-# ruff: noqa: PLR2004 - TIFF is made of figures; TIFF 6.0, section 2, has them
-"""TIFF's directories, which EXIF consists of too: what turns a picture, and what tells more than pixels need."""
+# ruff: noqa: PLR2004 - TIFF 6.0, section 2, defines the numbers
+"""Removing metadata from TIFF directories, and reading the orientation from EXIF, which has the same directories."""
 
 import struct
 from typing import Final
 
+from handlers.errors import FileCorruptedError
+from handlers.media.formats import Content, tiff
+
 ORIENTATION: Final = 0x112
-POINTERS: Final = frozenset({0x8769, 0x8825, 0xA005})
-"""EXIF, GPS and interoperability: directories of their own."""
-PRIVATE: Final = POINTERS | {
+XMP: Final = 0x2BC
+DIRECTORIES: Final = frozenset({0x8769, 0x8825, 0xA005})
+"""EXIF, GPS and interoperability: their values are offsets of directories."""
+PRIVATE: Final = DIRECTORIES | {
     *(0x10E, 0x10F, 0x110, 0x131, 0x132, 0x13B, 0x13C, 0x8298),  # description, maker, model, software, time, ...
-    *(0x2BC, 0x83BB, 0x8649, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F, 0xCD41),  # XMP, IPTC, Photoshop, Windows, C2PA
+    *(XMP, 0x83BB, 0x8649, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F, 0xCD41),  # XMP, IPTC, Photoshop, Windows, C2PA
     0xC4A5,  # print image matching
 }
-SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-MOST_DIRECTORIES: Final = 10_000
+TYPE_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+"""Bytes of one value by its type."""
+MAX_DIRECTORIES: Final = 10_000
 
 
 def orientation_of(exif: bytes) -> int:
-    """Return how the picture is to be turned, 1 to 8; 1 where that is not told."""
+    """Return the orientation in an EXIF block, 1 to 8; 1 if it has none or is damaged."""
     try:
-        order, at = _start(exif)
-        for entry in range(struct.unpack_from(order + "H", exif, at)[0]):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", exif, at + 2 + 12 * entry)
-            if tag == ORIENTATION:
-                return int(value) if 1 <= value <= 8 else 1
-    except (struct.error, ValueError):
+        layout, at = _read_classic_header(exif)
+        for entry in tiff.entries(exif, at, layout):
+            if entry.tag == ORIENTATION:
+                (value,) = layout.read(exif, entry.value, "H")
+                return value if 1 <= value <= 8 else 1
+    except FileCorruptedError:
         pass
     return 1
 
 
-def scrub_tiff(content: bytes, xmp: bytes | None) -> bytes:
-    """Take the private tags out of every page's directory and blank what they pointed to; nothing else moves."""
-    order, at = _start(content)
-    file, said = bytearray(content), xmp or b""
-    for _ in range(MOST_DIRECTORIES):
+def remove_from_tiff(content: bytes, xmp: bytes | None) -> bytes:
+    """Remove the private tags of every page and overwrite their values with zeros; nothing else is moved.
+
+    Raises:
+        FileCorruptedError: a directory is damaged, there are too many, or it is a BigTIFF.
+        struct.error: an offset lies beyond the end of the file.
+    """
+    layout, at = _read_classic_header(content)
+    file = bytearray(content)
+    for _ in range(MAX_DIRECTORIES):
         if not at:
             return bytes(file)
-        at = _scrub_page(file, order, at, said)
-    raise ValueError("the pages have no end")
+        following = tiff.next_directory(file, at, layout)
+        _clean_directory(file, at, layout, xmp or b"")
+        at = following
+    raise FileCorruptedError(f"the image has more than {MAX_DIRECTORIES:,} directories, or they form a loop")
 
 
-def _start(content: bytes) -> tuple[str, int]:
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
-    if order is None:
-        raise ValueError("no classic TIFF")
-    return order, struct.unpack_from(order + "I", content, 4)[0]
+def _read_classic_header(content: Content) -> tuple[tiff.Layout, int]:
+    layout, at = tiff.read_header(content)
+    if layout.offset != "I":
+        raise FileCorruptedError("BigTIFF is not supported here")
+    return layout, at
 
 
-def _entries(file: bytearray, order: str, at: int) -> list[bytes]:
-    (count,) = struct.unpack_from(order + "H", file, at)
-    return [bytes(file[at + 2 + 12 * entry : at + 14 + 12 * entry]) for entry in range(count)]
-
-
-def _scrub_page(file: bytearray, order: str, at: int, xmp: bytes) -> int:
-    """Close the directory's ranks behind the tags that go; return where the next page's directory is."""
-    entries = _entries(file, order, at)
-    (following,) = struct.unpack_from(order + "I", file, at + 2 + 12 * len(entries))
+def _clean_directory(file: bytearray, at: int, layout: tiff.Layout, xmp: bytes) -> None:
+    """Remove the private entries of the directory and move the others up."""
+    entries = list(tiff.entries(file, at, layout))
+    following = tiff.next_directory(file, at, layout)
     kept = []
     for entry in entries:
-        tag, kind, count, place = struct.unpack(order + "HHII", entry)
-        if tag == 0x2BC and xmp and len(xmp) <= count * SIZES.get(kind, 0):
-            file[place : place + count] = xmp.ljust(count)
-            kept.append(entry)
-        elif tag in PRIVATE:
-            _blank(file, order, entry)
+        content = bytes(file[entry.start : entry.value + 4])
+        if entry.tag == XMP and xmp and len(xmp) <= _value_bytes(entry):
+            (start,) = layout.read(file, entry.value, "I")
+            file[start : start + entry.number] = xmp.ljust(entry.number)
+            kept.append(content)
+        elif entry.tag in PRIVATE:
+            _overwrite(file, layout, entry)
         else:
-            kept.append(entry)
+            kept.append(content)
+    order = layout.byte_order
     table = struct.pack(order + "H", len(kept)) + b"".join(kept) + struct.pack(order + "I", following)
     size = 6 + 12 * len(entries)
     file[at : at + size] = table.ljust(size, b"\0")
-    return int(following)
 
 
-def _blank(file: bytearray, order: str, entry: bytes) -> None:
-    """Overwrite an entry's value, and a whole directory where it points to one."""
-    tag, kind, count, place = struct.unpack(order + "HHII", entry)
-    if tag in POINTERS:
-        inner = _entries(file, order, place)
-        for one in inner:
-            _blank(file, order, one)
-        place, size = place + 2, 12 * len(inner)
-        file[place - 2 : place] = bytes(2)
-    else:
-        size = count * SIZES.get(kind, 0)
-        if size <= 4:
-            return  # the value stands in the entry, which goes
-    if place + size > len(file):
-        raise ValueError("a value lies beyond the end")
-    file[place : place + size] = bytes(size)
+def _value_bytes(entry: tiff.Entry) -> int:
+    return entry.number * TYPE_BYTES.get(entry.kind, 0)
+
+
+def _overwrite(file: bytearray, layout: tiff.Layout, entry: tiff.Entry) -> None:
+    """Overwrite the value of an entry with zeros, or the directory that it points to, with its values."""
+    (start,) = layout.read(file, entry.value, "I")
+    size = _value_bytes(entry)
+    if entry.tag in DIRECTORIES:
+        inner = list(tiff.entries(file, start, layout))
+        for each in inner:
+            _overwrite(file, layout, each)
+        size = 2 + 12 * len(inner)
+    elif size <= 4:
+        return  # the value is in the entry itself, which is removed
+    if start + size > len(file):
+        raise FileCorruptedError(f"the value of the image's tag {entry.tag} lies beyond the end of the file")
+    file[start : start + size] = bytes(size)

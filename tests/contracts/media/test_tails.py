@@ -1,4 +1,4 @@
-"""What follows a file's end is not stored; the policy stands in `handlers.media.structure`."""
+"""What follows a file's end is not stored; the policy stands in `handlers.media.formats`."""
 
 import io
 import zipfile
@@ -54,7 +54,7 @@ async def test_what_follows_the_end_is_cut_off(codec: Codec, tmp_path: Path, nam
         with pytest.raises(FileCorruptedError):
             await codec.prepare(source, tmp_path / "out", sample.content_type, keep)
         return
-    assert detect(source.read_bytes()).sniffed == sample.content_type
+    assert detect(source.read_bytes()).mime_type == sample.content_type
     found = await codec.prepare(source, tmp_path / "out", sample.content_type, keep)
     kept = TAILS[tail] if name in KEPT else b""
     assert found.path.read_bytes() == sample.content + kept

@@ -40,7 +40,7 @@ async def test_prepared(codec: Codec, tmp_path: Path, name: str, asked: ImageFor
     assert source.read_bytes() == sample.content
     assert (found.file_size, found.sha256) == (len(stored), hashlib.sha256(stored).hexdigest())
     assert found.file_size <= len(sample.content)
-    assert detect(stored).sniffed == found.content_type
+    assert detect(stored).mime_type == found.content_type
     assert found.extension == BY_CONTENT_TYPE[found.content_type].extension
     assert rejects(found.path, found.content_type) is None
     assert (found.width is not None, found.height is not None) == (kind in SHOWN, kind in SHOWN)

@@ -1,4 +1,4 @@
-"""PLY, the polygon (and Gaussian splat) format: a header, then the rows of the elements that it declares.
+"""PLY, the format of polygons and Gaussian splats: a header, then the rows of the elements that it declares.
 
 The format: http://paulbourke.net/dataformats/ply/
 """
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from handlers.errors import FileCorruptedError
-from handlers.media.structure import Content
+from handlers.media.formats import Content
 
-MAX_HEADER: Final = 1 << 16
-END: Final = re.compile(rb"^end_header[ \t]*\r?\n", re.MULTILINE)
+MAX_HEADER_BYTES: Final = 1 << 16
+END_OF_HEADER: Final = re.compile(rb"^end_header[ \t]*\r?\n", re.MULTILINE)
 CORNERS: Final = frozenset({"vertex_index", "vertex_indices"})
-"""Lists of vertices: the corners of a face."""
-PLACE: Final = frozenset("xyz")
-FEWEST_CORNERS: Final = 3
+"""The property with the corners of a face, which are numbers of vertices."""
+COORDINATES: Final = frozenset("xyz")
+MIN_CORNERS: Final = 3
 TYPES: Final = {
     **dict.fromkeys(("char", "int8"), "b"),
     **dict.fromkeys(("uchar", "uint8"), "B"),
@@ -29,12 +29,12 @@ TYPES: Final = {
     **dict.fromkeys(("float", "float32"), "f"),
     **dict.fromkeys(("double", "float64"), "d"),
 }
-"""Scalar types, as `struct` writes them."""
+"""Scalar types and their `struct` formats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """A number in every row, or a list of them, whose length is a number of type `length`."""
+    """A number in every row, or a list of numbers if `length`, the type of its length, is given."""
 
     name: str
     item: str
@@ -43,41 +43,43 @@ class Property:
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """So many rows of these properties."""
+    """A table of `count` rows with these properties."""
 
     name: str
     count: int
     properties: list[Property] = field(default_factory=list)
 
 
-def end(content: Content) -> int:
-    """Return where the last row of the last element ends.
+def find_end(content: Content) -> int:
+    """Check every row and return where the last one ends.
 
     Raises:
-        FileCorruptedError: the header cannot be read, rows lack, or a face has a corner that is no vertex.
+        FileCorruptedError: the header is not valid, rows are missing, or a corner of a face is not a vertex.
     """
-    last = END.search(content, 0, MAX_HEADER)
-    if last is None:
+    marker = END_OF_HEADER.search(content, 0, MAX_HEADER_BYTES)
+    if marker is None:
         raise FileCorruptedError("the model's header has no end")
-    start = last.end()
-    layout, elements = _header(content[: last.start()])
+    start = marker.end()
+    encoding, elements = _parse_header(content[: marker.start()])
     vertices = next(element.count for element in elements if element.name == "vertex")
     for element in elements:
-        if layout == "ascii":
-            start = _after_lines(content, start, element, vertices)
+        if encoding == "ascii":
+            start = _check_text_rows(content, start, element, vertices)
         else:
-            start = _after_rows(content, start, element, vertices, "<" if layout == "binary_little_endian" else ">")
+            start = _check_binary_rows(
+                content, start, element, vertices, "<" if encoding == "binary_little_endian" else ">"
+            )
     return start
 
 
-def _header(text: bytes) -> tuple[str, list[Element]]:
-    layout = ""
+def _parse_header(text: bytes) -> tuple[str, list[Element]]:
+    encoding = ""
     elements: list[Element] = []
     try:
         for line in text.decode("ascii", "replace").replace("\r\n", "\n").strip("\n").split("\n"):
             match line.split():
                 case ["format", name, _]:
-                    layout = name
+                    encoding = name
                 case ["element", name, count]:
                     elements.append(Element(name, int(count)))
                 case ["property", "list", length, item, name]:
@@ -85,14 +87,14 @@ def _header(text: bytes) -> tuple[str, list[Element]]:
                 case ["property", item, name]:
                     elements[-1].properties.append(Property(name, TYPES[item]))
                 case ["ply"] | ["comment" | "obj_info", *_]:
-                    continue  # in any characters
+                    continue  # any characters
                 case _:
                     _refuse(line)
             line.encode("ascii")
     except (ValueError, KeyError, IndexError) as error:
         raise FileCorruptedError(f"the model's header cannot be read: {error}") from None
     _check_elements(elements)
-    return layout, elements
+    return encoding, elements
 
 
 def _refuse(line: str) -> None:
@@ -100,19 +102,19 @@ def _refuse(line: str) -> None:
 
 
 def _check_elements(elements: list[Element]) -> None:
-    """Check that there are vertices with a place, and that faces, where there are any, have corners."""
+    """Check that there are vertices with coordinates, and that faces have corners."""
     vertex = next((element for element in elements if element.name == "vertex"), None)
-    if vertex is None or vertex.count == 0 or not {each.name for each in vertex.properties} >= PLACE:
-        raise FileCorruptedError("the model has no vertices, or none that are places in space")
+    if vertex is None or vertex.count == 0 or not {each.name for each in vertex.properties} >= COORDINATES:
+        raise FileCorruptedError("the model has no vertices, or they have no coordinates")
     faces = {each.name for element in elements if element.name == "face" for each in element.properties if each.length}
     if faces and not CORNERS & faces:
         raise FileCorruptedError("the model's faces have no corners")
     if min(element.count for element in elements) < 0:
-        raise FileCorruptedError("the model's header counts below zero")
+        raise FileCorruptedError("the model's header declares a negative number of rows")
 
 
-def _after_lines(content: Content, start: int, element: Element, vertices: int) -> int:
-    """Read the rows of an element as text, one a line."""
+def _check_text_rows(content: Content, start: int, element: Element, vertices: int) -> int:
+    """Check the rows of an element in text, one per line; return where the last one ends."""
     for row in range(element.count):
         if start >= len(content):
             raise FileCorruptedError(f"the model declares {element.count:,} {element.name} rows and has {row:,}")
@@ -123,7 +125,7 @@ def _after_lines(content: Content, start: int, element: Element, vertices: int) 
 
 
 def _check_words(words: list[bytes], element: Element, vertices: int) -> None:
-    """Check that a row of text has a number of the right type for each property."""
+    """Check that a row in text has a number of the right type for each property."""
     at = 0
     try:
         for property_ in element.properties:
@@ -135,9 +137,11 @@ def _check_words(words: list[bytes], element: Element, vertices: int) -> None:
                 _check_list(property_, values, items, vertices)
             at += len(values)
             if len(values) != items or not math.isfinite(sum(values)):
-                raise FileCorruptedError(f"a row of the model's {element.name} lacks a number, or one is not finite")
+                raise FileCorruptedError(
+                    f"a row of the model's {element.name} has too few numbers, or one that is not finite"
+                )
     except (ValueError, IndexError, OverflowError):
-        raise FileCorruptedError(f"a row of the model's {element.name} is no row of numbers") from None
+        raise FileCorruptedError(f"a row of the model's {element.name} does not consist of numbers") from None
     if at != len(words):
         raise FileCorruptedError(f"a row of the model's {element.name} has {len(words)} numbers instead of {at}")
 
@@ -146,45 +150,46 @@ def _number(word: bytes, kind: str) -> float:
     return float(word) if kind in "fd" else int(word)
 
 
-def _after_rows(content: Content, start: int, element: Element, vertices: int, order: str) -> int:
-    """Step over the binary rows of an element."""
+def _check_binary_rows(content: Content, start: int, element: Element, vertices: int, order: str) -> int:
+    """Check the binary rows of an element; return where the last one ends."""
     if not any(property_.length for property_ in element.properties):
         size = struct.calcsize(order + "".join(property_.item for property_ in element.properties))
-        end_of_rows = _within(content, start + element.count * size, element)
-        _check_places(content[start:end_of_rows], element, order)
-        return end_of_rows
+        end = _check_bound(content, start + element.count * size, element)
+        _check_coordinates(content[start:end], element, order)
+        return end
     scalars = [(each, struct.Struct(order + (each.length or each.item))) for each in element.properties]
     for _ in range(element.count):
         for property_, scalar in scalars:
-            at, start = start, _within(content, start + scalar.size, element)
+            at, start = start, _check_bound(content, start + scalar.size, element)
             if property_.length:
                 items = int(scalar.unpack(content[at:start])[0])
                 layout = f"{order}{max(items, 0)}{property_.item}"
-                at, start = start, _within(content, start + struct.calcsize(layout), element)
+                at, start = start, _check_bound(content, start + struct.calcsize(layout), element)
                 _check_list(property_, struct.unpack(layout, content[at:start]), items, vertices)
     return start
 
 
-def _check_places(rows: bytes, element: Element, order: str) -> None:
-    """Check that the coordinates of binary rows are finite; the rest of a row is stepped over."""
+def _check_coordinates(rows: bytes, element: Element, order: str) -> None:
+    """Check that the coordinates in binary rows are finite; the other properties are skipped."""
     layout = order + "".join(
-        each.item if each.name in PLACE else f"{struct.calcsize(order + each.item)}x" for each in element.properties
+        each.item if each.name in COORDINATES else f"{struct.calcsize(order + each.item)}x"
+        for each in element.properties
     )
     if element.name == "vertex" and not math.isfinite(sum(map(sum, struct.iter_unpack(layout, rows)))):
         raise FileCorruptedError("a vertex of the model is not finite")
 
 
-def _within(content: Content, at: int, element: Element) -> int:
+def _check_bound(content: Content, at: int, element: Element) -> int:
     if at > len(content):
         raise FileCorruptedError(f"the model ends in the middle of its {element.count:,} {element.name} rows")
     return at
 
 
 def _check_list(property_: Property, values: Sequence[float], items: int, vertices: int) -> None:
-    """Check that a list has its items, and that a face's corners are vertices."""
+    """Check the number of items of a list, and that the corners of a face are vertices."""
     if items < 0 or items != len(values):
         raise FileCorruptedError(f"the model has a list of {items} items")
     if property_.name in CORNERS and (
-        items < FEWEST_CORNERS or min(values) < 0 or max(values) >= vertices or any(value % 1 for value in values)
+        items < MIN_CORNERS or min(values) < 0 or max(values) >= vertices or any(value % 1 for value in values)
     ):
         raise FileCorruptedError(f"a face of the model has {items} corners, or one beyond its {vertices:,} vertices")

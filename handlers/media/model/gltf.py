@@ -1,4 +1,4 @@
-"""glTF 2.0: a JSON document whose parts refer to one another by index, down to ranges of bytes (glTF 2.0, 3 and 5)."""
+"""glTF 2.0: a JSON document whose parts refer to each other and to ranges of bytes by index (glTF 2.0, 3 and 5)."""
 
 import base64
 import json
@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 from handlers.errors import FileCorruptedError
-from handlers.media.structure import Content
+from handlers.media.formats import Content
 
 Document = dict[str, Any]
 
 COMPONENTS: Final = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
-"""Bytes of a component by its type's number (3.6.2.2)."""
+"""Bytes of a component by the number of its type (3.6.2.2)."""
 SHAPES: Final = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 FLOAT: Final = 5126
 TRIANGLES: Final = 4
@@ -44,17 +44,21 @@ REFERENCES: Final = (
     ("accessors.*.bufferView", "bufferViews"),
     ("bufferViews.*.buffer", "buffers"),
 )
-"""Where an index stands, and the list it points into (5.1 to 5.29)."""
+"""The path of an index in the document, and the list that it points into (5.1 to 5.29)."""
 
 
-def end(content: Content) -> int:
-    """Check the document and what it embeds; files it refers to lie elsewhere. It goes to the end of the file."""
-    check_document(document_of(content[:]), b"")
+def find_end(content: Content) -> int:
+    """Check the document and the buffers in it, not the files that it refers to; return the file size.
+
+    Raises:
+        FileCorruptedError: the document is not valid.
+    """
+    check_document(parse_document(content[:]), b"")
     return len(content)
 
 
-def document_of(content: bytes) -> Document:
-    """Parse the JSON, a byte order mark read over. Raises FileCorruptedError where it is none or no glTF 2."""
+def parse_document(content: bytes) -> Document:
+    """Parse the JSON, with or without a byte order mark. Raises FileCorruptedError if it is not glTF 2."""
     try:
         document = json.loads(content.decode("utf-8-sig"))
         version = str(document["asset"]["version"])
@@ -66,10 +70,12 @@ def document_of(content: bytes) -> Document:
 
 
 def check_document(document: Document, binary: bytes) -> None:
-    """Check that every reference has something to refer to, and every range of bytes lies in its buffer.
+    """Check that every index has a target, and that every range of bytes lies in its buffer.
+
+    `binary` is the content of the first buffer if that has no URI.
 
     Raises:
-        FileCorruptedError: one does not, or the document is not made as glTF is.
+        FileCorruptedError: a check fails, or the document does not follow the schema of glTF.
     """
     try:
         for path, target in REFERENCES:
@@ -79,36 +85,38 @@ def check_document(document: Document, binary: bytes) -> None:
         for accessor in document.get("accessors", []):
             _check_accessor(accessor, document.get("bufferViews", []), views)
         if not all(mesh["primitives"] for mesh in document.get("meshes", [])):
-            raise FileCorruptedError("a mesh of the model has no parts")
-        for primitive in _found(document, "meshes.*.primitives.*"):
+            raise FileCorruptedError("a mesh of the model has no primitives")
+        for primitive in _values_at(document, "meshes.*.primitives.*"):
             _check_indices(primitive, document.get("accessors", []), views)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise FileCorruptedError(f"the model's parts do not fit together: {type(error).__name__}: {error}") from None
+        raise FileCorruptedError(
+            f"the model's JSON does not follow the schema of glTF: {type(error).__name__}: {error}"
+        ) from None
 
 
-def _found(node: Any, path: str) -> Iterable[Any]:  # noqa: ANN401 - JSON
-    """Yield what stands at a path; an asterisk is every item of a list, every value of an object."""
+def _values_at(node: Any, path: str) -> Iterable[Any]:  # noqa: ANN401 - JSON
+    """Yield the values at a path; an asterisk is every item of a list or every value of an object."""
     step, _, rest = path.partition(".")
     if step == "*":
-        below = list(node.values()) if isinstance(node, dict) else node
+        children = list(node.values()) if isinstance(node, dict) else node
     else:
-        below = [node[step]] if step in node else []
-    for item in below:
+        children = [node[step]] if step in node else []
+    for item in children:
         if rest:
-            yield from _found(item, rest)
+            yield from _values_at(item, rest)
         else:
             yield item
 
 
 def _check_references(document: Document, path: str, target: str) -> None:
-    most = len(document.get(target, []))
-    for index in _found(document, path):
-        if not isinstance(index, int) or not 0 <= index < most:
-            raise FileCorruptedError(f"the model's {path} is {index!r}, and there are {most} {target}")
+    targets = len(document.get(target, []))
+    for index in _values_at(document, path):
+        if not isinstance(index, int) or not 0 <= index < targets:
+            raise FileCorruptedError(f"the model's {path} is {index!r}, and there are {targets} {target}")
 
 
 def _buffer(buffer: Document, binary: bytes) -> bytes | int:
-    """Return the buffer's bytes, or their number where they lie in another file."""
+    """Return the bytes of a buffer, or their number if they are in another file."""
     length, uri = buffer["byteLength"], buffer.get("uri")
     if uri is None:
         content = binary
@@ -123,7 +131,7 @@ def _buffer(buffer: Document, binary: bytes) -> bytes | int:
 
 
 def _view(view: Document, buffers: list[bytes | int]) -> bytes | int:
-    """Return the bytes of a view, or their number; one that is compressed has none of its own (EXT_meshopt)."""
+    """Return the bytes of a view, or their number if the buffer is in another file."""
     start, length, buffer = view.get("byteOffset", 0), view["byteLength"], buffers[view["buffer"]]
     size = buffer if isinstance(buffer, int) else len(buffer)
     if start < 0 or length < 1 or start + length > size:
@@ -132,37 +140,37 @@ def _view(view: Document, buffers: list[bytes | int]) -> bytes | int:
 
 
 def _check_accessor(accessor: Document, views: list[Document], contents: list[bytes | int]) -> None:
-    item = COMPONENTS[accessor["componentType"]] * SHAPES[accessor["type"]]
+    item_bytes = COMPONENTS[accessor["componentType"]] * SHAPES[accessor["type"]]
     start, count = accessor.get("byteOffset", 0), accessor["count"]
     if start < 0 or count < 1:
         raise FileCorruptedError(f"the model has an accessor of {count:,} items at {start:,}")
     if "bufferView" not in accessor:
-        return  # zeros, or an extension's
+        return  # zeros, or data of an extension
     at = accessor["bufferView"]
     content = contents[at]
     size = content if isinstance(content, int) else len(content)
-    stride = views[at].get("byteStride", item)
-    if start + stride * (count - 1) + item > size:
+    stride = views[at].get("byteStride", item_bytes)
+    if start + stride * (count - 1) + item_bytes > size:
         raise FileCorruptedError(f"the model's accessor of {count:,} items goes beyond its view's {size:,} bytes")
-    if accessor["componentType"] == FLOAT and stride == item and not isinstance(content, int):
-        numbers = memoryview(content[start : start + item * count]).cast("f")
-        if not math.isfinite(sum(numbers)):  # one that is not makes the sum so
+    if accessor["componentType"] == FLOAT and stride == item_bytes and not isinstance(content, int):
+        numbers = memoryview(content[start : start + item_bytes * count]).cast("f")
+        if not math.isfinite(sum(numbers)):  # one NaN or infinity makes the sum so
             raise FileCorruptedError(f"the model's accessor of {count:,} items has numbers that are not finite")
 
 
 def _check_indices(primitive: Document, accessors: list[Document], views: list[bytes | int]) -> None:
-    """Check that there are as many corners as the faces need, and that they are among the vertices."""
-    places = accessors[primitive["attributes"]["POSITION"]]
-    if places["type"] != "VEC3":
-        raise FileCorruptedError(f"the model's vertices are {places['type']}, not places in space")
-    count = accessors[primitive["indices"]]["count"] if "indices" in primitive else places["count"]
+    """Check that the number of indices fits the faces, and that each index is one of a vertex."""
+    positions = accessors[primitive["attributes"]["POSITION"]]
+    if positions["type"] != "VEC3":
+        raise FileCorruptedError(f"the model's vertex positions are {positions['type']}, not VEC3")
+    count = accessors[primitive["indices"]]["count"] if "indices" in primitive else positions["count"]
     if primitive.get("mode", TRIANGLES) == TRIANGLES and count % 3:
-        raise FileCorruptedError(f"the model has triangles of {count:,} corners together")
+        raise FileCorruptedError(f"the model's triangles have {count:,} corners, which is not a multiple of 3")
     if "indices" not in primitive:
         return
-    accessor, vertices = accessors[primitive["indices"]], places["count"]
+    accessor, vertices = accessors[primitive["indices"]], positions["count"]
     if accessor["type"] != "SCALAR":
-        raise FileCorruptedError(f"the model's corners are {accessor['type']}, not numbers of vertices")
+        raise FileCorruptedError(f"the model's vertex indices are {accessor['type']}, not SCALAR")
     view = views[accessor["bufferView"]] if "bufferView" in accessor else 0
     if isinstance(view, int):
         return

@@ -1,22 +1,22 @@
-"""Binary glTF: a header that tells the length, a chunk of JSON, a chunk of data (glTF 2.0, 4.4)."""
+"""Binary glTF: a header with the length, a chunk of JSON, a chunk of data (glTF 2.0, 4.4)."""
 
 import struct
 from typing import Any, Final
 
 from handlers.errors import FileCorruptedError
-from handlers.media.structure import Content
-from handlers.media.structure.gltf import check_document, document_of
+from handlers.media.formats import Content
+from handlers.media.model.gltf import check_document, parse_document
 
 HEADER: Final = struct.Struct("<4sII")
 CHUNK_HEADER: Final = struct.Struct("<I4s")
 ALIGNMENT: Final = 4
 
 
-def end(content: Content) -> int:
-    """Return where the model says that it ends.
+def find_end(content: Content) -> int:
+    """Check the chunks and the document; return the declared end.
 
     Raises:
-        FileCorruptedError: it is no glTF 2.0, a chunk goes beyond the end, or its parts do not fit together.
+        FileCorruptedError: it is not glTF 2.0, a chunk goes beyond the end, or the document is not valid.
     """
     magic, version, length = _unpack(HEADER, content, 0)
     if magic != b"glTF" or version != 2:  # noqa: PLR2004 - glTF 2.0
@@ -33,8 +33,8 @@ def end(content: Content) -> int:
         if kind in {b"JSON", b"BIN\0"}:
             chunks.append((kind, bytes(content[at - size : at])))
     if [kind for kind, _ in chunks] not in ([b"JSON"], [b"JSON", b"BIN\0"]):
-        raise FileCorruptedError("the model has no JSON chunk, or one too many")
-    check_document(document_of(chunks[0][1]), chunks[1][1] if chunks[1:] else b"")
+        raise FileCorruptedError("the model does not have one JSON chunk and at most one BIN chunk")
+    check_document(parse_document(chunks[0][1]), chunks[1][1] if chunks[1:] else b"")
     return int(length)
 
 

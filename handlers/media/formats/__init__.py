@@ -1,0 +1,99 @@
+"""Readers of file formats, one module each. Runs in a codec process.
+
+Every module has `find_end(content)`, which checks the structure of a whole file and returns the offset where it ends.
+The modules of formats that other code reads as well (`png`, `riff`, `isobmff`, `tiff`, `jpeg`) also have iterators over
+chunks, boxes, directory entries or segments. All of them check bounds and raise FileCorruptedError.
+
+Bytes after the end. A file that is stored as it came (video, audio, models, archives, and images that are kept) is
+stored up to the end that its format defines. Anything after it (a web page, an archive, a program) is cut off before
+decoding, so a stored file cannot be valid in a second format that is read from the end. Compressed images lose such
+bytes anyway. A file that is shorter than its format declares is `corrupted`. In some formats, bytes after the end
+cannot be distinguished from damaged content, and such a file is refused: AAC and MP3 without a frame count (padding is
+cut off), FLAC (the checksum of the last frame fails), OBJ and glTF JSON (not a valid line, not JSON), live WebM (not
+an element). TIFF directories may be anywhere in the file, so bytes at its end are kept.
+
+Bytes before or inside. The first bytes decide the type, and no supported format can begin with another one. Content
+that a format allows in comments, tags or padding (HTML in a JPEG comment, for example) is kept. This is harmless as
+long as files are served with their own content type: each file is stored with the detected one, and Supabase Storage
+sends it with every download. If you serve the files yourself, set `X-Content-Type-Options: nosniff`.
+"""
+
+import importlib
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from handlers.detect.signatures import HEAD_BYTES, by_signature
+from handlers.errors import FileCorruptedError
+from handlers.media import BY_CONTENT_TYPE
+
+Content = bytes | mmap.mmap
+"""The bytes of a file. A mapped file is not copied to memory."""
+COPY_BYTES: Final = 1 << 20
+ALSO_DETECTED_AS: Final = {"audio/mp4": "video/mp4"}
+"""Another type that the signature of a type may show: an MP4 file without a video track is audio."""
+
+
+class Part(NamedTuple):
+    """A chunk, box or segment: its type, and offsets in bytes.
+
+    The header is at `start`, the body from `body` to `body_end`. The next part follows at `end`, after a checksum or
+    padding.
+    """
+
+    kind: bytes
+    start: int
+    body: int
+    body_end: int
+    end: int
+
+
+@contextmanager
+def mapped(source: Path) -> Iterator[mmap.mmap]:
+    """Map a file to memory for reading.
+
+    Raises:
+        FileCorruptedError: the file is empty.
+    """
+    if source.stat().st_size == 0:
+        raise FileCorruptedError("the file is empty")
+    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield content
+
+
+def check_structure(source: Path, content_type: str) -> int:
+    """Check the structure of a file and return the offset where it ends; the file size if its format has no end.
+
+    Raises:
+        FileCorruptedError: the file has another type, its structure is damaged, or it is incomplete.
+    """
+    module = BY_CONTENT_TYPE[content_type].structure
+    with mapped(source) as content:
+        if module is None:
+            return len(content)
+        detected = by_signature(content[:HEAD_BYTES])
+        if detected not in {None, content_type, ALSO_DETECTED_AS.get(content_type)}:
+            raise FileCorruptedError(f"the content is not {content_type} but {detected}")
+        try:
+            end: int = importlib.import_module(f"handlers.media.{module}").find_end(content)
+        except IndexError:
+            raise FileCorruptedError(f"the file ends in the middle of a header, at {len(content):,} bytes") from None
+    return end
+
+
+def cut_tail(source: Path, target: Path, content_type: str) -> Path:
+    """Return `source` if nothing follows the end of its format; else copy it up to there and return `target`.
+
+    Raises:
+        FileCorruptedError: the structure is damaged, or the file is incomplete.
+    """
+    remaining = check_structure(source, content_type)
+    if remaining >= source.stat().st_size:
+        return source
+    with source.open("rb") as file, target.open("wb") as copy:
+        while remaining > 0 and (piece := file.read(min(COPY_BYTES, remaining))):
+            copy.write(piece)
+            remaining -= len(piece)
+    return target

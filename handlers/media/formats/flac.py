@@ -1,0 +1,137 @@
+"""FLAC: metadata blocks, then frames with two checksums each, up to the end of the file (RFC 9639, 8 and 9)."""
+
+import array
+import functools
+import re
+import sys
+from typing import Final
+
+from handlers.errors import FileCorruptedError
+from handlers.media.formats import Content
+from handlers.media.formats.audio_frames import ID3V1_BYTES, skip_id3
+
+STREAM_INFO: Final = (0, 34)
+"""Type and length of the first block."""
+COMMENTS: Final = 4
+SYNC: Final = re.compile(rb"\xff[\xf8\xf9]")
+MIN_HEADER_BYTES, MAX_HEADER_BYTES = 6, 16
+BLOCK_SIZES: Final = (0, 192, 576, 1152, 2304, 4608, 0, 0, *(256 << power for power in range(8)))
+"""Samples per frame, by four bits of the header (9.1.1). For 6 and 7 the number follows in one or two bytes."""
+SAMPLE_RATE_BYTES: Final = {12: 1, 13: 2, 14: 2}
+"""Bytes of the sample rate after the header, by its four bits (9.1.2)."""
+POLYNOMIAL_8, POLYNOMIAL_16 = 0x107, 0x18005
+
+
+def find_end(content: Content) -> int:
+    """Check every frame; return the end of the file, or where an ID3v1 tag begins.
+
+    Raises:
+        FileCorruptedError: a frame is damaged or missing, or other bytes follow. Frames declare no length, so such
+            bytes cannot be distinguished from a damaged last frame.
+    """
+    at, declared = _read_metadata(content)
+    tag = len(content) - ID3V1_BYTES
+    end = tag if tag > at and content[tag : tag + 3] == b"TAG" else len(content)
+    samples = 0
+    while at < end:
+        block = _block_size(content[at : at + MAX_HEADER_BYTES])
+        if block is None:
+            raise FileCorruptedError(f"the file has no frame at {at:,}, where one must be")
+        samples += block
+        at = _check_frame(content, at, end)
+    if samples != (declared or samples) or samples == 0:
+        raise FileCorruptedError(f"the file declares {declared:,} samples and has {samples:,}")
+    return end
+
+
+def _read_metadata(content: Content) -> tuple[int, int]:
+    """Return where the first frame begins, and how many samples the file declares (0: unknown)."""
+    at = skip_id3(content)
+    if content[at : at + 4] != b"fLaC":
+        raise FileCorruptedError("the file does not begin as FLAC")
+    at += 4
+    if (content[at] & 0x7F, int.from_bytes(content[at + 1 : at + 4], "big")) != STREAM_INFO:
+        raise FileCorruptedError("the file does not begin with a STREAMINFO block")
+    samples = int.from_bytes(content[at + 17 : at + 22], "big") & (1 << 36) - 1
+    is_last = False
+    while not is_last:
+        is_last, kind, start = bool(content[at] & 0x80), content[at] & 0x7F, at + 4
+        at = start + int.from_bytes(content[at + 1 : start], "big")
+        if kind == COMMENTS:
+            _check_comments(content[start:at])
+    return at, samples
+
+
+def _check_comments(block: bytes) -> None:
+    """Check that the comments fill their block (RFC 9639, 8.6); libFLAC does not play a file otherwise."""
+    at = 4 + int.from_bytes(block[:4], "little")
+    comments = int.from_bytes(block[at : at + 4], "little")
+    at += 4
+    for _ in range(comments):
+        at += 4 + int.from_bytes(block[at : at + 4], "little")
+        if at > len(block):
+            break
+    if at != len(block):
+        raise FileCorruptedError("the file's comments do not fill their block")
+
+
+def _block_size(header: bytes) -> int | None:
+    """Return the number of samples of a frame; None if this is not a frame header, or its checksum is wrong."""
+    if len(header) < MIN_HEADER_BYTES or SYNC.match(header) is None:
+        return None
+    size, rate = header[2] >> 4, header[2] & 15
+    number_bytes = max(1, 8 - (header[4] ^ 0xFF).bit_length())  # the frame number is coded like UTF-8
+    at = 4 + number_bytes
+    size_bytes = {6: 1, 7: 2}.get(size, 0)
+    block = int.from_bytes(header[at : at + size_bytes], "big") + 1 if size_bytes else BLOCK_SIZES[size]
+    at += size_bytes + SAMPLE_RATE_BYTES.get(rate, 0)
+    return block if at < len(header) and block and _checksum(0, header[: at + 1], 8) == 0 else None
+
+
+def _check_frame(content: Content, start: int, last: int) -> int:
+    """Return where a frame ends: before the next header, if the checksum of the bytes between is zero."""
+    checksum, at = 0, start
+    for sync in SYNC.finditer(content, start + 2, last):
+        if _block_size(content[sync.start() : sync.start() + MAX_HEADER_BYTES]) is None:
+            continue
+        checksum = _checksum(checksum, content[at : sync.start()], 16)
+        at = sync.start()
+        if checksum == 0:
+            return at
+    if _checksum(checksum, content[at:last], 16) != 0:
+        raise FileCorruptedError(f"the frame at {start:,} is damaged, or other bytes follow it")
+    return last
+
+
+def _checksum(crc: int, content: bytes, width: int) -> int:
+    """Continue a CRC of 8 or 16 bits. The longer one takes two bytes per step, since the lookups take the time."""
+    if width == 8:  # noqa: PLR2004 - bits
+        for byte in content:
+            crc = _table_8()[crc ^ byte]
+        return crc
+    table = _table_16()
+    words = array.array("H", content[: len(content) & ~1])
+    if sys.byteorder == "little":
+        words.byteswap()
+    for word in words:
+        crc = table[crc ^ word]
+    if len(content) & 1:
+        crc = table[crc >> 8 ^ content[-1]] ^ (crc << 8 & 0xFF00)
+    return crc
+
+
+@functools.cache
+def _table_8() -> list[int]:
+    return [_remainder(byte << 8, 16, POLYNOMIAL_8, 8) for byte in range(256)]
+
+
+@functools.cache
+def _table_16() -> "array.array[int]":
+    return array.array("H", [_remainder(word << 16, 32, POLYNOMIAL_16, 16) for word in range(1 << 16)])
+
+
+def _remainder(value: int, bits: int, polynomial: int, width: int) -> int:
+    for bit in range(bits - 1, width - 1, -1):
+        if value >> bit & 1:
+            value ^= polynomial << bit - width
+    return value

@@ -1,0 +1,17 @@
+"""3D models: the structure is checked; stored as they are. Runs in a codec process."""
+
+from pathlib import Path
+
+from handlers.media import EncodeOptions, Limits, Prepared
+from handlers.media.describe import describe
+
+
+def prepare(
+    source: Path,
+    target: Path,  # noqa: ARG001 - nothing is encoded; all kinds have the same signature
+    content_type: str,
+    options: EncodeOptions,  # noqa: ARG001 - the same
+    limits: Limits,  # noqa: ARG001 - the same
+) -> Prepared:
+    """Validate a model. Raises FileCorruptedError if its structure is damaged."""
+    return describe(source, content_type)
