@@ -96,7 +96,7 @@ class DeadLetterFilter(Frozen):
     limit: int | None = Field(default=None, ge=1)
 
     @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Self:
+    def parse(cls, values: Mapping[str, Any]) -> Self:
         """Parse filters from text values; raise InvalidFilterError."""
         try:
             return cls.model_validate(values)
@@ -115,9 +115,9 @@ class DeadLetterFilter(Frozen):
         )
         if any(wanted is not None and wanted != actual for wanted, actual in criteria):
             return False
-        return (not self.ids or letter.id in self.ids) and self._in_time(letter.failed_at)
+        return (not self.ids or letter.id in self.ids) and self._is_in_period(letter.failed_at)
 
-    def _in_time(self, failed_at: datetime | None) -> bool:
+    def _is_in_period(self, failed_at: datetime | None) -> bool:
         if self.since is None and self.until is None:
             return True
         if failed_at is None:

@@ -47,7 +47,7 @@ class Profile(Frozen):
         return f"{name}-provenance" if self.keep_provenance else name
 
 
-class CeleryReply(Frozen):
+class CeleryReplyAddress(Frozen):
     """Where a Celery producer expects the result: a queue and a correlation id (Celery's `rpc://`)."""
 
     to: str
@@ -87,7 +87,7 @@ class Job(Frozen):
     max_concurrent: int | None = Field(default=None, ge=1)
     event_at: datetime
     not_before: datetime | None = None
-    reply: CeleryReply | None = None
+    reply: CeleryReplyAddress | None = None
 
     def limited_to(self, source_keys: Sequence[str]) -> "Job":
         """Return this job with only the files of these keys. The task id does not change."""

@@ -44,7 +44,7 @@ class ObjectCount(Frozen):
     duplicates: int = 0
 
 
-class MoveReply(Frozen):
+class MoveObjectReply(Frozen):
     """The answer of `outlast_move_object`: the number of changed files, and whether there are more."""
 
     state: Literal["moved", "object_deleting"]

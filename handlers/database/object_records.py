@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from handlers.database.client import Supabase
 from handlers.database.rpc import parse_answer
-from schemas.objects import MoveReply, ObjectCount, StoredObject, SuboptimalImage
+from schemas.objects import MoveObjectReply, ObjectCount, StoredObject, SuboptimalImage
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class ObjectRecords:
             p_limit=limit,
         )
 
-    async def move_object(self, path: str, to: StoredObject, source_sha256: str | None = None) -> MoveReply:
+    async def move_object(self, path: str, to: StoredObject, source_sha256: str | None = None) -> MoveObjectReply:
         """Change the files that reference the object at `path` to reference `to`, and rebuild their media.
 
         With `source_sha256`, only the files of that source are changed. If `to` is the same object, only the profile
@@ -63,7 +63,7 @@ class ObjectRecords:
         """
         file = to.model_dump(mode="json")
         return await self._call(
-            "outlast_move_object", MoveReply, p_path=path, p_file=file, p_source_sha256=source_sha256
+            "outlast_move_object", MoveObjectReply, p_path=path, p_file=file, p_source_sha256=source_sha256
         )
 
     async def _call(self, function: str, kind: type[T], **arguments: Any) -> T:  # noqa: ANN401 - any JSON

@@ -35,7 +35,7 @@ async def vhost(rabbitmq_url, database_url, tmp_path, monkeypatch):
 
 async def discard(vhost, settings=None, **filters):
     service = DeadLetterService(settings or vhost.settings, "tester")
-    async with service.batch("discard", await service.find(DeadLetterFilter.read(filters))) as batch:
+    async with service.batch("discard", await service.find(DeadLetterFilter.parse(filters))) as batch:
         return await batch.run()
 
 

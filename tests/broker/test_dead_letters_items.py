@@ -81,7 +81,7 @@ async def test_each_filter_selects_its_items_and_groups_are_counted(vhost):
     everything = {item.task_id: item.id for item in (await service.items(DeadLetterFilter()))[0]}
 
     async def tasks(**filters):
-        return [item.task_id for item in (await service.items(DeadLetterFilter.read(filters)))[0]]
+        return [item.task_id for item in (await service.items(DeadLetterFilter.parse(filters)))[0]]
 
     assert await tasks(code="source_gone") == [first.task_id]
     assert await tasks(stage="compress") == [second.task_id, third.task_id]

@@ -27,7 +27,7 @@ async def replay(
     vhost, *, rate=None, should_abort=lambda: False, progress=lambda _done, _total: None, metrics=None, **filters
 ):
     service = DeadLetterService(vhost.settings, "test", metrics)
-    chosen = await service.find(DeadLetterFilter.read(filters))
+    chosen = await service.find(DeadLetterFilter.parse(filters))
     async with service.batch("replay", chosen, rate=rate, should_abort=should_abort, progress=progress) as batch:
         return await batch.run()
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+
 from schemas.dead_letters import BatchRequest, DeadLetter, DeadLetterFilter, InvalidFilterError
 from worker.dead_letters.summary import DeadLetterSummary, group_items, merge_items, redact_urls, summarize
 
@@ -74,7 +75,7 @@ def test_messages_of_one_item_are_merged_and_grouped():
     ],
 )
 def test_times_are_iso_8601_in_utc_by_default(text, time):
-    assert DeadLetterFilter.read({"since": text}).since == time
+    assert DeadLetterFilter.parse({"since": text}).since == time
 
 
 def test_an_item_without_a_time_matches_no_time_filter():
@@ -85,7 +86,7 @@ def test_an_item_without_a_time_matches_no_time_filter():
 
 @pytest.mark.parametrize(("given", "rate"), [("5/s", 5), (" 0.5 ", 0.5), (7, 7)])
 def test_a_rate_is_a_number_per_second(given, rate):
-    assert BatchRequest.read({"rate": given}).rate == rate
+    assert BatchRequest.parse({"rate": given}).rate == rate
 
 
 @pytest.mark.parametrize(
@@ -93,4 +94,4 @@ def test_a_rate_is_a_number_per_second(given, rate):
 )
 def test_an_invalid_value_is_refused_by_the_name_of_its_field(values):
     with pytest.raises(InvalidFilterError, match=rf"{next(reversed(values))}: "):
-        BatchRequest.read(values)
+        BatchRequest.parse(values)

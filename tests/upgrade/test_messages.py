@@ -48,7 +48,7 @@ def job(path, source):
     return json.loads(path.read_text().replace("SOURCE", source.url))
 
 
-async def publish(bench, exchange, key, body, headers, message_type=JOB_TYPE):
+async def publish(worker_env, exchange, key, body, headers, message_type=JOB_TYPE):
     message = aio_pika.Message(
         json.dumps(body).encode(),
         content_type="application/json",
@@ -57,56 +57,56 @@ async def publish(bench, exchange, key, body, headers, message_type=JOB_TYPE):
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         headers=headers,
     )
-    await (await bench.channel.get_exchange(exchange)).publish(message, key)
+    await (await worker_env.channel.get_exchange(exchange)).publish(message, key)
 
 
-async def stored(bench, sent):
+async def stored(worker_env, sent):
     """Wait until the job has ended well and nothing is buried; check that its file is on record."""
-    await bench.outcome("completed", queue=sent["queue"])
-    assert await bench.waiting("outlast.dead") == 0
-    rows = await bench.sql.fetch("select task_id from outlast_files")
+    await worker_env.wait_for_outcome("completed", queue=sent["queue"])
+    assert await worker_env.message_count("outlast.dead") == 0
+    rows = await worker_env.sql.fetch("select task_id from outlast_files")
     assert [str(row["task_id"]) for row in rows] == [sent["task_id"]]
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
-async def test_a_job_of_any_version_ends_well(bench, source, path):
+async def test_a_job_of_any_version_ends_well(worker_env, source, path):
     sent = job(path, source)
-    await publish(bench, "outlast", sent["queue"], sent, FIRST)
-    await stored(bench, sent)
+    await publish(worker_env, "outlast", sent["queue"], sent, FIRST)
+    await stored(worker_env, sent)
 
 
 @pytest.mark.parametrize("headers", [{}, FAILED, FIRST | {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}])
-async def test_a_job_with_any_versions_headers_ends_well(bench, source, headers):
+async def test_a_job_with_any_versions_headers_ends_well(worker_env, source, headers):
     sent = job(JOBS[0], source)
-    await publish(bench, "outlast", sent["queue"], sent, headers)
-    await stored(bench, sent)
+    await publish(worker_env, "outlast", sent["queue"], sent, headers)
+    await stored(worker_env, sent)
 
 
-async def test_a_field_that_a_later_version_adds_is_no_reason_to_bury(bench, source):
+async def test_a_field_that_a_later_version_adds_is_no_reason_to_bury(worker_env, source):
     sent = job(JOBS[-1], source) | {"invented": {"later": 1}}
     sent["files"][0]["invented"] = True
-    await publish(bench, "outlast", sent["queue"], sent, FIRST)
-    await stored(bench, sent)
+    await publish(worker_env, "outlast", sent["queue"], sent, FIRST)
+    await stored(worker_env, sent)
 
 
-async def test_a_dead_letter_of_the_first_release_is_shown_and_replayed(bench, source):
+async def test_a_dead_letter_of_the_first_release_is_shown_and_replayed(worker_env, source):
     sent = job(MESSAGES / "v1-first.json", source)
-    await publish(bench, "outlast.dead", sent["queue"], sent, FAILED)
-    desk = DeadLetterService(bench.settings, "test", None)
-    chosen = await desk.find(DeadLetterFilter.read({"code": "source_unavailable"}))
+    await publish(worker_env, "outlast.dead", sent["queue"], sent, FAILED)
+    desk = DeadLetterService(worker_env.settings, "test", None)
+    chosen = await desk.find(DeadLetterFilter.parse({"code": "source_unavailable"}))
     async with desk.batch("replay", chosen, rate=None, should_abort=lambda: False, progress=lambda *_: None) as batch:
         outcome = await batch.run()
     assert (outcome.matched, outcome.done) == (1, 1)
-    await stored(bench, sent)
+    await stored(worker_env, sent)
 
 
 @pytest.mark.parametrize("path", CHORES, ids=lambda path: path.stem)
-async def test_a_chore_of_any_version_is_done(bench, path):
+async def test_a_chore_of_any_version_is_done(worker_env, path):
     chore = json.loads(path.read_text())
     queue = "optimization" if chore["action"] == "optimize" else "maintenance"
-    await publish(bench, "outlast", queue, chore, {}, "outlast.maintenance.v1")
-    await bench.outcome("completed", queue=queue)
-    assert await bench.waiting("outlast.dead") == 0
+    await publish(worker_env, "outlast", queue, chore, {}, "outlast.maintenance.v1")
+    await worker_env.wait_for_outcome("completed", queue=queue)
+    assert await worker_env.message_count("outlast.dead") == 0
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)

@@ -16,7 +16,7 @@ from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue, AbstractRobustChannel
 from aio_pika.exceptions import ChannelNotFoundEntity
 
-from schemas.jobs import CeleryReply, Job
+from schemas.jobs import CeleryReplyAddress, Job
 from schemas.submissions import Submission
 from worker.broker.connection import RECONNECT_SECONDS, Broker
 from worker.broker.envelope import Envelope, UndecodableError
@@ -109,12 +109,12 @@ async def declare(broker: Broker, channel: AbstractRobustChannel, name: str) -> 
     return await channel.get_queue(name)
 
 
-def reply_of(message: AbstractIncomingMessage) -> CeleryReply | None:
+def reply_of(message: AbstractIncomingMessage) -> CeleryReplyAddress | None:
     """Return where to send the result, or None if the producer does not wait for one."""
     if not message.reply_to or message.headers.get("ignore_result") is True:
         return None
     correlation = message.correlation_id or str(message.headers.get("id") or "")
-    return CeleryReply(to=message.reply_to, correlation_id=correlation) if correlation else None
+    return CeleryReplyAddress(to=message.reply_to, correlation_id=correlation) if correlation else None
 
 
 def read_job(message: AbstractIncomingMessage, settings: Settings) -> Job | None:

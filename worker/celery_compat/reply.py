@@ -11,7 +11,7 @@ from aio_pika import DeliveryMode, Message
 
 from handlers.database.task_queries import TaskQueries
 from handlers.errors import FileProcessingError
-from schemas.jobs import CeleryReply, Job
+from schemas.jobs import CeleryReplyAddress, Job
 from schemas.tasks import TaskState, TaskStatus
 from worker.broker.connection import Broker
 from worker.broker.errors import BEST_EFFORT_SECONDS, BrokerUnavailableError
@@ -36,7 +36,7 @@ async def send_result(broker: Broker, records: TaskQueries, job: Job) -> None:
         await send_reply(broker, reply, _result(reply, state))
 
 
-async def send_reply(broker: Broker, reply: CeleryReply | None, body: dict[str, Any]) -> None:
+async def send_reply(broker: Broker, reply: CeleryReplyAddress | None, body: dict[str, Any]) -> None:
     """Send a result to the producer's queue. A failure is only logged."""
     if reply is None:
         return
@@ -53,18 +53,18 @@ async def send_reply(broker: Broker, reply: CeleryReply | None, body: dict[str, 
         log.warning("result not sent to Celery producer", reason=str(error))
 
 
-def failure_body(reply: CeleryReply | None, message: str, kind: str = "FileProcessingError") -> dict[str, Any]:
+def failure_body(reply: CeleryReplyAddress | None, message: str, kind: str = "FileProcessingError") -> dict[str, Any]:
     """Return the result that `get()` raises as an exception of this type."""
     return _body(reply, "FAILURE", {"exc_type": kind, "exc_message": [message], "exc_module": "handlers.errors"})
 
 
-def revoked_body(reply: CeleryReply | None, reason: str) -> dict[str, Any]:
+def revoked_body(reply: CeleryReplyAddress | None, reason: str) -> dict[str, Any]:
     """Return the result that `get()` raises as TaskRevokedError."""
     error = {"exc_type": "TaskRevokedError", "exc_message": [reason], "exc_module": "celery.exceptions"}
     return _body(reply, "REVOKED", error)
 
 
-def _result(reply: CeleryReply, state: TaskState) -> dict[str, Any]:
+def _result(reply: CeleryReplyAddress, state: TaskState) -> dict[str, Any]:
     if state.status is TaskStatus.CANCELLED:
         return revoked_body(reply, "cancelled")
     if state.result is None or state.status is TaskStatus.FAILED:
@@ -73,6 +73,6 @@ def _result(reply: CeleryReply, state: TaskState) -> dict[str, Any]:
     return _body(reply, "SUCCESS", result)
 
 
-def _body(reply: CeleryReply | None, status: str, result: dict[str, Any]) -> dict[str, Any]:
+def _body(reply: CeleryReplyAddress | None, status: str, result: dict[str, Any]) -> dict[str, Any]:
     correlation = "" if reply is None else reply.correlation_id
     return {"task_id": correlation, "status": status, "result": result, "traceback": None, "children": []}

@@ -132,6 +132,6 @@ def _parse(kind: type[F], options: dict[str, Any]) -> F:
     """Parse the filter options. Raise BadParameter (exit code 2), which names the invalid option."""
     values = {name: value for name, value in options.items() if name in kind.model_fields and value is not None}
     try:
-        return kind.read(values)
+        return kind.parse(values)
     except InvalidFilterError as error:
         raise typer.BadParameter(str(error)) from None

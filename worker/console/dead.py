@@ -73,7 +73,7 @@ class DeadLetterPages:
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         given = _filters(request.query)
-        filters = DeadLetterFilter.read(given)
+        filters = DeadLetterFilter.parse(given)
         running = await self._running_operations()
         items, list_age = await self._cache.items(busy=bool(running))
         matching = [item for item in items if filters.matches(item)]
@@ -129,7 +129,7 @@ class DeadLetterPages:
         fields = await request.post()
         verb, given, ids = _verb(fields), _filters(fields), _ids(fields)
         rate = str(fields.get("rate", "")).strip()
-        batch = BatchRequest.read({"rate": rate} if rate else {})
+        batch = BatchRequest.parse({"rate": rate} if rate else {})
         at = parse_time(str(fields.get("at", ""))) or datetime.now(UTC)
         selected = await self._select(given, ids, at)
         count = len({summary.item.id for summary in selected})
@@ -144,7 +144,7 @@ class DeadLetterPages:
     async def _select(self, given: dict[str, str], ids: list[str], at: datetime) -> list[DeadLetterSummary]:
         """Return the matching dead letters that failed before `at`: later ones were not confirmed."""
         values: dict[str, Any] = {**given} | ({"ids": ",".join(ids)} if ids else {})
-        found = await self._service.find(DeadLetterFilter.read(values))
+        found = await self._service.find(DeadLetterFilter.parse(values))
         return [summary for summary in found if summary.item.failed_at is None or summary.item.failed_at <= at]
 
     async def _write_note(self, request: web.Request) -> web.StreamResponse:

@@ -37,11 +37,11 @@ class DeadLetterRoutes:
             app.router.add_route(method, f"/dead-letters{path}", self._auth.required(_with_problems(handler)))
 
     async def _list(self, request: web.Request) -> web.Response:
-        items, total = await self._service.items(DeadLetterFilter.read(_query(request)))
+        items, total = await self._service.items(DeadLetterFilter.parse(_query(request)))
         return _list_response(items, total)
 
     async def _groups(self, request: web.Request) -> web.Response:
-        groups, total = await self._service.groups(DeadLetterFilter.read(_query(request)))
+        groups, total = await self._service.groups(DeadLetterFilter.parse(_query(request)))
         return _list_response(groups, total)
 
     async def _replay(self, request: web.Request) -> web.Response:
@@ -52,7 +52,7 @@ class DeadLetterRoutes:
 
     async def _run_batch(self, verb: Verb, request: web.Request) -> web.Response:
         """Replay or discard, until done or until the client disconnects."""
-        batch_request = BatchRequest.read(_query(request) | await _body(request))
+        batch_request = BatchRequest.parse(_query(request) | await _body(request))
         selected = await self._service.find(batch_request)
         if batch_request.dry_run:
             return web.json_response({"count": len({summary.item.id for summary in selected}), "dry_run": True})
