@@ -18,7 +18,7 @@ import pyvips
 import soundfile
 from PIL import Image
 
-from deploy.local.sample_pictures import photo
+from deploy.local.samples.pictures import photo
 from tests.model_samples import archive, glb, gltf, obj, ply
 
 os.environ["SVT_LOG"] = "0"  # the AV1 encoder logs a lot

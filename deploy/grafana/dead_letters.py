@@ -3,7 +3,7 @@
 from typing import Final
 
 from deploy.grafana.dashboard import DEAD, build_dashboard
-from deploy.grafana.panels import PanelText, Query, Thresholds, stat_panel, state_timeline, time_series
+from deploy.grafana.panels import PanelQuery, PanelText, Thresholds, stat_panel, state_timeline, time_series
 from deploy.grafana.queries import (
     DEAD_QUEUE,
     RETRY_QUEUES,
@@ -52,20 +52,20 @@ DEAD_LETTERS: Final = (
             "Messages in `outlast.dead`. The number falls when dead letters are replayed or discarded.",
             "short",
         ),
-        [Query(queue("messages", DEAD_QUEUE), "{{queue}}")],
+        [PanelQuery(queue("messages", DEAD_QUEUE), "{{queue}}")],
         DEAD_LETTER_THRESHOLDS,
         span=8,
     ),
     time_series(
         PanelText("New dead letters", "Messages that became dead letters per minute, by error code.", "short"),
-        [Query(per_minute("dead_letters_total", "code"), "{{code}}")],
+        [PanelQuery(per_minute("dead_letters_total", "code"), "{{code}}")],
         Thresholds(1, 10),
         stacked=True,
         span=8,
     ),
     time_series(
         PanelText("Replays", "Dead letters replayed with the receiver's API per minute.", "short"),
-        [Query(per_minute("dead_letters_replayed_total"), "replayed")],
+        [PanelQuery(per_minute("dead_letters_replayed_total"), "replayed")],
         span=8,
     ),
 )
@@ -73,7 +73,7 @@ DEAD_LETTERS: Final = (
 RETRIES: Final = (
     time_series(
         PanelText("Retries", "Jobs scheduled for a retry per minute, by error code.", "short"),
-        [Query(per_minute("retries_total", "code"), "{{code}}")],
+        [PanelQuery(per_minute("retries_total", "code"), "{{code}}")],
         Thresholds(10, 60),
         stacked=True,
     ),
@@ -83,7 +83,7 @@ RETRIES: Final = (
             "Jobs in each retry queue. The name of the queue has the delay in seconds.",
             "short",
         ),
-        [Query(queue("messages_ready", RETRY_QUEUES), "{{queue}}")],
+        [PanelQuery(queue("messages_ready", RETRY_QUEUES), "{{queue}}")],
         Thresholds(50, 500),
         stacked=True,
     ),
@@ -92,7 +92,7 @@ RETRIES: Final = (
 CAUSES: Final = (
     time_series(
         PanelText("Errors", "Errors of files and jobs per minute, by error code.", "short"),
-        [Query(per_minute("errors_total", "code"), "{{code}}")],
+        [PanelQuery(per_minute("errors_total", "code"), "{{code}}")],
         Thresholds(6, 60),
         stacked=True,
     ),
@@ -102,7 +102,7 @@ CAUSES: Final = (
             "Red while a worker takes no jobs because this dependency is unavailable.",
             "bool_on_off",
         ),
-        Query(f"max by (dependency) ({selector('circuit_open')})", "{{dependency}}"),
+        PanelQuery(f"max by (dependency) ({selector('circuit_open')})", "{{dependency}}"),
         Thresholds(bad=1),
     ),
 )
@@ -114,7 +114,7 @@ MAINTENANCE: Final = (
             "Completed generations without media, and tasks that never ended, found by the last sweep.",
             "short",
         ),
-        [Query(latest_sweep("unreconciled_generations"), "generations and tasks")],
+        [PanelQuery(latest_sweep("unreconciled_generations"), "generations and tasks")],
         Thresholds(1, 20),
         span=8,
     ),
@@ -124,13 +124,13 @@ MAINTENANCE: Final = (
             "Age of the oldest generation or task that the last sweep found. Source links expire after some hours.",
             "s",
         ),
-        [Query(latest_sweep("oldest_unreconciled_seconds"), "oldest")],
+        [PanelQuery(latest_sweep("oldest_unreconciled_seconds"), "oldest")],
         Thresholds(900, 3600),
         span=8,
     ),
     time_series(
         PanelText("Objects removed", "Objects without references that were removed from Storage per minute.", "short"),
-        [Query(or_zero(per_minute("objects_removed_total")), "removed")],
+        [PanelQuery(or_zero(per_minute("objects_removed_total")), "removed")],
         span=8,
     ),
 )

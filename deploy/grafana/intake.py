@@ -3,7 +3,7 @@
 from typing import Final
 
 from deploy.grafana.dashboard import DEAD, INTAKE, build_dashboard
-from deploy.grafana.panels import PanelText, Query, Thresholds, heatmap_panel, stat_panel, time_series
+from deploy.grafana.panels import PanelQuery, PanelText, Thresholds, heatmap_panel, stat_panel, time_series
 from deploy.grafana.queries import WORK_QUEUES, latest_sweep, or_zero, per_minute, quantile, queue, rate, ratio
 
 RESPONSE_THRESHOLDS: Final = Thresholds(0.5, 1)
@@ -53,7 +53,7 @@ WEBHOOKS: Final = (
         PanelText(
             "Webhooks by outcome", "Webhooks per second, by outcome. `ignored`: the event needs no processing.", "ops"
         ),
-        [Query(rate("webhooks_total", "source, outcome"), "{{source}}: {{outcome}}")],
+        [PanelQuery(rate("webhooks_total", "source, outcome"), "{{source}}: {{outcome}}")],
         stacked=True,
     ),
     time_series(
@@ -62,7 +62,7 @@ WEBHOOKS: Final = (
             "Webhooks per minute with a wrong secret, a wrong signature or an old timestamp.",
             "short",
         ),
-        [Query(per_minute("signature_rejected_total", "source"), "{{source}}")],
+        [PanelQuery(per_minute("signature_rejected_total", "source"), "{{source}}")],
         Thresholds(1, 30),
     ),
 )
@@ -81,7 +81,7 @@ RESPONSE_TIME: Final = (
             "99% of webhooks are answered within this time. The timeout of Studio's webhooks is 1 s.",
             "s",
         ),
-        [Query(quantile(0.99, "webhook_duration_seconds", "source"), "{{source}}")],
+        [PanelQuery(quantile(0.99, "webhook_duration_seconds", "source"), "{{source}}")],
         RESPONSE_THRESHOLDS,
     ),
 )
@@ -89,20 +89,20 @@ RESPONSE_TIME: Final = (
 BROKER: Final = (
     time_series(
         PanelText("Publisher confirms", "Time from publishing a message to RabbitMQ's confirm.", "s"),
-        [Query(quantile(part, "publish_duration_seconds"), f"{part:.0%} within") for part in (0.5, 0.99)],
+        [PanelQuery(quantile(part, "publish_duration_seconds"), f"{part:.0%} within") for part in (0.5, 0.99)],
         RESPONSE_THRESHOLDS,
         span=8,
     ),
     time_series(
         PanelText("Consumers", "Consumers of each work queue. At 0 no worker takes jobs from it.", "short"),
-        [Query(queue("consumers", WORK_QUEUES), "{{queue}}")],
+        [PanelQuery(queue("consumers", WORK_QUEUES), "{{queue}}")],
         Thresholds(1, higher_is_worse=False),
         show_zeros=True,
         span=8,
     ),
     time_series(
         PanelText("Rejected sources", "Source URLs per minute that are not allowed, by reason.", "short"),
-        [Query(per_minute("source_denied_total", "reason"), "{{reason}}")],
+        [PanelQuery(per_minute("source_denied_total", "reason"), "{{reason}}")],
         Thresholds(1, 30),
         stacked=True,
         span=8,

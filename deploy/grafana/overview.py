@@ -3,7 +3,15 @@
 from typing import Final
 
 from deploy.grafana.dashboard import DEAD, INTAKE, OVERVIEW, PIPELINE, build_dashboard
-from deploy.grafana.panels import NO_THRESHOLDS, PanelText, Query, Thresholds, heatmap_panel, stat_panel, time_series
+from deploy.grafana.panels import (
+    NO_THRESHOLDS,
+    PanelQuery,
+    PanelText,
+    Thresholds,
+    heatmap_panel,
+    stat_panel,
+    time_series,
+)
 from deploy.grafana.queries import (
     DEAD_QUEUE,
     ENDED_OUTCOMES,
@@ -98,21 +106,21 @@ GOLDEN_SIGNALS: Final = (
             "Time from the event until its files are stored, including retries and waiting.",
             "s",
         ),
-        [Query(quantile(part, "job_age_seconds"), f"{part:.0%} within") for part in (0.5, 0.95, 0.99)],
+        [PanelQuery(quantile(part, "job_age_seconds"), f"{part:.0%} within") for part in (0.5, 0.95, 0.99)],
         AGE_THRESHOLDS,
     ),
     time_series(
         PanelText("Traffic", "Per second. If more webhooks are accepted than jobs end, the backlog grows.", "ops"),
         [
-            Query(or_zero(rate("webhooks_total", matching='outcome="accepted"')), "webhooks accepted"),
-            Query(or_zero(rate("jobs_total", matching=f'outcome=~"{ENDED_OUTCOMES}"')), "jobs ended"),
+            PanelQuery(or_zero(rate("webhooks_total", matching='outcome="accepted"')), "webhooks accepted"),
+            PanelQuery(or_zero(rate("jobs_total", matching=f'outcome=~"{ENDED_OUTCOMES}"')), "jobs ended"),
         ],
     ),
     time_series(
         PanelText(
             "Errors", "Errors of files and jobs per second, by error code. deploy/README.md explains the codes.", "ops"
         ),
-        [Query(rate("errors_total", "code"), "{{code}}")],
+        [PanelQuery(rate("errors_total", "code"), "{{code}}")],
         Thresholds(0.1, 1),
         stacked=True,
     ),
@@ -123,14 +131,14 @@ GOLDEN_SIGNALS: Final = (
             "percentunit",
         ),
         [
-            Query(
+            PanelQuery(
                 BUSY_CODECS,
                 "codec processes",
             ),
-            Query(
+            PanelQuery(
                 "max(rabbitmq_process_resident_memory_bytes / rabbitmq_resident_memory_limit_bytes)", "broker memory"
             ),
-            Query(
+            PanelQuery(
                 "max(rabbitmq_disk_space_available_limit_bytes / rabbitmq_disk_space_available_bytes)", "broker disk"
             ),
         ],
@@ -141,7 +149,7 @@ GOLDEN_SIGNALS: Final = (
 BACKLOG: Final = (
     time_series(
         PanelText("Backlog by queue", "Jobs waiting for a worker, counted by RabbitMQ.", "short"),
-        [Query(queue("messages_ready", WORK_QUEUES), "{{queue}}")],
+        [PanelQuery(queue("messages_ready", WORK_QUEUES), "{{queue}}")],
         Thresholds(100, 1000),
         stacked=True,
         span=8,
@@ -153,8 +161,8 @@ BACKLOG: Final = (
             "short",
         ),
         [
-            Query(queue("messages_unacked", WORK_QUEUES), "{{queue}}"),
-            Query(f"sum({selector('jobs_in_progress')})", "counted by workers"),
+            PanelQuery(queue("messages_unacked", WORK_QUEUES), "{{queue}}"),
+            PanelQuery(f"sum({selector('jobs_in_progress')})", "counted by workers"),
         ],
         span=8,
     ),
@@ -169,7 +177,7 @@ BACKLOG: Final = (
 THROUGHPUT: Final = (
     time_series(
         PanelText("Files", "Files whose attempt ended per second, by outcome.", "ops"),
-        [Query(rate("files_total", "outcome"), "{{outcome}}")],
+        [PanelQuery(rate("files_total", "outcome"), "{{outcome}}")],
         stacked=True,
         span=8,
     ),
@@ -178,9 +186,9 @@ THROUGHPUT: Final = (
             "Bytes", "Bytes per second received from sources, stored as new objects, and saved by compression.", "Bps"
         ),
         [
-            Query(rate("bytes_downloaded_total"), "downloaded"),
-            Query(rate("bytes_stored_total"), "stored"),
-            Query(rate("bytes_saved_total"), "saved"),
+            PanelQuery(rate("bytes_downloaded_total"), "downloaded"),
+            PanelQuery(rate("bytes_stored_total"), "stored"),
+            PanelQuery(rate("bytes_saved_total"), "saved"),
         ],
         span=8,
     ),
@@ -190,7 +198,7 @@ THROUGHPUT: Final = (
             "Share of bytes saved by compression, and share of files that were stored already.",
             "percentunit",
         ),
-        [Query(SAVED_BYTES, "bytes saved"), Query(DEDUPLICATED, "files deduplicated")],
+        [PanelQuery(SAVED_BYTES, "bytes saved"), PanelQuery(DEDUPLICATED, "files deduplicated")],
         span=8,
     ),
 )

@@ -55,7 +55,7 @@ NO_THRESHOLDS: Final = Thresholds()
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class PanelQuery:
     """A PromQL expression and the legend of its series, where `{{label}}` is replaced by the value of that label."""
 
     expr: str
@@ -80,14 +80,14 @@ def stat_panel(text: PanelText, query: str, thresholds: Thresholds, *, links_to:
         .no_value("–")  # noqa: RUF001 - an en dash is shown when there is no value
         .height(4)
         .span(span)
-        .with_target(_target(Query(query, text.title), "A"))
+        .with_target(_target(PanelQuery(query, text.title), "A"))
     )
     return panel.links([dashboard_link(links_to)]) if links_to else panel
 
 
 def time_series(
     text: PanelText,
-    queries: Sequence[Query],
+    queries: Sequence[PanelQuery],
     thresholds: Thresholds = NO_THRESHOLDS,
     *,
     stacked: bool = False,
@@ -152,11 +152,13 @@ def heatmap_panel(
         .filter_values(heatmap.FilterValueRange().le(1e-9))
         .height(8)
         .span(span)
-        .with_target(_target(Query(query, "{{le}}"), "A", PromQueryFormat.HEATMAP))
+        .with_target(_target(PanelQuery(query, "{{le}}"), "A", PromQueryFormat.HEATMAP))
     )
 
 
-def state_timeline(text: PanelText, query: Query, thresholds: Thresholds, *, span: int = 12) -> statetimeline.Panel:
+def state_timeline(
+    text: PanelText, query: PanelQuery, thresholds: Thresholds, *, span: int = 12
+) -> statetimeline.Panel:
     """Return a panel with one horizontal bar per series, coloured over time by the thresholds."""
     return (
         statetimeline.Panel()
@@ -179,5 +181,7 @@ def dashboard_link(uid: str) -> dashboard.DashboardLink:
     return dashboard.DashboardLink("Details").type(models.DashboardLinkType.LINK).url(f"/d/{uid}?{carried}")
 
 
-def _target(query: Query, letter: str, form: PromQueryFormat = PromQueryFormat.TIME_SERIES) -> prometheus.Dataquery:
+def _target(
+    query: PanelQuery, letter: str, form: PromQueryFormat = PromQueryFormat.TIME_SERIES
+) -> prometheus.Dataquery:
     return prometheus.Dataquery().expr(query.expr).legend_format(query.legend).format(form).range().ref_id(letter)

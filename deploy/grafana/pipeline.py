@@ -3,7 +3,7 @@
 from typing import Final
 
 from deploy.grafana.dashboard import PIPELINE, build_dashboard
-from deploy.grafana.panels import PanelText, Query, Thresholds, heatmap_panel, time_series
+from deploy.grafana.panels import PanelQuery, PanelText, Thresholds, heatmap_panel, time_series
 from deploy.grafana.queries import per_minute, quantile, rate, ratio, selector
 from handlers.pipeline import STEPS
 
@@ -27,7 +27,7 @@ STAGES: Final = tuple(
 )
 TIME_PER_STAGE: Final = time_series(
     PanelText("Time per step", "Seconds spent in each step per second, summed over all files.", "s"),
-    [Query(rate("stage_duration_seconds_sum", "stage"), "{{stage}}")],
+    [PanelQuery(rate("stage_duration_seconds_sum", "stage"), "{{stage}}")],
     stacked=True,
     span=8,
 )
@@ -35,19 +35,19 @@ TIME_PER_STAGE: Final = time_series(
 DURATIONS: Final = (
     time_series(
         PanelText("Step duration (p95)", "95% of the runs of each step take at most this long.", "s"),
-        [Query(quantile(0.95, "stage_duration_seconds", "stage"), "{{stage}}")],
+        [PanelQuery(quantile(0.95, "stage_duration_seconds", "stage"), "{{stage}}")],
         STAGE_THRESHOLDS,
         span=8,
     ),
     time_series(
         PanelText("Job duration (p95)", "95% of deliveries take at most this long, by queue.", "s"),
-        [Query(quantile(0.95, "job_duration_seconds", "queue"), "{{queue}}")],
+        [PanelQuery(quantile(0.95, "job_duration_seconds", "queue"), "{{queue}}")],
         Thresholds(300, 1500),
         span=8,
     ),
     time_series(
         PanelText("Job outcomes", "Deliveries that ended per second, by outcome.", "ops"),
-        [Query(rate("jobs_total", "outcome"), "{{outcome}}")],
+        [PanelQuery(rate("jobs_total", "outcome"), "{{outcome}}")],
         stacked=True,
         span=8,
     ),
@@ -60,7 +60,7 @@ CODECS: Final = (
             "Processes that decode and encode, by state. If all are busy for long, raise CODEC_PROCESSES or add cores.",
             "short",
         ),
-        [Query(f"sum by (state) ({selector('codec_processes')})", "{{state}}")],
+        [PanelQuery(f"sum by (state) ({selector('codec_processes')})", "{{state}}")],
         stacked=True,
         span=8,
     ),
@@ -68,13 +68,13 @@ CODECS: Final = (
         PanelText(
             "Codec restarts", "Codec processes per minute that crashed or hung and were replaced, by reason.", "short"
         ),
-        [Query(per_minute("codec_restarts_total", "reason"), "{{reason}}")],
+        [PanelQuery(per_minute("codec_restarts_total", "reason"), "{{reason}}")],
         Thresholds(1, 10),
         span=8,
     ),
     time_series(
         PanelText("Files by media kind", "Files whose attempt ended per second, by media kind.", "ops"),
-        [Query(rate("files_total", "media"), "{{media}}")],
+        [PanelQuery(rate("files_total", "media"), "{{media}}")],
         stacked=True,
         span=8,
     ),
@@ -83,7 +83,7 @@ CODECS: Final = (
 TRANSFER: Final = (
     time_series(
         PanelText("Transfer", "Bytes per second received from sources, and stored as new objects.", "Bps"),
-        [Query(rate("bytes_downloaded_total"), "downloaded"), Query(rate("bytes_stored_total"), "stored")],
+        [PanelQuery(rate("bytes_downloaded_total"), "downloaded"), PanelQuery(rate("bytes_stored_total"), "stored")],
         span=6,
     ),
     time_series(
@@ -92,14 +92,14 @@ TRANSFER: Final = (
             "Failed downloads per minute, by error code. `source_gone`: the link had expired.",
             "short",
         ),
-        [Query(per_minute("errors_total", "code", 'code=~"source_.*|size_exceeded"'), "{{code}}")],
+        [PanelQuery(per_minute("errors_total", "code", 'code=~"source_.*|size_exceeded"'), "{{code}}")],
         Thresholds(1, 10),
         stacked=True,
         span=6,
     ),
     time_series(
         PanelText("Storage requests", "Requests to Storage per second, by operation.", "ops"),
-        [Query(rate("storage_requests_total", "operation"), "{{operation}}")],
+        [PanelQuery(rate("storage_requests_total", "operation"), "{{operation}}")],
         span=6,
     ),
     time_series(
@@ -109,7 +109,7 @@ TRANSFER: Final = (
             "percentunit",
         ),
         [
-            Query(
+            PanelQuery(
                 ratio(rate("storage_requests_total", matching=f'outcome="{outcome}"'), rate("storage_requests_total")),
                 outcome,
             )

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import pyvips
 
-from deploy.local.sample_streams import clip_mp4
+from deploy.local.samples.streams import clip_mp4
 
 SEED: Final = 7
 OCTAVES: Final = 9

@@ -8,7 +8,7 @@ import pytest
 import pyvips
 from PIL import Image
 
-from deploy.local.sample_pictures import animation_gif, photo, turned_jpg
+from deploy.local.samples.pictures import animation_gif, photo, turned_jpg
 from handlers.codec.codec import Codec
 from handlers.detect import detect
 from handlers.errors import FileCorruptedError
@@ -25,7 +25,7 @@ KEEP = Profile(format=ImageFormat.KEEP)
 async def prepared(codec: Codec, folder: Path, content: bytes, profile: Profile | None = None) -> Prepared:
     source = folder / "source"
     source.write_bytes(content)
-    return await codec.prepare(source, folder / "prepared", detect(content).sniffed, profile or Profile())
+    return await codec.prepare(source, folder / "prepared", detect(content).mime_type, profile or Profile())
 
 
 def written(picture: pyvips.Image, suffix: str, **options: object) -> bytes:

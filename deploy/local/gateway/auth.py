@@ -9,7 +9,7 @@ from aiohttp import web
 
 from deploy.local.gateway.database import DatabaseDownError
 from deploy.local.gateway.rest_errors import RestError, database_down, from_postgres, json_response
-from deploy.local.gateway.storage_errors import (
+from deploy.local.gateway.storage.errors import (
     DATABASE_DOWN,
     INTERNAL,
     NO_TOKEN,

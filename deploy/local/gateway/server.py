@@ -7,19 +7,19 @@ from typing import Final, Self
 from aiohttp import web
 
 from deploy.local.gateway.auth import RestAuth, StorageAuth
-from deploy.local.gateway.buckets import Buckets
 from deploy.local.gateway.database import Database
-from deploy.local.gateway.downloads import Downloads
-from deploy.local.gateway.files import ObjectFiles
-from deploy.local.gateway.objects import Objects
-from deploy.local.gateway.objects_admin import ObjectsAdmin
 from deploy.local.gateway.rest import Tables
 from deploy.local.gateway.rest_errors import json_response
 from deploy.local.gateway.rpc import Functions
-from deploy.local.gateway.signing import Signing
+from deploy.local.gateway.storage.buckets import Buckets
+from deploy.local.gateway.storage.downloads import Downloads
+from deploy.local.gateway.storage.files import ObjectFiles
+from deploy.local.gateway.storage.objects import Objects
+from deploy.local.gateway.storage.objects_admin import ObjectsAdmin
+from deploy.local.gateway.storage.signing import Signing
+from deploy.local.gateway.storage.tus import ResumableUploads
+from deploy.local.gateway.storage.uploads import Uploads
 from deploy.local.gateway.tokens import ProjectKeys
-from deploy.local.gateway.tus import ResumableUploads
-from deploy.local.gateway.uploads import Uploads
 from deploy.local.gateway.webhooks import WebhookDelivery
 
 MAX_JSON_BYTES: Final = 64 * 1024**2

@@ -9,10 +9,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 from uuid import uuid4
 
-from deploy.local.gateway.storage_errors import INTERNAL, StorageApiError
+from deploy.local.gateway.storage.errors import INTERNAL, StorageApiError
+
+CHUNK_BYTES: Final = 256 * 1024
+"""Bytes of a body that are read or sent at once."""
 
 
 @contextlib.contextmanager

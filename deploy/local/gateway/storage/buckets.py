@@ -10,15 +10,15 @@ import asyncpg
 from aiohttp import web
 
 from deploy.local.gateway.database import Database
-from deploy.local.gateway.files import ObjectFiles
 from deploy.local.gateway.rest_errors import json_response
-from deploy.local.gateway.storage_errors import (
+from deploy.local.gateway.storage.errors import (
     BUCKET_EXISTS,
     NO_BUCKET,
     NOT_EMPTY,
     StorageApiError,
     invalid_request,
 )
+from deploy.local.gateway.storage.files import ObjectFiles
 from deploy.local.gateway.tokens import Caller
 
 # The characters that Storage allows, but no leading dot: a bucket is a folder here, so the name `..` must not match.

@@ -11,7 +11,7 @@ from typing import Final
 
 import av
 
-from deploy.local.sample_pictures import PHOTO_SIDE, SEED, photo
+from deploy.local.samples.pictures import PHOTO_SIDE, SEED, photo
 
 FRAMES_PER_SECOND: Final = 24
 VIDEO_FRAMES: Final = 60

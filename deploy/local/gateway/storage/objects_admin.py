@@ -7,11 +7,11 @@ from typing import Any, Final
 import asyncpg
 from aiohttp import web
 
-from deploy.local.gateway.buckets import format_time, read_json
 from deploy.local.gateway.database import Database
-from deploy.local.gateway.objects import Objects
 from deploy.local.gateway.rest_errors import json_response
-from deploy.local.gateway.storage_errors import NO_OBJECT, StorageApiError, invalid_request
+from deploy.local.gateway.storage.buckets import format_time, read_json
+from deploy.local.gateway.storage.errors import NO_OBJECT, StorageApiError, invalid_request
+from deploy.local.gateway.storage.objects import Objects
 from deploy.local.gateway.tokens import Caller
 
 TIMES: Final = ("updated_at", "created_at", "last_accessed_at")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy.local.sample_pictures import (
+from deploy.local.samples.pictures import (
     animation_gif,
     cut_out_png,
     large_png,
@@ -18,7 +18,7 @@ from deploy.local.sample_pictures import (
     photo_webp,
     turned_jpg,
 )
-from deploy.local.sample_streams import clip_mp4, cube_glb, tone_mp3, tone_wav
+from deploy.local.samples.streams import clip_mp4, cube_glb, tone_mp3, tone_wav
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,9 @@ from uuid import uuid4
 
 import asyncpg
 
-from deploy.local.gateway.buckets import BUCKET_NAME, find_bucket, format_time
 from deploy.local.gateway.database import Database
-from deploy.local.gateway.files import ObjectFiles
-from deploy.local.gateway.storage_errors import (
+from deploy.local.gateway.storage.buckets import BUCKET_NAME, find_bucket, format_time
+from deploy.local.gateway.storage.errors import (
     NO_BUCKET,
     NO_CONTENT,
     NO_OBJECT,
@@ -25,6 +24,7 @@ from deploy.local.gateway.storage_errors import (
     invalid_key,
     unsupported_type,
 )
+from deploy.local.gateway.storage.files import ObjectFiles
 from deploy.local.gateway.tokens import Caller
 
 OBJECT_NAME: Final = re.compile(r"[\w/!\-.*'() &$@=;:+,?]+", re.ASCII)

@@ -4,13 +4,12 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import BodyPartReader, web
 
-from deploy.local.gateway.storage_errors import NO_CONTENT, NO_TYPE, StorageApiError, invalid_request
-
-CHUNK: Final = 256 * 1024
+from deploy.local.gateway.storage.errors import NO_CONTENT, NO_TYPE, StorageApiError, invalid_request
+from deploy.local.gateway.storage.files import CHUNK_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ async def read_upload_body(request: web.Request) -> UploadBody:
         content_type,
         request.headers.get("Cache-Control", "no-cache"),
         read_metadata(request.headers.get("x-metadata")),
-        request.content.iter_chunked(CHUNK),
+        request.content.iter_chunked(CHUNK_BYTES),
         request.content_length,
         form=False,
     )
@@ -64,7 +63,7 @@ async def _read_form(request: web.Request) -> UploadBody:
 
 
 async def _part_chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
-    while chunk := await part.read_chunk(CHUNK):
+    while chunk := await part.read_chunk(CHUNK_BYTES):
         yield bytes(chunk)
 
 

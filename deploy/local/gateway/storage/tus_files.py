@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID, uuid4
 
-from deploy.local.gateway.files import ObjectFiles, disk_errors
-from deploy.local.gateway.objects import ReceivedFile
+from deploy.local.gateway.storage.files import ObjectFiles, disk_errors
+from deploy.local.gateway.storage.objects import ReceivedFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from deploy.local.gateway.buckets import format_time
-from deploy.local.gateway.objects import Objects
 from deploy.local.gateway.rest_errors import json_response
-from deploy.local.gateway.storage_errors import BAD_RANGE, NO_BUCKET, NO_OBJECT, StorageApiError
+from deploy.local.gateway.storage.buckets import format_time
+from deploy.local.gateway.storage.errors import BAD_RANGE, NO_BUCKET, NO_OBJECT, StorageApiError
+from deploy.local.gateway.storage.files import CHUNK_BYTES
+from deploy.local.gateway.storage.objects import Objects
 from deploy.local.gateway.tokens import Caller
 
-CHUNK: Final = 256 * 1024
 RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -93,7 +93,7 @@ class Downloads:
 
 async def _write_range(file: BinaryIO, response: web.StreamResponse, first: int, count: int) -> None:
     file.seek(first)
-    while count and (chunk := file.read(min(CHUNK, count))):
+    while count and (chunk := file.read(min(CHUNK_BYTES, count))):
         await response.write(chunk)
         count -= len(chunk)
 

@@ -6,19 +6,19 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from deploy.local.gateway.buckets import read_json
-from deploy.local.gateway.downloads import Downloads
-from deploy.local.gateway.objects import Objects, check_names
 from deploy.local.gateway.rest_errors import json_response
-from deploy.local.gateway.storage_errors import (
+from deploy.local.gateway.storage.buckets import read_json
+from deploy.local.gateway.storage.downloads import Downloads
+from deploy.local.gateway.storage.errors import (
     BAD_SIGNATURE,
     NO_OBJECT,
     StorageApiError,
     bad_signed_url,
     invalid_request,
 )
+from deploy.local.gateway.storage.objects import Objects, check_names
+from deploy.local.gateway.storage.uploads import Uploads
 from deploy.local.gateway.tokens import Caller, ProjectKeys, TokenError
-from deploy.local.gateway.uploads import Uploads
 
 UPLOAD_SECONDS: Final = 2 * 60 * 60
 NOT_VISIBLE: Final = "Either the object does not exist or you do not have access to it"

@@ -14,11 +14,11 @@ from typing import Final
 
 from aiohttp import web
 
-from deploy.local.gateway.objects import Objects, check_limits, check_names
-from deploy.local.gateway.storage_errors import TOO_LARGE, StorageApiError
+from deploy.local.gateway.storage.errors import TOO_LARGE, StorageApiError
+from deploy.local.gateway.storage.files import CHUNK_BYTES
+from deploy.local.gateway.storage.objects import Objects, check_limits, check_names
+from deploy.local.gateway.storage.tus_files import Upload, UploadFiles
 from deploy.local.gateway.tokens import Caller
-from deploy.local.gateway.tus_files import Upload, UploadFiles
-from deploy.local.gateway.upload_body import CHUNK
 
 TUS_VERSION: Final = "1.0.0"
 BODY_TYPE: Final = "application/offset+octet-stream"
@@ -155,7 +155,7 @@ class ResumableUploads:
     async def _append(self, request: web.Request, upload: Upload) -> None:
         """Write bytes as they arrive. If the connection breaks, the next PATCH continues after them."""
         with self._files.open_for_append(upload) as file:
-            async for chunk in request.content.iter_chunked(CHUNK):
+            async for chunk in request.content.iter_chunked(CHUNK_BYTES):
                 if file.tell() + len(chunk) > upload.length:
                     raise TusError(413, "upload's size exceeded\n")
                 file.write(chunk)

@@ -2,11 +2,11 @@
 
 from aiohttp import web
 
-from deploy.local.gateway.objects import Objects, ReceivedFile, check_limits, check_names
 from deploy.local.gateway.rest_errors import json_response
-from deploy.local.gateway.storage_errors import TOO_LARGE, StorageApiError
+from deploy.local.gateway.storage.errors import TOO_LARGE, StorageApiError
+from deploy.local.gateway.storage.objects import Objects, ReceivedFile, check_limits, check_names
+from deploy.local.gateway.storage.upload_body import UploadBody, read_upload_body
 from deploy.local.gateway.tokens import Caller
-from deploy.local.gateway.upload_body import UploadBody, read_upload_body
 
 
 class Uploads:

@@ -1,0 +1,1 @@
+"""The gateway's Storage API: buckets, objects, signed URLs, resumable uploads."""
