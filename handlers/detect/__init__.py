@@ -9,8 +9,6 @@ The first HEAD_BYTES give the same result as the whole file. Whether the file is
 from dataclasses import dataclass
 from typing import Final
 
-import magic
-
 from handlers.detect.magic_numbers import is_tiff
 from handlers.detect.signatures import UNKNOWN, by_signature
 from handlers.media import BY_CONTENT_TYPE, MediaType
@@ -51,6 +49,8 @@ def detect(head: bytes, url: str | None = None) -> DetectedType:  # noqa: ARG001
 
 
 def _by_libmagic(head: bytes) -> str:
+    import magic  # noqa: PLC0415 - codec processes import this package for its signatures, and not libmagic
+
     name = str(magic.from_buffer(head, mime=True)) if head else "application/x-empty"
     name = ALIASES.get(name, name)
     return "image/tiff" if name in UNRECOGNIZED and is_tiff(head) else name

@@ -1,6 +1,5 @@
 """A file to upload to Storage, and the parts in which it is sent."""
 
-import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from handlers.media import Prepared
+from handlers.media.describe import size_and_hashes
 
 READ_BYTES: Final = 256 * 1024
 CACHE_CONTROL: Final = "max-age=31536000, immutable"
@@ -74,14 +74,3 @@ class UploadFile:
     def part(self, start: int, max_size: int) -> FilePart:
         """Return the part from offset `start` with at most `max_size` bytes."""
         return FilePart(self.path, start, min(max_size, self.size - start))
-
-
-def size_and_hashes(path: Path) -> tuple[int, str, str]:
-    """Read a file; return its size in bytes, its SHA-256 and its MD5 as hex digits."""
-    size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while piece := file.read(READ_BYTES):
-            size += len(piece)
-            sha256.update(piece)
-            md5.update(piece)
-    return size, sha256.hexdigest(), md5.hexdigest()
