@@ -134,7 +134,7 @@ class BenchmarkRun:
         self.rabbitmq_url, self.supabase_url, self.key = rabbitmq_url, supabase_url, key
 
     @property
-    def environment(self) -> Mapping[str, str]:
+    def env(self) -> Mapping[str, str]:
         """The environment variables for the programs of all sides."""
         temp = self.environment.folder / "tmp"
         temp.mkdir(exist_ok=True)

@@ -19,7 +19,7 @@ TARGETS = {
     "memory_over_peer": (0.9, "lower"),
     "ssim_1024_over_peer": (0.98, "higher"),
     "ssim_big_over_peer": (0.98, "higher"),
-    "steady_p50_over_peer": (0.7, "lower"),
+    "latency_p50_over_peer": (0.7, "lower"),
     "duplicates_over_first": (5.0, "higher"),
     "intake_over_bare": (0.85, "higher"),
     "burst_slowest_seconds": (0.5, "lower"),

@@ -19,7 +19,7 @@ from tests.benchmarks import corpus
 from tests.benchmarks.endurance import backlog, soak, start
 from tests.benchmarks.environment import ROOT, BenchmarkEnvironment
 from tests.benchmarks.intake import intake
-from tests.benchmarks.latency import steady
+from tests.benchmarks.latency import latency
 from tests.benchmarks.queues import queues
 from tests.benchmarks.report import Report
 from tests.benchmarks.throughput import duplicates, far, scaling, throughput
@@ -46,7 +46,7 @@ SCENARIOS = {
     "throughput": throughput,
     "far": far,
     "duplicates": duplicates,
-    "steady": steady,
+    "latency": latency,
     "intake": intake,
     "queues": queues,
     "scaling": scaling,

@@ -58,7 +58,7 @@ class Outlast:
             workers = []
             for number in range(processes):
                 port = free_port()
-                env = {**run.environment, **QUIET, **self._environment, "METRICS_PORT": str(port)}
+                env = {**run.env, **QUIET, **self._environment, "METRICS_PORT": str(port)}
                 argv = [sys.executable, "-m", "worker", "worker"]
                 folder = run.environment.folder
                 child = await Child.spawn(f"worker-{number}", argv, data_dir=folder, env=env, cwd=folder)
@@ -86,7 +86,7 @@ class Peer:
                 argv = [sys.executable, "-m", "celery", "-A", "tests.benchmarks.celery_peer", "worker"]
                 argv += ["--pool=prefork", f"--concurrency={self._processes}"]
                 argv += [f"--hostname=peer{number}@%h", "--loglevel=info"]
-                env = {**run.environment, "PYTHONPATH": str(ROOT)}
+                env = {**run.env, "PYTHONPATH": str(ROOT)}
                 child = await Child.spawn(f"peer-{number}", argv, data_dir=run.environment.folder, env=env, cwd=ROOT)
                 stack.push_async_callback(child.stop, 10)
                 workers.append(child)

@@ -86,9 +86,9 @@ async def test_a_second_operator_gets_busy_error(vhost):
     async with vhost.dead_letters.open():
         for waiting in (vhost.dead_letters, other):
             with pytest.raises(BusyError, match="another operator"):
-                async with waiting.open(patience=0.7):
+                async with waiting.open(wait_seconds=0.7):
                     pytest.fail("two at once")
-    async with other.open(patience=0.1) as browser:
+    async with other.open(wait_seconds=0.1) as browser:
         assert browser.count == 1
 
 

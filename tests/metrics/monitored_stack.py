@@ -40,7 +40,7 @@ class ProxiedStack(Stack):
     async def _start_supabase(self):
         await super()._start_supabase()
         self.fault_proxy = FaultProxy(self._supabase.url, 1, uploads=0, calls=0)
-        self._exit.push_async_callback(self.fault_proxy.stop)
+        self._exit_stack.push_async_callback(self.fault_proxy.stop)
         await self.fault_proxy.start()
         self._supabase = replace(self._supabase, url=f"http://127.0.0.1:{self.fault_proxy.port}")
 

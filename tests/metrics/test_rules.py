@@ -68,8 +68,8 @@ def test_every_alert_has_annotations_and_a_runbook_section(alert):
 
 
 def test_every_runbook_section_says_where_to_look_and_what_to_do():
-    sections = re.split(r"^### (Outlast\w+)$", (DEPLOY / "README.md").read_text(), flags=re.MULTILINE)[1:]
-    sections = dict(zip(sections[::2], sections[1::2], strict=True))
+    parts = re.split(r"^### (Outlast\w+)$", (DEPLOY / "README.md").read_text(), flags=re.MULTILINE)[1:]
+    sections = dict(zip(parts[::2], parts[1::2], strict=True))
     assert set(sections) == {alert["alert"] for alert in alerts()}
     for name, text in sections.items():
         section = text.partition("\n## ")[0]
