@@ -24,7 +24,7 @@ def test_defaults_are_valid():
     [
         ("MAX_FILE_SIZE_MB", "-3", "greater than 0"),
         ("WORKER_CONCURRENCY", "many", "valid integer"),
-        ("RETRY_DELAYS", "30,5", "rising"),
+        ("RETRY_DELAYS", "30,5", "ascending"),
         ("IMAGE_FORMAT", "bmp", "'auto', 'keep', 'jpeg', 'webp' or 'avif'"),
         ("SOURCE_ALLOWLIST", "a.*.com", "no usable host"),
         ("SUPABASE_URL", "abc.supabase.co", "pattern"),
