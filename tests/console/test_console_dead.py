@@ -117,7 +117,7 @@ async def test_two_operators_with_one_group_see_each_other_and_replay_each_dead_
 
 
 async def test_a_locked_queue_is_reported(thirty, vhost, monkeypatch):
-    monkeypatch.setattr("worker.dead_letters.queue_lock.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("worker.dead_letters.queue_lock.LOCK_WAIT_SECONDS", 0.3)
     async with vhost.dead_letters.open():
         answer = await thirty.open("dead/confirm?verb=replay")
     assert answer.status == 409
