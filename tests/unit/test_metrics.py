@@ -117,7 +117,7 @@ def test_help_is_a_sentence_and_names_the_unit():
 
 def test_every_error_code_is_a_known_label():
     documented = re.findall(
-        r"`(\w+)`", errors.__doc__.partition("with a code of their own")[2].partition("`retryable`")[0]
+        r"`(\w+)`", errors.__doc__.partition("with other codes")[2].partition("`retryable`")[0]
     )
     assert len(documented) >= 9
     assert {*documented, *re.findall(r"Error +([a-z_]+)", errors.__doc__)} <= set(CODES)
@@ -125,7 +125,7 @@ def test_every_error_code_is_a_known_label():
 
 def test_a_sweep_sets_its_results_and_its_time():
     metrics, before = Metrics("1"), time.time()
-    metrics.swept(3, 120.5)
+    metrics.record_sweep(3, 120.5)
     text = metrics.render().decode()
     assert "outlast_unreconciled_generations 3.0" in text
     assert "outlast_oldest_unreconciled_seconds 120.5" in text
