@@ -133,7 +133,7 @@ async def worker_parts(settings: Settings, metrics: Metrics, name: str) -> Async
             yield WorkerParts(broker, supabase, context.records, context.reconcile_records, reconciler, worker)
 
 
-def _context(  # noqa: PLR0913, PLR0917 - one place builds it, one by one
+def _context(  # noqa: PLR0913, PLR0917 - called once, with the objects that all attempts share
     settings: Settings,
     metrics: Metrics,
     name: str,

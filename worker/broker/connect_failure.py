@@ -11,16 +11,16 @@ from yarl import URL
 
 from worker.broker.address import host_port, vhost
 
-START: Final = "start RabbitMQ, open its port (5672, TLS 5671), or correct RABBITMQ_URL"
-CERTIFICATES: Final = {
+REACHABLE_REMEDY: Final = "start RabbitMQ, open its port (5672, TLS 5671), or correct RABBITMQ_URL"
+CERTIFICATE_PROBLEMS: Final = {
     9: ("is not valid yet", "check both clocks, or renew the broker's certificate"),
     10: ("has expired", "renew the broker's certificate"),
     62: ("is for another host name", "use in RABBITMQ_URL a name that the broker's certificate contains"),
     64: ("is for another IP address", "use in RABBITMQ_URL a name that the broker's certificate contains"),
 }
 """Problem and remedy by OpenSSL's verify code (X509_V_ERR_*). Every other code means an untrusted certificate."""
-UNTRUSTED: Final = "set RABBITMQ_CA_FILE to the certificate of the authority that signed the broker's"
-ALERTS: Final = {
+CA_REMEDY: Final = "set RABBITMQ_CA_FILE to the certificate of the authority that signed the broker's"
+ALERT_PROBLEMS: Final = {
     "CERTIFICATE_REQUIRED": "asks for a client certificate",
     "HANDSHAKE_FAILURE": "refuses the TLS handshake; it may ask for a client certificate",
     "UNKNOWN_CA": "does not trust our client certificate",
@@ -29,8 +29,10 @@ ALERTS: Final = {
     "CERTIFICATE_UNKNOWN": "refuses our client certificate",
 }
 """Problem by the last part of OpenSSL's reason, for example TLSV13_ALERT_CERTIFICATE_REQUIRED (RFC 8446, 6.2)."""
-CLIENT: Final = "set RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE to a client certificate that the broker accepts"
-PLAIN: Final = "use amqps:// with the broker's TLS port, often 5671"
+CLIENT_CERTIFICATE_REMEDY: Final = (
+    "set RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE to a client certificate that the broker accepts"
+)
+TLS_REMEDY: Final = "use amqps:// with the broker's TLS port, often 5671"
 
 
 class ConnectFailure(NamedTuple):
@@ -60,7 +62,9 @@ def explain(error: BaseException, node: URL) -> ConnectFailure:
         failure = _login(cause, node) or _tls(cause, node) or _network(cause, node)
         if failure is not None:
             return failure
-    return ConnectFailure(f"{host_port(node)} cannot be reached: {str(error) or type(error).__name__}", START)
+    return ConnectFailure(
+        f"{host_port(node)} cannot be reached: {str(error) or type(error).__name__}", REACHABLE_REMEDY
+    )
 
 
 def _login(error: BaseException, node: URL) -> ConnectFailure | None:
@@ -77,26 +81,29 @@ def _login(error: BaseException, node: URL) -> ConnectFailure | None:
 
 def _tls(error: BaseException, node: URL) -> ConnectFailure | None:
     if isinstance(error, ssl.SSLCertVerificationError):
-        said, remedy = CERTIFICATES.get(error.verify_code, (f"is not trusted ({error.verify_message})", UNTRUSTED))
-        return ConnectFailure(f"the certificate of {host_port(node)} {said}", remedy)
+        untrusted = f"is not trusted ({error.verify_message})", CA_REMEDY
+        problem, remedy = CERTIFICATE_PROBLEMS.get(error.verify_code, untrusted)
+        return ConnectFailure(f"the certificate of {host_port(node)} {problem}", remedy)
     if isinstance(error, ssl.SSLError):
         reason = error.reason or "unknown error"
-        for alert, said in ALERTS.items():
+        for alert, problem in ALERT_PROBLEMS.items():
             if reason.endswith(alert):
-                return ConnectFailure(f"{host_port(node)} {said}", CLIENT)
-        return ConnectFailure(f"TLS with {host_port(node)} failed ({reason})", PLAIN)
+                return ConnectFailure(f"{host_port(node)} {problem}", CLIENT_CERTIFICATE_REMEDY)
+        return ConnectFailure(f"TLS with {host_port(node)} failed ({reason})", TLS_REMEDY)
     return None
 
 
 def _network(error: BaseException, node: URL) -> ConnectFailure | None:
-    said = None
+    problem = None
     if isinstance(error, TimeoutError):
-        said = "no answer"
+        problem = "no answer"
     elif isinstance(error, socket.gaierror):
-        said = "no such host"
+        problem = "no such host"
     elif isinstance(error, ConnectionRefusedError):
-        said = "connection refused"
-    return None if said is None else ConnectFailure(f"{host_port(node)} cannot be reached: {said}", START)
+        problem = "connection refused"
+    return (
+        None if problem is None else ConnectFailure(f"{host_port(node)} cannot be reached: {problem}", REACHABLE_REMEDY)
+    )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -13,7 +13,7 @@ from schemas.jobs import JOB_TYPE, MAX_JOB_BYTES, Job
 from worker.observability import tracing
 
 PREFIX: Final = "x-outlast-"
-MAX_ERROR_CHARACTERS: Final = 1000
+MAX_ERROR_HEADER_CHARACTERS: Final = 1000
 JOB_TO_JSON: Final = TypeAdapter(Job).dump_json
 """Like `model_dump_json`, but returns bytes."""
 
@@ -106,7 +106,7 @@ def failure_headers(code: str | None, error: str | None, stage: str = "") -> dic
         return {}
     return {
         f"{PREFIX}error-code": code,
-        f"{PREFIX}error": (error or "")[:MAX_ERROR_CHARACTERS],
+        f"{PREFIX}error": (error or "")[:MAX_ERROR_HEADER_CHARACTERS],
         f"{PREFIX}stage": stage,
         f"{PREFIX}failed-at": datetime.now(UTC).isoformat(),
     }

@@ -19,7 +19,7 @@ from worker.broker.errors import BROKER_ERRORS, translate_broker_errors
 from worker.broker.tls import TLSFiles
 from worker.settings import Settings
 
-CONNECT_SECONDS: Final = 10.0
+BROKER_CONNECT_SECONDS: Final = 10.0
 NODE_SECONDS: Final = 3.0
 """Time limit for TCP and TLS with one of several nodes, so that one that does not answer delays the others little."""
 HEARTBEAT_SECONDS: Final = 10
@@ -54,7 +54,7 @@ class Nodes(TransportFactory):
     @property
     def connect_seconds(self) -> float:
         """Time limit for one attempt to connect, which tries every node."""
-        return CONNECT_SECONDS + NODE_SECONDS * (len(self._urls) - 1)
+        return BROKER_CONNECT_SECONDS + NODE_SECONDS * (len(self._urls) - 1)
 
     def __len__(self) -> int:
         return len(self._urls)

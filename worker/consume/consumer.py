@@ -21,8 +21,8 @@ from worker.consume.settlement import Settlement, WorkerContext
 
 log = structlog.stdlib.get_logger(__name__)
 CANCEL_SECONDS = 5.0
-REQUEUE_SECONDS = 5.0
-MIN_REQUEUE_SECONDS = 2.0
+SHUTDOWN_REQUEUE_SECONDS = 5.0
+MIN_SHUTDOWN_REQUEUE_SECONDS = 2.0
 LOG_LEVEL_BY_OUTCOME: Final = {
     **dict.fromkeys(("failed", "undecodable", "crashed"), logging.ERROR),
     **dict.fromkeys(("partial", "retried", "excused", "lost", "redelivered"), logging.WARNING),
@@ -112,13 +112,13 @@ class Consumer:
 
         The last part of that time is reserved for requeueing. RabbitMQ requeues what is left when the channel closes.
         """
-        requeue_seconds = min(REQUEUE_SECONDS, grace / 5)
+        requeue_seconds = min(SHUTDOWN_REQUEUE_SECONDS, grace / 5)
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=grace - requeue_seconds)
         for attempt in self.attempts:
             attempt.stop("shutdown")
         if self._attempts:
-            await asyncio.wait(self._attempts, timeout=max(requeue_seconds, MIN_REQUEUE_SECONDS))
+            await asyncio.wait(self._attempts, timeout=max(requeue_seconds, MIN_SHUTDOWN_REQUEUE_SECONDS))
         if self._channel is not None:
             with contextlib.suppress(Exception), translate_broker_errors():
                 await self._channel.close()

@@ -21,9 +21,9 @@ AGE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 FINAL_OUTCOMES: Final = ("completed", "partial", "failed", "cancelled")
 """Outcomes after which the job has ended."""
-SETTLED: Final = (*FINAL_OUTCOMES, "duplicate", "undecodable", "handed_back")
+SETTLED_OUTCOMES: Final = (*FINAL_OUTCOMES, "duplicate", "undecodable", "handed_back")
 """Outcomes after which the delivery is settled. `handed_back`: the job was published again at shutdown."""
-UNSETTLED: Final = ("retried", "excused", "busy", "early", "lost", "redelivered", "crashed")
+UNSETTLED_OUTCOMES: Final = ("retried", "excused", "busy", "early", "lost", "redelivered", "crashed")
 """Outcomes after which the job is still in flight."""
 CODES: Final = (
     errors.FileProcessingError.default_code,
@@ -50,7 +50,7 @@ WEBHOOKS: Final = _all(
 )
 SOURCE: Final = _all(SOURCE_NAMES)
 QUEUES: Final = _all(tuple(Queue))
-JOBS: Final = _all(tuple(Queue), (*SETTLED, *UNSETTLED))
+JOBS: Final = _all(tuple(Queue), (*SETTLED_OUTCOMES, *UNSETTLED_OUTCOMES))
 CODE: Final = _all(CODES)
 FILES: Final = _all((*Kind, "unknown"), ("stored", "deduplicated", "failed", "retried"))
 STAGES: Final = _all(tuple(step.__name__ for step in STEPS))

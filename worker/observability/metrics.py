@@ -59,7 +59,7 @@ class Metrics(Families, Observer):
         """Count a codec process that was replaced."""
         self.codec_restarts.labels(reason).inc()
 
-    def swept(self, found: int, oldest_seconds: float) -> None:
+    def record_sweep(self, found: int, oldest_seconds: float) -> None:
         """Record the result of a sweep. Dashboards use the figures of the worker that swept last."""
         self.unreconciled_generations.set(found)
         self.oldest_unreconciled.set(oldest_seconds)

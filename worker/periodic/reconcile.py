@@ -88,7 +88,7 @@ class Reconciler:
                 on_checked()
             log.info("sweeping", checked=result.found.total(), enqueued=result.enqueued)
         age = datetime.now(UTC) - result.oldest if result.oldest else timedelta()
-        self._metrics.swept(result.found.total(), age.total_seconds())
+        self._metrics.record_sweep(result.found.total(), age.total_seconds())
         log.info("swept", **result.found, enqueued=result.enqueued, ended=result.ended)
         return result
 

@@ -38,7 +38,7 @@ class Slot:
 
 
 class KilledTaskReaper:
-    """Marks tasks as failed whose message killed its workers: RabbitMQ dead-letters it without telling the database."""
+    """Marks tasks as failed whose message exceeded the delivery limit: RabbitMQ does not update the database."""
 
     def __init__(
         self, settings: Settings, reconcile_records: ReconcileRecords, broker: Broker, metrics: Metrics
