@@ -59,7 +59,7 @@ def explain(error: BaseException, node: URL) -> ConnectFailure:
     for cause in _causes(error):
         if isinstance(cause, NodesUnreachableError):
             return cause.failure
-        failure = _login(cause, node) or _tls(cause, node) or _network(cause, node)
+        failure = _login_failure(cause, node) or _tls_failure(cause, node) or _network_failure(cause, node)
         if failure is not None:
             return failure
     return ConnectFailure(
@@ -67,7 +67,7 @@ def explain(error: BaseException, node: URL) -> ConnectFailure:
     )
 
 
-def _login(error: BaseException, node: URL) -> ConnectFailure | None:
+def _login_failure(error: BaseException, node: URL) -> ConnectFailure | None:
     name, user = vhost(node), node.user or "guest"
     if isinstance(error, ProbableAuthenticationError):
         return ConnectFailure(
@@ -79,7 +79,7 @@ def _login(error: BaseException, node: URL) -> ConnectFailure | None:
     return None
 
 
-def _tls(error: BaseException, node: URL) -> ConnectFailure | None:
+def _tls_failure(error: BaseException, node: URL) -> ConnectFailure | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         untrusted = f"is not trusted ({error.verify_message})", CA_REMEDY
         problem, remedy = CERTIFICATE_PROBLEMS.get(error.verify_code, untrusted)
@@ -93,7 +93,7 @@ def _tls(error: BaseException, node: URL) -> ConnectFailure | None:
     return None
 
 
-def _network(error: BaseException, node: URL) -> ConnectFailure | None:
+def _network_failure(error: BaseException, node: URL) -> ConnectFailure | None:
     problem = None
     if isinstance(error, TimeoutError):
         problem = "no answer"

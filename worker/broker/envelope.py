@@ -56,12 +56,12 @@ class Envelope:
         headers = message.headers
         return cls(
             job=job,
-            attempt=_integer(headers, "attempt", 1),
-            deaths=_integer(headers, "deaths", 0) + _previous_deliveries(headers),
-            replays=_integer(headers, "replays", 0),
-            first_seen=_time(headers) or job.event_at,
-            traceparent=_text(headers.get("traceparent")),
-            links=tuple((_text(headers.get(f"{PREFIX}links")) or "").split()),
+            attempt=_integer_header(headers, "attempt", 1),
+            deaths=_integer_header(headers, "deaths", 0) + _previous_deliveries(headers),
+            replays=_integer_header(headers, "replays", 0),
+            first_seen=_first_seen(headers) or job.event_at,
+            traceparent=_to_text(headers.get("traceparent")),
+            links=tuple((_to_text(headers.get(f"{PREFIX}links")) or "").split()),
         )
 
     def next_attempt(self, job: Job, *, counted: bool = True) -> Self:
@@ -127,7 +127,7 @@ def build_message(
     )
 
 
-def _integer(headers: Mapping[str, Any], name: str, default: int) -> int:
+def _integer_header(headers: Mapping[str, Any], name: str, default: int) -> int:
     value = headers.get(f"{PREFIX}{name}")
     return value if isinstance(value, int) and value >= 0 else default
 
@@ -138,12 +138,12 @@ def _previous_deliveries(headers: Mapping[str, Any]) -> int:
     return count if isinstance(count, int) and count > 0 else 0
 
 
-def _time(headers: Mapping[str, Any]) -> datetime | None:
+def _first_seen(headers: Mapping[str, Any]) -> datetime | None:
     try:
         return datetime.fromisoformat(str(headers.get(f"{PREFIX}first-seen")))
     except ValueError:
         return None
 
 
-def _text(value: object) -> str | None:
+def _to_text(value: object) -> str | None:
     return value.decode(errors="replace") if isinstance(value, bytes) else value if isinstance(value, str) else None

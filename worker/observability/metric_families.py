@@ -42,7 +42,7 @@ class Families:
             counter.labels(*combination)
         return counter
 
-    def _seconds(
+    def _duration_histogram(
         self, name: str, text: str, buckets: tuple[float, ...], known: values.Values = NONE, *labels: str
     ) -> Histogram:
         text = f"{text}, in seconds."
@@ -58,14 +58,14 @@ class Families:
         self.webhooks = self._counter(
             "webhooks", "Webhooks received, by outcome.", values.WEBHOOKS, "source", "outcome"
         )
-        self.webhook_duration = self._seconds(
+        self.webhook_duration = self._duration_histogram(
             "webhook_duration",
             "Time from the last byte of a webhook to its response",
             values.WEBHOOK_SECONDS,
             values.SOURCE,
             "source",
         )
-        self.publish_duration = self._seconds(
+        self.publish_duration = self._duration_histogram(
             "publish_duration", "Time from publishing a message to the broker's confirm", values.WEBHOOK_SECONDS
         )
         self.signature_rejected = self._counter(
@@ -83,10 +83,12 @@ class Families:
             "queue",
         )
         self.jobs = self._counter("jobs", "Deliveries processed, by outcome.", values.JOBS, "queue", "outcome")
-        self.job_duration = self._seconds(
+        self.job_duration = self._duration_histogram(
             "job_duration", "Time spent on a delivery", values.JOB_SECONDS, values.QUEUES, "queue"
         )
-        self.job_age = self._seconds("job_age", "Time from the event until its files are stored", values.AGE_SECONDS)
+        self.job_age = self._duration_histogram(
+            "job_age", "Time from the event until its files are stored", values.AGE_SECONDS
+        )
         self.jobs_in_progress = self._gauge("jobs_in_progress", "Deliveries in process.")
         self.retries = self._counter("retries", "Jobs delayed for another attempt.", values.CODE, "code")
         self.dead_letters = self._counter("dead_letters", "Messages published as dead letters.", values.CODE, "code")
@@ -105,7 +107,7 @@ class Families:
 
     def _files(self) -> None:
         self.files = self._counter("files", "Files processed in an attempt.", values.FILES, "media", "outcome")
-        self.stage_duration = self._seconds(
+        self.stage_duration = self._duration_histogram(
             "stage_duration", "Time of one pipeline step", values.STAGE_SECONDS, values.STAGES, "stage"
         )
         self.errors = self._counter("errors", "Errors of files and jobs.", values.CODE, "code")

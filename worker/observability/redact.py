@@ -54,7 +54,7 @@ def secrets_of(settings: MediaSettings) -> list[str]:
 
 
 def redaction_processor(settings: MediaSettings) -> Callable[[Any, str, Any], str]:
-    """Return the last structlog processor, which receives the rendered line."""
+    """Return a structlog processor that redacts the rendered line. It must be the last processor."""
     redactor = Redactor(secrets_of(settings))
     return lambda _logger, _method, line: redactor(line)
 
