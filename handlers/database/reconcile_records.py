@@ -9,7 +9,7 @@ from handlers.database.client import Supabase
 from handlers.database.rpc import parse_answer
 from handlers.database.task_records import task_row
 from schemas.jobs import Job
-from schemas.reconcile import ReconcileEntry
+from schemas.periodic import ReconcileEntry
 
 
 class ReconcileRecords:

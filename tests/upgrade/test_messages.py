@@ -11,7 +11,7 @@ import pytest
 
 from schemas.dead_letters import DeadLetterFilter
 from schemas.jobs import JOB_TYPE, Job
-from schemas.maintenance import MAINTENANCE_TYPE, Action
+from schemas.periodic import MAINTENANCE_TYPE, Action
 from worker.broker.broadcast import Command
 from worker.dead_letters.service import DeadLetterService
 

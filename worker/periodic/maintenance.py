@@ -16,7 +16,7 @@ from handlers.database.task_queries import TaskQueries
 from handlers.errors import FileProcessingError
 from handlers.storage.orphans import OrphanRemover
 from schemas.jobs import Queue
-from schemas.maintenance import MAINTENANCE_PREFIX, MAINTENANCE_TYPE, Action, Maintenance
+from schemas.periodic import MAINTENANCE_PREFIX, MAINTENANCE_TYPE, Action, Maintenance
 from worker.broker import topology
 from worker.broker.connection import Broker
 from worker.broker.envelope import UndecodableError, build_message

@@ -18,7 +18,7 @@ from handlers.download.allowlist import Allowlist
 from handlers.sources.plan import plan_jobs
 from schemas.events import CompletedGeneration
 from schemas.jobs import Job, Queue
-from schemas.reconcile import ReconcileEntry
+from schemas.periodic import ReconcileEntry
 from worker.broker import topology
 from worker.broker.connection import Broker
 from worker.broker.envelope import Envelope
