@@ -24,7 +24,7 @@ from worker.broker.connection import Broker
 from worker.broker.envelope import Envelope
 from worker.broker.errors import BrokerUnavailableError
 from worker.console.app import mount
-from worker.dead_letters.routes import DeadRoutes
+from worker.dead_letters.routes import DeadLetterRoutes
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 from worker.tasks.routes import TaskRoutes
@@ -66,7 +66,7 @@ class Receiver:
         app = web.Application(client_max_size=size, middlewares=[tracing_middleware, problem_middleware])
         for name in self._sources:
             app.router.add_post(f"/webhooks/{name}", self._webhook)
-        DeadRoutes(self._settings, self._metrics).add_to(app)
+        DeadLetterRoutes(self._settings, self._metrics).add_to(app)
         TaskRoutes(self._settings, self._supabase, self._broker).add_to(app)
         mount(app, self._settings, self._supabase, self._broker, self._metrics)
         add_openapi(app)
