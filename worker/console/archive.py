@@ -1,7 +1,7 @@
 """Discarded dead letters: list them, and move them back to the queue of dead letters."""
 
 import base64
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from aiohttp import web
@@ -14,9 +14,7 @@ from worker.broker.envelope import PREFIX, build_message
 from worker.broker.errors import PUBLISH_SECONDS
 from worker.console.auth import SESSION, redirect
 from worker.console.operations import Operations
-from worker.console.templating import link, page, parse_time
-
-PAGE_SIZE: Final = 50
+from worker.console.templating import PAGE_SIZE, link, page, parse_time
 
 
 class ArchivePages:

@@ -14,12 +14,11 @@ from schemas.dead_letters import BatchRequest, DeadLetterFilter, InvalidFilterEr
 from worker.console.auth import SESSION, redirect
 from worker.console.dead_letter_cache import DeadLetterCache, failure_timeline
 from worker.console.operations import Operations
-from worker.console.templating import link, offset, page, parse_time
+from worker.console.templating import PAGE_SIZE, link, offset, page, parse_time
 from worker.dead_letters.service import DeadLetterService, Verb
 from worker.dead_letters.summary import DeadLetterSummary, group_items
 from worker.settings import Settings
 
-PAGE_SIZE: Final = 50
 MAX_NOTE_CHARACTERS: Final = 2000
 FILTERS: Final = ("code", "stage", "host", "since", "until", "generation", "user", "task")
 

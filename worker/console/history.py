@@ -1,6 +1,5 @@
 """History: what operators did, and the progress of running operations."""
 
-from typing import Final
 from uuid import UUID
 
 from aiohttp import web
@@ -8,9 +7,7 @@ from aiohttp import web
 from handlers.database.console_queries import ConsoleQueries, Row
 from worker.console.auth import SESSION, redirect
 from worker.console.sse import stream
-from worker.console.templating import age, fragment, link, page, parse_time
-
-PAGE_SIZE: Final = 50
+from worker.console.templating import PAGE_SIZE, age, fragment, link, page, parse_time
 
 
 class HistoryPages:

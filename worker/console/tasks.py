@@ -14,11 +14,10 @@ from worker.broker.connection import Broker
 from worker.console.auth import SESSION, redirect
 from worker.console.operations import Operations
 from worker.console.sse import stream
-from worker.console.templating import fragment, link, offset, page, parse_time
+from worker.console.templating import PAGE_SIZE, fragment, link, offset, page, parse_time
 from worker.settings import Settings
 from worker.tasks.service import InvalidSubmissionError, TaskService, build_job
 
-PAGE_SIZE: Final = 50
 FILES_PER_PAGE: Final = 24
 FILTERS: Final = ("status", "queue", "code", "since", "until", "q")
 ACTIVE: Final = {"queued", "running", "retrying"}

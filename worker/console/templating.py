@@ -17,6 +17,8 @@ from worker.console.auth import base_context
 
 PACKAGE: Final = files("worker.console")
 KIB: Final = 1024
+PAGE_SIZE: Final = 50
+"""Rows of a page."""
 WIDTH, HEIGHT = 120.0, 24.0
 
 

@@ -1,6 +1,6 @@
 """Checks of Storage: the bucket, its limits, and its read policy."""
 
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -8,10 +8,9 @@ import httpx
 from schemas.storage import ContentType
 from worker.doctor.context import CheckContext
 from worker.doctor.database import APPLY
+from worker.doctor.machine import MIB
 from worker.doctor.project import error_message, parse_body
 from worker.doctor.result import CheckFailure, CheckWarning
-
-MIB: Final = 1024 * 1024
 
 
 async def bucket(context: CheckContext) -> str:
