@@ -16,7 +16,7 @@ import pytest
 
 from deploy.local.processes import MARKER
 
-GUARD = Path(__file__).with_name("guard.py")
+CLEANUP_PROGRAM = Path(__file__).with_name("guard.py")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _received: list[int] = []
@@ -29,11 +29,11 @@ def interrupt(signum: int, _frame: FrameType | None) -> None:
 
 
 def pytest_configure() -> None:
-    listen()
+    install_handlers()
 
 
 def pytest_runtest_setup() -> None:
-    listen()  # asyncio resets a signal to its default when a test removes its handler
+    install_handlers()  # asyncio resets a signal to its default when a test removes its handler
 
 
 def pytest_runtest_logfinish() -> None:
@@ -42,18 +42,18 @@ def pytest_runtest_logfinish() -> None:
         raise KeyboardInterrupt
 
 
-def listen() -> None:
+def install_handlers() -> None:
     for sign in SIGNALS:
         if sign is signal.SIGINT or signal.getsignal(sign) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(sign, interrupt)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def cleanup_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A process that outlives this one, also after kill -9, and ends the processes that this one started."""
     folder = str(tmp_path_factory.getbasetemp().resolve())
     os.environ[MARKER] = folder  # children inherit it
-    argv = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), folder, MARKER]
+    argv = [sys.executable, "-I", "-S", str(CLEANUP_PROGRAM), str(os.getpid()), folder, MARKER]
     process = subprocess.Popen(argv, start_new_session=True, stdin=subprocess.DEVNULL, cwd="/", env={})  # noqa: S603 - our own program
     yield
     process.poll()  # it runs until this process ends, so it is not waited for

@@ -42,7 +42,7 @@ async def rabbitmq(stack_dir: Path) -> AsyncIterator[RabbitMQ | ExternalRabbitMQ
     if given := ExternalRabbitMQ.from_environment():
         yield given
         return
-    broker = await started(stack_dir)
+    broker = await start_rabbitmq(stack_dir)
     yield broker
     await broker.kill()  # its data is not read again, and an orderly stop takes seconds
     await broker.stop()
@@ -52,28 +52,28 @@ async def rabbitmq(stack_dir: Path) -> AsyncIterator[RabbitMQ | ExternalRabbitMQ
 async def database_url(postgres: Postgres) -> AsyncIterator[str]:
     """A new database as the local stack creates it: Supabase's roles and schemas, and our migrations."""
     name = new_name()
-    yield await revived(postgres, lambda: postgres.create_database(name))
-    await removed(postgres, lambda: drop_database(postgres, name))
+    yield await create_or_restart(postgres, lambda: postgres.create_database(name))
+    await remove_or_fail(postgres, lambda: drop_database(postgres, name))
 
 
 @pytest.fixture
 async def rabbitmq_url(rabbitmq: RabbitMQ | ExternalRabbitMQ) -> AsyncIterator[str]:
     """A new virtual host."""
     name = new_name()
-    yield await revived(rabbitmq, lambda: rabbitmq.create_vhost(name))
-    await removed(rabbitmq, lambda: rabbitmq.delete_vhost(name))
+    yield await create_or_restart(rabbitmq, lambda: rabbitmq.create_vhost(name))
+    await remove_or_fail(rabbitmq, lambda: rabbitmq.delete_vhost(name))
 
 
 @pytest.fixture
 async def own_rabbitmq(tmp_path: Path) -> AsyncIterator[RabbitMQ]:
     """A private broker, which the test may stop."""
-    broker = await started(tmp_path / "own")
+    broker = await start_rabbitmq(tmp_path / "own")
     yield broker
     await broker.kill()
     await broker.stop()
 
 
-async def started(folder: Path) -> RabbitMQ:
+async def start_rabbitmq(folder: Path) -> RabbitMQ:
     """Start a broker; retry with other ports when another program took one of them first."""
     for left in reversed(range(STARTS)):
         broker = RabbitMQ(folder)
@@ -91,7 +91,7 @@ def new_name() -> str:
     return f"t{uuid4().hex[:12]}"
 
 
-async def revived(server: Server, make: Callable[[], Awaitable[str]]) -> str:
+async def create_or_restart(server: Server, make: Callable[[], Awaitable[str]]) -> str:
     """Create a test's own part of a shared server; restart the server first when it is dead."""
     with contextlib.suppress(*GONE):
         return await make()
@@ -99,7 +99,7 @@ async def revived(server: Server, make: Callable[[], Awaitable[str]]) -> str:
     return await make()
 
 
-async def removed(server: Server, remove: Callable[[], Awaitable[None]]) -> None:
+async def remove_or_fail(server: Server, remove: Callable[[], Awaitable[None]]) -> None:
     """Remove a test's own part of a shared server; fail the test when the server is dead."""
     try:
         await remove()

@@ -47,7 +47,9 @@ async def intake(environment: BenchmarkEnvironment, report: Report, rounds: int)
             rates["bare"].append(REQUESTS / seconds)
     for side, found in rates.items():
         report.row("intake", side, per_second=found)
-    report.row("intake", "outlast", burst_slowest_ms=[1000 * one for one in slowest_of_burst], grown_mib=memory)
+    report.row(
+        "intake", "outlast", burst_slowest_ms=[1000 * send_bodies for send_bodies in slowest_of_burst], grown_mib=memory
+    )
     pairs = zip(rates["outlast"], rates["bare"], strict=True)
     report.ratio("intake_over_bare", statistics.median(ours / bare for ours, bare in pairs))
     report.ratio("intake_slowest_seconds", max(slowest))
@@ -83,7 +85,7 @@ async def _flood(url: str, count: int, connections: int) -> tuple[float, Sequenc
     times: list[float] = []
     connector = aiohttp.TCPConnector(limit=connections)
 
-    async def one(session: aiohttp.ClientSession) -> None:
+    async def send_bodies(session: aiohttp.ClientSession) -> None:
         for body in bodies:
             began = time.perf_counter()
             async with session.post(url, json=body, headers=HEADERS) as answer:
@@ -94,5 +96,5 @@ async def _flood(url: str, count: int, connections: int) -> tuple[float, Sequenc
 
     async with aiohttp.ClientSession(connector=connector) as session:
         began = time.perf_counter()
-        await asyncio.gather(*(one(session) for _ in range(connections)))
+        await asyncio.gather(*(send_bodies(session) for _ in range(connections)))
         return time.perf_counter() - began, times

@@ -39,7 +39,7 @@ class NoopHandler:
     def stop(self, _why: str) -> None:
         """Do nothing: there is no work to stop."""
 
-    def told(self) -> dict[str, Any]:
+    def log_fields(self) -> dict[str, Any]:
         return {}
 
     async def run(self) -> str:

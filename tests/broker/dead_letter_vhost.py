@@ -26,7 +26,7 @@ class DeadLetterVhost:
 
     def __init__(self, url, settings, channel):
         self.url, self.settings, self.channel = url, settings, channel
-        self.letters = DeadLetterQueue(settings)
+        self.dead_letters = DeadLetterQueue(settings)
 
     @staticmethod
     def job(*urls, **more):
@@ -84,7 +84,7 @@ class DeadLetterVhost:
     async def order(self):
         """Return the keys of the dead letters in queue order."""
         found = []
-        async with self.letters.open() as browser:
+        async with self.dead_letters.open() as browser:
             async for _ in browser.windows(lambda message: found.append(summarize(message).key)):
                 continue
         return found

@@ -18,7 +18,7 @@ from worker.consume import worker
 
 
 @pytest.fixture(scope="module")
-def heavy(source):
+def slow_picture_url(source):
     """The URL of a picture that takes seconds to encode."""
     noise = pyvips.Image.gaussnoise(3000, 3000, sigma=80, mean=128).cast("uchar")
     noise.bandjoin([noise.rot90(), noise.rot180()]).copy(interpretation="srgb").pngsave(
@@ -27,7 +27,7 @@ def heavy(source):
     return f"{source.url}/files/heavy.png"
 
 
-async def listened_to(worker_env):
+async def wait_until_listening(worker_env):
     """Wait until the worker has bound its queue to the control exchange."""
     exchange = await worker_env.channel.get_exchange("outlast.control")
     async with asyncio.timeout(WAIT_SECONDS):
@@ -48,7 +48,7 @@ def no_heartbeat(monkeypatch):
 
 @pytest.mark.usefixtures("no_heartbeat")
 async def test_running_download_is_cancelled_before_the_next_heartbeat(worker_env, source, tmp_path):
-    await listened_to(worker_env)
+    await wait_until_listening(worker_env)
     job = worker_env.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
     await worker_env.send(job)
     async with asyncio.timeout(WAIT_SECONDS):
@@ -64,9 +64,9 @@ async def test_running_download_is_cancelled_before_the_next_heartbeat(worker_en
     assert await worker_env.message_count("outlast.dead") == 0
 
 
-async def test_cancelling_ends_a_running_decoder(worker_env, source, heavy):
-    await listened_to(worker_env)
-    job = worker_env.job(heavy, profile=Profile(format=ImageFormat.AVIF))
+async def test_cancelling_ends_a_running_decoder(worker_env, source, slow_picture_url):
+    await wait_until_listening(worker_env)
+    job = worker_env.job(slow_picture_url, profile=Profile(format=ImageFormat.AVIF))
     await worker_env.send(job)
     decoder = await wait_for_decoding()
     decoder.send_signal(signal.SIGSTOP)  # a stopped process never finishes on its own
@@ -95,7 +95,7 @@ async def test_cancelled_queued_task_is_dropped_and_completed_task_is_kept(worke
 
 
 async def test_invalid_control_messages_are_ignored(worker_env, source):
-    await listened_to(worker_env)
+    await wait_until_listening(worker_env)
     exchange = await worker_env.channel.get_exchange("outlast.control")
     for body in (b"", b"[]", json.dumps({"do": "explode"}).encode()):
         await exchange.publish(aio_pika.Message(body), "", mandatory=False)
@@ -107,7 +107,7 @@ async def test_invalid_control_messages_are_ignored(worker_env, source):
 
 
 async def test_stop_command_stops_only_the_named_worker(worker_env, source):
-    await listened_to(worker_env)
+    await wait_until_listening(worker_env)
     job = worker_env.job(f"{source.url}/files/photo.png?slow=20000")
     await worker_env.send(job)
     await worker_env.wait_until_running()
@@ -123,13 +123,13 @@ async def test_stop_command_stops_only_the_named_worker(worker_env, source):
 
 
 async def test_worker_receives_commands_again_after_a_reconnect(rabbitmq, worker_env, source):
-    await listened_to(worker_env)
+    await wait_until_listening(worker_env)
     await rabbitmq.control("close_all_connections", "test")
     async with asyncio.timeout(WAIT_SECONDS):
         while not worker_env.broker.ready:
             await asyncio.sleep(0.05)
     worker_env.channel = await (await aio_pika.connect(worker_env.settings.rabbitmq_url.get_secret_value())).channel()
-    await listened_to(worker_env)
+    await wait_until_listening(worker_env)
     job = worker_env.job(f"{source.url}/files/photo.png?slow=20000")
     await worker_env.send(job)
     await worker_env.wait_until_running()

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from deploy.local.rabbitmq import RabbitMQ
-from tests.broker.webhook_load import running
+from tests.broker.webhook_load import run_receiver_and_workers
 from worker.broker import topology
 from worker.broker.connection import Broker
 from worker.broker.errors import BrokerUnavailableError
@@ -50,7 +50,7 @@ class Cluster:
         """RABBITMQ_URL with all three nodes."""
         return ",".join(node.vhost_url(self.vhost) for node in self.nodes)
 
-    async def ask(self, path: str):
+    async def get_api(self, path: str):
         """GET a path from the management API of the first node that answers."""
         user = URL(self.nodes[0].url)
         async with httpx.AsyncClient(auth=(user.user, user.password)) as http:
@@ -63,7 +63,7 @@ class Cluster:
         """Return the node that leads a queue."""
         async with asyncio.timeout(LIMIT_SECONDS):
             while True:
-                queue_info = await self.ask(f"queues/{quote(self.vhost)}/{queue}")
+                queue_info = await self.get_api(f"queues/{quote(self.vhost)}/{queue}")
                 for node in self.nodes:
                     if node.name == queue_info.get("leader"):
                         return node
@@ -131,19 +131,19 @@ async def test_queues_have_a_member_on_each_node_and_doctor_reports_a_missing_on
             *("delete_member", "--vhost", cluster.vhost, topology.DEAD, lacking), program="rabbitmq-queues"
         )
         async with asyncio.timeout(LIMIT_SECONDS):
-            while (concern := await concern_of(site)) is None:
+            while (concern := await find_concern(site)) is None:
                 await asyncio.sleep(0.2)
         assert re.match(r"outlast\.dead has fewer members \(2\) .* nodes \(3\)", str(concern))
         program, *arguments = shlex.split(concern.remedy)
         await cluster.nodes[0].control(*arguments, program=program)
         async with asyncio.timeout(LIMIT_SECONDS):
-            while await concern_of(site) is not None:
+            while await find_concern(site) is not None:
                 await asyncio.sleep(0.2)
     finally:
         await site.aclose()
 
 
-async def concern_of(site: CheckContext) -> CheckWarning | None:
+async def find_concern(site: CheckContext) -> CheckWarning | None:
     try:
         await queue_members(site)
     except CheckWarning as found:
@@ -162,11 +162,11 @@ async def test_doctor_reports_members_as_unknown_without_the_management_api(clus
 @pytest.fixture
 async def load(cluster, database_url, source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    async with running(cluster.url, database_url, source.url, tmp_path, workers=2) as found:
+    async with run_receiver_and_workers(cluster.url, database_url, source.url, tmp_path, workers=2) as found:
         yield found
 
 
-async def lose_the_leader(cluster, load, numbers):
+async def kill_leader(cluster, load, numbers):
     """Kill the leader's node between two webhooks of a stream.
 
     Returns the node, and in seconds after the kill: each 503, the first 202, the first completed task.
@@ -175,11 +175,11 @@ async def lose_the_leader(cluster, load, numbers):
     await load.send(numbers[:third])
     leader = await cluster.leader("outlast.file_processing")
     sending = asyncio.create_task(load.send(numbers[third:], pause=PAUSE_SECONDS))
-    await load.until(lambda: len(load.accepted) >= numbers[third] + 4)
+    await load.wait_until(lambda: len(load.accepted) >= numbers[third] + 4)
     await leader.kill()
     killed = time.monotonic()
     await sending
-    await load.until(lambda: load.completed_after(killed))
+    await load.wait_until(lambda: load.completed_after(killed))
     refused = [at - killed for at in load.refused if at > killed]
     answered = min(at for at in load.accepted.values() if at > killed) - killed
     return leader, refused, answered, min(load.completed_after(killed)) - killed
@@ -188,7 +188,7 @@ async def lose_the_leader(cluster, load, numbers):
 async def test_killing_queue_leaders_loses_and_duplicates_no_file(cluster, load, capsys):
     losses = []
     for numbers in (range(GENERATIONS // 2), range(GENERATIONS // 2, GENERATIONS)):
-        node, refused, answered, completed_after = await lose_the_leader(cluster, load, numbers)
+        node, refused, answered, completed_after = await kill_leader(cluster, load, numbers)
         losses.append((max(refused, default=0.0), completed_after))
         with capsys.disabled():
             sys.stdout.write(
@@ -196,7 +196,7 @@ async def test_killing_queue_leaders_loses_and_duplicates_no_file(cluster, load,
                 f"the first 202 after {answered:.1f} s; workers went on after {completed_after:.1f} s\n"
             )
         await node.start()
-    await load.until(lambda: len(load.completed) == GENERATIONS)
+    await load.wait_until(lambda: len(load.completed) == GENERATIONS)
     assert len(load.accepted) == GENERATIONS
     assert load.completed.keys() == load.accepted.keys()
     counts = await load.sql.fetchrow(

@@ -62,11 +62,11 @@ async def test_a_reader_that_fails_removes_nothing(vhost):
     await connection.close()
     assert sorted(await vhost.order()) == sorted(before)
     with pytest.raises(ZeroDivisionError):
-        await look_and_fail(vhost)
+        await browse_and_fail(vhost)
     assert await vhost.count() == 100
 
 
-async def look_and_fail(vhost):
+async def browse_and_fail(vhost):
     async with vhost.dead_letters.open() as browser:
         async for _ in browser.windows(lambda message: message):
             raise ZeroDivisionError

@@ -42,7 +42,7 @@ asyncio.run(main())
 """
 
 
-async def operator(vhost):
+async def start_operator(vhost):
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PROGRAM, vhost.url),
         stdout=asyncio.subprocess.PIPE,
@@ -59,7 +59,7 @@ async def fill(vhost, count):
 
 async def test_two_concurrent_replays_send_each_message_once(vhost):
     tasks = await fill(vhost, 300)
-    both = [await operator(vhost) for _ in range(2)]
+    both = [await start_operator(vhost) for _ in range(2)]
     output = [
         (await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS))[0].decode().split() for process in both
     ]
@@ -72,13 +72,13 @@ async def test_two_concurrent_replays_send_each_message_once(vhost):
 async def test_replay_killed_twice_loses_nothing(vhost):
     tasks = await fill(vhost, 1000)
     for _ in range(2):
-        process = await operator(vhost)
+        process = await start_operator(vhost)
         async with asyncio.timeout(LONG_WAIT_SECONDS):
             while (await process.stdout.readline()).strip() != b"200":
                 pass
         process.send_signal(signal.SIGKILL)
         await process.communicate()
-    process = await operator(vhost)
+    process = await start_operator(vhost)
     out, _ = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     assert process.returncode == 0
     assert 580 <= int(out.split()[-1]) <= 600
@@ -91,7 +91,7 @@ async def test_replay_killed_twice_loses_nothing(vhost):
 async def test_broker_connection_lost_during_a_replay_raises_and_loses_nothing(vhost, monkeypatch):
     tasks, connections, done, closing = await fill(vhost, 100), [], [], []
 
-    async def noted(*arguments):
+    async def recording_connect(*arguments):
         connections.append(await connect(*arguments))
         return connections[-1]
 
@@ -100,7 +100,7 @@ async def test_broker_connection_lost_during_a_replay_raises_and_loses_nothing(v
         if len(done) == 30:
             closing.append(asyncio.ensure_future(connections[-1].close()))
 
-    monkeypatch.setattr("worker.dead_letters.queue_lock.connect", noted)
+    monkeypatch.setattr("worker.dead_letters.queue_lock.connect", recording_connect)
     service = DeadLetterService(vhost.settings, "test")
     chosen = await service.find(DeadLetterFilter())
     async with service.batch("replay", chosen, progress=cut) as batch:

@@ -26,7 +26,7 @@ USERS, PICTURES, GENERATIONS = 10, 100, 300
 MAINTENANCE = "outlast.maintenance"
 
 
-def on_disk(worker_env):
+def stored_paths(worker_env):
     """The paths of all stored objects on disk."""
     bucket = worker_env.gateway_dir / "generations"
     return {str(path.relative_to(bucket)) for path in bucket.rglob("*") if path.is_file()}
@@ -38,19 +38,19 @@ def worker_env(worker_env, tmp_path):
     return worker_env
 
 
-async def in_storage(worker_env):
+async def storage_names(worker_env):
     return {row["name"] for row in await worker_env.sql.fetch("select name from storage.objects")}
 
 
-async def referenced(worker_env):
+async def referenced_paths(worker_env):
     return {row["path"] for row in await worker_env.sql.fetch("select distinct path from outlast_files")}
 
 
-async def age(worker_env, days=2):
+async def age_objects(worker_env, days=2):
     await worker_env.sql.execute("update outlast_objects set updated_at = updated_at - interval '1 day' * $1", days)
 
 
-async def until(question):
+async def wait_until(question):
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while not await question():
             await asyncio.sleep(0.1)
@@ -118,11 +118,11 @@ async def test_three_workers_store_each_users_image_once_and_remove_only_orphans
                 done = "select count(*) = $1 from outlast_tasks where status = 'completed'"
                 return await worker_env.sql.fetchval(done, GENERATIONS)
 
-            await until(all_done)
+            await wait_until(all_done)
             used = await worker_env.sql.fetchval("select count(distinct worker) from outlast_tasks")
             assert (len(plan), len(pairs), used) == (300, 200, 3)
-            assert len(on_disk(worker_env)) == 200
-            assert on_disk(worker_env) == await in_storage(worker_env) == await referenced(worker_env)
+            assert len(stored_paths(worker_env)) == 200
+            assert stored_paths(worker_env) == await storage_names(worker_env) == await referenced_paths(worker_env)
             assert await worker_env.sql.fetchval("select sum(refs) from outlast_objects") == GENERATIONS
 
             await worker_env.sql.execute(
@@ -133,18 +133,18 @@ async def test_three_workers_store_each_users_image_once_and_remove_only_orphans
             async def files_released():
                 return await worker_env.sql.fetchval("select count(*) = 160 from outlast_files")
 
-            await until(files_released)
-            assert len(on_disk(worker_env)) == 200, "spared for the grace time"
-            await age(worker_env)
+            await wait_until(files_released)
+            assert len(stored_paths(worker_env)) == 200, "spared for the grace time"
+            await age_objects(worker_env)
             await enqueue_maintenance("remove_orphans", worker_env.broker)
 
             async def rows_gone():
                 return not await worker_env.sql.fetchval("select count(*) from outlast_objects where refs = 0")
 
-            await until(rows_gone)
-    require = await referenced(worker_env)
+            await wait_until(rows_gone)
+    require = await referenced_paths(worker_env)
     assert 100 < len(require) < 200
-    assert on_disk(worker_env) == await in_storage(worker_env) == require
+    assert stored_paths(worker_env) == await storage_names(worker_env) == require
     media = await worker_env.sql.fetch("select media -> 0 ->> 'path' as path from generations")
     assert (len(media), {row["path"] for row in media}) == (160, require)
 
@@ -166,12 +166,12 @@ async def test_duplicate_is_neither_decoded_nor_uploaded(worker_env, source):
 async def test_duplicate_whose_object_is_missing_is_stored_again(worker_env, source):
     await worker_env.send(await job_of(worker_env, 1, f"{source.url}/files/tone.wav"))
     await worker_env.wait_for_outcome("completed")
-    before = on_disk(worker_env)
+    before = stored_paths(worker_env)
     await worker_env.parts.supabase.remove([*before, "u/never-there"])
-    assert on_disk(worker_env) == set()
+    assert stored_paths(worker_env) == set()
     await worker_env.send(await job_of(worker_env, 1, f"{source.url}/files/tone.wav"))
     await worker_env.wait_for_outcome("completed", 2)
-    assert on_disk(worker_env) == before
+    assert stored_paths(worker_env) == before
 
 
 async def test_uploaded_but_unrecorded_object_is_removed_after_the_grace_time(worker_env, source):
@@ -181,42 +181,42 @@ async def test_uploaded_but_unrecorded_object_is_removed_after_the_grace_time(wo
     await worker_env.send(job)
 
     async def uploaded():
-        return on_disk(worker_env)
+        return stored_paths(worker_env)
 
-    await until(uploaded)
+    await wait_until(uploaded)
     await worker_env.sql.execute("select outlast_cancel($1)", job.task_id)
     await worker_env.sql.execute("alter function away rename to outlast_finish")
     await worker_env.wait_for_outcome("cancelled")
-    orphans = orphans_of(worker_env)
+    orphans = orphan_remover(worker_env)
     assert (await orphans.remove(60)).objects == 0
-    await age(worker_env)
+    await age_objects(worker_env)
     assert await orphans.count() == 1
     assert (await orphans.remove(60)).objects == 1
-    assert on_disk(worker_env) == set()
+    assert stored_paths(worker_env) == set()
     assert await worker_env.sql.fetchval("select count(*) from outlast_objects") == 0
 
 
 async def test_file_whose_object_is_being_removed_is_retried_and_stored_again(worker_env, source, tmp_path):
     await worker_env.send(await job_of(worker_env, 1, f"{source.url}/files/tone.wav"))
     await worker_env.wait_for_outcome("completed")
-    path = on_disk(worker_env)
+    path = stored_paths(worker_env)
     await worker_env.sql.execute("delete from outlast_files")
-    await age(worker_env)
-    stuck = Stuck(tmp_path, "generations")
-    removal = asyncio.create_task(orphans_of(worker_env, stuck).remove(60))
+    await age_objects(worker_env)
+    stuck = BlockedStorage(tmp_path, "generations")
+    removal = asyncio.create_task(orphan_remover(worker_env, stuck).remove(60))
     await stuck.called.wait()
     await worker_env.send(await job_of(worker_env, 1, f"{source.url}/files/tone.wav"))
     await worker_env.wait_for_outcome("retried")
     assert metric_value(worker_env.metrics.retries.labels("storage_unavailable")) == 1
     removal.cancel()  # a crash between mark and removal; the next removal finishes it
     await asyncio.gather(removal, return_exceptions=True)
-    await age(worker_env, days=0.01)
-    assert (await orphans_of(worker_env).remove(60)).objects == 1
+    await age_objects(worker_env, days=0.01)
+    assert (await orphan_remover(worker_env).remove(60)).objects == 1
     await worker_env.wait_for_outcome("completed", 2)
-    assert on_disk(worker_env) == path
+    assert stored_paths(worker_env) == path
 
 
-class Stuck(FolderStorage):
+class BlockedStorage(FolderStorage):
     """A storage whose `remove` never returns."""
 
     def __init__(self, folder, bucket):
@@ -229,7 +229,7 @@ class Stuck(FolderStorage):
         await asyncio.Event().wait()
 
 
-def orphans_of(worker_env, storage=None):
+def orphan_remover(worker_env, storage=None):
     supabase = worker_env.parts.supabase
     return OrphanRemover(ObjectRecords(supabase), storage or supabase, worker_env.settings.orphan_grace_seconds)
 

@@ -24,7 +24,7 @@ BAD = (
 
 
 @pytest.fixture
-def served(source):
+def serve_file(source):
     """Puts a file on the source server for one test and returns its URL."""
     paths = []
 
@@ -38,9 +38,9 @@ def served(source):
         path.unlink()
 
 
-async def test_job_with_bombs_stores_the_good_files_and_reports_the_bombs(worker_env, source, served):
+async def test_job_with_bombs_stores_the_good_files_and_reports_the_bombs(worker_env, source, serve_file):
     urls = [source.file_url(name) for name in GOOD]
-    urls += [served(str(at), BOMBS[name][1]()) for at, name in enumerate(BAD)]
+    urls += [serve_file(str(at), BOMBS[name][1]()) for at, name in enumerate(BAD)]
     job = worker_env.job(*urls)
     await worker_env.send(job)
     await worker_env.wait_for_outcome("partial")
@@ -57,9 +57,9 @@ async def test_job_with_bombs_stores_the_good_files_and_reports_the_bombs(worker
     await worker_env.wait_for_outcome("completed")
 
 
-async def test_decoder_crash_retries_only_the_file_it_decoded(worker_env, source, served):
+async def test_decoder_crash_retries_only_the_file_it_decoded(worker_env, source, serve_file):
     large = pyvips.Image.black(9000, 9000, bands=3).copy(interpretation="srgb")
-    urls = served("large.png", large.pngsave_buffer(compression=1)), source.file_url("tone.wav")
+    urls = serve_file("large.png", large.pngsave_buffer(compression=1)), source.file_url("tone.wav")
     job = worker_env.job(*urls, profile=Profile(format=ImageFormat.WEBP))  # encoding this takes more than a moment
     await worker_env.send(job)
     process = await wait_for_decoding()

@@ -12,7 +12,7 @@ TASKS = 500
 CANCELLED = 50
 
 
-async def watched(http, task_id, ended):
+async def final_streamed_status(http, task_id, ended):
     """Return the last status of the event stream, and append the task to `ended`."""
     state = None
     async with http.get(f"/tasks/{task_id}/events") as response:
@@ -24,7 +24,7 @@ async def watched(http, task_id, ended):
     return state["status"]
 
 
-async def submitted(http, url):
+async def submit(http, url):
     submission = {"urls": [url, f"{url}&again"], "user_id": "u", "generation_id": str(uuid4())}
     key = {"Idempotency-Key": submission["generation_id"]}
     while True:
@@ -35,7 +35,7 @@ async def submitted(http, url):
             await asyncio.sleep(float(response.headers["Retry-After"]))
 
 
-async def cancelled(http, task_id, moment, ended):
+async def cancel_at(http, task_id, moment, ended):
     """Cancel a task after `moment` other tasks have ended, so that some are always still pending."""
     while len(ended) < moment:
         await asyncio.sleep(0.02)
@@ -46,14 +46,14 @@ async def cancelled(http, task_id, moment, ended):
 async def test_stream_api_and_database_agree_and_no_cancelled_task_has_files(worker_env, http, source):
     rng, ended = random.Random(7), []  # noqa: S311 - the same moments in every run
     url = source.file_url("tone.wav", slow=4_000_000)
-    tasks = [await submitted(http, url) for _ in range(TASKS // 5)]
-    tasks += await asyncio.gather(*(submitted(http, url) for _ in range(TASKS - len(tasks))))
+    tasks = [await submit(http, url) for _ in range(TASKS // 5)]
+    tasks += await asyncio.gather(*(submit(http, url) for _ in range(TASKS - len(tasks))))
     assert len(set(tasks)) == TASKS
     to_cancel = rng.sample(tasks, CANCELLED)
     async with asyncio.timeout(LONG_WAIT_SECONDS), asyncio.TaskGroup() as group:
-        watching = {task: group.create_task(watched(http, task, ended)) for task in tasks}
+        watching = {task: group.create_task(final_streamed_status(http, task, ended)) for task in tasks}
         moments = {task: rng.uniform(0, 0.7 * TASKS) for task in to_cancel}
-        ending = {task: group.create_task(cancelled(http, task, moments[task], ended)) for task in to_cancel}
+        ending = {task: group.create_task(cancel_at(http, task, moments[task], ended)) for task in to_cancel}
     streamed = {task: done.result() for task, done in watching.items()}
     rows = await worker_env.sql.fetch("select task_id::text, status from outlast_tasks")
     assert {row["task_id"]: row["status"] for row in rows} == streamed

@@ -15,11 +15,11 @@ LAST = 3  # MAX_ATTEMPTS of `worker_env`: one more counted failure would dead-le
 async def wait_until_paused(worker_env, *, wanted=True):
     """Wait until the work queue has no consumer (or, with `wanted=False`, has one)."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while (await consumers(worker_env) == 0) is not wanted:
+        while (await consumer_count(worker_env) == 0) is not wanted:
             await asyncio.sleep(0.05)
 
 
-async def consumers(worker_env):
+async def consumer_count(worker_env):
     declared = await worker_env.channel.declare_queue("outlast.file_processing", passive=True)
     return declared.declaration_result.consumer_count
 
@@ -132,12 +132,12 @@ async def test_worker_reopens_a_channel_that_the_broker_closed(worker_env, sourc
 @pytest.fixture
 async def short_consumer_timeout(rabbitmq):
     """A broker that requeues deliveries that were not acknowledged within three seconds."""
-    await rabbitmq.control("eval", _settings(3000, 500))
+    await rabbitmq.control("eval", timeout_expression(3000, 500))
     yield
-    await rabbitmq.control("eval", _settings(1800000, 60000))
+    await rabbitmq.control("eval", timeout_expression(1800000, 60000))
 
 
-def _settings(timeout, tick):
+def timeout_expression(timeout, tick):
     return (
         f"application:set_env(rabbit, consumer_timeout, {timeout}), "
         f"application:set_env(rabbit, channel_tick_interval, {tick})."

@@ -40,7 +40,7 @@ async def channel(rabbitmq_url):
         yield await connection.channel()
 
 
-async def published(broker, name, *, body=b"x", limit=LIMIT_SECONDS):
+async def try_publish(broker, name, *, body=b"x", limit=LIMIT_SECONDS):
     """Publish a message with this id; return the error text, or None when it was confirmed."""
     try:
         await broker.publish(topology.WORK, KEY, aio_pika.Message(body, message_id=name), limit)
@@ -49,8 +49,8 @@ async def published(broker, name, *, body=b"x", limit=LIMIT_SECONDS):
     return None
 
 
-async def flood(broker, count, meanwhile=None, *, senders=50, **more):
-    """Publish `count` messages from several senders; call `meanwhile` when a third of them is done.
+async def publish_many(broker, count, during=None, *, senders=50, **more):
+    """Publish `count` messages from several senders; call `during` when a third of them is done.
 
     Returns the error text, or None, by message id.
     """
@@ -59,19 +59,19 @@ async def flood(broker, count, meanwhile=None, *, senders=50, **more):
 
     async def send():
         for name in left:
-            errors[name] = await published(broker, name, **more)
+            errors[name] = await try_publish(broker, name, **more)
             if len(errors) >= count / 3:
                 third.set()
 
     sending = asyncio.gather(*(send() for _ in range(senders)))
     await third.wait()
-    if meanwhile is not None:
-        await meanwhile()
+    if during is not None:
+        await during()
     await sending
     return errors
 
 
-async def waiting(channel, name=QUEUE):
+async def take_messages(channel, name=QUEUE):
     queue, found = await channel.get_queue(name), []
     while message := await queue.get(fail=False):
         found.append(message)
@@ -79,16 +79,16 @@ async def waiting(channel, name=QUEUE):
     return found
 
 
-async def until_it_works(broker):
+async def wait_until_publishable(broker):
     async with asyncio.timeout(LIMIT_SECONDS):
-        while await published(broker, uuid4().hex, limit=0.5) is not None:
+        while await try_publish(broker, uuid4().hex, limit=0.5) is not None:
             await asyncio.sleep(0.1)
 
 
 async def test_concurrent_publishes_arrive_once_and_in_order(broker, channel):
     names = [uuid4().hex for _ in range(500)]
-    assert await asyncio.gather(*(published(broker, name) for name in names)) == [None] * 500
-    assert [message.message_id for message in await waiting(channel)] == names
+    assert await asyncio.gather(*(try_publish(broker, name) for name in names)) == [None] * 500
+    assert [message.message_id for message in await take_messages(channel)] == names
 
 
 @pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 1_000_000])
@@ -96,7 +96,7 @@ async def test_bodies_of_any_size_arrive_complete_with_their_properties(broker, 
     body = bytes(range(256)) * (size // 256 + 1)
     sent = aio_pika.Message(body[:size], message_id="m", correlation_id="c", headers={"x": 1, "y": [True, "z"]})
     await broker.publish(topology.WORK, KEY, sent, LIMIT_SECONDS)
-    (message,) = await waiting(channel)
+    (message,) = await take_messages(channel)
     assert message.body == body[:size]
     assert (message.message_id, message.correlation_id) == ("m", "c")
     assert {"x": 1, "y": [True, "z"]}.items() <= message.headers.items()
@@ -105,24 +105,24 @@ async def test_bodies_of_any_size_arrive_complete_with_their_properties(broker, 
 async def test_unroutable_message_is_reported_and_others_are_confirmed(broker, channel):
     await channel.queue_delete(QUEUE)
     lost, found = await asyncio.gather(
-        published(broker, "lost"),
+        try_publish(broker, "lost"),
         broker.publish(topology.DEAD, "", aio_pika.Message(b"found"), LIMIT_SECONDS),
     )
     assert lost.startswith(f"no queue takes '{KEY}' on {topology.WORK}")
     assert found is None
-    assert len(await waiting(channel, topology.DEAD)) == 1
+    assert len(await take_messages(channel, topology.DEAD)) == 1
     await broker.publish(topology.WORK, KEY, aio_pika.Message(b""), LIMIT_SECONDS, mandatory=False)
 
 
 async def test_unroutable_messages_with_the_same_id_are_all_reported(broker, channel):
     await channel.queue_delete(QUEUE)
-    errors = await asyncio.gather(*(published(broker, "the same") for _ in range(10)))
+    errors = await asyncio.gather(*(try_publish(broker, "the same") for _ in range(10)))
     assert all(reason.startswith("no queue takes") for reason in errors)
 
 
 async def test_messages_with_the_same_id_are_each_confirmed(broker, channel):
-    assert await asyncio.gather(*(published(broker, "the same") for _ in range(200))) == [None] * 200
-    assert len(await waiting(channel)) == 200
+    assert await asyncio.gather(*(try_publish(broker, "the same") for _ in range(200))) == [None] * 200
+    assert len(await take_messages(channel)) == 200
 
 
 async def test_unroutable_message_is_reported_during_a_control_message_with_the_same_id(broker, channel):
@@ -131,24 +131,24 @@ async def test_unroutable_message_is_reported_during_a_control_message_with_the_
         control = broker.publish(
             topology.CONTROL, "", aio_pika.Message(b"", message_id="x"), LIMIT_SECONDS, mandatory=False
         )
-        lost, _ = await asyncio.gather(published(broker, "x"), control)
+        lost, _ = await asyncio.gather(try_publish(broker, "x"), control)
         assert lost.startswith("no queue takes")
 
 
 async def test_no_message_is_confirmed_after_its_queue_was_deleted(broker, channel):
     """Also while some publishes are cancelled or time out and others start."""
 
-    async def again():
+    async def publish_repeatedly():
         answers = []
         for turn in range(40):
             try:
-                answers.append(await asyncio.wait_for(published(broker, "the same"), 0.001 * (turn % 5) or None))
+                answers.append(await asyncio.wait_for(try_publish(broker, "the same"), 0.001 * (turn % 5) or None))
             except TimeoutError:
                 answers.append("too late")
         return answers
 
     await channel.queue_delete(QUEUE)
-    answers = await asyncio.gather(*(again() for _ in range(50)))
+    answers = await asyncio.gather(*(publish_repeatedly() for _ in range(50)))
     assert None not in {answer for one in answers for answer in one}
 
 
@@ -157,7 +157,7 @@ async def test_cancelled_publish_with_the_same_id_does_not_hide_a_returned_messa
     """Whenever the first publish was cancelled, the second is never reported as confirmed."""
     await channel.queue_delete(QUEUE)
     proxy.delay = 0.2
-    first, second = (asyncio.create_task(published(broker, "the same")) for _ in range(2))
+    first, second = (asyncio.create_task(try_publish(broker, "the same")) for _ in range(2))
     await asyncio.wait([first], timeout=pause)
     first.cancel()
     assert "no queue takes" in await second
@@ -168,11 +168,11 @@ async def test_message_rejected_by_a_full_queue_is_reported(broker, channel):
         "full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
     )
     await full.bind(topology.WORK, KEY)
-    errors = await flood(broker, 50)
+    errors = await publish_many(broker, 50)
     refused = [reason for reason in errors.values() if reason is not None]
     assert len(refused) >= 40
     assert all("DeliveryError" in reason for reason in refused)
-    stored = {message.message_id for message in await waiting(channel, "full")}
+    stored = {message.message_id for message in await take_messages(channel, "full")}
     assert {name for name, reason in errors.items() if reason is None} <= stored
 
 
@@ -183,18 +183,18 @@ async def test_channel_closed_by_the_broker_confirms_no_lost_message(broker, cha
         with pytest.raises(BrokerUnavailableError, match=r"NOT_FOUND|ended"):
             await broker.publish(topology.CONTROL, "", aio_pika.Message(b""), LIMIT_SECONDS, mandatory=False)
 
-    errors = await flood(broker, 2000, close)
-    there = {message.message_id for message in await waiting(channel)}
+    errors = await publish_many(broker, 2000, close)
+    there = {message.message_id for message in await take_messages(channel)}
     assert {name for name, reason in errors.items() if reason is None} <= there
     assert any(reason is not None for reason in errors.values())
-    await until_it_works(broker)
+    await wait_until_publishable(broker)
 
 
 @pytest.mark.parametrize("senders", [3, 50, 1000])
 async def test_connection_cut_during_publishes_confirms_no_lost_message(broker, channel, proxy, senders):
-    errors = await flood(broker, 2000, proxy.cut, senders=senders, limit=5)
-    await until_it_works(broker)
-    there = {message.message_id for message in await waiting(channel)}
+    errors = await publish_many(broker, 2000, proxy.cut, senders=senders, limit=5)
+    await wait_until_publishable(broker)
+    there = {message.message_id for message in await take_messages(channel)}
     assert {name for name, reason in errors.items() if reason is None} <= there
     reasons = {reason for reason in errors.values() if reason is not None}
     assert reasons
@@ -204,24 +204,24 @@ async def test_connection_cut_during_publishes_confirms_no_lost_message(broker, 
 async def test_silent_broker_times_out_every_publish(broker, proxy):
     proxy.silence_at = PUBLISH
     began = time.monotonic()
-    errors = await asyncio.gather(*(published(broker, uuid4().hex, limit=0.4) for _ in range(200)))
+    errors = await asyncio.gather(*(try_publish(broker, uuid4().hex, limit=0.4) for _ in range(200)))
     assert time.monotonic() - began < FAST_SECONDS
     assert all(reason.startswith("no confirm within 0.4 s") for reason in errors)
     proxy.silence_at = b""
     proxy.silenced.clear()
     await proxy.cut()
-    await until_it_works(broker)
+    await wait_until_publishable(broker)
 
 
 async def test_publishes_are_bounded_when_the_broker_does_not_read(broker, channel, proxy):
     proxy.delay = 3.0
     errors = await asyncio.gather(
-        *(published(broker, uuid4().hex, body=bytes(1_000_000), limit=0.5) for _ in range(100))
+        *(try_publish(broker, uuid4().hex, body=bytes(1_000_000), limit=0.5) for _ in range(100))
     )
     assert None not in errors
     proxy.delay = 0.0
-    await until_it_works(broker)
-    assert len(await waiting(channel)) < 50
+    await wait_until_publishable(broker)
+    assert len(await take_messages(channel)) < 50
 
 
 async def test_cancelled_publish_does_not_affect_other_confirms(broker, channel):
@@ -230,25 +230,25 @@ async def test_cancelled_publish_does_not_affect_other_confirms(broker, channel)
             task.cancel()
 
     names = [uuid4().hex for _ in range(200)]
-    tasks = [asyncio.create_task(published(broker, name)) for name in names]
+    tasks = [asyncio.create_task(try_publish(broker, name)) for name in names]
     await asyncio.sleep(0)
     await cancel()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(one, asyncio.CancelledError) for one in ended[::2])
     assert ended[1::2] == [None] * 100
     await channel.queue_delete(QUEUE)
-    assert "no queue takes" in await published(broker, "later")
+    assert "no queue takes" in await try_publish(broker, "later")
 
 
 async def test_publish_in_a_task_cancelled_earlier_still_times_out(broker, proxy):
-    async def lasts():
+    async def publish_after_cancellation():
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            return await published(broker, "last words", limit=0.2)
+            return await try_publish(broker, "last words", limit=0.2)
 
     proxy.silence_at = PUBLISH
-    task = asyncio.create_task(lasts())
+    task = asyncio.create_task(publish_after_cancellation())
     await asyncio.sleep(0)
     task.cancel()
     assert "no confirm within 0.2 s" in await task
@@ -257,7 +257,7 @@ async def test_publish_in_a_task_cancelled_earlier_still_times_out(broker, proxy
 async def test_send_to_a_queue_by_name_and_ignore_a_missing_queue(broker, channel):
     await broker.send_to_queue(QUEUE, aio_pika.Message(b"by name"), LIMIT_SECONDS)
     await broker.send_to_queue("no such queue", aio_pika.Message(b"to nobody"), LIMIT_SECONDS)
-    assert [message.body for message in await waiting(channel)] == [b"by name"]
+    assert [message.body for message in await take_messages(channel)] == [b"by name"]
 
 
 async def test_message_that_cannot_be_encoded_raises_and_does_not_affect_others(broker, channel):
@@ -265,15 +265,15 @@ async def test_message_that_cannot_be_encoded_raises_and_does_not_affect_others(
         await broker.publish(topology.WORK, "k" * 300, aio_pika.Message(b"x"), LIMIT_SECONDS)
     with pytest.raises(TypeError):
         await broker.publish(topology.WORK, KEY, aio_pika.Message(b"x", headers={"x": object()}), LIMIT_SECONDS)
-    assert await published(broker, "fine") is None
-    assert len(await waiting(channel)) == 1
+    assert await try_publish(broker, "fine") is None
+    assert len(await take_messages(channel)) == 1
 
 
 async def test_publish_blocked_by_an_alarm_times_out_and_later_ones_succeed(rabbitmq, broker):
     await rabbitmq.control("set_vm_memory_high_watermark", "0.0000001")
     try:
-        errors = await asyncio.gather(*(published(broker, uuid4().hex, limit=1) for _ in range(20)))
+        errors = await asyncio.gather(*(try_publish(broker, uuid4().hex, limit=1) for _ in range(20)))
     finally:
         await rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
     assert all(reason.startswith("no confirm within 1 s") for reason in errors)
-    await until_it_works(broker)
+    await wait_until_publishable(broker)

@@ -27,7 +27,7 @@ def process_of(folder: Path, name: str) -> psutil.Process:
     return psutil.Process(json.loads((folder / "run" / f"{name}.json").read_text())["pid"])
 
 
-def descendants(folder: Path) -> list[psutil.Process]:
+def process_tree(folder: Path) -> list[psutil.Process]:
     roots = [process_of(folder, name) for name in ("rabbitmq", "epmd")]
     return roots + [process for root in roots for process in root.children(recursive=True)]
 
@@ -55,7 +55,7 @@ async def test_restart_keeps_messages_and_url_and_stop_leaves_no_process(tmp_pat
     await broker.start()
     url = broker.url
     await put(url, b"first life")
-    alive = descendants(tmp_path)
+    alive = process_tree(tmp_path)
     assert len(alive) > 2
     await broker.stop()
     gone, left = psutil.wait_procs(alive, timeout=WAIT_SECONDS)
@@ -65,7 +65,7 @@ async def test_restart_keeps_messages_and_url_and_stop_leaves_no_process(tmp_pat
     assert broker.url == url
     assert await take(url) == b"first life"
     # The parent dies without a clean stop: its processes are found by their marker and ended.
-    alive = descendants(tmp_path)
+    alive = process_tree(tmp_path)
     process_of(tmp_path, "epmd").send_signal(signal.SIGSTOP)
     ended = await asyncio.to_thread(end_leftovers, tmp_path.resolve())
     assert {"rabbitmq", "epmd"} <= set(ended)
@@ -77,7 +77,7 @@ async def test_private_broker_listens_on_loopback_only(rabbitmq, stack_dir):
     assert rabbitmq.url
     listening = [
         connection.laddr.ip
-        for process in descendants(stack_dir)
+        for process in process_tree(stack_dir)
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     ]

@@ -7,7 +7,7 @@ from yarl import URL
 
 from deploy.local.rabbitmq import RabbitMQ
 from schemas.dead_letters import DeadLetterFilter
-from tests.broker.webhook_load import running
+from tests.broker.webhook_load import run_receiver_and_workers
 from worker.broker import topology
 from worker.broker.connection import Broker
 from worker.dead_letters.queue_lock import DeadLetterQueue
@@ -42,9 +42,9 @@ async def test_no_deprecated_broker_feature_is_used(database_url, source, tmp_pa
     node = RabbitMQ(tmp_path / "broker", ("rabbitmq_management",), config=config)
     await node.start()
     try:
-        async with running(node.url, database_url, source.url, tmp_path) as load:
+        async with run_receiver_and_workers(node.url, database_url, source.url, tmp_path) as load:
             await load.send(range(3))
-            await load.until(lambda: len(load.completed) == 3)
+            await load.wait_until(lambda: len(load.completed) == 3)
         settings = settings_of(node.url, rabbitmq_management_url=node.management_url)
         assert await DeadLetterQueue(settings).find(DeadLetterFilter()) == []
         site = CheckContext.of(settings)
@@ -74,7 +74,7 @@ async def connection(rabbitmq_url):
 NAMES = {spec.name for spec in topology.queues(DELAYS)}
 
 
-async def use(url):
+async def connect_and_publish(url):
     """Connect as any process does, and publish to some of the queues."""
     async with Broker(settings_of(url), Metrics("test"), "test") as broker:
         await broker.wait_ready()
@@ -83,19 +83,19 @@ async def use(url):
 
 
 async def test_queues_set_a_group_size_only_in_a_cluster_of_more_than_three_nodes(connection, rabbitmq_url):
-    await use(cluster_url(rabbitmq_url))
+    await connect_and_publish(cluster_url(rabbitmq_url))
     assert await topology.queues_with_members(connection, DELAYS, new=False) == NAMES
 
 
 async def test_queues_of_an_older_release_are_kept_and_new_ones_are_added(connection, rabbitmq_url):
     await topology.declare(await connection.channel(), DELAYS[:1])
-    await use(cluster_url(rabbitmq_url))
+    await connect_and_publish(cluster_url(rabbitmq_url))
     assert await topology.queues_with_members(connection, DELAYS, new=False) == {topology.retry_name(2)}
 
 
 async def test_queues_with_a_group_size_are_accepted_with_a_single_node_url(connection, rabbitmq_url):
     await topology.declare(await connection.channel(), DELAYS[:1], NAMES)
-    await use(rabbitmq_url)
+    await connect_and_publish(rabbitmq_url)
     assert await topology.queues_with_members(connection, DELAYS, new=False) == NAMES - {topology.retry_name(2)}
 
 

@@ -70,12 +70,12 @@ async def test_enqueued_generation_is_not_found_by_the_next_sweep(worker_env, so
 async def test_partly_published_event_is_completed_by_the_sweep(worker_env, source):
     output = [{"url": f"{source.url}/files/tone.wav?n={n}"} for n in range(12)]  # MAX_BATCH_SIZE is 10
     generation_id = await generation(worker_env, output)
-    jobs = bulk_jobs(worker_env, await only(worker_env))
+    jobs = bulk_jobs(worker_env, await only_missing_entry(worker_env))
     assert [len(job.files) for job in jobs] == [10, 2]
     await worker_env.send(jobs[0])
     await worker_env.wait_for_outcome("completed", queue="file_processing.bulk")
     assert (await media(worker_env, generation_id))[0] == "pending"
-    await age_everything(worker_env)
+    await make_all_tasks_idle(worker_env)
     swept = await worker_env.parts.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"incomplete": 1}, 1)
     async with asyncio.timeout(WAIT_SECONDS):
@@ -88,23 +88,23 @@ async def test_partly_published_event_is_completed_by_the_sweep(worker_env, sour
 async def test_sweep_leaves_ended_tasks_alone(worker_env, source, ending):
     output = [{"url": f"{source.url}/files/nothing-{n}.png"} for n in range(12)]
     await generation(worker_env, output)
-    jobs = bulk_jobs(worker_env, await only(worker_env))
+    jobs = bulk_jobs(worker_env, await only_missing_entry(worker_env))
     for job in jobs:
         if ending == "cancelled":
             await worker_env.records.cancel(job.task_id)
         await worker_env.send(job)
     await worker_env.wait_for_outcome(ending, count=2, queue="file_processing.bulk")
-    await age_everything(worker_env)
+    await make_all_tasks_idle(worker_env)
     swept = await worker_env.parts.reconciler.sweep()
     assert (swept.found.total(), swept.enqueued, swept.ended) == (0, 0, 0)
 
 
 async def test_idle_task_is_enqueued_again(worker_env, source):
     stuck = await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
-    [job] = bulk_jobs(worker_env, await only(worker_env))
+    [job] = bulk_jobs(worker_env, await only_missing_entry(worker_env))
     # The worker died, and its message was lost with the broker's disk.
     await worker_env.records.begin(job, uuid4(), "a worker that died", 1)
-    await age_everything(worker_env)
+    await make_all_tasks_idle(worker_env)
     swept = await worker_env.parts.reconciler.sweep()
     assert (swept.found, swept.enqueued) == ({"idle": 1}, 1)
     async with asyncio.timeout(WAIT_SECONDS):
@@ -119,7 +119,7 @@ async def test_idle_task_of_a_fal_webhook_keeps_its_id(worker_env, source):
     [as_fal] = plan(worker_env, CompletedGeneration(source="reconcile", request_id="r7", output={"url": url}))
     job = job.model_copy(update={"task_id": as_fal.task_id, "output_key": as_fal.output_key, "files": as_fal.files})
     await worker_env.records.begin(job, uuid4(), "a worker that died", 1)
-    await age_everything(worker_env)
+    await make_all_tasks_idle(worker_env)
     swept = await worker_env.parts.reconciler.sweep()
     assert (swept.found["idle"], swept.ended) == (1, 0)
     await worker_env.wait_for_outcome("completed", queue="file_processing.bulk")
@@ -129,7 +129,7 @@ async def test_idle_task_of_a_fal_webhook_keeps_its_id(worker_env, source):
 async def test_idle_task_without_a_generation_fails_with_message_lost(worker_env, source):
     job = worker_env.job(f"{source.url}/files/tone.wav")  # it has no row: the message was its only record
     await worker_env.records.begin(job, uuid4(), "a worker that died", 1)
-    await age_everything(worker_env)
+    await make_all_tasks_idle(worker_env)
     swept = await worker_env.parts.reconciler.sweep()
     assert (swept.found, swept.ended) == ({"idle": 1}, 1)
     task = await worker_env.task(job)
@@ -164,7 +164,7 @@ async def test_failed_publish_is_repeated_by_a_later_sweep(worker_env, source):
     with pytest.raises(BrokerUnavailableError):
         await worker_env.parts.reconciler.sweep()
     await queue.bind("outlast", "file_processing.bulk")
-    await age_everything(worker_env)
+    await make_all_tasks_idle(worker_env)
     assert (await worker_env.parts.reconciler.sweep()).enqueued == 1
 
 
@@ -265,13 +265,13 @@ async def outlast(worker_env, *arguments):
     return json.loads(out)
 
 
-async def only(worker_env):
+async def only_missing_entry(worker_env):
     """Return the only missing entry."""
     [entry] = await worker_env.parts.reconciler.find_missing(None)
     return entry
 
 
-async def age_everything(worker_env):
+async def make_all_tasks_idle(worker_env):
     """Make all tasks appear idle for longer than any delay and time limit."""
     await worker_env.sql.execute(
         "update outlast_tasks set updated_at = now() - interval '1 day', lease_until = lease_until - interval '1 day'"

@@ -35,7 +35,7 @@ async def broker(rabbitmq_url, proxy):
         yield broker
 
 
-async def published(broker):
+async def try_publish(broker):
     try:
         await broker.publish(topology.DEAD, "", aio_pika.Message(b"found"), LIMIT_SECONDS)
     except BrokerUnavailableError:
@@ -50,7 +50,7 @@ async def test_publish_to_a_silent_broker_fails_and_works_again_later(broker, pr
             await broker.publish(topology.DEAD, "", aio_pika.Message(b"lost"), LIMIT_SECONDS)
         proxy.silence_at = b""
         proxy.silenced.clear()
-        while await published(broker) is False:
+        while await try_publish(broker) is False:
             await asyncio.sleep(0.1)
         assert await broker.count_waiting(topology.DEAD) == 1
 

@@ -29,20 +29,20 @@ class Trace:
     def __init__(self, spans):
         self.spans = spans
 
-    def named(self, name, **attributes):
+    def span_named(self, name, **attributes):
         wanted = {f"outlast.{key}": value for key, value in attributes.items()}.items()
         found = [span for span in self.spans if span.name == name and wanted <= span.attributes.items()]
         assert len(found) == 1, (name, attributes, [span.name for span in self.spans])
         return found[0]
 
-    def below(self, parent):
+    def child_names(self, parent):
         """Return the sorted names of a span's children."""
         mine = [span for span in self.spans if span.parent and span.parent.span_id == parent.context.span_id]
         return sorted(span.name for span in mine)
 
     def child(self, parent, name):
         mine = [s for s in self.spans if s.name == name and s.parent and s.parent.span_id == parent.context.span_id]
-        assert len(mine) == 1, (name, self.below(parent))
+        assert len(mine) == 1, (name, self.child_names(parent))
         return mine[0]
 
 
@@ -51,13 +51,13 @@ def links(span):
 
 
 @pytest.fixture
-def exported():
+def exporter():
     exporter = InMemorySpanExporter()
     with tracing.export_to("outlast-test", SimpleSpanProcessor(exporter)):
         yield exporter
 
 
-async def webhook(worker_env, url, headers=None):
+async def send_webhook(worker_env, url, headers=None):
     """Send the webhook of a completed generation with one file; return the generation's id."""
     generation = str(uuid4())
     await worker_env.sql.execute(
@@ -84,28 +84,30 @@ async def webhook(worker_env, url, headers=None):
 
 
 @pytest.mark.settings(max_attempts=2, retry_delays=(1,))
-async def test_retried_and_replayed_job_is_one_trace(worker_env, source, exported):
+async def test_retried_and_replayed_job_is_one_trace(worker_env, source, exporter):
     with capture_log(worker_env.settings) as log:
-        await webhook(worker_env, f"{source.url}/files/photo.png?fail_first=2&at={uuid4()}", {"traceparent": INCOMING})
+        await send_webhook(
+            worker_env, f"{source.url}/files/photo.png?fail_first=2&at={uuid4()}", {"traceparent": INCOMING}
+        )
         await worker_env.wait_for_outcome("failed")
         service = DeadLetterService(worker_env.settings, "test")
         async with service.batch("replay", await service.find(DeadLetterFilter())) as batch:
             assert (await batch.run()).done == 1
         await worker_env.wait_for_outcome("completed")
-    trace = Trace(exported.get_finished_spans())
+    trace = Trace(exporter.get_finished_spans())
     assert {f"{span.context.trace_id:032x}" for span in trace.spans} == {TRACE}
 
-    received = trace.named("POST /webhooks/supabase")
+    received = trace.span_named("POST /webhooks/supabase")
     assert (f"{received.parent.span_id:016x}", received.kind) == (CALLER, SpanKind.SERVER)
     assert received.attributes["http.response.status_code"] == 202
     published = trace.child(received, "publish outlast")
     assert published.kind is SpanKind.PRODUCER
-    assert trace.below(received) == ["publish outlast"]
+    assert trace.child_names(received) == ["publish outlast"]
 
-    first = trace.named("process file_processing", outcome="retried")
-    second = trace.named("process file_processing", outcome="failed")
-    third = trace.named("process file_processing", outcome="completed")
-    replayed = trace.named("replay")
+    first = trace.span_named("process file_processing", outcome="retried")
+    second = trace.span_named("process file_processing", outcome="failed")
+    third = trace.span_named("process file_processing", outcome="completed")
+    replayed = trace.span_named("replay")
     assert {span.kind for span in (first, second, third)} == {SpanKind.CONSUMER}
     assert [span.attributes["outlast.attempt"] for span in (first, second, third)] == [1, 2, 1]
     parents = [span.parent.span_id for span in (first, second, replayed, third)]
@@ -116,14 +118,14 @@ async def test_retried_and_replayed_job_is_one_trace(worker_env, source, exporte
 
     for failed, put in ((first, "publish outlast.retry.1"), (second, "publish outlast.dead")):
         assert failed.status.description in {"retried", "failed"}
-        assert trace.below(failed) == ["begin", "file", "settle"]
-        assert trace.below(trace.child(failed, "settle")) == [put]
+        assert trace.child_names(failed) == ["begin", "file", "settle"]
+        assert trace.child_names(trace.child(failed, "settle")) == [put]
         step = trace.child(trace.child(failed, "file"), "download")
         assert step.attributes["error.type"] == step.status.description == "source_unavailable"
-        assert trace.below(trace.child(failed, "file")) == ["download"]
+        assert trace.child_names(trace.child(failed, "file")) == ["download"]
     assert third.status.is_unset
-    assert trace.below(third) == ["begin", "file", "settle"]
-    assert trace.below(trace.child(third, "file")) == STEPS
+    assert trace.child_names(third) == ["begin", "file", "settle"]
+    assert trace.child_names(trace.child(third, "file")) == STEPS
     assert len(trace.spans) == 6 + 2 * 5 + 8
 
     lines = [line for line in log.read("attempt ended") if line["queue"] == "file_processing"]
@@ -134,10 +136,10 @@ async def test_retried_and_replayed_job_is_one_trace(worker_env, source, exporte
     assert "://" not in text
 
 
-async def test_webhook_without_a_valid_traceparent_starts_a_trace(worker_env, source, exported):
-    await webhook(worker_env, f"{source.url}/files/tone.wav", {"traceparent": "00-nonsense-01"})
+async def test_webhook_without_a_valid_traceparent_starts_a_trace(worker_env, source, exporter):
+    await send_webhook(worker_env, f"{source.url}/files/tone.wav", {"traceparent": "00-nonsense-01"})
     await worker_env.wait_for_outcome("completed")
-    spans = exported.get_finished_spans()
+    spans = exporter.get_finished_spans()
     assert [span.name for span in spans if span.parent is None] == ["POST /webhooks/supabase"]
     assert len({span.context.trace_id for span in spans}) == 1
 
@@ -145,10 +147,10 @@ async def test_webhook_without_a_valid_traceparent_starts_a_trace(worker_env, so
 async def test_callers_sampling_decision_is_kept(worker_env, source):
     exporter = InMemorySpanExporter()
     with tracing.export_to("outlast-test", SimpleSpanProcessor(exporter), sampler=ParentBased(ALWAYS_OFF)):
-        await webhook(worker_env, f"{source.url}/files/tone.wav", {"traceparent": INCOMING[:-1] + "0"})
+        await send_webhook(worker_env, f"{source.url}/files/tone.wav", {"traceparent": INCOMING[:-1] + "0"})
         await worker_env.wait_for_outcome("completed")
         assert exporter.get_finished_spans() == ()
-        await webhook(worker_env, f"{source.url}/files/tone.mp3", {"traceparent": INCOMING})
+        await send_webhook(worker_env, f"{source.url}/files/tone.mp3", {"traceparent": INCOMING})
         await worker_env.wait_for_outcome("completed", 2)
     assert {f"{span.context.trace_id:032x}" for span in exporter.get_finished_spans()} == {TRACE}
     assert len(exporter.get_finished_spans()) == 11
@@ -156,7 +158,9 @@ async def test_callers_sampling_decision_is_kept(worker_env, source):
 
 async def test_without_tracing_the_callers_trace_id_is_logged(worker_env, source):
     with capture_log(worker_env.settings) as log:
-        await webhook(worker_env, f"{source.url}/files/tone.wav?fail_first=1&at={uuid4()}", {"traceparent": INCOMING})
+        await send_webhook(
+            worker_env, f"{source.url}/files/tone.wav?fail_first=1&at={uuid4()}", {"traceparent": INCOMING}
+        )
         await worker_env.wait_for_outcome("completed")
     lines = [line for line in log.read("attempt ended") if line["queue"] == "file_processing"]
     assert [(line["outcome"], line["trace_id"]) for line in lines] == [("retried", TRACE), ("completed", TRACE)]

@@ -62,7 +62,7 @@ class WebhookLoad:
                 self.completed.setdefault(row["task_id"], time.monotonic())
             await asyncio.sleep(0.1)
 
-    async def until(self, condition: Callable[[], object]) -> None:
+    async def wait_until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(LIMIT_SECONDS):
             while not condition():
                 await asyncio.sleep(0.02)
@@ -73,7 +73,7 @@ class WebhookLoad:
 
 
 @contextlib.asynccontextmanager
-async def running(
+async def run_receiver_and_workers(
     rabbitmq_url: str, database_url: str, source_url: str, folder: Path, workers: int = 1
 ) -> AsyncIterator[WebhookLoad]:
     """Run a receiver and `workers` workers; yield the load generator."""

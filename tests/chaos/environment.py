@@ -71,43 +71,43 @@ class ChaosEnvironment:
         await run_all(self._start_broker(), self._start_supabase(), self._start_source())
         rates = self._rates
         self.fault_proxy = FaultProxy(self.gateway.url, self._seed, uploads=rates.uploads, calls=rates.calls)
-        await self._part(self.fault_proxy)
+        await self._start_part(self.fault_proxy)
         self.to_supabase.target = self.fault_proxy.port
-        await self._part(self.to_supabase)
+        await self._start_part(self.to_supabase)
         self.fleet = Fleet(self.folder, self._environment())
         self._exit.push_async_callback(self.fleet.stop)
         receiver = f"http://127.0.0.1:{self.fleet.receiver_port}/webhooks/supabase"
         self.lossy_webhooks = LossyWebhooks(receiver, self._seed, dropped=rates.lost, twice=rates.twice)
-        await self._part(self.lossy_webhooks)
+        await self._start_part(self.lossy_webhooks)
         await self._configure_webhooks()
         await run_all(
             self.fleet.start_receiver(wait=True), *(self.fleet.start_worker(wait=True) for _ in range(self._wanted))
         )
 
-    async def _part(self, part) -> None:
+    async def _start_part(self, part) -> None:
         self._exit.push_async_callback(part.stop)
         await part.start()
 
     async def _start_broker(self) -> None:
         await self.broker.start()
         self.to_broker.target = _port(self.broker.url)
-        await self._part(self.to_broker)
+        await self._start_part(self.to_broker)
 
     async def _start_source(self) -> None:
         await asyncio.to_thread(make_broken, self.source.folder)
-        await self._part(self.source)
+        await self._start_part(self.source)
 
     async def _start_supabase(self) -> None:
         await self.postgres.start()
         url = await self.postgres.create_database("outlast")
-        await self._part(self.to_database)
+        await self._start_part(self.to_database)
         self.to_database.target = _port(self.postgres.url)
         self.gateway = Gateway(
             database_url=_through(url, self.to_database),
             storage_dir=self.folder / "storage",
             jwt_secret=self._secrets["jwt_secret"],
         )
-        await self._part(self.gateway)
+        await self._start_part(self.gateway)
         async with self.app() as session:
             await session.post(f"{self.gateway.url}/storage/v1/bucket", json={"name": "generations"})
 

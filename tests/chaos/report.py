@@ -60,10 +60,10 @@ def table(results: Mapping[str, Any]) -> str:
     """Return the figures as aligned lines."""
     width = max(map(len, results))
 
-    def shown(value: object) -> str:
+    def format_result(value: object) -> str:
         return ", ".join(f"{name} {count}" for name, count in value.items()) if isinstance(value, dict) else str(value)
 
-    return "\n".join(f"  {name:<{width}}  {shown(value)}" for name, value in results.items())
+    return "\n".join(f"  {name:<{width}}  {format_result(value)}" for name, value in results.items())
 
 
 def write(

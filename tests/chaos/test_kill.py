@@ -23,12 +23,12 @@ async def test_jobs_of_a_killed_worker_are_finished_by_another(tmp_path):
         ]
         for row in rows:
             await project.insert("generations", row)
-        await until(lambda: project.select("outlast_files", "select=id"), at_least=2)
+        await wait_until(lambda: project.select("outlast_files", "select=id"), at_least=2)
         before = await project.select("outlast_tasks", "status=eq.completed")
         assert len(before) < len(rows), "everything was done before the kill; make the source slower"
         kill(stack.workers[0].process.pid)
         await stack.start_worker()
-        await until(lambda: project.select("outlast_tasks", "status=eq.completed"), at_least=len(rows))
+        await wait_until(lambda: project.select("outlast_tasks", "status=eq.completed"), at_least=len(rows))
         await audit(stack, project, rows)
     assert leftovers(tmp_path) == []
 
@@ -38,7 +38,7 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-async def until(ask, at_least: int) -> None:
+async def wait_until(ask, at_least: int) -> None:
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while len(await ask()) < at_least:
             await asyncio.sleep(0.1)

@@ -80,7 +80,7 @@ async def start_codec_processes(child, stack, project):
     return codec_processes
 
 
-async def attempt_waiting(stack):
+async def queued_attempt(stack):
     """Return the attempt number of the one queued message, and requeue it."""
     async with await aio_pika.connect(stack.endpoints.rabbitmq_url) as connection:
         queue = await (await connection.channel()).get_queue(QUEUE)
@@ -90,7 +90,7 @@ async def attempt_waiting(stack):
         return attempt
 
 
-async def consumers(stack):
+async def consumer_count(stack):
     """Return the number of consumers of the work queue."""
     async with await aio_pika.connect(stack.endpoints.rabbitmq_url) as connection:
         queue = await (await connection.channel()).get_queue(QUEUE)
@@ -110,7 +110,7 @@ async def test_one_sigterm_requeues_the_job_and_leaves_nothing(stack, project):
     child.process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(child.process.wait(), LONG_WAIT_SECONDS) == 0
     assert time.monotonic() - started >= 0.7, "it has a second to finish"
-    assert await attempt_waiting(stack) == 1
+    assert await queued_attempt(stack) == 1
     assert temp_folders(stack) == []
     assert not any(map(is_running, codec_processes))
     await child.stop()
@@ -123,7 +123,7 @@ async def test_second_sigterm_ends_at_once_and_another_worker_finishes_the_job(s
     slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100000&again")
     await wait_until_equal(lambda: status(project, slow), "running")
     child.process.send_signal(signal.SIGTERM)
-    await wait_until_equal(lambda: consumers(stack), 0)
+    await wait_until_equal(lambda: consumer_count(stack), 0)
     assert child.running, "it has ten minutes to finish"
     child.process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(child.process.wait(), LONG_WAIT_SECONDS) == 1

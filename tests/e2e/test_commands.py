@@ -16,7 +16,7 @@ from deploy.local.stack import Stack
 from tests.time_limits import LONG_WAIT_SECONDS
 
 
-async def started(*arguments, cwd, **environment):
+async def start_outlast(*arguments, cwd, **environment):
     """Start `outlast` with a minimal environment."""
     env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}} | environment
     return await asyncio.create_subprocess_exec(
@@ -30,16 +30,16 @@ async def started(*arguments, cwd, **environment):
 
 async def outlast(*arguments, cwd, **environment):
     """Run `outlast`; return its exit code, standard output and standard error."""
-    process = await started(*arguments, cwd=cwd, **environment)
+    process = await start_outlast(*arguments, cwd=cwd, **environment)
     out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     return process.returncode, out.decode(), err.decode()
 
 
-def stored(folder: Path) -> dict[str, int]:
+def stored_files(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file()}
 
 
-def running(data_dir: Path) -> list[str]:
+def running_processes(data_dir: Path) -> list[str]:
     found = []
     for process in psutil.process_iter():
         try:
@@ -60,14 +60,14 @@ async def test_demo_stores_every_file_and_a_second_demo_stores_nothing_new(tmp_p
     assert all(file["well"] for file in files)
     kinds = {file["content_type"].partition("/")[0] for file in files}
     assert kinds >= {"image", "video", "audio", "model"}
-    first = stored(tmp_path / ".outlast" / "storage")
+    first = stored_files(tmp_path / ".outlast" / "storage")
     assert len(first) == len({file["path"] for file in files})
-    assert running(tmp_path / ".outlast") == []
+    assert running_processes(tmp_path / ".outlast") == []
 
     code, out, err = await outlast("demo", cwd=tmp_path)
     assert code == 0, err
     assert "known" in out
-    assert stored(tmp_path / ".outlast" / "storage") == first
+    assert stored_files(tmp_path / ".outlast" / "storage") == first
 
 
 async def test_up_prints_all_addresses_and_stops_without_leftovers(tmp_path):
@@ -91,12 +91,12 @@ async def test_up_prints_all_addresses_and_stops_without_leftovers(tmp_path):
     process.send_signal(signal.SIGTERM)  # a second signal does not interrupt the clean-up
     assert await process.stdout.read() == b""
     assert await asyncio.wait_for(process.wait(), LONG_WAIT_SECONDS) == 0
-    assert running(tmp_path / ".outlast") == []
+    assert running_processes(tmp_path / ".outlast") == []
 
 
 async def test_up_replaces_a_dead_worker_and_ends_when_the_receiver_dies(tmp_path):
     run = tmp_path / ".outlast" / "run"
-    process = await started("up", "--json", "--workers", "2", cwd=tmp_path)
+    process = await start_outlast("up", "--json", "--workers", "2", cwd=tmp_path)
     await asyncio.wait_for(process.stdout.readline(), LONG_WAIT_SECONDS)
     os.kill(json.loads((run / "worker-1.json").read_text())["pid"], signal.SIGKILL)
     async with asyncio.timeout(LONG_WAIT_SECONDS):
@@ -108,11 +108,11 @@ async def test_up_replaces_a_dead_worker_and_ends_when_the_receiver_dies(tmp_pat
     assert b"worker-1 ended with exit code -9; starting another worker" in err
     assert b"outlast: receiver ended unexpectedly. The last lines of its log:" in err
     assert b"Traceback" not in err
-    assert running(tmp_path / ".outlast") == []
+    assert running_processes(tmp_path / ".outlast") == []
 
 
 async def test_terminated_demo_leaves_no_process(tmp_path):
-    process = await started("demo", cwd=tmp_path)
+    process = await start_outlast("demo", cwd=tmp_path)
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while b"starting the receiver" not in await process.stderr.readline():
             pass
@@ -120,7 +120,7 @@ async def test_terminated_demo_leaves_no_process(tmp_path):
     _, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     assert process.returncode == 1
     assert b"Traceback" not in err
-    assert running(tmp_path / ".outlast") == []
+    assert running_processes(tmp_path / ".outlast") == []
 
 
 async def test_processes_of_a_killed_stack_are_ended_by_the_next(tmp_path):
@@ -138,11 +138,11 @@ async def test_processes_of_a_killed_stack_are_ended_by_the_next(tmp_path):
     assert "--data-dir" in err
     process.kill()
     await process.wait()
-    assert running(tmp_path / ".outlast") != []
+    assert running_processes(tmp_path / ".outlast") != []
     code, _, err = await outlast("demo", "--json", cwd=tmp_path)
     assert code == 0, err
     assert "left behind" in err
-    assert running(tmp_path / ".outlast") == []
+    assert running_processes(tmp_path / ".outlast") == []
 
 
 async def test_stack_without_rabbitmq_names_the_remedy(tmp_path, monkeypatch):
@@ -150,7 +150,7 @@ async def test_stack_without_rabbitmq_names_the_remedy(tmp_path, monkeypatch):
     with pytest.raises(StackError, match="make setup"):
         async with Stack(tmp_path):
             pass
-    assert running(tmp_path) == []
+    assert running_processes(tmp_path) == []
 
 
 async def test_demo_ignores_the_env_file_of_the_current_folder(tmp_path):
@@ -170,7 +170,7 @@ async def test_process_stores_to_a_folder_without_broker_and_database(stack, tmp
     assert code == 0, err
     result = json.loads(out)
     assert result["success"]
-    assert sorted(stored(tmp_path / "pictures")) == sorted(file["path"] for file in result["processed_files"])
+    assert sorted(stored_files(tmp_path / "pictures")) == sorted(file["path"] for file in result["processed_files"])
 
 
 async def test_process_exit_code_tells_partial_from_total_failure(stack, tmp_path):

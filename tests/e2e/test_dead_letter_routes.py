@@ -28,13 +28,13 @@ class DeadLetterApi:
     def __init__(self, vhost, url, session, metrics):
         self.vhost, self.url, self.session, self.metrics = vhost, url, session, metrics
 
-    async def ask(self, method, path="", headers=GOOD, **more):
+    async def request(self, method, path="", headers=GOOD, **more):
         async with self.session.request(method, f"{self.url}/dead-letters{path}", headers=headers, **more) as response:
             return response.status, await response.json(content_type=None)
 
 
 @contextlib.asynccontextmanager
-async def serving(vhost, **settings):
+async def serve_api(vhost, **settings):
     metrics = Metrics("test")
     settings = vhost.settings.model_copy(update={"api_token": SecretStr(TOKEN)} | settings)
     async with (
@@ -55,7 +55,7 @@ async def vhost(rabbitmq_url, tmp_path, monkeypatch):
 
 @pytest.fixture
 async def api(vhost):
-    async with serving(vhost) as found:
+    async with serve_api(vhost) as found:
         yield found
 
 
@@ -63,18 +63,18 @@ async def test_dead_letters_are_listed_filtered_and_grouped(api):
     for n in range(5):
         await api.vhost.dead_letter(api.vhost.job(f"https://v3.fal.media/{n}.png"), "source_gone", minutes=n)
     await api.vhost.dead_letter_raw(b"no job")
-    status, body = await api.ask("GET")
+    status, body = await api.request("GET")
     assert (status, body["total"], len(body["items"])) == (200, 6, 6)
     assert all(set(item) == ITEM for item in body["items"])
     undecodable = next(item for item in body["items"] if item["code"] == "undecodable")
     assert (undecodable["task_id"], undecodable["host"], undecodable["attempts"]) == (None, None, None)
-    status, body = await api.ask(
+    status, body = await api.request(
         "GET", params={"code": "source_gone", "since": "2026-11-01T12:01:00+00:00", "limit": 2}
     )
     assert (status, body["total"], len(body["items"])) == (200, 4, 2)
     chosen = ",".join(item["id"] for item in body["items"])
-    assert (await api.ask("GET", params={"ids": chosen}))[1]["total"] == 2
-    status, body = await api.ask("GET", "/groups")
+    assert (await api.request("GET", params={"ids": chosen}))[1]["total"] == 2
+    status, body = await api.request("GET", "/groups")
     assert (status, body["total"]) == (200, 2)
     assert (body["items"][0]["code"], body["items"][0]["count"]) == ("source_gone", 5)
     assert body["items"][0]["last_seen"] == "2026-11-01T12:04:00Z"
@@ -86,15 +86,15 @@ async def test_replay_dry_run_counts_and_replay_sends(api):
         await api.vhost.dead_letter(api.vhost.job(f"https://v3.fal.media/{n}.png"))
     await api.vhost.dead_letter(api.vhost.job("https://127.0.0.1/gone.png"), "source_gone")
     wanted = {"code": "corrupted", "dry_run": True}
-    assert await api.ask("POST", "/replay", json=wanted) == (200, {"count": 5, "dry_run": True})
-    assert await api.ask("POST", "/replay", params={"code": "corrupted", "dry_run": "true"}) == (
+    assert await api.request("POST", "/replay", json=wanted) == (200, {"count": 5, "dry_run": True})
+    assert await api.request("POST", "/replay", params={"code": "corrupted", "dry_run": "true"}) == (
         200,
         {"count": 5, "dry_run": True},
     )
     done = {"count": 5, "replayed": 5, "kept": [], "aborted": False, "dry_run": False}
-    assert await api.ask("POST", "/replay", json={"code": "corrupted", "rate": 100}) == (200, done)
+    assert await api.request("POST", "/replay", json={"code": "corrupted", "rate": 100}) == (200, done)
     assert len(await api.vhost.drain()) == 5
-    status, body = await api.ask("POST", "/replay")
+    status, body = await api.request("POST", "/replay")
     assert (status, body["count"], body["replayed"]) == (200, 1, 0)
     assert "FAL_KEY is not set" in body["kept"][0]["reason"]
     assert b"outlast_dead_letters_replayed_total 5.0" in api.metrics.render()
@@ -102,19 +102,22 @@ async def test_replay_dry_run_counts_and_replay_sends(api):
 
 async def test_discard_without_an_archive_is_503(api, database_url, tmp_path):
     await api.vhost.dead_letter(api.vhost.job("https://v3.fal.media/a.png"))
-    status, body = await api.ask("POST", "/discard")
+    status, body = await api.request("POST", "/discard")
     assert (status, body["code"]) == (503, "archive_unavailable")
     assert await api.vhost.count() == 1
     async with Gateway(database_url=database_url, storage_dir=tmp_path / "objects") as gateway:
         key = SecretStr(gateway.service_role_key)
-        async with serving(api.vhost, supabase_url=gateway.url, supabase_service_role_key=key) as other:
-            assert await other.ask("POST", "/discard", json={"dry_run": True}) == (200, {"count": 1, "dry_run": True})
+        async with serve_api(api.vhost, supabase_url=gateway.url, supabase_service_role_key=key) as other:
+            assert await other.request("POST", "/discard", json={"dry_run": True}) == (
+                200,
+                {"count": 1, "dry_run": True},
+            )
             done = {"count": 1, "discarded": 1, "kept": [], "aborted": False, "dry_run": False}
-            assert await other.ask("POST", "/discard", json={}) == (200, done)
+            assert await other.request("POST", "/discard", json={}) == (200, done)
         assert await api.vhost.count() == 0
-        async with serving(api.vhost, supabase_url="http://127.0.0.1:1", supabase_service_role_key=key) as other:
+        async with serve_api(api.vhost, supabase_url="http://127.0.0.1:1", supabase_service_role_key=key) as other:
             await api.vhost.dead_letter(api.vhost.job("https://v3.fal.media/a.png"))
-            status, body = await other.ask("POST", "/discard")
+            status, body = await other.request("POST", "/discard")
             assert (status, body["code"]) == (503, "archive_unavailable")
     assert await api.vhost.count() == 1
 
@@ -144,12 +147,12 @@ async def test_discard_without_an_archive_is_503(api, database_url, tmp_path):
 async def test_invalid_filter_is_422_and_changes_nothing(api, asked, named):
     await api.vhost.dead_letter(api.vhost.job("https://v3.fal.media/a.png"))
     for path in ("/replay", "/discard"):
-        status, body = await api.ask("POST", path, **asked)
+        status, body = await api.request("POST", path, **asked)
         assert (status, body["code"]) == (422, "invalid_filter")
         assert body["detail"].startswith(f"{named}: ")
     assert await api.vhost.count() == 1
     if "params" in asked:
-        assert (await api.ask("GET", **asked))[0] == 422
+        assert (await api.request("GET", **asked))[0] == 422
 
 
 async def test_requests_without_the_token_are_401(api):
@@ -158,11 +161,11 @@ async def test_requests_without_the_token_are_401(api):
     headers = ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}, {"Authorization": f"Basic {TOKEN}"})
     for method, path in routes:
         for sent in headers:
-            status, body = await api.ask(method, path, headers=sent)
+            status, body = await api.request(method, path, headers=sent)
             assert (status, body["code"]) == (401, "not_authenticated")
-    async with serving(api.vhost, api_token=None) as closed:
+    async with serve_api(api.vhost, api_token=None) as closed:
         for sent in (GOOD, {"Authorization": "Bearer "}, {"Authorization": "Bearer None"}):
-            status, body = await closed.ask("POST", "/replay", headers=sent)
+            status, body = await closed.request("POST", "/replay", headers=sent)
             assert (status, body["hint"]) == (401, "set API_TOKEN for the receiver")
     assert await api.vhost.count() == 1
 
@@ -170,9 +173,9 @@ async def test_requests_without_the_token_are_401(api):
 async def test_request_during_another_operation_is_409(api, monkeypatch):
     monkeypatch.setattr("worker.dead_letters.queue_lock.LOCK_WAIT_SECONDS", 0.5)
     async with api.vhost.dead_letters.open():
-        status, body = await api.ask("GET")
+        status, body = await api.request("GET")
     assert (status, body["code"]) == (409, "busy")
-    assert (await api.ask("GET"))[0] == 200
+    assert (await api.request("GET"))[0] == 200
 
 
 async def test_unreachable_broker_is_reported_without_the_password(api):
@@ -182,7 +185,7 @@ async def test_unreachable_broker_is_reported_without_the_password(api):
     broker = Broker(away, api.metrics, "never started")
     async with serve(Receiver(away, [], broker, api.metrics).app(), "127.0.0.1", 0) as addresses:
         lost = DeadLetterApi(api.vhost, f"http://{addresses[0]}", api.session, api.metrics)
-        status, body = await lost.ask("POST", "/replay")
+        status, body = await lost.request("POST", "/replay")
     assert (status, body["code"]) == (503, "broker_unavailable")
 
 
@@ -191,8 +194,8 @@ async def test_client_disconnect_stops_the_replay(api):
         await api.vhost.dead_letter(api.vhost.job(f"https://v3.fal.media/{n}.png"))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1):
-            await api.ask("POST", "/replay", json={"rate": 10})
-    assert (await api.ask("GET"))[1]["total"] == await api.vhost.count() >= 40
+            await api.request("POST", "/replay", json={"rate": 10})
+    assert (await api.request("GET"))[1]["total"] == await api.vhost.count() >= 40
     left = await api.vhost.count()
     await asyncio.sleep(1)
     assert await api.vhost.count() == left

@@ -27,7 +27,7 @@ def run(stack, tmp_path):
         "LOG_LEVEL": "ERROR",
     }
 
-    async def started(name, *arguments, code=0):
+    async def run_example(name, *arguments, code=0):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *arguments),
             cwd=tmp_path,
@@ -39,7 +39,7 @@ def run(stack, tmp_path):
         assert process.returncode == code, output.decode()
         return output.decode()
 
-    return started
+    return run_example
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ async def complete(project, row):
     await project.update("generations", f"id=eq.{row['id']}", {"status": "completed", "output": row["output"]})
 
 
-async def ended(project, row, tasks=1):
+async def wait_until_ended(project, row, tasks=1):
     """Wait until the generation's tasks have ended; return them."""
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while True:
@@ -43,7 +43,7 @@ async def test_every_sample_is_stored_as_recorded(stack, project):
     names = [sample.name for sample in stack.samples]
     row = generation(stack.source.output(names[:10]))
     await complete(project, row)
-    (task,) = await ended(project, row)
+    (task,) = await wait_until_ended(project, row)
     assert task["status"] == "completed"
     status, media_list = await media(project, row)
     assert status == "completed"
@@ -64,12 +64,12 @@ async def test_every_sample_is_stored_as_recorded(stack, project):
 async def test_our_own_row_update_creates_no_task(stack, project):
     row = generation(stack.source.output([stack.samples[0].name]))
     await complete(project, row)
-    await ended(project, row)
+    await wait_until_ended(project, row)
     hits = stack.source.hits[stack.samples[0].name]
     await project.update("generations", f"id=eq.{row['id']}", {"prompt": "another"})
     follow_up = generation(stack.source.output([stack.samples[1].name]))
     await complete(project, follow_up)
-    await ended(project, follow_up)
+    await wait_until_ended(project, follow_up)
     assert len(await project.select("outlast_tasks", f"generation_id=eq.{row['id']}")) == 1
     assert stack.source.hits[stack.samples[0].name] == hits
 
@@ -79,7 +79,7 @@ async def test_same_bytes_of_one_user_are_stored_once(stack, project):
     rows = [generation(stack.source.output([name]), user_id=user) for _ in range(3)]
     for row in rows:
         await complete(project, row)
-        await ended(project, row)
+        await wait_until_ended(project, row)
     paths = {(await media(project, row))[1][0]["path"] for row in rows}
     assert len(paths) == 1
     (stored,) = await project.select("outlast_objects", f"path=eq.{paths.pop()}")
@@ -97,7 +97,7 @@ async def test_fal_webhook_finds_the_generation_by_request_id(stack, project):
         session.post(f"{stack.receiver_url}/webhooks/fal", data=body, headers=headers) as response,
     ):
         assert response.status == 202
-    (task,) = await ended(project, row)
+    (task,) = await wait_until_ended(project, row)
     assert (task["status"], task["source"]) == ("completed", "fal")
     assert (await media(project, row))[0] == "completed"
 
@@ -112,7 +112,7 @@ async def test_both_webhooks_of_a_generation_make_one_media_list(stack, project)
         session.post(f"{stack.receiver_url}/webhooks/fal", data=body, headers=headers) as response,
     ):
         assert response.status == 202
-    await ended(project, row, tasks=2)
+    await wait_until_ended(project, row, tasks=2)
     status, media_list = await media(project, row)
     assert status == "completed"
     assert len({entry["id"] for entry in media_list}) == len(media_list) == 2
@@ -126,7 +126,7 @@ def good_and_bad(stack, query):
 async def test_missing_file_does_not_prevent_storing_the_others(stack, project):
     row = good_and_bad(stack, "status=404")
     await complete(project, row)
-    (task,) = await ended(project, row)
+    (task,) = await wait_until_ended(project, row)
     assert task["status"] == "partial"
     assert [failed["code"] for failed in task["failed"]] == ["source_gone"]
     assert "?" not in task["failed"][0]["url"]
@@ -153,7 +153,7 @@ async def test_unavailable_file_is_retried_while_the_others_are_stored(stack, pr
 async def test_source_outside_the_allowlist_is_forbidden(project):
     row = generation({"image": {"url": "http://127.0.0.1:9/inside.png"}})
     await complete(project, row)
-    (task,) = await ended(project, row)
+    (task,) = await wait_until_ended(project, row)
     assert task["status"] == "failed"
     assert task["failed"][0]["code"] == "source_forbidden"
     assert (await media(project, row))[0] == "failed"
@@ -166,7 +166,7 @@ async def test_inline_content_larger_than_a_message_is_read_from_the_row(stack, 
     uri = "data:image/png;base64," + base64.b64encode(content + bytes(max(0, 6_400_000 - len(content)))).decode()
     row = generation({"images": [{"url": uri}]})
     await complete(project, row)
-    (task,) = await ended(project, row)
+    (task,) = await wait_until_ended(project, row)
     assert task["status"] == "completed"
     (file,) = await project.select("outlast_files", f"generation_id=eq.{row['id']}")
     assert file["source_url"].startswith("data:image/png;sha256=")
@@ -186,7 +186,7 @@ async def test_worker_serves_metrics_and_readiness(stack):
 async def test_no_secret_and_no_signature_is_in_any_log(stack, project):
     row = generation([f"{stack.source.url}/files/{stack.samples[0].name}?X-Goog-Signature=topsecret"])
     await complete(project, row)
-    await ended(project, row)
+    await wait_until_ended(project, row)
     secrets = [
         stack.endpoints.service_role_key,
         stack.endpoints.webhook_secret,

@@ -121,7 +121,7 @@ class ReceiverEnv:
 
 
 @contextlib.asynccontextmanager
-async def receiving(amqp_url):
+async def run_receiver(amqp_url):
     parts = urlsplit(amqp_url)
     proxy = BrokerProxy(parts.hostname, parts.port)
     await proxy.open()
@@ -148,14 +148,14 @@ async def receiving(amqp_url):
 @pytest.fixture
 async def receiver(rabbitmq_url, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    async with receiving(rabbitmq_url) as receiver:
+    async with run_receiver(rabbitmq_url) as receiver:
         yield receiver
 
 
 @pytest.fixture
 async def receiver_of_own_broker(own_rabbitmq, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    async with receiving(own_rabbitmq.url) as receiver:
+    async with run_receiver(own_rabbitmq.url) as receiver:
         yield receiver
 
 

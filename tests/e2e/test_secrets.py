@@ -95,7 +95,7 @@ async def dead_letters(stack):
         return found
 
 
-async def ended(project, count):
+async def wait_until_ended(project, count):
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while True:
             tasks = await project.select("outlast_tasks", "select=status")
@@ -116,7 +116,7 @@ async def list_dead_letters(stack, session, enough):
             await asyncio.sleep(0.1)
 
 
-async def rows(stack):
+async def all_rows(stack):
     """Return all rows of our tables as text, except outlast_settings, which stores the webhook secret."""
     connection = await asyncpg.connect(stack.endpoints.database_url)
     try:
@@ -148,7 +148,7 @@ async def test_no_secret_or_signed_query_appears_in_any_output(debug_stack):
         await complete(project, {"images": [{"url": f"data:image/png;base64,{SECRET_MARK.encode().hex()}"}]})
         await send_refused_requests(debug_stack, session)
         await publish_undecodable(debug_stack)
-        await ended(project, len(wanted) + 2)
+        await wait_until_ended(project, len(wanted) + 2)
         dead = json.loads(await list_dead_letters(debug_stack, session, lambda items: len(items) >= len(FAULTS)))[
             "items"
         ]
@@ -171,7 +171,7 @@ async def test_no_secret_or_signed_query_appears_in_any_output(debug_stack):
         "metrics": metrics,
         "dead letters": " ".join(str(dict(letter.headers)) for letter in messages),
         "dead letters as shown": shown,
-        "rows": await rows(debug_stack),
+        "rows": await all_rows(debug_stack),
     }
     ends = debug_stack.endpoints
     secrets = {
@@ -194,7 +194,7 @@ def check_logs(debug_stack):
     """Assert that every log line is JSON, and that the intended failures happened."""
     lines = []
     for path in (debug_stack.data_dir / "log").glob("[rw]*er*.log"):
-        lines += [parsed(line) for line in path.read_text().splitlines()]
+        lines += [parse_line(line) for line in path.read_text().splitlines()]
     attempts = [line for line in lines if line["event"] == "attempt ended" and line.get("task_id")]
     assert len(attempts) >= len(FAULTS) * 2
     assert len({(line["task_id"], line["replays"], line["attempt"]) for line in attempts}) == len(attempts)
@@ -205,7 +205,7 @@ def check_logs(debug_stack):
     assert {"httpx", "hpack", "worker.consume.delivery"} & {line["logger"] for line in lines}
 
 
-def parsed(line):
+def parse_line(line):
     try:
         return json.loads(line)
     except ValueError as error:

@@ -87,7 +87,7 @@ def draw_dashboard(dashboard: dict, answers: dict, start: float, seconds: float)
     return figure
 
 
-async def ask(run: MonitoredStack, dashboard: dict, seconds: float) -> dict[int, list]:
+async def query_panels(run: MonitoredStack, dashboard: dict, seconds: float) -> dict[int, list]:
     """Return each panel's named series by the panel's id."""
     answers: dict[int, list] = {panel["id"]: [] for panel in panels(dashboard)}
     for query in queries(dashboard):
@@ -119,7 +119,7 @@ async def main(rate: float, folder: Path) -> None:
             seconds = time.time() - run.start
             for uid, dashboard in dashboards().items():
                 save(
-                    draw_dashboard(dashboard, await ask(run, dashboard, seconds), run.start, seconds),
+                    draw_dashboard(dashboard, await query_panels(run, dashboard, seconds), run.start, seconds),
                     folder / f"{uid}.png",
                 )
 

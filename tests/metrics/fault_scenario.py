@@ -46,7 +46,7 @@ async def inject_faults(run: MonitoredStack, rate: float = 1.5, quiet_seconds: f
             group.create_task(complete_with_bad_sources(run))
             group.create_task(crash_codecs(run))
         await kill_a_worker(run)
-        await storage_down(run)
+        await fail_storage(run)
         await stop_broker(run)
         await lose_webhooks(run)
     finally:
@@ -115,7 +115,7 @@ async def kill_a_worker(run: MonitoredStack) -> None:
     await run.scrape_current_workers()
 
 
-async def storage_down(run: MonitoredStack) -> None:
+async def fail_storage(run: MonitoredStack) -> None:
     """Let Storage fail until the alert fires, then wait until workers have noticed its return."""
     run.stack.fault_proxy.storage_down = True
     await wait_for_alerts(run, "OutlastStorageFails")

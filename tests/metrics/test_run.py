@@ -9,10 +9,10 @@ from tests.grafana.dashboards import annotations, dashboards, queries
 from tests.metrics.conftest import scrape_series
 from tests.metrics.fault_scenario import ALLOWED_ALERTS, EXPECTED_ALERTS, UNDECODABLE_MESSAGES
 from tests.metrics.monitored_stack import CONCURRENCY
-from worker.observability.metric_labels import SETTLED
+from worker.observability.metric_labels import SETTLED_OUTCOMES
 
 FILES = 'queue=~"file_processing.*"'
-OURS = "|".join(outcome for outcome in SETTLED if outcome != "undecodable")
+OURS = "|".join(outcome for outcome in SETTLED_OUTCOMES if outcome != "undecodable")
 """The outcomes with which jobs published by Outlast leave the queues; undecodable messages come from elsewhere."""
 IN = f"sum(max_over_time(outlast_jobs_published_total{{{FILES}}}[1h]))"
 REPLAYED = "sum(max_over_time(outlast_dead_letters_replayed_total[1h]))"
@@ -89,10 +89,10 @@ async def test_jobs_in_equal_jobs_out_plus_in_flight_despite_kills(run):
 
 
 async def test_undecodable_messages_are_counted_and_killed_codecs_are_not_killed_workers(run):
-    async def ended(metric):
+    async def largest(metric):
         return await run.prometheus.value(f"sum(max_over_time({metric}[1h]))")
 
-    assert await ended('outlast_jobs_total{outcome="undecodable"}') == UNDECODABLE_MESSAGES
-    assert await ended('outlast_dead_letters_total{code="undecodable"}') == UNDECODABLE_MESSAGES
-    assert await ended('outlast_errors_total{code="decoder_crashed"}') > 0
-    assert await ended('outlast_dead_letters_total{code="worker_killed"}') == 0
+    assert await largest('outlast_jobs_total{outcome="undecodable"}') == UNDECODABLE_MESSAGES
+    assert await largest('outlast_dead_letters_total{code="undecodable"}') == UNDECODABLE_MESSAGES
+    assert await largest('outlast_errors_total{code="decoder_crashed"}') > 0
+    assert await largest('outlast_dead_letters_total{code="worker_killed"}') == 0

@@ -47,14 +47,14 @@ def processes_of(folder):
     return found
 
 
-async def until(condition):
+async def wait_until(condition):
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while not condition():
             await asyncio.sleep(0.1)
 
 
 @contextlib.asynccontextmanager
-async def suite(tmp_path, content, *options, before=()):
+async def run_pytest(tmp_path, content, *options, before=()):
     """Run pytest on one test; once its servers run, yield the process and the folder of everything it started."""
     file, folder = tmp_path / "test_one.py", tmp_path / "base"
     file.write_text(content)
@@ -62,7 +62,7 @@ async def suite(tmp_path, content, *options, before=()):
     with (tmp_path / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, stdout=log, stderr=log)
     try:
-        await until(
+        await wait_until(
             lambda: process.returncode is not None or {"beam.smp", "postgres"} <= set(processes_of(str(folder)))
         )
         assert process.returncode is None, (tmp_path / "log").read_text()
@@ -75,24 +75,24 @@ async def suite(tmp_path, content, *options, before=()):
 
 @pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "xdist"])
 async def test_interrupted_run_ends_with_everything_it_started(tmp_path, options):
-    async with suite(tmp_path, WAITS, *options) as (process, folder):
+    async with run_pytest(tmp_path, WAITS, *options) as (process, folder):
         process.send_signal(signal.SIGINT)
         await asyncio.wait_for(process.wait(), LONG_WAIT_SECONDS)
         assert process.returncode == pytest.ExitCode.INTERRUPTED, (tmp_path / "log").read_text()
-        await until(lambda: not processes_of(folder))
+        await wait_until(lambda: not processes_of(folder))
 
 
 async def test_interrupted_background_run_ends_even_in_a_test_that_suppresses_cancellation(tmp_path):
     ignoring = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")  # as a shell starts `pytest &`
-    async with suite(tmp_path, IGNORES, before=ignoring) as (process, folder):
+    async with run_pytest(tmp_path, IGNORES, before=ignoring) as (process, folder):
         process.send_signal(signal.SIGINT)
         await asyncio.wait_for(process.wait(), LONG_WAIT_SECONDS)
         assert process.returncode == pytest.ExitCode.INTERRUPTED, (tmp_path / "log").read_text()
-        await until(lambda: not processes_of(folder))
+        await wait_until(lambda: not processes_of(folder))
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "xdist"])
 async def test_killed_run_leaves_no_process(tmp_path, options):
-    async with suite(tmp_path, WAITS, *options) as (process, folder):
+    async with run_pytest(tmp_path, WAITS, *options) as (process, folder):
         process.kill()
-        await until(lambda: not processes_of(folder))
+        await wait_until(lambda: not processes_of(folder))
