@@ -1,4 +1,4 @@
-"""The database as the worker meets it: functions called by name, with JSON, as the service role."""
+"""The database as the worker uses it: functions are called by name, with JSON, as the service role."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +16,7 @@ from schemas.jobs import NAMESPACE, file_id_for, output_key_for
 
 USER = "11111111-1111-4111-8111-111111111111"
 PROFILE = "auto-q85-strip"
-EMPTY = """
+DELETE_ALL = """
 delete from public.generations; delete from public.outlast_tasks; delete from public.outlast_files;
 delete from public.outlast_objects; delete from public.outlast_workers;
 delete from public.outlast_turns; delete from public.outlast_dead_archive; delete from net.http_request_queue;
@@ -26,14 +26,14 @@ update public.outlast_settings set value = null where key in ('webhook_url', 'we
 
 
 class Database:
-    """A pool of the superuser's, from which each call takes the role it is told."""
+    """A connection pool of the superuser; each call sets its role."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self.pool = pool
 
     @asynccontextmanager
     async def role(self, name: str, user: str | None = None) -> AsyncIterator[asyncpg.Connection]:
-        """One transaction as `name`, as the gateway in front of PostgreSQL opens it."""
+        """Open a transaction with the role `name` and its JWT claims, as PostgREST does."""
         async with self.pool.acquire() as connection, connection.transaction():
             await connection.execute(f"set local role {name}")
             claims = json.dumps({"role": name, "sub": user})
@@ -41,22 +41,22 @@ class Database:
             yield connection
 
     async def call(self, function: str, **arguments: Any) -> Any:
-        names = ", ".join(f"{name} => ${place}" for place, name in enumerate(arguments, 1))
+        names = ", ".join(f"{name} => ${number}" for number, name in enumerate(arguments, 1))
         async with self.role("service_role") as connection:
             return await connection.fetchval(f"select public.{function}({names})", *arguments.values())
 
     async def install(self, **arguments: str) -> Any:
-        """Bind the user's table, as its owner does in the SQL editor."""
-        names = ", ".join(f"{name} => ${place}" for place, name in enumerate(arguments, 1))
+        """Install the triggers on the user's table, as its owner does in the SQL editor."""
+        names = ", ".join(f"{name} => ${number}" for number, name in enumerate(arguments, 1))
         return json.loads(await self.value(f"select public.outlast_install({names})::text", *arguments.values()))
 
     async def run(self, sql: str, *values: Any) -> None:
         await self.pool.execute(sql, *values)
 
     async def row(self, sql: str, *values: Any) -> dict[str, Any]:
-        found = await self.pool.fetchrow(sql, *values)
-        assert found is not None, sql
-        return dict(found)
+        row = await self.pool.fetchrow(sql, *values)
+        assert row is not None, sql
+        return dict(row)
 
     async def value(self, sql: str, *values: Any) -> Any:
         return await self.pool.fetchval(sql, *values)
@@ -64,20 +64,20 @@ class Database:
     async def generation(self, **columns: Any) -> str:
         """Insert a completed row into the sample table; return its id."""
         row = {"user_id": UUID(USER), "status": "completed", "output": {"images": []}, **columns}
-        places = ", ".join(f"${place}" for place in range(1, len(row) + 1))
+        positions = ", ".join(f"${number}" for number in range(1, len(row) + 1))
         names = ", ".join(row)
-        sql = f"insert into public.generations ({names}) values ({places}) returning id::text"  # noqa: S608 - names of ours
+        sql = f"insert into public.generations ({names}) values ({positions}) returning id::text"  # noqa: S608 - fixed names
         return str(await self.value(sql, *row.values()))
 
     async def media(self, generation_id: str) -> tuple[list[str] | None, str | None]:
-        """The paths in the generation's media, and its state."""
+        """Return the paths in the generation's media, and its media_status."""
         row = await self.row("select media, media_status from public.generations where id = $1::uuid", generation_id)
         media = row["media"]
         return None if media is None else [element["path"] for element in media], row["media_status"]
 
     async def contents(self, table: str) -> list[tuple[Any, ...]]:
-        """Every row of a table of public's, with the transaction that wrote it last."""
-        rows = await self.pool.fetch(f'select to_jsonb(t), xmin::text from public."{table}" t order by 1')  # noqa: S608 - names of ours
+        """Return every row of a table in `public`, with the transaction that wrote it last."""
+        rows = await self.pool.fetch(f'select to_jsonb(t), xmin::text from public."{table}" t order by 1')  # noqa: S608 - fixed names
         return [tuple(row) for row in rows]
 
     async def refs(self) -> dict[str, int]:
@@ -85,11 +85,11 @@ class Database:
         return {row["path"]: row["refs"] for row in rows}
 
     async def attempt(self, job: dict[str, Any], stored: list[str], failed: list[str] | None = None) -> str:
-        """Begin and finish: some keys stored, some failed, the rest unheard of. Returns the task's status."""
+        """Begin and finish a task, some keys stored and some failed. Returns the task's status."""
         lease, failed = uuid4(), failed or []
         begun = await self.call("outlast_begin", p_job=job, p_lease=lease, p_worker="w1")
         assert begun["state"] == "run", begun
-        answer = await self.call(
+        finished = await self.call(
             "outlast_finish",
             p_task_id=job["task_id"],
             p_lease=lease,
@@ -97,12 +97,12 @@ class Database:
             p_files=[stored_file(begun["generation_id"], key, job) for key in stored],
             p_failed=[failed_file(key) for key in failed],
         )
-        assert answer["state"] == "recorded"
-        return str(answer["status"])
+        assert finished["state"] == "recorded"
+        return str(finished["status"])
 
 
 def new_job(generation_id: str | None, keys: list[str], **other: Any) -> dict[str, Any]:
-    """A job about the files `keys`; `first` is the position of the first one, `all_keys` the event's."""
+    """Return a job for the files `keys`; `first`: the position of the first, `all_keys`: all keys of the event."""
     first, all_keys = other.pop("first", 0), other.pop("all_keys", keys)
     identity = f"{generation_id}{other.get('source')}{keys}{first}{other.get('profile')}"
     return {
@@ -124,12 +124,12 @@ def new_job(generation_id: str | None, keys: list[str], **other: Any) -> dict[st
 
 
 def stored_file(generation_id: str, key: str, job: dict[str, Any] | None = None, **other: Any) -> dict[str, Any]:
-    """A stored file as the worker reports it; its object is named after `content`, else the key."""
+    """Return a stored file as the worker reports it; its hash is that of `content`, or of the key."""
     digest = sha256(other.pop("content", key).encode()).hexdigest()
-    places = dict(zip(job["source_keys"], job["positions"], strict=True)) if job else {}
+    positions = dict(zip(job["source_keys"], job["positions"], strict=True)) if job else {}
     file = ProcessedFile(
         id=file_id_for(generation_id, key),
-        position=places.get(key, 0),
+        position=positions.get(key, 0),
         original_filename=f"{key}.png",
         original_size=1000,
         file_size=100,
@@ -155,31 +155,31 @@ def failed_file(key: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
-    async def speak_json(connection: asyncpg.Connection) -> None:
+async def open_database(url: str) -> AsyncIterator[Database]:
+    async def set_json_codec(connection: asyncpg.Connection) -> None:
         await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
 
-    async with asyncpg.create_pool(url, min_size=1, max_size=24, init=speak_json) as pool:
+    async with asyncpg.create_pool(url, min_size=1, max_size=24, init=set_json_codec) as pool:
         yield Database(pool)
 
 
 @pytest.fixture(scope="session")
 async def shared_db(postgres: Postgres) -> AsyncIterator[Database]:
-    async with opened(await postgres.create_database("shared")) as database:
+    async with open_database(await postgres.create_database("shared")) as database:
         yield database
 
 
 @pytest.fixture
 async def db(shared_db: Database) -> Database:
-    """An empty database as migrated, shared by one test after another: making one costs more than most of them."""
-    await shared_db.run(EMPTY)
+    """An empty, migrated database that the tests share, because creating one takes longer than most tests."""
+    await shared_db.run(DELETE_ALL)
     return shared_db
 
 
 @pytest.fixture
 async def own_db(database_url: str) -> AsyncIterator[Database]:
-    """A database of the test's own, for those that change more than rows."""
-    async with opened(database_url) as database:
+    """The test's own database, for tests that change more than rows."""
+    async with open_database(database_url) as database:
         yield database
 
 

@@ -1,4 +1,4 @@
-"""A hosted project's `postgres` is no superuser: it owns its tables, may create, and goes past row-level security."""
+"""Migrations as a hosted project's `postgres` role: no superuser, owns its tables, may create, bypasses RLS."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -30,7 +30,7 @@ alter publication supabase_realtime owner to hosted_owner;
 
 @pytest.fixture
 async def hosted(postgres: Postgres) -> AsyncIterator[asyncpg.Connection]:
-    """A project without Outlast, as its owner."""
+    """A connection to a project without Outlast, as its owner."""
     name = f"hosted{uuid4().hex[:8]}"
     admin = await asyncpg.connect(postgres.url)
     await admin.execute(f'create database "{name}"')
@@ -49,7 +49,7 @@ async def migrate(hosted: asyncpg.Connection) -> None:
         await hosted.execute(file.read_text())
 
 
-async def test_an_owner_who_may_make_no_policy_on_storage_is_warned_and_gets_the_rest(
+async def test_without_rights_on_storage_the_migrations_warn_and_apply_the_rest(
     hosted: asyncpg.Connection,
 ) -> None:
     warnings: list[str] = []
@@ -57,7 +57,7 @@ async def test_an_owner_who_may_make_no_policy_on_storage_is_warned_and_gets_the
     await migrate(hosted)
     assert any("this role may not set up Storage" in warning for warning in warnings)
     assert json.loads(await hosted.fetchval("select public.outlast_health()"))["storage_policy"] is False
-    # At Supabase, `postgres` may make policies there without owning the table; here owning it has to do.
+    # On Supabase, `postgres` may create policies there without owning the table. Here it becomes the owner.
     await hosted.execute("reset role; alter table storage.objects owner to hosted_owner; set role hosted_owner")
     await hosted.execute("grant insert on storage.buckets to hosted_owner")
     await hosted.execute(prepare(Settings(_env_file=None), None).sql)
@@ -66,7 +66,7 @@ async def test_an_owner_who_may_make_no_policy_on_storage_is_warned_and_gets_the
     assert await hosted.fetchval("select count(*) from pg_proc where starts_with(proname, 'outlast_')") == 0
 
 
-async def test_an_owner_who_is_no_superuser_can_apply_and_use_them(
+async def test_an_owner_without_superuser_can_apply_the_migrations_twice_and_use_them(
     hosted: asyncpg.Connection, make_job: Callable[..., Any]
 ) -> None:
     for _ in range(2):

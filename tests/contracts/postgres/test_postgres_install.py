@@ -1,4 +1,4 @@
-"""The migrations can be applied again, to other tables, and say what is the matter."""
+"""Migrations and `outlast_install`: applied again, applied to other tables, and their error messages."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -11,7 +11,7 @@ import pytest
 from deploy.local.postgres import MIGRATIONS, Postgres, apply_migrations
 from worker.cli import migrations
 
-ELSEWHERE = """
+OTHER_TABLE = """
 create schema app;
 create type app.state as enum ('new', 'finished');
 create table app."My Renders" (
@@ -25,7 +25,7 @@ update public.outlast_settings s set value = n.value from (values
 """
 
 
-async def test_applying_all_twice_keeps_data_and_settings(
+async def test_migrations_applied_twice_keep_data_and_settings(
     own_db: Any, database_url: str, make_job: Callable[..., Any], path_of: Any
 ) -> None:
     generation = await own_db.generation()
@@ -38,7 +38,7 @@ async def test_applying_all_twice_keeps_data_and_settings(
     assert await own_db.media(generation) == ([path_of("a")], "completed")
 
 
-async def test_an_existing_database_is_migrated_again_and_kept(postgres: Postgres, database_url: str) -> None:
+async def test_an_existing_database_is_migrated_again_and_keeps_its_rows(postgres: Postgres, database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     await connection.execute("drop function public.outlast_health(); insert into public.generations default values")
     assert await postgres.create_database(database_url.rpartition("/")[2]) == database_url
@@ -47,7 +47,7 @@ async def test_an_existing_database_is_migrated_again_and_kept(postgres: Postgre
     await connection.close()
 
 
-async def test_health_tells_that_all_is_well_and_what_is_not(own_db: Any) -> None:
+async def test_health_reports_a_complete_installation_and_each_defect(own_db: Any) -> None:
     health = await own_db.call("outlast_health")
     assert health.pop("now")
     assert set(health.pop("functions")) == migrations.functions()
@@ -102,7 +102,7 @@ async def test_health_tells_that_all_is_well_and_what_is_not(own_db: Any) -> Non
     assert set(health["functions"]) == migrations.functions() - {"outlast_known"}
 
 
-async def test_triggers_made_for_other_names_are_told(own_db: Any) -> None:
+async def test_health_reports_outdated_triggers(own_db: Any) -> None:
     await own_db.run("update public.outlast_settings set value = 'done' where key = 'completed_value'")
     assert (await own_db.call("outlast_health"))["triggers_current"] is False
     assert (await own_db.install())["triggers_current"] is True
@@ -111,10 +111,10 @@ async def test_triggers_made_for_other_names_are_told(own_db: Any) -> None:
 
 
 @pytest.mark.parametrize("output_type", ["text", "json", "jsonb"])
-async def test_another_table_with_other_names_and_types(
+async def test_a_table_with_other_names_and_types_can_be_used(
     own_db: Any, make_job: Callable[..., Any], path_of: Any, output_type: str
 ) -> None:
-    await own_db.run(ELSEWHERE.format(type=output_type))
+    await own_db.run(OTHER_TABLE.format(type=output_type))
     health = await own_db.install(p_schema="app", p_table="My Renders")
     assert (health["trigger"], health["media_columns"]) == (True, True)
     assert await own_db.value("select count(*) from pg_trigger where tgrelid = 'public.generations'::regclass") == 0
@@ -133,12 +133,14 @@ async def test_another_table_with_other_names_and_types(
     assert [element["path"] for element in done["media"]] == [path_of("a")]
     assert done["media_status"] == "completed"
     assert await own_db.call("outlast_missing") == []
-    # An id of another shape is nobody's.
+    # An id that does not fit the column's type belongs to no row.
     assert await own_db.attempt(make_job("no number", ["b"]), stored=["b"]) == "completed"
     await own_db.run("""update app."My Renders" set result = '{"a": 2}'""")
 
 
-async def test_a_table_without_owner_and_request_id_is_served(own_db: Any, make_job: Callable[..., Any]) -> None:
+async def test_a_table_without_user_and_request_id_columns_can_be_used(
+    own_db: Any, make_job: Callable[..., Any]
+) -> None:
     await own_db.run("alter table public.generations drop column user_id cascade, drop column request_id")
     await own_db.install()
     generation = await own_db.value(
@@ -149,7 +151,7 @@ async def test_a_table_without_owner_and_request_id_is_served(own_db: Any, make_
     assert (await own_db.media(generation))[1] == "completed"
 
 
-async def test_install_says_what_is_wrong(own_db: Any, database_url: str) -> None:
+async def test_install_names_the_missing_table_or_column(own_db: Any, database_url: str) -> None:
     with pytest.raises(asyncpg.UndefinedTableError, match="nowhere"):
         await own_db.install(p_table="nowhere")
     await own_db.run("alter table public.generations rename column status to state")
@@ -162,7 +164,7 @@ async def test_install_says_what_is_wrong(own_db: Any, database_url: str) -> Non
         await own_db.install()
 
 
-async def test_without_a_table_of_generations_the_migrations_apply_all_the_same(
+async def test_migrations_apply_without_a_table_of_generations(
     own_db: Any, database_url: str, make_job: Callable[..., Any]
 ) -> None:
     await own_db.run("update public.outlast_settings set value = 'later' where key = 'generations_table'")
@@ -177,12 +179,12 @@ async def test_without_a_table_of_generations_the_migrations_apply_all_the_same(
     assert (health["trigger"], health["media_columns"]) == (False, False)
 
 
-async def test_realtime_tells_of_tasks_and_files(own_db: Any) -> None:
+async def test_realtime_publishes_tasks_and_files(own_db: Any) -> None:
     rows = await own_db.pool.fetch("select tablename from pg_publication_tables where pubname = 'supabase_realtime'")
     assert sorted(row["tablename"] for row in rows) == ["outlast_files", "outlast_tasks"]
 
 
-def test_migrations_stand_in_order_and_are_short() -> None:
+def test_migrations_are_numbered_and_at_most_200_lines() -> None:
     files = sorted(MIGRATIONS.glob("*.sql"))
     assert files
     for file in files:
@@ -190,6 +192,6 @@ def test_migrations_stand_in_order_and_are_short() -> None:
         assert len(file.read_text().splitlines()) <= 200
 
 
-async def test_nobody_binds_a_table_over_rest(own_db):
+async def test_install_is_not_callable_over_rest(own_db):
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await own_db.call("outlast_install")

@@ -1,4 +1,4 @@
-"""Which files a generation's `media` lists, and what `media_status` says."""
+"""The contents of a generation's `media` and `media_status`."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ async def test_media_lists_the_stored_files_by_position(db: Any, make_job: Make,
     }
 
 
-async def test_failures_make_it_partial_or_failed(db: Any, make_job: Make, path_of: Any) -> None:
+async def test_failed_files_make_the_status_partial_or_failed(db: Any, make_job: Make, path_of: Any) -> None:
     one, other = await db.generation(), await db.generation()
     await db.attempt(make_job(one, ["a", "b"]), stored=["b"], failed=["a"])
     await db.attempt(make_job(other, ["c"]), stored=[], failed=["c"])
@@ -27,9 +27,7 @@ async def test_failures_make_it_partial_or_failed(db: Any, make_job: Make, path_
     assert await db.media(other) == ([], "failed")
 
 
-async def test_a_newer_output_replaces_an_older_and_a_late_retry_of_the_old_changes_nothing(
-    db: Any, make_job: Make, path_of: Any
-) -> None:
+async def test_a_newer_output_replaces_an_older_one_despite_a_late_retry(db: Any, make_job: Make, path_of: Any) -> None:
     generation = await db.generation()
     old = make_job(generation, ["a", "b"])
     new = make_job(generation, ["c"], event_at="2026-11-01T11:00:00Z")
@@ -41,9 +39,7 @@ async def test_a_newer_output_replaces_an_older_and_a_late_retry_of_the_old_chan
     assert await db.value("select count(*) from public.outlast_files") == 3
 
 
-async def test_the_list_stays_until_the_newer_output_has_something_to_show(
-    db: Any, make_job: Make, path_of: Any
-) -> None:
+async def test_media_stays_until_the_newer_output_has_stored_files(db: Any, make_job: Make, path_of: Any) -> None:
     generation = await db.generation()
     await db.attempt(make_job(generation, ["a"]), stored=["a"])
     new, lease = make_job(generation, ["b"], event_at="2026-11-01T11:00:00Z"), uuid4()
@@ -53,7 +49,7 @@ async def test_the_list_stays_until_the_newer_output_has_something_to_show(
     assert await db.media(generation) == ([path_of("a")], "completed")
 
 
-async def test_an_output_that_comes_back_is_current_again(db: Any, make_job: Make, path_of: Any) -> None:
+async def test_a_repeated_older_output_becomes_current_again(db: Any, make_job: Make, path_of: Any) -> None:
     generation = await db.generation()
     first = make_job(generation, ["a"])
     await db.attempt(first, stored=["a"])
@@ -64,7 +60,7 @@ async def test_an_output_that_comes_back_is_current_again(db: Any, make_job: Mak
     assert await db.media(generation) == ([path_of("a")], "completed")
 
 
-async def test_a_split_event_is_pending_until_all_parts_are_in(db: Any, make_job: Make, path_of: Any) -> None:
+async def test_a_split_event_is_pending_until_all_parts_have_ended(db: Any, make_job: Make, path_of: Any) -> None:
     generation, keys = await db.generation(), ["a", "b", "c"]
     await db.attempt(make_job(generation, ["c"], first=2, all_keys=keys), stored=["c"])
     assert await db.media(generation) == ([path_of("c")], "pending")
@@ -72,7 +68,7 @@ async def test_a_split_event_is_pending_until_all_parts_are_in(db: Any, make_job
     assert await db.media(generation) == ([path_of("a"), path_of("b"), path_of("c")], "completed")
 
 
-async def test_a_cancelled_part_leaves_the_rest_partial(db: Any, make_job: Make, path_of: Any) -> None:
+async def test_a_cancelled_part_makes_the_status_partial(db: Any, make_job: Make, path_of: Any) -> None:
     generation, keys = await db.generation(), ["a", "b"]
     part = make_job(generation, ["b"], first=1, all_keys=keys)
     await db.call("outlast_begin", p_job=part, p_lease=uuid4(), p_worker="w")
@@ -81,7 +77,7 @@ async def test_a_cancelled_part_leaves_the_rest_partial(db: Any, make_job: Make,
     assert await db.media(generation) == ([path_of("a")], "partial")
 
 
-async def test_fal_and_supabase_end_in_one_list_without_doubles(db: Any, make_job: Make, path_of: Any) -> None:
+async def test_files_of_fal_and_supabase_are_merged_without_duplicates(db: Any, make_job: Make, path_of: Any) -> None:
     generation = await db.generation(request_id="r-1")
     from_fal = make_job(None, ["mask", "a", "b"], source="fal", request_id="r-1")
     await db.attempt(from_fal, stored=["mask", "a", "b"])
@@ -91,7 +87,7 @@ async def test_fal_and_supabase_end_in_one_list_without_doubles(db: Any, make_jo
     assert await db.value("select count(*) from public.outlast_files") == 3
 
 
-async def test_fal_files_of_another_request_do_not_count(db: Any, make_job: Make, path_of: Any) -> None:
+async def test_fal_files_of_another_request_are_not_listed(db: Any, make_job: Make, path_of: Any) -> None:
     generation = await db.generation(request_id="r-1")
     await db.attempt(make_job(None, ["old"], source="fal", request_id="r-1"), stored=["old"])
     await db.run("update public.generations set request_id = 'r-2'")
@@ -99,14 +95,14 @@ async def test_fal_files_of_another_request_do_not_count(db: Any, make_job: Make
     assert await db.media(generation) == ([path_of("new")], "completed")
 
 
-async def test_a_fal_event_without_files_is_no_completion(db: Any, make_job: Make) -> None:
+async def test_a_fal_event_without_files_is_failed(db: Any, make_job: Make) -> None:
     generation = await db.generation(request_id="r-1")
     await db.attempt(make_job(None, [], source="fal", request_id="r-1"), stored=[], failed=["payload"])
     assert await db.media(generation) == ([], "failed")
 
 
-async def test_parts_that_finish_at_once_all_arrive(db: Any, make_job: Make, path_of: Any) -> None:
+async def test_concurrently_finished_parts_are_all_listed(db: Any, make_job: Make, path_of: Any) -> None:
     generation, keys = await db.generation(), [f"k{number}" for number in range(12)]
-    parts = [make_job(generation, [key], first=place, all_keys=keys) for place, key in enumerate(keys)]
+    parts = [make_job(generation, [key], first=position, all_keys=keys) for position, key in enumerate(keys)]
     await asyncio.gather(*(db.attempt(part, stored=part["source_keys"]) for part in parts))
     assert await db.media(generation) == ([path_of(key) for key in keys], "completed")

@@ -1,4 +1,4 @@
-"""What the sweep is told: generations nobody heard of, split events with a part lost, tasks that stand still."""
+"""`outlast_missing`: generations without a task, split events with a missing part, and idle tasks."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.time_limits import SOON
+from tests.time_limits import WAIT_SECONDS
 
 Make = Callable[..., dict[str, Any]]
 
@@ -34,23 +34,23 @@ async def test_a_completed_generation_without_a_task_is_missing(db: Any, make_jo
     assert await missing(db) == []
 
 
-async def test_a_lost_part_of_a_split_event_is_missing_once_nobody_works_on_it(db: Any, make_job: Make) -> None:
+async def test_a_missing_part_of_a_split_event_is_reported_once_the_other_has_ended(db: Any, make_job: Make) -> None:
     generation, lease = await db.generation(), uuid4()
     part = make_job(generation, ["a"], all_keys=["a", "b"])
     await db.call("outlast_begin", p_job=part, p_lease=lease, p_worker="w")
     assert await missing(db) == []
-    told = {"p_task_id": part["task_id"], "p_lease": lease, "p_status": "failed", "p_files": [], "p_failed": []}
-    await db.call("outlast_finish", **told)
+    arguments = {"p_task_id": part["task_id"], "p_lease": lease, "p_status": "failed", "p_files": [], "p_failed": []}
+    await db.call("outlast_finish", **arguments)
     assert await missing(db) == [(generation, "incomplete")]
     await db.attempt(make_job(generation, ["b"], first=1, all_keys=["a", "b"]), stored=["b"])
     assert await missing(db) == []
 
 
-@pytest.mark.parametrize("end", ["completed", "partial", "failed", "cancelled", "tombstone"])
-async def test_what_has_ended_is_never_missing(db: Any, make_job: Make, end: str) -> None:
+@pytest.mark.parametrize("end", ["completed", "partial", "failed", "cancelled", "cancelled before its start"])
+async def test_ended_tasks_are_never_missing(db: Any, make_job: Make, end: str) -> None:
     generation = await db.generation()
     job = make_job(generation, ["a", "b"])
-    if end == "tombstone":
+    if end == "cancelled before its start":
         await db.call("outlast_cancel", p_task_id=job["task_id"])
         await db.call("outlast_begin", p_job=job, p_lease=uuid4(), p_worker="w")
     elif end == "cancelled":
@@ -64,7 +64,7 @@ async def test_what_has_ended_is_never_missing(db: Any, make_job: Make, end: str
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "retrying"])
-async def test_a_task_that_stands_still_is_missing_after_a_while(db: Any, make_job: Make, status: str) -> None:
+async def test_an_idle_task_is_missing_after_the_idle_time(db: Any, make_job: Make, status: str) -> None:
     generation = await db.generation()
     await db.call("outlast_enqueue", p_job=make_job(generation, ["a"]))
     await db.run("update public.outlast_tasks set status = $1, updated_at = now() - interval '3 hours'", status)
@@ -74,14 +74,14 @@ async def test_a_task_that_stands_still_is_missing_after_a_while(db: Any, make_j
     assert await missing(db) == []
 
 
-async def test_an_idle_task_without_a_row_is_told_without_an_output(db: Any, make_job: Make) -> None:
+async def test_an_idle_task_without_a_row_has_no_output(db: Any, make_job: Make) -> None:
     job = make_job("no uuid", ["a"])
     await db.call("outlast_enqueue", p_job=job)
     (found,) = await db.call("outlast_missing", p_idle_seconds=-1)
     assert (found["generation_id"], found["output"], found["task_id"]) == ("no uuid", None, job["task_id"])
 
 
-async def test_since_and_limit_bound_it_oldest_first(db: Any) -> None:
+async def test_since_and_limit_apply_and_the_oldest_come_first(db: Any) -> None:
     made = [
         await db.value(
             "insert into public.generations (status, output, created_at)"
@@ -95,8 +95,8 @@ async def test_since_and_limit_bound_it_oldest_first(db: Any) -> None:
     assert [found for found, _ in await missing(db, p_since=since)] == [made[0]]
 
 
-async def test_thousands_of_healthy_generations_are_swept_quickly(own_db: Any) -> None:
-    """An index serves each generation's tasks: 20,000 take a fraction of a second, and without it many minutes."""
+async def test_20000_completed_generations_are_checked_quickly(own_db: Any) -> None:
+    """The index on a generation's tasks is used: it takes less than a second, and minutes without the index."""
     await own_db.run(
         "insert into public.generations (status, output) select 'completed', '{}' from generate_series(1, 20000)"
     )
@@ -105,6 +105,6 @@ async def test_thousands_of_healthy_generations_are_swept_quickly(own_db: Any) -
         " select gen_random_uuid(), id::text, 'completed', '{0}', 1, 'k' from public.generations"
     )
     await own_db.run("analyze public.outlast_tasks")
-    lost = await own_db.generation()
-    async with asyncio.timeout(SOON):
-        assert await missing(own_db) == [(lost, "no_task")]
+    without_task = await own_db.generation()
+    async with asyncio.timeout(WAIT_SECONDS):
+        assert await missing(own_db) == [(without_task, "no_task")]

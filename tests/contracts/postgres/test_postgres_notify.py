@@ -1,4 +1,4 @@
-"""The trigger: signs what pg_net sends, speaks only when a row becomes completed, never fails the user's statement."""
+"""The webhook trigger: signs its requests, sends only completions, and never fails the user's statement."""
 
 import asyncio
 import json
@@ -10,28 +10,28 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from schemas.events import SupabaseWebhook
-from tests.time_limits import SOON
+from tests.time_limits import WAIT_SECONDS
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 URL = "http://127.0.0.1:8080/webhooks/supabase"
 
 
-async def aim(db: Any) -> Any:
-    """Set an address and a secret, as `outlast init` has users set them."""
+async def set_webhook(db: Any) -> Any:
+    """Set the URL and the secret, as the SQL of `outlast init` does."""
     for key, value in (("webhook_url", URL), ("webhook_secret", SECRET)):
         await db.run("update public.outlast_settings set value = $2 where key = $1", key, value)
     return db
 
 
 @pytest.fixture
-async def aimed(db: Any) -> Any:
-    return await aim(db)
+async def db_with_webhook(db: Any) -> Any:
+    return await set_webhook(db)
 
 
 @pytest.fixture
-async def own_aimed(own_db: Any) -> Any:
-    """For tests that change more than rows."""
-    return await aim(own_db)
+async def own_db_with_webhook(own_db: Any) -> Any:
+    """The test's own database, for tests that change more than rows."""
+    return await set_webhook(own_db)
 
 
 async def sent(db: Any) -> list[dict[str, Any]]:
@@ -39,12 +39,12 @@ async def sent(db: Any) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
-async def test_a_completed_row_is_told_of_in_a_signed_webhook(aimed: Any) -> None:
+async def test_a_completed_row_sends_a_signed_webhook(db_with_webhook: Any) -> None:
     output = {"images": [{"url": "https://v3.fal.media/ünï 😀.png"}], "seed": 1.50}
-    generation = await aimed.generation(status="pending", output=None, prompt='a "quoted" cat')
-    assert await sent(aimed) == []
-    await aimed.run("update public.generations set status = 'completed', output = $1", output)
-    (request,) = await sent(aimed)
+    generation = await db_with_webhook.generation(status="pending", output=None, prompt='a "quoted" cat')
+    assert await sent(db_with_webhook) == []
+    await db_with_webhook.run("update public.generations set status = 'completed', output = $1", output)
+    (request,) = await sent(db_with_webhook)
     assert (request["method"], request["url"], request["timeout_milliseconds"]) == ("POST", URL, 5000)
     assert request["headers"]["Content-Type"] == "application/json"
     Webhook(SECRET).verify(request["body"], request["headers"])
@@ -60,67 +60,67 @@ async def test_a_completed_row_is_told_of_in_a_signed_webhook(aimed: Any) -> Non
     assert (event.old_record["status"], event.old_record["output"]) == ("pending", None)
 
 
-async def test_an_insert_that_is_completed_at_once_is_told_of(aimed: Any) -> None:
-    await aimed.generation()
-    (request,) = await sent(aimed)
+async def test_an_insert_of_a_completed_row_sends_a_webhook(db_with_webhook: Any) -> None:
+    await db_with_webhook.generation()
+    (request,) = await sent(db_with_webhook)
     event = SupabaseWebhook.model_validate_json(request["body"])
     assert (event.type, event.old_record) == ("INSERT", None)
 
 
-async def test_only_becoming_completed_or_another_output_is_told_of(aimed: Any) -> None:
-    await aimed.generation(status="pending")
-    quiet = [
+async def test_only_completion_or_a_changed_output_sends_a_webhook(db_with_webhook: Any) -> None:
+    await db_with_webhook.generation(status="pending")
+    without_webhook = [
         "prompt = 'x'",
         "status = 'running'",
         "output = '{}'",
     ]
-    for change in quiet:
-        await aimed.run(f"update public.generations set {change}")  # noqa: S608 - fixed words
-    assert await sent(aimed) == []
-    loud = ["status = 'completed'", """output = '{"images": []}'"""]
-    for count, change in enumerate(loud, 1):
-        for _ in range(2):  # the same again is no news
-            await aimed.run(f"update public.generations set {change}")  # noqa: S608 - fixed words
-        assert len(await sent(aimed)) == count
-    await aimed.run("update public.generations set prompt = 'y', media = '[]', media_status = 'failed'")
-    assert len(await sent(aimed)) == len(loud)
+    for change in without_webhook:
+        await db_with_webhook.run(f"update public.generations set {change}")  # noqa: S608 - fixed strings
+    assert await sent(db_with_webhook) == []
+    with_webhook = ["status = 'completed'", """output = '{"images": []}'"""]
+    for count, change in enumerate(with_webhook, 1):
+        for _ in range(2):  # the second one changes nothing
+            await db_with_webhook.run(f"update public.generations set {change}")  # noqa: S608 - fixed strings
+        assert len(await sent(db_with_webhook)) == count
+    await db_with_webhook.run("update public.generations set prompt = 'y', media = '[]', media_status = 'failed'")
+    assert len(await sent(db_with_webhook)) == len(with_webhook)
 
 
-async def test_our_own_updates_do_not_trigger_us(aimed: Any, make_job: Callable[..., Any]) -> None:
-    generation = await aimed.generation()
-    assert await aimed.attempt(make_job(generation, ["a", "b"]), stored=["a"], failed=["b"]) == "partial"
-    assert (await aimed.media(generation))[1] == "partial"
-    assert len(await sent(aimed)) == 1
+async def test_outlasts_own_updates_send_no_webhook(db_with_webhook: Any, make_job: Callable[..., Any]) -> None:
+    generation = await db_with_webhook.generation()
+    assert await db_with_webhook.attempt(make_job(generation, ["a", "b"]), stored=["a"], failed=["b"]) == "partial"
+    assert (await db_with_webhook.media(generation))[1] == "partial"
+    assert len(await sent(db_with_webhook)) == 1
 
 
-async def test_every_row_of_a_bulk_insert_is_told_of_by_its_own_name(aimed: Any) -> None:
-    await aimed.run(
+async def test_every_row_of_a_bulk_insert_sends_a_webhook_with_its_own_id(db_with_webhook: Any) -> None:
+    await db_with_webhook.run(
         "insert into public.generations (status, output) select 'completed', '{}' from generate_series(1, 50)"
     )
-    requests = await sent(aimed)
+    requests = await sent(db_with_webhook)
     assert len({request["headers"]["webhook-id"] for request in requests}) == 50
 
 
-async def test_a_rolled_back_statement_sends_nothing(aimed: Any) -> None:
-    async with aimed.pool.acquire() as connection:
+async def test_a_rolled_back_statement_sends_nothing(db_with_webhook: Any) -> None:
+    async with db_with_webhook.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
         await connection.execute("insert into public.generations (status, output) values ('completed', '{}')")
         await transaction.rollback()
-    assert await sent(aimed) == []
+    assert await sent(db_with_webhook) == []
 
 
 @pytest.mark.parametrize("role", ["authenticated", "service_role"])
-async def test_it_signs_whoever_writes_the_row(own_aimed: Any, role: str) -> None:
+async def test_webhooks_are_signed_for_every_role(own_db_with_webhook: Any, role: str) -> None:
     user = str(uuid4())
-    await own_aimed.run(
+    await own_db_with_webhook.run(
         "create policy w on public.generations to authenticated using (user_id = auth.uid()) with check (true)"
     )
-    async with own_aimed.role(role, user) as connection:
+    async with own_db_with_webhook.role(role, user) as connection:
         sql = "insert into public.generations (user_id, status, output) values ($1, 'completed', '{}')"
         await connection.execute(sql, user)
-    (request,) = await sent(own_aimed)
-    Webhook(SECRET).verify(request["body"], request["headers"])
+    (request,) = await sent(own_db_with_webhook)
+    assert Webhook(SECRET).verify(request["body"], request["headers"])["record"]["user_id"] == user
 
 
 BREAKAGES = [
@@ -140,42 +140,44 @@ BREAKAGES = [
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
-async def test_it_never_fails_the_users_own_statement_and_never_sends_unsigned(own_aimed: Any, breakage: str) -> None:
-    await own_aimed.run(breakage)
+async def test_a_broken_installation_warns_and_neither_fails_the_statement_nor_sends_unsigned(
+    own_db_with_webhook: Any, breakage: str
+) -> None:
+    await own_db_with_webhook.run(breakage)
     warnings: asyncio.Queue[str] = asyncio.Queue()
 
     def listen(_: object, message: Any) -> None:
         warnings.put_nowait(f"{message.severity}: {message.message}")
 
-    async with own_aimed.pool.acquire() as connection:
+    async with own_db_with_webhook.pool.acquire() as connection:
         connection.add_log_listener(listen)
         sql = "insert into public.generations (status, output) values ('completed', '{}')"
         assert await connection.execute(sql) == "INSERT 0 1"
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(WAIT_SECONDS):
             warning = await warnings.get()
         connection.remove_log_listener(listen)
-    assert await own_aimed.value("select count(*) from public.generations") == 1
+    assert await own_db_with_webhook.value("select count(*) from public.generations") == 1
     assert warning.startswith("WARNING: outlast: ")
     assert SECRET.removeprefix("whsec_") not in warning
     if not breakage.startswith("drop schema net"):
-        assert await sent(own_aimed) == []
+        assert await sent(own_db_with_webhook) == []
 
 
-async def test_the_secret_in_vault_comes_first(own_aimed: Any) -> None:
+async def test_the_secret_in_vault_takes_precedence(own_db_with_webhook: Any) -> None:
     other = "whsec_c2VjcmV0IG9mIHRoZSB2YXVsdCwgMzIgYnl0ZXMh"
-    await own_aimed.run("create schema vault")
-    await own_aimed.run("create table vault.decrypted_secrets (name text, decrypted_secret text)")
-    await own_aimed.run("insert into vault.decrypted_secrets values ('outlast_webhook_secret', $1)", other)
-    await own_aimed.generation()
-    (request,) = await sent(own_aimed)
-    Webhook(other).verify(request["body"], request["headers"])
+    await own_db_with_webhook.run("create schema vault")
+    await own_db_with_webhook.run("create table vault.decrypted_secrets (name text, decrypted_secret text)")
+    await own_db_with_webhook.run("insert into vault.decrypted_secrets values ('outlast_webhook_secret', $1)", other)
+    await own_db_with_webhook.generation()
+    (request,) = await sent(own_db_with_webhook)
+    assert Webhook(other).verify(request["body"], request["headers"])["type"] == "INSERT"
 
 
-async def test_a_text_output_column_works(own_aimed: Any) -> None:
-    await own_aimed.run("create table public.renders (like public.generations including all)")
-    await own_aimed.run("alter table public.renders alter column output type text using output::text")
-    await own_aimed.install(p_table="renders")
-    await own_aimed.run("insert into public.renders (status, output) values ('completed', '{\"url\": 1}')")
-    await own_aimed.run("update public.renders set output = 'https://v3.fal.media/a.png'")
-    bodies = [json.loads(request["body"]) for request in await sent(own_aimed)]
+async def test_a_text_output_column_works(own_db_with_webhook: Any) -> None:
+    await own_db_with_webhook.run("create table public.renders (like public.generations including all)")
+    await own_db_with_webhook.run("alter table public.renders alter column output type text using output::text")
+    await own_db_with_webhook.install(p_table="renders")
+    await own_db_with_webhook.run("insert into public.renders (status, output) values ('completed', '{\"url\": 1}')")
+    await own_db_with_webhook.run("update public.renders set output = 'https://v3.fal.media/a.png'")
+    bodies = [json.loads(request["body"]) for request in await sent(own_db_with_webhook)]
     assert [body["record"]["output"] for body in bodies] == ['{"url": 1}', "https://v3.fal.media/a.png"]

@@ -1,4 +1,4 @@
-"""Whatever workers, users and broken leases do in whatever order, the database agrees with a small model of it."""
+"""Stateful property test: the database agrees with a small model after any sequence of calls and lost leases."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 OPEN = ("queued", "running", "retrying")
 PROFILE = "auto-q85-strip"
-# The example's rows: what the model is compared with after each step.
+# The rows of an example; the model is compared with them after each step.
 STATE = """
 select jsonb_build_object(
   'tasks', (select coalesce(jsonb_object_agg(task_id, to_jsonb(t) || jsonb_build_object(
@@ -35,18 +35,18 @@ IN_STORAGE = """
     insert into storage.objects (bucket_id, name) values ('generations', $1) on conflict do nothing
 """
 AGE = "update public.outlast_objects set updated_at = now() - interval '1 day' where starts_with(path, $1)"
-# Which tasks an example is about: all of them, or a few that then go far.
+# The tasks of an example: all of them, or a few with longer histories.
 FOCUS = [(0, 1, 2, 3, 4), (0, 0, 0, 0, 0), (4, 4, 4, 4, 4), (0, 1, 0, 1, 2), (0, 2, 0, 2, 2), (0, 3, 0, 3, 0)]
 TASKS, LEASES, KEYS = (
     st.integers(0, 4),
-    st.sampled_from(["held", "former", "strange"]),
+    st.sampled_from(["held", "former", "unknown"]),
     st.sampled_from([{0, 1}, {0}, {1}, set()]),
 )
-RESTS = st.sampled_from(["failed", "lost", "retrying", "buried"])
+RESTS = st.sampled_from(["failed", "lost", "retrying", "dead"])
 
 
 class Driver:
-    """One connection, on a loop in a thread of its own: hypothesis calls rules from plain functions."""
+    """A connection on an event loop in its own thread, because Hypothesis calls rules synchronously."""
 
     def __init__(self, url: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -66,7 +66,7 @@ class Driver:
         return self._wait(self._connection.fetchval(sql, *values))
 
     def call(self, function: str, **arguments: Any) -> Any:
-        names = ", ".join(f"{name} => ${place}" for place, name in enumerate(arguments, 1))
+        names = ", ".join(f"{name} => ${index}" for index, name in enumerate(arguments, 1))
         return self.value(f"select public.outlast_{function}({names})", *arguments.values())
 
     def close(self) -> None:
@@ -80,8 +80,8 @@ class Driver:
 class Task:
     job: dict[str, Any]
     status: str | None = None
-    told: bool = False  # what it is about is on record: not so for a tombstone
-    seen: int = 0  # when it came to be on record
+    recorded: bool = False  # its job is recorded; not so if it was cancelled before its start
+    recorded_at: int = 0  # the step in which it was recorded
     lease: str | None = None
     last_lease: str | None = None
     alive: bool = False
@@ -102,8 +102,8 @@ class Task:
         return bool(self.job["source"] == "fal")
 
 
-class Machine(RuleBasedStateMachine):
-    """Two generations: one has a row, two outputs, a split one among them, and FAL's telling; the other has no row."""
+class TaskMachine(RuleBasedStateMachine):
+    """Two generations: one with a row, two outputs (one of them split) and a FAL event; the other without a row."""
 
     def __init__(self, driver: Driver, make_job: Callable[..., Any], make_file: Any, make_failure: Any) -> None:
         super().__init__()
@@ -134,14 +134,14 @@ class Machine(RuleBasedStateMachine):
         self.before: dict[str, str] = {}
         self.steps = 0
 
-    # What workers and users do.
+    # Calls of workers and users.
 
     @rule(number=TASKS)
     def enqueue(self, number: int) -> None:
         task = self.record(number)
         if task.status in ("failed", "partial", "cancelled"):
             self.before.pop(task.job["task_id"], None)
-            self.leave(task)
+            self.drop_lease(task)
             task.status, task.last_lease, task.failed, task.result = "queued", None, [], None
         self.write(task, status_only=True)
         answer = self.driver.call("enqueue", p_job=task.job)
@@ -161,32 +161,32 @@ class Machine(RuleBasedStateMachine):
             assert answer["state"] == "run"
             stored = [key for key in task.keys if (task.generation, key) in self.files]
             assert sorted(file["source_key"] for file in answer["files"]) == sorted(stored)
-            self.leave(task)
+            self.drop_lease(task)
             task.status, task.lease, task.last_lease, task.alive = "running", lease, None, True
             self.write(task, status_only=True)
 
     @rule(number=TASKS, whose=LEASES, stored=KEYS, failed=KEYS, content=st.integers(0, 2), data=st.data())
     def finish(self, number: int, whose: str, stored: set[int], failed: set[int], content: int, data: Any) -> None:
-        """A result under the lease held, one given up or recorded already, or nobody's."""
+        """Report a result with the held lease, a former one, or an unknown one."""
         status = data.draw(st.sampled_from(["completed", "partial", "failed", "retrying"]))
-        self.tell(number, whose, status, stored, failed, content)
+        self.report(number, whose, status, stored, failed, content)
 
     @rule(number=TASKS, stored=KEYS, rest=RESTS, content=st.integers(0, 2))
     def attempt(self, number: int, stored: set[int], rest: str, content: int) -> None:
-        """What a worker does when nothing comes between: chance seldom finds the way from begin to a full finish."""
+        """Begin and finish without interruption, because random rules seldom do both in this order."""
         self.begin(number, again=True)
         missing = set() if rest == "lost" else {0, 1} - stored
-        status = "retrying" if rest in ("retrying", "buried") and missing else "partial" if missing else "completed"
-        self.tell(number, "held", status, stored, set() if rest == "buried" else missing, content)
-        if rest == "buried":
-            self.bury([number])
+        status = "retrying" if rest in ("retrying", "dead") and missing else "partial" if missing else "completed"
+        self.report(number, "held", status, stored, set() if rest == "dead" else missing, content)
+        if rest == "dead":
+            self.record_dead_letters([number])
 
-    def tell(self, number: int, whose: str, status: str, stored: set[int], failed: set[int], content: int) -> None:
+    def report(self, number: int, whose: str, status: str, stored: set[int], failed: set[int], content: int) -> None:
         task = self.tasks[number]
         lease = self.pick(task, whose)
-        kept = [key for place, key in enumerate(task.keys) if place in stored]
-        gone = [key for place, key in enumerate(task.keys) if place in failed - stored]
-        paths = {key: f"{self.user}/{content + place % 2}.jpg" for place, key in enumerate(kept)}
+        kept = [key for index, key in enumerate(task.keys) if index in stored]
+        gone = [key for index, key in enumerate(task.keys) if index in failed - stored]
+        paths = {key: f"{self.user}/{content + index % 2}.jpg" for index, key in enumerate(kept)}
         answer = self.driver.call(
             "finish",
             p_task_id=task.job["task_id"],
@@ -207,8 +207,8 @@ class Machine(RuleBasedStateMachine):
         else:
             self.store(task, paths)
             task.failed = [key for key in self.still_failed(task) if key not in gone] + gone
-            task.status = self.judged(task, status)
-            self.leave(task)
+            task.status = self.final_status(task, status)
+            self.drop_lease(task)
             task.last_lease = lease
             self.end(task, ended=ended)
             assert answer == {"state": "recorded", "status": task.status}
@@ -231,7 +231,7 @@ class Machine(RuleBasedStateMachine):
         task = self.tasks[number]
         if task.status is None or task.status in OPEN:
             task.status = "cancelled"
-            if task.told:
+            if task.recorded:
                 self.write(task, status_only=True)
         answer = self.driver.call("cancel", p_task_id=task.job["task_id"])
         assert answer == {"cancelled": task.status == "cancelled", "status": task.status}
@@ -242,18 +242,18 @@ class Machine(RuleBasedStateMachine):
         self.tasks[number].alive = False
 
     @rule(numbers=st.lists(TASKS, min_size=1, max_size=4))
-    def bury(self, numbers: list[int]) -> None:
-        letters = [{"task_id": self.tasks[n].job["task_id"], "code": "worker_killed", "error": "e"} for n in numbers]
-        answer = self.driver.call("bury", p_letters=letters)
+    def record_dead_letters(self, numbers: list[int]) -> None:
+        messages = [{"task_id": self.tasks[n].job["task_id"], "code": "worker_killed", "error": "e"} for n in numbers]
+        answer = self.driver.call("bury", p_letters=messages)
         named = [task for task in self.all_tasks if any(self.tasks[number] is task for number in numbers)]
         dead = [task for task in named if task.status in OPEN and not task.alive]
         assert sorted(answer["changed"]) == sorted(task.job["task_id"] for task in dead)
         for task in dead:
             stored = [key for key in task.keys if (task.generation, key) in self.files]
-            told = self.still_failed(task)
-            task.failed = told + [key for key in task.keys if key not in {*stored, *told}]
+            still_failed = self.still_failed(task)
+            task.failed = still_failed + [key for key in task.keys if key not in {*stored, *still_failed}]
             task.status = "partial" if stored else "failed"
-            self.leave(task)
+            self.drop_lease(task)
             self.end(task, ended=True)
 
     @rule(content=st.integers(0, 3))
@@ -278,41 +278,41 @@ class Machine(RuleBasedStateMachine):
         self.driver.call("forget_objects", p_bucket="generations", p_paths=taken)
         self.paths -= set(taken)
 
-    # How the model follows.
+    # The model.
 
     def record(self, number: int) -> Task:
         task = self.tasks[number]
         if task.status is None:
             task.status = "queued"
-        if not task.told:
-            task.told = True
-        if not task.seen:
-            task.seen = self.steps + 1
+        if not task.recorded:
+            task.recorded = True
+        if not task.recorded_at:
+            task.recorded_at = self.steps + 1
         return task
 
     def pick(self, task: Task, whose: str) -> str:
         if whose == "held" and task.lease:
             return task.lease
-        if whose != "strange" and task.former:
+        if whose != "unknown" and task.former:
             return task.former[-1]
         return str(uuid4())
 
-    def leave(self, task: Task) -> None:
-        """The lease, if it has one, is no longer the task's; its worker may not have heard."""
+    def drop_lease(self, task: Task) -> None:
+        """Remove the task's lease, if it has one; the worker may still use it."""
         if task.lease:
             task.former.append(task.lease)
         task.lease, task.alive = None, False
 
     def store(self, task: Task, paths: dict[str, str]) -> None:
-        places = dict(zip(task.keys, task.job["positions"], strict=True))
+        positions = dict(zip(task.keys, task.job["positions"], strict=True))
         for key, path in paths.items():
-            self.files[task.generation, key] = (path, places[key])
+            self.files[task.generation, key] = (path, positions[key])
             self.paths.add(path)
 
     def still_failed(self, task: Task) -> list[str]:
         return [key for key in task.failed if (task.generation, key) not in self.files]
 
-    def judged(self, task: Task, status: str) -> str:
+    def final_status(self, task: Task, status: str) -> str:
         if status == "retrying":
             return status
         if status == "completed" and not task.failed:
@@ -326,15 +326,15 @@ class Machine(RuleBasedStateMachine):
         self.write(task, status_only=False)
 
     def write(self, task: Task, *, status_only: bool) -> None:
-        """The generation's media as it follows from the tasks of its current output."""
+        """Update the generation's media from the tasks of its current output."""
         if task.generation != self.generation:
             return
-        chosen = [one for one in self.all_tasks if one.told and one.generation == self.generation]
+        chosen = [one for one in self.all_tasks if one.recorded and one.generation == self.generation]
         voters = [one for one in chosen if one.status != "cancelled"]
         if not voters:
             self.media_status = None
             return
-        newest = max(voters, key=lambda one: (not one.fal, one.job["event_at"], one.seen))
+        newest = max(voters, key=lambda one: (not one.fal, one.job["event_at"], one.recorded_at))
         output = (newest.job["output_key"], newest.fal)
         current = [one for one in chosen if (one.job["output_key"], one.fal) == output or (one.fal and not newest.fal)]
         own = [one for one in current if one.fal == newest.fal]
@@ -343,7 +343,7 @@ class Machine(RuleBasedStateMachine):
             for key, position in zip(one.keys, one.job["positions"], strict=True):
                 if one.status != "cancelled":
                     wanted.setdefault(key, (position, one.fal))
-        stored = sorted((place, key) for key, place in wanted.items() if (self.generation, key) in self.files)
+        stored = sorted((index, key) for key, index in wanted.items() if (self.generation, key) in self.files)
         keys = {key for one in current for key in one.keys}
         covered = {position for one in own for position in one.job["positions"]}
         if any(one.status in OPEN for one in current) or len(covered) < newest.job["total_files"]:
@@ -353,7 +353,7 @@ class Machine(RuleBasedStateMachine):
         if not status_only:
             self.media = [self.files[self.generation, key][0] for _, key in stored]
 
-    # What always holds.
+    # Invariants.
 
     @invariant()
     def the_database_agrees(self) -> None:
@@ -366,8 +366,8 @@ class Machine(RuleBasedStateMachine):
             self.check_task(task, state["tasks"].get(task.job["task_id"]))
         found = [(file["generation_id"], file["source_key"]) for file in state["files"]]
         assert len(found) == len(set(found))
-        places = {(f["generation_id"], f["source_key"]): (f["path"], f["position"]) for f in state["files"]}
-        assert places == self.files
+        positions = {(f["generation_id"], f["source_key"]): (f["path"], f["position"]) for f in state["files"]}
+        assert positions == self.files
         assert state["objects"] == dict.fromkeys(self.paths, 0) | Counter(path for path, _ in self.files.values())
         assert (state["media"] and [one["path"] for one in state["media"]]) == self.media
         assert state["media_status"] == self.media_status
@@ -394,17 +394,17 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.fixture
 def driver(database_url: str) -> Iterator[Driver]:
-    one = Driver(database_url)
-    yield one
-    one.close()
+    created = Driver(database_url)
+    yield created
+    created.close()
 
 
-def test_the_database_agrees_with_the_model(
+def test_the_database_agrees_with_the_model_in_200_examples(
     driver: Driver, make_job: Callable[..., Any], make_file: Any, make_failure: Any
 ) -> None:
-    """The same examples on each run; each with ids of its own, since a database costs more than all of its steps."""
+    """The examples are the same in each run. They share a database; each has its own ids."""
     run_state_machine_as_test(
-        lambda: Machine(driver, make_job, make_file, make_failure),
+        lambda: TaskMachine(driver, make_job, make_file, make_failure),
         settings=settings(
             derandomize=True,
             database=None,
@@ -414,3 +414,4 @@ def test_the_database_agrees_with_the_model(
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert driver.value("select count(distinct generation_id) from public.outlast_tasks") > 100

@@ -1,4 +1,4 @@
-"""Who reads what, on the real PostgreSQL: a visitor, two users, and the service role."""
+"""Row-level security for anon, two users, and the service role."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 ALICE = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 BOB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
-OF = {"alice": ALICE, "bob": BOB}
+USERS = {"alice": ALICE, "bob": BOB}
 OBJECTS = """
 insert into storage.buckets (id, name) values ('generations', 'generations'), ('other', 'other');
 insert into storage.objects (bucket_id, name) values
@@ -27,7 +27,7 @@ each_reader = pytest.mark.parametrize(("role", "user", "sees"), READERS)
 
 @pytest.fixture
 async def filled(own_db: Any, make_job: Callable[..., Any]) -> Any:
-    for name, user in OF.items():
+    for name, user in USERS.items():
         assert await own_db.attempt(make_job(name, [name], user_id=user), stored=[name]) == "completed"
     await own_db.run(OBJECTS.format(alice=ALICE, bob=BOB))
     return own_db
@@ -40,8 +40,10 @@ async def names(db: Any, role: str, user: str | None, sql: str) -> set[str]:
 
 @each_reader
 @pytest.mark.parametrize("table", ["outlast_tasks", "outlast_files"])
-async def test_rows_of_tasks_and_files(filled: Any, role: str, user: str | None, sees: set[str], table: str) -> None:
-    sql = f"select generation_id from public.{table}"  # noqa: S608 - names of ours
+async def test_users_read_their_own_tasks_and_files_only(
+    filled: Any, role: str, user: str | None, sees: set[str], table: str
+) -> None:
+    sql = f"select generation_id from public.{table}"  # noqa: S608 - fixed names
     if role == "anon":
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await names(filled, role, user, sql)
@@ -50,37 +52,39 @@ async def test_rows_of_tasks_and_files(filled: Any, role: str, user: str | None,
 
 
 @each_reader
-async def test_objects_of_the_bucket(filled: Any, role: str, user: str | None, sees: set[str]) -> None:
+async def test_users_read_their_own_objects_of_the_bucket_only(
+    filled: Any, role: str, user: str | None, sees: set[str]
+) -> None:
     found = await names(filled, role, user, "select bucket_id || ':' || name from storage.objects")
     if role == "service_role":
         assert len(found) == 5
     else:
-        assert found == {f"generations:{OF[name]}/ab/1.jpg" for name in sees}
+        assert found == {f"generations:{USERS[name]}/ab/1.jpg" for name in sees}
 
 
 @each_reader
-async def test_nobody_but_the_service_role_writes_objects(
-    filled: Any, role: str, user: str | None, sees: set[str]
-) -> None:
-    put = f"insert into storage.objects (bucket_id, name) values ('generations', '{user}/x/y') returning name"  # noqa: S608 - names of ours
+async def test_only_the_service_role_writes_objects(filled: Any, role: str, user: str | None, sees: set[str]) -> None:
+    put = f"insert into storage.objects (bucket_id, name) values ('generations', '{user}/x/y') returning name"  # noqa: S608 - fixed names
     change = "update storage.objects set name = name || 'x' returning name"
     if role == "service_role":
         assert len(await names(filled, role, user, put)) == 1
-        assert len(await names(filled, role, user, change)) == 5  # of six, two share a name
+        assert len(await names(filled, role, user, change)) == 5  # of six, two have the same name
         return
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await names(filled, role, user, put)
     assert await names(filled, role, user, change) == set()
     assert await names(filled, role, user, "delete from storage.objects returning name") == set()
     assert {name.partition("/")[0] for name in await names(filled, role, user, "select name from storage.objects")} == {
-        OF[name] for name in sees
+        USERS[name] for name in sees
     }
 
 
 @pytest.mark.parametrize(("role", "user"), [reader[:2] for reader in READERS])
 @pytest.mark.parametrize("table", ["outlast_settings", "outlast_objects", "outlast_workers", "outlast_dead_archive"])
-async def test_what_is_nobodys_business(filled: Any, role: str, user: str | None, table: str) -> None:
-    sql = f"select to_jsonb(t)::text from public.{table} t"  # noqa: S608 - names of ours
+async def test_internal_tables_are_readable_by_the_service_role_only(
+    filled: Any, role: str, user: str | None, table: str
+) -> None:
+    sql = f"select to_jsonb(t)::text from public.{table} t"  # noqa: S608 - fixed names
     if role == "service_role":
         assert bool(await names(filled, role, user, sql)) == (table in {"outlast_settings", "outlast_objects"})
     else:
@@ -88,7 +92,7 @@ async def test_what_is_nobodys_business(filled: Any, role: str, user: str | None
             await names(filled, role, user, sql)
 
 
-async def test_another_bucket_is_opened_in_the_place_of_the_first(filled: Any) -> None:
+async def test_the_storage_policy_follows_the_bucket_setting(filled: Any) -> None:
     await filled.run("update public.outlast_settings set value = $1 where key = 'bucket'", "it's; --")
     await filled.run("insert into storage.buckets (id, name) values ($1, $1)", "it's; --")
     await filled.run("insert into storage.objects (bucket_id, name) values ($1, $2)", "it's; --", f"{ALICE}/x/y.jpg")

@@ -2,7 +2,6 @@ import asyncio
 import json
 import os
 import pwd
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +18,12 @@ from deploy.local.processes import StackError
 
 pytestmark = pytest.mark.service
 
-ORDINARY = """
+RUN_SERVER = """
 import asyncio, ctypes, json, os, sys, asyncpg, psutil
 from pathlib import Path
 from deploy.local.postgres import Postgres
 
-# What let us read the interpreter must not reach the server.
+# The capabilities that this process needed to read the interpreter must not be passed to the server.
 ctypes.CDLL(None).prctl(47, 4, 0, 0, 0)
 
 async def main():
@@ -33,7 +32,8 @@ async def main():
     connection = await asyncpg.connect(await server.create_database("x"))
     found = await connection.fetchval("select count(*) from public.outlast_settings")
     await connection.close()
-    status = Path(f"/proc/{server._child.process.pid}/status").read_text()
+    pid = (Path(sys.argv[1]) / "postgres/postmaster.pid").read_text().split()[0]
+    status = Path(f"/proc/{pid}/status").read_text()
     await server.stop()
     print(json.dumps({"uid": os.geteuid(), "settings": found, "status": status}))
 
@@ -42,7 +42,7 @@ asyncio.run(main())
 
 
 def servers_in(data_dir: Path) -> list[int]:
-    """Every process of a server works in its data directory."""
+    """Return the processes of the server; their working directory is its data directory."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -53,7 +53,7 @@ def servers_in(data_dir: Path) -> list[int]:
     return found
 
 
-async def test_stopping_leaves_no_process_and_starting_again_keeps_data(tmp_path: Path) -> None:
+async def test_a_stop_leaves_no_process_and_a_restart_keeps_the_data(tmp_path: Path) -> None:
     server = Postgres(tmp_path, durable=False)
     await server.start()
     connection = await asyncpg.connect(await server.create_database("app"))
@@ -74,15 +74,14 @@ async def test_stopping_leaves_no_process_and_starting_again_keeps_data(tmp_path
     assert servers_in(tmp_path) == []
 
 
-async def test_a_killed_server_starts_again_with_what_was_committed(tmp_path: Path) -> None:
+async def test_a_killed_server_starts_again_with_the_committed_data(tmp_path: Path) -> None:
     server = Postgres(tmp_path, durable=False)
     await server.start()
     connection = await asyncpg.connect(await server.create_database("app"))
     await connection.execute("insert into public.outlast_workers (worker) values ('w')")
-    child = server._child
-    assert child is not None
-    os.kill(child.process.pid, signal.SIGKILL)
-    await child.process.wait()
+    process = psutil.Process(int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0]))
+    process.kill()
+    await asyncio.to_thread(process.wait)
     connection.terminate()
     assert (tmp_path / "postgres" / "postmaster.pid").exists()
 
@@ -97,31 +96,33 @@ async def test_a_killed_server_starts_again_with_what_was_committed(tmp_path: Pa
     assert servers_in(tmp_path) == []
 
 
-async def test_a_pid_file_that_names_a_stranger_does_not_block_the_start(tmp_path: Path) -> None:
+async def test_a_pid_file_with_another_programs_pid_does_not_prevent_the_start(tmp_path: Path) -> None:
     server = Postgres(tmp_path, durable=False)
     await server.start()
     await server.stop()
-    stranger = await asyncio.create_subprocess_exec("sleep", "60")
+    other_process = await asyncio.create_subprocess_exec("sleep", "60")
     try:
         pid_file = tmp_path / "postgres" / "postmaster.pid"
-        pid_file.write_text(f"{stranger.pid}\n{tmp_path / 'postgres'}\n")
+        pid_file.write_text(f"{other_process.pid}\n{tmp_path / 'postgres'}\n")
         await server.start()
         connection = await asyncpg.connect(server.url)
         assert await connection.fetchval("select 1") == 1
         await connection.close()
         await server.stop()
     finally:
-        stranger.kill()
-        await stranger.wait()
+        other_process.kill()
+        await other_process.wait()
 
 
-async def test_the_password_is_for_us_alone(postgres: Postgres, stack_dir: Path) -> None:
+async def test_the_password_file_is_private_and_a_wrong_password_is_refused(
+    postgres: Postgres, stack_dir: Path
+) -> None:
     assert (stack_dir / "postgres.password").stat().st_mode & 0o777 == 0o600
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(postgres.url, password="wrong")
 
 
-async def test_an_ordinary_user_may_run_it() -> None:
+async def test_an_unprivileged_user_can_run_a_server() -> None:
     with TemporaryDirectory(prefix="outlast-") as folder:
         prefix: tuple[str, ...] = ()
         if os.geteuid() == 0:
@@ -130,28 +131,28 @@ async def test_an_ordinary_user_may_run_it() -> None:
             require = [Path(sys.base_prefix), Path(sys.prefix), Path(module.__file__).parent]
             prefix = max([await setpriv_prefix(nobody.pw_uid, nobody.pw_gid, path) for path in require], key=len)
         process = await asyncio.create_subprocess_exec(
-            *(*prefix, sys.executable, "-B", "-c", ORDINARY, folder), stdout=asyncio.subprocess.PIPE, cwd="/"
+            *(*prefix, sys.executable, "-B", "-c", RUN_SERVER, folder), stdout=asyncio.subprocess.PIPE, cwd="/"
         )
         output = (await process.communicate())[0]
         assert process.returncode == 0
-        said = json.loads(output)
-        assert said["settings"] > 0
-        assert said["uid"] != 0
-        assert f"Uid:\t{said['uid']}\t" in said["status"]
-        assert "CapEff:\t0000000000000000" in said["status"]
+        report = json.loads(output)
+        assert report["settings"] > 0
+        assert report["uid"] != 0
+        assert f"Uid:\t{report['uid']}\t" in report["status"]
+        assert "CapEff:\t0000000000000000" in report["status"]
         assert servers_in(Path(folder)) == []
 
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder anybody may enter; pytest's own temporary folders are closed to others."""
+    """A folder that every user may enter; pytest's temporary folders are private."""
     with TemporaryDirectory(prefix="outlast-") as folder:
         path = Path(folder)
         path.chmod(0o755)
         yield path
 
 
-async def test_root_lends_no_more_than_is_needed(tmp_path: Path, open_folder: Path) -> None:
+async def test_root_grants_capabilities_only_for_private_folders(tmp_path: Path, open_folder: Path) -> None:
     at_open = await account_for(open_folder, open_folder / "postgres")
     at_closed = await account_for(tmp_path, tmp_path / "postgres")
     assert at_open.uid != 0
@@ -162,14 +163,14 @@ async def test_root_lends_no_more_than_is_needed(tmp_path: Path, open_folder: Pa
         assert at_open.prefix == at_closed.prefix == ()
 
 
-async def test_a_missing_program_is_told_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_program_is_an_error_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DEBIAN", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StackError, match="apt-get install postgresql"):
         await Postgres(tmp_path / "data").start()
 
 
-async def test_a_server_that_will_not_start_shows_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_start_shows_the_servers_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Postgres(tmp_path, durable=False)
     await server.start()
     await server.stop()

@@ -1,9 +1,10 @@
-"""What `outlast init` prints, applied to a project that has tables of its own; and what takes it out again."""
+"""The SQL of `outlast init`, applied to a project that has its own tables, and the SQL that removes it."""
 
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -26,7 +27,7 @@ create function vault.update_secret(secret_id uuid, new_secret text default null
   new_description text default null, new_key_id uuid default null) returns void language sql as
   $$ update vault.secrets set secret = new_secret where id = secret_id $$;
 """
-HOSTILE = [
+UNUSUAL_NAMES = [
     "My Renders",
     'a"b',
     "it's",
@@ -44,62 +45,73 @@ HOSTILE = [
 
 
 @pytest.fixture
-async def bare(postgres: Postgres) -> AsyncIterator[asyncpg.Connection]:
-    """A project without Outlast: Supabase's surroundings, an app's table with a row, a view on it."""
+async def bare_url(postgres: Postgres) -> str:
+    """The URL of a new, empty database."""
     name = f"bare{uuid4().hex[:8]}"
     admin = await asyncpg.connect(postgres.url)
     await admin.execute(f'create database "{name}"')
     await admin.close()
-    connection = await asyncpg.connect(postgres.database_url(name))
+    return postgres.database_url(name)
+
+
+@pytest.fixture
+async def bare(bare_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A project without Outlast: Supabase's schemas, and an app's table with a row."""
+    connection = await asyncpg.connect(bare_url)
     await connection.execute(BOOTSTRAP.read_text())
     await connection.execute("insert into public.generations (status) values ('pending')")
     yield connection
     await connection.close()
 
 
-def named(**names):
+def settings_for(**names):
     return Settings(_env_file=None, supabase_webhook_secrets=SECRET, **names)
 
 
-def dump(connection) -> list[str]:
-    """The schema as pg_dump writes it."""
-    found = shutil.which("pg_dump") or max(str(path) for path in DEBIAN.glob("*/bin/pg_dump"))
-    host, port = connection._addr
-    parameters = connection._params
-    done = subprocess.run(  # noqa: S603 - a program of PostgreSQL's
-        [found, "--schema-only", "-h", host, "-p", str(port), "-U", parameters.user, parameters.database],
-        env={"PGPASSWORD": parameters.password},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [line for line in done.stdout.splitlines() if not line.startswith("\\")]
+@pytest.fixture
+def dump(bare_url: str) -> Callable[[], list[str]]:
+    """A function that returns the schema as pg_dump writes it."""
+    program = shutil.which("pg_dump") or max(str(path) for path in DEBIAN.glob("*/bin/pg_dump"))
+    url = urlsplit(bare_url)
+    address = ("-h", url.hostname, "-p", str(url.port), "-U", url.username, url.path.strip("/"))
+
+    def run() -> list[str]:
+        completed = subprocess.run(  # noqa: S603 - pg_dump
+            [program, "--schema-only", *address],
+            env={"PGPASSWORD": url.password},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [line for line in completed.stdout.splitlines() if not line.startswith("\\")]
+
+    return run
 
 
-async def test_apply_remove_apply_again_and_the_schema_is_as_before(bare):
-    before = dump(bare)
-    setup = prepare(named(), "https://outlast.example.com").sql
+async def test_removal_restores_the_schema_and_setup_can_be_applied_again(bare, dump):
+    before = dump()
+    setup = prepare(settings_for(), "https://outlast.example.com").sql
     for _ in range(2):
         await bare.execute(setup)
-        applied = dump(bare)
+        applied = dump()
         assert any("outlast_notify_update" in line for line in applied)
         await bare.execute(removal(with_data=True))
-        await bare.execute(removal(with_data=True))  # nothing is left to remove, and that is no error
-        assert dump(bare) == before
+        await bare.execute(removal(with_data=True))  # a second removal is not an error
+        assert dump() == before
     await bare.execute(setup)
     await bare.execute(setup)
-    assert dump(bare) == applied
+    assert dump() == applied
     assert await bare.fetchval("select count(*) from public.generations") == 1
 
 
-async def test_removal_keeps_what_is_stored_unless_told(bare):
-    setup = prepare(named(), None).sql
+async def test_removal_without_data_keeps_tables_and_media(bare, dump):
+    setup = prepare(settings_for(), None).sql
     await bare.execute(setup)
     await bare.execute("insert into public.outlast_files (id, generation_id, source_key, bucket, path)"
                        " values (gen_random_uuid(), 'g', 'k', 'b', 'p')")  # fmt: skip
     await bare.execute("update public.generations set media = '[1]'")
     await bare.execute(removal(with_data=False))
-    assert [line for line in dump(bare) if "FUNCTION public.outlast" in line or "TRIGGER" in line] == []
+    assert [line for line in dump() if "FUNCTION public.outlast" in line or "TRIGGER" in line] == []
     policies = await bare.fetch(
         "select 1 from pg_policies where policyname ilike '%outlast%' or tablename ~ '^outlast_'"
     )
@@ -111,9 +123,9 @@ async def test_removal_keeps_what_is_stored_unless_told(bare):
     assert await bare.fetchval("select count(*) from public.generations where media = '[1]'") == 1
 
 
-async def test_removal_leaves_what_was_there_before_or_stands_upon_it(bare):
+async def test_removal_keeps_existing_columns_and_refuses_with_dependent_objects(bare):
     await bare.execute("alter table public.generations add column media jsonb")
-    await bare.execute(prepare(named(), None).sql)
+    await bare.execute(prepare(settings_for(), None).sql)
     await bare.execute("create view public.mine as select path from public.outlast_files")
     with pytest.raises(asyncpg.DependentObjectsStillExistError, match="outlast_files"):
         await bare.execute(removal(with_data=True))
@@ -125,14 +137,14 @@ async def test_removal_leaves_what_was_there_before_or_stands_upon_it(bare):
     assert {"media", "media_status"} & {row["attname"] for row in columns} == {"media"}
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-async def test_hostile_names_are_names(bare, name):
+@pytest.mark.parametrize("name", UNUSUAL_NAMES)
+async def test_unusual_names_are_quoted(bare, name):
     quoted = '"' + name.replace('"', '""') + '"'
     await bare.execute(
         f"create schema app; create table app.{quoted} (k bigint primary key, {quoted} text, out text[])"
     )
     await bare.execute(f"alter table app.{quoted} add made timestamptz default now()")
-    settings = named(
+    settings = settings_for(
         generations_schema="app",
         generations_table=name,
         generations_id_column="k",
@@ -154,30 +166,30 @@ async def test_hostile_names_are_names(bare, name):
     assert await bare.fetchval("select count(*) from public.generations") == 1
     columns = await bare.fetchval("select count(*) from pg_attribute where attrelid = 'public.generations'::regclass"
                                   " and attname ~ '^media'")  # fmt: skip
-    assert columns == 0, "a table of the default's name is nobody's business"
+    assert columns == 0, "the table with the default name is not changed"
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "n" * 64, "é" * 32])
-def test_what_postgresql_cannot_have_as_a_name_is_refused(name):
-    settings = named().model_copy(update={"generations_table": name})
+def test_an_invalid_postgresql_name_is_refused(name):
+    settings = settings_for().model_copy(update={"generations_table": name})
     with pytest.raises(ValueError, match=r"not a valid name|NUL"):
         prepare(settings, None)
 
 
-async def test_a_wrong_name_changes_nothing_at_all(bare):
-    before = dump(bare)
+async def test_a_wrong_name_changes_nothing(bare, dump):
+    before = dump()
     with pytest.raises(asyncpg.UndefinedTableError, match="nowhere"):
-        await bare.execute(prepare(named(generations_table="nowhere"), None).sql)
+        await bare.execute(prepare(settings_for(generations_table="nowhere"), None).sql)
     await bare.execute("rollback")
     with pytest.raises(asyncpg.UndefinedColumnError, match="status_column = state"):
-        await bare.execute(prepare(named(generations_status_column="state"), None).sql)
+        await bare.execute(prepare(settings_for(generations_status_column="state"), None).sql)
     await bare.execute("rollback")
-    assert dump(bare) == before
+    assert dump() == before
 
 
-async def test_the_secret_is_kept_in_vault_and_rotated_there(bare):
+async def test_the_secret_is_stored_and_rotated_in_vault(bare):
     await bare.execute(VAULT)
-    await bare.execute(prepare(named(), None).sql)
+    await bare.execute(prepare(settings_for(), None).sql)
     health = json.loads(await bare.fetchval("select public.outlast_health()"))
     assert (health["webhook_secret_in"], health["trigger_signed"]) == ("vault", True)
     assert await bare.fetchval("select value from public.outlast_settings where key = 'webhook_secret'") is None
@@ -187,17 +199,17 @@ async def test_the_secret_is_kept_in_vault_and_rotated_there(bare):
     assert await bare.fetch("select secret from vault.secrets") == []
 
 
-async def test_a_vault_that_refuses_leaves_the_secret_in_the_settings(bare):
+async def test_if_vault_refuses_the_secret_is_stored_in_the_settings(bare):
     await bare.execute(VAULT)
     await bare.execute("alter table vault.secrets add constraint full_up check (false)")
-    await bare.execute(prepare(named(), None).sql)
+    await bare.execute(prepare(settings_for(), None).sql)
     assert await bare.fetchval("select value from public.outlast_settings where key = 'webhook_secret'") == SECRET
     with pytest.raises(asyncpg.InvalidParameterValueError, match="whsec_"):
         await bare.execute("select public.outlast_set_webhook_secret('plain')")
 
 
-async def test_setting_up_again_without_an_address_keeps_the_one_there_is(bare):
-    await bare.execute(prepare(named(), "https://one.example").sql)
-    await bare.execute(prepare(named(), None).sql)
+async def test_setup_without_an_address_keeps_the_current_one(bare):
+    await bare.execute(prepare(settings_for(), "https://one.example").sql)
+    await bare.execute(prepare(settings_for(), None).sql)
     kept = await bare.fetchval("select value from public.outlast_settings where key = 'webhook_url'")
     assert kept == "https://one.example/webhooks/supabase"

@@ -1,4 +1,4 @@
-"""The sweep costs little on any table: an index of the rows that need a look, kept in step with the settings."""
+"""The index that the sweep uses: it covers the rows to check, and follows the settings."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 
 Make = Callable[..., dict[str, Any]]
 ROWS, LOST_EVERY = 300_000, 1000
-# Every 1000th row is lost: by turns no task is known of it, or a part of its output never came.
+# Every 1000th row is incomplete: alternately it has no task, or a part of its output is missing.
 LOAD = """
 set session_replication_role = replica;
 insert into public.generations (id, status, output, media_status, created_at)
@@ -50,7 +50,7 @@ async def plan_of(connection: asyncpg.Connection, sql: str) -> list[dict[str, An
 
 
 def scans(plan: list[dict[str, Any]]) -> set[tuple[str, str | None]]:
-    """How each of the tables is read: node type and index."""
+    """Return the tables that are read, each with the index used."""
     return {(node["Relation Name"], node.get("Index Name")) for node in plan if "Relation Name" in node}
 
 
@@ -67,7 +67,7 @@ async def test_hundreds_of_thousands_of_settled_generations_and_ended_tasks_are_
         found = await connection.fetchval("select public.outlast_missing(p_limit => 1000)")
         in_part = await connection.fetchval("select public.outlast_missing(p_since => '2026-01-02', p_limit => 20)")
         assert await sequential_reads(connection) == before
-        # The count does count: the same question without the index reads every row.
+        # The counter works: without the index the same query reads every row.
         await connection.execute("drop index public.outlast_unheard")
         await connection.fetchval("select public.outlast_missing(p_limit => 1000)")
         assert await sequential_reads(connection) >= before + ROWS
@@ -78,7 +78,7 @@ async def test_hundreds_of_thousands_of_settled_generations_and_ended_tasks_are_
 
 
 async def sequential_reads(connection: asyncpg.Connection) -> int:
-    """How many rows of the two tables were read by going through all of them, until now."""
+    """Return the number of rows of the two tables read by sequential scans so far."""
     await connection.execute("select pg_stat_force_next_flush()")
     return int(await connection.fetchval(READS))
 
@@ -92,7 +92,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("kind", "completed", "done", "new", "created"), CHANGES)
-async def test_the_index_serves_any_type_of_status(
+async def test_the_index_is_used_for_any_type_of_status(
     own_db: Any, kind: str, completed: str, done: str, new: str, created: str
 ) -> None:
     await own_db.run("create schema app; create type app.state as enum ('new', 'finished')")
@@ -118,7 +118,7 @@ async def test_the_index_serves_any_type_of_status(
             assert ("Renders", "outlast_unheard") in scans(plan)
 
 
-async def test_the_index_follows_the_settings_and_only_then_is_built_again(own_db: Any) -> None:
+async def test_the_index_is_rebuilt_only_when_the_settings_change(own_db: Any) -> None:
     made = "select oid from pg_class where relname = 'outlast_unheard'"
     first = await own_db.value(made)
     assert (await own_db.install())["sweep_index"] is True
@@ -141,21 +141,19 @@ async def indexes(db: Any) -> list[str]:
     return [row["name"] for row in rows]
 
 
-async def test_what_allows_no_index_is_a_warning_and_the_sweep_works_all_the_same(
-    own_db: Any, database_url: str
-) -> None:
-    """The completed value is none of the enum's yet, so that only a cast to text compares the two."""
+async def test_without_the_index_install_warns_and_the_sweep_works(own_db: Any, database_url: str) -> None:
+    """The enum does not have the completed value, so that the two can only be compared as text."""
     await own_db.run("create type public.state as enum ('new')")
     await own_db.run("drop trigger outlast_notify_insert on public.generations")
     await own_db.run("drop trigger outlast_notify_update on public.generations")
     await own_db.run("drop index public.outlast_unheard")
     await own_db.run("alter table public.generations alter status drop default, alter status type state using 'new'")
-    said: list[str] = []
+    notices: list[str] = []
     connection = await asyncpg.connect(database_url)
-    connection.add_log_listener(lambda _, message: said.append(message.message))
+    connection.add_log_listener(lambda _, message: notices.append(message.message))
     await connection.execute("select public.outlast_install()")
     await connection.close()
-    assert [line for line in said if "no index on public.generations" in line]
+    assert [line for line in notices if "no index on public.generations" in line]
     assert (await own_db.call("outlast_health"))["sweep_index"] is False
     assert await own_db.call("outlast_missing") == []
     await own_db.run("alter type public.state add value 'completed'")
@@ -165,7 +163,7 @@ async def test_what_allows_no_index_is_a_warning_and_the_sweep_works_all_the_sam
     assert [found["generation_id"] for found in await own_db.call("outlast_missing")] == [generation]
 
 
-async def test_a_table_that_is_not_bound_is_swept_too(own_db: Any) -> None:
+async def test_a_table_without_triggers_is_swept(own_db: Any) -> None:
     await own_db.run("create table public.unbound (like public.generations)")
     await own_db.run("alter table public.unbound drop column media, drop column media_status")
     await own_db.run("insert into public.unbound (id, status, output) values ($1, 'completed', '{}')", uuid4())
@@ -173,8 +171,8 @@ async def test_a_table_that_is_not_bound_is_swept_too(own_db: Any) -> None:
     assert len(await own_db.call("outlast_missing")) == 1
 
 
-async def test_a_completed_output_that_grows_by_a_lost_part_is_missing(db: Any, make_job: Make) -> None:
-    """Its first part is done already, as part of an older output, so that no worker begins it again."""
+async def test_a_completed_output_that_gains_a_missing_part_is_missing(db: Any, make_job: Make) -> None:
+    """Its first part is completed as part of an older output, so no worker begins it again."""
     generation = await db.generation()
     await db.attempt(make_job(generation, ["a"]), stored=["a"])
     assert (await db.media(generation))[1] == "completed"

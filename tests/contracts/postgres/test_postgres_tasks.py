@@ -1,4 +1,4 @@
-"""The life of a task: begin, heartbeat, progress, cancel, enqueue."""
+"""SQL functions of a task: begin, heartbeat, progress, cancel, enqueue."""
 
 import asyncio
 from collections import Counter
@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from tests.time_limits import SOON
+from tests.time_limits import WAIT_SECONDS
 
 WAITING = "select count(distinct pid) from pg_locks where not granted"
 
@@ -60,8 +60,8 @@ async def test_begin_runs_a_new_task_and_records_it(db: Any, make_job: Make) -> 
     assert await db.media(generation) == (None, "pending")
 
 
-async def test_a_generation_without_a_row_is_no_error(db: Any, make_job: Make) -> None:
-    for generation in (str(uuid4()), "no uuid at all", "7"):
+async def test_a_generation_without_a_row_is_not_an_error(db: Any, make_job: Make) -> None:
+    for generation in (str(uuid4()), "not a UUID", "7"):
         assert await db.attempt(make_job(generation, [f"a{generation}"]), stored=[f"a{generation}"]) == "completed"
 
 
@@ -75,7 +75,7 @@ async def test_begin_answers_done_only_for_completed(db: Any, make_job: Make) ->
     assert (await begin(db, failed))["state"] == "run"
 
 
-async def test_begin_hands_out_what_is_stored_in_the_same_profile(db: Any, make_job: Make) -> None:
+async def test_begin_returns_the_files_stored_with_the_same_profile(db: Any, make_job: Make) -> None:
     assert await db.attempt(make_job("g", ["a", "b"]), stored=["a"], failed=["b"]) == "partial"
     answer = await begin(db, make_job("g", ["a", "b"], source="fal"))
     assert [file["source_key"] for file in answer["files"]] == ["a"]
@@ -84,14 +84,14 @@ async def test_begin_hands_out_what_is_stored_in_the_same_profile(db: Any, make_
     assert other["files"] == []
 
 
-async def test_a_living_lease_makes_others_wait(db: Any, make_job: Make) -> None:
-    job, mine = make_job("g", ["a"]), uuid4()
-    assert (await begin(db, job, mine))["state"] == "run"
+async def test_begin_is_busy_while_another_lease_is_valid(db: Any, make_job: Make) -> None:
+    job, own = make_job("g", ["a"]), uuid4()
+    assert (await begin(db, job, own))["state"] == "run"
     answer = await begin(db, job)
     assert answer["state"] == "busy"
     assert 25 < answer["retry_after"] <= 30
-    assert (await begin(db, job, mine))["state"] == "run"
-    assert (await db.call("outlast_heartbeat", p_worker="w1", p_leases=[mine], p_stats={}, p_lease_seconds=-1)) == {
+    assert (await begin(db, job, own))["state"] == "run"
+    assert (await db.call("outlast_heartbeat", p_worker="w1", p_leases=[own], p_stats={}, p_lease_seconds=-1)) == {
         "lost": [],
         "cancelled": [],
     }
@@ -99,7 +99,7 @@ async def test_a_living_lease_makes_others_wait(db: Any, make_job: Make) -> None
 
 
 @pytest.mark.parametrize("before", ["unknown", "queued", "failed", "expired"])
-async def test_twenty_begin_and_one_runs(db: Any, make_job: Make, before: str) -> None:
+async def test_of_twenty_concurrent_begins_one_runs(db: Any, make_job: Make, before: str) -> None:
     generation = await db.generation()
     job = make_job(generation, ["a"])
     if before == "queued":
@@ -109,10 +109,10 @@ async def test_twenty_begin_and_one_runs(db: Any, make_job: Make, before: str) -
     elif before == "expired":
         await begin(db, job, seconds=-1)
     async with asyncio.TaskGroup() as group, db.role("postgres") as holder:
-        # Whoever comes is held up at the task's row, if it has one, so that all of them are in the middle at once.
+        # All calls wait for the lock on the task's row, if it exists, so that they run concurrently.
         rows = await holder.fetch("select from public.outlast_tasks for update")
         answers = [group.create_task(begin(db, job)) for _ in range(20)]
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(WAIT_SECONDS):
             while await db.value(WAITING) < 20 * len(rows):
                 await asyncio.sleep(0.01)
     assert Counter(answer.result()["state"] for answer in answers) == {"run": 1, "busy": 19}
@@ -128,7 +128,7 @@ async def test_a_fal_job_finds_its_generation_by_request_id(db: Any, make_job: M
     assert answer["user_id"] == "11111111-1111-4111-8111-111111111111"
 
 
-async def test_a_cancelled_task_does_not_begin_and_writes_nothing(db: Any, make_job: Make, make_file: Make) -> None:
+async def test_a_cancelled_task_neither_begins_nor_records_files(db: Any, make_job: Make, make_file: Make) -> None:
     generation = await db.generation()
     job, lease = make_job(generation, ["a"]), uuid4()
     await begin(db, job, lease)
@@ -142,7 +142,7 @@ async def test_a_cancelled_task_does_not_begin_and_writes_nothing(db: Any, make_
     assert await begin(db, job) == {"state": "cancelled"}
 
 
-async def test_a_tombstone_waits_for_its_task_until_a_new_submit(db: Any, make_job: Make) -> None:
+async def test_a_task_cancelled_before_its_start_stays_cancelled_until_enqueued(db: Any, make_job: Make) -> None:
     job = make_job("g", ["a", "b"])
     for _ in range(2):
         assert await db.call("outlast_cancel", p_task_id=job["task_id"]) == {"cancelled": True, "status": "cancelled"}
@@ -164,7 +164,7 @@ async def test_a_final_task_cannot_be_cancelled(db: Any, make_job: Make) -> None
     ("stored", "failed", "before", "after"),
     [(["a"], [], "completed", "completed"), ([], ["a"], "failed", "queued"), (["a"], ["b"], "partial", "queued")],
 )
-async def test_a_new_submit_repeats_what_failed_only(
+async def test_enqueue_repeats_failed_and_partial_tasks_only(
     db: Any, make_job: Make, stored: list[str], failed: list[str], before: str, after: str
 ) -> None:
     job = make_job("g", ["a", "b"])
@@ -173,7 +173,7 @@ async def test_a_new_submit_repeats_what_failed_only(
     assert (await task(db, job))["failed"] == []
 
 
-async def test_a_resubmitted_task_is_lost_to_its_old_worker(db: Any, make_job: Make, make_file: Make) -> None:
+async def test_after_enqueue_the_former_lease_is_lost(db: Any, make_job: Make, make_file: Make) -> None:
     job, old = make_job("g", ["a"]), uuid4()
     await begin(db, job, old)
     await db.call("outlast_cancel", p_task_id=job["task_id"])
@@ -184,21 +184,21 @@ async def test_a_resubmitted_task_is_lost_to_its_old_worker(db: Any, make_job: M
     assert (await begin(db, job))["state"] == "run"
 
 
-async def test_heartbeat_renews_what_is_held_and_names_what_is_lost(db: Any, make_job: Make) -> None:
-    mine, taken, done = make_job("g1", ["a"]), make_job("g2", ["b"]), make_job("g3", ["c"])
-    leases = {name: uuid4() for name in ("mine", "taken", "done")}
-    await begin(db, mine, leases["mine"], seconds=-5)
+async def test_heartbeat_renews_held_leases_and_returns_lost_ones(db: Any, make_job: Make) -> None:
+    own, taken, done = make_job("g1", ["a"]), make_job("g2", ["b"]), make_job("g3", ["c"])
+    leases = {name: uuid4() for name in ("own", "taken", "done")}
+    await begin(db, own, leases["own"], seconds=-5)
     await begin(db, taken, leases["taken"], seconds=-5)
     await begin(db, taken)
     await begin(db, done, leases["done"])
     await finish(db, done, leases["done"], "retrying")
     beat = await db.call("outlast_heartbeat", p_worker="w1", p_leases=list(leases.values()), p_stats={"active": 3})
     assert beat == {"lost": [str(leases["taken"])], "cancelled": []}
-    assert await db.value("select lease_until > now() from public.outlast_tasks where task_id = $1", mine["task_id"])
+    assert await db.value("select lease_until > now() from public.outlast_tasks where task_id = $1", own["task_id"])
     assert await db.value("select stats from public.outlast_workers where worker = 'w1'") == {"active": 3}
 
 
-async def test_progress_counts_only_under_a_held_lease(db: Any, make_job: Make) -> None:
+async def test_progress_is_recorded_only_with_the_held_lease(db: Any, make_job: Make) -> None:
     job, lease = make_job("g", ["a"]), uuid4()
     await begin(db, job, lease)
     items = [
