@@ -1,1 +1,1 @@
-"""The sandboxed decoder processes. Empty on purpose: a decoder process imports this package, and must stay small."""
+"""The sandboxed decoder processes. Nothing is imported here: a decoder process must stay small."""

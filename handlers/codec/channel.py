@@ -1,6 +1,6 @@
-"""The worker's end of the connection to a codec process, which it does not trust.
+"""The worker's end of the connection to a codec process, which is not trusted.
 
-What is read is bounded in size before memory is taken for it, and in time as a whole.
+Reads are limited in size, before memory is allocated, and in total time.
 """
 
 import select
@@ -8,16 +8,16 @@ import socket
 import time
 from typing import Final
 
-from handlers.codec.framing import BEGUN, LENGTH, FrameError, check_length, frame
+from handlers.codec.framing import LENGTH, STARTED, FrameError, check_length, frame
 from handlers.codec.request import InvalidAnswerError
 
 PIECE_BYTES: Final = 1 << 16
 MIN_SECONDS: Final = 1e-6
-"""The shortest timeout: 0 would make the socket raise BlockingIOError."""
+"""The shortest timeout: with 0 the socket would raise BlockingIOError."""
 
 
 class Channel:
-    """Sends requests and reads answers. One thread at a time."""
+    """Sends requests and reads answers. For one thread at a time."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -25,34 +25,39 @@ class Channel:
         self._deadline = 0.0
 
     @property
-    def is_quiet(self) -> bool:
-        """Whether there is nothing to read: no byte since the last answer, and no end."""
+    def is_idle(self) -> bool:
+        """Whether nothing was received since the last answer, and the connection is open."""
         return not self._received and not is_readable(self._socket.fileno(), 0)
 
     def send(self, request: bytes, seconds: float) -> None:
-        """Send a request; from now on `begins` and `answer` have so many seconds, both together.
+        """Send a request. `wait_until_started` and `read_answer` then have this many seconds together.
 
         Raises:
-            TimeoutError: the process does not take it.
+            TimeoutError: the process does not read it.
             OSError: the process has ended.
         """
         self._deadline = time.monotonic() + seconds
         self._socket.settimeout(seconds)
         self._socket.sendall(frame(request))
 
-    def begins(self) -> bool:
-        """Wait until the process begins the request; return False if it closed the connection instead."""
-        said = self._receive(len(BEGUN))
-        if said and said != BEGUN:
-            raise InvalidAnswerError("it begins with another byte than an answer")
-        return bool(said)
-
-    def answer(self) -> bytes:
-        """Read one answer, and see that nothing follows; return nothing if the process closed the connection instead.
+    def wait_until_started(self) -> bool:
+        """Wait until the process starts the request; return False if it closed the connection instead.
 
         Raises:
-            TimeoutError: it is not there in time.
-            InvalidAnswerError: it is empty, too large or incomplete, or something follows.
+            TimeoutError: it does not start in time.
+            InvalidAnswerError: it sent another byte.
+        """
+        received = self._receive(len(STARTED))
+        if received and received != STARTED:
+            raise InvalidAnswerError(f"it begins with {received!r} instead of {STARTED!r}")
+        return bool(received)
+
+    def read_answer(self) -> bytes:
+        """Read one answer; return b"" if the process closed the connection instead.
+
+        Raises:
+            TimeoutError: it does not arrive in time.
+            InvalidAnswerError: it is empty, too long or incomplete, or other bytes follow.
         """
         header = self._receive(LENGTH.size)
         if not header:
@@ -66,11 +71,11 @@ class Channel:
         if not content:
             raise InvalidAnswerError(f"it has no content, though its length is {length:,}")
         if self._received:
-            raise InvalidAnswerError("more follows")
+            raise InvalidAnswerError("other bytes follow it")
         return content
 
     def _receive(self, size: int) -> bytes:
-        """Read so many bytes; none if the connection was closed before the first."""
+        """Read exactly `size` bytes; return b"" if the connection was closed before the first."""
         while len(self._received) < size:
             self._socket.settimeout(max(self._deadline - time.monotonic(), MIN_SECONDS))
             piece = self._socket.recv(PIECE_BYTES)
@@ -86,6 +91,6 @@ class Channel:
 
 def is_readable(descriptor: int, seconds: float) -> bool:
     """Wait until there is something to read, or the other side has closed its end."""
-    poll = select.poll()  # `select` knows descriptors below 1024 only
+    poll = select.poll()  # `select.select` supports descriptors below 1024 only
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(seconds * 1000))

@@ -1,9 +1,9 @@
-"""The program that codec processes are forked from: what they all need is loaded once, and they share its memory.
+"""The program of the fork server: it loads what all codec processes need, and they share its memory.
 
-It decodes nothing and has a single thread, since a fork takes along no other. For each byte that comes on its control
-socket, with two descriptors, it forks a process that works for whoever holds the other end of the first; to the second
-it writes that process' id and, when it has ended, how. When its parent ends, or lets go of the control socket, it ends,
-and with it all that it forked.
+It decodes nothing and has one thread, since a fork copies only one. For each byte on its control socket, with two file
+descriptors, it forks a process that answers the requests on the first. To the second it writes the process id and, when
+the process has ended, its exit code. When its parent ends or closes the control socket, the server and all its
+processes end.
 """
 
 import contextlib
@@ -18,103 +18,103 @@ import struct
 import traceback
 from typing import BinaryIO, Final
 
-from handlers.codec.framing import BEGUN, frame, read_frame
+from handlers.codec.framing import STARTED, frame, read_frame
 
-LOADED: Final = ("handlers.codec.decoder_main", "handlers.media.image")
-"""What is loaded before the first fork; `image` brings libvips."""
+PRELOADED: Final = ("handlers.codec.decoder_main", "handlers.media.image")
+"""The modules that are loaded before the first fork; `image` loads libvips."""
 NUMBER: Final = struct.Struct("q")
-"""How ids and ends of processes are written; as a pipe's writes they are never torn."""
+"""The format of process ids and exit codes. A pipe writes these few bytes atomically."""
 PARENT_CHECK_SECONDS: Final = 0.5
 PR_SET_PDEATHSIG: Final = 1
 
 
 def serve(control: int, parent: int) -> None:
-    """Fork when asked to, until the parent is gone; then end what was forked."""
-    for sign in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which ends us in order
-        signal.signal(sign, signal.SIG_IGN)
-    for module in LOADED:
+    """Fork on request until the parent has ended; then end all forked processes."""
+    for signal_number in (signal.SIGINT, signal.SIGTERM):  # sent to the parent, which ends this process
+        signal.signal(signal_number, signal.SIG_IGN)
+    for module in PRELOADED:
         importlib.import_module(module)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler, so that it wakes us
-    woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    gc.freeze()  # else the first collection in each process would copy the pages it marks
-    forked: dict[int, int] = {}
-    with socket.socket(fileno=control) as asking:
-        while os.getppid() == parent:  # it may have forked: then the socket is not closed when it ends
-            ready, _, _ = select.select([control, woken], [], [], PARENT_CHECK_SECONDS)
-            if woken in ready:
-                os.read(woken, 1 << 12)
-                _collect(forked)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # only a signal with a handler wakes `select`
+    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    gc.freeze()  # otherwise the first collection in each process copies the shared pages
+    children: dict[int, int] = {}
+    with socket.socket(fileno=control) as requests:
+        while os.getppid() == parent:  # a fork of the parent may hold the socket open after the parent has ended
+            ready, _, _ = select.select([control, wake_read], [], [], PARENT_CHECK_SECONDS)
+            if wake_read in ready:
+                os.read(wake_read, 1 << 12)
+                _report_ended(children)
             if control in ready:
-                _, given, _, _ = socket.recv_fds(asking, 1, 2)
-                if not given:
+                _, descriptors, _, _ = socket.recv_fds(requests, 1, 2)
+                if not descriptors:
                     break
-                work, told = given
-                _fork(work, told, forked, [control, woken, wake])
-    for pid in forked:
+                work, status = descriptors
+                _fork(work, status, children, [control, wake_read, wake_write])
+    for pid in children:
         os.kill(pid, signal.SIGKILL)
-    for pid in forked:
+    for pid in children:
         os.waitpid(pid, 0)
 
 
-def _collect(forked: dict[int, int]) -> None:
-    """Tell of each process that ended how it did."""
-    for pid in list(forked):
-        ended, status = os.waitpid(pid, os.WNOHANG)
+def _report_ended(children: dict[int, int]) -> None:
+    """Report the exit code of each process that has ended. `children` maps process ids to status pipes."""
+    for pid in list(children):
+        ended, wait_status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            told = forked.pop(pid)
-            _tell(told, os.waitstatus_to_exitcode(status))
-            os.close(told)
+            status = children.pop(pid)
+            _write_number(status, os.waitstatus_to_exitcode(wait_status))
+            os.close(status)
 
 
-def _tell(to: int, number: int) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody wants to know any more
-        os.write(to, NUMBER.pack(number))
+def _write_number(descriptor: int, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the worker has closed its end
+        os.write(descriptor, NUMBER.pack(number))
 
 
-def _fork(work: int, told: int, forked: dict[int, int], ours: list[int]) -> None:
+def _fork(work: int, status: int, children: dict[int, int], server_descriptors: list[int]) -> None:
     server = os.getpid()
     try:
         pid = os.fork()
-    except OSError:  # no memory, or too many processes; whoever asked sees both ends close
+    except OSError:  # no memory, or too many processes; the worker sees that both ends are closed
         os.close(work)
-        os.close(told)
+        os.close(status)
         return
     if pid:
         os.close(work)
-        forked[pid] = told
-        _tell(told, pid)
+        children[pid] = status
+        _write_number(status, pid)
         return
     code = 1
     try:
-        _end_with(server)
+        _end_with_parent(server)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for descriptor in [*ours, told, *forked.values()]:
+        for descriptor in [*server_descriptors, status, *children.values()]:
             os.close(descriptor)
         with open(work, "rb", closefd=False) as requests, open(work, "wb") as answers:
-            _work(requests, answers)
+            _answer_requests(requests, answers)
         code = 0
-    except BaseException:  # noqa: BLE001 - nothing of this process may run on as the server
+    except BaseException:  # noqa: BLE001 - this process must never continue as the server
         traceback.print_exc()
     finally:
         os._exit(code)
 
 
-def _end_with(parent: int) -> None:
-    """Have the kernel end this process with its parent: a busy decoder would not notice by itself."""
+def _end_with_parent(parent: int) -> None:
+    """Have the kernel end this process with its parent, since a busy decoder would not notice."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 
 
-def _work(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer one request after the other, until the worker closes the connection."""
-    from handlers.codec import decoder_main  # noqa: PLC0415 - loaded by the server, not by a worker that imports this module
+def _answer_requests(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer requests one by one until the worker closes the connection."""
+    from handlers.codec import decoder_main  # noqa: PLC0415 - the worker imports this module, too, without decoders
 
     with contextlib.suppress(ConnectionResetError):
         while (request := read_frame(requests)) is not None:
-            answers.write(BEGUN)
+            answers.write(STARTED)
             answers.flush()
             answers.write(frame(decoder_main.answer(request)))
             answers.flush()

@@ -1,13 +1,13 @@
-"""A pool of processes, each started when it is first needed and replaced when it ends.
+"""A pool of codec processes, each started when it is needed and replaced when it ends.
 
-A thread waits for each that has something to do. They share nothing with each other, so that one that ends, however
-and whenever, costs what it was doing and nothing else; a call that it had not begun is begun again by another, and so
-is one that it had begun when the server of them all was killed.
+A thread waits for each busy process. The processes share nothing, so the end of one never affects another. A request
+that its process had not started is sent to another process. So is one that had started when the fork server, and with
+it all processes, was killed.
 
-Of our own, because pebble's processes share two pipes and their locks: one that is killed at the wrong moment breaks
-the pool with every file in it. Over Python's fork server it also takes 19 MiB more (a tracker for those locks, pages
-that are not shared) and four of CPython's private names, since that server hands `__main__` on and outlives its caller
-for as long as a decoder is busy. Both were tried; a file costs the same processor time either way.
+Two alternatives were measured; a file takes the same processor time in all three. The processes of pebble share two
+pipes and their locks: one that is killed at the wrong moment breaks the pool with all its files. With Python's own
+`forkserver` it takes 19 MiB more (a tracker for those locks, and unshared pages) and four private names of CPython,
+since that server runs `__main__` and outlives its caller while a decoder is busy.
 """
 
 import asyncio
@@ -16,30 +16,30 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, Generic, TypeVar
 
 from handlers.codec.fork_server import ForkServer
-from handlers.codec.process import EndedError, Forked
+from handlers.codec.process import CodecProcess, ProcessEndedError
 from handlers.codec.request import Answer, Request
 
 T = TypeVar("T")
 
-TRIES: Final = 3
-"""How often a call is begun again for what is not its fault; processes that were killed while idle do not count."""
+MAX_TRIES: Final = 3
+"""How often a request is sent if it did not cause the end of a process. Processes killed while idle do not count."""
 
 
-class ClosedError(Exception):
-    """The pool was closed before the call ended."""
+class PoolClosedError(Exception):
+    """The pool was closed before the request was answered."""
 
 
-class Processes:
-    """Sends requests to at most `most` processes; each gets `start` first, and ends after `tasks` requests more.
+class ProcessPool:
+    """Sends requests to at most `size` processes. Each gets `start` first, and ends after `tasks` more requests.
 
-    `waiting` holds the calls that have not ended, `busy` the processes that are at work.
+    `waiting` holds the unanswered requests; `busy` holds the processes that work on one.
     """
 
-    def __init__(self, start: Request[Any], most: int, tasks: int, seconds: float) -> None:
+    def __init__(self, start: Request[Any], size: int, tasks: int, seconds: float) -> None:
         self.waiting: set[Future[Any]] = set()
-        self.busy: set[Forked] = set()
-        self._start, self._most, self._tasks, self._seconds = start, most, tasks, seconds
-        self._idle: list[Forked] = []
+        self.busy: set[CodecProcess] = set()
+        self._start, self._size, self._tasks, self._seconds = start, size, tasks, seconds
+        self._idle: list[CodecProcess] = []
         self._threads: ThreadPoolExecutor | None = None
         self._server: ForkServer | None = None
         self._lock = threading.Lock()
@@ -47,70 +47,68 @@ class Processes:
 
     @property
     def has_started(self) -> bool:
-        """Whether it was used since it was made or closed."""
+        """Whether it was used since it was created or closed."""
         return self._threads is not None
 
     async def run(self, request: Request[T]) -> tuple[int, Answer[T]]:
-        """Send the request to a process; return the process' id and the answer.
-
-        Cancelling the call ends that process.
+        """Send the request to a process; return the process id and the answer. Cancelling ends that process.
 
         Raises:
-            TimeoutError: it took longer than `seconds`; its process was ended.
-            InvalidAnswerError: its process sent something that is no answer, and was ended.
-            EndedError: its process died.
-            ClosedError: the pool was closed.
+            TimeoutError: it took longer than `seconds`; the process was ended.
+            InvalidAnswerError: the process sent an invalid answer, and was ended.
+            ProcessEndedError: the process ended.
+            PoolClosedError: the pool was closed.
         """
         call = _PoolCall(request)
         with self._lock:
-            self._threads = self._threads or ThreadPoolExecutor(self._most, "codec")
+            self._threads = self._threads or ThreadPoolExecutor(self._size, "codec")
             future = self._threads.submit(self._run, call, self._closings)
             self.waiting.add(future)
         future.add_done_callback(self.waiting.discard)
         try:
             return await asyncio.wrap_future(future)
         finally:
-            call.cancel()  # does nothing to one that is done
+            call.cancel()  # no effect if the call is done
 
     async def aclose(self) -> None:
-        """End the processes, also busy ones, whose callers get ClosedError. All may be used again."""
+        """End all processes; callers of busy ones get PoolClosedError. The pool may be used again."""
         await asyncio.to_thread(self._close)
 
     def _run(self, call: "_PoolCall[T]", closings: int) -> tuple[int, Answer[T]]:
-        """Have a process answer the call, in a thread of the pool."""
+        """Get an answer for the call, in a thread of the pool."""
         tries = 0
         while True:
             process = None
             try:
-                process = self._taken(closings)
-                return process.pid, self._answer(call, process, closings)
-            except EndedError as error:
+                process = self._take_process(closings)
+                return process.pid, self._call_process(call, process, closings)
+            except ProcessEndedError as error:
                 if closings != self._closings:
-                    raise ClosedError("the codec was closed") from None
-                tries += error.has_begun or process is None or process.is_new
-                if error.is_its_own or call.is_cancelled or tries == TRIES:
+                    raise PoolClosedError("the codec was closed") from None
+                tries += error.has_started or process is None or process.is_new
+                if error.may_be_caused_by_request or call.is_cancelled or tries == MAX_TRIES:
                     raise
 
-    def _answer(self, call: "_PoolCall[T]", process: Forked, closings: int) -> Answer[T]:
-        """Send the call to a process; keep the process for others only if it answered."""
-        is_fit = False
-        call.given_to(process)
+    def _call_process(self, call: "_PoolCall[T]", process: CodecProcess, closings: int) -> Answer[T]:
+        """Send the call to a process; return the process to the pool only if it answered."""
+        is_reusable = False
+        call.set_process(process)
         try:
             answer = process.call(call.request, self._seconds)
-            is_fit = not self._tasks or process.answers <= self._tasks  # besides `start`
+            is_reusable = not self._tasks or process.answers <= self._tasks  # `start` is not counted
             return answer
         finally:
-            call.given_to(None)
-            self._put_back(process, closings, is_fit=is_fit)
+            call.set_process(None)
+            self._return_process(process, closings, is_reusable=is_reusable)
 
-    def _taken(self, closings: int) -> Forked:
-        """Return a process that is idle, or else a new one."""
+    def _take_process(self, closings: int) -> CodecProcess:
+        """Return an idle process, or else a new one."""
         while True:
             with self._lock:
                 if closings != self._closings:
-                    raise ClosedError("the codec was closed")
+                    raise PoolClosedError("the codec was closed")
                 process = self._idle.pop() if self._idle else None
-                server = self._server = self._server if self._server and self._server.lives else ForkServer()
+                server = self._server = self._server if self._server and self._server.is_running else ForkServer()
             process = process or server.fork(self._start)
             if process.is_usable:
                 with self._lock:
@@ -118,10 +116,10 @@ class Processes:
                 return process
             process.end()
 
-    def _put_back(self, process: Forked, closings: int, *, is_fit: bool) -> None:
+    def _return_process(self, process: CodecProcess, closings: int, *, is_reusable: bool) -> None:
         with self._lock:
             self.busy.discard(process)
-            if is_fit and closings == self._closings:
+            if is_reusable and closings == self._closings:
                 self._idle.append(process)
                 return
         process.end()
@@ -133,7 +131,7 @@ class Processes:
             threads, self._threads = self._threads, None
             idle, self._idle = self._idle, []
         if server is not None:
-            server.close()  # and with it all processes; they may write until then
+            server.close()  # this ends all processes; until then they may write files
         for process in idle:
             process.end()
         if threads is not None:
@@ -141,23 +139,23 @@ class Processes:
 
 
 class _PoolCall(Generic[T]):
-    """A request, and the process that has it; cancelling the call ends that process."""
+    """A request and the process that works on it; cancelling the call kills that process."""
 
     def __init__(self, request: Request[T]) -> None:
         self.request = request
         self.is_cancelled = False
         self._lock = threading.Lock()
-        self._process: Forked | None = None
+        self._process: CodecProcess | None = None
 
-    def given_to(self, process: Forked | None) -> None:
-        """Note which process has it now."""
+    def set_process(self, process: CodecProcess | None) -> None:
+        """Set the process that works on the request; kill it if the call is cancelled already."""
         with self._lock:
             self._process = process
         if self.is_cancelled:
             self.cancel()
 
     def cancel(self) -> None:
-        """End the process that has it, now or later."""
+        """Kill the process that works on the request, now or when it is set."""
         self.is_cancelled = True
         with self._lock:
             if self._process is not None:

@@ -1,4 +1,4 @@
-"""A codec process as the worker sees it: it gets requests, one at a time, and is ended."""
+"""A codec process as the worker sees it: it gets one request at a time, and can be killed."""
 
 import contextlib
 import os
@@ -18,106 +18,111 @@ START_SECONDS: Final = 60.0
 END_SECONDS: Final = 5.0
 
 
-class EndedError(Exception):
-    """A process ended before its answer: by itself, or by us.
+class ProcessEndedError(Exception):
+    """A process ended, or was killed, before it answered.
 
-    `exitcode` is as in `subprocess`, None when the server ended, too; `has_begun` is of the call.
+    `exitcode` is as in `subprocess`, or None if the fork server ended too. `has_started`: the process had started the
+    request.
     """
 
-    def __init__(self, exitcode: int | None = None, why: str | None = None, *, has_begun: bool = False) -> None:
-        known = f"exit code {exitcode}" if exitcode is not None else "the server it was forked from ended"
-        super().__init__(why or known)
+    def __init__(self, exitcode: int | None = None, reason: str | None = None, *, has_started: bool = False) -> None:
+        default = f"exit code {exitcode}" if exitcode is not None else "the fork server ended too"
+        super().__init__(reason or default)
         self.exitcode = exitcode
-        self.has_begun = has_begun
+        self.has_started = has_started
 
     @property
-    def is_its_own(self) -> bool:
-        """Whether the call may be why: it had begun, and the process did not end with its server."""
-        return self.has_begun and self.exitcode is not None
+    def may_be_caused_by_request(self) -> bool:
+        """Whether the request may be the cause: it had started, and the process did not end with its server."""
+        return self.has_started and self.exitcode is not None
 
 
-class Forked:
-    """A codec process. One thread at a time calls; any may kill."""
+class CodecProcess:
+    """A codec process. One thread at a time may use it; any thread may kill it.
 
-    def __init__(self, work: socket.socket, told: int) -> None:
-        """Raise EndedError when there is no process: the server ended, or could not fork."""
+    `work` is the connection for requests. `status` is the pipe on which the fork server reports the process id and,
+    when the process has ended, its exit code.
+    """
+
+    def __init__(self, work: socket.socket, status: int) -> None:
+        """Raise ProcessEndedError if the fork server has ended or could not fork."""
         self.answers = 0
-        self._channel, self._told = Channel(work), told
-        self._close = weakref.finalize(self, _close, work, told)
-        self._ending = threading.Lock()
-        pid = _number(told, START_SECONDS)
+        self._channel, self._status = Channel(work), status
+        self._close = weakref.finalize(self, _close, work, status)
+        self._kill_lock = threading.Lock()
+        pid = _read_status(status, START_SECONDS)
         if pid is None:
             self._close()
-            raise EndedError
+            raise ProcessEndedError
         self.pid = pid
 
     @property
     def is_new(self) -> bool:
-        """Whether it has done nothing yet but the call that prepared it."""
+        """Whether it has answered nothing but the request that prepared it."""
         return self.answers <= 1
 
     @property
     def has_ended(self) -> bool:
         """Whether it is known to have ended."""
-        return not self._close.alive or is_readable(self._told, 0)
+        return not self._close.alive or is_readable(self._status, 0)
 
     @property
     def is_usable(self) -> bool:
-        """Whether it can take a request: it has not ended, and has sent nothing since its last answer."""
-        return not self.has_ended and self._channel.is_quiet
+        """Whether it can take a request: it runs, and has sent nothing since its last answer."""
+        return not self.has_ended and self._channel.is_idle
 
     def call(self, request: Request[T], seconds: float) -> Answer[T]:
-        """Send a request and return its answer, checked.
+        """Send a request and return its validated answer.
 
         Raises:
-            TimeoutError: there is no whole answer after `seconds`.
-            EndedError: the process ended before its answer.
-            InvalidAnswerError: it sent something else than an answer, or a part of one. End it: what it sends next may
-                belong to this request.
+            TimeoutError: there is no complete answer after `seconds`.
+            ProcessEndedError: the process ended before it answered.
+            InvalidAnswerError: the answer is not valid or not complete. End the process: what it sends next may belong
+                to this request.
         """
-        has_begun = False
+        has_started = False
         try:
-            self._channel.send(request.content(), seconds)
-            has_begun = self._channel.begins()
-            content = self._channel.answer()
+            self._channel.send(request.encode(), seconds)
+            has_started = self._channel.wait_until_started()
+            content = self._channel.read_answer()
         except TimeoutError:
             raise
         except OSError:
             content = b""
         if not content:
-            raise EndedError(self.end(), has_begun=has_begun)
-        answer = request.answer(content)
+            raise ProcessEndedError(self.end(), has_started=has_started)
+        answer = request.parse_answer(content)
         self.answers += 1
         return answer
 
     def kill(self) -> None:
-        """End the process; whoever waits for its answer gets EndedError."""
-        with self._ending:
+        """Kill the process; a thread that waits for its answer gets ProcessEndedError."""
+        with self._kill_lock:
             if not self.has_ended:
-                with contextlib.suppress(ProcessLookupError):  # it is gone, and we shall hear of it
+                with contextlib.suppress(ProcessLookupError):  # it has ended; the server will report it
                     os.kill(self.pid, signal.SIGKILL)
 
     def end(self) -> int | None:
-        """Kill it if it still runs, and return its exit code when it is gone; None if the server is, too."""
+        """Kill the process, wait until it has ended, and return its exit code; None if its server has ended too."""
         self.kill()
         if not self._close.alive:
             return None
-        is_readable(self._told, END_SECONDS)  # a `kill` need not wait with us
-        with self._ending:
-            exitcode = _number(self._told, 0)
-            if exitcode is None:  # an orphan of the server's: ours to collect if we are a container's first process
+        is_readable(self._status, END_SECONDS)  # outside the lock, so that `kill` does not wait
+        with self._kill_lock:
+            exitcode = _read_status(self._status, 0)
+            if exitcode is None:  # orphaned by its server; if we are a container's first process, it is our child now
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(self.pid, 0)
             self._close()
             return exitcode
 
 
-def _number(told: int, seconds: float) -> int | None:
-    """Read what the server has to say of a process; None when it says nothing more."""
-    content = os.read(told, NUMBER.size) if is_readable(told, seconds) else b""
+def _read_status(status: int, seconds: float) -> int | None:
+    """Read the next number that the fork server reports about a process; None if there is none."""
+    content = os.read(status, NUMBER.size) if is_readable(status, seconds) else b""
     return int(NUMBER.unpack(content)[0]) if content else None
 
 
-def _close(work: socket.socket, told: int) -> None:
-    os.close(told)
+def _close(work: socket.socket, status: int) -> None:
+    os.close(status)
     work.close()

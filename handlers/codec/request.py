@@ -1,4 +1,4 @@
-"""One request to a codec process: how it is written, and how its answer is read and checked."""
+"""One request to a codec process: its encoding, and the validation of its answer."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,23 +12,23 @@ from schemas.codec import CodecAnswer, DecoderError, DecoderErrorCode, LogLine
 
 T = TypeVar("T")
 
-SHOWN_CHARACTERS: Final = 200
-"""How much is shown of where an answer is wrong: the text may be the sender's."""
-ERRORS: Final[dict[DecoderErrorCode, type[FileProcessingError]]] = {
+MAX_SHOWN_CHARACTERS: Final = 200
+"""Maximum length of the excerpt of an invalid answer in an error message: its text may come from an attacker."""
+ERROR_CLASSES: Final[dict[DecoderErrorCode, type[FileProcessingError]]] = {
     DecoderErrorCode.CORRUPTED: FileCorruptedError,
     DecoderErrorCode.TYPE_NOT_SUPPORTED: FileTypeNotSupportedError,
     DecoderErrorCode.LIMIT: DecoderLimitError,
 }
-"""The class of each code that has one; the others are retryable errors of the base class."""
+"""The error class of a code. The other codes are retryable errors of the base class."""
 
 
 class InvalidAnswerError(Exception):
-    """A codec process answered something that is not described in `schemas/codec.py`."""
+    """A codec process sent an answer that does not match `schemas/codec.py`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """What came back: log lines, and a result or an error."""
+    """A validated answer: log lines, and a result or an error."""
 
     log: Sequence[LogLine]
     outcome: T | FileProcessingError
@@ -42,43 +42,46 @@ class Answer(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[T]):
-    """A function (`module:function`) to be called in a codec process, with plain data.
+    """A call of a function (`module:function`) in a codec process, with plain data as arguments.
 
-    `read` checks and converts the result and raises ValueError for what it must not be. `cpu_seconds` is the processor
+    `parse` validates and converts the result, and raises ValueError if it is not valid. `cpu_seconds` is the processor
     time that the call may take; None for no limit.
     """
 
     operation: str
     arguments: Sequence[JsonValue]
-    read: Callable[[Any], T]
+    parse: Callable[[Any], T]
     cpu_seconds: float | None = None
 
-    def content(self) -> bytes:
+    def encode(self) -> bytes:
         """Return the request as it is sent; see `handlers/codec/decoder_main.py`."""
-        asked = {"operation": self.operation, "arguments": self.arguments, "cpu_seconds": self.cpu_seconds}
-        return json.dumps(asked).encode()
+        fields = {"operation": self.operation, "arguments": self.arguments, "cpu_seconds": self.cpu_seconds}
+        return json.dumps(fields).encode()
 
-    def answer(self, content: bytes) -> Answer[T]:
-        """Read an answer.
+    def parse_answer(self, content: bytes) -> Answer[T]:
+        """Validate an answer.
 
         Raises:
-            InvalidAnswerError: it is not what `schemas/codec.py` describes, or `read` refused its result.
+            InvalidAnswerError: it does not match `schemas/codec.py`, or `parse` refuses the result.
         """
         try:
             answer = CodecAnswer.model_validate_json(content)
-            return Answer(answer.log, _raised(answer.error) if answer.error else self.read(answer.result))
+            return Answer(answer.log, _to_exception(answer.error) if answer.error else self.parse(answer.result))
         except ValidationError as error:
             raise InvalidAnswerError(_first_problem(error)) from None
         except ValueError as error:
-            raise InvalidAnswerError(f"{str(error)[:SHOWN_CHARACTERS]!r}") from None
+            raise InvalidAnswerError(f"{str(error)[:MAX_SHOWN_CHARACTERS]!r}") from None
 
 
-def _raised(error: DecoderError) -> FileProcessingError:
-    kind = ERRORS.get(error.code)
-    return kind(error.message) if kind else FileProcessingError(error.message, code=error.code, retryable=True)
+def _to_exception(error: DecoderError) -> FileProcessingError:
+    error_class = ERROR_CLASSES.get(error.code)
+    if error_class is not None:
+        return error_class(error.message)
+    return FileProcessingError(error.message, code=error.code, retryable=True)
 
 
 def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(map(str, first["loc"]))[:SHOWN_CHARACTERS]
-    return f"{place!r}: {first['msg'][:SHOWN_CHARACTERS]}" if place else first["msg"][:SHOWN_CHARACTERS]
+    location = ".".join(map(str, first["loc"]))[:MAX_SHOWN_CHARACTERS]
+    message = first["msg"][:MAX_SHOWN_CHARACTERS]
+    return f"{location!r}: {message}" if location else message

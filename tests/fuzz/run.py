@@ -18,8 +18,9 @@ from pathlib import Path
 from random import Random
 
 from handlers.codec.codec import Codec
-from handlers.codec.pool import Processes
-from handlers.codec.process import EndedError
+from handlers.codec.pool import ProcessPool
+from handlers.codec.process import ProcessEndedError
+from handlers.codec.request import Request
 from handlers.detect import detect
 from handlers.errors import FileProcessingError
 from handlers.media import MEDIA_TYPES, Prepared
@@ -27,9 +28,8 @@ from handlers.pipeline.steps import DETECTION_BYTES
 from handlers.settings import MediaSettings
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.fuzz import strict_decoders
+from tests.fuzz.counts import FINDINGS, OUTCOMES, FuzzCounts
 from tests.fuzz.mutate import mutated
-from tests.fuzz.counts import OUTCOMES, FINDINGS, FuzzCounts
 from tests.media_samples import MAKERS, media_sample
 
 LIMIT_SECONDS = 10.0
@@ -49,7 +49,7 @@ class Fuzz:
         self._folder, self._seed, self._keep = folder, seed, keep
         self._names = _in_turn()
         self._codec = Codec(MediaSettings(**SETTINGS))
-        self._judges = Processes(int, most=2, tasks=0, seconds=3 * LIMIT_SECONDS)
+        self._judges = ProcessPool(Request("builtins:int", [], int), size=2, tasks=0, seconds=3 * LIMIT_SECONDS)
 
     async def run(self, cases: range, say: Callable[[str], None]) -> None:
         """Run these cases, some at once."""
@@ -113,8 +113,15 @@ class Fuzz:
         if found != prepared.content_type and (prepared.content_type, found) != ("audio/mp4", "video/mp4"):
             return f"it is detected as {found}"
         try:
-            return await self._judges.run(strict.rejects, prepared.path, prepared.content_type)
-        except (TimeoutError, EndedError) as error:
+            _, answer = await self._judges.run(
+                Request(
+                    "tests.fuzz.strict_decoders:rejects",
+                    [str(prepared.path), prepared.content_type],
+                    lambda reason: reason,
+                )
+            )
+            return answer.result()
+        except (TimeoutError, ProcessEndedError) as error:
             return f"the strict decoder did not end well: {error!r}"
 
 

@@ -23,12 +23,12 @@ from PIL import Image, ImageSequence
 PIECE = 1 << 16
 
 
-def rejects(path: Path, content_type: str) -> str | None:
+def rejects(path: Path | str, content_type: str) -> str | None:
     """Return why a strict decoder does not take the file; None: it does."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            STRICT_DECODERS[content_type](path)
+            STRICT_DECODERS[content_type](Path(path))
     except Exception as error:  # noqa: BLE001 - whatever it is, that is the answer
         return f"{type(error).__name__}: {error}"
     return None

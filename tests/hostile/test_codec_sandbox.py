@@ -63,7 +63,7 @@ def is_sandboxed(pid):
 WITHOUT_SECCOMP = """
 import socket
 from handlers.codec import seccomp
-seccomp.MACHINES.clear()
+seccomp.ARCHITECTURES.clear()
 assert not seccomp.kernel_can_deny_network()
 socket.socket().close()
 seccomp.deny_network()
@@ -82,11 +82,11 @@ def test_without_seccomp_python_sockets_are_refused():
 
 
 async def test_missing_seccomp_is_logged_and_reported(monkeypatch, caplog, tmp_path):
-    monkeypatch.setattr(seccomp, "MACHINES", {})
+    monkeypatch.setattr(seccomp, "ARCHITECTURES", {})
     async with codec_pool(codec_processes=1) as codec:
         assert await prepares_picture(codec, make_picture(tmp_path))
         assert codec.stats().network == "python"
-    assert "no seccomp here" in caplog.text
+    assert "seccomp is not available" in caplog.text
 
 
 async def test_a_codec_process_cannot_write_more_than_the_file_limit(codec, tmp_path):

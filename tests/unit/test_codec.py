@@ -17,7 +17,16 @@ from handlers.errors import FileCorruptedError, FileProcessingError
 from handlers.settings import MediaSettings
 from schemas.codec_limits import MAX_LOG_CHARACTERS, MAX_LOG_LINES
 from schemas.jobs import Profile
-from tests.codec_processes import children_of, make_picture, is_running, codec_pool, fork_server_pids, wait_until, codec_process_pids, prepares_picture
+from tests.codec_processes import (
+    children_of,
+    codec_pool,
+    codec_process_pids,
+    fork_server_pids,
+    is_running,
+    make_picture,
+    prepares_picture,
+    wait_until,
+)
 from tests.time_limits import WAIT_SECONDS
 
 pytestmark = pytest.mark.slow
@@ -99,7 +108,7 @@ async def test_a_process_that_cannot_be_prepared_is_told_with_its_reason(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(codec._processes, "_start", Request("builtins:int", ["three"], str))
-    with pytest.raises(FileProcessingError, match="did not start well: ValueError: invalid literal") as caught:
+    with pytest.raises(FileProcessingError, match="did not start: ValueError: invalid literal") as caught:
         await codec.call("os:getpid")
     assert caught.value.retryable
     monkeypatch.undo()
@@ -146,7 +155,10 @@ async def test_a_result_that_is_not_plain_data_is_decoder_failed(codec: Codec) -
 async def test_log_lines_are_cut_and_counted_to_what_an_answer_may_hold(
     codec: Codec, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert await codec.call("tests.hostile.compromised_decoder:log_much", MAX_LOG_LINES + 5, MAX_LOG_CHARACTERS * 2) == "done"
+    assert (
+        await codec.call("tests.hostile.compromised_decoder:log_much", MAX_LOG_LINES + 5, MAX_LOG_CHARACTERS * 2)
+        == "done"
+    )
     lines = [record for record in caplog.records if record.name == "async_file_processor.codec"]
     assert [len(line.getMessage()) for line in lines] == [MAX_LOG_CHARACTERS] * MAX_LOG_LINES
     assert {(line.levelno, line.codec_logger) for line in lines} == {(logging.CRITICAL, "hostile")}  # type: ignore[attr-defined]

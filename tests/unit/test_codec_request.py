@@ -25,7 +25,7 @@ REQUEST = prepare_request(SOURCE, TARGET, "image/png", Profile(), Limits(1, 1, 1
 
 
 def read(answer: bytes) -> Answer[Prepared]:
-    return REQUEST.answer(answer)
+    return REQUEST.parse_answer(answer)
 
 
 @pytest.mark.parametrize(("file", "path"), [("source", SOURCE), ("target", TARGET)])
