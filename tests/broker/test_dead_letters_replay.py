@@ -160,5 +160,5 @@ async def test_message_without_its_queue_is_kept(vhost):
     await vhost.channel.queue_delete("outlast.optimization")
     outcome = await replay(vhost)
     assert outcome.done == 1
-    assert "no queue takes 'optimization'" in outcome.kept[0].reason
+    assert "no queue is bound to 'optimization'" in outcome.kept[0].reason
     assert await vhost.count() == 1

@@ -97,7 +97,7 @@ async def test_replay_requires_confirmation_and_reports_counts(shell):
     }  # fmt: skip
     code, out, err = await shell.run("replay", "--yes", "--rate", "50/s")
     assert code == 3
-    assert "kept: gone at 127.0.0.1, and FAL_KEY is not set" in out
+    assert "kept: gone at 127.0.0.1; set FAL_KEY" in out
     assert "2 replayed, 1 kept" in out
     assert "3 of 3 replayed or kept" in err
     assert len(await shell.vhost.drain()) == 3

@@ -96,7 +96,7 @@ async def test_replay_dry_run_counts_and_replay_sends(api):
     assert len(await api.vhost.drain()) == 5
     status, body = await api.request("POST", "/replay")
     assert (status, body["count"], body["replayed"]) == (200, 1, 0)
-    assert "FAL_KEY is not set" in body["kept"][0]["reason"]
+    assert "set FAL_KEY" in body["kept"][0]["reason"]
     assert b"outlast_dead_letters_replayed_total 5.0" in api.metrics.render()
 
 
