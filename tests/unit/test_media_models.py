@@ -33,7 +33,7 @@ def sample(name: str, before: bytes, after: bytes) -> bytes:
     return content.replace(before, after, 1)
 
 
-WHOLE = {
+VALID = {
     "glb": ("model/gltf-binary", glb(ASSET | {"buffers": [{"byteLength": 4}]}, bytes(4))),
     "glb without binary": ("model/gltf-binary", glb(ASSET)),
     "gltf": ("model/gltf+json", json.dumps(ASSET | {"buffers": [{"uri": "a.bin", "byteLength": 9}]}).encode()),
@@ -63,7 +63,11 @@ DAMAGED = {
         sample("glb", b"\x25\0\x26\0", b"\x25\0\xff\0"),
         "corner",
     ),
-    "glb with a place that is none": ("model/gltf-binary", sample("glb", b"\0\0\x98\x41", b"\0\0\xc0\x7f"), "finite"),
+    "glb with a coordinate that is not a number": (
+        "model/gltf-binary",
+        sample("glb", b"\0\0\x98\x41", b"\0\0\xc0\x7f"),
+        "finite",
+    ),
     "glb with a view beyond its buffer": (
         "model/gltf-binary",
         sample("glb", b'"byteLength": 228', b'"byteLength": 229'),
@@ -89,7 +93,7 @@ DAMAGED = {
         ply("binary_little_endian", ROWS.replace(struct.pack("<3i", 0, 1, 2), struct.pack("<3i", 0, 1, 3), 1)),
         "vertices",
     ),
-    "ply with a place that is none": (
+    "ply with a coordinate that is not a number": (
         "model/ply",
         ply("binary_little_endian", ROWS.replace(struct.pack("<f", 8), b"\0\0\xc0\x7f")),
         "finite",
@@ -100,16 +104,16 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_whole_models(tmp_path: Path, name: str) -> None:
-    content_type, content = WHOLE[name]
+@pytest.mark.parametrize("name", VALID)
+def test_valid_model_ends_at_its_size(tmp_path: Path, name: str) -> None:
+    content_type, content = VALID[name]
     source = tmp_path / "model"
     source.write_bytes(content)
     assert check_structure(source, content_type) == len(content)
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_damaged_models(tmp_path: Path, name: str) -> None:
+def test_damaged_model_is_refused_with_its_reason(tmp_path: Path, name: str) -> None:
     content_type, content, why = DAMAGED[name]
     source = tmp_path / "model"
     source.write_bytes(content)

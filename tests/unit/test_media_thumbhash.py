@@ -18,13 +18,13 @@ def average(encoded: str) -> tuple[float, float, float, float]:
 
 @pytest.mark.parametrize("colour", [(0, 0, 0, 255), (255, 255, 255, 255), (200, 30, 60, 255), (10, 120, 240, 128)])
 @pytest.mark.parametrize(("width", "height"), [(32, 32), (32, 7), (1, 1), (3, 100)])
-def test_one_colour(colour: tuple[int, int, int, int], width: int, height: int) -> None:
+def test_average_of_one_colour_is_that_colour(colour: tuple[int, int, int, int], width: int, height: int) -> None:
     found = average(thumbhash(width, height, bytes(colour) * width * height))
     assert found == pytest.approx([value / 255 for value in colour], abs=0.06)
 
 
 def noise(*, alpha: bool) -> bytes:
-    """32x20 pixels of the C standard's example generator, the same everywhere and for ever."""
+    """32x20 pixels of the C standard's example generator, which is the same on every machine."""
     state, values = 1, bytearray()
     for at in range(32 * 20 * 4):
         state = state * 1103515245 + 12345 & 0x7FFFFFFF
@@ -35,11 +35,11 @@ def noise(*, alpha: bool) -> bytes:
 @pytest.mark.parametrize(
     ("alpha", "known"), [(False, "HwgCDIKXtH+Fpnxw4o341fNXlQ=="), (True, "HxiCA4AHa7GmpqDzhZREApCIuMu4VIs=")]
 )
-def test_the_same_as_another_encoder_finds(*, alpha: bool, known: str) -> None:
+def test_hash_equals_that_of_another_encoder(*, alpha: bool, known: str) -> None:
     assert thumbhash(32, 20, noise(alpha=alpha)) == known
 
 
 @pytest.mark.parametrize(("width", "height", "size"), [(101, 1, 404), (0, 0, 0), (2, 2, 15)])
-def test_what_is_no_small_picture(width: int, height: int, size: int) -> None:
+def test_wrong_size_is_refused(width: int, height: int, size: int) -> None:
     with pytest.raises(ValueError, match="a side has at most"):
         thumbhash(width, height, bytes(size))

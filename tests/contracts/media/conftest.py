@@ -1,4 +1,4 @@
-"""One pool of codec processes, and every sample of every type, by name."""
+"""A pool of codec processes, and the names of all samples as a parameter."""
 
 from collections.abc import AsyncIterator
 

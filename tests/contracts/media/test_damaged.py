@@ -1,4 +1,4 @@
-"""Every type cut off and flipped. Where a format cannot tell, that stands here, with the reason."""
+"""Truncated files and flipped bits, for every type. Formats that cannot detect them are listed with the reason."""
 
 from pathlib import Path
 from random import Random
@@ -11,17 +11,17 @@ from handlers.errors import DecoderLimitError, FileCorruptedError, FileTypeNotSu
 from handlers.media import Prepared
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.fuzz.strict_decoders import rejects
+from tests.fuzz.strict_decoders import rejection_reason
 from tests.media_samples import media_sample
 
 pytestmark = pytest.mark.slow
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
-CANNOT_TELL = {
+UNDETECTED_CUTS = {
     "obj": "text has no end: cut between lines, or in a number, it is a smaller model",
     "ply in text": "the last number may lose a digit, or its line's end",
 }
-CHECKED = {
+WITH_CHECKSUMS = {
     "png": "every chunk has a checksum",
     "png, interlaced": "the same",
     "png, animated": "the same",
@@ -33,7 +33,7 @@ KEEP = Profile(format=ImageFormat.KEEP)
 
 
 async def prepared(codec: Codec, folder: Path, content: bytes, profile: Profile) -> Prepared | None:
-    """Send a file the pipeline's way; None where it is refused for what it is."""
+    """Detect and prepare a file as the pipeline does; None if it is refused."""
     media = detect(content).media
     if media is None:
         return None
@@ -46,14 +46,14 @@ async def prepared(codec: Codec, folder: Path, content: bytes, profile: Profile)
 
 
 @pytest.mark.parametrize("profile", [Profile(), KEEP], ids=["auto", "keep"])
-async def test_a_file_cut_short_is_refused(codec: Codec, tmp_path: Path, name: str, profile: Profile) -> None:
+async def test_truncated_file_is_refused(codec: Codec, tmp_path: Path, name: str, profile: Profile) -> None:
     content = media_sample(name).content
     ends = [*(int(len(content) * share) for share in SHARES), len(content) - 1]
     taken = [end for end in ends if await prepared(codec, tmp_path, content[:end], profile)]
-    assert bool(taken) == (name in CANNOT_TELL), taken
+    assert bool(taken) == (name in UNDETECTED_CUTS), taken
 
 
-async def test_a_flipped_bit_is_found_or_harmless(codec: Codec, tmp_path: Path, name: str) -> None:
+async def test_flipped_bit_is_refused_or_harmless(codec: Codec, tmp_path: Path, name: str) -> None:
     content, random = media_sample(name).content, Random(name)  # noqa: S311 - repeatable damage
     for _ in range(FLIPS):
         damaged = bytearray(content)
@@ -61,11 +61,11 @@ async def test_a_flipped_bit_is_found_or_harmless(codec: Codec, tmp_path: Path, 
         damaged[at] ^= 1 << random.randrange(8)
         found = await prepared(codec, tmp_path, bytes(damaged), KEEP)
         if found is not None:
-            assert name not in CHECKED, f"byte {at}"
-            assert rejects(found.path, found.content_type) is None, f"byte {at}"
+            assert name not in WITH_CHECKSUMS, f"byte {at}"
+            assert rejection_reason(found.path, found.content_type) is None, f"byte {at}"
 
 
-async def test_an_mp3_cut_between_two_frames_is_found_by_its_count_alone(codec: Codec, tmp_path: Path) -> None:
+async def test_mp3_cut_between_frames_is_refused_only_with_a_frame_count(codec: Codec, tmp_path: Path) -> None:
     counted, plain = media_sample("mp3").content, media_sample("mp3 without counts").content
     frame = 192  # 64 kbit/s at 48 kHz
     assert await prepared(codec, tmp_path, counted[: -10 * frame], Profile()) is None

@@ -1,4 +1,4 @@
-"""What follows a file's end is not stored; the policy stands in `handlers.media.formats`."""
+"""Bytes after the end of a file are not stored; the docstring of `handlers.media.formats` describes the rules."""
 
 import io
 import zipfile
@@ -17,15 +17,15 @@ pytestmark = pytest.mark.slow
 
 PAGE = b"<!DOCTYPE html><html><script>alert(1)</script></html>"
 REFUSED = {
-    "mp3 without counts": "what follows may be frames destroyed",
+    "mp3 without counts": "the bytes may be damaged frames",
     "aac": "the same",
-    "flac": "its frames tell no length",
+    "flac": "its frames declare no length",
     "gltf": "JSON ends where the text does",
-    "obj": "a line that is none of the format's",
-    "webm, live": "a segment of untold length goes to the end of the file",
+    "obj": "not a valid line",
+    "webm, live": "a segment of unknown length extends to the end of the file",
 }
 KEPT = {
-    "tiff": "its directories may lie anywhere",
+    "tiff": "its directories may be anywhere",
     "tiff, packed": "the same",
 }
 
@@ -46,7 +46,9 @@ TAILS = {
 
 
 @pytest.mark.parametrize("tail", TAILS)
-async def test_what_follows_the_end_is_cut_off(codec: Codec, tmp_path: Path, name: str, tail: str) -> None:
+async def test_bytes_after_the_end_are_cut_off_or_the_file_is_refused(
+    codec: Codec, tmp_path: Path, name: str, tail: str
+) -> None:
     sample, source = media_sample(name), tmp_path / "source"
     source.write_bytes(sample.content + TAILS[tail])
     keep = Profile(format=ImageFormat.KEEP)
@@ -64,7 +66,7 @@ async def test_what_follows_the_end_is_cut_off(codec: Codec, tmp_path: Path, nam
 
 @pytest.mark.parametrize("padding", [bytes(500), b"\xff" * 500], ids=["zeros", "ones"])
 @pytest.mark.parametrize("image", [name for name, (kind, _) in MAKERS.items() if kind.startswith("image/")])
-async def test_padding_is_no_harm_to_a_compressed_image(
+async def test_padding_does_not_change_a_compressed_image(
     codec: Codec, tmp_path: Path, image: str, padding: bytes
 ) -> None:
     sample, source = media_sample(image), tmp_path / "source"

@@ -1,4 +1,4 @@
-"""What holds for every whole file of every type."""
+"""Valid files of every type are detected, prepared, and refused under another type."""
 
 import hashlib
 from pathlib import Path
@@ -11,7 +11,7 @@ from handlers.errors import FileProcessingError
 from handlers.media import BY_CONTENT_TYPE, MEDIA_TYPES, Kind
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.fuzz.strict_decoders import rejects
+from tests.fuzz.strict_decoders import rejection_reason
 from tests.media_samples import MAKERS, media_sample
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ RELATED = {
 SHOWN = {Kind.IMAGE, Kind.VIDEO}
 
 
-def test_detected_from_the_head_as_from_the_whole_whatever_the_name(name: str) -> None:
+def test_type_is_detected_from_the_head_and_independent_of_the_name(name: str) -> None:
     sample = media_sample(name)
     wanted = BY_CONTENT_TYPE[sample.content_type]
     assert detect(sample.content).media == wanted
@@ -31,7 +31,7 @@ def test_detected_from_the_head_as_from_the_whole_whatever_the_name(name: str) -
 
 
 @pytest.mark.parametrize("asked", [ImageFormat.AUTO, ImageFormat.KEEP])
-async def test_prepared(codec: Codec, tmp_path: Path, name: str, asked: ImageFormat) -> None:
+async def test_valid_file_is_prepared(codec: Codec, tmp_path: Path, name: str, asked: ImageFormat) -> None:
     sample, source = media_sample(name), tmp_path / "source"
     source.write_bytes(sample.content)
     found = await codec.prepare(source, tmp_path / "out", sample.content_type, Profile(format=asked))
@@ -42,7 +42,7 @@ async def test_prepared(codec: Codec, tmp_path: Path, name: str, asked: ImageFor
     assert found.file_size <= len(sample.content)
     assert detect(stored).mime_type == found.content_type
     assert found.extension == BY_CONTENT_TYPE[found.content_type].extension
-    assert rejects(found.path, found.content_type) is None
+    assert rejection_reason(found.path, found.content_type) is None
     assert (found.width is not None, found.height is not None) == (kind in SHOWN, kind in SHOWN)
     assert (found.thumbhash is not None) == (kind is Kind.IMAGE)
     if kind is not Kind.IMAGE or asked is ImageFormat.KEEP:
@@ -52,7 +52,7 @@ async def test_prepared(codec: Codec, tmp_path: Path, name: str, asked: ImageFor
     codec.check(found.path, found.content_type)  # what is stored would be stored again
 
 
-async def test_called_by_any_other_type_it_is_refused(codec: Codec, tmp_path: Path, name: str) -> None:
+async def test_file_under_another_type_is_refused(codec: Codec, tmp_path: Path, name: str) -> None:
     sample, source = media_sample(name), tmp_path / "source"
     source.write_bytes(sample.content)
     for media in MEDIA_TYPES:
@@ -63,7 +63,7 @@ async def test_called_by_any_other_type_it_is_refused(codec: Codec, tmp_path: Pa
         assert caught.value.code in {"corrupted", "type_not_supported"}, media.content_type
 
 
-async def test_nothing_is_none_of_them(codec: Codec, tmp_path: Path) -> None:
+async def test_empty_file_is_refused_as_every_type(codec: Codec, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert detect(b"").media is None
     for content_type in sorted({content_type for content_type, _ in MAKERS.values()}):

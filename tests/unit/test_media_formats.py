@@ -1,4 +1,4 @@
-"""How files end, format by format: what the contract of all types does not say."""
+"""Where files end, by format: cases that the contract tests of all types do not have."""
 
 import struct
 from pathlib import Path
@@ -19,94 +19,94 @@ def end(folder: Path, content: bytes, content_type: str) -> int:
     return check_structure(folder / "file", content_type)
 
 
-def refused(folder: Path, content: bytes, content_type: str, why: str) -> None:
+def assert_refused(folder: Path, content: bytes, content_type: str, why: str) -> None:
     with pytest.raises(FileCorruptedError, match=why):
         end(folder, content, content_type)
 
 
 @pytest.mark.parametrize("name", ["mp3", "mp3 without counts", "aac"])
 @pytest.mark.parametrize("tag", [ID3V1, APE, APE + ID3V1, ID3V2])
-def test_tags_behind_the_last_frame_belong_to_the_file(tmp_path: Path, name: str, tag: bytes) -> None:
+def test_tags_after_the_last_audio_frame_belong_to_the_file(tmp_path: Path, name: str, tag: bytes) -> None:
     sample = media_sample(name)
     assert end(tmp_path, sample.content + tag, sample.content_type) == len(sample.content + tag)
 
 
 @pytest.mark.parametrize("name", ["mp3", "mp3 without counts", "aac"])
 @pytest.mark.parametrize("padding", [bytes(300), b"\xff" * 300])
-def test_padding_behind_the_last_frame_is_cut_off(tmp_path: Path, name: str, padding: bytes) -> None:
+def test_padding_after_the_last_audio_frame_is_cut_off(tmp_path: Path, name: str, padding: bytes) -> None:
     sample = media_sample(name)
     assert end(tmp_path, sample.content + padding, sample.content_type) == len(sample.content)
 
 
-def test_joined_mp3s_are_one(tmp_path: Path) -> None:
+def test_joined_mp3_files_are_one_file(tmp_path: Path) -> None:
     one, other = media_sample("mp3 without counts").content, media_sample("mp3").content
     assert end(tmp_path, one + other, "audio/mpeg") == len(one + other)
 
 
-def test_an_mp3_of_fewer_frames_than_it_counts(tmp_path: Path) -> None:
-    refused(tmp_path, media_sample("mp3").content[: -2 * 192], "audio/mpeg", "declares")
+def test_mp3_with_fewer_frames_than_declared_is_refused(tmp_path: Path) -> None:
+    assert_refused(tmp_path, media_sample("mp3").content[: -2 * 192], "audio/mpeg", "declares")
 
 
-def test_every_bit_of_a_flac_frame_counts(tmp_path: Path) -> None:
+def test_flipped_bit_in_a_flac_frame_is_refused(tmp_path: Path) -> None:
     content = media_sample("flac").content
     first = content.index(b"\xff\xf8", 8000)
     for at in range(first, len(content), 97):
         damaged = bytearray(content)
         damaged[at] ^= 1 << at % 8
-        refused(tmp_path, bytes(damaged), "audio/flac", "frame")
+        assert_refused(tmp_path, bytes(damaged), "audio/flac", "frame")
 
 
-def test_a_flac_that_lacks_its_last_frame(tmp_path: Path) -> None:
+def test_flac_without_its_last_frame_is_refused(tmp_path: Path) -> None:
     content = media_sample("flac").content
-    refused(tmp_path, content[: content.rindex(b"\xff\xf8")], "audio/flac", "declares 48,000 samples")
+    assert_refused(tmp_path, content[: content.rindex(b"\xff\xf8")], "audio/flac", "declares 48,000 samples")
 
 
-def test_a_flac_may_carry_an_old_tag(tmp_path: Path) -> None:
+def test_flac_ends_before_its_id3v1_tag(tmp_path: Path) -> None:
     content = media_sample("flac").content + ID3V1
     assert end(tmp_path, content, "audio/flac") == len(content) - len(ID3V1)
 
 
 @pytest.mark.parametrize(("page", "why"), [(-1, "not complete"), (1, "missing before")])
-def test_an_ogg_without_one_of_its_pages(tmp_path: Path, page: int, why: str) -> None:
+def test_ogg_with_a_missing_page_is_refused(tmp_path: Path, page: int, why: str) -> None:
     pages = [b"OggS" + part for part in media_sample("ogg of opus").content.split(b"OggS")[1:]]
     assert len(pages) > 2
     del pages[page]
-    refused(tmp_path, b"".join(pages), "audio/ogg", why)
+    assert_refused(tmp_path, b"".join(pages), "audio/ogg", why)
 
 
-def test_oggs_in_a_chain_are_one(tmp_path: Path) -> None:
+def test_chained_ogg_files_are_one_file(tmp_path: Path) -> None:
     content = media_sample("ogg of opus").content + media_sample("ogg of vorbis").content
     assert end(tmp_path, content, "audio/ogg") == len(content)
 
 
-@pytest.mark.parametrize("untold", [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x00\x00\xff\x7f"])
-def test_a_wav_that_was_streamed_tells_no_length(tmp_path: Path, untold: bytes) -> None:
+@pytest.mark.parametrize("unknown", [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x00\x00\xff\x7f"])
+def test_wav_of_unknown_length_ends_with_the_file(tmp_path: Path, unknown: bytes) -> None:
     content = media_sample("wav").content
     data = content.index(b"data") + 4
-    streamed = content[:4] + untold + content[8:data] + untold + content[data + 4 :]
+    streamed = content[:4] + unknown + content[8:data] + unknown + content[data + 4 :]
     assert end(tmp_path, streamed, "audio/wav") == len(content)
 
 
-def test_a_matroska_element_that_its_checksum_denies(tmp_path: Path) -> None:
+def test_matroska_element_with_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
     content = bytearray(media_sample("mkv").content)
     content[content.index(b"Lavf") + 1] ^= 1
-    refused(tmp_path, bytes(content), "video/x-matroska", "checksum")
+    assert_refused(tmp_path, bytes(content), "video/x-matroska", "checksum")
 
 
-def test_a_jpeg_of_several_pictures_ends_behind_the_last(tmp_path: Path) -> None:
+def test_jpeg_of_several_pictures_ends_after_the_last_one(tmp_path: Path) -> None:
     main, gain_map = media_sample("jpeg").content, media_sample("jpeg, progressive").content
     index = b"MPF\0II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0xB002, 7, 32, 26) + bytes(4)
     entries = len(index) + 32
     whole = len(main) + 4 + entries
-    start = 2 + 4 + 4  # offsets count from behind "MPF"
+    start = 2 + 4 + 4  # offsets count from the end of "MPF"
     index += struct.pack("<IIIHH", 0x030000, whole, 0, 0, 0)
     index += struct.pack("<IIIHH", 0, len(gain_map), whole - start, 0, 0)
     content = main[:2] + b"\xff\xe2" + (entries + 2).to_bytes(2, "big") + index + main[2:] + gain_map
     assert end(tmp_path, content + b"<html>", "image/jpeg") == len(content)
-    refused(tmp_path, content[:-1], "image/jpeg", "pictures need")
+    assert_refused(tmp_path, content[:-1], "image/jpeg", "pictures need")
 
 
-def test_the_tail_is_left_out_of_a_copy(tmp_path: Path) -> None:
+def test_copy_is_made_without_the_tail_and_only_if_there_is_one(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     sample = media_sample("mp4")
     source.write_bytes(sample.content)
