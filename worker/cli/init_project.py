@@ -16,7 +16,7 @@ from worker.cli.settings_table import COMPUTED, default_text
 from worker.settings import Settings
 
 KEY_BYTES: Final = 32
-NAMED: Final = {
+SETTINGS_ROWS: Final = {
     "generations_schema": "generations_schema",
     "generations_table": "generations_table",
     "id_column": "generations_id_column",
@@ -26,17 +26,17 @@ NAMED: Final = {
     "request_column": "generations_request_column",
     "created_column": "generations_created_column",
 }
-"""The rows of outlast_settings, and the setting that each has its value from."""
+"""The rows of outlast_settings, and the setting that each gets its value from."""
 FILL_IN: Final = {
     "supabase_url": "Project settings, API: the project's URL",
     "supabase_service_role_key": "the same page: the service_role (or sb_secret_...) key; never in a browser",
     "rabbitmq_url": "amqp://user:password@host:5672/vhost, amqps:// for TLS",
 }
-MADE: Final = {
-    "supabase_webhook_secrets": "the database signs its webhooks with it; the SQL made with this file stores it there",
+GENERATED: Final = {
+    "supabase_webhook_secrets": "the database signs its webhooks with it; the SQL generated together with this file stores it there",
     "api_token": "the bearer token of the HTTP API",
 }
-PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@,+=%*")
+UNQUOTED_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@,+=%*")
 
 HEADER: Final = """\
 -- Outlast {version} for {table}. Run it in the SQL editor (or with psql -f). It is one transaction.
@@ -63,7 +63,7 @@ NO_URL: Final = """
 """
 
 
-class Composed(BaseSettings):
+class ComposePasswords(BaseSettings):
     """Passwords of RabbitMQ and Grafana in deploy/compose.yml. Those in the environment or `.env` are kept."""
 
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore")
@@ -83,11 +83,11 @@ class Setup:
         """Return both as one valid SQL text, with the `.env` as a comment at its end."""
         clash = "*/" in self.env or "/*" in self.env
         commented = "".join(f"-- {line}\n" for line in self.env.splitlines()) if clash else f"/*\n{self.env}*/\n"
-        return f"{self.sql}\n-- The .env, to fill in (`outlast init --write .` makes two files of this):\n{commented}"
+        return f"{self.sql}\n-- The .env, to fill in (`outlast init --write .` writes two files):\n{commented}"
 
 
 def prepare(settings: Settings, receiver_url: str | None) -> Setup:
-    """Return the set-up for the table that `settings` name. Secrets in `settings` are kept, missing ones are made.
+    """Return the set-up for the table that `settings` name. Secrets in `settings` are kept, missing ones are generated.
 
     Raises:
         ValueError: a name is not a valid PostgreSQL identifier.
@@ -98,14 +98,14 @@ def prepare(settings: Settings, receiver_url: str | None) -> Setup:
     )
     token = settings.api_token or SecretStr(secrets.token_urlsafe(KEY_BYTES))
     others = [s.get_secret_value() for s in settings.supabase_webhook_secrets if s is not signing]
-    made = {"supabase_webhook_secrets": ",".join([secret, *others]), "api_token": token.get_secret_value()}
-    return Setup(_sql(settings, receiver_url, secret), _env(settings, made))
+    generated = {"supabase_webhook_secrets": ",".join([secret, *others]), "api_token": token.get_secret_value()}
+    return Setup(_sql(settings, receiver_url, secret), _env(settings, generated))
 
 
-def removal(*, with_data: bool) -> str:
+def removal_sql(*, with_data: bool) -> str:
     """Return the SQL that removes Outlast; with `with_data` also its tables and the media columns."""
-    chosen = migrations.removal() if with_data else migrations.removal()[:1]
-    return "begin;\n" + "\n".join(file.read_text("utf-8") for file in chosen) + "commit;\n"
+    files = migrations.removal() if with_data else migrations.removal()[:1]
+    return "begin;\n" + "\n".join(file.read_text("utf-8") for file in files) + "commit;\n"
 
 
 def write(setup: Setup, folder: Path) -> list[Path]:
@@ -116,10 +116,10 @@ def write(setup: Setup, folder: Path) -> list[Path]:
     """
     targets = {folder / "outlast.sql": setup.sql, folder / ".env": setup.env}
     folder.mkdir(parents=True, exist_ok=True)
-    there = [str(path) for path in targets if path.exists()]
-    if there:
+    existing = [str(path) for path in targets if path.exists()]
+    if existing:
         raise FileExistsError(
-            f"{' and '.join(there)}: exists and was not overwritten; move it, or choose another folder"
+            f"{' and '.join(existing)}: exists and was not overwritten; move it, or choose another folder"
         )
     for path, text in targets.items():
         path.touch(mode=0o600, exist_ok=False)
@@ -133,7 +133,7 @@ def show(setup: Setup, *, as_json: bool) -> None:
 
 
 def _sql(settings: Settings, receiver_url: str | None, secret: str) -> str:
-    values = {key: migrations.identifier(getattr(settings, name)) for key, name in NAMED.items()}
+    values = {key: migrations.identifier(getattr(settings, name)) for key, name in SETTINGS_ROWS.items()}
     values |= {"completed_value": settings.generations_completed_value, "bucket": settings.storage_bucket}
     if receiver_url is not None:
         values["webhook_url"] = f"{receiver_url.rstrip('/')}/webhooks/supabase"
@@ -152,24 +152,24 @@ def _sql(settings: Settings, receiver_url: str | None, secret: str) -> str:
     )
 
 
-def _env(settings: Settings, made: dict[str, str]) -> str:
+def _env(settings: Settings, generated: dict[str, str]) -> str:
     """Return all settings: first those to fill in, then the secrets, then other changed values, then the defaults."""
     lines = ["# Outlast. Fill in the first three, then run `outlast doctor`.", ""]
     for name, meaning in FILL_IN.items():
         lines += [f"# {meaning}", f"{name.upper()}="]
-    for name, meaning in MADE.items():
-        lines += [f"# {meaning}", f"{name.upper()}={env_value(made[name])}"]
-    names = [name for name in Settings.model_fields if name not in FILL_IN and name not in MADE]
-    special = [name for name in names if not is_secret(name) and getattr(settings, name) != _default(name)]
+    for name, meaning in GENERATED.items():
+        lines += [f"# {meaning}", f"{name.upper()}={env_value(generated[name])}"]
+    names = [name for name in Settings.model_fields if name not in FILL_IN and name not in GENERATED]
+    changed = [name for name in names if not is_secret(name) and getattr(settings, name) != _default(name)]
     lines += ["", "# Values that differ from the defaults."]
-    lines += [f"{name.upper()}={env_value(default_text(getattr(settings, name)))}" for name in special]
+    lines += [f"{name.upper()}={env_value(default_text(getattr(settings, name)))}" for name in changed]
     lines += ["", "# The defaults; deploy/docs/settings.md explains them."]
     for name in names:
-        if name not in special:
-            hidden = name in COMPUTED or is_secret(name)
-            lines.append(f"# {name.upper()}={'' if hidden else env_value(default_text(_default(name)))}")
+        if name not in changed:
+            is_empty = name in COMPUTED or is_secret(name)
+            lines.append(f"# {name.upper()}={'' if is_empty else env_value(default_text(_default(name)))}")
     lines += ["", "# Only for deploy/compose.yml: the passwords of its RabbitMQ and its Grafana."]
-    lines += [f"{name.upper()}={env_value(value)}" for name, value in Composed().model_dump().items()]
+    lines += [f"{name.upper()}={env_value(value)}" for name, value in ComposePasswords().model_dump().items()]
     return "\n".join(lines) + "\n"
 
 
@@ -190,6 +190,6 @@ def env_value(value: str) -> str:
     """
     if "${" in value:
         raise ValueError(f"{value!r} cannot be written in a .env file: readers replace ${{...}}")
-    if set(value) <= PLAIN:
+    if set(value) <= UNQUOTED_CHARACTERS:
         return value
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -66,5 +66,5 @@ def identifier(name: str) -> str:
 
 
 def _sorted(folder: str) -> list[Traversable]:
-    found = [file for file in SUPABASE.joinpath(folder).iterdir() if file.name.endswith(".sql")]
-    return sorted(found, key=lambda file: file.name)
+    sql_files = [file for file in SUPABASE.joinpath(folder).iterdir() if file.name.endswith(".sql")]
+    return sorted(sql_files, key=lambda file: file.name)

@@ -23,8 +23,8 @@ def optimize(
     from worker.periodic.optimize import read_profile
 
     try:
-        wanted = None if profile is None else read_profile(profile)
+        target = None if profile is None else read_profile(profile)
         moment = None if since is None else read_since(since)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    sys.exit(asyncio.run(optimize_once(moment, wanted, dry_run=dry_run, yes=yes, as_json=as_json)))
+    sys.exit(asyncio.run(optimize_once(moment, target, dry_run=dry_run, yes=yes, as_json=as_json)))

@@ -20,7 +20,7 @@ from worker.periodic.optimize import Optimizer, OptimizeResult
 from worker.resources import Resources
 from worker.settings import Settings
 
-FOREVER: Final = 1e9
+NO_TIME_LIMIT: Final = 1e9
 
 
 def read_since(text: str) -> datetime:
@@ -42,13 +42,13 @@ async def optimize_once(
     """
     settings = Settings.load().for_worker()
     configure(settings)
-    wanted = profile or settings.profile
+    target = profile or settings.profile
     async with Resources(settings, Metrics("command")) as resources:
         supabase, codec = await resources.supabase(), resources.codec()
         objects = ObjectRecords(supabase)
         orphans = OrphanRemover(objects, supabase, settings.orphan_grace_seconds)
-        found, unused = await objects.count_suboptimal(wanted.key, since), await orphans.count()
-        sys.stderr.write(_plan(found, unused, wanted) + "\n")
+        found, unused = await objects.count_suboptimal(target.key, since), await orphans.count()
+        sys.stderr.write(_plan(found, unused, target) + "\n")
         if dry_run:
             return _print_result(found, unused, OptimizeResult(), RemovalResult(), as_json=as_json, dry_run=True)
         if found.objects + unused and not yes:
@@ -61,9 +61,9 @@ async def optimize_once(
                 )
         stop = _stop_signals()
         with show_progress("optimized") as progress:
-            optimizer = Optimizer(settings, supabase, objects, codec, wanted)
+            optimizer = Optimizer(settings, supabase, objects, codec, target)
             done = await optimizer.run(since, lambda seen: progress(seen, max(seen, found.objects)), stop.is_set)
-        removed = RemovalResult(complete=False) if stop.is_set() else await orphans.remove(FOREVER)
+        removed = RemovalResult(complete=False) if stop.is_set() else await orphans.remove(NO_TIME_LIMIT)
     return _print_result(found, unused, done, removed, as_json=as_json, dry_run=False)
 
 
@@ -80,9 +80,9 @@ def _stop_signals() -> asyncio.Event:
     return stop
 
 
-def _plan(found: ObjectCount, unused: int, wanted: Profile) -> str:
+def _plan(found: ObjectCount, unused: int, target: Profile) -> str:
     return (
-        f"{found.objects} images ({_megabytes(found.bytes)}) are stored with another profile than {wanted.key} or are "
+        f"{found.objects} images ({_megabytes(found.bytes)}) are stored with another profile than {target.key} or are "
         f"duplicates ({found.duplicates} duplicates); {unused} objects are unreferenced"
     )
 

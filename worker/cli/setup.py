@@ -51,20 +51,20 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Print the SQL to apply and a `.env` to fill in. Names that are not given come from the settings."""
-    from worker.cli import init_project as setup
+    from worker.cli import init_project
 
     if with_data and not remove:
         raise typer.BadParameter("--with-data can only be used with --remove")
     if remove:
-        sys.stdout.write(setup.removal(with_data=with_data))
+        sys.stdout.write(init_project.removal_sql(with_data=with_data))
         return
     options = locals()
     given = {f"generations_{name}": options[name] for name in NAMES} | {"storage_bucket": bucket}
-    made = _prepare({name: value for name, value in given.items() if value is not None}, receiver_url)
+    setup = _prepare({name: value for name, value in given.items() if value is not None}, receiver_url)
     if write is None:
-        setup.show(made, as_json=as_json)
+        init_project.show(setup, as_json=as_json)
         return
-    for path in setup.write(made, write):
+    for path in init_project.write(setup, write):
         sys.stdout.write(f"{path}\n")
 
 

@@ -27,33 +27,33 @@ def run_submit(
 ) -> int:
     """Submit a task and print its id; with `wait`, print its result instead."""
 
-    async def submitted(manager: BackgroundTaskManager) -> int:
+    async def submit(manager: BackgroundTaskManager) -> int:
         async with manager:
             task_id = await manager.queue_file_processing(urls, user, generation, options)
             if wait:
-                return await _followed(manager, task_id, as_json=as_json)
+                return await _follow(manager, task_id, as_json=as_json)
         if as_json:
             print_json({"task_id": task_id})
         else:
             sys.stdout.write(f"{task_id}\n")
         return DONE
 
-    return asyncio.run(submitted(_manager()))
+    return asyncio.run(submit(_manager()))
 
 
 def run_status(task: str, *, wait: bool, as_json: bool) -> int:
     """Print the status of a task; with `wait`, after it has ended."""
 
-    async def looked(manager: BackgroundTaskManager) -> int:
+    async def show_status(manager: BackgroundTaskManager) -> int:
         if wait:
-            return await _followed(manager, task, as_json=as_json)
+            return await _follow(manager, task, as_json=as_json)
         status = await manager.get_task_status(task)
         if status["status"] == "unknown":
             return _unknown(task)
         _print(status, as_json=as_json)
         return DONE
 
-    return asyncio.run(looked(_manager()))
+    return asyncio.run(show_status(_manager()))
 
 
 def run_cancel(task: str, *, as_json: bool) -> int:
@@ -97,7 +97,7 @@ def _manager() -> BackgroundTaskManager:
     return BackgroundTaskManager(settings)
 
 
-async def _followed(manager: BackgroundTaskManager, task: str, *, as_json: bool) -> int:
+async def _follow(manager: BackgroundTaskManager, task: str, *, as_json: bool) -> int:
     """Show progress until the task has ended. An interrupt ends this command, not the task."""
     status: dict[str, Any] = {}
     try:
@@ -122,9 +122,9 @@ def _print(status: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(status)
         return
-    counted = status["result"] or status["progress"] or {}
-    stored = counted.get("successful_files", counted.get("completed", 0))
-    total = counted.get("total_files", counted.get("total", "?"))
+    counts = status["result"] or status["progress"] or {}
+    stored = counts.get("successful_files", counts.get("completed", 0))
+    total = counts.get("total_files", counts.get("total", "?"))
     print_table([status | {"files": f"{stored} of {total}"}], COLUMNS)
 
 

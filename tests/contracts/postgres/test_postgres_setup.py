@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from deploy.local.postgres import BOOTSTRAP, DEBIAN, Postgres
-from worker.cli.init_project import prepare, removal
+from worker.cli.init_project import prepare, removal_sql
 from worker.settings import Settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -95,8 +95,8 @@ async def test_removal_restores_the_schema_and_setup_can_be_applied_again(bare, 
         await bare.execute(setup)
         applied = dump()
         assert any("outlast_notify_update" in line for line in applied)
-        await bare.execute(removal(with_data=True))
-        await bare.execute(removal(with_data=True))  # a second removal is not an error
+        await bare.execute(removal_sql(with_data=True))
+        await bare.execute(removal_sql(with_data=True))  # a second removal is not an error
         assert dump() == before
     await bare.execute(setup)
     await bare.execute(setup)
@@ -110,7 +110,7 @@ async def test_removal_without_data_keeps_tables_and_media(bare, dump):
     await bare.execute("insert into public.outlast_files (id, generation_id, source_key, bucket, path)"
                        " values (gen_random_uuid(), 'g', 'k', 'b', 'p')")  # fmt: skip
     await bare.execute("update public.generations set media = '[1]'")
-    await bare.execute(removal(with_data=False))
+    await bare.execute(removal_sql(with_data=False))
     assert [line for line in dump() if "FUNCTION public.outlast" in line or "TRIGGER" in line] == []
     policies = await bare.fetch(
         "select 1 from pg_policies where policyname ilike '%outlast%' or tablename ~ '^outlast_'"
@@ -128,11 +128,11 @@ async def test_removal_keeps_existing_columns_and_refuses_with_dependent_objects
     await bare.execute(prepare(settings_for(), None).sql)
     await bare.execute("create view public.mine as select path from public.outlast_files")
     with pytest.raises(asyncpg.DependentObjectsStillExistError, match="outlast_files"):
-        await bare.execute(removal(with_data=True))
+        await bare.execute(removal_sql(with_data=True))
     await bare.execute("rollback")
     assert await bare.fetchval("select public.outlast_health() is not null")
     await bare.execute("drop view public.mine")
-    await bare.execute(removal(with_data=True))
+    await bare.execute(removal_sql(with_data=True))
     columns = await bare.fetch("select attname from pg_attribute where attrelid = 'public.generations'::regclass")
     assert {"media", "media_status"} & {row["attname"] for row in columns} == {"media"}
 
@@ -195,7 +195,7 @@ async def test_the_secret_is_stored_and_rotated_in_vault(bare):
     assert await bare.fetchval("select value from public.outlast_settings where key = 'webhook_secret'") is None
     await bare.execute(prepare(Settings(_env_file=None, supabase_webhook_secrets=OTHER), None).sql)
     assert await bare.fetch("select secret from vault.secrets") == [(OTHER,)]
-    await bare.execute(removal(with_data=False))
+    await bare.execute(removal_sql(with_data=False))
     assert await bare.fetch("select secret from vault.secrets") == []
 
 
