@@ -1,7 +1,7 @@
-"""`python -m tests.deploy.checks [ROOT]`: everything about where Outlast runs that can be checked offline.
+"""`python -m tests.deploy.checks [ROOT]`: offline checks of the deployment files.
 
-Each check returns the faults it found. A checker that is missing is a fault too, but for kubectl, which Debian's stable
-releases have in versions too old: what it would find most likely, a patch that meets nothing, is looked for without it.
+Each check returns the faults it found. A missing checker is a fault, except kubectl, whose version in Debian stable is
+too old: patches without a target, the most likely fault, are found without it.
 """
 
 import shutil
@@ -18,15 +18,15 @@ import yaml
 BIN = Path(sys.executable).parent
 KUBERNETES = "1.30"
 CUSTOM = Path(__file__).with_name("custom_resources.yml")
-EXPOSURE = 1.9
+MAX_EXPOSURE = 1.9
 PROGRAM = "/opt/outlast/bin/outlast"
 
 
-def run(*argv: str | Path, silent: bool = False) -> list[str]:
-    """Run a checker; return what it says if it fails, and with `silent` whatever it says."""
+def run(*argv: str | Path, always: bool = False) -> list[str]:
+    """Run a checker; return its output if it fails, with `always` also if it succeeds."""
     done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False)  # noqa: S603
-    told = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    return told if done.returncode or silent else []
+    output = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    return output if done.returncode or always else []
 
 
 def documents(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -42,8 +42,8 @@ def dockerfile(root: Path) -> list[str]:
 
 
 def yaml_style(root: Path) -> list[str]:
-    places = ("deploy/compose.yml", "deploy/kubernetes", ".github")
-    return run(BIN / "yamllint", "--strict", "-c", root / "deploy/.yamllint", *(root / place for place in places))
+    paths = ("deploy/compose.yml", "deploy/kubernetes", ".github")
+    return run(BIN / "yamllint", "--strict", "-c", root / "deploy/.yamllint", *(root / path for path in paths))
 
 
 def compose(root: Path) -> list[str]:
@@ -57,7 +57,7 @@ def workflow(root: Path) -> list[str]:
 
 
 def kubernetes(root: Path) -> list[str]:
-    """Check Kubernetes' own kinds against its schemas, others against what we wrote down of theirs."""
+    """Check Kubernetes' own kinds against its schemas, custom resources against custom_resources.yml."""
     custom = yaml.safe_load(CUSTOM.read_text())
     faults = []
     with tempfile.TemporaryDirectory() as folder:
@@ -74,27 +74,27 @@ def kubernetes(root: Path) -> list[str]:
 
 
 def overlays(root: Path) -> list[str]:
-    """Whether each overlay's patches and images still meet something; kubectl builds them where it is installed."""
-    there = {identity(document): document for _, document in documents(root)}
-    images = {found for document in there.values() for found in all_of("image", document)}
+    """Check that each overlay's patches and images have a target; build them with kubectl if it is installed."""
+    targets = {identity(document): document for _, document in documents(root)}
+    images = {found for document in targets.values() for found in all_of("image", document)}
     faults = []
     for path in sorted((root / "deploy/kubernetes/overlays").iterdir()):
         overlay = yaml.safe_load((path / "kustomization.yaml").read_text())
         patches = [yaml.safe_load(patch["patch"]) for patch in overlay["patches"]]
-        unmet = [identity(patch)[1:] for patch in patches if identity(patch) not in there]
-        unmet += [("image", image["name"]) for image in overlay["images"] if image["name"] not in images]
-        faults += [f"{path.name}: {kind} {name}: no matches in base" for kind, name in unmet]
+        without_target = [identity(patch)[1:] for patch in patches if identity(patch) not in targets]
+        without_target += [("image", image["name"]) for image in overlay["images"] if image["name"] not in images]
+        faults += [f"{path.name}: {kind} {name}: no matches in base" for kind, name in without_target]
         faults += run("kubectl", "kustomize", path) if shutil.which("kubectl") else []
     return faults
 
 
 def identity(document: dict[str, Any]) -> tuple[str, str, str]:
-    """By what a patch finds what it changes."""
+    """Return the fields by which a patch selects its target."""
     return document["apiVersion"], document["kind"], document["metadata"]["name"]
 
 
 def all_of(key: str, value: object) -> Iterator[str]:
-    """Yield what stands under this key, at any depth."""
+    """Yield the strings with this key, at any depth."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     if isinstance(value, dict) and isinstance(value.get(key), str):
         yield value[key]
@@ -103,24 +103,24 @@ def all_of(key: str, value: object) -> Iterator[str]:
 
 
 def units(root: Path) -> list[str]:
-    """Verify the systemd units, and hold their exposure below 2.0."""
+    """Verify the systemd units; their exposure must be below 2.0."""
     if shutil.which("systemd-analyze") is None:
         return ["systemd-analyze is missing: deploy/local/setup.sh, called with `tests`, installs it"]
     return [fault for unit in sorted((root / "deploy/systemd").glob("*.service")) for fault in unit_faults(unit)]
 
 
 def unit_faults(unit: Path) -> list[str]:
-    """Verify one; print its exposure."""
+    """Verify one unit; print its exposure."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / unit.name
-        copy.write_text(unit.read_text().replace(PROGRAM, "/bin/true"))  # Outlast is not installed here
-        # It only warns of what it does not know, and exits well.
-        said = run("systemd-analyze", "verify", "--man=no", copy, silent=True)
+        copy.write_text(unit.read_text().replace(PROGRAM, "/bin/true"))  # Outlast is not installed at that path
+        # It only warns of unknown settings, and exits with 0.
+        warnings = run("systemd-analyze", "verify", "--man=no", copy, always=True)
         security = ("systemd-analyze", "security", "--offline=true", "--no-pager")
-        exposure = run(*security, copy, silent=True)[-1].encode("ascii", "ignore").decode().strip()
+        exposure = run(*security, copy, always=True)[-1].encode("ascii", "ignore").decode().strip()
         sys.stderr.write(f"{exposure}\n")
-        exposed = run(*security, f"--threshold={round(EXPOSURE * 10)}", copy)
-        return [line for line in said if unit.stem.rstrip("@") in line] + ([exposure] if exposed else [])
+        too_high = run(*security, f"--threshold={round(MAX_EXPOSURE * 10)}", copy)
+        return [line for line in warnings if unit.stem.rstrip("@") in line] + ([exposure] if too_high else [])
 
 
 CHECKS = (dockerfile, yaml_style, compose, workflow, kubernetes, overlays, units)

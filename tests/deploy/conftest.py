@@ -1,4 +1,4 @@
-"""Leaves out what a machine does not allow: a test that cannot run there is neither passed nor skipped.
+"""Deselects tests marked `machine` where they cannot run, instead of skipping them.
 
 The run's header says so (tests/summaries.py).
 """
@@ -8,11 +8,11 @@ import shutil
 import subprocess
 
 UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-"""Namespaces of its own: for files and for processes."""
+"""Separate mount and process namespaces."""
 
 
-def may_install():
-    """Whether we are root and may lay something over parts of the file system, for ourselves alone."""
+def can_use_namespaces():
+    """Whether this process is root and may mount file systems in its own namespace."""
     if os.geteuid() or shutil.which("unshare") is None:
         return False
     attempt = (*UNSHARE, "mount", "-t", "tmpfs", "tmpfs", "/mnt")
@@ -20,8 +20,8 @@ def may_install():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Deselect what is marked `machine` where no machine can be played."""
+    """Deselect the tests marked `machine` if namespaces cannot be used."""
     machine = [item for item in items if item.get_closest_marker("machine")]
-    if machine and not may_install():
+    if machine and not can_use_namespaces():
         items[:] = [item for item in items if item not in machine]
         config.hook.pytest_deselected(items=machine)

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Runs `make demo` and the smoke of tests/pythons in a Debian of its own: a root made by debootstrap, entered by chroot.
-# Needs root and debootstrap. The root is kept, so that a second run is quick.
+# Runs `make demo` and the smoke test of tests/pythons in a Debian chroot made by debootstrap.
+# Needs root and debootstrap. The chroot is kept, so that a second run is quick.
 #
 #   DEBIAN_SUITE   the release, `trixie` (Debian 13) by default
 #   DEBIAN_ROOT    where the root is, `.outlast/SUITE` by default
 #   DEBIAN_MIRROR  where packages come from; by default this machine's own first mirror
 #
-# What this machine knows about its network (mirror, apt's and pip's settings, certificates) is copied at run time.
+# This machine's network configuration (mirror, apt's and pip's settings, certificates) is copied at run time.
 set -eu
 
 suite=${DEBIAN_SUITE:-trixie}
@@ -39,7 +39,7 @@ make_root() {
   mv "$root.new" "$root"
 }
 
-# How packages are reached: name service, proxies, certificates.
+# Copies what is needed to download packages: name service, proxies, certificates.
 copy_network() {
   for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
     if [ -e "$file" ]; then cp -L "$file" "$root$file"; fi

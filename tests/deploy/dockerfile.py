@@ -1,4 +1,4 @@
-"""What deploy/Dockerfile says, read from it, so that what follows it cannot differ from it."""
+"""Parses deploy/Dockerfile, so that the tests follow the instructions in the file."""
 
 import json
 import re
@@ -6,10 +6,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 DOCKERFILE = Path(__file__).parents[2] / "deploy/Dockerfile"
-FOLLOWED = {"FROM", "ENV", "RUN", "WORKDIR", "COPY"}
-"""Instructions of the build stage that `tests.deploy.image` carries out."""
-DECLARED = {"FROM", "ENV", "RUN", "WORKDIR", "COPY", "USER", "VOLUME", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
-"""Those of the final stage that it applies, or that need Docker (RUN, EXPOSE)."""
+BUILD_INSTRUCTIONS = {"FROM", "ENV", "RUN", "WORKDIR", "COPY"}
+"""Instructions of the build stage, which `tests.deploy.image` executes."""
+FINAL_INSTRUCTIONS = {
+    "FROM",
+    "ENV",
+    "RUN",
+    "WORKDIR",
+    "COPY",
+    "USER",
+    "VOLUME",
+    "EXPOSE",
+    "HEALTHCHECK",
+    "ENTRYPOINT",
+    "CMD",
+}
+"""Instructions of the final stage, which it applies, or which need Docker (RUN, EXPOSE)."""
 
 
 @dataclass
@@ -32,7 +44,7 @@ class Stage:
 
 @dataclass
 class Dockerfile:
-    """`python` is the base's version in full, `minor` as in `3.13`."""
+    """`python` is the full version of the base image's Python, `minor` e.g. `3.13`."""
 
     python: str
     build: Stage
@@ -43,7 +55,7 @@ class Dockerfile:
         return ".".join(self.python.split(".")[:2])
 
     @property
-    def health(self) -> list[str]:
+    def health_command(self) -> list[str]:
         return json.loads(re.search(r"CMD (\[.*\])$", self.final.last("HEALTHCHECK"))[1])
 
     @property
@@ -52,7 +64,7 @@ class Dockerfile:
 
 
 def read(path: Path = DOCKERFILE) -> Dockerfile:
-    """Read it; ValueError names what is not understood, so that a new instruction is not left out unseen."""
+    """Parse the file. Raises ValueError for an instruction that the tests do not execute."""
     text = re.sub(r"^\s*#.*\n", "", path.read_text(), flags=re.MULTILINE)
     stages, python = [], ""
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
@@ -65,7 +77,7 @@ def read(path: Path = DOCKERFILE) -> Dockerfile:
             stages[-1].instructions.append((keyword, " ".join(rest.split())))
     if not python or len(stages) != 2:
         raise ValueError(f"{path}: expected ARG PYTHON and two stages, found {python!r} and {len(stages)}")
-    for stage, known in zip(stages, (FOLLOWED, DECLARED), strict=True):
+    for stage, known in zip(stages, (BUILD_INSTRUCTIONS, FINAL_INSTRUCTIONS), strict=True):
         unknown = {word for word, _ in stage.instructions} - known
         if unknown or not stage.base.startswith("python:${PYTHON}"):
             raise ValueError(f"{path}: tests/deploy/image.py does not follow {sorted(unknown)} from {stage.base}")

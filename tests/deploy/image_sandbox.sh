@@ -1,6 +1,6 @@
-# sh image_sandbox.sh FOLDER BASE WRITABLE USER COMMAND...: run COMMAND as a read-only container runs it.
-# FOLDER holds the image's tree, BASE is the Python it was built with. USER is `uid:gid`; empty: no namespace is to be had,
-# and the command runs as we do, in WRITABLE.
+# sh image_sandbox.sh FOLDER BASE WRITABLE USER COMMAND...: run COMMAND as in a read-only container.
+# FOLDER has the image's tree, BASE is the Python it was built with. USER is `uid:gid`; if it is empty, namespaces cannot
+# be used, and the command runs as the current user in WRITABLE.
 set -eu
 folder=$1 base=$2 writable=$3 user=$4
 shift 4
@@ -21,7 +21,7 @@ mount -t tmpfs -o mode=1777 tmpfs /tmp
 over=/mnt
 for pair in "/mnt/folder $folder" "/mnt/python $base"; do
   from=${pair%% *} to=${pair#* }
-  # Where others may not go, as below /root, the image's user cannot either: open the way, for us alone.
+  # If other users may not enter a parent folder, e.g. /root, mount a tmpfs over it in this namespace.
   closed=
   place=$(dirname "$to")
   while [ "$place" != / ]; do

@@ -1,4 +1,4 @@
-"""Layers, as Docker keeps them: a step whose text and files are those of the last build is not done again."""
+"""A layer cache like Docker's: a step is not executed again if its text and files are unchanged."""
 
 import hashlib
 import shutil
@@ -6,32 +6,32 @@ import subprocess
 from pathlib import Path
 
 
-class Layers:
-    """What each RUN left in the tree, in hard links; kept from one build to the next."""
+class LayerCache:
+    """Copies of the tree after each RUN, as hard links. They are kept between builds."""
 
-    def __init__(self, tree: Path, kept: Path) -> None:
-        self._tree, self._kept = tree, kept
-        self._kept.mkdir(exist_ok=True)
-        self._known = {path.name for path in self._kept.iterdir()}
+    def __init__(self, tree: Path, cache: Path) -> None:
+        self._tree, self._cache = tree, cache
+        self._cache.mkdir(exist_ok=True)
+        self._known = {path.name for path in self._cache.iterdir()}
         self._used: set[str] = set()
 
-    def has(self, key: str) -> bool:
-        """Whether a step was done before; then the tree is as it left it."""
+    def restore(self, key: str) -> bool:
+        """Whether the step's result is cached; if so, the tree is replaced by it."""
         if key in self._known:
-            replace(self._kept / key, self._tree)
+            replace(self._cache / key, self._tree)
             self._used.add(key)
             return True
-        for name in self._known - self._used:  # of an earlier build, and all steps from here on are new
-            remove(self._kept / name)
+        for name in self._known - self._used:  # all further steps differ from the last build
+            remove(self._cache / name)
         self._known = set()
         return False
 
-    def keep(self, key: str) -> None:
-        replace(self._tree, self._kept / key)
+    def store(self, key: str) -> None:
+        replace(self._tree, self._cache / key)
 
 
 def replace(source: Path, target: Path) -> None:
-    """Make `target` what `source` is, in hard links: nothing here changes a file in its place."""
+    """Replace `target` by hard links to the files of `source`. Safe because no step changes a file in place."""
     remove(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "-al", str(source), str(target)], check=True)  # noqa: S603, S607
@@ -44,7 +44,7 @@ def remove(tree: Path) -> None:
 
 
 def digest(folder: Path) -> str:
-    """The content of all files below."""
+    """Return the hash of all files in the folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     content = b"".join(f"{path} ".encode() + hashlib.sha256(path.read_bytes()).digest() for path in files)
     return hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""`python -m tests.deploy.rules`: write deploy/prometheus/rules once more, as the Prometheus operator's resource."""
+"""`python -m tests.deploy.rules`: writes deploy/prometheus/rules as a resource of the Prometheus operator."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ HEAD = "# Made by `python -m tests.deploy.rules` from deploy/prometheus/rules: c
 
 
 def resource():
-    """Return the text that belongs into RESOURCE."""
+    """Return the expected text of RESOURCE."""
     groups = [group for file in sorted(RULES.glob("*.yml")) for group in yaml.safe_load(file.read_text())["groups"]]
-    made = {
+    rule = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
         "metadata": {"name": "outlast"},
         "spec": {"groups": groups},
     }
-    return HEAD + yaml.safe_dump(made, sort_keys=False, width=120, allow_unicode=True)
+    return HEAD + yaml.safe_dump(rule, sort_keys=False, width=120, allow_unicode=True)
 
 
 if __name__ == "__main__":

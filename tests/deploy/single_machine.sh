@@ -1,12 +1,12 @@
-# Surroundings of an installation that leave no trace: everything it writes to is laid over, for these processes alone.
-# Takes BASE (a Python), PACKAGES (what `pip install` would bring), STAND_IN (systemctl.py) and UNIT_LOGS.
+# Prepares an installation that leaves no trace: mounts a tmpfs over every folder it writes to, in this namespace only.
+# Variables: BASE (a Python), PACKAGES (the installed packages), SYSTEMCTL (systemctl.py) and UNIT_LOGS.
 set -eu
 mount -t tmpfs -o mode=755 tmpfs /mnt
 mkdir /mnt/etc /mnt/bin /mnt/python /mnt/packages
 cp -a /etc/. /mnt/etc/
 mount --bind "$PACKAGES" /mnt/packages
 mount --bind "$BASE" /mnt/python
-# Where others may not go, as below /root, a Python is of no use to a unit's user: open the way, for us alone.
+# If other users may not enter BASE, e.g. below /root, a unit's user could not run that Python: mount it elsewhere.
 place=$BASE
 closed=
 while [ "$place" != / ]; do
@@ -18,20 +18,20 @@ if [ -n "$closed" ]; then
   mkdir -p "$BASE"
   mount --bind /mnt/python "$BASE"
 fi
-cp "$STAND_IN" /mnt/bin/systemctl.py
+cp "$SYSTEMCTL" /mnt/bin/systemctl.py
 printf '#!/bin/sh\nexec "%s/bin/python3" /mnt/bin/systemctl.py "$@"\n' "$BASE" >/mnt/bin/systemctl
-# Packages are not brought anew, which takes a minute: pip finds each there, and sees to its version.
+# Packages are not installed again, which takes a minute: pip finds them in PACKAGES and checks their versions.
 cat >/mnt/bin/python3 <<END
 #!/bin/sh
 set -e
 "$BASE/bin/python3" "\$@"
 [ "\$1 \$2" = '-m venv' ] || exit 0
-for site in "\$3"/lib/python3*/site-packages; do echo /mnt/packages >"\$site/there.pth"; done
+for site in "\$3"/lib/python3*/site-packages; do echo /mnt/packages >"\$site/packages.pth"; done
 END
 chmod 755 /mnt/bin/systemctl /mnt/bin/python3
 mount --bind /mnt/etc /etc
 for place in /opt /var/lib /var/cache; do mount -t tmpfs -o mode=755 tmpfs "$place"; done
-if ! [ -d "$BASE" ]; then  # it lay there
+if ! [ -d "$BASE" ]; then  # BASE was below one of these folders
   mkdir -p "$BASE"
   mount --bind /mnt/python "$BASE"
 fi

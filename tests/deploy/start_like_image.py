@@ -1,8 +1,8 @@
-"""`python -m tests.deploy.start_like_image DATA_DIR -- PROGRAM...`: receiver and worker as the image starts them.
+"""`python -m tests.deploy.start_like_image DATA_DIR -- PROGRAM...`: runs receiver and worker as the image does.
 
-PROGRAM is a command line that takes Outlast's commands (`receiver`, `worker`); everything else of the local stack is
-this interpreter's. One generation with two files goes through. Exit code 0: both were stored and read back as recorded,
-and both processes ended well on SIGTERM.
+PROGRAM is a command line that accepts Outlast's commands (`receiver`, `worker`); this interpreter runs the rest of the
+local stack. One generation with two files is processed. Exit code 0: both files are stored with the recorded hashes,
+and both processes exited with code 0 after SIGTERM.
 """
 
 import asyncio
@@ -20,30 +20,30 @@ FILES = ("photo.png", "tone.wav")
 LIMIT_SECONDS = 120.0
 
 
-class AsImageError(RuntimeError):
-    """It does not work as the image starts it; the message says what was seen instead."""
+class ImageStartError(RuntimeError):
+    """Outlast does not work when started like the image; the message names the difference."""
 
 
 async def store_a_generation(data_dir: Path, program: Sequence[str]) -> list[Child]:
-    """Run the stack with `program`, store a generation; return the workers, ended."""
+    """Run the stack with `program`, store a generation, stop the stack; return the workers."""
     async with (
         Stack(data_dir, workers=1, port=free_port(), program=program) as stack,
         Project(stack.endpoints) as project,
     ):
-        row = {"id": str(uuid4()), "user_id": str(uuid4()), "prompt": "as the image", "status": "processing"}
+        row = {"id": str(uuid4()), "user_id": str(uuid4()), "prompt": "a test", "status": "processing"}
         await project.insert("generations", row)
-        done = {"status": "completed", "output": stack.source.output(list(FILES))}
-        await project.update("generations", f"id=eq.{row['id']}", done)
-        stored = await finished(project, row["id"])
+        completion = {"status": "completed", "output": stack.source.output(list(FILES))}
+        await project.update("generations", f"id=eq.{row['id']}", completion)
+        stored = await wait_for_files(project, row["id"])
         for file in stored:
             content = await project.download(file["bucket"], file["path"])
             if hashlib.sha256(content).hexdigest() != file["sha256"]:
-                raise AsImageError(f"{file['path']} does not read back as recorded")
+                raise ImageStartError(f"{file['path']} has another hash than recorded")
     return stack.workers
 
 
-async def finished(project: Project, generation: str) -> list[dict]:
-    """Wait until the generation's media have ended; return its files."""
+async def wait_for_files(project: Project, generation: str) -> list[dict]:
+    """Wait until the generation's media_status is final; return its files."""
     async with asyncio.timeout(LIMIT_SECONDS):
         while True:
             (row,) = await project.select("generations", f"id=eq.{generation}&select=media,media_status")
@@ -52,15 +52,18 @@ async def finished(project: Project, generation: str) -> list[dict]:
             await asyncio.sleep(0.2)
     if row["media_status"] != "completed" or len(row["media"]) != len(FILES):
         tasks = await project.select("outlast_tasks", f"generation_id=eq.{generation}&select=status,failed,error")
-        raise AsImageError(f"the generation ended {row['media_status']} with {len(row['media'] or [])} files: {tasks}")
+        raise ImageStartError(
+            f"the generation ended {row['media_status']} with {len(row['media'] or [])} files: {tasks}"
+        )
     return row["media"]
 
 
-async def run(data_dir: Path, program: Sequence[str]) -> None:
-    """Store a generation; raise AsImageError unless the worker ended well too."""
+async def run(data_dir: Path, program: Sequence[str]) -> int:
+    """Store a generation; return the number of its files. Raises ImageStartError."""
     for worker in await store_a_generation(data_dir, program):
         if worker.process.returncode != 0:
-            raise AsImageError(f"{worker.name} ended with {worker.process.returncode} on SIGTERM:\n{worker.tail()}")
+            raise ImageStartError(f"{worker.name} exited with {worker.process.returncode} on SIGTERM:\n{worker.tail()}")
+    return len(FILES)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""As much of systemctl as the instructions use, where no systemd runs: `daemon-reload`, `enable --now`, `restart`.
+"""Replaces systemctl where systemd does not run: `daemon-reload`, `enable --now`, `restart`.
 
-What a unit says is done as it is said: its commands, its user, its environment, its folders. Its sandbox is not
-built. Logs go to the folder in UNIT_LOGS. Run as root, inside namespaces of its own.
+A unit's commands, user, environment and folders are applied, but not its sandbox. Logs are written to the folder
+UNIT_LOGS. Must run as root in its own namespaces.
 """
 
 import os
@@ -20,7 +20,7 @@ BECOME = ("setpriv", "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--b
 
 
 def read(name):
-    """Return the unit's [Service] settings, each a list, with %i filled in."""
+    """Return the unit's [Service] settings, each a list, with %i replaced."""
     stem, _, instance = name.removesuffix(".service").partition("@")
     text = (UNITS / f"{stem}{'@' if instance else ''}.service").read_text()
     service = text.partition("[Service]")[2].partition("\n[")[0]
@@ -36,8 +36,8 @@ def environment(unit, user):
     values = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
     values |= {"USER": user.pw_name, "LOGNAME": user.pw_name, "HOME": user.pw_dir, "SHELL": user.pw_shell}
     files = [line for name in unit["EnvironmentFile"] for line in Path(name).read_text().splitlines()]
-    told = [*unit["Environment"], *(line for line in files if line.strip() and not line.startswith("#"))]
-    return values | dict(word.split("=", 1) for line in told for word in shlex.split(line))
+    assignments = [*unit["Environment"], *(line for line in files if line.strip() and not line.startswith("#"))]
+    return values | dict(word.split("=", 1) for line in assignments for word in shlex.split(line))
 
 
 def start(name):
@@ -51,14 +51,14 @@ def start(name):
                 if each != Path(root) and root in str(each.parent):
                     os.chown(each, user.pw_uid, user.pw_gid)
     become = (*BECOME, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}")
-    how = {"env": environment(unit, user), "cwd": unit["WorkingDirectory"][0], "umask": int(unit["UMask"][0], 8)}
+    options = {"env": environment(unit, user), "cwd": unit["WorkingDirectory"][0], "umask": int(unit["UMask"][0], 8)}
     log = (Path(os.environ["UNIT_LOGS"]) / f"{name}.log").open("a")
-    how |= {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+    options |= {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
     for command in unit["ExecStartPre"]:
-        done = subprocess.run([*become, *shlex.split(command.removeprefix("-"))], check=False, **how)  # noqa: S603
-        if done.returncode and not command.startswith("-"):
+        completed = subprocess.run([*become, *shlex.split(command.removeprefix("-"))], check=False, **options)  # noqa: S603
+        if completed.returncode and not command.startswith("-"):
             sys.exit(f"{name}: {command} failed")
-    main = subprocess.Popen([*become, *shlex.split(unit["ExecStart"][0])], start_new_session=True, **how)  # noqa: S603
+    main = subprocess.Popen([*become, *shlex.split(unit["ExecStart"][0])], start_new_session=True, **options)  # noqa: S603
     pid_file(name).write_text(str(main.pid))
 
 
@@ -67,11 +67,11 @@ def pid_file(name):
 
 
 def stop(name):
-    """End the main process alone, as KillMode=mixed has it; kill all when its time is up."""
-    pid, until = int(pid_file(name).read_text()), time.monotonic() + float(read(name)["TimeoutStopSec"][0])
+    """Stop the main process, as with KillMode=mixed; kill the process group after TimeoutStopSec."""
+    pid, deadline = int(pid_file(name).read_text()), time.monotonic() + float(read(name)["TimeoutStopSec"][0])
     os.kill(pid, signal.SIGTERM)
     while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             os.killpg(pid, signal.SIGKILL)
             sys.exit(f"{name} did not stop in time")
         time.sleep(0.05)
@@ -86,4 +86,4 @@ if __name__ == "__main__":
             stop(unit_name)
             start(unit_name)
     elif sys.argv[1:] != ["daemon-reload"]:
-        sys.exit(f"systemctl {sys.argv[1:]}: not played here")
+        sys.exit(f"systemctl {sys.argv[1:]}: not supported")

@@ -1,4 +1,4 @@
-"""What image and compose file promise, as far as it can be seen without Docker."""
+"""The Dockerfile and the compose file, checked without Docker."""
 
 import http.server
 import os
@@ -22,12 +22,12 @@ SERVICES = COMPOSE["services"]
 
 
 def mounted(service):
-    """Where a file of deploy/ is in the container, by its path."""
+    """Return the container paths of a service's mounted files, by their path in deploy/."""
     pairs = [volume.split(":") for volume in SERVICES[service]["volumes"] if volume.startswith("./")]
     return {here.removeprefix("./"): there for here, there, *_ in pairs}
 
 
-def test_the_image_is_slim_locked_and_nobodys():
+def test_the_image_is_slim_locked_and_runs_as_an_unprivileged_user():
     text = (DEPLOY / "Dockerfile").read_text()
     build, final = re.split(r"^FROM ", text, flags=re.MULTILINE)[1:]
     assert re.search(r"^ARG PYTHON=3\.\d+\.\d+-slim-", text, re.MULTILINE)
@@ -41,7 +41,7 @@ def test_the_image_is_slim_locked_and_nobodys():
     assert SERVICES["receiver"]["image"] == SERVICES["worker"]["image"]
 
 
-def test_what_the_image_is_made_of_reaches_the_builder():
+def test_dockerignore_includes_every_copied_path():
     ignore = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
     wanted = re.findall(r"^COPY (?!--)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     names = {name for line in wanted for name in line.split()}
@@ -51,11 +51,11 @@ def test_what_the_image_is_made_of_reaches_the_builder():
 
 
 @pytest.mark.parametrize("variable", ["RECEIVER_PORT", "METRICS_PORT"])
-@pytest.mark.parametrize(("answer", "code"), [(200, 0), (503, 1)])
-def test_the_health_check_asks_whichever_process_runs(variable, answer, code):
+@pytest.mark.parametrize(("status", "exit_code"), [(200, 0), (503, 1)])
+def test_the_health_check_works_for_receiver_and_worker(variable, status, exit_code):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(answer if self.path == "/healthz" else 404)
+            self.send_response(status if self.path == "/healthz" else 404)
             self.end_headers()
 
         def log_message(self, *_arguments):
@@ -67,12 +67,12 @@ def test_the_health_check_asks_whichever_process_runs(variable, answer, code):
         env = {**os.environ, **ports, variable: str(server.server_port)}
         done = subprocess.run([sys.executable, "-I", "-m", "deploy.health"], env=env, check=False)
         server.shutdown()
-    assert done.returncode == code
+    assert done.returncode == exit_code
     assert '"python", "-I", "-m", "deploy.health"' in (DEPLOY / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("name", ["receiver", "worker"])
-def test_our_containers_are_read_only_but_for_scratch(name):
+def test_containers_are_read_only_except_the_temporary_folder(name):
     service = SERVICES[name]
     assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -80,7 +80,7 @@ def test_our_containers_are_read_only_but_for_scratch(name):
     assert scratch == ["/tmp"]  # noqa: S108 - the image's TEMP_DIR
 
 
-def test_what_compose_wants_to_be_told_stands_in_the_env_of_outlast_init(tmp_path, monkeypatch):
+def test_outlast_init_writes_every_variable_that_compose_requires(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wanted = set(re.findall(r"\$\{(\w+):\?", (DEPLOY / "compose.yml").read_text()))
     env = dict(re.findall(r"^(\w+)=(.*)$", prepare(Settings(_env_file=None), None).env, re.MULTILINE))
@@ -89,7 +89,7 @@ def test_what_compose_wants_to_be_told_stands_in_the_env_of_outlast_init(tmp_pat
     assert SERVICES["worker"]["env_file"] == ".env"
 
 
-def test_grafana_finds_our_dashboards_and_our_prometheus():
+def test_grafana_is_provisioned_with_dashboards_and_prometheus():
     provisioning = DEPLOY / "grafana/provisioning"
     assert mounted("grafana")["grafana/provisioning"] == "/etc/grafana/provisioning"
     (provider,) = yaml.safe_load((provisioning / "dashboards/outlast.yaml").read_text())["providers"]
@@ -100,36 +100,37 @@ def test_grafana_finds_our_dashboards_and_our_prometheus():
     assert "prometheus" in SERVICES
 
 
-def test_prometheus_finds_its_rules_and_every_service_it_asks():
+def test_prometheus_has_its_rules_and_scrapes_existing_services():
     assert mounted("prometheus") == {"prometheus": "/etc/prometheus"}
     config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
     assert all(list((DEPLOY / "prometheus").glob(pattern)) for pattern in config["rule_files"])
-    asked = {name for job in config["scrape_configs"] for each in job["dns_sd_configs"] for name in each["names"]}
-    assert asked == {"receiver", "worker", "rabbitmq"}
-    assert asked < set(SERVICES)
+    scraped = {name for job in config["scrape_configs"] for each in job["dns_sd_configs"] for name in each["names"]}
+    assert scraped == {"receiver", "worker", "rabbitmq"}
+    assert scraped < set(SERVICES)
 
 
-class Composed(RabbitMQ):
-    """The local stack's broker, with the files compose mounts."""
+class ComposeRabbitMQ(RabbitMQ):
+    """The local stack's broker, with the configuration files of compose."""
 
     def _configure(self):
         super()._configure()
         more = (DEPLOY / "rabbitmq/rabbitmq.conf").read_text()
         own = self._home / "rabbitmq.conf"
-        told = {line.split(" = ")[0] for line in more.splitlines() if " = " in line}
+        overridden = {line.split(" = ")[0] for line in more.splitlines() if " = " in line}
         own.write_text(
-            "".join(f"{line}\n" for line in own.read_text().splitlines() if line.split(" = ")[0] not in told) + more
+            "".join(f"{line}\n" for line in own.read_text().splitlines() if line.split(" = ")[0] not in overridden)
+            + more
         )
         (self._home / "enabled_plugins").write_text((DEPLOY / "rabbitmq/enabled_plugins").read_text())
 
 
-async def test_rabbitmq_takes_its_configuration_and_has_its_plugins(tmp_path):
-    broker = Composed(tmp_path, plugins=("rabbitmq_management", "rabbitmq_prometheus"))
+async def test_rabbitmq_applies_its_configuration_and_plugins(tmp_path):
+    broker = ComposeRabbitMQ(tmp_path, plugins=("rabbitmq_management", "rabbitmq_prometheus"))
     try:
         await broker.start()
         await broker.control("eval", "1800000 = application:get_env(rabbit, consumer_timeout, none).")
-        await broker.create_vhost("by-its-management")
-        async with aiohttp.ClientSession() as session, session.get(broker.metrics_url) as answer:
-            assert "rabbitmq_identity_info" in await answer.text()
+        await broker.create_vhost("test-vhost")
+        async with aiohttp.ClientSession() as session, session.get(broker.metrics_url) as status:
+            assert "rabbitmq_identity_info" in await status.text()
     finally:
         await broker.stop()

@@ -6,20 +6,20 @@ from deploy.local.rabbitmq import RabbitMQ
 from tests.external_rabbitmq import MANAGEMENT_VARIABLE, URL_VARIABLE, ExternalRabbitMQ
 
 
-def test_without_variables_there_is_none(monkeypatch):
+def test_without_variables_there_is_no_external_broker(monkeypatch):
     monkeypatch.delenv(URL_VARIABLE, raising=False)
     monkeypatch.delenv(MANAGEMENT_VARIABLE, raising=False)
     assert ExternalRabbitMQ.from_environment() is None
 
 
-def test_one_variable_alone_is_an_error(monkeypatch):
+def test_one_variable_without_the_other_is_an_error(monkeypatch):
     monkeypatch.setenv(URL_VARIABLE, "amqp://guest:guest@127.0.0.1:5672/")
     monkeypatch.delenv(MANAGEMENT_VARIABLE, raising=False)
     with pytest.raises(StackError, match=MANAGEMENT_VARIABLE):
         ExternalRabbitMQ.from_environment()
 
 
-async def test_its_virtual_hosts_are_made_used_and_removed(tmp_path, monkeypatch):
+async def test_virtual_hosts_are_created_used_and_deleted(tmp_path, monkeypatch):
     node = RabbitMQ(tmp_path)
     try:
         await node.start()

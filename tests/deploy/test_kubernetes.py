@@ -1,4 +1,4 @@
-"""What the manifests promise: no more rights than needed, scaled by what waits and for how long."""
+"""The Kubernetes manifests: privileges, sizes, scaling, network policies."""
 
 import re
 
@@ -14,7 +14,7 @@ from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
 OBJECTS = {(document["kind"], document["metadata"]["name"]): document for _, document in checks.documents(ROOT)}
-OURS = ("outlast-receiver", "outlast-worker")
+DEPLOYMENTS = ("outlast-receiver", "outlast-worker")
 MIB = {"Mi": 1, "Gi": 1024}
 
 
@@ -26,8 +26,8 @@ def mib(quantity):
     return int(quantity[:-2]) * MIB[quantity[-2:]]
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_a_pod_has_no_more_rights_than_it_needs(name):
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_a_pod_runs_without_privileges(name):
     (container,) = pod(name)["containers"]
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
@@ -41,8 +41,8 @@ def test_a_pod_has_no_more_rights_than_it_needs(name):
     assert pod(name)["automountServiceAccountToken"] is False
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_what_it_may_write_is_sized(name):
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_writable_volumes_have_a_size_within_the_limits(name):
     (container,), (volume,) = pod(name)["containers"], pod(name)["volumes"]
     assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": "/tmp"}]  # noqa: S108 - the image's TEMP_DIR
     size, resources = mib(volume["emptyDir"]["sizeLimit"]), container["resources"]
@@ -51,19 +51,19 @@ def test_what_it_may_write_is_sized(name):
     assert mib(resources["requests"]["memory"]) < mib(resources["limits"]["memory"])
 
 
-def test_a_workers_scratch_holds_what_its_settings_allow():
-    told = {name.lower(): value for name, value in OBJECTS["ConfigMap", "outlast"]["data"].items()}
-    settings = Settings(_env_file=None, **told)
-    most = 2 * settings.max_file_size_mb * settings.max_concurrent * settings.worker_concurrency
+def test_a_workers_volume_and_memory_hold_what_its_settings_allow():
+    configured = {name.lower(): value for name, value in OBJECTS["ConfigMap", "outlast"]["data"].items()}
+    settings = Settings(_env_file=None, **configured)
+    max_mb = 2 * settings.max_file_size_mb * settings.max_concurrent * settings.worker_concurrency
     (volume,) = pod("outlast-worker")["volumes"]
-    assert mib(volume["emptyDir"]["sizeLimit"]) > most
+    assert mib(volume["emptyDir"]["sizeLimit"]) > max_mb
     (container,) = pod("outlast-worker")["containers"]
     codecs = settings.codec_processes * settings.codec_memory_mb
     assert mib(container["resources"]["limits"]["memory"]) > codecs + 70  # the worker's own, see Sizing
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_alive_and_ready_are_told_apart(name):
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_liveness_and_readiness_use_different_paths(name):
     (container,) = pod(name)["containers"]
     paths = {
         probe: container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")
@@ -73,8 +73,8 @@ def test_alive_and_ready_are_told_apart(name):
     assert budget["selector"] == OBJECTS["Deployment", name]["spec"]["selector"]
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_secrets_come_by_reference(name):
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_secrets_are_referenced_not_contained(name):
     (container,) = pod(name)["containers"]
     assert container["envFrom"] == [{"configMapRef": {"name": "outlast"}}, {"secretRef": {"name": "outlast"}}]
     assert all("value" not in variable for variable in container["env"])
@@ -82,7 +82,7 @@ def test_secrets_come_by_reference(name):
     assert not {name.lower() for name in OBJECTS["ConfigMap", "outlast"]["data"]} & secret
 
 
-def test_workers_are_scaled_by_what_waits_and_by_how_long():
+def test_workers_are_scaled_by_queue_length_and_job_age():
     scaled = OBJECTS["ScaledObject", "outlast-worker"]["spec"]
     assert scaled["scaleTargetRef"]["name"] == "outlast-worker"
     lengths = [trigger["metadata"] for trigger in scaled["triggers"] if trigger["type"] == "rabbitmq"]
@@ -95,7 +95,7 @@ def test_workers_are_scaled_by_what_waits_and_by_how_long():
     assert receivers["scaleTargetRef"]["name"] == "outlast-receiver"
 
 
-def test_nothing_inside_is_reached_but_names_and_the_broker():
+def test_pods_reach_only_dns_the_broker_and_public_addresses():
     policies = {name: each["spec"] for (kind, name), each in OBJECTS.items() if kind == "NetworkPolicy"}
     assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     names, broker, world = policies["outlast-egress"]["egress"]
@@ -107,9 +107,9 @@ def test_nothing_inside_is_reached_but_names_and_the_broker():
     assert v6 == {"cidr": str(UNICAST), "except": [str(network) for network in SPECIAL]}
 
 
-def test_every_process_is_scraped_under_the_name_the_alerts_know():
+def test_every_process_is_scraped_with_the_job_name_of_the_alerts():
     monitor = OBJECTS["ServiceMonitor", "outlast"]["spec"]
-    for name in OURS:
+    for name in DEPLOYMENTS:
         service = OBJECTS["Service", name]
         assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
         assert {port["name"] for port in service["spec"]["ports"]} == {monitor["endpoints"][0]["port"]}
@@ -117,10 +117,10 @@ def test_every_process_is_scraped_under_the_name_the_alerts_know():
         job["job_name"]
         for job in yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
     }
-    assert jobs == {*OURS, "rabbitmq"}
+    assert jobs == {*DEPLOYMENTS, "rabbitmq"}
 
 
-def test_the_broker_is_told_the_same_everywhere():
+def test_the_broker_has_the_same_configuration_as_in_compose():
     spec = OBJECTS["RabbitmqCluster", "rabbitmq"]["spec"]
     plugins = (ROOT / "deploy/rabbitmq/enabled_plugins").read_text().strip("[].\n").split(",")
     assert set(plugins) <= set(spec["rabbitmq"]["additionalPlugins"])

@@ -1,4 +1,4 @@
-"""The installation on a single machine, as deploy/README.md has it, line by line, up to a generation that is stored."""
+"""Executes the installation on a single machine, line by line from deploy/README.md, and stores a generation."""
 
 import asyncio
 import contextlib
@@ -29,35 +29,35 @@ pytestmark = pytest.mark.machine
 
 
 def block(name):
-    """The shell lines that follow a mark in the README."""
+    """Return the shell lines after a marker in the README."""
     text = (ROOT / "deploy/README.md").read_text()
     found = re.search(rf"<!-- {name} -->\s+```sh\n(.*?)```", text, re.DOTALL)
     return "\n".join(line.strip() for line in found[1].splitlines()) + "\n"
 
 
 class Machine:
-    """A shell in namespaces of its own, which does one step after the other."""
+    """A shell in its own namespaces, which executes one step after the other."""
 
     def __init__(self, folder, checkout):
         self.folder, self.checkout = folder, checkout
 
     async def __aenter__(self):
         self.log = (self.folder / "shell.log").open("w")
-        places = {
+        variables = {
             "BASE": sys.base_prefix,
             "PACKAGES": sysconfig.get_path("purelib"),
-            "STAND_IN": str(HERE / "systemctl.py"),
+            "SYSTEMCTL": str(HERE / "systemctl.py"),
             "UNIT_LOGS": str(self.folder),
         }
         self.shell = await asyncio.create_subprocess_exec(
             *(*UNSHARE, "sh", "-eu"),
             cwd=self.checkout,
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"} | places,
+            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"} | variables,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=self.log,
         )
-        await self.do((HERE / "namespace.sh").read_text())
+        await self.do((HERE / "single_machine.sh").read_text())
         return self
 
     async def __aexit__(self, *exc):
@@ -67,15 +67,15 @@ class Machine:
         self.log.close()
 
     async def do(self, lines):
-        """Run lines of shell; fail with all that was said unless they end well."""
-        self.shell.stdin.write(f"{lines}\necho done-with-it\n".encode())
-        said = []
+        """Run shell lines; fail with their output if a command fails."""
+        self.shell.stdin.write(f"{lines}\necho step-completed\n".encode())
+        output = []
         async with asyncio.timeout(LONG_WAIT_SECONDS):
             async for line in self.shell.stdout:
-                said.append(line.decode())
-                if line == b"done-with-it\n":
+                output.append(line.decode())
+                if line == b"step-completed\n":
                     return
-        pytest.fail("".join(said) + (self.folder / "shell.log").read_text() + self.logs())
+        pytest.fail("".join(output) + (self.folder / "shell.log").read_text() + self.logs())
 
     def logs(self):
         return "\n".join(f"{path.name}:\n{path.read_text()}" for path in self.folder.glob("*.service.log"))
@@ -93,7 +93,7 @@ def checkout(tmp_path):
 
 @pytest.fixture
 async def project(postgres, tmp_path):
-    """A Supabase project that never heard of Outlast."""
+    """A Supabase project without Outlast."""
     name = f"single{uuid4().hex[:8]}"
     admin = await asyncpg.connect(postgres.url)
     await admin.execute(f"create database {name}")
@@ -106,16 +106,16 @@ async def project(postgres, tmp_path):
     await sql.close()
 
 
-def filled_in(text, **values):
-    """Fill in the lines of a .env; what is not there is added."""
+def set_variables(text, **values):
+    """Set the empty variables of a .env; add missing ones."""
     for name, value in values.items():
         text, count = re.subn(rf"^{name}=$", f"{name}={value}", text, flags=re.MULTILINE)
         text += "" if count else f"{name}={value}\n"
     return text
 
 
-async def test_the_instructions_end_with_a_generation_stored(tmp_path, checkout, project, rabbitmq_url, source):
-    """And an upgrade by them leaves everything running, of the other release."""
+async def test_the_instructions_install_and_upgrade_outlast(tmp_path, checkout, project, rabbitmq_url, source):
+    """Afterwards, an upgrade by the instructions replaces every process."""
     gateway, sql = project
     port = free_port()
     own = "https://outlast.example.com", f"http://127.0.0.1:{port}"
@@ -127,7 +127,7 @@ async def test_the_instructions_end_with_a_generation_stored(tmp_path, checkout,
         await sql.execute((checkout / "setup/outlast.sql").read_text())
         env = checkout / "setup/.env"
         env.write_text(
-            filled_in(
+            set_variables(
                 env.read_text(),
                 SUPABASE_URL=gateway.url,
                 SUPABASE_SERVICE_ROLE_KEY=gateway.service_role_key,
@@ -140,24 +140,24 @@ async def test_the_instructions_end_with_a_generation_stored(tmp_path, checkout,
             )
         )
         await machine.do(block("start"))
-        row = await stored(sql, port, source)
+        row = await complete_generation(sql, port, source)
         (found,) = json.loads(row["media"])
         content = (tmp_path / "objects" / found["bucket"] / found["path"]).read_bytes()
         assert (row["media_status"], found["content_type"]) == ("completed", "image/jpeg")
         assert hashlib.sha256(content).hexdigest() == found["sha256"]
         workers = (logs / "outlast-worker@1.service.log").read_text()
-        assert "failed " not in workers.partition("{")[0], "what the doctor found"
+        assert "failed " not in workers.partition("{")[0], "the doctor's report"
         await machine.do('test "$(stat -c %a /etc/outlast/outlast.env)" = 600')
         await machine.do('test "$(stat -c %U /var/cache/outlast/worker-1)" = outlast')
         await machine.do('test "$(ps -C outlast -o user= | sort -u)" = outlast')
 
-        kept, told = env.read_bytes(), await sql.fetch("select * from outlast_settings where key ~ 'webhook'")
+        env_before, settings = env.read_bytes(), await sql.fetch("select * from outlast_settings where key ~ 'webhook'")
         await machine.do(block("upgrade").replace(*own))
         await sql.execute((checkout / "setup/outlast.sql").read_text())
-        assert env.read_bytes() == kept
-        assert await sql.fetch("select * from outlast_settings where key ~ 'webhook'") == told
+        assert env.read_bytes() == env_before
+        assert await sql.fetch("select * from outlast_settings where key ~ 'webhook'") == settings
         await machine.do(block("restart"))
-        row = await stored(sql, port, source)
+        row = await complete_generation(sql, port, source)
         assert row["media_status"] == "completed"
         await machine.do('test "$(pgrep --full --count "/opt/outlast-0.1.0/")" = 0')
         await machine.do(
@@ -166,8 +166,8 @@ async def test_the_instructions_end_with_a_generation_stored(tmp_path, checkout,
     assert not Path("/opt/outlast").exists()
 
 
-async def stored(sql, port, source):
-    """Complete a generation once the receiver is ready; return its row when it has ended."""
+async def complete_generation(sql, port, source):
+    """Complete a generation when the receiver is ready; return its row when its media_status is final."""
     async with asyncio.timeout(LONG_WAIT_SECONDS), aiohttp.ClientSession() as session:
         while True:
             with contextlib.suppress(aiohttp.ClientError):

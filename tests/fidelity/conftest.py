@@ -1,4 +1,4 @@
-"""The codec that all pictures go through."""
+"""The codec that prepares all images."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""How far a stored picture is from its reference: what an eye would see, and what codecs must not do."""
+"""Measures the difference between a stored image and its reference."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ BLOCK = 16
 
 @dataclass(frozen=True)
 class Distance:
-    """The worst over all frames, on white and on black.
+    """The largest difference of all frames, on white and on black.
 
     `ssim`: structural similarity. `delta_e`: CIEDE2000, 95th percentile of the pixels. `shift`: CIEDE2000 of the
-    averages of 16x16 blocks, their 95th percentile: compression evens out there, a wrong colour does not.
-    `alpha`: the largest error of coverage, of 255.
+    averages of 16x16 blocks, 95th percentile; compression noise averages out there, a wrong colour does not. `alpha`:
+    the largest difference of alpha, of 255.
     """
 
     ssim: float
@@ -25,31 +25,36 @@ class Distance:
 
 
 def distance(reference: list[np.ndarray], stored: list[np.ndarray]) -> Distance:
-    """Compare frames, RGBA in bytes."""
-    found = [_of_frame(one, other) for one, other in zip(reference, stored, strict=True)]
+    """Compare frames: RGBA, 8 bits."""
+    distances = [
+        _frame_distance(reference_frame, stored_frame)
+        for reference_frame, stored_frame in zip(reference, stored, strict=True)
+    ]
     return Distance(
-        min(each.ssim for each in found),
-        max(each.delta_e for each in found),
-        max(each.shift for each in found),
-        max(each.alpha for each in found),
+        min(each.ssim for each in distances),
+        max(each.delta_e for each in distances),
+        max(each.shift for each in distances),
+        max(each.alpha for each in distances),
     )
 
 
-def _of_frame(one: np.ndarray, other: np.ndarray) -> Distance:
-    assert one.shape == other.shape, f"{one.shape} has become {other.shape}"
-    grounds = [255] if one[..., 3].min() == 255 == other[..., 3].min() else [255, 0]
-    pairs = [(_on(one, ground), _on(other, ground)) for ground in grounds]
+def _frame_distance(reference_frame: np.ndarray, stored_frame: np.ndarray) -> Distance:
+    assert reference_frame.shape == stored_frame.shape, f"{reference_frame.shape} has become {stored_frame.shape}"
+    backgrounds = [255] if reference_frame[..., 3].min() == 255 == stored_frame[..., 3].min() else [255, 0]
+    pairs = [
+        (_composite(reference_frame, background), _composite(stored_frame, background)) for background in backgrounds
+    ]
     return Distance(
         min(structural_similarity(a, b, channel_axis=2, data_range=1) for a, b in pairs),
         max(float(np.percentile(_delta_e(a, b), 95)) for a, b in pairs),
         max(float(np.percentile(_delta_e(_blocks(a), _blocks(b)), 95)) for a, b in pairs),
-        int(np.abs(one[..., 3].astype(int) - other[..., 3]).max()),
+        int(np.abs(reference_frame[..., 3].astype(int) - stored_frame[..., 3]).max()),
     )
 
 
-def _on(picture: np.ndarray, ground: int) -> np.ndarray:
+def _composite(picture: np.ndarray, background: int) -> np.ndarray:
     alpha = picture[..., 3:] / 255
-    return (picture[..., :3] / 255) * alpha + ground / 255 * (1 - alpha)
+    return (picture[..., :3] / 255) * alpha + background / 255 * (1 - alpha)
 
 
 def _delta_e(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The picture behind every row: soft colour, strong patches, fine grain; no symmetry, so that a turn shows."""
+"""The test image of all rows: gradients, saturated patches, noise; asymmetric, so that a rotation is detected."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ PATCHES: Final = np.array(
 
 
 def chart(grain: float = 1.2) -> np.ndarray:
-    """RGB, float, 0 to 1."""
+    """Return the test image: RGB, float, 0 to 1."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(float)
     u, v = x / WIDTH, y / HEIGHT
     waves = 0.08 * np.sin(9 * u + 4 * v * v) + 0.05 * np.cos(17 * v - 5 * u)
@@ -24,23 +24,23 @@ def chart(grain: float = 1.2) -> np.ndarray:
     return (picture + noise).clip(0.005, 0.995)
 
 
-def ramp() -> np.ndarray:
-    """Coverage, float, 0 to 1: a disc with a soft edge, off the centre."""
+def soft_disc() -> np.ndarray:
+    """Return an alpha channel, float, 0 to 1: a disc with a soft edge, off the centre."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     distance = np.hypot(x - WIDTH * 0.45, y - HEIGHT * 0.55)
     return ((HEIGHT * 0.45 - distance) / 30).clip(0, 1)
 
 
 def bytes_of(picture: np.ndarray) -> np.ndarray:
-    """As bytes."""
+    """Convert 0 to 1 to 8 bits."""
     return np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
 
 
 def words_of(picture: np.ndarray) -> np.ndarray:
-    """As 16-bit words."""
+    """Convert 0 to 1 to 16 bits."""
     return np.rint(picture.clip(0, 1) * 65535).astype(np.uint16)
 
 
-def grey_of(picture: np.ndarray) -> np.ndarray:
-    """The green band stands for light."""
+def green_band(picture: np.ndarray) -> np.ndarray:
+    """Return the green band, used as a grey image."""
     return picture[..., 1]

@@ -1,4 +1,4 @@
-"""PNG files written by hand, since no library writes all of these."""
+"""PNG files written chunk by chunk, because no library writes all of these variants."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ def chunk(name: bytes, body: bytes) -> bytes:
 
 
 def png(picture: np.ndarray, kind: int, *chunks: bytes) -> bytes:
-    """Written by hand: no library writes all of these."""
+    """Return a PNG of colour type `kind` with additional chunks; the bit depth is that of the array."""
     height, width = picture.shape[:2]
     depth = picture.dtype.itemsize * 8
     lines = picture.astype(">u2" if depth == 16 else np.uint8).reshape(height, -1)
@@ -33,7 +33,7 @@ def saved(image: Image.Image, **options: object) -> bytes:
 
 
 def interlaced(picture: np.ndarray) -> bytes:
-    """Adam7, by libvips: Pillow writes none."""
+    """Return an Adam7 PNG written by libvips; Pillow cannot write one."""
     height, width = picture.shape[:2]
     image = pyvips.Image.new_from_memory(picture.tobytes(), width, height, 3, "uchar")
     return bytes(image.pngsave_buffer(interlace=True))

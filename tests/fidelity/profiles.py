@@ -1,4 +1,4 @@
-"""ICC profiles written out by hand, so that no library under test has a hand in the pictures that test it."""
+"""ICC profiles built byte by byte, so that the test images do not depend on the libraries under test."""
 
 import struct
 from typing import Final
@@ -17,14 +17,14 @@ Primaries = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
 
 def to_xyz(primaries: Primaries, white: tuple[float, float]) -> np.ndarray:
-    """The matrix from linear RGB to XYZ under the space's own white."""
+    """Return the matrix from linear RGB to XYZ with the colour space's white point."""
     columns = np.array([(x / y, 1, (1 - x - y) / y) for x, y in primaries]).T
     x, y = white
     return columns * np.linalg.solve(columns, np.array([x / y, 1, (1 - x - y) / y]))
 
 
 def adapted(matrix: np.ndarray) -> np.ndarray:
-    """The same matrix for D50, by Bradford."""
+    """Return the matrix adapted to D50 (Bradford)."""
     bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
     gains = (bradford @ np.array(D50)) / (bradford @ matrix.sum(axis=1))
     return np.linalg.inv(bradford) @ np.diag(gains) @ bradford @ matrix
@@ -52,7 +52,7 @@ def _text(kind: str, text: str) -> bytes:
 
 
 def profile(curve: float | tuple[float, ...], matrix: np.ndarray | None = None, version: int = 2) -> bytes:
-    """An ICC display profile of matrix and curves; a grey one without a matrix."""
+    """Return an ICC display profile with matrix and curves; without a matrix, a grey profile."""
     named = ("mluc", "mluc") if version >= 4 else ("desc", "text")
     tags = {
         b"desc": _text(named[0], "test"),
@@ -78,7 +78,7 @@ def profile(curve: float | tuple[float, ...], matrix: np.ndarray | None = None, 
 
 
 def decoded(values: np.ndarray, curve: float | tuple[float, ...]) -> np.ndarray:
-    """Coded values, 0 to 1, as light."""
+    """Convert encoded values, 0 to 1, to linear light."""
     if isinstance(curve, float):
         return values**curve
     gamma, a, b, c, d = curve
@@ -86,7 +86,7 @@ def decoded(values: np.ndarray, curve: float | tuple[float, ...]) -> np.ndarray:
 
 
 def encoded(light: np.ndarray, curve: float | tuple[float, ...]) -> np.ndarray:
-    """Light, 0 to 1, as coded values."""
+    """Convert linear light, 0 to 1, to encoded values."""
     light = light.clip(0, 1)
     if isinstance(curve, float):
         return light ** (1 / curve)
@@ -95,7 +95,7 @@ def encoded(light: np.ndarray, curve: float | tuple[float, ...]) -> np.ndarray:
 
 
 def in_space(picture: np.ndarray, matrix: np.ndarray, curve: float | tuple[float, ...]) -> np.ndarray:
-    """An sRGB picture, 0 to 1, as another space codes it; `matrix` is the space's, to D50."""
+    """Convert an sRGB image, 0 to 1, to another colour space; `matrix` is that of the space, to D50."""
     to_d50 = adapted(to_xyz(SRGB, D65_WHITE))
     return encoded(decoded(picture, SRGB_CURVE) @ to_d50.T @ np.linalg.inv(matrix).T, curve)
 
@@ -106,14 +106,14 @@ PROPHOTO_RGB: Final = adapted(to_xyz(PROPHOTO, D50_WHITE))
 
 
 def to_lab(picture: np.ndarray) -> np.ndarray:
-    """An sRGB picture as CIELAB of D50."""
+    """Convert an sRGB image to CIELAB (D50)."""
     x = decoded(picture, SRGB_CURVE) @ adapted(to_xyz(SRGB, D65_WHITE)).T / np.array(D50)
     f = np.where(x > 216 / 24389, np.cbrt(x), (x * 24389 / 27 + 16) / 116)
     return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
 
 
 def from_lab(values: np.ndarray) -> np.ndarray:
-    """CIELAB of D50 as an sRGB picture."""
+    """Convert CIELAB (D50) to an sRGB image."""
     y = (values[..., 0] + 16) / 116
     f = np.stack([y + values[..., 1] / 500, y, y - values[..., 2] / 200], axis=-1)
     x = np.where(f > 6 / 29, f**3, (116 * f - 16) * 27 / 24389) * np.array(D50)

@@ -1,12 +1,12 @@
-"""Animations: frames composited as a browser does, their timing and repetitions; and what is kept as it is."""
+"""Animations: frames composited as in a browser, timing and loop count; and animations that are kept unchanged."""
 
 import io
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tests.fidelity.pictures import HEIGHT, WIDTH, bytes_of, chart, ramp
-from tests.fidelity.rows import MOVING, SAME, SPECKLED, WEBP, Row
+from tests.fidelity.pictures import HEIGHT, WIDTH, bytes_of, chart, soft_disc
+from tests.fidelity.rows import ANIMATED, KEPT, PALETTE, WEBP, Row
 
 DELAYS = (80, 120, 0, 10, 20, 400)
 PLAYED = (80, 120, 100, 100, 20, 400)
@@ -14,7 +14,7 @@ PLAYED = (80, 120, 100, 100, 20, 400)
 
 
 def scenes(*, alpha: bool = False, grain: float = 4) -> list[Image.Image]:
-    """A disc that wanders; with `alpha` on nothing. Few colours, no coverage in between: GIF holds them exactly."""
+    """Return frames with a moving disc, with `alpha` on transparent. Few colours, no partial alpha: exact in GIF."""
     ground = Image.fromarray(bytes_of(chart(grain))).quantize(64, dither=Image.Dither.NONE).convert("RGBA")
     found = []
     for at in range(len(DELAYS)):
@@ -30,12 +30,12 @@ def scenes(*, alpha: bool = False, grain: float = 4) -> list[Image.Image]:
 
 
 def drifting(*, alpha: bool) -> list[Image.Image]:
-    """A picture that drifts, all its colours in it; with coverage in between, which WebP holds and GIF does not."""
-    cover = bytes_of(ramp() if alpha else np.ones((HEIGHT, WIDTH)))
+    """Return frames of the moving test image in full colour, with partial alpha, which WebP has and GIF has not."""
+    cover = bytes_of(soft_disc() if alpha else np.ones((HEIGHT, WIDTH)))
     return [Image.fromarray(np.dstack([np.roll(bytes_of(chart()), 16 * at, 1), cover])) for at in range(len(DELAYS))]
 
 
-def film(kind: str, images: list[Image.Image], **options: object) -> bytes:
+def animation(kind: str, images: list[Image.Image], **options: object) -> bytes:
     buffer = io.BytesIO()
     first, *others = images
     first.save(buffer, kind, save_all=True, append_images=others, duration=list(DELAYS), **options)
@@ -49,47 +49,47 @@ def still() -> bytes:
 
 
 def gif(name: str, plays: int = 0, *, alpha: bool = False, **options: object) -> Row:
-    """GIF's loop count is of repetitions, WebP's of plays: one more; 0 is for ever in both, none told is once."""
+    """Return a row. GIF counts repetitions, WebP plays (one more); 0 is infinite in both, no count means once."""
 
     def make() -> bytes:
-        return film("GIF", scenes(alpha=alpha), **({"loop": 0} | options if plays == 0 else options))
+        return animation("GIF", scenes(alpha=alpha), **({"loop": 0} | options if plays == 0 else options))
 
-    return Row(f"GIF, {name}", "image/gif", make, "image/webp", SPECKLED, delays=PLAYED, plays=plays)
+    return Row(f"GIF, {name}", "image/gif", make, "image/webp", PALETTE, delays=PLAYED, plays=plays)
 
 
 ROWS = [
-    Row("GIF, still", "image/gif", still, bounds=SPECKLED),
-    gif("animated, for ever"),
-    gif("animated, no loop told: once", plays=1),
+    Row("GIF, still", "image/gif", still, bounds=PALETTE),
+    gif("animated, infinite"),
+    gif("animated, no loop count: once", plays=1),
     gif("animated, repeated 3 times: 4 plays", plays=4, loop=3),
     gif("transparent, frames stay (disposal 1)", alpha=True, disposal=1),
     gif("transparent, cleared (disposal 2)", alpha=True, disposal=2),
-    gif("taken back (disposal 3), mixed", disposal=[1, 3, 3, 3, 2, 1]),
+    gif("restored (disposal 3), mixed", disposal=[1, 3, 3, 3, 2, 1]),
     Row(
         "WebP, animated, 2 plays",
         "image/webp",
-        lambda: film("WEBP", drifting(alpha=False), loop=2, lossless=True),
+        lambda: animation("WEBP", drifting(alpha=False), loop=2, lossless=True),
         "image/webp",
-        MOVING,
+        ANIMATED,
         delays=PLAYED,
         plays=2,
     ),
     Row(
         "WebP, animated, half transparent",
         "image/webp",
-        lambda: film("WEBP", drifting(alpha=True), loop=0, lossless=True),
+        lambda: animation("WEBP", drifting(alpha=True), loop=0, lossless=True),
         "image/webp",
         WEBP,
         delays=PLAYED,
         plays=0,
     ),
-    Row("APNG: kept", "image/png", lambda: film("PNG", scenes(), loop=0), "image/png", SAME, delays=PLAYED),
+    Row("APNG: kept", "image/png", lambda: animation("PNG", scenes(), loop=0), "image/png", KEPT, delays=PLAYED),
     Row(
         "AVIF sequence: kept",
         "image/avif",
-        lambda: film("AVIF", scenes(), quality=60),
+        lambda: animation("AVIF", scenes(), quality=60),
         "image/avif",
-        SAME,
+        KEPT,
         delays=PLAYED,
     ),
 ]

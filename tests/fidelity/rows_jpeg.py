@@ -1,4 +1,4 @@
-"""JPEG: colour spaces and profiles, CMYK in its dialects, the eight orientations."""
+"""JPEG: colour spaces and profiles, variants of CMYK, the eight orientations."""
 
 import io
 
@@ -6,7 +6,7 @@ import numpy as np
 import pyvips
 from PIL import Image, ImageCms
 
-from tests.fidelity.pictures import bytes_of, chart, grey_of
+from tests.fidelity.pictures import bytes_of, chart, green_band
 from tests.fidelity.profiles import ADOBE_RGB, DISPLAY_P3, PROPHOTO_RGB, SRGB_CURVE, in_space, profile
 from tests.fidelity.rows import TABLE, Row, opaque, rgba
 
@@ -17,47 +17,49 @@ def saved(picture: np.ndarray, mode: str | None = None, **options: object) -> by
     return buffer.getvalue()
 
 
-def turned(orientation: int) -> bytes:
+def with_orientation(orientation: int) -> bytes:
     tags = Image.Exif()
     tags[0x112] = orientation
     return saved(bytes_of(chart()), exif=tags)
 
 
-def coated() -> bytes:
-    """The CMYK profile that libvips brings along, for paper; as good as any other."""
+def cmyk_profile() -> bytes:
+    """Return the CMYK profile of libvips."""
     return bytes(pyvips.Image.profile_load("cmyk"))
 
 
-def inks() -> np.ndarray:
-    """The chart as inks."""
+def chart_cmyk() -> np.ndarray:
+    """Return the test image in CMYK."""
     picture = Image.fromarray(bytes_of(chart()))
     return np.asarray(
-        ImageCms.profileToProfile(picture, ImageCms.createProfile("sRGB"), io.BytesIO(coated()), outputMode="CMYK")
+        ImageCms.profileToProfile(
+            picture, ImageCms.createProfile("sRGB"), io.BytesIO(cmyk_profile()), outputMode="CMYK"
+        )
     )
 
 
-def from_inks(picture: np.ndarray) -> list[np.ndarray]:
-    return [rgba(Image.fromarray(picture, "CMYK"), coated())]
+def rgba_from_cmyk(picture: np.ndarray) -> list[np.ndarray]:
+    return [rgba(Image.fromarray(picture, "CMYK"), cmyk_profile())]
 
 
 def decoded_inks(content: bytes) -> list[np.ndarray]:
-    """Pillow takes every CMYK JPEG for one of Adobe's, with inks turned round, which these are."""
+    """Decode with Pillow, which treats every CMYK JPEG as inverted, as Adobe writes them; these are inverted."""
     with Image.open(io.BytesIO(content)) as image:
-        return from_inks(np.asarray(image))
+        return rgba_from_cmyk(np.asarray(image))
 
 
 def without_adobe() -> bytes:
-    """No marker by Adobe: browsers, Pillow and libvips take the inks for turned round all the same."""
-    content = saved(inks(), "CMYK")
+    """Return a CMYK JPEG without Adobe's marker; browsers, Pillow and libvips treat it as inverted too."""
+    content = saved(chart_cmyk(), "CMYK")
     at = content.index(b"\xff\xee")
     return content[:at] + content[at + 2 + int.from_bytes(content[at + 2 : at + 4], "big") :]
 
 
 def ycck() -> bytes:
-    """Adobe's other dialect: the first three inks as YCbCr, told by the marker's last byte."""
-    picture = inks()
+    """Return a YCCK JPEG: CMY as YCbCr, which the last byte of Adobe's marker indicates."""
+    picture = chart_cmyk()
     colours = np.asarray(Image.fromarray(255 - picture[..., :3]).convert("YCbCr"))
-    planes = np.dstack([255 - colours, picture[..., 3]])  # Pillow turns all four round when it saves
+    planes = np.dstack([255 - colours, picture[..., 3]])  # Pillow inverts all four when it saves
     content = saved(planes, "CMYK")
     at = content.index(b"Adobe")
     return content[: at + 11] + b"\x02" + content[at + 12 :]
@@ -66,7 +68,7 @@ def ycck() -> bytes:
 ROWS = [
     Row("JPEG, plain", "image/jpeg", lambda: saved(bytes_of(chart()))),
     Row("JPEG, progressive", "image/jpeg", lambda: saved(bytes_of(chart()), progressive=True)),
-    Row("JPEG, grey", "image/jpeg", lambda: saved(bytes_of(grey_of(chart())))),
+    Row("JPEG, grey", "image/jpeg", lambda: saved(bytes_of(green_band(chart())))),
     Row(
         "JPEG, Display P3, ICC v4",
         "image/jpeg",
@@ -92,7 +94,7 @@ ROWS = [
     Row(
         "JPEG, grey with profile",
         "image/jpeg",
-        lambda: saved(bytes_of(grey_of(chart())), icc_profile=profile(1.8)),
+        lambda: saved(bytes_of(green_band(chart())), icc_profile=profile(1.8)),
     ),
     Row(
         "JPEG, profile is garbage",
@@ -103,11 +105,17 @@ ROWS = [
     Row(
         "JPEG, CMYK (Adobe) with profile",
         "image/jpeg",
-        lambda: saved(inks(), "CMYK", icc_profile=coated()),
+        lambda: saved(chart_cmyk(), "CMYK", icc_profile=cmyk_profile()),
         bounds=TABLE,
     ),
-    Row("JPEG, CMYK (Adobe), no profile", "image/jpeg", lambda: saved(inks(), "CMYK"), bounds=TABLE, read=decoded_inks),
+    Row(
+        "JPEG, CMYK (Adobe), no profile",
+        "image/jpeg",
+        lambda: saved(chart_cmyk(), "CMYK"),
+        bounds=TABLE,
+        read=decoded_inks,
+    ),
     Row("JPEG, CMYK without marker", "image/jpeg", without_adobe, bounds=TABLE, read=decoded_inks),
     Row("JPEG, YCCK (Adobe)", "image/jpeg", ycck, bounds=TABLE, read=decoded_inks),
-    *(Row(f"JPEG, orientation {at}", "image/jpeg", lambda at=at: turned(at)) for at in range(1, 9)),
+    *(Row(f"JPEG, orientation {at}", "image/jpeg", lambda at=at: with_orientation(at)) for at in range(1, 9)),
 ]

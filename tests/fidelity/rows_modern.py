@@ -1,4 +1,4 @@
-"""WebP, AVIF and HEIC: alpha, profiles, more than 8 bits, colour told by numbers, pictures that are turned."""
+"""WebP, AVIF and HEIC: alpha, profiles, more than 8 bits, colour spaces given by nclx, rotated images."""
 
 import io
 from functools import partial
@@ -8,7 +8,7 @@ import pillow_heif
 import pyvips
 from PIL import Image
 
-from tests.fidelity.pictures import bytes_of, chart, grey_of, ramp, words_of
+from tests.fidelity.pictures import bytes_of, chart, green_band, soft_disc, words_of
 from tests.fidelity.profiles import DISPLAY_P3, SRGB_CURVE, in_space, profile
 from tests.fidelity.rows import DEEP, WEBP, Row, opaque, rgba
 
@@ -19,8 +19,8 @@ def plain() -> Image.Image:
     return Image.fromarray(bytes_of(chart()))
 
 
-def covered() -> Image.Image:
-    return Image.fromarray(np.dstack([bytes_of(chart()), bytes_of(ramp())]))
+def with_alpha() -> Image.Image:
+    return Image.fromarray(np.dstack([bytes_of(chart()), bytes_of(soft_disc())]))
 
 
 def wide() -> Image.Image:
@@ -63,20 +63,20 @@ def deep_heic() -> bytes:
 
 
 def turned_heic(quarters: int) -> bytes:
-    """Its `irot` box is rewritten: `turned` says what that means (ISO/IEC 23008-12, 6.5.10), quarters to the left."""
+    """Return a HEIC whose `irot` box is changed to `quarters` turns to the left (ISO/IEC 23008-12, 6.5.10)."""
     content = heic(Image.fromarray(bytes_of(chart())), 3)
     at = content.index(b"irot") + 4
     assert content[at] == 2
     return content[:at] + bytes([quarters]) + content[at + 1 :]
 
 
-def turned(quarters: int) -> list[np.ndarray]:
-    """The pixels in the file stand on their head."""
+def rotated_reference(quarters: int) -> list[np.ndarray]:
+    """Return the reference of `turned_heic`, whose pixels are stored upside down."""
     return [np.rot90(opaque(bytes_of(chart())), 2 + quarters)]
 
 
 def read_heic(content: bytes) -> list[np.ndarray]:
-    """By pillow-heif as a plugin of Pillow: libheif again, since there is no other decoder; colour by LittleCMS."""
+    """Decode with pillow-heif (also libheif, because there is no other decoder); colours by LittleCMS."""
     return [
         rgba(image.to_pillow(), image.info.get("icc_profile")) for image in pillow_heif.open_heif(io.BytesIO(content))
     ]
@@ -87,8 +87,8 @@ def deep_avif() -> bytes:
     return bytes(picture.copy(interpretation="rgb16").heifsave_buffer(compression="av1", bitdepth=10, Q=95, effort=1))
 
 
-def numbered_avif() -> bytes:
-    """P3 by numbers: an AVIF that says sRGB, its `colr` box rewritten."""
+def nclx_avif() -> bytes:
+    """Return an AVIF in Display P3 by nclx: the `colr` box of an sRGB file, changed."""
     content = saved(wide(), "AVIF", quality=97, subsampling="4:4:4")
     at = content.index(b"colrnclx") + 8
     return content[:at] + b"\x00\x0c\x00\x0d" + content[at + 4 :]
@@ -99,7 +99,7 @@ ROWS = [
     Row(
         "WebP, lossless with alpha",
         "image/webp",
-        lambda: lossless(covered(), exact=True),
+        lambda: lossless(with_alpha(), exact=True),
         "image/webp",
         WEBP,
     ),
@@ -107,32 +107,32 @@ ROWS = [
     Row("WebP, orientation 5", "image/webp", lambda: lossless(plain(), exif=tags(5))),
     Row("AVIF", "image/avif", lambda: fine_avif(plain())),
     Row("AVIF, 10 bits", "image/avif", deep_avif, bounds=DEEP),
-    Row("AVIF, alpha", "image/avif", lambda: saved(covered(), "AVIF", quality=98), "image/webp", WEBP),
+    Row("AVIF, alpha", "image/avif", lambda: saved(with_alpha(), "AVIF", quality=98), "image/webp", WEBP),
     Row(
         "AVIF, Display P3",
         "image/avif",
         lambda: fine_avif(wide(), icc_profile=WIDE),
     ),
-    Row("AVIF, P3 by numbers (nclx)", "image/avif", numbered_avif, read=lambda _: [opaque(bytes_of(chart()))]),
-    Row("AVIF, turned (irot, imir)", "image/avif", lambda: saved(plain(), "AVIF", quality=98, exif=tags(7))),
+    Row("AVIF, P3 by nclx", "image/avif", nclx_avif, read=lambda _: [opaque(bytes_of(chart()))]),
+    Row("AVIF, rotated (irot, imir)", "image/avif", lambda: saved(plain(), "AVIF", quality=98, exif=tags(7))),
     Row("HEIC", "image/heic", lambda: heic(plain()), read=read_heic),
     Row("HEIC, 4:2:0", "image/heic", lambda: heic(plain(), quality=95, chroma=420), read=read_heic),
-    Row("HEIC, grey", "image/heic", lambda: heic(Image.fromarray(bytes_of(grey_of(chart())))), read=read_heic),
+    Row("HEIC, grey", "image/heic", lambda: heic(Image.fromarray(bytes_of(green_band(chart())))), read=read_heic),
     Row("HEIC, 10 bits", "image/heic", deep_heic, bounds=DEEP, read=read_heic),
-    Row("HEIC, alpha", "image/heic", lambda: heic(covered()), "image/webp", WEBP, read=read_heic),
+    Row("HEIC, alpha", "image/heic", lambda: heic(with_alpha()), "image/webp", WEBP, read=read_heic),
     Row("HEIC, Display P3", "image/heic", lambda: heic(wide(), icc_profile=WIDE), read=read_heic),
     Row(
-        "HEIC, P3 by numbers (nclx)",
+        "HEIC, P3 by nclx",
         "image/heic",
         lambda: heic(wide(), color_primaries=12, transfer_characteristics=13, matrix_coefficients=6, full_range_flag=1),
         read=lambda _: [opaque(bytes_of(chart()))],
     ),
     *(
         Row(
-            f"HEIC, turned (irot) {at}",
+            f"HEIC, rotated (irot) {at}",
             "image/heic",
             partial(turned_heic, at),
-            read=partial(lambda at, _: turned(at), at),
+            read=partial(lambda at, _: rotated_reference(at), at),
         )
         for at in (1, 2, 3)
     ),

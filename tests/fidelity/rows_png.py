@@ -1,4 +1,4 @@
-"""PNG: every depth and kind, transparency in its forms, colour told by numbers."""
+"""PNG: every bit depth and colour type, forms of transparency, colour spaces given by chunks."""
 
 import io
 import struct
@@ -7,10 +7,10 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from tests.fidelity.pictures import bytes_of, chart, grey_of, ramp, words_of
+from tests.fidelity.pictures import bytes_of, chart, green_band, soft_disc, words_of
 from tests.fidelity.png_files import GREY, GREY_ALPHA, RGB, RGB_ALPHA, chunk, interlaced, png, saved
 from tests.fidelity.profiles import DISPLAY_P3, SRGB_CURVE, in_space, profile
-from tests.fidelity.rows import DEEP, SAME, SPECKLED, WEBP, Row, opaque
+from tests.fidelity.rows import DEEP, KEPT, PALETTE, WEBP, Row, opaque
 
 P3_IN_CHRM = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
 
@@ -20,7 +20,7 @@ def with_alpha(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def deep(picture: np.ndarray) -> list[np.ndarray]:
-    """16 bits as 8."""
+    """Return 16 bits as 8-bit RGBA."""
     small = np.rint(picture.astype(float) / 257).astype(np.uint8)
     if small.ndim == 2:
         return [opaque(small)]
@@ -29,8 +29,8 @@ def deep(picture: np.ndarray) -> list[np.ndarray]:
     return [small if small.shape[2] == 4 else opaque(small)]
 
 
-def known(picture: np.ndarray) -> object:
-    """What the source was made from is the reference: no other library follows these chunks."""
+def original(picture: np.ndarray) -> object:
+    """Return a reader whose reference is the original image, because no other library applies these chunks."""
     return lambda _: [opaque(bytes_of(picture))]
 
 
@@ -38,20 +38,20 @@ def palette(colours: int) -> Image.Image:
     return Image.fromarray(bytes_of(chart(3))).quantize(colours, dither=Image.Dither.NONE)
 
 
-def see_through_palette() -> bytes:
-    """256 colours of which the first half shows through: light ones, since Pillow sorts them so."""
+def palette_with_alpha() -> bytes:
+    """Return a palette PNG whose first 128 colours are semi-transparent."""
     return saved(palette(256), transparency=bytes([140] * 128 + [255] * 128))
 
 
-def keyed(picture: np.ndarray) -> bytes:
-    """One colour is transparent: every pixel of the sixth patch."""
+def colour_key(picture: np.ndarray) -> bytes:
+    """Return a PNG in which one colour, that of the sixth patch, is transparent."""
     picture = picture.copy()
     picture[16:48, 176:208] = (1, 2, 3)
     return saved(Image.fromarray(picture), transparency=(1, 2, 3))
 
 
 def keyed_grey() -> bytes:
-    picture = bytes_of(grey_of(chart())).copy()
+    picture = bytes_of(green_band(chart())).copy()
     picture[16:48, 176:208] = 7
     return saved(Image.fromarray(picture), transparency=7)
 
@@ -73,7 +73,7 @@ def turned() -> bytes:
 
 
 def grey() -> Image.Image:
-    return Image.fromarray(bytes_of(grey_of(chart())))
+    return Image.fromarray(bytes_of(green_band(chart())))
 
 
 def bilevel() -> bytes:
@@ -102,58 +102,58 @@ ROWS = [
         read=lambda _: deep(words_of(chart())),
     ),
     Row("PNG, grey", "image/png", lambda: saved(grey())),
-    Row("PNG, grey 16 bits", "image/png", lambda: png(words_of(grey_of(chart())), GREY), bounds=DEEP),
+    Row("PNG, grey 16 bits", "image/png", lambda: png(words_of(green_band(chart())), GREY), bounds=DEEP),
     Row(
         "PNG, grey and alpha",
         "image/png",
-        lambda: png(with_alpha(bytes_of(grey_of(chart())), bytes_of(ramp())), GREY_ALPHA),
+        lambda: png(with_alpha(bytes_of(green_band(chart())), bytes_of(soft_disc())), GREY_ALPHA),
         "image/webp",
         WEBP,
     ),
     Row(
         "PNG, grey and alpha 16 bits",
         "image/png",
-        lambda: png(with_alpha(words_of(grey_of(chart())), words_of(ramp())), GREY_ALPHA),
+        lambda: png(with_alpha(words_of(green_band(chart())), words_of(soft_disc())), GREY_ALPHA),
         "image/webp",
         WEBP,
-        read=lambda _: deep(with_alpha(words_of(grey_of(chart())), words_of(ramp()))),
+        read=lambda _: deep(with_alpha(words_of(green_band(chart())), words_of(soft_disc()))),
     ),
     Row(
         "PNG, RGB and alpha",
         "image/png",
-        lambda: png(with_alpha(bytes_of(chart()), bytes_of(ramp())), RGB_ALPHA),
+        lambda: png(with_alpha(bytes_of(chart()), bytes_of(soft_disc())), RGB_ALPHA),
         "image/webp",
         WEBP,
     ),
     Row(
         "PNG, RGB and alpha 16 bits",
         "image/png",
-        lambda: png(with_alpha(words_of(chart()), words_of(ramp())), RGB_ALPHA),
+        lambda: png(with_alpha(words_of(chart()), words_of(soft_disc())), RGB_ALPHA),
         "image/webp",
         WEBP,
-        read=lambda _: deep(with_alpha(words_of(chart()), words_of(ramp()))),
+        read=lambda _: deep(with_alpha(words_of(chart()), words_of(soft_disc()))),
     ),
     Row(
-        "PNG, alpha that hides nothing",
+        "PNG, opaque alpha",
         "image/png",
         lambda: png(with_alpha(bytes_of(chart()), np.full((240, 288), 255, np.uint8)), RGB_ALPHA),
     ),
-    Row("PNG, palette", "image/png", lambda: saved(palette(256)), bounds=SPECKLED),
-    Row("PNG, palette with alpha (tRNS)", "image/png", see_through_palette, "image/webp", SPECKLED),
-    Row("PNG, one colour transparent (tRNS)", "image/png", lambda: keyed(bytes_of(chart())), "image/webp", WEBP),
+    Row("PNG, palette", "image/png", lambda: saved(palette(256)), bounds=PALETTE),
+    Row("PNG, palette with alpha (tRNS)", "image/png", palette_with_alpha, "image/webp", PALETTE),
+    Row("PNG, one colour transparent (tRNS)", "image/png", lambda: colour_key(bytes_of(chart())), "image/webp", WEBP),
     Row("PNG, grey, one transparent (tRNS)", "image/png", keyed_grey, "image/webp", WEBP, read=keyed_grey_read),
     Row(
         "PNG, 1 bit: kept",
         "image/png",
         lambda: saved(Image.fromarray(bytes_of(chart(40))).convert("1")),
         "image/png",
-        SAME,
+        KEPT,
     ),
     Row(
         "PNG, Display P3 and alpha",
         "image/png",
         lambda: png(
-            with_alpha(bytes_of(in_space(chart(), DISPLAY_P3, SRGB_CURVE)), bytes_of(ramp())), RGB_ALPHA, PROFILE
+            with_alpha(bytes_of(in_space(chart(), DISPLAY_P3, SRGB_CURVE)), bytes_of(soft_disc())), RGB_ALPHA, PROFILE
         ),
         "image/webp",
         WEBP,
@@ -162,27 +162,27 @@ ROWS = [
         "PNG, Display P3 and alpha 16 bits",
         "image/png",
         lambda: png(
-            with_alpha(words_of(in_space(chart(), DISPLAY_P3, SRGB_CURVE)), words_of(ramp())), RGB_ALPHA, PROFILE
+            with_alpha(words_of(in_space(chart(), DISPLAY_P3, SRGB_CURVE)), words_of(soft_disc())), RGB_ALPHA, PROFILE
         ),
         "image/webp",
         WEBP,
-        read=lambda _: [np.dstack([bytes_of(chart()), bytes_of(ramp())])],
+        read=lambda _: [np.dstack([bytes_of(chart()), bytes_of(soft_disc())])],
     ),
     Row(
         "PNG, grey profile",
         "image/png",
         lambda: saved(grey(), icc_profile=profile(1.8)),
     ),
-    Row("PNG, linear light (gAMA) 16 bits", "image/png", linear, read=known(chart())),
+    Row("PNG, linear light (gAMA) 16 bits", "image/png", linear, read=original(chart())),
     Row(
         "PNG, P3 by gAMA and cHRM",
         "image/png",
         lambda: p3(GAMMA, chunk(b"cHRM", struct.pack(">8I", *P3_IN_CHRM))),
-        read=known(chart()),
+        read=original(chart()),
     ),
-    Row("PNG, P3 by cICP", "image/png", lambda: p3(chunk(b"cICP", bytes([12, 13, 0, 1]))), read=known(chart())),
+    Row("PNG, P3 by cICP", "image/png", lambda: p3(chunk(b"cICP", bytes([12, 13, 0, 1]))), read=original(chart())),
     Row(
-        "PNG, sRGB chunk beats gAMA",
+        "PNG, sRGB chunk overrides gAMA",
         "image/png",
         lambda: png(bytes_of(chart()), RGB, chunk(b"sRGB", b"\0"), chunk(b"gAMA", struct.pack(">I", 100_000))),
     ),

@@ -1,4 +1,4 @@
-"""TIFF: what only TIFF holds. References by tifffile, by Pillow, or by what the picture was made from."""
+"""TIFF: formats that only TIFF has. References by tifffile, by Pillow, or the original image."""
 
 import io
 
@@ -6,10 +6,10 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from tests.fidelity.pictures import bytes_of, chart, grey_of, ramp, words_of
+from tests.fidelity.pictures import bytes_of, chart, green_band, soft_disc, words_of
 from tests.fidelity.profiles import DISPLAY_P3, SRGB_CURVE, decoded, from_lab, in_space, profile, to_lab
-from tests.fidelity.rows import DEEP, SAME, TABLE, WEBP, Row, opaque
-from tests.fidelity.rows_jpeg import coated, from_inks, inks
+from tests.fidelity.rows import DEEP, KEPT, TABLE, WEBP, Row, opaque
+from tests.fidelity.rows_jpeg import chart_cmyk, cmyk_profile, rgba_from_cmyk
 
 
 def tiff(picture: np.ndarray, photometric: str = "rgb", **options: object) -> bytes:
@@ -22,35 +22,35 @@ def array(content: bytes) -> np.ndarray:
     return tifffile.imread(io.BytesIO(content))
 
 
-def light(content: bytes) -> list[np.ndarray]:
-    """Floating point is light, coded as sRGB only now."""
+def read_linear(content: bytes) -> list[np.ndarray]:
+    """Decode floating point, which is linear light, and encode it as sRGB."""
     values = array(content).astype(float)
     coded = np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055)
     return [opaque(bytes_of(coded))]
 
 
-def straight(content: bytes) -> list[np.ndarray]:
-    """Premultiplied colours divided by their coverage."""
+def read_premultiplied(content: bytes) -> list[np.ndarray]:
+    """Decode premultiplied colours: divide them by alpha."""
     values = array(content).astype(float)
     cover = np.maximum(values[..., 3:], 1) / 255
     return [np.dstack([np.rint((values[..., :3] / cover).clip(0, 255)), values[..., 3]]).astype(np.uint8)]
 
 
-def lit(picture: np.ndarray) -> np.ndarray:
+def linear_light(picture: np.ndarray) -> np.ndarray:
     return decoded(picture, SRGB_CURVE).astype(np.float32)
 
 
 def straight_alpha() -> bytes:
-    return tiff(np.dstack([bytes_of(chart()), bytes_of(ramp())]), extrasamples=["unassalpha"])
+    return tiff(np.dstack([bytes_of(chart()), bytes_of(soft_disc())]), extrasamples=["unassalpha"])
 
 
 def premultiplied() -> bytes:
-    cover = ramp()[..., None]
+    cover = soft_disc()[..., None]
     return tiff(np.dstack([bytes_of(chart() * cover), bytes_of(cover)]), extrasamples=["assocalpha"])
 
 
 def cielab(depth: int) -> bytes:
-    """CIELAB of D50, as TIFF codes it: L to the top, a and b signed."""
+    """Return CIELAB (D50) as TIFF encodes it: L over the full range, a and b signed."""
     values = to_lab(chart())
     top, scale = (255, 1) if depth == 8 else (65535, 256)
     coded = np.dstack([values[..., :1] * top / 100, values[..., 1:] * scale])
@@ -102,23 +102,23 @@ ROWS = [
         "image/tiff",
         lambda: tiff(decoded(chart(), SRGB_CURVE).astype(np.float32)),
         bounds=DEEP,
-        read=light,
+        read=read_linear,
     ),
     Row(
         "TIFF, grey float",
         "image/tiff",
-        lambda: tiff(lit(grey_of(chart())), "minisblack"),
+        lambda: tiff(linear_light(green_band(chart())), "minisblack"),
         bounds=DEEP,
-        read=light,
+        read=read_linear,
     ),
     Row(
         "TIFF, grey, white is zero",
         "image/tiff",
-        lambda: tiff(255 - bytes_of(grey_of(chart())), "miniswhite"),
+        lambda: tiff(255 - bytes_of(green_band(chart())), "miniswhite"),
         read=lambda content: [opaque(255 - array(content))],
     ),
-    Row("TIFF, 1 bit: kept", "image/tiff", bilevel, "image/tiff", SAME),
-    Row("TIFF, alpha premultiplied", "image/tiff", premultiplied, "image/webp", WEBP, read=straight),
+    Row("TIFF, 1 bit: kept", "image/tiff", bilevel, "image/tiff", KEPT),
+    Row("TIFF, alpha premultiplied", "image/tiff", premultiplied, "image/webp", WEBP, read=read_premultiplied),
     Row(
         "TIFF, alpha straight",
         "image/tiff",
@@ -129,16 +129,16 @@ ROWS = [
     Row(
         "TIFF, CMYK with profile",
         "image/tiff",
-        lambda: tiff(inks(), "separated", iccprofile=coated()),
+        lambda: tiff(chart_cmyk(), "separated", iccprofile=cmyk_profile()),
         bounds=TABLE,
-        read=lambda content: from_inks(array(content)),
+        read=lambda content: rgba_from_cmyk(array(content)),
     ),
     Row(
         "TIFF, CMYK 16 bits",
         "image/tiff",
-        lambda: tiff(inks().astype(np.uint16) * 257, "separated"),
+        lambda: tiff(chart_cmyk().astype(np.uint16) * 257, "separated"),
         bounds=TABLE,
-        read=lambda content: from_inks((array(content) // 257).astype(np.uint8)),
+        read=lambda content: rgba_from_cmyk((array(content) // 257).astype(np.uint8)),
     ),
     Row("TIFF, CIELAB 8 bits", "image/tiff", lambda: cielab(8), bounds=TABLE, read=read_cielab),
     Row("TIFF, CIELAB 16 bits", "image/tiff", lambda: cielab(16), bounds=TABLE, read=read_cielab),

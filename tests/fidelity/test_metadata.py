@@ -1,4 +1,4 @@
-"""What stays of a file's metadata: nothing private by accident, whether the picture is written anew or kept."""
+"""Metadata: private metadata is removed, whether the image is re-encoded or the original is kept."""
 
 import io
 import re
@@ -40,7 +40,7 @@ def tags(orientation: int) -> Image.Exif:
 
 
 def private(kind: str, orientation: int = TURNED, quality: int = 30) -> bytes:
-    """A picture of poor quality, which only grows when it is written anew, with all that cameras add."""
+    """Return a low-quality image, which would grow if re-encoded, with the metadata that cameras add."""
     image, buffer = Image.fromarray(bytes_of(chart())), io.BytesIO()
     options: dict[str, object] = {"quality": quality, "exif": tags(orientation), "icc_profile": profile(2.2, ADOBE_RGB)}
     if kind == "PNG":
@@ -70,88 +70,88 @@ def upright(content: bytes) -> np.ndarray:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
-def told(content: bytes) -> bool:
+def has_private_data(content: bytes) -> bool:
     return SECRET in content or PLACE in content or b"N\0" + SECRET in content
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_kept_original_loses_what_is_private_and_not_a_pixel(codec: Codec, tmp_path: Path, kind: str) -> None:
+async def test_a_kept_original_loses_private_metadata_and_no_pixel(codec: Codec, tmp_path: Path, kind: str) -> None:
     content = private(kind)
-    assert told(content)
+    assert has_private_data(content)
     source = tmp_path / "source"
     source.write_bytes(content)
     found = detect(content).mime_type
-    made = await codec.prepare(source, tmp_path / "prepared", found, Profile())
-    stored = made.path.read_bytes()
-    assert made.content_type == found
-    assert not told(stored)
-    assert made.file_size == len(stored) <= len(content)
-    assert np.array_equal(upright(stored), upright(content))  # turned as before
+    prepared = await codec.prepare(source, tmp_path / "prepared", found, Profile())
+    stored = prepared.path.read_bytes()
+    assert prepared.content_type == found
+    assert not has_private_data(stored)
+    assert prepared.file_size == len(stored) <= len(content)
+    assert np.array_equal(upright(stored), upright(content))  # the orientation is kept
     assert source.read_bytes() == content
-    codec.check(made.path, found)
+    codec.check(prepared.path, found)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 async def test_a_kept_original_keeps_its_profile(codec: Codec, tmp_path: Path, kind: str) -> None:
     source = tmp_path / "source"
     source.write_bytes(private(kind))
-    made = await codec.prepare(source, tmp_path / "prepared", detect(source.read_bytes()).mime_type, Profile())
-    with Image.open(made.path) as image:
+    prepared = await codec.prepare(source, tmp_path / "prepared", detect(source.read_bytes()).mime_type, Profile())
+    with Image.open(prepared.path) as image:
         assert image.info["icc_profile"] == profile(2.2, ADOBE_RGB)
         assert list(image.getexif()) == [0x112]
 
 
 @pytest.mark.parametrize("profile_", [Profile(strip_metadata=False), Profile(format=ImageFormat.KEEP)])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_kept_original_stays_as_it_is_where_that_is_asked(
+async def test_a_kept_original_is_unchanged_without_stripping(
     codec: Codec, tmp_path: Path, kind: str, profile_: Profile
 ) -> None:
     content = private(kind)
     source = tmp_path / "source"
     source.write_bytes(content)
-    made = await codec.prepare(source, tmp_path / "prepared", detect(content).mime_type, profile_)
-    assert content.startswith(made.path.read_bytes())
-    assert len(content) - made.file_size in {0, len(b"tail ") + len(SECRET)}  # what is no part of the picture goes
+    prepared = await codec.prepare(source, tmp_path / "prepared", detect(content).mime_type, profile_)
+    assert content.startswith(prepared.path.read_bytes())
+    assert len(content) - prepared.file_size in {0, len(b"tail ") + len(SECRET)}  # bytes after the image are removed
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "HEIF", "AVIF"])
-@pytest.mark.parametrize("asked", [ImageFormat.JPEG, ImageFormat.WEBP, ImageFormat.AVIF])
+@pytest.mark.parametrize("image_format", [ImageFormat.JPEG, ImageFormat.WEBP, ImageFormat.AVIF])
 @pytest.mark.parametrize("strip", [True, False])
-async def test_a_picture_written_anew(
-    codec: Codec, tmp_path: Path, kind: str, asked: ImageFormat, *, strip: bool
+async def test_a_reencoded_image_has_private_metadata_only_without_stripping(
+    codec: Codec, tmp_path: Path, kind: str, image_format: ImageFormat, *, strip: bool
 ) -> None:
     source = tmp_path / "source"
     source.write_bytes(private(kind, quality=98))
-    made = await codec.prepare(
+    prepared = await codec.prepare(
         source,
         tmp_path / "prepared",
         detect(source.read_bytes()).mime_type,
-        Profile(format=asked, quality=60, strip_metadata=strip),
+        Profile(format=image_format, quality=60, strip_metadata=strip),
     )
-    stored = made.path.read_bytes()
-    assert made.content_type == f"image/{asked}"
-    assert told(stored) != strip
+    stored = prepared.path.read_bytes()
+    assert prepared.content_type == f"image/{image_format}"
+    assert has_private_data(stored) != strip
     with Image.open(io.BytesIO(stored)) as image:
         assert image.getexif().get(0x112, 1) == 1
         assert not image.info.get("icc_profile")
     assert not re.search(rb'tiff:Orientation(="|>)[2-8]', stored)
 
 
-def test_every_orientation_survives_the_cleaning(tmp_path: Path) -> None:
+def test_every_orientation_is_kept_when_metadata_is_removed(tmp_path: Path) -> None:
     for orientation in range(1, 9):
         source = tmp_path / "source"
         source.write_bytes(private("JPEG", orientation))
         kept = strip_metadata(source, tmp_path / "target", "image/jpeg", Profile(), None)
         assert np.array_equal(upright(kept.read_bytes()), upright(source.read_bytes()))
-        assert not told(kept.read_bytes())
+        assert not has_private_data(kept.read_bytes())
 
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_rows": 1}, {"optimize": True}])
-def test_a_jpeg_of_any_build_is_walked_to_its_end(tmp_path: Path, options: dict[str, object]) -> None:
+def test_metadata_is_removed_from_every_kind_of_jpeg(tmp_path: Path, options: dict[str, object]) -> None:
     buffer = io.BytesIO()
     Image.fromarray(bytes_of(chart())).save(buffer, "JPEG", exif=tags(1), comment=SECRET, **options)
     source = tmp_path / "source"
     source.write_bytes(buffer.getvalue())
     kept = strip_metadata(source, tmp_path / "target", "image/jpeg", Profile(), None).read_bytes()
-    assert not told(kept)
+    assert not has_private_data(kept)
     assert np.array_equal(frames_of(kept)[0], frames_of(buffer.getvalue())[0])

@@ -1,4 +1,4 @@
-"""KEEP_PROVENANCE: a signed manifest keeps its file whole, a plain statement goes along, and nothing else does."""
+"""KEEP_PROVENANCE: files with a C2PA manifest are kept unchanged; of XMP, only the provenance statement is copied."""
 
 import io
 import struct
@@ -41,7 +41,7 @@ def box(kind: bytes, body: bytes) -> bytes:
 STORE = box(
     b"jumb", box(b"jumd", UUID("63327061-0011-0010-8000-00AA00389B71").bytes + b"\x03c2pa\0") + box(b"jumb", b"")
 )
-"""A manifest store, empty (C2PA 2.1, 11.1.4): known by its boxes; whether it is signed well is not ours to judge."""
+"""An empty manifest store (C2PA 2.1, 11.1.4), recognised by its boxes; Outlast does not verify signatures."""
 
 
 def saved(kind: str, xmp: str = "", quality: int = 97) -> bytes:
@@ -59,7 +59,7 @@ def saved(kind: str, xmp: str = "", quality: int = 97) -> bytes:
 
 
 def signed(kind: str) -> bytes:
-    """The picture with the manifest where C2PA 2.1, A.3, puts it."""
+    """Return an image with the manifest at the position defined by C2PA 2.1, A.3."""
     content = saved(kind)
     if kind == "JPEG":
         body = b"JP\x00\x01\x00\x00\x00\x01" + STORE
@@ -73,8 +73,8 @@ def signed(kind: str) -> bytes:
     return content + box(b"uuid", UUID("d8fec3d6-1b0e-483c-9297-5828877ec481").bytes + manifest)
 
 
-def signed_film() -> bytes:
-    """An APNG with a manifest."""
+def signed_apng() -> bytes:
+    """Return an APNG with a manifest."""
     frames = [Image.fromarray(np.roll(bytes_of(chart()), 9 * at, 1)) for at in range(2)]
     buffer = io.BytesIO()
     frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
@@ -94,23 +94,21 @@ async def test_a_signed_file_is_kept_byte_for_byte(codec: Codec, tmp_path: Path,
     assert await stored(codec, tmp_path, content, KEEP) == content
 
 
-async def test_a_signed_film_is_kept_byte_for_byte(codec: Codec, tmp_path: Path) -> None:
-    assert await stored(codec, tmp_path, signed_film(), KEEP) == signed_film()
-    assert b"c2pa" not in await stored(codec, tmp_path, signed_film(), Profile())
+async def test_a_signed_apng_is_kept_byte_for_byte(codec: Codec, tmp_path: Path) -> None:
+    assert await stored(codec, tmp_path, signed_apng(), KEEP) == signed_apng()
+    assert b"c2pa" not in await stored(codec, tmp_path, signed_apng(), Profile())
 
 
 @pytest.mark.parametrize("profile", [Profile(), Profile(strip_metadata=False)], ids=["strip", "meta"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_picture_written_anew_carries_no_broken_signature(
-    codec: Codec, tmp_path: Path, kind: str, profile: Profile
-) -> None:
+async def test_a_reencoded_image_has_no_manifest(codec: Codec, tmp_path: Path, kind: str, profile: Profile) -> None:
     written = await stored(codec, tmp_path, signed(kind), profile)
     assert b"c2pa" not in written
     assert detect(written).mime_type == "image/jpeg"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_without_a_manifest_the_picture_is_compressed(codec: Codec, tmp_path: Path, kind: str) -> None:
+async def test_an_image_without_a_manifest_is_compressed(codec: Codec, tmp_path: Path, kind: str) -> None:
     content = saved(kind)
     written = await stored(codec, tmp_path, content, KEEP)
     assert len(written) < len(content)
@@ -119,7 +117,7 @@ async def test_without_a_manifest_the_picture_is_compressed(codec: Codec, tmp_pa
 
 @pytest.mark.parametrize("xmp", [ELEMENTS, ATTRIBUTES], ids=["elements", "attributes"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_statement_alone_goes_along(codec: Codec, tmp_path: Path, kind: str, xmp: str) -> None:
+async def test_only_the_provenance_statement_is_copied(codec: Codec, tmp_path: Path, kind: str, xmp: str) -> None:
     content = saved(kind, xmp)
     written = await stored(codec, tmp_path, content, KEEP)
     assert MADE_BY_AI.encode() in written
@@ -127,7 +125,7 @@ async def test_the_statement_alone_goes_along(codec: Codec, tmp_path: Path, kind
     assert b"prompt" not in written
     assert (b"Made with &lt;AI&gt; &amp; care" in written) == (xmp == ELEMENTS)
     with Image.open(io.BytesIO(written)) as image:
-        described = ET.fromstring(image.info["xmp"]).find("*/*")  # noqa: S314 - we wrote it
+        described = ET.fromstring(image.info["xmp"]).find("*/*")  # noqa: S314 - written by this test
     assert described is not None
     assert described.get("{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType") == MADE_BY_AI
     without = await stored(codec, tmp_path, content, Profile())
@@ -135,7 +133,7 @@ async def test_the_statement_alone_goes_along(codec: Codec, tmp_path: Path, kind
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "HEIF"])
-async def test_the_statement_stays_in_an_original_that_is_kept(codec: Codec, tmp_path: Path, kind: str) -> None:
+async def test_a_kept_original_keeps_the_provenance_statement(codec: Codec, tmp_path: Path, kind: str) -> None:
     content = saved(kind, ELEMENTS, quality=20)
     kept = await stored(codec, tmp_path, content, KEEP)
     assert detect(kept).mime_type == detect(content).mime_type
@@ -143,21 +141,21 @@ async def test_the_statement_stays_in_an_original_that_is_kept(codec: Codec, tmp
     assert PLACE.encode() not in kept
 
 
-def test_the_statement_is_found_in_every_form() -> None:
+def test_the_statement_is_read_from_every_xmp_form() -> None:
     assert provenance.extract_statement(RESOURCE.encode()) == provenance.statement(ATTRIBUTES.encode())
     assert provenance.extract_statement(b"<x:xmpmeta><a:CreditLine>no</a:CreditLine>") is None
     assert provenance.extract_statement(b"\xff\xfe") is None
     assert provenance.extract_statement(None) is None
 
 
-def test_noise_has_no_manifest(tmp_path: Path) -> None:
+def test_random_bytes_are_not_a_manifest(tmp_path: Path) -> None:
     for kind in KINDS:
         source = tmp_path / kind
         source.write_bytes(saved(kind) + np.random.default_rng(1).bytes(100_000) + b"c2pa")
         assert not provenance.has_manifest(source, detect(source.read_bytes()).mime_type)
 
 
-def test_the_setting_makes_another_profile_and_its_absence_the_same_as_ever() -> None:
+def test_the_profile_key_changes_only_with_keep_provenance() -> None:
     assert MediaSettings(_env_file=None).profile.key == "auto-q85-strip"
     assert MediaSettings(_env_file=None, keep_provenance=True).profile.key == "auto-q85-strip-provenance"
     assert Profile.model_validate({"format": "auto", "quality": 85, "strip_metadata": False}).key == "auto-q85-meta"

@@ -1,4 +1,4 @@
-"""How the cases of a run ended."""
+"""Counts the outcomes of a fuzz run."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,24 +6,27 @@ from dataclasses import dataclass, field
 from handlers.media import MEDIA_TYPES
 
 OUTCOMES = ("type_not_supported", "corrupted", "decoder_limit", "stored", "wrong", "crashed", "hung", "failed")
-"""How a case ends; from `wrong` on they are findings."""
+"""The outcomes of a case; `wrong` and those after it are findings."""
 FINDINGS = frozenset(OUTCOMES[OUTCOMES.index("wrong") :])
 
 
 @dataclass(slots=True)
 class FuzzCounts:
-    """How the cases of each type ended, and what was found: (case, sample, mutation, what)."""
+    """The number of cases by type and outcome, and the findings: (case, sample, mutations, description)."""
 
-    ends: Counter[tuple[str, str]] = field(default_factory=Counter)
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     findings: list[tuple[int, str, str, str]] = field(default_factory=list)
     slowest: float = 0.0
 
     def table(self) -> str:
-        """Return the ends by type, as text."""
+        """Return the outcomes by type, as a text table."""
         types = [media.content_type for media in MEDIA_TYPES]
         rows = [["type", "cases", *OUTCOMES]]
         for name in [*types, "all"]:
-            counts = [sum(self.ends[one, end] for one in (types if name == "all" else [name])) for end in OUTCOMES]
+            counts = [
+                sum(self.outcomes[content_type, outcome] for content_type in (types if name == "all" else [name]))
+                for outcome in OUTCOMES
+            ]
             rows.append([name, str(sum(counts)), *map(str, counts)])
         widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
         return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)

@@ -1,4 +1,4 @@
-"""Ways to damage a file. Each takes a seeded generator, the file and another whole one, and returns new bytes."""
+"""Mutations that damage a file. Each takes a random generator, the file and another file, and returns new bytes."""
 
 from collections.abc import Callable
 from random import Random
@@ -34,10 +34,10 @@ def set_bytes(random: Random, content: bytes, _: bytes) -> bytes:
     return bytes(changed)
 
 
-def hurt_head(random: Random, content: bytes, other: bytes) -> bytes:
-    """Damage the first bytes alone, where formats keep what they say of themselves."""
+def damage_head(random: Random, content: bytes, other: bytes) -> bytes:
+    """Damage only the first bytes, which have the headers of most formats."""
     end = min(len(content), random.choice((16, 64, HEAD)))
-    return random.choice((flip_bits, set_bytes, lie_about_length))(random, content[:end], other) + content[end:]
+    return random.choice((flip_bits, set_bytes, overwrite_length))(random, content[:end], other) + content[end:]
 
 
 def delete_block(random: Random, content: bytes, _: bytes) -> bytes:
@@ -61,21 +61,21 @@ def blank_block(random: Random, content: bytes, _: bytes) -> bytes:
 
 
 def cut_off(random: Random, content: bytes, _: bytes) -> bytes:
-    kept = random.choice((random.randrange(len(content)), len(content) - random.randrange(1, min(64, len(content)))))
-    return content[:kept]
+    end = random.choice((random.randrange(len(content)), len(content) - random.randrange(1, min(64, len(content)))))
+    return content[:end]
 
 
-def lie_about_length(random: Random, content: bytes, _: bytes) -> bytes:
-    """Overwrite two, four or eight bytes by a number that matters, in either order of bytes."""
+def overwrite_length(random: Random, content: bytes, _: bytes) -> bytes:
+    """Overwrite two, four or eight bytes with a boundary value, in either byte order."""
     width = random.choice((2, 4, 4, 8))
     at = random.randrange(max(1, len(content) - width))
     number = random.choice((*LENGTHS, len(content), random.randrange(1 << 16)))
-    lie = (number & (1 << 8 * width) - 1).to_bytes(width, random.choice(("big", "little")))
-    return content[:at] + lie + content[at + width :]
+    value = (number & (1 << 8 * width) - 1).to_bytes(width, random.choice(("big", "little")))
+    return content[:at] + value + content[at + width :]
 
 
 def change_length(random: Random, content: bytes, _: bytes) -> bytes:
-    """Count a number that is there one up or down."""
+    """Add a small number to an existing one."""
     width = random.choice((1, 2, 4))
     at = random.randrange(max(1, len(content) - width))
     order = random.choice(("big", "little"))
@@ -84,10 +84,10 @@ def change_length(random: Random, content: bytes, _: bytes) -> bytes:
 
 
 def splice(random: Random, content: bytes, other: bytes) -> bytes:
-    """Go on in another file, at the same share of its length or anywhere."""
+    """Continue with another file, at the same relative position or a random one."""
     at = random.randrange(len(content))
-    there = random.choice((at * len(other) // len(content), random.randrange(len(other))))
-    return content[:at] + other[there:]
+    position = random.choice((at * len(other) // len(content), random.randrange(len(other))))
+    return content[:at] + other[position:]
 
 
 def swap_head(random: Random, content: bytes, other: bytes) -> bytes:
@@ -111,13 +111,13 @@ def _block(random: Random, content: bytes) -> tuple[int, int]:
 MUTATIONS: tuple[Mutation, ...] = (
     flip_bits,
     set_bytes,
-    hurt_head,
+    damage_head,
     delete_block,
     repeat_block,
     swap_blocks,
     blank_block,
     cut_off,
-    lie_about_length,
+    overwrite_length,
     change_length,
     splice,
     swap_head,
@@ -127,7 +127,7 @@ MUTATIONS: tuple[Mutation, ...] = (
 
 
 def mutated(random: Random, content: bytes, other: bytes) -> tuple[str, bytes]:
-    """Damage a file once, sometimes twice or thrice; return how, and the result, which is never empty."""
+    """Damage a file one to three times; return the mutations' names and the result, which is never empty."""
     names = []
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         mutation = random.choice(MUTATIONS)

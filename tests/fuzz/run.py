@@ -1,11 +1,10 @@
-"""Thousands of damaged files through detection and the codec's processes, judged by strict decoders of another make.
+"""Sends damaged files through detection and the codec processes, and checks the results with strict decoders.
 
     python -m tests.fuzz.run --cases 10000 --seed 1
 
-A case is a whole sample, damaged by `mutate` as its number and the seed say. Found is: a process that crashed, a call
-that came back too late, an error nobody foresaw, and a file that was stored though it should not: one that a strict
-decoder rejects, that is larger than what came, or that is detected as another type than it is stored as. Exit code 1
-when anything was found.
+A case is a sample damaged by `mutate`, determined by its number and the seed. Findings are: a crashed process, a call
+without an answer in time, an unexpected error, and a stored file that a strict decoder rejects, that is larger than the
+original, or that is detected as another type. Exit code 1 if there are findings.
 """
 
 import argparse
@@ -38,57 +37,57 @@ SETTINGS = {"codec_processes": 2, "codec_timeout_seconds": LIMIT_SECONDS, "max_i
 PROFILES = (Profile(), Profile(format=ImageFormat.KEEP), Profile(format=ImageFormat.AVIF))
 WEIGHTS = (4, 5, 1)
 AT_ONCE = 4
-EVERY = 500
+REPORT_EVERY = 500
 
 
 class Fuzz:
-    """One run: the pools, the folder, the tally."""
+    """A run: the codec, the process pool of the strict decoders, the folder, and the counts."""
 
     def __init__(self, folder: Path, seed: int, keep: Path | None = None) -> None:
-        self.tally = FuzzCounts()
+        self.counts = FuzzCounts()
         self._folder, self._seed, self._keep = folder, seed, keep
-        self._names = _in_turn()
+        self._names = _sample_names()
         self._codec = Codec(MediaSettings(**SETTINGS))
-        self._judges = ProcessPool(Request("builtins:int", [], int), size=2, tasks=0, seconds=3 * LIMIT_SECONDS)
+        self._strict_pool = ProcessPool(Request("builtins:int", [], int), size=2, tasks=0, seconds=3 * LIMIT_SECONDS)
 
-    async def run(self, cases: range, say: Callable[[str], None]) -> None:
-        """Run these cases, some at once."""
+    async def run(self, cases: range, log: Callable[[str], None]) -> None:
+        """Run the cases, AT_ONCE at a time."""
         waiting = iter(cases)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(AT_ONCE):
-                    group.create_task(self._some(waiting, say))
+                    group.create_task(self._worker(waiting, log))
         finally:
             await self._codec.aclose()
-            await self._judges.aclose()
+            await self._strict_pool.aclose()
 
-    async def _some(self, waiting, say: Callable[[str], None]) -> None:
+    async def _worker(self, waiting, log: Callable[[str], None]) -> None:
         for number in waiting:
-            await self._one(number)
-            done = sum(self.tally.ends.values())
-            if done % EVERY == 0:
-                say(f"{done:,} cases, {len(self.tally.findings)} findings, slowest {self.tally.slowest:.1f} s")
+            await self._run_case(number)
+            done = sum(self.counts.outcomes.values())
+            if done % REPORT_EVERY == 0:
+                log(f"{done:,} cases, {len(self.counts.findings)} findings, slowest {self.counts.slowest:.1f} s")
 
-    async def _one(self, number: int) -> None:
+    async def _run_case(self, number: int) -> None:
         random = Random(f"{self._seed}/{number}")  # noqa: S311 - repeatable damage
         name = self._names[number % len(self._names)]
         other = media_sample(random.choice(self._names)).content
-        how, content = mutated(random, media_sample(name).content, other)
+        mutations, content = mutated(random, media_sample(name).content, other)
         profile = random.choices(PROFILES, WEIGHTS)[0]
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             source = Path(folder) / "source"
             source.write_bytes(content)
             started = time.monotonic()
-            end, what = await self._end(source, profile)
-            self.tally.slowest = max(self.tally.slowest, time.monotonic() - started)
-        self.tally.ends[media_sample(name).content_type, end] += 1
-        if end in FINDINGS:
-            self.tally.findings.append((number, name, how, f"{end}: {what}"))
+            outcome, description = await self._process(source, profile)
+            self.counts.slowest = max(self.counts.slowest, time.monotonic() - started)
+        self.counts.outcomes[media_sample(name).content_type, outcome] += 1
+        if outcome in FINDINGS:
+            self.counts.findings.append((number, name, mutations, f"{outcome}: {description}"))
             if self._keep is not None:
                 (self._keep / f"{self._seed}-{number}").write_bytes(content)
 
-    async def _end(self, source: Path, profile: Profile) -> tuple[str, str]:
-        """Send one file through; return how it ended, and the words to it."""
+    async def _process(self, source: Path, profile: Profile) -> tuple[str, str]:
+        """Process one file; return the outcome and its description."""
         content = source.read_bytes()
         media = detect(content[:DETECTION_BYTES]).media
         if media is None:
@@ -98,35 +97,35 @@ class Fuzz:
                 prepared = await self._codec.prepare(source, source.parent / "out", media.content_type, profile)
         except FileProcessingError as error:
             names = {"decoder_crashed": "crashed"}
-            end = names.get(error.code, error.code)
-            return (end if end in OUTCOMES else "failed"), f"{error.code}: {error}"
+            outcome = names.get(error.code, error.code)
+            return (outcome if outcome in OUTCOMES else "failed"), f"{error.code}: {error}"
         except TimeoutError:
             return "hung", f"no answer within {LIMIT_SECONDS + MARGIN_SECONDS:g} s"
-        wrong = await self._wrong(prepared, len(content))
+        wrong = await self._defect(prepared, len(content))
         return ("wrong", f"{prepared.content_type}: {wrong}") if wrong else ("stored", "")
 
-    async def _wrong(self, prepared: Prepared, original: int) -> str | None:
-        """Return what is wrong with a stored file."""
+    async def _defect(self, prepared: Prepared, original: int) -> str | None:
+        """Return why a stored file is wrong; None: it is right."""
         if prepared.file_size > original:
             return f"{prepared.file_size:,} bytes were made of {original:,}"
         found = detect(prepared.path.read_bytes()).mime_type
         if found != prepared.content_type and (prepared.content_type, found) != ("audio/mp4", "video/mp4"):
             return f"it is detected as {found}"
         try:
-            _, answer = await self._judges.run(
+            _, answer = await self._strict_pool.run(
                 Request(
-                    "tests.fuzz.strict_decoders:rejects",
+                    "tests.fuzz.strict_decoders:rejection_reason",
                     [str(prepared.path), prepared.content_type],
                     lambda reason: reason,
                 )
             )
             return answer.result()
         except (TimeoutError, ProcessEndedError) as error:
-            return f"the strict decoder did not end well: {error!r}"
+            return f"the strict decoder failed: {error!r}"
 
 
-def _in_turn() -> list[str]:
-    """Return the samples' names so that every type comes equally often, its variants in turn."""
+def _sample_names() -> list[str]:
+    """Return the samples' names so that every type is equally frequent and its variants alternate."""
     by_type = [[name for name in MAKERS if MAKERS[name][0] == media.content_type] for media in MEDIA_TYPES]
     return [names[turn % len(names)] for turn in range(max(map(len, by_type))) for names in by_type]
 
@@ -138,28 +137,28 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--from", dest="first", type=int, default=0, help="the first case's number, to repeat one")
     parser.add_argument("--keep", type=Path, help="a folder to put the files of findings in")
-    given = parser.parse_args()
-    began = time.monotonic()
+    arguments = parser.parse_args()
+    started = time.monotonic()
 
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - began:7.1f}  {text}", flush=True)  # noqa: T201 - its output
+    def log(text: str) -> None:
+        print(f"{time.monotonic() - started:7.1f}  {text}", flush=True)  # noqa: T201 - its output
 
-    if given.keep:
-        given.keep.mkdir(parents=True, exist_ok=True)
+    if arguments.keep:
+        arguments.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="outlast.fuzz-") as folder:
-        fuzz = Fuzz(Path(folder), given.seed, given.keep)
+        fuzz = Fuzz(Path(folder), arguments.seed, arguments.keep)
         try:
-            asyncio.run(fuzz.run(range(given.first, given.first + given.cases), say))
-        finally:  # also when the run itself broke: that is told, and what was found until then is not lost
-            _tell(fuzz.tally, given.seed, given.cases, say)
-    return 1 if fuzz.tally.findings else 0
+            asyncio.run(fuzz.run(range(arguments.first, arguments.first + arguments.cases), log))
+        finally:  # also after an error in the run, so that its findings are printed
+            _print_summary(fuzz.counts, arguments.seed, arguments.cases, log)
+    return 1 if fuzz.counts.findings else 0
 
 
-def _tell(tally: FuzzCounts, seed: int, cases: int, say: Callable[[str], None]) -> None:
-    for number, name, how, what in tally.findings:
-        say(f"FOUND case {number} ({name}, {how}): {what}")
-    done = sum(tally.ends.values())
-    say(f"seed {seed}, {done:,} of {cases:,} cases{'' if done == cases else ': THE RUN BROKE'}\n{tally.table()}")
+def _print_summary(counts: FuzzCounts, seed: int, cases: int, log: Callable[[str], None]) -> None:
+    for number, name, mutations, description in counts.findings:
+        log(f"FOUND case {number} ({name}, {mutations}): {description}")
+    done = sum(counts.outcomes.values())
+    log(f"seed {seed}, {done:,} of {cases:,} cases{'' if done == cases else ': THE RUN FAILED'}\n{counts.table()}")
 
 
 if __name__ == "__main__":

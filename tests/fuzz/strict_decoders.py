@@ -1,8 +1,8 @@
-"""Decoders of another make than ours, told to take nothing that is not whole: what they reject must not be stored.
+"""Strict decoders from other libraries than Outlast uses: a file that they reject must not be stored.
 
-Pillow and pillow-heif for pictures, libsndfile for sound, trimesh and plyfile for models, stream-unzip for archives.
-For video, AAC and M4A no other decoder comes without a browser's worth of packages: there FFmpeg decodes every frame
-once more, in a loop of this file, with its errors turned on.
+Pillow and pillow-heif for pictures, libsndfile for audio, trimesh and plyfile for models, stream-unzip for archives.
+For video, AAC and M4A there is no other decoder without very large packages; here FFmpeg decodes every frame again,
+with strict error detection.
 """
 
 import io
@@ -23,29 +23,29 @@ from PIL import Image, ImageSequence
 PIECE = 1 << 16
 
 
-def rejects(path: Path | str, content_type: str) -> str | None:
-    """Return why a strict decoder does not take the file; None: it does."""
+def rejection_reason(path: Path | str, content_type: str) -> str | None:
+    """Return why a strict decoder rejects the file; None: it accepts it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             STRICT_DECODERS[content_type](Path(path))
-    except Exception as error:  # noqa: BLE001 - whatever it is, that is the answer
+    except Exception as error:  # noqa: BLE001 - any error is a rejection
         return f"{type(error).__name__}: {error}"
     return None
 
 
 def _picture(kind: str) -> Callable[[Path], None]:
-    def judge(path: Path) -> None:
+    def decode(path: Path) -> None:
         content = path.read_bytes()
-        for called in (b"Exif\0\0", b"\0\x02\0\0Exif"):  # no viewer needs it to show the picture
-            content = content.replace(called, called.replace(b"Exif", b"none"))
+        for marker in (b"Exif\0\0", b"\0\x02\0\0Exif"):  # viewers do not need it
+            content = content.replace(marker, marker.replace(b"Exif", b"none"))
         with Image.open(io.BytesIO(content), formats=[kind]) as image:
-            image.verify()  # the structure, where the format has one to verify
+            image.verify()  # the structure, if the format has checksums
         with Image.open(io.BytesIO(content), formats=[kind]) as image:
             for frame in ImageSequence.Iterator(image):
                 frame.load()
 
-    return judge
+    return decode
 
 
 def _heic(path: Path) -> None:
@@ -53,7 +53,7 @@ def _heic(path: Path) -> None:
         assert picture.data
 
 
-def _played(path: Path, kind: str | None = None) -> None:
+def _audio_video(path: Path, kind: str | None = None) -> None:
     frames = 0
     with av.open(str(path), format=kind, metadata_errors="ignore") as container:
         for stream in container.streams:
@@ -72,7 +72,7 @@ def _sound(path: Path) -> None:
         assert sound.format in {"WAV", "FLAC", "OGG", "MP3", "MPEG"}
 
 
-def _polygons(path: Path) -> None:
+def _ply(path: Path) -> None:
     elements = {element.name: element for element in plyfile.PlyData.read(str(path))}
     vertices = len(elements["vertex"]["x"])
     for corners in elements["face"].data["vertex_indices"] if "face" in elements else ():
@@ -80,17 +80,19 @@ def _polygons(path: Path) -> None:
 
 
 def _model(kind: str) -> Callable[[Path], None]:
-    def judge(path: Path) -> None:
-        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # which trimesh alone does not read over
+    def decode(path: Path) -> None:
+        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # trimesh does not skip it
         if kind == "gltf" and any(not each["uri"].startswith("data:") for each in json.loads(content)["buffers"]):
-            return  # it lies elsewhere
+            return  # the data is in another file
         scene = trimesh.load_scene(io.BytesIO(content), file_type=kind, process=False)
         for shape in scene.geometry.values():
             assert len(shape.vertices)
             assert not hasattr(shape, "faces") or shape.triangles.shape[1:] == (3, 3)
-        assert scene.geometry or (kind in {"glb", "gltf"} and b'"meshes"' not in content)  # which is valid
+        assert scene.geometry or (
+            kind in {"glb", "gltf"} and b'"meshes"' not in content
+        )  # a scene without meshes is valid
 
-    return judge
+    return decode
 
 
 def _archive(path: Path) -> None:
@@ -108,19 +110,19 @@ STRICT_DECODERS: dict[str, Callable[[Path], None]] = {
     "image/avif": _picture("AVIF"),
     "image/tiff": _picture("TIFF"),
     "image/heic": _heic,
-    "video/mp4": _played,
-    "video/webm": _played,
-    "video/quicktime": _played,
-    "video/x-matroska": _played,
+    "video/mp4": _audio_video,
+    "video/webm": _audio_video,
+    "video/quicktime": _audio_video,
+    "video/x-matroska": _audio_video,
     "audio/mpeg": _sound,
     "audio/wav": _sound,
     "audio/flac": _sound,
     "audio/ogg": _sound,
-    "audio/mp4": _played,
-    "audio/aac": partial(_played, kind="aac"),
+    "audio/mp4": _audio_video,
+    "audio/aac": partial(_audio_video, kind="aac"),
     "model/gltf-binary": _model("glb"),
     "model/gltf+json": _model("gltf"),
     "model/obj": _model("obj"),
-    "model/ply": _polygons,
+    "model/ply": _ply,
     "application/zip": _archive,
 }

@@ -1,7 +1,7 @@
 """Fetches URLs one after another and prints the result of each: `python -m tests.hostile.measured_downloads`.
 
 Standard input: a JSON object with `urls`, `folder` and `settings`. Each line of output: the error's code (`ok` without
-an error), its message, the file's size in bytes, and the growth of memory in bytes (peak minus use before the download).
+an error), its message, the file's size in bytes, and the growth of memory in bytes (peak minus use before).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Downloads from misbehaving sources: each by_group with its error code, and the process's memory does not grow."""
+"""Downloads from misbehaving sources: each ends with its error code, and the process's memory does not grow."""
 
 import asyncio
 import json

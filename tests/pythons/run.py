@@ -1,34 +1,34 @@
-"""`python -m tests.pythons.run [3.x ... | --here]`: the smoke on every Python that pyproject.toml names and is found.
+"""`python -m tests.pythons.run [3.x ... | --here]`: runs the smoke test on every supported Python that is installed.
 
-With versions as arguments: on these, and one that is not found is an error. With `--here`: on the interpreter that runs
-this, in its own environment. Exit code 0: every smoke passed.
+With versions as arguments: on these, and a missing one is an error. With `--here`: on the current interpreter in its
+own environment. Exit code 0: every smoke test passed.
 """
 
 import sys
 from pathlib import Path
 
-from tests.pythons.interpreters import OWN, Interpreter, find, wanted
+from tests.pythons.interpreters import CURRENT, Interpreter, find, supported_versions
 from tests.pythons.smoke import Smoke, SmokeError
 
 
 def main(arguments: list[str]) -> int:
-    """Run the smokes one after the other, print a line for each; return the exit code."""
+    """Run the smoke tests one after the other, print a line for each; return the exit code."""
     if arguments == ["--here"]:
-        own = Interpreter("{}.{}.{}".format(*sys.version_info), Path(sys.executable), Path(sys.base_prefix))
-        return int(not passes(Smoke(own, Path(sys.prefix))))
+        current = Interpreter("{}.{}.{}".format(*sys.version_info), Path(sys.executable), Path(sys.base_prefix))
+        return int(not run_smoke(Smoke(current, Path(sys.prefix))))
     failed = False
-    for minor in arguments or [minor for minor in wanted() if minor != OWN]:
+    for minor in arguments or [minor for minor in supported_versions() if minor != CURRENT]:
         interpreter = find(minor)
         if interpreter is None:
             say(f"Python {minor}: no interpreter found, not tested")
             failed |= bool(arguments)
         else:
-            failed |= not passes(Smoke(interpreter))
+            failed |= not run_smoke(Smoke(interpreter))
     return int(failed)
 
 
-def passes(smoke: Smoke) -> bool:
-    """Run one and print what came of it."""
+def run_smoke(smoke: Smoke) -> bool:
+    """Run one smoke test and print its result."""
     try:
         say(smoke.run())
     except SmokeError as error:

@@ -1,4 +1,4 @@
-"""What is run on every Python but the one that has the whole suite."""
+"""The smoke test: the quick tests and the demo, for the Pythons that do not run the whole suite."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.pythons.interpreters import ROOT, Interpreter
 from tests.pythons.venvs import environment
 
 STEP_SECONDS = 1200
-"""More than a machine four times slower takes."""
+"""Enough for a machine four times slower."""
 TAIL_LINES = 60
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow and not service", "--durations=3")
 UNIT = ("tests/unit",)
@@ -28,14 +28,14 @@ class SmokeError(AssertionError):
 
 @dataclass
 class Smoke:
-    """One Python's smoke, in `venv` if one is given, else in the environment kept for this Python.
+    """The smoke test of one Python, in `venv` if given, otherwise in the environment kept for this Python.
 
-    `said` is each finished step's own closing words.
+    `results` has each completed step's summary.
     """
 
     interpreter: Interpreter
     venv: Path | None = None
-    said: list[str] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
 
     def run(self) -> str:
         """Run all steps; return the line for the summary. Raises SmokeError."""
@@ -46,13 +46,13 @@ class Smoke:
             self.step("unit", [python, *PYTEST, *UNIT])
             self.step("codec", [python, *PYTEST, *CODEC])
             self.step("demo", [str(venv / "bin/outlast"), "demo", "--data-dir", self.stack_in(folder, "demo")])
-            as_image = [python, "-m", "tests.deploy.start_like_image", self.stack_in(folder, "image")]
-            self.step("started as the image starts them", [*as_image, "--", str(venv / "bin/outlast")])
+            start_like_image = [python, "-m", "tests.deploy.start_like_image", self.stack_in(folder, "image")]
+            self.step("started like the image", [*start_like_image, "--", str(venv / "bin/outlast")])
         seconds = time.monotonic() - started
-        return f"Python {self.interpreter.version}: {'; '.join(self.said)} ({seconds:.0f} s)"
+        return f"Python {self.interpreter.version}: {'; '.join(self.results)} ({seconds:.0f} s)"
 
     def stack_in(self, folder: str, name: str) -> str:
-        """Make a data directory for a local stack whose receiver's port is nobody else's."""
+        """Create the data directory of a local stack with a free port for the receiver."""
         data = Path(folder) / name
         data.mkdir()
         (data / "ports.json").write_text(json.dumps({"receiver": free_port()}))
@@ -60,7 +60,7 @@ class Smoke:
 
     def step(self, name: str, argv: list[str]) -> None:
         env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "VIRTUAL_ENV"))}
-        done = subprocess.run(  # noqa: S603 - fixed arguments
+        completed = subprocess.run(  # noqa: S603 - fixed arguments
             argv,
             cwd=ROOT,
             env=env,
@@ -70,8 +70,8 @@ class Smoke:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        if done.returncode:
-            tail = "\n".join(done.stdout.splitlines()[-TAIL_LINES:])
-            raise SmokeError(f"Python {self.interpreter.version}, {name}: exit code {done.returncode}\n{tail}")
-        closing = [next(filter(None, found.groups())) for found in CLOSING.finditer(done.stdout)]
-        self.said.append(f"{name} {closing[-1] if closing else 'ended well'}")
+        if completed.returncode:
+            tail = "\n".join(completed.stdout.splitlines()[-TAIL_LINES:])
+            raise SmokeError(f"Python {self.interpreter.version}, {name}: exit code {completed.returncode}\n{tail}")
+        closing = [next(filter(None, found.groups())) for found in CLOSING.finditer(completed.stdout)]
+        self.results.append(f"{name} {closing[-1] if closing else 'passed'}")

@@ -1,12 +1,12 @@
-"""pytest hook: prints what the smokes measured, and which Pythons this machine lacks.
+"""pytest hook: prints the results of the smoke tests, and the Pythons that are not installed.
 
-It reads the reports' properties, which reach the main process from xdist's workers too.
+It reads the reports' properties, which xdist's workers pass to the main process.
 """
 
 import pytest
 
 KEY = "pythons"
-"""The property that a line of the summary is recorded as."""
+"""The name of the property with a line of the summary."""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,4 +1,4 @@
-"""Non-public addresses are refusal_reason in every notation, also in comparison with Python's and libc's parsers."""
+"""Non-public addresses are refused in every notation, also in comparison with Python's and libc's parsers."""
 
 import socket
 from ipaddress import IPv4Address, IPv6Address

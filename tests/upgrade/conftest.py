@@ -1,5 +1,5 @@
-"""The broker tests' bench serves here too."""
+"""The worker fixture of the broker tests is used here too."""
 
-from tests.broker.conftest import bench
+from tests.broker.conftest import worker_env
 
-__all__ = ["bench"]
+__all__ = ["worker_env"]

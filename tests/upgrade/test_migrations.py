@@ -1,4 +1,4 @@
-"""The migrations on a database that the first release made and used. Its SQL is in migrations/, as it was."""
+"""The migrations on a database created and used by the first release, whose SQL is in migrations/."""
 
 import json
 from pathlib import Path
@@ -40,27 +40,27 @@ def stored(job):
 
 
 async def begin(sql, job, lease):
-    told = await sql.fetchval(
+    reply = await sql.fetchval(
         "select outlast_begin(p_job => $1, p_lease => $2, p_worker => 'w')", json.dumps(job), lease
     )
-    return json.loads(told)
+    return json.loads(reply)
 
 
 async def finish(sql, job, lease, files):
-    told = await sql.fetchval(
+    reply = await sql.fetchval(
         "select outlast_finish(p_task_id => $1, p_lease => $2, p_status => $3, p_files => $4, p_failed => '[]')",
         *(job["task_id"], lease, "completed", json.dumps(files)),
     )
-    return json.loads(told)
+    return json.loads(reply)
 
 
-async def contents(sql):
+async def read_tables(sql):
     rows = {table: await sql.fetch(f"select * from public.{table} order by {key}") for table, key in TABLES.items()}  # noqa: S608
     return {table: [dict(row) for row in found] for table, found in rows.items()}
 
 
-def missing(before, after):
-    """What was there before and is not, column by column."""
+def lost_values(before, after):
+    """Return the values of `before` that `after` does not have, as (table, row number, column)."""
     return [
         (table, number, column)
         for table, rows in before.items()
@@ -71,8 +71,8 @@ def missing(before, after):
 
 
 @pytest.fixture
-async def former(postgres):
-    name = f"former{uuid4().hex[:8]}"
+async def first_release(postgres):
+    name = f"first_release{uuid4().hex[:8]}"
     admin = await asyncpg.connect(postgres.url)
     await admin.execute(f"create database {name}")
     await admin.close()
@@ -84,21 +84,21 @@ async def former(postgres):
     await sql.close()
 
 
-async def test_what_the_first_release_stored_survives_and_goes_on(former):
-    sql, url = former
-    done, open_ = JOB, JOB | {"task_id": str(uuid4()), "generation_id": str(uuid4())}
-    for job in (done, open_):
+async def test_migrated_data_is_kept_and_running_tasks_can_finish(first_release):
+    sql, url = first_release
+    finished, unfinished = JOB, JOB | {"task_id": str(uuid4()), "generation_id": str(uuid4())}
+    for job in (finished, unfinished):
         await sql.execute(
             "insert into generations (id, user_id, status) values ($1, $2, 'completed')",
             job["generation_id"],
             job["user_id"],
         )
     lease = uuid4()
-    assert (await begin(sql, done, lease))["state"] == "run"
-    assert (await finish(sql, done, lease, [stored(done)]))["state"] == "recorded"
-    open_lease = uuid4()
-    assert (await begin(sql, open_, open_lease))["state"] == "run"
-    before = await contents(sql)
+    assert (await begin(sql, finished, lease))["state"] == "run"
+    assert (await finish(sql, finished, lease, [stored(finished)]))["state"] == "recorded"
+    unfinished_lease = uuid4()
+    assert (await begin(sql, unfinished, unfinished_lease))["state"] == "run"
+    before = await read_tables(sql)
     assert {table: len(rows) for table, rows in before.items() if table != "outlast_settings"} == {
         "generations": 2,
         "outlast_tasks": 2,
@@ -106,19 +106,21 @@ async def test_what_the_first_release_stored_survives_and_goes_on(former):
         "outlast_objects": 1,
     }
 
-    for _ in range(2):  # and they can be repeated
+    for _ in range(2):  # the migrations can be repeated
         await apply_migrations(url)
 
     await sql.reload_schema_state()
-    after = await contents(sql)
+    after = await read_tables(sql)
     kept = {key: value for key, value in before.items() if key != "outlast_settings"}
-    assert missing(kept, after) == []
+    assert lost_values(kept, after) == []
     values = {row["key"]: row["value"] for row in after["outlast_settings"]}
-    former_values = {row["key"]: row["value"] for row in before["outlast_settings"]}
-    assert values.pop("version") > former_values.pop("version")
-    assert former_values.items() <= values.items()
-    assert (await begin(sql, done, uuid4()))["state"] == "done"
-    assert (await finish(sql, open_, open_lease, [stored(open_) | {"path": before["outlast_objects"][0]["path"]}]))[
-        "state"
-    ] == "recorded", "a worker of the former release ends what it began before"
+    previous_values = {row["key"]: row["value"] for row in before["outlast_settings"]}
+    assert values.pop("version") > previous_values.pop("version")
+    assert previous_values.items() <= values.items()
+    assert (await begin(sql, finished, uuid4()))["state"] == "finished"
+    assert (
+        await finish(
+            sql, unfinished, unfinished_lease, [stored(unfinished) | {"path": before["outlast_objects"][0]["path"]}]
+        )
+    )["state"] == "recorded", "a worker of the first release finishes its running task"
     assert await sql.fetchval("select refs from outlast_objects") == 2
