@@ -90,6 +90,14 @@ def test_a_session_ends_by_expiry_by_sign_out_and_when_a_token_changes(monkeypat
     assert sessions.read(sessions.cookie(later)) is None
 
 
+@pytest.mark.parametrize("cookie", ["", "a.b", "\udcff\udcfe.\udcff", "é.é", "." * 4000])
+async def test_an_invalid_cookie_leads_to_sign_in(console, cookie):
+    header = {"Cookie": f"outlast_console={cookie}".encode(errors="surrogateescape").decode("latin-1")}
+    async with aiohttp.ClientSession() as session, session.get(console, headers=header) as response:
+        assert response.status == 401
+        assert "Sign in" in await response.text()
+
+
 async def test_an_expired_session_leads_to_sign_in_and_back_to_the_page(operator, monkeypatch):
     await operator.open("history?before=x")
     monkeypatch.setattr(Sessions, "create", _short_lived(Sessions.create, seconds=1.5))

@@ -33,7 +33,7 @@ FILL_IN: Final = {
     "rabbitmq_url": "amqp://user:password@host:5672/vhost, amqps:// for TLS",
 }
 GENERATED: Final = {
-    "supabase_webhook_secrets": "the database signs its webhooks with it; the SQL generated together with this file stores it there",
+    "supabase_webhook_secrets": "the database signs its webhooks with it; the SQL of `outlast init` stores it there",
     "api_token": "the bearer token of the HTTP API",
 }
 UNQUOTED_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@,+=%*")

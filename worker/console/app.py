@@ -8,8 +8,8 @@ from handlers.database.console_queries import ConsoleQueries
 from worker.broker.connection import Broker
 from worker.console.archive import ArchivePages
 from worker.console.auth import ConsoleAuth, redirect
-from worker.console.dead_letters import DeadLetterPages
 from worker.console.dead_letter_cache import DeadLetterCache
+from worker.console.dead_letters import DeadLetterPages
 from worker.console.generations import GenerationPages
 from worker.console.history import HistoryPages
 from worker.console.now import NowPages
