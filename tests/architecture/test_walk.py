@@ -53,3 +53,9 @@ def test_rows_and_lists_are_read_from_the_page():
     page = "| worker | `a/b.py` | does |\n| codec | `c.py` | does |\n\n- codec: `d.py`,\n  `e.py`\n- other: `f.py`\n"
     assert described(page) == [("worker", "a/b.py"), ("codec", "c.py")]
     assert described_as_entered_too(page) == {("codec", "d.py"), ("codec", "e.py")}
+
+
+def test_every_file_on_the_page_exists():
+    files = set(re.findall(r"`((?:schemas|handlers|worker|deploy|tests)/[^`]+\.py)`", PAGE))
+    assert len(files) > 40
+    assert sorted(file for file in files if not (ROOT / file).exists()) == []
