@@ -3,6 +3,7 @@
 TIFF 6.0, section 2; BigTIFF. EXIF consists of the same directories, and so does the list of pictures in a JPEG (MPF).
 """
 
+import functools
 import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -14,6 +15,7 @@ CLASSIC, BIG = 42, 43
 BYTE_ORDERS: Final = {b"II": "<", b"MM": ">"}
 UNSIGNED: Final = {3: "H", 4: "I", 16: "Q"}
 """Types that a size, an offset or a code may have, as `struct` writes them."""
+UNSIGNED_BYTES: Final = {3: 2, 4: 4, 16: 8}
 PIXEL_TAGS: Final = frozenset({256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 322, 323, 324, 325})
 """Tags that describe the pixels and where they are, from width and length to the byte counts of tiles."""
 OFFSETS_AND_SIZES: Final = ((273, 279), (324, 325))
@@ -30,13 +32,19 @@ class Layout(NamedTuple):
 
     def read(self, content: Buffer, at: int, form: str) -> tuple[int, ...]:
         """Read numbers. Raises FileCorruptedError if the file ends before them."""
-        if at + self.size(form) > len(content):
+        numbers = _compile(self.byte_order + form)
+        if at + numbers.size > len(content):
             raise FileCorruptedError(f"the image ends in the middle of a directory, at {len(content):,} bytes")
-        return struct.unpack_from(self.byte_order + form, content, at)
+        return numbers.unpack_from(content, at)
 
     def size(self, form: str) -> int:
         """Return the bytes that the numbers take."""
-        return struct.calcsize(self.byte_order + form)
+        return _compile(self.byte_order + form).size
+
+
+@functools.lru_cache(maxsize=64)
+def _compile(form: str) -> struct.Struct:
+    return struct.Struct(form)
 
 
 class Entry(NamedTuple):
@@ -88,14 +96,16 @@ def entries(content: Buffer, at: int, layout: Layout) -> Iterator[Entry]:
     Raises:
         FileCorruptedError: the file ends in the middle of it.
     """
-    form = f"HH{layout.offset}"
-    fields = layout.size(form)
+    offset_bytes = layout.size(layout.offset)
+    entry = _compile(f"{layout.byte_order}HH{layout.offset}{offset_bytes}x")
     (number,) = layout.read(content, at, layout.number)
     at += layout.size(layout.number)
-    for _ in range(number):
-        tag, kind, count = layout.read(content, at, form)
-        yield Entry(tag, kind, count, at, at + fields)
-        at += fields + layout.size(layout.offset)
+    complete = min(number, (len(content) - at) // entry.size)
+    for tag, kind, values in entry.iter_unpack(content[at : at + complete * entry.size]):
+        yield Entry(tag, kind, values, at, at + entry.size - offset_bytes)
+        at += entry.size
+    if complete < number:
+        raise FileCorruptedError(f"the image ends in the middle of a directory, at {len(content):,} bytes")
 
 
 def next_directory(content: Buffer, at: int, layout: Layout) -> int:
@@ -127,9 +137,10 @@ def _unsigned_values(content: Content, entry: Entry, layout: Layout) -> tuple[in
     if entry.kind not in UNSIGNED:
         raise FileCorruptedError(f"the image's tag {entry.tag} has type {entry.kind}, which is not an unsigned number")
     at = entry.value
-    size = entry.number * layout.size(UNSIGNED[entry.kind])
-    if size > layout.size(layout.offset):
+    size = entry.number * UNSIGNED_BYTES[entry.kind]
+    if size > (4 if layout.offset == "I" else 8):
         (at,) = layout.read(content, at, layout.offset)
     if at + size > len(content):
         raise FileCorruptedError(f"the values of the image's tag {entry.tag} go beyond its {len(content):,} bytes")
-    return layout.read(content, at, f"{entry.number}{UNSIGNED[entry.kind]}")
+    form = UNSIGNED[entry.kind] if entry.number == 1 else f"{entry.number}{UNSIGNED[entry.kind]}"
+    return _compile(layout.byte_order + form).unpack_from(content, at)
