@@ -88,9 +88,7 @@ class BatchReporter:
             log.exception("the progress callback failed")
 
 
-async def run_batch(
-    job: Job, deps: PipelineDeps, records: TaskRecords | None, reporter: BatchReporter
-) -> BatchResult:
+async def run_batch(job: Job, deps: PipelineDeps, records: TaskRecords | None, reporter: BatchReporter) -> BatchResult:
     """Process the files of a job. With `records`, the job is recorded as a task and stored files are not repeated.
 
     Raises:
