@@ -39,7 +39,7 @@ class Scene:
         await worker_env.wait_for_outcome("completed", count=2)
         await worker_env.send(self.failed, attempt=2)
         await worker_env.wait_for_outcome("failed")
-        self.running = worker_env.job(f"{files}/photo.png?slow=9000")
+        self.running = worker_env.job(f"{files}/photo.png?slow=1000")
         await worker_env.send(self.running)
         await worker_env.wait_until_running()
         await worker_env.records.heartbeat("test-worker", [], worker_env.worker.stats())

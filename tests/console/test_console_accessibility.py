@@ -1,5 +1,6 @@
 """Every page is checked by axe-core, with and without JavaScript. The screenshots are in .outlast/console/."""
 
+import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 
 from tests.console.conftest import another_operator
@@ -78,6 +79,7 @@ async def check_without_javascript(operator, paths, problems):
         problems += [f"{name}, without JavaScript: {violation}" for violation in await violations(operator.page)]
 
 
+@pytest.mark.settings(min_speed_kb=0, download_timeout_seconds=3600)  # the running task must not end during the test
 async def test_no_page_has_serious_accessibility_violations_in_light_or_dark_or_without_javascript(
     operator, chromium, console, worker_env, vhost, source
 ):

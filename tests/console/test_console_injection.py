@@ -8,7 +8,7 @@ import pytest
 from handlers.database.task_records import task_row
 from tests.console.conftest import RECORD_VIOLATIONS, TOKEN, another_operator
 
-EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)>{{7*7}}"
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)>{{'x'*7}}"
 LINK = "javascript:alert(4)"
 INJECTED = """() => [...document.querySelectorAll("*")].filter((element) =>
   [...element.attributes].some((a) => a.name.startsWith("on") || /^\\s*(javascript|data):/i.test(a.value)) ||
@@ -76,7 +76,7 @@ async def test_hostile_texts_do_not_run_on_any_page(operator, worker_env, hostil
         assert "script-src 'self';" in (await answer.all_headers())["content-security-policy"], path
         assert await operator.page.evaluate(INJECTED) == [], path
         assert await operator.page.evaluate("violations") == [], path
-        assert "49" not in await operator.page.inner_text("h1"), path
+        assert "xxxxxxx" not in await operator.page.inner_text("h1"), path
     await operator.open(f"tasks/{hostile_records.task_id}")
     assert EVIL in await operator.page.inner_text("main")
     await operator.open()
