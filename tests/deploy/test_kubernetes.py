@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from handlers.download.addresses import INSIDE, SPECIAL, UNICAST
+from handlers.download.addresses import GLOBAL_UNICAST, NON_PUBLIC_IPV4, NON_PUBLIC_IPV6
 from schemas.jobs import Queue
 from tests.deploy import checks
 from tests.deploy.test_checks import ROOT
@@ -103,8 +103,8 @@ def test_pods_reach_only_dns_the_broker_and_public_addresses():
     assert broker["to"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "rabbitmq"}}}]
     assert [port["port"] for rule in (broker, world) for port in rule["ports"]] == [5672, 443]
     v4, v6 = [block["ipBlock"] for block in world["to"]]
-    assert v4 == {"cidr": "0.0.0.0/0", "except": [str(network) for network in INSIDE]}
-    assert v6 == {"cidr": str(UNICAST), "except": [str(network) for network in SPECIAL]}
+    assert v4 == {"cidr": "0.0.0.0/0", "except": [str(network) for network in NON_PUBLIC_IPV4]}
+    assert v6 == {"cidr": str(GLOBAL_UNICAST), "except": [str(network) for network in NON_PUBLIC_IPV6]}
 
 
 def test_every_process_is_scraped_with_the_job_name_of_the_alerts():

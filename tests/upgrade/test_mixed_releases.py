@@ -15,7 +15,7 @@ import pytest
 from deploy.local.processes import Child, free_port
 from deploy.local.project import Project
 from deploy.local.stack import Stack
-from tests.time_limits import LONG
+from tests.time_limits import LONG_WAIT_SECONDS
 
 FIRST_RELEASE = Path(__file__).parent / "releases/first.tar.xz"
 """`git archive 568e989 schemas handlers worker`, stored here because a shallow clone does not have that commit."""
@@ -103,7 +103,7 @@ async def test_jobs_pass_between_both_releases_without_dead_letters(tmp_path, fi
         async with (
             Project(stack.endpoints) as project,
             Project(dataclasses.replace(stack.endpoints, receiver_url=url)) as first_receiver,
-            asyncio.timeout(LONG),
+            asyncio.timeout(LONG_WAIT_SECONDS),
         ):
             while paths < PATHS:
                 for _ in range(6):
