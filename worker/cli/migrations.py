@@ -15,12 +15,12 @@ FUNCTION: Final = re.compile(r"public\.(outlast_\w+)\(")
 
 def migrations() -> list[Traversable]:
     """Return the migrations in the order in which they are applied."""
-    return _sorted("migrations")
+    return _sql_files("migrations")
 
 
 def removal() -> list[Traversable]:
     """Return the SQL files that remove Outlast: first everything except its data, then its data."""
-    return _sorted("removal")
+    return _sql_files("removal")
 
 
 def newest() -> str:
@@ -65,6 +65,6 @@ def identifier(name: str) -> str:
     return name
 
 
-def _sorted(folder: str) -> list[Traversable]:
+def _sql_files(folder: str) -> list[Traversable]:
     sql_files = [file for file in SUPABASE.joinpath(folder).iterdir() if file.name.endswith(".sql")]
     return sorted(sql_files, key=lambda file: file.name)

@@ -10,8 +10,8 @@ from worker.doctor.context import CheckContext
 from worker.doctor.project import compare_clocks, error_code, error_message, parse_body
 from worker.doctor.result import CheckFailure, CheckWarning
 
-APPLY: Final = "run the SQL of `outlast init` in the project's SQL editor"
-REINSTALL: Final = "run in the SQL editor: select public.outlast_install();"
+APPLY_REMEDY: Final = "run the SQL of `outlast init` in the project's SQL editor"
+REINSTALL_REMEDY: Final = "run in the SQL editor: select public.outlast_install();"
 OPTIONAL: Final = frozenset({"user", "request"})
 """Columns that a table of generations may lack."""
 MAX_LISTED: Final = 3
@@ -29,14 +29,15 @@ async def functions(context: CheckContext) -> str:
     health = parse_body(response)
     if error_code(response) in {"PGRST202", "42883"}:
         raise CheckFailure(
-            "the database has no function outlast_health", f"{APPLY}; if that is done: notify pgrst, 'reload schema'"
+            "the database has no function outlast_health",
+            f"{APPLY_REMEDY}; if that is done: notify pgrst, 'reload schema'",
         )
     if response.is_error or not isinstance(health, dict):
-        raise CheckFailure(f"outlast_health answers {response.status_code}: {error_message(response)}", APPLY)
+        raise CheckFailure(f"outlast_health answers {response.status_code}: {error_message(response)}", APPLY_REMEDY)
     context.health, context.requested_at = health, requested_at
     missing = sorted(migrations.functions() - set(health.get("functions", [])))
     if missing:
-        raise CheckFailure(f"{len(missing)} functions are missing or not granted: {_first_few(missing)}", APPLY)
+        raise CheckFailure(f"{len(missing)} functions are missing or not granted: {_first_few(missing)}", APPLY_REMEDY)
     return f"{len(migrations.functions())} exist"
 
 
@@ -48,7 +49,7 @@ async def version(context: CheckContext) -> str:
             f"the database has version {applied}, newer than this program ({newest})", "upgrade Outlast on this machine"
         )
     if applied < newest:
-        raise CheckFailure(f"the database has version {applied}, but this program needs {newest}", APPLY)
+        raise CheckFailure(f"the database has version {applied}, but this program needs {newest}", APPLY_REMEDY)
     return f"migrations up to {newest} are applied"
 
 
@@ -58,17 +59,19 @@ async def tables(context: CheckContext) -> str:
     tables_ = migrations.tables()
     missing = sorted(tables_ - security.keys())
     if missing:
-        raise CheckFailure(f"tables are missing: {_first_few(missing)}", APPLY)
+        raise CheckFailure(f"tables are missing: {_first_few(missing)}", APPLY_REMEDY)
     unprotected = [name for name in sorted(tables_) if not security[name]]
     if unprotected:
-        raise CheckFailure(f"row-level security is off on {_first_few(unprotected)}: everybody can read them", APPLY)
+        raise CheckFailure(
+            f"row-level security is off on {_first_few(unprotected)}: everybody can read them", APPLY_REMEDY
+        )
     return f"{len(tables_)} exist, with row-level security"
 
 
 async def grants(context: CheckContext) -> str:
     """The roles `anon` and `authenticated` must not be able to execute our functions."""
     if context.health.get("anon_can_execute") is not False:
-        raise CheckFailure("anon or authenticated may execute our functions", APPLY)
+        raise CheckFailure("anon or authenticated may execute our functions", APPLY_REMEDY)
     return "anon and authenticated may not execute our functions"
 
 
@@ -91,7 +94,7 @@ async def generations(context: CheckContext) -> str:
         pairs = [f"{name} is {theirs.get(name)!r} there and {ours[name]!r} here" for name in different]
         raise CheckFailure(
             f"database and settings differ: {_first_few(pairs)}",
-            f"correct GENERATIONS_... here; to change the database, {APPLY}",
+            f"correct GENERATIONS_... here; to change the database, {APPLY_REMEDY}",
         )
     where = f"{health['schema']}.{health['table']}"
     if not health["found"]:
@@ -115,23 +118,25 @@ async def generations(context: CheckContext) -> str:
 async def media_columns(context: CheckContext) -> str:
     """The table must have the columns that we write."""
     if not context.health["media_columns"]:
-        raise CheckFailure("your table has no column `media` or `media_status`", REINSTALL)
+        raise CheckFailure("your table has no column `media` or `media_status`", REINSTALL_REMEDY)
     return "media and media_status exist"
 
 
 async def triggers(context: CheckContext) -> str:
     """The triggers that send webhooks must exist, for the current names."""
     if not context.health["trigger"]:
-        raise CheckFailure("your table has no outlast_notify triggers, or they are disabled", REINSTALL)
+        raise CheckFailure("your table has no outlast_notify triggers, or they are disabled", REINSTALL_REMEDY)
     if not context.health["triggers_current"]:
-        raise CheckFailure("the triggers were created for other names, or are incomplete", REINSTALL)
+        raise CheckFailure("the triggers were created for other names, or are incomplete", REINSTALL_REMEDY)
     return "exist, for the current names"
 
 
 async def sweep_index(context: CheckContext) -> str:
     """Without this index, a sweep reads the whole table."""
     if not context.health["sweep_index"]:
-        raise CheckWarning("your table has no index for the sweep, which therefore reads the whole table", REINSTALL)
+        raise CheckWarning(
+            "your table has no index for the sweep, which therefore reads the whole table", REINSTALL_REMEDY
+        )
     return "exists"
 
 

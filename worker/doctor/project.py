@@ -13,11 +13,11 @@ from worker.doctor.result import CheckFailure
 
 MAX_SKEW_SECONDS: Final = 60
 """Signatures are valid for 300 s in both directions (Standard Webhooks). Delivery also takes time."""
-SET_CLOCK: Final = (
+CLOCK_REMEDY: Final = (
     "synchronize this machine's clock with NTP: timedatectl set-ntp true; signatures are valid for 300 s only"
 )
-KEY_PAGE: Final = "copy the service_role (or sb_secret_...) key of this project into SUPABASE_SERVICE_ROLE_KEY"
-NO_TABLE: Final = frozenset({"PGRST205", "42P01"})
+KEY_REMEDY: Final = "copy the service_role (or sb_secret_...) key of this project into SUPABASE_SERVICE_ROLE_KEY"
+TABLE_NOT_FOUND_CODES: Final = frozenset({"PGRST205", "42P01"})
 
 
 async def supabase(context: CheckContext) -> str:
@@ -51,7 +51,7 @@ def compare_clocks(theirs: datetime, ours: datetime, name: str) -> str:
     """Return the difference between two clocks. Raise CheckFailure if it is too large."""
     apart = abs((theirs - ours).total_seconds())
     if apart > MAX_SKEW_SECONDS:
-        raise CheckFailure(f"this machine's clock and {name} are {apart:,.0f} s apart", SET_CLOCK)
+        raise CheckFailure(f"this machine's clock and {name} are {apart:,.0f} s apart", CLOCK_REMEDY)
     return f"{apart:.0f} s from {name}"
 
 
@@ -60,23 +60,24 @@ async def key(context: CheckContext) -> str:
     secret = context.settings.supabase_service_role_key
     text = secret.get_secret_value() if secret else ""
     if text.startswith("sb_publishable_"):
-        raise CheckFailure("SUPABASE_SERVICE_ROLE_KEY is the publishable key", KEY_PAGE)
+        raise CheckFailure("SUPABASE_SERVICE_ROLE_KEY is the publishable key", KEY_REMEDY)
     role = _role(text)
     if role not in {None, "service_role"}:
-        raise CheckFailure(f"SUPABASE_SERVICE_ROLE_KEY is the key of the role {role!r}", KEY_PAGE)
+        raise CheckFailure(f"SUPABASE_SERVICE_ROLE_KEY is the key of the role {role!r}", KEY_REMEDY)
     response = context.supabase_response
     if response is None:
         raise RuntimeError("the check `supabase` must run first")
     code = error_code(response)
     if response.status_code == httpx.codes.UNAUTHORIZED or code.startswith("PGRST30"):
         raise CheckFailure(
-            "SUPABASE_SERVICE_ROLE_KEY is not accepted: it is of another project, was rotated, or has expired", KEY_PAGE
+            "SUPABASE_SERVICE_ROLE_KEY is not accepted: it is of another project, was rotated, or has expired",
+            KEY_REMEDY,
         )
     if code == "42501":
         raise CheckFailure(
-            "SUPABASE_SERVICE_ROLE_KEY may not read our tables: it is not the key of the service role", KEY_PAGE
+            "SUPABASE_SERVICE_ROLE_KEY may not read our tables: it is not the key of the service role", KEY_REMEDY
         )
-    if response.is_error and code not in NO_TABLE and response.status_code != httpx.codes.NOT_FOUND:
+    if response.is_error and code not in TABLE_NOT_FOUND_CODES and response.status_code != httpx.codes.NOT_FOUND:
         raise CheckFailure(
             f"the REST API answers {response.status_code} {code}: {error_message(response)}",
             "check the logs of the project",

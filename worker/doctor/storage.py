@@ -7,7 +7,7 @@ import httpx
 
 from schemas.storage import ContentType
 from worker.doctor.context import CheckContext
-from worker.doctor.database import APPLY
+from worker.doctor.database import APPLY_REMEDY
 from worker.doctor.machine import MIB
 from worker.doctor.project import error_message, parse_body
 from worker.doctor.result import CheckFailure, CheckWarning
@@ -25,9 +25,7 @@ async def bucket(context: CheckContext) -> str:
     details = parse_body(response)
     if response.is_error or not isinstance(details, dict):
         if "not found" in error_message(response).lower():
-            remedy = (
-                f"create a private bucket (Storage, New bucket), or set STORAGE_BUCKET, or {APPLY}, which creates it"
-            )
+            remedy = f"create a private bucket (Storage, New bucket), or set STORAGE_BUCKET; or {APPLY_REMEDY}"
             raise CheckFailure(f"there is no bucket {name!r}", remedy)
         raise CheckFailure(
             f"Storage answers {response.status_code}: {error_message(response)}", "check the status of the project"
@@ -45,7 +43,8 @@ async def bucket_policy(context: CheckContext) -> str:
     configured, in_policy = context.settings.storage_bucket, context.health.get("bucket")
     if configured != in_policy:
         raise CheckWarning(
-            f"the policy in the database is for the bucket {in_policy!r}, but STORAGE_BUCKET is {configured!r}", APPLY
+            f"the policy in the database is for the bucket {in_policy!r}, but STORAGE_BUCKET is {configured!r}",
+            APPLY_REMEDY,
         )
     if not context.health.get("storage_policy"):
         remedy = "run in the SQL editor: select public.outlast_install_storage();"

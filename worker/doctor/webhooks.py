@@ -11,7 +11,7 @@ from standardwebhooks.webhooks import Webhook
 from yarl import URL
 
 from worker.doctor.context import CheckContext
-from worker.doctor.database import APPLY
+from worker.doctor.database import APPLY_REMEDY
 from worker.doctor.project import error_message, parse_body
 from worker.doctor.result import CheckFailure, CheckWarning
 
@@ -39,7 +39,7 @@ async def webhook_secret(context: CheckContext) -> str:
 async def signing(context: CheckContext) -> str:
     """The trigger must sign with a secret that the receiver knows."""
     if not context.health["trigger_signed"]:
-        raise CheckFailure("the database has no signing secret, so the trigger sends no webhooks", APPLY)
+        raise CheckFailure("the database has no signing secret, so the trigger sends no webhooks", APPLY_REMEDY)
     known = {hashlib.sha256(secret.encode()).hexdigest()[:DIGEST_CHARACTERS] for secret in _signing_secrets(context)}
     if context.health["webhook_secret_digest"] not in known:
         remedy = "run: select public.outlast_set_webhook_secret('<the secret in SUPABASE_WEBHOOK_SECRETS>');"
