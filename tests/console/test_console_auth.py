@@ -29,6 +29,7 @@ async def test_wrong_tokens_are_throttled_and_the_right_one_works_afterwards(ope
         while await operator.page.locator("nav").count() == 0:
             await operator.sign_in()
     assert await operator.page.inner_text("h1") == "Now"
+    assert await operator.page.inner_text(".account span") == "Ada"
     (cookie,) = await operator.page.context.cookies()
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/console")
     await operator.page.click("text=Sign out")

@@ -135,7 +135,7 @@ async def test_dead_letters_that_will_fail_again_are_marked_on_every_page(thirty
     await thirty.open("dead/letters?code=source_gone&stage=download")
     assert problems["source_gone"] in await thirty.page.inner_text(".banner")
     await thirty.open("dead/confirm?verb=replay")
-    assert "10 are expected to fail again" in await thirty.page.inner_text("main")
+    assert "10 of them: the source file is damaged" in await thirty.page.inner_text("main")
 
 
 async def test_a_note_on_a_group_is_shown_to_others_and_can_be_removed(thirty, chromium):
