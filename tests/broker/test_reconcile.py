@@ -194,8 +194,9 @@ async def test_only_one_worker_sweeps_in_each_slot(worker_env, source):
 async def test_no_sweep_while_many_jobs_wait(worker_env, source):
     await worker_env.pause()
     await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
-    job = worker_env.job(f"{source.url}/files/tone.wav")
-    await asyncio.gather(*(worker_env.send(job) for _ in range(MAX_WAITING_JOBS + 1)))
+    url = f"{source.url}/files/tone.wav"
+    for _ in range(0, MAX_WAITING_JOBS + 1, 100):
+        await asyncio.gather(*(worker_env.send(worker_env.job(url)) for _ in range(100)))
     sweep_job = sweep_job_of(worker_env, worker_env.settings)
     await sweep_job.run()
     assert await worker_env.message_count("outlast.file_processing.bulk") == 0
