@@ -54,7 +54,7 @@ class WorkerEnv:
         return Job(**fields | more)
 
     async def send(self, job, **history):
-        await self.broker.publish_job(Envelope(job, **history), 5)
+        await self.broker.publish_job(Envelope(job, **history), WAIT_SECONDS)
 
     async def wait_for_outcome(self, wanted, count=1, queue="file_processing"):
         """Wait until at least `count` deliveries of the queue have ended with this outcome."""

@@ -16,8 +16,8 @@ BAD = (
     "PNG of 100,000 x 100,000",
     "GIF of a million frames",
     "WebP of a million frames",
-    "AVIF of 9,000 x 9,000 that is not",
-    "TIFF whose second page is large",
+    "AVIF of 64 x 64 that declares 9,000 x 9,000",
+    "TIFF whose second page is too large",
     "PLY of 10^18 rows",
     "MP4 of 900 tracks",
 )

@@ -155,9 +155,9 @@ async def test_delivery_past_the_consumer_timeout_is_processed_once(short_consum
     assert await worker_env.message_count("outlast.dead") == 0
 
 
-@pytest.mark.settings(task_timeout_minutes=2 / 60)
+@pytest.mark.settings(task_timeout_minutes=15 / 60)
 async def test_timed_out_attempt_keeps_stored_files_and_is_retried(worker_env, source):
-    job = worker_env.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
+    job = worker_env.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=2000")
     await worker_env.send(job)
     await worker_env.wait_for_outcome("retried")
     task = await worker_env.task(job)

@@ -100,7 +100,7 @@ async def test_init_remove_prints_the_removal_sql(tmp_path):
     ("arguments", "message"),
     [
         (["--with-data"], "--remove"),
-        (["--table", "n" * 64], "63 bytes"),
+        (["--table", "n" * 64], "1 to 63"),
         (["--table", "a${HOME}"], "readers replace"),
         (["--receiver-url", "outlast.example.com"], "--receiver-url"),
     ],
