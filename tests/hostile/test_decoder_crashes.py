@@ -5,15 +5,19 @@ Some decoders are plain Python functions; other tests send signals to a real dec
 
 import asyncio
 import signal
-import subprocess
 import sys
+from dataclasses import asdict
 from textwrap import dedent
 
 import psutil
 import pytest
 import pyvips
 
+from handlers.codec.pool import ProcessPool
+from handlers.codec.process import ProcessEndedError
+from handlers.codec.request import Request
 from handlers.errors import DecoderLimitError, FileProcessingError
+from handlers.media import Limits
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.codec_processes import codec_pool, is_running, make_picture, prepares_picture, wait_for_decoding, wait_until
@@ -117,33 +121,46 @@ PARENT = """
     from handlers.codec.codec import Codec
     from handlers.settings import MediaSettings
 
-    async def main():
-        codec = Codec(MediaSettings(_env_file=None, codec_processes=1, codec_timeout_seconds=600))
-        busy = asyncio.create_task(codec.call("re:match", "(a+)+$", "a" * 64 + "b"))
-        while not codec._processes.busy:
-            await asyncio.sleep(0.02)
-        print("ready", flush=True)
-        await asyncio.sleep(600)
-
-    asyncio.run(main())
+    codec = Codec(MediaSettings(_env_file=None, codec_processes=1, codec_timeout_seconds=600))
+    asyncio.run(codec.call("re:match", "(a+)+$", "a" * 64 + "b"))
 """
 
 
-def test_a_busy_decoder_is_killed_when_its_parent_dies(tmp_path):
+async def test_a_busy_decoder_is_killed_when_its_parent_dies(tmp_path):
     """Although it never releases the GIL, and long before its time limit."""
-    parent = subprocess.Popen([sys.executable, "-c", dedent(PARENT)], stdout=subprocess.PIPE, text=True, cwd=tmp_path)  # noqa: S603
-    with parent, parent.stdout:
-        assert parent.stdout.readline() == "ready\n"
-        children = psutil.Process(parent.pid).children(recursive=True)
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", dedent(PARENT), cwd=tmp_path)
+    try:
+        await wait_until(lambda: any(is_decoding(process, parent) for process in children_of(parent)))
+        children = children_of(parent)
         assert len(children) == 2
+    finally:
         parent.kill()
+        await parent.wait()
     gone, alive = psutil.wait_procs(children, timeout=WAIT_SECONDS)
     assert (len(gone), alive) == (len(children), [])
 
 
+def children_of(parent):
+    """Return the fork server and the codec processes of another process."""
+    return psutil.Process(parent.pid).children(recursive=True)
+
+
+def is_decoding(process, parent):
+    """Whether it is a child of the fork server that has used a second of processor time."""
+    try:
+        return process.ppid() != parent.pid and process.cpu_times().user > 1
+    except psutil.NoSuchProcess:
+        return False
+
+
 async def test_a_decoder_over_its_cpu_limit_is_killed_by_the_kernel():
-    """Also where the clock of the pool is not looked at."""
-    async with codec_pool(codec_processes=1, codec_timeout_seconds=1) as codec:
-        codec._processes._seconds = 600
-        with pytest.raises(DecoderLimitError):
-            await codec.call(*ENDLESS)
+    """Without the pool's own time limit, which is much longer here."""
+    limits = asdict(Limits(max_pixels=1, max_frames=1, max_memory=1 << 30, max_written=1 << 20, seconds=1))
+    pool = ProcessPool(Request("handlers.codec.decoder_main:start", [limits], str), size=1, tasks=0, seconds=600)
+    function, *arguments = ENDLESS
+    try:
+        with pytest.raises(ProcessEndedError) as ended:
+            await pool.run(Request(function, arguments, str, 1))
+    finally:
+        await pool.aclose()
+    assert ended.value.exitcode == -signal.SIGXCPU

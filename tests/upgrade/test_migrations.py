@@ -117,7 +117,7 @@ async def test_migrated_data_is_kept_and_running_tasks_can_finish(first_release)
     previous_values = {row["key"]: row["value"] for row in before["outlast_settings"]}
     assert values.pop("version") > previous_values.pop("version")
     assert previous_values.items() <= values.items()
-    assert (await begin(sql, finished, uuid4()))["state"] == "finished"
+    assert (await begin(sql, finished, uuid4()))["state"] == "done"
     assert (
         await finish(
             sql, unfinished, unfinished_lease, [stored(unfinished) | {"path": before["outlast_objects"][0]["path"]}]
