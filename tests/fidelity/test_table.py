@@ -10,13 +10,13 @@ from PIL import Image
 
 from handlers.codec.codec import Codec
 from handlers.detect import detect
-from tests.fidelity import rows_jpeg, rows_modern, rows_moving, rows_png, rows_tiff
+from tests.fidelity import rows_animated, rows_jpeg, rows_modern, rows_png, rows_tiff
 from tests.fidelity.distance import Distance, distance
 from tests.fidelity.pictures import bytes_of, chart, soft_disc
 from tests.fidelity.profiles import DISPLAY_P3, SRGB_CURVE, in_space
 from tests.fidelity.rows import JPEG, WEBP, Bounds, Row, frames_of, opaque
 
-ROWS = [row for rows in (rows_jpeg, rows_png, rows_tiff, rows_modern, rows_moving) for row in rows.ROWS]
+ROWS = [row for rows in (rows_jpeg, rows_png, rows_tiff, rows_modern, rows_animated) for row in rows.ROWS]
 NAMES = {"image/jpeg": "JPEG", "image/webp": "WebP", "image/png": "PNG", "image/gif": "GIF", "image/avif": "AVIF"}
 
 

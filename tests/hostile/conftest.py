@@ -15,7 +15,7 @@ from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 RESOLVER_FILES = {
-    "resolv.conf": "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n",
+    "resolv.conf": "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n",
     "nsswitch.conf": "hosts: files dns\n",
     "hosts": "127.0.0.1 localhost\n::1 localhost\n",
 }

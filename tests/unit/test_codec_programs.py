@@ -9,7 +9,7 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from tests.codec_processes import make_picture, is_running
+from tests.codec_processes import is_running, make_picture
 from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,13 @@ def test_an_unguarded_program_may_decode(picture: Path, tmp_path: Path, how: str
     argv = {"command": ["-c", program], "standard input": ["-"]}.get(how, [str(script)])
     given = program if how == "standard input" else None
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, *argv], input=given, capture_output=True, text=True, timeout=LONG_WAIT_SECONDS, check=False, cwd=tmp_path
+        [sys.executable, *argv],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=LONG_WAIT_SECONDS,
+        check=False,
+        cwd=tmp_path,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == ["run", "image/jpeg"]  # run once: no child repeats the program
@@ -113,5 +119,7 @@ def test_children_end_with_a_killed_parent(tmp_path: Path, *, forks: bool) -> No
 def test_a_process_loads_nothing_it_does_not_need(program: str, unwanted: set[str]) -> None:
     """Each of these weighs a megabyte or more, in every worker or codec process."""
     told = f"{program}; import sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=LONG_WAIT_SECONDS, check=True)  # noqa: S603
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", told], capture_output=True, text=True, timeout=LONG_WAIT_SECONDS, check=True
+    )
     assert set(done.stdout.split()) & unwanted == set()

@@ -68,7 +68,7 @@ def test_of_a_film_too_long_to_decode_the_key_frames_are(tmp_path: Path, monkeyp
 
 async def test_an_mp4_of_sound_alone_is_sound(codec: Codec, tmp_path: Path) -> None:
     content = sound("mp4", "aac", "fltp")
-    assert detect(content).sniffed == "video/mp4"
+    assert detect(content).mime_type == "video/mp4"
     found = await prepare(codec, tmp_path, content, "video/mp4")
     assert (found.content_type, found.extension) == ("audio/mp4", "m4a")
 

@@ -116,9 +116,7 @@ def test_help_is_a_sentence_and_names_the_unit():
 
 
 def test_every_error_code_is_a_known_label():
-    documented = re.findall(
-        r"`(\w+)`", errors.__doc__.partition("with other codes")[2].partition("`retryable`")[0]
-    )
+    documented = re.findall(r"`(\w+)`", errors.__doc__.partition("with other codes")[2].partition("`retryable`")[0])
     assert len(documented) >= 9
     assert {*documented, *re.findall(r"Error +([a-z_]+)", errors.__doc__)} <= set(CODES)
 
