@@ -36,9 +36,9 @@ class CountingProxy(TcpProxy):
         self._every = every
         self._action = action
         self._due = asyncio.Event()
-        self._task = asyncio.create_task(self._act()) if action else None
+        self._task = asyncio.create_task(self._run_actions()) if action else None
 
-    async def _act(self):
+    async def _run_actions(self):
         while True:
             await self._due.wait()
             self._due.clear()

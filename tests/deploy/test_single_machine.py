@@ -28,7 +28,7 @@ PARTS = ("schemas", "handlers", "worker", "deploy")
 pytestmark = pytest.mark.machine
 
 
-def block(name):
+def readme_block(name):
     """Return the shell lines after a marker in the README."""
     text = (ROOT / "deploy/README.md").read_text()
     found = re.search(rf"<!-- {name} -->\s+```sh\n(.*?)```", text, re.DOTALL)
@@ -122,8 +122,8 @@ async def test_the_instructions_install_and_upgrade_outlast(tmp_path, checkout, 
     logs = tmp_path / "logs"
     logs.mkdir()
     async with Machine(logs, checkout) as machine:
-        await machine.do(block("install"))
-        await machine.do(block("init").replace(*own))
+        await machine.do(readme_block("install"))
+        await machine.do(readme_block("init").replace(*own))
         await sql.execute((checkout / "setup/outlast.sql").read_text())
         env = checkout / "setup/.env"
         env.write_text(
@@ -139,7 +139,7 @@ async def test_the_instructions_install_and_upgrade_outlast(tmp_path, checkout, 
                 CODEC_PROCESSES=1,
             )
         )
-        await machine.do(block("start"))
+        await machine.do(readme_block("start"))
         row = await complete_generation(sql, port, source)
         (found,) = json.loads(row["media"])
         content = (tmp_path / "objects" / found["bucket"] / found["path"]).read_bytes()
@@ -152,11 +152,11 @@ async def test_the_instructions_install_and_upgrade_outlast(tmp_path, checkout, 
         await machine.do('test "$(ps -C outlast -o user= | sort -u)" = outlast')
 
         env_before, settings = env.read_bytes(), await sql.fetch("select * from outlast_settings where key ~ 'webhook'")
-        await machine.do(block("upgrade").replace(*own))
+        await machine.do(readme_block("upgrade").replace(*own))
         await sql.execute((checkout / "setup/outlast.sql").read_text())
         assert env.read_bytes() == env_before
         assert await sql.fetch("select * from outlast_settings where key ~ 'webhook'") == settings
-        await machine.do(block("restart"))
+        await machine.do(readme_block("restart"))
         row = await complete_generation(sql, port, source)
         assert row["media_status"] == "completed"
         await machine.do('test "$(pgrep --full --count "/opt/outlast-0.1.0/")" = 0')

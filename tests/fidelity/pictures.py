@@ -31,12 +31,12 @@ def soft_disc() -> np.ndarray:
     return ((HEIGHT * 0.45 - distance) / 30).clip(0, 1)
 
 
-def bytes_of(picture: np.ndarray) -> np.ndarray:
+def to_uint8(picture: np.ndarray) -> np.ndarray:
     """Convert 0 to 1 to 8 bits."""
     return np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
 
 
-def words_of(picture: np.ndarray) -> np.ndarray:
+def to_uint16(picture: np.ndarray) -> np.ndarray:
     """Convert 0 to 1 to 16 bits."""
     return np.rint(picture.clip(0, 1) * 65535).astype(np.uint16)
 

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tests.fidelity.pictures import HEIGHT, WIDTH, bytes_of, chart, soft_disc
+from tests.fidelity.pictures import HEIGHT, WIDTH, chart, soft_disc, to_uint8
 from tests.fidelity.rows import ANIMATED, KEPT, PALETTE, WEBP, Row
 
 DELAYS = (80, 120, 0, 10, 20, 400)
@@ -15,7 +15,7 @@ PLAYED = (80, 120, 100, 100, 20, 400)
 
 def scenes(*, alpha: bool = False, grain: float = 4) -> list[Image.Image]:
     """Return frames with a moving disc, with `alpha` on transparent. Few colours, no partial alpha: exact in GIF."""
-    ground = Image.fromarray(bytes_of(chart(grain))).quantize(64, dither=Image.Dither.NONE).convert("RGBA")
+    ground = Image.fromarray(to_uint8(chart(grain))).quantize(64, dither=Image.Dither.NONE).convert("RGBA")
     found = []
     for at in range(len(DELAYS)):
         scene, spot = ground.copy(), (30 * at, 40 + 10 * at, 30 * at + 130, 170 + 10 * at)
@@ -31,8 +31,8 @@ def scenes(*, alpha: bool = False, grain: float = 4) -> list[Image.Image]:
 
 def drifting(*, alpha: bool) -> list[Image.Image]:
     """Return frames of the moving test image in full colour, with partial alpha, which WebP has and GIF has not."""
-    cover = bytes_of(soft_disc() if alpha else np.ones((HEIGHT, WIDTH)))
-    return [Image.fromarray(np.dstack([np.roll(bytes_of(chart()), 16 * at, 1), cover])) for at in range(len(DELAYS))]
+    cover = to_uint8(soft_disc() if alpha else np.ones((HEIGHT, WIDTH)))
+    return [Image.fromarray(np.dstack([np.roll(to_uint8(chart()), 16 * at, 1), cover])) for at in range(len(DELAYS))]
 
 
 def animation(kind: str, images: list[Image.Image], **options: object) -> bytes:
@@ -44,7 +44,7 @@ def animation(kind: str, images: list[Image.Image], **options: object) -> bytes:
 
 def still() -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(bytes_of(chart())).quantize(256).save(buffer, "GIF")
+    Image.fromarray(to_uint8(chart())).quantize(256).save(buffer, "GIF")
     return buffer.getvalue()
 
 

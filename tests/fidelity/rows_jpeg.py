@@ -6,7 +6,7 @@ import numpy as np
 import pyvips
 from PIL import Image, ImageCms
 
-from tests.fidelity.pictures import bytes_of, chart, green_band
+from tests.fidelity.pictures import chart, green_band, to_uint8
 from tests.fidelity.profiles import ADOBE_RGB, DISPLAY_P3, PROPHOTO_RGB, SRGB_CURVE, in_space, profile
 from tests.fidelity.rows import TABLE, Row, opaque, rgba
 
@@ -20,7 +20,7 @@ def saved(picture: np.ndarray, mode: str | None = None, **options: object) -> by
 def with_orientation(orientation: int) -> bytes:
     tags = Image.Exif()
     tags[0x112] = orientation
-    return saved(bytes_of(chart()), exif=tags)
+    return saved(to_uint8(chart()), exif=tags)
 
 
 def cmyk_profile() -> bytes:
@@ -30,7 +30,7 @@ def cmyk_profile() -> bytes:
 
 def chart_cmyk() -> np.ndarray:
     """Return the test image in CMYK."""
-    picture = Image.fromarray(bytes_of(chart()))
+    picture = Image.fromarray(to_uint8(chart()))
     return np.asarray(
         ImageCms.profileToProfile(
             picture, ImageCms.createProfile("sRGB"), io.BytesIO(cmyk_profile()), outputMode="CMYK"
@@ -66,40 +66,40 @@ def ycck() -> bytes:
 
 
 ROWS = [
-    Row("JPEG, plain", "image/jpeg", lambda: saved(bytes_of(chart()))),
-    Row("JPEG, progressive", "image/jpeg", lambda: saved(bytes_of(chart()), progressive=True)),
-    Row("JPEG, grey", "image/jpeg", lambda: saved(bytes_of(green_band(chart())))),
+    Row("JPEG, plain", "image/jpeg", lambda: saved(to_uint8(chart()))),
+    Row("JPEG, progressive", "image/jpeg", lambda: saved(to_uint8(chart()), progressive=True)),
+    Row("JPEG, grey", "image/jpeg", lambda: saved(to_uint8(green_band(chart())))),
     Row(
         "JPEG, Display P3, ICC v4",
         "image/jpeg",
         lambda: saved(
-            bytes_of(in_space(chart(), DISPLAY_P3, SRGB_CURVE)), icc_profile=profile(SRGB_CURVE, DISPLAY_P3, version=4)
+            to_uint8(in_space(chart(), DISPLAY_P3, SRGB_CURVE)), icc_profile=profile(SRGB_CURVE, DISPLAY_P3, version=4)
         ),
     ),
     Row(
         "JPEG, Adobe RGB, ICC v2",
         "image/jpeg",
-        lambda: saved(bytes_of(in_space(chart(), ADOBE_RGB, 2.19921875)), icc_profile=profile(2.19921875, ADOBE_RGB)),
+        lambda: saved(to_uint8(in_space(chart(), ADOBE_RGB, 2.19921875)), icc_profile=profile(2.19921875, ADOBE_RGB)),
     ),
     Row(
         "JPEG, ProPhoto RGB",
         "image/jpeg",
-        lambda: saved(bytes_of(in_space(chart(), PROPHOTO_RGB, 1.8)), icc_profile=profile(1.8, PROPHOTO_RGB)),
+        lambda: saved(to_uint8(in_space(chart(), PROPHOTO_RGB, 1.8)), icc_profile=profile(1.8, PROPHOTO_RGB)),
     ),
     Row(
         "JPEG, colours beyond sRGB (P3)",
         "image/jpeg",
-        lambda: saved(bytes_of(chart()), icc_profile=profile(SRGB_CURVE, DISPLAY_P3, version=4)),
+        lambda: saved(to_uint8(chart()), icc_profile=profile(SRGB_CURVE, DISPLAY_P3, version=4)),
     ),
     Row(
         "JPEG, grey with profile",
         "image/jpeg",
-        lambda: saved(bytes_of(green_band(chart())), icc_profile=profile(1.8)),
+        lambda: saved(to_uint8(green_band(chart())), icc_profile=profile(1.8)),
     ),
     Row(
         "JPEG, profile is garbage",
         "image/jpeg",
-        lambda: saved(bytes_of(chart()), icc_profile=b"no profile" * 30),
+        lambda: saved(to_uint8(chart()), icc_profile=b"no profile" * 30),
         read=lambda content: [opaque(np.asarray(Image.open(io.BytesIO(content))))],
     ),
     Row(

@@ -8,7 +8,7 @@ import pillow_heif
 import pyvips
 from PIL import Image
 
-from tests.fidelity.pictures import bytes_of, chart, green_band, soft_disc, words_of
+from tests.fidelity.pictures import chart, green_band, soft_disc, to_uint8, to_uint16
 from tests.fidelity.profiles import DISPLAY_P3, SRGB_CURVE, in_space, profile
 from tests.fidelity.rows import DEEP, WEBP, Row, opaque, rgba
 
@@ -16,15 +16,15 @@ WIDE = profile(SRGB_CURVE, DISPLAY_P3, version=4)
 
 
 def plain() -> Image.Image:
-    return Image.fromarray(bytes_of(chart()))
+    return Image.fromarray(to_uint8(chart()))
 
 
 def with_alpha() -> Image.Image:
-    return Image.fromarray(np.dstack([bytes_of(chart()), bytes_of(soft_disc())]))
+    return Image.fromarray(np.dstack([to_uint8(chart()), to_uint8(soft_disc())]))
 
 
 def wide() -> Image.Image:
-    return Image.fromarray(bytes_of(in_space(chart(), DISPLAY_P3, SRGB_CURVE)))
+    return Image.fromarray(to_uint8(in_space(chart(), DISPLAY_P3, SRGB_CURVE)))
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -57,14 +57,14 @@ def heic(image: Image.Image, orientation: int = 1, **options: object) -> bytes:
 
 def deep_heic() -> bytes:
     buffer = io.BytesIO()
-    file = pillow_heif.from_bytes("RGB;16", (288, 240), words_of(chart()).tobytes())
+    file = pillow_heif.from_bytes("RGB;16", (288, 240), to_uint16(chart()).tobytes())
     file.save(buffer, quality=-1, chroma=444)
     return buffer.getvalue()
 
 
 def turned_heic(quarters: int) -> bytes:
     """Return a HEIC whose `irot` box is changed to `quarters` turns to the left (ISO/IEC 23008-12, 6.5.10)."""
-    content = heic(Image.fromarray(bytes_of(chart())), 3)
+    content = heic(Image.fromarray(to_uint8(chart())), 3)
     at = content.index(b"irot") + 4
     assert content[at] == 2
     return content[:at] + bytes([quarters]) + content[at + 1 :]
@@ -72,7 +72,7 @@ def turned_heic(quarters: int) -> bytes:
 
 def rotated_reference(quarters: int) -> list[np.ndarray]:
     """Return the reference of `turned_heic`, whose pixels are stored upside down."""
-    return [np.rot90(opaque(bytes_of(chart())), 2 + quarters)]
+    return [np.rot90(opaque(to_uint8(chart())), 2 + quarters)]
 
 
 def read_heic(content: bytes) -> list[np.ndarray]:
@@ -83,7 +83,7 @@ def read_heic(content: bytes) -> list[np.ndarray]:
 
 
 def deep_avif() -> bytes:
-    picture = pyvips.Image.new_from_memory(words_of(chart()).tobytes(), 288, 240, 3, "ushort")
+    picture = pyvips.Image.new_from_memory(to_uint16(chart()).tobytes(), 288, 240, 3, "ushort")
     return bytes(picture.copy(interpretation="rgb16").heifsave_buffer(compression="av1", bitdepth=10, Q=95, effort=1))
 
 
@@ -113,11 +113,11 @@ ROWS = [
         "image/avif",
         lambda: fine_avif(wide(), icc_profile=WIDE),
     ),
-    Row("AVIF, P3 by nclx", "image/avif", nclx_avif, read=lambda _: [opaque(bytes_of(chart()))]),
+    Row("AVIF, P3 by nclx", "image/avif", nclx_avif, read=lambda _: [opaque(to_uint8(chart()))]),
     Row("AVIF, rotated (irot, imir)", "image/avif", lambda: saved(plain(), "AVIF", quality=98, exif=tags(7))),
     Row("HEIC", "image/heic", lambda: heic(plain()), read=read_heic),
     Row("HEIC, 4:2:0", "image/heic", lambda: heic(plain(), quality=95, chroma=420), read=read_heic),
-    Row("HEIC, grey", "image/heic", lambda: heic(Image.fromarray(bytes_of(green_band(chart())))), read=read_heic),
+    Row("HEIC, grey", "image/heic", lambda: heic(Image.fromarray(to_uint8(green_band(chart())))), read=read_heic),
     Row("HEIC, 10 bits", "image/heic", deep_heic, bounds=DEEP, read=read_heic),
     Row("HEIC, alpha", "image/heic", lambda: heic(with_alpha()), "image/webp", WEBP, read=read_heic),
     Row("HEIC, Display P3", "image/heic", lambda: heic(wide(), icc_profile=WIDE), read=read_heic),
@@ -125,7 +125,7 @@ ROWS = [
         "HEIC, P3 by nclx",
         "image/heic",
         lambda: heic(wide(), color_primaries=12, transfer_characteristics=13, matrix_coefficients=6, full_range_flag=1),
-        read=lambda _: [opaque(bytes_of(chart()))],
+        read=lambda _: [opaque(to_uint8(chart()))],
     ),
     *(
         Row(

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from tests.fidelity.pictures import bytes_of, chart, green_band, soft_disc, words_of
+from tests.fidelity.pictures import chart, green_band, soft_disc, to_uint8, to_uint16
 from tests.fidelity.png_files import GREY, GREY_ALPHA, RGB, RGB_ALPHA, chunk, interlaced, png, saved
 from tests.fidelity.profiles import DISPLAY_P3, SRGB_CURVE, in_space, profile
 from tests.fidelity.rows import DEEP, KEPT, PALETTE, WEBP, Row, opaque
@@ -31,11 +31,11 @@ def deep(picture: np.ndarray) -> list[np.ndarray]:
 
 def original(picture: np.ndarray) -> object:
     """Return a reader whose reference is the original image, because no other library applies these chunks."""
-    return lambda _: [opaque(bytes_of(picture))]
+    return lambda _: [opaque(to_uint8(picture))]
 
 
 def palette(colours: int) -> Image.Image:
-    return Image.fromarray(bytes_of(chart(3))).quantize(colours, dither=Image.Dither.NONE)
+    return Image.fromarray(to_uint8(chart(3))).quantize(colours, dither=Image.Dither.NONE)
 
 
 def palette_with_alpha() -> bytes:
@@ -51,7 +51,7 @@ def colour_key(picture: np.ndarray) -> bytes:
 
 
 def keyed_grey() -> bytes:
-    picture = bytes_of(green_band(chart())).copy()
+    picture = to_uint8(green_band(chart())).copy()
     picture[16:48, 176:208] = 7
     return saved(Image.fromarray(picture), transparency=7)
 
@@ -63,21 +63,21 @@ def keyed_grey_read(content: bytes) -> list[np.ndarray]:
 
 def linear() -> bytes:
     light = np.where(chart() <= 0.04045, chart() / 12.92, ((chart() + 0.055) / 1.055) ** 2.4)
-    return png(words_of(light), RGB, chunk(b"gAMA", struct.pack(">I", 100_000)))
+    return png(to_uint16(light), RGB, chunk(b"gAMA", struct.pack(">I", 100_000)))
 
 
 def turned() -> bytes:
     tags = Image.Exif()
     tags[0x112] = 6
-    return saved(Image.fromarray(bytes_of(chart())), exif=tags)
+    return saved(Image.fromarray(to_uint8(chart())), exif=tags)
 
 
 def grey() -> Image.Image:
-    return Image.fromarray(bytes_of(green_band(chart())))
+    return Image.fromarray(to_uint8(green_band(chart())))
 
 
 def bilevel() -> bytes:
-    return saved(Image.fromarray(bytes_of(chart(40))).convert("1"))
+    return saved(Image.fromarray(to_uint8(chart(40))).convert("1"))
 
 
 def wide() -> np.ndarray:
@@ -85,7 +85,7 @@ def wide() -> np.ndarray:
 
 
 def p3(*chunks: bytes) -> bytes:
-    return png(bytes_of(wide()), RGB, *chunks)
+    return png(to_uint8(wide()), RGB, *chunks)
 
 
 GAMMA = chunk(b"gAMA", struct.pack(">I", 45455))
@@ -93,59 +93,59 @@ WIDE = profile(SRGB_CURVE, DISPLAY_P3, version=4)
 PROFILE = chunk(b"iCCP", b"p3\0\0" + zlib.compress(WIDE))
 
 ROWS = [
-    Row("PNG, RGB", "image/png", lambda: saved(Image.fromarray(bytes_of(chart())))),
+    Row("PNG, RGB", "image/png", lambda: saved(Image.fromarray(to_uint8(chart())))),
     Row(
         "PNG, RGB 16 bits",
         "image/png",
-        lambda: png(words_of(chart()), RGB),
+        lambda: png(to_uint16(chart()), RGB),
         bounds=DEEP,
-        read=lambda _: deep(words_of(chart())),
+        read=lambda _: deep(to_uint16(chart())),
     ),
     Row("PNG, grey", "image/png", lambda: saved(grey())),
-    Row("PNG, grey 16 bits", "image/png", lambda: png(words_of(green_band(chart())), GREY), bounds=DEEP),
+    Row("PNG, grey 16 bits", "image/png", lambda: png(to_uint16(green_band(chart())), GREY), bounds=DEEP),
     Row(
         "PNG, grey and alpha",
         "image/png",
-        lambda: png(with_alpha(bytes_of(green_band(chart())), bytes_of(soft_disc())), GREY_ALPHA),
+        lambda: png(with_alpha(to_uint8(green_band(chart())), to_uint8(soft_disc())), GREY_ALPHA),
         "image/webp",
         WEBP,
     ),
     Row(
         "PNG, grey and alpha 16 bits",
         "image/png",
-        lambda: png(with_alpha(words_of(green_band(chart())), words_of(soft_disc())), GREY_ALPHA),
+        lambda: png(with_alpha(to_uint16(green_band(chart())), to_uint16(soft_disc())), GREY_ALPHA),
         "image/webp",
         WEBP,
-        read=lambda _: deep(with_alpha(words_of(green_band(chart())), words_of(soft_disc()))),
+        read=lambda _: deep(with_alpha(to_uint16(green_band(chart())), to_uint16(soft_disc()))),
     ),
     Row(
         "PNG, RGB and alpha",
         "image/png",
-        lambda: png(with_alpha(bytes_of(chart()), bytes_of(soft_disc())), RGB_ALPHA),
+        lambda: png(with_alpha(to_uint8(chart()), to_uint8(soft_disc())), RGB_ALPHA),
         "image/webp",
         WEBP,
     ),
     Row(
         "PNG, RGB and alpha 16 bits",
         "image/png",
-        lambda: png(with_alpha(words_of(chart()), words_of(soft_disc())), RGB_ALPHA),
+        lambda: png(with_alpha(to_uint16(chart()), to_uint16(soft_disc())), RGB_ALPHA),
         "image/webp",
         WEBP,
-        read=lambda _: deep(with_alpha(words_of(chart()), words_of(soft_disc()))),
+        read=lambda _: deep(with_alpha(to_uint16(chart()), to_uint16(soft_disc()))),
     ),
     Row(
         "PNG, opaque alpha",
         "image/png",
-        lambda: png(with_alpha(bytes_of(chart()), np.full((240, 288), 255, np.uint8)), RGB_ALPHA),
+        lambda: png(with_alpha(to_uint8(chart()), np.full((240, 288), 255, np.uint8)), RGB_ALPHA),
     ),
     Row("PNG, palette", "image/png", lambda: saved(palette(256)), bounds=PALETTE),
     Row("PNG, palette with alpha (tRNS)", "image/png", palette_with_alpha, "image/webp", PALETTE),
-    Row("PNG, one colour transparent (tRNS)", "image/png", lambda: colour_key(bytes_of(chart())), "image/webp", WEBP),
+    Row("PNG, one colour transparent (tRNS)", "image/png", lambda: colour_key(to_uint8(chart())), "image/webp", WEBP),
     Row("PNG, grey, one transparent (tRNS)", "image/png", keyed_grey, "image/webp", WEBP, read=keyed_grey_read),
     Row(
         "PNG, 1 bit: kept",
         "image/png",
-        lambda: saved(Image.fromarray(bytes_of(chart(40))).convert("1")),
+        lambda: saved(Image.fromarray(to_uint8(chart(40))).convert("1")),
         "image/png",
         KEPT,
     ),
@@ -153,7 +153,7 @@ ROWS = [
         "PNG, Display P3 and alpha",
         "image/png",
         lambda: png(
-            with_alpha(bytes_of(in_space(chart(), DISPLAY_P3, SRGB_CURVE)), bytes_of(soft_disc())), RGB_ALPHA, PROFILE
+            with_alpha(to_uint8(in_space(chart(), DISPLAY_P3, SRGB_CURVE)), to_uint8(soft_disc())), RGB_ALPHA, PROFILE
         ),
         "image/webp",
         WEBP,
@@ -162,11 +162,11 @@ ROWS = [
         "PNG, Display P3 and alpha 16 bits",
         "image/png",
         lambda: png(
-            with_alpha(words_of(in_space(chart(), DISPLAY_P3, SRGB_CURVE)), words_of(soft_disc())), RGB_ALPHA, PROFILE
+            with_alpha(to_uint16(in_space(chart(), DISPLAY_P3, SRGB_CURVE)), to_uint16(soft_disc())), RGB_ALPHA, PROFILE
         ),
         "image/webp",
         WEBP,
-        read=lambda _: [np.dstack([bytes_of(chart()), bytes_of(soft_disc())])],
+        read=lambda _: [np.dstack([to_uint8(chart()), to_uint8(soft_disc())])],
     ),
     Row(
         "PNG, grey profile",
@@ -184,8 +184,8 @@ ROWS = [
     Row(
         "PNG, sRGB chunk overrides gAMA",
         "image/png",
-        lambda: png(bytes_of(chart()), RGB, chunk(b"sRGB", b"\0"), chunk(b"gAMA", struct.pack(">I", 100_000))),
+        lambda: png(to_uint8(chart()), RGB, chunk(b"sRGB", b"\0"), chunk(b"gAMA", struct.pack(">I", 100_000))),
     ),
     Row("PNG, orientation 6 (eXIf)", "image/png", turned),
-    Row("PNG, interlaced", "image/png", lambda: interlaced(bytes_of(chart()))),
+    Row("PNG, interlaced", "image/png", lambda: interlaced(to_uint8(chart()))),
 ]

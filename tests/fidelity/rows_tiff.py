@@ -6,7 +6,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from tests.fidelity.pictures import bytes_of, chart, green_band, soft_disc, words_of
+from tests.fidelity.pictures import chart, green_band, soft_disc, to_uint8, to_uint16
 from tests.fidelity.profiles import DISPLAY_P3, SRGB_CURVE, decoded, from_lab, in_space, profile, to_lab
 from tests.fidelity.rows import DEEP, KEPT, TABLE, WEBP, Row, opaque
 from tests.fidelity.rows_jpeg import chart_cmyk, cmyk_profile, rgba_from_cmyk
@@ -26,7 +26,7 @@ def read_linear(content: bytes) -> list[np.ndarray]:
     """Decode floating point, which is linear light, and encode it as sRGB."""
     values = array(content).astype(float)
     coded = np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055)
-    return [opaque(bytes_of(coded))]
+    return [opaque(to_uint8(coded))]
 
 
 def read_premultiplied(content: bytes) -> list[np.ndarray]:
@@ -41,12 +41,12 @@ def linear_light(picture: np.ndarray) -> np.ndarray:
 
 
 def straight_alpha() -> bytes:
-    return tiff(np.dstack([bytes_of(chart()), bytes_of(soft_disc())]), extrasamples=["unassalpha"])
+    return tiff(np.dstack([to_uint8(chart()), to_uint8(soft_disc())]), extrasamples=["unassalpha"])
 
 
 def premultiplied() -> bytes:
     cover = soft_disc()[..., None]
-    return tiff(np.dstack([bytes_of(chart() * cover), bytes_of(cover)]), extrasamples=["assocalpha"])
+    return tiff(np.dstack([to_uint8(chart() * cover), to_uint8(cover)]), extrasamples=["assocalpha"])
 
 
 def cielab(depth: int) -> bytes:
@@ -65,28 +65,28 @@ def read_cielab(content: bytes) -> list[np.ndarray]:
     eight = coded.dtype == np.uint8
     signed = coded[..., 1:].astype(np.uint8 if eight else np.uint16).view(np.int8 if eight else np.int16)
     values = np.dstack([coded[..., :1] * (100 / (255 if eight else 65535)), signed / (1 if eight else 256)])
-    return [opaque(bytes_of(from_lab(values)))]
+    return [opaque(to_uint8(from_lab(values)))]
 
 
 def turned() -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(bytes_of(chart())).save(buffer, "TIFF", tiffinfo={0x112: 8})
+    Image.fromarray(to_uint8(chart())).save(buffer, "TIFF", tiffinfo={0x112: 8})
     return buffer.getvalue()
 
 
 def bilevel() -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(bytes_of(chart(40))).convert("1").save(buffer, "TIFF")
+    Image.fromarray(to_uint8(chart(40))).convert("1").save(buffer, "TIFF")
     return buffer.getvalue()
 
 
 WIDE = profile(SRGB_CURVE, DISPLAY_P3, version=4)
 ROWS = [
-    Row("TIFF, RGB", "image/tiff", lambda: tiff(bytes_of(chart()))),
+    Row("TIFF, RGB", "image/tiff", lambda: tiff(to_uint8(chart()))),
     Row(
         "TIFF, RGB 16 bits",
         "image/tiff",
-        lambda: tiff(words_of(chart())),
+        lambda: tiff(to_uint16(chart())),
         bounds=DEEP,
         read=lambda content: [opaque(np.rint(array(content) / 257).astype(np.uint8))],
     ),
@@ -95,7 +95,7 @@ ROWS = [
         "image/tiff",
         lambda: tiff((chart() * 4294967295).astype(np.uint32)),
         bounds=DEEP,
-        read=lambda content: [opaque(bytes_of(array(content) / 4294967295))],
+        read=lambda content: [opaque(to_uint8(array(content) / 4294967295))],
     ),
     Row(
         "TIFF, RGB float",
@@ -114,7 +114,7 @@ ROWS = [
     Row(
         "TIFF, grey, white is zero",
         "image/tiff",
-        lambda: tiff(255 - bytes_of(green_band(chart())), "miniswhite"),
+        lambda: tiff(255 - to_uint8(green_band(chart())), "miniswhite"),
         read=lambda content: [opaque(255 - array(content))],
     ),
     Row("TIFF, 1 bit: kept", "image/tiff", bilevel, "image/tiff", KEPT),
@@ -145,9 +145,9 @@ ROWS = [
     Row(
         "TIFF, Display P3 16 bits",
         "image/tiff",
-        lambda: tiff(words_of(in_space(chart(), DISPLAY_P3, SRGB_CURVE)), iccprofile=WIDE),
+        lambda: tiff(to_uint16(in_space(chart(), DISPLAY_P3, SRGB_CURVE)), iccprofile=WIDE),
         bounds=DEEP,
-        read=lambda _: [opaque(bytes_of(chart()))],
+        read=lambda _: [opaque(to_uint8(chart()))],
     ),
     Row("TIFF, orientation 8", "image/tiff", turned),
 ]

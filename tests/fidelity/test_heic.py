@@ -13,14 +13,14 @@ from handlers.errors import DecoderLimitError, FileCorruptedError
 from handlers.settings import MediaSettings
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.fidelity.pictures import bytes_of, chart
+from tests.fidelity.pictures import chart, to_uint8
 from tests.fidelity.rows_modern import heic, plain, turned_heic
 
 
 def several() -> bytes:
     file = pillow_heif.HeifFile()
     for at in range(3):
-        file.add_from_pillow(Image.fromarray(np.roll(bytes_of(chart()), 30 * at, 1)))
+        file.add_from_pillow(Image.fromarray(np.roll(to_uint8(chart()), 30 * at, 1)))
     buffer = io.BytesIO()
     file.save(buffer, quality=80)
     return buffer.getvalue()

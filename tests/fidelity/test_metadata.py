@@ -14,7 +14,7 @@ from handlers.detect import detect
 from handlers.media.metadata import strip_metadata
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.fidelity.pictures import bytes_of, chart
+from tests.fidelity.pictures import chart, to_uint8
 from tests.fidelity.profiles import ADOBE_RGB, profile
 from tests.fidelity.rows import frames_of
 
@@ -41,7 +41,7 @@ def tags(orientation: int) -> Image.Exif:
 
 def private(kind: str, orientation: int = TURNED, quality: int = 30) -> bytes:
     """Return a low-quality image, which would grow if re-encoded, with the metadata that cameras add."""
-    image, buffer = Image.fromarray(bytes_of(chart())), io.BytesIO()
+    image, buffer = Image.fromarray(to_uint8(chart())), io.BytesIO()
     options: dict[str, object] = {"quality": quality, "exif": tags(orientation), "icc_profile": profile(2.2, ADOBE_RGB)}
     if kind == "PNG":
         image = image.quantize(4)
@@ -149,7 +149,7 @@ def test_every_orientation_is_kept_when_metadata_is_removed(tmp_path: Path) -> N
 @pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_rows": 1}, {"optimize": True}])
 def test_metadata_is_removed_from_every_kind_of_jpeg(tmp_path: Path, options: dict[str, object]) -> None:
     buffer = io.BytesIO()
-    Image.fromarray(bytes_of(chart())).save(buffer, "JPEG", exif=tags(1), comment=SECRET, **options)
+    Image.fromarray(to_uint8(chart())).save(buffer, "JPEG", exif=tags(1), comment=SECRET, **options)
     source = tmp_path / "source"
     source.write_bytes(buffer.getvalue())
     kept = strip_metadata(source, tmp_path / "target", "image/jpeg", Profile(), None).read_bytes()

@@ -16,7 +16,7 @@ from handlers.detect import detect
 from handlers.media.metadata import provenance
 from handlers.settings import MediaSettings
 from schemas.jobs import Profile
-from tests.fidelity.pictures import bytes_of, chart
+from tests.fidelity.pictures import chart, to_uint8
 from tests.fidelity.png_files import chunk
 
 KEEP = Profile(keep_provenance=True)
@@ -45,7 +45,7 @@ STORE = box(
 
 
 def saved(kind: str, xmp: str = "", quality: int = 97) -> bytes:
-    image, buffer = Image.fromarray(bytes_of(chart())), io.BytesIO()
+    image, buffer = Image.fromarray(to_uint8(chart())), io.BytesIO()
     if kind == "HEIF":
         pillow_heif.from_pillow(image).save(buffer, quality=quality, chroma=444, xmp=xmp.encode() or None)
     elif kind == "PNG":
@@ -75,7 +75,7 @@ def signed(kind: str) -> bytes:
 
 def signed_apng() -> bytes:
     """Return an APNG with a manifest."""
-    frames = [Image.fromarray(np.roll(bytes_of(chart()), 9 * at, 1)) for at in range(2)]
+    frames = [Image.fromarray(np.roll(to_uint8(chart()), 9 * at, 1)) for at in range(2)]
     buffer = io.BytesIO()
     frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
     return buffer.getvalue()[:33] + chunk(b"caBX", STORE) + buffer.getvalue()[33:]

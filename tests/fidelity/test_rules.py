@@ -15,7 +15,7 @@ from handlers.errors import FileCorruptedError
 from handlers.media import Prepared
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.fidelity.pictures import bytes_of, chart, words_of
+from tests.fidelity.pictures import chart, to_uint8, to_uint16
 from tests.fidelity.png_files import RGB, chunk, png
 from tests.fidelity.rows import frames_of, rgba
 
@@ -82,7 +82,7 @@ async def test_a_kept_animation_is_decoded_completely(codec: Codec, tmp_path: Pa
 
 @pytest.mark.parametrize("kind", ["PNG", "AVIF"])
 async def test_an_animation_damaged_in_a_later_frame_is_corrupted(codec: Codec, tmp_path: Path, kind: str) -> None:
-    frames = [Image.fromarray(np.roll(bytes_of(chart()), 20 * at, 1)) for at in range(4)]
+    frames = [Image.fromarray(np.roll(to_uint8(chart()), 20 * at, 1)) for at in range(4)]
     buffer = io.BytesIO()
     frames[0].save(buffer, kind, save_all=True, append_images=frames[1:], duration=50)
     content = bytearray(buffer.getvalue())
@@ -104,7 +104,7 @@ async def test_a_tiff_with_several_pages_is_kept(codec: Codec, tmp_path: Path) -
 
 
 async def test_a_jpeg_with_a_gain_map_becomes_its_base_image(codec: Codec, tmp_path: Path) -> None:
-    bright = pyvips.Image.new_from_memory(bytes_of(chart()).tobytes(), 288, 240, 3, "uchar")
+    bright = pyvips.Image.new_from_memory(to_uint8(chart()).tobytes(), 288, 240, 3, "uchar")
     content = bytes(bright.copy(interpretation="srgb").colourspace("scrgb").uhdrsave_buffer(Q=98))
     source = tmp_path / "gain-map"
     source.write_bytes(content)
@@ -118,7 +118,7 @@ async def test_a_jpeg_with_a_gain_map_becomes_its_base_image(codec: Codec, tmp_p
 
 @pytest.mark.parametrize("transfer", [16, 18])
 async def test_an_hdr_image_is_kept(codec: Codec, tmp_path: Path, transfer: int) -> None:
-    content = png(words_of(chart()), RGB, chunk(b"cICP", bytes([9, transfer, 0, 1])))
+    content = png(to_uint16(chart()), RGB, chunk(b"cICP", bytes([9, transfer, 0, 1])))
     prepared_file = await prepared(codec, tmp_path, content)
     assert (prepared_file.path.read_bytes(), prepared_file.content_type) == (content, "image/png")
 

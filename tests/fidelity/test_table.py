@@ -12,7 +12,7 @@ from handlers.codec.codec import Codec
 from handlers.detect import detect
 from tests.fidelity import rows_animated, rows_jpeg, rows_modern, rows_png, rows_tiff
 from tests.fidelity.distance import Distance, distance
-from tests.fidelity.pictures import bytes_of, chart, soft_disc
+from tests.fidelity.pictures import chart, soft_disc, to_uint8
 from tests.fidelity.profiles import DISPLAY_P3, SRGB_CURVE, in_space
 from tests.fidelity.rows import JPEG, WEBP, Bounds, Row, frames_of, opaque
 
@@ -85,30 +85,30 @@ def test_the_table_has_every_image_type() -> None:
 
 
 WRONG = {
-    "an ignored profile": opaque(bytes_of(in_space(chart(), DISPLAY_P3, SRGB_CURVE))),
-    "linear light read as sRGB": opaque(bytes_of(chart() ** 2.2)),
-    "red and blue exchanged": opaque(bytes_of(chart()))[..., [2, 1, 0, 3]],
-    "grey": opaque(bytes_of(chart()[..., 1])),
-    "upside down": opaque(bytes_of(chart()))[::-1],
-    "mirrored": opaque(bytes_of(chart()))[:, ::-1],
-    "shifted by three pixels": np.roll(opaque(bytes_of(chart())), 3, axis=1),
+    "an ignored profile": opaque(to_uint8(in_space(chart(), DISPLAY_P3, SRGB_CURVE))),
+    "linear light read as sRGB": opaque(to_uint8(chart() ** 2.2)),
+    "red and blue exchanged": opaque(to_uint8(chart()))[..., [2, 1, 0, 3]],
+    "grey": opaque(to_uint8(chart()[..., 1])),
+    "upside down": opaque(to_uint8(chart()))[::-1],
+    "mirrored": opaque(to_uint8(chart()))[:, ::-1],
+    "shifted by three pixels": np.roll(opaque(to_uint8(chart())), 3, axis=1),
 }
 
 
 @pytest.mark.parametrize("error", WRONG)
 def test_a_wrong_image_exceeds_the_bounds(error: str) -> None:
-    right = opaque(bytes_of(chart()))
+    right = opaque(to_uint8(chart()))
     assert within(distance([right], [right]), JPEG)
     assert not within(distance([right], [WRONG[error]]), JPEG)
 
 
 def test_a_rotated_image_is_detected() -> None:
-    right = opaque(bytes_of(chart()))
+    right = opaque(to_uint8(chart()))
     assert is_upright([right], [right])
     assert not any(is_upright([right], [wrong]) for wrong in (right[::-1], right[:, ::-1], np.rot90(right, 2)))
 
 
 def test_premultiplied_alpha_exceeds_the_bounds() -> None:
-    straight = np.dstack([bytes_of(chart()), bytes_of(soft_disc())])
-    multiplied = np.dstack([bytes_of(chart() * soft_disc()[..., None]), bytes_of(soft_disc())])
+    straight = np.dstack([to_uint8(chart()), to_uint8(soft_disc())])
+    multiplied = np.dstack([to_uint8(chart() * soft_disc()[..., None]), to_uint8(soft_disc())])
     assert not within(distance([straight], [multiplied]), WEBP)

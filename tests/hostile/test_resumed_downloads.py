@@ -217,12 +217,12 @@ async def test_an_empty_part_does_not_end_the_download(download):
 
 
 async def test_416_with_the_received_size_completes_the_file(download):
-    async def chunks(writer, _request, arrived):
+    async def unfinished_chunks(writer, _request, arrived):
         chunk = b"%x\r\n%s\r\n" % (CUT, CONTENT[:CUT])
         await send(writer, head(transfer_encoding="chunked", etag=ETAG), chunk)
         await arrived.wait()
 
-    got = await download.fetch(chunks, response("416 Range Not Satisfiable", content_range=f"bytes */{CUT}"))
+    got = await download.fetch(unfinished_chunks, response("416 Range Not Satisfiable", content_range=f"bytes */{CUT}"))
     assert (got.size, got.sha256) == (CUT, hashlib.sha256(CONTENT[:CUT]).hexdigest())
 
 

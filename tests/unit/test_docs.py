@@ -62,7 +62,7 @@ def commands(page):
         yield shlex.split(found)
 
 
-def unknown(words, command):
+def unknown_words(words, command):
     """Return the words of a command line that are neither a command nor an option of it."""
     while hasattr(command, "commands"):
         name, *words = words or [""]
@@ -103,7 +103,7 @@ def test_broken_links_are_reported(tmp_path):
 @manual
 def test_every_command_and_option_in_the_manual_exists(page):
     command = typer.main.get_command(app)
-    assert [words for words in commands(page) if unknown(words, command)] == []
+    assert [words for words in commands(page) if unknown_words(words, command)] == []
 
 
 def test_unknown_commands_and_options_are_reported(tmp_path):
@@ -112,7 +112,7 @@ def test_unknown_commands_and_options_are_reported(tmp_path):
         "`outlast dead list|groups`\n```sh\noutlast demos\noutlast up --jsn   # x\noutlast dead replay --yes\n```\n"
     )
     command = typer.main.get_command(app)
-    assert [unknown(words, command) for words in commands(page)] == [["demos"], ["--jsn"], [], []]
+    assert [unknown_words(words, command) for words in commands(page)] == [["demos"], ["--jsn"], [], []]
 
 
 @manual

@@ -47,7 +47,7 @@ async def test_only_large_folders_are_removed_in_a_thread(tmp_path, monkeypatch,
 
 
 async def test_files_written_during_the_removal_are_removed_too(tmp_path, monkeypatch):
-    """As by a codec process that was told to stop a moment ago."""
+    """As by a codec process that was asked to stop a moment ago."""
     rmtree = module.shutil.rmtree
 
     def rmtree_and_write_a_file(folder, **options):

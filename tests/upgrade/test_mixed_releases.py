@@ -64,7 +64,7 @@ async def ended(project, count):
 
 
 @contextlib.asynccontextmanager
-async def running(stack, first_release, command, number):
+async def first_release_process(stack, first_release, command, number):
     """Run a receiver or worker of the first release with the stack's services; yield the process and its URL."""
     port, endpoints = free_port(), stack.endpoints
     env = os.environ | {
@@ -92,9 +92,9 @@ async def running(stack, first_release, command, number):
 async def test_jobs_pass_between_both_releases_without_dead_letters(tmp_path, first_release):
     async with (
         Stack(tmp_path / "stack", workers=1) as stack,
-        running(stack, first_release, "receiver", 1) as (receiver, url),
-        running(stack, first_release, "worker", 1) as (worker_1, _),
-        running(stack, first_release, "worker", 2) as (worker_2, _),
+        first_release_process(stack, first_release, "receiver", 1) as (receiver, url),
+        first_release_process(stack, first_release, "worker", 1) as (worker_1, _),
+        first_release_process(stack, first_release, "worker", 2) as (worker_2, _),
     ):
         first = [receiver, worker_1, worker_2]
         (worker,) = stack.workers

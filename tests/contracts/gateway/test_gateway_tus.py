@@ -29,14 +29,14 @@ async def main(project):
         assert (await project.request("POST", "/storage/v1/bucket", json=bucket | {"name": bucket["id"]}))[0] == 200
 
 
-async def create(project, length, *, key="service", extra=None, **names):
+async def request_upload(project, length, *, key="service", extra=None, **names):
     headers = TUS_HEADERS | {"Upload-Length": str(length), "Upload-Metadata": metadata(**names)} | (extra or {})
     status, body, headers = await project.request("POST", ROUTE, key=key, headers=headers)
     return status, body.decode() if isinstance(body, bytes) else body, headers
 
 
 async def create_upload(project, length, **names):
-    status, _, headers = await create(project, length, **names)
+    status, _, headers = await request_upload(project, length, **names)
     assert status == 201
     assert headers["Tus-Resumable"] == "1.0.0"
     return headers["Location"].removeprefix(project.url)
@@ -112,8 +112,8 @@ async def test_a_concurrent_part_waits_and_is_refused_by_its_offset(project):
 async def test_replacing_an_object_needs_upsert_in_both_requests(project):
     first = await create_upload(project, 3)
     assert (await patch(project, first, 0, b"old"))[3] == "1"
-    assert (await create(project, 3))[:2] == (409, "The resource already exists")
-    status, _, headers = await create(project, 3, extra={"x-upsert": "true"})
+    assert (await request_upload(project, 3))[:2] == (409, "The resource already exists")
+    status, _, headers = await request_upload(project, 3, extra={"x-upsert": "true"})
     assert status == 201
     path = headers["Location"].removeprefix(project.url)
     assert (await patch(project, path, 0, b"new"))[:2] == (409, "The resource already exists")
@@ -144,13 +144,13 @@ async def test_the_body_can_be_sent_with_the_creation_request(project):
     ],
 )
 async def test_a_refused_creation_is_answered_in_plain_text(project, length, how, status, text):
-    headers = await create(project, length, **how)
+    headers = await request_upload(project, length, **how)
     assert headers[:2] == (status, text)
     assert headers[2]["Content-Type"] == TEXT
 
 
 async def test_an_invalid_token_is_refused_as_json(project):
-    status, body, _ = await create(project, 1, key="opaque")
+    status, body, _ = await request_upload(project, 1, key="opaque")
     assert (status, body["statusCode"], body["message"]) == (400, "403", "Invalid Compact JWS")
 
 
