@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -59,8 +60,10 @@ async def run_pytest(tmp_path, content, *options, before=()):
     file, folder = tmp_path / "test_one.py", tmp_path / "base"
     file.write_text(content)
     argv = [*before, *RUN, f"--basetemp={folder}", *options, str(file)]
+    # Without the variables of the outer run, which make the inner one believe that it is a worker of xdist.
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     with (tmp_path / "log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, stdout=log, stderr=log)
+        process = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, env=env, stdout=log, stderr=log)
     try:
         await wait_until(
             lambda: process.returncode is not None or {"beam.smp", "postgres"} <= set(processes_of(str(folder)))
