@@ -24,6 +24,8 @@ SERVERS: Final = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/lib/rabbitmq/li
 MISSING: Final = "RabbitMQ is missing: run `make setup`, or: apt-get install rabbitmq-server"
 READY_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 30.0
+MANAGEMENT_RETRIES: Final = (1.0, 2.0, 4.0, 0.0)
+"""Seconds to wait after each failed request to the management API."""
 USER: Final = "outlast"
 PLUGINS: Final = ("rabbitmq_management_agent", "rabbitmq_management", "rabbitmq_prometheus")
 
@@ -136,12 +138,13 @@ class RabbitMQ:
 
     async def _manage(self, method: str, path: str) -> None:
         headers = {"Authorization": aiohttp.encode_basic_auth(USER, self._password())}
-        async with (
-            aiohttp.ClientSession(headers=headers) as session,
-            session.request(method, f"{self.management_url}/api/{path}") as response,
-        ):
-            if not response.ok:
-                raise StackError(f"RabbitMQ's management answered {response.status} to {method} {path}")
+        async with aiohttp.ClientSession(headers=headers) as session:
+            for seconds in MANAGEMENT_RETRIES:
+                async with session.request(method, f"{self.management_url}/api/{path}") as response:
+                    if response.ok:
+                        return
+                await asyncio.sleep(seconds)  # a busy node answers 500 while it still creates the virtual host
+        raise StackError(f"RabbitMQ's management API answered {response.status} to {method} {path}")
 
     def _password(self) -> str:
         return (self._home / "password").read_text().strip()

@@ -18,7 +18,7 @@ STEP_SECONDS = 1200
 TAIL_LINES = 60
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow and not service", "--durations=3")
 UNIT = ("tests/unit",)
-CODEC = ("tests/contracts/test_media.py", "tests/contracts/media")
+CODEC = ("tests/contracts/test_media.py",)
 CLOSING = re.compile(r"(\d+ (?:passed|failed|error).*?) in [\d.]+s|(\d+ of \d+ files)|(stored \d+ of \d+ files)")
 
 
