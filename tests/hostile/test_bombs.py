@@ -69,7 +69,7 @@ def test_every_image_type_has_a_bomb():
 
 async def test_all_bombs_at_once_do_not_grow_the_worker(folder, picture, tmp_path):
     keep = Profile(format=ImageFormat.KEEP, strip_metadata=False)
-    async with codec_pool() as codec:
+    async with codec_pool(codec_timeout_seconds=LONG_WAIT_SECONDS) as codec:
         assert await prepares_picture(codec, picture)
         before = psutil.Process().memory_info().rss
         targets = {name: tmp_path / str(number) for number, name in enumerate(BOMBS)}
