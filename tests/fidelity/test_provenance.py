@@ -142,7 +142,7 @@ async def test_a_kept_original_keeps_the_provenance_statement(codec: Codec, tmp_
 
 
 def test_the_statement_is_read_from_every_xmp_form() -> None:
-    assert provenance.extract_statement(RESOURCE.encode()) == provenance.statement(ATTRIBUTES.encode())
+    assert provenance.extract_statement(RESOURCE.encode()) == provenance.extract_statement(ATTRIBUTES.encode())
     assert provenance.extract_statement(b"<x:xmpmeta><a:CreditLine>no</a:CreditLine>") is None
     assert provenance.extract_statement(b"\xff\xfe") is None
     assert provenance.extract_statement(None) is None
