@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 
 import pytest
 
 from deploy.local.processes import MARKER
+from tests import process_cleanup
 
-CLEANUP_PROGRAM = Path(__file__).with_name("guard.py")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _received: list[int] = []
@@ -53,7 +52,7 @@ def cleanup_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A process that outlives this one, also after kill -9, and ends the processes that this one started."""
     folder = str(tmp_path_factory.getbasetemp().resolve())
     os.environ[MARKER] = folder  # children inherit it
-    argv = [sys.executable, "-I", "-S", str(CLEANUP_PROGRAM), str(os.getpid()), folder, MARKER]
+    argv = [sys.executable, "-I", "-S", process_cleanup.__file__, str(os.getpid()), folder, MARKER]
     process = subprocess.Popen(argv, start_new_session=True, stdin=subprocess.DEVNULL, cwd="/", env={})  # noqa: S603 - our own program
     yield
     process.poll()  # it runs until this process ends, so it is not waited for

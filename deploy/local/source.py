@@ -7,6 +7,7 @@
     stall=1          sends the headers, then nothing        redirect=<url>   responds with 302 to this URL
     length=no        chunked, without Content-Length        wrong_type=a/b   with this Content-Type
     fail_first=2     503 for the first two requests of this URL
+    slow_first=1     `slow` applies to the first request of this URL only
 
 `GET /endless` never ends. `GET /.well-known/jwks.json` has the public key for the signatures of `sign`.
 """
@@ -141,12 +142,13 @@ class Source:
         path = self.folder / name
         if Path(name).name != name or not path.is_file():
             raise web.HTTPNotFound(text=f"there is no {name}")
-        if not options.keys() & {"truncate", "slow", "stall", "length", "wrong_type"}:
+        first = self._request_counts[request.path_qs] <= int(options.get("slow_first", "0"))
+        rate = int(options.get("slow", 0)) if first or "slow_first" not in options else 0
+        if not rate and not options.keys() & {"truncate", "stall", "length", "wrong_type"}:
             headers = {"Content-Type": _content_type(path), "Accept-Ranges": "bytes"}
             return web.FileResponse(path, headers=headers)
-        return await _respond_with_failures(
-            request, path.read_bytes(), options.get("wrong_type") or _content_type(path)
-        )
+        content_type = options.get("wrong_type") or _content_type(path)
+        return await _respond_with_failures(request, path.read_bytes(), content_type, rate)
 
     def _error_response(self, request: web.Request) -> web.Response | None:
         options = request.query
@@ -169,8 +171,10 @@ class Source:
             await response.write(bytes(CHUNK_BYTES))
 
 
-async def _respond_with_failures(request: web.Request, content: bytes, content_type: str) -> web.StreamResponse:
-    """Serve the content with the failures that the query asks for."""
+async def _respond_with_failures(
+    request: web.Request, content: bytes, content_type: str, rate: int
+) -> web.StreamResponse:
+    """Serve the content with the failures that the query asks for. `rate` is in bytes per second; 0: no limit."""
     options = request.query
     response = web.StreamResponse(headers={"Content-Type": content_type})
     if options.get("length") == "no":
@@ -180,7 +184,6 @@ async def _respond_with_failures(request: web.Request, content: bytes, content_t
     await response.prepare(request)
     if "stall" in options:
         await asyncio.Event().wait()
-    rate = int(options.get("slow", 0))
     chunk_bytes = max(1, min(CHUNK_BYTES, rate // 10)) if rate else CHUNK_BYTES
     sent = content[: int(options.get("truncate", len(content)))]
     for at in range(0, len(sent), chunk_bytes):

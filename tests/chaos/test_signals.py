@@ -104,7 +104,7 @@ def temp_folders(stack):
 async def test_one_sigterm_requeues_the_job_and_leaves_nothing(stack, project):
     child, _ = await worker(stack, "gentle", SHUTDOWN_GRACE_SECONDS="1")
     codec_processes = await start_codec_processes(child, stack, project)
-    slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100000")
+    slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100&slow_first=1")
     await wait_until_equal(lambda: status(project, slow), "running")
     started = time.monotonic()
     child.process.send_signal(signal.SIGTERM)
@@ -120,7 +120,7 @@ async def test_one_sigterm_requeues_the_job_and_leaves_nothing(stack, project):
 async def test_second_sigterm_ends_at_once_and_another_worker_finishes_the_job(stack, project):
     child, _ = await worker(stack, "hasty", SHUTDOWN_GRACE_SECONDS="600")
     codec_processes = await start_codec_processes(child, stack, project)
-    slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100000&again")
+    slow = await generation(project, f"{stack.source.url}/files/photo.png?slow=100&slow_first=1&again")
     await wait_until_equal(lambda: status(project, slow), "running")
     child.process.send_signal(signal.SIGTERM)
     await wait_until_equal(lambda: consumer_count(stack), 0)

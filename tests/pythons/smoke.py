@@ -16,8 +16,8 @@ from tests.pythons.venvs import environment
 STEP_SECONDS = 1200
 """Enough for a machine four times slower."""
 TAIL_LINES = 60
-PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow and not service", "--durations=3")
-UNIT = ("tests/unit",)
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=3")
+UNIT = ("-m", "not slow and not service", "tests/unit")
 CODEC = ("tests/contracts/test_media.py",)
 CLOSING = re.compile(r"(\d+ (?:passed|failed|error).*?) in [\d.]+s|(\d+ of \d+ files)|(stored \d+ of \d+ files)")
 

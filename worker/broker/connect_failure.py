@@ -84,6 +84,10 @@ def _tls_failure(error: BaseException, node: URL) -> ConnectFailure | None:
         untrusted = f"is not trusted ({error.verify_message})", CA_REMEDY
         problem, remedy = CERTIFICATE_PROBLEMS.get(error.verify_code, untrusted)
         return ConnectFailure(f"the certificate of {host_port(node)} {problem}", remedy)
+    if isinstance(error, ConnectionResetError) and node.scheme == "amqps":
+        # In TLS 1.3 the broker refuses after our side of the handshake, and its reset can arrive before its alert.
+        problem = f"{host_port(node)} closes the connection; it may ask for a client certificate"
+        return ConnectFailure(problem, CLIENT_CERTIFICATE_REMEDY)
     if isinstance(error, ssl.SSLError):
         reason = error.reason or "unknown error"
         for alert, problem in ALERT_PROBLEMS.items():
