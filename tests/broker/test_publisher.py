@@ -192,7 +192,7 @@ async def test_channel_closed_by_the_broker_confirms_no_lost_message(broker, cha
 
 @pytest.mark.parametrize("senders", [3, 50, 1000])
 async def test_connection_cut_during_publishes_confirms_no_lost_message(broker, channel, proxy, senders):
-    errors = await publish_many(broker, 2000, proxy.cut, senders=senders, limit=5)
+    errors = await publish_many(broker, 2000, proxy.cut, senders=senders)
     await wait_until_publishable(broker)
     there = {message.message_id for message in await take_messages(channel)}
     assert {name for name, reason in errors.items() if reason is None} <= there
