@@ -1,6 +1,6 @@
 """The registry of media types, MEDIA_TYPES, and the code that validates and encodes them.
 
-A new type is one line in MEDIA_TYPES, and one module with `find_end` if its format is not there yet. CONTRIBUTING.md
+A new type is one line in MEDIA_TYPES, and one module with `check_content` if its format has none. CONTRIBUTING.md
 lists the tests that fail until the type has a signature, a sample and a strict decoder.
 
 The codec processes and the worker both import this package: keep its module imports light (no pyvips, av, pydantic).
@@ -29,7 +29,7 @@ class MediaType:
     """One type that Outlast stores.
 
     `extension` has no dot. `reader` is the libvips loader or the FFmpeg demuxer that opens it. `structure` is the
-    module in `handlers.media` whose `find_end` checks the structure of the file.
+    module in `handlers.media` whose `check_content` checks the structure of the file.
     """
 
     content_type: str

@@ -1,6 +1,6 @@
 """Readers of file formats, one module each. Runs in a codec process.
 
-Every module has `find_end(content)`, which checks the structure of a whole file and returns the offset where it ends.
+Every module has `check_content(content)`, which checks the structure of a whole file and returns where it ends.
 The modules of formats that other code reads as well (`png`, `riff`, `isobmff`, `tiff`, `jpeg`) also have iterators over
 chunks, boxes, directory entries or segments. All of them check bounds and raise FileCorruptedError.
 
@@ -77,7 +77,7 @@ def check_structure(source: Path, content_type: str) -> int:
         if detected not in {None, content_type, ALSO_DETECTED_AS.get(content_type)}:
             raise FileCorruptedError(f"the content is not {content_type} but {detected}")
         try:
-            end: int = importlib.import_module(f"handlers.media.{module}").find_end(content)
+            end: int = importlib.import_module(f"handlers.media.{module}").check_content(content)
         except IndexError:
             raise FileCorruptedError(f"the file ends in the middle of a header, at {len(content):,} bytes") from None
     return end

@@ -24,7 +24,7 @@ NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 0xFF instead of a run of them is several times as fast."""
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every segment; return the end of the end-of-image marker, or of the last picture in the list.
 
     Raises:

@@ -57,7 +57,7 @@ class Entry(NamedTuple):
     value: int
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every directory and that the pixels are there; return the file size, since any byte may be part of it.
 
     Raises:

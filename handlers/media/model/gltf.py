@@ -47,7 +47,7 @@ REFERENCES: Final = (
 """The path of an index in the document, and the list that it points into (5.1 to 5.29)."""
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check the document and the buffers in it, not the files that it refers to; return the file size.
 
     Raises:

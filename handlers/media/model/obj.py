@@ -15,7 +15,7 @@ MIN_COORDINATES, MAX_COORDINATES = 3, 8
 FREE_FORM: Final = frozenset({b"curv", b"curv2", b"surf"})
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every line; return the file size.
 
     Raises:

@@ -50,7 +50,7 @@ class Element:
     properties: list[Property] = field(default_factory=list)
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every row and return where the last one ends.
 
     Raises:
