@@ -32,8 +32,8 @@ SETTINGS: Final = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-FLEETING: Final = {"fsync": "off", "full_page_writes": "off"}
-STARTS: Final = 5
+NOT_DURABLE: Final = {"fsync": "off", "full_page_writes": "off"}
+MAX_STARTS: Final = 5
 READY_SECONDS: Final = 60.0
 
 
@@ -46,7 +46,7 @@ class Postgres:
     def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
         self._data_dir = data_dir.resolve()
         self._data = self._data_dir / "postgres"
-        self._settings = SETTINGS if durable else SETTINGS | FLEETING
+        self._settings = SETTINGS if durable else SETTINGS | NOT_DURABLE
         self._password_file = self._data_dir / "postgres.password"
         self._port = 0
         self._child: Child | None = None
@@ -63,13 +63,13 @@ class Postgres:
 
     async def start(self) -> None:
         """Start the server and wait until it answers; raise StackError with the log's tail when it does not."""
-        programs = _debian() or await _elsewhere()
+        programs = _debian() or await _from_pg_config()
         self._data_dir.mkdir(parents=True, exist_ok=True)
         account = await account_for(self._data_dir, self._data)
         if not self._data.exists():
             await self._initialise(programs / "initdb", account)
-        self._forget_dead_postmaster()
-        for _ in range(STARTS):
+        self._remove_stale_pid_file()
+        for _ in range(MAX_STARTS):
             # A second try helps where somebody took the port in between, or where processes of a server that was
             # killed a moment ago are still on their way out.
             self._port = free_port()
@@ -140,7 +140,7 @@ class Postgres:
         self._password_file.touch(mode=0o600)
         self._password_file.write_text(secrets.token_hex(16) + "\n")
 
-    def _forget_dead_postmaster(self) -> None:
+    def _remove_stale_pid_file(self) -> None:
         """Remove the pid file a crash left behind, where another process of this user bears that number by now."""
         pid_file = self._data / "postmaster.pid"
         if not pid_file.exists():
@@ -197,7 +197,7 @@ def _debian() -> Path | None:
     return max(folders, key=lambda folder: float(folder.parent.name), default=None)
 
 
-async def _elsewhere() -> Path:
+async def _from_pg_config() -> Path:
     """Return the folder that pg_config names; raise StackError when there is no server in it."""
     pg_config = shutil.which("pg_config")
     folder = (await _run(pg_config, "--bindir")).strip() if pg_config else None

@@ -125,10 +125,10 @@ class RabbitMQ:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said = (await process.communicate())[0].decode(errors="replace")
+        output = (await process.communicate())[0].decode(errors="replace")
         if process.returncode:
-            raise StackError(f"{program} {' '.join(arguments)}: {said[-1000:]}")
-        return said
+            raise StackError(f"{program} {' '.join(arguments)}: {output[-1000:]}")
+        return output
 
     async def version(self) -> tuple[int, ...]:
         """Return the version of RabbitMQ, which need not run."""
@@ -151,8 +151,8 @@ class RabbitMQ:
 
     def _configure(self) -> None:
         self._home.mkdir(parents=True, exist_ok=True)
-        self._secret("password")
-        self._secret(".erlang.cookie")
+        self._create_secret("password")
+        self._create_secret(".erlang.cookie")
         plugins = ",".join(self._plugins)
         (self._home / "enabled_plugins").write_text(f"[{plugins}].\n")
         conf = self._home / "rabbitmq.conf"
@@ -167,7 +167,7 @@ class RabbitMQ:
             "disk_free_limit.absolute = 50MB\n"
             "vm_memory_high_watermark.absolute = 1GB\n"
             + self._config
-            + self._cluster()
+            + self._cluster_config()
             + "".join(
                 f"{name}.tcp.ip = 127.0.0.1\n{name}.tcp.port = {self._ports[name]}\n"
                 for name in ("management", "prometheus")
@@ -175,7 +175,7 @@ class RabbitMQ:
             )
         )
 
-    def _secret(self, name: str) -> None:
+    def _create_secret(self, name: str) -> None:
         """Make a file with a secret, the same on all nodes of a cluster; keep the one there is."""
         file = self._home / name
         if not file.exists():
@@ -184,7 +184,7 @@ class RabbitMQ:
             file.write_text(secrets.token_hex(16) + "\n" if joined is None else (joined._home / name).read_text())  # noqa: SLF001
         file.chmod(0o400 if name.startswith(".") else 0o600)  # Erlang wants its cookie so
 
-    def _cluster(self) -> str:
+    def _cluster_config(self) -> str:
         """Return what makes a new node join; a node that has joined remembers it."""
         if self._joins is None:
             return ""
