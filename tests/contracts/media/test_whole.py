@@ -25,7 +25,9 @@ SHOWN = {Kind.IMAGE, Kind.VIDEO}
 def test_type_is_detected_from_the_head_and_independent_of_the_name(name: str) -> None:
     sample = media_sample(name)
     wanted = BY_CONTENT_TYPE[sample.content_type]
-    assert detect(sample.content).media == wanted
+    assert detect(sample.content).media == wanted, (
+        "add `magic` to the type in handlers/media/__init__.py, or a check to handlers/detect/signatures.py"
+    )
     assert detect(sample.content[:4096]).media == wanted
     assert detect(sample.content, "https://fal.media/files/liar.exe").media == wanted
 
