@@ -11,9 +11,9 @@ READ_BYTES: Final = 256 * 1024
 
 
 def check_and_describe(path: Path, content_type: str, **properties: Any) -> Prepared:  # noqa: ANN401 - the optional fields of Prepared
-    """Describe a file that is stored as it came, without the bytes after its end.
+    """Describe a file that is stored unchanged, without the bytes after its end.
 
-    Every such file passes through here, so its structure is checked. `properties` are the optional fields of Prepared.
+    It checks the structure of the file. `properties` are the optional fields of Prepared.
 
     Raises:
         FileCorruptedError: the structure is damaged, or the file is incomplete.

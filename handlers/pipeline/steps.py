@@ -36,7 +36,7 @@ class Batch:
 
     `on_progress` is called with (file, downloaded, total) in bytes while a file arrives. A file is started only while
     `may_start()` is true. With `sees_storage` the database checks `storage.objects` itself when a stored file is
-    found and when a task is finished, so the pipeline does not ask Storage.
+    found and when a task is finished, so the pipeline sends no request to Storage for this.
     """
 
     files: tuple[JobFile, ...]

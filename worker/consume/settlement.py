@@ -87,7 +87,7 @@ class Settlement:
         """Settle after the pipeline has run: dead-letter, record, retry what is pending, ack.
 
         Files that failed for good become dead letters, one for each error code. Files that failed because a dependency
-        is away (`uncounted`) are retried without counting the attempt.
+        is unavailable (`uncounted`) are retried without counting the attempt.
         """
         uncounted = [code for code in {file.code for file in failed} if await self._context.circuit.is_outage(code)]
         decisions = {file.source_key: self._decide(file, uncounted=file.code in uncounted) for file in failed}
@@ -133,7 +133,7 @@ class Settlement:
         The broker's delivery limit does not cover this case, because it counts anew for each published message.
         """
         job, deaths = self._envelope.job, self._envelope.deaths
-        message = f"{deaths} deliveries ended without an answer: this job seems to kill its worker"
+        message = f"{deaths} deliveries ended without ack: this job probably crashes its worker"
         error = FileProcessingError(message, code="worker_killed")
         await self._delivery.dead_letter(self._envelope, error)
         try:

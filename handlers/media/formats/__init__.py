@@ -4,7 +4,7 @@ Every module has `check_content(content)`, which checks the structure of a whole
 The modules of formats that other code reads as well (`png`, `riff`, `isobmff`, `tiff`, `jpeg`) also have iterators over
 chunks, boxes, directory entries or segments. All of them check bounds and raise FileCorruptedError.
 
-Bytes after the end. A file that is stored as it came (video, audio, models, archives, and images that are kept) is
+Bytes after the end. A file that is stored unchanged (video, audio, models, archives, and images that are kept) is
 stored up to the end that its format defines. Anything after it (a web page, an archive, a program) is cut off before
 decoding, so a stored file cannot be valid in a second format that is read from the end. Compressed images lose such
 bytes anyway. A file that is shorter than its format declares is `corrupted`. In some formats, bytes after the end
@@ -64,7 +64,7 @@ def mapped(source: Path) -> Iterator[mmap.mmap]:
 
 
 def check_structure(source: Path, content_type: str) -> int:
-    """Check the structure of a file and return the offset where it ends; the file size if its format has no end.
+    """Check the structure of a file and return where it ends, or the file size if its format does not mark an end.
 
     Raises:
         FileCorruptedError: the file has another type, its structure is damaged, or it is incomplete.

@@ -1,6 +1,7 @@
 """JPEG: segments, and coded data up to the next marker (ITU-T T.81, annex B).
 
-A file of several pictures (CIPA DC-007, "MPF") lists them in the first one. HDR photographs store their gain maps so.
+A file of several pictures (CIPA DC-007, "MPF") lists them in the first one. HDR photographs store their gain maps in
+this way.
 """
 
 import re

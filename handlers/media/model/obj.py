@@ -19,7 +19,8 @@ def check_content(content: Content) -> int:
     """Check every line; return the file size.
 
     Raises:
-        FileCorruptedError: a line does not belong to the format, a corner is not a vertex, or the model is empty.
+        FileCorruptedError: a line does not belong to the format, a face refers to a vertex that does not exist, or the
+            model is empty.
     """
     vertices = elements = 0
     highest = 0
