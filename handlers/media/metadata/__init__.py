@@ -1,9 +1,8 @@
 """Metadata: what is written to an encoded file, and what is removed from a kept one.
 
-With STRIP_METADATA, metadata such as GPS is removed, but not what a viewer needs to show the image correctly. A kept GIF
-or BigTIFF file is not changed.
-Without STRIP_METADATA, EXIF, XMP and IPTC are copied to an encoded file; orientation is reset, since it was applied to
-the pixels, and the ICC profile is removed, since the colours are sRGB.
+With STRIP_METADATA, metadata such as GPS is removed. What a viewer needs to show the image correctly stays. A kept GIF
+or BigTIFF file is not changed. Without STRIP_METADATA, EXIF, XMP and IPTC are copied to an encoded file; orientation is
+reset, since it was applied to the pixels, and the ICC profile is removed, since the colours are sRGB.
 """
 
 import re
