@@ -114,7 +114,7 @@ async def test_doctor_accepts_queues_with_and_without_a_group_size(connection, r
         await site.aclose()
 
 
-async def test_queue_with_unknown_arguments_is_named(connection, rabbitmq_url):
+async def test_queue_with_unknown_arguments_is_named_in_the_error(connection, rabbitmq_url):
     await (await connection.channel()).declare_queue(topology.DEAD, durable=True)
     async with Broker(settings_of(rabbitmq_url), Metrics("test"), "test") as broker:
         with pytest.raises(topology.TopologyError, match=r"outlast\.dead exists .* delete it"):

@@ -17,7 +17,7 @@ from tests.media_samples import MAKERS, media_sample
 pytestmark = pytest.mark.slow
 
 RELATED = {
-    ("video/mp4", "audio/mp4"),  # the same boxes; a picture or none tells them apart
+    ("video/mp4", "audio/mp4"),  # the same boxes; they differ only in the video track
 }
 SHOWN = {Kind.IMAGE, Kind.VIDEO}
 
@@ -49,9 +49,9 @@ async def test_valid_file_is_prepared(codec: Codec, tmp_path: Path, name: str, a
     assert (found.thumbhash is not None) == (kind is Kind.IMAGE)
     if kind is not Kind.IMAGE or asked is ImageFormat.KEEP:
         assert (stored, found.content_type) == (sample.content, sample.content_type)
-    if kind in {Kind.VIDEO, Kind.AUDIO} and name != "webm, live":  # which tells no duration
+    if kind in {Kind.VIDEO, Kind.AUDIO} and name != "webm, live":  # which declares no duration
         assert found.duration == pytest.approx(1.1, abs=1)
-    codec.check(found.path, found.content_type)  # what is stored would be stored again
+    codec.check(found.path, found.content_type)  # a stored file is valid input
 
 
 async def test_file_under_another_type_is_refused(codec: Codec, tmp_path: Path, name: str) -> None:
