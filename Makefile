@@ -98,13 +98,13 @@ lock:  ## update both lock files from pyproject.toml
 	  --custom-compile-command 'make lock' --extra local --extra otel --group test -c requirements.lock pyproject.toml \
 	  -o requirements-test.lock
 
-clean:  ## remove the virtual environment, caches and the local stack's data
-	rm -rf .venv .outlast .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+clean:  ## remove the virtual environments, caches and the local stack's data
+	rm -rf .venv .venv-* .outlast .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 
-# Other Pythons and another Debian than this machine's.
+# Tests on other Python versions, and on Debian 13.
 .PHONY: pythons debian13
-pythons: setup-test  ## the smoke on every other Python that is found here
+pythons: setup-test  ## run the smoke test on every other installed Python
 	$(BIN)/python -m tests.pythons.run
 
-debian13:  ## as root: make a Debian 13 by debootstrap, run the demo and the smoke in it; some minutes
+debian13:  ## as root: create a Debian 13 chroot, run the demo and the smoke test in it; some minutes
 	sh tests/deploy/debian.sh

@@ -183,7 +183,7 @@ class AsyncFileProcessor:
                     supabase,
                     self._observer,
                     records.find_stored,
-                    records.read_inline,
+                    records.read_data_uri,
                     records.claim_object,
                 ),
                 records,

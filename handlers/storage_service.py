@@ -28,7 +28,9 @@ class StorageService:
     async def upload_file(
         self, user_id: UUID | str | None, file_data: bytes, upload_request: FileUploadRequest
     ) -> ProcessedFile:
-        """Validate a file and store it unchanged in the user's folder. The same file has the same `id` again.
+        """Validate a file and store it unchanged in the user's folder.
+
+        The same file of a user in the same bucket always gets the same `id`.
 
         The bucket name `generations` means STORAGE_BUCKET; any other name is the name of a bucket.
 

@@ -106,7 +106,7 @@ async def remove_or_fail(server: Server, remove: Callable[[], Awaitable[None]]) 
     except GONE as error:
         await restart(server)
         pytest.fail(
-            f"this test left the {type(server).__name__} that all tests share dead ({error!r}); it is started again."
+            f"this test stopped the shared {type(server).__name__} ({error!r}); it is started again."
             " A test that stops a server needs one of its own, e.g. the fixture own_rabbitmq."
         )
 

@@ -153,7 +153,7 @@ def _context(  # noqa: PLR0913, PLR0917 - called once, with the objects that all
             supabase,
             metrics,
             records.find_stored,
-            records.read_inline,
+            records.read_data_uri,
             records.claim_object,
         ),
         policy=RetryPolicy(settings.retry_delays, settings.max_attempts),

@@ -1,4 +1,4 @@
-"""A private PostgreSQL: a server of our own, in our own directory, on a free port, with the real migrations in it."""
+"""A private PostgreSQL server with its own data directory and free port; its databases have the real migrations."""
 
 import asyncio
 import contextlib
@@ -26,31 +26,31 @@ SETTINGS: Final = {
     "shared_buffers": "32MB",
     "max_connections": "100",
     "jit": "off",
-    "wal_level": "logical",  # as at Supabase, whose Realtime reads the log; else every publication warns
+    "wal_level": "logical",  # as in Supabase; with another level, creating a publication warns
     "max_wal_size": "256MB",
     "log_checkpoints": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-FLEETING: Final = {"fsync": "off", "full_page_writes": "off"}
-STARTS: Final = 5
+NOT_DURABLE: Final = {"fsync": "off", "full_page_writes": "off"}
+MAX_STARTS: Final = 5
 READY_SECONDS: Final = 60.0
 
 
 class Postgres:
-    """One private server. `durable=False` is faster and survives a crash of PostgreSQL, not one of the machine.
+    """One private server. With `durable=False` it is faster, but a crash of the machine may lose data.
 
-    The data directory is `<data_dir>/postgres`, made on the first start and kept.
+    The data directory is `<data_dir>/postgres`. It is created at the first start and kept.
     """
 
     def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
         self._data_dir = data_dir.resolve()
         self._data = self._data_dir / "postgres"
-        self._settings = SETTINGS if durable else SETTINGS | FLEETING
+        self._settings = SETTINGS if durable else SETTINGS | NOT_DURABLE
         self._password_file = self._data_dir / "postgres.password"
         self._port = 0
         self._child: Child | None = None
-        self._migrating = asyncio.Lock()  # roles belong to the whole server: two at once would clash
+        self._migrating = asyncio.Lock()  # one at a time, because all databases of the server share their roles
 
     @property
     def url(self) -> str:
@@ -62,16 +62,15 @@ class Postgres:
         return f"postgresql://postgres:{self._password_file.read_text().strip()}@127.0.0.1:{self._port}/{name}"
 
     async def start(self) -> None:
-        """Start the server and wait until it answers; raise StackError with the log's tail when it does not."""
-        programs = _debian() or await _elsewhere()
+        """Start the server and wait until it accepts connections. Raises StackError with the end of its log."""
+        programs = _debian() or await _from_pg_config()
         self._data_dir.mkdir(parents=True, exist_ok=True)
         account = await account_for(self._data_dir, self._data)
         if not self._data.exists():
             await self._initialise(programs / "initdb", account)
-        self._forget_dead_postmaster()
-        for _ in range(STARTS):
-            # A second try helps where somebody took the port in between, or where processes of a server that was
-            # killed a moment ago are still on their way out.
+        self._remove_stale_pid_file()
+        for _ in range(MAX_STARTS):
+            # Retry: another program may have taken the port, or processes of a killed server may not have ended yet.
             self._port = free_port()
             self._child = await self._spawn(programs / "postgres", account)
             if await self._ready(self._child):
@@ -86,16 +85,16 @@ class Postgres:
         raise StackError(f"PostgreSQL does not start in {self._data}. Its log ends:\n{log}")
 
     async def stop(self) -> None:
-        """End the server: sessions are cut, what was committed is kept."""
+        """Stop the server. Open connections are closed; committed data is kept."""
         if self._child is not None:
             await self._child.stop()
             self._child = None
 
     async def create_database(self, name: str) -> str:
-        """Return the DSN of database `name`, with Supabase's surroundings and every migration applied.
+        """Return the DSN of database `name`, with Supabase's roles and schemas and all migrations applied.
 
-        A new one is copied from a template that is made once; in one that exists the migrations are applied again,
-        which keeps its data.
+        A new database is copied from a template. In an existing one the migrations are applied again, which keeps its
+        data.
         """
         admin = await asyncpg.connect(self.url)
         try:
@@ -112,7 +111,7 @@ class Postgres:
     async def _template(self, admin: asyncpg.Connection) -> str:
         name = f"outlast_template_{_digest()}"
         if not await admin.fetchval("select true from pg_database where datname = $1", name):
-            # Made under another name: a template that was only half made must not be taken for one.
+            # Created under a temporary name, so that an incomplete template is never used.
             await admin.execute("drop database if exists outlast_template_new with (force)")
             await admin.execute("create database outlast_template_new")
             await apply_migrations(self.database_url("outlast_template_new"))
@@ -120,7 +119,7 @@ class Postgres:
         return name
 
     async def _initialise(self, initdb: Path, account: Account) -> None:
-        """Make the data directory, whole or not at all."""
+        """Create the data directory under a temporary name, and rename it when it is complete."""
         new = self._data.with_name("postgres.new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
@@ -140,14 +139,14 @@ class Postgres:
         self._password_file.touch(mode=0o600)
         self._password_file.write_text(secrets.token_hex(16) + "\n")
 
-    def _forget_dead_postmaster(self) -> None:
-        """Remove the pid file a crash left behind, where another process of this user bears that number by now."""
+    def _remove_stale_pid_file(self) -> None:
+        """Remove the pid file of a crashed server: another process may have that pid now."""
         pid_file = self._data / "postmaster.pid"
         if not pid_file.exists():
             return
         with contextlib.suppress(psutil.Error, ValueError, IndexError):
             if Path(psutil.Process(int(pid_file.read_text().split()[0])).cwd()) == self._data:
-                return  # a live server works in its data directory; PostgreSQL itself will refuse a second one
+                return  # the server still runs; PostgreSQL refuses to start a second one
         pid_file.unlink()
 
     async def _spawn(self, postgres: Path, account: Account) -> Child:
@@ -162,7 +161,7 @@ class Postgres:
         )
 
     async def _ready(self, child: Child) -> bool:
-        """Wait until the server answers; False when it ended or stays silent."""
+        """Wait until the server accepts connections; False if it ended or did not within READY_SECONDS."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READY_SECONDS):
                 while child.process.returncode is None:
@@ -174,7 +173,7 @@ class Postgres:
 
 
 async def apply_migrations(url: str) -> None:
-    """Apply Supabase's surroundings, then every migration in order, each file in one transaction. Repeatable."""
+    """Apply bootstrap.sql (Supabase's roles and schemas) and all migrations, one transaction per file. Repeatable."""
     connection = await asyncpg.connect(url)
     try:
         for file in _sql_files():
@@ -197,8 +196,8 @@ def _debian() -> Path | None:
     return max(folders, key=lambda folder: float(folder.parent.name), default=None)
 
 
-async def _elsewhere() -> Path:
-    """Return the folder that pg_config names; raise StackError when there is no server in it."""
+async def _from_pg_config() -> Path:
+    """Return the folder that pg_config prints. Raises StackError if it has no server."""
     pg_config = shutil.which("pg_config")
     folder = (await _run(pg_config, "--bindir")).strip() if pg_config else None
     if folder is None or shutil.which("postgres", path=folder) is None:
@@ -213,7 +212,7 @@ async def _run(*argv: str) -> str:
     try:
         output = (await process.communicate())[0].decode(errors="replace")
     finally:
-        if process.returncode is None:  # we were cancelled: leave nothing behind
+        if process.returncode is None:  # cancelled: end the process
             process.kill()
             await process.wait()
     if process.returncode != 0:

@@ -24,7 +24,7 @@ import psutil
 
 MARKER: Final = "OUTLAST_STACK"
 PORTS: Final = range(20_000, 32_768)
-_ports = itertools.cycle(random.sample(PORTS, len(PORTS)))  # none twice, and another order in each process
+_ports = itertools.cycle(random.sample(PORTS, len(PORTS)))  # each port once, in a random order per process
 
 
 class StackError(RuntimeError):

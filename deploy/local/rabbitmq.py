@@ -1,6 +1,7 @@
-"""A private RabbitMQ: a node of our own with an epmd of its own, in our own directory, on free ports of 127.0.0.1.
+"""A private RabbitMQ node with its own epmd and directory, on free ports of 127.0.0.1.
 
-Debian's wrapper in /usr/sbin changes user and directory; the scripts under lib/rabbitmq/bin run as anybody.
+Debian's wrapper in /usr/sbin changes user and directory. The scripts in lib/rabbitmq/bin do not, and any user can run
+them.
 """
 
 import asyncio
@@ -31,10 +32,10 @@ PLUGINS: Final = ("rabbitmq_management_agent", "rabbitmq_management", "rabbitmq_
 
 
 class RabbitMQ:
-    """One private node. Its data lies in `<data_dir>/rabbitmq` and is kept; ports are chosen once an object.
+    """One private node. Its data is in `<data_dir>/rabbitmq` and is kept. Its ports are chosen once per object.
 
-    `joins` is a running node, whose cluster a new node becomes part of; it also owns the epmd of both, so stop it last.
-    `config` holds more lines for rabbitmq.conf.
+    A new node joins the cluster of the running node `joins` and uses its epmd, so stop `joins` last. `config` has
+    additional lines for rabbitmq.conf.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class RabbitMQ:
         self._joins = joins
         self._config = config
         if joins is not None:
-            self._ports["epmd"] = joins._ports["epmd"]  # noqa: SLF001 - of the same class
+            self._ports["epmd"] = joins._ports["epmd"]  # noqa: SLF001 - the same class
         self._epmd: Child | None = None
         self._node: Child | None = None
 
@@ -67,16 +68,16 @@ class RabbitMQ:
 
     @property
     def name(self) -> str:
-        """Name of the node, as the cluster knows it."""
+        """Erlang name of the node."""
         return f"outlast-{hashlib.sha256(str(self._home).encode()).hexdigest()[:12]}@localhost"
 
     @property
     def metrics_url(self) -> str:
-        """Address of the metrics for Prometheus, queue by queue."""
+        """URL of the Prometheus metrics, one series per queue."""
         return f"http://127.0.0.1:{self._ports['prometheus']}/metrics/per-object"
 
     async def start(self) -> None:
-        """Start epmd and the node, wait until it takes connections; StackError with the log's tail if it does not."""
+        """Start epmd and the node, and wait until it accepts connections. Raises StackError with the end of its log."""
         server, epmd = _server(), shutil.which("epmd")
         if server is None or epmd is None:
             raise StackError(MISSING)
@@ -92,28 +93,28 @@ class RabbitMQ:
             raise
 
     async def stop(self) -> None:
-        """End the node, then its epmd."""
+        """Stop the node, then its epmd."""
         for child in (self._node, self._epmd):
             if child is not None:
                 await child.stop(STOP_SECONDS)
         self._node = self._epmd = None
 
     async def kill(self) -> None:
-        """End the node as a power cut would."""
+        """Kill the node at once, as in a power failure."""
         if self._node is not None:
             await self._node.stop(0)
 
     async def create_vhost(self, name: str) -> str:
-        """Make a virtual host; return its AMQP URL."""
+        """Create a virtual host; return its AMQP URL."""
         await self._manage("PUT", f"vhosts/{quote(name, safe='')}")
         return self.vhost_url(name)
 
     async def delete_vhost(self, name: str) -> None:
-        """Remove a virtual host with all in it."""
+        """Delete a virtual host and everything in it."""
         await self._manage("DELETE", f"vhosts/{quote(name, safe='')}")
 
     async def control(self, *arguments: str, program: str = "rabbitmqctl") -> str:
-        """Run `rabbitmqctl`, or another of its tools, on the node; return its output. StackError when it refuses."""
+        """Run `rabbitmqctl` or another RabbitMQ tool on the node; return its output. Raises StackError if it fails."""
         server = _server()
         if server is None:
             raise StackError(MISSING)
@@ -125,13 +126,13 @@ class RabbitMQ:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said = (await process.communicate())[0].decode(errors="replace")
+        output = (await process.communicate())[0].decode(errors="replace")
         if process.returncode:
-            raise StackError(f"{program} {' '.join(arguments)}: {said[-1000:]}")
-        return said
+            raise StackError(f"{program} {' '.join(arguments)}: {output[-1000:]}")
+        return output
 
     async def version(self) -> tuple[int, ...]:
-        """Return the version of RabbitMQ, which need not run."""
+        """Return the version of the installed RabbitMQ. The node need not run."""
         self._home.mkdir(parents=True, exist_ok=True)
         numbers = (await self.control("version")).split()[-1].split(".")
         return tuple(int(number) for number in numbers if number.isdigit())
@@ -151,8 +152,8 @@ class RabbitMQ:
 
     def _configure(self) -> None:
         self._home.mkdir(parents=True, exist_ok=True)
-        self._secret("password")
-        self._secret(".erlang.cookie")
+        self._create_secret("password")
+        self._create_secret(".erlang.cookie")
         plugins = ",".join(self._plugins)
         (self._home / "enabled_plugins").write_text(f"[{plugins}].\n")
         conf = self._home / "rabbitmq.conf"
@@ -167,7 +168,7 @@ class RabbitMQ:
             "disk_free_limit.absolute = 50MB\n"
             "vm_memory_high_watermark.absolute = 1GB\n"
             + self._config
-            + self._cluster()
+            + self._cluster_config()
             + "".join(
                 f"{name}.tcp.ip = 127.0.0.1\n{name}.tcp.port = {self._ports[name]}\n"
                 for name in ("management", "prometheus")
@@ -175,17 +176,17 @@ class RabbitMQ:
             )
         )
 
-    def _secret(self, name: str) -> None:
-        """Make a file with a secret, the same on all nodes of a cluster; keep the one there is."""
+    def _create_secret(self, name: str) -> None:
+        """Write a secret to a file, unless it exists. All nodes of a cluster have the same secrets."""
         file = self._home / name
         if not file.exists():
             file.touch(mode=0o600)
             joined = self._joins
             file.write_text(secrets.token_hex(16) + "\n" if joined is None else (joined._home / name).read_text())  # noqa: SLF001
-        file.chmod(0o400 if name.startswith(".") else 0o600)  # Erlang wants its cookie so
+        file.chmod(0o400 if name.startswith(".") else 0o600)  # Erlang requires mode 0400 for its cookie
 
-    def _cluster(self) -> str:
-        """Return what makes a new node join; a node that has joined remembers it."""
+    def _cluster_config(self) -> str:
+        """Return the configuration with which a new node joins the cluster. A node that has joined ignores it."""
         if self._joins is None:
             return ""
         nodes = f"cluster_formation.classic_config.nodes.1 = {self._joins.name}\n"
@@ -193,7 +194,7 @@ class RabbitMQ:
         return f"cluster_formation.peer_discovery_backend = classic_config\n{nodes}"
 
     def _environment(self) -> dict[str, str]:
-        """What the scripts are told; nothing of our own environment but PATH reaches them."""
+        """Return the environment of the scripts. Only PATH is taken from this process's environment."""
         home = self._home
         return {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -213,7 +214,7 @@ class RabbitMQ:
         }
 
     async def _ready(self, node: Child) -> None:
-        """Wait until the node lets us in."""
+        """Wait until the node accepts an AMQP connection."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READY_SECONDS):
                 while node.running:
@@ -222,16 +223,16 @@ class RabbitMQ:
                         try:
                             await connection.connect(timeout=5)
                         except (ConnectionError, aio_pika.exceptions.AMQPError):
-                            pass  # it takes connections, and is not ready for them
+                            pass  # the port is open, but the node is still starting
                         else:
                             return
-                        finally:  # also one that never came about: else its finalizer would
+                        finally:  # also after a failed connect; otherwise aio-pika's finalizer closes it
                             await connection.close()
                     await asyncio.sleep(0.1)
         raise StackError(f"RabbitMQ does not start in {self._home}. Its log ends:\n{node.tail()}")
 
     async def _listens(self) -> bool:
-        """Whether the port is open; asked first, since aio-pika logs every refusal."""
+        """Whether the port is open. Checked first, because aio-pika logs every refused connection."""
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", self._ports["amqp"])
         except OSError:
@@ -241,7 +242,7 @@ class RabbitMQ:
 
 
 def _server() -> Path | None:
-    """Return the start script: RABBITMQ_SERVER, else Debian's, or the one of a newer layout."""
+    """Return the start script: RABBITMQ_SERVER, Debian 12's, or that of newer packages."""
     if given := os.environ.get("RABBITMQ_SERVER"):
         return Path(given)
     found = [path for pattern in SERVERS for path in Path("/").glob(pattern.lstrip("/"))]

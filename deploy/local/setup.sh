@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs the Debian packages that running Outlast's local stack needs and that are missing, with the argument `tests`
-# also what only tests need; a second run changes nothing and needs no root. No service is started: the stack runs
-# PostgreSQL and RabbitMQ as its own children.
+# Installs the missing Debian packages of the local stack; with the argument `tests`, also those that only tests need.
+# If nothing is missing, it changes nothing and needs no root. It starts no service: the stack starts PostgreSQL and
+# RabbitMQ as its own child processes.
 set -eu
 
 policy=/usr/sbin/policy-rc.d
@@ -38,14 +38,14 @@ missing_packages() {
   fi
 }
 
-# Debian starts what it installs unless this program says no; one that is there already is somebody's decision.
+# Debian starts an installed service unless policy-rc.d exits with 101. An existing policy-rc.d is not changed.
 forbid_services() {
   if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
     made_policy=yes
   fi
-  # Only where PostgreSQL never was: an existing configuration is not ours to change.
+  # Only if PostgreSQL was never installed; an existing configuration is not changed.
   if [ ! -e "$cluster" ] && ! dpkg-query -W -f '${Status}' postgresql-common 2>/dev/null | grep -q ' installed$'; then
     mkdir -p "$(dirname "$cluster")"
     printf 'create_main_cluster = false\n' >"$cluster"
@@ -56,13 +56,13 @@ forbid_services() {
 restore() {
   if [ -n "$made_policy" ]; then rm -f "$policy"; fi
   if [ -n "$made_cluster" ]; then
-    # It was for this installation only; without the file PostgreSQL's scripts have their defaults.
+    # Needed during this installation only; without it, PostgreSQL's scripts use their defaults.
     rm -f "$cluster"
   fi
 }
 
-# Leave the installed services stopped at the next boot too.
-keep_quiet() {
+# Disable the installed services, so that they do not start at the next boot.
+disable_services() {
   if [ -n "$made_policy" ] && command -v systemctl >/dev/null 2>&1; then
     for unit in $1; do
       case $unit in
@@ -81,12 +81,12 @@ install_packages() {
   trap 'exit 143' TERM
   forbid_services
   export DEBIAN_FRONTEND=noninteractive
-  say 'asking for the list of packages'
+  say 'updating the list of packages'
   apt-get update -q -o DPkg::Lock::Timeout=120
   say "installing:$1"
   # shellcheck disable=SC2086 # a list of packages
   apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=120 -o Dpkg::Options::=--force-confold $1
-  keep_quiet "$1"
+  disable_services "$1"
 }
 
 packages=$(missing_packages "$@" | tr '\n' ' ')
@@ -96,8 +96,8 @@ if [ -z "$packages" ]; then
   exit 0
 fi
 if ! command -v apt-get >/dev/null 2>&1; then
-  say "this needs Debian's names for:$packages"
-  say 'there is no apt-get here; install them your way (PostgreSQL 13+ server, RabbitMQ 3.10+, libmagic, venv)'
+  say "these packages are missing (Debian's names):$packages"
+  say 'apt-get was not found; install them in another way (PostgreSQL 13+ server, RabbitMQ 3.10+, libmagic, venv)'
   exit 1
 fi
 if [ "$(id -u)" -eq 0 ]; then
@@ -105,7 +105,7 @@ if [ "$(id -u)" -eq 0 ]; then
 elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
   exec sudo -n env PYTHON="${PYTHON:-python3}" sh "$0" "$@"
 else
-  say 'these packages are missing and installing them takes root. Run this, then again what you ran:'
+  say 'these packages are missing, and installing them needs root. Run this command, then repeat yours:'
   say "  sudo apt-get update && sudo apt-get install -y --no-install-recommends$packages"
   exit 1
 fi

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 CHECK_ONLY: Final = Profile(format=ImageFormat.KEEP)
 POOL_ERRORS: Final = (TimeoutError, ProcessEndedError, PoolClosedError, InvalidAnswerError)
-"""The errors of the pool if a process ended before its answer, or was ended because of it."""
+"""The pool's errors: the process ended before its answer, or was killed because the answer was late or invalid."""
 START: Final = "handlers.codec.decoder_main:start"
 PREPARE: Final = "handlers.codec.decoder_main:prepare"
 OPTION_FIELDS: Final = {field.name for field in fields(EncodeOptions)}

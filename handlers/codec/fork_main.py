@@ -1,9 +1,9 @@
 """The program of the fork server: it loads what all codec processes need, and they share its memory.
 
-It decodes nothing and has one thread, since a fork copies only one. For each byte on its control socket, with two file
-descriptors, it forks a process that answers the requests on the first. To the second it writes the process id and, when
-the process has ended, its exit code. When its parent ends or closes the control socket, the server and all its
-processes end.
+It decodes nothing and has one thread, since a fork copies only the thread that calls it. For each byte on its control
+socket, with two file descriptors, it forks a process that answers the requests on the first. To the second it writes
+the process id and, when the process has ended, its exit code. When its parent ends or closes the control socket, the
+server and all its processes end.
 """
 
 import contextlib

@@ -31,7 +31,7 @@ PAUSE_SECONDS: Final = 0.5
 
 
 class ForkServer:
-    """The process of the fork server. It ends with this object, and its codec processes with it."""
+    """The fork server's process. `close`, or garbage collection of this object, ends it and its codec processes."""
 
     def __init__(self) -> None:
         """Raise ProcessEndedError if it cannot be started."""

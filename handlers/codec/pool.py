@@ -6,8 +6,8 @@ it all processes, was killed.
 
 Two alternatives were measured; a file takes the same processor time in all three. The processes of pebble share two
 pipes and their locks: one that is killed at the wrong moment breaks the pool with all its files. With Python's own
-`forkserver` it takes 19 MiB more (a tracker for those locks, and unshared pages) and four private names of CPython,
-since that server runs `__main__` and outlives its caller while a decoder is busy.
+`forkserver` the pool needs 19 MiB more (a tracker for those locks, and unshared pages) and must use four private names
+of CPython, because that server runs `__main__` and outlives its caller while a decoder is busy.
 """
 
 import asyncio
@@ -22,7 +22,10 @@ from handlers.codec.request import Answer, Request
 T = TypeVar("T")
 
 MAX_TRIES: Final = 3
-"""How often a request is sent if it did not cause the end of a process. Processes killed while idle do not count."""
+"""Maximum number of times a request is sent when its process ended for another reason.
+
+Processes that were killed while idle do not count.
+"""
 
 
 class PoolClosedError(Exception):

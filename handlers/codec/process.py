@@ -1,4 +1,4 @@
-"""A codec process as the worker sees it: it gets one request at a time, and can be killed."""
+"""The worker's handle of a codec process: sends one request at a time, and can kill the process."""
 
 import contextlib
 import os

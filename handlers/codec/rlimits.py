@@ -1,7 +1,7 @@
 """The limits of a codec process, enforced by the kernel: memory, processor time, written bytes, and no network.
 
-They come after the pool's time limit and the checks of file headers. They also hold if the decoder never returns to
-Python, or if the pool's process has ended.
+They are a second protection, after the pool's time limit and the checks of file headers. They apply even if the decoder
+never returns to Python, or if the pool's process has ended.
 """
 
 import math

@@ -104,7 +104,7 @@ class TaskRecords:
         )
         return int(answer["archived"])
 
-    async def read_inline(self, generation_id: str, reference: str) -> str:
+    async def read_data_uri(self, generation_id: str, reference: str) -> str:
         """Return the `data:` URI that was too large for a message, from the generation's row."""
         settings = self._settings
         row = await self._supabase.first_row(

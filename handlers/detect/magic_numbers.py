@@ -1,5 +1,5 @@
 # ruff: noqa: PLR2004 - binary formats consist of numbers; each check names the standard that defines them
-"""Detects the types that a fixed sequence of bytes identifies.
+"""Detects the types that their first bytes identify: those with `magic` in the registry, and AAC, TIFF and ZIP.
 
 libmagic is not used for them, because its answers change between versions: 5.46 calls every ZIP file
 `application/octet-stream`.
@@ -8,13 +8,10 @@ libmagic is not used for them, because its answers change between versions: 5.46
 import re
 from typing import Final
 
-NUMBERS: Final = (
-    (re.compile(rb"\xff\xd8\xff[^\xf7]", re.DOTALL), "image/jpeg"),  # ISO/IEC 10918-1, B.2; F7 is JPEG-LS
-    (re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR", re.DOTALL), "image/png"),  # PNG, 5.2 and 5.6
-    (re.compile(rb"GIF8[79]a"), "image/gif"),  # GIF 89a, 17
-    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),  # RFC 9649, 2.4
-    (re.compile(rb"RIFF.{4}WAVE", re.DOTALL), "audio/wav"),  # RFC 2361
-    (re.compile(rb"fLaC"), "audio/flac"),  # RFC 9639, 6
+from handlers.media import MEDIA_TYPES
+
+NUMBERS: Final = tuple(
+    (re.compile(media.magic, re.DOTALL), media.content_type) for media in MEDIA_TYPES if media.magic is not None
 )
 TIFF: Final = re.compile(rb"II\x2a\0|MM\0\x2a|II\x2b\0\x08\0\0\0|MM\0\x2b\0\x08\0\0")
 """TIFF 6.0, section 2, and BigTIFF."""
@@ -40,7 +37,7 @@ def by_magic_number(head: bytes) -> str | None:
 
 
 def is_tiff(head: bytes) -> bool:
-    """Return whether the file begins like a TIFF file. Raw camera files do, too: ask libmagic about these first."""
+    """Whether the file begins like a TIFF file. Raw camera files do, too: check for those with libmagic first."""
     return TIFF.match(head) is not None and head[8:10] != CANON_RAW
 
 

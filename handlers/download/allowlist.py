@@ -125,7 +125,7 @@ class Allowlist:
 class GuardedResolver(AbstractResolver):
     """Resolves a host name once and returns its addresses only if all are public. aiohttp connects to these addresses.
 
-    aiohttp does not resolve a host that is an address already; `Allowlist.check` judges it. So a private address on
+    aiohttp does not resolve a host that is an address already; `Allowlist.check` checks it. So a private address on
     the list can be reached by that origin's URLs only, not by a host name that resolves to it.
     """
 

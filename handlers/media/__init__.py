@@ -1,7 +1,7 @@
 """The registry of media types, MEDIA_TYPES, and the code that validates and encodes them.
 
-A new type is one line in MEDIA_TYPES, and one module with `find_end` if its format is not there yet. CONTRIBUTING.md
-lists the tests that fail until the type has a signature, a sample and a strict decoder.
+A new type is one entry in MEDIA_TYPES, and one module with `check_content` if its format has none. CONTRIBUTING.md
+lists the tests that fail until the rest is there.
 
 The codec processes and the worker both import this package: keep its module imports light (no pyvips, av, pydantic).
 """
@@ -29,7 +29,8 @@ class MediaType:
     """One type that Outlast stores.
 
     `extension` has no dot. `reader` is the libvips loader or the FFmpeg demuxer that opens it. `structure` is the
-    module in `handlers.media` whose `find_end` checks the structure of the file.
+    module in `handlers.media` whose `check_content` checks the structure of the file. `magic` is a regular expression
+    for the first bytes, if they suffice to detect the type; other types have a check in `handlers.detect.signatures`.
     """
 
     content_type: str
@@ -37,6 +38,7 @@ class MediaType:
     kind: Kind
     reader: str | None = None
     structure: str | None = None
+    magic: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +88,18 @@ class Prepared:
 
 
 MEDIA_TYPES: Final[tuple[MediaType, ...]] = (
-    MediaType("image/jpeg", "jpg", Kind.IMAGE, reader="jpegload", structure="formats.jpeg"),
-    MediaType("image/png", "png", Kind.IMAGE, reader="pngload", structure="formats.png"),
-    MediaType("image/webp", "webp", Kind.IMAGE, reader="webpload", structure="formats.riff"),
-    MediaType("image/gif", "gif", Kind.IMAGE, reader="gifload", structure="formats.gif"),
+    MediaType(  # ISO/IEC 10918-1, B.2; F7 is JPEG-LS
+        "image/jpeg", "jpg", Kind.IMAGE, reader="jpegload", structure="formats.jpeg", magic=rb"\xff\xd8\xff[^\xf7]"
+    ),
+    MediaType(  # PNG, 5.2 and 5.6
+        "image/png", "png", Kind.IMAGE, reader="pngload", structure="formats.png", magic=rb"\x89PNG\r\n\x1a\n.{4}IHDR"
+    ),
+    MediaType(  # RFC 9649, 2.4
+        "image/webp", "webp", Kind.IMAGE, reader="webpload", structure="formats.riff", magic=rb"RIFF.{4}WEBP"
+    ),
+    MediaType(  # GIF 89a, 17
+        "image/gif", "gif", Kind.IMAGE, reader="gifload", structure="formats.gif", magic=rb"GIF8[79]a"
+    ),
     MediaType("image/avif", "avif", Kind.IMAGE, reader="heifload", structure="formats.isobmff"),
     MediaType("image/tiff", "tiff", Kind.IMAGE, reader="tiffload", structure="formats.tiff"),
     MediaType("image/heic", "heic", Kind.IMAGE, structure="image.heic"),  # by pillow-heif: our libvips has no HEVC
@@ -98,8 +108,10 @@ MEDIA_TYPES: Final[tuple[MediaType, ...]] = (
     MediaType("video/quicktime", "mov", Kind.VIDEO, reader="mov", structure="formats.isobmff"),
     MediaType("video/x-matroska", "mkv", Kind.VIDEO, reader="matroska", structure="formats.ebml"),
     MediaType("audio/mpeg", "mp3", Kind.AUDIO, reader="mp3", structure="formats.mp3"),
-    MediaType("audio/wav", "wav", Kind.AUDIO, reader="wav", structure="formats.riff"),
-    MediaType("audio/flac", "flac", Kind.AUDIO, reader="flac", structure="formats.flac"),
+    MediaType(  # RFC 2361
+        "audio/wav", "wav", Kind.AUDIO, reader="wav", structure="formats.riff", magic=rb"RIFF.{4}WAVE"
+    ),
+    MediaType("audio/flac", "flac", Kind.AUDIO, reader="flac", structure="formats.flac", magic=rb"fLaC"),  # RFC 9639, 6
     MediaType("audio/ogg", "ogg", Kind.AUDIO, reader="ogg", structure="formats.ogg"),
     MediaType("audio/mp4", "m4a", Kind.AUDIO, reader="mp4", structure="formats.isobmff"),
     MediaType("audio/aac", "aac", Kind.AUDIO, reader="aac", structure="formats.adts"),

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from handlers.errors import DecoderLimitError, FileCorruptedError
 from handlers.media import EncodeOptions, Limits, Prepared
-from handlers.media.describe import describe
+from handlers.media.describe import check_and_describe
 from handlers.media.formats import Content, cut_tail
 
 MAX_UNPACKED: Final = 1 << 30
@@ -60,10 +60,10 @@ def prepare(
             _check_members(archive)
     except ERRORS as error:
         raise FileCorruptedError(f"the archive cannot be unpacked: {error}") from None
-    return describe(path, content_type)
+    return check_and_describe(path, content_type)
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Return where the archive ends: after the last end record that matches the directory, and its comment.
 
     Raises:

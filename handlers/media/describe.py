@@ -10,19 +10,19 @@ from handlers.media.formats import cut_tail
 READ_BYTES: Final = 256 * 1024
 
 
-def describe(path: Path, content_type: str, **properties: Any) -> Prepared:  # noqa: ANN401 - the optional fields of Prepared
-    """Describe a file that is stored as it came, without the bytes after its end.
+def check_and_describe(path: Path, content_type: str, **properties: Any) -> Prepared:  # noqa: ANN401 - the optional fields of Prepared
+    """Describe a file that is stored unchanged, without the bytes after its end.
 
-    Every such file passes through here, so its structure is checked. `properties` are the optional fields of Prepared.
+    It checks the structure of the file. `properties` are the optional fields of Prepared.
 
     Raises:
         FileCorruptedError: the structure is damaged, or the file is incomplete.
     """
     without_tail = cut_tail(path, path.with_name(f"{path.name}.cut"), content_type)
-    return describe_encoded(without_tail, content_type, **properties)
+    return describe(without_tail, content_type, **properties)
 
 
-def describe_encoded(path: Path, content_type: str, **properties: Any) -> Prepared:  # noqa: ANN401 - the same
+def describe(path: Path, content_type: str, **properties: Any) -> Prepared:  # noqa: ANN401 - the same
     """Describe a file that our own encoder wrote, which needs no check."""
     size, sha256, md5 = size_and_hashes(path)
     return Prepared(path, content_type, BY_CONTENT_TYPE[content_type].extension, size, sha256, md5, **properties)

@@ -36,7 +36,7 @@ class Batch:
 
     `on_progress` is called with (file, downloaded, total) in bytes while a file arrives. A file is started only while
     `may_start()` is true. With `sees_storage` the database checks `storage.objects` itself when a stored file is
-    found and when a task is finished, so the pipeline does not ask Storage.
+    found and when a task is finished, so the pipeline sends no request to Storage for this.
     """
 
     files: tuple[JobFile, ...]
@@ -55,7 +55,7 @@ class PipelineDeps:
     """The objects that the steps use.
 
     The last three call the database and are None without one. Then no stored file is found again (`find_stored`), no
-    reference to a `data:` URI is resolved (`read_inline`), and objects are not registered (`claim_object`).
+    reference to a `data:` URI is resolved (`read_data_uri`), and objects are not registered (`claim_object`).
     """
 
     settings: MediaSettings
@@ -64,7 +64,7 @@ class PipelineDeps:
     storage: Storage
     observer: Observer
     find_stored: Callable[[str | None, str, str], Awaitable[ProcessedFile | None]] | None = None
-    read_inline: Callable[[str, str], Awaitable[str]] | None = None
+    read_data_uri: Callable[[str, str], Awaitable[str]] | None = None
     claim_object: Callable[[str, str, str | None], Awaitable[None]] | None = None
 
 
@@ -85,11 +85,11 @@ async def download(state: FileState, deps: PipelineDeps) -> FileState:
     """Download the source file to disk. The download ends early when the first bytes show an unsupported type."""
     url = state.file.url
     if is_data_reference(url):
-        if deps.read_inline is None:
+        if deps.read_data_uri is None:
             raise SourceGoneError(
                 f"{url} refers to content in the generation's row, which cannot be read without SUPABASE_URL"
             )
-        url = await deps.read_inline(state.batch.generation_id, url)
+        url = await deps.read_data_uri(state.batch.generation_id, url)
     on_progress = None if state.batch.on_progress is None else partial(state.batch.on_progress, state.file)
     target = state.folder / "source"
     downloaded = await deps.downloader.fetch(url, target, progress=on_progress, check_head=_check_head)

@@ -57,7 +57,7 @@ def _remove_if_small(folder: Path) -> bool:
 
 
 def _size(folder: Path) -> int:
-    """Return the total size of the files in a folder, subfolders included. A folder that cannot be read is large."""
+    """Return the total size of the files in a folder, subfolders included. One that cannot be read counts as large."""
     try:
         with os.scandir(folder) as entries:
             return sum(
@@ -76,7 +76,7 @@ def remove_tree(folder: Path) -> None:
 def remove_abandoned(parent: Path) -> int:
     """Remove the folders in `parent` whose processes were killed; return how many there were.
 
-    A folder is abandoned when its name has our form and its lock file can be locked.
+    A folder is abandoned when its name matches FOLDER_NAME and its lock file can be locked.
     """
     locks = (lock for lock in parent.glob(f"{PREFIX}*.lock") if FOLDER_NAME.fullmatch(lock.stem))
     return sum(_remove_if_abandoned(lock.with_suffix("")) for lock in locks)

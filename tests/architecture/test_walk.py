@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md describes the walk of a webhook as receiver, worker and codec process really take it."""
+"""ARCHITECTURE.md lists the files whose functions receiver, worker and codec process really call for a webhook."""
 
 import re
 
@@ -12,12 +12,12 @@ ALSO = re.compile(r"^- (receiver|worker|codec): ((?:`[^`]+\.py`,?\s*)+)$", re.MU
 
 
 def described(page):
-    """The process and file of each row of the walk, in order."""
+    """The process and file of each row of the table, in order."""
     return ROW.findall(page)
 
 
 def described_as_entered_too(page):
-    """The processes and files of the lists below the walk."""
+    """The processes and files of the lists below the table."""
     return {(process, file) for process, files in ALSO.findall(page) for file in re.findall(r"`([^`]+)`", files)}
 
 

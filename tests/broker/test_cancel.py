@@ -42,7 +42,7 @@ async def wait_until_listening(worker_env):
 
 @pytest.fixture
 def no_heartbeat(monkeypatch):
-    """Disable heartbeats: a heartbeat would also tell the worker of a cancelled task."""
+    """Disable heartbeats: a heartbeat also reports cancelled tasks to the worker."""
     monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 600)
 
 

@@ -273,7 +273,7 @@ async def test_maintenance_messages_are_bounded_and_requeued_by_a_stopping_worke
             while not worker_env.worker.attempts:
                 await asyncio.sleep(0.02)
         await worker_env.worker.stop(0)
-    assert worker_env.outcome_count("handed_back", "maintenance") == 1
+    assert worker_env.outcome_count("requeued", "maintenance") == 1
     for _ in range(MAX_WAITING + 2):
         await enqueue_maintenance("remove_orphans", worker_env.broker)
     assert await worker_env.message_count(MAINTENANCE) == MAX_WAITING

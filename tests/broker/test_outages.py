@@ -29,7 +29,7 @@ async def test_supabase_outage_pauses_the_worker_and_costs_no_attempt(worker_env
     await worker_env.gateway.stop()
     for job in jobs:
         await worker_env.send(job, attempt=LAST)
-    await worker_env.wait_for_outcome("excused")
+    await worker_env.wait_for_outcome("retried_uncounted")
     await wait_until_paused(worker_env)
     assert "no jobs are taken" in worker_env.worker.outage("database")
     assert metric_value(worker_env.metrics.circuit_open.labels("database")) == 1
@@ -63,7 +63,7 @@ async def test_unavailable_storage_pauses_the_worker_until_it_returns(worker_env
     await worker_env.sql.execute("alter schema storage rename to storage_away")
     job = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.send(job, attempt=LAST)
-    await worker_env.wait_for_outcome("excused")
+    await worker_env.wait_for_outcome("retried_uncounted")
     await wait_until_paused(worker_env)
     await worker_env.sql.execute("alter schema storage_away rename to storage")
     await worker_env.wait_for_outcome("completed")

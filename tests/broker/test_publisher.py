@@ -108,7 +108,7 @@ async def test_unroutable_message_is_reported_and_others_are_confirmed(broker, c
         try_publish(broker, "lost"),
         broker.publish(topology.DEAD, "", aio_pika.Message(b"found"), LIMIT_SECONDS),
     )
-    assert lost.startswith(f"no queue takes '{KEY}' on {topology.WORK}")
+    assert lost.startswith(f"no queue is bound to {topology.WORK} with routing key '{KEY}'")
     assert found is None
     assert len(await take_messages(channel, topology.DEAD)) == 1
     await broker.publish(topology.WORK, KEY, aio_pika.Message(b""), LIMIT_SECONDS, mandatory=False)
@@ -117,7 +117,7 @@ async def test_unroutable_message_is_reported_and_others_are_confirmed(broker, c
 async def test_unroutable_messages_with_the_same_id_are_all_reported(broker, channel):
     await channel.queue_delete(QUEUE)
     errors = await asyncio.gather(*(try_publish(broker, "the same") for _ in range(10)))
-    assert all(reason.startswith("no queue takes") for reason in errors)
+    assert all(reason.startswith("no queue is bound") for reason in errors)
 
 
 async def test_messages_with_the_same_id_are_each_confirmed(broker, channel):
@@ -132,7 +132,7 @@ async def test_unroutable_message_is_reported_during_a_control_message_with_the_
             topology.CONTROL, "", aio_pika.Message(b"", message_id="x"), LIMIT_SECONDS, mandatory=False
         )
         lost, _ = await asyncio.gather(try_publish(broker, "x"), control)
-        assert lost.startswith("no queue takes")
+        assert lost.startswith("no queue is bound")
 
 
 async def test_no_message_is_confirmed_after_its_queue_was_deleted(broker, channel):
@@ -160,7 +160,7 @@ async def test_cancelled_publish_with_the_same_id_does_not_hide_a_returned_messa
     first, second = (asyncio.create_task(try_publish(broker, "the same")) for _ in range(2))
     await asyncio.wait([first], timeout=pause)
     first.cancel()
-    assert "no queue takes" in await second
+    assert "no queue is bound" in await second
 
 
 async def test_message_rejected_by_a_full_queue_is_reported(broker, channel):
@@ -237,7 +237,7 @@ async def test_cancelled_publish_does_not_affect_other_confirms(broker, channel)
     assert all(isinstance(one, asyncio.CancelledError) for one in ended[::2])
     assert ended[1::2] == [None] * 100
     await channel.queue_delete(QUEUE)
-    assert "no queue takes" in await try_publish(broker, "later")
+    assert "no queue is bound" in await try_publish(broker, "later")
 
 
 async def test_publish_in_a_task_cancelled_earlier_still_times_out(broker, proxy):

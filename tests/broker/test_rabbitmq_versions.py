@@ -84,19 +84,23 @@ async def connect_and_publish(url):
 
 async def test_queues_set_a_group_size_only_in_a_cluster_of_more_than_three_nodes(connection, rabbitmq_url):
     await connect_and_publish(cluster_url(rabbitmq_url))
-    assert await topology.queues_with_members(connection, DELAYS, new=False) == NAMES
+    assert await topology.queues_to_declare_with_members(connection, DELAYS, include_missing=False) == NAMES
 
 
 async def test_queues_of_an_older_release_are_kept_and_new_ones_are_added(connection, rabbitmq_url):
     await topology.declare(await connection.channel(), DELAYS[:1])
     await connect_and_publish(cluster_url(rabbitmq_url))
-    assert await topology.queues_with_members(connection, DELAYS, new=False) == {topology.retry_name(2)}
+    assert await topology.queues_to_declare_with_members(connection, DELAYS, include_missing=False) == {
+        topology.retry_name(2)
+    }
 
 
 async def test_queues_with_a_group_size_are_accepted_with_a_single_node_url(connection, rabbitmq_url):
     await topology.declare(await connection.channel(), DELAYS[:1], NAMES)
     await connect_and_publish(rabbitmq_url)
-    assert await topology.queues_with_members(connection, DELAYS, new=False) == NAMES - {topology.retry_name(2)}
+    assert await topology.queues_to_declare_with_members(connection, DELAYS, include_missing=False) == NAMES - {
+        topology.retry_name(2)
+    }
 
 
 @pytest.mark.parametrize("sized", [(), NAMES])
@@ -110,7 +114,7 @@ async def test_doctor_accepts_queues_with_and_without_a_group_size(connection, r
         await site.aclose()
 
 
-async def test_queue_with_unknown_arguments_is_named(connection, rabbitmq_url):
+async def test_queue_with_unknown_arguments_is_named_in_the_error(connection, rabbitmq_url):
     await (await connection.channel()).declare_queue(topology.DEAD, durable=True)
     async with Broker(settings_of(rabbitmq_url), Metrics("test"), "test") as broker:
         with pytest.raises(topology.TopologyError, match=r"outlast\.dead exists .* delete it"):

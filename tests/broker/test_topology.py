@@ -71,7 +71,7 @@ async def test_unroutable_message_raises(channel):
         await exchanges["outlast"].publish(aio_pika.Message(b"x"), "no such key")
 
 
-async def test_queue_with_other_arguments_is_named(channel):
+async def test_queue_with_other_arguments_is_named_in_the_error(channel):
     await channel.declare_queue("outlast.dead", durable=True)
     with pytest.raises(TopologyError, match=r"outlast\.dead exists .* delete it"):
         await topology.declare(channel, DELAYS)

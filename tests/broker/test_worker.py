@@ -183,7 +183,7 @@ async def test_shutdown_requeues_unfinished_jobs_and_costs_no_attempt(worker_env
         while not metric_value(worker_env.metrics.files.labels("audio", "stored")):
             await asyncio.sleep(0.02)
     await worker_env.worker.stop(0)
-    assert worker_env.outcome_count("handed_back") == 1
+    assert worker_env.outcome_count("requeued") == 1
     message = await worker_env.take_message("outlast.file_processing")
     assert message.headers["x-outlast-attempt"] == 2
     assert await worker_env.message_count("outlast.dead") == 0

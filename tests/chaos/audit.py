@@ -22,7 +22,7 @@ class ObservedDeadLetter:
 
 @dataclass(frozen=True)
 class Finding:
-    """A deviation. `kind`: lost, unfinished, twice, orphan, wrong, reason, leftover, deaf."""
+    """A deviation. `kind`: lost, unfinished, twice, orphan, wrong, reason, leftover, not_listening."""
 
     kind: str
     what: str
@@ -200,6 +200,6 @@ def _leftovers(observed: Observed) -> Iterator[Finding]:
     yield from (Finding("leftover", end) for end in observed.exit_errors)
     if observed.listening < observed.workers:
         yield Finding(
-            "deaf",
+            "not_listening",
             f"{observed.listening} of {observed.workers} workers listen on outlast.control\n{observed.worker_logs}",
         )

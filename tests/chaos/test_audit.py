@@ -136,5 +136,5 @@ def test_leftover_is_reported(observed, left):
     assert kinds(replace(observed, **left)) == {"leftover"}
 
 
-def test_worker_without_a_control_queue_is_deaf(observed):
-    assert kinds(replace(observed, listening=1)) == {"deaf"}
+def test_worker_without_a_control_queue_is_reported(observed):
+    assert kinds(replace(observed, listening=1)) == {"not_listening"}

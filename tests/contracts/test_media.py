@@ -173,7 +173,7 @@ async def test_a_zip_bomb_is_decoder_limit(codec: Codec, tmp_path: Path) -> None
         await codec.prepare(bomb, tmp_path / "prepared", "application/zip", Profile())
 
 
-async def test_a_wrong_checksum_in_an_archive_is_corrupted(codec: Codec, tmp_path: Path) -> None:
+async def test_archive_with_a_wrong_checksum_is_corrupted(codec: Codec, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("mesh.obj", "v 0 0 0\n" * 100)

@@ -174,9 +174,9 @@ async def test_inline_content_is_read_from_the_generations_row(records, sql):
         "jsonb_build_object('url', $1::text)))) returning id::text",
         uri,
     )
-    assert await records.read_inline(generation, data_reference(uri)) == uri
+    assert await records.read_data_uri(generation, data_reference(uri)) == uri
     with pytest.raises(SourceGoneError):
-        await records.read_inline(generation, data_reference(uri + "x"))
+        await records.read_data_uri(generation, data_reference(uri + "x"))
 
 
 async def test_an_unreachable_database_is_retryable(records, gateway):

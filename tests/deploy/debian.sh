@@ -49,7 +49,8 @@ copy_network() {
   done
 }
 
-# What git knows, as it stands here: also what is not committed yet. The environment made by an earlier run stays.
+# Copies all files that git tracks or would add, with uncommitted changes. The virtual environment of an earlier run is
+# kept.
 copy_checkout() {
   mkdir -p "$root/src/outlast"
   find "$root/src/outlast" -mindepth 1 -maxdepth 1 ! -name '.venv*' ! -name .outlast -exec rm -rf {} +
@@ -73,7 +74,7 @@ inside='
   make --no-print-directory demo
   make --no-print-directory .venv/.testing
   .venv/bin/python -m tests.pythons.run --here
-  # What depends on its libc, in a network of its own.
+  # Tests that depend on libc, in a network namespace of their own.
   .venv/bin/python -m pytest -q tests/hostile/test_dns_rebinding.py tests/hostile/test_internal_urls.py
   dpkg-query --show --showformat "\${Package} \${Version}\n" rabbitmq-server postgresql libmagic-mgc libc6
 '

@@ -53,7 +53,7 @@ async def fill(vhost, count, code="corrupted"):
         await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png?token=hidden"), code, minutes=n)
 
 
-async def test_list_groups_and_show(shell):
+async def test_list_groups_and_show_print_and_change_nothing(shell):
     await fill(shell.vhost, 3)
     await fill(shell.vhost, 1, "source_gone")
     code, output = await shell.json("list", "--code", "corrupted", "--limit", "2")
@@ -90,6 +90,7 @@ async def test_replay_requires_confirmation_and_reports_counts(shell):
     assert "4 dead letters match" in err
     assert "--yes" in err
     assert await shell.vhost.count() == 4
+    assert "1 dead letter matches\n" in (await shell.run("replay", "--dry-run", "--code", "source_gone"))[2]
     items = (await shell.json("list"))[1]["items"]
     one = next(item["id"] for item in items if item["code"] == "corrupted")
     assert (await shell.json("replay", one, "--yes"))[1] == {

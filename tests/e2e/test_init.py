@@ -101,7 +101,7 @@ async def test_init_remove_prints_the_removal_sql(tmp_path):
     [
         (["--with-data"], "--remove"),
         (["--table", "n" * 64], "1 to 63"),
-        (["--table", "a${HOME}"], "readers replace"),
+        (["--table", "a${HOME}"], "programs that"),
         (["--receiver-url", "outlast.example.com"], "--receiver-url"),
     ],
 )

@@ -116,7 +116,7 @@ async def test_a_pickle_in_a_response_is_not_executed(
 ) -> None:
     marker = file.with_name("marker")
     pickled = pickle.dumps(CallOnUnpickle(function, marker))
-    pickle.loads(pickled)  # noqa: S301 - it orders_ run where pickles are read
+    pickle.loads(pickled)  # noqa: S301 - shows that unpickling calls the function
     assert marker.exists()
     marker.rmdir() if marker.is_dir() else marker.unlink()
     async with codec_pool(codec_processes=1) as codec:

@@ -1,4 +1,4 @@
-"""However a test run ends, no process that it started is left."""
+"""A test run that is interrupted or killed leaves no process."""
 
 import asyncio
 import contextlib
@@ -60,7 +60,7 @@ async def run_pytest(tmp_path, content, *options, before=()):
     file, folder = tmp_path / "test_one.py", tmp_path / "base"
     file.write_text(content)
     argv = [*before, *RUN, f"--basetemp={folder}", *options, str(file)]
-    # Without the variables of the outer run, which make the inner one believe that it is a worker of xdist.
+    # Without the outer run's PYTEST_ variables, with which the inner run would act as an xdist worker.
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     with (tmp_path / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, env=env, stdout=log, stderr=log)

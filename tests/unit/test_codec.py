@@ -1,4 +1,4 @@
-"""The life of the pool of codec processes; how it takes bad files and bad decoders: tests/hostile."""
+"""The pool of codec processes: start, replacement, cancelling, closing. Bad files and decoders: tests/hostile."""
 
 import asyncio
 import errno
@@ -43,11 +43,11 @@ def picture(tmp_path: Path) -> Path:
     return make_picture(tmp_path)
 
 
-async def test_nothing_starts_before_it_is_needed_and_nothing_stays(codec: Codec, picture: Path) -> None:
+async def test_processes_start_on_first_use_and_end_on_close(codec: Codec, picture: Path) -> None:
     before, others, descriptors = fork_server_pids(), codec_process_pids(), open_descriptors()
     assert codec.stats().processes == {"busy": 0, "idle": 0}
     assert await prepares_picture(codec, picture)
-    assert len(codec_process_pids() - others) == 1  # one at a time needs one
+    assert len(codec_process_pids() - others) == 1  # sequential calls need one process
     assert codec.stats().processes == {"busy": 0, "idle": 2}
     assert await asyncio.gather(*(prepares_picture(codec, picture) for _ in range(6))) == [True] * 6
     assert len(codec_process_pids() - others) == 2
@@ -61,8 +61,8 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_processes_share_one_server_which_has_no_threads(codec: Codec, picture: Path) -> None:
-    """A fork takes along one thread; what others held would stay locked for good."""
+async def test_processes_are_forked_from_one_single_threaded_server(codec: Codec, picture: Path) -> None:
+    """A fork copies only the calling thread; locks that other threads held would stay locked."""
     others = fork_server_pids()
     assert await asyncio.gather(*(prepares_picture(codec, picture) for _ in range(4))) == [True] * 4
     [server] = fork_server_pids() - others
@@ -71,7 +71,7 @@ async def test_processes_share_one_server_which_has_no_threads(codec: Codec, pic
 
 
 @pytest.mark.parametrize("seconds", [0, 2], ids=["idle", "busy"])
-async def test_a_server_killed_is_replaced_and_costs_no_file(codec: Codec, picture: Path, seconds: float) -> None:
+async def test_killed_fork_server_is_replaced_and_no_file_fails(codec: Codec, picture: Path, seconds: float) -> None:
     others = fork_server_pids()
     assert await prepares_picture(codec, picture)
     call = asyncio.create_task(codec.call("time:sleep", seconds))
@@ -81,12 +81,12 @@ async def test_a_server_killed_is_replaced_and_costs_no_file(codec: Codec, pictu
     assert len(forked) == 1
     os.kill(server, signal.SIGKILL)
     assert await asyncio.gather(*(prepares_picture(codec, picture) for _ in range(4))) == [True] * 4
-    assert await call is None  # it was begun again
+    assert await call is None  # it was sent again
     await wait_until(lambda: not any(map(is_running, forked)))
     assert codec.stats().restarts == {}
 
 
-async def test_a_server_stopped_is_no_reason_to_wait_for_ever(codec: Codec, picture: Path) -> None:
+async def test_close_does_not_wait_for_a_stopped_fork_server(codec: Codec, picture: Path) -> None:
     others = fork_server_pids()
     assert await prepares_picture(codec, picture)
     [server] = fork_server_pids() - others
@@ -97,16 +97,16 @@ async def test_a_server_stopped_is_no_reason_to_wait_for_ever(codec: Codec, pict
     await wait_until(lambda: not any(map(is_running, forked)))
 
 
-async def test_a_call_that_no_process_begins_is_given_up(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_call_is_retryable_when_every_process_exits_at_start(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(codec._processes, "_start", Request("os:_exit", [5], str))
     with pytest.raises(FileProcessingError, match="exit code 5") as caught:
         await codec.call("os:getpid")
     assert (caught.value.code, caught.value.retryable) == ("decoder_crashed", True)
 
 
-async def test_a_process_that_cannot_be_prepared_is_told_with_its_reason(
-    codec: Codec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_error_of_a_failed_process_start_is_reported(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec._processes, "_start", Request("builtins:int", ["three"], str))
     with pytest.raises(FileProcessingError, match="did not start: ValueError: invalid literal") as caught:
         await codec.call("os:getpid")
@@ -115,7 +115,7 @@ async def test_a_process_that_cannot_be_prepared_is_told_with_its_reason(
     assert await codec.call("builtins:abs", -3) == 3
 
 
-async def test_without_descriptors_a_call_is_for_later_and_none_is_lost(
+async def test_call_without_free_descriptors_is_retryable_and_leaks_none(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await codec.call("builtins:abs", -3) == 3
@@ -152,9 +152,7 @@ async def test_a_result_that_is_not_plain_data_is_decoder_failed(codec: Codec) -
     assert await codec.call("builtins:abs", -3) == 3
 
 
-async def test_log_lines_are_cut_and_counted_to_what_an_answer_may_hold(
-    codec: Codec, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_log_lines_are_limited_in_number_and_length(codec: Codec, caplog: pytest.LogCaptureFixture) -> None:
     assert (
         await codec.call("tests.hostile.compromised_decoder:log_much", MAX_LOG_LINES + 5, MAX_LOG_CHARACTERS * 2)
         == "done"
@@ -181,7 +179,7 @@ async def test_cancelling_ends_the_process(codec: Codec, picture: Path) -> None:
     assert len(codec_process_pids() - others) >= 1
 
 
-async def test_closing_leaves_nobody_waiting(codec: Codec, picture: Path) -> None:
+async def test_close_ends_running_and_waiting_calls_with_decoder_crashed(codec: Codec, picture: Path) -> None:
     waiting = [asyncio.create_task(codec.call("time:sleep", 600)) for _ in range(5)]  # two run, three wait
     await wait_until(lambda: len(codec._processes.busy) == 2)
     await codec.aclose()
@@ -192,7 +190,7 @@ async def test_closing_leaves_nobody_waiting(codec: Codec, picture: Path) -> Non
 
 
 @pytest.mark.parametrize("killed", [1, 2])
-async def test_processes_killed_while_idle_are_replaced_and_cost_no_file(
+async def test_processes_killed_while_idle_are_replaced_and_no_file_fails(
     codec: Codec, picture: Path, killed: int
 ) -> None:
     before = codec_process_pids()
@@ -205,8 +203,7 @@ async def test_processes_killed_while_idle_are_replaced_and_cost_no_file(
         codec.check(picture, "image/png")
 
 
-async def test_many_killed_while_idle_cost_no_file(picture: Path) -> None:
-    """More of them than a call has tries."""
+async def test_more_killed_idle_processes_than_tries_fail_no_file(picture: Path) -> None:
     async with codec_pool(codec_processes=8) as codec:
         await asyncio.gather(*(codec.call("time:sleep", 0.3) for _ in range(8)))
         assert len(codec._processes._idle) == 8
@@ -215,7 +212,7 @@ async def test_many_killed_while_idle_cost_no_file(picture: Path) -> None:
         assert await prepares_picture(codec, picture)
 
 
-async def test_processes_are_replaced_after_so_many_files() -> None:
+async def test_process_is_replaced_after_codec_max_tasks() -> None:
     async with codec_pool(codec_processes=1, codec_max_tasks=2) as codec:
         pids = [await codec.call("os:getpid") for _ in range(5)]
         assert len(set(pids)) == 3
@@ -229,10 +226,10 @@ async def test_a_corrupted_file_keeps_its_error_class_and_code(codec: Codec, tmp
     assert caught.value.code == "corrupted"
 
 
-def test_one_event_loop_after_the_other(picture: Path) -> None:
+def test_codec_works_in_one_event_loop_after_another(picture: Path) -> None:
     codec = Codec(MediaSettings(_env_file=None, codec_processes=2))
     for _ in range(2):
-        with asyncio.Runner() as runner:  # apart from the loop the other tests share
+        with asyncio.Runner() as runner:  # not the event loop that other tests share
             assert runner.run(prepares_picture(codec, picture))
     codec.check(picture, "image/png")
     with asyncio.Runner() as runner:

@@ -1,4 +1,4 @@
-"""Programs of users' own that decode: run once, without a guard, and leaving no process behind."""
+"""User programs that decode: they run once, need no `__main__` guard and leave no process."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ SCRIPT = """
 
 
 @pytest.mark.parametrize("how", ["script", "command", "standard input", "closed"])
-def test_an_unguarded_program_may_decode(picture: Path, tmp_path: Path, how: str) -> None:
+def test_program_without_main_guard_can_decode(picture: Path, tmp_path: Path, how: str) -> None:
     program = dedent(SCRIPT).format(picture=str(picture))
     if how == "closed":
         program += "asyncio.run(codec.aclose())\n"
@@ -80,8 +80,8 @@ PARENT = """
 
 
 @pytest.mark.parametrize("forks", [False, True])
-def test_children_end_with_a_killed_parent(tmp_path: Path, *, forks: bool) -> None:
-    """Also where the parent forked, so that what it had open stays open."""
+def test_child_processes_end_when_their_parent_is_killed(tmp_path: Path, *, forks: bool) -> None:
+    """Also if the parent has forked, so that the fork holds its sockets open."""
     parent = subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, "-c", dedent(PARENT).format(forks=forks)], stdout=subprocess.PIPE, text=True, cwd=tmp_path
     )
@@ -116,10 +116,10 @@ def test_children_end_with_a_killed_parent(tmp_path: Path, *, forks: bool) -> No
         ),
     ],
 )
-def test_a_process_loads_nothing_it_does_not_need(program: str, unwanted: set[str]) -> None:
-    """Each of these weighs a megabyte or more, in every worker or codec process."""
-    told = f"{program}; import sys; print(*sys.modules)"
+def test_process_imports_no_unneeded_library(program: str, unwanted: set[str]) -> None:
+    """Each takes a megabyte or more in every worker or codec process."""
+    code = f"{program}; import sys; print(*sys.modules)"
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", told], capture_output=True, text=True, timeout=LONG_WAIT_SECONDS, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG_WAIT_SECONDS, check=True
     )
     assert set(done.stdout.split()) & unwanted == set()

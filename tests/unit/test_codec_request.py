@@ -19,7 +19,9 @@ from schemas.codec import DecoderErrorCode
 from schemas.jobs import Profile
 from tests.codec_answers import ERROR, LINE, MISSING_FIELDS, RESULT, WRONG_CONTENTS, WRONG_FIELDS, content
 
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a loaded machine is no bug
+without_deadline = settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # a busy machine must not fail the test
 SOURCE, TARGET = Path("/folder/source"), Path("/folder/target")
 REQUEST = prepare_request(SOURCE, TARGET, "image/png", Profile(), Limits(1, 1, 1, 1, 1))
 
@@ -35,7 +37,7 @@ def test_a_valid_result_is_read_and_its_path_is_the_requests(file: str, path: Pa
     assert made == Prepared(path=path, extension="jpg", **expected)
 
 
-def test_fields_that_a_kind_of_media_has_not_may_be_null_or_left_out() -> None:
+def test_fields_without_a_value_may_be_null_or_missing() -> None:
     bare = {name: value for name, value in RESULT.items() if name in MISSING_FIELDS}
     made = read(content(result=bare)).result()
     assert made == read(content(result=bare | {"width": None, "duration": None, "thumbhash": None})).result()
@@ -81,7 +83,7 @@ def test_a_wrong_answer_is_refused(case: str) -> None:
         read(WRONG_CONTENTS[case])
 
 
-def test_the_refusal_is_short_and_printable_when_the_answer_is_neither() -> None:
+def test_error_about_a_long_unprintable_answer_is_short_and_printable() -> None:
     with pytest.raises(InvalidAnswerError) as caught:
         read(content(result=RESULT | {"\x1b[2J\n" * 50_000: 1}))
     assert len(str(caught.value)) < 1000
@@ -95,14 +97,14 @@ PLAIN = st.recursive(
 )
 
 
-@unhurried
+@without_deadline
 @given(st.binary(max_size=400))
 def test_bytes_are_refused(sent: bytes) -> None:
     with pytest.raises(InvalidAnswerError):
         read(sent)
 
 
-@unhurried
+@without_deadline
 @given(st.data())
 def test_one_damaged_byte_gives_an_answer_in_schema_or_a_refusal(data: st.DataObject) -> None:
     whole = bytearray(content(result=RESULT, log=[LINE]))
@@ -110,20 +112,20 @@ def test_one_damaged_byte_gives_an_answer_in_schema_or_a_refusal(data: st.DataOb
     _is_in_schema_or_refused(lambda: read(bytes(whole)))
 
 
-@unhurried
+@without_deadline
 @given(st.sampled_from([*RESULT, "path", "extension"]), PLAIN)
 def test_any_value_in_a_field_is_in_schema_or_refused(field: str, value: Any) -> None:
     _is_in_schema_or_refused(lambda: read(content(result=RESULT | {field: value})))
 
 
-@unhurried
+@without_deadline
 @given(st.dictionaries(st.sampled_from(["log", "result", "error", "more"]), PLAIN))
 def test_any_fields_of_an_answer_are_in_schema_or_refused(fields: dict[str, Any]) -> None:
     _is_in_schema_or_refused(lambda: read(json.dumps(fields).encode()))
 
 
 def _is_in_schema_or_refused(answer: Callable[[], Answer[Prepared]]) -> None:
-    """Raise for every exception but the two that a caller is to expect."""
+    """Assert that the answer is valid or raises InvalidAnswerError; any other exception fails the test."""
     try:
         outcome = answer().outcome
     except InvalidAnswerError:

@@ -1,4 +1,4 @@
-"""Summaries of dead summaries, and filters and batch requests, without a broker."""
+"""Summaries of dead letters, filters and batch requests, without a broker."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Video and sound: what the contract of all types (tests/contracts/media) does not say."""
+"""Video and audio: cases that the contract tests of all types (tests/contracts/media) do not have."""
 
 import io
 from collections.abc import AsyncIterator
@@ -29,14 +29,14 @@ async def prepare(codec: Codec, folder: Path, content: bytes, content_type: str)
 
 
 @pytest.mark.parametrize("name", ["mp4", "mov", "webm", "mkv"])
-async def test_size_duration_and_frames_of_a_video(codec: Codec, tmp_path: Path, name: str) -> None:
+async def test_video_has_its_size_duration_and_frame_count(codec: Codec, tmp_path: Path, name: str) -> None:
     found = await prepare(codec, tmp_path, *vars_of(name))
     assert (found.width, found.height, found.frames) == (64, 32, 50)
     assert found.duration == pytest.approx(2, abs=0.05)
 
 
 @pytest.mark.parametrize("name", ["mp3", "flac", "ogg of opus", "ogg of vorbis", "m4a", "aac"])
-async def test_duration_of_a_sound(codec: Codec, tmp_path: Path, name: str) -> None:
+async def test_audio_has_its_duration_and_no_size(codec: Codec, tmp_path: Path, name: str) -> None:
     found = await prepare(codec, tmp_path, *vars_of(name))
     assert (found.width, found.height) == (None, None)
     assert found.duration == pytest.approx(1, abs=0.05)
@@ -56,7 +56,7 @@ async def test_damage_between_the_key_frames_is_found(codec: Codec, tmp_path: Pa
         await prepare(codec, tmp_path, damaged, content_type)
 
 
-def test_of_a_film_too_long_to_decode_the_key_frames_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_key_frames_are_decoded_after_the_pixel_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "MAX_DECODED_PIXELS", 64 * 32 * 15)
     (tmp_path / "film").write_bytes(media_sample("mp4").content)
     limits = Codec(MediaSettings())._limits
@@ -66,24 +66,24 @@ def test_of_a_film_too_long_to_decode_the_key_frames_are(tmp_path: Path, monkeyp
     assert 15 < track.frames < 30
 
 
-async def test_an_mp4_of_sound_alone_is_sound(codec: Codec, tmp_path: Path) -> None:
+async def test_mp4_with_only_audio_is_stored_as_m4a(codec: Codec, tmp_path: Path) -> None:
     content = sound("mp4", "aac", "fltp")
     assert detect(content).mime_type == "video/mp4"
     found = await prepare(codec, tmp_path, content, "video/mp4")
     assert (found.content_type, found.extension) == ("audio/mp4", "m4a")
 
 
-async def test_a_webm_of_sound_alone_is_not_stored(codec: Codec, tmp_path: Path) -> None:
+async def test_webm_with_only_audio_is_refused(codec: Codec, tmp_path: Path) -> None:
     with pytest.raises(FileTypeNotSupportedError):
         await prepare(codec, tmp_path, sound("webm", "libopus", "s16"), "video/webm")
 
 
-async def test_frames_of_too_many_pixels(codec: Codec, tmp_path: Path) -> None:
+async def test_video_with_too_many_pixels_is_decoder_limit(codec: Codec, tmp_path: Path) -> None:
     with pytest.raises(DecoderLimitError):
         await prepare(codec, tmp_path, video("mp4", "mpeg4", side=480, frames=2), "video/mp4")
 
 
-async def test_a_playlist_in_disguise_opens_nothing(codec: Codec, tmp_path: Path) -> None:
+async def test_playlist_under_a_media_type_is_corrupted(codec: Codec, tmp_path: Path) -> None:
     (tmp_path / "secret.ts").write_bytes(video("mpegts", "libx264"))
     playlist = f"#EXTM3U\n#EXTINF:2,\n{tmp_path / 'secret.ts'}\n#EXT-X-ENDLIST\n".encode()
     assert detect(playlist).media is None

@@ -127,7 +127,7 @@ async def test_concurrency_is_limited_and_each_file_is_reported(source, codec, t
         nonlocal running, peak
         running += 1
         peak = max(peak, running)
-        await pair.wait()  # for another file at the same step
+        await pair.wait()  # until another file is at the same step
         running -= 1
 
     async def done(file, result):

@@ -1,18 +1,33 @@
-"""What is derived from a registry agrees with it: sources, and content types."""
+"""What repeats a registry agrees with it: sources in routes and labels, media types in the documents."""
 
+import re
+from pathlib import Path
 from typing import get_args
 
-from handlers.media import MEDIA_TYPES
+import pytest
+
+from handlers.media import MEDIA_TYPES, Kind
 from handlers.sources import SOURCES
 from schemas.jobs import Origin
-from schemas.storage import ContentType
 from worker.observability import metric_labels
 from worker.settings import Settings
 from worker.web.openapi import document
 
+MEDIA_PAGE = Path(__file__).parents[2] / "deploy/docs/media.md"
 
-def test_content_type_has_exactly_the_registered_media_types():
-    assert sorted(ContentType) == sorted(media.content_type for media in MEDIA_TYPES)
+
+@pytest.mark.parametrize("kind", Kind)
+def test_table_of_media_types_lists_the_registered_types(kind):
+    row = re.search(rf"^\| (?:3D )?{kind} \| ([^|]+) \|", MEDIA_PAGE.read_text(), re.MULTILINE)
+    listed = sorted(row[1].lower().split(", "))
+    names = [
+        {media.extension, media.content_type.partition("/")[2].removeprefix("x-")}
+        for media in MEDIA_TYPES
+        if media.kind is kind
+    ]
+    missing = [types for types in names if types.isdisjoint(listed)]
+    assert missing == [], "add the type to the table in deploy/docs/media.md"
+    assert len(listed) == len(names), f"remove what is not stored from the table in deploy/docs/media.md: {listed}"
 
 
 def test_each_source_has_an_origin_a_described_route_and_labels():

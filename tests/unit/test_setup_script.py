@@ -47,7 +47,7 @@ def test_without_apt_it_names_the_missing_packages(programs):
     code, output = run(programs)
     assert code == 1
     assert "python3-venv" in output
-    assert "no apt-get here" in output
+    assert "apt-get was not found" in output
 
 
 def test_without_root_it_prints_the_command_to_run(programs):

@@ -98,7 +98,7 @@ class Broker:
         except topology.TopologyError:
             await self._channel.close()
         async with await self.open_connection() as connection:
-            with_members = await topology.queues_with_members(connection, delays, new=large)
+            with_members = await topology.queues_to_declare_with_members(connection, delays, include_missing=large)
         self._channel = await self.channel()
         return await topology.declare(self._channel, delays, with_members)
 

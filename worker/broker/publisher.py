@@ -45,7 +45,9 @@ class Publisher:
                     target = await self._exchange(exchange)
                     await target.publish(message, routing_key, mandatory=mandatory)
         except PublishError as error:
-            raise BrokerUnavailableError(f"no queue takes {routing_key!r} on {exchange}: {error}") from error
+            raise BrokerUnavailableError(
+                f"no queue is bound to {exchange} with routing key {routing_key!r}: {error}"
+            ) from error
         except TimeoutError:
             raise BrokerUnavailableError(f"no confirm within {limit:g} s; check RABBITMQ_URL and RabbitMQ") from None
         except ChannelInvalidStateError as error:

@@ -111,10 +111,10 @@ async def declare(
     return declared
 
 
-async def queues_with_members(
-    connection: AbstractConnection, retry_delays: Sequence[int], *, new: bool
+async def queues_to_declare_with_members(
+    connection: AbstractConnection, retry_delays: Sequence[int], *, include_missing: bool
 ) -> frozenset[str]:
-    """Return the names of the queues to declare with MEMBERS: existing ones that have it, and if `new`, missing ones.
+    """Return the names of the queues to declare with MEMBERS: those that exist with it, and missing ones if asked.
 
     Raises:
         TopologyError: a queue exists with arguments that no release has declared.
@@ -122,7 +122,7 @@ async def queues_with_members(
     with_members = set()
     for spec in queues(retry_delays):
         existing = await declared_as(connection, spec)
-        if new if existing is None else existing != spec:
+        if include_missing if existing is None else existing != spec:
             with_members.add(spec.name)
     return frozenset(with_members)
 

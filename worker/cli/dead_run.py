@@ -15,7 +15,17 @@ import typer
 from schemas.base import Frozen
 from schemas.dead_letters import BatchOutcome, BatchRequest, DeadLetterFilter
 from worker.broker.errors import BrokerUnavailableError
-from worker.cli.printing import DONE, FAILED, PARTLY, USAGE, print_items, print_json, print_table, show_progress
+from worker.cli.printing import (
+    DONE,
+    FAILED,
+    PARTLY,
+    USAGE,
+    count_of,
+    print_items,
+    print_json,
+    print_table,
+    show_progress,
+)
 from worker.dead_letters.queue_lock import BusyError
 from worker.dead_letters.service import PAST_TENSE, DeadLetterService, NoArchiveError, Verb
 from worker.dead_letters.summary import DeadLetterSummary
@@ -45,14 +55,14 @@ def run(command: Callable[[DeadLetterService], Awaitable[int]]) -> int:
 async def print_list(service: DeadLetterService, filters: DeadLetterFilter, *, as_json: bool) -> int:
     """Print the dead letters that match."""
     items, total = await service.items(filters)
-    _print_rows(items, total, ITEM_COLUMNS, "dead letters", as_json=as_json)
+    _print_rows(items, total, ITEM_COLUMNS, "dead letter", as_json=as_json)
     return DONE
 
 
 async def print_groups(service: DeadLetterService, filters: DeadLetterFilter, *, as_json: bool) -> int:
     """Print the number of dead letters by error code, step and host."""
     groups, total = await service.groups(filters)
-    _print_rows(groups, total, GROUP_COLUMNS, "groups", as_json=as_json)
+    _print_rows(groups, total, GROUP_COLUMNS, "group", as_json=as_json)
     return DONE
 
 
@@ -77,14 +87,14 @@ async def run_batch(service: DeadLetterService, verb: Verb, request: BatchReques
     """Replay or discard the dead letters that match, after a confirmation; print the result."""
     selected = await service.find(request)
     matched = len({summary.item.id for summary in selected})
-    sys.stderr.write(f"{matched} dead letters match\n")
+    sys.stderr.write(f"{count_of(matched, 'dead letter')} {'matches' if matched == 1 else 'match'}\n")
     if not matched or request.dry_run:
         return _print_outcome(verb, BatchOutcome(matched=matched), dry_run=request.dry_run, as_json=as_json)
     if not yes:
         if not sys.stdin.isatty():
             sys.stderr.write(f"outlast: nothing was {PAST_TENSE[verb]}: without a terminal, add --yes to confirm\n")
             return USAGE
-        if not await asyncio.to_thread(typer.confirm, f"{verb} {matched} dead letters?", err=True):
+        if not await asyncio.to_thread(typer.confirm, f"{verb} {count_of(matched, 'dead letter')}?", err=True):
             return _print_outcome(verb, BatchOutcome(matched=matched, aborted=True), dry_run=False, as_json=as_json)
     outcome = await _run_with_progress(service, verb, selected, request.rate)
     return _print_outcome(verb, outcome, dry_run=False, as_json=as_json)
@@ -133,4 +143,5 @@ def _print_rows(models: Sequence[Frozen], total: int, columns: Sequence[str], no
         print_items(rows, total)
         return
     print_table(rows, columns)
-    sys.stderr.write(f"{len(rows)} of {total} {noun}\n" if len(rows) != total else f"{total} {noun}\n")
+    part = f"{len(rows)} of " if len(rows) != total else ""
+    sys.stderr.write(f"{part}{count_of(total, noun)}\n")

@@ -186,10 +186,10 @@ def env_value(value: str) -> str:
     """Return a value as written in a `.env` file: quoted unless it is a plain word.
 
     Raises:
-        ValueError: it contains `${`, which readers of `.env` files replace.
+        ValueError: it contains `${`, which programs that read `.env` files replace.
     """
     if "${" in value:
-        raise ValueError(f"{value!r} cannot be written in a .env file: readers replace ${{...}}")
+        raise ValueError(f"{value!r} cannot be written in a .env file: programs that read .env files replace ${{...}}")
     if set(value) <= UNQUOTED_CHARACTERS:
         return value
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -13,7 +13,7 @@ from handlers.database.object_records import ObjectRecords
 from handlers.storage.orphans import OrphanRemover, RemovalResult
 from schemas.jobs import Profile
 from schemas.objects import ObjectCount
-from worker.cli.printing import DONE, FAILED, PARTLY, USAGE, show_progress
+from worker.cli.printing import DONE, FAILED, PARTLY, USAGE, count_of, show_progress
 from worker.observability.logs import configure
 from worker.observability.metrics import Metrics
 from worker.periodic.optimize import Optimizer, OptimizeResult
@@ -82,8 +82,9 @@ def _stop_signals() -> asyncio.Event:
 
 def _plan(found: ObjectCount, unused: int, target: Profile) -> str:
     return (
-        f"{found.objects} images ({_megabytes(found.bytes)}) are stored with another profile than {target.key} or are "
-        f"duplicates ({found.duplicates} duplicates); {unused} objects are unreferenced"
+        f"to process: {count_of(found.objects, 'image')} ({_megabytes(found.bytes)}) stored with another profile than "
+        f"{target.key}, or duplicated ({count_of(found.duplicates, 'duplicate')}); "
+        f"to remove: {count_of(unused, 'unreferenced object')}"
     )
 
 
@@ -112,7 +113,7 @@ def _print_result(
         reasons = "".join(f", {count} failed ({code})" for code, count in done.failed.most_common())
         sys.stdout.write(
             f"{done.smaller} compressed, {done.merged} merged with a duplicate, {done.kept} kept unchanged{reasons}; "
-            f"{_megabytes(done.bytes_saved)} saved; {removed.objects} unreferenced objects removed\n"
+            f"{_megabytes(done.bytes_saved)} saved; {count_of(removed.objects, 'unreferenced object')} removed\n"
         )
     if failed and failed == done.total:
         return FAILED

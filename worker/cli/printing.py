@@ -27,6 +27,11 @@ ProgressCallback = Callable[[int, int], None]
 """Called with (items completed, total)."""
 
 
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun, which gets a plural s: `1 dead letter`, `2 dead letters`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def print_json(value: object) -> None:
     """Print one line of JSON to standard output."""
     sys.stdout.write(json.dumps(value) + "\n")

@@ -14,7 +14,7 @@ from worker.broker.envelope import PREFIX, build_message
 from worker.broker.errors import PUBLISH_SECONDS
 from worker.console.auth import SESSION, redirect
 from worker.console.operations import Operations
-from worker.console.templating import PAGE_SIZE, link, page, parse_time
+from worker.console.templating import PAGE_SIZE, page, parse_time, url_with_query
 
 
 class ArchivePages:
@@ -34,7 +34,7 @@ class ArchivePages:
         rows = await self._records.archived(before, PAGE_SIZE + 1)
         older, shown = None, rows[:PAGE_SIZE]
         if len(rows) > PAGE_SIZE:
-            older = link("/console/dead/archive", before=f"{shown[-1]['discarded_at']}~{shown[-1]['id']}")
+            older = url_with_query("/console/dead/archive", before=f"{shown[-1]['discarded_at']}~{shown[-1]['id']}")
         done = request.query.get("done")
         return page(request, "archive.html", title="Discarded dead letters", rows=shown, older=older, done=done)
 
@@ -61,7 +61,7 @@ class ArchivePages:
             if ids:
                 target, by = {"selected": len(ids)}, request[SESSION].name
                 await self._operations.record("restore", by, target, done, of=len(ids))
-        return redirect(link("/console/dead/archive", done=f"{done} restored"))
+        return redirect(url_with_query("/console/dead/archive", done=f"{done} restored"))
 
 
 def _headers(item: Row) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from schemas.dead_letters import BatchRequest, DeadLetterFilter, InvalidFilterEr
 from worker.console.auth import SESSION, redirect
 from worker.console.dead_letter_cache import DeadLetterCache, failure_timeline
 from worker.console.operations import Operations
-from worker.console.templating import PAGE_SIZE, link, offset, page, parse_time
+from worker.console.templating import PAGE_SIZE, offset, page, parse_time, url_with_query
 from worker.dead_letters.service import DeadLetterService, Verb
 from worker.dead_letters.summary import DeadLetterSummary, group_items
 from worker.settings import Settings
@@ -92,7 +92,7 @@ class DeadLetterPages:
             note=(await self._notes()).get(group_key),
             running=running,
             replay_problem=self._cache.replay_problem,
-            page_url=link("/console/dead/letters", **given) if given else "/console/dead/letters?",
+            page_url=url_with_query("/console/dead/letters", **given) if given else "/console/dead/letters?",
         )
 
     async def _confirm(self, request: web.Request) -> web.StreamResponse:

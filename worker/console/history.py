@@ -7,7 +7,7 @@ from aiohttp import web
 from handlers.database.console_queries import ConsoleQueries, Row
 from worker.console.auth import SESSION, redirect
 from worker.console.sse import stream
-from worker.console.templating import PAGE_SIZE, age, fragment, link, page, parse_time
+from worker.console.templating import PAGE_SIZE, age, fragment, page, parse_time, url_with_query
 
 
 class HistoryPages:
@@ -29,7 +29,7 @@ class HistoryPages:
         rows = await self._records.operations(before=before, limit=PAGE_SIZE + 1)
         older, shown = None, rows[:PAGE_SIZE]
         if len(rows) > PAGE_SIZE:
-            older = link("/console/history", before=f"{shown[-1]['started_at']}~{shown[-1]['id']}")
+            older = url_with_query("/console/history", before=f"{shown[-1]['started_at']}~{shown[-1]['id']}")
         return page(request, "history.html", title="History", rows=shown, older=older)
 
     async def _show(self, request: web.Request) -> web.StreamResponse:

@@ -14,7 +14,7 @@ from worker.broker.connection import Broker
 from worker.console.auth import SESSION, redirect
 from worker.console.operations import Operations
 from worker.console.sse import stream
-from worker.console.templating import PAGE_SIZE, fragment, link, offset, page, parse_time
+from worker.console.templating import PAGE_SIZE, fragment, offset, page, parse_time, url_with_query
 from worker.settings import Settings
 from worker.tasks.service import InvalidSubmissionError, TaskService, build_job
 
@@ -47,7 +47,9 @@ class TaskPages:
         rows = await self._records.tasks(clean, before, PAGE_SIZE + 1)
         shown, older = rows[:PAGE_SIZE], None
         if len(rows) > PAGE_SIZE:
-            older = link("/console/tasks", **filters, before=f"{shown[-1]['created_at']}~{shown[-1]['task_id']}")
+            older = url_with_query(
+                "/console/tasks", **filters, before=f"{shown[-1]['created_at']}~{shown[-1]['task_id']}"
+            )
         choices = {"statuses": [status.value for status in TaskStatus], "queues": [queue.value for queue in Queue]}
         return page(request, "tasks.html", title="Tasks", rows=shown, older=older, filters=filters, **choices)
 
@@ -69,7 +71,7 @@ class TaskPages:
         detail = "" if cancelled else "the task had already ended"
         await self._operations.record("cancel", by, {"task": str(task_id)}, int(cancelled), detail)
         done = "cancelled" if cancelled else "not cancelled: the task had already ended"
-        return redirect(link(f"/console/tasks/{task_id}", done=done))
+        return redirect(url_with_query(f"/console/tasks/{task_id}", done=done))
 
     async def _resubmit(self, request: web.Request) -> web.StreamResponse:
         record, by = await self._record(request), request[SESSION].name
@@ -81,7 +83,7 @@ class TaskPages:
             await TaskService(self._settings, self._records.supabase, self._broker).submit(submission)
             done = "submitted again"
         await self._operations.record("resubmit", by, {"task": task_id}, int(submission is not None), done)
-        return redirect(link(f"/console/tasks/{task_id}", done=done))
+        return redirect(url_with_query(f"/console/tasks/{task_id}", done=done))
 
     def _resubmission(self, record: Row) -> Submission | None:
         """Return a submission that produces the same task; None if the original URLs are not known."""

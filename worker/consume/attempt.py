@@ -28,7 +28,7 @@ log = structlog.stdlib.get_logger(__name__)
 NO_FILES: Final = (
     "FAL's webhook did not contain the result; replay this dead letter to request the result from FAL's queue API"
 )
-FAILED_OUTCOMES: Final = frozenset({"failed", "partial", "retried", "excused"})
+FAILED_OUTCOMES: Final = frozenset({"failed", "partial", "retried", "retried_uncounted"})
 StopReason = Literal["shutdown", "cancelled", "lost", "timed_out"]
 """`lost`: another worker has the task's lease."""
 

@@ -79,7 +79,7 @@ class Circuit:
         for dependency in self._dependencies:
             if dependency.name == name and dependency.down_since is not None:
                 seconds = time.monotonic() - dependency.down_since
-                return f"away for {seconds:.0f} s, no jobs are taken: {dependency.reason}"
+                return f"unavailable for {seconds:.0f} s, no jobs are taken: {dependency.reason}"
         return None
 
     async def watch(self, pause: Callable[[], Awaitable[None]], resume: Callable[[], Awaitable[None]]) -> None:

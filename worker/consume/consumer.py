@@ -25,7 +25,7 @@ SHUTDOWN_REQUEUE_SECONDS = 5.0
 MIN_SHUTDOWN_REQUEUE_SECONDS = 2.0
 LOG_LEVEL_BY_OUTCOME: Final = {
     **dict.fromkeys(("failed", "undecodable", "crashed"), logging.ERROR),
-    **dict.fromkeys(("partial", "retried", "excused", "lost", "redelivered"), logging.WARNING),
+    **dict.fromkeys(("partial", "retried", "retried_uncounted", "lost", "redelivered"), logging.WARNING),
 }
 """Level of the line "attempt ended", by outcome; INFO for all others."""
 

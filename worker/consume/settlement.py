@@ -87,10 +87,10 @@ class Settlement:
         """Settle after the pipeline has run: dead-letter, record, retry what is pending, ack.
 
         Files that failed for good become dead letters, one for each error code. Files that failed because a dependency
-        is away (`excused`) are retried without counting the attempt.
+        is unavailable (`uncounted`) are retried without counting the attempt.
         """
-        excused = [code for code in {file.code for file in failed} if await self._context.circuit.is_outage(code)]
-        decisions = {file.source_key: self._decide(file, excused=file.code in excused) for file in failed}
+        uncounted = [code for code in {file.code for file in failed} if await self._context.circuit.is_outage(code)]
+        decisions = {file.source_key: self._decide(file, uncounted=file.code in uncounted) for file in failed}
         dead = [file for file in failed if isinstance(decisions[file.source_key], GiveUp)]
         pending = [file for file in failed if file not in dead]
         for code in dict.fromkeys(file.code for file in dead):
@@ -104,7 +104,7 @@ class Settlement:
             return await self.ack("cancelled")
         if pending:
             delay = longest_delay([decision for decision in decisions.values() if isinstance(decision, Retry)])
-            counted = any(file.code not in excused for file in pending)
+            counted = any(file.code not in uncounted for file in pending)
             return await self._retry(pending[0], [file.source_key for file in pending], delay, counted=counted)
         age = datetime.now(UTC) - self._envelope.job.event_at
         self._context.metrics.job_age.observe(age.total_seconds())
@@ -113,14 +113,16 @@ class Settlement:
     async def job_failed(self, error: FileProcessingError) -> str:
         """Settle after an error of the whole job: retry all of its files, or make the job a dead letter."""
         self._context.metrics.error(error.code)
-        excused = await self._context.circuit.is_outage(error.code)
-        decision = self._decide(error, excused=excused)
+        uncounted = await self._context.circuit.is_outage(error.code)
+        decision = self._decide(error, uncounted=uncounted)
         write_log = log.warning if isinstance(decision, Retry) else log.error
-        write_log("job failed", code=error.code, error=str(error), decision=type(decision).__name__, excused=excused)
+        write_log(
+            "job failed", code=error.code, error=str(error), decision=type(decision).__name__, uncounted=uncounted
+        )
         if isinstance(decision, Retry):
             await self._record_failure(TaskStatus.RETRYING, error)
             keys = [file.source_key for file in self._envelope.job.files]
-            return await self._retry(error, keys, decision.delay, counted=not excused)
+            return await self._retry(error, keys, decision.delay, counted=not uncounted)
         await self._delivery.dead_letter(self._envelope, error)
         await self._record_failure(TaskStatus.FAILED, error)
         return await self.ack("failed")
@@ -131,7 +133,7 @@ class Settlement:
         The broker's delivery limit does not cover this case, because it counts anew for each published message.
         """
         job, deaths = self._envelope.job, self._envelope.deaths
-        message = f"{deaths} deliveries ended without an answer: this job seems to kill its worker"
+        message = f"{deaths} deliveries ended without ack: this job probably crashes its worker"
         error = FileProcessingError(message, code="worker_killed")
         await self._delivery.dead_letter(self._envelope, error)
         try:
@@ -150,7 +152,7 @@ class Settlement:
             except FileProcessingError as database_error:
                 log.warning("stored files not recorded; the next attempt finds them", code=database_error.code)
         await self._delivery.requeue(self._envelope)
-        return "handed_back"
+        return "requeued"
 
     async def delay(self, outcome: str, seconds: float = 0.0) -> str:
         """Have the same attempt delivered again after at least this many seconds."""
@@ -163,9 +165,9 @@ class Settlement:
         await self._delivery.ack()
         return outcome
 
-    def _decide(self, failure: FailedFile | FileProcessingError, *, excused: bool) -> Retry | GiveUp:
+    def _decide(self, failure: FailedFile | FileProcessingError, *, uncounted: bool) -> Retry | GiveUp:
         policy = self._context.policy
-        if excused:
+        if uncounted:
             return Retry(policy.delays[0])
         attempt = self._envelope.attempt
         return decide(failure, attempt, policy, stable_random(self._envelope.job.task_id, attempt))
@@ -175,7 +177,7 @@ class Settlement:
     ) -> str:
         following = self._envelope.next_attempt(self._envelope.job.limited_to(keys), counted=counted)
         await self._delivery.retry(following, delay, failure)
-        return "retried" if counted else "excused"
+        return "retried" if counted else "retried_uncounted"
 
     async def _finish(self, status: TaskStatus, failed: Sequence[FailedFile]) -> FinishReply:
         """Record files and task in one transaction.

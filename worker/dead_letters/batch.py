@@ -112,10 +112,10 @@ class BatchRun:
         )
 
     async def _round(self, wait_seconds: float | None) -> bool:
-        """Use the queue for ROUND_SECONDS; return whether another round is needed.
+        """Read the queue for ROUND_SECONDS; return whether another round is needed.
 
         The last round reads the queue to its end even if nothing is pending any more: returned messages go behind
-        those that were never delivered (3.10.8), so the order is kept only if all were read.
+        those that were never delivered (RabbitMQ 3.10.8), so the order is kept only if all were read.
         """
         until, acted, self._memory_full = time.monotonic() + ROUND_SECONDS, False, False
         async with self._queue.open(wait_seconds) as browser, aclosing(browser.windows(self._select)) as windows:

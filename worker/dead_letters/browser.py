@@ -5,7 +5,7 @@ to the queue when the channel closes, also when this process dies.
 
 Order: a quorum queue returns the messages of each consumer sorted, one consumer after the other. A closing channel and
 ascending consumer tags therefore keep the order. One nack for more than 32 messages does not: they return in the order
-of a hash table (measured with 3.10.8). Returned messages go behind those that were never delivered, so the order of the
+of a hash table (RabbitMQ 3.10.8). Returned messages go behind those that were never delivered, so the order of the
 whole queue is kept only if all messages were read.
 """
 

@@ -41,7 +41,7 @@ async def functions(context: CheckContext) -> str:
     return f"{len(migrations.functions())} exist"
 
 
-async def version(context: CheckContext) -> str:
+async def migrations_version(context: CheckContext) -> str:
     """The migrations of this version must be applied."""
     applied, newest = str(context.health.get("version")), migrations.newest()
     if applied > newest:

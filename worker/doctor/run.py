@@ -32,7 +32,7 @@ CHECKS: Final = (
     Check("key", project.key, ("supabase",)),
     Check("bucket", storage.bucket, ("key",)),
     Check("functions", database.functions, ("key",)),
-    Check("version", database.version, ("functions",)),
+    Check("version", database.migrations_version, ("functions",)),
     Check("tables", database.tables, NEEDS_MIGRATIONS),
     Check("grants", database.grants, NEEDS_MIGRATIONS),
     Check("database clock", database.database_clock, NEEDS_MIGRATIONS),

@@ -21,10 +21,15 @@ AGE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 FINAL_OUTCOMES: Final = ("completed", "partial", "failed", "cancelled")
 """Outcomes after which the job has ended."""
-SETTLED_OUTCOMES: Final = (*FINAL_OUTCOMES, "duplicate", "undecodable", "handed_back")
-"""Outcomes after which the delivery is settled. `handed_back`: the job was published again at shutdown."""
-UNSETTLED_OUTCOMES: Final = ("retried", "excused", "busy", "early", "lost", "redelivered", "crashed")
-"""Outcomes after which the job is still in flight."""
+SETTLED_OUTCOMES: Final = (*FINAL_OUTCOMES, "duplicate", "undecodable", "requeued")
+"""Outcomes after which the delivery is settled. `requeued`: the job was published again at shutdown."""
+UNSETTLED_OUTCOMES: Final = ("retried", "retried_uncounted", "busy", "early", "lost", "redelivered", "crashed")
+"""Outcomes after which the job is still in flight.
+
+`retried_uncounted`: a dependency is unavailable, so the attempt does not count; `busy`: another worker has the lease;
+`early`: before `not_before`; `lost`: this worker lost the lease; `redelivered`: the channel closed first; `crashed`: an
+unexpected exception.
+"""
 CODES: Final = (
     errors.FileProcessingError.default_code,
     *sorted(kind.default_code for kind in errors.FileProcessingError.__subclasses__()),

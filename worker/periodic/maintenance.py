@@ -127,7 +127,7 @@ class MaintenanceJob:
                 self._task.cancel()
                 raise
             await self.delivery.nack()
-            return "handed_back"
+            return "requeued"
         except FileProcessingError as error:
             log.warning("maintenance failed", action=action, code=error.code, error=str(error))
             await self.delivery.ack()

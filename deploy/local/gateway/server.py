@@ -17,8 +17,8 @@ from deploy.local.gateway.storage.files import ObjectFiles
 from deploy.local.gateway.storage.objects import Objects
 from deploy.local.gateway.storage.objects_admin import ObjectsAdmin
 from deploy.local.gateway.storage.signing import Signing
+from deploy.local.gateway.storage.standard_uploads import StandardUploads
 from deploy.local.gateway.storage.tus import ResumableUploads
-from deploy.local.gateway.storage.uploads import Uploads
 from deploy.local.gateway.tokens import ProjectKeys
 from deploy.local.gateway.webhooks import WebhookDelivery
 
@@ -108,7 +108,7 @@ def _storage_routes(auth: StorageAuth, keys: ProjectKeys, database: Database, fi
     """Return the routes of Storage. The first match is used, so fixed words come before the placeholder `{bucket}`."""
     objects = Objects(database, files)
     buckets, objects_admin = Buckets(database, files), ObjectsAdmin(database, objects)
-    downloads, uploads, resumable = Downloads(objects), Uploads(objects), ResumableUploads(objects)
+    downloads, uploads, resumable = Downloads(objects), StandardUploads(objects), ResumableUploads(objects)
     signing = Signing(keys, objects, downloads, uploads)
     root = "/storage/v1"
     object_path = "{bucket}/{path:.*}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from handlers.media import EncodeOptions, Limits, Prepared
 from handlers.media.av.decode import decode_all, duration_seconds, first_stream, open_container
-from handlers.media.describe import describe
+from handlers.media.describe import check_and_describe
 from handlers.media.formats import cut_tail
 
 
@@ -24,4 +24,4 @@ def prepare(
     path = cut_tail(source, target, content_type)
     with open_container(path, content_type, limits) as container:
         decode_all(container, first_stream(container.streams.audio, "audio"))
-        return describe(path, content_type, duration=duration_seconds(container))
+        return check_and_describe(path, content_type, duration=duration_seconds(container))

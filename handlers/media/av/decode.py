@@ -58,7 +58,7 @@ def open_container(source: Path, content_type: str, limits: Limits) -> InputCont
             options={"protocol_whitelist": "file", "err_detect": STRICT, "max_streams": str(MAX_STREAMS)},
             metadata_errors="ignore",
         )
-    except MemoryError:  # FFmpeg also reports too many streams so
+    except MemoryError:  # FFmpeg reports too many streams with the same error
         raise DecoderLimitError(f"more than {MAX_STREAMS} streams, or too much memory to open them") from None
     for stream in container.streams:
         if stream.type in PLAYED and stream.codec_context is not None:

@@ -7,7 +7,7 @@ from handlers.errors import DecoderLimitError
 from handlers.media import EncodeOptions, Limits, Prepared
 from handlers.media.av import audio
 from handlers.media.av.decode import decode_all, duration_seconds, first_stream, open_container
-from handlers.media.describe import describe
+from handlers.media.describe import check_and_describe
 from handlers.media.formats import cut_tail
 
 QUARTER_TURN: Final = 90
@@ -32,7 +32,7 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
             raise DecoderLimitError(f"a frame has {width}x{height} pixels; MAX_IMAGE_PIXELS is {limits.max_pixels:,}")
         decoded = decode_all(container, stream)
         is_rotated = decoded.rotation % (2 * QUARTER_TURN) == QUARTER_TURN
-        return describe(
+        return check_and_describe(
             path,
             content_type,
             width=height if is_rotated else width,

@@ -1,10 +1,10 @@
 """Readers of file formats, one module each. Runs in a codec process.
 
-Every module has `find_end(content)`, which checks the structure of a whole file and returns the offset where it ends.
+Every module has `check_content(content)`, which checks the structure of a whole file and returns where it ends.
 The modules of formats that other code reads as well (`png`, `riff`, `isobmff`, `tiff`, `jpeg`) also have iterators over
 chunks, boxes, directory entries or segments. All of them check bounds and raise FileCorruptedError.
 
-Bytes after the end. A file that is stored as it came (video, audio, models, archives, and images that are kept) is
+Bytes after the end. A file that is stored unchanged (video, audio, models, archives, and images that are kept) is
 stored up to the end that its format defines. Anything after it (a web page, an archive, a program) is cut off before
 decoding, so a stored file cannot be valid in a second format that is read from the end. Compressed images lose such
 bytes anyway. A file that is shorter than its format declares is `corrupted`. In some formats, bytes after the end
@@ -64,7 +64,7 @@ def mapped(source: Path) -> Iterator[mmap.mmap]:
 
 
 def check_structure(source: Path, content_type: str) -> int:
-    """Check the structure of a file and return the offset where it ends; the file size if its format has no end.
+    """Check the structure of a file and return where it ends, or the file size if its format does not mark an end.
 
     Raises:
         FileCorruptedError: the file has another type, its structure is damaged, or it is incomplete.
@@ -77,7 +77,7 @@ def check_structure(source: Path, content_type: str) -> int:
         if detected not in {None, content_type, ALSO_DETECTED_AS.get(content_type)}:
             raise FileCorruptedError(f"the content is not {content_type} but {detected}")
         try:
-            end: int = importlib.import_module(f"handlers.media.{module}").find_end(content)
+            end: int = importlib.import_module(f"handlers.media.{module}").check_content(content)
         except IndexError:
             raise FileCorruptedError(f"the file ends in the middle of a header, at {len(content):,} bytes") from None
     return end

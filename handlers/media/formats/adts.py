@@ -10,7 +10,7 @@ SAMPLE_RATES: Final = 13
 """Valid values of the sample rate index."""
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every frame and return where the last one, or a tag after it, ends; only padding may follow.
 
     Raises:

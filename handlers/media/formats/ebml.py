@@ -17,7 +17,7 @@ CHECKSUM_BYTES: Final = 6
 MAX_ID_BYTES, MAX_LENGTH_BYTES = 4, 8
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every element and return where the last segment ends; a live segment of unknown length ends with the file.
 
     Raises:

@@ -22,7 +22,7 @@ SAMPLE_RATE_BYTES: Final = {12: 1, 13: 2, 14: 2}
 POLYNOMIAL_8, POLYNOMIAL_16 = 0x107, 0x18005
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every frame; return the end of the file, or where an ID3v1 tag begins.
 
     Raises:

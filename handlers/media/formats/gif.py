@@ -9,7 +9,7 @@ HEADER_BYTES: Final = 13
 EXTENSION, IMAGE, TRAILER = 0x21, 0x2C, 0x3B
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every block and return the end of the trailer.
 
     Raises:

@@ -20,7 +20,7 @@ beyond the end of the file is a tail, not a box."""
 MAX_BRANDS_END: Final = 256
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check the outermost boxes and return where the last one ends.
 
     Raises:

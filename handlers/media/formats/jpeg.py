@@ -1,6 +1,7 @@
 """JPEG: segments, and coded data up to the next marker (ITU-T T.81, annex B).
 
-A file of several pictures (CIPA DC-007, "MPF") lists them in the first one. HDR photographs store their gain maps so.
+A file of several pictures (CIPA DC-007, "MPF") lists them in the first one. HDR photographs store their gain maps in
+this way.
 """
 
 import re
@@ -24,7 +25,7 @@ NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 0xFF instead of a run of them is several times as fast."""
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every segment; return the end of the end-of-image marker, or of the last picture in the list.
 
     Raises:

@@ -20,7 +20,7 @@ BIT_RATES: Final = {
 """Bit rates in kbit/s, by whether the version is MPEG-1, and by layer."""
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every frame and return where the last one, or a tag after it, ends.
 
     If the first frame declares a number of frames, there must be at least as many; else only padding may follow.

@@ -12,7 +12,7 @@ LAST_PAGE: Final = 0x04
 REVERSED_BITS: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every page and return where the last one ends.
 
     Raises:

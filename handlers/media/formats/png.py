@@ -15,7 +15,7 @@ CHECKSUM: Final = struct.Struct(">I")
 """CRC-32 of the type and the body; it follows the body."""
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every chunk and its checksum; return the end of IEND.
 
     Raises:

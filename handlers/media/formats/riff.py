@@ -23,7 +23,7 @@ UNKNOWN_LENGTH: Final = 0x7FFF_0000
 services that stream WAV send such headers."""
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every chunk and return the end of the outer one; a WAV of unknown length ends with the file.
 
     Raises:

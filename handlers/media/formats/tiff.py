@@ -57,8 +57,10 @@ class Entry(NamedTuple):
     value: int
 
 
-def find_end(content: Content) -> int:
-    """Check every directory and that the pixels are there; return the file size, since any byte may be part of it.
+def check_content(content: Content) -> int:
+    """Check every directory, and that the pixel data lies within the file; return the file size.
+
+    Any byte may belong to the file.
 
     Raises:
         FileCorruptedError: a directory or its values lie beyond the end of the file, or are not valid.

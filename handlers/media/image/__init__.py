@@ -12,10 +12,10 @@ from typing import Any, Final
 import pyvips
 
 from handlers.media import EncodeOptions, Limits, Prepared
-from handlers.media.describe import describe, describe_encoded
+from handlers.media.describe import check_and_describe, describe
 from handlers.media.image import animation, second_decoder
 from handlers.media.image.colour import Space, to_srgb
-from handlers.media.image.colour_tags import HdrError, brands, is_animation, space_of
+from handlers.media.image.colour_tags import HdrError, brands, space_of
 from handlers.media.image.limits import check_pages, check_shape, check_webp
 from handlers.media.image.loader import OpenedImage, open_image
 from handlers.media.image.thumbhash import thumbhash
@@ -43,7 +43,7 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
         FileCorruptedError: it is not what `content_type` says, or does not decode completely.
         DecoderLimitError: it has more frames, pixels or bytes, in all frames together, than `limits` allow.
     """
-    if is_animation(source, content_type):
+    if animation.is_animation(source, content_type):
         return _keep_animation(source, target, content_type, options, limits)
     header = _open_checked(source, content_type, limits)
     try:
@@ -70,8 +70,8 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
     if target.stat().st_size >= source.stat().st_size:
         target.unlink()
         path = strip_metadata(source, target, content_type, options, xmp_of(loaded))
-        return describe(path, content_type, **properties)
-    return describe_encoded(target, CONTENT_TYPES[output], **properties)
+        return check_and_describe(path, content_type, **properties)
+    return describe(target, CONTENT_TYPES[output], **properties)
 
 
 def _open_checked(source: Path, content_type: str, limits: Limits) -> OpenedImage:
@@ -107,7 +107,7 @@ def _keep(header: OpenedImage, target: Path, options: EncodeOptions, limits: Lim
     for page in check_pages(limits, header.width * header.height, header.other_pages()):
         page.avg()
     first = image.crop(0, 0, image.width, image.get_page_height())
-    return describe(
+    return check_and_describe(
         strip_metadata(header.path, target, header.content_type, options, xmp_of(image)),
         header.content_type,
         width=first.width,
@@ -121,7 +121,7 @@ def _keep(header: OpenedImage, target: Path, options: EncodeOptions, limits: Lim
 def _keep_animation(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Prepared:
     """Decode every frame of an animation that libvips does not read, and keep the file as it is."""
     first, frames, seconds = animation.decode_frames(source, limits)
-    return describe(
+    return check_and_describe(
         strip_metadata(source, target, content_type, options, None),
         content_type,
         width=first.width,

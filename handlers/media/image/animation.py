@@ -11,6 +11,7 @@ import pyvips
 
 from handlers.errors import FileCorruptedError
 from handlers.media import Limits
+from handlers.media.image.colour_tags import brands, read_png_tags
 from handlers.media.image.limits import check_shape
 
 MILLISECONDS: Final = 1000
@@ -18,6 +19,15 @@ TOO_SHORT_MS: Final = 10
 """Browsers show a frame with this delay or a shorter one for DEFAULT_MS instead, in GIF and WebP."""
 DEFAULT_MS: Final = 100
 RGBA_BYTES: Final = 4
+SEQUENCE: Final = b"avis"
+"""The brand of AVIF sequences."""
+
+
+def is_animation(source: Path, content_type: str) -> bool:
+    """Whether it is an APNG or an AVIF sequence, of which libvips reads one frame at most."""
+    if content_type == "image/png":
+        return b"acTL" in read_png_tags(source)
+    return content_type == "image/avif" and SEQUENCE in brands(source)
 
 
 def frame_count(image: pyvips.Image) -> int:

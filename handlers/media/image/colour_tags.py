@@ -27,8 +27,6 @@ GAMMAS: Final = {4: 2.2, 5: 2.8, 8: 1.0}
 """ITU-T H.273, table 3. Every other curve of standard range is treated as sRGB, as Chromium does."""
 HDR: Final = frozenset({16, 18})
 """PQ and HLG. No 8-bit format shows them alike in all viewers, so such an image is kept."""
-SEQUENCE: Final = b"avis"
-"""The brand of AVIF sequences."""
 
 
 class HdrError(Exception):
@@ -46,13 +44,6 @@ def space_of(source: Path, content_type: str) -> Space | None:
     if content_type in {"image/avif", "image/heic"}:
         return _space_of_boxes(source)
     return None
-
-
-def is_animation(source: Path, content_type: str) -> bool:
-    """Whether it is an APNG or an AVIF sequence, of which libvips reads one frame at most."""
-    if content_type == "image/png":
-        return b"acTL" in read_png_tags(source)
-    return content_type == "image/avif" and SEQUENCE in brands(source)
 
 
 def brands(source: Path) -> set[bytes]:

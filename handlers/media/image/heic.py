@@ -33,7 +33,7 @@ CODED_IMAGE: Final = b"hvc1"
 """The type of the items that are coded pictures or tiles."""
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check the boxes and what they refer to; return where the last box ends.
 
     Pixels are decoded only if bytes follow the last box, to be sure that the images do not need them.
@@ -41,7 +41,7 @@ def find_end(content: Content) -> int:
     Raises:
         FileCorruptedError: a box is incomplete or missing, or libheif cannot read them, or finds no image.
     """
-    end = isobmff.find_end(content)
+    end = isobmff.check_content(content)
     try:
         images = open_heif(io.BytesIO(content[:end]), convert_hdr_to_8bit=True)
         if end < len(content):

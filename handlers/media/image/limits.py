@@ -1,6 +1,6 @@
 """Limits on an image that are checked from its header, before decoding. Runs in a codec process.
 
-Files that declare little and take much run into the limits of the process (handlers/codec/rlimits.py).
+A file that needs more memory or time than its header shows is stopped by the limits of the process.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """Metadata: what is written to an encoded file, and what is removed from a kept one.
 
-With STRIP_METADATA everything private is removed, GPS above all. What a viewer needs to show the image correctly stays.
-Without STRIP_METADATA, EXIF, XMP and IPTC are copied to an encoded file; orientation is reset, since it was applied to
-the pixels, and the ICC profile is removed, since the colours are sRGB.
+With STRIP_METADATA, metadata such as GPS is removed. What a viewer needs to show the image correctly stays. A kept GIF
+or BigTIFF file is not changed. Without STRIP_METADATA, EXIF, XMP and IPTC are copied to an encoded file; orientation is
+reset, since it was applied to the pixels, and the ICC profile is removed, since the colours are sRGB.
 """
 
 import re
@@ -37,7 +37,8 @@ def select_metadata(image: pyvips.Image, options: EncodeOptions) -> tuple[pyvips
 def strip_metadata(source: Path, target: Path, content_type: str, options: EncodeOptions, xmp: bytes | None) -> Path:
     """Write a kept original to `target` without its metadata, and return `target`; pixels are not encoded again.
 
-    Return `source` if nothing has to be removed, the format is `keep`, or the file has a signature that must stay.
+    Return `source` if nothing has to be removed, the file's metadata cannot be removed, the format is `keep`, or the
+    file has a signature that must stay.
     """
     if options.keep_provenance and provenance.has_manifest(source, content_type):
         return source

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from handlers.media import EncodeOptions, Limits, Prepared
-from handlers.media.describe import describe
+from handlers.media.describe import check_and_describe
 
 
 def prepare(
@@ -14,4 +14,4 @@ def prepare(
     limits: Limits,  # noqa: ARG001 - the same
 ) -> Prepared:
     """Validate a model. Raises FileCorruptedError if its structure is damaged."""
-    return describe(source, content_type)
+    return check_and_describe(source, content_type)

@@ -12,7 +12,7 @@ CHUNK_HEADER: Final = struct.Struct("<I4s")
 ALIGNMENT: Final = 4
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check the chunks and the document; return the declared end.
 
     Raises:

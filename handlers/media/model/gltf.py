@@ -47,7 +47,7 @@ REFERENCES: Final = (
 """The path of an index in the document, and the list that it points into (5.1 to 5.29)."""
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check the document and the buffers in it, not the files that it refers to; return the file size.
 
     Raises:
@@ -154,12 +154,12 @@ def _check_accessor(accessor: Document, views: list[Document], contents: list[by
         raise FileCorruptedError(f"the model's accessor of {count:,} items goes beyond its view's {size:,} bytes")
     if accessor["componentType"] == FLOAT and stride == item_bytes and not isinstance(content, int):
         numbers = memoryview(content[start : start + item_bytes * count]).cast("f")
-        if not math.isfinite(sum(numbers)):  # one NaN or infinity makes the sum so
+        if not math.isfinite(sum(numbers)):  # the sum is not finite if any number is not
             raise FileCorruptedError(f"the model's accessor of {count:,} items has numbers that are not finite")
 
 
 def _check_indices(primitive: Document, accessors: list[Document], views: list[bytes | int]) -> None:
-    """Check that the number of indices fits the faces, and that each index is one of a vertex."""
+    """Check that the number of indices fits the faces, and that each index refers to an existing vertex."""
     positions = accessors[primitive["attributes"]["POSITION"]]
     if positions["type"] != "VEC3":
         raise FileCorruptedError(f"the model's vertex positions are {positions['type']}, not VEC3")

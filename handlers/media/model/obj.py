@@ -15,11 +15,12 @@ MIN_COORDINATES, MAX_COORDINATES = 3, 8
 FREE_FORM: Final = frozenset({b"curv", b"curv2", b"surf"})
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every line; return the file size.
 
     Raises:
-        FileCorruptedError: a line does not belong to the format, a corner is not a vertex, or the model is empty.
+        FileCorruptedError: a line does not belong to the format, a face refers to a vertex that does not exist, or the
+            model is empty.
     """
     vertices = elements = 0
     highest = 0

@@ -50,11 +50,11 @@ class Element:
     properties: list[Property] = field(default_factory=list)
 
 
-def find_end(content: Content) -> int:
+def check_content(content: Content) -> int:
     """Check every row and return where the last one ends.
 
     Raises:
-        FileCorruptedError: the header is not valid, rows are missing, or a corner of a face is not a vertex.
+        FileCorruptedError: the header is not valid, rows are missing, or a face refers to a vertex that does not exist.
     """
     marker = END_OF_HEADER.search(content, 0, MAX_HEADER_BYTES)
     if marker is None:
@@ -186,7 +186,7 @@ def _check_bound(content: Content, at: int, element: Element) -> int:
 
 
 def _check_list(property_: Property, values: Sequence[float], items: int, vertices: int) -> None:
-    """Check the number of items of a list, and that the corners of a face are vertices."""
+    """Check the number of items of a list, and that a face refers to existing vertices only."""
     if items < 0 or items != len(values):
         raise FileCorruptedError(f"the model has a list of {items} items")
     if property_.name in CORNERS and (

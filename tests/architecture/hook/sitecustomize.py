@@ -51,7 +51,7 @@ class Recorder:
         return getattr(self.state, "imports", 0)
 
     def resumes(self, frame):
-        """Whether a coroutine or generator goes on: then it is behind the instruction of its first call."""
+        """Whether a coroutine or generator is resumed: its last instruction is then not that of its first call."""
         return frame.f_lasti != self.first.setdefault(frame.f_code, frame.f_lasti)
 
     def enter(self, file):

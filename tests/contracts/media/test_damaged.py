@@ -18,14 +18,14 @@ pytestmark = pytest.mark.slow
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 UNDETECTED_CUTS = {
-    "obj": "text has no end: cut between lines, or in a number, it is a smaller model",
-    "ply in text": "the last number may lose a digit, or its line's end",
+    "obj": "text has no end mark: a file cut between lines or in a number is a smaller model",
+    "ply in text": "the last number can lose a digit, or the last line its line break",
 }
 WITH_CHECKSUMS = {
     "png": "every chunk has a checksum",
     "png, interlaced": "the same",
     "png, animated": "the same",
-    "ogg of opus": "so has every page",
+    "ogg of opus": "every page has a checksum",
     "ogg of vorbis": "the same",
 }
 FLIPS = 12

@@ -12,13 +12,14 @@ from tests.media_samples import MAKERS
 
 @pytest.mark.parametrize("media", MEDIA_TYPES, ids=lambda media: media.content_type)
 def test_registered_type_has_all_parts(media: MediaType) -> None:
-    assert media.content_type in {content_type for content_type, _ in MAKERS.values()}
-    assert media.content_type in STRICT_DECODERS
+    sampled = {content_type for content_type, _ in MAKERS.values()}
+    assert media.content_type in sampled, "add a sample to MAKERS in tests/media_samples.py"
+    assert media.content_type in STRICT_DECODERS, "add a decoder to STRICT_DECODERS in tests/fuzz/strict_decoders.py"
     assert hasattr(importlib.import_module(KIND_MODULES[media.kind]), "prepare")
     if media.kind in {Kind.VIDEO, Kind.AUDIO}:
         assert media.reader is not None
     if media.structure is not None:
-        assert callable(importlib.import_module(f"handlers.media.{media.structure}").find_end)
+        assert callable(importlib.import_module(f"handlers.media.{media.structure}").check_content)
 
 
 def test_samples_and_decoders_are_of_registered_types_only() -> None:

@@ -17,7 +17,7 @@ from tests.media_samples import MAKERS, media_sample
 pytestmark = pytest.mark.slow
 
 RELATED = {
-    ("video/mp4", "audio/mp4"),  # the same boxes; a picture or none tells them apart
+    ("video/mp4", "audio/mp4"),  # the same boxes; they differ only in the video track
 }
 SHOWN = {Kind.IMAGE, Kind.VIDEO}
 
@@ -25,7 +25,9 @@ SHOWN = {Kind.IMAGE, Kind.VIDEO}
 def test_type_is_detected_from_the_head_and_independent_of_the_name(name: str) -> None:
     sample = media_sample(name)
     wanted = BY_CONTENT_TYPE[sample.content_type]
-    assert detect(sample.content).media == wanted
+    assert detect(sample.content).media == wanted, (
+        "add `magic` to the type in handlers/media/__init__.py, or a check to handlers/detect/signatures.py"
+    )
     assert detect(sample.content[:4096]).media == wanted
     assert detect(sample.content, "https://fal.media/files/liar.exe").media == wanted
 
@@ -47,9 +49,9 @@ async def test_valid_file_is_prepared(codec: Codec, tmp_path: Path, name: str, a
     assert (found.thumbhash is not None) == (kind is Kind.IMAGE)
     if kind is not Kind.IMAGE or asked is ImageFormat.KEEP:
         assert (stored, found.content_type) == (sample.content, sample.content_type)
-    if kind in {Kind.VIDEO, Kind.AUDIO} and name != "webm, live":  # which tells no duration
+    if kind in {Kind.VIDEO, Kind.AUDIO} and name != "webm, live":  # which declares no duration
         assert found.duration == pytest.approx(1.1, abs=1)
-    codec.check(found.path, found.content_type)  # what is stored would be stored again
+    codec.check(found.path, found.content_type)  # a stored file is valid input
 
 
 async def test_file_under_another_type_is_refused(codec: Codec, tmp_path: Path, name: str) -> None:

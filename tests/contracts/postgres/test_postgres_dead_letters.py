@@ -132,7 +132,7 @@ async def turn(db: Any, worker: str = "w1", every: int = 60) -> bool:
     return is_ours
 
 
-async def test_of_twenty_workers_one_gets_each_turn(db: Any) -> None:
+async def test_each_slot_is_given_to_one_of_twenty_workers(db: Any) -> None:
     for _ in range(3):
         turns = await asyncio.gather(*(turn(db, f"w{number}") for number in range(20)))
         assert Counter(turns) == {True: 1, False: 19}
@@ -141,7 +141,7 @@ async def test_of_twenty_workers_one_gets_each_turn(db: Any) -> None:
         await db.run("update public.outlast_turns set next_at = now() - interval '1 second'")
 
 
-async def test_missed_turns_are_made_up_by_one(db: Any) -> None:
+async def test_missed_slots_run_once(db: Any) -> None:
     assert await turn(db)
     assert not await turn(db)
     await db.run("update public.outlast_turns set next_at = now() - interval '1 hour'")

@@ -175,6 +175,6 @@ async def test_a_failed_start_shows_the_servers_log(tmp_path: Path, monkeypatch:
     await server.start()
     await server.stop()
     (tmp_path / "postgres" / "PG_VERSION").write_text("9.6\n")
-    monkeypatch.setattr(module, "STARTS", 1)
+    monkeypatch.setattr(module, "MAX_STARTS", 1)
     with pytest.raises(StackError, match="incompatible"):
         await server.start()

@@ -17,7 +17,7 @@ from deploy.local.gateway.storage.errors import (
     invalid_request,
 )
 from deploy.local.gateway.storage.objects import Objects, check_names
-from deploy.local.gateway.storage.uploads import Uploads
+from deploy.local.gateway.storage.standard_uploads import StandardUploads
 from deploy.local.gateway.tokens import Caller, ProjectKeys, TokenError
 
 UPLOAD_SECONDS: Final = 2 * 60 * 60
@@ -28,7 +28,7 @@ URL_SIGNER: Final = Caller("service_role", "{}")  # access was checked when the 
 class Signing:
     """Handlers of the routes that create signed URLs, and of the signed URLs themselves."""
 
-    def __init__(self, keys: ProjectKeys, objects: Objects, downloads: Downloads, uploads: Uploads) -> None:
+    def __init__(self, keys: ProjectKeys, objects: Objects, downloads: Downloads, uploads: StandardUploads) -> None:
         self._keys = keys
         self._objects = objects
         self._downloads = downloads

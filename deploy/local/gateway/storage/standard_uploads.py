@@ -9,7 +9,7 @@ from deploy.local.gateway.storage.upload_body import UploadBody, read_upload_bod
 from deploy.local.gateway.tokens import Caller
 
 
-class Uploads:
+class StandardUploads:
     """Handlers of uploads in one request."""
 
     def __init__(self, objects: Objects) -> None:
