@@ -41,13 +41,16 @@ def test_a_name_that_is_no_coding_needs_no_decoder(codings):
 
 
 @pytest.mark.parametrize(
-    "codings", [("gzip, identity",), ("identity", "gzip"), ("aws-chunked, gzip",), ("gzip;q=1",), ("GZIP",), (",gzip,",)]
+    "codings",
+    [("gzip, identity",), ("identity", "gzip"), ("aws-chunked, gzip",), ("gzip;q=1",), ("GZIP",), (",gzip,",)],
 )
 def test_one_coding_among_other_names_is_decoded(codings):
     assert decode(inflater_for(headers(*codings)), gzip.compress(b"content")) == b"content"
 
 
-@pytest.mark.parametrize("codings", [("br",), ("zstd",), ("gzip, gzip",), ("gzip", "gzip"), ("compress",), ("gzip, br",)])
+@pytest.mark.parametrize(
+    "codings", [("br",), ("zstd",), ("gzip, gzip",), ("gzip", "gzip"), ("compress",), ("gzip, br",)]
+)
 def test_unsupported_codings_are_refused(codings):
     with pytest.raises(SourceUnavailableError, match="Content-Encoding"):
         inflater_for(headers(*codings))
