@@ -14,8 +14,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from handlers import cpu
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
+from schemas.urls import FAL_CDN_HOST
 
-FAL_CDN = ("fal.media", "*.fal.media")
+FAL_CDN = (FAL_CDN_HOST, f"*.{FAL_CDN_HOST}")
 FAL_SOURCES = (*FAL_CDN, "fal.ai/files/", "storage.googleapis.com/falserverless/")
 
 

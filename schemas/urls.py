@@ -26,7 +26,7 @@ AZURE_PARAMETERS: Final = frozenset(
 """The parameters of Azure's signed links, which always have `sig` (Azure Storage, "Create a service SAS")."""
 FAL_PARAMETERS: Final = frozenset({"identity", "v"})
 """Parameters of FAL's CDN that do not select a file: the signature of a link, and a version against caches."""
-FAL_CDN: Final = "fal.media"
+FAL_CDN_HOST: Final = "fal.media"
 SAME_HOSTS: Final = {"v3.fal.media": "v3b.fal.media"}
 """Hosts that serve the same paths as another one, and that one. FAL's results name one or the other."""
 
@@ -61,7 +61,7 @@ def _ignored_parameters(url: URL) -> set[str]:
     ignored = {name for name in names if name.startswith(SIGNING_PARAMETERS)}
     if "sig" in names and names & {"se", "si"}:  # the expiry, or the stored policy that has it
         ignored |= names & AZURE_PARAMETERS
-    if f".{url.raw_host}".endswith(f".{FAL_CDN}"):
+    if f".{url.raw_host}".endswith(f".{FAL_CDN_HOST}"):
         ignored |= names & FAL_PARAMETERS
     return ignored
 

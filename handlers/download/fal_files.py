@@ -18,7 +18,7 @@ from handlers.errors import SourceForbiddenError, SourceGoneError, SourceUnavail
 from handlers.settings import FAL_CDN, FAL_SOURCES, MediaSettings
 from schemas.urls import redact_url
 
-LINK_SECONDS: Final = 3600
+SIGNED_LINK_SECONDS: Final = 3600
 """How long a signed link is valid. Longer than any download, because each attempt requests a new one."""
 MAX_ANSWER_BYTES: Final = 64 * 1024
 TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
@@ -58,7 +58,7 @@ class FalFiles:
                 session.post(
                     self._endpoint.with_query(url=str(file)),
                     headers=headers,
-                    json={"expiration_seconds": LINK_SECONDS},
+                    json={"expiration_seconds": SIGNED_LINK_SECONDS},
                     allow_redirects=False,
                 ) as response,
             ):
