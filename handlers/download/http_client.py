@@ -18,9 +18,9 @@ from schemas.urls import redact_url
 
 MAX_REDIRECTS: Final = 3
 MAX_HEAD_LINE_BYTES: Final = 16 * 1024
-MAX_HEAD_FIELDS: Final = 500
-"""Limits of a response's head. Twice the longest line and four times the fields that aiohttp allows by default: some
-servers send long policies and cookies. The largest head takes 8 MB."""
+MAX_HEAD_FIELDS: Final = 400
+"""Limits of a response's head. Twice the longest line and three times the fields that aiohttp allows by default: some
+servers send long policies and cookies. The largest head takes 10 MB of memory."""
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 

@@ -88,7 +88,7 @@ def fields(number, size):
     return b"".join(b"X-%04d: %s\r\n" % (n, b"x" * (size - len("X-0000: "))) for n in range(number))
 
 
-@pytest.mark.parametrize(("number", "size"), [(1, 12_000), (400, 100), (100, 12_000), (MAX_HEAD_FIELDS - 10, 12_000)])
+@pytest.mark.parametrize(("number", "size"), [(1, 12_000), (350, 100), (100, 12_000), (MAX_HEAD_FIELDS - 10, 12_000)])
 async def test_a_large_head_is_accepted(tmp_path, number, size):
     start = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(CONTENT)
     assert await fetch(tmp_path, [start, fields(number, size), b"\r\n", CONTENT]) == CONTENT
@@ -103,6 +103,6 @@ async def test_a_long_redirect_target_is_followed(tmp_path):
 @pytest.mark.parametrize(("number", "size"), [(1, MAX_HEAD_LINE_BYTES + 100), (MAX_HEAD_FIELDS + 1, 20)])
 async def test_a_larger_head_is_refused_with_the_limits(tmp_path, number, size):
     start = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Secret: topsecret\r\n"
-    with pytest.raises(SourceUnavailableError, match="a line over 16384 bytes or more than 500 fields") as failed:
+    with pytest.raises(SourceUnavailableError, match="a line over 16384 bytes or more than 400 fields") as failed:
         await fetch(tmp_path, [start, fields(number, size), b"\r\nx"])
     assert "topsecret" not in str(failed.value)
