@@ -7,7 +7,7 @@
     |-- DecoderLimitError            decoder_limit         too many pixels or frames, too much memory or time
     |-- SourceForbiddenError         source_forbidden      not on the allow-list, private address, bad redirect
     |-- SourceGoneError              source_gone           404, 410, expired
-    |-- SourceUnavailableError       source_unavailable    retryable: timeout, reset, 408/425/429/5xx, truncated
+    |-- SourceUnavailableError       source_unavailable    retryable: timeout, reset, busy (`statuses.py`), truncated
     |-- StorageRejectedError         storage_rejected      mime, size, bucket, key
     |-- StorageUnavailableError      storage_unavailable   retryable: timeout, 429, 5xx, and a 5xx sent as 400
     |-- DatabaseUnavailableError     database_unavailable  retryable
@@ -17,6 +17,9 @@ The base class is also raised with other codes. Retryable are `unexpected` (an u
 `disk_full`, `decoder_crashed`, `decoder_failed`, `timed_out` (the attempt exceeded its time limit) and `soft_timeout`
 (the file was not started in time). Final are `no_files` (FAL's webhook came without its result), `worker_killed`,
 `message_lost` and `not_queued`.
+
+Two final errors are raised as retryable, few times, where the file may come later: `corrupted` for an empty file, and
+`source_gone` for a 404 of another host than FAL's.
 
 `retryable`: a later attempt may succeed. `retry_after`: the time to wait in seconds, if the other side has named one.
 """

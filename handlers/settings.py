@@ -14,8 +14,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from handlers import cpu
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
+from schemas.urls import FAL_CDN_HOST
 
-FAL_SOURCES = ("fal.media", "*.fal.media", "fal.ai/files/", "storage.googleapis.com/falserverless/")
+FAL_CDN = (FAL_CDN_HOST, f"*.{FAL_CDN_HOST}")
+FAL_SOURCES = (*FAL_CDN, "fal.ai/files/", "storage.googleapis.com/falserverless/")
 
 
 class SettingsError(ValueError):
@@ -87,6 +89,16 @@ class MediaSettings(BaseSettings):
     )
     max_connections_per_host: int = Field(
         16, ge=1, description="Maximum number of downloads from one host at the same time. Others wait."
+    )
+    fal_key: SecretStr | None = Field(
+        None,
+        description="FAL API key. With it, files that only your account may read are downloaded (the key needs the "
+        "permission `assets:read`), and results are requested again from FAL's queue.",
+    )
+    fal_api_url: str = Field(
+        "https://api.fal.ai/v1",
+        pattern=r"^https?://",
+        description="Base URL of FAL's platform API, which signs links to private files.",
     )
     unsupported_files: Literal["ignore", "fail"] = Field(
         "ignore",

@@ -8,6 +8,7 @@ from yarl import URL
 SIGNING_PARAMETERS: Final = (
     "x-goog-",
     "x-amz-",
+    "awsaccesskeyid",
     "googleaccessid",
     "expires",
     "signature",
@@ -15,6 +16,19 @@ SIGNING_PARAMETERS: Final = (
     "key-pair-id",
     "policy",
 )
+"""How the names of parameters begin that sign a link to S3, Google Cloud Storage, CloudFront or Supabase Storage."""
+AZURE_PARAMETERS: Final = frozenset(
+    [
+        *("sv", "ss", "srt", "sr", "sp", "se", "st", "spr", "sip", "si", "sig", "ses"),
+        *("skoid", "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid", "scid", "sdd"),
+    ]
+)
+"""The parameters of Azure's signed links, which always have `sig` (Azure Storage, "Create a service SAS")."""
+FAL_PARAMETERS: Final = frozenset({"identity", "v"})
+"""Parameters of FAL's CDN that do not select a file: the signature of a link, and a version against caches."""
+FAL_CDN_HOST: Final = "fal.media"
+SAME_HOSTS: Final = {"v3.fal.media": "v3b.fal.media"}
+"""Hosts that serve the same paths as another one, and that one. FAL's results name one or the other."""
 
 
 def is_data_uri(url: str) -> bool:
@@ -26,16 +40,30 @@ def source_key(url: str) -> str:
     """Return a key of 32 hex digits that identifies a source file within its generation.
 
     Query parameters that only sign a link or limit its validity are ignored, so a renewed link has the same key. The
-    key is a hash, because the rest of the query may be confidential and the key is stored in a table.
+    key is a hash, because the rest of the query may be confidential and the key is stored in a table. Keys must not
+    change between versions: a file with another key is stored again.
     """
     if is_data_uri(url):
         return _digest(url)
     try:
         parsed = URL(url)
-        query = sorted((k, v) for k, v in parsed.query.items() if not k.lower().startswith(SIGNING_PARAMETERS))
-        return _digest(f"{parsed.scheme}://{parsed.raw_authority.lower()}{parsed.raw_path}?{query}")
+        ignored = _ignored_parameters(parsed)
+        query = sorted((k, v) for k, v in parsed.query.items() if k.lower() not in ignored)
+        authority = parsed.raw_authority.lower()
+        return _digest(f"{parsed.scheme}://{SAME_HOSTS.get(authority, authority)}{parsed.raw_path}?{query}")
     except ValueError:
         return _digest(url)
+
+
+def _ignored_parameters(url: URL) -> set[str]:
+    """Return the names of the URL's parameters, in lower case, that do not select a file."""
+    names = {name.lower() for name in url.query}
+    ignored = {name for name in names if name.startswith(SIGNING_PARAMETERS)}
+    if "sig" in names and names & {"se", "si"}:  # the expiry, or the stored policy that has it
+        ignored |= names & AZURE_PARAMETERS
+    if f".{url.raw_host}".endswith(f".{FAL_CDN_HOST}"):
+        ignored |= names & FAL_PARAMETERS
+    return ignored
 
 
 def data_reference(url: str) -> str:

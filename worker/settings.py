@@ -141,10 +141,6 @@ class Settings(SourceSettings):
     console_session_hours: float = Field(
         12, gt=0, le=720, description="Time after which a console session ends, in hours."
     )
-    fal_key: SecretStr | None = Field(
-        None,
-        description="FAL API key, used to request a result again from FAL's queue. If it is not set, FAL is not asked.",
-    )
     fal_queue_url: str = Field(
         "https://queue.fal.run", pattern=r"^https?://", description="Base URL of FAL's queue API."
     )

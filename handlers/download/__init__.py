@@ -2,23 +2,25 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import aiohttp
 
 from handlers.download.data_uri import write_data_uri
+from handlers.download.fal_files import FalFiles
 from handlers.download.file_writer import DownloadedFile, FileWriter, HeadCheck, run_in_thread
-from handlers.download.http_client import SourceClient
+from handlers.download.http_client import MAX_HEAD_FIELDS, MAX_HEAD_LINE_BYTES, SourceClient
 from handlers.download.http_response import check_status
 from handlers.download.transfer import DownloadProgress, Transfer
-from handlers.errors import SourceForbiddenError, SourceUnavailableError
+from handlers.errors import SourceForbiddenError, SourceGoneError, SourceUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
 from schemas.urls import is_data_uri, redact_url
 
 PROBE_SECONDS: Final = 15.0
+T = TypeVar("T")
 
 
 class Downloader:
@@ -28,6 +30,7 @@ class Downloader:
         self._settings = settings
         self._observer = observer or Observer()
         self._client = SourceClient(settings, self._observer)
+        self._fal_files = FalFiles(settings)
 
     async def __aenter__(self) -> Self:
         return self
@@ -55,15 +58,18 @@ class Downloader:
             SourceForbiddenError: the URL, or a redirect target, must not be requested.
             FileSizeExceededError: the file has more than `max_size` bytes (default MAX_FILE_SIZE_MB), by its
                 Content-Length or by the bytes received.
-            FileCorruptedError: the file is empty, or a `data:` URI cannot be decoded.
-            SourceGoneError: the source does not have the file, or refuses access.
+            FileCorruptedError: the file is empty (retryable), or a `data:` URI is empty or cannot be decoded.
+            SourceGoneError: the source does not have the file, or refuses access. Retryable if the file may come yet.
             SourceUnavailableError: the source did not deliver the file this time.
             OSError: the file cannot be written.
         """
         limit = self._settings.max_file_bytes if max_size is None else max_size
         with self._translated_errors(url), FileWriter(target, limit, check_head) as writer:
             if not is_data_uri(url):
-                return await Transfer(self._client, self._settings, self._observer, writer, progress).run(url)
+                return await self._with_signed_link(
+                    url,
+                    lambda link: Transfer(self._client, self._settings, self._observer, writer, progress).run(link),
+                )
             file = await run_in_thread(write_data_uri, url, writer)
             if progress is not None:
                 progress(file.size, file.size)
@@ -78,8 +84,21 @@ class Downloader:
         if is_data_uri(url):
             return
         with self._translated_errors(url):
-            async with asyncio.timeout(PROBE_SECONDS) as deadline, self._client.open(url, deadline) as response:
-                check_status(response.status, response.headers, url)
+            await self._with_signed_link(url, self._probe)
+
+    async def _probe(self, url: str) -> None:
+        async with asyncio.timeout(PROBE_SECONDS) as deadline, self._client.open(url, deadline) as response:
+            check_status(response.status, response.headers, str(response.url))
+
+    async def _with_signed_link(self, url: str, request: Callable[[str], Awaitable[T]]) -> T:
+        """Call `request` with the URL. If FAL refuses the file, call it again with a link signed for our account."""
+        try:
+            return await request(url)
+        except SourceGoneError:
+            link = await self._fal_files.signed_url(url)
+            if link is None:
+                raise
+        return await request(link)
 
     @contextlib.contextmanager
     def _translated_errors(self, url: str) -> Iterator[None]:
@@ -91,5 +110,10 @@ class Downloader:
             raise
         except TimeoutError:
             raise SourceUnavailableError(f"{redact_url(url)}: the download exceeded its time limit") from None
+        except aiohttp.ClientResponseError as error:
+            raise SourceUnavailableError(
+                f"{redact_url(url)}: the response's head is not valid HTTP, or has a line over {MAX_HEAD_LINE_BYTES} "
+                f"bytes or more than {MAX_HEAD_FIELDS} fields"
+            ) from error
         except aiohttp.ClientError as error:
             raise SourceUnavailableError(f"{redact_url(url)}: the download failed: {type(error).__name__}") from error

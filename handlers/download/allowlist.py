@@ -15,7 +15,7 @@ from aiohttp.resolver import DefaultResolver
 from yarl import URL
 
 from handlers.download.addresses import is_public, is_public_text, literal_address
-from handlers.download.source_url import host_of, parse_source_url
+from handlers.download.source_url import host_of, normalized_path, parse_source_url
 from handlers.errors import DenialReason, SourceForbiddenError
 from handlers.observer import Observer
 from schemas.urls import redact_url
@@ -45,11 +45,11 @@ class AllowlistEntry:
         except SourceForbiddenError as error:
             raise ValueError(f"SOURCE_ALLOWLIST: {text!r} has no usable host: {error}") from None
         if "://" in text:
-            return cls(host_of(url), url.raw_path, _origin(url))
+            return cls(host_of(url), normalized_path(url), _origin(url))
         address = literal_address(host_of(url))
         if url.explicit_port is not None or (address is not None and (wildcard or not is_public(address))):
             raise ValueError(f"SOURCE_ALLOWLIST: {text!r} must be written as an origin, such as https://{text}")
-        return cls(wildcard + host_of(url), url.raw_path)
+        return cls(wildcard + host_of(url), normalized_path(url))
 
     def matches_host(self, host: str) -> bool:
         """Return whether this entry includes the host, which is in lower case."""
@@ -60,7 +60,7 @@ class AllowlistEntry:
         if self.origin is not None and self.origin != _origin(url):
             return False
         folder = self.path if self.path.endswith("/") else f"{self.path}/"
-        return self.matches_host(host_of(url)) and f"{url.raw_path}/".startswith(folder)
+        return self.matches_host(host_of(url)) and f"{normalized_path(url)}/".startswith(folder)
 
 
 class Allowlist:

@@ -10,12 +10,17 @@ import aiohttp
 from yarl import URL
 
 from handlers.download.allowlist import Allowlist, GuardedResolver
+from handlers.download.source_url import redirect_target
 from handlers.errors import DenialReason, SourceForbiddenError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
 from schemas.urls import redact_url
 
 MAX_REDIRECTS: Final = 3
+MAX_HEAD_LINE_BYTES: Final = 16 * 1024
+MAX_HEAD_FIELDS: Final = 400
+"""Limits of a response's head. Twice the longest line and three times the fields that aiohttp allows by default: some
+servers send long policies and cookies. The largest head takes 10 MB of memory."""
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
@@ -56,7 +61,7 @@ class SourceClient:
                     if response.status not in REDIRECTS:
                         yield response
                         return
-                    url = _redirect_target(checked, response.headers.get("Location", ""))
+                    url = redirect_target(checked, response.headers.get("Location", ""))
                 finally:
                     response.close()  # has no effect on the connection if the body was read to its end
         raise SourceForbiddenError(
@@ -88,18 +93,8 @@ class SourceClient:
                 timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout_seconds),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
+                max_line_size=MAX_HEAD_LINE_BYTES,
+                max_field_size=MAX_HEAD_LINE_BYTES,
+                max_headers=MAX_HEAD_FIELDS,
             )
         return self._session
-
-
-def _redirect_target(origin: URL, location: str) -> str:
-    """Return the absolute URL of a Location header."""
-    try:
-        target = URL(location)
-        if location.strip() and (target.host or not target.absolute):
-            return str(origin.join(target))
-    except ValueError:
-        pass
-    raise SourceForbiddenError(
-        f"{redact_url(str(origin))}: the redirect has no valid Location", reason=DenialReason.MALFORMED
-    )

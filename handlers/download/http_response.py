@@ -4,34 +4,45 @@ import email.utils
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Final
 
+from multidict import CIMultiDictProxy
+
+from handlers.download.content_encoding import content_codings
+from handlers.download.fal_files import is_fal_url
+from handlers.download.statuses import StatusMeaning, meaning_of
 from handlers.errors import FileProcessingError, SourceGoneError, SourceUnavailableError
 from schemas.urls import redact_url
 
-RETRYABLE: Final = frozenset({408, 425, 429})
 MAX_RETRY_AFTER_SECONDS: Final = 86_400.0
 STRONG_ETAG: Final = re.compile(r'"[!#-~]+"')
 CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 def check_status(status: int, headers: Mapping[str, str], url: str) -> None:
-    """Return when the status is 200; otherwise raise the error of our tree that it stands for.
+    """Return when the body is the whole file; otherwise raise the error of our tree that the status stands for.
 
     Raises:
-        SourceGoneError: the source does not have the file, or refuses access.
+        SourceGoneError: the source does not have the file, or refuses access. Retryable if the file may come yet.
         SourceUnavailableError: the source did not deliver the file this time.
         FileProcessingError: any other status; also final.
     """
-    if status == HTTPStatus.OK:
-        return
+    seconds = retry_after(headers.get("Retry-After"))
     message = f"{redact_url(url)} answered {status}"
-    if status in RETRYABLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise SourceUnavailableError(message, retry_after=retry_after(headers.get("Retry-After")))
-    if status in {401, 403, 404, 410}:
-        raise SourceGoneError(f"{message}: the file no longer exists, or its link has expired")
-    raise FileProcessingError(message, code="source_gone")
+    match meaning_of(status, retry_later=seconds is not None):
+        case StatusMeaning.CONTENT:
+            return
+        case StatusMeaning.PARTIAL:
+            if not _is_whole(headers):
+                raise SourceUnavailableError(f"{message} with a part of the file; the request was for all of it")
+        case StatusMeaning.LATER:
+            raise SourceUnavailableError(message, retry_after=seconds)
+        case StatusMeaning.MISSING if not is_fal_url(url):
+            raise SourceGoneError(f"{message}: the file does not exist, or not yet", retryable=True)
+        case StatusMeaning.MISSING | StatusMeaning.REFUSED:
+            raise SourceGoneError(f"{message}: the file no longer exists, or its link has expired")
+        case StatusMeaning.OTHER:
+            raise FileProcessingError(message, code="source_gone")
 
 
 def retry_after(value: str | None) -> float | None:
@@ -55,7 +66,17 @@ def strong_etag(headers: Mapping[str, str]) -> str | None:
     return etag if STRONG_ETAG.fullmatch(etag) else None
 
 
-def check_partial_content(headers: Mapping[str, str], start: int, total: int | None, etag: str) -> int:
+def _is_whole(headers: Mapping[str, str]) -> bool:
+    """Return whether the range of a 206 response is the whole file."""
+    content_range = CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
+    return content_range is not None and content_range[1] == "0" and int(content_range[2]) + 1 == _size(content_range)
+
+
+def _size(content_range: re.Match[str]) -> int | None:
+    return None if content_range[3] == "*" else int(content_range[3])
+
+
+def check_partial_content(headers: CIMultiDictProxy[str], start: int, total: int | None, etag: str) -> int:
     """Check that a 206 response has the same file from byte `start` to its end; return the file's size.
 
     `total` is the expected size, if it is known (RFC 9110, 14.4 and 15.3.7).
@@ -64,11 +85,10 @@ def check_partial_content(headers: Mapping[str, str], start: int, total: int | N
         SourceUnavailableError: the response has another file or another range.
     """
     content_range = CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-    if content_range is None or headers.get("ETag", "").strip() != etag or "Content-Encoding" in headers:
+    if content_range is None or headers.get("ETag", "").strip() != etag or content_codings(headers):
         raise SourceUnavailableError("the source resumed with another version of the file")
     first, end = int(content_range[1]), int(content_range[2]) + 1
-    stated = None if content_range[3] == "*" else int(content_range[3])
-    sizes = {size for size in (total, stated) if size is not None}
+    sizes = {size for size in (total, _size(content_range)) if size is not None}
     if first != start or end <= first or sizes - {end}:
         raise SourceUnavailableError(
             f"the source resumed with {content_range[0]!r}; the request was for byte {start} to the end"

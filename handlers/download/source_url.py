@@ -1,16 +1,21 @@
 """Parses source URLs, with rules that apply to every URL, whether it is on the allow-list or not.
 
 The rules are strict where URL parsers disagree: a URL that two programs read differently can bypass a check.
+
+Path and query are requested as they were given, because a signature covers the characters: `%2B` is not `+` and `%7E`
+is not `~` to a server that signed the link. Rules are checked on the normalized form (RFC 3986, 6.2.2).
 """
 
 import re
+import string
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urljoin
 
 from yarl import URL
 
 from handlers.download.addresses import literal_address
 from handlers.errors import DenialReason, SourceForbiddenError
+from schemas.urls import redact_url
 
 MAX_DECODINGS: Final = 4
 """How often a path is percent-decoded to search for `..`. A path that is encoded more often is refused."""
@@ -21,13 +26,17 @@ _AUTHORITY: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 _HOST_AND_PORT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\[\]:%\\]+)(?::[0-9]{0,5})?")
 # What getaddrinfo accepts. A trailing dot is refused, because caches, limits and logs compare hosts by name.
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
+_AS_GIVEN: Final = "".join(sorted({*string.punctuation} - {*'"#<>\\^`{}'}))
+"""The punctuation that is sent as it is. Browsers encode the rest in a path (WHATWG URL, path percent-encode set)."""
+_LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def parse_source_url(text: str) -> URL:
-    """Parse a URL; raise SourceForbiddenError with the reason when it breaks a rule.
+    """Return the URL to request; raise SourceForbiddenError with the reason when it breaks a rule.
 
     The host of the returned URL is in lower case and ASCII: international names in punycode, full-width characters
-    replaced by the ASCII characters they stand for.
+    replaced by the ASCII characters they stand for. Path and query are as given; only what a request line cannot have
+    is percent-encoded. The fragment is removed.
     """
     if text.partition(":")[0].lower() not in {"http", "https"}:
         raise SourceForbiddenError("the source URL is neither http nor https", reason=DenialReason.SCHEME)
@@ -50,6 +59,28 @@ def host_of(url: URL) -> str:
     return url.raw_host or ""
 
 
+def redirect_target(origin: URL, location: str) -> str:
+    """Return the absolute URL of a Location header (RFC 3986, 5.2), without another change of its characters.
+
+    Raises:
+        SourceForbiddenError: the header is missing or cannot be parsed.
+    """
+    try:
+        target = URL(location)
+        if location.strip() and not _CONTROL_OR_SURROGATE.search(location) and (target.host or not target.absolute):
+            return urljoin(str(origin), location)
+    except ValueError:
+        pass
+    raise SourceForbiddenError(
+        f"{redact_url(str(origin))}: the redirect has no valid Location", reason=DenialReason.MALFORMED
+    )
+
+
+def normalized_path(url: URL) -> str:
+    """Return the path without `.` and `..` segments and without needless percent-encoding, to compare folders."""
+    return URL(str(url)).raw_path
+
+
 def _parse(text: str) -> URL:
     authority = _AUTHORITY.match(text)
     if authority is None or _CONTROL_OR_SURROGATE.search(text):
@@ -63,7 +94,25 @@ def _parse(text: str) -> URL:
         url.port, url.host  # noqa: B018 - both are parsed on access and may raise ValueError
     except ValueError as error:
         raise _malformed(str(error)) from None
-    return url
+    return _as_given(url, URL(text, encoded=True))
+
+
+def _as_given(normalized: URL, given: URL) -> URL:
+    """Return `normalized` with path and query of `given`.
+
+    Only a path with `.` or `..` segments is normalized: clients resolve them before the request (RFC 3986, 5.2.4), and
+    the server must not see another folder than the allow-list.
+    """
+    segments = unquote(given.raw_path, errors="replace").replace("\\", "/").split("/")
+    path = normalized.raw_path if {".", ".."} & {*segments} else _quote_invalid(given.raw_path)
+    query = _quote_invalid(given.raw_query_string)
+    authority = normalized.raw_authority
+    return URL.build(scheme=normalized.scheme, authority=authority, path=path, query_string=query, encoded=True)
+
+
+def _quote_invalid(text: str) -> str:
+    """Percent-encode spaces, non-ASCII characters, lone `%` and characters that are invalid in URLs."""
+    return quote(_LONE_PERCENT.sub("%25", text), safe=_AS_GIVEN)
 
 
 def _malformed(problem: str) -> SourceForbiddenError:

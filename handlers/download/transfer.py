@@ -12,7 +12,7 @@ from handlers.download.content_encoding import Inflater, inflater_for
 from handlers.download.file_writer import DownloadedFile, FileWriter, run_in_thread, too_large
 from handlers.download.http_client import SourceClient
 from handlers.download.http_response import check_partial_content, check_range_end, check_status, strong_etag
-from handlers.errors import SourceUnavailableError
+from handlers.errors import FileCorruptedError, SourceUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
 
@@ -147,6 +147,9 @@ class Transfer:
         self._write(self._buffer)
         if self._inflater is not None:
             self._inflater.finish()
+        if self._writer.size == 0:
+            # Programs create a file before they write it, so another attempt may find it written.
+            raise FileCorruptedError("the source answered with an empty file", retryable=True)
         return self._writer.finish()
 
     async def _flush(self) -> None:

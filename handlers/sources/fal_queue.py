@@ -15,6 +15,7 @@ import aiohttp
 from pydantic import SecretStr
 from yarl import URL
 
+from handlers.download.fal_files import read_limited
 from handlers.errors import FileProcessingError, SourceGoneError, SourceUnavailableError
 
 SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -94,11 +95,9 @@ def _check_status(status: int) -> None:
 
 
 async def _read_json(response: aiohttp.ClientResponse) -> Any:  # noqa: ANN401 - any JSON
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MAX_RESULT_BYTES:
-            raise FileProcessingError(f"FAL's result is larger than {MAX_RESULT_BYTES} bytes", code="source_gone")
+    body = await read_limited(response, MAX_RESULT_BYTES)
+    if body is None:
+        raise FileProcessingError(f"FAL's result is larger than {MAX_RESULT_BYTES} bytes", code="source_gone")
     try:
         return json.loads(body)
     except ValueError:

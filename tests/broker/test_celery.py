@@ -70,9 +70,9 @@ async def test_task_sent_before_any_worker_started_with_positional_arguments_com
 
 @with_inbox
 async def test_failed_task_raises_in_the_celery_client(worker_env, source):
-    result = await celery(worker_env, kwargs=files(source, "nothing.png"))
+    result = await celery(worker_env, kwargs=files(source, "nothing.png?status=410"))
     assert result["raised"] == "FileProcessingError"
-    assert "404" in result["message"]
+    assert "410" in result["message"]
 
 
 @pytest.mark.parametrize(

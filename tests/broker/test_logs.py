@@ -15,7 +15,7 @@ def attempts(lines, job):
 async def test_each_attempt_is_logged_as_one_line_with_all_fields(worker_env, source):
     base, once = f"{source.url}/files", uuid4()
     job = worker_env.job(
-        f"{base}/photo.png", f"{base}/tone.wav?fail_first=1&at={once}", f"{base}/none.png?sig=topsecret"
+        f"{base}/photo.png", f"{base}/tone.wav?fail_first=1&at={once}", f"{base}/none.png?status=410&sig=topsecret"
     )
     with capture_log(worker_env.settings, log_level="DEBUG") as lines:
         await worker_env.send(job)

@@ -133,7 +133,7 @@ async def test_unroutable_task_is_recorded_as_failed_and_can_be_submitted_again(
 async def test_task_queued_from_python_returns_its_result(worker_env, manager, source):
     async with manager:
         task_id = await manager.queue_file_processing(
-            [f"{source.url}/files/photo.png", f"{source.url}/files/nothing.png"],
+            [f"{source.url}/files/photo.png", f"{source.url}/files/nothing.png?status=410"],
             uuid4(),
             uuid4(),
             {"max_concurrent": 1, "quality": 60, "format": "webp", "priority": "bulk"},

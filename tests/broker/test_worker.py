@@ -60,7 +60,9 @@ async def test_retry_after_selects_the_retry_queue(worker_env, source):
 
 async def test_final_failures_are_dead_lettered_one_message_per_code(worker_env, source):
     base = f"{source.url}/files"
-    job = worker_env.job(f"{base}/a.png", f"{base}/b.png", f"{base}/tone.wav", "https://127.0.0.1/inside.png")
+    job = worker_env.job(
+        f"{base}/a.png?status=410", f"{base}/b.png?status=410", f"{base}/tone.wav", "https://127.0.0.1/inside.png"
+    )
     await worker_env.send(job)
     await worker_env.wait_for_outcome("partial")
     letters = [await worker_env.take_message("outlast.dead") for _ in range(2)]

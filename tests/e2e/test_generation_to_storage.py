@@ -124,7 +124,7 @@ def good_and_bad(stack, query):
 
 
 async def test_missing_file_does_not_prevent_storing_the_others(stack, project):
-    row = good_and_bad(stack, "status=404")
+    row = good_and_bad(stack, "status=410")
     await complete(project, row)
     (task,) = await wait_until_ended(project, row)
     assert task["status"] == "partial"

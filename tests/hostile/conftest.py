@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
+CERTIFIED_HOSTS = ("media.test", "*.media.test", "*.fal.media", "api.fal.ai")
 RESOLVER_FILES = {
     "resolv.conf": "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n",
     "nsswitch.conf": "hosts: files dns\n",
@@ -47,16 +48,14 @@ class IsolatedDownloader:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
-    """A self-signed certificate for media.test and *.media.test, with its key."""
+    """A self-signed certificate for CERTIFIED_HOSTS, with its key."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hostile tests")])
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("media.test"), x509.DNSName("*.media.test")]), critical=False
-        )
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in CERTIFIED_HOSTS]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -35,12 +35,12 @@ class DenialObserver(Observer):
 
 
 class Listener:
-    """Accepts connections on all addresses; records each connection, and each request received."""
+    """Accepts connections on all addresses; records each connection, each request, and who received which key."""
 
     def __init__(self, certificate):
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.load_cert_chain(certificate)
-        self._servers, self.connections, self.requests = [], [], []
+        self._servers, self.connections, self.requests, self.keys = [], [], [], []
 
     async def start(self):
         for port in (TLS_PORT, *PLAIN_PORTS):
@@ -59,32 +59,56 @@ class Listener:
             if port == TLS_PORT:
                 await writer.start_tls(self._tls)
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            host = head.lower().partition("\nhost: ")[2].partition("\r")[0]
+            host, key, length = (header(head, name) for name in ("host", "authorization", "content-length"))
             target = head.split(" ")[1]
+            await reader.readexactly(int(length or 0))
             self.requests.append(f"{host}{target}")
-            writer.write(response_to(target).encode("latin-1"))
+            if key:
+                self.keys.append([host, key])
+            writer.write((sign(target) if host == "api.fal.ai" else response_to(target)).encode("latin-1"))
             await writer.drain()
         writer.close()
 
 
+def header(head, name):
+    """Return the value of a header; empty when it is missing."""
+    return head.partition("\r\n\r\n")[0].lower().partition(f"\n{name}: ")[2].partition("\r")[0]
+
+
+def sign(target):
+    """Return FAL's response to a request for a signed link."""
+    (file,) = parse_qs(urlsplit(target).query)["url"]
+    signed = "https://internal.test/private" if "stolen" in file else f"{file}?identity=signed"
+    body = json.dumps({"signed_url": signed})
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+
+
 def response_to(target):
-    """Return the response. `/to?url=...`: a redirect; `/loop`: one to itself; `/nowhere`: one without a Location."""
+    """Return the response. `/to?url=...`: a redirect; `/loop`: one to itself; `/nowhere`: one without a Location.
+
+    A path with `private` is refused without a signed link.
+    """
     url = urlsplit(target)
     close = "Content-Length: 0\r\nConnection: close\r\n\r\n"
     if url.path == "/to":
         query = parse_qs(url.query, encoding="latin-1")
         return f"HTTP/1.1 {query.get('status', ['302'])[0]} Found\r\nLocation: {query['url'][0]}\r\n{close}"
+    if "private" in url.path and "identity=signed" not in url.query:
+        return f"HTTP/1.1 {'404' if 'hidden' in url.path else '403'} Refused\r\n{close}"
     if url.path in {"/loop", "/nowhere"}:
         return f"HTTP/1.1 302 Found\r\n{'Location: /loop' if url.path == '/loop' else 'X: x'}\r\n{close}"
     return f"HTTP/1.1 200 OK\r\nContent-Length: {len(CONTENT)}\r\nConnection: close\r\n\r\n{CONTENT}"
 
 
-async def fetch(listener, dns, url, entries, mode="enforce", answers=None, *, again=False):
-    """Fetch `url` with an allow-list of `entries`; return the result. `again`: keep the DNS server's state."""
+async def fetch(listener, dns, url, entries, mode="enforce", answers=None, *, again=False, **more):
+    """Fetch `url` with an allow-list of `entries` and `more` settings; return the result.
+
+    `again`: keep the DNS server's state.
+    """
     if not again:
         dns.answers, dns.queries = answers or {}, []
-    listener.connections, listener.requests = [], []
-    settings = MediaSettings(_env_file=None, source_allowlist=tuple(entries), source_allowlist_mode=mode)
+    listener.connections, listener.requests, listener.keys = [], [], []
+    settings = MediaSettings(_env_file=None, source_allowlist=tuple(entries), source_allowlist_mode=mode, **more)
     observer, attempts, result = (
         DenialObserver(),
         count_connection_attempts(),
@@ -102,6 +126,7 @@ async def fetch(listener, dns, url, entries, mode="enforce", answers=None, *, ag
         "attempts": count_connection_attempts() - attempts,
         "connections": listener.connections,
         "requests": listener.requests,
+        "keys": listener.keys,
         "queries": dns.queries,
     }
 

@@ -34,6 +34,13 @@ async def endless_headers(writer, _request):
     await send(writer, b"HTTP/1.1 200 OK\r\n", *(b"X-%d: %s\r\n" % (n, b"x" * 4000) for n in range(20_000)))
 
 
+async def largest_head(writer, _request):
+    """As many and as long fields as are accepted, and an empty body."""
+    await send(
+        writer, b"HTTP/1.1 404 Not Found\r\n", *(b"X-%d: %s\r\n" % (n, b"x" * 16_000) for n in range(390)), b"\r\n"
+    )
+
+
 async def endless_header_value(writer, _request):
     await send(writer, b"HTTP/1.1 200 OK\r\nX: ", *itertools.repeat(b"x" * MIB, 200))
 
@@ -99,6 +106,14 @@ async def gzip_bomb(writer, _request):
 
 async def deflate_bomb(writer, _request):
     await send(writer, head(content_encoding="deflate"), *zeros(ZLIB, 10_240))
+
+
+async def raw_deflate_bomb(writer, _request):
+    await send(writer, head(content_encoding="deflate"), *zeros(b"", 10_240))
+
+
+async def zeros_after_gzip(writer, _request):
+    await send(writer, head(content_encoding="gzip"), gzip.compress(b"x"), *itertools.repeat(bytes(MIB), 300))
 
 
 async def nested_gzip(writer, _request):

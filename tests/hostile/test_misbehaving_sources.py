@@ -17,6 +17,7 @@ LIMIT = 50 * MIB
 CODES = {
     "slow_headers": "source_unavailable",
     "endless_headers": "source_unavailable",
+    "largest_head": "source_gone",
     "endless_header_value": "source_unavailable",
     "endless_trailers": "source_unavailable",
     "endless_continue": "source_unavailable",
@@ -32,6 +33,8 @@ CODES = {
     "two_content_lengths": "source_unavailable",
     "gzip_bomb": "size_exceeded",
     "deflate_bomb": "size_exceeded",
+    "raw_deflate_bomb": "size_exceeded",
+    "zeros_after_gzip": "size_exceeded",
     "nested_gzip": "source_unavailable",
     "empty_gzip_blocks": "size_exceeded",
     "many_gzip_members": "source_unavailable",

@@ -11,7 +11,7 @@ import psutil
 from tests.metrics.monitored_stack import MonitoredStack
 
 FAULTS = (
-    "status=404",
+    "status=410",
     "status=503",
     "truncate=1000",
     "fail_first=1",

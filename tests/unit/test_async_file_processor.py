@@ -124,7 +124,7 @@ async def test_max_concurrent_below_one_is_refused(processor, source):
 
 
 async def test_the_loggers_level_can_be_set(processor, source, caplog):
-    url = [f"{source.url}/files/none.png"]
+    url = [f"{source.url}/files/none.png?status=410"]
     logging.getLogger("async_file_processor").setLevel(logging.CRITICAL)
     await processor.process_file_batch(url, "u", "g")
     assert caplog.records == []

@@ -136,9 +136,10 @@ async def test_received_bytes_are_reported_to_the_observer(downloader, url, obse
     assert observer.bytes == len(CONTENT)
 
 
-async def test_an_empty_file_is_corrupted(downloader, url, tmp_path):
-    with pytest.raises(FileCorruptedError, match="empty"):
+async def test_an_empty_file_is_corrupted_and_retryable(downloader, url, tmp_path):
+    with pytest.raises(FileCorruptedError, match="empty") as failed:
         await downloader.fetch(f"{url}/empty", tmp_path / "f")
+    assert failed.value.retryable
 
 
 async def test_a_full_disk_is_disk_full(downloader, url):

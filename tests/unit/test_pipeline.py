@@ -73,7 +73,7 @@ async def test_a_failed_file_names_its_stage_and_does_not_stop_the_others(source
         outcome = await process(batch(source, *paths), pipeline_deps)
     assert [file.position for file in outcome.stored] == [1]
     assert [(file.position, file.stage, file.code, file.retryable) for file in outcome.failed] == [
-        (0, "download", "source_gone", False),
+        (0, "download", "source_gone", True),
         (2, "download", "source_unavailable", True),
     ]
     assert outcome.failed[1].retry_after == 7

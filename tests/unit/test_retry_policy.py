@@ -34,7 +34,7 @@ policies = st.builds(
 )
 failures = st.builds(
     Failed,
-    st.sampled_from(["source_unavailable", "unexpected", "generation_not_found", "corrupted"]),
+    st.sampled_from(["source_unavailable", "unexpected", "generation_not_found", "corrupted", "source_gone"]),
     st.booleans(),
     st.none() | st.floats(0, 1e6),
 )
@@ -60,6 +60,14 @@ def test_every_failure_ends_in_giving_up_within_max_attempts(failure, policy, ch
     while isinstance(decide(failure, attempts, policy, chance), Retry):
         attempts += 1
     assert attempts <= policy.max_attempts
+
+
+@pytest.mark.parametrize("code", ["source_gone", "corrupted"])
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_a_missing_or_empty_file_is_tried_for_some_minutes(code, chance):
+    decisions = [decide(Failed(code), attempt, POLICY, chance) for attempt in range(1, 6)]
+    assert decisions[-1] == GiveUp()
+    assert 10 * 60 <= sum(retry.delay for retry in decisions[:-1]) <= 90 * 60
 
 
 @given(failures, st.integers(1, 50), policies, chances)

@@ -10,9 +10,17 @@ UNEXPECTED_ATTEMPTS = 3
 """Attempts after an unexpected exception: it may be a temporary fault or a bug that every attempt meets."""
 GENERATION_ATTEMPTS = 4
 """Attempts while no generation has FAL's request id: the row is written seconds later, or never."""
+MISSING_ATTEMPTS = 5
+"""Attempts while a source says that the file does not exist, or is empty: with the default delays, 13 minutes. FAL may
+copy a file into your own bucket after its webhook."""
 JITTER: Final = 0.25
 """Share of jobs that get a neighbouring delay, so that jobs that failed together do not return together."""
-MAX_ATTEMPTS_BY_CODE: Final = {"unexpected": UNEXPECTED_ATTEMPTS, "generation_not_found": GENERATION_ATTEMPTS}
+MAX_ATTEMPTS_BY_CODE: Final = {
+    "unexpected": UNEXPECTED_ATTEMPTS,
+    "generation_not_found": GENERATION_ATTEMPTS,
+    "source_gone": MISSING_ATTEMPTS,
+    "corrupted": MISSING_ATTEMPTS,
+}
 
 
 class JobFailure(Protocol):
