@@ -107,9 +107,7 @@ async def protected_columns(context: CheckContext) -> str:
 async def media_trigger(context: CheckContext) -> str:
     """The trigger must exist that keeps end users from writing `media` and `media_status`."""
     if not (await _facts(context)).media_kept:
-        raise CheckWarning(
-            "end users can write media and media_status of rows that they may update", REINSTALL_REMEDY
-        )
+        raise CheckWarning("end users can write media and media_status of rows that they may update", REINSTALL_REMEDY)
     return "only Outlast and trusted roles write media and media_status"
 
 
