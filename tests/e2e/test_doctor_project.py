@@ -130,8 +130,8 @@ DATABASE = {
         ("row security", "failed", "anon, authenticated may write it", "enable row level security"),
     ),
     "row-level security is off and users may read": (
-        "alter table public.generations disable row level security;"
-        "revoke insert, update on public.generations from anon, authenticated",
+        """alter table public.generations disable row level security;
+        revoke insert, update on public.generations from anon, authenticated""",
         ("row security", "warning", "anon, authenticated may read it", "enable row level security"),
     ),
     "users may insert rows of others": (
@@ -143,8 +143,8 @@ DATABASE = {
         ("owner policies", "warning", "do not name user_id: give", "using (user_id ="),
     ),
     "users may change rows of others": (
-        "create policy take on public.generations for update to authenticated using (true)"
-        " with check (user_id = auth.uid())",
+        """create policy take on public.generations for update to authenticated
+        using (true) with check (user_id = auth.uid())""",
         ("owner policies", "warning", "do not name user_id: take", "using (user_id ="),
     ),
     "users may write what is stored": (

@@ -129,7 +129,7 @@ async def _facts(context: CheckContext) -> Policies:
 
 
 def _open(facts: Policies, entry: Writable, owner: str) -> list[Policy]:
-    """Return the permissive policies that accept rows of any owner, unless a restrictive one limits them to the owner."""
+    """Return the permissive policies that accept rows of any owner, unless a restrictive one limits these."""
     applying = [policy for policy in facts.policies if policy.applies(entry)]
     if any(not policy.permissive and policy.limits_to_owner(entry, owner) for policy in applying):
         return []
