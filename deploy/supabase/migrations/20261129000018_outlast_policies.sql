@@ -76,21 +76,21 @@ begin
     'files', public.outlast_stored(t, j), 'sees_storage', public.outlast_sees_storage());
 end $$;
 
--- Trigger function: roles other than the table's owner and those that bypass row-level security (service_role,
--- postgres) cannot write `media` and `media_status`. An update keeps the old values, an insert gets the columns'
--- defaults. The statement itself never fails. Not security definer, because current_user must be the role that executes
--- the statement: inside Outlast's functions that is their owner.
+-- Trigger function: only the owners of the table and of this function, and roles that bypass row-level security
+-- (service_role, postgres), write `media` and `media_status`. For others, an update keeps the old values and an insert
+-- gets the defaults; no statement fails. Not security definer: current_user is the role that executes the statement.
 create or replace function public.outlast_keep_media() returns trigger
 language plpgsql set search_path = '' as $$
 declare
   v_defaults text;
 begin
-  if tg_op = 'UPDATE' and old.media is not distinct from new.media
-    and old.media_status is not distinct from new.media_status
-  then
-    return new;
+  if old.media is not distinct from new.media and old.media_status is not distinct from new.media_status then
+    return new;  -- `old` is null in an insert
   elsif exists (select from pg_catalog.pg_roles where rolname = current_user and (rolsuper or rolbypassrls))
-    or pg_catalog.pg_has_role(current_user, (select relowner from pg_catalog.pg_class where oid = tg_relid), 'usage')
+    or exists (select from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+      join pg_catalog.pg_class c on c.oid = t.tgrelid where c.oid = tg_relid and t.tgname = tg_name
+        and (pg_catalog.pg_has_role(current_user, c.relowner, 'usage')
+             or pg_catalog.pg_has_role(current_user, p.proowner, 'usage')))
   then
     return new;
   elsif tg_op = 'UPDATE' then
@@ -112,8 +112,7 @@ exception when others then
   return new;
 end $$;
 
--- The definition of the trigger that protects the bound table's `media` and `media_status`. It has no WHEN condition,
--- because that would keep the table's owner from dropping the columns.
+-- The trigger of the bound table. A WHEN condition would keep the table's owner from dropping the columns.
 create or replace function public.outlast_media_trigger(out name text, out rel regclass, out definition text)
 returns setof record language sql stable security definer set search_path = '' as $$
   select 'outlast_keep_media', g.rel, format(
@@ -144,9 +143,8 @@ begin
   end loop;
 end $$;
 
--- What `outlast doctor` judges: whether the media triggers exist, and who can write which columns of the generations
--- table. `writable` has, for each role of end users and for INSERT and UPDATE, the settings' names of the columns that
--- the role has the privilege to write; row-level security restricts only which rows.
+-- What `outlast doctor` judges: whether the media trigger exists, and who can write which columns of the generations
+-- table. `writable`: the settings' names of the columns that a role of end users has the privilege to write.
 create or replace function public.outlast_policies() returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 declare
