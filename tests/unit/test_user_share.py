@@ -1,5 +1,6 @@
 """Fairness between users: how many of a user's files may wait in the queue for files."""
 
+import asyncio
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -97,6 +98,23 @@ async def test_the_broker_is_asked_at_most_once_per_interval_and_not_for_users_b
     for _ in range(50):
         await send(share, queue, event("flooder"))
     assert queue.counts == 1
+
+
+async def test_webhooks_do_not_wait_for_a_count_that_another_webhook_waits_for():
+    started, counted = asyncio.Event(), asyncio.Event()
+
+    async def count():
+        started.set()
+        await counted.wait()
+        return 0
+
+    share = UserShare(1, count)
+    await share.route(event("u"))
+    first = asyncio.create_task(share.route(event("u")))
+    await started.wait()
+    assert [job.queue for job in await share.route(event("u"))] == [Queue.BULK]
+    counted.set()
+    assert [job.queue for job in await first] == [Queue.FILES]
 
 
 async def test_a_broker_that_cannot_count_moves_only_users_over_their_share():

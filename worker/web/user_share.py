@@ -40,7 +40,7 @@ class UserShare:
         self._clock = clock
         self._jobs: deque[tuple[str | None, int]] = deque()
         self._files: Counter[str | None] = Counter()
-        self._counting = asyncio.Lock()
+        self._counting = False
         self._counted_at = float("-inf")
 
     async def route(self, jobs: Sequence[Job]) -> Sequence[Job]:
@@ -69,17 +69,19 @@ class UserShare:
         self._keep_newest(MAX_JOBS)
 
     async def _forget_started(self) -> None:
-        """Forget the jobs that no longer wait. If the broker does not answer, all are assumed to wait."""
-        async with self._counting:
-            if self._clock() - self._counted_at < RECOUNT_SECONDS:
-                return
-            try:
-                waiting = await self._count_waiting()
-            except BrokerUnavailableError:
-                return
-            finally:
-                self._counted_at = self._clock()
-            self._keep_newest(waiting)
+        """Forget the jobs that no longer wait. If the broker does not answer, all are assumed to wait.
+
+        Only one webhook at a time waits for the count. The others, and those shortly after it, do without.
+        """
+        if self._counting or self._clock() - self._counted_at < RECOUNT_SECONDS:
+            return
+        self._counting = True
+        try:
+            self._keep_newest(await self._count_waiting())
+        except BrokerUnavailableError:
+            pass
+        finally:
+            self._counting, self._counted_at = False, self._clock()
 
     def _keep_newest(self, count: int) -> None:
         while len(self._jobs) > count:
@@ -106,5 +108,6 @@ class WaitingJobs:
                         topology.work_queue(Queue.FILES), passive=True, robust=False
                     )
         except BROKER_ERRORS as error:
+            self._channel = None  # it may be closed, because the queue did not exist
             raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
         return queue.declaration_result.message_count or 0
