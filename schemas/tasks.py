@@ -32,8 +32,9 @@ class BeginReply(Frozen):
     """The answer of `outlast_begin`: whether to run the task, and the files that are stored already.
 
     `busy`: another worker's lease is valid for `retry_after` more seconds. `no_generation`: no row has the job's FAL
-    request id yet. `stored` of the task's `total` files are stored, including files that this job does not contain.
-    `sees_storage`: the database can check in SQL whether Storage has an object and whether it is complete.
+    request id yet, or (`shared`) several rows have it. `stored` of the task's `total` files are stored, including files
+    that this job does not contain. `sees_storage`: the database can check in SQL whether Storage has an object and
+    whether it is complete.
     """
 
     state: Literal["run", "done", "cancelled", "busy", "no_generation"]
@@ -43,6 +44,7 @@ class BeginReply(Frozen):
     total: int = 0
     stored: int = 0
     retry_after: float = 0.0
+    shared: bool = False
     sees_storage: bool = False
 
 

@@ -72,6 +72,13 @@ class Settings(SourceSettings):
         description="Number of jobs that one worker processes at the same time. Jobs spend most of their time "
         "waiting for the network.",
     )
+    user_share: float = Field(
+        0.5,
+        ge=0,
+        le=100,
+        description="Number of files of one user that may wait in `file_processing`, as a share of "
+        "WORKER_CONCURRENCY. The receiver publishes the user's further jobs to `file_processing.bulk`. 0: no limit.",
+    )
     worker_queues: QueueConcurrency = Field(
         dict.fromkeys(Queue),
         description="Queues from which a worker takes messages. A number sets how many messages of a queue it "
@@ -219,6 +226,11 @@ class Settings(SourceSettings):
         """For each queue of this worker: how many of its messages are processed at the same time."""
         defaults = {Queue.FILES: self.worker_concurrency, Queue.BULK: max(1, self.worker_concurrency // 4)}
         return {queue: number or defaults.get(queue, 1) for queue, number in self.worker_queues.items()}
+
+    @property
+    def waiting_files_per_user(self) -> int:
+        """Number of files of one user that may wait in the queue for files (USER_SHARE). 0: no limit."""
+        return math.ceil(self.user_share * self.worker_concurrency)
 
     @property
     def orphan_grace_seconds(self) -> int:

@@ -78,18 +78,23 @@ class Supabase:
 
     async def first_row(self, schema: str, table: str, column: str, value: str) -> dict[str, Any] | None:
         """Return the first row where `column` equals `value`, or None. Raises DatabaseUnavailableError."""
+        rows = await self.rows(schema, table, column, value, limit=1)
+        return rows[0] if rows else None
+
+    async def rows(self, schema: str, table: str, column: str, value: str, limit: int) -> list[dict[str, Any]]:
+        """Return at most `limit` rows where `column` equals `value`. Raises DatabaseUnavailableError."""
         from httpx import HTTPError, InvalidURL  # noqa: PLC0415 - see TYPE_CHECKING
         from postgrest.exceptions import APIError  # noqa: PLC0415 - see TYPE_CHECKING
 
         try:
             tables = (await self.client()).schema(schema)
-            response = await tables.table(table).select("*").eq(column, value).limit(1).execute()
+            response = await tables.table(table).select("*").eq(column, value).limit(limit).execute()
         except APIError as error:
             raise DatabaseUnavailableError(f"{table}: {refusal_text(error.json())}") from error
         except (HTTPError, InvalidURL, *CLIENT_ERRORS) as error:
             raise DatabaseUnavailableError(f"{table}: {type(error).__name__} at SUPABASE_URL") from error
-        row: dict[str, Any] | None = response.data[0] if response.data else None  # type: ignore[assignment]
-        return row
+        rows: list[dict[str, Any]] = response.data  # type: ignore[assignment]
+        return rows
 
     async def put(self, path: str, content: UploadFile, *, verify: bool = True) -> bool:
         """Store a file; see `SupabaseStorage.put`."""

@@ -169,6 +169,18 @@ async def test_dead_letter_that_cannot_be_refreshed_is_kept_with_the_reason(
     assert await refresh_env.replayed() == []
 
 
+@pytest.mark.parametrize("still_has_it", [True, False])
+async def test_a_request_id_copied_from_another_row_is_not_requested_from_fal(refresh_env, still_has_it):
+    _, victims = await refresh_env.generation()
+    copied, request = await refresh_env.generation(request_id=victims if still_has_it else "other")
+    gone = refresh_env.vhost.job(f"{refresh_env.source.url}/files/gone.wav", generation_id=copied, request_id=victims)
+    await refresh_env.vhost.dead_letter(gone, "source_gone")
+    outcome = await refresh_env.replay()
+    assert outcome.done == 0, request
+    assert "is not that of the generation's row alone" in outcome.kept[0].reason
+    assert refresh_env.source.queue.requests == []
+
+
 async def test_fal_key_is_sent_only_to_fal(refresh_env, tmp_path):
     async with Source(tmp_path) as stranger:
         for address in (stranger.url, stranger.url.replace("http", "https"), f"{refresh_env.source.url}@127.0.0.1:1"):

@@ -63,6 +63,24 @@ async def test_final_failure_is_logged_as_error_with_its_code(worker_env, source
     assert {line["level"] for line in lines.read("job failed")} == {"error"}
 
 
+async def test_a_request_id_of_several_rows_becomes_a_dead_letter_that_says_so(worker_env, source):
+    for _ in range(2):
+        await worker_env.sql.execute(
+            "insert into generations (id, user_id, request_id, status) values ($1, $2, 'shared', 'completed')",
+            str(uuid4()),
+            str(uuid4()),
+        )
+    job = worker_env.job(f"{source.url}/files/tone.mp3", source="fal", generation_id=None, request_id="shared")
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("retried", 2)
+    await worker_env.wait_for_outcome("failed")
+    dead = await worker_env.take_message("outlast.dead")
+    assert dead.headers["x-outlast-error-code"] == "generation_not_found"
+    assert "several rows have the same request id" in dead.headers["x-outlast-error"]
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 0
+    assert await worker_env.sql.fetchval("select count(*) from generations where media_status is not null") == 0
+
+
 async def test_log_line_has_the_generation_found_by_request_id(worker_env, source):
     generation = str(uuid4())
     await worker_env.sql.execute(

@@ -1,9 +1,14 @@
 """Each case breaks one thing in a project. Doctor must report it, with the remedy."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.e2e.doctor_installation import project
 
+PAGE = Path(__file__).parents[2] / "deploy/docs/security.md"
+EXAMPLE = re.search(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
 OTHER = "whsec_c2VjcmV0IG9mIHRoZSB2YXVsdCwgMzIgYnl0ZXMh"
 
 
@@ -116,6 +121,36 @@ DATABASE = {
         'drop policy "outlast: users read their own folder" on storage.objects',
         ("bucket policy", "warning", "no policy lets users", "outlast_install_storage()"),
     ),
+    "users can write media": (
+        "drop trigger outlast_keep_media on public.generations",
+        ("media trigger", "warning", "can write media", "outlast_install()"),
+    ),
+    "row-level security is off": (
+        "alter table public.generations disable row level security",
+        ("row security", "failed", "anon, authenticated may write it", "enable row level security"),
+    ),
+    "row-level security is off and users may read": (
+        """alter table public.generations disable row level security;
+        revoke insert, update on public.generations from anon, authenticated""",
+        ("row security", "warning", "anon, authenticated may read it", "enable row level security"),
+    ),
+    "users may insert rows of others": (
+        "create policy write on public.generations for insert to authenticated with check (true)",
+        ("owner policies", "warning", "do not name user_id: write", "using (user_id ="),
+    ),
+    "users may give rows to others": (
+        "create policy give on public.generations for update using (user_id = auth.uid()) with check (status = 'new')",
+        ("owner policies", "warning", "do not name user_id: give", "using (user_id ="),
+    ),
+    "users may change rows of others": (
+        """create policy take on public.generations for update to authenticated
+        using (true) with check (user_id = auth.uid())""",
+        ("owner policies", "warning", "do not name user_id: take", "using (user_id ="),
+    ),
+    "users may write what is stored": (
+        "create policy own on public.generations to authenticated using (user_id = auth.uid())",
+        ("protected columns", "warning", "output, request_id, status", "revoke insert, update"),
+    ),
     "no index": ("drop index public.outlast_unheard", ("sweep index", "warning", "no index", "outlast_install()")),
 }
 
@@ -128,6 +163,42 @@ async def test_a_broken_database_is_reported(installation, case):
     assert found[check][0] == state, found
     assert problem in found[check][1]
     assert remedy in found[check][2]
+
+
+SAFE_POLICIES = {
+    "a restrictive policy limits to the owner": """
+        create policy write on public.generations to authenticated using (true);
+        create policy own on public.generations as restrictive to authenticated using (user_id = auth.uid());
+    """,
+    "users cannot write the protected columns": """
+        create policy write on public.generations to authenticated using (true);
+        revoke insert, update on public.generations from anon, authenticated;
+        grant insert (prompt), update (prompt) on public.generations to authenticated;
+    """,
+    "the page's example": EXAMPLE,
+}
+
+
+@pytest.mark.parametrize("case", SAFE_POLICIES)
+async def test_a_safe_policy_passes(installation, case):
+    await installation.sql.execute(SAFE_POLICIES[case])
+    found = await installation.run_checks()
+    assert found["row security"][0] == found["owner policies"][0] == "ok", found
+
+
+async def test_the_policy_that_the_security_page_recommends_passes_every_check_of_policies(installation):
+    await installation.sql.execute(EXAMPLE)
+    found = await installation.run_checks()
+    checks = ("media trigger", "row security", "owner policies", "protected columns")
+    assert {found[name][0] for name in checks} == {"ok"}, found
+
+
+async def test_a_policy_that_names_another_column_is_reported(installation):
+    await installation.sql.execute(
+        "alter table public.generations add other_user_id uuid;"
+        "create policy own on public.generations for insert to authenticated with check (other_user_id = auth.uid())"
+    )
+    assert (await installation.run_checks())["owner policies"][0] == "warning"
 
 
 async def test_a_key_of_another_role_and_an_invalid_key_are_reported(installation):

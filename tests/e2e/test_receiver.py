@@ -108,15 +108,16 @@ class ReceiverEnv:
             await self.broker.publish(topology.CONTROL, "", aio_pika.Message(b""), WAIT_SECONDS, mandatory=False)
 
     async def jobs(self):
-        """Remove all jobs from the work queue and return them."""
+        """Remove all jobs from the queues for files and return them. A user's flood is in the bulk queue."""
         connection = await aio_pika.connect(self.amqp_url)
         async with connection:
             channel = await connection.channel()
-            queue = await channel.get_queue("outlast.file_processing")
             taken = []
-            while message := await queue.get(fail=False):
-                taken.append(Job.model_validate_json(message.body))
-                await message.ack()
+            for name in ("outlast.file_processing", "outlast.file_processing.bulk"):
+                queue = await channel.get_queue(name)
+                while message := await queue.get(fail=False):
+                    taken.append(Job.model_validate_json(message.body))
+                    await message.ack()
             return taken
 
 

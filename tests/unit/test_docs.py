@@ -130,6 +130,37 @@ def test_every_make_target_in_the_manual_exists(page):
     assert named <= set(re.findall(r"^([a-z][a-z0-9-]*):", MAKE, re.MULTILINE))
 
 
+def claims(text):
+    """Return the tests that each claim names, by claim, from the tables `claim | test` of a page."""
+    visible = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    tables = re.findall(r"^\| claim \| test \|\n\|[-|]+\|\n((?:\|.*\n)+)", visible, re.MULTILINE)
+    rows = [row.strip("|").split("|") for table in tables for row in table.splitlines()]
+    return {claim.strip(): re.findall(r"`([^`]+)`", tests) for claim, tests in rows}
+
+
+def missing_tests(found):
+    """Return the claims without a test, and the tests that do not exist."""
+    missing = [claim for claim, tests in found.items() if not tests]
+    for name in (name for tests in found.values() for name in tests):
+        path, _, function = name.partition("::")
+        text = (ROOT / path).read_text() if (ROOT / path).is_file() else ""
+        if not re.search(rf"^(?:async )?def {re.escape(function)}\(", text, re.MULTILINE):
+            missing.append(name)
+    return missing
+
+
+def test_every_claim_of_the_security_page_has_a_test_that_exists():
+    found = claims((ROOT / "deploy/docs/security.md").read_text())
+    assert len(found) >= 20
+    assert missing_tests(found) == []
+
+
+def test_claims_without_an_existing_test_are_reported():
+    rows = ("a | ", "b | `tests/none.py::test_x`", "c | `tests/unit/test_docs.py::claims`")
+    text = "| claim | test |\n|---|---|\n" + "".join(f"| {row} |\n" for row in rows)
+    assert missing_tests(claims(text)) == ["a", "tests/none.py::test_x"]
+
+
 def test_every_file_in_contributing_exists():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     named = [path for path in re.findall(r"`((?:handlers|worker|tests|deploy)/[\w/*.]+)`", text) if "/x.py" not in path]

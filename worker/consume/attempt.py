@@ -28,6 +28,10 @@ log = structlog.stdlib.get_logger(__name__)
 NO_FILES: Final = (
     "FAL's webhook did not contain the result; replay this dead letter to request the result from FAL's queue API"
 )
+SHARED_REQUEST: Final = (
+    "several rows have the same request id, so its files belong to none of them; correct the rows and do not let end "
+    "users write the column: request id"
+)
 FAILED_OUTCOMES: Final = frozenset({"failed", "partial", "retried", "retried_uncounted"})
 StopReason = Literal["shutdown", "cancelled", "lost", "timed_out"]
 """`lost`: another worker has the task's lease."""
@@ -162,7 +166,8 @@ class Attempt:
         """Process the files that are not stored yet. Stored files go to `settlement.stored`; return the failed ones."""
         job = envelope.job
         if reply.state == "no_generation":
-            raise GenerationNotFoundError(f"no generation has the request id {job.request_id}")
+            problem = SHARED_REQUEST if reply.shared else "no generation has the request id"
+            raise GenerationNotFoundError(f"{problem} {job.request_id}")
         if reply.state != "run":
             return []
         if not job.files:

@@ -112,7 +112,19 @@ class SourceRefresher:
                 f"the generation's row has no {missing}: fill it in, or set GENERATIONS_MODEL_COLUMN and "
                 "GENERATIONS_REQUEST_COLUMN to the columns that have these values"
             )
+        await self._check_owner(supabase, str(request_id), row)
         return str(model), str(request_id)
+
+    async def _check_owner(self, supabase: Supabase, request_id: str, row: dict[str, Any]) -> None:
+        """Raise SourceGoneError unless this row, and no other, has the request id.
+
+        A user who can write rows could copy another user's request id, and would receive that user's files.
+        """
+        settings = self._settings
+        schema, table, key = settings.generations_schema, settings.generations_table, settings.generations_id_column
+        owners = await supabase.rows(schema, table, settings.generations_request_column, request_id, limit=2)
+        if [owner.get(key) for owner in owners] != [row.get(key)]:
+            raise SourceGoneError(f"the request id {request_id} is not that of the generation's row alone")
 
 
 def _with_fresh_url(file: JobFile, candidates: tuple[JobFile, ...]) -> JobFile:

@@ -19,13 +19,15 @@ class CheckContext:
     """The installation that is checked.
 
     `supabase_http` sends the service role key, `http` does not. `supabase_response` is the response to the first
-    request, sent at `requested_at`; `health` is the result of `outlast_health`; `node` is the connected broker node.
+    request, sent at `requested_at`; `health` and `policies` are the results of `outlast_health` and `outlast_policies`;
+    `node` is the connected broker node.
     """
 
     settings: Settings
     supabase_http: httpx.AsyncClient
     http: httpx.AsyncClient
     health: dict[str, Any] = field(default_factory=dict)
+    policies: object = None
     supabase_response: httpx.Response | None = None
     requested_at: datetime | None = None
     broker: AbstractConnection | None = None

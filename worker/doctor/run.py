@@ -10,7 +10,7 @@ from typing import Final
 from rich.console import Console
 
 from handlers.settings import SettingsError
-from worker.doctor import broker, cluster, database, machine, project, storage, webhooks
+from worker.doctor import broker, cluster, database, machine, policies, project, storage, webhooks
 from worker.doctor.context import CheckContext
 from worker.doctor.result import Check, CheckFailure, CheckResult, CheckWarning, State
 from worker.settings import Settings
@@ -41,6 +41,10 @@ CHECKS: Final = (
     Check("sweep index", database.sweep_index, ("generations",)),
     Check("rows over rest", database.rest_schema, ("generations",)),
     Check("triggers", database.triggers, ("generations",)),
+    Check("media trigger", policies.media_trigger, ("media columns",)),
+    Check("row security", policies.row_security, ("generations",)),
+    Check("owner policies", policies.owner_policies, ("row security",)),
+    Check("protected columns", policies.protected_columns, ("row security",)),
     Check("webhook secret", webhooks.webhook_secret),
     Check("signing", webhooks.signing, ("version", "webhook secret")),
     Check("webhook url", webhooks.webhook_url, NEEDS_MIGRATIONS),

@@ -32,6 +32,7 @@ from worker.web.health import add_health
 from worker.web.openapi import add_openapi
 from worker.web.problem_details import problem, problem_middleware
 from worker.web.tracing_middleware import tracing_middleware
+from worker.web.user_share import UserShare, WaitingJobs
 
 log = structlog.stdlib.get_logger(__name__)
 WEBHOOK_PUBLISH_SECONDS: Final = 0.7
@@ -58,6 +59,7 @@ class Receiver:
         self._broker = broker
         self._metrics = metrics
         self._allowlist = Allowlist(settings.source_allowlist)
+        self._user_share = UserShare(settings.waiting_files_per_user, WaitingJobs(broker))
         self._count, self._time = cache(metrics.webhooks.labels), cache(metrics.webhook_duration.labels)
 
     def app(self) -> web.Application:
@@ -126,7 +128,7 @@ class Receiver:
             return "ignored", web.json_response({"ignored": "no_files"})
         deadline = time.monotonic() + WEBHOOK_PUBLISH_SECONDS
         try:
-            for job in jobs:
+            for job in await self._user_share.route(jobs):
                 await self._broker.publish_job(Envelope(job), max(0.01, deadline - time.monotonic()))
         except BrokerUnavailableError as error:
             return "unavailable", _unavailable("broker_unavailable", str(error), 5)

@@ -172,7 +172,8 @@ async def test_migrations_apply_without_a_table_of_generations(
     assert await own_db.attempt(make_job("g", ["a"]), stored=["a"]) == "completed"
     job = make_job(None, ["a"], source="fal", request_id="r")
     assert await own_db.call("outlast_begin", p_job=job, p_lease=job["task_id"], p_worker="w") == {
-        "state": "no_generation"
+        "state": "no_generation",
+        "shared": False,
     }
     assert await own_db.call("outlast_missing") == []
     health = await own_db.call("outlast_health")

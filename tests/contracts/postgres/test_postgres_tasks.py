@@ -120,7 +120,7 @@ async def test_of_twenty_concurrent_begins_one_runs(db: Any, make_job: Make, bef
 
 async def test_a_fal_job_finds_its_generation_by_request_id(db: Any, make_job: Make) -> None:
     job = make_job(None, ["a"], source="fal", request_id="r-1", user_id=None)
-    assert await begin(db, job) == {"state": "no_generation"}
+    assert await begin(db, job) == {"state": "no_generation", "shared": False}
     assert await db.value("select count(*) from public.outlast_tasks") == 0
     generation = await db.generation(request_id="r-1")
     answer = await begin(db, job)
