@@ -19,6 +19,9 @@ from deploy.local.processes import Child, StackError, free_port
 BOOTSTRAP: Final = Path(__file__).parent / "sql" / "bootstrap.sql"
 MIGRATIONS: Final = Path(__file__).parents[1] / "supabase" / "migrations"
 DEBIAN: Final = Path("/usr/lib/postgresql")
+SUPERUSER: Final = "supabase_admin"
+"""As on Supabase, where `postgres` is the owner of the application's tables and no superuser."""
+OWNER: Final = "postgres"
 MISSING: Final = "PostgreSQL is missing: run `make setup`, or: apt-get install postgresql"
 SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
@@ -55,11 +58,14 @@ class Postgres:
     @property
     def url(self) -> str:
         """DSN of the superuser, database `postgres`."""
-        return self.database_url("postgres")
+        return self._login(SUPERUSER, "postgres")
 
     def database_url(self, name: str) -> str:
-        """DSN of the superuser for a database of this server."""
-        return f"postgresql://postgres:{self._password_file.read_text().strip()}@127.0.0.1:{self._port}/{name}"
+        """DSN for a database of this server. Statements run as the role `postgres`, until another role is set."""
+        return f"{self._login(SUPERUSER, name)}?options=-crole%3D{OWNER}"
+
+    def _login(self, user: str, database: str) -> str:
+        return f"postgresql://{user}:{self._password_file.read_text().strip()}@127.0.0.1:{self._port}/{database}"
 
     async def start(self) -> None:
         """Start the server and wait until it accepts connections. Raises StackError with the end of its log."""
@@ -103,7 +109,7 @@ class Postgres:
                     await apply_migrations(self.database_url(name))
                     return self.database_url(name)
                 template = await self._template(admin)
-            await admin.execute(f'create database "{name}" template "{template}"')
+            await admin.execute(f'create database "{name}" template "{template}" owner {OWNER}')
         finally:
             await admin.close()
         return self.database_url(name)
@@ -129,7 +135,7 @@ class Postgres:
         await _run(
             *account.prefix,
             str(initdb),
-            *("-D", str(new), "-U", "postgres", f"--pwfile={self._password_file}", "--auth=scram-sha-256"),
+            *("-D", str(new), "-U", SUPERUSER, f"--pwfile={self._password_file}", "--auth=scram-sha-256"),
             *("--encoding=UTF8", "--no-locale", "--no-sync"),
         )
         new.rename(self._data)
@@ -166,14 +172,34 @@ class Postgres:
             async with asyncio.timeout(READY_SECONDS):
                 while child.process.returncode is None:
                     with contextlib.suppress(OSError, asyncpg.PostgresError):
-                        await (await asyncpg.connect(self.url)).close()
+                        await self._create_roles()
                         return True
                     await asyncio.sleep(0.05)
         return False
 
+    async def _create_roles(self) -> None:
+        """Create the role `postgres`; in a data directory of an earlier version, where it is the superuser, SUPERUSER.
+
+        Raises OSError and asyncpg.PostgresError while the server starts.
+        """
+        try:
+            admin = await asyncpg.connect(self.url)
+        except asyncpg.InvalidAuthorizationSpecificationError:
+            admin = await asyncpg.connect(self._login(OWNER, "postgres"))
+            password = self._password_file.read_text().strip()
+            await admin.execute(f"create role {SUPERUSER} superuser login password '{password}'")
+        try:
+            if not await admin.fetchval("select true from pg_roles where rolname = $1", OWNER):
+                await admin.execute(f"create role {OWNER} createdb createrole bypassrls")
+        finally:
+            await admin.close()
+
 
 async def apply_migrations(url: str) -> None:
-    """Apply bootstrap.sql (Supabase's roles and schemas) and all migrations, one transaction per file. Repeatable."""
+    """Apply bootstrap.sql (Supabase's roles and schemas), then all migrations, each file in one transaction. Repeatable.
+
+    `url` is a DSN of the superuser. The first file ends with the role `postgres`, which applies the migrations.
+    """
     connection = await asyncpg.connect(url)
     try:
         for file in _sql_files():

@@ -151,7 +151,9 @@ async def test_a_heartbeat_returns_the_lost_leases(records):
 
 
 async def test_a_stored_file_is_found_for_its_user_and_profile_only(records, sql):
-    await sql.execute("drop schema storage cascade")  # otherwise only files whose object exists are found
+    await sql.execute(
+        "set role none; drop schema storage cascade"
+    )  # otherwise only files whose object exists are found
     task_job, lease = job(str(uuid4())), uuid4()
     await records.begin(task_job, lease, "w", 1)
     await records.finish(task_job, lease, TaskStatus.COMPLETED, [stored(task_job, 0), stored(task_job, 1)], [])

@@ -99,7 +99,10 @@ DATABASE = {
         "update public.outlast_settings set value = 'http://127.0.0.1:1/webhooks/supabase' where key = 'webhook_url'",
         ("receiver", "warning", "cannot be reached from here", "start `outlast receiver`"),
     ),
-    "no pg_net": ("drop schema net cascade", ("webhook url", "failed", "pg_net is missing", "Extensions")),
+    "no pg_net": (
+        "set role none; drop schema net cascade",
+        ("webhook url", "failed", "pg_net is missing", "Extensions"),
+    ),
     "no table": ("drop table public.generations", ("generations", "failed", "there is no table", "--table")),
     "a column has another name": (
         "alter table public.generations rename column output to result",
@@ -150,6 +153,36 @@ DATABASE = {
     "users may write what is stored": (
         "create policy own on public.generations to authenticated using (user_id = auth.uid())",
         ("protected columns", "warning", "output, request_id, status", "revoke insert, update"),
+    "the completed value is no label of the enum": (
+        (
+            "create type public.state as enum ('pending', 'succeeded'); alter table public.generations"
+            " alter status drop default, alter status type state using null"
+        ),
+        ("column types", "failed", "its values are: pending, succeeded", "GENERATIONS_COMPLETED_VALUE"),
+    ),
+    "the status is a boolean": (
+        "alter table public.generations alter status drop default, alter status type boolean using null",
+        (
+            "column types",
+            "failed",
+            "'completed', because the column has the type boolean",
+            "GENERATIONS_COMPLETED_VALUE",
+        ),
+    ),
+    "the status is too short for the completed value": (
+        "alter table public.generations alter status type varchar(8)",
+        ("column types", "failed", "character varying(8)", "GENERATIONS_COMPLETED_VALUE"),
+    ),
+    "the creation time is a number": (
+        "alter table public.generations alter created_at drop default, alter created_at type bigint using 0",
+        ("column types", "failed", "created_at has the type bigint", "--created-column"),
+    ),
+    "an output cannot be read": (
+        (
+            "alter table public.generations alter output type json;"
+            """insert into public.generations (status, output) values ('completed', '["a\\u0000b"]')"""
+        ),
+        ("column types", "warning", "1 of 1 new outputs cannot be read", "remove \\u0000"),
     ),
     "no index": ("drop index public.outlast_unheard", ("sweep index", "warning", "no index", "outlast_install()")),
 }

@@ -138,7 +138,7 @@ async def lose_webhooks(run: MonitoredStack) -> None:
     told = asyncio.create_task(wait_for_alerts(run, "OutlastUnreconciled", when=swept))
     connection = await asyncpg.connect(run.stack.endpoints.database_url)
     try:
-        await connection.execute("set session_replication_role = replica")  # triggers do not fire
+        await connection.execute("set role none; set session_replication_role = replica")  # triggers do not fire
         while not told.done():
             output = json.dumps(run.stack.source.output(["tone.mp3"]))
             await connection.execute(

@@ -39,8 +39,10 @@ GENERATED: Final = {
 UNQUOTED_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@,+=%*")
 
 HEADER: Final = """\
--- Outlast {version} for {table}. Run it in the SQL editor (or with psql -f). It is one transaction.
--- It can be applied again, after an upgrade or with other names. `outlast init --remove` prints the SQL to remove it.
+-- Outlast {version} for {table}. Run it in the SQL editor, or with psql -v ON_ERROR_STOP=1 -f.
+-- It can be applied again at any time: after an upgrade, with other names, while the application and workers run.
+-- Nothing is changed if the first of its two transactions fails. `outlast init --remove` prints the SQL to remove it.
+select set_config('outlast.applied', '', false);
 begin;
 """
 SETTINGS: Final = """
@@ -51,10 +53,24 @@ insert into public.outlast_settings (key, value) values
 
 """
 FINISH: Final = """
--- The private bucket and its policy; the secret, in Vault where the project has it; the triggers of your table.
-select public.outlast_install_storage(p_make_bucket => true);
+-- The secret, in Vault where the project has it; the triggers of your table.
 select public.outlast_set_webhook_secret({secret});
 select public.outlast_install();
+select set_config('outlast.applied', '{version}', false);
+commit;
+
+-- The policies, in a short transaction: on Supabase, `create policy` locks tables of Auth and Storage.
+begin;
+do $$
+begin
+  if current_setting('outlast.applied') <> '{version}' then
+    raise exception 'the first transaction failed; correct its error, then run all of this SQL again';
+  end if;
+end $$;
+"""
+MAKE_BUCKET: Final = """
+-- The private bucket.
+select public.outlast_install_storage(p_make_bucket => true);
 commit;
 """
 NO_URL: Final = """
@@ -138,15 +154,19 @@ def _sql(settings: Settings, receiver_url: str | None, secret: str) -> str:
     if receiver_url is not None:
         values["webhook_url"] = f"{receiver_url.rstrip('/')}/webhooks/supabase"
     rows = ",\n".join(f"  ({migrations.literal(key)}, {migrations.literal(value)})" for key, value in values.items())
-    first, *rest = [file.read_text("utf-8") for file in migrations.migrations()]
+    *files, policies = migrations.migrations()
+    changes, tables, *rest = [file.read_text("utf-8") for file in files]
     table = " ".join(f"{settings.generations_schema}.{settings.generations_table}".split())
     return "".join(
         [
             HEADER.format(version=migrations.newest(), table=table),
-            first,
+            changes,
+            tables,
             SETTINGS.format(rows=rows),
             *rest,
-            FINISH.format(secret=migrations.literal(secret)),
+            FINISH.format(secret=migrations.literal(secret), version=migrations.newest()),
+            policies.read_text("utf-8"),
+            MAKE_BUCKET,
             "" if receiver_url is not None else NO_URL,
         ]
     )

@@ -14,7 +14,10 @@ FUNCTION: Final = re.compile(r"public\.(outlast_\w+)\(")
 
 
 def migrations() -> list[Traversable]:
-    """Return the migrations in the order in which they are applied."""
+    """Return the migrations in the order in which they are applied.
+
+    The last one creates the policies, in a transaction of its own.
+    """
     return _sql_files("migrations")
 
 

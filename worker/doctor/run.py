@@ -10,7 +10,7 @@ from typing import Final
 from rich.console import Console
 
 from handlers.settings import SettingsError
-from worker.doctor import broker, cluster, database, machine, policies, project, storage, webhooks
+from worker.doctor import broker, cluster, columns, database, machine, policies, project, storage, webhooks
 from worker.doctor.context import CheckContext
 from worker.doctor.result import Check, CheckFailure, CheckResult, CheckWarning, State
 from worker.settings import Settings
@@ -37,6 +37,7 @@ CHECKS: Final = (
     Check("grants", database.grants, NEEDS_MIGRATIONS),
     Check("database clock", database.database_clock, NEEDS_MIGRATIONS),
     Check("generations", database.generations, NEEDS_MIGRATIONS),
+    Check("column types", columns.column_types, ("generations",)),
     Check("media columns", database.media_columns, ("generations",)),
     Check("sweep index", database.sweep_index, ("generations",)),
     Check("rows over rest", database.rest_schema, ("generations",)),

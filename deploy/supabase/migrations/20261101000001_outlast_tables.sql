@@ -4,6 +4,8 @@
 -- foreign key references the application's tables. A signed-in user can read their own tasks and files. Everything else
 -- is reserved for the service role.
 
+select public.outlast_start_change();
+
 create schema if not exists extensions;
 create extension if not exists pgcrypto with schema extensions;
 
@@ -22,7 +24,7 @@ create table if not exists public.outlast_tasks (
   status text not null default 'queued' check (
     status in ('queued', 'running', 'retrying', 'completed', 'partial', 'failed', 'cancelled')
   ),
-  positions int[] not null default '{}',
+  positions int[] not null default '{}',  -- positions of the files in the output; same order as source_keys
   source_keys text[] not null default '{}',
   total_files int not null default 0,
   output_key text,
@@ -30,12 +32,12 @@ create table if not exists public.outlast_tasks (
   event_at timestamptz not null default now(),
   attempt int not null default 0,
   lease uuid,
-  last_lease uuid,
+  last_lease uuid,  -- lease that was recorded last, to detect a repeated call
   lease_until timestamptz,
   worker text,
   progress jsonb,
   result jsonb,
-  failed jsonb not null default '[]',
+  failed jsonb not null default '[]',  -- files that failed and have not been stored since then
   error text,
   error_code text,
   created_at timestamptz not null default now(),
@@ -44,17 +46,23 @@ create table if not exists public.outlast_tasks (
   finished_at timestamptz
 );
 
-comment on column public.outlast_tasks.positions is 'positions of the files in the output; same order as source_keys';
-comment on column public.outlast_tasks.last_lease is 'lease that was recorded last, to detect a repeated call';
-comment on column public.outlast_tasks.failed is 'files that failed and have not been stored since then';
+select public.outlast_add_index(name, on_columns) from (values
+  ('outlast_tasks_generation', 'outlast_tasks (generation_id)'),
+  ('outlast_tasks_status', 'outlast_tasks (status, updated_at)'),
+  ('outlast_tasks_request', 'outlast_tasks (request_id)'),
+  ('outlast_tasks_lease', 'outlast_tasks (lease) where lease is not null'),
+  ('outlast_tasks_last_lease', 'outlast_tasks (last_lease) where last_lease is not null'),
+  ('outlast_tasks_user_newest', 'outlast_tasks (user_id, created_at, task_id)')
+) as i (name, on_columns);
 
-create index if not exists outlast_tasks_generation on public.outlast_tasks (generation_id);
-create index if not exists outlast_tasks_status on public.outlast_tasks (status, updated_at);
-create index if not exists outlast_tasks_request on public.outlast_tasks (request_id);
-create index if not exists outlast_tasks_lease on public.outlast_tasks (lease) where lease is not null;
-create index if not exists outlast_tasks_last_lease on public.outlast_tasks (last_lease) where last_lease is not null;
-create index if not exists outlast_tasks_user_newest on public.outlast_tasks (user_id, created_at, task_id);
-drop index if exists public.outlast_tasks_user;  -- pre-release index, replaced by outlast_tasks_user_newest
+-- A pre-release index, replaced by outlast_tasks_user_newest.
+do $$
+begin
+  if to_regclass('public.outlast_tasks_user') is not null then
+    perform public.outlast_lock_tables();
+    drop index public.outlast_tasks_user;
+  end if;
+end $$;
 
 create table if not exists public.outlast_files (
   id uuid primary key,
@@ -85,10 +93,12 @@ create table if not exists public.outlast_files (
 );
 
 -- A table created by a pre-release version has no such column.
-alter table public.outlast_files add column if not exists frames int;
+select public.outlast_add_column('public.outlast_files', 'frames', 'int');
 
-create index if not exists outlast_files_known on public.outlast_files (source_sha256, profile, user_id);
-create index if not exists outlast_files_object on public.outlast_files (bucket, path);
+select public.outlast_add_index(name, on_columns) from (values
+  ('outlast_files_known', 'outlast_files (source_sha256, profile, user_id)'),
+  ('outlast_files_object', 'outlast_files (bucket, path)')
+) as i (name, on_columns);
 
 create table if not exists public.outlast_objects (
   bucket text not null,
@@ -97,14 +107,12 @@ create table if not exists public.outlast_objects (
   sha256 text,
   file_size bigint,
   content_type text,
-  refs int not null default 0 check (refs >= 0),
+  refs int not null default 0 check (refs >= 0),  -- number of rows in outlast_files that reference this object
   state text not null default 'live' check (state in ('live', 'deleting')),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   primary key (bucket, path)
 );
-
-comment on column public.outlast_objects.refs is 'number of rows in outlast_files that reference this object';
 
 create table if not exists public.outlast_workers (
   worker text primary key,
@@ -113,26 +121,12 @@ create table if not exists public.outlast_workers (
   stats jsonb not null default '{}'
 );
 
-alter table public.outlast_settings enable row level security;
-alter table public.outlast_tasks enable row level security;
-alter table public.outlast_files enable row level security;
-alter table public.outlast_objects enable row level security;
-alter table public.outlast_workers enable row level security;
-
--- By default Supabase grants all privileges on new tables to anon and authenticated, so revoke them first.
-revoke all on public.outlast_settings, public.outlast_tasks, public.outlast_files, public.outlast_objects,
-  public.outlast_workers from public, anon, authenticated;
-grant all on public.outlast_settings, public.outlast_tasks, public.outlast_files, public.outlast_objects,
-  public.outlast_workers to service_role;
-grant select on public.outlast_tasks, public.outlast_files to authenticated;
-
-drop policy if exists "users read their own tasks" on public.outlast_tasks;
-create policy "users read their own tasks" on public.outlast_tasks
-  for select to authenticated using (user_id = (select auth.uid())::text);
-
-drop policy if exists "users read their own files" on public.outlast_files;
-create policy "users read their own files" on public.outlast_files
-  for select to authenticated using (user_id = (select auth.uid())::text);
+-- The last file creates the policies for signed-in users.
+select public.outlast_protect_table('public.outlast_settings');
+select public.outlast_protect_table('public.outlast_tasks', p_readable => true);
+select public.outlast_protect_table('public.outlast_files', p_readable => true);
+select public.outlast_protect_table('public.outlast_objects');
+select public.outlast_protect_table('public.outlast_workers');
 
 -- Publish tasks and files to Realtime, so that a front end can follow progress. Skipped where the project has no
 -- publication `supabase_realtime`, or where it covers all tables already.

@@ -4,6 +4,8 @@
 -- used by every job are in plpgsql, which caches query plans for the session. Planning such a query takes longer than
 -- running it.
 
+select public.outlast_start_change();
+
 -- Describes the generations table. `rel` is null when the table does not exist; the name of a missing column is null.
 -- Types are named without a length, so that a cast never truncates a value.
 create or replace function public.outlast_generations(

@@ -1,7 +1,7 @@
 -- Outlast 3: the life cycle of a task: enqueue, begin, progress, heartbeat, cancel. All return JSON over /rest/v1/rpc.
 --
 -- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
-
+select public.outlast_start_change();
 -- Converts a job from the queue to a task row. Missing keys become null, empty or a default.
 create or replace function public.outlast_task_of(p_job jsonb) returns public.outlast_tasks
 language plpgsql stable security definer set search_path = '' as $$

@@ -2,6 +2,8 @@
 --
 -- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 
+select public.outlast_start_change();
+
 -- A stored file of this user, made from the same source bytes with the same profile, whose object exists; null if there
 -- is none. Where storage.objects cannot be read, the worker must check that the object exists.
 create or replace function public.outlast_known(p_user_id text, p_source_sha256 text, p_profile text) returns jsonb

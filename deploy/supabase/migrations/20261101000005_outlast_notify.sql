@@ -1,5 +1,7 @@
 -- Outlast 5: the trigger function that sends signed webhooks (Standard Webhooks, HMAC-SHA256) from the database.
 
+select public.outlast_start_change();
+
 -- The webhook secret, `whsec_<base64>`: from Vault, where its name is outlast_webhook_secret, or else from
 -- outlast_settings.
 create or replace function public.outlast_webhook_secret() returns text
@@ -31,21 +33,34 @@ begin
     'webhook-signature', 'v1,' || encode(v_digest, 'base64'));
 end $$;
 
--- Sends the body of a Supabase Database Webhook, signed. pg_net sends jsonb in its text form, so that text is signed.
--- Every error becomes a warning, because this trigger must never fail the statement that fired it. `outlast reconcile`
--- finds generations whose event was lost.
+-- Sends the body of a Supabase Database Webhook, signed, when a row becomes completed, or when a completed row gets
+-- another output. Outlast's own update of `media` does neither. The arguments are the names of the status column, the
+-- completed value and the output column. They are compared here and not in a WHEN clause, because PostgreSQL refuses
+-- to change the type of a column that a WHEN clause names. record_image_ne compares values of every type, also json.
+--
+-- pg_net sends jsonb in its text form, so that text is signed. The table's name comes from outlast_settings, because
+-- the trigger fires on the partitions of a partitioned table. Every error becomes a warning, because this trigger must
+-- never fail the statement that fired it. `outlast reconcile` finds generations whose event was lost.
 create or replace function public.outlast_notify() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
-  v_url text;
-  v_timeout int;
+  s jsonb;
+  v_due boolean;
   v_secret text;
   v_body jsonb;
 begin
-  select value into v_url from public.outlast_settings where key = 'webhook_url';
-  select value::int into v_timeout from public.outlast_settings where key = 'webhook_timeout_ms';
+  if tg_op = 'INSERT' then
+    execute format('select $1.%I::text = %L', tg_argv[0], tg_argv[1]) into v_due using new;
+  else
+    execute format('select $2.%1$I::text = %2$L and ($1.%1$I::text is distinct from %2$L'
+      ' or record_image_ne(row($1.%3$I), row($2.%3$I)))', tg_argv[0], tg_argv[1], tg_argv[2]) into v_due using old, new;
+  end if;
+  if v_due is not true then
+    return null;
+  end if;
+  s := (select jsonb_object_agg(key, value) from public.outlast_settings);
   v_secret := public.outlast_webhook_secret();
-  if coalesce(v_url, '') = '' or coalesce(v_secret, '') = '' then
+  if coalesce(s ->> 'webhook_url', '') = '' or coalesce(v_secret, '') = '' then
     raise warning 'outlast: no webhook is sent, because webhook_url or the secret is not set; run: outlast init';
     return null;
   end if;
@@ -53,10 +68,11 @@ begin
     raise warning 'outlast: no webhook is sent, because the webhook secret is not of the form whsec_<base64>';
     return null;
   end if;
-  v_body := jsonb_build_object('type', tg_op, 'table', tg_table_name, 'record', to_jsonb(new),
-    'schema', tg_table_schema, 'old_record', case when tg_op = 'UPDATE' then to_jsonb(old) end);
-  perform net.http_post(url => v_url, body => v_body, headers => public.outlast_sign(v_secret, v_body::text),
-    timeout_milliseconds => coalesce(v_timeout, 5000));
+  v_body := jsonb_build_object('type', tg_op, 'table', s ->> 'generations_table', 'record', to_jsonb(new),
+    'schema', s ->> 'generations_schema', 'old_record', case when tg_op = 'UPDATE' then to_jsonb(old) end);
+  perform net.http_post(url => s ->> 'webhook_url', body => v_body,
+    headers => public.outlast_sign(v_secret, v_body::text),
+    timeout_milliseconds => coalesce((s ->> 'webhook_timeout_ms')::int, 5000));
   return null;
 exception when others then
   raise warning 'outlast: the webhook could not be sent: % (SQLSTATE %)', sqlerrm, sqlstate;

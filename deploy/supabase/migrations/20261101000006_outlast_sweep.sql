@@ -1,5 +1,7 @@
 -- Outlast 6: finding the work that a sweep (`outlast reconcile`) must enqueue again.
 
+select public.outlast_start_change();
+
 -- The output and the creation time on a generation's row; null when there is no row.
 create or replace function public.outlast_row(p_generation_id text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
@@ -29,11 +31,26 @@ returns setof public.outlast_tasks language sql stable security definer set sear
   order by created_at limit p_limit
 $$;
 
+-- The part of the sweep's condition that does not name the status; null without an output column. The index of
+-- outlast_install has this text as its predicate, and the planner uses it only while both are the same.
+create or replace function public.outlast_unsettled_where() returns text
+language plpgsql stable security definer set search_path = '' as $$
+declare
+  g record;
+begin
+  select * into g from public.outlast_generations();
+  if g.output_name is null then
+    return null;
+  end if;
+  return format('%I is not null', g.output_name) || case when exists (
+      select from pg_attribute where attrelid = g.rel and attname = 'media_status' and not attisdropped
+    ) then $sql$ and (media_status in ('completed', 'partial', 'failed')) is not true$sql$ else '' end;
+end $$;
+
 -- The SQL condition for rows of the generations table that the sweep must check: completed, with an output, and without
 -- a final media_status, which would mean that every file is accounted for. Null when a required column is missing. The
--- index of outlast_install has this text as its predicate, and the planner uses it only while both are the same. The
--- status column is cast to text only when it cannot be compared with the completed value otherwise: an index predicate
--- allows only immutable casts, and the cast of an enum is not.
+-- status column is cast to text only when it cannot be compared with the completed value otherwise, so that the planner
+-- can compare it in the index.
 create or replace function public.outlast_unheard_where() returns text
 language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -50,9 +67,7 @@ begin
   exception when others then  -- the completed value cannot be cast to the column's type
     v_done := format('%I::text = %L', g.status_name, g.completed);
   end;
-  return format('%s and %I is not null', v_done, g.output_name) || case when exists (
-      select from pg_attribute where attrelid = g.rel and attname = 'media_status' and not attisdropped
-    ) then $sql$ and (media_status in ('completed', 'partial', 'failed')) is not true$sql$ else '' end;
+  return format('%s and %s', v_done, public.outlast_unsettled_where());
 end $$;
 
 -- The SQL that finds completed generations without a task (reason no_task), and those whose tasks cover fewer positions
@@ -131,6 +146,7 @@ end $$;
 
 revoke all on function public.outlast_row(text), public.outlast_idle(timestamptz, timestamptz, int),
   public.outlast_unheard(timestamptz, timestamptz, int), public.outlast_unheard_where(),
-  public.outlast_unheard_query(timestamptz, timestamptz, int) from public, anon, authenticated, service_role;
+  public.outlast_unsettled_where(), public.outlast_unheard_query(timestamptz, timestamptz, int)
+  from public, anon, authenticated, service_role;
 revoke all on function public.outlast_missing(timestamptz, int, int) from public, anon, authenticated;
 grant execute on function public.outlast_missing(timestamptz, int, int) to service_role;

@@ -1,8 +1,11 @@
 -- Outlast 7: binding the application's generations table.
 
+select public.outlast_start_change();
+
 -- Binds a table: stores its name (null keeps the name in outlast_settings), adds the columns `media` and
 -- `media_status`, and creates the triggers and the sweep's index. Outlast's triggers on any other table are dropped.
 -- Call it again after a change of settings, because triggers and index contain column names and the completed value.
+-- What is in place is left alone, and locks no table.
 create or replace function public.outlast_install(p_schema text default null, p_table text default null) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -10,9 +13,10 @@ declare
   v_old record;
   v_new record;
 begin
-  update public.outlast_settings
-    set value = coalesce(case key when 'generations_schema' then p_schema else p_table end, value)
-    where key in ('generations_schema', 'generations_table');
+  perform public.outlast_start_change();
+  update public.outlast_settings o set value = n.value
+    from (values ('generations_schema', p_schema), ('generations_table', p_table)) as n (key, value)
+    where o.key = n.key and o.value <> n.value;
   select * into g from public.outlast_generations();
   if g.rel is null then
     raise exception 'there is no table %', (select string_agg(format('%I', value), '.' order by key)
@@ -26,11 +30,10 @@ begin
           select from pg_attribute a where a.attrelid = g.rel and a.attname = s.value and not a.attisdropped))
       using errcode = 'undefined_column', hint = 'Add the column, or name another one: see outlast init --help.';
   end if;
-  -- Checked first, because an ALTER TABLE waits for an exclusive lock even when it has nothing to do. The column
-  -- comment marks the columns that removal/2_outlast_data.sql may drop.
+  -- The column comment marks the columns that removal/2_outlast_data.sql may drop.
   for v_new in select name, type from (values ('media', 'jsonb'), ('media_status', 'text')) as c (name, type)
       where not exists (select from pg_attribute where attrelid = g.rel and attname = name and not attisdropped) loop
-    execute format('alter table %s add column %I %s', g.rel, v_new.name, v_new.type);
+    perform public.outlast_add_column(g.rel, v_new.name, v_new.type);
     execute format('comment on column %s.%I is ''Outlast: only Outlast writes this column''', g.rel, v_new.name);
   end loop;
   if (select atttypid from pg_attribute where attrelid = g.rel and attname = 'media') <> 'jsonb'::regtype then
@@ -39,7 +42,8 @@ begin
   end if;
   for v_old in select tgrelid::regclass as rel, tgname from pg_trigger
       where tgfoid in ('public.outlast_notify'::regproc, 'public.outlast_note_deletions'::regproc)
-        and tgrelid <> g.rel loop
+        and tgrelid <> g.rel and tgparentid = 0 loop  -- a partition's trigger belongs to the partitioned table
+    perform public.outlast_lock_tables(g.rel);
     execute format('drop trigger %I on %s', v_old.tgname, v_old.rel);
   end loop;
   perform public.outlast_install_triggers();
@@ -61,60 +65,59 @@ exception when others then
   return null;
 end $$;
 
--- The triggers that the current settings require. There is one notifying trigger for INSERT and one for UPDATE, because
--- the condition of an INSERT trigger cannot refer to OLD. They fire when a row becomes completed, or when a completed
--- row gets another output. Outlast's own update of `media` does neither. A `json` column is compared as text, because
--- json has no equality operator.
+-- The triggers that the current settings require. They contain names only as arguments, so that the application can
+-- change the types of its columns.
 create or replace function public.outlast_triggers_wanted(out name text, out rel regclass, out definition text)
 returns setof record language plpgsql stable security definer set search_path = '' as $$
 declare
   g record;
-  v_done text;
-  v_changed text;
-  v_notify text := 'for each row when (%s) execute function public.outlast_notify()';
+  v_notify text;
   v_note text;
 begin
   select * into g from public.outlast_generations();
   if g.rel is null or g.id_name is null or g.status_name is null or g.output_name is null then
     return;
   end if;
-  v_done := format('(new.%I)::text = %L', g.status_name, g.completed);
-  v_changed := format('(old.%1$I)::text is distinct from %2$L or (old.%3$I)%4$s is distinct from (new.%3$I)%4$s',
-    g.status_name, g.completed, g.output_name, case when exists (
-      select from pg_attribute where attrelid = g.rel and attname = g.output_name and atttypid = 'json'::regtype
-    ) then '::text' else '' end);
+  v_notify := format('for each row execute function public.outlast_notify(%L, %L, %L)',
+    g.status_name, g.completed, g.output_name);
   v_note := format('for each statement execute function public.outlast_note_deletions(%L)', g.id_name);
   return query values
-    ('outlast_notify_insert', g.rel, format('after insert on %s ', g.rel) || format(v_notify, v_done)),
-    ('outlast_notify_update', g.rel, format('after update on %s ', g.rel)
-      || format(v_notify, format('%s and (%s)', v_done, v_changed))),
+    ('outlast_notify_insert', g.rel, format('after insert on %s ', g.rel) || v_notify),
+    ('outlast_notify_update', g.rel, format('after update on %s ', g.rel) || v_notify),
     ('outlast_deleted', g.rel, format('after delete on %s referencing old table as gone ', g.rel) || v_note),
     ('outlast_truncated', g.rel, format('before truncate on %s ', g.rel) || v_note);
 end $$;
 
--- Creates the triggers. Each trigger's comment holds its definition, so that outlast_health can detect a trigger that
--- was created for other settings.
+-- Creates the triggers that are missing, disabled, or were created for other settings: each trigger's comment holds
+-- its definition.
 create or replace function public.outlast_install_triggers() returns void
 language plpgsql security definer set search_path = '' as $$
 declare
   w record;
 begin
-  for w in select * from public.outlast_triggers_wanted() loop
-    execute format('create or replace trigger %I %s', w.name, w.definition);
+  for w in select * from public.outlast_triggers_wanted() n where not exists (
+      select from pg_trigger t where t.tgrelid = n.rel and t.tgname = n.name and t.tgenabled in ('O', 'A')
+        and obj_description(t.oid, 'pg_trigger') = n.definition) loop
+    perform public.outlast_lock_tables(w.rel);
+    execute format('drop trigger if exists %I on %s', w.name, w.rel);
+    execute format('create trigger %I %s', w.name, w.definition);
     execute format('comment on trigger %I on %s is %L', w.name, w.rel, w.definition);
   end loop;
 end $$;
 
--- The statement that creates the sweep's index, whose predicate is the sweep's condition; null without a usable table.
+-- The statement that creates the sweep's index, whose predicate is a part of the sweep's condition; null without a
+-- usable table. The status is a column of the index and not in its predicate: PostgreSQL rebuilds the index when the
+-- application changes the type of the status, and a comparison with a value of the old type would fail then.
 create or replace function public.outlast_index_wanted() returns text
 language sql stable security definer set search_path = '' as $$
-  select format('create index outlast_unheard on %s (%I) where %s', g.rel, g.created_name, w.condition)
-  from public.outlast_generations() g, public.outlast_unheard_where() as w (condition)
-  where w.condition is not null
+  select format('create index outlast_unheard on %s (%I, %I) where %s', g.rel, g.created_name, g.status_name,
+    w.condition)
+  from public.outlast_generations() g, public.outlast_unsettled_where() as w (condition)
+  where g.status_name is not null and g.created_name is not null and w.condition is not null
 $$;
 
--- Creates an index on the completed rows whose media_status is not final. There are few of them, so a sweep is fast on
--- a table of millions of rows. The index comment holds its definition; an index with another definition is replaced.
+-- Creates an index on the rows with an output whose media_status is not final. There are few of them, so a sweep is
+-- fast on a table of millions of rows. The index comment holds its definition; another definition replaces the index.
 -- Writes to the table wait while the index is built, which takes seconds on millions of rows. Without the index the
 -- sweep still works but reads the whole table, so a failure is only a warning.
 create or replace function public.outlast_install_index() returns void
@@ -127,10 +130,13 @@ begin
   select * into g from public.outlast_generations();
   for v_old in select c.oid::regclass as name from pg_class c join pg_index i on i.indexrelid = c.oid
       where c.relname = 'outlast_unheard'
-        and (not i.indisvalid or obj_description(c.oid, 'pg_class') is distinct from v_wanted) loop
+        and (i.indrelid <> g.rel or not i.indisvalid
+             or obj_description(c.oid, 'pg_class') is distinct from v_wanted) loop
+    perform public.outlast_lock_tables(g.rel);
     execute format('drop index %s', v_old.name);
   end loop;
   if not exists (select from pg_class where relname = 'outlast_unheard') then
+    perform public.outlast_lock_tables(g.rel);
     begin
       execute v_wanted;
       execute format('comment on index %s.outlast_unheard is %L', (

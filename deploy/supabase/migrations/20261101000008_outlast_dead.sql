@@ -2,6 +2,9 @@
 --
 -- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 
+select public.outlast_start_change();
+
+-- Periodic jobs: when each is due next, and which worker ran it last.
 create table if not exists public.outlast_turns (
   name text primary key,
   next_at timestamptz not null,
@@ -16,25 +19,20 @@ create table if not exists public.outlast_dead_archive (
   generation_id text,
   user_id text,
   code text,
-  item jsonb not null,
+  item jsonb not null,  -- the dead letter in the form of GET /dead-letters
   message_type text,
-  body text not null,
+  body text not null,  -- the body of the message in base64
   discarded_by text,
   discarded_at timestamptz not null default now(),
-  gone_after timestamptz not null
+  gone_after timestamptz not null  -- when the row may be deleted
 );
 
-comment on table public.outlast_turns is 'periodic jobs: when each is due next, and which worker ran it last';
-comment on column public.outlast_dead_archive.item is 'the dead letter in the form of GET /dead-letters';
-comment on column public.outlast_dead_archive.body is 'the body of the message in base64';
-comment on column public.outlast_dead_archive.gone_after is 'when the row may be deleted';
+select public.outlast_add_index(name, on_columns) from (values
+  ('outlast_dead_archive_gone', 'outlast_dead_archive (gone_after)')
+) as i (name, on_columns);
 
-create index if not exists outlast_dead_archive_gone on public.outlast_dead_archive (gone_after);
-
-alter table public.outlast_turns enable row level security;
-alter table public.outlast_dead_archive enable row level security;
-revoke all on public.outlast_turns, public.outlast_dead_archive from public, anon, authenticated;
-grant all on public.outlast_turns, public.outlast_dead_archive to service_role;
+select public.outlast_protect_table('public.outlast_turns');
+select public.outlast_protect_table('public.outlast_dead_archive');
 
 -- The text as a uuid, or null when it is not one: an undecodable message can contain anything.
 create or replace function public.outlast_uuid(p_text text) returns uuid

@@ -2,6 +2,8 @@
 --
 -- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 
+select public.outlast_start_change();
+
 -- Inserts or updates the tasks of these jobs, so that the next sweep does not find them again soon. Returns the tasks
 -- to publish: new tasks, and unfinished tasks without a valid lease. A task that has ended stays ended; only a submit
 -- or a replay runs it again. A job without files is completed at once.

@@ -13,9 +13,13 @@
 --
 -- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 
-alter table public.outlast_objects add column if not exists kept boolean not null default false;
-comment on column public.outlast_objects.kept is 'existed before Outlast claimed it, so Outlast never removes it';
-create index if not exists outlast_objects_unused on public.outlast_objects (bucket, path) where refs = 0;
+select public.outlast_start_change();
+
+-- `kept`: the object existed before Outlast claimed it, so Outlast never removes it.
+select public.outlast_add_column('public.outlast_objects', 'kept', 'boolean not null default false');
+select public.outlast_add_index(name, on_columns) from (values
+  ('outlast_objects_unused', 'outlast_objects (bucket, path) where refs = 0')
+) as i (name, on_columns);
 
 -- Only a generated key and no unique generation_id: an insert by the trigger must never wait for another transaction.
 create table if not exists public.outlast_deletions (
@@ -25,10 +29,10 @@ create table if not exists public.outlast_deletions (
   due_at timestamptz not null default clock_timestamp()
 );
 
-create index if not exists outlast_deletions_due on public.outlast_deletions (due_at);
-alter table public.outlast_deletions enable row level security;
-revoke all on public.outlast_deletions from public, anon, authenticated;
-grant all on public.outlast_deletions to service_role;
+select public.outlast_add_index(name, on_columns) from (values
+  ('outlast_deletions_due', 'outlast_deletions (due_at)')
+) as i (name, on_columns);
+select public.outlast_protect_table('public.outlast_deletions');
 
 -- Whether Storage has the object; false where storage.objects cannot be read.
 create or replace function public.outlast_in_storage(p_bucket text, p_path text) returns boolean
@@ -65,8 +69,8 @@ begin
   return null;
 end $$;
 
-create or replace trigger outlast_files_gone after delete on public.outlast_files
-  referencing old table as gone for each statement execute function public.outlast_count_down();
+select public.outlast_add_trigger('public.outlast_files', 'outlast_files_gone', 'after delete on public.outlast_files
+  referencing old table as gone for each statement execute function public.outlast_count_down()');
 
 -- Deletes the files of deleted generations, except where the generation's row exists again. Each deletion is handled
 -- twice: at once, and after the grace time, because a job that was running may have stored files in between. `more`:

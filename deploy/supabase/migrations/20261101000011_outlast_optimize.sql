@@ -2,6 +2,8 @@
 --
 -- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 
+select public.outlast_start_change();
+
 -- Images that can be optimized: stored with another profile (`stale`), or one of several objects that were made from
 -- the same source of one user. `twin` is the smallest other object made from the same source with the requested
 -- profile.

@@ -1,25 +1,7 @@
--- Outlast 12: set-up: the policy of the bucket, the webhook secret, the report for `outlast doctor`, and rewriting
--- media on request. At the end the generations table is bound, if it exists.
+-- Outlast 12: set-up: the webhook secret, the reports for `outlast doctor`, and rewriting media on request. At the end
+-- the generations table is bound, if it exists.
 
--- Allows a signed-in user to read their own folder of the bucket that outlast_settings names, so that a front end can
--- create signed URLs. Only the service role can write there. With `p_make_bucket` a private bucket is created.
-create or replace function public.outlast_install_storage(p_make_bucket boolean default false) returns void
-language plpgsql security definer set search_path = '' as $$
-declare
-  v_bucket text := coalesce((select value from public.outlast_settings where key = 'bucket'), 'generations');
-begin
-  if to_regclass('storage.objects') is null then
-    return;
-  end if;
-  if p_make_bucket then
-    insert into storage.buckets (id, name, public) values (v_bucket, v_bucket, false) on conflict do nothing;
-  end if;
-  drop policy if exists "outlast: users read their own folder" on storage.objects;
-  execute format('create policy "outlast: users read their own folder" on storage.objects for select to authenticated'
-    ' using (bucket_id = %L and (storage.foldername(name))[1] = (select auth.uid())::text)', v_bucket);
-exception when insufficient_privilege then
-  raise warning 'outlast: this role may not set up Storage, so users cannot read their own files there: %', sqlerrm;
-end $$;
+select public.outlast_start_change();
 
 -- Stores the webhook secret: encrypted in Vault where the project has it, otherwise in outlast_settings, which only the
 -- service role can read. Returns `vault` or `settings`.
@@ -127,14 +109,66 @@ begin
     'now', clock_timestamp());
 end $$;
 
--- The owner of the project runs the set-up functions in the SQL editor. No role may call them over REST.
-revoke all on function public.outlast_install_storage(boolean), public.outlast_set_webhook_secret(text)
-  from public, anon, authenticated, service_role;
-revoke all on function public.outlast_refresh_media(text, jsonb), public.outlast_health()
-  from public, anon, authenticated;
-grant execute on function public.outlast_refresh_media(text, jsonb), public.outlast_health() to service_role;
+-- Whether values of the generations table can be used: {"status": {"type", "fits", "labels"}, "created": {"type",
+-- "fits"}, "output": {"type", "checked", "unreadable"}}; {} when a column is missing. `fits` of the status: a row can
+-- have the completed value, as text. `unreadable` counts outputs of type json that jsonb refuses, for example because
+-- of \u0000, among the newest 200 that have no final media_status.
+create or replace function public.outlast_check_columns() returns jsonb
+language plpgsql stable security definer set search_path = '' as $$
+declare
+  g record;
+  v_types jsonb;
+  v_output text;
+  v_status_fits boolean := false;
+  v_created_fits boolean := true;
+  v_checked int := 0;
+  v_unreadable int := 0;
+begin
+  select * into g from public.outlast_generations();
+  if g.id_name is null or g.status_name is null or g.output_name is null or g.created_name is null then
+    return '{}';
+  end if;
+  select jsonb_object_agg(attname, format_type(atttypid, atttypmod)) into v_types
+    from pg_attribute where attrelid = g.rel and attnum > 0 and not attisdropped;
+  begin
+    execute format('select (%1$L::%2$s)::text = %1$L', g.completed, v_types ->> g.status_name) into v_status_fits;
+  exception when others then  -- the type refuses the value
+    v_status_fits := false;
+  end;
+  begin
+    execute format('select null::%s >= now()', v_types ->> g.created_name);
+  exception when undefined_function then
+    v_created_fits := false;
+  end;
+  if v_types ->> g.output_name = 'json' then
+    for v_output in execute format('select %I::text from %s where %s and pg_column_size(%I) < 1000000'
+        ' order by %I desc limit 200', g.output_name, g.rel, public.outlast_unsettled_where(), g.output_name,
+        g.created_name) loop
+      v_checked := v_checked + 1;
+      begin
+        perform v_output::jsonb;
+      exception when data_exception then
+        v_unreadable := v_unreadable + 1;
+      end;
+    end loop;
+  end if;
+  return jsonb_build_object(
+    'status', jsonb_build_object('type', v_types ->> g.status_name, 'fits', v_status_fits is true, 'labels', (
+      select coalesce(jsonb_agg(l.enumlabel order by l.enumsortorder), '[]') from (
+        select e.enumlabel, e.enumsortorder from pg_enum e join pg_attribute a on a.atttypid = e.enumtypid
+        where a.attrelid = g.rel and a.attname = g.status_name order by e.enumsortorder limit 20) l)),
+    'created', jsonb_build_object('type', v_types ->> g.created_name, 'fits', v_created_fits),
+    'output', jsonb_build_object('type', v_types ->> g.output_name, 'checked', v_checked,
+      'unreadable', v_unreadable));
+end $$;
 
-select public.outlast_install_storage();
+-- The owner of the project runs the set-up functions in the SQL editor. No role may call them over REST.
+revoke all on function public.outlast_set_webhook_secret(text)
+  from public, anon, authenticated, service_role;
+revoke all on function public.outlast_refresh_media(text, jsonb), public.outlast_health(),
+  public.outlast_check_columns() from public, anon, authenticated;
+grant execute on function public.outlast_refresh_media(text, jsonb), public.outlast_health(),
+  public.outlast_check_columns() to service_role;
 
 do $$
 begin

@@ -1,5 +1,8 @@
 -- Outlast 13: the task API (submit, status, progress), worker statistics, and removing old rows.
 
+select public.outlast_start_change();
+
+-- Idempotency keys of submitted tasks, with a fingerprint of each request.
 create table if not exists public.outlast_requests (
   key text primary key,
   fingerprint text not null,
@@ -7,13 +10,11 @@ create table if not exists public.outlast_requests (
   created_at timestamptz not null default now()
 );
 
-comment on table public.outlast_requests is 'idempotency keys of submitted tasks, with a fingerprint of each request';
+select public.outlast_add_index(name, on_columns) from (values
+  ('outlast_requests_age', 'outlast_requests (created_at)')
+) as i (name, on_columns);
 
-create index if not exists outlast_requests_age on public.outlast_requests (created_at);
-
-alter table public.outlast_requests enable row level security;
-revoke all on public.outlast_requests from public, anon, authenticated;
-grant all on public.outlast_requests to service_role;
+select public.outlast_protect_table('public.outlast_requests');
 
 -- A task in the form of the task API.
 create or replace function public.outlast_task_json(t public.outlast_tasks) returns jsonb
@@ -81,8 +82,10 @@ language sql stable security definer set search_path = '' as $$
       where w.last_seen > clock_timestamp() - make_interval(secs => p_seconds)), '{}'))
 $$;
 
-create index if not exists outlast_tasks_running on public.outlast_tasks (worker) where status = 'running';
-create index if not exists outlast_tasks_ended on public.outlast_tasks (finished_at) where finished_at is not null;
+select public.outlast_add_index(name, on_columns) from (values
+  ('outlast_tasks_running', 'outlast_tasks (worker) where status = ''running'''),
+  ('outlast_tasks_ended', 'outlast_tasks (finished_at) where finished_at is not null')
+) as i (name, on_columns);
 
 -- Deletes old rows: tasks that ended more than `p_keep_seconds` ago (0 keeps all; at most `p_limit` per call),
 -- idempotency keys older than a day, and workers without a heartbeat for a day. A task is kept while its generation's

@@ -2,6 +2,8 @@
 --
 -- Storage discards an unfinished upload after a day (self-hosted: after an hour), so a row is valid for one day.
 
+select public.outlast_start_change();
+
 create table if not exists public.outlast_uploads (
   bucket text not null,
   path text not null,
@@ -10,11 +12,11 @@ create table if not exists public.outlast_uploads (
   primary key (bucket, path)
 );
 
-create index if not exists outlast_uploads_created on public.outlast_uploads (created_at);
+select public.outlast_add_index(name, on_columns) from (values
+  ('outlast_uploads_created', 'outlast_uploads (created_at)')
+) as i (name, on_columns);
 
-alter table public.outlast_uploads enable row level security;
-revoke all on public.outlast_uploads from public, anon, authenticated;
-grant all on public.outlast_uploads to service_role;
+select public.outlast_protect_table('public.outlast_uploads');
 
 -- Deletes the recorded upload if it is `p_gone`; records `p_opened` if none is recorded; returns the recorded upload.
 create or replace function public.outlast_upload(

@@ -1,5 +1,7 @@
 -- Outlast 15: data of the console: attempts of tasks, operations of operators, notes, and the indexes for its queries.
 
+select public.outlast_start_change();
+
 -- One row per attempt, and one for a task that ended without an attempt. The newest 50 rows of each task are kept.
 create table if not exists public.outlast_attempts (
   id bigint primary key generated always as identity,
@@ -38,24 +40,22 @@ create table if not exists public.outlast_notes (
   updated_at timestamptz not null default now()
 );
 
-create index if not exists outlast_attempts_task on public.outlast_attempts (task_id, id);
-create index if not exists outlast_operations_newest on public.outlast_operations (started_at desc, id desc);
-create index if not exists outlast_operations_running on public.outlast_operations (id) where state = 'running';
-create index if not exists outlast_tasks_newest on public.outlast_tasks (created_at, task_id);
-create index if not exists outlast_tasks_status_newest on public.outlast_tasks (status, created_at, task_id);
-create index if not exists outlast_tasks_queue_newest on public.outlast_tasks (queue, created_at, task_id);
-create index if not exists outlast_tasks_code_newest on public.outlast_tasks (error_code, created_at, task_id)
-  where error_code is not null;
-create index if not exists outlast_files_updated on public.outlast_files (updated_at);
-create index if not exists outlast_files_task on public.outlast_files (task_id);
-create index if not exists outlast_dead_archive_newest on public.outlast_dead_archive (discarded_at desc, id desc);
+select public.outlast_add_index(name, on_columns) from (values
+  ('outlast_attempts_task', 'outlast_attempts (task_id, id)'),
+  ('outlast_operations_newest', 'outlast_operations (started_at desc, id desc)'),
+  ('outlast_operations_running', 'outlast_operations (id) where state = ''running'''),
+  ('outlast_tasks_newest', 'outlast_tasks (created_at, task_id)'),
+  ('outlast_tasks_status_newest', 'outlast_tasks (status, created_at, task_id)'),
+  ('outlast_tasks_queue_newest', 'outlast_tasks (queue, created_at, task_id)'),
+  ('outlast_tasks_code_newest', 'outlast_tasks (error_code, created_at, task_id) where error_code is not null'),
+  ('outlast_files_updated', 'outlast_files (updated_at)'),
+  ('outlast_files_task', 'outlast_files (task_id)'),
+  ('outlast_dead_archive_newest', 'outlast_dead_archive (discarded_at desc, id desc)')
+) as i (name, on_columns);
 
-alter table public.outlast_attempts enable row level security;
-alter table public.outlast_operations enable row level security;
-alter table public.outlast_notes enable row level security;
-revoke all on public.outlast_attempts, public.outlast_operations, public.outlast_notes
-  from public, anon, authenticated;
-grant all on public.outlast_attempts, public.outlast_operations, public.outlast_notes to service_role;
+select public.outlast_protect_table('public.outlast_attempts');
+select public.outlast_protect_table('public.outlast_operations');
+select public.outlast_protect_table('public.outlast_notes');
 
 -- Trigger function: an attempt begins with a new lease and ends when the task is no longer running. The updating
 -- statement has locked the task's row, so this function runs once at a time for each task.
@@ -91,9 +91,10 @@ begin
   return null;
 end $$;
 
-create or replace trigger outlast_tasks_attempt after update of status, lease on public.outlast_tasks for each row
+select public.outlast_add_trigger('public.outlast_tasks', 'outlast_tasks_attempt', $$
+  after update of status, lease on public.outlast_tasks for each row
   when (new.status <> old.status or (new.status = 'running' and new.lease is distinct from old.lease))
-  execute function public.outlast_note_attempt();
+  execute function public.outlast_note_attempt()$$);
 
 -- Trigger function: deletes the attempts of deleted tasks.
 create or replace function public.outlast_forget_attempts() returns trigger
@@ -103,8 +104,8 @@ begin
   return null;
 end $$;
 
-create or replace trigger outlast_tasks_gone after delete on public.outlast_tasks
-  referencing old table as gone for each statement execute function public.outlast_forget_attempts();
+select public.outlast_add_trigger('public.outlast_tasks', 'outlast_tasks_gone', $$after delete on public.outlast_tasks
+  referencing old table as gone for each statement execute function public.outlast_forget_attempts()$$);
 
 revoke all on function public.outlast_note_attempt(), public.outlast_forget_attempts()
   from public, anon, authenticated, service_role;

@@ -1,5 +1,5 @@
 -- Outlast 16: queries of the console, and the operations and notes that it records.
-
+select public.outlast_start_change();
 -- Tasks, newest first. `p_filter` can have status, queue, code, generation, since, until (exclusive) and q, which is
 -- the id of a task, generation, request or user. `p_before` is the last row of the previous page: [created_at,
 -- task_id]. The statement contains only the given filters, so that the planner finds an index for each combination. `q`

@@ -6,11 +6,15 @@ do $$
 declare
   v record;
 begin
+  if to_regprocedure('public.outlast_lock_tables(regclass)') is not null then
+    perform public.outlast_lock_tables();  -- all at once, so that nothing below waits while it holds a lock
+  end if;
   for v in select t.tgname, t.tgrelid::regclass as rel from pg_trigger t join pg_proc p on p.oid = t.tgfoid
-      where p.pronamespace = 'public'::regnamespace and starts_with(p.proname, 'outlast_') and not t.tgisinternal loop
+      where p.pronamespace = 'public'::regnamespace and starts_with(p.proname, 'outlast_') and not t.tgisinternal
+        and t.tgparentid = 0 loop
     execute format('drop trigger %I on %s', v.tgname, v.rel);
   end loop;
-  for v in select oid::regclass as name from pg_class where relname = 'outlast_unheard' and relkind = 'i' loop
+  for v in select oid::regclass as name from pg_class where relname = 'outlast_unheard' and relkind in ('i', 'I') loop
     execute format('drop index %s', v.name);
   end loop;
   for v in select policyname, schemaname, tablename from pg_policies

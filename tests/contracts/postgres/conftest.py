@@ -26,7 +26,7 @@ update public.outlast_settings set value = null where key in ('webhook_url', 'we
 
 
 class Database:
-    """A connection pool of the superuser; each call sets its role."""
+    """A connection pool of the owner `postgres`, who is no superuser; each call sets its role."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self.pool = pool
@@ -52,6 +52,9 @@ class Database:
 
     async def run(self, sql: str, *values: Any) -> None:
         await self.pool.execute(sql, *values)
+
+    async def run_as_superuser(self, sql: str) -> None:
+        await self.pool.execute(f"set role none; {sql}")
 
     async def row(self, sql: str, *values: Any) -> dict[str, Any]:
         row = await self.pool.fetchrow(sql, *values)

@@ -154,7 +154,7 @@ async def test_known_finds_files_of_the_same_user_and_profile_only(
     own_db: Any, make_job: Make, make_file: Make
 ) -> None:
     db = own_db
-    await db.run("drop schema storage cascade")  # otherwise only files whose object exists are found
+    await db.run_as_superuser("drop schema storage cascade")  # otherwise only files whose object exists are found
     for user in (USER, None):
         job = make_job(f"g-{user}", [f"k-{user}"], user_id=user)
         await db.attempt(job, stored=[f"k-{user}"])

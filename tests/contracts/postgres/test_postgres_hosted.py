@@ -37,11 +37,36 @@ async def hosted(postgres: Postgres) -> AsyncIterator[asyncpg.Connection]:
     await admin.close()
     connection = await asyncpg.connect(postgres.database_url(name))
     await connection.execute(BOOTSTRAP.read_text())
-    await connection.execute(OWNER)
+    await connection.execute("set role none;" + OWNER)
     await connection.execute(HANDOVER.format(name=name))
     await connection.execute("set role hosted_owner")
     yield connection
     await connection.close()
+
+
+async def test_the_local_project_has_the_roles_and_owners_of_the_platform(own_db: Any) -> None:
+    assert await own_db.value("select current_user::text") == "postgres"
+    role = await own_db.row("select rolsuper, rolbypassrls, rolcreaterole from pg_roles where rolname = 'postgres'")
+    assert role == {"rolsuper": False, "rolbypassrls": True, "rolcreaterole": True}
+    owned = "select distinct relnamespace::regnamespace::text as s from pg_class where relowner = 'postgres'::regrole"
+    schemas = {row["s"] for row in await own_db.pool.fetch(owned)}
+    assert "public" in schemas
+    assert schemas.isdisjoint({"auth", "storage", "net"})
+    for statement in (
+        "alter table storage.objects add column mine text",
+        "create trigger mine after insert on storage.objects execute function public.outlast_count_down()",
+        "comment on table storage.buckets is 'mine'",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await own_db.run(statement)
+
+
+async def test_creating_a_policy_locks_tables_of_auth_and_storage_until_the_transaction_ends(own_db: Any) -> None:
+    async with own_db.pool.acquire() as connection, connection.transaction():
+        await connection.execute("create policy mine on public.generations to anon using (true)")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await own_db.run("set lock_timeout = '10ms'; select from auth.users")
+    assert await own_db.value("select count(*) from auth.users") == 0
 
 
 async def migrate(hosted: asyncpg.Connection) -> None:
@@ -58,7 +83,7 @@ async def test_without_rights_on_storage_the_migrations_warn_and_apply_the_rest(
     assert any("this role may not set up Storage" in warning for warning in warnings)
     assert json.loads(await hosted.fetchval("select public.outlast_health()"))["storage_policy"] is False
     # On Supabase, `postgres` may create policies there without owning the table. Here it becomes the owner.
-    await hosted.execute("reset role; alter table storage.objects owner to hosted_owner; set role hosted_owner")
+    await hosted.execute("set role none; alter table storage.objects owner to hosted_owner; set role hosted_owner")
     await hosted.execute("grant insert on storage.buckets to hosted_owner")
     await hosted.execute(prepare(Settings(_env_file=None), None).sql)
     assert json.loads(await hosted.fetchval("select public.outlast_health()"))["storage_policy"] is True

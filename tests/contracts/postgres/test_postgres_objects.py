@@ -99,7 +99,7 @@ async def test_objects_not_stored_by_outlast_are_never_orphans(own_db: Any) -> N
     await claim(own_db, "u/own")
     await age(own_db)
     assert await take(own_db) == ["u/own"]
-    await own_db.run("drop schema storage cascade")  # Storage may be missing
+    await own_db.run_as_superuser("drop schema storage cascade")  # Storage may be missing
     assert await claim(own_db, "u/another") == "live"
 
 

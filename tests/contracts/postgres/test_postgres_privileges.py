@@ -18,7 +18,7 @@ REST_FUNCTIONS = {
     *("enqueue", "begin", "progress", "heartbeat", "cancel", "known", "finish", "missing", "health"),
     *("bury", "turn", "archive", "requeue", "claim", "release", "orphans", "take_orphans", "forget_objects"),
     *("to_optimize", "optimizable", "move_object", "submit", "states", "worker_stats", "expire", "upload"),
-    *("refresh_media", "console_tasks", "console_task", "console_generation", "console_now"),
+    *("check_columns", "refresh_media", "console_tasks", "console_task", "console_generation", "console_now"),
     *("operation", "operations", "abort", "note", "archived", "unarchive", "policies"),
 }
 AS_CALLER = ["outlast_keep_media"]

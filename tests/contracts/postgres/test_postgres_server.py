@@ -74,6 +74,28 @@ async def test_a_stop_leaves_no_process_and_a_restart_keeps_the_data(tmp_path: P
     assert servers_in(tmp_path) == []
 
 
+async def test_a_data_directory_in_which_postgres_is_the_superuser_can_still_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "SUPERUSER", "postgres")
+        earlier = Postgres(tmp_path, durable=False)
+        await earlier.start()
+        connection = await asyncpg.connect(await earlier.create_database("app"))
+        await connection.execute("insert into public.outlast_workers (worker) values ('w')")
+        await connection.close()
+        await earlier.stop()
+
+    server = Postgres(tmp_path, durable=False)
+    await server.start()
+    try:
+        connection = await asyncpg.connect(await server.create_database("app"))
+        assert await connection.fetchval("select worker from public.outlast_workers") == "w"
+        await connection.close()
+    finally:
+        await server.stop()
+
+
 async def test_a_killed_server_starts_again_with_the_committed_data(tmp_path: Path) -> None:
     server = Postgres(tmp_path, durable=False)
     await server.start()

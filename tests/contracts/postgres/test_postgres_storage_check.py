@@ -103,14 +103,16 @@ UNREADABLE = {
 async def test_if_storage_is_unreadable_files_are_recorded_without_the_check(
     own_db: Any, make_job: Make, make_file: Make, why: str
 ) -> None:
-    await own_db.run("create role blind_owner nologin" if await _no_role(own_db) else "select 1")
-    await own_db.run("grant usage on schema public, storage to blind_owner")
-    await own_db.run(UNREADABLE[why] or "revoke all on storage.objects from blind_owner")
-    if why in {"rows that are hidden", "no grant"}:  # does not apply to a superuser
+    await own_db.run_as_superuser("create role blind_owner nologin" if await _no_role(own_db) else "select 1")
+    await own_db.run_as_superuser("grant usage on schema public, storage to blind_owner")
+    await own_db.run_as_superuser(UNREADABLE[why] or "revoke all on storage.objects from blind_owner")
+    if why in {"rows that are hidden", "no grant"}:  # does not apply to a role that bypasses row security
         if why == "rows that are hidden":
-            await own_db.run("grant select on storage.objects to blind_owner")
-        await own_db.run("alter function public.outlast_sees_storage() owner to blind_owner")
-        await own_db.run("grant execute on function public.outlast_sees_storage() to postgres, service_role")
+            await own_db.run_as_superuser("grant select on storage.objects to blind_owner")
+        await own_db.run_as_superuser("alter function public.outlast_sees_storage() owner to blind_owner")
+        await own_db.run_as_superuser(
+            "grant execute on function public.outlast_sees_storage() to postgres, service_role"
+        )
     job = make_job("g", ["a"])
     lease, reply = await begun(own_db, job)
     assert reply.state == "run"
