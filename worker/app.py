@@ -20,7 +20,7 @@ from handlers.database.task_records import TaskRecords
 from handlers.download import Downloader
 from handlers.errors import FileProcessingError
 from handlers.pipeline.steps import PipelineDeps
-from handlers.pipeline.tempdirs import check_free_space, remove_abandoned
+from handlers.tempdirs import check_free_space, remove_abandoned
 from handlers.sources import SOURCES
 from handlers.storage.orphans import OrphanRemover
 from worker.broker.connection import Broker

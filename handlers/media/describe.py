@@ -1,31 +1,25 @@
-"""Size and hashes of a file that is ready to store. Runs in a codec process."""
+"""What is known about a file that is ready to store. Only `size_and_hashes` also runs in the worker."""
 
 import hashlib
 from pathlib import Path
 from typing import Any, Final
 
-from handlers.media import BY_CONTENT_TYPE, Prepared
+from handlers.media import Decoded
 from handlers.media.formats import cut_tail
 
 READ_BYTES: Final = 256 * 1024
 
 
-def describe(path: Path, content_type: str, **properties: Any) -> Prepared:  # noqa: ANN401 - the optional fields of Prepared
+def describe(path: Path, content_type: str, **properties: Any) -> Decoded:  # noqa: ANN401 - the optional fields of Decoded
     """Describe a file that is stored as it came, without the bytes after its end.
 
-    Every such file passes through here, so its structure is checked. `properties` are the optional fields of Prepared.
+    Every such file passes through here, so its structure is checked. `properties` are the optional fields of Decoded.
 
     Raises:
         FileCorruptedError: the structure is damaged, or the file is incomplete.
     """
     without_tail = cut_tail(path, path.with_name(f"{path.name}.cut"), content_type)
-    return describe_encoded(without_tail, content_type, **properties)
-
-
-def describe_encoded(path: Path, content_type: str, **properties: Any) -> Prepared:  # noqa: ANN401 - the same
-    """Describe a file that our own encoder wrote, which needs no check."""
-    size, sha256, md5 = size_and_hashes(path)
-    return Prepared(path, content_type, BY_CONTENT_TYPE[content_type].extension, size, sha256, md5, **properties)
+    return Decoded(path=without_tail, content_type=content_type, **properties)
 
 
 def size_and_hashes(path: Path) -> tuple[int, str, str]:

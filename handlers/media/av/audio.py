@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from handlers.media import EncodeOptions, Limits, Prepared
+from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.av.decode import decode_all, duration_seconds, first_stream, open_container
 from handlers.media.describe import describe
 from handlers.media.formats import cut_tail
@@ -14,7 +14,7 @@ def prepare(
     content_type: str,
     options: EncodeOptions,  # noqa: ARG001 - all kinds have the same signature
     limits: Limits,
-) -> Prepared:
+) -> Decoded:
     """Validate an audio file.
 
     Raises:

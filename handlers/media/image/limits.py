@@ -1,6 +1,6 @@
 """Limits on an image that are checked from its header, before decoding. Runs in a codec process.
 
-Files that declare little and take much run into the limits of the process (handlers/codec/rlimits.py).
+Files that declare little and take much run into the limits of the process (handlers/codec/sandbox/rlimits.py).
 """
 
 from collections.abc import Iterator

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from handlers.media import EncodeOptions, Limits, Prepared
+from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.describe import describe
 
 
@@ -12,6 +12,6 @@ def prepare(
     content_type: str,
     options: EncodeOptions,  # noqa: ARG001 - the same
     limits: Limits,  # noqa: ARG001 - the same
-) -> Prepared:
+) -> Decoded:
     """Validate a model. Raises FileCorruptedError if its structure is damaged."""
     return describe(source, content_type)
