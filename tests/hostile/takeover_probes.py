@@ -49,12 +49,12 @@ Probe = Callable[["Target"], Any]
 class Target(TypedDict):
     """What there is to reach.
 
-    `worker` and `sibling` are process ids; `secret` is text in the worker's environment, and in its memory at `address`;
+    `worker` is a process id, `siblings` are those of codec processes, ours included; `secret` is text in the worker's environment, and in its memory at `address`;
     `env_file` and `other_file` belong to the worker and to another user; `port`, `unix` and `abstract` are listeners.
     """
 
     worker: int
-    sibling: int
+    siblings: list[int]
     secret: str
     address: int
     env_file: str
@@ -343,7 +343,8 @@ def read_in_a_thread(target: Target) -> str:
 
 def probes(target: Target) -> dict[str, Probe]:
     """Return all probes by name."""
-    worker, sibling, server = target["worker"], target["sibling"], os.getppid()
+    worker, server = target["worker"], os.getppid()
+    [sibling] = set(target["siblings"]) - {os.getpid()}
     of_processes = {
         f"{who}: {name}": probe
         for who, pid in (("worker", worker), ("fork server", server), ("sibling", sibling), ("process 1", 1))
@@ -357,12 +358,12 @@ def probes(target: Target) -> dict[str, Probe]:
         "process_vm_writev": lambda t: memory_call("process_vm_writev", t),
         "ptrace worker": lambda t: attach(t["worker"]),
         "ptrace fork server": lambda _: attach(server),
-        "ptrace sibling": lambda t: attach(t["sibling"]),
+        "ptrace sibling": lambda _: attach(sibling),
         "pidfd_getfd": steal_descriptor,
         "pidfd_send_signal": signal_by_pidfd,
         "kill worker": lambda t: os.kill(t["worker"], 0) or "sent",
         "kill fork server": lambda _: os.kill(server, 0) or "sent",
-        "kill sibling": lambda t: os.kill(t["sibling"], 0) or "sent",
+        "kill sibling": lambda _: os.kill(sibling, 0) or "sent",
         "kill group": lambda _: os.killpg(0, 0) or "sent",
         "kill everything": lambda _: os.kill(-1, 0) or "sent",
         "tkill worker": lambda t: f"sent {call('tkill', t['worker'], 0)}",
@@ -397,7 +398,7 @@ def probes(target: Target) -> dict[str, Probe]:
         "list TEMP_DIR": lambda t: f"{len(os.listdir(t['temp_dir']))} entries",
         "list /": lambda _: f"{len(os.listdir('/'))} entries",
         "list /proc": lambda _: f"{len(os.listdir('/proc'))} entries",
-        "list the home": lambda _: f"{len(os.listdir(Path.home()))} entries",
+        "list the working directory": lambda t: f"{len(os.listdir(Path(t['env_file']).parent))} entries",
         "write another user's file": lambda t: write(t["other_file"]),
         "truncate another user's file": lambda t: truncate(t["other_file"]),
         "chmod another user's file": lambda t: change_mode(t["other_file"]),

@@ -21,6 +21,7 @@ from schemas.jobs import Profile
 from tests.hostile import takeover_probes
 
 PROBES = "tests.hostile.takeover_probes"
+PROCESSES = 2
 
 
 async def main(folder: Path, *, is_sandboxed: bool) -> None:
@@ -58,25 +59,22 @@ def listeners(stack: contextlib.ExitStack, folder: Path) -> dict[str, object]:
 
 
 async def in_a_codec_process(target: dict[str, object], temp_dir: Path) -> dict[str, str]:
-    """Run the probes in one codec process while another one works."""
+    """Run the probes in one codec process beside another one."""
     from handlers.codec.sandbox import privileges  # noqa: PLC0415 - as `run_worker` does
 
     privileges.forbid_inspection()
-    settings = MediaSettings(_env_file=None, codec_processes=2, temp_dir=temp_dir)
+    settings = MediaSettings(_env_file=None, codec_processes=PROCESSES, temp_dir=temp_dir)
     file, result = temp_dir / "taken-over", temp_dir / "outcomes"
     names = {"START": f"{PROBES}:start", "PREPARE": f"{PROBES}:run_on_file"}
     with mock.patch.multiple("handlers.codec.codec", **names):
         codec = Codec(settings)
         try:
-            sibling = await codec.call("os:getpid")
-            busy = asyncio.create_task(codec.call("time:sleep", 600))
-            while await codec.call("os:getpid") == sibling:  # until it is the one that sleeps
-                await asyncio.sleep(0.02)
-            file.write_text(json.dumps({**target, "sibling": sibling}))
+            siblings: set[object] = set()
+            while len(siblings) < PROCESSES:
+                siblings |= set(await asyncio.gather(*(codec.call("os:getpid") for _ in range(PROCESSES))))
+            file.write_text(json.dumps({**target, "siblings": list(siblings)}))
             prepared = await codec.prepare(file, result, "image/png", Profile())
             outcomes: dict[str, str] = json.loads(prepared.path.read_text())
-            busy.cancel()
-            await asyncio.wait([busy])
         finally:
             await codec.aclose()
     file.unlink()
@@ -89,7 +87,7 @@ def in_an_ordinary_process(target: dict[str, object]) -> dict[str, str]:
     program = f"import json, sys; from {PROBES} import run; print(json.dumps(run(json.loads(sys.argv[1]))))"
     with socket.socket() as inherited, socket.socket() as second:
         completed = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-c", program, json.dumps({**target, "sibling": os.getpid()})],
+            [sys.executable, "-c", program, json.dumps({**target, "siblings": [os.getpid()]})],
             pass_fds=[inherited.fileno(), second.fileno()],
             capture_output=True,
             text=True,
