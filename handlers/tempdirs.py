@@ -38,7 +38,7 @@ async def scratch(parent: Path) -> AsyncIterator[Path]:
 
 @contextlib.contextmanager
 def locked_folder(parent: Path) -> Iterator[Path]:
-    """Make a temporary folder in `parent`, with its lock file. The caller removes the folder before the context ends."""
+    """Make a temporary folder in `parent`, with its lock file. The caller removes the folder, then ends the context."""
     folder = parent / f"{PREFIX}{uuid4().hex}"
     lock_file = _lock_file(folder)
     with _locked(lock_file):

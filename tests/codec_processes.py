@@ -15,7 +15,6 @@ from handlers.settings import MediaSettings
 from schemas.jobs import Profile
 from tests.time_limits import WAIT_SECONDS
 
-
 START = "tests.hostile.compromised_decoder:start"
 
 
@@ -23,7 +22,9 @@ START = "tests.hostile.compromised_decoder:start"
 async def codec_pool(*, start: str = START, **changes: object) -> AsyncIterator[Codec]:
     """Yield a codec whose processes can call the functions of `tests.hostile.compromised_decoder`."""
     with mock.patch("handlers.codec.codec.START", start):
-        codec = Codec(MediaSettings(**{"_env_file": None, "codec_processes": 2, "codec_timeout_seconds": 60, **changes}))
+        codec = Codec(
+            MediaSettings(**{"_env_file": None, "codec_processes": 2, "codec_timeout_seconds": 60, **changes})
+        )
     try:
         yield codec
     finally:

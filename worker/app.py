@@ -21,9 +21,9 @@ from handlers.database.task_records import TaskRecords
 from handlers.download import Downloader
 from handlers.errors import FileProcessingError
 from handlers.pipeline.steps import PipelineDeps
-from handlers.tempdirs import check_free_space, remove_abandoned
 from handlers.sources import SOURCES
 from handlers.storage.orphans import OrphanRemover
+from handlers.tempdirs import check_free_space, remove_abandoned
 from worker.broker.connection import Broker
 from worker.celery_compat.inbox import CeleryInbox
 from worker.celery_compat.reply import send_result

@@ -177,9 +177,7 @@ def _parse_prepared(paths: dict[str, Path], result: object) -> Prepared:
     except OSError as error:
         raise ValueError(f"the {file.file} cannot be read: {error.strerror}") from None
     properties = file.model_dump(exclude={"file"})
-    return Prepared(
-        path=path, extension=media.extension, file_size=size, sha256=sha256, md5=md5, **properties
-    )
+    return Prepared(path=path, extension=media.extension, file_size=size, sha256=sha256, md5=md5, **properties)
 
 
 def _unchanged(result: T) -> T:

@@ -106,9 +106,7 @@ class ForkServer:
         return CodecProcess(work, status, folder)
 
 
-def _end(
-    process: "subprocess.Popen[bytes]", control: socket.socket, folder: contextlib.ExitStack, owner: int
-) -> None:
+def _end(process: "subprocess.Popen[bytes]", control: socket.socket, folder: contextlib.ExitStack, owner: int) -> None:
     control.close()
     if os.getpid() != owner:  # a fork of the owner ends, not the owner
         return

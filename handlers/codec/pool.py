@@ -38,7 +38,7 @@ class ProcessPool:
     are in `temp_dir` (default: the system's).
     """
 
-    def __init__(  # noqa: PLR0913 - each is a limit
+    def __init__(
         self, start: Request[Any], *, size: int, tasks: int, seconds: float, temp_dir: Path | None = None
     ) -> None:
         self.waiting: set[Future[Any]] = set()

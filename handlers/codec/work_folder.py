@@ -7,7 +7,6 @@ CODEC_MAX_TASKS=1 there is only one.
 
 import contextlib
 import errno
-import os
 import shutil
 import stat
 from collections.abc import Iterator

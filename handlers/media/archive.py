@@ -60,7 +60,7 @@ def prepare(
             _check_members(archive)
     except ERRORS as error:
         raise FileCorruptedError(f"the archive cannot be unpacked: {error}") from None
-    return describe(path, content_type)
+    return describe(path, target, content_type)
 
 
 def find_end(content: Content) -> int:

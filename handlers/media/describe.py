@@ -10,15 +10,15 @@ from handlers.media.formats import cut_tail
 READ_BYTES: Final = 256 * 1024
 
 
-def describe(path: Path, content_type: str, **properties: Any) -> Decoded:  # noqa: ANN401 - the optional fields of Decoded
-    """Describe a file that is stored as it came, without the bytes after its end.
+def describe(path: Path, target: Path, content_type: str, **properties: Any) -> Decoded:  # noqa: ANN401 - of Decoded
+    """Describe a file that is stored as it came, without the bytes after its end: a copy of it, beside `target`.
 
     Every such file passes through here, so its structure is checked. `properties` are the optional fields of Decoded.
 
     Raises:
         FileCorruptedError: the structure is damaged, or the file is incomplete.
     """
-    without_tail = cut_tail(path, path.with_name(f"{path.name}.cut"), content_type)
+    without_tail = cut_tail(path, target.with_name(f"{path.name}.cut"), content_type)
     return Decoded(path=without_tail, content_type=content_type, **properties)
 
 

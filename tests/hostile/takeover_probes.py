@@ -1,9 +1,11 @@
 """What code inside a codec process tries to reach. Standard library only, so that it also runs in older versions.
 
 A probe returns what it reached, as text; an empty text, None or an OSError means that it reached nothing.
-`run` calls them all and returns the outcome of each. `target` describes what is there to reach; see `Target`.
+`run` calls them all and returns the outcome of each. `target` describes what is there to reach; see `Target`. They call
+the kernel as directly as they can, so without pathlib.
 """
 
+# ruff: noqa: PTH101, PTH104, PTH116, PTH123, PTH208
 import contextlib
 import ctypes
 import errno
@@ -49,8 +51,9 @@ Probe = Callable[["Target"], Any]
 class Target(TypedDict):
     """What there is to reach.
 
-    `worker` is a process id, `siblings` are those of codec processes, ours included; `secret` is text in the worker's environment, and in its memory at `address`;
-    `env_file` and `other_file` belong to the worker and to another user; `port`, `unix` and `abstract` are listeners.
+    `worker` is a process id, `siblings` are those of codec processes, ours included; `secret` is text in the worker's
+    environment, and in its memory at `address`; `env_file` and `other_file` belong to the worker and to another user;
+    `port`, `unix` and `abstract` are listeners.
     """
 
     worker: int
@@ -68,13 +71,20 @@ class Target(TypedDict):
 def call(name: str, *arguments: Any) -> int:
     """Call the kernel; raise OSError if it refuses."""
     number = NUMBERS[name][os.uname().machine == "aarch64"]
-    return checked(LIBC.syscall(number, *[ctypes.c_long(item) if isinstance(item, int) else item for item in arguments]))
+    return checked(
+        LIBC.syscall(number, *[ctypes.c_long(item) if isinstance(item, int) else item for item in arguments])
+    )
 
 
 def checked(result: int) -> int:
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
+
+
+def packed(format_: str, *values: int) -> Any:
+    """Return a structure in 128 bytes of memory."""
+    return ctypes.create_string_buffer(struct.pack(format_, *values), 128)
 
 
 def read(path: str | Path) -> str:
@@ -153,7 +163,7 @@ def attach(pid: int) -> str:
 
 
 def run_program(_: Target) -> str:
-    return subprocess.run(["/bin/echo", "ran"], capture_output=True, check=True).stdout.decode()  # noqa: S603
+    return subprocess.run(["/bin/echo", "ran"], capture_output=True, check=True).stdout.decode()
 
 
 def run_program_from_memory(_: Target) -> str:
@@ -368,9 +378,7 @@ def probes(target: Target) -> dict[str, Probe]:
         "kill everything": lambda _: os.kill(-1, 0) or "sent",
         "tkill worker": lambda t: f"sent {call('tkill', t['worker'], 0)}",
         "tgkill worker": lambda t: f"sent {checked(LIBC.tgkill(t['worker'], t['worker'], 0))}",
-        "rt_sigqueueinfo worker": lambda t: (
-            f"sent {call('rt_sigqueueinfo', t['worker'], 0, ctypes.create_string_buffer(struct.pack('3i', 0, 0, -1), 128))}"
-        ),
+        "rt_sigqueueinfo worker": lambda t: f"sent {call('rt_sigqueueinfo', t['worker'], 0, packed('3i', 0, 0, -1))}",
         "F_SETOWN worker": signal_by_descriptor,
         "execve": run_program,
         "execveat": run_program_from_memory,
@@ -419,12 +427,14 @@ def probes(target: Target) -> dict[str, Probe]:
         "sched_setaffinity worker": set_affinity,
         "sched_setscheduler worker": set_scheduler,
         "ioprio_set worker": lambda t: f"set {call('ioprio_set', 1, t['worker'], 2 << 13 | 4)}",
-        "bpf": lambda _: f"map {call('bpf', 0, ctypes.create_string_buffer(struct.pack('4I', 2, 4, 4, 1), 128), 128)}",
+        "bpf": lambda _: f"map {call('bpf', 0, packed('4I', 2, 4, 4, 1), 128)}",
         "perf_event_open": lambda t: (
-            f"descriptor {call('perf_event_open', ctypes.create_string_buffer(struct.pack('2I', 1, 128), 128), t['worker'], -1, -1, 0)}"
+            f"descriptor {call('perf_event_open', packed('2I', 1, 128), t['worker'], -1, -1, 0)}"
         ),
         "userfaultfd": lambda _: f"descriptor {call('userfaultfd', 1)}",
-        "add_key": lambda _: f"key {call('add_key', ctypes.c_char_p(b'user'), ctypes.c_char_p(b'p'), ctypes.c_char_p(b'p'), 1, -2)}",
+        "add_key": lambda _: (
+            f"key {call('add_key', ctypes.c_char_p(b'user'), ctypes.c_char_p(b'p'), ctypes.c_char_p(b'p'), 1, -2)}"
+        ),
         "unshare": lambda _: f"new {checked(LIBC.unshare(0x10000000))}",
         "unshare mounts": lambda _: f"new {checked(LIBC.unshare(0x00020000))}",
         "mount": lambda _: f"mounted {checked(LIBC.mount(b'none', b'/mnt', b'tmpfs', 0, None))}",

@@ -34,8 +34,12 @@ async def main(folder: Path, *, is_sandboxed: bool) -> None:
     with contextlib.ExitStack() as stack:
         target = {
             **listeners(stack, folder),
-            **{"worker": os.getpid(), "secret": secret, "address": ctypes.addressof(memory)},
-            **{"env_file": str(env_file), "other_file": str(other_file), "temp_dir": str(temp_dir)},
+            "worker": os.getpid(),
+            "secret": secret,
+            "address": ctypes.addressof(memory),
+            "env_file": str(env_file),
+            "other_file": str(other_file),
+            "temp_dir": str(temp_dir),
         }
         if is_sandboxed:
             outcomes = await in_a_codec_process(target, temp_dir)

@@ -21,7 +21,7 @@ from tests.time_limits import LONG_WAIT_SECONDS
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-SECRET = "a-secret-of-the-worker"  # noqa: S105 - the probes search for it
+SECRET = "a-secret-of-the-worker"
 FILES = ".env socket tmp tmp/outlast-other tmp/outlast-other/source"
 ONLY_IN_A_SANDBOX = {"can use: thread", "can use: folder", "can use: library"}
 NEEDS_A_CODEC_PROCESS = {"pass a descriptor", "write its own source"}
@@ -41,7 +41,12 @@ def take_over(folder: Path, *options: str, before: tuple[str, ...] = ()) -> dict
     """Run the probes; return their outcomes."""
     completed = subprocess.run(  # noqa: S603 - our own program
         [*before, sys.executable, "-m", "tests.hostile.takeover_worker", str(folder), *options],
-        env={"SUPABASE_SERVICE_ROLE_KEY": SECRET, "FAL_KEY": SECRET, "RABBITMQ_URL": SECRET, "PATH": os.environ["PATH"]},
+        env={
+            "SUPABASE_SERVICE_ROLE_KEY": SECRET,
+            "FAL_KEY": SECRET,
+            "RABBITMQ_URL": SECRET,
+            "PATH": os.environ["PATH"],
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -21,7 +21,7 @@ from handlers.codec.sandbox.system_calls import DENIED, FIRST_UNKNOWN, WITH_RULE
 
 @dataclass(frozen=True, slots=True)
 class _Architecture:
-    """The number of an architecture in a filter (AUDIT_ARCH_...), of its call `seccomp`, and its column in the lists."""
+    """The numbers of an architecture in a filter (AUDIT_ARCH_...) and of its call `seccomp`; its column in the list."""
 
     audit: int
     seccomp: int
@@ -115,7 +115,9 @@ def _always(number: int | None, result: int) -> list[_Instruction]:
     return [_Instruction(IF_EQUAL, 0, 1, number), _Instruction(RETURN, 0, 0, result)]
 
 
-def _by_argument(number: int | None, position: int, values: tuple[int, ...], found: int, other: int) -> list[_Instruction]:
+def _by_argument(
+    number: int | None, position: int, values: tuple[int, ...], found: int, other: int
+) -> list[_Instruction]:
     """Return `found` if the argument has one of the values, else `other`. The lower 32 bits are compared."""
     return _block(
         number,

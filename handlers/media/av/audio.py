@@ -24,4 +24,4 @@ def prepare(
     path = cut_tail(source, target, content_type)
     with open_container(path, content_type, limits) as container:
         decode_all(container, first_stream(container.streams.audio, "audio"))
-        return describe(path, content_type, duration=duration_seconds(container))
+        return describe(path, target, content_type, duration=duration_seconds(container))

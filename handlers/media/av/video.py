@@ -34,6 +34,7 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
         is_rotated = decoded.rotation % (2 * QUARTER_TURN) == QUARTER_TURN
         return describe(
             path,
+            target,
             content_type,
             width=height if is_rotated else width,
             height=width if is_rotated else height,

@@ -70,7 +70,7 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
     if target.stat().st_size >= source.stat().st_size:
         target.unlink()
         path = strip_metadata(source, target, content_type, options, xmp_of(loaded))
-        return describe(path, content_type, **properties)
+        return describe(path, target, content_type, **properties)
     return Decoded(path=target, content_type=CONTENT_TYPES[output], **properties)
 
 
@@ -109,6 +109,7 @@ def _keep(header: OpenedImage, target: Path, options: EncodeOptions, limits: Lim
     first = image.crop(0, 0, image.width, image.get_page_height())
     return describe(
         strip_metadata(header.path, target, header.content_type, options, xmp_of(image)),
+        target,
         header.content_type,
         width=first.width,
         height=first.height,
@@ -123,6 +124,7 @@ def _keep_animation(source: Path, target: Path, content_type: str, options: Enco
     first, frames, seconds = animation.decode_frames(source, limits)
     return describe(
         strip_metadata(source, target, content_type, options, None),
+        target,
         content_type,
         width=first.width,
         height=first.height,

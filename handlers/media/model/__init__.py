@@ -8,10 +8,10 @@ from handlers.media.describe import describe
 
 def prepare(
     source: Path,
-    target: Path,  # noqa: ARG001 - nothing is encoded; all kinds have the same signature
+    target: Path,
     content_type: str,
-    options: EncodeOptions,  # noqa: ARG001 - the same
+    options: EncodeOptions,  # noqa: ARG001 - all kinds have the same signature
     limits: Limits,  # noqa: ARG001 - the same
 ) -> Decoded:
     """Validate a model. Raises FileCorruptedError if its structure is damaged."""
-    return describe(source, content_type)
+    return describe(source, target, content_type)

@@ -2,8 +2,9 @@
 
 Python imports this module at the start of every process whose PYTHONPATH has its folder. `trace.py` writes two files
 beside a copy of it, since codec processes do not inherit other variables: `root` has the folder of the project,
-`records` the folder for the records: one file for each process, which the processes forked from it share. A line has the monotonic time in nanoseconds, the process id and the path of a file; it is written
-when a function of another file than before is called. Left out are the imports of modules, resumed coroutines, and
+`records` the folder for the records: one file for each process, which the processes forked from it share. A line has
+the monotonic time in nanoseconds, the process id and the path of a file; it is written when a function of another file
+than before is called. Left out are the imports of modules, resumed coroutines, and
 asyncio tasks that have a name of their own: these are background tasks, such as the heartbeat.
 """
 
@@ -12,6 +13,7 @@ import re
 import sys
 import threading
 import time
+from pathlib import Path
 
 PACKAGES = ("handlers", "schemas", "worker")
 UNNAMED = re.compile(r"Task-\d+")
@@ -85,9 +87,8 @@ def in_background():
     return task is not None and not UNNAMED.fullmatch(task.get_name())
 
 
-beside = os.path.dirname(__file__)
-if os.path.exists(f"{beside}/records"):
-    with open(f"{beside}/root") as root, open(f"{beside}/records") as records:
-        recorder = Recorder(root.read(), records.read())
+beside = Path(__file__).parent
+if (beside / "records").exists():
+    recorder = Recorder((beside / "root").read_text(), (beside / "records").read_text())
     threading.setprofile(recorder)
     sys.setprofile(recorder)
