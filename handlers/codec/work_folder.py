@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 from handlers.errors import FileProcessingError
-from handlers.tempdirs import remove_tree
 
 DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -83,7 +82,7 @@ class WorkFolder:
 
     def remove(self) -> None:
         """Remove the folder."""
-        remove_tree(self.path)
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -107,6 +106,6 @@ def _entries(folder: Path) -> list[Path]:
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
-            remove_tree(path)
+            shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
