@@ -121,7 +121,9 @@ class MediaSettings(BaseSettings):
         description="Memory limit of one codec process, in MiB. Also the maximum size of an image in memory.",
     )
     codec_max_tasks: int = Field(
-        500, ge=0, description="Number of files after which a codec process is replaced. 0: never."
+        500,
+        ge=0,
+        description="Number of files after which a codec process is replaced. 1: each file gets its own. 0: never.",
     )
     max_image_pixels: int = Field(
         100_000_000, ge=1, description="Maximum number of pixels of an image, all frames added up."

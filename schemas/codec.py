@@ -14,7 +14,6 @@ from schemas.codec_limits import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS, MAX_L
 
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 """A number that fits in a column of type `integer`."""
-Bytes = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class _Strict(BaseModel):
@@ -49,16 +48,14 @@ class DecoderError(_Strict):
 
 
 class PreparedFile(_Strict):
-    """The fields of `handlers.media.Prepared` without path and extension.
+    """The fields of `handlers.media.Decoded`, with `file` instead of the path.
 
-    `file` says which of the request's two paths it is. The extension follows from the content type.
+    `file` says which of the request's two paths it is. The extension follows from the content type; the worker computes
+    size and hashes itself.
     """
 
     file: Literal["source", "target"]
     content_type: str = Field(max_length=100)
-    file_size: Bytes
-    sha256: str = Field(pattern=r"\A[0-9a-f]{64}\z")
-    md5: str = Field(pattern=r"\A[0-9a-f]{32}\z")
     width: Count | None = None
     height: Count | None = None
     duration: float | None = Field(None, ge=0, le=1e13)  # FFmpeg counts microseconds in 64 bits

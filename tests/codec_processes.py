@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from unittest import mock
 from uuid import uuid4
 
 import psutil
@@ -14,10 +15,16 @@ from handlers.settings import MediaSettings
 from schemas.jobs import Profile
 from tests.time_limits import WAIT_SECONDS
 
+START = "tests.hostile.compromised_decoder:start"
+
 
 @contextlib.asynccontextmanager
-async def codec_pool(**changes: object) -> AsyncIterator[Codec]:
-    codec = Codec(MediaSettings(**{"_env_file": None, "codec_processes": 2, "codec_timeout_seconds": 60, **changes}))
+async def codec_pool(*, start: str = START, **changes: object) -> AsyncIterator[Codec]:
+    """Yield a codec whose processes can call the functions of `tests.hostile.compromised_decoder`."""
+    with mock.patch("handlers.codec.codec.START", start):
+        codec = Codec(
+            MediaSettings(**{"_env_file": None, "codec_processes": 2, "codec_timeout_seconds": 60, **changes})
+        )
     try:
         yield codec
     finally:

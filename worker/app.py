@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from handlers.codec.codec import Codec
+from handlers.codec.sandbox.privileges import forbid_inspection
 from handlers.database.client import Supabase
 from handlers.database.object_records import ObjectRecords
 from handlers.database.reconcile_records import ReconcileRecords
@@ -20,9 +21,9 @@ from handlers.database.task_records import TaskRecords
 from handlers.download import Downloader
 from handlers.errors import FileProcessingError
 from handlers.pipeline.steps import PipelineDeps
-from handlers.pipeline.tempdirs import check_free_space, remove_abandoned
 from handlers.sources import SOURCES
 from handlers.storage.orphans import OrphanRemover
+from handlers.tempdirs import check_free_space, remove_abandoned
 from worker.broker.connection import Broker
 from worker.celery_compat.inbox import CeleryInbox
 from worker.celery_compat.reply import send_result
@@ -69,6 +70,7 @@ async def run_receiver(settings: Settings, stop: asyncio.Event) -> None:
 
 async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
     """Consume jobs until `stop` is set. Then let running jobs finish, and return the rest to their queues."""
+    forbid_inspection()
     settings.for_worker()
     name = f"{socket.gethostname()}-{os.getpid()}"
     log.info("worker starts", version=VERSION, worker=name, settings=settings.for_log())

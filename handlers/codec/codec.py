@@ -16,12 +16,13 @@ from typing import Final, TypeVar
 
 from pydantic import JsonValue
 
-from handlers.codec import seccomp
 from handlers.codec.pool import PoolClosedError, ProcessPool
 from handlers.codec.process import ProcessEndedError
 from handlers.codec.request import InvalidAnswerError, Request
+from handlers.codec.sandbox import landlock, seccomp
 from handlers.errors import DecoderLimitError, FileProcessingError
 from handlers.media import BY_CONTENT_TYPE, EncodeOptions, Limits, Prepared
+from handlers.media.describe import size_and_hashes
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
 from schemas.codec import PreparedFile
@@ -45,13 +46,15 @@ OPTION_FIELDS: Final = {field.name for field in fields(EncodeOptions)}
 class CodecStats:
     """Numbers of processes by state (`busy`, `idle`), and of replaced processes by reason.
 
-    The reasons are `crashed`, `timeout` and `invalid_answer`. `network` says what denies network access to the
-    processes: `kernel`, for all code, or `python`, for Python's own sockets only.
+    The reasons are `crashed`, `timeout` and `invalid_answer`. `network` says what denies the processes the network and
+    other processes: `kernel`, for all code, or `python`, for Python code only. `files` says what denies them the files
+    of others: `kernel`, or `nothing`.
     """
 
     processes: dict[str, int]
     restarts: dict[str, int]
     network: str
+    files: str
 
 
 class Codec:
@@ -70,14 +73,18 @@ class Codec:
             max_written=max(settings.codec_memory_mb * 1024 * 1024, settings.max_file_bytes),
             seconds=settings.codec_timeout_seconds,
         )
-        self._network = "kernel" if seccomp.kernel_can_deny_network() else "python"
+        self._network = "kernel" if seccomp.is_available() else "python"
         if self._network != "kernel":
             log.warning("seccomp is not available: network access of decoders is denied for Python code only")
+        self._files = "kernel" if landlock.version() else "nothing"
+        if self._files != "kernel":
+            log.warning("Landlock is not available: a decoder can read and write all files that this process can")
         self._processes = ProcessPool(
-            Request(START, [asdict(self._limits)], _unchanged),
-            settings.codec_processes,
-            settings.codec_max_tasks,
-            settings.codec_timeout_seconds,
+            Request(START, [asdict(self._limits)], _unchanged, gets_folder=True),
+            size=settings.codec_processes,
+            tasks=settings.codec_max_tasks,
+            seconds=settings.codec_timeout_seconds,
+            temp_dir=settings.temp_dir,
         )
         self._restarts: Counter[str] = Counter()
 
@@ -117,7 +124,7 @@ class Codec:
         """Return how busy the pool is, for metrics."""
         total = self._settings.codec_processes if self._processes.has_started else 0
         busy = min(len(self._processes.waiting), total)
-        return CodecStats({"busy": busy, "idle": total - busy}, dict(self._restarts), self._network)
+        return CodecStats({"busy": busy, "idle": total - busy}, dict(self._restarts), self._network, self._files)
 
     async def _run(self, request: Request[T]) -> T:
         """Send a request to a codec process; cancelling the call ends that process."""
@@ -153,18 +160,24 @@ def prepare_request(
 ) -> Request[Prepared]:
     """Return the request that `Codec.prepare` sends."""
     options = profile.model_dump(mode="json", include=OPTION_FIELDS)
-    arguments: list[JsonValue] = [str(source), str(target), content_type, options, asdict(limits)]
-    paths = {"source": source, "target": target}
-    return Request(PREPARE, arguments, partial(_parse_prepared, paths), limits.seconds)
+    arguments: list[JsonValue] = [content_type, options, asdict(limits)]
+    parse = partial(_parse_prepared, {"source": source, "target": target})
+    return Request(PREPARE, arguments, parse, limits.seconds, gets_folder=True, files=(source, target))
 
 
 def _parse_prepared(paths: dict[str, Path], result: object) -> Prepared:
-    """Validate the result of `prepare`. Raises ValueError if it is not valid."""
+    """Validate the result of `prepare`; compute size and hashes. Raises ValueError if it is not valid."""
     file = PreparedFile.model_validate(result)
     media = BY_CONTENT_TYPE.get(file.content_type)
     if media is None:
         raise ValueError(f"files of type {file.content_type} are not stored")
-    return Prepared(path=paths[file.file], extension=media.extension, **file.model_dump(exclude={"file"}))
+    path = paths[file.file]
+    try:
+        size, sha256, md5 = size_and_hashes(path)
+    except OSError as error:
+        raise ValueError(f"the {file.file} cannot be read: {error.strerror}") from None
+    properties = file.model_dump(exclude={"file"})
+    return Prepared(path=path, extension=media.extension, file_size=size, sha256=sha256, md5=md5, **properties)
 
 
 def _unchanged(result: T) -> T:

@@ -1,4 +1,4 @@
-"""The program of a codec process: it sets its limits once, then prepares files one by one.
+"""The program of a codec process: it restricts itself once, then prepares files one by one.
 
 A request is JSON: `operation` (a function, as `module:function`), `arguments` (plain data), and `cpu_seconds`, the
 processor time it may take (null: no limit). It comes from the worker and is trusted. `schemas/codec.py` describes the
@@ -8,15 +8,18 @@ answer. Every exception becomes one of the errors described there.
 import importlib
 import json
 import logging
+import os
 import signal
 import traceback
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
-from handlers.codec import log_capture, rlimits
+from handlers.codec import log_capture
+from handlers.codec.sandbox import landlock, rlimits, seccomp
+from handlers.codec.work_folder import WorkFolder
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError, FileTypeNotSupportedError
-from handlers.media import BY_CONTENT_TYPE, EncodeOptions, Kind, Limits, Prepared
+from handlers.media import BY_CONTENT_TYPE, Decoded, EncodeOptions, Kind, Limits
 from schemas.codec_limits import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS
 from schemas.formats import ImageFormat
 
@@ -32,8 +35,8 @@ KIND_MODULES: Final = {
 """The module whose `prepare` validates files of each kind. It is imported for the first file of that kind."""
 DECODER_LIBRARIES: Final = frozenset({"pyvips", "av", "zipfile", "PIL"})
 """Libraries whose errors mean that the file is damaged. They are named here and not imported."""
-ANSWER_FIELDS: Final = tuple(field.name for field in fields(Prepared) if field.name not in {"path", "extension"})
-"""The fields of Prepared that the answer contains unchanged."""
+ANSWER_FIELDS: Final = tuple(field.name for field in fields(Decoded) if field.name != "path")
+"""The fields of Decoded that the answer contains unchanged."""
 
 
 def answer(request: bytes) -> bytes:
@@ -61,8 +64,11 @@ def _error_fields(error: Exception) -> dict[str, str]:
     return {"code": error.code, "message": log_capture.plain_text(str(error), MAX_ERROR_CHARACTERS)}
 
 
-def start(limits: dict[str, Any]) -> None:
-    """Prepare this process for requests: set its limits (the fields of `Limits`) and libvips' safety options."""
+def start(folder: str, limits: dict[str, Any]) -> None:
+    """Prepare this process for requests: set libvips' safety options, limits (the fields of `Limits`), and the sandbox.
+
+    From then on it reaches the files of its work folder only. libvips writes its temporary files there, too.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the parent, which ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # end at once: a Python handler would wait for the decoder
     import pyvips  # noqa: PLC0415 - for codec processes only
@@ -70,31 +76,33 @@ def start(limits: dict[str, Any]) -> None:
     pyvips.cache_set_max(0)
     pyvips.block_untrusted_set(True)  # noqa: FBT003 - libvips' own signature
     rlimits.apply_limits(Limits(**limits))
+    files = WorkFolder(Path(folder))
+    os.environ["TMPDIR"] = str(files.target.parent)
+    landlock.restrict_files((*landlock.library_paths(), files.source.parent), [files.target.parent])
+    seccomp.deny_system_calls()
 
 
-def prepare(
-    source: str, target: str, content_type: str, options: dict[str, Any], limits: dict[str, Any]
-) -> dict[str, Any]:
-    """Validate a file and compress it if it is an image; see `Codec.prepare`.
+def prepare(folder: str, content_type: str, options: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
+    """Validate the file in the work folder and compress it if it is an image; see `Codec.prepare`.
 
     `options` and `limits` are the fields of `EncodeOptions` and `Limits`; returns those of
     `schemas.codec.PreparedFile`.
     """
+    files = WorkFolder(Path(folder))
     encode_options = EncodeOptions(**options | {"format": ImageFormat(options["format"])})
-    prepared = _prepare(Path(source), Path(target), content_type, encode_options, Limits(**limits))
-    file = "source" if prepared.path == Path(source) else "target"
-    if file == "target" and prepared.path != Path(target):
-        prepared.path.replace(target)  # a copy without the bytes after the end of the format
-    return {"file": file} | {name: getattr(prepared, name) for name in ANSWER_FIELDS}
+    decoded = _prepare(files.source, files.target, content_type, encode_options, Limits(**limits))
+    file = "source" if decoded.path == files.source else "target"
+    if file == "target" and decoded.path != files.target:
+        decoded.path.replace(files.target)  # a copy without the bytes after the end of the format
+    return {"file": file} | {name: getattr(decoded, name) for name in ANSWER_FIELDS}
 
 
-def _prepare(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Prepared:
+def _prepare(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
     media = BY_CONTENT_TYPE.get(content_type)
     if media is None:
         raise FileTypeNotSupportedError(f"files of type {content_type} are not stored")
-    rlimits.set_temp_dir(target)
     try:
-        prepared: Prepared = importlib.import_module(KIND_MODULES[media.kind]).prepare(
+        decoded: Decoded = importlib.import_module(KIND_MODULES[media.kind]).prepare(
             source, target, content_type, options, limits
         )
     except FileProcessingError:
@@ -103,7 +111,7 @@ def _prepare(source: Path, target: Path, content_type: str, options: EncodeOptio
         raise DecoderLimitError(f"decoding takes more than {limits.max_memory >> 20} MiB of memory") from None
     except Exception as error:  # noqa: BLE001 - libraries may raise any error
         raise translate_error(error, limits) from None
-    return prepared
+    return decoded
 
 
 def translate_error(error: Exception, limits: Limits) -> FileProcessingError:

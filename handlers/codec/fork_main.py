@@ -15,10 +15,10 @@ import select
 import signal
 import socket
 import struct
-import traceback
 from typing import BinaryIO, Final
 
 from handlers.codec.framing import STARTED, frame, read_frame
+from handlers.codec.sandbox import landlock, privileges
 
 PRELOADED: Final = ("handlers.codec.decoder_main", "handlers.media.image")
 """The modules that are loaded before the first fork; `image` loads libvips."""
@@ -30,10 +30,13 @@ PR_SET_PDEATHSIG: Final = 1
 
 def serve(control: int, parent: int) -> None:
     """Fork on request until the parent has ended; then end all forked processes."""
+    privileges.forbid_inspection()
+    privileges.drop_capabilities()
     for signal_number in (signal.SIGINT, signal.SIGTERM):  # sent to the parent, which ends this process
         signal.signal(signal_number, signal.SIG_IGN)
     for module in PRELOADED:
         importlib.import_module(module)
+    landlock.library_paths()  # found once for all processes
     signal.signal(signal.SIGCHLD, lambda *_: None)  # only a signal with a handler wakes `select`
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -50,7 +53,7 @@ def serve(control: int, parent: int) -> None:
                 if not descriptors:
                     break
                 work, status = descriptors
-                _fork(work, status, children, [control, wake_read, wake_write])
+                _fork(work, status, children)
     for pid in children:
         os.kill(pid, signal.SIGKILL)
     for pid in children:
@@ -72,7 +75,7 @@ def _write_number(descriptor: int, number: int) -> None:
         os.write(descriptor, NUMBER.pack(number))
 
 
-def _fork(work: int, status: int, children: dict[int, int], server_descriptors: list[int]) -> None:
+def _fork(work: int, status: int, children: dict[int, int]) -> None:
     server = os.getpid()
     try:
         pid = os.fork()
@@ -90,14 +93,11 @@ def _fork(work: int, status: int, children: dict[int, int], server_descriptors: 
         _end_with_parent(server)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for descriptor in [*server_descriptors, status, *children.values()]:
-            os.close(descriptor)
+        privileges.keep_only(work)
         with open(work, "rb", closefd=False) as requests, open(work, "wb") as answers:
             _answer_requests(requests, answers)
         code = 0
-    except BaseException:  # noqa: BLE001 - this process must never continue as the server
-        traceback.print_exc()
-    finally:
+    finally:  # this process must never continue as the server
         os._exit(code)
 
 

@@ -10,12 +10,16 @@ import socket
 import subprocess
 import sys
 import weakref
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 from handlers.codec.process import END_SECONDS, START_SECONDS, CodecProcess, ProcessEndedError
 from handlers.codec.request import InvalidAnswerError, Request
+from handlers.codec.sandbox.privileges import allowed_environment
+from handlers.codec.work_folder import WorkFolder
 from handlers.errors import FileProcessingError
+from handlers.tempdirs import locked_folder, remove_tree
 
 PROGRAM: Final = """import sys
 control, parent, *sys.path = sys.argv[1:]
@@ -31,23 +35,31 @@ PAUSE_SECONDS: Final = 0.5
 
 
 class ForkServer:
-    """The fork server's process. `close`, or garbage collection of this object, ends it and its codec processes."""
+    """The fork server's process. `close`, or garbage collection of this object, ends it and its codec processes.
 
-    def __init__(self) -> None:
+    Their folders are in a folder of its own in `temp_dir`.
+    """
+
+    def __init__(self, temp_dir: Path) -> None:
         """Raise ProcessEndedError if it cannot be started."""
         paths = [path or str(Path.cwd()) for path in sys.path]
+        folder = contextlib.ExitStack()
         try:
+            self._folder = folder.enter_context(locked_folder(temp_dir))
+            folder.callback(remove_tree, self._folder)
             self._control, child_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with child_control:
                 self._process = subprocess.Popen(  # noqa: S603 - our own program
                     [sys.executable, "-P", "-c", PROGRAM, str(child_control.fileno()), str(os.getpid()), *paths],
-                    env=os.environ | ENVIRONMENT,
+                    env=allowed_environment(os.environ) | ENVIRONMENT,
                     stdin=subprocess.DEVNULL,
                     pass_fds=[child_control.fileno()],
                 )
         except OSError as error:
+            folder.close()
             raise ProcessEndedError(reason=f"{type(error).__name__}: {error}") from None
-        self.close = weakref.finalize(self, _end, self._process, self._control)
+        self._numbers = count()
+        self.close = weakref.finalize(self, _end, self._process, self._control, folder, os.getpid())
 
     @property
     def is_running(self) -> bool:
@@ -85,17 +97,22 @@ class ForkServer:
                 work, child_work = socket.socketpair()
                 kept.enter_context(work)
                 passed.enter_context(child_work)
+                folder = WorkFolder(self._folder / str(next(self._numbers)))
+                folder.create()
                 socket.send_fds(self._control, [b"."], [child_work.fileno(), child_status])
             except OSError as error:  # the server has ended, or this process has too many open files
                 raise ProcessEndedError(reason=f"{type(error).__name__}: {error}") from None
             kept.pop_all()
-        return CodecProcess(work, status)
+        return CodecProcess(work, status, folder)
 
 
-def _end(process: "subprocess.Popen[bytes]", control: socket.socket) -> None:
+def _end(process: "subprocess.Popen[bytes]", control: socket.socket, folder: contextlib.ExitStack, owner: int) -> None:
     control.close()
+    if os.getpid() != owner:  # a fork of the owner ends, not the owner
+        return
     try:
         process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    folder.close()

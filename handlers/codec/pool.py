@@ -11,8 +11,10 @@ of CPython, because that server runs `__main__` and outlives its caller while a 
 """
 
 import asyncio
+import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from handlers.codec.fork_server import ForkServer
@@ -35,13 +37,17 @@ class PoolClosedError(Exception):
 class ProcessPool:
     """Sends requests to at most `size` processes. Each gets `start` first, and ends after `tasks` more requests.
 
-    `waiting` holds the unanswered requests; `busy` holds the processes that work on one.
+    `waiting` holds the unanswered requests; `busy` holds the processes that work on one. The folders of the processes
+    are in `temp_dir` (default: the system's).
     """
 
-    def __init__(self, start: Request[Any], size: int, tasks: int, seconds: float) -> None:
+    def __init__(
+        self, start: Request[Any], *, size: int, tasks: int, seconds: float, temp_dir: Path | None = None
+    ) -> None:
         self.waiting: set[Future[Any]] = set()
         self.busy: set[CodecProcess] = set()
         self._start, self._size, self._tasks, self._seconds = start, size, tasks, seconds
+        self._temp_dir = temp_dir or Path(tempfile.gettempdir())
         self._idle: list[CodecProcess] = []
         self._threads: ThreadPoolExecutor | None = None
         self._server: ForkServer | None = None
@@ -111,7 +117,9 @@ class ProcessPool:
                 if closings != self._closings:
                     raise PoolClosedError("the codec was closed")
                 process = self._idle.pop() if self._idle else None
-                server = self._server = self._server if self._server and self._server.is_running else ForkServer()
+                if self._server is None or not self._server.is_running:
+                    self._server = ForkServer(self._temp_dir)
+                server = self._server
             process = process or server.fork(self._start)
             if process.is_usable:
                 with self._lock:

@@ -6,11 +6,13 @@ import signal
 import socket
 import threading
 import weakref
+from pathlib import Path
 from typing import Final, TypeVar
 
 from handlers.codec.channel import Channel, is_readable
 from handlers.codec.fork_main import NUMBER
-from handlers.codec.request import Answer, Request
+from handlers.codec.request import Answer, InvalidAnswerError, Request
+from handlers.codec.work_folder import InvalidResultError, WorkFolder
 
 T = TypeVar("T")
 
@@ -41,12 +43,13 @@ class CodecProcess:
     """A codec process. One thread at a time may use it; any thread may kill it.
 
     `work` is the connection for requests. `status` is the pipe on which the fork server reports the process id and,
-    when the process has ended, its exit code.
+    when the process has ended, its exit code. `folder` is its own.
     """
 
-    def __init__(self, work: socket.socket, status: int) -> None:
+    def __init__(self, work: socket.socket, status: int, folder: WorkFolder) -> None:
         """Raise ProcessEndedError if the fork server has ended or could not fork."""
         self.answers = 0
+        self._folder = folder
         self._channel, self._status = Channel(work), status
         self._close = weakref.finalize(self, _close, work, status)
         self._kill_lock = threading.Lock()
@@ -79,10 +82,18 @@ class CodecProcess:
             ProcessEndedError: the process ended before it answered.
             InvalidAnswerError: the answer is not valid or not complete. End the process: what it sends next may belong
                 to this request.
+            FileProcessingError: the file cannot be passed to the process.
         """
+        if request.files is None:
+            return self._call(request, seconds)
+        source, target = request.files
+        with self._folder.holding(source):
+            return self._call(request, seconds, target)
+
+    def _call(self, request: Request[T], seconds: float, target: Path | None = None) -> Answer[T]:
         has_started = False
         try:
-            self._channel.send(request.encode(), seconds)
+            self._channel.send(request.encode(self._folder.path), seconds)
             has_started = self._channel.wait_until_started()
             content = self._channel.read_answer()
         except TimeoutError:
@@ -91,9 +102,17 @@ class CodecProcess:
             content = b""
         if not content:
             raise ProcessEndedError(self.end(), has_started=has_started)
+        if target is not None:
+            self._take_result(target)
         answer = request.parse_answer(content)
         self.answers += 1
         return answer
+
+    def _take_result(self, target: Path) -> None:
+        try:
+            self._folder.take(target)
+        except InvalidResultError as error:
+            raise InvalidAnswerError(str(error)) from None
 
     def kill(self) -> None:
         """Kill the process; a thread that waits for its answer gets ProcessEndedError."""
@@ -114,6 +133,7 @@ class CodecProcess:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(self.pid, 0)
             self._close()
+            self._folder.remove()
             return exitcode
 
 

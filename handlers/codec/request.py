@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import JsonValue, ValidationError
@@ -45,17 +46,21 @@ class Request(Generic[T]):
     """A call of a function (`module:function`) in a codec process, with plain data as arguments.
 
     `parse` validates and converts the result, and raises ValueError if it is not valid. `cpu_seconds` is the processor
-    time that the call may take; None for no limit.
+    time that the call may take; None for no limit. `gets_folder`: the path of the process's work folder is the first
+    argument. `files`: the source, which is put into that folder, and the path for the result, which is taken out of it.
     """
 
     operation: str
     arguments: Sequence[JsonValue]
     parse: Callable[[Any], T]
     cpu_seconds: float | None = None
+    gets_folder: bool = False
+    files: tuple[Path, Path] | None = None
 
-    def encode(self) -> bytes:
-        """Return the request as it is sent; see `handlers/codec/decoder_main.py`."""
-        fields = {"operation": self.operation, "arguments": self.arguments, "cpu_seconds": self.cpu_seconds}
+    def encode(self, folder: Path) -> bytes:
+        """Return the request as it is sent to the process with this folder; see `handlers/codec/decoder_main.py`."""
+        arguments = [str(folder), *self.arguments] if self.gets_folder else self.arguments
+        fields = {"operation": self.operation, "arguments": arguments, "cpu_seconds": self.cpu_seconds}
         return json.dumps(fields).encode()
 
     def parse_answer(self, content: bytes) -> Answer[T]:

@@ -66,25 +66,35 @@ class EncodeOptions:
     keep_provenance: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A file that was decoded completely and is ready to store.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """A file that a codec process has decoded completely.
 
-    `path` is the new file, or the source if that is kept. Sizes in bytes; width and height in pixels with orientation
-    applied; duration in seconds. `sha256` and `md5` are of the bytes at `path`; Storage uses the MD5 in its ETag.
+    `path` is the new file, or the source if that is kept. Width and height in pixels with orientation applied; duration
+    in seconds.
     """
 
     path: Path
     content_type: str
-    extension: str
-    file_size: int
-    sha256: str
-    md5: str
     width: int | None = None
     height: int | None = None
     duration: float | None = None
     frames: int | None = None
     thumbhash: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared(Decoded):
+    """A file that is ready to store.
+
+    The worker computes size, in bytes, and hashes from the bytes at `path`: the codec process may have been taken over.
+    Storage uses the MD5 in its ETag.
+    """
+
+    extension: str
+    file_size: int
+    sha256: str
+    md5: str
 
 
 MEDIA_TYPES: Final[tuple[MediaType, ...]] = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from handlers.errors import DecoderLimitError, FileCorruptedError
-from handlers.media import EncodeOptions, Limits, Prepared
+from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.describe import check_and_describe
 from handlers.media.formats import Content, cut_tail
 
@@ -44,7 +44,7 @@ def prepare(
     content_type: str,
     options: EncodeOptions,  # noqa: ARG001 - all kinds have the same signature
     limits: Limits,  # noqa: ARG001 - the same
-) -> Prepared:
+) -> Decoded:
     """Validate a ZIP file.
 
     Raises:
@@ -60,7 +60,7 @@ def prepare(
             _check_members(archive)
     except ERRORS as error:
         raise FileCorruptedError(f"the archive cannot be unpacked: {error}") from None
-    return check_and_describe(path, content_type)
+    return check_and_describe(path, target, content_type)
 
 
 def check_content(content: Content) -> int:

@@ -1,31 +1,25 @@
-"""Size and hashes of a file that is ready to store. Runs in a codec process."""
+"""What is known about a file that is ready to store. Only `size_and_hashes` also runs in the worker."""
 
 import hashlib
 from pathlib import Path
 from typing import Any, Final
 
-from handlers.media import BY_CONTENT_TYPE, Prepared
+from handlers.media import Decoded
 from handlers.media.formats import cut_tail
 
 READ_BYTES: Final = 256 * 1024
 
 
-def check_and_describe(path: Path, content_type: str, **properties: Any) -> Prepared:  # noqa: ANN401 - the optional fields of Prepared
-    """Describe a file that is stored unchanged, without the bytes after its end.
+def check_and_describe(path: Path, target: Path, content_type: str, **properties: Any) -> Decoded:  # noqa: ANN401 - of Decoded
+    """Check the structure of a file and describe it. It is stored unchanged, without the bytes after its end.
 
-    It checks the structure of the file. `properties` are the optional fields of Prepared.
+    The result is a copy of it, beside `target`. `properties` are the optional fields of Decoded.
 
     Raises:
         FileCorruptedError: the structure is damaged, or the file is incomplete.
     """
-    without_tail = cut_tail(path, path.with_name(f"{path.name}.cut"), content_type)
-    return describe(without_tail, content_type, **properties)
-
-
-def describe(path: Path, content_type: str, **properties: Any) -> Prepared:  # noqa: ANN401 - the same
-    """Describe a file that our own encoder wrote, which needs no check."""
-    size, sha256, md5 = size_and_hashes(path)
-    return Prepared(path, content_type, BY_CONTENT_TYPE[content_type].extension, size, sha256, md5, **properties)
+    without_tail = cut_tail(path, target.with_name(f"{path.name}.cut"), content_type)
+    return Decoded(path=without_tail, content_type=content_type, **properties)
 
 
 def size_and_hashes(path: Path) -> tuple[int, str, str]:

@@ -21,7 +21,7 @@ from handlers.pipeline.steps import (
     require,
     upload,
 )
-from handlers.pipeline.tempdirs import remove_folder, scratch
+from handlers.tempdirs import remove_folder, scratch
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile
 from schemas.urls import redact_url

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -55,21 +56,18 @@ async def trace(folder: Path, sample: str = SAMPLE) -> list[Entry]:
 @contextlib.contextmanager
 def hooked(records: Path) -> Iterator[None]:
     """Have the hook loaded by the Python processes that are started meanwhile."""
-    paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
-    hook = {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "OUTLAST_TRACE_ROOT": str(ROOT),
-        "OUTLAST_TRACE_DIR": str(records),
-    }
-    before = {name: os.environ.get(name) for name in hook}
-    os.environ.update(hook)
+    hook = records.with_name("hook")
+    shutil.copytree(HOOK, hook)
+    (hook / "root").write_text(str(ROOT))
+    (hook / "records").write_text(str(records))
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(hook), *filter(None, [before])])
     try:
         yield
     finally:
-        for name, value in before.items():
-            del os.environ[name]
-            if value is not None:
-                os.environ[name] = value
+        del os.environ["PYTHONPATH"]
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
 
 
 async def complete(stack: Stack, project: Project, sample: str, attempts: int) -> None:

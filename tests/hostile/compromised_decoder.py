@@ -1,5 +1,6 @@
 """Functions that act as a compromised decoder; tests call them in a codec process."""
 
+import contextlib
 import ctypes
 import json
 import logging
@@ -29,13 +30,6 @@ def socket_in_a_thread(family: int) -> int:
     return results[0]
 
 
-def socket_in_a_child(family: int) -> int:
-    child = os.fork()
-    if child == 0:
-        os._exit(socket_in_c(family))
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def io_uring(_: int) -> int:
     """Create an io_uring, which can open sockets without the system call `socket`. Return the errno, 0 on success."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -48,17 +42,87 @@ def log_much(lines: int, characters: int) -> str:
     return "done"
 
 
-def run_orders(source: str, *_: object) -> Any:
+def start(folder: str, limits: dict[str, Any]) -> None:
+    """Start a codec process as usual, once this module is loaded: it could not be read afterwards."""
+    from handlers.codec import decoder_main  # noqa: PLC0415 - for codec processes only
+
+    decoder_main.start(folder, limits)
+
+
+def start_without_sandbox(_: str, __: object) -> None:
+    """Start a codec process without its limits."""
+
+
+def leave_result(folder: str, *_: object) -> dict[str, str]:
+    """Replace `prepare`: leave something else than a regular file as the result, as the source orders."""
+    orders = json.loads(Path(folder, "in", "source").read_text())
+    target = Path(folder, "out", "prepared")
+    make = {
+        "symlink": lambda: target.symlink_to(orders["path"]),
+        "hard link": lambda: target.hardlink_to(orders["path"]),
+        "FIFO": lambda: os.mkfifo(target),
+        "folder": target.mkdir,
+        "nothing": lambda: None,
+    }
+    make[orders["kind"]]()
+    return {"file": "target", "content_type": "image/png"}
+
+
+def make_file(size: int) -> int:
+    """Make a file of so many bytes in the work folder; return its size."""
+    path = Path(os.environ["TMPDIR"]) / "file"
+    path.touch()
+    try:
+        os.truncate(path, size)
+        return path.stat().st_size
+    finally:
+        path.unlink()
+
+
+SEEN_FILES: set[tuple[int, str]] = set()
+
+
+def prepare_watched(folder: str, *arguments: Any) -> Any:
+    """Prepare a file; collect the regular files that are open meanwhile."""
+    from handlers.codec import decoder_main  # noqa: PLC0415 - for codec processes only
+
+    is_done = threading.Event()
+
+    def watch() -> None:
+        while not is_done.wait(0.002):
+            for number in range(3, 64):
+                with contextlib.suppress(OSError):
+                    state = os.fstat(number)
+                    if stat.S_ISREG(state.st_mode):
+                        SEEN_FILES.add((state.st_dev, "unnamed" if state.st_nlink == 0 else "named"))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        return decoder_main.prepare(folder, *arguments)
+    finally:
+        is_done.set()
+        thread.join()
+
+
+def seen_files() -> list[tuple[int, str]]:
+    """Return device and kind of the files that `prepare_watched` saw."""
+    return sorted(SEEN_FILES)
+
+
+def run_orders(folder: str, *_: object) -> Any:
     """Replace `prepare` by what the file orders, as if the file had taken over its decoder.
 
     The file is JSON. `raw`: bytes (hexadecimal) to write to the worker's connection. `then`: what follows ("exit",
     "close", "wait" or "return"). `result`: the value to return. `every`: send the bytes one at a time, with this many
-    seconds between them. `late`: send the bytes after the result, when the file of this name exists.
+    seconds between them. `late`: send the bytes after the result, when SIGUSR1 arrives.
     """
-    orders = json.loads(Path(source).read_text())
+    orders = json.loads(Path(folder, "in", "source").read_text())
+    Path(folder, "out", "prepared").write_bytes(b"a result")
     connection, raw, then = _connection(), bytes.fromhex(orders.get("raw", "")), orders.get("then", "return")
     if "late" in orders:
-        threading.Thread(target=_send_late, args=(connection, raw, Path(orders["late"])), daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        threading.Thread(target=_send_late, args=(connection, raw), daemon=True).start()
         return orders["result"]
     for start in range(len(raw)) if "every" in orders else [None]:
         os.write(connection, raw if start is None else raw[start : start + 1])
@@ -72,11 +136,9 @@ def run_orders(source: str, *_: object) -> Any:
     return orders.get("result")
 
 
-def _send_late(connection: int, raw: bytes, file: Path) -> None:
-    while not file.exists():
-        time.sleep(0.01)
+def _send_late(connection: int, raw: bytes) -> None:
+    signal.sigwait({signal.SIGUSR1})
     os.write(connection, raw)
-    file.unlink()
 
 
 def _connection() -> int:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import signal
 import struct
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ INVALID = {
     "a result that names another file": {"result": RESULT | {"file": "/etc/passwd"}},
     "a content type that is not stored": {"result": RESULT | {"content_type": "text/html"}},
     "a result of null": {"result": None},
-    "a size that is a string": {"result": RESULT | {"file_size": "10"}},
+    "a width that is a string": {"result": RESULT | {"width": "10"}},
+    "a hash": {"result": RESULT | {"sha256": "../" + "0" * 61}},
     "a duration that is not a number": {"result": RESULT | {"duration": float("nan")}},
 }
 
@@ -153,12 +155,12 @@ async def test_bytes_sent_between_two_files_fail_neither_file(
 ) -> None:
     """Otherwise they would be taken for the next file's response."""
     async with codec_pool(codec_processes=1) as codec:
-        process, signal_file = await codec.call("os:getpid"), file.with_name("now")
-        late = {"raw": GOOD.hex(), "late": str(signal_file), "result": RESULT}
+        process = await codec.call("os:getpid")
+        late = {"raw": GOOD.hex(), "late": True, "result": RESULT}
         made = await prepare_compromised(codec, file, late, monkeypatch)
         assert made.width == 4
-        signal_file.touch()
-        await wait_until(lambda: not signal_file.exists())
+        os.kill(process, signal.SIGUSR1)
+        await wait_until(lambda: not codec._processes._idle[0].is_usable)
         assert await prepares_picture(codec, picture)
         assert await codec.call("os:getpid") != process
         assert codec.stats().restarts == {}

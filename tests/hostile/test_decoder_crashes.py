@@ -156,7 +156,9 @@ def is_decoding(process, parent):
 async def test_a_decoder_over_its_cpu_limit_is_killed_by_the_kernel():
     """Without the pool's own time limit, which is much longer here."""
     limits = asdict(Limits(max_pixels=1, max_frames=1, max_memory=1 << 30, max_written=1 << 20, seconds=1))
-    pool = ProcessPool(Request("handlers.codec.decoder_main:start", [limits], str), size=1, tasks=0, seconds=600)
+    pool = ProcessPool(
+        Request("handlers.codec.decoder_main:start", [limits], str, gets_folder=True), size=1, tasks=0, seconds=600
+    )
     function, *arguments = ENDLESS
     try:
         with pytest.raises(ProcessEndedError) as ended:

@@ -1,5 +1,6 @@
 """What the worker accepts as an answer: what `schemas/codec.py` describes, and nothing else."""
 
+import hashlib
 import json
 import math
 import string
@@ -17,12 +18,13 @@ from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessin
 from handlers.media import BY_CONTENT_TYPE, Limits, Prepared
 from schemas.codec import DecoderErrorCode
 from schemas.jobs import Profile
+from tests import codec_answers
 from tests.codec_answers import ERROR, LINE, MISSING_FIELDS, RESULT, WRONG_CONTENTS, WRONG_FIELDS, content
 
 without_deadline = settings(
     deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )  # a busy machine must not fail the test
-SOURCE, TARGET = Path("/folder/source"), Path("/folder/target")
+SOURCE, TARGET = Path(__file__), Path(codec_answers.__file__)  # any two files: the worker reads and hashes them
 REQUEST = prepare_request(SOURCE, TARGET, "image/png", Profile(), Limits(1, 1, 1, 1, 1))
 
 
@@ -34,7 +36,22 @@ def read(answer: bytes) -> Answer[Prepared]:
 def test_a_valid_result_is_read_and_its_path_is_the_requests(file: str, path: Path) -> None:
     made = read(content(result=RESULT | {"file": file}, log=[LINE])).result()
     expected = {name: value for name, value in RESULT.items() if name != "file"}
-    assert made == Prepared(path=path, extension="jpg", **expected)
+    bytes_ = path.read_bytes()
+    md5, sha256 = hashlib.md5(bytes_, usedforsecurity=False), hashlib.sha256(bytes_)
+    assert made == Prepared(
+        path=path,
+        extension="jpg",
+        file_size=len(bytes_),
+        sha256=sha256.hexdigest(),
+        md5=md5.hexdigest(),
+        **expected,
+    )
+
+
+def test_a_result_without_its_file_is_refused(tmp_path: Path) -> None:
+    request = prepare_request(SOURCE, tmp_path / "none", "image/png", Profile(), Limits(1, 1, 1, 1, 1))
+    with pytest.raises(InvalidAnswerError, match="target cannot be read"):
+        request.parse_answer(content(result=RESULT))
 
 
 def test_fields_without_a_value_may_be_null_or_missing() -> None:

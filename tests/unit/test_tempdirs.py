@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from handlers.pipeline import tempdirs as module
-from handlers.pipeline.tempdirs import SMALL_FOLDER_BYTES, remove_abandoned, scratch
+from handlers import tempdirs as module
+from handlers.tempdirs import SMALL_FOLDER_BYTES, remove_abandoned, scratch
 
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from handlers.pipeline.tempdirs import scratch
+from handlers.tempdirs import scratch
 async def main():
     async with scratch(Path(sys.argv[1])) as folder:
         (folder / "half").write_bytes(b"x")

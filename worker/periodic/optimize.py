@@ -23,10 +23,10 @@ from handlers.database.object_records import ObjectRecords
 from handlers.database.task_records import TaskRecords
 from handlers.errors import FileCorruptedError, FileProcessingError, StorageUnavailableError
 from handlers.media import Prepared
-from handlers.pipeline.tempdirs import scratch
 from handlers.settings import MediaSettings
 from handlers.storage import object_path
 from handlers.storage.upload_file import UploadFile
+from handlers.tempdirs import scratch
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from schemas.objects import StoredObject, SuboptimalImage

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from handlers.media import EncodeOptions, Limits, Prepared
+from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.av.decode import decode_all, duration_seconds, first_stream, open_container
 from handlers.media.describe import check_and_describe
 from handlers.media.formats import cut_tail
@@ -14,7 +14,7 @@ def prepare(
     content_type: str,
     options: EncodeOptions,  # noqa: ARG001 - all kinds have the same signature
     limits: Limits,
-) -> Prepared:
+) -> Decoded:
     """Validate an audio file.
 
     Raises:
@@ -24,4 +24,4 @@ def prepare(
     path = cut_tail(source, target, content_type)
     with open_container(path, content_type, limits) as container:
         decode_all(container, first_stream(container.streams.audio, "audio"))
-        return check_and_describe(path, content_type, duration=duration_seconds(container))
+        return check_and_describe(path, target, content_type, duration=duration_seconds(container))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from handlers.errors import DecoderLimitError
-from handlers.media import EncodeOptions, Limits, Prepared
+from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.av import audio
 from handlers.media.av.decode import decode_all, duration_seconds, first_stream, open_container
 from handlers.media.describe import check_and_describe
@@ -14,7 +14,7 @@ QUARTER_TURN: Final = 90
 """Degrees."""
 
 
-def prepare(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Prepared:
+def prepare(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
     """Validate a video. An MP4 file with nothing but audio is prepared as audio.
 
     Raises:
@@ -34,6 +34,7 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
         is_rotated = decoded.rotation % (2 * QUARTER_TURN) == QUARTER_TURN
         return check_and_describe(
             path,
+            target,
             content_type,
             width=height if is_rotated else width,
             height=width if is_rotated else height,

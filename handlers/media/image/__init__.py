@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import pyvips
 
-from handlers.media import EncodeOptions, Limits, Prepared
-from handlers.media.describe import check_and_describe, describe
+from handlers.media import Decoded, EncodeOptions, Limits
+from handlers.media.describe import check_and_describe
 from handlers.media.image import animation, second_decoder
 from handlers.media.image.colour import Space, to_srgb
 from handlers.media.image.colour_tags import HdrError, brands, space_of
@@ -36,7 +36,7 @@ HEIC_SEQUENCES: Final = frozenset({b"hevc", b"hevx", b"msf1"})
 """Brands of HEIC files that contain an image sequence besides the primary image."""
 
 
-def prepare(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Prepared:
+def prepare(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
     """Validate an image and compress it to `target`; keep the original if the result is not smaller.
 
     Raises:
@@ -70,8 +70,8 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
     if target.stat().st_size >= source.stat().st_size:
         target.unlink()
         path = strip_metadata(source, target, content_type, options, xmp_of(loaded))
-        return check_and_describe(path, content_type, **properties)
-    return describe(target, CONTENT_TYPES[output], **properties)
+        return check_and_describe(path, target, content_type, **properties)
+    return Decoded(path=target, content_type=CONTENT_TYPES[output], **properties)
 
 
 def _open_checked(source: Path, content_type: str, limits: Limits) -> OpenedImage:
@@ -100,7 +100,7 @@ def _must_keep(header: OpenedImage, options: EncodeOptions) -> bool:
     return options.keep_provenance and provenance.has_manifest(header.path, header.content_type)
 
 
-def _keep(header: OpenedImage, target: Path, options: EncodeOptions, limits: Limits) -> Prepared:
+def _keep(header: OpenedImage, target: Path, options: EncodeOptions, limits: Limits) -> Decoded:
     """Decode every page and keep the file as it is."""
     image = header.load(sequential=False)
     image.avg()
@@ -109,6 +109,7 @@ def _keep(header: OpenedImage, target: Path, options: EncodeOptions, limits: Lim
     first = image.crop(0, 0, image.width, image.get_page_height())
     return check_and_describe(
         strip_metadata(header.path, target, header.content_type, options, xmp_of(image)),
+        target,
         header.content_type,
         width=first.width,
         height=first.height,
@@ -118,11 +119,12 @@ def _keep(header: OpenedImage, target: Path, options: EncodeOptions, limits: Lim
     )
 
 
-def _keep_animation(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Prepared:
+def _keep_animation(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
     """Decode every frame of an animation that libvips does not read, and keep the file as it is."""
     first, frames, seconds = animation.decode_frames(source, limits)
     return check_and_describe(
         strip_metadata(source, target, content_type, options, None),
+        target,
         content_type,
         width=first.width,
         height=first.height,

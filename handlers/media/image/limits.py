@@ -1,6 +1,7 @@
 """Limits on an image that are checked from its header, before decoding. Runs in a codec process.
 
-A file that needs more memory or time than its header shows is stopped by the limits of the process.
+A file that needs more memory or time than its header shows is stopped by the limits of the process
+(handlers/codec/sandbox/rlimits.py).
 """
 
 from collections.abc import Iterator

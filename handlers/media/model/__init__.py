@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from handlers.media import EncodeOptions, Limits, Prepared
+from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.describe import check_and_describe
 
 
 def prepare(
     source: Path,
-    target: Path,  # noqa: ARG001 - nothing is encoded; all kinds have the same signature
+    target: Path,
     content_type: str,
-    options: EncodeOptions,  # noqa: ARG001 - the same
+    options: EncodeOptions,  # noqa: ARG001 - all kinds have the same signature
     limits: Limits,  # noqa: ARG001 - the same
-) -> Prepared:
+) -> Decoded:
     """Validate a model. Raises FileCorruptedError if its structure is damaged."""
-    return check_and_describe(source, content_type)
+    return check_and_describe(source, target, content_type)

@@ -1,9 +1,10 @@
 """Records which files of the project a process enters, and in which order.
 
-Python imports this module at the start of every process whose PYTHONPATH has this folder. OUTLAST_TRACE_ROOT is the
-folder of the project, OUTLAST_TRACE_DIR the folder for the records: one file for each process, which the processes
-forked from it share. A line has the monotonic time in nanoseconds, the process id and the path of a file; it is written
-when a function of another file than before is called. Left out are the imports of modules, resumed coroutines, and
+Python imports this module at the start of every process whose PYTHONPATH has its folder. `trace.py` writes two files
+beside a copy of it, since codec processes do not inherit other variables: `root` has the folder of the project,
+`records` the folder for the records: one file for each process, which the processes forked from it share. A line has
+the monotonic time in nanoseconds, the process id and the path of a file; it is written when a function of another file
+than before is called. Left out are the imports of modules, resumed coroutines, and
 asyncio tasks that have a name of their own: these are background tasks, such as the heartbeat.
 """
 
@@ -12,6 +13,7 @@ import re
 import sys
 import threading
 import time
+from pathlib import Path
 
 PACKAGES = ("handlers", "schemas", "worker")
 UNNAMED = re.compile(r"Task-\d+")
@@ -25,7 +27,8 @@ class Recorder:
         self.folders = tuple(f"{root}/{package}/" for package in PACKAGES)
         self.start = len(root) + 1
         kind = "codec" if "-c" in sys.orig_argv else sys.orig_argv[-1].rpartition("/")[2]
-        self.output = os.open(f"{folder}/{os.getpid()}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.path = f"{folder}/{os.getpid()}.{kind}"
+        self.open()
         self.first = {}
         self.state = threading.local()
 
@@ -59,7 +62,20 @@ class Recorder:
         if getattr(self.state, "last", None) != key:
             self.state.last = key
             line = f"{time.monotonic_ns()} {key[0]} {file[self.start :]}\n"
+            if not self.is_open():
+                self.open()
             os.write(self.output, line.encode())
+
+    def open(self):
+        self.output = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.identity = os.fstat(self.output)
+
+    def is_open(self):
+        """Whether the record is still open: a codec process closes what it inherits, before it loses all files."""
+        try:
+            return os.path.samestat(os.fstat(self.output), self.identity)
+        except OSError:
+            return False
 
 
 def in_background():
@@ -71,7 +87,8 @@ def in_background():
     return task is not None and not UNNAMED.fullmatch(task.get_name())
 
 
-if "OUTLAST_TRACE_DIR" in os.environ:
-    recorder = Recorder(os.environ["OUTLAST_TRACE_ROOT"], os.environ["OUTLAST_TRACE_DIR"])
+beside = Path(__file__).parent
+if (beside / "records").exists():
+    recorder = Recorder((beside / "root").read_text(), (beside / "records").read_text())
     threading.setprofile(recorder)
     sys.setprofile(recorder)

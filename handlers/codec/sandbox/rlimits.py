@@ -1,16 +1,14 @@
-"""The limits of a codec process, enforced by the kernel: memory, processor time, written bytes, and no network.
+"""The limits of a codec process, enforced by the kernel: memory, processor time, and written bytes.
 
 They are a second protection, after the pool's time limit and the checks of file headers. They apply even if the decoder
 never returns to Python, or if the pool's process has ended.
 """
 
 import math
-import os
 import resource
 from pathlib import Path
 from typing import Final
 
-from handlers.codec import seccomp
 from handlers.media import Limits
 
 CPU_FACTOR: Final = 2
@@ -20,7 +18,6 @@ CPU_SPARE_SECONDS: Final = 1
 
 def apply_limits(limits: Limits) -> None:
     """Limit this process permanently."""
-    seccomp.deny_network()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _lower(resource.RLIMIT_FSIZE, limits.max_written)  # Python ignores the signal: writing fails with EFBIG
     _lower(resource.RLIMIT_AS, _address_space_bytes() + limits.max_memory)
@@ -32,11 +29,6 @@ def allow_cpu_time(seconds: float) -> None:
     maximum = math.ceil(usage.ru_utime + usage.ru_stime + CPU_FACTOR * seconds) + CPU_SPARE_SECONDS
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (maximum if hard == resource.RLIM_INFINITY else min(maximum, hard), hard))
-
-
-def set_temp_dir(target: Path) -> None:
-    """Have libvips write temporary files next to the target, in TEMP_DIR: they are removed with the file's folder."""
-    os.environ["TMPDIR"] = str(target.parent)
 
 
 def _lower(limit: int, maximum: int) -> None:

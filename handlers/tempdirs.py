@@ -29,11 +29,24 @@ FOLDER_NAME = re.compile(PREFIX + "[0-9a-f]{32}")
 @contextlib.asynccontextmanager
 async def scratch(parent: Path) -> AsyncIterator[Path]:
     """Make a temporary folder in `parent` and remove it at the end, without blocking the event loop."""
-    with _locked_folder(parent / f"{PREFIX}{uuid4().hex}") as folder:
+    with locked_folder(parent) as folder:
         try:
             yield folder
         finally:
             await remove_folder(folder)
+
+
+@contextlib.contextmanager
+def locked_folder(parent: Path) -> Iterator[Path]:
+    """Make a temporary folder in `parent`, with its lock file. The caller removes the folder, then ends the context."""
+    folder = parent / f"{PREFIX}{uuid4().hex}"
+    lock_file = _lock_file(folder)
+    with _locked(lock_file):
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            lock_file.unlink(missing_ok=True)
 
 
 async def remove_folder(folder: Path) -> None:
@@ -89,17 +102,6 @@ def check_free_space(parent: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, MIN_FREE_BYTES)
     except OSError as error:
         raise FileProcessingError(f"TEMP_DIR: {error.strerror}", code="disk_full", retryable=True) from error
-
-
-@contextlib.contextmanager
-def _locked_folder(folder: Path) -> Iterator[Path]:
-    lock_file = _lock_file(folder)
-    with _locked(lock_file):
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            lock_file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
