@@ -1,0 +1,193 @@
+"""Attacks a receiver until it is terminated: `python -m tests.hostile.flood KIND PORT`.
+
+It runs in a process of its own, so that what it costs does not slow the honest sender that the test measures. Each
+attack opens its connections at once, holds what the receiver holds open, and opens new ones for those that end.
+"""
+
+import asyncio
+import base64
+import gzip
+import sys
+import time
+import zlib
+
+LARGE = 15_900_000
+PIECE = bytes(64 * 1024)
+FAL_ACCOUNT = "the-account"
+ATTACKS = {}
+
+
+def attack(connections):
+    """Register an attack on one connection, and how many of them run at the same time."""
+
+    def register(function):
+        ATTACKS[function.__name__] = function, connections
+        return function
+
+    return register
+
+
+def head(path="/webhooks/supabase", *, length=None, content_type="application/json", **headers):
+    size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    lines = [f"POST {path} HTTP/1.1", "Host: receiver", f"Content-Type: {content_type}", size]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def signature():
+    """Headers in the form of a valid signature, which only the body could disprove."""
+    value = "v1," + base64.b64encode(bytes(32)).decode()
+    return {"webhook_id": "msg_1", "webhook_timestamp": int(time.time()), "webhook_signature": value}
+
+
+def fal_signature():
+    return {
+        "X_Fal_Webhook_Request_Id": "r",
+        "X_Fal_Webhook_User_Id": FAL_ACCOUNT,
+        "X_Fal_Webhook_Timestamp": int(time.time()),
+        "X_Fal_Webhook_Signature": "00" * 64,
+    }
+
+
+async def send(writer, size):
+    for _ in range(size // len(PIECE)):
+        writer.write(PIECE)
+        await writer.drain()
+
+
+async def trickle(writer, data=b"x"):
+    while True:
+        writer.write(data)
+        await writer.drain()
+        await asyncio.sleep(0.2)
+
+
+@attack(16)
+async def large_bodies(reader, writer):
+    writer.write(head(length=LARGE))
+    await send(writer, LARGE)
+    await reader.read()
+
+
+@attack(60)
+async def many_large_bodies(reader, writer):
+    await large_bodies(reader, writer)
+
+
+@attack(60)
+async def signed_large_bodies(reader, writer):
+    writer.write(head(length=LARGE, **signature()))
+    await send(writer, LARGE)
+    await reader.read()
+
+
+@attack(60)
+async def fal_large_bodies(reader, writer):
+    writer.write(head("/webhooks/fal", length=LARGE, **fal_signature()))
+    await send(writer, LARGE)
+    await reader.read()
+
+
+@attack(60)
+async def signed_large_bodies_held(_reader, writer):
+    """Complete but for the last bytes."""
+    writer.write(head(length=LARGE, **signature()))
+    await send(writer, LARGE)
+    await trickle(writer)
+
+
+@attack(60)
+async def signed_chunked_bodies(_reader, writer):
+    writer.write(head(**signature()))
+    while True:
+        writer.write(b"10000\r\n" + PIECE + b"\r\n")
+        await writer.drain()
+
+
+@attack(300)
+async def signed_small_bodies_held(_reader, writer):
+    writer.write(head(length=60_000, **signature()) + bytes(59_000))
+    await trickle(writer)
+
+
+@attack(8)
+async def multipart_sign_in(reader, writer):
+    parts = b"".join(b'--b\r\nContent-Disposition: form-data; name="f%d"\r\n\r\nx\r\n' % n for n in range(999))
+    body = parts + b"--b--\r\n"
+    kind = "multipart/form-data; boundary=b"
+    writer.write(head("/console/sign-in", length=len(body), content_type=kind, Connection="close") + body)
+    await reader.read()
+
+
+BOMB = bytes(15_900_000)
+GZIP, DEFLATE = gzip.compress(BOMB * 16, 9), zlib.compress(BOMB * 16, 9)
+
+
+@attack(8)
+async def gzip_bombs(reader, writer):
+    writer.write(head(length=len(GZIP), Content_Encoding="gzip", Connection="close", **signature()) + GZIP)
+    await reader.read()
+
+
+@attack(8)
+async def deflate_bombs(reader, writer):
+    headers = {"Content_Encoding": "deflate", "Connection": "close"} | signature()
+    writer.write(head(length=len(DEFLATE), **headers) + DEFLATE)
+    await reader.read()
+
+
+@attack(500)
+async def half_heads(reader, writer):
+    writer.write(b"POST /webhooks/supabase HTTP/1.1\r\nHost: receiver\r\nX-A: ")
+    await reader.read()
+
+
+@attack(700)
+async def trickled_heads(_reader, writer):
+    writer.write(b"POST /webhooks/supabase HTTP/1.1\r\nHost: receiver\r\nX-A: ")
+    await trickle(writer)
+
+
+@attack(500)
+async def large_heads(reader, writer):
+    writer.write(b"GET / HTTP/1.1\r\n")
+    for number in range(120):
+        writer.write(b"X-%d: " % number + b"a" * 8000 + b"\r\n")
+        await writer.drain()
+    await reader.read()
+
+
+@attack(100)
+async def pipelined_requests(_reader, writer):
+    """Requests whose responses are not read."""
+    while True:
+        writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: receiver\r\n\r\n" * 100)
+        await writer.drain()
+
+
+@attack(200)
+async def aborted_bodies(_reader, writer):
+    writer.write(head(length=60_000, **signature()) + bytes(1000))
+    await writer.drain()
+    await asyncio.sleep(0.05)
+
+
+async def repeat(function, port):
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                await function(reader, writer)
+            finally:
+                writer.transport.abort()
+        except OSError:
+            await asyncio.sleep(0.01)
+
+
+async def main(kind, port):
+    function, connections = ATTACKS[kind]
+    await asyncio.gather(*(repeat(function, port) for _ in range(connections)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
