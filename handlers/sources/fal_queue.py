@@ -81,7 +81,7 @@ class FalQueueClient:
         if url.raw_path.startswith(base) and url.raw_path.endswith(ending):
             app = url.raw_path[len(base) : -len(ending)]
             segments = app.split("/")
-            if len(segments) in APP_SEGMENTS and all(map(SEGMENT.fullmatch, segments)):
+            if len(segments) in APP_SEGMENTS and "requests" not in segments and all(map(SEGMENT.fullmatch, segments)):
                 return app
         raise SourceGoneError(
             "the row's response_url is not the result of its request id (<FAL_QUEUE_URL>/<app>/requests/<request id>), "

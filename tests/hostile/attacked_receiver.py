@@ -73,7 +73,7 @@ class AttackedReceiver:
         started = time.perf_counter()
         try:
             async with session.post(f"{self.url}/webhooks/supabase", data=body, headers=headers) as response:
-                status = response.status
+                status = response.status if response.status == 202 else f"{response.status} {await response.text()}"
         except aiohttp.ClientError as error:
             status = type(error).__name__
         self.answers.append((status, time.perf_counter() - started))

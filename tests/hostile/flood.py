@@ -7,6 +7,7 @@ attack opens its connections at once, holds what the receiver holds open, and op
 import asyncio
 import base64
 import gzip
+import os
 import sys
 import time
 import zlib
@@ -14,6 +15,7 @@ import zlib
 LARGE = 15_900_000
 PIECE = bytes(64 * 1024)
 FAL_ACCOUNT = "the-account"
+PAUSE_SECONDS = 0.1
 ATTACKS = {}
 
 
@@ -181,10 +183,12 @@ async def repeat(function, port):
             finally:
                 writer.transport.abort()
         except OSError:
-            await asyncio.sleep(0.01)
+            pass
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def main(kind, port):
+    os.nice(19)  # a real attacker has processors of its own
     function, connections = ATTACKS[kind]
     await asyncio.gather(*(repeat(function, port) for _ in range(connections)))
 

@@ -26,7 +26,7 @@ IDLE_SECONDS: Final = 75.0
 REQUEST_SECONDS: Final = 120.0
 """For one request, from the end of its head to the end of its response. Event streams have no limit."""
 LINGER_SECONDS: Final = 1.0
-"""For which the rest of a refused body is discarded. Without it, closing could destroy the response on its way."""
+"""Between the response to a refused body and the close, so that the client can read the response."""
 CHECK_SECONDS: Final = 1.0
 END_OF_HEAD: Final = b"\r\n\r\n"
 
@@ -55,6 +55,7 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass data on. Ends a connection whose head is too large, or that pipelines requests."""
         if self._discards:
+            self._stop_reading()
             return
         if self._request is not None and self._request.content.is_eof():
             # A request that is sent before the response of the previous one would wait in memory. No client does it.
@@ -89,9 +90,11 @@ class ClientConnection(asyncio.Protocol):
         self.closes_at = time.monotonic() + REQUEST_SECONDS
 
     def end(self) -> None:
-        """End a request: its response is ready to be sent. What has not arrived of its body is discarded."""
+        """End a request: its response is ready to be sent. What has not arrived of its body is not read."""
         now = self.waiting_since = time.monotonic()
         self._discards = self._request is not None and not self._request.content.is_eof()
+        if self._discards:
+            self._stop_reading()
         self.closes_at = now + (HEAD_SECONDS if self._discards else IDLE_SECONDS)
         self._request, self._head_bytes, self._last_bytes, self._head_is_complete = None, 0, b"", False
         if self._transport is not None and not self._transport.is_closing():
@@ -105,6 +108,11 @@ class ClientConnection(asyncio.Protocol):
         """Close at once, without sending what is left."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _stop_reading(self) -> None:
+        """Leave the rest of a body in the kernel's buffer. To read and discard it would cost the time of others."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def _is_head_in_bounds(self, data: bytes) -> bool:
         """Count the bytes of a head until its end. What follows in the same read is limited by aiohttp."""
