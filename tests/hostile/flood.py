@@ -167,6 +167,12 @@ async def pipelined_requests(_reader, writer):
         await writer.drain()
 
 
+@attack(100)
+async def metrics_requests(reader, writer):
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: receiver\r\nConnection: close\r\n\r\n" * 30)
+    await reader.read()
+
+
 @attack(200)
 async def aborted_bodies(_reader, writer):
     writer.write(head(length=60_000, **signature()) + bytes(1000))

@@ -2,10 +2,11 @@
 
 import asyncio
 
+import aiohttp
 import pytest
 
 from tests.hostile.attacked_receiver import attacked_receiver, flood
-from tests.hostile.flood import ATTACKS
+from tests.hostile.flood import ATTACKS, fal_signature
 from tests.time_limits import FACTOR, FAST_SECONDS, WAIT_SECONDS
 
 HONEST_WEBHOOKS = 40
@@ -28,6 +29,23 @@ async def test_honest_webhooks_are_accepted_quickly_during_the_attack(receiver, 
     assert max(seconds for _, seconds in receiver.answers) < FAST_SECONDS
     assert peak < MAX_MIB
     assert receiver.running
+
+
+async def test_aborted_bodies_are_counted_as_such_and_fire_no_alert(receiver):
+    async with flood("aborted_bodies", receiver):
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (outcomes := await receiver.metrics())["aborted"] < 20:
+                await asyncio.sleep(0.05)
+    assert outcomes["error"] + outcomes["unavailable"] + outcomes["unverifiable"] == 0
+
+
+async def test_fal_webhooks_are_refused_while_no_account_is_set(rabbitmq_url, tmp_path):
+    async with attacked_receiver(rabbitmq_url, tmp_path, FAL_USER_IDS="") as receiver:
+        headers = {name.replace("_", "-"): str(value) for name, value in fal_signature().items()}
+        async with aiohttp.ClientSession() as session:
+            for proof in ({}, headers):
+                async with session.post(f"{receiver.url}/webhooks/fal", json={}, headers=proof) as response:
+                    assert (response.status, (await response.json())["code"]) == (403, "fal_closed")
 
 
 async def test_half_sent_heads_are_closed(receiver):

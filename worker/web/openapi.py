@@ -1,5 +1,6 @@
 """`/openapi.json`: the OpenAPI document of the receiver. Bodies come from the schemas; every route is listed here."""
 
+import json
 from importlib.metadata import version
 from typing import Any, Final, Literal
 
@@ -77,10 +78,10 @@ def document() -> dict[str, Any]:
 
 def add_openapi(app: web.Application) -> None:
     """Serve the document."""
-    answer = document()
+    answer = json.dumps(document()).encode()
 
     async def show(_request: web.Request) -> web.Response:
-        return web.json_response(answer)
+        return web.Response(body=answer, content_type="application/json")
 
     app.router.add_get("/openapi.json", show, allow_head=False)
 
