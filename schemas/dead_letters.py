@@ -25,7 +25,10 @@ def _parse_time(value: object) -> object:
             raise ValueError(NOT_A_TIME) from None
     if not isinstance(value, datetime):
         raise ValueError(NOT_A_TIME)  # noqa: TRY004 - pydantic expects a ValueError
-    return value.replace(tzinfo=value.tzinfo or UTC)
+    try:
+        return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of range") from None
 
 
 def _without_unit(value: object) -> object:

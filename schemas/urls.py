@@ -93,9 +93,15 @@ def name_from_url(url: str) -> str:
     if is_data_uri(url):
         return "file"
     try:
-        return printable_name(URL(url).name) or "file"
+        return base_name(URL(url).name) or "file"
     except ValueError:
         return "file"
+
+
+def base_name(text: str) -> str:
+    """Return a name without folders: the part after the last slash or backslash, empty if that is `.` or `..`."""
+    name = printable_name(text[-2000:].replace("\\", "/").rpartition("/")[2]).strip()
+    return "" if name in {".", ".."} else name
 
 
 def printable_name(text: str) -> str:

@@ -13,10 +13,14 @@ import uvloop
 from aiohttp import web
 
 from handlers.settings import SettingsError
+from worker.web.connections import LINGER_SECONDS, MAX_CONNECTIONS, Connections
 
 log = structlog.stdlib.get_logger(__name__)
 GC_THRESHOLDS: Final = (10_000, 10, 10)
 """Arguments of `gc.set_threshold`. Python's default for the first is 700 new objects (2000 from 3.13 on)."""
+
+READ_BUFFER_BYTES: Final = 64 * 1024
+"""Of a body that is not read yet, aiohttp keeps twice as much, and what one read from the network brings."""
 
 
 def freeze_gc() -> None:
@@ -55,21 +59,43 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[lis
     Raises:
         SettingsError: the address cannot be used.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+    connections = Connections()
+    app.middlewares.insert(0, connections.middleware())
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=5,
+        lingering_time=LINGER_SECONDS,
+        read_bufsize=READ_BUFFER_BYTES,
+        auto_decompress=False,  # no route takes compressed bodies
+    )
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            server = await _listen(runner, connections, host, port)
         except OSError as error:
             raise SettingsError(
                 f"cannot listen on {host}:{port} ({error.strerror or error}). Remedy: set RECEIVER_HOST and "
                 "RECEIVER_PORT, or for a worker METRICS_HOST and METRICS_PORT, to a free address."
             ) from None
-        addresses = [f"{host}:{bound[1]}" for bound in runner.addresses]
+        addresses = [f"{host}:{socket.getsockname()[1]}" for socket in server.sockets]
         log.info("listening", addresses=addresses)
-        yield addresses
+        try:
+            async with connections.limited():
+                yield addresses
+        finally:
+            server.close()
     finally:
         await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, connections: Connections, host: str, port: int) -> asyncio.Server:
+    """Listen as aiohttp's TCPSite does, with our limits in front of each connection."""
+    create = runner.server
+    if create is None:
+        raise RuntimeError("the runner is not set up")
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(lambda: connections.create(create()), host, port, backlog=MAX_CONNECTIONS)
 
 
 async def wait_first(*waits: Coroutine[Any, Any, object]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -19,6 +20,17 @@ from worker.broker.tls import TLSFiles
 
 JOBS_PER_CORE: Final = 8
 """A job sends six requests, one after the other. With a latency of 20 ms to Supabase it mostly waits."""
+
+
+MIN_SECRET_CHARACTERS: Final = 16
+"""Of tokens and secrets that a receiver compares with what anybody may send."""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _parse_queues(value: object) -> object:
@@ -148,6 +160,13 @@ class Settings(SourceSettings):
     console_session_hours: float = Field(
         12, gt=0, le=720, description="Time after which a console session ends, in hours."
     )
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Number of reverse proxies in front of the receiver that append to `X-Forwarded-For`. Wrong "
+        "sign-in attempts are counted by the address of the client that they report. 0: by the address of the peer.",
+    )
     fal_queue_url: str = Field(
         "https://queue.fal.run", pattern=r"^https?://", description="Base URL of FAL's queue API."
     )
@@ -258,7 +277,31 @@ class Settings(SourceSettings):
                 "SUPABASE_WEBHOOK_SECRETS: is not set, so the receiver could not authenticate any webhook. Remedy: set "
                 "it to the secret that your webhook sends, or to a signing secret (`outlast init` makes one)."
             )
+        if self.local_stack and not _is_loopback(self.receiver_host):
+            raise SettingsError(
+                f"LOCAL_STACK: is set, but RECEIVER_HOST is {self.receiver_host}, which other machines can reach. "
+                "Remedy: remove LOCAL_STACK; only `outlast up` and `outlast demo` set it."
+            )
+        if not self.local_stack and (names := self._short_secrets()):
+            raise SettingsError(
+                f"{', '.join(names)}: shorter than {MIN_SECRET_CHARACTERS} characters, so it could be guessed. Remedy: "
+                "set a random text, for example the output of `openssl rand -base64 32`."
+            )
         return self
+
+    def _short_secrets(self) -> list[str]:
+        """Return the names of the receiver's secrets that are too short."""
+        secrets = {
+            "API_TOKEN": [self.api_token],
+            "CONSOLE_TOKEN": [self.console_token],
+            "CONSOLE_READ_TOKEN": [self.console_read_token],
+            "SUPABASE_WEBHOOK_SECRETS": self.supabase_webhook_secrets,
+        }
+        return [
+            name
+            for name, values in secrets.items()
+            if any(value is not None and len(value.get_secret_value()) < MIN_SECRET_CHARACTERS for value in values)
+        ]
 
     def for_worker(self) -> Self:
         """Return these settings. Raise SettingsError if a worker cannot run with them."""

@@ -196,7 +196,7 @@ class Postgres:
 
 
 async def apply_migrations(url: str) -> None:
-    """Apply bootstrap.sql (Supabase's roles and schemas), then all migrations, each file in one transaction. Repeatable.
+    """Apply bootstrap.sql (Supabase's roles and schemas), then all migrations, one transaction per file. Repeatable.
 
     `url` is a DSN of the superuser. The first file ends with the role `postgres`, which applies the migrations.
     """

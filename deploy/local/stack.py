@@ -206,6 +206,7 @@ class Stack:
             "FAL_JWKS_URL": given.get("FAL_JWKS_URL") or f"{self.source.url}/.well-known/jwks.json",
             "API_TOKEN": self._secrets["api_token"],
             "CONSOLE_TOKEN": self._secrets["console_token"],
+            "LOCAL_STACK": "true",
             "RECEIVER_HOST": "127.0.0.1",
             "METRICS_HOST": "127.0.0.1",
             "TEMP_DIR": str(temp),

@@ -22,11 +22,24 @@ class WebhookSource(Protocol):
     def from_settings(cls, settings: SourceSettings) -> Self:
         """Return the source with the configured secrets or keys."""
 
-    async def verify(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Verify the sender of the raw `body`, before it is parsed.
+    async def keep_ready(self) -> None:
+        """Renew in the background what `verify` needs, until cancelled. Returns if there is nothing to renew."""
+
+    def check_headers(self, headers: Mapping[str, str]) -> bool:
+        """Check the proof in the headers, before any of the body is read.
+
+        Return True if the headers alone prove the sender, False if a signature remains to be verified with the body.
 
         Raises:
-            RejectedError: the secret or signature is missing, wrong or too old.
+            RejectedError: the proof is missing, malformed, wrong or too old.
+            ClosedError: the source accepts nothing, because a setting is missing.
+        """
+
+    async def verify(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Verify the sender of the raw `body`, before it is parsed. Includes `check_headers`.
+
+        Raises:
+            RejectedError, ClosedError: as `check_headers`; also a signature of another body.
             VerifierUnavailableError: the sender cannot be verified at the moment.
         """
 

@@ -5,6 +5,10 @@ class RejectedError(Exception):
     """The secret or signature is missing, wrong or too old. Answered with 401."""
 
 
+class ClosedError(Exception):
+    """The route is closed, because a setting that it needs is missing. Answered with 403."""
+
+
 class UnreadableError(Exception):
     """The sender is verified, but the body cannot be parsed. Answered with 422; nothing is enqueued."""
 

@@ -5,6 +5,7 @@ newlines. The signature is in hex. A timestamp may differ by 300 s from the cloc
 (docs.fal.ai, "Webhooks").
 """
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,70 +13,92 @@ from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import ValidationError
 
-from handlers.sources.errors import RejectedError, UnreadableError
+from handlers.sources.errors import ClosedError, RejectedError, UnreadableError
 from handlers.sources.settings import SourceSettings
+from handlers.sources.standard_webhooks import LARGE_BODY_BYTES, MAX_CLOCK_DIFFERENCE_SECONDS, MAX_TIMESTAMP_DIGITS
 from schemas.events import CompletedGeneration, FalWebhook, IgnoredWebhook
 
 if TYPE_CHECKING:
     from handlers.sources.fal_keys import Jwks
 
-TOLERANCE_SECONDS: Final = 300
-MAX_DIGITS: Final = 12
+MAX_HEADER_CHARACTERS: Final = 512
+SIGNATURE_BYTES: Final = 64
 HEADERS: Final = tuple(f"X-Fal-Webhook-{part}" for part in ("Request-Id", "User-Id", "Timestamp", "Signature"))
 
 
 class FalSource:
-    """Verifies and parses FAL's webhooks. If `user_ids` is not empty, only these FAL accounts are accepted."""
+    """Verifies and parses FAL's webhooks of the accounts in `user_ids`; with None, of every account.
+
+    If `user_ids` is empty, the source is closed: the signature proves that FAL sent a webhook, but not whose it is.
+    """
 
     name = "fal"
 
-    def __init__(self, jwks: "Jwks", user_ids: Sequence[str] = (), clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, jwks: "Jwks", user_ids: Sequence[str] | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
         self._jwks = jwks
-        self._user_ids = frozenset(user_ids)
+        self._user_ids = None if user_ids is None else frozenset(user_ids)
         self._clock = clock
 
     @classmethod
     def from_settings(cls, settings: SourceSettings) -> Self:
-        """Return the source for FAL_JWKS_URL and FAL_USER_IDS."""
+        """Return the source for FAL_JWKS_URL and FAL_USER_IDS. In the local stack, FAL_USER_IDS is optional."""
         from handlers.sources.fal_keys import Jwks  # noqa: PLC0415 - its libraries take 8 MB; only a receiver needs them
 
-        return cls(Jwks(settings.fal_jwks_url), settings.fal_user_ids)
+        accepts_all = settings.local_stack and not settings.fal_user_ids
+        return cls(Jwks(settings.fal_jwks_url), None if accepts_all else settings.fal_user_ids)
+
+    async def keep_ready(self) -> None:
+        """Renew FAL's keys before they expire."""
+        if self._user_ids is None or self._user_ids:
+            await self._jwks.keep_fresh()
+
+    def check_headers(self, headers: Mapping[str, str]) -> bool:
+        """Check form and age of the signature, and the account. Return False: the signature is verified with the body.
+
+        Raises:
+            RejectedError: the signature is missing, malformed or too old, or the account is not in FAL_USER_IDS.
+            ClosedError: FAL_USER_IDS is not set.
+        """
+        if self._user_ids is not None and not self._user_ids:
+            raise ClosedError("/webhooks/fal is closed, because FAL_USER_IDS is not set")
+        missing = [name for name in HEADERS if not 0 < len(headers.get(name, "")) <= MAX_HEADER_CHARACTERS]
+        if missing:
+            raise RejectedError(f"missing header {', '.join(missing)}: this route accepts FAL's signed webhooks only")
+        _, user_id, timestamp, signature = (headers[name] for name in HEADERS)
+        self._check_timestamp(timestamp)
+        _parse_signature(signature)
+        if self._user_ids is not None and user_id not in self._user_ids:
+            raise RejectedError("the FAL account is not in FAL_USER_IDS")
+        return False
 
     async def verify(self, headers: Mapping[str, str], body: bytes) -> None:
         """Verify the signature, the timestamp and the account.
 
         Raises:
             RejectedError: the signature is missing, wrong or too old, or the account is not in FAL_USER_IDS.
+            ClosedError: FAL_USER_IDS is not set.
             VerifierUnavailableError: FAL's keys cannot be fetched.
         """
-        missing = [name for name in HEADERS if not headers.get(name)]
-        if missing:
-            raise RejectedError(f"missing header {', '.join(missing)}: this route accepts FAL's signed webhooks only")
+        self.check_headers(headers)
         request_id, user_id, timestamp, signature = (headers[name] for name in HEADERS)
-        self._check_timestamp(timestamp)
-        signed = "\n".join((request_id, user_id, timestamp, hashlib.sha256(body).hexdigest())).encode(
-            errors="surrogateescape"
-        )
-        if not await self._is_signed_by_fal(signed, signature):
+        if len(body) < LARGE_BODY_BYTES:
+            digest = hashlib.sha256(body).hexdigest()
+        else:  # in a thread, so that other webhooks need not wait for the hash
+            digest = (await asyncio.to_thread(hashlib.sha256, body)).hexdigest()
+        signed = f"{request_id}\n{user_id}\n{timestamp}\n{digest}".encode(errors="surrogateescape")
+        if not await self._jwks.verify(signed, _parse_signature(signature)):
             raise RejectedError("the signature is not FAL's")
-        if self._user_ids and user_id not in self._user_ids:
-            raise RejectedError("the FAL account is not in FAL_USER_IDS")
 
     def _check_timestamp(self, timestamp: str) -> None:
-        if not timestamp.isascii() or not timestamp.isdigit() or len(timestamp) > MAX_DIGITS:
+        if not timestamp.isascii() or not timestamp.isdigit() or len(timestamp) > MAX_TIMESTAMP_DIGITS:
             raise RejectedError("X-Fal-Webhook-Timestamp is not a number of seconds")
-        if abs(self._clock() - int(timestamp)) > TOLERANCE_SECONDS:
+        if abs(self._clock() - int(timestamp)) > MAX_CLOCK_DIFFERENCE_SECONDS:
             raise RejectedError(
-                f"X-Fal-Webhook-Timestamp differs by more than {TOLERANCE_SECONDS} s from this machine's clock; "
-                "check the clock"
+                f"X-Fal-Webhook-Timestamp differs by more than {MAX_CLOCK_DIFFERENCE_SECONDS} s from this machine's "
+                "clock; check the clock"
             )
-
-    async def _is_signed_by_fal(self, signed: bytes, signature: str) -> bool:
-        try:
-            raw = bytes.fromhex(signature)
-        except ValueError:
-            raise RejectedError("X-Fal-Webhook-Signature is not hexadecimal") from None
-        return await self._jwks.verify(signed, raw)
 
     def parse(self, body: bytes) -> CompletedGeneration | IgnoredWebhook:
         """Parse the body. A failed generation is ignored.
@@ -94,3 +117,13 @@ class FalSource:
             error_text = (event.error or "")[:300]
             return IgnoredWebhook(reason="generation_failed", request_id=event.request_id, error=error_text)
         return CompletedGeneration(source="fal", request_id=event.request_id, output=event.payload)
+
+
+def _parse_signature(text: str) -> bytes:
+    try:
+        signature = bytes.fromhex(text)
+    except ValueError:
+        raise RejectedError("X-Fal-Webhook-Signature is not hexadecimal") from None
+    if len(signature) != SIGNATURE_BYTES:
+        raise RejectedError(f"X-Fal-Webhook-Signature is not the hexadecimal form of {SIGNATURE_BYTES} bytes")
+    return signature

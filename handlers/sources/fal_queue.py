@@ -19,6 +19,8 @@ from handlers.download.fal_files import read_limited
 from handlers.errors import FileProcessingError, SourceGoneError, SourceUnavailableError
 
 SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+APP_SEGMENTS: Final = range(2, 5)
+"""Of the path of an app: owner and name, for example after `workflows`."""
 MAX_RESULT_BYTES: Final = 64 * 1024 * 1024
 GONE: Final = frozenset({404, 410})
 DENIED: Final = frozenset({401, 403})
@@ -55,29 +57,49 @@ class FalQueueClient:
             raise SourceUnavailableError(f"the request to FAL's queue failed: {type(error).__name__}") from None
 
     def _result_url(self, model: str, request_id: str) -> URL:
-        if "://" in model:
-            return self._checked_response_url(model)
-        owner, _, rest = model.strip().strip("/").partition("/")
-        app = rest.partition("/")[0]
-        if not SEGMENT.fullmatch(owner) or not SEGMENT.fullmatch(app):
-            raise SourceGoneError(
-                "the generation's row has no FAL model id (owner/app): set GENERATIONS_MODEL_COLUMN to the column with "
-                "the model id or the response_url"
-            )
-        path = f"{self._base.raw_path.rstrip('/')}/{owner}/{app}/requests/{quote(request_id, safe='')}"
+        request_segment = quote(request_id, safe="")
+        if request_segment in {"", ".", ".."}:
+            raise SourceGoneError("the generation's row has no FAL request id")
+        app = self._app_of_response_url(model, request_segment) if "://" in model else _app_of_model(model)
+        path = f"{self._base.raw_path.rstrip('/')}/{app}/requests/{request_segment}"
         return self._base.with_path(path, encoded=True).with_query(None)
 
-    def _checked_response_url(self, text: str) -> URL:
-        """Return a row's `response_url` if its origin is FAL_QUEUE_URL's: the key must not reach another host."""
+    def _app_of_response_url(self, text: str, request_segment: str) -> str:
+        """Return the path of the app in a row's `response_url`, which must be a result of this request on FAL's queue.
+
+        End users may write the row, and every other address would be requested with our key.
+        """
         try:
             url = URL(text)
-            if url.origin() == self._base.origin():
-                return url.with_user(None)
+            is_fal = url.origin() == self._base.origin()
         except ValueError:
-            pass
+            is_fal = False
+        if not is_fal:
+            raise SourceGoneError(
+                "the row's response_url is not on the host of FAL_QUEUE_URL, and FAL_KEY is sent to no other host"
+            )
+        base, ending = self._base.raw_path.rstrip("/") + "/", f"/requests/{request_segment}"
+        if url.raw_path.startswith(base) and url.raw_path.endswith(ending):
+            app = url.raw_path[len(base) : -len(ending)]
+            segments = app.split("/")
+            if len(segments) in APP_SEGMENTS and "requests" not in segments and all(map(SEGMENT.fullmatch, segments)):
+                return app
         raise SourceGoneError(
-            "the row's response_url is not on the host of FAL_QUEUE_URL, and FAL_KEY is sent to no other host"
+            "the row's response_url is not the result of its request id (<FAL_QUEUE_URL>/<app>/requests/<request id>), "
+            "and FAL_KEY is sent to no other path"
         )
+
+
+def _app_of_model(model: str) -> str:
+    """Return owner and name of the app in a model id, which may have a further path."""
+    owner, _, rest = model.strip().strip("/").partition("/")
+    app = rest.partition("/")[0]
+    if not SEGMENT.fullmatch(owner) or not SEGMENT.fullmatch(app):
+        raise SourceGoneError(
+            "the generation's row has no FAL model id (owner/app): set GENERATIONS_MODEL_COLUMN to the column with "
+            "the model id or the response_url"
+        )
+    return f"{owner}/{app}"
 
 
 def _check_status(status: int) -> None:

@@ -25,7 +25,16 @@ class SourceSettings(MediaSettings):
         pattern=r"^https?://",
         description="URL of the public keys with which FAL signs its webhooks (JWKS).",
     )
-    fal_user_ids: Words = Field((), description="FAL accounts whose webhooks are accepted. Empty: all accounts.")
+    fal_user_ids: Words = Field(
+        (),
+        description="FAL accounts whose webhooks are accepted. Empty: `/webhooks/fal` is closed, because FAL's "
+        "signature does not prove whose account a webhook is for.",
+    )
+    local_stack: bool = Field(
+        default=False,
+        description="Set by `outlast up` and `outlast demo`: `/webhooks/fal` accepts all accounts if FAL_USER_IDS is "
+        "not set, and short tokens are accepted. RECEIVER_HOST must then be a loopback address.",
+    )
 
     @field_validator("supabase_webhook_secrets")
     @classmethod

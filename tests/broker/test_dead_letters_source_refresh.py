@@ -194,14 +194,26 @@ async def test_fal_key_is_sent_only_to_fal(refresh_env, tmp_path):
         assert stranger.queue.requests == refresh_env.source.queue.requests == []
 
 
-async def test_a_response_url_is_used_unchanged(refresh_env):
+async def test_a_response_url_of_another_request_is_not_requested(refresh_env):
     generation, _ = await refresh_env.generation(model=f"{refresh_env.source.url}/fal-ai/flux/requests/elsewhere")
     refresh_env.source.queue.results["elsewhere"] = {"audio": {"url": f"{refresh_env.source.url}/files/tone.wav"}}
     await refresh_env.vhost.dead_letter(
         refresh_env.vhost.job(f"{refresh_env.source.url}/files/gone.wav", generation_id=generation), "source_gone"
     )
+    outcome = await refresh_env.replay()
+    assert ["sent to no other path" in kept.reason for kept in outcome.kept] == [True]
+    assert refresh_env.source.queue.requests == []
+
+
+async def test_the_response_url_of_the_rows_request_is_requested(refresh_env):
+    address = f"{refresh_env.source.url}/workflows/me/mine/requests/r-1"
+    generation, request = await refresh_env.generation(model=address, request_id="r-1")
+    refresh_env.source.queue.results[request] = {"audio": {"url": f"{refresh_env.source.url}/files/tone.wav"}}
+    await refresh_env.vhost.dead_letter(
+        refresh_env.vhost.job(f"{refresh_env.source.url}/files/gone.wav", generation_id=generation), "source_gone"
+    )
     assert (await refresh_env.replay()).done == 1
-    assert [path for path, _ in refresh_env.source.queue.requests] == ["/fal-ai/flux/requests/elsewhere"]
+    assert [path for path, _ in refresh_env.source.queue.requests] == ["/workflows/me/mine/requests/r-1"]
 
 
 async def test_many_sources_are_checked_concurrently(refresh_env):

@@ -16,11 +16,13 @@ from standardwebhooks.webhooks import Webhook
 
 from handlers.settings import MediaSettings
 from handlers.sources import SOURCES
-from handlers.sources.errors import RejectedError, UnreadableError, VerifierUnavailableError
+from handlers.sources.errors import ClosedError, RejectedError, UnreadableError, VerifierUnavailableError
 from handlers.sources.fal import FalSource
-from handlers.sources.fal_keys import Jwks
+from handlers.sources.fal_keys import MAX_JWKS_BYTES, Jwks
+from handlers.sources.settings import SourceSettings
 from handlers.sources.supabase import SupabaseSource
 from schemas.events import CompletedGeneration, IgnoredWebhook
+from tests.time_limits import WAIT_SECONDS
 
 SETTINGS = MediaSettings(_env_file=None)
 OLD, NEW = "whsec_b2xkIHNlY3JldCBvbGQgc2VjcmV0IG9sZA==", "whsec_bmV3IHNlY3JldCBuZXcgc2VjcmV0IG5ldw=="
@@ -36,11 +38,18 @@ class Fal:
         self.key = Ed25519PrivateKey.generate()
         self.requests = 0
         self.fails = False
+        self.body = None
+        self.hangs = False
+        self.continues = asyncio.Event()
 
     async def handle(self, _request):
         self.requests += 1
         if self.fails:
             raise web.HTTPInternalServerError
+        if self.hangs:
+            await self.continues.wait()
+        if self.body is not None:
+            return web.Response(body=self.body, content_type="application/json")
         x = base64url_encode(self.key.public_key().public_bytes_raw()).decode()
         return web.json_response({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x}]})
 
@@ -63,6 +72,7 @@ async def fal():
     await site.start()
     server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks.json"
     yield server
+    server.continues.set()
     await runner.cleanup()
 
 
@@ -148,6 +158,49 @@ async def test_supabase_rejects_a_malformed_signature_even_with_a_valid_secret(s
     headers["Authorization"] = f"Bearer {NEW}"
     with pytest.raises(RejectedError):
         await supabase.verify(headers, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("headers", "proven"), [({"X-Webhook-Secret": "plain secret"}, True), (dict(signed(b"{}")), False)]
+)
+def test_supabase_headers_are_checked_without_the_body(supabase, headers, proven):
+    assert supabase.check_headers(CIMultiDict(headers)) is proven
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Webhook-Id", ""),
+        ("Webhook-Id", "x" * 257),
+        ("Webhook-Timestamp", ""),
+        ("Webhook-Timestamp", "now"),
+        ("Webhook-Timestamp", "١٢٣"),
+        ("Webhook-Timestamp", "1" * 5000),
+        ("Webhook-Timestamp", "1700000000"),
+        ("Webhook-Signature", ""),
+        ("Webhook-Signature", "v1,AAAA"),
+        ("Webhook-Signature", "v2," + "A" * 43 + "="),
+    ],
+)
+def test_supabase_headers_without_a_possible_signature_are_rejected_without_the_body(supabase, name, value):
+    with pytest.raises(RejectedError):
+        supabase.check_headers(CIMultiDict(dict(signed(b"{}")) | {name: value}))
+
+
+def test_supabase_without_signing_secrets_rejects_every_signature_without_the_body():
+    with pytest.raises(RejectedError, match="signing secret"):
+        SupabaseSource(SETTINGS, [SecretStr("plain secret")]).check_headers(signed(b"{}"))
+
+
+@pytest.mark.parametrize("size", [1, 2_000_000])
+async def test_signatures_of_small_and_large_bodies_are_verified(supabase, fal, size):
+    body = b"x" * size
+    await supabase.verify(signed(body), body)
+    await FalSource(Jwks(fal.url)).verify(fal.sign(body), body)
+    with pytest.raises(RejectedError):
+        await supabase.verify(signed(body), body + b"y")
+    with pytest.raises(RejectedError):
+        await FalSource(Jwks(fal.url)).verify(fal.sign(body), body + b"y")
 
 
 async def test_supabase_without_secrets_rejects_everything():
@@ -239,6 +292,97 @@ async def test_fal_rejects_accounts_that_are_not_listed(fal):
     await source.verify(fal.sign(b"{}", user="mine"), b"{}")
     with pytest.raises(RejectedError, match="FAL_USER_IDS"):
         await source.verify(fal.sign(b"{}", user="theirs"), b"{}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("timestamp", "1"), ("timestamp", ""), ("signature", "00"), ("signature", "zz"), ("user-id", "theirs")],
+)
+def test_fal_headers_without_a_possible_signature_are_rejected_without_the_body(name, value):
+    headers = Fal().sign(b"{}", user="mine")
+    source = FalSource(Jwks("http://127.0.0.1:9/"), user_ids=["mine"])
+    assert source.check_headers(headers) is False
+    headers[f"x-fal-webhook-{name}"] = value
+    with pytest.raises(RejectedError):
+        source.check_headers(headers)
+
+
+@pytest.mark.parametrize(
+    ("settings", "accepts"),
+    [({}, False), ({"fal_user_ids": "acct"}, True), ({"local_stack": True}, True)],
+)
+async def test_fal_is_closed_without_accounts_outside_of_the_local_stack(fal, settings, accepts):
+    source = FalSource.from_settings(SourceSettings(_env_file=None, fal_jwks_url=fal.url, **settings))
+    if accepts:
+        await source.verify(fal.sign(b"{}"), b"{}")
+    else:
+        with pytest.raises(ClosedError, match="FAL_USER_IDS"):
+            source.check_headers(CIMultiDict())
+        with pytest.raises(ClosedError):
+            await source.verify(fal.sign(b"{}"), b"{}")
+        assert fal.requests == 0
+
+
+async def test_a_hanging_fetch_of_fal_keys_does_not_delay_webhooks_with_a_known_key(fal):
+    now = 0.0
+    source = FalSource(Jwks(fal.url, timeout=WAIT_SECONDS, clock=lambda: now))
+    await source.verify(fal.sign(b"{}"), b"{}")
+    fal.hangs, now = True, 31.0
+    invalid = asyncio.create_task(source.verify(Fal().sign(b"{}"), b"{}"))
+    async with asyncio.timeout(WAIT_SECONDS):
+        while fal.requests < 2:
+            await asyncio.sleep(0.01)
+    assert await source.verify(fal.sign(b"{}"), b"{}") is None
+    assert not invalid.done()
+    with pytest.raises(RejectedError):
+        await invalid
+
+
+async def test_keep_ready_fetches_the_keys_before_a_webhook_needs_them(fal):
+    source = FalSource(Jwks(fal.url))
+    keeping = asyncio.create_task(source.keep_ready())
+    async with asyncio.timeout(WAIT_SECONDS):
+        while fal.requests < 1:
+            await asyncio.sleep(0.01)
+    await source.verify(fal.sign(b"{}"), b"{}")
+    keeping.cancel()
+    assert fal.requests == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"[]", b"{}", b"null", b'{"keys": []}', b'{"keys": {}}', b'{"keys": [1, null, {}]}', b"\xff"),
+        *(b'{"keys": [{"kty": "OKP", "crv": "Ed25519"}]}', b'{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": 7}]}'),
+        *(b'{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AA"}]}', b'{"keys": [{"kty": [], "crv": "Ed25519"}]}'),
+        *(b"[" * 60_000, b'{"keys": [' + b" " * MAX_JWKS_BYTES + b"]}"),
+    ],
+)
+async def test_an_unusable_list_of_fal_keys_does_not_replace_the_known_keys(fal, body):
+    now = 0.0
+    source = FalSource(Jwks(fal.url, clock=lambda: now))
+    await source.verify(fal.sign(b"{}"), b"{}")
+    fal.body, now = body, 31.0
+    with pytest.raises(RejectedError):
+        await source.verify(Fal().sign(b"{}"), b"{}")
+    assert fal.requests == 2
+    assert await source.verify(fal.sign(b"{}"), b"{}") is None
+
+
+async def test_an_odd_key_does_not_hide_the_others(fal):
+    x = base64url_encode(fal.key.public_key().public_bytes_raw()).decode()
+    good = {"kty": "OKP", "crv": "Ed25519", "x": x}
+    fal.body = json.dumps({"keys": [None, {"kty": "OKP", "crv": "Ed25519", "x": {}}, {"kty": "RSA"}, good]}).encode()
+    assert await FalSource(Jwks(fal.url)).verify(fal.sign(b"{}"), b"{}") is None
+
+
+async def test_fal_keys_expire_after_a_day_without_a_fetch(fal):
+    now = 0.0
+    source = FalSource(Jwks(fal.url, clock=lambda: now))
+    await source.verify(fal.sign(b"{}"), b"{}")
+    fal.fails, now = True, 25 * 3600.0
+    with pytest.raises(VerifierUnavailableError):
+        await source.verify(fal.sign(b"{}"), b"{}")
 
 
 async def test_fal_keys_are_cached_and_fetched_again_when_none_verifies(fal):

@@ -21,6 +21,11 @@ COMPOSE = yaml.safe_load((DEPLOY / "compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 
 
+SECRETS = {name.upper() for name, field in Settings.model_fields.items() if "Secret" in repr(field.annotation)}
+NOT_FOR_WORKERS = {"API_TOKEN", "CONSOLE_TOKEN", "CONSOLE_READ_TOKEN", "FAL_KEY", "SUPABASE_WEBHOOK_SECRETS"}
+FOR_OTHER_SERVICES = {"RABBITMQ_PASSWORD", "GRAFANA_PASSWORD"}
+
+
 def mounted(service):
     """Return the container paths of a service's mounted files, by their path in deploy/."""
     pairs = [volume.split(":") for volume in SERVICES[service]["volumes"] if volume.startswith("./")]
@@ -87,6 +92,28 @@ def test_outlast_init_writes_every_variable_that_compose_requires(tmp_path, monk
     assert wanted == {"RABBITMQ_PASSWORD", "GRAFANA_PASSWORD"}
     assert all(re.fullmatch(r"[0-9a-f]{32}", env[name]) for name in wanted)
     assert SERVICES["worker"]["env_file"] == ".env"
+
+
+def test_each_container_gets_only_the_secrets_that_it_needs():
+    removed = {
+        name: {key for key, value in SERVICES[name]["environment"].items() if value == ""}
+        for name in ("receiver", "worker")
+    }
+    assert removed == {"receiver": FOR_OTHER_SERVICES, "worker": FOR_OTHER_SERVICES | NOT_FOR_WORKERS}
+    assert SECRETS - removed["worker"] == {"RABBITMQ_URL", "SUPABASE_SERVICE_ROLE_KEY"}
+    assert not any("env_file" in SERVICES[name] for name in ("rabbitmq", "prometheus", "grafana"))
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [("receiver", FOR_OTHER_SERVICES), ("worker@", FOR_OTHER_SERVICES | NOT_FOR_WORKERS)],
+)
+def test_each_unit_runs_with_only_the_secrets_that_it_needs(unit, expected):
+    text = (DEPLOY / f"systemd/outlast-{unit}.service").read_text()
+    env, *arguments = re.search(r"^ExecStart=(.*)$", text, re.MULTILINE)[1].split()
+    assert env == "/usr/bin/env"
+    assert set(arguments[1 : arguments.index("/opt/outlast/bin/outlast") : 2]) == expected
+    assert set(arguments[0 : arguments.index("/opt/outlast/bin/outlast") : 2]) == {"-u"}
 
 
 def test_grafana_is_provisioned_with_dashboards_and_prometheus():

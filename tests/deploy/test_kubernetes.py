@@ -9,6 +9,7 @@ from handlers.download.addresses import GLOBAL_UNICAST, NON_PUBLIC_IPV4, NON_PUB
 from schemas.jobs import Queue
 from tests.deploy import checks
 from tests.deploy.test_checks import ROOT
+from tests.deploy.test_containers import NOT_FOR_WORKERS, SECRETS
 from worker.broker.topology import work_queue
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
@@ -76,10 +77,19 @@ def test_liveness_and_readiness_use_different_paths(name):
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_secrets_are_referenced_not_contained(name):
     (container,) = pod(name)["containers"]
-    assert container["envFrom"] == [{"configMapRef": {"name": "outlast"}}, {"secretRef": {"name": "outlast"}}]
+    assert {"configMapRef": {"name": "outlast"}} in container["envFrom"]
     assert all("value" not in variable for variable in container["env"])
     secret = {name for name, field in Settings.model_fields.items() if "Secret" in repr(field.annotation)}
     assert not {name.lower() for name in OBJECTS["ConfigMap", "outlast"]["data"]} & secret
+
+
+def test_each_pod_gets_only_the_secrets_that_it_needs():
+    (receiver,), (worker,) = (pod(name)["containers"] for name in DEPLOYMENTS)
+    assert {"secretRef": {"name": "outlast"}} in receiver["envFrom"]
+    assert not any("secretRef" in source for source in worker["envFrom"])
+    names = {variable["name"] for variable in worker["env"]}
+    assert names == {"RABBITMQ_URL", "SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY"}
+    assert {name for name in SECRETS if name in names} == SECRETS - NOT_FOR_WORKERS
 
 
 def test_workers_are_scaled_by_queue_length_and_job_age():

@@ -186,6 +186,7 @@ async def test_process_exit_code_tells_partial_from_total_failure(stack, tmp_pat
     ("arguments", "environment", "code", "message"),
     [
         (["receiver"], {}, 1, "SUPABASE_WEBHOOK_SECRETS"),
+        (["receiver"], {"SUPABASE_WEBHOOK_SECRETS": "short"}, 1, "shorter than 16 characters"),
         (["worker"], {}, 1, "SUPABASE_URL"),
         (["worker"], {"MAX_ATTEMPTS": "none"}, 1, "MAX_ATTEMPTS"),
         (["process"], {}, 2, "urls"),
@@ -208,7 +209,7 @@ async def test_receiver_exits_when_a_queue_has_other_arguments(rabbitmq_url, tmp
         "receiver",
         cwd=tmp_path,
         RABBITMQ_URL=rabbitmq_url,
-        SUPABASE_WEBHOOK_SECRETS="s",
+        SUPABASE_WEBHOOK_SECRETS="a-secret-of-the-test",
         RECEIVER_HOST="127.0.0.1",
         RECEIVER_PORT=str(free_port()),
     )

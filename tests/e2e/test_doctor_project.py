@@ -153,6 +153,7 @@ DATABASE = {
     "users may write what is stored": (
         "create policy own on public.generations to authenticated using (user_id = auth.uid())",
         ("protected columns", "warning", "output, request_id, status", "revoke insert, update"),
+    ),
     "the completed value is no label of the enum": (
         (
             "create type public.state as enum ('pending', 'succeeded'); alter table public.generations"

@@ -83,6 +83,30 @@ def test_a_receiver_without_webhook_secrets_is_refused():
         Settings.load().for_receiver()
 
 
+@pytest.mark.parametrize("name", ["API_TOKEN", "CONSOLE_TOKEN", "CONSOLE_READ_TOKEN", "SUPABASE_WEBHOOK_SECRETS"])
+def test_a_receiver_with_a_short_token_is_refused_outside_of_the_local_stack(monkeypatch, name):
+    monkeypatch.setenv("SUPABASE_WEBHOOK_SECRETS", "sixteen-letters!")
+    assert Settings.load().for_receiver()
+    monkeypatch.setenv(name, "topsecret-letter")
+    assert Settings.load().for_receiver()
+    monkeypatch.setenv(name, "topsecret-lette")
+    with pytest.raises(SettingsError, match=f"{name}: shorter than 16 characters.*Remedy") as refused:
+        Settings.load().for_receiver()
+    assert "topsecret" not in str(refused.value)
+    monkeypatch.setenv("LOCAL_STACK", "true")
+    monkeypatch.setenv("RECEIVER_HOST", "127.0.0.1")
+    assert Settings.load().for_receiver()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "receiver", "::"])
+def test_a_local_stack_that_other_machines_can_reach_is_refused(monkeypatch, host):
+    monkeypatch.setenv("SUPABASE_WEBHOOK_SECRETS", "sixteen-letters!")
+    monkeypatch.setenv("LOCAL_STACK", "true")
+    monkeypatch.setenv("RECEIVER_HOST", host)
+    with pytest.raises(SettingsError, match="LOCAL_STACK"):
+        Settings.load().for_receiver()
+
+
 def test_a_worker_without_supabase_is_refused():
     with pytest.raises(SettingsError, match="SUPABASE_URL"):
         Settings.load().for_worker()

@@ -1,6 +1,6 @@
 import pytest
 
-from schemas.urls import data_reference, is_data_reference, name_from_url, redact_url, source_key
+from schemas.urls import base_name, data_reference, is_data_reference, name_from_url, redact_url, source_key
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 
@@ -104,8 +104,29 @@ def test_a_data_uri_is_shown_as_its_hash():
         ("https://fal.media/files/x/cat.png?e=1", "cat.png"),
         ("https://fal.media/", "file"),
         ("https://fal.media/a%00b.png", "ab.png"),
+        ("https://fal.media/..%2F..%2Fetc%2Fpasswd", "passwd"),
+        ("https://fal.media/%2e%2e", "file"),
         (PNG, "file"),
     ],
 )
 def test_the_file_name_comes_from_the_path(url, name):
     assert name_from_url(url) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("cat.png", "cat.png"),
+        ("../../../etc/passwd", "passwd"),
+        ("C:\\Windows\\win.ini", "win.ini"),
+        ("..", ""),
+        ("a/..", ""),
+        ("a/", ""),
+        ("", ""),
+        (" a\x00\r\n\u202e.png ", "a.png"),
+        ("x" * 5000, "x" * 255),
+        ("/" * 5000, ""),
+    ],
+)
+def test_a_base_name_has_no_folder_and_no_control_character(text, name):
+    assert base_name(text) == name

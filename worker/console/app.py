@@ -26,11 +26,11 @@ def mount(
     app: web.Application, settings: Settings, supabase: Supabase | None, broker: Broker, metrics: Metrics
 ) -> None:
     """Add the console to `app`. Without CONSOLE_TOKEN, every page says only that the console is disabled."""
-    console = web.Application(client_max_size=app._client_max_size)  # noqa: SLF001 - aiohttp has no public name for it
+    console = web.Application()
     records = ConsoleQueries(supabase)
     add_templates(console)
     image_origin = str(URL(settings.supabase_url).origin()) if settings.supabase_url else ""
-    ConsoleAuth(Sessions(settings), image_origin).add_to(console)
+    ConsoleAuth(Sessions(settings), image_origin, settings.trusted_proxies).add_to(console)
     end_streams_on_shutdown(console)
     operations, cache = Operations(settings, records, metrics), DeadLetterCache(settings, broker)
     NowPages(records, broker, supabase).add_to(console)

@@ -12,7 +12,7 @@ from worker.broker import topology
 from worker.broker.connection import Broker
 from worker.broker.envelope import PREFIX, build_message
 from worker.broker.errors import PUBLISH_SECONDS
-from worker.console.auth import SESSION, redirect
+from worker.console.auth import FORM, SESSION, redirect
 from worker.console.operations import Operations
 from worker.console.templating import PAGE_SIZE, page, parse_time, url_with_query
 
@@ -29,8 +29,7 @@ class ArchivePages:
         app.router.add_post("/dead/restore", self._restore)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        at, _, text = request.query.get("before", "").replace(" ", "+").partition("~")
-        before = (at, str(UUID(text))) if parse_time(at) and text else None
+        before = _page_position(request.query.get("before", ""))
         rows = await self._records.archived(before, PAGE_SIZE + 1)
         older, shown = None, rows[:PAGE_SIZE]
         if len(rows) > PAGE_SIZE:
@@ -43,7 +42,7 @@ class ArchivePages:
 
         A crash in between leaves it in both places, which is harmless.
         """
-        fields = await request.post()
+        fields = request[FORM]
         try:
             ids = [UUID(str(text)) for text in fields.getall("ids", [])][:PAGE_SIZE]
         except ValueError:
@@ -62,6 +61,20 @@ class ArchivePages:
                 target, by = {"selected": len(ids)}, request[SESSION].name
                 await self._operations.record("restore", by, target, done, of=len(ids))
         return redirect(url_with_query("/console/dead/archive", done=f"{done} restored"))
+
+
+def _page_position(text: str) -> tuple[str, str] | None:
+    """Parse `<time>~<id>`, the last row of the previous page. Raises InvalidFilterError."""
+    if not text:
+        return None
+    at, _, archived_id = text.replace(" ", "+").partition("~")
+    try:
+        parsed, position = parse_time(at), str(UUID(archived_id))
+    except ValueError:
+        parsed, position = None, ""
+    if parsed is None:
+        raise InvalidFilterError("before: is not the position of a page; open the archive again")
+    return parsed.isoformat(), position
 
 
 def _headers(item: Row) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp_jinja2
 import structlog
 from aiohttp import web
+from multidict import MultiDict
 
 from handlers.errors import DatabaseUnavailableError
 from schemas.dead_letters import InvalidFilterError
@@ -17,12 +18,17 @@ from worker.broker.errors import BrokerUnavailableError
 from worker.console.session import Session, Sessions, SignInThrottle
 from worker.dead_letters.queue_lock import BusyError
 from worker.dead_letters.service import NoArchiveError
+from worker.web.client_address import client_address
+from worker.web.request_body import BodyError, read_form
 
 log = structlog.stdlib.get_logger(__name__)
 ROOT: Final = "/console"
 COOKIE: Final = "outlast_console"
 SESSION: Final = web.RequestKey("session", Session)
 SESSIONS: Final = web.AppKey("sessions", Sessions)
+FORM: Final = web.RequestKey("form", MultiDict[str])
+"""The fields of a POST request that has a session."""
+MAX_SIGN_IN_BYTES: Final = 8 * 1024
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' {image_origin}; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -48,8 +54,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ConsoleAuth:
     """Signs operators in and out, and protects all other pages. Images may be loaded from `image_origin`."""
 
-    def __init__(self, sessions: Sessions, image_origin: str) -> None:
+    def __init__(self, sessions: Sessions, image_origin: str, trusted_proxies: int) -> None:
         self._sessions = sessions
+        self._trusted_proxies = trusted_proxies
         self._throttle = SignInThrottle()
         policy = POLICY.format(image_origin=image_origin).replace(" ;", ";")
         self._headers = HEADERS | {"Content-Security-Policy": policy}
@@ -73,6 +80,8 @@ class ConsoleAuth:
     async def _respond(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return self._refuse(request) or await self._handle(request, handler)
+        except BodyError as error:
+            return error_page(request, error.status, f"{str(error).capitalize()}. Nothing was changed.")
         except web.HTTPException as error:
             return error_page(request, error.status, error.text or error.reason)
         except tuple(ERRORS) as error:
@@ -102,8 +111,9 @@ class ConsoleAuth:
     async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Check the form token and the role of a POST request, then call the handler."""
         if request.method == "POST" and SESSION in request:
-            session, fields = request[SESSION], await request.post()
-            given = str(fields.get("form_token", "")).encode(errors="replace")
+            session, fields = request[SESSION], await read_form(request)
+            request[FORM] = fields
+            given = fields.get("form_token", "").encode(errors="replace")
             if not hmac.compare_digest(given, self._sessions.form_token(session).encode()):
                 return error_page(request, 403, "The form does not belong to this session. Reload the page.")
             if not session.may_act and request.path != f"{ROOT}/sign-out":
@@ -111,18 +121,14 @@ class ConsoleAuth:
         return await handler(request)
 
     async def _sign_in(self, request: web.Request) -> web.StreamResponse:
-        address, fields = request.remote or "", await request.post()
-        if seconds := self._throttle.seconds_left(address):
-            message = f"Too many wrong attempts. Wait {math.ceil(seconds)} s, then try again."
-            return _sign_in_page(request, 429, message, {"Retry-After": str(math.ceil(seconds))})
-        session = self._sessions.create(str(fields.get("token", "")), str(fields.get("who", "")))
-        if session is None:
-            self._throttle.record_failure(address)
-            log.warning("wrong console token", address=address)
-            return _sign_in_page(request, 401, "The token is wrong.")
-        self._throttle.record_success(address)
+        address = client_address(request, self._trusted_proxies)
+        fields = await read_form(request, MAX_SIGN_IN_BYTES, proven=False)
+        token = fields.get("token", "")
+        session = self._sessions.create(token, fields.get("who", ""))
+        if session is None:  # the right token is never delayed, so that nobody can lock operators out
+            return self._wrong_token(request, token, address)
         log.info("signed in", who=session.name, role=session.role)
-        response = redirect(_console_path(str(fields.get("next", ""))))
+        response = redirect(_console_path(fields.get("next", "")))
         response.set_cookie(
             COOKIE,
             self._sessions.cookie(session),
@@ -133,6 +139,13 @@ class ConsoleAuth:
             secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
         )
         return response
+
+    def _wrong_token(self, request: web.Request, token: str, address: str) -> web.StreamResponse:
+        log.warning("wrong console token", address=address)
+        if seconds := math.ceil(self._throttle.record_failure(token, address)):
+            message = f"Too many wrong attempts. Wait {seconds} s, then try again."
+            return _sign_in_page(request, 429, message, {"Retry-After": str(seconds)})
+        return _sign_in_page(request, 401, "The token is wrong.")
 
     async def _sign_out(self, request: web.Request) -> web.StreamResponse:
         self._sessions.end(request[SESSION])

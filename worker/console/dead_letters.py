@@ -11,7 +11,7 @@ from yarl import URL
 from handlers.database.console_queries import ConsoleQueries
 from handlers.errors import FileProcessingError
 from schemas.dead_letters import BatchRequest, DeadLetterFilter, InvalidFilterError
-from worker.console.auth import SESSION, redirect
+from worker.console.auth import FORM, SESSION, redirect
 from worker.console.dead_letter_cache import DeadLetterCache, failure_timeline
 from worker.console.operations import Operations
 from worker.console.templating import PAGE_SIZE, offset, page, parse_time, url_with_query
@@ -125,7 +125,7 @@ class DeadLetterPages:
 
     async def _run(self, request: web.Request) -> web.StreamResponse:
         """Start the operation, unless the number of dead letters is not the one that was confirmed."""
-        fields = await request.post()
+        fields = request[FORM]
         verb, given, ids = _verb(fields), _filters(fields), _ids(fields)
         rate = str(fields.get("rate", "")).strip()
         batch = BatchRequest.parse({"rate": rate} if rate else {})
@@ -147,7 +147,7 @@ class DeadLetterPages:
         return [summary for summary in found if summary.item.failed_at is None or summary.item.failed_at <= at]
 
     async def _write_note(self, request: web.Request) -> web.StreamResponse:
-        fields = await request.post()
+        fields = request[FORM]
         group_key = str(fields.get("about", ""))[:500].replace("\r\n", "\n")
         text = str(fields.get("note", "")).replace("\x00", "").strip()[:MAX_NOTE_CHARACTERS]
         by = request[SESSION].name

@@ -25,7 +25,8 @@ class HistoryPages:
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         at, _, text = request.query.get("before", "").replace(" ", "+").partition("~")
-        before = (at, text) if parse_time(at) and _parse_id(text) else None
+        parsed, operation_id = parse_time(at), _parse_id(text)
+        before = (parsed.isoformat(), str(operation_id)) if parsed and operation_id else None
         rows = await self._records.operations(before=before, limit=PAGE_SIZE + 1)
         older, shown = None, rows[:PAGE_SIZE]
         if len(rows) > PAGE_SIZE:

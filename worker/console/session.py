@@ -1,7 +1,8 @@
 """Sessions of operators: a signed cookie, and a delay after wrong sign-in attempts.
 
 The server stores no sessions, so a session is valid at every receiver and after a restart. The signing key is derived
-from both tokens: changing either one ends all sessions. Only this process remembers sessions that were signed out.
+from both tokens with scrypt: changing either one ends all sessions, and whoever has seen a cookie needs about 50 ms and
+16 MiB for each guess of a token. Only this process remembers sessions that were signed out.
 """
 
 import hashlib
@@ -18,7 +19,10 @@ from worker.settings import Settings
 
 FREE_FAILURES: Final = 5
 MAX_DELAY_SECONDS: Final = 60.0
-MAX_ADDRESSES: Final = 4096
+MAX_FAILURES: Final = 30
+"""Failures that are counted; the delay has reached its maximum long before."""
+MAX_COUNTED: Final = 4096
+PREFIX_CHARACTERS: Final = 4
 MAX_NAME_LENGTH: Final = 60
 
 
@@ -45,8 +49,7 @@ class Sessions:
         by_role = {"operator": settings.console_token, "reader": settings.console_read_token}
         self._tokens = {role: token.get_secret_value().encode() for role, token in by_role.items() if token is not None}
         self.enabled = settings.console_token is not None
-        digests = b"\n".join(hashlib.sha256(self._tokens.get(role, b"")).digest() for role in by_role)
-        key = hashlib.sha256(b"outlast console session\n" + digests).digest()
+        key = _signing_key([self._tokens.get(role, b"") for role in by_role]) if self.enabled else b""
         signer = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
         self._cookies = URLSafeSerializer(key, salt=b"session", signer_kwargs=signer)
         self._forms = Signer(key, salt=b"form", key_derivation="hmac", digest_method=hashlib.sha256)
@@ -88,24 +91,28 @@ class Sessions:
         return self._forms.get_signature(session.id).decode()
 
 
+def _signing_key(tokens: list[bytes]) -> bytes:
+    """Derive the key of cookies and forms, the same in each receiver. Takes about 50 ms."""
+    digests = b"".join(hashlib.sha256(token).digest() for token in tokens)
+    return hashlib.scrypt(digests, salt=b"outlast console session", n=2**14, r=8, p=1, dklen=32)
+
+
 class SignInThrottle:
-    """Delays sign-in attempts of an address after five failures: one second, doubled each time, at most 60."""
+    """Asks to wait after five wrong attempts: one second, doubled each time, at most 60.
+
+    Attempts are counted by the address and the beginning of the token, so that a stranger behind the same proxy does
+    not make an operator wait who has mistyped. The right token is accepted at any time.
+    """
 
     def __init__(self) -> None:
-        self._failures: dict[str, tuple[int, float]] = {}
+        self._failures: dict[tuple[bytes, str], int] = {}  # the latest last
 
-    def seconds_left(self, address: str) -> float:
-        """Return for how many seconds attempts of this address are refused unchecked; 0 if it may try now."""
-        return max(0.0, self._failures.get(address, (0, 0.0))[1] - time.monotonic())
-
-    def record_failure(self, address: str) -> None:
-        """Count a wrong attempt."""
-        count = self._failures.pop(address, (0, 0.0))[0] + 1
-        while len(self._failures) >= MAX_ADDRESSES:
+    def record_failure(self, token: str, address: str) -> float:
+        """Count a wrong attempt; return how many seconds to wait, 0 after the first attempts."""
+        prefix = token[:PREFIX_CHARACTERS].encode(errors="surrogatepass")
+        key = hashlib.sha256(prefix).digest()[:8], address
+        count = self._failures.pop(key, 0) + 1
+        while len(self._failures) >= MAX_COUNTED:
             del self._failures[next(iter(self._failures))]
-        delay = min(MAX_DELAY_SECONDS, 2.0 ** (count - FREE_FAILURES)) if count >= FREE_FAILURES else 0.0
-        self._failures[address] = count, time.monotonic() + delay
-
-    def record_success(self, address: str) -> None:
-        """Forget the failures of an address."""
-        self._failures.pop(address, None)
+        self._failures[key] = min(count, MAX_FAILURES)
+        return 0.0 if count < FREE_FAILURES else min(MAX_DELAY_SECONDS, 2.0 ** (count - FREE_FAILURES))

@@ -10,6 +10,7 @@ from aiohttp_sse import sse_response
 
 from handlers.errors import FileProcessingError
 from worker.console.auth import COOKIE, SESSIONS
+from worker.web.connections import keep_open
 
 RENDER_EVERY_SECONDS: Final = 1.0
 MAX_STREAMS: Final = 200
@@ -34,6 +35,7 @@ async def stream(request: web.Request, render: Render) -> web.StreamResponse:
     """Send the HTML until it is final, the session ends, or the client disconnects."""
     if len(_open) >= MAX_STREAMS:
         return web.Response(status=503, text=f"{MAX_STREAMS} pages are live already; reload this page instead")
+    keep_open(request)
     _open[id(request)] = request
     try:
         async with sse_response(request) as events:

@@ -14,7 +14,7 @@ from worker.broker.connection import Broker
 from worker.console.auth import SESSION, redirect
 from worker.console.operations import Operations
 from worker.console.sse import stream
-from worker.console.templating import PAGE_SIZE, fragment, offset, page, parse_time, url_with_query
+from worker.console.templating import PAGE_SIZE, clean_text, fragment, offset, page, parse_time, url_with_query
 from worker.settings import Settings
 from worker.tasks.service import InvalidSubmissionError, TaskService, build_job
 
@@ -39,12 +39,8 @@ class TaskPages:
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         filters = {name: value for name in FILTERS if (value := request.query.get(name, "").strip())}
-        for name in ("since", "until"):
-            if name in filters and parse_time(filters[name]) is None:
-                raise InvalidFilterError(f"{name}: is not a date or time; write 2026-11-01 or 2026-11-01T12:00Z")
         before = _page_position(request.query.get("before", ""))
-        clean = {name: value.replace("\x00", "") for name, value in filters.items()}
-        rows = await self._records.tasks(clean, before, PAGE_SIZE + 1)
+        rows = await self._records.tasks(_for_database(filters), before, PAGE_SIZE + 1)
         shown, older = rows[:PAGE_SIZE], None
         if len(rows) > PAGE_SIZE:
             older = url_with_query(
@@ -129,10 +125,22 @@ class TaskPages:
         }
 
 
+def _for_database(filters: dict[str, str]) -> dict[str, str]:
+    """Return the filters in a form that PostgreSQL accepts. Raises InvalidFilterError for a time that is not valid."""
+    clean = {name: clean_text(value) for name, value in filters.items()}
+    for name in ("since", "until"):
+        if name in filters:
+            at = parse_time(filters[name].replace(" ", "+") if "T" in filters[name] else filters[name])
+            if at is None:
+                raise InvalidFilterError(f"{name}: is not a date or time; write 2026-11-01 or 2026-11-01T12:00Z")
+            clean[name] = at.isoformat()
+    return clean
+
+
 def _page_position(text: str) -> tuple[str, str] | None:
     """Parse `<time>~<task id>`, the last row of the previous page; None if it is not valid."""
     at, _, task_id = text.replace(" ", "+").partition("~")
     try:
-        return (at, str(UUID(task_id))) if parse_time(at) else None
+        return (parsed.isoformat(), str(UUID(task_id))) if (parsed := parse_time(at)) else None
     except ValueError:
         return None

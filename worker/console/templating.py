@@ -53,13 +53,12 @@ def fragment(request: web.Request, template: str, context: Mapping[str, object])
 
 
 def parse_time(value: object) -> datetime | None:
-    """Parse a time as the database writes it; None if there is none."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    return value.astimezone(UTC) if isinstance(value, datetime) else None
+    """Parse a time as the database writes it; None if there is none, or it is not valid."""
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return at.astimezone(UTC) if isinstance(at, datetime) else None
+    except (ValueError, OverflowError):  # the year 9999 may end in another zone only
+        return None
 
 
 def local_time(value: object) -> Markup | str:
@@ -121,6 +120,11 @@ def bar_chart(values: Sequence[float], label: str, css_class: str = "") -> Marku
 def offset(text: str) -> int:
     """Parse the query parameter `from`, the index of a page's first row; 0 if it is not a number."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0  # noqa: PLR2004 - no list is longer
+
+
+def clean_text(text: str) -> str:
+    """Return the text without what PostgreSQL cannot store: NUL and lone surrogates."""
+    return text.replace("\x00", "").encode(errors="ignore").decode()
 
 
 def url_with_query(path: str, **query: object) -> str:

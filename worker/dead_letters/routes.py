@@ -14,7 +14,9 @@ from worker.dead_letters.service import PAST_TENSE, DeadLetterService, NoArchive
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 from worker.web.bearer_auth import BearerAuth, RequestHandler
+from worker.web.connections import keep_open
 from worker.web.problem_details import problem
+from worker.web.request_body import read_body
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -52,6 +54,7 @@ class DeadLetterRoutes:
 
     async def _run_batch(self, verb: Verb, request: web.Request) -> web.Response:
         """Replay or discard, until done or until the client disconnects."""
+        keep_open(request)  # with a rate it may take hours
         batch_request = BatchRequest.parse(_query(request) | await _body(request))
         selected = await self._service.find(batch_request)
         if batch_request.dry_run:
@@ -113,7 +116,7 @@ def _single(name: str, values: list[str]) -> str:
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
-    raw = await request.read()
+    raw = await read_body(request)
     if not raw.strip():
         return {}
     try:

@@ -94,7 +94,7 @@ async def optional_keys(context: CheckContext) -> str:
     missing = {
         "API_TOKEN": (settings.api_token is None, "the HTTP API refuses every request"),
         "FAL_KEY": (settings.fal_key is None, "FAL cannot be asked for new links"),
-        "FAL_USER_IDS": (not settings.fal_user_ids, "FAL's own webhooks are accepted from every FAL account"),
+        "FAL_USER_IDS": (not settings.fal_user_ids, "FAL's own webhooks are refused with 403 fal_closed"),
     }
     problems = [f"without {name} {meaning}" for name, (absent, meaning) in missing.items() if absent]
     if problems:

@@ -49,7 +49,7 @@ SOURCE_NAMES: Final = tuple(source.name for source in SOURCES)
 WEBHOOKS: Final = _all(
     SOURCE_NAMES,
     (
-        *("accepted", "ignored", "rejected", "unsupported", "too_large"),
+        *("accepted", "ignored", "rejected", "closed", "unsupported", "too_large", "aborted", "busy"),
         *("unverifiable", "unreadable", "unavailable", "error"),
     ),
 )

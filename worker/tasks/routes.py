@@ -17,7 +17,9 @@ from worker.settings import Settings
 from worker.tasks.poller import Follower, TaskPoller
 from worker.tasks.service import InvalidSubmissionError, KeyReusedError, TaskService, read_submission
 from worker.web.bearer_auth import BearerAuth, RequestHandler
+from worker.web.connections import keep_open
 from worker.web.problem_details import problem
+from worker.web.request_body import read_body
 
 KEY_HEADER: Final = "Idempotency-Key"
 MAX_KEY_CHARACTERS: Final = 255
@@ -102,6 +104,7 @@ class TaskRoutes:
 async def _stream(
     request: web.Request, follower: Follower, state: TaskState, last_event_id: str | None
 ) -> web.StreamResponse:
+    keep_open(request)
     follower.offer(state)
     async with sse_response(request) as stream:
         async for newer in follower.states():
@@ -134,7 +137,7 @@ def _with_problems(handler: RequestHandler) -> RequestHandler:
 
 async def _json_object(request: web.Request) -> dict[str, Any]:
     try:
-        parsed = json.loads(await request.read())
+        parsed = json.loads(await read_body(request))
     except (ValueError, RecursionError):
         raise InvalidSubmissionError("body: is not JSON") from None
     if not isinstance(parsed, dict):

@@ -1,6 +1,9 @@
 """The routes that receivers and workers both serve: `/healthz`, `/readyz`, `/metrics`."""
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -8,8 +11,32 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from worker.observability.metrics import Metrics
 from worker.web.problem_details import problem
 
+METRICS_SECONDS: Final = 0.1
 Check = Callable[[], Awaitable[str | None]]
 """Returns the problem, or None."""
+
+
+class MetricsRendering:
+    """Renders metrics at most every METRICS_SECONDS, because it takes milliseconds and anybody may ask.
+
+    Requests that arrive meanwhile share the next rendering, so what they get is never older than the request.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._next: asyncio.Task[bytes] | None = None
+        self._rendered_at = -METRICS_SECONDS
+
+    async def next(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._render(), name="metrics")
+        return await asyncio.shield(self._next)
+
+    async def _render(self) -> bytes:
+        await asyncio.sleep(self._rendered_at + METRICS_SECONDS - time.monotonic())
+        self._next, self._rendered_at = None, time.monotonic()
+        return self._metrics.render()
 
 
 def add_health(app: web.Application, metrics: Metrics, checks: dict[str, Check]) -> None:
@@ -26,8 +53,10 @@ def add_health(app: web.Application, metrics: Metrics, checks: dict[str, Check])
         hint = "the process is ready again when the services named in the detail are back"
         return problem(503, "not_ready", detail, hint, {"Retry-After": "5"})
 
+    rendering = MetricsRendering(metrics)
+
     async def show_metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=await rendering.next(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)

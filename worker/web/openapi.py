@@ -1,5 +1,6 @@
 """`/openapi.json`: the OpenAPI document of the receiver. Bodies come from the schemas; every route is listed here."""
 
+import json
 from importlib.metadata import version
 from typing import Any, Final, Literal
 
@@ -32,9 +33,10 @@ UsedSchemas = dict[str, tuple[type[BaseModel], Literal["validation", "serializat
 """The schemas that routes refer to, by name: `validation` for request bodies, `serialization` for responses."""
 
 WEBHOOK: Final[Responses] = {200: IgnoredEvent, 202: Accepted, 401: Problem, 422: Problem, 503: Problem}
+FAL_CLOSED: Final[Responses] = {403: Problem}
 TASK: Final[Responses] = {401: Problem, 404: Problem, 503: Problem}
 DEAD_LETTERS: Final[Responses] = {401: Problem, 409: Problem, 422: Problem, 503: Problem}
-BODY: Final[Responses] = {413: Problem, 415: Problem}
+BODY: Final[Responses] = {400: Problem, 408: Problem, 413: Problem, 415: Problem}
 TASK_ID: Final = {"name": "task_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
 KEY: Final = {
     "name": "Idempotency-Key",
@@ -76,10 +78,10 @@ def document() -> dict[str, Any]:
 
 def add_openapi(app: web.Application) -> None:
     """Serve the document."""
-    answer = document()
+    answer = json.dumps(document()).encode()
 
     async def show(_request: web.Request) -> web.Response:
-        return web.json_response(answer)
+        return web.Response(body=answer, content_type="application/json")
 
     app.router.add_get("/openapi.json", show, allow_head=False)
 
@@ -103,12 +105,14 @@ def _paths(used: UsedSchemas) -> dict[str, Any]:
         return operation
 
     hooks: list[dict[str, list[str]]] = [{"webhook_secret": []}]
-    batch: Responses = {200: MatchedCount, **DEAD_LETTERS, 413: Problem}
+    batch: Responses = {200: MatchedCount, **DEAD_LETTERS, **BODY}
     return {
         "/webhooks/supabase": {
             "post": route("Receive a Supabase webhook.", {**WEBHOOK, **BODY}, body=AnyObject, security=hooks)
         },
-        "/webhooks/fal": {"post": route("Receive a webhook signed by FAL.", {**WEBHOOK, **BODY}, body=AnyObject)},
+        "/webhooks/fal": {
+            "post": route("Receive a webhook signed by FAL.", {**WEBHOOK, **FAL_CLOSED, **BODY}, body=AnyObject)
+        },
         "/tasks": {
             "post": route(
                 "Submit files of a generation.",

@@ -8,6 +8,8 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
+from worker.web.request_body import BodyError
+
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -42,6 +44,8 @@ async def problem_middleware(
     """Answer the errors that aiohttp raises, and unexpected exceptions, with problem documents."""
     try:
         response: web.StreamResponse = await handler(request)
+    except BodyError as error:
+        return problem(error.status, error.code, str(error), error.hint, error.headers)
     except web.HTTPException as error:
         code, hint = HTTP_ERRORS.get(error.status, ("http_error", "see the detail"))
         headers = {name: value for name, value in error.headers.items() if name == "Allow"}

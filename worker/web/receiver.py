@@ -1,12 +1,13 @@
 """The receiver: verifies webhooks, publishes their jobs and answers. `Receiver._webhook` is where a webhook enters.
 
 A webhook waits for no database, because a webhook made in Supabase Studio times out after one second and pg_net never
-retries. The order is fixed: check content type and size, verify the raw bytes, parse, plan the jobs, publish them, wait
-for the broker's confirms.
+retries. The order is fixed: check the headers, read the body, verify the raw bytes, parse, plan the jobs, publish them,
+wait for the broker's confirms.
 """
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from aiohttp import web
 from handlers.database.client import Supabase
 from handlers.download.allowlist import Allowlist
 from handlers.sources import WebhookSource
-from handlers.sources.errors import RejectedError, UnreadableError, VerifierUnavailableError
+from handlers.sources.errors import ClosedError, RejectedError, UnreadableError, VerifierUnavailableError
 from handlers.sources.plan import plan_jobs
 from schemas.events import IgnoredWebhook
 from schemas.jobs import Job
@@ -31,6 +32,7 @@ from worker.tasks.routes import TaskRoutes
 from worker.web.health import add_health
 from worker.web.openapi import add_openapi
 from worker.web.problem_details import problem, problem_middleware
+from worker.web.request_body import READER, BodyError, BodyReader
 from worker.web.tracing_middleware import tracing_middleware
 from worker.web.user_share import UserShare, WaitingJobs
 
@@ -40,6 +42,8 @@ WEBHOOK_PUBLISH_SECONDS: Final = 0.7
 JSON: Final = "application/json"
 LOG_FIELDS: Final = web.RequestKey("log_fields", dict[str, Any])
 """Additional fields of the webhook's log line."""
+STARTED: Final = web.RequestKey("started", float)
+"""When the work began, by `time.perf_counter`: after the body has arrived."""
 
 
 class Receiver:
@@ -65,7 +69,9 @@ class Receiver:
     def app(self) -> web.Application:
         """Return the application to serve."""
         size = int(self._settings.webhook_max_body_mb * 1024 * 1024)
-        app = web.Application(client_max_size=size, middlewares=[tracing_middleware, problem_middleware])
+        app = web.Application(middlewares=[tracing_middleware, problem_middleware])
+        app[READER] = BodyReader(size)
+        app.cleanup_ctx.append(self._keep_sources_ready)
         for name in self._sources:
             app.router.add_post(f"/webhooks/{name}", self._webhook)
         DeadLetterRoutes(self._settings, self._metrics).add_to(app)
@@ -78,19 +84,17 @@ class Receiver:
     async def _webhook(self, request: web.Request) -> web.StreamResponse:
         """Answer one webhook; write one log line and two metrics."""
         source = self._sources[request.path.rpartition("/")[2]]
-        started, outcome = time.perf_counter(), "error"
+        request[STARTED], outcome = time.perf_counter(), "error"
         try:
-            if request.headers.get("Content-Type") != JSON and request.content_type != JSON:
-                outcome, response = "unsupported", _unsupported(request.content_type)
-            else:
-                body = await request.read()
-                started = time.perf_counter()
-                outcome, response = await self._accept(source, request, body)
+            outcome, response = await self._receive(source, request)
+        except BodyError as error:
+            outcome = error.outcome
+            raise
         except web.HTTPRequestEntityTooLarge:
             outcome = "too_large"
             raise
         finally:
-            seconds = time.perf_counter() - started
+            seconds = time.perf_counter() - request[STARTED]
             self._count(source.name, outcome).inc()
             self._time(source.name).observe(seconds)
             log.info(
@@ -102,15 +106,28 @@ class Receiver:
             )
         return response
 
+    async def _receive(self, source: WebhookSource, request: web.Request) -> tuple[str, web.Response]:
+        """Check the headers, and read the body only if they could be right. Return the outcome and the response."""
+        if request.headers.get("Content-Type") != JSON and request.content_type != JSON:
+            return "unsupported", _unsupported(request.content_type)
+        try:
+            proven = source.check_headers(request.headers)
+        except ClosedError as error:
+            hint = "set FAL_USER_IDS of the receiver to the FAL accounts that may send"
+            return "closed", problem(403, f"{source.name}_closed", str(error), hint)
+        except RejectedError as error:
+            return self._reject(source, error)
+        async with request.app[READER].open(request, proven=proven) as body:
+            request[STARTED] = time.perf_counter()
+            return await self._accept(source, request, body)
+
     async def _accept(self, source: WebhookSource, request: web.Request, body: bytes) -> tuple[str, web.Response]:
         """Verify, parse, plan and publish. Return the outcome, a label of the metrics, and the response."""
         try:
             await source.verify(request.headers, body)
             event = source.parse(body)
         except RejectedError as error:
-            self._metrics.signature_rejected.labels(source.name).inc()
-            hint = "check the secret, the signature and the sender's clock"
-            return "rejected", problem(401, "not_authenticated", str(error), hint)
+            return self._reject(source, error)
         except VerifierUnavailableError as error:
             return "unverifiable", _unavailable("verifier_unavailable", str(error), 30)
         except UnreadableError as error:
@@ -122,6 +139,18 @@ class Receiver:
         task_ids = [str(job.task_id) for job in jobs]
         request[LOG_FIELDS] = {"generation_id": event.generation_id, "task_ids": task_ids}
         return await self._enqueue(jobs, task_ids)
+
+    def _reject(self, source: WebhookSource, error: RejectedError) -> tuple[str, web.Response]:
+        self._metrics.signature_rejected.labels(source.name).inc()
+        hint = "check the secret, the signature and the sender's clock"
+        return "rejected", problem(401, "not_authenticated", str(error), hint)
+
+    async def _keep_sources_ready(self, _app: web.Application) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(source.keep_ready()) for source in self._sources.values()]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _enqueue(self, jobs: Sequence[Job], task_ids: Sequence[str]) -> tuple[str, web.Response]:
         if not jobs:

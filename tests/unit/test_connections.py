@@ -1,0 +1,156 @@
+"""The limits of connections, with a real HTTP server."""
+
+import asyncio
+import contextlib
+
+import pytest
+from aiohttp import web
+
+from tests.time_limits import WAIT_SECONDS
+from worker.runtime import serve
+from worker.web import connections
+from worker.web.connections import keep_open
+
+
+class Client:
+    """One connection to the server, as bytes."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+
+    async def ask(self, path="/", body=b"", *, length=None, headers=""):
+        length = len(body) if length is None else length
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n"
+        self.writer.write(head.encode() + body)
+        return await self.answer()
+
+    async def answer(self):
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), WAIT_SECONDS)
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        await self.reader.readexactly(length)
+        return int(head.split()[1])
+
+    async def closed(self):
+        """Wait until the server closes the connection."""
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(self.reader.read(), WAIT_SECONDS)
+
+
+@pytest.fixture
+async def connect(monkeypatch):
+    monkeypatch.setattr(connections, "CHECK_SECONDS", 0.05)
+    app, go_on = web.Application(), asyncio.Event()
+
+    async def answer(_request):
+        return web.Response(text="answered")
+
+    async def wait(request):
+        if request.path == "/kept":
+            keep_open(request)
+        await go_on.wait()
+        return web.Response(text="waited")
+
+    app.router.add_post("/", answer)
+    app.router.add_post("/wait", wait)
+    app.router.add_post("/kept", wait)
+    clients = []
+    async with serve(app, "127.0.0.1", 0) as (address,):
+        host, port = address.split(":")
+
+        async def connect():
+            clients.append(Client(*await asyncio.open_connection(host, port)))
+            return clients[-1]
+
+        connect.go_on = go_on
+        yield connect
+        go_on.set()
+        for client in clients:
+            client.writer.transport.abort()
+
+
+async def test_a_connection_serves_several_requests(connect):
+    client = await connect()
+    assert [await client.ask(body=b"x" * 100) for _ in range(3)] == [200] * 3
+
+
+async def test_a_head_that_does_not_end_is_closed(connect, monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    new, used = await connect(), await connect()
+    assert await used.ask() == 200
+    for client in (new, used):
+        client.writer.write(b"POST / HTTP/1.1\r\nHost:")
+    await new.closed()
+    await used.closed()
+
+
+async def test_a_connection_without_a_request_is_closed(connect, monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.2)
+    new, used = await connect(), await connect()
+    assert await used.ask() == 200
+    await new.closed()
+    await used.closed()
+
+
+async def test_a_request_that_takes_too_long_is_closed_unless_it_is_kept_open(connect, monkeypatch):
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.2)
+    kept = await connect()
+    answer = asyncio.create_task(kept.ask("/kept"))
+    slow = await connect()
+    slow.writer.write(b"POST /wait HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+    await slow.closed()
+    assert not answer.done()
+    connect.go_on.set()
+    assert await answer == 200
+
+
+async def test_a_kept_connection_has_its_limits_again_after_the_request(connect, monkeypatch):
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.2)
+    connect.go_on.set()
+    client = await connect()
+    assert await client.ask("/kept") == 200
+    await client.closed()
+
+
+async def test_a_large_head_is_closed(connect):
+    client = await connect()
+    client.writer.write(b"POST / HTTP/1.1\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"a" * 4000) for n in range(20)))
+    await client.closed()
+
+
+async def test_a_large_body_behind_a_head_is_not_a_large_head(connect):
+    client = await connect()
+    assert await client.ask(body=b"x" * 100_000) == 200
+
+
+async def test_an_unread_body_ends_the_connection_after_the_response(connect):
+    client = await connect()
+    assert await client.ask(body=b"x" * 100_000, length=10_000_000) == 200
+    client.writer.write(b"x" * 100_000)
+    await client.closed()
+
+
+async def test_pipelined_requests_end_the_connection_after_the_first_response(connect):
+    client = await connect()
+    client.writer.write(b"POST /wait HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+    other = await connect()
+    assert await other.ask() == 200  # so the first request is in the handler
+    client.writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" * 10)
+    assert await other.ask() == 200
+    connect.go_on.set()
+    assert await client.answer() == 200
+    await client.closed()
+
+
+async def test_a_new_connection_replaces_the_one_that_has_waited_longest(connect, monkeypatch):
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+    busy = await connect()
+    answer = asyncio.create_task(busy.ask("/wait"))
+    first, second = await connect(), await connect()
+    assert (await first.ask(), await second.ask()) == (200, 200)
+    third = await connect()
+    assert await third.ask() == 200
+    await first.closed()
+    assert await second.ask() == 200
+    connect.go_on.set()
+    assert await answer == 200

@@ -1,0 +1,213 @@
+"""Limits for the connections of an HTTP server: their number, and the time and bytes that a client may take.
+
+aiohttp limits neither how long a client takes to send the head of a request nor how many connections are open. Each
+connection therefore has a protocol of ours in front of aiohttp's, which passes everything on and keeps a deadline.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, cast
+
+import structlog
+from aiohttp import web
+
+log = structlog.stdlib.get_logger(__name__)
+MAX_CONNECTIONS: Final = 512
+"""Open connections, without authenticated event streams. A new one replaces the one that has waited longest."""
+MAX_HEAD_BYTES: Final = 32 * 1024
+"""Request line and headers together. aiohttp limits each line to 8 KiB, but would accept 128 of them."""
+HEAD_SECONDS: Final = 10.0
+"""From the connection, or the first byte of a further request, to the end of its head."""
+IDLE_SECONDS: Final = 75.0
+"""Between two requests. Longer than the 60 s for which proxies usually keep connections."""
+REQUEST_SECONDS: Final = 120.0
+"""For one request, from the end of its head to the end of its response. Event streams have no limit."""
+LINGER_SECONDS: Final = 1.0
+"""Between the response to a refused body and the close, so that the client can read the response."""
+CHECK_SECONDS: Final = 1.0
+END_OF_HEAD: Final = b"\r\n\r\n"
+
+
+class ClientConnection(asyncio.Protocol):
+    """One connection. `closes_at` is when it is closed, by the clock `time.monotonic`."""
+
+    def __init__(self, connections: "Connections", aiohttp_protocol: web.RequestHandler) -> None:
+        self.aiohttp_protocol = aiohttp_protocol
+        self.closes_at = time.monotonic() + HEAD_SECONDS
+        self.waiting_since: float | None = time.monotonic()
+        self._connections = connections
+        self._transport: asyncio.Transport | None = None
+        self._request: web.Request | None = None
+        self._head_bytes = 0
+        self._last_bytes = b""
+        self._head_is_complete = False
+        self._discards = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start, unless there are too many connections."""
+        self._transport = cast("asyncio.Transport", transport)
+        if self._connections.admit(self):
+            self.aiohttp_protocol.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass data on. Ends a connection whose head is too large, or that pipelines requests."""
+        if self._discards:
+            self._stop_reading()
+            return
+        if self._request is not None and self._request.content.is_eof():
+            # A request that is sent before the response of the previous one would wait in memory. No client does it.
+            self.aiohttp_protocol.close()
+            return
+        if self._request is None and not self._is_head_in_bounds(data):
+            self._connections.close(self, "head_too_large")
+            return
+        self.aiohttp_protocol.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """Pass on that the client sends no more."""
+        self.aiohttp_protocol.eof_received()
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._connections.forget(self)
+        self.aiohttp_protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Pass on that the client reads slowly."""
+        self.aiohttp_protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass on that the client reads again."""
+        self.aiohttp_protocol.resume_writing()
+
+    def begin(self, request: web.Request) -> None:
+        """Begin a request: its head is complete."""
+        self._request, self.waiting_since = request, None
+        self.closes_at = time.monotonic() + REQUEST_SECONDS
+
+    def end(self) -> None:
+        """End a request: its response is ready to be sent. What has not arrived of its body is not read."""
+        now = self.waiting_since = time.monotonic()
+        self._discards = self._request is not None and not self._request.content.is_eof()
+        if self._discards:
+            self._stop_reading()
+        self.closes_at = now + (HEAD_SECONDS if self._discards else IDLE_SECONDS)
+        self._request, self._head_bytes, self._last_bytes, self._head_is_complete = None, 0, b"", False
+        if self._transport is not None and not self._transport.is_closing():
+            self._connections.remember(self)  # after `keep_open`
+
+    def keep_open(self) -> None:
+        """Remove the limits of the current request, which has been authenticated."""
+        self._connections.forget(self)
+
+    def abort(self) -> None:
+        """Close at once, without sending what is left."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _stop_reading(self) -> None:
+        """Leave the rest of a body in the kernel's buffer. To read and discard it would cost the time of others."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _is_head_in_bounds(self, data: bytes) -> bool:
+        """Count the bytes of a head until its end. What follows in the same read is limited by aiohttp."""
+        if self._head_is_complete:
+            return True
+        if self._head_bytes == 0:
+            self.closes_at = time.monotonic() + HEAD_SECONDS
+        self._head_bytes += len(data)
+        received = self._last_bytes + data
+        self._last_bytes = received[-len(END_OF_HEAD) + 1 :]
+        self._head_is_complete = END_OF_HEAD in received
+        return self._head_is_complete or self._head_bytes <= MAX_HEAD_BYTES
+
+
+CONNECTION: Final = web.RequestKey("connection", ClientConnection)
+
+
+class Connections:
+    """The connections of one server."""
+
+    def __init__(self) -> None:
+        self._open: dict[web.RequestHandler, ClientConnection] = {}
+        self._closed: Counter[str] = Counter()
+
+    def create(self, aiohttp_protocol: web.RequestHandler) -> ClientConnection:
+        """Return the protocol of a new connection."""
+        return ClientConnection(self, aiohttp_protocol)
+
+    def admit(self, connection: ClientConnection) -> bool:
+        """Count a connection. With too many, close the one that has waited longest for a request, or else this one."""
+        self.remember(connection)
+        if len(self._open) <= MAX_CONNECTIONS:
+            return True
+        waiting = (other for other in self._open.values() if other.waiting_since is not None)
+        longest = min(waiting, key=lambda other: other.waiting_since or 0.0)
+        self.close(longest, "too_many")
+        return longest is not connection
+
+    def close(self, connection: ClientConnection, reason: str) -> None:
+        """Close a connection, and count it for the log."""
+        self._closed[reason] += 1
+        self.forget(connection)
+        connection.abort()
+
+    def remember(self, connection: ClientConnection) -> None:
+        """Count and limit a connection."""
+        self._open[connection.aiohttp_protocol] = connection
+
+    def forget(self, connection: ClientConnection) -> None:
+        """No longer count or limit a connection."""
+        self._open.pop(connection.aiohttp_protocol, None)
+
+    @contextlib.asynccontextmanager
+    async def limited(self) -> AsyncIterator[None]:
+        """Close connections at their deadlines while the context is entered."""
+        closing = asyncio.create_task(self._close_at_deadlines(), name="connection limits")
+        try:
+            yield
+        finally:
+            closing.cancel()
+
+    async def _close_at_deadlines(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            now = time.monotonic()
+            for connection in [c for c in self._open.values() if c.closes_at < now]:
+                self.close(connection, "too_slow")
+            if self._closed:
+                log.warning("connections closed", **self._closed)
+                self._closed.clear()
+
+    def middleware(self) -> Callable[..., Awaitable[web.StreamResponse]]:
+        """Return the middleware that follows the requests. It must be the first."""
+
+        @web.middleware
+        async def follow(
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
+            connection = self._open.get(request.protocol)
+            if connection is None:
+                return await handler(request)
+            connection.begin(request)
+            request[CONNECTION] = connection
+            try:
+                response = await handler(request)
+            finally:
+                connection.end()
+            if not request.content.is_eof():
+                response.force_close()
+            return response
+
+        return follow
+
+
+def keep_open(request: web.Request) -> None:
+    """Remove the time limit of a request. Call it after authentication only."""
+    if CONNECTION in request:
+        request[CONNECTION].keep_open()
