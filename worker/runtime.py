@@ -17,6 +17,8 @@ from handlers.settings import SettingsError
 log = structlog.stdlib.get_logger(__name__)
 GC_THRESHOLDS: Final = (10_000, 10, 10)
 """Arguments of `gc.set_threshold`. Python's default for the first is 700 new objects (2000 from 3.13 on)."""
+ALL_ADDRESSES: Final = "::"
+ALL_IPV4: Final = "0.0.0.0"  # noqa: S104 - the operator asked for it
 
 
 def freeze_gc() -> None:
@@ -48,6 +50,14 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         runner.run(run_until_signal())
 
 
+def listen_addresses(host: str) -> list[str]:
+    """Return the addresses to listen on. `::` means all addresses of IPv6 and of IPv4.
+
+    The event loop makes sockets for IPv6 that accept no IPv4, so each family needs an address of its own.
+    """
+    return [ALL_IPV4, ALL_ADDRESSES] if host == ALL_ADDRESSES else [host]
+
+
 @contextlib.asynccontextmanager
 async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[list[str]]:
     """Serve `app` until the context ends; yield the addresses. Requests in process are answered before it ends.
@@ -59,13 +69,14 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[lis
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            for address in listen_addresses(host):
+                await web.TCPSite(runner, address, port).start()
         except OSError as error:
             raise SettingsError(
                 f"cannot listen on {host}:{port} ({error.strerror or error}). Remedy: set RECEIVER_HOST and "
                 "RECEIVER_PORT, or for a worker METRICS_HOST and METRICS_PORT, to a free address."
             ) from None
-        addresses = [f"{host}:{bound[1]}" for bound in runner.addresses]
+        addresses = [f"[{ip}]:{bound}" if ":" in ip else f"{ip}:{bound}" for ip, bound, *_ in runner.addresses]
         log.info("listening", addresses=addresses)
         yield addresses
     finally:
