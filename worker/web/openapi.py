@@ -121,7 +121,7 @@ def _paths(used: UsedSchemas) -> dict[str, Any]:
         "/tasks/{task_id}": {
             "get": route("Get the state of a task.", {200: TaskState, **TASK}, parameters=[TASK_ID], security=BEARER),
             "delete": route(
-                "Cancel a task. A task that has ended is not changed. 404: unknown; a queued job with this id will not run.",
+                "Cancel a task. A task that has ended is not changed. A queued job with an unknown id will not run.",
                 {200: TaskCancelled, **TASK},
                 parameters=[TASK_ID],
                 security=BEARER,
