@@ -160,13 +160,11 @@ async def test_since_and_older_than_limit_the_sweep(worker_env, source):
     assert (await worker_env.parts.reconciler.sweep(since=yesterday)).enqueued == 1
 
 
-async def test_failed_publish_is_repeated_by_a_later_sweep(worker_env, source):
+async def test_failed_publish_is_repeated_by_a_later_sweep(worker_env, source, delete_for_good):
     await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
-    queue = await worker_env.channel.get_queue("outlast.file_processing.bulk")
-    await queue.unbind("outlast", "file_processing.bulk")
-    with pytest.raises(BrokerUnavailableError):
-        await worker_env.parts.reconciler.sweep()
-    await queue.bind("outlast", "file_processing.bulk")
+    async with delete_for_good("outlast.file_processing.bulk"):
+        with pytest.raises(BrokerUnavailableError):
+            await worker_env.parts.reconciler.sweep()
     await make_all_tasks_idle(worker_env)
     assert (await worker_env.parts.reconciler.sweep()).enqueued == 1
 
