@@ -24,6 +24,7 @@ Two final errors are raised as retryable, few times, where the file may come lat
 `retryable`: a later attempt may succeed. `retry_after`: the time to wait in seconds, if the other side has named one.
 """
 
+import errno
 from enum import StrEnum
 from typing import ClassVar
 
@@ -143,3 +144,8 @@ class GenerationNotFoundError(FileProcessingError):
 
     default_code = "generation_not_found"
     default_retryable = True
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether the system refused a write because the disk or the quota is full."""
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}

@@ -118,6 +118,11 @@ class TaskState(Frozen):
         """Whether all files are stored."""
         return self.status is TaskStatus.COMPLETED
 
+    @property
+    def is_cancel_marker(self) -> bool:
+        """Whether nothing but the id is known: it was cancelled before a worker began the job."""
+        return self.status is TaskStatus.CANCELLED and self.generation_id is None and self.started_at is None
+
 
 class SubmitReply(Frozen):
     """The answer of `outlast_submit`. `again`: the idempotency key is known; `conflict`: for another request."""

@@ -18,7 +18,7 @@ from schemas.tasks import TaskState
 from worker.observability.logs import configure_as_library
 from worker.resources import Resources
 from worker.settings import Settings
-from worker.tasks.service import TaskService, read_submission
+from worker.tasks.service import CancelOutcome, TaskService, read_submission
 
 MIN_POLL_SECONDS: Final = 0.5
 MAX_POLL_SECONDS: Final = 2.0
@@ -108,10 +108,18 @@ class BackgroundTaskManager:
             return _to_dict(None if parsed_id is None else await service.state(parsed_id))
 
     async def cancel_task(self, task_id: UUID | str) -> bool:
-        """Cancel a waiting or running task; return whether it is cancelled. A task that has ended is not changed."""
+        """Cancel a waiting or running task; return whether it is cancelled.
+
+        A task that has ended is not changed. For an unknown id the answer is False; if the job of a webhook with this
+        id is still queued, it will not run.
+        """
+        return await self.cancel(task_id) is CancelOutcome.CANCELLED
+
+    async def cancel(self, task_id: UUID | str) -> CancelOutcome:
+        """Do the same as `cancel_task`; return also why a task is not cancelled."""
         async with self._service() as service:
             parsed_id = _parse_id(task_id)
-            return parsed_id is not None and await service.cancel(parsed_id)
+            return CancelOutcome.UNKNOWN if parsed_id is None else await service.cancel(parsed_id)
 
     async def wait(self, task_id: UUID | str, timeout: float | None = None) -> dict[str, Any]:  # noqa: ASYNC109 - its users expect the name
         """Wait until the task has ended, and return its status.

@@ -18,6 +18,8 @@ from worker.web.connections import LINGER_SECONDS, MAX_CONNECTIONS, Connections
 log = structlog.stdlib.get_logger(__name__)
 GC_THRESHOLDS: Final = (10_000, 10, 10)
 """Arguments of `gc.set_threshold`. Python's default for the first is 700 new objects (2000 from 3.13 on)."""
+ALL_ADDRESSES: Final = "::"
+ALL_IPV4: Final = "0.0.0.0"  # noqa: S104 - the operator asked for it
 
 READ_BUFFER_BYTES: Final = 64 * 1024
 """Of a body that is not read yet, aiohttp keeps twice as much, and what one read from the network brings."""
@@ -52,6 +54,14 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         runner.run(run_until_signal())
 
 
+def listen_addresses(host: str) -> list[str]:
+    """Return the addresses to listen on. `::` means all addresses of IPv6 and of IPv4.
+
+    The event loop makes sockets for IPv6 that accept no IPv4, so each family needs an address of its own.
+    """
+    return [ALL_IPV4, ALL_ADDRESSES] if host == ALL_ADDRESSES else [host]
+
+
 @contextlib.asynccontextmanager
 async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[list[str]]:
     """Serve `app` until the context ends; yield the addresses. Requests in process are answered before it ends.
@@ -78,7 +88,8 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[lis
                 f"cannot listen on {host}:{port} ({error.strerror or error}). Remedy: set RECEIVER_HOST and "
                 "RECEIVER_PORT, or for a worker METRICS_HOST and METRICS_PORT, to a free address."
             ) from None
-        addresses = [f"{host}:{socket.getsockname()[1]}" for socket in server.sockets]
+        bound = [socket.getsockname()[:2] for socket in server.sockets]
+        addresses = [f"[{ip}]:{number}" if ":" in ip else f"{ip}:{number}" for ip, number in bound]
         log.info("listening", addresses=addresses)
         try:
             async with connections.limited():
@@ -95,7 +106,8 @@ async def _listen(runner: web.AppRunner, connections: Connections, host: str, po
     if create is None:
         raise RuntimeError("the runner is not set up")
     loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: connections.create(create()), host, port, backlog=MAX_CONNECTIONS)
+    addresses = listen_addresses(host)
+    return await loop.create_server(lambda: connections.create(create()), addresses, port, backlog=MAX_CONNECTIONS)
 
 
 async def wait_first(*waits: Coroutine[Any, Any, object]) -> None:

@@ -177,9 +177,15 @@ class Settings(SourceSettings):
         "`none`: no queues.",
     )
 
-    receiver_host: str = Field("0.0.0.0", description="Address on which the receiver listens.")  # noqa: S104 - a server's default
+    receiver_host: str = Field(
+        "0.0.0.0",  # noqa: S104 - a server's default
+        description="Address on which the receiver listens. `::`: all addresses, IPv4 and IPv6.",
+    )
     receiver_port: int = Field(8080, ge=1, le=65535, description="Port on which the receiver listens.")
-    metrics_host: str = Field("0.0.0.0", description="Address on which a worker serves health checks and metrics.")  # noqa: S104 - the same
+    metrics_host: str = Field(
+        "0.0.0.0",  # noqa: S104 - the same
+        description="Address on which a worker serves health checks and metrics. `::`: all addresses, IPv4 and IPv6.",
+    )
     metrics_port: int = Field(
         9108, ge=0, le=65535, description="Port on which a worker serves health checks and metrics. 0: any free port."
     )

@@ -6,7 +6,7 @@ import socket
 from base64 import b64encode
 from pathlib import Path
 
-from deploy.local.processes import free_port
+from deploy.local.processes import StackError, free_port
 
 
 def saved_secrets(data_dir: Path) -> dict[str, str]:
@@ -34,11 +34,23 @@ def saved_port(data_dir: Path, name: str, preferred: int | None = None) -> int:
     return port
 
 
-def _is_free(port: int) -> bool:
+def check_port(port: int) -> None:
+    """Raise StackError unless a server can listen on this port of 127.0.0.1.
+
+    Checked before anything starts: if another program has the port, its answers would be taken for the receiver's.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+        except OSError as error:
+            remedy = "end the program that uses it, or choose another --port"
+            raise StackError(f"port {port} of 127.0.0.1 cannot be used ({error.strerror}): {remedy}") from None
+
+
+def _is_free(port: int) -> bool:
+    try:
+        check_port(port)
+    except StackError:
+        return False
     return True

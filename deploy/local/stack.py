@@ -21,7 +21,7 @@ from deploy.local.postgres import Postgres
 from deploy.local.processes import Child, StackError, end_leftovers, free_port, lock_data_dir, run_all, unexpected_exits
 from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.samples import Sample, make_samples
-from deploy.local.saved_state import saved_port, saved_secrets
+from deploy.local.saved_state import check_port, saved_port, saved_secrets
 from deploy.local.source import Source
 from handlers.settings import FAL_SOURCES
 
@@ -81,6 +81,8 @@ class Stack:
         self._exit_stack.enter_context(lock_data_dir(self.data_dir))
         for name in end_leftovers(self.data_dir):
             self._report(f"ended {name}, left behind by an earlier run")
+        if self._port is not None:
+            check_port(self._port)
         self._secrets = saved_secrets(self.data_dir)
         self._report("starting RabbitMQ, PostgreSQL and the sample source")
         await run_all(self._start_broker(), self._start_supabase(), self._start_source())

@@ -18,7 +18,13 @@ from typing import Any, Final
 from handlers.codec import log_capture
 from handlers.codec.sandbox import landlock, rlimits, seccomp
 from handlers.codec.work_folder import WorkFolder
-from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError, FileTypeNotSupportedError
+from handlers.errors import (
+    DecoderLimitError,
+    FileCorruptedError,
+    FileProcessingError,
+    FileTypeNotSupportedError,
+    is_disk_full,
+)
 from handlers.media import BY_CONTENT_TYPE, Decoded, EncodeOptions, Kind, Limits
 from schemas.codec_limits import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS
 from schemas.formats import ImageFormat
@@ -120,10 +126,11 @@ def translate_error(error: Exception, limits: Limits) -> FileProcessingError:
     lower_text = text.lower()
     if "file too large" in lower_text:
         return DecoderLimitError(f"decoding writes more than {limits.max_written >> 20} MiB to a file: {text}")
-    if type(error).__module__.partition(".")[0] not in DECODER_LIBRARIES:
-        return _decoder_failed(error)
-    if "no space left" in lower_text:
+    is_library_error = type(error).__module__.partition(".")[0] in DECODER_LIBRARIES
+    if is_disk_full(error) or (is_library_error and ("no space left" in lower_text or "quota exceeded" in lower_text)):
         return FileProcessingError(f"the disk is full: {text}", code="disk_full", retryable=True)
+    if not is_library_error:
+        return _decoder_failed(error)
     if "memory" in lower_text:
         return DecoderLimitError(f"decoding takes more than {limits.max_memory >> 20} MiB of memory: {text}")
     if "decompression bomb" in lower_text:  # Pillow's own limit

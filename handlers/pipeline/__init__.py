@@ -1,7 +1,6 @@
 """The pipeline: runs one file through STEPS, and the files of a batch concurrently. Read STEPS first."""
 
 import asyncio
-import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from handlers.errors import FileProcessingError
+from handlers.errors import FileProcessingError, is_disk_full
 from handlers.pipeline.steps import (
     Batch,
     FileState,
@@ -137,8 +136,8 @@ def unexpected_error(error: Exception) -> FileProcessingError:
 
     The code is `disk_full` when the disk or the quota is full, otherwise `unexpected`.
     """
-    disk_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return FileProcessingError(repr(error)[:500], code="disk_full" if disk_full else "unexpected", retryable=True)
+    code = "disk_full" if is_disk_full(error) else "unexpected"
+    return FileProcessingError(repr(error)[:500], code=code, retryable=True)
 
 
 def failed_file(file: JobFile, error: FileProcessingError, stage: str) -> FailedFile:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from uuid import UUID
 
 from celery import Celery
 from celery.exceptions import TaskRevokedError
@@ -11,12 +12,13 @@ def main() -> None:
     request = json.loads(sys.argv[1])
     app = Celery("theirs", broker=request["broker"], backend="rpc://")
     app.conf.task_default_queue = "file_processing"
-    sent = app.send_task(
-        request.get("task", "process_files"),
-        args=request.get("args"),
-        kwargs=request.get("kwargs"),
-        **request.get("more", {}),
-    )
+    options = request.get("more", {})
+    if "link" in options:
+        options["link"] = app.signature(options["link"])
+    kwargs = request.get("kwargs")
+    if request.get("uuids"):
+        kwargs |= {name: UUID(kwargs[name]) for name in ("user_id", "generation_id")}
+    sent = app.send_task(request.get("task", "process_files"), args=request.get("args"), kwargs=kwargs, **options)
     if request.get("forget"):
         sys.stdout.write(json.dumps({"sent": sent.id}))
         return

@@ -149,3 +149,21 @@ async def http(worker_env):
         ) as session,
     ):
         yield session
+
+
+@pytest.fixture
+def delete_for_good(rabbitmq, rabbitmq_url):
+    """Return a context in which a queue is deleted and RabbitMQ refuses to declare queues and exchanges again."""
+    url = URL(rabbitmq_url)
+    vhost = url.path.removeprefix("/")
+
+    @contextlib.asynccontextmanager
+    async def deleted(queue):
+        await rabbitmq.control("set_permissions", "-p", vhost, url.user, "^$", ".*", ".*")
+        try:
+            await rabbitmq.control("delete_queue", "-p", vhost, queue)
+            yield
+        finally:
+            await rabbitmq.control("set_permissions", "-p", vhost, url.user, ".*", ".*", ".*")
+
+    return deleted

@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
+import aio_pika
 import pytest
 
-from tests.time_limits import WAIT_SECONDS
+from tests.captured_logs import capture_log
+from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 from worker.celery_compat.inbox import CeleryInbox
 
 CLIENT = Path(__file__).with_name("celery_client.py")
@@ -119,3 +121,67 @@ async def test_cancelled_task_is_revoked_in_the_celery_client(worker_env, source
     await worker_env.sql.execute("select outlast_cancel($1)", task_id)
     await worker_env.worker.renew_leases()
     assert await waiting == {"revoked": "cancelled"}
+
+
+@with_inbox
+async def test_uuid_arguments_are_taken_as_their_text(worker_env, source):
+    task = files(source, "tone.wav")
+    result = await celery(worker_env, kwargs=task, uuids=True)
+    assert result["status"] == "SUCCESS"
+    recorded = await worker_env.sql.fetchrow("select user_id, generation_id from outlast_tasks")
+    assert dict(recorded) == {name: task[name] for name in ("user_id", "generation_id")}
+
+
+@pytest.mark.parametrize("compression", ["gzip", "bzip2", "lzma"])
+@with_inbox
+async def test_compressed_message_is_processed(worker_env, source, compression):
+    result = await celery(worker_env, kwargs=files(source, "tone.wav"), more={"compression": compression}, uuids=True)
+    assert result["status"] == "SUCCESS"
+
+
+@with_inbox
+async def test_linked_task_is_not_sent_and_the_log_says_so(worker_env, source):
+    with capture_log(worker_env.settings) as lines:
+        result = await celery(worker_env, kwargs=files(source, "tone.wav"), more={"link": "their.callback"})
+    assert result["status"] == "SUCCESS"
+    warned = lines.read("Celery tasks that should follow are not sent")
+    assert [line["kinds"] for line in warned] == [["callbacks"]]
+
+
+@with_inbox
+async def test_celery_queue_that_was_deleted_is_declared_and_consumed_again(worker_env, source):
+    await wait_for_consumer(worker_env)
+    await worker_env.channel.queue_delete("file_processing")
+    await wait_for_consumer(worker_env)
+    result = await celery(worker_env, kwargs=files(source, "tone.wav"))
+    assert result["status"] == "SUCCESS"
+
+
+async def test_inbox_recovers_when_its_queue_is_gone_after_a_reconnect(rabbitmq, worker_env):
+    """A broker that was set up anew has no queues; the worker's other connections must not be affected."""
+    async with running_inbox(worker_env):
+        await wait_for_consumer(worker_env)
+        async with await aio_pika.connect(worker_env.settings.rabbitmq_url.get_secret_value()) as connection:
+            channel = await connection.channel()
+            await channel.queue_delete("file_processing")
+            await rabbitmq.control("close_all_connections", "test")
+        await wait_for_consumer(worker_env)
+        async with asyncio.timeout(LONG_WAIT_SECONDS):
+            while not worker_env.broker.ready:
+                await asyncio.sleep(0.05)
+
+
+async def wait_for_consumer(worker_env):
+    """Wait until Celery's queue exists and is consumed."""
+    async with asyncio.timeout(LONG_WAIT_SECONDS):
+        while True:
+            async with await aio_pika.connect(worker_env.settings.rabbitmq_url.get_secret_value()) as connection:
+                channel = await connection.channel()
+                try:
+                    declared = await channel.declare_queue("file_processing", passive=True)
+                except aio_pika.exceptions.ChannelNotFoundEntity:
+                    pass
+                else:
+                    if declared.declaration_result.consumer_count:
+                        return
+            await asyncio.sleep(0.1)

@@ -18,6 +18,7 @@ from worker.settings import Settings
 
 QUEUE = "outlast.maintenance"
 KEY = "maintenance"
+UNKNOWN_KEY = "no such key"  # no queue is bound with it, so its messages are returned
 PUBLISH = b"\x00\x3c\x00\x28"  # AMQP 0-9-1: class 60, method 40
 LIMIT_SECONDS = WAIT_SECONDS
 
@@ -40,10 +41,10 @@ async def channel(rabbitmq_url):
         yield await connection.channel()
 
 
-async def try_publish(broker, name, *, body=b"x", limit=LIMIT_SECONDS):
+async def try_publish(broker, name, *, body=b"x", limit=LIMIT_SECONDS, key=KEY):
     """Publish a message with this id; return the error text, or None when it was confirmed."""
     try:
-        await broker.publish(topology.WORK, KEY, aio_pika.Message(body, message_id=name), limit)
+        await broker.publish(topology.WORK, key, aio_pika.Message(body, message_id=name), limit)
     except BrokerUnavailableError as error:
         return str(error)
     return None
@@ -103,20 +104,18 @@ async def test_bodies_of_any_size_arrive_complete_with_their_properties(broker, 
 
 
 async def test_unroutable_message_is_reported_and_others_are_confirmed(broker, channel):
-    await channel.queue_delete(QUEUE)
     lost, found = await asyncio.gather(
-        try_publish(broker, "lost"),
+        try_publish(broker, "lost", key=UNKNOWN_KEY),
         broker.publish(topology.DEAD, "", aio_pika.Message(b"found"), LIMIT_SECONDS),
     )
-    assert lost.startswith(f"no queue is bound to {topology.WORK} with routing key '{KEY}'")
+    assert lost.startswith(f"no queue is bound to {topology.WORK} with routing key '{UNKNOWN_KEY}'")
     assert found is None
     assert len(await take_messages(channel, topology.DEAD)) == 1
-    await broker.publish(topology.WORK, KEY, aio_pika.Message(b""), LIMIT_SECONDS, mandatory=False)
+    await broker.publish(topology.WORK, UNKNOWN_KEY, aio_pika.Message(b""), LIMIT_SECONDS, mandatory=False)
 
 
-async def test_unroutable_messages_with_the_same_id_are_all_reported(broker, channel):
-    await channel.queue_delete(QUEUE)
-    errors = await asyncio.gather(*(try_publish(broker, "the same") for _ in range(10)))
+async def test_unroutable_messages_with_the_same_id_are_all_reported(broker):
+    errors = await asyncio.gather(*(try_publish(broker, "the same", key=UNKNOWN_KEY) for _ in range(10)))
     assert all(reason.startswith("no queue is bound") for reason in errors)
 
 
@@ -125,39 +124,38 @@ async def test_messages_with_the_same_id_are_each_confirmed(broker, channel):
     assert len(await take_messages(channel)) == 200
 
 
-async def test_unroutable_message_is_reported_during_a_control_message_with_the_same_id(broker, channel):
-    await channel.queue_delete(QUEUE)
+async def test_unroutable_message_is_reported_during_a_control_message_with_the_same_id(broker):
     for _ in range(20):
         control = broker.publish(
             topology.CONTROL, "", aio_pika.Message(b"", message_id="x"), LIMIT_SECONDS, mandatory=False
         )
-        lost, _ = await asyncio.gather(try_publish(broker, "x"), control)
+        lost, _ = await asyncio.gather(try_publish(broker, "x", key=UNKNOWN_KEY), control)
         assert lost.startswith("no queue is bound")
 
 
-async def test_no_message_is_confirmed_after_its_queue_was_deleted(broker, channel):
+async def test_no_unroutable_message_is_confirmed(broker):
     """Also while some publishes are cancelled or time out and others start."""
 
     async def publish_repeatedly():
         answers = []
         for turn in range(40):
             try:
-                answers.append(await asyncio.wait_for(try_publish(broker, "the same"), 0.001 * (turn % 5) or None))
+                answers.append(
+                    await asyncio.wait_for(try_publish(broker, "the same", key=UNKNOWN_KEY), 0.001 * (turn % 5) or None)
+                )
             except TimeoutError:
                 answers.append("too late")
         return answers
 
-    await channel.queue_delete(QUEUE)
     answers = await asyncio.gather(*(publish_repeatedly() for _ in range(50)))
     assert None not in {answer for one in answers for answer in one}
 
 
 @pytest.mark.parametrize("pause", [0, 0.1, 0.3, 0.5, 0.7])
-async def test_cancelled_publish_with_the_same_id_does_not_hide_a_returned_message(broker, channel, proxy, pause):
+async def test_cancelled_publish_with_the_same_id_does_not_hide_a_returned_message(broker, proxy, pause):
     """Whenever the first publish was cancelled, the second is never reported as confirmed."""
-    await channel.queue_delete(QUEUE)
     proxy.delay = 0.2
-    first, second = (asyncio.create_task(try_publish(broker, "the same")) for _ in range(2))
+    first, second = (asyncio.create_task(try_publish(broker, "the same", key=UNKNOWN_KEY)) for _ in range(2))
     await asyncio.wait([first], timeout=pause)
     first.cancel()
     assert "no queue is bound" in await second
@@ -180,14 +178,12 @@ async def test_channel_closed_by_the_broker_confirms_no_lost_message(broker, cha
     async def close():
         """Publish to a deleted exchange; the broker answers by closing the channel."""
         await channel.exchange_delete(topology.CONTROL)
-        with pytest.raises(BrokerUnavailableError, match=r"NOT_FOUND|ended"):
-            await broker.publish(topology.CONTROL, "", aio_pika.Message(b""), LIMIT_SECONDS, mandatory=False)
+        await broker.publish(topology.CONTROL, "", aio_pika.Message(b""), LIMIT_SECONDS, mandatory=False)
 
     errors = await publish_many(broker, 2000, close)
     there = {message.message_id for message in await take_messages(channel)}
     assert {name for name, reason in errors.items() if reason is None} <= there
-    assert any(reason is not None for reason in errors.values())
-    await wait_until_publishable(broker)
+    assert await try_publish(broker, "afterwards") is None
 
 
 @pytest.mark.parametrize("senders", [3, 50, 1000])
@@ -224,7 +220,7 @@ async def test_publishes_are_bounded_when_the_broker_does_not_read(broker, chann
     assert len(await take_messages(channel)) < 50
 
 
-async def test_cancelled_publish_does_not_affect_other_confirms(broker, channel):
+async def test_cancelled_publish_does_not_affect_other_confirms(broker):
     async def cancel():
         for task in tasks[::2]:
             task.cancel()
@@ -236,8 +232,7 @@ async def test_cancelled_publish_does_not_affect_other_confirms(broker, channel)
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(one, asyncio.CancelledError) for one in ended[::2])
     assert ended[1::2] == [None] * 100
-    await channel.queue_delete(QUEUE)
-    assert "no queue is bound" in await try_publish(broker, "later")
+    assert "no queue is bound" in await try_publish(broker, "later", key=UNKNOWN_KEY)
 
 
 async def test_publish_in_a_task_cancelled_earlier_still_times_out(broker, proxy):

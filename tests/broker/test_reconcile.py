@@ -9,13 +9,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from deploy.local.processes import free_port
 from handlers.database.reconcile_records import ReconcileRecords
 from handlers.download.allowlist import Allowlist
 from handlers.sources.plan import plan_jobs
 from schemas.events import CompletedGeneration
 from schemas.jobs import Queue
+from tests.captured_logs import capture_log
 from tests.metric_values import metric_value
 from tests.time_limits import WAIT_SECONDS
+from worker.broker.connection import Broker
 from worker.broker.errors import BrokerUnavailableError
 from worker.periodic.reconcile import MAX_WAITING_JOBS
 from worker.periodic.schedule import KilledTaskReaper, SweepJob, build_schedule, run_schedule
@@ -157,13 +160,11 @@ async def test_since_and_older_than_limit_the_sweep(worker_env, source):
     assert (await worker_env.parts.reconciler.sweep(since=yesterday)).enqueued == 1
 
 
-async def test_failed_publish_is_repeated_by_a_later_sweep(worker_env, source):
+async def test_failed_publish_is_repeated_by_a_later_sweep(worker_env, source, delete_for_good):
     await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
-    queue = await worker_env.channel.get_queue("outlast.file_processing.bulk")
-    await queue.unbind("outlast", "file_processing.bulk")
-    with pytest.raises(BrokerUnavailableError):
-        await worker_env.parts.reconciler.sweep()
-    await queue.bind("outlast", "file_processing.bulk")
+    async with delete_for_good("outlast.file_processing.bulk"):
+        with pytest.raises(BrokerUnavailableError):
+            await worker_env.parts.reconciler.sweep()
     await make_all_tasks_idle(worker_env)
     assert (await worker_env.parts.reconciler.sweep()).enqueued == 1
 
@@ -220,6 +221,23 @@ async def test_reconcile_command_reports_then_enqueues(worker_env, source):
     assert (await outlast(worker_env, "reconcile", "--json"))["found"] == 0
 
 
+async def test_dry_run_of_reconcile_needs_no_broker_and_logs_nothing(worker_env):
+    unused = f"amqp://u:p@127.0.0.1:{free_port()}/"
+    process = await start(worker_env, "reconcile", "--dry-run", "--json", RABBITMQ_URL=unused)
+    out, err = await process.communicate()
+    assert (process.returncode, json.loads(out)["found"], err) == (0, 0, b"")
+
+
+async def test_broker_that_is_closed_while_it_declares_logs_no_loss(worker_env):
+    """As a command does that ends early, for example because the database does not answer."""
+    with capture_log(worker_env.settings) as lines:
+        for turns in range(0, 400, 20):
+            async with Broker(worker_env.settings, worker_env.metrics, "short"):
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+    assert [line for line in lines.read() if line["level"] != "info"] == []
+
+
 async def test_task_that_killed_its_workers_is_failed_by_the_sweep(worker_env, source):
     await worker_env.pause()
     job, unknown = worker_env.job(f"{source.url}/files/tone.wav"), worker_env.job(f"{source.url}/files/tone.mp3")
@@ -249,6 +267,14 @@ def sweep_job_of(worker_env, settings):
 
 
 async def outlast(worker_env, *arguments):
+    process = await start(worker_env, *arguments)
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return json.loads(out)
+
+
+async def start(worker_env, *arguments, **environment):
+    """Start `outlast` with the worker's settings."""
     settings = worker_env.settings
     env = os.environ | {
         "RABBITMQ_URL": settings.rabbitmq_url.get_secret_value(),
@@ -258,12 +284,12 @@ async def outlast(worker_env, *arguments):
         "TEMP_DIR": str(settings.temp_dir),
         "RETRY_DELAYS": "1,2",
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "worker", *arguments, env=env, stdout=asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker", *arguments),
+        env=env | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
-    out, _ = await process.communicate()
-    assert process.returncode == 0
-    return json.loads(out)
 
 
 async def only_missing_entry(worker_env):

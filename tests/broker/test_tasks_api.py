@@ -117,14 +117,38 @@ async def test_task_is_cancelled_over_http(worker_env, http, source):
     assert [state["status"] for _, state in await events(http, task_id)] == ["cancelled"]
 
 
-async def test_unroutable_task_is_recorded_as_failed_and_can_be_submitted_again(worker_env, http, source):
+async def test_cancelling_an_unknown_task_is_404_and_leaves_no_task(http):
+    path = f"/tasks/{uuid4()}"
+    for _ in range(2):
+        async with http.delete(path) as response:
+            problem = await response.json()
+            assert (response.status, problem["code"]) == (404, "unknown_task")
+            assert "a job with this id that is still queued will not run" in problem["detail"]
+        async with http.get(path) as response:
+            assert response.status == 404
+
+
+async def test_webhook_task_cancelled_before_a_worker_began_it_does_not_run(worker_env, http, source):
+    job = worker_env.job(f"{source.url}/files/tone.wav")
+    async with http.delete(f"/tasks/{job.task_id}") as response:
+        assert response.status == 404
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("cancelled")
+    async with http.get(f"/tasks/{job.task_id}") as response:
+        assert (await response.json())["status"] == "cancelled"
+
+
+async def test_task_whose_queue_cannot_be_declared_is_recorded_as_failed_and_can_be_submitted_again(
+    worker_env, http, source, delete_for_good
+):
     submission, key = body(f"{source.url}/files/tone.wav"), {"Idempotency-Key": "again"}
-    queue = await worker_env.channel.get_queue("outlast.file_processing")
-    await queue.unbind("outlast", "file_processing")
-    async with http.post("/tasks", json=submission, headers=key) as response:
+    async with (
+        delete_for_good("outlast.file_processing"),
+        http.post("/tasks", json=submission, headers=key) as response,
+    ):
         assert (response.status, (await response.json())["code"]) == (503, "broker_unavailable")
-    assert await worker_env.sql.fetchrow("select status, error_code from outlast_tasks") == ("failed", "not_queued")
-    await queue.bind("outlast", "file_processing")
+    recorded = await worker_env.sql.fetchrow("select status, error_code from outlast_tasks")
+    assert tuple(recorded) == ("failed", "not_queued")
     async with http.post("/tasks", json=submission, headers=key) as response:
         assert response.status == 202
     await worker_env.wait_for_outcome("completed")
@@ -152,6 +176,9 @@ async def test_unknown_task_from_python_is_unknown(manager):
     assert (await manager.get_task_status(str(uuid4())))["status"] == "unknown"
     assert (await manager.get_task_status("nonsense"))["ready"] is False
     assert not await manager.cancel_task("nonsense")
+    unknown = uuid4()
+    assert not await manager.cancel_task(unknown)
+    assert (await manager.get_task_status(unknown))["status"] == "unknown"
     with pytest.raises(UnknownTaskError):
         await manager.wait(uuid4(), timeout=5)
 

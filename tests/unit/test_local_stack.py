@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 
 import psutil
@@ -12,6 +13,7 @@ import pytest
 from deploy.local.demo import StoredFile, missing_files
 from deploy.local.processes import Child, StackError, run_all, unexpected_exits
 from deploy.local.signals import run_until_signal
+from deploy.local.stack import Stack
 from tests.time_limits import WAIT_SECONDS
 
 IGNORES_SIGTERM = """
@@ -54,6 +56,19 @@ async def test_an_unexpected_exit_is_reported_with_its_log_and_a_stop_is_not(tmp
     assert unexpected_exits(tmp_path) == {"stubborn": "up"}
     await child.stop()
     assert unexpected_exits(tmp_path) == {}
+
+
+async def test_a_port_in_use_is_reported_before_anything_starts(tmp_path):
+    """If another program has the port, its answers would be taken for the receiver's."""
+    steps = []
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(
+            StackError, match=f"port {port} of 127.0.0.1 cannot be used .Address already in use.: .*--port"
+        ):
+            await Stack(tmp_path, port=port, report=steps.append).__aenter__()
+    assert steps == []
+    assert not (tmp_path / "rabbitmq").exists()
 
 
 async def test_of_several_errors_the_one_with_a_remedy_is_raised():

@@ -4,7 +4,7 @@ Delivery is not guaranteed. A worker that misses a `cancel` learns of the cancel
 """
 
 import asyncio
-import contextlib
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 from uuid import UUID
@@ -12,12 +12,14 @@ from uuid import UUID
 import structlog
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.exceptions import ChannelNotFoundEntity
 from pydantic import ValidationError
 
 from handlers.database.task_records import TaskRecords
 from schemas.base import Frozen
 from worker.broker import topology
 from worker.broker.connection import RECONNECT_SECONDS, Broker
+from worker.broker.consuming import open_consuming_channel
 from worker.broker.errors import (
     BEST_EFFORT_SECONDS,
     BROKER_ERRORS,
@@ -27,7 +29,9 @@ from worker.broker.errors import (
 
 log = structlog.stdlib.get_logger(__name__)
 CONTROL_SECONDS: Final = 10.0
-"""Time limit for opening, and for closing, the control connection."""
+"""Time limit for the declarations on the control connection."""
+REBIND_SECONDS: Final = 5
+"""Time between two declarations of the binding to the exchange."""
 
 
 class Command(Frozen):
@@ -81,6 +85,9 @@ async def listen(broker: Broker, on_command: Callable[[Command], None]) -> None:
         try:
             with translate_broker_errors():
                 await _listen_once(broker, on_message)
+        except ChannelNotFoundEntity:
+            log.warning("the exchange is missing; declaring it again", exchange=topology.CONTROL)
+            await broker.repair_topology()
         except BROKER_ERRORS as error:
             log.info("control connection lost", reason=type(error).__name__)
         except Exception:
@@ -90,15 +97,15 @@ async def listen(broker: Broker, on_command: Callable[[Command], None]) -> None:
 
 async def _listen_once(broker: Broker, on_message: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
     """Receive commands over one connection until it ends. Every step has a time limit, in case the broker hangs."""
-    connection = await broker.open_connection()
-    try:
+    async with open_consuming_channel(broker) as consuming:
         async with asyncio.timeout(CONTROL_SECONDS):
-            channel = await connection.channel()
-            queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+            queue = await consuming.channel.declare_queue(exclusive=True, auto_delete=True)
             await queue.bind(topology.CONTROL)
             await queue.consume(on_message, no_ack=True)
-        while not channel.is_closed and not connection.is_closed:  # noqa: ASYNC110 - an end during the set-up fires no callback
+        for second in itertools.count(1):
             await asyncio.sleep(RECONNECT_SECONDS)
-    finally:
-        with contextlib.suppress(*BROKER_ERRORS):
-            await asyncio.wait_for(connection.close(), CONTROL_SECONDS)
+            if consuming.ended:
+                return
+            if second % REBIND_SECONDS == 0:  # a deleted exchange takes its bindings with it, without a notice
+                async with asyncio.timeout(CONTROL_SECONDS):
+                    await queue.bind(topology.CONTROL)

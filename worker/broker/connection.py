@@ -1,11 +1,11 @@
 """The connection to RabbitMQ: connects, reconnects, declares the topology, publishes with a time limit."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final, Self
 
 import structlog
-from aio_pika import Message, RobustConnection
+from aio_pika import Channel, Message, RobustConnection
 from aio_pika.abc import AbstractConnection, AbstractRobustChannel
 from aio_pika.exceptions import ChannelInvalidStateError
 
@@ -17,6 +17,8 @@ from worker.broker.envelope import Envelope
 from worker.broker.errors import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
 from worker.broker.nodes import Nodes, connect
 from worker.broker.publisher import Publisher
+from worker.broker.topology_declare import AnyChannel, declare_on_new_channel, find_missing
+from worker.broker.topology_watch import TopologyWatch
 from worker.observability import tracing
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
@@ -43,7 +45,9 @@ class Broker:
         self._connection: RobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
         self._exchanges: frozenset[str] = frozenset()
-        self._publisher = Publisher(self._ready_channel, metrics)
+        self._watch = TopologyWatch(self._find_missing, self._declare_again)
+        self._watching: asyncio.Task[None] | None = None
+        self._publisher = Publisher(self._ready_channel, self._watch.check, metrics)
         self._opening: asyncio.Task[None] | None = None
         self._opened = asyncio.Event()
 
@@ -79,28 +83,41 @@ class Broker:
         while not self._opened.is_set():
             try:
                 with translate_broker_errors():
-                    self._exchanges = frozenset(await self._declare())
+                    self._channel, names = await self._declare_on(self.channel)
+                self._exchanges = frozenset(names)
                 self._opened.set()
             except topology.TopologyError:
                 raise
             except BROKER_ERRORS as error:
+                if connection.close_called:  # by `aclose`: a command can end before its queues are declared
+                    return
                 log.warning("connection lost while declaring queues", reason=type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
         self._on_connected(connection)
+        self._watching = asyncio.create_task(self._watch.run(), name="topology")
 
-    async def _declare(self) -> Collection[str]:
-        """Declare the topology on a new channel for publishing; return the names of the exchanges."""
-        delays, large = self._settings.retry_delays, len(self._nodes) > topology.DEFAULT_MEMBERS
-        with_members: Collection[str] = {spec.name for spec in topology.queues(delays)} if large else ()
-        self._channel = await self.channel()
+    async def _declare_on(
+        self, open_channel: Callable[[], Awaitable[AnyChannel]]
+    ) -> tuple[AnyChannel, Collection[str]]:
+        large = len(self._nodes) > topology.DEFAULT_MEMBERS
+        return await declare_on_new_channel(
+            open_channel, self.open_connection, self._settings.retry_delays, large=large
+        )
+
+    async def _declare_again(self) -> None:
+        channel, _ = await self._declare_on(self._plain_channel)
+        await channel.close()
+
+    async def _find_missing(self) -> str | None:
+        channel = await self._plain_channel()
         try:
-            return await topology.declare(self._channel, delays, with_members)
-        except topology.TopologyError:
-            await self._channel.close()
-        async with await self.open_connection() as connection:
-            with_members = await topology.queues_to_declare_with_members(connection, delays, include_missing=large)
-        self._channel = await self.channel()
-        return await topology.declare(self._channel, delays, with_members)
+            missing = await find_missing(channel, self._settings.retry_delays)
+        finally:
+            await channel.close()
+        if missing is None and self._channel is not None:
+            # Only acts if aio-pika could not reopen the channel while something was missing.
+            await self._channel.restore()
+        return missing
 
     def _on_connected(self, _: object) -> None:
         self._nodes.mark_connected()
@@ -121,7 +138,27 @@ class Broker:
             raise BrokerUnavailableError("the broker is not connected yet")
         channel = self._connection.channel(publisher_confirms=True, on_return_raises=True)
         await channel.initialize()
+        channel.reopen_callbacks.add(self._watch_consumers)
+        await self._watch_consumers(channel)
         return channel
+
+    async def _plain_channel(self) -> Channel:
+        """Open a channel that is not opened again when it closes."""
+        if self._connection is None:
+            raise BrokerUnavailableError("the broker is not connected yet")
+        channel = Channel(self._connection, publisher_confirms=False)
+        await channel.initialize()
+        return channel
+
+    async def _watch_consumers(self, channel: AbstractRobustChannel | None, *_: object) -> None:
+        """Check the topology when RabbitMQ cancels a consumer of the channel: its queue may have been deleted."""
+        if channel is not None:
+            underlay = await channel.get_underlay_channel()
+            underlay.on_consumer_cancel_callbacks.add(lambda _: self._watch.suspect())
+
+    async def repair_topology(self) -> bool:
+        """Declare missing queues and exchanges again; return whether none is missing now."""
+        return await self._watch.check()
 
     async def _ready_channel(self) -> AbstractRobustChannel:
         """Wait until the topology is declared and the channel is open, and return it."""
@@ -154,7 +191,7 @@ class Broker:
                     await connection.transport.connection.ready()
             except TimeoutError:
                 return "connected, but RabbitMQ accepts no messages: check its memory and disk alarms"
-        return None
+        return await self._watch.recent_problem()
 
     async def open_connection(self) -> AbstractConnection:
         """Open another connection, which does not reconnect. The caller closes it. Raises one of BROKER_ERRORS."""
@@ -204,6 +241,8 @@ class Broker:
         """Close the connection, and end attempts to connect."""
         if self._connection is not None:
             await self._connection.close()
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.gather(self._opening, return_exceptions=True)
+        for task in (self._opening, self._watching):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        await self._watch.aclose()

@@ -5,24 +5,38 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import cache
+from typing import Final
 from weakref import WeakValueDictionary
 
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractMessage
-from aio_pika.exceptions import ChannelInvalidStateError, PublishError
+from aio_pika.exceptions import ChannelInvalidStateError, ChannelNotFoundEntity, PublishError
 
 from worker.broker.errors import BROKER_ERRORS, ENDED, BrokerUnavailableError, translate_broker_errors
-from worker.broker.topology import WORK
+from worker.broker.topology import WORK, is_bound
 from worker.observability.metrics import Metrics
 
 log = structlog.stdlib.get_logger(__name__)
+MAX_REPAIRS: Final = 3
+"""Number of times that one publish has a missing queue or exchange declared again."""
+REPAIR_PAUSE_SECONDS: Final = 0.1
+"""Pause after a repair that did not help: RabbitMQ may not have finished deleting the queue."""
 
 
 class Publisher:
-    """Publishes on the channel that `ready_channel` returns. It has publisher confirms and raises on returns."""
+    """Publishes on the channel that `ready_channel` returns. It has publisher confirms and raises on returns.
 
-    def __init__(self, ready_channel: Callable[[], Awaitable[AbstractChannel]], metrics: Metrics) -> None:
+    `repair` declares missing queues and exchanges again, and returns whether none is missing now.
+    """
+
+    def __init__(
+        self,
+        ready_channel: Callable[[], Awaitable[AbstractChannel]],
+        repair: Callable[[], Awaitable[bool]],
+        metrics: Metrics,
+    ) -> None:
         self._ready_channel = ready_channel
+        self._repair = repair
         self._metrics = metrics
         self._jobs = cache(metrics.jobs_published.labels)
         self._channel: AbstractChannel | None = None
@@ -42,8 +56,7 @@ class Publisher:
         try:
             with translate_broker_errors():
                 async with asyncio.timeout(limit), self._lock(message.message_id):
-                    target = await self._exchange(exchange)
-                    await target.publish(message, routing_key, mandatory=mandatory)
+                    await self._publish(exchange, routing_key, message, mandatory=mandatory)
         except PublishError as error:
             raise BrokerUnavailableError(
                 f"no queue is bound to {exchange} with routing key {routing_key!r}: {error}"
@@ -58,6 +71,19 @@ class Publisher:
             raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
         if exchange:
             self._count(exchange, routing_key, time.perf_counter() - began)
+
+    async def _publish(self, exchange: str, routing_key: str, message: AbstractMessage, *, mandatory: bool) -> None:
+        """Publish. If the queue or the exchange is missing, have it declared again and repeat."""
+        for repair in range(MAX_REPAIRS + 1):
+            try:
+                target = await self._exchange(exchange)
+                await target.publish(message, routing_key, mandatory=mandatory)
+            except (PublishError, ChannelNotFoundEntity):
+                if repair == MAX_REPAIRS or not is_bound(exchange, routing_key) or not await self._repair():
+                    raise
+                await asyncio.sleep(REPAIR_PAUSE_SECONDS * repair)
+            else:
+                return
 
     def _lock(self, message_id: str | None) -> asyncio.Lock:
         """Return the lock that lets messages with the same id be published only one after the other.

@@ -111,6 +111,11 @@ async def declare(
     return declared
 
 
+def is_bound(exchange: str, routing_key: str) -> bool:
+    """Return whether the topology has a queue for messages with this routing key on one of its exchanges."""
+    return exchange != WORK or routing_key in set(Queue)
+
+
 async def queues_to_declare_with_members(
     connection: AbstractConnection, retry_delays: Sequence[int], *, include_missing: bool
 ) -> frozenset[str]:

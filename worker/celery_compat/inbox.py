@@ -6,21 +6,22 @@ failure result.
 """
 
 import asyncio
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
 from aio_pika import ExchangeType
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue, AbstractRobustChannel
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity
 
 from schemas.jobs import CeleryReplyAddress, Job
 from schemas.submissions import Submission
 from worker.broker.connection import RECONNECT_SECONDS, Broker
+from worker.broker.consuming import open_consuming_channel
 from worker.broker.envelope import Envelope, UndecodableError
 from worker.broker.errors import BROKER_ERRORS, translate_broker_errors
+from worker.celery_compat.body import read_body
 from worker.celery_compat.reply import failure_body, revoked_body, send_reply
 from worker.consume.delivery import Delivery, LostDeliveryError
 from worker.observability import tracing
@@ -32,6 +33,8 @@ log = structlog.stdlib.get_logger(__name__)
 TASK_NAME: Final = "process_files"
 NO_QUEUES: Final = "none"
 PARAMETERS: Final = ("urls", "user_id", "generation_id", "task_options")
+CALLBACKS: Final = ("callbacks", "errbacks", "chain", "chord")
+"""What a message may name to be sent after the task: link, link_error, the rest of a chain, a chord's body."""
 PREFETCH: Final = 10
 
 
@@ -44,25 +47,28 @@ class CeleryInbox:
         self._metrics = metrics
 
     async def run(self) -> None:
-        """Consume Celery's queues until cancelled. If the broker is unavailable, wait for it."""
-        channel: AbstractRobustChannel | None = None
+        """Consume Celery's queues until cancelled. After a lost connection or a deleted queue, start again."""
         names = [name for name in self._settings.celery_queues if name != NO_QUEUES]
         while names:
             try:
                 with translate_broker_errors():
-                    channel = channel or await self._broker.channel()
-                    await channel.set_qos(prefetch_count=PREFETCH)
-                    for name in names:
-                        await (await declare(self._broker, channel, name)).consume(self._on_message)
-                log.info("consuming Celery's queues", queues=names)
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                if channel is not None:
-                    await channel.close()
-                raise
+                    await self._consume(names)
             except BROKER_ERRORS as error:
-                log.warning("connection lost before consuming", reason=type(error).__name__)
-                await asyncio.sleep(RECONNECT_SECONDS)
+                log.info("connection for Celery's queues lost", reason=type(error).__name__)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _consume(self, names: Sequence[str]) -> None:
+        """Consume the queues until the connection ends or one of them is deleted.
+
+        The connection does not reconnect by itself: aio-pika would fail to restore it while a queue is missing.
+        """
+        async with open_consuming_channel(self._broker) as consuming:
+            await consuming.channel.set_qos(prefetch_count=PREFETCH)
+            for name in names:
+                await declare(consuming.connection, name)
+                await (await consuming.channel.get_queue(name)).consume(self._on_message)
+            log.info("consuming Celery's queues", queues=names)
+            await consuming.wait_ended()
 
     async def _on_message(self, message: AbstractIncomingMessage) -> None:
         delivery = Delivery(message, self._broker, self._metrics)
@@ -92,21 +98,17 @@ class CeleryInbox:
             await delivery.move(Envelope(job).with_traceparent())
 
 
-async def declare(broker: Broker, channel: AbstractRobustChannel, name: str) -> AbstractQueue:
-    """Return the queue. If it is missing, declare it like Celery: durable, bound to a direct exchange of its name."""
-    connection = await broker.open_connection()
+async def declare(connection: AbstractConnection, name: str) -> None:
+    """If the queue is missing, declare it like Celery: durable, bound to a direct exchange of its name."""
+    channel = await connection.channel()
     try:
-        probe: AbstractChannel = await connection.channel()
-        try:
-            await probe.declare_queue(name, passive=True)
-        except ChannelNotFoundEntity:
-            probe = await connection.channel()
-            queue = await probe.declare_queue(name, durable=True)
-            exchange = await probe.declare_exchange(name, ExchangeType.DIRECT, durable=True)
-            await queue.bind(exchange, name)
-    finally:
-        await connection.close()
-    return await channel.get_queue(name)
+        await channel.declare_queue(name, passive=True)
+    except ChannelNotFoundEntity:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(name, durable=True)
+        exchange = await channel.declare_exchange(name, ExchangeType.DIRECT, durable=True)
+        await queue.bind(exchange, name)
+    await channel.close()
 
 
 def reply_of(message: AbstractIncomingMessage) -> CeleryReplyAddress | None:
@@ -130,21 +132,20 @@ def read_job(message: AbstractIncomingMessage, settings: Settings) -> Job | None
     if expires is not None and expires <= datetime.now(UTC):
         return None
     try:
-        job = build_job(_submission(message.body), settings)
+        args, kwargs, embed = read_body(message)
+        job = build_job(_submission(args, kwargs), settings)
     except InvalidSubmissionError as error:
         raise UndecodableError(f"{TASK_NAME}: {error}", "undecodable") from None
+    if ignored := [name for name in CALLBACKS if embed.get(name)]:
+        log.warning("Celery tasks that should follow are not sent", kinds=ignored, task_id=str(job.task_id))
     changes = {"source": "celery", "reply": reply_of(message), "not_before": _parse_time(headers.get("eta"))}
     return job.model_copy(update=changes)
 
 
-def _submission(body: bytes) -> Submission:
-    try:
-        args, kwargs, _embedded = json.loads(body)
-    except (ValueError, TypeError):
-        raise InvalidSubmissionError("the body is not [args, kwargs, embedded] in JSON") from None
-    if not isinstance(args, Sequence) or not isinstance(kwargs, dict) or len(args) > len(PARAMETERS):
+def _submission(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Submission:
+    if len(args) > len(PARAMETERS):
         raise InvalidSubmissionError(f"the arguments are not {', '.join(PARAMETERS)}")
-    arguments: dict[str, Any] = dict(zip(PARAMETERS, args, strict=False)) | kwargs
+    arguments: dict[str, Any] = dict(zip(PARAMETERS, args, strict=False)) | dict(kwargs)
     if arguments.get("task_options", ...) is None:
         del arguments["task_options"]
     for name in ("user_id", "generation_id"):

@@ -10,6 +10,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from handlers.database.reconcile_records import ReconcileRecords
+from worker.broker.connection import Broker
 from worker.observability.logs import configure
 from worker.observability.metrics import Metrics
 from worker.periodic.reconcile import Reconciler, SweepResult
@@ -30,7 +31,9 @@ async def reconcile_once(since: datetime | None, *, dry_run: bool, as_json: bool
         since = since.replace(tzinfo=UTC)
     metrics = Metrics("command")
     async with Resources(settings, metrics) as resources:
-        supabase, broker = await resources.supabase(), await resources.broker("reconcile")
+        supabase = await resources.supabase()
+        # A dry run publishes nothing, so its broker is not started and RabbitMQ may be unavailable.
+        broker = Broker(settings, metrics, "reconcile") if dry_run else await resources.broker("reconcile")
         reconciler = Reconciler(settings, ReconcileRecords(supabase), broker, metrics)
         if dry_run:
             swept = SweepResult(found=Counter(entry.reason for entry in await reconciler.find_missing(since)))

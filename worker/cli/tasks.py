@@ -50,7 +50,7 @@ def status(task: Task, wait: Wait = False, as_json: AsJson = False) -> None:
 
 
 def cancel(task: Task, as_json: AsJson = False) -> None:
-    """Cancel a waiting or running task. Exit code 1 if it has already ended."""
+    """Cancel a waiting or running task. Exit code 1 if it has already ended, or if the id is unknown."""
     from worker.cli.tasks_run import run_cancel
 
     sys.exit(run_cancel(task, as_json=as_json))

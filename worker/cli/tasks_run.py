@@ -11,6 +11,7 @@ from worker.background_tasks import BackgroundTaskManager, UnknownTaskError
 from worker.cli.printing import DONE, FAILED, PARTLY, print_items, print_json, print_table, progress_bar
 from worker.observability.logs import configure
 from worker.settings import Settings
+from worker.tasks.service import CancelOutcome
 
 COLUMNS: Final = ("task_id", "status", "generation_id", "attempt", "files", "error")
 WORKER_COLUMNS: Final = ("worker", "queues", "running", "last_seen")
@@ -58,9 +59,15 @@ def run_status(task: str, *, wait: bool, as_json: bool) -> int:
 
 def run_cancel(task: str, *, as_json: bool) -> int:
     """Cancel a task and print whether it was cancelled."""
-    cancelled = asyncio.run(_manager().cancel_task(task))
+    outcome = asyncio.run(_manager().cancel(task))
+    cancelled = outcome is CancelOutcome.CANCELLED
     if as_json:
-        print_json({"task_id": task, "cancelled": cancelled})
+        print_json({"task_id": task, "cancelled": cancelled, "outcome": outcome})
+    elif outcome is CancelOutcome.UNKNOWN:
+        sys.stderr.write(
+            f"outlast: there is no task with the id {task}; if the job of a webhook with this id is still queued, it "
+            "will not run\n"
+        )
     else:
         message = "cancelled" if cancelled else "not cancelled: the task has already ended; see `outlast status`"
         sys.stdout.write(f"{message}\n")

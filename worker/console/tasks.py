@@ -16,7 +16,7 @@ from worker.console.operations import Operations
 from worker.console.sse import stream
 from worker.console.templating import PAGE_SIZE, clean_text, fragment, offset, page, parse_time, url_with_query
 from worker.settings import Settings
-from worker.tasks.service import InvalidSubmissionError, TaskService, build_job
+from worker.tasks.service import CancelOutcome, InvalidSubmissionError, TaskService, build_job
 
 FILES_PER_PAGE: Final = 24
 FILTERS: Final = ("status", "queue", "code", "since", "until", "q")
@@ -63,7 +63,8 @@ class TaskPages:
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         record, by = await self._record(request), request[SESSION].name
         task_id = UUID(record["task"]["task_id"])
-        cancelled = await TaskService(self._settings, self._records.supabase, self._broker).cancel(task_id)
+        outcome = await TaskService(self._settings, self._records.supabase, self._broker).cancel(task_id)
+        cancelled = outcome is not CancelOutcome.ENDED
         detail = "" if cancelled else "the task had already ended"
         await self._operations.record("cancel", by, {"task": str(task_id)}, int(cancelled), detail)
         done = "cancelled" if cancelled else "not cancelled: the task had already ended"

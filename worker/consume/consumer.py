@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, AbstractRobustChannel
+from aio_pika.exceptions import ChannelNotFoundEntity
 
 from schemas.jobs import Queue
 from worker.broker import topology
@@ -95,6 +96,11 @@ class Consumer:
                 with translate_broker_errors():
                     self._queue = self._queue or await self._open()
                     self._tag = await self._queue.consume(self._deliver)
+            except ChannelNotFoundEntity:
+                log.warning("the queue is missing; declaring it again", queue=topology.work_queue(self.key))
+                await self._close_channel()
+                if not await self._broker.repair_topology():
+                    await asyncio.sleep(RECONNECT_SECONDS)
             except BROKER_ERRORS as error:
                 log.warning("connection lost before consuming", reason=type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
@@ -119,9 +125,13 @@ class Consumer:
             attempt.stop("shutdown")
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=max(requeue_seconds, MIN_SHUTDOWN_REQUEUE_SECONDS))
-        if self._channel is not None:
+        await self._close_channel()
+
+    async def _close_channel(self) -> None:
+        channel, self._channel, self._queue = self._channel, None, None
+        if channel is not None:
             with contextlib.suppress(Exception), translate_broker_errors():
-                await self._channel.close()
+                await channel.close()
 
     async def _open(self) -> AbstractQueue:
         self._channel = self._channel or await self._broker.channel()

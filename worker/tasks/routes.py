@@ -15,7 +15,7 @@ from worker.broker.connection import Broker
 from worker.broker.errors import BrokerUnavailableError
 from worker.settings import Settings
 from worker.tasks.poller import Follower, TaskPoller
-from worker.tasks.service import InvalidSubmissionError, KeyReusedError, TaskService, read_submission
+from worker.tasks.service import CancelOutcome, InvalidSubmissionError, KeyReusedError, TaskService, read_submission
 from worker.web.bearer_auth import BearerAuth, RequestHandler
 from worker.web.connections import keep_open
 from worker.web.problem_details import problem
@@ -67,7 +67,10 @@ class TaskRoutes:
         task_id = _task_id(request)
         if task_id is None:
             return _not_found(request)
-        cancelled = await self._require_service().cancel(task_id)
+        outcome = await self._require_service().cancel(task_id)
+        if outcome is CancelOutcome.UNKNOWN:
+            return _not_found(request, "; a job with this id that is still queued will not run")
+        cancelled = outcome is CancelOutcome.CANCELLED
         return web.json_response({"task_id": str(task_id), "cancelled": cancelled})
 
     async def _workers(self, _request: web.Request) -> web.StreamResponse:
@@ -169,6 +172,6 @@ def _json_response(model: BaseModel) -> web.Response:
     return web.json_response(text=model.model_dump_json())
 
 
-def _not_found(request: web.Request) -> web.Response:
-    detail = f"there is no task with the id {request.match_info['task_id'][:64]!r}"
+def _not_found(request: web.Request, more: str = "") -> web.Response:
+    detail = f"there is no task with the id {request.match_info['task_id'][:64]!r}{more}"
     return problem(404, "unknown_task", detail, "use the task_id from the response to the submission")

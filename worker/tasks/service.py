@@ -1,6 +1,7 @@
 """Submit, read and cancel tasks; used by the Python API, the HTTP API, the command line and the console."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
@@ -46,6 +47,14 @@ class Receipt:
     is_repeat: bool
 
 
+class CancelOutcome(StrEnum):
+    """`ended`: the task had ended before. `unknown`: no task has this id; a queued job with it will not run."""
+
+    CANCELLED = "cancelled"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+
+
 class TaskService:
     """Records tasks in the database and publishes their jobs. Without a broker, it can only read tasks.
 
@@ -78,11 +87,21 @@ class TaskService:
 
     async def state(self, task_id: UUID) -> TaskState | None:
         """Return the state of a task; None if there is no task with this id."""
-        return (await self.records.states([task_id])).get(task_id)
+        state = (await self.records.states([task_id])).get(task_id)
+        return None if state is None or state.is_cancel_marker else state
 
-    async def cancel(self, task_id: UUID) -> bool:
-        """Cancel a task, also one that is not recorded yet. Return False if it had already ended."""
-        return await broadcast.cancel_task(task_id, TaskRecords(self._settings, self._supabase), self._require_broker())
+    async def cancel(self, task_id: UUID) -> CancelOutcome:
+        """Cancel a task.
+
+        The tasks of webhooks are recorded when a worker begins them. Therefore an unknown id is marked in the database,
+        and its job, if there is one in a queue, is dropped when a worker receives it.
+        """
+        known = await self.state(task_id) is not None
+        records = TaskRecords(self._settings, self._supabase)
+        cancelled = await broadcast.cancel_task(task_id, records, self._require_broker())
+        if not cancelled:
+            return CancelOutcome.ENDED
+        return CancelOutcome.CANCELLED if known else CancelOutcome.UNKNOWN
 
     async def workers(self) -> WorkerStats:
         """Return the workers that reported within the last minute, and the tasks they run."""

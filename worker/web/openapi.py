@@ -125,7 +125,7 @@ def _paths(used: UsedSchemas) -> dict[str, Any]:
         "/tasks/{task_id}": {
             "get": route("Get the state of a task.", {200: TaskState, **TASK}, parameters=[TASK_ID], security=BEARER),
             "delete": route(
-                "Cancel a task. A task that has ended is not changed.",
+                "Cancel a task. A task that has ended is not changed. A queued job with an unknown id will not run.",
                 {200: TaskCancelled, **TASK},
                 parameters=[TASK_ID],
                 security=BEARER,

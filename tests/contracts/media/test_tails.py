@@ -8,7 +8,7 @@ import pytest
 
 from handlers.codec.codec import Codec
 from handlers.detect import detect
-from handlers.errors import FileCorruptedError
+from handlers.errors import FileCorruptedError, FileProcessingError
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.media_samples import MAKERS, media_sample
@@ -75,3 +75,14 @@ async def test_padding_does_not_change_a_compressed_image(
     source.write_bytes(sample.content + padding)
     found = await codec.prepare(source, tmp_path / "out", sample.content_type, Profile())
     assert (found.content_type, found.width, found.frames) == (without.content_type, without.width, without.frames)
+
+
+@pytest.mark.parametrize("whole", ["png", "wav", "zip"])
+async def test_a_full_disk_while_a_tail_is_cut_off_is_retryable(codec: Codec, tmp_path: Path, whole: str) -> None:
+    sample, source = media_sample(whole), tmp_path / "source"
+    source.write_bytes(sample.content + PAGE)
+    for copy in ("out", "source.cut"):
+        (tmp_path / copy).symlink_to("/dev/full")  # every write fails with ENOSPC
+    with pytest.raises(FileProcessingError, match="No space left") as failed:
+        await codec.prepare(source, tmp_path / "out", sample.content_type, Profile(format=ImageFormat.KEEP))
+    assert (failed.value.code, failed.value.retryable) == ("disk_full", True)
