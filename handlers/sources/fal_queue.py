@@ -5,7 +5,6 @@ for the account's payload storage period, 30 days by default (docs.fal.ai). The 
 only.
 """
 
-import json
 import re
 from http import HTTPStatus
 from typing import Any, Final
@@ -16,6 +15,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from handlers.errors import FileProcessingError, SourceGoneError, SourceUnavailableError
+from handlers.json_text import parse_json
 
 SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 MAX_RESULT_BYTES: Final = 64 * 1024 * 1024
@@ -100,6 +100,6 @@ async def _read_json(response: aiohttp.ClientResponse) -> Any:  # noqa: ANN401 -
         if len(body) > MAX_RESULT_BYTES:
             raise FileProcessingError(f"FAL's result is larger than {MAX_RESULT_BYTES} bytes", code="source_gone")
     try:
-        return json.loads(body)
+        return parse_json(body.decode())
     except ValueError:
         raise SourceUnavailableError("FAL's queue answered something other than JSON") from None
