@@ -10,9 +10,15 @@ UNEXPECTED_ATTEMPTS = 3
 """Attempts after an unexpected exception: it may be a temporary fault or a bug that every attempt meets."""
 GENERATION_ATTEMPTS = 4
 """Attempts while no generation has FAL's request id: the row is written seconds later, or never."""
+REJECTED_ATTEMPTS = 3
+"""Attempts while the database refuses what is recorded: a trigger of the user may be corrected, or never be."""
 JITTER: Final = 0.25
 """Share of jobs that get a neighbouring delay, so that jobs that failed together do not return together."""
-MAX_ATTEMPTS_BY_CODE: Final = {"unexpected": UNEXPECTED_ATTEMPTS, "generation_not_found": GENERATION_ATTEMPTS}
+MAX_ATTEMPTS_BY_CODE: Final = {
+    "unexpected": UNEXPECTED_ATTEMPTS,
+    "generation_not_found": GENERATION_ATTEMPTS,
+    "row_rejected": REJECTED_ATTEMPTS,
+}
 
 
 class JobFailure(Protocol):

@@ -82,7 +82,7 @@ class TaskService:
 
     async def cancel(self, task_id: UUID) -> bool:
         """Cancel a task, also one that is not recorded yet. Return False if it had already ended."""
-        return await broadcast.cancel_task(task_id, TaskRecords(self._settings, self._supabase), self._require_broker())
+        return await broadcast.cancel_task(task_id, TaskRecords(self._supabase), self._require_broker())
 
     async def workers(self) -> WorkerStats:
         """Return the workers that reported within the last minute, and the tasks they run."""
