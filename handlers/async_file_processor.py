@@ -174,7 +174,7 @@ class AsyncFileProcessor:
                 yield PipelineDeps(settings, downloader, self._get_codec(), storage, self._observer), None
                 return
             supabase = await stack.enter_async_context(Supabase(settings, self._observer))
-            records = TaskRecords(settings, supabase)
+            records = TaskRecords(supabase)
             yield (
                 PipelineDeps(
                     settings,

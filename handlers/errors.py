@@ -11,12 +11,14 @@
     |-- StorageRejectedError         storage_rejected      mime, size, bucket, key
     |-- StorageUnavailableError      storage_unavailable   retryable: timeout, 429, 5xx, and a 5xx sent as 400
     |-- DatabaseUnavailableError     database_unavailable  retryable
+    |-- RowRejectedError             row_rejected          retryable, few times
     `-- GenerationNotFoundError      generation_not_found  retryable, few times
 
 The base class is also raised with other codes. Retryable are `unexpected` (an unknown exception; few times),
 `disk_full`, `decoder_crashed`, `decoder_failed`, `timed_out` (the attempt exceeded its time limit) and `soft_timeout`
 (the file was not started in time). Final are `no_files` (FAL's webhook came without its result), `worker_killed`,
-`message_lost` and `not_queued`.
+`message_lost`, `not_queued`, and those of `handlers/sources/refusals.py`: `too_many_files`, `output_too_large` and
+`row_unreadable`.
 
 Two final errors are raised as retryable, few times, where the file may come later: `corrupted` for an empty file, and
 `source_gone` for a 404 of another host than FAL's.
@@ -136,6 +138,17 @@ class DatabaseUnavailableError(FileProcessingError):
     """The database, or the REST API in front of it, did not answer this time."""
 
     default_code = "database_unavailable"
+    default_retryable = True
+
+
+class RowRejectedError(FileProcessingError):
+    """The database refuses the values of this call, or a user's own trigger does. Other rows are not affected.
+
+    It stands for the SQLSTATE classes 22 (data exception), 23 (integrity constraint violation) and 54 (program limit
+    exceeded, for example a text that is too long for an index), and for P0001 (raised by a function).
+    """
+
+    default_code = "row_rejected"
     default_retryable = True
 
 

@@ -49,7 +49,7 @@ class GenerationService:
             if (await supabase.call("outlast_refresh_media", arguments))["unrecorded"]:
                 renumbered = _renumbered(str(generation_id), processed_files)
                 job = _job(str(generation_id), renumbered, self.settings)
-                await _record(TaskRecords(self.settings, supabase), job, renumbered)
+                await _record(TaskRecords(supabase), job, renumbered)
 
 
 def _renumbered(generation_id: str, files: Sequence[ProcessedFile]) -> list[ProcessedFile]:

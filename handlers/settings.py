@@ -58,6 +58,13 @@ class MediaSettings(BaseSettings):
         le=100,
         description="Maximum number of files in one job. An event with more files is split into several jobs.",
     )
+    max_event_files: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="Maximum number of files that are taken from one event. Of an output with more, the first ones are "
+        "taken, and a dead letter with the code `too_many_files` tells that there are more.",
+    )
     chunk_size_kb: int = Field(
         256, ge=1, le=16384, description="Size of the chunks in which a download is read, in KiB."
     )

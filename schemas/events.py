@@ -1,11 +1,15 @@
 """Webhook bodies as they are sent, and the events that the sources parse from them."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, StringConstraints
 
 from schemas.base import Frozen
 from schemas.jobs import Origin
+
+MAX_ID_CHARACTERS: Final = 256
+RowId = Annotated[str, StringConstraints(max_length=MAX_ID_CHARACTERS)]
+"""An id from a row. A longer text is no id, and would be repeated in every message, log line and record."""
 
 
 class SupabaseWebhook(Frozen):
@@ -30,12 +34,15 @@ class FalWebhook(Frozen):
 
 
 class CompletedGeneration(Frozen):
-    """A completed generation. The form of `output` depends on the model."""
+    """A completed generation. The form of `output` depends on the model.
+
+    Raises ValidationError for an id of more than MAX_ID_CHARACTERS.
+    """
 
     source: Origin
-    generation_id: str | None = None
-    request_id: str | None = None
-    user_id: str | None = None
+    generation_id: RowId | None = None
+    request_id: RowId | None = None
+    user_id: RowId | None = None
     output: Any
 
 

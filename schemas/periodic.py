@@ -1,8 +1,10 @@
 """Data of the periodic jobs: what a sweep finds, and the messages of the maintenance queue."""
 
-from datetime import datetime
-from typing import Any, Final, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
+
+from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from schemas.base import Frozen
 
@@ -20,13 +22,35 @@ class Maintenance(Frozen):
     slot: datetime
 
 
+def _time_or_none(value: object, parse: ValidatorFunctionWrapHandler) -> datetime | None:
+    """Return None for a time that Python cannot represent: users can write any time into their rows."""
+    try:
+        parsed: datetime | None = parse(value)
+    except ValidationError:
+        return None
+    return parsed if parsed is None or parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
 class ReconcileEntry(Frozen):
-    """One entry of `outlast_missing`. `task_id` is set for reason `idle` only; `output` is null without a row."""
+    """One entry of `outlast_missing_page`. `task_id` is set for reason `idle` only.
+
+    `output_json` is the output as JSON text. It is null without a row, if it has too many bytes (then `output_bytes` is
+    set), and with `same_output`: then the output is that of the entry before it.
+    """
 
     generation_id: str | None = None
     user_id: str | None = None
     request_id: str | None = None
-    output: Any = None
-    created_at: datetime | None = None
+    output_json: str | None = None
+    output_bytes: int | None = None
+    same_output: bool = False
+    created_at: Annotated[datetime | None, WrapValidator(_time_or_none)] = None
     reason: Literal["no_task", "incomplete", "idle"]
     task_id: UUID | None = None
+
+
+class ReconcilePage(Frozen):
+    """The answer of `outlast_missing_page`. `next` is the place where the next page begins; null for the last page."""
+
+    entries: list[ReconcileEntry]
+    next: dict[str, Any] | None = None

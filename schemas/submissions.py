@@ -1,16 +1,14 @@
 """The request to process files, as submitted through the task API."""
 
 import hashlib
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from schemas.base import Frozen
 from schemas.formats import ImageFormat
 from schemas.jobs import Queue
-
-MAX_URL_CHARACTERS: Final = 8192
-"""Maximum length of an http(s) URL. A `data:` URI may be as long as a job may be."""
+from schemas.urls import MAX_URL_CHARACTERS
 
 
 def _check_length(url: str) -> str:

@@ -52,10 +52,13 @@ class FinishReply(Frozen):
     """The answer of `outlast_finish`. Nothing was written unless `state` is `recorded`.
 
     `status` is the status of the task, computed from all of its files, including those of earlier attempts.
+    `row_rejected` is the reason if the generation's row, or a user's trigger on it, refused the update of `media`. The
+    files and the task are recorded; the sweep tries to write the row again.
     """
 
     state: Literal["recorded", "cancelled", "lost", "object_deleting", "object_differs"]
     status: TaskStatus | None = None
+    row_rejected: str | None = None
 
 
 class HeartbeatReply(Frozen):

@@ -5,6 +5,8 @@ from typing import Final
 
 from yarl import URL
 
+MAX_URL_CHARACTERS: Final = 8192
+"""Maximum length of an http(s) URL. A longer one is not parsed, and not downloaded. A `data:` URI may be longer."""
 SIGNING_PARAMETERS: Final = (
     "x-goog-",
     "x-amz-",
@@ -43,7 +45,7 @@ def source_key(url: str) -> str:
     key is a hash, because the rest of the query may be confidential and the key is stored in a table. Keys must not
     change between versions: a file with another key is stored again.
     """
-    if is_data_uri(url):
+    if is_data_uri(url) or len(url) > MAX_URL_CHARACTERS:
         return _digest(url)
     try:
         parsed = URL(url)
@@ -81,6 +83,7 @@ def redact_url(url: str) -> str:
     """Return a URL without query, fragment, user name and inline content, so that it may be logged and stored."""
     if is_data_uri(url):
         return url if is_data_reference(url) else data_reference(url)
+    url = url[:MAX_URL_CHARACTERS]
     try:
         parsed = URL(url).with_query(None).with_fragment(None)
         return str(parsed.with_user(None) if parsed.absolute else parsed)
@@ -90,7 +93,7 @@ def redact_url(url: str) -> str:
 
 def name_from_url(url: str) -> str:
     """Return the last segment of the URL's path, or `file` if it is empty."""
-    if is_data_uri(url):
+    if is_data_uri(url) or len(url) > MAX_URL_CHARACTERS:
         return "file"
     try:
         return base_name(URL(url).name) or "file"

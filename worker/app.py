@@ -144,7 +144,7 @@ def _context(  # noqa: PLR0913, PLR0917 - called once, with the objects that all
     downloader: Downloader,
     codec: Codec,
 ) -> WorkerContext:
-    records, tasks = TaskRecords(settings, supabase), TaskQueries(supabase)
+    records, tasks = TaskRecords(supabase), TaskQueries(supabase)
     return WorkerContext(
         records=records,
         reconcile_records=ReconcileRecords(supabase),

@@ -1,15 +1,33 @@
 """The SQL functions of the periodic jobs: what is missing, which worker runs a job, and tasks that have failed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from handlers.database.client import Supabase
 from handlers.database.rpc import parse_answer
-from handlers.database.task_records import task_row
+from handlers.database.task_records import MAX_OUTPUT_BYTES, task_row
 from schemas.jobs import Job
-from schemas.periodic import ReconcileEntry
+from schemas.periodic import ReconcilePage
+
+PAGE_ENTRIES: Final = 200
+PAGE_BYTES: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class MissingQuery:
+    """What the sweep looks for: created at or after `since`, and not after `until`.
+
+    A task is stalled when it has been queued, running or retrying without a change for `idle_seconds`. Without outputs
+    the entries are only good for counting.
+    """
+
+    since: datetime | None
+    until: datetime | None
+    idle_seconds: int
+    with_outputs: bool = True
 
 
 class ReconcileRecords:
@@ -21,20 +39,32 @@ class ReconcileRecords:
     def __init__(self, supabase: Supabase) -> None:
         self._supabase = supabase
 
-    async def missing(self, since: datetime | None, limit: int, idle_seconds: int) -> list[ReconcileEntry]:
-        """Return at most `limit` generations without media and stalled tasks, oldest first.
+    async def missing(self, query: MissingQuery, after: dict[str, Any] | None = None) -> ReconcilePage:
+        """Return the page of generations without media and of stalled tasks that begins at `after`.
 
-        A task is stalled when it has been queued, running or retrying without a change for `idle_seconds`.
+        It has at most PAGE_ENTRIES entries and PAGE_BYTES of outputs, or one entry with a larger output.
         """
         answer = await self._supabase.call(
-            "outlast_missing",
+            "outlast_missing_page",
             {
-                "p_since": None if since is None else since.isoformat(),
-                "p_limit": limit,
-                "p_idle_seconds": idle_seconds,
+                "p_since": _iso(query.since),
+                "p_until": _iso(query.until),
+                "p_after": after,
+                "p_limit": PAGE_ENTRIES,
+                "p_idle_seconds": query.idle_seconds,
+                "p_page_bytes": PAGE_BYTES,
+                "p_output_bytes": MAX_OUTPUT_BYTES if query.with_outputs else 0,
             },
         )
-        return parse_answer("outlast_missing", list[ReconcileEntry], answer)
+        return parse_answer("outlast_missing_page", ReconcilePage, answer)
+
+    async def retry_rejected_row(self) -> bool:
+        """Write `media` to one row that refused it, if a retry is due; return whether one was.
+
+        `media` and `media_status` of a row are written in the same transaction as its files. What the row refuses is
+        written later by this call, at growing intervals.
+        """
+        return bool((await self._supabase.call("outlast_retry_rejected", {}))["retried"])
 
     async def requeue(self, jobs: Sequence[Job]) -> set[UUID]:
         """Record the tasks as queued; return the ids to publish. Ended tasks and tasks with a worker are left out."""
@@ -59,3 +89,7 @@ class ReconcileRecords:
     async def expire_archive(self) -> None:
         """Remove discarded dead letters whose retention time is over."""
         await self._supabase.call("outlast_archive", {"p_letters": [], "p_keep_seconds": 0})
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

@@ -1,6 +1,7 @@
 """Calls the SQL functions of a project over `/rest/v1/rpc/`."""
 
 import json
+import re
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
@@ -9,7 +10,8 @@ import aiohttp
 from pydantic import TypeAdapter, ValidationError
 
 from handlers.database.http import ProjectApi
-from handlers.errors import DatabaseUnavailableError
+from handlers.errors import DatabaseUnavailableError, FileProcessingError, RowRejectedError
+from handlers.json_text import clean_json
 
 REMEDIES: Final = {
     "PGRST202": "; apply the migrations (outlast init prints them)",
@@ -17,6 +19,9 @@ REMEDIES: Final = {
     "PGRST301": "; SUPABASE_SERVICE_ROLE_KEY is not accepted: set it to this project's key",
 }
 """Remedies by the error codes of PostgREST and PostgreSQL."""
+ROW_SQLSTATE: Final = re.compile(r"(?:2[23]|54)[0-9A-Z]{3}|P0001")
+"""SQLSTATEs that concern the values of one call, not the database (PostgreSQL's documentation, "Error Codes")."""
+JSON_HEADERS: Final = {"Content-Type": "application/json"}
 T = TypeVar("T")
 
 
@@ -31,9 +36,12 @@ class RpcClient:
 
         Raises:
             DatabaseUnavailableError: there is no answer, or the call was refused.
+            RowRejectedError: the database refuses these values, or a user's own trigger does.
         """
         try:
-            async with self._api.request("POST", f"/rest/v1/rpc/{function}", json=arguments) as response:
+            async with self._api.request(
+                "POST", f"/rest/v1/rpc/{function}", JSON_HEADERS, data=_to_json(arguments)
+            ) as response:
                 text = await response.text(errors="replace")
         except (aiohttp.ClientError, TimeoutError) as error:
             raise DatabaseUnavailableError(f"{function}: {type(error).__name__} at SUPABASE_URL") from error
@@ -44,8 +52,21 @@ class RpcClient:
                 f"{function}: SUPABASE_URL answered {response.status} ({response.content_type}), which is not JSON"
             ) from None
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise DatabaseUnavailableError(f"{function}: {refusal_text(answer, response.status)}")
+            raise refusal_error(f"{function}: {refusal_text(answer, response.status)}", answer)
         return answer
+
+
+def refusal_error(message: str, answer: object) -> FileProcessingError:
+    """Return the error for a refused call, by its SQLSTATE in the REST API's answer."""
+    code = answer.get("code") if isinstance(answer, dict) else None
+    if isinstance(code, str) and ROW_SQLSTATE.fullmatch(code):
+        return RowRejectedError(message)
+    return DatabaseUnavailableError(message)
+
+
+def _to_json(arguments: dict[str, Any]) -> bytes:
+    """Return the body of a call, with what PostgreSQL cannot store replaced."""
+    return clean_json(json.dumps(arguments)).encode()
 
 
 def refusal_text(answer: object, status: int | None = None) -> str:

@@ -1,19 +1,22 @@
 """The SQL functions that record the work on a task: begin, finish, heartbeat, and what they need."""
 
+import asyncio
 from typing import Any, Final
 from uuid import UUID
 
 from handlers.database.client import Supabase
 from handlers.database.rpc import parse_answer
 from handlers.errors import SourceGoneError, StorageUnavailableError
-from handlers.settings import MediaSettings
-from handlers.sources.plan import parse_json_text
+from handlers.json_text import parse_json
+from handlers.sources.outputs import parse_json_text
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import Job
 from schemas.tasks import BeginReply, FinishReply, HeartbeatReply, TaskStatus
 from schemas.urls import data_reference, is_data_uri, redact_url
 
 LEASE_SECONDS: Final = 30
+MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
+"""A larger output of a row is not read, in bytes of JSON text."""
 
 
 class TaskRecords:
@@ -22,8 +25,7 @@ class TaskRecords:
     Every method raises DatabaseUnavailableError when the database does not answer.
     """
 
-    def __init__(self, settings: MediaSettings, supabase: Supabase) -> None:
-        self._settings = settings
+    def __init__(self, supabase: Supabase) -> None:
         self._supabase = supabase
 
     async def begin(self, job: Job, lease: UUID, worker: str, attempt: int) -> BeginReply:
@@ -106,14 +108,11 @@ class TaskRecords:
 
     async def read_data_uri(self, generation_id: str, reference: str) -> str:
         """Return the `data:` URI that was too large for a message, from the generation's row."""
-        settings = self._settings
-        row = await self._supabase.first_row(
-            settings.generations_schema, settings.generations_table, settings.generations_id_column, generation_id
-        )
-        output = None if row is None else row.get(settings.generations_output_column)
-        for url in _data_uris(parse_json_text(output)):
-            if data_reference(url) == reference:
-                return url
+        arguments = {"p_generation_id": generation_id, "p_max_bytes": MAX_OUTPUT_BYTES}
+        row = await self._supabase.call("outlast_output", arguments)
+        url = await asyncio.to_thread(_find_data_uri, row["output"], reference)
+        if url is not None:
+            return url
         raise SourceGoneError(f"{reference} is no longer in the generation's row")
 
 
@@ -130,6 +129,15 @@ def task_row(job: Job) -> dict[str, Any]:
 def _failed_row(file: FailedFile) -> dict[str, Any]:
     """Return a failed file with its URL redacted: the query may contain a signature."""
     return file.model_dump(mode="json") | {"url": redact_url(file.url)}
+
+
+def _find_data_uri(output_json: str | None, reference: str) -> str | None:
+    """Return the `data:` URI of an output, a JSON text, that the reference stands for."""
+    try:
+        output = None if output_json is None else parse_json_text(parse_json(output_json))
+    except ValueError:
+        return None
+    return next((url for url in _data_uris(output) if data_reference(url) == reference), None)
 
 
 def _data_uris(output: Any) -> list[str]:  # noqa: ANN401 - any JSON

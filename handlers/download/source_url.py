@@ -15,7 +15,7 @@ from yarl import URL
 
 from handlers.download.addresses import literal_address
 from handlers.errors import DenialReason, SourceForbiddenError
-from schemas.urls import redact_url
+from schemas.urls import MAX_URL_CHARACTERS, redact_url
 
 MAX_DECODINGS: Final = 4
 """How often a path is percent-decoded to search for `..`. A path that is encoded more often is refused."""
@@ -40,6 +40,8 @@ def parse_source_url(text: str) -> URL:
     """
     if text.partition(":")[0].lower() not in {"http", "https"}:
         raise SourceForbiddenError("the source URL is neither http nor https", reason=DenialReason.SCHEME)
+    if len(text) > MAX_URL_CHARACTERS:
+        raise _malformed(f"it has more than {MAX_URL_CHARACTERS} characters")
     url = _parse(text)
     try:
         address = literal_address(host_of(url))

@@ -15,10 +15,11 @@ from handlers.detect import DetectedType
 from handlers.detect import detect as detect_type
 from handlers.download import Downloader
 from handlers.download.file_writer import DownloadedFile
-from handlers.errors import FileTypeNotSupportedError, SourceGoneError
+from handlers.errors import FileProcessingError, FileTypeNotSupportedError, SourceGoneError
 from handlers.media import MediaType, Prepared
 from handlers.observer import AttemptHooks, Observer
 from handlers.settings import MediaSettings
+from handlers.sources.refusals import MESSAGES, refusal_of
 from handlers.storage import Storage, object_path
 from handlers.storage.upload_file import UploadFile
 from schemas.files import ProcessedFile
@@ -82,8 +83,13 @@ class FileState:
 
 
 async def download(state: FileState, deps: PipelineDeps) -> FileState:
-    """Download the source file to disk. The download ends early when the first bytes show an unsupported type."""
+    """Download the source file to disk. The download ends early when the first bytes show an unsupported type.
+
+    A placeholder is not downloaded; it fails with its code.
+    """
     url = state.file.url
+    if (refusal := refusal_of(url)) is not None:
+        raise FileProcessingError(MESSAGES[refusal], code=refusal)
     if is_data_reference(url):
         if deps.read_data_uri is None:
             raise SourceGoneError(

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from handlers.sources.errors import ClosedError, RejectedError, UnreadableError
 from handlers.sources.settings import SourceSettings
 from handlers.sources.standard_webhooks import LARGE_BODY_BYTES, MAX_CLOCK_DIFFERENCE_SECONDS, MAX_TIMESTAMP_DIGITS
-from schemas.events import CompletedGeneration, FalWebhook, IgnoredWebhook
+from handlers.sources.webhook_body import body_text
+from schemas.events import MAX_ID_CHARACTERS, CompletedGeneration, FalWebhook, IgnoredWebhook
 
 if TYPE_CHECKING:
     from handlers.sources.fal_keys import Jwks
@@ -109,14 +110,17 @@ class FalSource:
             UnreadableError: the body is not a FAL webhook.
         """
         try:
-            event = FalWebhook.model_validate_json(body)
+            event = FalWebhook.model_validate_json(body_text(body))
         except ValidationError as error:
             fields = ", ".join(".".join(map(str, e["loc"])) or "body" for e in error.errors())
             raise UnreadableError(f"the body is not a FAL webhook; invalid fields: {fields}") from None
         if event.status == "ERROR":
             error_text = (event.error or "")[:300]
             return IgnoredWebhook(reason="generation_failed", request_id=event.request_id, error=error_text)
-        return CompletedGeneration(source="fal", request_id=event.request_id, output=event.payload)
+        try:
+            return CompletedGeneration(source="fal", request_id=event.request_id, output=event.payload)
+        except ValidationError:
+            raise UnreadableError(f"request_id has more than {MAX_ID_CHARACTERS} characters") from None
 
 
 def _parse_signature(text: str) -> bytes:

@@ -5,7 +5,6 @@ for the account's payload storage period, 30 days by default (docs.fal.ai). The 
 only.
 """
 
-import json
 import re
 from http import HTTPStatus
 from typing import Any, Final
@@ -17,6 +16,7 @@ from yarl import URL
 
 from handlers.download.fal_files import read_limited
 from handlers.errors import FileProcessingError, SourceGoneError, SourceUnavailableError
+from handlers.json_text import parse_json
 
 SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 APP_SEGMENTS: Final = range(2, 5)
@@ -121,6 +121,6 @@ async def _read_json(response: aiohttp.ClientResponse) -> Any:  # noqa: ANN401 -
     if body is None:
         raise FileProcessingError(f"FAL's result is larger than {MAX_RESULT_BYTES} bytes", code="source_gone")
     try:
-        return json.loads(body)
+        return parse_json(body.decode())
     except ValueError:
         raise SourceUnavailableError("FAL's queue answered something other than JSON") from None

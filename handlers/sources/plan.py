@@ -1,65 +1,23 @@
-"""Turns a completed generation into jobs: finds the files in its output and splits them into messages."""
+"""Splits the files of a completed generation into jobs."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
+from handlers.sources.outputs import find_files
+from handlers.sources.refusals import Refusal, placeholder
 from schemas.events import CompletedGeneration
-from schemas.jobs import MAX_JOB_BYTES, Job, JobFile, output_key_for, task_id_for
-from schemas.urls import data_reference, is_data_uri, name_from_url, printable_name, source_key
+from schemas.jobs import MAX_JOB_BYTES, Job, JobFile, Queue, output_key_for, task_id_for
+from schemas.urls import data_reference, is_data_uri
 
-UNSUPPORTED_EXTENSIONS: Final = frozenset(
-    [
-        "safetensors",
-        "pt",
-        "pth",
-        "ckpt",
-        "bin",
-        "npy",
-        "npz",
-        "onnx",
-        "gguf",
-        "json",
-        "jsonl",
-        "yaml",
-        "yml",
-        "toml",
-        "txt",
-        "csv",
-        "tsv",
-        "md",
-        "log",
-        "fbx",
-        "stl",
-        "mtl",
-        "pkl",
-    ]
-)
 ENVELOPE_BYTES: Final = 64 * 1024
 """Reserved in a message for everything except its files."""
 FILE_BYTES: Final = 128
 """Reserved for the field names and the position of one file."""
-
-
-def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> tuple[JobFile, ...]:  # noqa: ANN401 - any JSON
-    """Return the files of an output, in document order, each once.
-
-    An object with a `url` is a file on any host; whether it may be downloaded is checked later and reported there. A
-    string is a file only if the allow-list contains it. JSON in a text column is parsed. Weights, embeddings and other
-    files that are not media are skipped unless UNSUPPORTED_FILES=fail.
-    """
-    files: dict[str, JobFile] = {}
-    for url, name in _walk(parse_json_text(output), allowlist):
-        if settings.unsupported_files == "ignore" and _is_unsupported(name or name_from_url(url)):
-            continue
-        key = source_key(url)
-        if key not in files:
-            files[key] = JobFile(position=len(files), url=url, source_key=key, file_name=name)
-    return tuple(files.values())
+BULK_FILES: Final = 100
+"""An event with more files goes to the bulk queue, so that it does not delay the events of others."""
 
 
 def plan_jobs(
@@ -74,6 +32,22 @@ def plan_jobs(
     batches = list(_split(files, settings.max_batch_size))
     if not batches and (allow_empty or (event.source == "fal" and event.output is None)):
         batches = [()]
+    return build_jobs(event, files, batches, settings)
+
+
+def refused_job(event: CompletedGeneration, refusal: Refusal, settings: MediaSettings) -> Job:
+    """Return a job that a worker fails with this code, for an event whose output cannot be read."""
+    files = (placeholder(refusal, 0),)
+    return build_jobs(event, files, [files], settings)[0]
+
+
+def build_jobs(
+    event: CompletedGeneration,
+    files: Sequence[JobFile],
+    batches: Sequence[tuple[JobFile, ...]],
+    settings: MediaSettings,
+) -> tuple[Job, ...]:
+    """Return one job per batch of the event's files."""
     owner = event.generation_id or f"fal:{event.request_id}"
     now, key, profile = datetime.now(UTC), output_key_for([file.source_key for file in files]), settings.profile
     return tuple(
@@ -87,45 +61,11 @@ def plan_jobs(
             total_files=len(files),
             output_key=key,
             profile=profile,
+            queue=Queue.BULK if len(files) > BULK_FILES else Queue.FILES,
             event_at=now,
         )
         for batch in batches
     )
-
-
-def parse_json_text(output: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Return the parsed JSON of a text column; any other output unchanged."""
-    if isinstance(output, str) and output.lstrip()[:1] in {"{", "["}:
-        try:
-            return json.loads(output)
-        except (ValueError, RecursionError):
-            return output
-    return output
-
-
-def _walk(output: Any, allowlist: Allowlist) -> Iterator[tuple[str, str | None]]:  # noqa: ANN401 - any JSON
-    """Yield (url, file name) of every file in document order. Uses a stack, because the nesting may be deep."""
-    stack = [output]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, dict):
-            url = node.get("url")
-            if isinstance(url, str) and (is_data_uri(url) or "://" in url):
-                name = node.get("file_name")
-                yield url, printable_name(name) or None if isinstance(name, str) else None
-                node = {name: value for name, value in node.items() if name != "url"}
-            stack.extend(reversed(node.values()))
-        elif isinstance(node, list):
-            stack.extend(reversed(node))
-        elif isinstance(node, str) and "://" in node[:10] and allowlist.contains(node):
-            yield node, None
-
-
-def _is_unsupported(name: str) -> bool:
-    if "/" not in name:
-        stem, _, extension = name.rpartition(".")
-        return stem != "" and extension.lower() in UNSUPPORTED_EXTENSIONS
-    return PurePosixPath(name).suffix.lower().removeprefix(".") in UNSUPPORTED_EXTENSIONS
 
 
 def _split(files: tuple[JobFile, ...], max_files: int) -> Iterator[tuple[JobFile, ...]]:

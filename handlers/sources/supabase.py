@@ -15,7 +15,8 @@ from handlers.settings import MediaSettings
 from handlers.sources.errors import RejectedError, UnreadableError
 from handlers.sources.settings import SourceSettings
 from handlers.sources.standard_webhooks import LARGE_BODY_BYTES, PREFIX, SIGNATURE, SignatureVerifier
-from schemas.events import CompletedGeneration, IgnoredWebhook, SupabaseWebhook
+from handlers.sources.webhook_body import body_text
+from schemas.events import MAX_ID_CHARACTERS, CompletedGeneration, IgnoredWebhook, SupabaseWebhook
 
 
 class SupabaseSource:
@@ -79,7 +80,7 @@ class SupabaseSource:
             UnreadableError: the body is not a Database Webhook, or the row lacks a configured column.
         """
         try:
-            event = SupabaseWebhook.model_validate_json(body)
+            event = SupabaseWebhook.model_validate_json(body_text(body))
         except ValidationError as error:
             raise UnreadableError(_error_text(error)) from None
         reason = self._ignore_reason(event)
@@ -119,13 +120,19 @@ class SupabaseSource:
                 raise UnreadableError(
                     f"the row has no column {column!r}: set {variable} to the name of an existing one"
                 )
-        return CompletedGeneration(
-            source="supabase",
-            generation_id=str(row[settings.generations_id_column]),
-            request_id=_as_text(row.get(settings.generations_request_column)),
-            user_id=_as_text(row.get(settings.generations_user_column)),
-            output=row[settings.generations_output_column],
-        )
+        try:
+            return CompletedGeneration(
+                source="supabase",
+                generation_id=str(row[settings.generations_id_column]),
+                request_id=_as_text(row.get(settings.generations_request_column)),
+                user_id=_as_text(row.get(settings.generations_user_column)),
+                output=row[settings.generations_output_column],
+            )
+        except ValidationError:
+            raise UnreadableError(
+                f"an id of the row has more than {MAX_ID_CHARACTERS} characters; check GENERATIONS_ID_COLUMN, "
+                "GENERATIONS_REQUEST_COLUMN and GENERATIONS_USER_COLUMN"
+            ) from None
 
 
 def _secret_from(headers: Mapping[str, str]) -> bytes:

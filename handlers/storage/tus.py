@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from handlers.errors import DatabaseUnavailableError, StorageUnavailableError
+from handlers.errors import DatabaseUnavailableError, RowRejectedError, StorageUnavailableError
 from handlers.storage.api import UPSERT, StorageApi
 from handlers.storage.reply import ACCESS_DENIED, CONFLICT, StorageReply
 from handlers.storage.upload_file import UploadFile
@@ -52,7 +52,7 @@ class OpenUploads:
         arguments = {"p_bucket": self._bucket, "p_path": path, "p_opened": opened, "p_gone": gone}
         try:
             answer = await self._call("outlast_upload", arguments)
-        except DatabaseUnavailableError as error:
+        except (DatabaseUnavailableError, RowRejectedError) as error:
             log.warning("this upload is not recorded, so no other worker can continue it: %s", error)
             return opened
         upload_id = answer.get("upload_id") if isinstance(answer, dict) else None

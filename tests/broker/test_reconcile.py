@@ -14,7 +14,6 @@ from handlers.database.reconcile_records import ReconcileRecords
 from handlers.download.allowlist import Allowlist
 from handlers.sources.plan import plan_jobs
 from schemas.events import CompletedGeneration
-from schemas.jobs import Queue
 from tests.captured_logs import capture_log
 from tests.metric_values import metric_value
 from tests.time_limits import WAIT_SECONDS
@@ -22,6 +21,7 @@ from worker.broker.connection import Broker
 from worker.broker.errors import BrokerUnavailableError
 from worker.periodic.reconcile import MAX_WAITING_JOBS
 from worker.periodic.schedule import KilledTaskReaper, SweepJob, build_schedule, run_schedule
+from worker.periodic.sweep_plan import SweepPlanner
 
 
 async def generation(worker_env, output, **more):
@@ -154,8 +154,8 @@ async def test_since_and_older_than_limit_the_sweep(worker_env, source):
     )
     await generation(worker_env, {"url": f"{source.url}/files/tone.mp3"})
     yesterday = datetime.now(UTC) - timedelta(days=1)
-    assert len(await worker_env.parts.reconciler.find_missing(None)) == 2
-    assert len(await worker_env.parts.reconciler.find_missing(yesterday)) == 1
+    assert await worker_env.parts.reconciler.count_missing(None) == {"no_task": 2}
+    assert await worker_env.parts.reconciler.count_missing(yesterday) == {"no_task": 1}
     assert (await worker_env.parts.reconciler.sweep(older_than=3600)).enqueued == 1
     assert (await worker_env.parts.reconciler.sweep(since=yesterday)).enqueued == 1
 
@@ -294,7 +294,7 @@ async def start(worker_env, *arguments, **environment):
 
 async def only_missing_entry(worker_env):
     """Return the only missing entry."""
-    [entry] = await worker_env.parts.reconciler.find_missing(None)
+    [[entry]] = [page async for page in worker_env.parts.reconciler.pages(None)]
     return entry
 
 
@@ -307,9 +307,7 @@ async def make_all_tasks_idle(worker_env):
 
 def bulk_jobs(worker_env, entry):
     """Return the jobs that the sweep enqueues for a generation without a task."""
-    fields = entry.model_dump(include={"generation_id", "request_id", "user_id", "output"})
-    jobs = plan(worker_env, CompletedGeneration(source="reconcile", **fields))
-    return [job.model_copy(update={"queue": Queue.BULK}) for job in jobs]
+    return SweepPlanner(worker_env.settings).jobs(entry)
 
 
 def plan(worker_env, event):

@@ -116,6 +116,6 @@ async def test_a_response_that_is_not_supabases_is_retryable(proxy, tmp_path):
     file.write_bytes(b"x")
     async with Supabase(settings) as supabase:
         with pytest.raises(DatabaseUnavailableError):
-            await TaskRecords(settings, supabase).find_stored("u", "0" * 64, "auto")
+            await TaskRecords(supabase).find_stored("u", "0" * 64, "auto")
         with pytest.raises(StorageUnavailableError):
             await supabase.put("a/b", UploadFile.from_path(file, "image/png"))

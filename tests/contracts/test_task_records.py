@@ -72,7 +72,7 @@ async def records(gateway):
         storage_timeout_seconds=5,
     )
     async with Supabase(settings) as supabase:
-        yield TaskRecords(settings, supabase)
+        yield TaskRecords(supabase)
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import json
 from pathlib import PurePosixPath
 
 import pytest
@@ -6,14 +7,12 @@ from hypothesis import strategies as st
 
 from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
-from handlers.sources.plan import (
-    UNSUPPORTED_EXTENSIONS,
-    find_files,
-    plan_jobs,
-)
+from handlers.sources.outputs import MAX_NODES, UNSUPPORTED_EXTENSIONS, find_files
+from handlers.sources.plan import BULK_FILES, plan_jobs
+from handlers.sources.refusals import Refusal, refusal_of
 from schemas.events import CompletedGeneration
-from schemas.jobs import MAX_JOB_BYTES
-from schemas.urls import is_data_reference, source_key
+from schemas.jobs import MAX_JOB_BYTES, Queue
+from schemas.urls import MAX_URL_CHARACTERS, is_data_reference, redact_url, source_key
 
 SETTINGS = MediaSettings(_env_file=None)
 ALLOWLIST = Allowlist(SETTINGS.source_allowlist)
@@ -117,6 +116,58 @@ def test_the_message_size_is_counted_in_json_bytes(filling):
     jobs = plan_jobs(event(inline), SETTINGS, ALLOWLIST)
     assert sum(len(job.files) for job in jobs) == 4
     assert all(len(job.model_dump_json().encode()) <= MAX_JOB_BYTES for job in jobs)
+
+
+def test_of_an_output_with_too_many_files_the_first_are_taken_and_the_rest_is_told():
+    jobs = plan_jobs(event([{"url": f"{FAL}/{n}.png"} for n in range(100_000)]), SETTINGS, ALLOWLIST)
+    files = [file for job in jobs for file in job.files]
+    assert [file.url for file in files[:-1]] == [f"{FAL}/{n}.png" for n in range(1000)]
+    assert refusal_of(files[-1].url) is Refusal.TOO_MANY_FILES
+    assert [file.position for file in files] == list(range(1001))
+    assert {(job.total_files, job.queue) for job in jobs} == {(1001, Queue.BULK)}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        [[] for _ in range(MAX_NODES)],
+        ["text"] * MAX_NODES,
+        [{"url": f"{FAL}/a.png?token={n}"} for n in range(100_000)],
+        [f"https://elsewhere.example/{n}" for n in range(100_000)],
+    ],
+    ids=["nodes", "texts", "links to one file", "links elsewhere"],
+)
+def test_the_search_for_files_is_limited_and_the_rest_is_told(output):
+    *_, last = find_files([{"url": f"{FAL}/first.png"}, *output], SETTINGS, ALLOWLIST)
+    assert refusal_of(last.url) is Refusal.TOO_MANY_FILES
+    assert source_key(last.url) == last.source_key
+
+
+def test_numbers_are_not_searched():
+    (file,) = find_files({"embedding": [0.5] * 2 * MAX_NODES, "url": f"{FAL}/a.png"}, SETTINGS, ALLOWLIST)
+    assert file.url == f"{FAL}/a.png"
+
+
+@pytest.mark.parametrize(
+    ("count", "queue"), [(1, Queue.FILES), (BULK_FILES, Queue.FILES), (BULK_FILES + 1, Queue.BULK)]
+)
+def test_an_event_with_many_files_goes_to_the_bulk_queue(count, queue):
+    jobs = plan_jobs(event([f"{FAL}/{n}.png" for n in range(count)]), SETTINGS, ALLOWLIST)
+    assert {job.queue for job in jobs} == {queue}
+
+
+@pytest.mark.parametrize("escape", [r"\u0000", r"\ud800"])
+def test_what_postgresql_cannot_store_is_replaced_in_urls(escape):
+    (file,) = find_files(f'{{"url": "{FAL}/a.png?x={escape}"}}', SETTINGS, ALLOWLIST)
+    assert file.url == f"{FAL}/a.png?x=\N{REPLACEMENT CHARACTER}"
+    (raw,) = find_files({"url": json.loads(f'"{FAL}/a.png?x={escape}"')}, SETTINGS, ALLOWLIST)
+    assert raw == file
+
+
+def test_a_url_that_is_too_long_is_a_file_whose_key_needs_no_parsing():
+    (file,) = find_files({"url": f"{FAL}/a.png?{'x=1&' * 500_000}"}, SETTINGS, ALLOWLIST)
+    assert len(file.source_key) == 32
+    assert len(redact_url(file.url)) <= MAX_URL_CHARACTERS
 
 
 def test_file_names_are_printable_and_at_most_255_characters():

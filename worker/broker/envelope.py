@@ -9,6 +9,7 @@ from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
 from pydantic import TypeAdapter, ValidationError
 
+from handlers.json_text import clean_text
 from schemas.jobs import JOB_TYPE, MAX_JOB_BYTES, Job
 from worker.observability import tracing
 
@@ -106,7 +107,7 @@ def failure_headers(code: str | None, error: str | None, stage: str = "") -> dic
         return {}
     return {
         f"{PREFIX}error-code": code,
-        f"{PREFIX}error": (error or "")[:MAX_ERROR_HEADER_CHARACTERS],
+        f"{PREFIX}error": clean_text((error or "")[:MAX_ERROR_HEADER_CHARACTERS]),
         f"{PREFIX}stage": stage,
         f"{PREFIX}failed-at": datetime.now(UTC).isoformat(),
     }

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections import Counter
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -36,7 +35,7 @@ async def reconcile_once(since: datetime | None, *, dry_run: bool, as_json: bool
         broker = Broker(settings, metrics, "reconcile") if dry_run else await resources.broker("reconcile")
         reconciler = Reconciler(settings, ReconcileRecords(supabase), broker, metrics)
         if dry_run:
-            swept = SweepResult(found=Counter(entry.reason for entry in await reconciler.find_missing(since)))
+            swept = SweepResult(found=await reconciler.count_missing(since))
         else:
             with _progress(shown=sys.stderr.isatty() and not as_json) as progress:
                 bar = progress.add_task("sweeping")

@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 from multidict import MultiDict
 
-from handlers.errors import DatabaseUnavailableError
+from handlers.errors import DatabaseUnavailableError, RowRejectedError
 from schemas.dead_letters import InvalidFilterError
 from worker.broker.errors import BrokerUnavailableError
 from worker.console.session import Session, Sessions, SignInThrottle
@@ -47,6 +47,7 @@ ERRORS: Final[dict[type[Exception], tuple[int, str]]] = {
     BrokerUnavailableError: (503, "RabbitMQ is not available. No dead letter is lost. Try again later."),
     NoArchiveError: (503, "There is no archive for discarded dead letters. Nothing was removed from the queue."),
     DatabaseUnavailableError: (503, "The database does not answer. Try again later."),
+    RowRejectedError: (422, "The database refuses these values."),
 }
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -13,6 +13,8 @@ GENERATION_ATTEMPTS = 4
 MISSING_ATTEMPTS = 5
 """Attempts while a source says that the file does not exist, or is empty: with the default delays, 13 minutes. FAL may
 copy a file into your own bucket after its webhook."""
+REJECTED_ATTEMPTS = 3
+"""Attempts while the database refuses what is recorded: a trigger of the user may be corrected, or never be."""
 JITTER: Final = 0.25
 """Share of jobs that get a neighbouring delay, so that jobs that failed together do not return together."""
 MAX_ATTEMPTS_BY_CODE: Final = {
@@ -20,6 +22,7 @@ MAX_ATTEMPTS_BY_CODE: Final = {
     "generation_not_found": GENERATION_ATTEMPTS,
     "source_gone": MISSING_ATTEMPTS,
     "corrupted": MISSING_ATTEMPTS,
+    "row_rejected": REJECTED_ATTEMPTS,
 }
 
 

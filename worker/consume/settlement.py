@@ -18,7 +18,7 @@ import structlog
 
 from handlers.database.reconcile_records import ReconcileRecords
 from handlers.database.task_records import TaskRecords
-from handlers.errors import DatabaseUnavailableError, FileProcessingError, StorageUnavailableError
+from handlers.errors import DatabaseUnavailableError, FileProcessingError, RowRejectedError, StorageUnavailableError
 from handlers.pipeline import failed_file
 from handlers.pipeline.steps import PipelineDeps
 from schemas.files import FailedFile, ProcessedFile
@@ -184,6 +184,7 @@ class Settlement:
 
         Raises:
             DatabaseUnavailableError: the database did not answer for FINISH_SECONDS.
+            RowRejectedError: the database refuses what is recorded.
             StorageUnavailableError: an object of this job must be uploaded again.
         """
         job = self._envelope.job
@@ -195,6 +196,9 @@ class Settlement:
         if reply.state == "object_differs":
             self.stored.clear()
             raise StorageUnavailableError("an object of this job in Storage differs from the one that was uploaded")
+        if reply.row_rejected:
+            self._context.metrics.error(RowRejectedError.default_code)
+            log.warning("the row refused its media; the files are recorded", reason=reply.row_rejected)
         self.leased = False
         return reply
 
@@ -210,6 +214,16 @@ class Settlement:
         failed = [failed_file(file, error, "job") for file in job.files if file.source_key not in stored]
         try:
             await self._context.records.finish(job, self.lease, status, self.stored, failed)
+        except RowRejectedError:
+            log.warning("the attempt was recorded without its files, which the database refuses", status=status)
+            await self._end_without_files(status, failed)
+        except FileProcessingError as database_error:
+            log.warning("the attempt was not recorded in the database", code=database_error.code, status=status)
+
+    async def _end_without_files(self, status: TaskStatus, failed: Sequence[FailedFile]) -> None:
+        """Record only the status, so that the sweep does not take the task for one without a worker."""
+        try:
+            await self._context.records.finish(self._envelope.job, self.lease, status, [], list(failed[:1]))
         except FileProcessingError as database_error:
             log.warning("the attempt was not recorded in the database", code=database_error.code, status=status)
 

@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from handlers.errors import DatabaseUnavailableError
+from handlers.errors import DatabaseUnavailableError, RowRejectedError
 from schemas.dead_letters import BatchOutcome, BatchRequest, DeadLetterFilter, InvalidFilterError
 from worker.broker.errors import BrokerUnavailableError
 from worker.dead_letters.queue_lock import BusyError
@@ -97,7 +97,7 @@ def _with_problems(handler: RequestHandler) -> RequestHandler:
         except BrokerUnavailableError as error:
             hint = "no dead letter is lost; send the request again later"
             return problem(503, "broker_unavailable", str(error), hint, retry_after)
-        except (NoArchiveError, DatabaseUnavailableError) as error:
+        except (NoArchiveError, DatabaseUnavailableError, RowRejectedError) as error:
             hint = "only archived dead letters were removed from the queue; send the request again later"
             return problem(503, "archive_unavailable", str(error), hint)
 

@@ -104,7 +104,7 @@ class DeadLetterService:
                     "discarded dead letters are stored in the database: set SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY"
                 )
             else:
-                action = Discard(TaskRecords(self._settings, supabase), self._settings.dead_archive_days, self._by)
+                action = Discard(TaskRecords(supabase), self._settings.dead_archive_days, self._by)
             yield BatchRun(self._queue, selected, action, rate=rate, should_abort=should_abort, progress=progress)
 
 

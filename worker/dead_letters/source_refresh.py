@@ -8,7 +8,8 @@ from handlers.download import Downloader
 from handlers.download.allowlist import Allowlist
 from handlers.errors import DatabaseUnavailableError, SourceForbiddenError, SourceGoneError, SourceUnavailableError
 from handlers.sources.fal_queue import FalQueueClient
-from handlers.sources.plan import find_files, plan_jobs
+from handlers.sources.outputs import find_files
+from handlers.sources.plan import plan_jobs
 from schemas.events import CompletedGeneration
 from schemas.jobs import Job, JobFile
 from schemas.urls import is_data_uri, name_from_url

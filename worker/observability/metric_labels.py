@@ -12,6 +12,7 @@ from handlers import errors
 from handlers.media import Kind
 from handlers.pipeline import STEPS
 from handlers.sources import SOURCES
+from handlers.sources.refusals import Refusal
 from schemas.jobs import Queue
 
 WEBHOOK_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5)
@@ -35,6 +36,7 @@ CODES: Final = (
     *sorted(kind.default_code for kind in errors.FileProcessingError.__subclasses__()),
     *("unexpected", "disk_full", "decoder_crashed", "decoder_failed", "timed_out", "soft_timeout"),
     *("no_files", "not_queued", "worker_killed", "message_lost", "undecodable", "newer_version"),
+    *Refusal,
 )
 
 Values = tuple[tuple[str, ...], ...]

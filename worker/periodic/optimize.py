@@ -82,7 +82,7 @@ class Optimizer:
     ) -> None:
         self._settings = settings
         self._storage = supabase
-        self._records = TaskRecords(settings, supabase)
+        self._records = TaskRecords(supabase)
         self._objects = objects
         self._codec = codec
         self._profile = profile

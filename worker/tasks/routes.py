@@ -9,7 +9,7 @@ from aiohttp_sse import EventSourceResponse, sse_response
 from pydantic import BaseModel
 
 from handlers.database.client import Supabase
-from handlers.errors import DatabaseUnavailableError
+from handlers.errors import DatabaseUnavailableError, RowRejectedError
 from schemas.tasks import TaskState
 from worker.broker.connection import Broker
 from worker.broker.errors import BrokerUnavailableError
@@ -132,6 +132,8 @@ def _with_problems(handler: RequestHandler) -> RequestHandler:
             return problem(422, "idempotency_key_reused", str(error), "use a new key for each submission")
         except BrokerUnavailableError as error:
             return problem(503, "broker_unavailable", str(error), "repeat the request with the same key", RETRY_AFTER)
+        except RowRejectedError as error:
+            return problem(422, error.code, str(error), "the database refuses these values; correct them")
         except DatabaseUnavailableError as error:
             return problem(503, "database_unavailable", str(error), "repeat the request with the same key", RETRY_AFTER)
 

@@ -97,7 +97,7 @@ class TaskService:
         and its job, if there is one in a queue, is dropped when a worker receives it.
         """
         known = await self.state(task_id) is not None
-        records = TaskRecords(self._settings, self._supabase)
+        records = TaskRecords(self._supabase)
         cancelled = await broadcast.cancel_task(task_id, records, self._require_broker())
         if not cancelled:
             return CancelOutcome.ENDED

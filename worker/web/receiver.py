@@ -15,20 +15,19 @@ import structlog
 from aiohttp import web
 
 from handlers.database.client import Supabase
-from handlers.download.allowlist import Allowlist
 from handlers.sources import WebhookSource
 from handlers.sources.errors import ClosedError, RejectedError, UnreadableError, VerifierUnavailableError
-from handlers.sources.plan import plan_jobs
 from schemas.events import IgnoredWebhook
 from schemas.jobs import Job
+from worker.broker.batch_publisher import publish_jobs
 from worker.broker.connection import Broker
-from worker.broker.envelope import Envelope
 from worker.broker.errors import BrokerUnavailableError
 from worker.console.app import mount
 from worker.dead_letters.routes import DeadLetterRoutes
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 from worker.tasks.routes import TaskRoutes
+from worker.web.event_planner import EventPlanner
 from worker.web.health import add_health
 from worker.web.openapi import add_openapi
 from worker.web.problem_details import problem, problem_middleware
@@ -39,6 +38,8 @@ from worker.web.user_share import UserShare, WaitingJobs
 log = structlog.stdlib.get_logger(__name__)
 WEBHOOK_PUBLISH_SECONDS: Final = 0.7
 """Time limit for publishing all jobs of one event: the sender of a webhook gives up after one second."""
+MAX_LOGGED_TASKS: Final = 10
+"""How many task ids of one event are logged."""
 JSON: Final = "application/json"
 LOG_FIELDS: Final = web.RequestKey("log_fields", dict[str, Any])
 """Additional fields of the webhook's log line."""
@@ -62,7 +63,7 @@ class Receiver:
         self._sources = {source.name: source for source in sources}
         self._broker = broker
         self._metrics = metrics
-        self._allowlist = Allowlist(settings.source_allowlist)
+        self._planner = EventPlanner(settings)
         self._user_share = UserShare(settings.waiting_files_per_user, WaitingJobs(broker))
         self._count, self._time = cache(metrics.webhooks.labels), cache(metrics.webhook_duration.labels)
 
@@ -125,7 +126,7 @@ class Receiver:
         """Verify, parse, plan and publish. Return the outcome, a label of the metrics, and the response."""
         try:
             await source.verify(request.headers, body)
-            event = source.parse(body)
+            event, jobs = await self._planner.plan(source, body)
         except RejectedError as error:
             return self._reject(source, error)
         except VerifierUnavailableError as error:
@@ -135,9 +136,9 @@ class Receiver:
         if isinstance(event, IgnoredWebhook):
             log.info("event ignored", source=source.name, **event.model_dump(exclude_none=True))
             return "ignored", web.json_response({"ignored": event.reason})
-        jobs = plan_jobs(event, self._settings, self._allowlist)
         task_ids = [str(job.task_id) for job in jobs]
-        request[LOG_FIELDS] = {"generation_id": event.generation_id, "task_ids": task_ids}
+        fields = {"generation_id": event.generation_id, "jobs": len(jobs), "task_ids": task_ids[:MAX_LOGGED_TASKS]}
+        request[LOG_FIELDS] = fields
         return await self._enqueue(jobs, task_ids)
 
     def _reject(self, source: WebhookSource, error: RejectedError) -> tuple[str, web.Response]:
@@ -155,10 +156,8 @@ class Receiver:
     async def _enqueue(self, jobs: Sequence[Job], task_ids: Sequence[str]) -> tuple[str, web.Response]:
         if not jobs:
             return "ignored", web.json_response({"ignored": "no_files"})
-        deadline = time.monotonic() + WEBHOOK_PUBLISH_SECONDS
         try:
-            for job in await self._user_share.route(jobs):
-                await self._broker.publish_job(Envelope(job), max(0.01, deadline - time.monotonic()))
+            await publish_jobs(self._broker, await self._user_share.route(jobs), WEBHOOK_PUBLISH_SECONDS)
         except BrokerUnavailableError as error:
             return "unavailable", _unavailable("broker_unavailable", str(error), 5)
         return "accepted", web.json_response({"task_ids": task_ids}, status=202)

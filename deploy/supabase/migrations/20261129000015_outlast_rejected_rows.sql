@@ -1,0 +1,138 @@
+-- Outlast 17: a row that refuses its media. Rows are hostile input, and have triggers of the application.
+--
+-- The update of a generation's row runs in its own subtransaction. If the row or a trigger refuses it, only that update
+-- is undone. It is recorded, and the sweep tries it again.
+
+create table if not exists public.outlast_rejected_rows (
+  generation_id text primary key,
+  sqlstate text not null,
+  message text not null,
+  tries int not null default 0,
+  retry_at timestamptz not null,
+  created_at timestamptz not null default now()
+);
+
+comment on table public.outlast_rejected_rows is 'generations whose row refused the update of media and media_status';
+
+create index if not exists outlast_rejected_rows_due on public.outlast_rejected_rows (retry_at);
+
+alter table public.outlast_rejected_rows enable row level security;
+revoke all on public.outlast_rejected_rows from public, anon, authenticated;
+grant all on public.outlast_rejected_rows to service_role;
+
+-- Writes media_status and, unless `p_status_only`, media to the generation's row, if there is one. The media list stays
+-- unchanged while the generation has no current task. Raises whatever the row refuses; waits briefly for its lock.
+create or replace function public.outlast_update_row(p_generation_id text, p_status_only boolean) returns void
+language plpgsql security definer set search_path = '' set lock_timeout = '3s' as $$
+declare
+  g record;
+  m record;
+  v_request text;
+  v_id text;
+begin
+  select * into g from public.outlast_generations();
+  begin
+    execute format('select g.%I::text, %s from %s g where g.%I = $1::%s for update',
+                   g.id_name, public.outlast_column(g.request_name), g.rel, g.id_name, g.id_type)
+      into v_id, v_request using p_generation_id;
+  exception when data_exception then
+    return;
+  end;
+  if v_id is null then
+    return;
+  end if;
+  select * into m from public.outlast_media(p_generation_id, v_request);
+  execute format(
+    'update %s g set media_status = $2, media = case when $3 then g.media else $1 end where g.%I = $4::%s'
+    ' and (g.media_status is distinct from $2 or (not $3 and g.media is distinct from $1))',
+    g.rel, g.id_name, g.id_type
+  ) using m.media, m.media_status, p_status_only or m.media_status is null, p_generation_id;
+end $$;
+
+-- Records that the row refused the update, for the retries, and on the ended tasks of the generation. A task that
+-- another transaction holds is skipped, because waiting for it here could deadlock; its own end records the same.
+create or replace function public.outlast_note_rejection(p_generation_id text, p_sqlstate text, p_message text)
+returns void language plpgsql security definer set search_path = '' as $$
+begin
+  insert into public.outlast_rejected_rows as r (generation_id, sqlstate, message, retry_at)
+    values (p_generation_id, p_sqlstate, left(p_message, 300), now() + interval '1 minute')
+    on conflict (generation_id) do update set sqlstate = excluded.sqlstate, message = excluded.message;
+  update public.outlast_tasks set error_code = 'row_rejected', updated_at = now(),
+      error = format('the files are recorded, but the generation''s row refused the update of media (SQLSTATE %s): %s',
+                     p_sqlstate, left(p_message, 300))
+    where task_id in (
+      select task_id from public.outlast_tasks
+      where generation_id = p_generation_id and error_code is null and status in ('completed', 'partial', 'failed')
+      for update skip locked);
+end $$;
+
+-- Removes that record after the whole media list was written.
+create or replace function public.outlast_clear_rejection(p_generation_id text) returns void
+language plpgsql security definer set search_path = '' as $$
+begin
+  delete from public.outlast_rejected_rows where generation_id = p_generation_id;
+  if found then
+    update public.outlast_tasks set error_code = null, error = null, updated_at = now()
+      where task_id in (
+        select task_id from public.outlast_tasks
+        where generation_id = p_generation_id and error_code = 'row_rejected' for update skip locked);
+  end if;
+end $$;
+
+-- Writes the row as `outlast_update_row` does. What the row, its constraints or a user's trigger refuse is recorded and
+-- not raised, also a statement timeout in a trigger; what concerns the whole server is raised: lack of resources (53),
+-- shutdown (57P), system and internal errors (58, F0, XX).
+create or replace function public.outlast_write_media(p_generation_id text, p_status_only boolean) returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_sqlstate text;
+  v_message text;
+begin
+  if p_generation_id is null or (select id_name from public.outlast_generations()) is null then
+    return;
+  end if;
+  perform public.outlast_lock_generation(p_generation_id);
+  begin
+    perform public.outlast_update_row(p_generation_id, p_status_only);
+    if not p_status_only then
+      perform public.outlast_clear_rejection(p_generation_id);
+    end if;
+  exception when query_canceled or others then
+    get stacked diagnostics v_sqlstate = returned_sqlstate, v_message = message_text;
+    if v_sqlstate ~ '^(53|57P|58|F0|XX)' then
+      raise;
+    end if;
+    perform public.outlast_note_rejection(p_generation_id, v_sqlstate, v_message);
+  end;
+end $$;
+
+-- Writes the row of one rejected generation whose retry is due: `{"retried", "written"}`. One at a time, because locks
+-- are held until the end. After ten tries in some three days it is not tried again. The record is kept for 30 days.
+create or replace function public.outlast_retry_rejected() returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_generation text;
+begin
+  delete from public.outlast_rejected_rows where created_at < now() - interval '30 days';
+  select generation_id into v_generation from public.outlast_rejected_rows
+    where retry_at <= now() order by retry_at limit 1;
+  if v_generation is null then
+    return jsonb_build_object('retried', 0, 'written', 0);
+  end if;
+  perform public.outlast_write_media(v_generation, false);
+  update public.outlast_rejected_rows set tries = tries + 1,
+      retry_at = case when tries >= 9 then 'infinity' else now() + interval '4 minutes' * power(2, tries) end
+    where generation_id = v_generation;
+  return jsonb_build_object('retried', 1, 'written', case when found then 0 else 1 end);
+end $$;
+
+revoke all on function public.outlast_update_row(text, boolean), public.outlast_note_rejection(text, text, text),
+  public.outlast_clear_rejection(text), public.outlast_write_media(text, boolean)
+  from public, anon, authenticated, service_role;
+revoke all on function public.outlast_retry_rejected() from public, anon, authenticated;
+grant execute on function public.outlast_retry_rejected() to service_role;
+
+insert into public.outlast_settings (key, value) values ('version', '20261129000015')
+  on conflict (key) do update set value = excluded.value;
+
+notify pgrst, 'reload schema';

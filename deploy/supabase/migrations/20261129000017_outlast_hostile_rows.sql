@@ -1,0 +1,192 @@
+-- Outlast 19: the sweep reads pages that are limited in rows and bytes. No time and no output of a row can stop it.
+
+-- The SQL that finds completed generations that are missing, like `outlast_unheard_query`, without their outputs. A
+-- time that no client can represent (infinity, years before 1 or after 9999) is null. A generation with an id of more
+-- than 256 characters is left out, because no worker accepts it; other ids are cut to 257, which no worker accepts.
+create or replace function public.outlast_missing_rows_query(
+  p_condition text, p_kind text, p_before timestamptz, p_limit int
+) returns text language plpgsql stable security definer set search_path = '' as $$
+declare
+  g record;
+begin
+  select * into g from public.outlast_generations();
+  return format($sql$
+    select g.%1$I::text as generation_id, left(%2$s, 257) as user_id, left(%3$s, 257) as request_id, %4$s as created_at,
+      case when known.tasks = 0 then 'no_task' else 'incomplete' end as reason, null::uuid as task_id,
+      jsonb_build_object('kind', %11$L, 'created', g.%5$I::text, 'id', g.%1$I::text) as place
+    from (select * from %6$s where %7$s) g
+    cross join lateral (
+      select count(*) as tasks, coalesce(bool_or(t.status in ('queued', 'running', 'retrying')
+        and (t.updated_at >= %8$L or t.lease_until >= %8$L)), false) as busy
+      from public.outlast_tasks t where t.generation_id = g.%1$I::text
+    ) known
+    left join lateral (
+      select t.output_key, t.source is not distinct from 'fal' as fal from public.outlast_tasks t
+      where t.generation_id = g.%1$I::text and t.status <> 'cancelled'
+      order by t.source is not distinct from 'fal', t.event_at desc, t.created_at desc limit 1
+    ) newest on true
+    left join lateral (
+      select count(distinct p.position) as covered, max(t.total_files) as total
+      from public.outlast_tasks t left join unnest(t.positions) as p (position) on true
+      where t.generation_id = g.%1$I::text and t.output_key is not distinct from newest.output_key
+        and (t.source is not distinct from 'fal') = newest.fal
+    ) part on true
+    where %9$s and length(g.%1$I::text) <= 256
+      and (known.tasks = 0 or (part.covered < part.total and not known.busy))
+    order by g.%5$I, g.%1$I limit %10$L
+  $sql$, g.id_name, public.outlast_column(g.user_name), public.outlast_column(g.request_name),
+    case when public.outlast_created_is_time() then format(
+      'case when g.%1$I > ''0001-01-02'' and g.%1$I < ''9999-12-30'' then g.%1$I::timestamptz end', g.created_name)
+      else 'null::timestamptz' end,
+    g.created_name, g.rel, public.outlast_unheard_where(), p_before, p_condition, p_limit, p_kind);
+end $$;
+
+-- What is missing after `p_after`, in this order: rows with a creation time, oldest first; rows without; idle tasks by
+-- generation. `place` is the `p_after` that continues after an entry. A creation time of more than a day ahead is not
+-- believed: such a row is not taken for a young one.
+create or replace function public.outlast_missing_keys(
+  p_since timestamptz, p_until timestamptz, p_after jsonb, p_before timestamptz, p_limit int
+) returns table (generation_id text, user_id text, request_id text, created_at timestamptz, reason text, task_id uuid,
+                 place jsonb)
+language plpgsql stable security definer set search_path = '' set datestyle = 'ISO' as $$
+#variable_conflict use_column
+declare
+  g record;
+  v_kind text := coalesce(p_after ->> 'kind', 'dated');
+  v_after jsonb := p_after;
+  v_left int := p_limit;
+  v_found int;
+  v_condition text;
+begin
+  select * into g from public.outlast_generations();
+  if public.outlast_unheard_where() is null then
+    v_kind := 'idle';
+  end if;
+  if v_kind = 'dated' then
+    v_condition := format('g.%I is not null', g.created_name);
+    if public.outlast_created_is_time() and p_since is not null then
+      v_condition := v_condition || format(' and g.%I >= %L::timestamptz', g.created_name, p_since);
+    end if;
+    if public.outlast_created_is_time() and p_until is not null then
+      v_condition := v_condition || format(
+        ' and (g.%1$I <= %2$L::timestamptz or g.%1$I > now() + interval ''1 day'')', g.created_name, p_until);
+    end if;
+    if v_after is not null then
+      v_condition := v_condition || format(' and (g.%I, g.%I) > (%L, %L)', g.created_name, g.id_name,
+                                           v_after ->> 'created', v_after ->> 'id');
+    end if;
+    return query execute public.outlast_missing_rows_query(v_condition, v_kind, p_before, v_left);
+    get diagnostics v_found = row_count;
+    v_left := v_left - v_found;
+    v_kind := 'undated';
+    v_after := null;
+  end if;
+  if v_kind = 'undated' and v_left > 0 then
+    if p_since is null then
+      v_condition := format('g.%I is null', g.created_name)
+        || case when v_after is null then '' else format(' and g.%I > %L', g.id_name, v_after ->> 'id') end;
+      return query execute public.outlast_missing_rows_query(v_condition, v_kind, p_before, v_left);
+      get diagnostics v_found = row_count;
+      v_left := v_left - v_found;
+    end if;
+    v_kind := 'idle';
+    v_after := null;
+  end if;
+  if v_left > 0 then
+    return query
+      with idle as materialized (
+        select t.* from public.outlast_tasks t
+        where t.status in ('queued', 'running', 'retrying') and t.updated_at < p_before
+          and (t.lease_until is null or t.lease_until < p_before)
+          and (p_since is null or t.created_at >= p_since) and (p_until is null or t.created_at <= p_until)
+      )
+      select t.generation_id, t.user_id, t.request_id, t.created_at, 'idle', t.task_id,
+        jsonb_build_object('kind', 'idle', 'generation', coalesce(t.generation_id, ''), 'id', t.task_id)
+      from idle t
+      where v_after is null
+        or (coalesce(t.generation_id, ''), t.task_id) > (v_after ->> 'generation', (v_after ->> 'id')::uuid)
+      order by coalesce(t.generation_id, ''), t.task_id limit v_left;
+  end if;
+end $$;
+
+-- A page of what a sweep should enqueue: `entries`, and `next`, the `p_after` of the next page (null at the end). An
+-- entry is {generation_id, user_id, request_id, created_at, reason, task_id, output_json, output_bytes, same_output}.
+-- `output_json` is the output as JSON text. It is null without a row, for more than `p_output_bytes`, and for an idle
+-- task of the same generation as the entry before it (then `same_output` is true). A page has at most `p_limit` entries
+-- and at most `p_page_bytes` of outputs, unless its only entry has more.
+create or replace function public.outlast_missing_page(
+  p_since timestamptz default null, p_until timestamptz default null, p_after jsonb default null,
+  p_limit int default 200, p_idle_seconds int default 7200, p_page_bytes bigint default 4194304,
+  p_output_bytes bigint default 67108864
+) returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  k record;
+  v_output text;
+  v_size bigint;
+  v_before timestamptz := now() - make_interval(secs => p_idle_seconds);
+  v_entries jsonb[] := '{}';
+  v_bytes bigint := 0;
+  v_generation text;
+  v_same boolean;
+  v_place jsonb;
+  v_full boolean := false;
+begin
+  for k in select * from public.outlast_missing_keys(p_since, p_until, p_after, v_before, p_limit) loop
+    v_same := coalesce(k.reason = 'idle' and k.generation_id = v_generation, false);
+    v_output := null;
+    v_size := null;
+    if not v_same then
+      select o.output, o.bytes into v_output, v_size from public.outlast_output(k.generation_id, p_output_bytes) o;
+    end if;
+    v_bytes := v_bytes + coalesce(octet_length(v_output), 0);
+    if v_place is not null and v_bytes > p_page_bytes then
+      v_full := true;
+      exit;
+    end if;
+    v_entries := v_entries || jsonb_build_object('generation_id', k.generation_id, 'user_id', k.user_id,
+      'request_id', k.request_id, 'created_at', k.created_at, 'reason', k.reason, 'task_id', k.task_id,
+      'output_json', v_output, 'output_bytes', v_size, 'same_output', v_same);
+    v_generation := case when k.reason = 'idle' then k.generation_id end;
+    v_place := k.place;
+  end loop;
+  return jsonb_build_object('entries', to_jsonb(v_entries),
+    'next', case when v_full or cardinality(v_entries) >= p_limit then v_place end);
+end $$;
+
+-- The first page in the form that workers of version 0.1 read, oldest first: [{generation_id, user_id, request_id,
+-- output, created_at, reason, task_id}]. An output that jsonb cannot hold is null.
+create or replace function public.outlast_missing(
+  p_since timestamptz default null, p_limit int default 500, p_idle_seconds int default 7200
+) returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_page jsonb := public.outlast_missing_page(
+    p_since => p_since, p_limit => p_limit, p_idle_seconds => p_idle_seconds, p_page_bytes => 67108864);
+begin
+  return (
+    with entries as (
+      select e, ordinality from jsonb_array_elements(v_page -> 'entries') with ordinality as l (e, ordinality)
+    )
+    select coalesce(jsonb_agg(
+      e - array['output_json', 'output_bytes', 'same_output', case when e ->> 'reason' <> 'idle' then 'task_id' end]
+        || jsonb_build_object('output', public.outlast_to_jsonb(case when (e ->> 'same_output')::boolean
+             then (public.outlast_output(e ->> 'generation_id', 67108864)).output else e ->> 'output_json' end))
+      order by (e ->> 'created_at')::timestamptz nulls last, ordinality), '[]')
+    from entries
+    where e ->> 'reason' <> 'idle' or e ->> 'generation_id' is null or e ->> 'generation_id' not in (
+      select o.e ->> 'generation_id' from entries o where o.e ->> 'reason' <> 'idle')
+  );
+end $$;
+
+revoke all on function public.outlast_missing_rows_query(text, text, timestamptz, int),
+  public.outlast_missing_keys(timestamptz, timestamptz, jsonb, timestamptz, int)
+  from public, anon, authenticated, service_role;
+revoke all on function public.outlast_missing(timestamptz, int, int),
+  public.outlast_missing_page(timestamptz, timestamptz, jsonb, int, int, bigint, bigint)
+  from public, anon, authenticated;
+grant execute on function public.outlast_missing(timestamptz, int, int),
+  public.outlast_missing_page(timestamptz, timestamptz, jsonb, int, int, bigint, bigint) to service_role;
+
+insert into public.outlast_settings (key, value) values ('version', '20261129000017')
+  on conflict (key) do update set value = excluded.value;
+
+notify pgrst, 'reload schema';
