@@ -1,5 +1,7 @@
 -- Outlast 18: recording an attempt whose row refuses its media, and reading the output of a row.
 
+select public.outlast_start_change();
+
 -- The holder of the lease records the result of an attempt; see Outlast 4. `row_rejected` is the reason if the
 -- generation's row refused its media.
 create or replace function public.outlast_finish(
@@ -108,7 +110,7 @@ revoke all on function public.outlast_output(text, bigint),
 grant execute on function public.outlast_output(text, bigint),
   public.outlast_finish(uuid, uuid, text, jsonb, jsonb, jsonb, jsonb) to service_role;
 
-insert into public.outlast_settings (key, value) values ('version', '20261129000016')
+insert into public.outlast_settings (key, value) values ('version', '20261129000018')
   on conflict (key) do update set value = excluded.value;
 
 notify pgrst, 'reload schema';

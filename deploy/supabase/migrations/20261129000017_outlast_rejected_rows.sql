@@ -3,6 +3,8 @@
 -- The update of a generation's row runs in its own subtransaction. If the row or a trigger refuses it, only that update
 -- is undone. It is recorded, and the sweep tries it again.
 
+select public.outlast_start_change();
+
 create table if not exists public.outlast_rejected_rows (
   generation_id text primary key,
   sqlstate text not null,
@@ -14,11 +16,8 @@ create table if not exists public.outlast_rejected_rows (
 
 comment on table public.outlast_rejected_rows is 'generations whose row refused the update of media and media_status';
 
-create index if not exists outlast_rejected_rows_due on public.outlast_rejected_rows (retry_at);
-
-alter table public.outlast_rejected_rows enable row level security;
-revoke all on public.outlast_rejected_rows from public, anon, authenticated;
-grant all on public.outlast_rejected_rows to service_role;
+select public.outlast_add_index('outlast_rejected_rows_due', 'outlast_rejected_rows (retry_at)');
+select public.outlast_protect_table('public.outlast_rejected_rows');
 
 -- Writes media_status and, unless `p_status_only`, media to the generation's row, if there is one. The media list stays
 -- unchanged while the generation has no current task. Raises whatever the row refuses; waits briefly for its lock.
@@ -132,7 +131,7 @@ revoke all on function public.outlast_update_row(text, boolean), public.outlast_
 revoke all on function public.outlast_retry_rejected() from public, anon, authenticated;
 grant execute on function public.outlast_retry_rejected() to service_role;
 
-insert into public.outlast_settings (key, value) values ('version', '20261129000015')
+insert into public.outlast_settings (key, value) values ('version', '20261129000017')
   on conflict (key) do update set value = excluded.value;
 
 notify pgrst, 'reload schema';

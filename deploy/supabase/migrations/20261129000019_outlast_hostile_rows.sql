@@ -1,5 +1,7 @@
 -- Outlast 19: the sweep reads pages that are limited in rows and bytes. No time and no output of a row can stop it.
 
+select public.outlast_start_change();
+
 -- The SQL that finds completed generations that are missing, like `outlast_unheard_query`, without their outputs. A
 -- time that no client can represent (infinity, years before 1 or after 9999) is null. A generation with an id of more
 -- than 256 characters is left out, because no worker accepts it; other ids are cut to 257, which no worker accepts.
@@ -186,7 +188,7 @@ revoke all on function public.outlast_missing(timestamptz, int, int),
 grant execute on function public.outlast_missing(timestamptz, int, int),
   public.outlast_missing_page(timestamptz, timestamptz, jsonb, int, int, bigint, bigint) to service_role;
 
-insert into public.outlast_settings (key, value) values ('version', '20261129000017')
+insert into public.outlast_settings (key, value) values ('version', '20261129000019')
   on conflict (key) do update set value = excluded.value;
 
 notify pgrst, 'reload schema';

@@ -1,6 +1,8 @@
--- Outlast 18: what end users may do to Outlast through rows that they can write. Only Outlast and trusted roles write
+-- Outlast 20: what end users may do to Outlast through rows that they can write. Only Outlast and trusted roles write
 -- `media` and `media_status`; a request id that several rows have belongs to none of them; facts about the
 -- application's policies for `outlast doctor`; no privileges for users on sequences.
+
+select public.outlast_start_change();
 
 -- The generation with this id or, without an id, the one with this request id. All outputs are null when there is none.
 -- A request id that several rows have belongs to none of them, because a user who can write rows could otherwise copy
@@ -130,14 +132,17 @@ declare
   w record;
 begin
   for w in select t.tgname as name, t.tgrelid::regclass as rel from pg_trigger t
-      where t.tgfoid = 'public.outlast_keep_media'::regproc
+      where t.tgfoid = 'public.outlast_keep_media'::regproc and t.tgparentid = 0
         and t.tgrelid is distinct from (select g.rel from public.outlast_generations() g) loop
+    perform public.outlast_lock_tables(w.rel);
     execute format('drop trigger %I on %s', w.name, w.rel);
   end loop;
   for w in select * from public.outlast_triggers_wanted() union all select * from public.outlast_media_trigger() loop
     if not exists (select from pg_trigger t where t.tgrelid = w.rel and t.tgname = w.name
         and t.tgenabled in ('O', 'A') and obj_description(t.oid, 'pg_trigger') = w.definition) then
-      execute format('create or replace trigger %I %s', w.name, w.definition);
+      perform public.outlast_lock_tables(w.rel);
+      execute format('drop trigger if exists %I on %s', w.name, w.rel);
+      execute format('create trigger %I %s', w.name, w.definition);
       execute format('comment on trigger %I on %s is %L', w.name, w.rel, w.definition);
     end if;
   end loop;
@@ -184,15 +189,20 @@ grant execute on function public.outlast_policies() to service_role;
 
 -- Supabase's default privileges let anon and authenticated use and change every sequence.
 do $$
+declare
+  v_sequence regclass;
 begin
-  execute (select format('revoke all on sequence %s from public, anon, authenticated',
-                         string_agg(oid::regclass::text, ', '))
-    from pg_class where relnamespace = 'public'::regnamespace and relkind = 'S' and starts_with(relname, 'outlast_'));
+  for v_sequence in select c.oid from pg_class c
+      where relnamespace = 'public'::regnamespace and relkind = 'S' and starts_with(relname, 'outlast_')
+        and exists (select from aclexplode(c.relacl) a
+          where a.grantee in (0, 'anon'::regrole, 'authenticated'::regrole)) loop
+    execute format('revoke all on sequence %s from public, anon, authenticated', v_sequence);
+  end loop;
 end $$;
 
 select public.outlast_install_triggers() from public.outlast_generations() where rel is not null;
 
-insert into public.outlast_settings (key, value) values ('version', '20261129000018')
+insert into public.outlast_settings (key, value) values ('version', '20261129000020')
   on conflict (key) do update set value = excluded.value;
 
 notify pgrst, 'reload schema';
