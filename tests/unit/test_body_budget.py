@@ -8,6 +8,13 @@ from tests.time_limits import WAIT_SECONDS
 from worker.web.body_budget import MIN_BYTES, BodyBudget, BudgetFullError
 
 
+async def test_a_body_that_came_with_its_head_never_waits():
+    budget = BodyBudget(MIN_BYTES, wait_seconds=WAIT_SECONDS, max_waiting=0)
+    async with budget.reserve(MIN_BYTES), budget.reserve(0):
+        with pytest.raises(BudgetFullError):
+            await budget.reserve(1).__aenter__()
+
+
 async def test_a_body_waits_for_room():
     budget = BodyBudget(2 * MIN_BYTES, wait_seconds=WAIT_SECONDS, max_waiting=1)
     async with budget.reserve(2 * MIN_BYTES):

@@ -35,20 +35,21 @@ async def stream(request: web.Request, render: Render) -> web.StreamResponse:
     """Send the HTML until it is final, the session ends, or the client disconnects."""
     if len(_open) >= MAX_STREAMS:
         return web.Response(status=503, text=f"{MAX_STREAMS} pages are live already; reload this page instead")
+    html, final = await _render(render, "")  # raises before the stream begins if there is nothing to show
     keep_open(request)
     _open[id(request)] = request
     try:
         async with sse_response(request) as events:
             sent = ""
             while _should_continue(request):
-                html, final = await _render(render, sent)
                 if html != sent:
                     await events.send(sent := html)
                 if final:
                     await events.send("", event="end")
                     break
                 await _wait(request.config_dict[STOPPING])
-    except (ConnectionResetError, TimeoutError):
+                html, final = await _render(render, sent)
+    except (ConnectionResetError, TimeoutError, web.HTTPNotFound):
         pass
     finally:
         del _open[id(request)]

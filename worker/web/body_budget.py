@@ -46,8 +46,12 @@ class BodyBudget:
 
     @contextlib.asynccontextmanager
     async def reserve(self, size: int) -> AsyncIterator[Reservation]:
-        """Reserve room while the context is entered. Raises BudgetFullError."""
-        reservation = Reservation(max(size, MIN_BYTES))
+        """Reserve room while the context is entered. With size 0, for a body that has arrived already, never waits.
+
+        Raises:
+            BudgetFullError: no room came free in time, or too many wait.
+        """
+        reservation = Reservation(max(size, MIN_BYTES) if size else 0)
         if self._free < reservation.size:
             await self._wait_for_room(reservation.size)
         self._free -= reservation.size

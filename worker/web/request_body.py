@@ -61,6 +61,7 @@ class BodyReader:
         async with contextlib.AsyncExitStack() as stack:
             if request.content.is_eof():  # it has arrived with its head, so it takes no more room than it has already
                 body = bytearray()
+                await _reserve(self._budget(0, proven=proven), 0, stack, proven=proven)
                 await _receive(request, body, limit)
             else:
                 body = await self._receive_in_time(request, limit, stack, proven=proven)
