@@ -7,10 +7,10 @@ CODEC_MAX_TASKS=1 there is only one.
 
 import contextlib
 import errno
+import os
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,21 +23,14 @@ class InvalidResultError(ValueError):
     """A codec process left something else than a regular file as its result."""
 
 
-@dataclass(frozen=True, slots=True)
 class WorkFolder:
-    """The folder and its parts."""
+    """The folder at `path`. `source` is the file to decode, `target` where the codec process writes its result."""
 
-    path: Path
-
-    @property
-    def source(self) -> Path:
-        """The file to decode."""
-        return self.path / "in" / "source"
-
-    @property
-    def target(self) -> Path:
-        """Where the codec process writes its result."""
-        return self.path / "out" / "prepared"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.source = path / "in" / "source"
+        self.target = path / "out" / "prepared"
+        self._parts = (str(self.source.parent), str(self.target.parent))
 
     def create(self) -> None:
         """Make the folder and its parts. Raises OSError."""
@@ -61,9 +54,8 @@ class WorkFolder:
         try:
             yield
         finally:
-            self.source.unlink(missing_ok=True)
-            for path in (*_entries(self.source.parent), *_entries(self.target.parent)):
-                _remove(path)
+            for part in self._parts:
+                _empty(part)
 
     def take(self, target: Path) -> None:
         """Move the result, if there is one, to `target`.
@@ -72,40 +64,46 @@ class WorkFolder:
             InvalidResultError: it is not a regular file, or has a second name.
             OSError: it cannot be moved.
         """
-        try:
-            found = self.target.lstat()
-        except FileNotFoundError:
+        if not os.path.lexists(self.target):
             return
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise InvalidResultError("its result is not a regular file of its own")
-        shutil.move(self.target, target)
+        _check_regular(self.target)
+        try:
+            self.target.replace(target)
+        except OSError:  # another file system
+            shutil.move(self.target, target)
+        try:
+            _check_regular(target)
+        except InvalidResultError:  # the process has replaced it after the first check
+            target.unlink(missing_ok=True)
+            raise
 
     def remove(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+def _check_regular(path: Path) -> None:
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        raise InvalidResultError("its result is not a regular file of its own")
+
+
 def _link_or_copy(source: Path, target: Path) -> None:
     """Link the file, which costs nothing; copy it from another file system, or where links are not permitted."""
-    resolved = source.resolve(strict=True)
+    source = source.resolve(strict=True) if source.is_symlink() else source
     try:
-        target.hardlink_to(resolved)
-    except FileExistsError:
+        target.hardlink_to(source)
+    except (FileExistsError, FileNotFoundError):
         raise
     except OSError:
-        shutil.copyfile(resolved, target)
+        shutil.copyfile(source, target)
 
 
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:  # removed: its process and the fork server were killed
-        return []
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+def _empty(folder: str) -> None:
+    """Remove what is in a folder, which may have been removed itself: its process and the fork server were killed."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry)  # noqa: PTH108 - building a Path takes longer than the call

@@ -23,7 +23,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def pss_mib(pid: int) -> float:
-    """Return the proportional set size of a process and its descendants, in MiB."""
+    """Return the proportional set size of a process and its descendants, in MiB. For workers, only root may read it."""
     total = 0
     for process in _tree(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
