@@ -37,7 +37,7 @@ def generation(user, numbers):
 
 
 async def send_until_accepted(project, row):
-    """Send a webhook, again after a 503: on a busy machine the broker's confirm may take longer than a webhook waits."""
+    """Send a webhook, again after a 503: on a busy machine the broker may confirm too late."""
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while True:
             try:
