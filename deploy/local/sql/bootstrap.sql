@@ -187,7 +187,8 @@ declare
   v record;
 begin
   for v in select object_identity, command_tag from pg_event_trigger_ddl_commands()
-      where current_user = 'postgres' and schema_name in ('auth', 'storage')
+      where current_user = 'postgres'
+        and (schema_name in ('auth', 'storage') or object_identity ~ ' on (auth|storage)[.]')
         and command_tag not in ('CREATE POLICY', 'ALTER POLICY') loop
     raise exception 'must be owner of % (%)', v.object_identity, v.command_tag using errcode = 'insufficient_privilege';
   end loop;

@@ -111,7 +111,7 @@ async def test_removal_without_data_keeps_tables_and_media(bare, dump):
                        " values (gen_random_uuid(), 'g', 'k', 'b', 'p')")  # fmt: skip
     await bare.execute("update public.generations set media = '[1]'")
     await bare.execute(removal_sql(with_data=False))
-    assert [line for line in dump() if "FUNCTION public.outlast" in line or "TRIGGER" in line] == []
+    assert [line for line in dump() if "FUNCTION public.outlast" in line or "CREATE TRIGGER" in line] == []
     policies = await bare.fetch(
         "select 1 from pg_policies where policyname ilike '%outlast%' or tablename ~ '^outlast_'"
     )
