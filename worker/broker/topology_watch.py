@@ -1,7 +1,7 @@
 """Notices that an exchange, a queue or a binding was deleted while connected, and has it declared again.
 
 RabbitMQ reports a deleted queue only to its consumers, and to publishers by returning a mandatory message. It reports
-deleted exchanges and bindings to nobody. Therefore the topology is also checked every CHECK_SECONDS, and for `/readyz`.
+deleted exchanges and bindings to nobody. Therefore the topology is also checked every TOPOLOGY_CHECK_SECONDS, and for `/readyz`.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from worker.broker.errors import BROKER_ERRORS, translate_broker_errors
 from worker.broker.topology import TopologyError
 
 log = structlog.stdlib.get_logger(__name__)
-CHECK_SECONDS: Final = 10.0
+TOPOLOGY_CHECK_SECONDS: Final = 10.0
 RECHECK_SECONDS: Final = 1.0
 """Pause before the next check after a deletion: RabbitMQ cancels consumers before it has finished deleting a queue."""
 LIMIT_SECONDS: Final = 30.0
@@ -48,7 +48,7 @@ class TopologyWatch:
     async def run(self) -> None:
         """Check periodically until cancelled."""
         while True:
-            await self._wait(CHECK_SECONDS)
+            await self._wait(TOPOLOGY_CHECK_SECONDS)
             again = True
             while again:
                 again = self._suspected.is_set()
