@@ -215,7 +215,7 @@ class Settlement:
         try:
             await self._context.records.finish(job, self.lease, status, self.stored, failed)
         except RowRejectedError:
-            log.warning("the attempt was recorded without its files, which the database refuses", status=status)
+            log.warning("the attempt is recorded without its files, which the database refuses", status=status)
             await self._end_without_files(status, failed)
         except FileProcessingError as database_error:
             log.warning("the attempt was not recorded in the database", code=database_error.code, status=status)
