@@ -17,7 +17,7 @@ PREFIX: Final = "whsec_"
 SIGNATURE: Final = "webhook-signature"
 MAX_CLOCK_DIFFERENCE_SECONDS: Final = 300
 MAX_TIMESTAMP_DIGITS: Final = 12
-MAX_ID_CHARACTERS: Final = 256
+MAX_WEBHOOK_ID_CHARACTERS: Final = 256
 MAX_SIGNATURES: Final = 16
 LARGE_BODY_BYTES: Final = 1024 * 1024
 """From this size on, hashing takes a millisecond and more."""
@@ -34,7 +34,7 @@ class SignatureVerifier:
         """Return the signatures. Raise RejectedError if the headers cannot belong to a valid signature."""
         if not self._keys:
             raise _rejected("SUPABASE_WEBHOOK_SECRETS has no signing secret (whsec_...)")
-        if not 0 < len(headers.get("webhook-id", "")) <= MAX_ID_CHARACTERS:
+        if not 0 < len(headers.get("webhook-id", "")) <= MAX_WEBHOOK_ID_CHARACTERS:
             raise _rejected("the header webhook-id is missing or too long")
         self._check_timestamp(headers.get("webhook-timestamp", ""))
         words = headers.get(SIGNATURE, "").split(" ")[:MAX_SIGNATURES]

@@ -60,7 +60,7 @@ def test_pipeline_events_are_counted():
     metrics.denied("address")
     metrics.storage("upload", "ok")
     metrics.codec_restarted("crashed")
-    metrics.watch_codec(lambda: CodecStats({"busy": 1, "idle": 3}, {}, "kernel"))
+    metrics.watch_codec(lambda: CodecStats({"busy": 1, "idle": 3}, {}, "kernel", "kernel"))
     text = metrics.render().decode()
     assert 'outlast_stage_duration_seconds_count{stage="download"} 1.0' in text
     assert 'outlast_files_total{media="image",outcome="deduplicated"} 1.0' in text
