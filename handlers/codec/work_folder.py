@@ -6,17 +6,13 @@ CODEC_MAX_TASKS=1 there is only one.
 """
 
 import contextlib
-import errno
 import os
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
-from handlers.errors import FileProcessingError
-
-DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+from handlers.errors import FileProcessingError, is_disk_full
 
 
 class InvalidResultError(ValueError):
@@ -47,7 +43,7 @@ class WorkFolder:
         try:
             _link_or_copy(source, self.source)
         except OSError as error:
-            code = "disk_full" if error.errno in DISK_FULL else "decoder_failed"
+            code = "disk_full" if is_disk_full(error) else "decoder_failed"
             raise FileProcessingError(
                 f"the file cannot be passed to a decoder: {error.strerror}", code=code, retryable=True
             ) from error

@@ -44,7 +44,8 @@ begin
       order by array_position(array['outlast_tasks', 'outlast_objects', 'outlast_files']::name[], relname), relname;
   return query
     select distinct t.tgrelid::regclass from pg_trigger t join pg_proc p on p.oid = t.tgfoid
-      where p.pronamespace = 'public'::regnamespace and p.proname in ('outlast_notify', 'outlast_note_deletions', 'outlast_keep_media')
+      where p.pronamespace = 'public'::regnamespace
+        and p.proname in ('outlast_notify', 'outlast_note_deletions', 'outlast_keep_media')
         and t.tgparentid = 0;
 end $$;
 

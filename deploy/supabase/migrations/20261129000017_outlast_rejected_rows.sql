@@ -5,6 +5,7 @@
 
 select public.outlast_start_change();
 
+-- Generations whose row refused the update of media and media_status.
 create table if not exists public.outlast_rejected_rows (
   generation_id text primary key,
   sqlstate text not null,
@@ -13,8 +14,6 @@ create table if not exists public.outlast_rejected_rows (
   retry_at timestamptz not null,
   created_at timestamptz not null default now()
 );
-
-comment on table public.outlast_rejected_rows is 'generations whose row refused the update of media and media_status';
 
 select public.outlast_add_index('outlast_rejected_rows_due', 'outlast_rejected_rows (retry_at)');
 select public.outlast_protect_table('public.outlast_rejected_rows');

@@ -50,9 +50,9 @@ begin
       result = case when v_ended then public.outlast_result(t, v_ids) || coalesce(nullif(p_result, 'null'), '{}') end
     where task_id = p_task_id;
   perform public.outlast_write_media(t.generation_id, false);
-  return jsonb_build_object('state', 'recorded', 'status', t.status, 'row_rejected', (
+  return jsonb_strip_nulls(jsonb_build_object('state', 'recorded', 'status', t.status, 'row_rejected', (
     select format('SQLSTATE %s: %s', r.sqlstate, r.message) from public.outlast_rejected_rows r
-    where r.generation_id = t.generation_id));
+    where r.generation_id = t.generation_id)));
 end $$;
 
 -- The output of a generation as JSON text, and its size in bytes; both null without a row. The text is null when it has

@@ -2,13 +2,17 @@
 
 import io
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from handlers.codec.codec import Codec
+from handlers.codec.decoder_main import prepare
+from handlers.codec.work_folder import WorkFolder
 from handlers.detect import detect
 from handlers.errors import FileCorruptedError, FileProcessingError
+from handlers.media import Limits
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.media_samples import MAKERS, media_sample
@@ -78,11 +82,14 @@ async def test_padding_does_not_change_a_compressed_image(
 
 
 @pytest.mark.parametrize("whole", ["png", "wav", "zip"])
-async def test_a_full_disk_while_a_tail_is_cut_off_is_retryable(codec: Codec, tmp_path: Path, whole: str) -> None:
-    sample, source = media_sample(whole), tmp_path / "source"
-    source.write_bytes(sample.content + PAGE)
-    for copy in ("out", "source.cut"):
-        (tmp_path / copy).symlink_to("/dev/full")  # every write fails with ENOSPC
+def test_a_full_disk_while_a_tail_is_cut_off_is_retryable(tmp_path: Path, whole: str) -> None:
+    sample, files = media_sample(whole), WorkFolder(tmp_path / "work")
+    files.create()
+    files.source.write_bytes(sample.content + PAGE)
+    for copy in (files.target, files.target.with_name("source.cut")):
+        copy.symlink_to("/dev/full")  # every write fails with ENOSPC
+    options = {"format": "keep", "quality": 85, "strip_metadata": True, "keep_provenance": False}
+    limits = asdict(Limits(max_pixels=10**8, max_frames=1000, max_memory=1 << 30, max_written=1 << 30, seconds=60))
     with pytest.raises(FileProcessingError, match="No space left") as failed:
-        await codec.prepare(source, tmp_path / "out", sample.content_type, Profile(format=ImageFormat.KEEP))
+        prepare(str(files.path), sample.content_type, options, limits)
     assert (failed.value.code, failed.value.retryable) == ("disk_full", True)
