@@ -6,6 +6,7 @@ from uuid import UUID
 from aiohttp import web
 
 from handlers.database.console_queries import ConsoleQueries, Row
+from handlers.json_text import clean_text
 from schemas.dead_letters import InvalidFilterError
 from schemas.jobs import Queue
 from schemas.submissions import Submission
@@ -14,7 +15,7 @@ from worker.broker.connection import Broker
 from worker.console.auth import SESSION, redirect
 from worker.console.operations import Operations
 from worker.console.sse import stream
-from worker.console.templating import PAGE_SIZE, clean_text, fragment, offset, page, parse_time, url_with_query
+from worker.console.templating import PAGE_SIZE, fragment, offset, page, parse_time, url_with_query
 from worker.settings import Settings
 from worker.tasks.service import CancelOutcome, InvalidSubmissionError, TaskService, build_job
 

@@ -122,11 +122,6 @@ def offset(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0  # noqa: PLR2004 - no list is longer
 
 
-def clean_text(text: str) -> str:
-    """Return the text without what PostgreSQL cannot store: NUL and lone surrogates."""
-    return text.replace("\x00", "").encode(errors="ignore").decode()
-
-
 def url_with_query(path: str, **query: object) -> str:
     """Return a path with the query parameters that have a value."""
     return str(URL(path).with_query({name: str(value) for name, value in query.items() if value not in {None, ""}}))
