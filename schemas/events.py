@@ -23,14 +23,15 @@ class SupabaseWebhook(Frozen):
 
 
 class FalWebhook(Frozen):
-    """The body of FAL's webhook. If FAL cannot serialise the output, `payload` is null and `payload_error` is set."""
+    """What is used of FAL's webhook. If FAL cannot serialise the output, `payload` is null.
+
+    `error` is a text for most models, and an object for some.
+    """
 
     request_id: str = Field(min_length=1)
-    gateway_request_id: str | None = None
     status: Literal["OK", "ERROR"]
     payload: Any = None
-    error: str | None = None
-    payload_error: str | None = None
+    error: Any = None
 
 
 class CompletedGeneration(Frozen):

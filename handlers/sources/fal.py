@@ -7,6 +7,7 @@ newlines. The signature is in hex. A timestamp may differ by 300 s from the cloc
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Self
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from handlers.sources.fal_keys import Jwks
 
 MAX_HEADER_CHARACTERS: Final = 512
+MAX_ERROR_CHARACTERS: Final = 300
 SIGNATURE_BYTES: Final = 64
 HEADERS: Final = tuple(f"X-Fal-Webhook-{part}" for part in ("Request-Id", "User-Id", "Timestamp", "Signature"))
 
@@ -115,12 +117,19 @@ class FalSource:
             fields = ", ".join(".".join(map(str, e["loc"])) or "body" for e in error.errors())
             raise UnreadableError(f"the body is not a FAL webhook; invalid fields: {fields}") from None
         if event.status == "ERROR":
-            error_text = (event.error or "")[:300]
-            return IgnoredWebhook(reason="generation_failed", request_id=event.request_id, error=error_text)
+            return IgnoredWebhook(
+                reason="generation_failed", request_id=event.request_id, error=_error_text(event.error)
+            )
         try:
             return CompletedGeneration(source="fal", request_id=event.request_id, output=event.payload)
         except ValidationError:
             raise UnreadableError(f"request_id has more than {MAX_ID_CHARACTERS} characters") from None
+
+
+def _error_text(error: object) -> str:
+    """Return the beginning of FAL's error, which can be any JSON."""
+    text = error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
+    return "" if error is None else text[:MAX_ERROR_CHARACTERS]
 
 
 def _parse_signature(text: str) -> bytes:

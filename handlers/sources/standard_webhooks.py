@@ -1,7 +1,8 @@
 """Verifies Standard Webhooks signatures (https://www.standardwebhooks.com, "Signature scheme").
 
 The signed text consists of id, timestamp and body, joined by dots. The signature header is a list of `v1,<base64>`,
-separated by spaces. The `standardwebhooks` package copies the body four times and cannot check the headers alone.
+separated by spaces. Svix sends the same headers with the prefix `svix-`. The `standardwebhooks` package copies the body
+four times and cannot check the headers alone.
 """
 
 import base64
@@ -14,7 +15,7 @@ from typing import Final
 from handlers.sources.errors import RejectedError
 
 PREFIX: Final = "whsec_"
-SIGNATURE: Final = "webhook-signature"
+HEADER_PREFIXES: Final = ("webhook-", "svix-")
 MAX_CLOCK_DIFFERENCE_SECONDS: Final = 300
 MAX_TIMESTAMP_DIGITS: Final = 12
 MAX_WEBHOOK_ID_CHARACTERS: Final = 256
@@ -34,19 +35,21 @@ class SignatureVerifier:
         """Return the signatures. Raise RejectedError if the headers cannot belong to a valid signature."""
         if not self._keys:
             raise _rejected("SUPABASE_WEBHOOK_SECRETS has no signing secret (whsec_...)")
-        if not 0 < len(headers.get("webhook-id", "")) <= MAX_WEBHOOK_ID_CHARACTERS:
-            raise _rejected("the header webhook-id is missing or too long")
-        self._check_timestamp(headers.get("webhook-timestamp", ""))
-        words = headers.get(SIGNATURE, "").split(" ")[:MAX_SIGNATURES]
+        prefix = _prefix(headers)
+        if not 0 < len(headers.get(f"{prefix}id", "")) <= MAX_WEBHOOK_ID_CHARACTERS:
+            raise _rejected(f"the header {prefix}id is missing or too long")
+        self._check_timestamp(f"{prefix}timestamp", headers)
+        words = headers.get(f"{prefix}signature", "").split(" ")[:MAX_SIGNATURES]
         signatures = [signature for word in words if (signature := _decode(word)) is not None]
         if not signatures:
-            raise _rejected("webhook-signature has no signature of the form v1,<base64 of 32 bytes>")
+            raise _rejected(f"{prefix}signature has no signature of the form v1,<base64 of 32 bytes>")
         return signatures
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> None:
         """Verify the signature of `body`. Raise RejectedError if no secret has made any of the signatures."""
         signatures = self.check_headers(headers)
-        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode(errors="surrogateescape")
+        prefix = _prefix(headers)
+        signed = f"{headers[f'{prefix}id']}.{headers[f'{prefix}timestamp']}.".encode(errors="surrogateescape")
         matches = [
             hmac.compare_digest(signature, expected)
             for expected in (_digest(key, signed, body) for key in self._keys)
@@ -55,14 +58,25 @@ class SignatureVerifier:
         if not any(matches):
             raise _rejected("no secret of SUPABASE_WEBHOOK_SECRETS has made it")
 
-    def _check_timestamp(self, timestamp: str) -> None:
+    def _check_timestamp(self, name: str, headers: Mapping[str, str]) -> None:
+        timestamp = headers.get(name, "")
         if not timestamp.isascii() or not timestamp.isdigit() or len(timestamp) > MAX_TIMESTAMP_DIGITS:
-            raise _rejected("webhook-timestamp is not a number of seconds")
+            raise _rejected(f"{name} is not a number of seconds")
         if abs(self._clock() - int(timestamp)) > MAX_CLOCK_DIFFERENCE_SECONDS:
             raise _rejected(
-                f"webhook-timestamp differs by more than {MAX_CLOCK_DIFFERENCE_SECONDS} s from this machine's clock; "
+                f"{name} differs by more than {MAX_CLOCK_DIFFERENCE_SECONDS} s from this machine's clock; "
                 "check the clock"
             )
+
+
+def has_signature(headers: Mapping[str, str]) -> bool:
+    """Return whether the headers have a signature, valid or not."""
+    return any(f"{prefix}signature" in headers for prefix in HEADER_PREFIXES)
+
+
+def _prefix(headers: Mapping[str, str]) -> str:
+    """Return how the names of the headers begin: with the first prefix that has a signature."""
+    return next((prefix for prefix in HEADER_PREFIXES if f"{prefix}signature" in headers), HEADER_PREFIXES[0])
 
 
 def _digest(key: bytes, signed: bytes, body: bytes) -> bytes:

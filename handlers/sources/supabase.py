@@ -14,7 +14,7 @@ from pydantic import SecretStr, ValidationError
 from handlers.settings import MediaSettings
 from handlers.sources.errors import RejectedError, UnreadableError
 from handlers.sources.settings import SourceSettings
-from handlers.sources.standard_webhooks import LARGE_BODY_BYTES, PREFIX, SIGNATURE, SignatureVerifier
+from handlers.sources.standard_webhooks import LARGE_BODY_BYTES, PREFIX, SignatureVerifier, has_signature
 from handlers.sources.webhook_body import body_text
 from schemas.events import MAX_ID_CHARACTERS, CompletedGeneration, IgnoredWebhook, SupabaseWebhook
 
@@ -41,15 +41,16 @@ class SupabaseSource:
     def check_headers(self, headers: Mapping[str, str]) -> bool:
         """Return True for a shared secret, False for a Standard Webhooks signature that is at most five minutes old.
 
+        Either header may have the secret: Supabase's own webhooks can send the anon key as `Authorization`.
         If a signature is present, it must be valid: then a shared secret is not sufficient.
 
         Raises:
             RejectedError: there is no secret and no signature that could be valid; the message says what is wrong.
         """
-        if SIGNATURE in headers:
+        if has_signature(headers):
             self._signatures.check_headers(headers)
             return False
-        if not self._is_shared_secret(_secret_from(headers)):
+        if not any(map(self._is_shared_secret, _secrets_from(headers))):
             raise RejectedError(
                 "send one of SUPABASE_WEBHOOK_SECRETS as 'Authorization: Bearer <secret>' or "
                 "'x-webhook-secret: <secret>', "
@@ -77,7 +78,7 @@ class SupabaseSource:
         It is one when the new row is completed, and the old row was not completed or had another output.
 
         Raises:
-            UnreadableError: the body is not a Database Webhook, or the row lacks a configured column.
+            UnreadableError: the body is not a Database Webhook, or the row lacks a configured column or its id.
         """
         try:
             event = SupabaseWebhook.model_validate_json(body_text(body))
@@ -93,8 +94,10 @@ class SupabaseSource:
         settings = self._settings
         if (event.schema_name, event.table) != (settings.generations_schema, settings.generations_table):
             return "other_table"
-        if event.type == "DELETE" or event.record is None:
+        if event.type == "DELETE":
             return "not_a_completion"
+        if event.record is None:
+            raise UnreadableError(f"the {event.type} has no record: send the whole row, as Database Webhooks do")
         if not self._is_completed(event.record):
             return "not_completed"
         old, output = event.old_record, settings.generations_output_column
@@ -120,10 +123,16 @@ class SupabaseSource:
                 raise UnreadableError(
                     f"the row has no column {column!r}: set {variable} to the name of an existing one"
                 )
+        generation_id = _as_text(row[settings.generations_id_column])
+        if not generation_id:
+            raise UnreadableError(
+                f"the row's column {settings.generations_id_column!r} is null or empty: set GENERATIONS_ID_COLUMN to "
+                "the primary key"
+            )
         try:
             return CompletedGeneration(
                 source="supabase",
-                generation_id=str(row[settings.generations_id_column]),
+                generation_id=generation_id,
                 request_id=_as_text(row.get(settings.generations_request_column)),
                 user_id=_as_text(row.get(settings.generations_user_column)),
                 output=row[settings.generations_output_column],
@@ -135,12 +144,11 @@ class SupabaseSource:
             ) from None
 
 
-def _secret_from(headers: Mapping[str, str]) -> bytes:
-    """Return the shared secret of a request; empty when it has none."""
+def _secrets_from(headers: Mapping[str, str]) -> list[bytes]:
+    """Return what a request has in the headers that can have the shared secret."""
     scheme, _, credentials = headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip().encode(errors="surrogateescape")
-    return headers.get("x-webhook-secret", "").encode(errors="surrogateescape")
+    values = [credentials.strip() if scheme.lower() == "bearer" else "", headers.get("x-webhook-secret", "")]
+    return [value.encode(errors="surrogateescape") for value in values if value]
 
 
 def _as_text(value: object) -> str | None:

@@ -110,9 +110,13 @@ def test_every_source_reports_an_unreadable_body(kind, body, supabase):
         {"Authorization": f"Bearer {OLD}"},
         {"authorization": "bearer plain secret"},
         {"X-Webhook-Secret": "plain secret"},
+        {"Authorization": "Bearer the project's anon key", "X-Webhook-Secret": "plain secret"},
+        {"Authorization": "Bearer plain secret", "X-Webhook-Secret": "outdated"},
+        {"Authorization": "Basic plain", "X-Webhook-Secret": NEW},
     ],
 )
 async def test_supabase_accepts_any_of_the_shared_secrets(supabase, headers):
+    assert supabase.check_headers(CIMultiDict(headers)) is True
     assert await supabase.verify(CIMultiDict(headers), b"{}") is None
 
 
@@ -120,6 +124,7 @@ async def test_supabase_accepts_any_of_the_shared_secrets(supabase, headers):
     "headers",
     [
         {"Authorization": "Bearer plain secre"},
+        {"Authorization": "Bearer plain", "X-Webhook-Secret": "secret"},
         {"Authorization": "Basic plain secret"},
         {"Authorization": "Bearer"},
         {"X-Webhook-Secret": ""},
@@ -139,10 +144,37 @@ async def test_supabase_accepts_a_signature_with_any_secret(supabase, secret):
     assert await supabase.verify(signed(body, secret), body) is None
 
 
-async def test_supabase_rejects_a_body_changed_after_signing(supabase):
+def with_svix_names(headers):
+    return CIMultiDict({name.replace("Webhook-", "svix-"): value for name, value in headers.items()})
+
+
+async def test_supabase_accepts_a_signature_in_svix_headers(supabase):
+    headers = with_svix_names(signed(b"{}"))
+    assert supabase.check_headers(headers) is False
+    assert await supabase.verify(headers, b"{}") is None
+
+
+async def test_of_two_signatures_the_one_in_standard_headers_must_be_valid(supabase):
+    both = with_svix_names(signed(b"{}"))
+    both.update(signed(b"another body"))
+    with pytest.raises(RejectedError):
+        await supabase.verify(both, b"{}")
+
+
+@pytest.mark.parametrize("name", ["svix-id", "svix-timestamp"])
+async def test_supabase_rejects_an_incomplete_svix_signature_even_with_a_valid_secret(supabase, name):
+    headers = with_svix_names(signed(b"{}"))
+    del headers[name]
+    headers["X-Webhook-Secret"] = NEW
+    with pytest.raises(RejectedError, match=name):
+        await supabase.verify(headers, b"{}")
+
+
+@pytest.mark.parametrize("rename", [CIMultiDict, with_svix_names])
+async def test_supabase_rejects_a_body_changed_after_signing(supabase, rename):
     body = json.dumps(EVENT).encode()
     with pytest.raises(RejectedError):
-        await supabase.verify(signed(body), body.replace(b"a.png", b"b.png"))
+        await supabase.verify(rename(signed(body)), body.replace(b"a.png", b"b.png"))
 
 
 @pytest.mark.parametrize("minutes", [-6, 6])
@@ -253,6 +285,18 @@ def test_supabase_names_the_setting_of_a_missing_column(supabase, column, variab
     record = {name: value for name, value in ROW.items() if name != column}
     with pytest.raises(UnreadableError, match=variable):
         supabase.parse(json.dumps(EVENT | {"record": record}).encode())
+
+
+@pytest.mark.parametrize("kind", ["INSERT", "UPDATE"])
+def test_supabase_reports_a_change_without_its_record_as_unreadable(supabase, kind):
+    with pytest.raises(UnreadableError, match="record"):
+        supabase.parse(json.dumps(EVENT | {"type": kind, "record": None}).encode())
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_supabase_reports_a_row_without_id_as_unreadable(supabase, value):
+    with pytest.raises(UnreadableError, match="GENERATIONS_ID_COLUMN"):
+        supabase.parse(json.dumps(EVENT | {"record": {**ROW, "id": value}}).encode())
 
 
 async def test_fal_accepts_a_valid_signature(fal):
@@ -448,3 +492,34 @@ def test_fal_parses_results_failures_and_lost_payloads():
     lost = source.parse(json.dumps({**FAL_EVENT, "payload": None, "payload_error": "too large"}).encode())
     assert isinstance(lost, CompletedGeneration)
     assert lost.output is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"error": {"type": "x"}},
+        {"error": [1]},
+        {"payload_error": {"detail": "not serialisable"}},
+        {"gateway_request_id": 7},
+        {"prompt": "\ud800"},
+    ],
+)
+def test_fal_needs_only_request_id_status_and_payload(change):
+    event = FalSource(Jwks("http://127.0.0.1:9/")).parse(json.dumps(FAL_EVENT | change).encode())
+    assert isinstance(event, CompletedGeneration)
+    assert event.output == FAL_EVENT["payload"]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        ({"type": "oom", "message": "ü"}, '{"type": "oom", "message": "ü"}'),
+        (["x" * 1_000_000], '["' + "x" * 298),
+        ("y" * 1000, "y" * 300),
+        (None, ""),
+    ],
+)
+def test_the_error_of_a_failed_fal_generation_may_be_any_json(error, text):
+    body = json.dumps(FAL_EVENT | {"status": "ERROR", "error": error}).encode()
+    ignored = FalSource(Jwks("http://127.0.0.1:9/")).parse(body)
+    assert ignored == IgnoredWebhook(reason="generation_failed", request_id="r1", error=text)
