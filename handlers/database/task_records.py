@@ -8,11 +8,11 @@ from handlers.database.client import Supabase
 from handlers.database.rpc import parse_answer
 from handlers.errors import SourceGoneError, StorageUnavailableError
 from handlers.json_text import parse_json
-from handlers.sources.outputs import parse_json_text
+from handlers.sources.output_urls import find_data_uri
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import Job
 from schemas.tasks import BeginReply, FinishReply, HeartbeatReply, TaskStatus
-from schemas.urls import data_reference, is_data_uri, redact_url
+from schemas.urls import redact_url
 
 LEASE_SECONDS: Final = 30
 MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
@@ -107,13 +107,18 @@ class TaskRecords:
         return int(answer["archived"])
 
     async def read_data_uri(self, generation_id: str, reference: str) -> str:
-        """Return the `data:` URI that was too large for a message, from the generation's row."""
+        """Return the `data:` URI that was too large for a message, from the generation's row.
+
+        Raises:
+            SourceGoneError: the row does not have it. Retryable, because FAL's webhook can arrive before the
+                application has written the output.
+        """
         arguments = {"p_generation_id": generation_id, "p_max_bytes": MAX_OUTPUT_BYTES}
         row = await self._supabase.call("outlast_output", arguments)
         url = await asyncio.to_thread(_find_data_uri, row["output"], reference)
         if url is not None:
             return url
-        raise SourceGoneError(f"{reference} is no longer in the generation's row")
+        raise SourceGoneError(f"{reference} is not in the output of the generation's row", retryable=True)
 
 
 def task_row(job: Job) -> dict[str, Any]:
@@ -134,21 +139,6 @@ def _failed_row(file: FailedFile) -> dict[str, Any]:
 def _find_data_uri(output_json: str | None, reference: str) -> str | None:
     """Return the `data:` URI of an output, a JSON text, that the reference stands for."""
     try:
-        output = None if output_json is None else parse_json_text(parse_json(output_json))
+        return None if output_json is None else find_data_uri(parse_json(output_json), reference)
     except ValueError:
         return None
-    return next((url for url in _data_uris(output) if data_reference(url) == reference), None)
-
-
-def _data_uris(output: Any) -> list[str]:  # noqa: ANN401 - any JSON
-    """Return all `data:` URIs of an output, at any depth."""
-    stack, uris = [output], []
-    while stack:
-        node = stack.pop()
-        if isinstance(node, dict):
-            stack.extend(node.values())
-        elif isinstance(node, list):
-            stack.extend(node)
-        elif isinstance(node, str) and is_data_uri(node):
-            uris.append(node)
-    return uris

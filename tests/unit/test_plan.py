@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
-from handlers.sources.outputs import MAX_NODES, UNSUPPORTED_EXTENSIONS, find_files
+from handlers.sources.output_urls import MAX_NODES, MAX_PARSED_CHARACTERS, MAX_SEPARATORS, find_data_uri
+from handlers.sources.outputs import UNSUPPORTED_EXTENSIONS, find_files
 from handlers.sources.plan import BULK_FILES, plan_jobs
 from handlers.sources.refusals import Refusal, refusal_of
 from schemas.events import CompletedGeneration
@@ -49,6 +50,86 @@ def urls(output, settings=SETTINGS):
 )
 def test_files_are_found_in_every_shape_of_output(output, expected):
     assert [url.removeprefix(f"{FAL}/") for url in urls(output)] == expected
+
+
+PNG = "data:image/png;base64,iVBORw0KGgo="
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (PNG, [PNG]),
+        ([PNG, "DATA:audio/wav;base64,UklG"], [PNG, "DATA:audio/wav;base64,UklG"]),
+        ({"audio": PNG, "seed": 1}, [PNG]),
+        (PNG + "A" * MAX_URL_CHARACTERS, [PNG + "A" * MAX_URL_CHARACTERS]),
+        ("data:text/plain;charset=utf-8,a", ["data:text/plain;charset=utf-8,a"]),
+        ("data:;base64,QQ==", ["data:;base64,QQ=="]),
+        ("data: two plans, one budget", []),
+        ("data:,hello", []),
+        ("data:image/png;base64", []),
+        ("data:image/png;sha256=" + "0" * 64, []),
+    ],
+)
+def test_a_data_uri_needs_no_object(output, expected):
+    assert urls(output) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{%s/a.png,%s/b.png}", ["a.png", "b.png"]),
+        ('{"%s/a.png?x=1,2",%s/b.png}', ["a.png?x=1,2", "b.png"]),
+        ("{ %s/a.png , NULL , %s/b.png }\n", ["a.png", "b.png"]),
+        ("{{%s/a.png},{%s/b.png}}", ["a.png", "b.png"]),
+        (r'{"{\"url\": \"%s/a.png\"}","{\"url\": \"%s/b.png\"}"}', ["a.png", "b.png"]),
+        ("{%s/a.png,%s/b.png", []),
+        ('{"%s/a.png "%s/b.png"}', []),
+        ("{%s/a.png},%s/b.png", []),
+        ('{"see": %s/a.png, %s/b.png}', []),
+    ],
+)
+def test_an_array_literal_in_a_text_is_read(text, expected):
+    assert [url.removeprefix(f"{FAL}/") for url in urls(text % (FAL, FAL))] == expected
+
+
+def test_a_data_uri_in_an_array_literal_is_found():
+    assert urls(f'{{"{PNG}"}}') == [PNG]
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 6])
+def test_json_within_json_texts_is_read(levels):
+    text = {"images": [{"url": f"{FAL}/a.png"}, f"{FAL}/b.png"]}
+    for _ in range(levels):
+        text = json.dumps(text)
+    assert urls(text) == urls({"result": [text]}) == [f"{FAL}/a.png", f"{FAL}/b.png"]
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t \r\n"])
+def test_blanks_around_a_url_are_ignored(blank):
+    link = f"{blank}{FAL}/a.png{blank}"
+    assert urls(link) == urls([link]) == urls({"url": link}) == [f"{FAL}/a.png"]
+    assert urls(blank + PNG) == urls({"url": blank + PNG}) == [PNG]
+
+
+@pytest.mark.parametrize("field", ["prompt", "Input", "logs"])
+@pytest.mark.parametrize("wrap", [lambda text: text, lambda text: {"x": [text, {"y": text}]}, json.dumps])
+def test_texts_that_repeat_the_request_are_no_files(field, wrap):
+    repeated = {
+        "first": f"{FAL}/1.png",
+        field: wrap(PNG),
+        "also": {field: wrap(f"{FAL}/in.png")},
+        "last": f"{FAL}/2.png",
+    }
+    assert urls(repeated) == [f"{FAL}/1.png", f"{FAL}/2.png"]
+
+
+def test_a_data_uri_is_found_again_by_its_reference_wherever_it_is():
+    huge = " data:image/png;base64," + "A" * MAX_JOB_BYTES
+    for output in (huge, [huge], {"url": huge}, {"audio": huge}, json.dumps([huge]), f'{{"{huge}"}}'):
+        (job,) = plan_jobs(event(output), SETTINGS, ALLOWLIST)
+        assert find_data_uri(output, job.files[0].url) == huge.strip()
+    assert find_data_uri([PNG], job.files[0].url) is None
+    assert find_data_uri(["text"] * 2 * MAX_NODES, job.files[0].url) is None
 
 
 def test_a_file_object_may_point_to_any_host_a_bare_string_may_not():
@@ -134,8 +215,17 @@ def test_of_an_output_with_too_many_files_the_first_are_taken_and_the_rest_is_to
         ["text"] * MAX_NODES,
         [{"url": f"{FAL}/a.png?token={n}"} for n in range(100_000)],
         [f"https://elsewhere.example/{n}" for n in range(100_000)],
+        ["{" + "a," * MAX_NODES + "a}"],
+        ["{" + "a," * 200_000 + '"}'] * 4,
+        ['{"' + r"\"" * (MAX_SEPARATORS + 1) + '"}'],
+        ["[" + "1," * 200_000 + "1]"] * 4,
+        ["[" + "[]," * MAX_NODES + "1]"],
+        [json.dumps("a" * (MAX_PARSED_CHARACTERS // 16))] * 17,
     ],
-    ids=["nodes", "texts", "links to one file", "links elsewhere"],
+    ids=[
+        *("nodes", "texts", "links to one file", "links elsewhere"),
+        *("array", "malformed arrays", "escapes", "numbers", "values", "characters"),
+    ],
 )
 def test_the_search_for_files_is_limited_and_the_rest_is_told(output):
     *_, last = find_files([{"url": f"{FAL}/first.png"}, *output], SETTINGS, ALLOWLIST)
