@@ -2,7 +2,7 @@
 
 As in the real API, errors are plain text with their own status, the bytes of an interrupted PATCH are kept, and every
 PATCH must send `x-upsert`. Of two concurrent writers at one offset the second waits and then gets 409. An upload of 0
-bytes gets 404, as from hosted Supabase Storage.
+bytes is an object at once.
 """
 
 import asyncio
@@ -85,11 +85,11 @@ class ResumableUploads:
         content_type = metadata.get("contentType", "application/octet-stream")
         check_limits(rules, content_type, length, MAX_UPLOAD_BYTES)
         await self._objects.check_write_access(caller, bucket, key, upsert=_upsert(request))
-        if length == 0:
-            raise TusError(404, "NotFound")
         upload = self._files.create(bucket, key, length, request.headers["Upload-Metadata"], metadata)
         headers = {"Location": f"{request.scheme}://{request.host}{request.path.rstrip('/')}/{upload.id}"}
-        if request.content_type == BODY_TYPE and request.can_read_body:
+        if length == 0:
+            headers |= await self._finish(upload)
+        elif request.content_type == BODY_TYPE and request.can_read_body:
             async with self._locks[upload.version]:
                 headers |= await self._receive(request, upload, 0)
         return _response(201, headers)
@@ -147,10 +147,12 @@ class ResumableUploads:
         await self._append(request, upload)
         offset = self._files.offset(upload)
         headers = {"Upload-Offset": str(offset)}
-        if offset == upload.length:
-            await self._objects.put(upload.bucket, upload.key, await asyncio.to_thread(self._files.finish, upload))
-            headers["Tus-Complete"] = "1"
-        return headers
+        return headers | (await self._finish(upload) if offset == upload.length else {})
+
+    async def _finish(self, upload: Upload) -> dict[str, str]:
+        """Store a completely received upload as an object; return the header that says so."""
+        await self._objects.put(upload.bucket, upload.key, await asyncio.to_thread(self._files.finish, upload))
+        return {"Tus-Complete": "1"}
 
     async def _append(self, request: web.Request, upload: Upload) -> None:
         """Write bytes as they arrive. If the connection breaks, the next PATCH continues after them."""

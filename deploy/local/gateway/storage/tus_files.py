@@ -85,7 +85,7 @@ class UploadFiles:
             upload.length,
             f'"{digest}"',
             upload.metadata.get("contentType", "application/octet-stream"),
-            upload.metadata.get("cacheControl", "no-cache"),
+            _cache_control(upload.metadata.get("cacheControl", "")),
             json.loads(custom) if custom else None,
             upload.version,
         )
@@ -107,3 +107,8 @@ class UploadFiles:
     def _write(self, upload: Upload) -> None:
         with disk_errors():
             (self._folder / f"{upload.version}.json").write_text(json.dumps(asdict(upload)))
+
+
+def _cache_control(seconds: str) -> str:
+    """Return the stored Cache-Control. As in the real API, only whole seconds are accepted, not a header's text."""
+    return f"max-age={seconds}" if seconds.isascii() and seconds.isdigit() else "no-cache"
