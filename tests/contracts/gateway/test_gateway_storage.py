@@ -1,6 +1,8 @@
 import asyncio
 import hashlib
 
+import pytest
+
 from tests.time_limits import WAIT_SECONDS
 
 BINARY = {"Content-Type": "application/octet-stream"}
@@ -90,6 +92,16 @@ async def test_no_object_or_bucket_name_leaves_its_folder(project, tmp_path):
         status, _, _ = await project.request("POST", "/storage/v1/bucket", json={"id": bucket, "name": bucket})
         assert status == 400
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+@pytest.mark.parametrize(("order", "step"), [("asc", 1), ("desc", -1)])
+async def test_a_list_is_sorted_by_bytes_with_a_folder_at_its_slash(project, order, step):
+    await make_bucket(project)
+    for name in ("a/b/one", "a/b.png", "a/b0", "a/Z", "a/default.mp4", "a/_"):
+        await project.request("POST", f"/storage/v1/object/main/{name}", data=b"x", headers=BINARY)
+    sort = {"prefix": "a", "sortBy": {"column": "name", "order": order}}
+    _, found, _ = await project.request("POST", "/storage/v1/object/list/main", json=sort)
+    assert [entry["name"] for entry in found][::step] == ["Z", "_", "b.png", "b", "b0", "default.mp4"]
 
 
 async def test_a_signed_url_gives_access_to_one_object_until_it_expires(project):
