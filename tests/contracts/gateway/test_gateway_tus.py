@@ -128,6 +128,13 @@ async def test_the_body_can_be_sent_with_the_creation_request(project):
     assert (await project.request("GET", "/storage/v1/object/main/one.mp4"))[1] == b"abc"
 
 
+async def test_a_key_of_six_times_200_characters_is_stored(project):
+    key = "/".join(letter * 200 for letter in "abcdef")
+    path = await create_upload(project, 1, name=key)
+    assert (await patch(project, path, 0, b"x"))[3] == "1"
+    assert (await project.request("GET", f"/storage/v1/object/main/{key}"))[:2] == (200, b"x")
+
+
 async def test_an_upload_of_no_bytes_is_an_object_at_once(project):
     status, _, headers = await request_upload(project, 0)
     assert (status, headers["Tus-Complete"], "Upload-Offset" in headers) == (201, "1", False)
