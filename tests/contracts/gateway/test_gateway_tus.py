@@ -135,6 +135,19 @@ async def test_a_key_of_six_times_200_characters_is_stored(project):
     assert (await project.request("GET", f"/storage/v1/object/main/{key}"))[:2] == (200, b"x")
 
 
+async def test_the_length_can_be_declared_with_a_later_part(project):
+    headers = TUS_HEADERS | {"Upload-Defer-Length": "1", "Upload-Metadata": metadata(bucket="small")}
+    status, _, headers = await project.request("POST", ROUTE, headers=headers)
+    path = headers["Location"].removeprefix(project.url)
+    assert (status, await patch(project, path, 0, b"one")) == (201, (204, "", "3", None))
+    headers = (await project.request("HEAD", path, headers=TUS_HEADERS))[2]
+    assert (headers["Upload-Defer-Length"], headers["Upload-Offset"], "Upload-Length" in headers) == ("1", "3", False)
+    assert (await patch(project, path, 3, b"", **{"Upload-Length": "2"}))[0] == 400
+    assert (await patch(project, path, 3, b"", **{"Upload-Length": "11"}))[:2] == (413, "Maximum size exceeded\n")
+    assert await patch(project, path, 3, b"two", **{"Upload-Length": "6"}) == (204, "", "6", "1")
+    assert (await project.request("GET", "/storage/v1/object/small/one.mp4"))[1] == b"onetwo"
+
+
 async def test_an_upload_of_no_bytes_is_an_object_at_once(project):
     status, _, headers = await request_upload(project, 0)
     assert (status, headers["Tus-Complete"], "Upload-Offset" in headers) == (201, "1", False)
@@ -203,4 +216,5 @@ async def test_a_part_that_is_too_long_or_of_the_wrong_type_is_refused(project):
 async def test_options_lists_version_size_limit_and_extensions(project):
     status, _, headers = await project.request("OPTIONS", ROUTE)
     assert (status, headers["Tus-Max-Size"], headers["Tus-Version"]) == (204, "524288000", "1.0.0")
-    assert {"creation", "creation-with-upload", "termination"} <= set(headers["Tus-Extension"].split(","))
+    extensions = headers["Tus-Extension"]
+    assert extensions == "creation,creation-with-upload,creation-defer-length,termination,expiration"
