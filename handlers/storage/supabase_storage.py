@@ -13,7 +13,7 @@ from handlers.errors import StorageRejectedError, StorageUnavailableError
 from handlers.storage.api import UPSERT, StorageApi
 from handlers.storage.reply import CONFLICT, StorageReply
 from handlers.storage.tus import OpenUploads, ResumableUpload
-from handlers.storage.upload_file import UploadFile
+from handlers.storage.upload_file import CACHE_CONTROL, UploadFile
 
 MAX_SINGLE_REQUEST_BYTES: Final = 6 * 1024 * 1024
 """Supabase recommends resumable uploads for files above 6 MiB."""
@@ -111,7 +111,7 @@ class SupabaseStorage:
     async def _send_in_one_request(self, path: str, content: UploadFile, *, replace: bool) -> bool:
         headers = {
             "Content-Type": content.content_type,
-            "Cache-Control": content.cache_control,
+            "Cache-Control": CACHE_CONTROL,
             "x-metadata": base64.b64encode(content.metadata.encode()).decode(),
             **UPSERT[replace],
         }

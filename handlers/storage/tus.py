@@ -15,7 +15,7 @@ from typing import Any, Final
 from handlers.errors import DatabaseUnavailableError, RowRejectedError, StorageUnavailableError
 from handlers.storage.api import UPSERT, StorageApi
 from handlers.storage.reply import ACCESS_DENIED, CONFLICT, StorageReply
-from handlers.storage.upload_file import UploadFile
+from handlers.storage.upload_file import CACHE_SECONDS, UploadFile
 
 CHUNK_BYTES: Final = 6 * 1024 * 1024
 """Hosted Supabase accepts only chunks of exactly this size, except for the last."""
@@ -117,7 +117,8 @@ class ResumableUpload:
             "bucketName": self._bucket,
             "objectName": path,
             "contentType": content.content_type,
-            "cacheControl": content.cache_control,
+            # Whole seconds, of which Storage makes `max-age=`. Any other text is stored as `no-cache`.
+            "cacheControl": str(CACHE_SECONDS),
             "metadata": content.metadata,
         }
         metadata = ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in fields.items())

@@ -10,8 +10,9 @@ from handlers.media import Prepared
 from handlers.media.describe import size_and_hashes
 
 READ_BYTES: Final = 256 * 1024
-CACHE_CONTROL: Final = "max-age=31536000, immutable"
+CACHE_SECONDS: Final = 31_536_000
 """One year: a stored object never changes, because its path holds its hash."""
+CACHE_CONTROL: Final = f"max-age={CACHE_SECONDS}, immutable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class UploadFile:
-    """A file to upload: its size in bytes, its hashes as hex digits, and its headers.
+    """A file to upload: its size in bytes, its hashes as hex digits, and its type.
 
     Storage returns the MD5 as the object's ETag. The SHA-256 is stored in the object's metadata.
     """
@@ -53,7 +54,6 @@ class UploadFile:
     md5: str
     sha256: str
     content_type: str
-    cache_control: str = CACHE_CONTROL
 
     @classmethod
     def from_path(cls, path: Path, content_type: str) -> Self:

@@ -131,12 +131,20 @@ async def stored(project, supabase, path):
     return body, headers["Content-Type"], headers["Cache-Control"]
 
 
-@pytest.mark.parametrize(("content", "content_type"), [(CONTENT, "image/png"), (LARGE, "model/gltf-binary")])
-async def test_supabase_stores_bytes_type_cache_control_and_hash(project, supabase, tmp_path, content, content_type):
+@pytest.mark.parametrize(
+    ("content", "content_type", "cache_control"),
+    [
+        (CONTENT, "image/png", "max-age=31536000, immutable"),
+        (LARGE, "model/gltf-binary", "max-age=31536000"),
+    ],
+)
+async def test_supabase_stores_bytes_type_cache_control_and_hash(
+    project, supabase, tmp_path, content, content_type, cache_control
+):
     path = path_of(content)
     (tmp_path / "file_to_store").write_bytes(content)
     await supabase.put(path, UploadFile.from_path(tmp_path / "file_to_store", content_type))
-    assert await stored(project, supabase, path) == (content, content_type, "max-age=31536000, immutable")
+    assert await stored(project, supabase, path) == (content, content_type, cache_control)
     _, info, _ = await project.request("GET", f"/storage/v1/object/info/{supabase.bucket}/{path}")
     assert info["metadata"] == {"sha256": hashlib.sha256(content).hexdigest()}
     await supabase.fetch(path, tmp_path / "fetched")

@@ -1,6 +1,7 @@
 """Unusual responses of Storage, from a scripted HTTP server."""
 
 import asyncio
+import base64
 import hashlib
 import json
 
@@ -232,6 +233,7 @@ async def test_tus_chunks_are_six_mebibytes_and_a_locked_upload_is_retried(serve
     assert observer.requests.count(("upload_part", "ok")) == 2
     metadata = dict(pair.split(" ") for pair in server.requests[0][2]["Upload-Metadata"].split(","))
     assert set(metadata) == {"bucketName", "objectName", "contentType", "cacheControl", "metadata"}
+    assert base64.b64decode(metadata["cacheControl"]) == b"31536000"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 import asyncio
 import hashlib
 
+import pytest
+
 from tests.time_limits import WAIT_SECONDS
 
 BINARY = {"Content-Type": "application/octet-stream"}
@@ -57,12 +59,13 @@ async def test_a_cancelled_upload_keeps_the_old_object_and_leaves_no_file(projec
     assert (await project.request("GET", path))[1] == b"old"
 
 
-async def test_concurrent_uploads_store_one_complete_object(project, database):
+@pytest.mark.parametrize("upsert", ["true", "false"])
+async def test_concurrent_uploads_all_succeed_and_store_one_complete_object(project, database, upsert):
     await make_bucket(project)
     path = "/storage/v1/object/main/race.bin"
     contents = [bytes([number]) * 200_000 for number in range(4)]
     responses = await asyncio.gather(
-        *(project.request("POST", path, data=content, headers=BINARY | {"x-upsert": "true"}) for content in contents)
+        *(project.request("POST", path, data=content, headers=BINARY | {"x-upsert": upsert}) for content in contents)
     )
     assert {status for status, _, _ in responses} == {200}
     assert len({body["Id"] for _, body, _ in responses}) == 1
@@ -70,6 +73,15 @@ async def test_concurrent_uploads_store_one_complete_object(project, database):
     assert stored in contents
     etag = await database.fetchval("select metadata ->> 'eTag' from storage.objects where name = 'race.bin'")
     assert etag == f'"{hashlib.md5(stored, usedforsecurity=False).hexdigest()}"'
+    later = await project.request("POST", path, data=b"later", headers=BINARY)
+    assert (later[0], later[1]["error"]) == (400, "Duplicate")
+
+
+async def test_a_key_of_six_times_200_characters_is_stored(project):
+    await make_bucket(project)
+    key = "/".join(letter * 200 for letter in "abcdef")
+    assert (await project.request("POST", f"/storage/v1/object/main/{key}", data=b"x", headers=BINARY))[0] == 200
+    assert (await project.request("GET", f"/storage/v1/object/main/{key}"))[:2] == (200, b"x")
 
 
 async def test_a_declared_size_over_the_limit_is_refused_before_the_body(project):
@@ -90,6 +102,16 @@ async def test_no_object_or_bucket_name_leaves_its_folder(project, tmp_path):
         status, _, _ = await project.request("POST", "/storage/v1/bucket", json={"id": bucket, "name": bucket})
         assert status == 400
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+@pytest.mark.parametrize(("order", "step"), [("asc", 1), ("desc", -1)])
+async def test_a_list_is_sorted_by_bytes_with_a_folder_at_its_slash(project, order, step):
+    await make_bucket(project)
+    for name in ("a/b/one", "a/b.png", "a/b0", "a/Z", "a/default.mp4", "a/_"):
+        await project.request("POST", f"/storage/v1/object/main/{name}", data=b"x", headers=BINARY)
+    sort = {"prefix": "a", "sortBy": {"column": "name", "order": order}}
+    _, found, _ = await project.request("POST", "/storage/v1/object/list/main", json=sort)
+    assert [entry["name"] for entry in found][::step] == ["Z", "_", "b.png", "b", "b0", "default.mp4"]
 
 
 async def test_a_signed_url_gives_access_to_one_object_until_it_expires(project):

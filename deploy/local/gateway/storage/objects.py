@@ -113,10 +113,13 @@ class Objects:
             raise StorageApiError(*NO_OBJECT)
         return row
 
-    async def check_write_access(self, caller: Caller, bucket: str, key: str, *, upsert: bool) -> None:
+    async def check_write_access(
+        self, caller: Caller, bucket: str, key: str, *, upsert: bool, arrived: datetime | None = None
+    ) -> None:
         """Raise StorageApiError when the caller may not write the object, or when it exists and `upsert` is not set.
 
-        It runs before the body is read. As in the real API, two concurrent requests for a new object both pass.
+        It runs before the body is read. As in the real API, concurrent requests for a new object all pass: an object
+        that was created after the request `arrived` is no obstacle.
         """
         async with self._database.statement(caller) as connection:
             probe = connection.transaction()
@@ -124,11 +127,22 @@ class Objects:
             try:
                 await _insert(connection, bucket, key, None, upsert=upsert)
             except asyncpg.UniqueViolationError:
-                raise StorageApiError(*OBJECT_EXISTS) from None
+                exists = True
             except asyncpg.InsufficientPrivilegeError:
                 raise StorageApiError(*NOT_ALLOWED) from None
+            else:
+                exists = False
             finally:
                 await probe.rollback()
+        if exists and not (arrived and await self._was_created_after(arrived, bucket, key)):
+            raise StorageApiError(*OBJECT_EXISTS)
+
+    async def _was_created_after(self, time: datetime, bucket: str, key: str) -> bool:
+        async with self._database.statement() as connection:
+            created = await connection.fetchval(
+                "select created_at from storage.objects where bucket_id = $1 and name = $2", bucket, key
+            )
+        return created is None or created > time
 
     async def put(self, bucket: str, key: str, received: ReceivedFile) -> str:
         """Write the object's row and move the file to its path; return the object's id.

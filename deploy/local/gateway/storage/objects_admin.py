@@ -16,21 +16,22 @@ from deploy.local.gateway.tokens import Caller
 
 TIMES: Final = ("updated_at", "created_at", "last_accessed_at")
 SORTED: Final = ("name", *TIMES)
+# As in the real API, names are sorted by their bytes, and a folder is sorted by its name with the slash.
 LIST: Final = """
     with found as (
       select o.*, substr(o.name, length($2::text) + 1) as rest from storage.objects o
       where o.bucket_id = $1 and starts_with(o.name, $2)
     ), shown as (
-      select rest as label, id, updated_at, created_at, last_accessed_at, metadata from found
+      select rest as label, rest collate "C" as place, id, updated_at, created_at, last_accessed_at, metadata from found
       where strpos(rest, '/') = 0
       union all
-      select distinct split_part(rest, '/', 1), null::uuid, null::timestamptz, null::timestamptz, null::timestamptz,
-        null::jsonb
+      select distinct split_part(rest, '/', 1), split_part(rest, '/', 1) || '/' collate "C", null::uuid,
+        null::timestamptz, null::timestamptz, null::timestamptz, null::jsonb
       from found where strpos(rest, '/') > 0
     )
     select label as name, id, updated_at, created_at, last_accessed_at, metadata from shown
     where starts_with(lower(label), lower($3::text))
-    order by {column} {direction} nulls first, label limit $4 offset $5
+    order by {column} {direction} nulls first, place limit $4 offset $5
 """
 
 
@@ -74,7 +75,7 @@ class ObjectsAdmin:
         column, direction = sort.get("column", "name"), sort.get("order", "asc")
         if column not in SORTED or direction not in {"asc", "desc"}:
             raise invalid_request("body/sortBy must name a column and asc or desc")
-        statement = LIST.format(column="label" if column == "name" else column, direction=direction)
+        statement = LIST.format(column="place" if column == "name" else column, direction=direction)
         async with self._database.transaction(caller) as connection:
             rows = await connection.fetch(
                 statement,

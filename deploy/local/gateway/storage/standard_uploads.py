@@ -1,5 +1,7 @@
 """`POST` and `PUT /storage/v1/object/{bucket}/{path}`: uploads in one request, streamed to disk."""
 
+from datetime import UTC, datetime
+
 from aiohttp import web
 
 from deploy.local.gateway.rest_errors import json_response
@@ -31,10 +33,11 @@ class StandardUploads:
 
     async def receive(self, request: web.Request, caller: Caller, bucket: str, key: str, *, upsert: bool) -> str:
         """Check the request, receive its content and store the object; return the object's id."""
+        arrived = datetime.now(UTC)
         rules = await self._objects.bucket(bucket)
         body = await read_upload_body(request)
         max_bytes = check_limits(rules, body.content_type, body.size)
-        await self._objects.check_write_access(caller, bucket, key, upsert=upsert)
+        await self._objects.check_write_access(caller, bucket, key, upsert=upsert, arrived=arrived)
         return await self._receive_file(body, bucket, key, max_bytes)
 
     async def _receive_file(self, body: UploadBody, bucket: str, key: str, max_bytes: int) -> str:

@@ -2,7 +2,7 @@
 
 As in the real API, errors are plain text with their own status, the bytes of an interrupted PATCH are kept, and every
 PATCH must send `x-upsert`. Of two concurrent writers at one offset the second waits and then gets 409. An upload of 0
-bytes gets 404, as from hosted Supabase Storage.
+bytes is an object at once.
 """
 
 import asyncio
@@ -17,12 +17,13 @@ from aiohttp import web
 from deploy.local.gateway.storage.errors import TOO_LARGE, StorageApiError
 from deploy.local.gateway.storage.files import CHUNK_BYTES
 from deploy.local.gateway.storage.objects import Objects, check_limits, check_names
-from deploy.local.gateway.storage.tus_files import Upload, UploadFiles
+from deploy.local.gateway.storage.tus_files import MAX_UPLOAD_BYTES, Upload, UploadFiles
 from deploy.local.gateway.tokens import Caller
 
 TUS_VERSION: Final = "1.0.0"
+EXTENSIONS: Final = "creation,creation-with-upload,creation-defer-length,termination,expiration"
+"""Uploads expire only on object stores: with files on disk the real API announces it, but sends no Upload-Expires."""
 BODY_TYPE: Final = "application/offset+octet-stream"
-MAX_UPLOAD_BYTES: Final = 500 * 1024**2
 PLAIN_TEXT: Final = {"Content-Type": "text/plain;charset=UTF-8"}
 
 
@@ -69,7 +70,7 @@ class ResumableUploads:
         """Return the supported TUS version and extensions."""
         headers = {
             "Tus-Version": TUS_VERSION,
-            "Tus-Extension": "creation,creation-with-upload,termination",
+            "Tus-Extension": EXTENSIONS,
             "Tus-Max-Size": str(MAX_UPLOAD_BYTES),
         }
         return _response(204, headers)
@@ -77,7 +78,8 @@ class ResumableUploads:
     @_plain_text_errors
     async def create(self, request: web.Request, caller: Caller) -> web.Response:
         """Create an upload. The request may contain its first bytes."""
-        length = _integer_header(request, "Upload-Length")
+        deferred = request.headers.get("Upload-Defer-Length") == "1" and "Upload-Length" not in request.headers
+        length = None if deferred else _integer_header(request, "Upload-Length")
         metadata = _read_metadata(request.headers.get("Upload-Metadata", ""))
         bucket, key = metadata["bucketName"], metadata["objectName"]
         check_names(bucket, key)
@@ -85,11 +87,11 @@ class ResumableUploads:
         content_type = metadata.get("contentType", "application/octet-stream")
         check_limits(rules, content_type, length, MAX_UPLOAD_BYTES)
         await self._objects.check_write_access(caller, bucket, key, upsert=_upsert(request))
-        if length == 0:
-            raise TusError(404, "NotFound")
         upload = self._files.create(bucket, key, length, request.headers["Upload-Metadata"], metadata)
         headers = {"Location": f"{request.scheme}://{request.host}{request.path.rstrip('/')}/{upload.id}"}
-        if request.content_type == BODY_TYPE and request.can_read_body:
+        if length == 0:
+            headers |= await self._finish(upload)
+        elif request.content_type == BODY_TYPE and request.can_read_body:
             async with self._locks[upload.version]:
                 headers |= await self._receive(request, upload, 0)
         return _response(201, headers)
@@ -101,7 +103,7 @@ class ResumableUploads:
         async with self._locks[upload.version]:
             headers = {
                 "Cache-Control": "no-store",
-                "Upload-Length": str(upload.length),
+                **({"Upload-Defer-Length": "1"} if upload.length is None else {"Upload-Length": str(upload.length)}),
                 "Upload-Metadata": upload.header,
                 "Upload-Offset": str(self._files.offset(upload)),
             }
@@ -116,6 +118,8 @@ class ResumableUploads:
         upload = self._find(request)
         async with self._locks[upload.version]:
             await self._objects.check_write_access(caller, upload.bucket, upload.key, upsert=_upsert(request))
+            if upload.length is None and "Upload-Length" in request.headers:
+                upload = await self._declare_length(request, upload)
             return _response(204, await self._receive(request, upload, start))
 
     @_plain_text_errors
@@ -125,6 +129,15 @@ class ResumableUploads:
         async with self._locks[upload.version]:
             self._files.discard(upload)
         return _response(204)
+
+    async def _declare_length(self, request: web.Request, upload: Upload) -> Upload:
+        """Set the length of an upload that was created without one."""
+        length = _integer_header(request, "Upload-Length")
+        if length < self._files.offset(upload):
+            raise TusError(400, "Invalid upload-length\n")
+        content_type = upload.metadata.get("contentType", "application/octet-stream")
+        check_limits(await self._objects.bucket(upload.bucket), content_type, length, MAX_UPLOAD_BYTES)
+        return self._files.declare_length(upload, length)
 
     def _find(self, request: web.Request) -> Upload:
         try:
@@ -142,21 +155,23 @@ class ResumableUploads:
         """Append the request's body; return the headers with the new offset."""
         if self._files.offset(upload) != start:
             raise TusError(*CONFLICT)
-        if start + (request.content_length or 0) > upload.length:
+        if start + (request.content_length or 0) > upload.max_bytes:
             raise TusError(413, "upload's size exceeded\n")
         await self._append(request, upload)
         offset = self._files.offset(upload)
         headers = {"Upload-Offset": str(offset)}
-        if offset == upload.length:
-            await self._objects.put(upload.bucket, upload.key, await asyncio.to_thread(self._files.finish, upload))
-            headers["Tus-Complete"] = "1"
-        return headers
+        return headers | (await self._finish(upload) if offset == upload.length else {})
+
+    async def _finish(self, upload: Upload) -> dict[str, str]:
+        """Store a completely received upload as an object; return the header that says so."""
+        await self._objects.put(upload.bucket, upload.key, await asyncio.to_thread(self._files.finish, upload))
+        return {"Tus-Complete": "1"}
 
     async def _append(self, request: web.Request, upload: Upload) -> None:
         """Write bytes as they arrive. If the connection breaks, the next PATCH continues after them."""
         with self._files.open_for_append(upload) as file:
             async for chunk in request.content.iter_chunked(CHUNK_BYTES):
-                if file.tell() + len(chunk) > upload.length:
+                if file.tell() + len(chunk) > upload.max_bytes:
                     raise TusError(413, "upload's size exceeded\n")
                 file.write(chunk)
 

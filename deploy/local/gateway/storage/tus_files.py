@@ -7,21 +7,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 from uuid import UUID, uuid4
 
 from deploy.local.gateway.storage.files import ObjectFiles, disk_errors
 from deploy.local.gateway.storage.objects import ReceivedFile
 
+MAX_UPLOAD_BYTES: Final = 500 * 1024**2
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An open or finished upload; `length` in bytes, `header` the Upload-Metadata header, `metadata` its values."""
+    """An open or finished upload. `length` in bytes is None while it is not known.
+
+    `header` is the Upload-Metadata header, `metadata` its values.
+    """
 
     version: str
     bucket: str
     key: str
-    length: int
+    length: int | None
     header: str
     metadata: dict[str, str]
     finished: bool = False
@@ -30,6 +35,11 @@ class Upload:
     def id(self) -> str:
         """The last part of the upload's URL: the encoded name."""
         return base64.urlsafe_b64encode(self.name.encode()).decode().rstrip("=")
+
+    @property
+    def max_bytes(self) -> int:
+        """The largest size that the upload can have."""
+        return MAX_UPLOAD_BYTES if self.length is None else self.length
 
     @property
     def name(self) -> str:
@@ -43,14 +53,20 @@ class UploadFiles:
     def __init__(self, files: ObjectFiles) -> None:
         self._folder = files.partial_folder
 
-    def create(self, bucket: str, key: str, length: int, header: str, metadata: dict[str, str]) -> Upload:
-        """Create an upload of `length` bytes."""
+    def create(self, bucket: str, key: str, length: int | None, header: str, metadata: dict[str, str]) -> Upload:
+        """Create an upload of `length` bytes, or of a length that is declared later."""
         upload = Upload(str(uuid4()), bucket, key, length, header, metadata)
         with disk_errors():
             self._folder.mkdir(parents=True, exist_ok=True)
             self._data(upload).touch()
         self._write(upload)
         return upload
+
+    def declare_length(self, upload: Upload, length: int) -> Upload:
+        """Set the length of an upload that was created without one."""
+        declared = replace(upload, length=length)
+        self._write(declared)
+        return declared
 
     def find(self, name: str) -> Upload | None:
         """Return the upload with this name, or None."""
@@ -64,7 +80,7 @@ class UploadFiles:
     def offset(self, upload: Upload) -> int:
         """Return the number of received bytes."""
         current = self.find(upload.name)
-        return upload.length if current and current.finished else self._size(upload)
+        return current.max_bytes if current and current.finished else self._size(upload)
 
     @contextmanager
     def open_for_append(self, upload: Upload) -> Iterator[BinaryIO]:
@@ -82,10 +98,10 @@ class UploadFiles:
         custom = upload.metadata.get("metadata")
         return ReceivedFile(
             self._data(upload),
-            upload.length,
+            upload.max_bytes,
             f'"{digest}"',
             upload.metadata.get("contentType", "application/octet-stream"),
-            upload.metadata.get("cacheControl", "no-cache"),
+            _cache_control(upload.metadata.get("cacheControl", "")),
             json.loads(custom) if custom else None,
             upload.version,
         )
@@ -107,3 +123,8 @@ class UploadFiles:
     def _write(self, upload: Upload) -> None:
         with disk_errors():
             (self._folder / f"{upload.version}.json").write_text(json.dumps(asdict(upload)))
+
+
+def _cache_control(seconds: str) -> str:
+    """Return the stored Cache-Control. As in the real API, only whole seconds are accepted, not a header's text."""
+    return f"max-age={seconds}" if seconds.isascii() and seconds.isdigit() else "no-cache"
