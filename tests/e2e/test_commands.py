@@ -13,6 +13,7 @@ import pytest
 
 from deploy.local.processes import StackError, free_port
 from deploy.local.stack import Stack
+from tests.output_lines import wait_for_line
 from tests.time_limits import LONG_WAIT_SECONDS
 
 
@@ -50,7 +51,10 @@ def running_processes(data_dir: Path) -> list[str]:
     return found
 
 
-async def test_demo_stores_every_file_and_a_second_demo_stores_nothing_new(tmp_path):
+async def test_demo_stores_every_file_despite_an_env_file_and_a_second_demo_stores_nothing_new(tmp_path):
+    (tmp_path / ".env").write_text(
+        "GENERATIONS_TABLE=renders\nSTORAGE_BUCKET=other\nSUPABASE_URL=https://real.example\n"
+    )
     code, out, err = await outlast("demo", "--json", cwd=tmp_path)
     assert code == 0, err
     output = json.loads(out)
@@ -58,6 +62,7 @@ async def test_demo_stores_every_file_and_a_second_demo_stores_nothing_new(tmp_p
     assert output["total"] == len(files) >= 8
     assert output["missing"] == {}
     assert all(file["well"] for file in files)
+    assert {file["bucket"] for file in files} == {"generations"}
     kinds = {file["content_type"].partition("/")[0] for file in files}
     assert kinds >= {"image", "video", "audio", "model"}
     first = stored_files(tmp_path / ".outlast" / "storage")
@@ -113,9 +118,7 @@ async def test_up_replaces_a_dead_worker_and_ends_when_the_receiver_dies(tmp_pat
 
 async def test_terminated_demo_leaves_no_process(tmp_path):
     process = await start_outlast("demo", cwd=tmp_path)
-    async with asyncio.timeout(LONG_WAIT_SECONDS):
-        while b"starting the receiver" not in await process.stderr.readline():
-            pass
+    await wait_for_line(process.stderr, b"starting the receiver")
     process.send_signal(signal.SIGTERM)
     _, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     assert process.returncode == 1
@@ -151,15 +154,6 @@ async def test_stack_without_rabbitmq_names_the_remedy(tmp_path, monkeypatch):
         async with Stack(tmp_path):
             pass
     assert running_processes(tmp_path) == []
-
-
-async def test_demo_ignores_the_env_file_of_the_current_folder(tmp_path):
-    (tmp_path / ".env").write_text(
-        "GENERATIONS_TABLE=renders\nSTORAGE_BUCKET=other\nSUPABASE_URL=https://real.example\n"
-    )
-    code, out, err = await outlast("demo", "--json", cwd=tmp_path)
-    assert code == 0, err
-    assert {file["bucket"] for file in json.loads(out)["items"]} == {"generations"}
 
 
 async def test_process_stores_to_a_folder_without_broker_and_database(stack, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 
 from deploy.local.gateway import Gateway
 from tests.broker.dead_letter_vhost import dead_letter_vhost
+from tests.output_lines import wait_for_line
 from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
 
@@ -154,9 +155,7 @@ async def test_unreachable_broker_is_reported_without_the_password(shell):
 async def test_ctrl_c_stops_a_replay_between_two_messages(shell):
     await fill(shell.vhost, 40)
     process = await shell.start("replay", "--yes", "--rate", "10", "--json")
-    async with asyncio.timeout(WAIT_SECONDS):
-        while b"of 40 replayed" not in await process.stderr.readline():
-            pass
+    await wait_for_line(process.stderr, b"of 40 replayed")
     process.send_signal(signal.SIGINT)
     out, err = await asyncio.wait_for(process.communicate(), WAIT_SECONDS)
     output = json.loads(out)

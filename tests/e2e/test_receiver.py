@@ -19,6 +19,7 @@ from handlers.sources.fal import FalSource
 from handlers.sources.fal_keys import Jwks
 from handlers.sources.supabase import SupabaseSource
 from schemas.jobs import Job
+from tests.output_lines import wait_for_line
 from tests.time_limits import FAST_SECONDS, WAIT_SECONDS
 from worker.broker import topology
 from worker.broker.connection import Broker
@@ -28,7 +29,7 @@ from worker.runtime import serve
 from worker.settings import Settings
 from worker.web.receiver import Receiver
 
-SECRET = "a shared secret"
+SECRET = "a shared secret of the test"
 GOOD = {"x-webhook-secret": SECRET}
 ROW = {"id": 7, "status": "completed", "user_id": "u", "output": {"images": [{"url": "https://fal.media/a.png"}]}}
 EVENT = {"type": "UPDATE", "table": "generations", "schema": "public", "record": ROW, "old_record": None}
@@ -370,9 +371,7 @@ async def test_receiver_without_a_broker_can_be_stopped(tmp_path):
         },
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(WAIT_SECONDS):
-        while b"listening" not in await process.stderr.readline():
-            pass
+    await wait_for_line(process.stderr, b"listening")
     process.terminate()
     await asyncio.wait_for(process.stderr.read(), WAIT_SECONDS)
     assert await asyncio.wait_for(process.wait(), WAIT_SECONDS) == 0

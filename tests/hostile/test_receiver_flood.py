@@ -9,7 +9,7 @@ from tests.hostile.attacked_receiver import attacked_receiver, flood
 from tests.hostile.flood import ATTACKS, fal_signature
 from tests.time_limits import FACTOR, FAST_SECONDS, WAIT_SECONDS
 
-HONEST_WEBHOOKS = 40
+HONEST_WEBHOOKS = 20
 MAX_MIB = 150
 HEAD_SECONDS = 10
 

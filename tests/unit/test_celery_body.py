@@ -78,9 +78,6 @@ def deeply_nested(depth):
 @pytest.mark.parametrize(
     ("hostile", "reason"),
     [
-        (message(zlib.compress(bytes(100 * 1024 * 1024)), "application/x-gzip"), f"more than {MAX_JOB_BYTES} bytes"),
-        (message(bz2.compress(bytes(100 * 1024 * 1024)), "application/x-bz2"), f"more than {MAX_JOB_BYTES} bytes"),
-        (message(lzma.compress(bytes(100 * 1024 * 1024)), "application/x-lzma"), f"more than {MAX_JOB_BYTES} bytes"),
         (message(zlib.compress(b"[[], {}, null]" * 9)[:-5], "application/x-gzip"), "incomplete"),
         (message(b"no zlib", "application/x-gzip"), "does not decompress"),
         (message(b"no bzip2", "application/x-bz2"), "does not decompress"),
@@ -102,6 +99,13 @@ def test_a_hostile_or_damaged_body_is_refused_with_the_reason(hostile, reason):
     with pytest.raises(UndecodableError, match=reason) as refused:
         read_body(hostile)
     assert refused.value.code == "undecodable"
+
+
+@pytest.mark.parametrize(("codec", "name"), [(zlib, "gzip"), (bz2, "bz2"), (lzma, "lzma")], ids=["gzip", "bz2", "lzma"])
+def test_a_decompression_bomb_is_refused(codec, name):
+    bomb = codec.compress(bytes(4 * MAX_JOB_BYTES))
+    with pytest.raises(UndecodableError, match=f"more than {MAX_JOB_BYTES} bytes"):
+        read_body(message(bomb, f"application/x-{name}"))
 
 
 def test_zstd_without_its_module_names_the_remedy(monkeypatch):
