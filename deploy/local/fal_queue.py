@@ -19,7 +19,8 @@ class FalQueue:
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Return the routes to serve."""
-        return [web.get("/{owner}/{app}/requests/{request_id}", self._result)]
+        paths = ("/{owner}/{app}/requests/{request_id}", "/workflows/{owner}/{app}/requests/{request_id}")
+        return [web.get(path, self._result) for path in paths]
 
     async def _result(self, request: web.Request) -> web.Response:
         key = request.headers.get("Authorization")

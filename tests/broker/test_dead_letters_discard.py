@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.local.gateway import Gateway
-from handlers.errors import DatabaseUnavailableError
+from handlers.errors import DatabaseUnavailableError, RowRejectedError
 from schemas.dead_letters import DeadLetterFilter
 from tests.broker.dead_letter_vhost import dead_letter_vhost
 from worker.dead_letters.service import DeadLetterService, NoArchiveError
@@ -98,7 +98,7 @@ async def test_discard_keeps_the_rest_when_the_archive_fails_midway(vhost):
     chosen = await service.find(DeadLetterFilter())
     await vhost.sql.execute("alter table outlast_dead_archive add check (item ->> 'failed_at' < '2026-11-01T12:20')")
     async with service.batch("discard", chosen) as batch:
-        with pytest.raises(DatabaseUnavailableError):
+        with pytest.raises(RowRejectedError):
             await batch.run()
         assert batch.outcome().done == 16
     assert await vhost.count() == 24

@@ -202,7 +202,7 @@ async def test_a_row_that_refuses_its_media_is_no_outage_and_is_written_later(wo
 
 
 async def test_rows_with_nul_in_urls_do_not_open_the_circuit(worker_env, source):
-    url = rf'{{"url": "{source.url}/files/nothing-here.png?x=\u0000"}}'
+    url = rf'{{"url": "{source.url}/files/nothing-here.png?status=410&x=\u0000"}}'
     hostile = [await insert(worker_env, "jsonb", json.dumps(url)) for _ in range(20)]
     honest = await generation(worker_env, {"url": f"{source.url}/files/tone.mp3"})
     await worker_env.parts.reconciler.sweep()

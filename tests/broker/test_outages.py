@@ -60,12 +60,12 @@ def downloads(worker_env):
 
 
 async def test_unavailable_storage_pauses_the_worker_until_it_returns(worker_env, source):
-    await worker_env.sql.execute("alter schema storage rename to storage_away")
+    await worker_env.sql.execute("set role none; alter schema storage rename to storage_away")
     job = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.send(job, attempt=LAST)
     await worker_env.wait_for_outcome("retried_uncounted")
     await wait_until_paused(worker_env)
-    await worker_env.sql.execute("alter schema storage_away rename to storage")
+    await worker_env.sql.execute("set role none; alter schema storage_away rename to storage")
     await worker_env.wait_for_outcome("completed")
     assert await worker_env.sql.fetchval("select max(attempt) from outlast_tasks") == LAST
     assert await worker_env.message_count("outlast.dead") == 0
@@ -73,6 +73,7 @@ async def test_unavailable_storage_pauses_the_worker_until_it_returns(worker_env
 
 async def test_repeated_upload_failures_pause_the_worker(worker_env, source):
     await worker_env.sql.execute(
+        "set role none;"
         "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;"
         "create trigger refuse before insert on storage.objects for each row execute function refuse()"
     )
@@ -87,7 +88,7 @@ async def test_repeated_upload_failures_pause_the_worker(worker_env, source):
 
 async def test_incomplete_object_is_uploaded_again(worker_env, source):
     await worker_env.sql.execute(
-        "create function halve() returns trigger language plpgsql as $$ begin"
+        "set role none; create function halve() returns trigger language plpgsql as $$ begin"
         "  new.metadata = new.metadata || jsonb_build_object('size', (new.metadata ->> 'size')::int / 2); return new;"
         "end $$; create trigger halve before insert on storage.objects for each row execute function halve()"
     )

@@ -29,10 +29,12 @@ async def generation(worker_env, output, **more):
     row = {"status": "completed", "output": json.dumps(output), "user_id": str(uuid4()), "request_id": None} | more
     return str(
         await worker_env.sql.fetchval(
-            "insert into generations (status, output, user_id, request_id) values ($1, $2::jsonb, $3, $4) returning id",
+            "insert into generations (status, output, user_id, request_id)"
+            " select status, output, user_id, $4 from jsonb_populate_record(null::generations,"
+            "   jsonb_build_object('status', $1::text, 'output', $2::jsonb, 'user_id', $3::text)) returning id",
             row["status"],
             row["output"],
-            UUID(row["user_id"]),
+            row["user_id"],
             row["request_id"],
         )
     )

@@ -51,13 +51,13 @@ async def test_a_warning_shows_while_no_worker_reports(now, worker_env):
 
 
 async def test_warnings_show_while_storage_does_not_answer_and_workers_pause(now, worker_env, source):
-    await worker_env.sql.execute("alter schema storage rename to storage_away")
+    await worker_env.sql.execute("set role none; alter schema storage rename to storage_away")
     await now.page.wait_for_selector(f"{WARNING}:has-text('Storage')")
     await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav"))
     await worker_env.wait_for_outcome("retried_uncounted")
     await worker_env.worker.renew_leases()
     await now.page.wait_for_selector(f"{WARNING}:has-text('test-worker is paused: storage')")
-    await worker_env.sql.execute("alter schema storage_away rename to storage")
+    await worker_env.sql.execute("set role none; alter schema storage_away rename to storage")
     await worker_env.wait_for_outcome("completed")
     await worker_env.worker.renew_leases()
     await now.page.locator(WARNING).first.wait_for(state="detached")

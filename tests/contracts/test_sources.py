@@ -192,11 +192,9 @@ async def test_supabase_rejects_a_malformed_signature_even_with_a_valid_secret(s
         await supabase.verify(headers, b"{}")
 
 
-@pytest.mark.parametrize(
-    ("headers", "proven"), [({"X-Webhook-Secret": "plain secret"}, True), (dict(signed(b"{}")), False)]
-)
-def test_supabase_headers_are_checked_without_the_body(supabase, headers, proven):
-    assert supabase.check_headers(CIMultiDict(headers)) is proven
+def test_supabase_headers_are_checked_without_the_body(supabase):
+    assert supabase.check_headers(CIMultiDict({"X-Webhook-Secret": "plain secret"})) is True
+    assert supabase.check_headers(CIMultiDict(signed(b"{}"))) is False
 
 
 @pytest.mark.parametrize(

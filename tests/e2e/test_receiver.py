@@ -317,7 +317,8 @@ async def test_webhooks_to_a_deleted_queue_are_confirmed_only_when_it_exists_aga
                 assert int(answer[2]["Retry-After"]) > 0
 
     await asyncio.gather(*(post_until_accepted() for _ in range(5)))
-    assert len(await receiver.jobs()) == 5
+    jobs = await receiver.jobs()  # one that was answered 503 may have been published too
+    assert len({job.task_id for job in jobs}) == 5
 
 
 async def test_metrics_count_accepted_and_rejected_webhooks(receiver):

@@ -21,6 +21,7 @@ from tests.time_limits import WAIT_SECONDS
 SECRET, SIGNING_SECRET = "the shared secret of the test".replace(" ", "-"), "whsec_c2lnbmluZyBzZWNyZXQgb2YgdGhlIHRlc3Q="
 CONSOLE_TOKEN, API_TOKEN = "the-console-token-of-the-test", "the-api-token-of-the-test"
 ROW = {"id": 7, "status": "completed", "user_id": "u", "output": {"images": [{"url": "https://fal.media/a.png"}]}}
+MAX_TRIES = 10
 EVENT = {"type": "UPDATE", "table": "generations", "schema": "public", "record": ROW, "old_record": None}
 
 
@@ -59,7 +60,10 @@ class AttackedReceiver:
         return found
 
     async def send_honestly(self, count):
-        """Send a webhook every 100 ms, signed and with the shared secret in turn, and wait for all answers."""
+        """Send a webhook every 100 ms, signed and with the shared secret in turn, and wait for all answers.
+
+        One is sent again when a busy broker confirmed it too late, as all senders are told to.
+        """
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_SECONDS)) as session:
             sending = []
             for number in range(count):
@@ -70,13 +74,19 @@ class AttackedReceiver:
     async def _send(self, session, number):
         body = json.dumps(EVENT | {"record": ROW | {"id": number}})
         headers = {"Content-Type": "application/json"} | (_sign(body) if number % 2 else {"x-webhook-secret": SECRET})
-        started = time.perf_counter()
-        try:
-            async with session.post(f"{self.url}/webhooks/supabase", data=body, headers=headers) as response:
-                status = response.status if response.status == 202 else f"{response.status} {await response.text()}"
-        except aiohttp.ClientError as error:
-            status = type(error).__name__
-        self.answers.append((status, time.perf_counter() - started))
+        longest = 0.0
+        for _ in range(MAX_TRIES):
+            started = time.perf_counter()
+            try:
+                async with session.post(f"{self.url}/webhooks/supabase", data=body, headers=headers) as response:
+                    status = response.status if response.status == 202 else f"{response.status} {await response.text()}"
+                    late = (await response.json()).get("code") == "broker_unavailable"
+            except aiohttp.ClientError as error:
+                status, late = type(error).__name__, False
+            longest = max(longest, time.perf_counter() - started)
+            if not late:
+                break
+        self.answers.append((status, longest))
 
 
 def _sign(body):

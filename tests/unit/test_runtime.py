@@ -11,6 +11,6 @@ from worker.web.problem_details import problem_middleware
 async def test_two_colons_listen_on_all_addresses_of_both_families():
     app, port = web.Application(middlewares=[problem_middleware]), free_port()
     async with serve(app, "::", port) as addresses, aiohttp.ClientSession() as session:
-        assert addresses == [f"0.0.0.0:{port}", f"[::]:{port}"]
+        assert sorted(addresses) == [f"0.0.0.0:{port}", f"[::]:{port}"]
         async with session.get(f"http://127.0.0.1:{port}/") as response:
             assert response.status == 404

@@ -6,7 +6,13 @@ from typing import Any, Final
 from handlers.database.client import Supabase
 from handlers.download import Downloader
 from handlers.download.allowlist import Allowlist
-from handlers.errors import DatabaseUnavailableError, SourceForbiddenError, SourceGoneError, SourceUnavailableError
+from handlers.errors import (
+    DatabaseUnavailableError,
+    RowRejectedError,
+    SourceForbiddenError,
+    SourceGoneError,
+    SourceUnavailableError,
+)
 from handlers.sources.fal_queue import FalQueueClient
 from handlers.sources.outputs import find_files
 from handlers.sources.plan import plan_jobs
@@ -16,7 +22,13 @@ from schemas.urls import is_data_uri, name_from_url
 from worker.dead_letters.summary import host_of
 from worker.settings import Settings
 
-LOOKUP_ERRORS: Final = (SourceGoneError, SourceForbiddenError, SourceUnavailableError, DatabaseUnavailableError)
+LOOKUP_ERRORS: Final = (
+    SourceGoneError,
+    SourceForbiddenError,
+    SourceUnavailableError,
+    DatabaseUnavailableError,
+    RowRejectedError,
+)
 
 
 class NotReplayableError(Exception):

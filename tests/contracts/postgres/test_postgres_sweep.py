@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 Make = Callable[..., dict[str, Any]]
-ROWS, LOST_EVERY = 300_000, 1000
+ROWS, LOST_EVERY = 200_000, 1000
 # Every 1000th row is incomplete: alternately it has no task, or a part of its output is missing.
 LOAD = """
 set role none;
