@@ -19,7 +19,7 @@ from worker.observability import tracing
 from worker.runtime import serve
 from worker.web.receiver import Receiver
 
-SECRET = "a shared secret of the test"
+SECRET = "a-shared-secret-of-the-test"
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 INCOMING = f"00-{TRACE}-{CALLER}-01"
 STEPS = ["deduplicate", "detect", "download", "prepare", "upload"]

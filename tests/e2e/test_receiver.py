@@ -29,7 +29,7 @@ from worker.runtime import serve
 from worker.settings import Settings
 from worker.web.receiver import Receiver
 
-SECRET = "a shared secret of the test"
+SECRET = "a-shared-secret-of-the-test"
 GOOD = {"x-webhook-secret": SECRET}
 ROW = {"id": 7, "status": "completed", "user_id": "u", "output": {"images": [{"url": "https://fal.media/a.png"}]}}
 EVENT = {"type": "UPDATE", "table": "generations", "schema": "public", "record": ROW, "old_record": None}
@@ -310,15 +310,16 @@ async def test_webhooks_to_a_deleted_queue_are_confirmed_only_when_it_exists_aga
     async with connection:
         await (await connection.channel()).queue_delete("outlast.file_processing")
 
-    async def post_until_accepted():
+    async def post_until_accepted(generation):
+        event = EVENT | {"record": ROW | {"id": generation}}
         async with asyncio.timeout(WAIT_SECONDS):
-            while (answer := await receiver.post())[0] != 202:
+            while (answer := await receiver.post(body=event))[0] != 202:
                 assert (answer[0], answer[1]["code"]) == (503, "broker_unavailable")
                 assert int(answer[2]["Retry-After"]) > 0
 
-    await asyncio.gather(*(post_until_accepted() for _ in range(5)))
+    await asyncio.gather(*(post_until_accepted(generation) for generation in range(5)))
     jobs = await receiver.jobs()  # one that was answered 503 may have been published too
-    assert len({job.task_id for job in jobs}) == 5
+    assert {job.generation_id for job in jobs} == {"0", "1", "2", "3", "4"}
 
 
 async def test_metrics_count_accepted_and_rejected_webhooks(receiver):

@@ -143,7 +143,7 @@ async def test_a_response_sent_byte_by_byte_does_not_extend_the_time_limit(
     picture: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each byte arrives within the limit; the whole response would take minutes."""
-    async with codec_pool(codec_processes=1, codec_timeout_seconds=2) as codec:
+    async with codec_pool(codec_processes=1, codec_timeout_seconds=8) as codec:
         error = await prepare_compromised(codec, file, {"raw": GOOD.hex(), "every": 0.5}, monkeypatch)
         assert isinstance(error, DecoderLimitError)
         assert codec.stats().restarts == {"timeout": 1}

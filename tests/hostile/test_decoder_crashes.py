@@ -86,7 +86,7 @@ async def test_many_crashes_fail_no_other_file(picture):
 
 @pytest.mark.parametrize("hang", [("time:sleep", 600), ENDLESS], ids=["asleep", "busy"])
 async def test_a_hanging_decoder_is_killed_and_the_others_continue(picture, hang):
-    async with codec_pool(codec_timeout_seconds=2) as codec:
+    async with codec_pool(codec_timeout_seconds=8) as codec:
         ended, *others = await asyncio.gather(
             codec.call(*hang), *(prepares_picture(codec, picture) for _ in range(4)), return_exceptions=True
         )
