@@ -12,14 +12,21 @@ RowId = Annotated[str, StringConstraints(max_length=MAX_ID_CHARACTERS)]
 """An id from a row. A longer text is no id, and would be repeated in every message, log line and record."""
 
 
+class SenderInfo(Frozen):
+    """What our own trigger adds to the body: how long it waits for the response, in milliseconds."""
+
+    timeout_ms: int | None = Field(default=None, gt=0)
+
+
 class SupabaseWebhook(Frozen):
-    """The body of a Supabase Database Webhook. Our own trigger sends the same body."""
+    """The body of a Supabase Database Webhook. Our own trigger sends the same body, and `outlast`."""
 
     type: Literal["INSERT", "UPDATE", "DELETE"]
     table: str
     schema_name: str = Field(validation_alias=AliasChoices("schema", "schema_name"))
     record: dict[str, Any] | None = None
     old_record: dict[str, Any] | None = None
+    outlast: SenderInfo = SenderInfo()
 
 
 class FalWebhook(Frozen):
@@ -37,6 +44,7 @@ class FalWebhook(Frozen):
 class CompletedGeneration(Frozen):
     """A completed generation. The form of `output` depends on the model.
 
+    `sender_timeout_ms` is how long the sender waits for the response; None if it does not say.
     Raises ValidationError for an id of more than MAX_ID_CHARACTERS.
     """
 
@@ -45,6 +53,7 @@ class CompletedGeneration(Frozen):
     request_id: RowId | None = None
     user_id: RowId | None = None
     output: Any
+    sender_timeout_ms: int | None = None
 
 
 class IgnoredWebhook(Frozen):

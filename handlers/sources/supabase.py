@@ -87,7 +87,7 @@ class SupabaseSource:
         reason = self._ignore_reason(event)
         if reason is not None:
             return IgnoredWebhook(reason=reason)
-        return self._completed_generation(event.record or {})
+        return self._completed_generation(event.record or {}, event.outlast.timeout_ms)
 
     def _ignore_reason(self, event: SupabaseWebhook) -> str | None:
         """Return why the event is ignored, or None."""
@@ -113,7 +113,7 @@ class SupabaseSource:
             )
         return _as_text(row[status]) == self._settings.generations_completed_value
 
-    def _completed_generation(self, row: Mapping[str, object]) -> CompletedGeneration:
+    def _completed_generation(self, row: Mapping[str, object], timeout_ms: int | None) -> CompletedGeneration:
         settings = self._settings
         for column, variable in (
             (settings.generations_id_column, "GENERATIONS_ID_COLUMN"),
@@ -136,6 +136,7 @@ class SupabaseSource:
                 request_id=_as_text(row.get(settings.generations_request_column)),
                 user_id=_as_text(row.get(settings.generations_user_column)),
                 output=row[settings.generations_output_column],
+                sender_timeout_ms=timeout_ms,
             )
         except ValidationError:
             raise UnreadableError(

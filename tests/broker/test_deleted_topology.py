@@ -4,6 +4,7 @@ import asyncio
 
 import aio_pika
 import pytest
+from aio_pika.robust_channel import RobustChannel
 from yarl import URL
 
 from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
@@ -68,6 +69,23 @@ async def test_worker_processes_jobs_after_its_queue_was_deleted(worker_env, sou
         while worker_env.outcome_count("completed") == 0:
             await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav"))
             await asyncio.sleep(1)
+
+
+async def test_worker_consumes_again_although_aio_pika_did_not_restore_its_consumer(
+    rabbitmq_url, worker_env, source, monkeypatch
+):
+    """As if aio-pika had consumed from the old queue while RabbitMQ was still deleting it."""
+    monkeypatch.setattr(RobustChannel, "_on_consumer_cancel", lambda *_: None)
+    monkeypatch.setattr(RobustChannel, "_restore_missing_consumers", no_consumers)
+    await worker_env.channel.queue_delete(WORK_QUEUE)
+    await wait_until(lambda: exists(rabbitmq_url, WORK_QUEUE))
+    await wait_until(lambda: has_consumers(worker_env, wanted=True))
+    await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav"))
+    await worker_env.wait_for_outcome("completed")
+
+
+async def no_consumers(*_):
+    return False
 
 
 async def test_job_in_process_completes_although_its_queue_is_deleted(worker_env, source):

@@ -185,6 +185,26 @@ DATABASE = {
         ),
         ("column types", "warning", "1 of 1 new outputs cannot be read", "remove \\u0000"),
     ),
+    "a trigger requires a signed-in user": (
+        """insert into public.generations (status, output) values ('completed', '{}');
+        create function public.need_user() returns trigger language plpgsql as $$
+        begin
+          if auth.uid() is null then raise exception 'sign in first'; end if;
+          return new;
+        end $$;
+        create trigger need_user before update on public.generations for each row execute function need_user()""",
+        ("row update", "failed", "SQLSTATE P0001: sign in first (PL/pgSQL function public.need_user()", "auth.uid()"),
+    ),
+    "a deferred trigger keeps completed rows": (
+        """insert into public.generations (status, output) values ('completed', '{}');
+        create function public.keep() returns trigger language plpgsql as $$
+        begin
+          raise exception 'completed rows are final';
+        end $$;
+        create constraint trigger keep after update on public.generations deferrable initially deferred
+          for each row when (old.status = 'completed') execute function keep()""",
+        ("row update", "failed", "completed rows are final", "trigger or constraint"),
+    ),
     "no index": ("drop index public.outlast_unheard", ("sweep index", "warning", "no index", "outlast_install()")),
 }
 

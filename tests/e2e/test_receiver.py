@@ -45,6 +45,9 @@ class BrokerProxy:
         self._left = None
         self.port = 0
         self.broken = asyncio.Event()
+        self.answers_pass = asyncio.Event()
+        """Cleared, the proxy keeps what the broker sends."""
+        self.answers_pass.set()
 
     async def open(self, break_after=None):
         self._left = break_after
@@ -76,6 +79,8 @@ class BrokerProxy:
 
     async def _pump(self, reader, writer, *, counts=False):
         while data := await reader.read(65536):
+            if not counts:
+                await self.answers_pass.wait()
             if counts and self._left is not None:
                 self._left -= len(data)
                 if self._left <= 0:
@@ -246,6 +251,17 @@ async def test_unreachable_broker_is_503_at_once_and_recovers(receiver):
         while (await receiver.post())[0] != 202:
             await asyncio.sleep(0.1)
     assert len({job.task_id for job in await receiver.jobs()}) == 1
+
+
+async def test_a_webhook_waits_for_a_slow_broker_as_long_as_its_sender_says(receiver):
+    assert (await receiver.post())[0] == 202
+    receiver.proxy.answers_pass.clear()
+    patient = asyncio.create_task(receiver.post(body=EVENT | {"outlast": {"timeout_ms": 60_000}}))
+    status, answer, _ = await receiver.post(body=EVENT | {"record": ROW | {"id": 8}})
+    assert (status, answer["code"]) == (503, "broker_unavailable")
+    assert not patient.done()
+    receiver.proxy.answers_pass.set()
+    assert (await patient)[0] == 202
 
 
 async def test_broker_restart_keeps_confirmed_jobs(receiver_of_own_broker, own_rabbitmq):

@@ -45,6 +45,8 @@ class Broker:
         self._connection: RobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
         self._exchanges: frozenset[str] = frozenset()
+        self.consumer_cancelled = asyncio.Event()
+        """Set when RabbitMQ cancels a consumer of one of the channels: its queue was deleted, or is moving."""
         self._watch = TopologyWatch(self._find_missing, self._declare_again)
         self._watching: asyncio.Task[None] | None = None
         self._publisher = Publisher(self._ready_channel, self._watch.check, metrics)
@@ -154,7 +156,11 @@ class Broker:
         """Check the topology when RabbitMQ cancels a consumer of the channel: its queue may have been deleted."""
         if channel is not None:
             underlay = await channel.get_underlay_channel()
-            underlay.on_consumer_cancel_callbacks.add(lambda _: self._watch.suspect())
+            underlay.on_consumer_cancel_callbacks.add(self._on_consumer_cancelled)
+
+    def _on_consumer_cancelled(self, _: object) -> None:
+        self._watch.suspect()
+        self.consumer_cancelled.set()
 
     async def repair_topology(self) -> bool:
         """Declare missing queues and exchanges again; return whether none is missing now."""

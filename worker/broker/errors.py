@@ -9,7 +9,7 @@ from typing import Final
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 PUBLISH_SECONDS: Final = 10.0
-"""Time limit for the confirm of a publish. The receiver has a shorter one, WEBHOOK_PUBLISH_SECONDS."""
+"""Time limit for the confirm of a publish. The receiver has a shorter one, MIN_PUBLISH_SECONDS."""
 BEST_EFFORT_SECONDS: Final = 5.0
 """Time limit of a publish whose failure is only logged: broadcast commands, results for Celery producers."""
 ENDED: Final = "the connection ended before RabbitMQ answered"

@@ -83,6 +83,7 @@ class Consumer:
         self._channel: AbstractRobustChannel | None = None
         self._queue: AbstractQueue | None = None
         self._tag: str | None = None
+        self._wanted = False
 
     @property
     def attempts(self) -> list[DeliveryHandler]:
@@ -90,8 +91,23 @@ class Consumer:
         return list(self._attempts.values())
 
     async def start(self) -> None:
-        """Start or resume consuming; repeat until the broker accepts it."""
-        while self._tag is None:
+        """Start or resume consuming; repeat until the broker accepts it, or until `pause`."""
+        self._wanted = True
+        await self._consume()
+        log.info("consuming", queue=topology.work_queue(self.key), concurrency=self.concurrency)
+
+    async def pause(self) -> None:
+        """Stop consuming. Deliveries in process continue; `start` resumes."""
+        self._wanted = False
+        await self._cancel()
+
+    async def renew(self) -> None:
+        """Consume anew, unless paused. Deliveries in process continue."""
+        await self._cancel()
+        await self._consume()
+
+    async def _consume(self) -> None:
+        while self._wanted and self._tag is None:
             try:
                 with translate_broker_errors():
                     self._queue = self._queue or await self._open()
@@ -104,10 +120,10 @@ class Consumer:
             except BROKER_ERRORS as error:
                 log.warning("connection lost before consuming", reason=type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
-        log.info("consuming", queue=topology.work_queue(self.key), concurrency=self.concurrency)
+        if not self._wanted:  # paused meanwhile
+            await self._cancel()
 
-    async def pause(self) -> None:
-        """Stop consuming. Deliveries in process continue; `start` resumes."""
+    async def _cancel(self) -> None:
         if self._queue is not None and self._tag is not None:
             tag, self._tag = self._tag, None
             with contextlib.suppress(Exception), translate_broker_errors():

@@ -16,6 +16,8 @@ from worker.consume.settlement import WorkerContext
 
 log = structlog.stdlib.get_logger(__name__)
 HEARTBEAT_SECONDS: Final = LEASE_SECONDS / 3
+RENEW_AFTER_SECONDS: Final = (2, 10)
+"""Pauses after which consumers are renewed, one after the other, when RabbitMQ has cancelled one."""
 
 
 class Worker:
@@ -49,6 +51,7 @@ class Worker:
         self._start_task(self._send_heartbeats(), "heartbeat")
         self._start_task(listen(self._broker, self.on_command), "control")
         self._start_task(self._context.progress_writer.run(), "progress")
+        self._start_task(self._renew_consumers(), "renewal of consumers")
         self._start_task(self._context.circuit.watch(self._pause, self._resume), "circuit")
         await self._resume()
 
@@ -113,6 +116,20 @@ class Worker:
     async def _resume(self) -> None:
         if not self._stopping:
             await asyncio.gather(*(consumer.start() for consumer in self._consumers))
+
+    async def _renew_consumers(self) -> None:
+        """Consume anew after RabbitMQ has cancelled a consumer.
+
+        aio-pika consumes again at once. If RabbitMQ is still deleting the old queue then, that consumer belongs to the
+        old queue and never gets a message, and RabbitMQ does not report it.
+        """
+        cancelled = self._broker.consumer_cancelled
+        while True:
+            await cancelled.wait()
+            for seconds in RENEW_AFTER_SECONDS:
+                cancelled.clear()
+                await asyncio.sleep(seconds)
+                await asyncio.gather(*(consumer.renew() for consumer in self._consumers))
 
     async def _send_heartbeats(self) -> None:
         while True:

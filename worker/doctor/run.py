@@ -39,6 +39,7 @@ CHECKS: Final = (
     Check("generations", database.generations, NEEDS_MIGRATIONS),
     Check("column types", columns.column_types, ("generations",)),
     Check("media columns", database.media_columns, ("generations",)),
+    Check("row update", columns.row_update, ("media columns",)),
     Check("sweep index", database.sweep_index, ("generations",)),
     Check("rows over rest", database.rest_schema, ("generations",)),
     Check("triggers", database.triggers, ("generations",)),

@@ -17,7 +17,7 @@ from aiohttp import web
 from handlers.database.client import Supabase
 from handlers.sources import WebhookSource
 from handlers.sources.errors import ClosedError, RejectedError, UnreadableError, VerifierUnavailableError
-from schemas.events import IgnoredWebhook
+from schemas.events import CompletedGeneration, IgnoredWebhook
 from schemas.jobs import Job
 from worker.broker.batch_publisher import publish_jobs
 from worker.broker.connection import Broker
@@ -36,13 +36,18 @@ from worker.web.tracing_middleware import tracing_middleware
 from worker.web.user_share import UserShare, WaitingJobs
 
 log = structlog.stdlib.get_logger(__name__)
-WEBHOOK_PUBLISH_SECONDS: Final = 0.7
-"""Time limit for publishing all jobs of one event: the sender of a webhook gives up after one second."""
+MIN_PUBLISH_SECONDS: Final = 0.7
+"""Time limit for publishing all jobs of one event. By default a webhook made in Studio times out after one second."""
+MAX_PUBLISH_SECONDS: Final = 10.0
+USABLE_TIMEOUT: Final = 0.8
+"""The part of the timeout that a sender states in which the response must be sent. The rest is for the network."""
 MAX_LOGGED_TASKS: Final = 10
 """How many task ids of one event are logged."""
 JSON: Final = "application/json"
 LOG_FIELDS: Final = web.RequestKey("log_fields", dict[str, Any])
 """Additional fields of the webhook's log line."""
+ARRIVED: Final = web.RequestKey("arrived", float)
+"""When the headers arrived, by `time.perf_counter`."""
 STARTED: Final = web.RequestKey("started", float)
 """When the work began, by `time.perf_counter`: after the body has arrived."""
 
@@ -85,7 +90,8 @@ class Receiver:
     async def _webhook(self, request: web.Request) -> web.StreamResponse:
         """Answer one webhook; write one log line and two metrics."""
         source = self._sources[request.path.rpartition("/")[2]]
-        request[STARTED], outcome = time.perf_counter(), "error"
+        request[ARRIVED] = request[STARTED] = time.perf_counter()
+        outcome = "error"
         try:
             outcome, response = await self._receive(source, request)
         except BodyError as error:
@@ -139,7 +145,7 @@ class Receiver:
         task_ids = [str(job.task_id) for job in jobs]
         fields = {"generation_id": event.generation_id, "jobs": len(jobs), "task_ids": task_ids[:MAX_LOGGED_TASKS]}
         request[LOG_FIELDS] = fields
-        return await self._enqueue(jobs, task_ids)
+        return await self._enqueue(jobs, task_ids, _publish_limit(request, event))
 
     def _reject(self, source: WebhookSource, error: RejectedError) -> tuple[str, web.Response]:
         self._metrics.signature_rejected.labels(source.name).inc()
@@ -153,14 +159,23 @@ class Receiver:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _enqueue(self, jobs: Sequence[Job], task_ids: Sequence[str]) -> tuple[str, web.Response]:
+    async def _enqueue(self, jobs: Sequence[Job], task_ids: Sequence[str], limit: float) -> tuple[str, web.Response]:
         if not jobs:
             return "ignored", web.json_response({"ignored": "no_files"})
         try:
-            await publish_jobs(self._broker, await self._user_share.route(jobs), WEBHOOK_PUBLISH_SECONDS)
+            await publish_jobs(self._broker, await self._user_share.route(jobs), limit)
         except BrokerUnavailableError as error:
             return "unavailable", _unavailable("broker_unavailable", str(error), 5)
         return "accepted", web.json_response({"task_ids": task_ids}, status=202)
+
+
+def _publish_limit(request: web.Request, event: CompletedGeneration) -> float:
+    """Return for how many seconds publishing may take, so that the sender still waits for the response."""
+    if event.sender_timeout_ms is None:
+        return MIN_PUBLISH_SECONDS
+    elapsed = time.perf_counter() - request[ARRIVED]
+    remaining = event.sender_timeout_ms / 1000 * USABLE_TIMEOUT - elapsed
+    return min(max(remaining, MIN_PUBLISH_SECONDS), MAX_PUBLISH_SECONDS)
 
 
 def _unsupported(content_type: str) -> web.Response:

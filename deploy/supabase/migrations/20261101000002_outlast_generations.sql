@@ -37,27 +37,34 @@ begin
   return case when p_name is null then 'null::text' else format('g.%I::text', p_name) end;
 end $$;
 
--- The generation with this id or, without an id, the newest one with this request id. All outputs are null when there
--- is none. The value is cast to the column's type, so that the query can use the column's index. A value that cannot be
--- cast matches no row.
+-- The generation with this id or, without an id, the one with this request id. All outputs are null when there is none.
+-- A request id that several rows have belongs to none of them, because a user who can write rows could otherwise copy
+-- another user's request id and receive that user's files: then only `request_id` is not null. A value that cannot be
+-- cast to the column's type matches no row.
 create or replace function public.outlast_find_generation(
   p_generation_id text, p_request_id text, out generation_id text, out user_id text, out request_id text
 ) language plpgsql security definer set search_path = '' as $$
 declare
   g record;
   v_by_id boolean := p_generation_id is not null;
+  v_matches int;
 begin
   select * into g from public.outlast_generations();
   if g.id_name is null or (not v_by_id and (p_request_id is null or g.request_name is null)) then
     return;
   end if;
   execute format(
-    'select g.%I::text, %s, %s from %s g where g.%I = $1::%s order by %s desc nulls last limit 1',
+    'select count(*), min(m.i), min(m.u), min(m.r) from (select g.%I::text as i, %s as u, %s as r from %s g'
+    ' where g.%I = $1::%s limit %s) m',
     g.id_name, public.outlast_column(g.user_name), public.outlast_column(g.request_name), g.rel,
     case when v_by_id then g.id_name else g.request_name end,
     case when v_by_id then g.id_type else g.request_type end,
-    public.outlast_column(g.created_name)
-  ) into generation_id, user_id, request_id using coalesce(p_generation_id, p_request_id);
+    case when v_by_id then 1 else 2 end
+  ) into v_matches, generation_id, user_id, request_id using coalesce(p_generation_id, p_request_id);
+  if v_matches > 1 then
+    generation_id := null;
+    user_id := null;
+  end if;
 exception when data_exception then
   return;
 end $$;
@@ -141,39 +148,6 @@ begin
   from counts;
 end $$;
 
--- Writes media_status and, unless `p_status_only`, media to the generation's row, if there is one. The media list stays
--- unchanged while the generation has no current task.
-create or replace function public.outlast_write_media(p_generation_id text, p_status_only boolean) returns void
-language plpgsql security definer set search_path = '' as $$
-declare
-  g record;
-  m record;
-  v_request text;
-  v_id text;
-begin
-  select * into g from public.outlast_generations();
-  if g.id_name is null or p_generation_id is null then
-    return;
-  end if;
-  perform public.outlast_lock_generation(p_generation_id);
-  begin
-    execute format('select g.%I::text, %s from %s g where g.%I = $1::%s for update',
-                   g.id_name, public.outlast_column(g.request_name), g.rel, g.id_name, g.id_type)
-      into v_id, v_request using p_generation_id;
-  exception when data_exception then
-    return;
-  end;
-  if v_id is null then
-    return;
-  end if;
-  select * into m from public.outlast_media(p_generation_id, v_request);
-  execute format(
-    'update %s g set media_status = $2, media = case when $3 then g.media else $1 end where g.%I = $4::%s'
-    ' and (g.media_status is distinct from $2 or (not $3 and g.media is distinct from $1))',
-    g.rel, g.id_name, g.id_type
-  ) using m.media, m.media_status, p_status_only or m.media_status is null, p_generation_id;
-end $$;
-
 -- Whether the functions can read every row of storage.objects. If they can, `outlast_known` and `outlast_finish` check
 -- there that an object exists, and the worker sends no request to Storage for it.
 create or replace function public.outlast_sees_storage() returns boolean
@@ -188,5 +162,5 @@ end $$;
 revoke all on function public.outlast_generations(), public.outlast_column(text),
   public.outlast_find_generation(text, text), public.outlast_lock_generation(text),
   public.outlast_current_tasks(text, text), public.outlast_media_entry(public.outlast_files),
-  public.outlast_media(text, text), public.outlast_write_media(text, boolean), public.outlast_sees_storage()
+  public.outlast_media(text, text), public.outlast_sees_storage()
   from public, anon, authenticated, service_role;

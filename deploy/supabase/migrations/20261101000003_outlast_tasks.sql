@@ -91,7 +91,7 @@ begin
 end $$;
 
 -- A worker asks to run the task. Returns the state run (with the files that are stored already), done, cancelled, busy
--- (another worker's lease is valid) or no_generation.
+-- (another worker's lease is valid) or no_generation (`shared`: because several rows have the request id).
 create or replace function public.outlast_begin(
   p_job jsonb, p_lease uuid, p_worker text, p_lease_seconds int default 30
 ) returns jsonb language plpgsql security definer set search_path = '' as $$
@@ -108,7 +108,7 @@ begin
     j.user_id := coalesce(j.user_id, g.user_id);
   end if;
   if j.generation_id is null and t.status is distinct from 'cancelled' then
-    return jsonb_build_object('state', 'no_generation');
+    return jsonb_build_object('state', 'no_generation', 'shared', g.request_id is not null);
   end if;
   t := public.outlast_record_task(j);
   if t.status in ('completed', 'cancelled') then

@@ -1,4 +1,5 @@
--- Outlast 4: recording an attempt. Files, objects, task and the generation's row change in one transaction.
+-- Outlast 4: what `outlast_finish` (Outlast 17) needs to record an attempt. Files, objects, task and the generation's row
+-- change in one transaction.
 --
 -- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 
@@ -121,63 +122,8 @@ begin
     'processed_file_ids', to_jsonb(p_ids), 'failed_files', t.failed);
 end $$;
 
--- The holder of the lease records the result of an attempt: completed, partial, failed or retrying. The status of the
--- task is derived from all of its files, including those of earlier attempts, and is returned. A repeated call records
--- nothing. Files with an `md5` have just been uploaded; they are compared with storage.objects here, and the state
--- `object_differs` is returned when one of them is missing or different.
-create or replace function public.outlast_finish(
-  p_task_id uuid, p_lease uuid, p_status text, p_files jsonb, p_failed jsonb, p_error jsonb default null,
-  p_result jsonb default null
-) returns jsonb language plpgsql security definer set search_path = '' as $$
-declare
-  t public.outlast_tasks;
-  v_ids uuid[];
-  v_ended boolean := p_status <> 'retrying';
-begin
-  if p_status is null or p_status not in ('completed', 'partial', 'failed', 'retrying') then
-    raise exception 'p_status is %, but must be completed, partial, failed or retrying', coalesce(p_status, 'null')
-      using errcode = 'invalid_parameter_value';
-  end if;
-  select * into t from public.outlast_tasks where task_id = p_task_id for update;
-  if t.status = 'cancelled' then
-    return jsonb_build_object('state', 'cancelled', 'status', t.status);
-  end if;
-  if t.lease is null and t.last_lease = p_lease and not (t.status = 'retrying' and v_ended) then
-    return jsonb_build_object('state', 'recorded', 'status', t.status);
-  end if;
-  if coalesce(t.lease, t.last_lease) is distinct from p_lease or p_lease is null then
-    return jsonb_build_object('state', 'lost', 'status', t.status);
-  end if;
-  if not public.outlast_all_whole(coalesce(p_files, '[]')) then
-    return jsonb_build_object('state', 'object_differs', 'status', t.status);
-  end if;
-  begin
-    perform public.outlast_store_files(t, coalesce(p_files, '[]'));
-  exception when sqlstate 'OL001' then
-    return jsonb_build_object('state', 'object_deleting', 'status', t.status);
-  end;
-  t.failed := public.outlast_merge_failed(t, coalesce(p_failed, '[]'));
-  v_ids := array(select f.id from public.outlast_files f where f.generation_id = t.generation_id
-                 and (f.source_key = any (t.source_keys) or f.task_id = t.task_id) order by f.position, f.source_key);
-  t.status := case
-    when not v_ended then 'retrying'
-    when p_status = 'completed' and t.failed = '[]' then 'completed'
-    when cardinality(v_ids) > 0 then 'partial'
-    else 'failed' end;
-  update public.outlast_tasks set status = t.status, failed = t.failed, lease = null, last_lease = p_lease,
-      lease_until = null, finished_at = case when v_ended then now() end, updated_at = now(),
-      error = case when t.status <> 'completed' then coalesce(p_error ->> 'message', t.failed -> 0 ->> 'error') end,
-      error_code = case when t.status <> 'completed' then coalesce(p_error ->> 'code', t.failed -> 0 ->> 'code') end,
-      result = case when v_ended then public.outlast_result(t, v_ids) || coalesce(nullif(p_result, 'null'), '{}') end
-    where task_id = p_task_id;
-  perform public.outlast_write_media(t.generation_id, false);
-  return jsonb_build_object('state', 'recorded', 'status', t.status);
-end $$;
-
 revoke all on function public.outlast_all_whole(jsonb), public.outlast_lock_objects(public.outlast_tasks, jsonb),
   public.outlast_store_files(public.outlast_tasks, jsonb), public.outlast_merge_failed(public.outlast_tasks, jsonb),
   public.outlast_result(public.outlast_tasks, uuid[]) from public, anon, authenticated, service_role;
-revoke all on function public.outlast_known(text, text, text),
-  public.outlast_finish(uuid, uuid, text, jsonb, jsonb, jsonb, jsonb) from public, anon, authenticated;
-grant execute on function public.outlast_known(text, text, text),
-  public.outlast_finish(uuid, uuid, text, jsonb, jsonb, jsonb, jsonb) to service_role;
+revoke all on function public.outlast_known(text, text, text) from public, anon, authenticated;
+grant execute on function public.outlast_known(text, text, text) to service_role;

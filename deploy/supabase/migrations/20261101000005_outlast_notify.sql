@@ -1,4 +1,5 @@
--- Outlast 5: the trigger function that sends signed webhooks (Standard Webhooks, HMAC-SHA256) from the database.
+-- Outlast 5: the trigger functions of the generations table. One sends signed webhooks (Standard Webhooks, HMAC-SHA256),
+-- the other lets only Outlast and trusted roles write `media` and `media_status`.
 
 select public.outlast_start_change();
 
@@ -41,12 +42,15 @@ end $$;
 -- pg_net sends jsonb in its text form, so that text is signed. The table's name comes from outlast_settings, because
 -- the trigger fires on the partitions of a partitioned table. Every error becomes a warning, because this trigger must
 -- never fail the statement that fired it. `outlast reconcile` finds generations whose event was lost.
+--
+-- `outlast.timeout_ms` in the body tells the receiver how long pg_net waits for the response.
 create or replace function public.outlast_notify() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
   s jsonb;
   v_due boolean;
   v_secret text;
+  v_timeout_ms int;
   v_body jsonb;
 begin
   if tg_op = 'INSERT' then
@@ -68,16 +72,65 @@ begin
     raise warning 'outlast: no webhook is sent, because the webhook secret is not of the form whsec_<base64>';
     return null;
   end if;
+  v_timeout_ms := coalesce((s ->> 'webhook_timeout_ms')::int, 5000);
   v_body := jsonb_build_object('type', tg_op, 'table', s ->> 'generations_table', 'record', to_jsonb(new),
-    'schema', s ->> 'generations_schema', 'old_record', case when tg_op = 'UPDATE' then to_jsonb(old) end);
+    'schema', s ->> 'generations_schema', 'old_record', case when tg_op = 'UPDATE' then to_jsonb(old) end,
+    'outlast', jsonb_build_object('timeout_ms', v_timeout_ms));
   perform net.http_post(url => s ->> 'webhook_url', body => v_body,
     headers => public.outlast_sign(v_secret, v_body::text),
-    timeout_milliseconds => coalesce((s ->> 'webhook_timeout_ms')::int, 5000));
+    timeout_milliseconds => v_timeout_ms);
   return null;
 exception when others then
   raise warning 'outlast: the webhook could not be sent: % (SQLSTATE %)', sqlerrm, sqlstate;
   return null;
 end $$;
 
-revoke all on function public.outlast_webhook_secret(), public.outlast_sign(text, text), public.outlast_notify()
+-- Trigger function: only the owners of the table and of this function, and roles that bypass row-level security
+-- (service_role, postgres), write `media` and `media_status`. For others, an update keeps the old values and an insert
+-- gets the defaults; no statement fails. Not security definer: current_user is the role that executes the statement.
+create or replace function public.outlast_keep_media() returns trigger
+language plpgsql set search_path = '' as $$
+declare
+  v_defaults text;
+begin
+  if old.media is not distinct from new.media and old.media_status is not distinct from new.media_status then
+    return new;  -- `old` is null in an insert
+  elsif exists (select from pg_catalog.pg_roles where rolname = current_user and (rolsuper or rolbypassrls))
+    or exists (select from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+      join pg_catalog.pg_class c on c.oid = t.tgrelid where c.oid = tg_relid and t.tgname = tg_name
+        and (pg_catalog.pg_has_role(current_user, c.relowner, 'usage')
+             or pg_catalog.pg_has_role(current_user, p.proowner, 'usage')))
+  then
+    return new;
+  elsif tg_op = 'UPDATE' then
+    new.media := old.media;
+    new.media_status := old.media_status;
+    return new;
+  end if;
+  select string_agg(coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), case
+      when not a.attnotnull then 'null' when a.attname = 'media' then '''[]''' else '''pending''' end), ', '
+      order by a.attname)
+    into v_defaults
+    from pg_catalog.pg_attribute a
+    left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where a.attrelid = tg_relid and a.attname in ('media', 'media_status') and not a.attisdropped;
+  execute 'select ' || v_defaults into new.media, new.media_status;
+  return new;
+exception when others then
+  raise warning 'outlast: media and media_status are not protected: % (SQLSTATE %)', sqlerrm, sqlstate;
+  return new;
+end $$;
+
+-- The trigger of the bound table. A WHEN condition would keep the table's owner from dropping the columns.
+create or replace function public.outlast_media_trigger(out name text, out rel regclass, out definition text)
+returns setof record language sql stable security definer set search_path = '' as $$
+  select 'outlast_keep_media', g.rel, format(
+    'before insert or update on %s for each row execute function public.outlast_keep_media()', g.rel)
+  from public.outlast_generations() g
+  where (select count(*) = 2 from pg_attribute
+    where attrelid = g.rel and attname in ('media', 'media_status') and not attisdropped)
+$$;
+
+revoke all on function public.outlast_webhook_secret(), public.outlast_sign(text, text), public.outlast_notify(),
+  public.outlast_keep_media(), public.outlast_media_trigger()
   from public, anon, authenticated, service_role;

@@ -88,20 +88,27 @@ begin
     ('outlast_truncated', g.rel, format('before truncate on %s ', g.rel) || v_note);
 end $$;
 
--- Creates the triggers that are missing, disabled, or were created for other settings: each trigger's comment holds
--- its definition.
+-- Creates the triggers that are missing, disabled or were created for other settings, and drops the media trigger of a
+-- table that is no longer bound. Each trigger's comment holds its definition. What is in place is not locked.
 create or replace function public.outlast_install_triggers() returns void
 language plpgsql security definer set search_path = '' as $$
 declare
   w record;
 begin
-  for w in select * from public.outlast_triggers_wanted() n where not exists (
-      select from pg_trigger t where t.tgrelid = n.rel and t.tgname = n.name and t.tgenabled in ('O', 'A')
-        and obj_description(t.oid, 'pg_trigger') = n.definition) loop
+  for w in select t.tgname as name, t.tgrelid::regclass as rel from pg_trigger t
+      where t.tgfoid = 'public.outlast_keep_media'::regproc and t.tgparentid = 0
+        and t.tgrelid is distinct from (select g.rel from public.outlast_generations() g) loop
     perform public.outlast_lock_tables(w.rel);
-    execute format('drop trigger if exists %I on %s', w.name, w.rel);
-    execute format('create trigger %I %s', w.name, w.definition);
-    execute format('comment on trigger %I on %s is %L', w.name, w.rel, w.definition);
+    execute format('drop trigger %I on %s', w.name, w.rel);
+  end loop;
+  for w in select * from public.outlast_triggers_wanted() union all select * from public.outlast_media_trigger() loop
+    if not exists (select from pg_trigger t where t.tgrelid = w.rel and t.tgname = w.name
+        and t.tgenabled in ('O', 'A') and obj_description(t.oid, 'pg_trigger') = w.definition) then
+      perform public.outlast_lock_tables(w.rel);
+      execute format('drop trigger if exists %I on %s', w.name, w.rel);
+      execute format('create trigger %I %s', w.name, w.definition);
+      execute format('comment on trigger %I on %s is %L', w.name, w.rel, w.definition);
+    end if;
   end loop;
 end $$;
 

@@ -1,4 +1,5 @@
--- Outlast 17: a row that refuses its media. Rows are hostile input, and have triggers of the application.
+-- Outlast 17: recording an attempt, also when the generation's row refuses its media. Rows are hostile input, and have
+-- triggers of the application.
 --
 -- The update of a generation's row runs in its own subtransaction. If the row or a trigger refuses it, only that update
 -- is undone. It is recorded, and the sweep tries it again.
@@ -92,6 +93,7 @@ begin
   perform public.outlast_lock_generation(p_generation_id);
   begin
     perform public.outlast_update_row(p_generation_id, p_status_only);
+    set constraints all immediate;  -- a deferred constraint trigger would refuse the whole transaction at its commit
     if not p_status_only then
       perform public.outlast_clear_rejection(p_generation_id);
     end if;
@@ -102,6 +104,62 @@ begin
     end if;
     perform public.outlast_note_rejection(p_generation_id, v_sqlstate, v_message);
   end;
+end $$;
+
+-- The holder of the lease records the result of an attempt: completed, partial, failed or retrying. The status of the
+-- task is derived from all of its files, including those of earlier attempts, and is returned. A repeated call records
+-- nothing. Files with an `md5` have just been uploaded; they are compared with storage.objects here, and the state
+-- `object_differs` is returned when one of them is missing or different. `row_rejected` is the reason if the
+-- generation's row refused its media.
+create or replace function public.outlast_finish(
+  p_task_id uuid, p_lease uuid, p_status text, p_files jsonb, p_failed jsonb, p_error jsonb default null,
+  p_result jsonb default null
+) returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  t public.outlast_tasks;
+  v_ids uuid[];
+  v_ended boolean := p_status <> 'retrying';
+begin
+  if p_status is null or p_status not in ('completed', 'partial', 'failed', 'retrying') then
+    raise exception 'p_status is %, but must be completed, partial, failed or retrying', coalesce(p_status, 'null')
+      using errcode = 'invalid_parameter_value';
+  end if;
+  select * into t from public.outlast_tasks where task_id = p_task_id for update;
+  if t.status = 'cancelled' then
+    return jsonb_build_object('state', 'cancelled', 'status', t.status);
+  end if;
+  if t.lease is null and t.last_lease = p_lease and not (t.status = 'retrying' and v_ended) then
+    return jsonb_build_object('state', 'recorded', 'status', t.status);
+  end if;
+  if coalesce(t.lease, t.last_lease) is distinct from p_lease or p_lease is null then
+    return jsonb_build_object('state', 'lost', 'status', t.status);
+  end if;
+  if not public.outlast_all_whole(coalesce(p_files, '[]')) then
+    return jsonb_build_object('state', 'object_differs', 'status', t.status);
+  end if;
+  begin
+    perform public.outlast_store_files(t, coalesce(p_files, '[]'));
+  exception when sqlstate 'OL001' then
+    return jsonb_build_object('state', 'object_deleting', 'status', t.status);
+  end;
+  t.failed := public.outlast_merge_failed(t, coalesce(p_failed, '[]'));
+  v_ids := array(select f.id from public.outlast_files f where f.generation_id = t.generation_id
+                 and (f.source_key = any (t.source_keys) or f.task_id = t.task_id) order by f.position, f.source_key);
+  t.status := case
+    when not v_ended then 'retrying'
+    when p_status = 'completed' and t.failed = '[]' then 'completed'
+    when cardinality(v_ids) > 0 then 'partial'
+    else 'failed' end;
+  update public.outlast_tasks set status = t.status, failed = t.failed, lease = null, last_lease = p_lease,
+      lease_until = null, finished_at = case when v_ended then now() end, updated_at = now(),
+      error = case when t.status <> 'completed' then coalesce(p_error ->> 'message', t.failed -> 0 ->> 'error') end,
+      error_code = case when t.status <> 'completed' then coalesce(p_error ->> 'code', t.failed -> 0 ->> 'code') end,
+      result = case when v_ended then public.outlast_result(t, v_ids) || coalesce(nullif(p_result, 'null'), '{}') end
+    where task_id = p_task_id;
+  perform public.outlast_write_media(t.generation_id, false);
+  return jsonb_strip_nulls(jsonb_build_object('state', 'recorded', 'status', t.status, 'row_rejected', (
+    select format('SQLSTATE %s: %s', r.sqlstate, r.message) from public.outlast_rejected_rows r
+    where r.generation_id = t.generation_id)));
 end $$;
 
 -- Writes the row of one rejected generation whose retry is due: `{"retried", "written"}`. One at a time, because locks
@@ -124,11 +182,53 @@ begin
   return jsonb_build_object('retried', 1, 'written', case when found then 0 else 1 end);
 end $$;
 
+-- Whether a completed row accepts the updates of media and media_status, for `outlast doctor`: {"id", "sqlstate",
+-- "message", "context"}, without `sqlstate` if it does, and {} if there is no completed row. The updates are undone. A
+-- row that another transaction holds is not tried.
+create or replace function public.outlast_try_update() returns jsonb
+language plpgsql security definer set search_path = '' set lock_timeout = '1s' as $$
+declare
+  g record;
+  v_id text;
+  v_sqlstate text;
+  v_message text;
+  v_context text;
+begin
+  select * into g from public.outlast_generations();
+  if g.id_name is null or g.status_name is null then
+    return '{}';
+  end if;
+  execute format('select %I::text from %s where %I::text = %L limit 1 for update skip locked',
+                 g.id_name, g.rel, g.status_name, g.completed) into v_id;
+  if v_id is null then
+    return '{}';
+  end if;
+  begin
+    execute format('update %s set media_status = ''pending'' where %I = $1::%s', g.rel, g.id_name, g.id_type)
+      using v_id;
+    execute format('update %s set media_status = ''completed'', media = $2 where %I = $1::%s',
+                   g.rel, g.id_name, g.id_type)
+      using v_id, jsonb_build_array(jsonb_build_object('id', gen_random_uuid()));
+    set constraints all immediate;
+    raise exception 'accepted' using errcode = 'OL003';
+  exception
+    when sqlstate 'OL003' then
+      null;
+    when query_canceled or others then
+      get stacked diagnostics v_sqlstate = returned_sqlstate, v_message = message_text,
+        v_context = pg_exception_context;
+  end;
+  return jsonb_strip_nulls(jsonb_build_object('id', v_id, 'sqlstate', v_sqlstate, 'message', left(v_message, 300),
+    'context', left(split_part(v_context, E'\n', 1), 300)));
+end $$;
+
 revoke all on function public.outlast_update_row(text, boolean), public.outlast_note_rejection(text, text, text),
   public.outlast_clear_rejection(text), public.outlast_write_media(text, boolean)
   from public, anon, authenticated, service_role;
-revoke all on function public.outlast_retry_rejected() from public, anon, authenticated;
-grant execute on function public.outlast_retry_rejected() to service_role;
+revoke all on function public.outlast_finish(uuid, uuid, text, jsonb, jsonb, jsonb, jsonb),
+  public.outlast_retry_rejected(), public.outlast_try_update() from public, anon, authenticated;
+grant execute on function public.outlast_finish(uuid, uuid, text, jsonb, jsonb, jsonb, jsonb),
+  public.outlast_retry_rejected(), public.outlast_try_update() to service_role;
 
 insert into public.outlast_settings (key, value) values ('version', '20261129000017')
   on conflict (key) do update set value = excluded.value;

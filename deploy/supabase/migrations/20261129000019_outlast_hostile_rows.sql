@@ -2,8 +2,8 @@
 
 select public.outlast_start_change();
 
--- The SQL that finds completed generations that are missing, like `outlast_unheard_query`, without their outputs. A
--- time that no client can represent (infinity, years before 1 or after 9999) is null. A generation with an id of more
+-- The SQL that finds completed generations that are missing, without their outputs: those without a task, and those
+-- whose newest tasks name fewer files than the output has, unless one of them is at work. A time that no client can represent (infinity, years before 1 or after 9999) is null. A generation with an id of more
 -- than 256 characters is left out, because no worker accepts it; other ids are cut to 257, which no worker accepts.
 create or replace function public.outlast_missing_rows_query(
   p_condition text, p_kind text, p_before timestamptz, p_limit int

@@ -51,8 +51,9 @@ async def test_a_completed_row_sends_a_signed_webhook(db_with_webhook: Any) -> N
     with pytest.raises(WebhookVerificationError):
         Webhook(SECRET).verify(request["body"] + b" ", request["headers"])
 
-    assert list(json.loads(request["body"])) == ["type", "table", "record", "schema", "old_record"]
+    assert list(json.loads(request["body"])) == ["type", "table", "record", "schema", "outlast", "old_record"]
     event = SupabaseWebhook.model_validate_json(request["body"])
+    assert event.outlast.timeout_ms == request["timeout_milliseconds"]
     assert (event.type, event.table, event.schema_name) == ("UPDATE", "generations", "public")
     assert event.record is not None
     assert event.old_record is not None

@@ -52,6 +52,30 @@ async def test_a_trigger_that_is_slower_than_the_statement_timeout_costs_only_it
     assert await own_db.value("select count(*) from public.outlast_files") == 1
 
 
+async def test_a_deferred_trigger_that_refuses_the_row_costs_only_the_row(own_db: Any) -> None:
+    job, lease = await begun(own_db)
+    await own_db.run("""
+    create function public.keep() returns trigger language plpgsql as $$
+    begin
+      raise exception 'rows are final';
+    end $$;
+    create constraint trigger keep after update on public.generations deferrable initially deferred
+      for each row execute function public.keep();
+    """)
+    finished = await finish(own_db, job, lease)
+    assert finished["row_rejected"] == "SQLSTATE P0001: rows are final"
+    assert await own_db.value("select count(*) from public.outlast_files") == 1
+    tried = await own_db.call("outlast_try_update")
+    assert (tried["sqlstate"], tried["message"]) == ("P0001", "rows are final")
+
+
+async def test_the_trial_update_changes_nothing(own_db: Any) -> None:
+    generation = await own_db.generation(status="completed")
+    before = await own_db.row("select *, xmin::text from public.generations")
+    assert await own_db.call("outlast_try_update") == {"id": generation}
+    assert await own_db.row("select *, xmin::text from public.generations") == before
+
+
 async def test_a_row_that_another_transaction_locks_is_written_later(own_db: Any, database_url: str) -> None:
     job, lease = await begun(own_db)
     holder = await asyncpg.connect(database_url)

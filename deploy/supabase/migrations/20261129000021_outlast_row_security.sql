@@ -1,4 +1,4 @@
--- Outlast 22: the policies for signed-in users, on Outlast's tables and on the bucket. This is the last file: it must
+-- Outlast 21: the policies for signed-in users, on Outlast's tables and on the bucket. This is the last file: it must
 -- be a transaction of its own, because on Supabase `create policy` locks auth.users, auth.refresh_tokens,
 -- storage.objects, storage.buckets and others until the transaction ends, so that sign-ins and uploads wait.
 --
@@ -86,7 +86,7 @@ end $$;
 revoke all on function public.outlast_policies_wanted(), public.outlast_install_policies(),
   public.outlast_install_storage(boolean) from public, anon, authenticated, service_role;
 
-insert into public.outlast_settings (key, value) values ('version', '20261129000022')
+insert into public.outlast_settings (key, value) values ('version', '20261129000021')
   on conflict (key) do update set value = excluded.value;
 
 notify pgrst, 'reload schema';
