@@ -8,7 +8,7 @@ TEST_WORKERS ?= 4  # with three, two cores were idle a fifth of the time; each h
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-live live-project setup setup-test system system-test up lint type upgrade watched pictures chaos fuzz bench docs dashboards lock clean
+.PHONY: help demo test test-fast test-live live-project setup setup-test system system-test up lint type collect upgrade watched pictures chaos fuzz bench docs dashboards lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,7 +17,7 @@ demo: setup  ## install the runtime, then process sample generations from webhoo
 	$(BIN)/outlast demo
 
 test: setup-test  ## install the test tools, then run linters, type checks and all tests
-	$(MAKE) --no-print-directory lint type
+	$(MAKE) --no-print-directory -j 3 lint type collect
 	$(PYTEST) -n $(TEST_WORKERS)
 
 test-fast: setup-test  ## only the quick unit and contract tests, without services; under a minute
@@ -65,6 +65,11 @@ lint:  ## ruff, formatting, import contracts, and the checks of deploy/
 
 type:  ## mypy, strict
 	$(BIN)/mypy
+
+# Compiles the tests once. Each process of xdist would otherwise compile all of them, at the same time.
+collect:
+	@$(PYTEST) --collect-only -qq >.pytest_cache.log 2>&1 || { cat .pytest_cache.log; exit 1; }
+	@rm .pytest_cache.log
 
 upgrade: setup-test  ## only the tests of deployment and upgrades (some need root)
 	$(PYTEST) tests/deploy tests/upgrade

@@ -75,15 +75,9 @@ async def test_demo_stores_every_file_despite_an_env_file_and_a_second_demo_stor
     assert stored_files(tmp_path / ".outlast" / "storage") == first
 
 
-async def test_up_prints_all_addresses_and_stops_without_leftovers(tmp_path):
-    env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker", "up", "--json", "--workers", "2"),
-        cwd=tmp_path,
-        env=env,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+async def test_up_prints_all_addresses_replaces_a_dead_worker_and_stops_without_leftovers(tmp_path):
+    run = tmp_path / ".outlast" / "run"
+    process = await start_outlast("up", "--json", "--workers", "2", cwd=tmp_path)
     output = json.loads(await asyncio.wait_for(process.stdout.readline(), LONG_WAIT_SECONDS))
     assert set(output) == {
         *("receiver_url", "console_url", "supabase_url", "service_role_key", "anon_key", "jwt_secret"),
@@ -92,27 +86,17 @@ async def test_up_prints_all_addresses_and_stops_without_leftovers(tmp_path):
     }
     assert len(output["worker_metrics_urls"]) == 2
     assert len(list((tmp_path / ".outlast" / "log").glob("worker-*.log"))) == 2
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)  # a second signal does not interrupt the clean-up
-    assert await process.stdout.read() == b""
-    assert await asyncio.wait_for(process.wait(), LONG_WAIT_SECONDS) == 0
-    assert running_processes(tmp_path / ".outlast") == []
 
-
-async def test_up_replaces_a_dead_worker_and_ends_when_the_receiver_dies(tmp_path):
-    run = tmp_path / ".outlast" / "run"
-    process = await start_outlast("up", "--json", "--workers", "2", cwd=tmp_path)
-    await asyncio.wait_for(process.stdout.readline(), LONG_WAIT_SECONDS)
     os.kill(json.loads((run / "worker-1.json").read_text())["pid"], signal.SIGKILL)
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while not (run / "worker-3.json").exists():
             await asyncio.sleep(0.1)
-    os.kill(json.loads((run / "receiver.json").read_text())["pid"], signal.SIGKILL)
-    _, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
-    assert process.returncode == 1
+
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)  # a second signal does not interrupt the clean-up
+    out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
+    assert (process.returncode, out) == (0, b"")
     assert b"worker-1 ended with exit code -9; starting another worker" in err
-    assert b"outlast: receiver ended unexpectedly. The last lines of its log:" in err
-    assert b"Traceback" not in err
     assert running_processes(tmp_path / ".outlast") == []
 
 
@@ -126,25 +110,25 @@ async def test_terminated_demo_leaves_no_process(tmp_path):
     assert running_processes(tmp_path / ".outlast") == []
 
 
-async def test_processes_of_a_killed_stack_are_ended_by_the_next(tmp_path):
-    env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker", "up", "--json"),
-        cwd=tmp_path,
-        env=env,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    await asyncio.wait_for(process.stdout.readline(), LONG_WAIT_SECONDS)
+async def test_processes_of_a_killed_stack_are_ended_by_the_next_which_ends_when_its_receiver_dies(tmp_path):
+    killed = await start_outlast("up", "--json", cwd=tmp_path)
+    await asyncio.wait_for(killed.stdout.readline(), LONG_WAIT_SECONDS)
     busy, _, err = await outlast("up", "--json", cwd=tmp_path)
     assert busy == 1
     assert "--data-dir" in err
-    process.kill()
-    await process.wait()
+    killed.kill()
+    await killed.communicate()
     assert running_processes(tmp_path / ".outlast") != []
-    code, _, err = await outlast("demo", "--json", cwd=tmp_path)
-    assert code == 0, err
-    assert "left behind" in err
+
+    following = await start_outlast("up", "--json", cwd=tmp_path)
+    assert await asyncio.wait_for(following.stdout.readline(), LONG_WAIT_SECONDS)
+    receiver = json.loads((tmp_path / ".outlast" / "run" / "receiver.json").read_text())
+    os.kill(receiver["pid"], signal.SIGKILL)
+    _, err = await asyncio.wait_for(following.communicate(), LONG_WAIT_SECONDS)
+    assert following.returncode == 1
+    assert b"left behind" in err
+    assert b"outlast: receiver ended unexpectedly. The last lines of its log:" in err
+    assert b"Traceback" not in err
     assert running_processes(tmp_path / ".outlast") == []
 
 
