@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := schemas handlers worker deploy tests
-TEST_WORKERS ?= 4  # with three, two cores were idle a fifth of the time; each has its own RabbitMQ and PostgreSQL
+TEST_WORKERS ?= 5  # with four, two cores were idle a sixth of the time; each has its own RabbitMQ and PostgreSQL
 # The tests start hundreds of Python processes, which start faster from cached bytecode.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 

@@ -182,53 +182,13 @@ begin
   return jsonb_build_object('retried', 1, 'written', case when found then 0 else 1 end);
 end $$;
 
--- Whether a completed row accepts the updates of media and media_status, for `outlast doctor`: {"id", "sqlstate",
--- "message", "context"}, without `sqlstate` if it does, and {} if there is no completed row. The updates are undone. A
--- row that another transaction holds is not tried.
-create or replace function public.outlast_try_update() returns jsonb
-language plpgsql security definer set search_path = '' set lock_timeout = '1s' as $$
-declare
-  g record;
-  v_id text;
-  v_sqlstate text;
-  v_message text;
-  v_context text;
-begin
-  select * into g from public.outlast_generations();
-  if g.id_name is null or g.status_name is null then
-    return '{}';
-  end if;
-  execute format('select %I::text from %s where %I::text = %L limit 1 for update skip locked',
-                 g.id_name, g.rel, g.status_name, g.completed) into v_id;
-  if v_id is null then
-    return '{}';
-  end if;
-  begin
-    execute format('update %s set media_status = ''pending'' where %I = $1::%s', g.rel, g.id_name, g.id_type)
-      using v_id;
-    execute format('update %s set media_status = ''completed'', media = $2 where %I = $1::%s',
-                   g.rel, g.id_name, g.id_type)
-      using v_id, jsonb_build_array(jsonb_build_object('id', gen_random_uuid()));
-    set constraints all immediate;
-    raise exception 'accepted' using errcode = 'OL003';
-  exception
-    when sqlstate 'OL003' then
-      null;
-    when query_canceled or others then
-      get stacked diagnostics v_sqlstate = returned_sqlstate, v_message = message_text,
-        v_context = pg_exception_context;
-  end;
-  return jsonb_strip_nulls(jsonb_build_object('id', v_id, 'sqlstate', v_sqlstate, 'message', left(v_message, 300),
-    'context', left(split_part(v_context, E'\n', 1), 300)));
-end $$;
-
 revoke all on function public.outlast_update_row(text, boolean), public.outlast_note_rejection(text, text, text),
   public.outlast_clear_rejection(text), public.outlast_write_media(text, boolean)
   from public, anon, authenticated, service_role;
 revoke all on function public.outlast_finish(uuid, uuid, text, jsonb, jsonb, jsonb, jsonb),
-  public.outlast_retry_rejected(), public.outlast_try_update() from public, anon, authenticated;
+  public.outlast_retry_rejected() from public, anon, authenticated;
 grant execute on function public.outlast_finish(uuid, uuid, text, jsonb, jsonb, jsonb, jsonb),
-  public.outlast_retry_rejected(), public.outlast_try_update() to service_role;
+  public.outlast_retry_rejected() to service_role;
 
 insert into public.outlast_settings (key, value) values ('version', '20261129000017')
   on conflict (key) do update set value = excluded.value;

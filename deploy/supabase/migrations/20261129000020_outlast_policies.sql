@@ -1,6 +1,5 @@
--- Outlast 20: what end users may do to Outlast through rows that they can write. A request id that several rows have
--- belongs to none of them; facts about the application's policies for `outlast doctor`; no privileges for users on
--- sequences.
+-- Outlast 20: what `outlast doctor` judges of the application's table: its policies, and whether a row accepts our
+-- updates. End users get no privileges on sequences.
 
 select public.outlast_start_change();
 
@@ -37,8 +36,48 @@ begin
     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = g.rel);
 end $$;
 
-revoke all on function public.outlast_policies() from public, anon, authenticated;
-grant execute on function public.outlast_policies() to service_role;
+-- Whether a completed row accepts the updates of media and media_status, for `outlast doctor`: {"id", "sqlstate",
+-- "message", "context"}, without `sqlstate` if it does, and {} if there is no completed row. The updates are undone. A
+-- row that another transaction holds is not tried.
+create or replace function public.outlast_try_update() returns jsonb
+language plpgsql security definer set search_path = '' set lock_timeout = '1s' as $$
+declare
+  g record;
+  v_id text;
+  v_sqlstate text;
+  v_message text;
+  v_context text;
+begin
+  select * into g from public.outlast_generations();
+  if g.id_name is null or g.status_name is null then
+    return '{}';
+  end if;
+  execute format('select %I::text from %s where %I::text = %L limit 1 for update skip locked',
+                 g.id_name, g.rel, g.status_name, g.completed) into v_id;
+  if v_id is null then
+    return '{}';
+  end if;
+  begin
+    execute format('update %s set media_status = ''pending'' where %I = $1::%s', g.rel, g.id_name, g.id_type)
+      using v_id;
+    execute format('update %s set media_status = ''completed'', media = $2 where %I = $1::%s',
+                   g.rel, g.id_name, g.id_type)
+      using v_id, jsonb_build_array(jsonb_build_object('id', gen_random_uuid()));
+    set constraints all immediate;
+    raise exception 'accepted' using errcode = 'OL003';
+  exception
+    when sqlstate 'OL003' then
+      null;
+    when query_canceled or others then
+      get stacked diagnostics v_sqlstate = returned_sqlstate, v_message = message_text,
+        v_context = pg_exception_context;
+  end;
+  return jsonb_strip_nulls(jsonb_build_object('id', v_id, 'sqlstate', v_sqlstate, 'message', left(v_message, 300),
+    'context', left(split_part(v_context, E'\n', 1), 300)));
+end $$;
+
+revoke all on function public.outlast_policies(), public.outlast_try_update() from public, anon, authenticated;
+grant execute on function public.outlast_policies(), public.outlast_try_update() to service_role;
 
 -- Supabase's default privileges let anon and authenticated use and change every sequence.
 do $$

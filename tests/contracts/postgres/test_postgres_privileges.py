@@ -19,7 +19,7 @@ REST_FUNCTIONS = {
     *("bury", "turn", "archive", "requeue", "claim", "release", "orphans", "take_orphans", "forget_objects"),
     *("to_optimize", "optimizable", "move_object", "submit", "states", "worker_stats", "expire", "upload"),
     *("check_columns", "refresh_media", "console_tasks", "console_task", "console_generation", "console_now"),
-    *("operation", "operations", "abort", "note", "archived", "unarchive", "policies"),
+    *("operation", "operations", "abort", "note", "archived", "unarchive", "policies", "try_update"),
     *("missing_page", "output", "retry_rejected"),
 }
 AS_CALLER = ["outlast_keep_media"]
