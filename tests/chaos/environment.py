@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import aio_pika
 import aiohttp
 import asyncpg
+from pydantic import SecretStr
 
 from deploy.local.gateway import Gateway
 from deploy.local.postgres import Postgres
@@ -25,6 +27,8 @@ from tests.chaos.faulty_source import FaultySource
 from tests.chaos.fleet import Fleet
 from tests.chaos.lossy_webhooks import LossyWebhooks
 from tests.chaos.tcp_proxy import TcpProxy
+from worker.cli.init_project import prepare
+from worker.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,17 @@ class ChaosEnvironment:
         await self.postgres.start()
         # PostgreSQL's port changes with each start; the proxy's does not.
         self.to_database.target = _port(self.postgres.url)
+
+    async def delete_queue(self, name: str) -> None:
+        """Delete a queue, whether or not it has messages or consumers."""
+        async with await aio_pika.connect(self.broker.url, timeout=10) as connection:
+            await (await connection.channel()).queue_delete(name)
+
+    async def apply_sql(self) -> None:
+        """Apply the SQL of `outlast init`."""
+        secrets = (SecretStr(self._secrets["webhook_secret"]),)
+        async with self.sql() as sql:
+            await sql.execute(prepare(Settings(_env_file=None, supabase_webhook_secrets=secrets), None).sql)
 
     async def queue_names(self) -> set[str]:
         """Return the names of all queues, from RabbitMQ's management API."""

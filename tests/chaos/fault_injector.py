@@ -8,6 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tests.chaos.environment import ChaosEnvironment
+from tests.chaos.fleet import RETRY_DELAYS
+from worker.broker import topology
+
+DELETED_QUEUES = [spec.name for spec in topology.queues(RETRY_DELAYS) if spec.name != topology.DEAD]
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,16 @@ class FaultInjector:
     async def _kill_database(self) -> None:
         async with self._database:
             await self._environment.restart_database(kill=True)
+
+    async def _delete_queue(self) -> None:
+        """Delete a queue with its messages. Not the dead letters: nothing restores them."""
+        async with self._broker:
+            await self._environment.delete_queue(self._rng.choice(DELETED_QUEUES))
+
+    async def _apply_sql(self) -> None:
+        """Apply the SQL of `outlast init` again, as at an upgrade."""
+        async with self._database:
+            await self._environment.apply_sql()
 
     async def _cut_broker(self) -> None:
         await self._environment.to_broker.cut()

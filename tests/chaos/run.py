@@ -43,7 +43,7 @@ SHORT = ChaosRun(
     workers=2,
     patience=100,
     faults={"kill_worker": 3, "kill_broker": 1, "kill_database": 1, "storage_outage": 1, "cut_supabase": 1}
-    | {"cut_broker": 1, "kill_receiver": 1, "roll_worker": 1},
+    | {"cut_broker": 1, "kill_receiver": 1, "roll_worker": 1, "delete_queue": 1, "apply_sql": 1},
 )
 LONG = ChaosRun(
     generations=2000,
@@ -52,7 +52,8 @@ LONG = ChaosRun(
     patience=300,
     faults={"kill_worker": 22, "stop_broker": 2, "kill_broker": 3, "stop_database": 2, "kill_database": 2}
     | {"storage_outage": 4, "cut_supabase": 5, "cut_broker": 5, "refuse_supabase": 2, "refuse_broker": 2}
-    | {"slow_supabase": 2, "slow_broker": 2, "kill_receiver": 4, "roll_worker": 5},
+    | {"slow_supabase": 2, "slow_broker": 2, "kill_receiver": 4, "roll_worker": 5}
+    | {"delete_queue": 8, "apply_sql": 8},
 )
 
 
