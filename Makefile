@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := schemas handlers worker deploy tests
-TEST_WORKERS ?= 5  # with four, two cores were idle a sixth of the time; each has its own RabbitMQ and PostgreSQL
+TEST_WORKERS ?= 4  # with three, two cores were idle a fifth of the time; each has its own RabbitMQ and PostgreSQL
 # The tests start hundreds of Python processes, which start faster from cached bytecode.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
@@ -50,8 +50,12 @@ system-test:
 	$(PIP) install --no-deps --editable .
 	@touch $@
 
+# uv installs the test tools in seconds; pip does it where uv cannot, for example with an index that only pip knows.
 .venv/.testing: .venv/.running requirements-test.lock
-	$(PIP) install --progress-bar off --require-hashes -r requirements-test.lock
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements-test.lock >.venv/uv.txt
+	$(PIP) install --progress-bar off --require-hashes -r .venv/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-test.lock \
+	  || $(PIP) install --progress-bar off --require-hashes -r requirements-test.lock
 	@touch $@
 
 up: setup  ## run the local stack in the foreground
