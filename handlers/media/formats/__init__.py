@@ -6,7 +6,8 @@ chunks, boxes, directory entries or segments. All of them check bounds and raise
 
 Bytes after the end. A file that is stored unchanged (video, audio, models, archives, and images that are kept) is
 stored up to the end that its format defines. Anything after it (a web page, an archive, a program) is cut off before
-decoding, so a stored file cannot be valid in a second format that is read from the end. Compressed images lose such
+decoding, so a stored file cannot be valid in a second format that is read from the end. The lengths in the header of a
+streamed WAV are corrected. Compressed images lose such
 bytes anyway. A file that is shorter than its format declares is `corrupted`. In some formats, bytes after the end
 cannot be distinguished from damaged content, and such a file is refused: AAC and MP3 without a frame count (padding is
 cut off), FLAC (the checksum of the last frame fails), OBJ and glTF JSON (not a valid line, not JSON), live WebM (not
@@ -23,7 +24,7 @@ import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from handlers.detect.signatures import HEAD_BYTES, by_signature
 from handlers.errors import FileCorruptedError
@@ -32,8 +33,9 @@ from handlers.media import BY_CONTENT_TYPE
 Content = bytes | mmap.mmap
 """The bytes of a file. A mapped file is not copied to memory."""
 COPY_BYTES: Final = 1 << 20
-ALSO_DETECTED_AS: Final = {"audio/mp4": "video/mp4"}
-"""Another type that the signature of a type may show: an MP4 file without a video track is audio."""
+ALSO_DETECTED_AS: Final = {"audio/mp4": "video/mp4", "audio/flac": "audio/mpeg", "audio/aac": "audio/mpeg"}
+"""Another type that the signature of a type may show: an MP4 file without a video track is audio, and the first bytes
+do not show what follows a large ID3 tag."""
 
 
 class Part(NamedTuple):
@@ -69,7 +71,7 @@ def check_structure(source: Path, content_type: str) -> int:
     Raises:
         FileCorruptedError: the file has another type, its structure is damaged, or it is incomplete.
     """
-    module = BY_CONTENT_TYPE[content_type].structure
+    module = _structure(content_type)
     with mapped(source) as content:
         if module is None:
             return len(content)
@@ -77,23 +79,44 @@ def check_structure(source: Path, content_type: str) -> int:
         if detected not in {None, content_type, ALSO_DETECTED_AS.get(content_type)}:
             raise FileCorruptedError(f"the content is not {content_type} but {detected}")
         try:
-            end: int = importlib.import_module(f"handlers.media.{module}").check_content(content)
+            end: int = module.check_content(content)
         except IndexError:
             raise FileCorruptedError(f"the file ends in the middle of a header, at {len(content):,} bytes") from None
     return end
 
 
 def cut_tail(source: Path, target: Path, content_type: str) -> Path:
-    """Return `source` if nothing follows the end of its format; else copy it up to there and return `target`.
+    """Return `source` if nothing follows the end of its format and its lengths are right.
+
+    Else copy it up to there, with the corrections of its format, and return `target`.
 
     Raises:
         FileCorruptedError: the structure is damaged, or the file is incomplete.
     """
     remaining = check_structure(source, content_type)
-    if remaining >= source.stat().st_size:
+    corrections = _corrections(source, content_type)
+    if remaining >= source.stat().st_size and not corrections:
         return source
     with source.open("rb") as file, target.open("wb") as copy:
         while remaining > 0 and (piece := file.read(min(COPY_BYTES, remaining))):
             copy.write(piece)
             remaining -= len(piece)
+        for at, content in corrections.items():
+            copy.seek(at)
+            copy.write(content)
     return target
+
+
+def _structure(content_type: str) -> Any:  # noqa: ANN401 - a module
+    name = BY_CONTENT_TYPE[content_type].structure
+    return importlib.import_module(f"handlers.media.{name}") if name else None
+
+
+def _corrections(source: Path, content_type: str) -> dict[int, bytes]:
+    """Return the bytes that must be written to a checked file, by offset: wrong lengths in the header of a WAV."""
+    correct = getattr(_structure(content_type), "corrections", None)
+    if correct is None:
+        return {}
+    with mapped(source) as content:
+        corrections: dict[int, bytes] = correct(content)
+    return corrections
