@@ -120,7 +120,7 @@ def _open_heic(path: Path) -> OpenedImage:
         height,
         pages=len(file),
         bands=bands,
-        pixel_bytes=bands,
+        pixel_bytes=2 * bands if file.mode == heic.DEEP_GREY else bands,
         has_alpha=file.has_alpha,
         needs_rotation=False,
         decode=partial(heic.decode, file),
