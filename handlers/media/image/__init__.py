@@ -2,7 +2,7 @@
 
 `_output_format` chooses the format. A stored image is never larger than its original (which is kept instead), is never
 rotated or of different colours, and never loses transparency or animation. What our output formats cannot hold (the
-frames of an APNG, the pages of a document, HDR) is kept as it is.
+frames of an APNG, the pages of a document, HDR) is kept as it is, and so are animations of more than MAX_IMAGE_PIXELS.
 """
 
 import math
@@ -46,12 +46,22 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
     if animation.is_animation(source, content_type):
         return _keep_animation(source, target, content_type, options, limits)
     header = _open_checked(source, content_type, limits)
+    if header.is_animated and _is_too_long(header, limits):
+        return _keep_animation(source, target, content_type, options, limits, header.image)
+    second_decoder.check(source, content_type)
     try:
         space = space_of(source, content_type)
     except HdrError:
         return _keep(header, target, options, limits)
     if _must_keep(header, options):
         return _keep(header, target, options, limits)
+    return _compress(header, space, target, options, limits)
+
+
+def _compress(
+    header: OpenedImage, space: Space | None, target: Path, options: EncodeOptions, limits: Limits
+) -> Decoded:
+    """Encode the image to `target`; keep the original if the result is not smaller."""
     in_memory = _fits_in_memory(header)
     loaded = header.load(sequential=in_memory or not header.has_alpha)
     loaded = loaded.copy_memory() if in_memory else loaded
@@ -67,21 +77,26 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
         "duration": animation.duration_seconds(image),
         "thumbhash": _placeholder_in_memory(image, space) if in_memory else _placeholder_of_file(target),
     }
-    if target.stat().st_size >= source.stat().st_size:
+    if target.stat().st_size >= header.path.stat().st_size:
         target.unlink()
-        path = strip_metadata(source, target, content_type, options, xmp_of(loaded))
-        return check_and_describe(path, target, content_type, **properties)
+        path = strip_metadata(header.path, target, header.content_type, options, xmp_of(loaded))
+        return check_and_describe(path, target, header.content_type, **properties)
     return Decoded(path=target, content_type=CONTENT_TYPES[output], **properties)
 
 
 def _open_checked(source: Path, content_type: str, limits: Limits) -> OpenedImage:
-    """Read the header, check the limits, then run the second decoder."""
+    """Read the header, and check the limits."""
     if content_type == "image/webp":
         check_webp(source, limits)
     header = open_image(source, content_type)
-    check_shape(header.width, header.height, header.pages, header.pixel_bytes, limits)
-    second_decoder.check(source, content_type)
+    check_shape(header.width, header.height, header.pages, header.pixel_bytes, limits, is_animation=header.is_animated)
     return header
+
+
+def _is_too_long(animated: OpenedImage, limits: Limits) -> bool:
+    """Whether the frames of an animation are too many pixels, or bytes, to encode them."""
+    pixels = animated.width * animated.height * animated.pages
+    return pixels > limits.max_pixels or pixels * animated.pixel_bytes > limits.max_memory
 
 
 def _fits_in_memory(header: OpenedImage) -> bool:
@@ -119,11 +134,25 @@ def _keep(header: OpenedImage, target: Path, options: EncodeOptions, limits: Lim
     )
 
 
-def _keep_animation(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
-    """Decode every frame of an animation that libvips does not read, and keep the file as it is."""
+def _keep_animation(
+    source: Path,
+    target: Path,
+    content_type: str,
+    options: EncodeOptions,
+    limits: Limits,
+    header: pyvips.Image | None = None,
+) -> Decoded:
+    """Decode every frame of an animation that libvips does not read, or would take too long to encode; keep the file.
+
+    `header` is the one that libvips has read; its metadata and orientation are used.
+    """
     first, frames, seconds = animation.decode_frames(source, limits)
+    if header is not None and header.get_typeof("orientation"):
+        first = first.copy()
+        first.set_type(pyvips.GValue.gint_type, "orientation", header.get("orientation"))
+        first = first.autorot()
     return check_and_describe(
-        strip_metadata(source, target, content_type, options, None),
+        strip_metadata(source, target, content_type, options, None if header is None else xmp_of(header)),
         target,
         content_type,
         width=first.width,
