@@ -1,13 +1,13 @@
 """Readers of file formats, one module each. Runs in a codec process.
 
-Every module has `check_content(content)`, which checks the structure of a whole file and returns where it ends.
+Every module has `check_content(content)`, which checks the structure of a whole file and returns where it ends. Some
+have `mended(content)`, which returns the parts of a valid file that are stored, if its header or a chunk is wrong.
 The modules of formats that other code reads as well (`png`, `riff`, `isobmff`, `tiff`, `jpeg`) also have iterators over
 chunks, boxes, directory entries or segments. All of them check bounds and raise FileCorruptedError.
 
 Bytes after the end. A file that is stored unchanged (video, audio, models, archives, and images that are kept) is
 stored up to the end that its format defines. Anything after it (a web page, an archive, a program) is cut off before
-decoding, so a stored file cannot be valid in a second format that is read from the end. The lengths in the header of a
-streamed WAV are corrected. Compressed images lose such
+decoding, so a stored file cannot be valid in a second format that is read from the end. Compressed images lose such
 bytes anyway. A file that is shorter than its format declares is `corrupted`. In some formats, bytes after the end
 cannot be distinguished from damaged content, and such a file is refused: AAC and MP3 without a frame count (padding is
 cut off), FLAC (the checksum of the last frame fails), OBJ and glTF JSON (not a valid line, not JSON), live WebM (not
@@ -24,7 +24,7 @@ import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from handlers.detect.signatures import HEAD_BYTES, by_signature
 from handlers.errors import FileCorruptedError
@@ -86,37 +86,34 @@ def check_structure(source: Path, content_type: str) -> int:
 
 
 def cut_tail(source: Path, target: Path, content_type: str) -> Path:
-    """Return `source` if nothing follows the end of its format and its lengths are right.
+    """Return `source` if nothing follows the end of its format, and nothing in it has to be mended.
 
-    Else copy it up to there, with the corrections of its format, and return `target`.
+    Else copy it up to there, as its format mends it, and return `target`.
 
     Raises:
         FileCorruptedError: the structure is damaged, or the file is incomplete.
     """
-    remaining = check_structure(source, content_type)
-    corrections = _corrections(source, content_type)
-    if remaining >= source.stat().st_size and not corrections:
-        return source
-    with source.open("rb") as file, target.open("wb") as copy:
-        while remaining > 0 and (piece := file.read(min(COPY_BYTES, remaining))):
-            copy.write(piece)
-            remaining -= len(piece)
-        for at, content in corrections.items():
-            copy.seek(at)
-            copy.write(content)
+    end = check_structure(source, content_type)
+    mend = getattr(_structure(content_type), "mended", None)
+    with mapped(source) as content:
+        parts = mend(content) if mend else []
+        if not parts and end >= len(content):
+            return source
+        with target.open("wb") as copy:
+            for part in parts or [(0, end)]:
+                _write_part(copy, content, part)
     return target
+
+
+def _write_part(copy: BinaryIO, content: Content, part: bytes | tuple[int, int]) -> None:
+    """Write bytes, or what is between two offsets of the content."""
+    if isinstance(part, bytes):
+        copy.write(part)
+        return
+    start, end = part
+    copy.writelines(content[at : min(at + COPY_BYTES, end)] for at in range(start, end, COPY_BYTES))
 
 
 def _structure(content_type: str) -> Any:  # noqa: ANN401 - a module
     name = BY_CONTENT_TYPE[content_type].structure
     return importlib.import_module(f"handlers.media.{name}") if name else None
-
-
-def _corrections(source: Path, content_type: str) -> dict[int, bytes]:
-    """Return the bytes that must be written to a checked file, by offset: wrong lengths in the header of a WAV."""
-    correct = getattr(_structure(content_type), "corrections", None)
-    if correct is None:
-        return {}
-    with mapped(source) as content:
-        corrections: dict[int, bytes] = correct(content)
-    return corrections

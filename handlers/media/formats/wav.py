@@ -37,16 +37,17 @@ def check_content(content: Content) -> int:
     return _read_layout(content).end
 
 
-def corrections(content: Content) -> dict[int, bytes]:
-    """Return the bytes to write, by offset, so that the lengths of a valid file are right."""
+def mended(content: Content) -> list[bytes | tuple[int, int]]:
+    """Return the parts of a valid file to store, as bytes or offsets: with the right lengths, if any is wrong."""
     layout = _read_layout(content)
-    correct = {}
-    if abs(riff.declared_end(content) - layout.end) > 1:  # one byte of padding may be counted or not
-        correct[4] = LENGTH.pack(min(layout.end - riff.HEADER.size, 0xFFFFFFFF))
-    at = layout.data + 4
-    if content[at : at + LENGTH.size] != LENGTH.pack(min(layout.length, 0xFFFFFFFF)):
-        correct[at] = LENGTH.pack(min(layout.length, 0xFFFFFFFF))
-    return correct
+    outer = riff.declared_end(content) - riff.HEADER.size
+    if abs(outer + riff.HEADER.size - layout.end) > 1:  # one byte of padding may be counted or not
+        outer = layout.end - riff.HEADER.size
+    at = layout.data + LENGTH.size
+    lengths = [LENGTH.pack(min(length, 0xFFFFFFFF)) for length in (outer, layout.length)]
+    if lengths == [content[4:8], content[at : at + 4]]:
+        return []
+    return [(0, 4), lengths[0], (8, at), lengths[1], (at + LENGTH.size, layout.end)]
 
 
 def _read_layout(content: Content) -> Layout:

@@ -13,6 +13,7 @@ import pyvips
 
 from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.describe import check_and_describe
+from handlers.media.formats import cut_tail
 from handlers.media.image import animation, second_decoder
 from handlers.media.image.colour import Space, to_srgb
 from handlers.media.image.colour_tags import HdrError, brands, space_of
@@ -43,6 +44,9 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
         FileCorruptedError: it is not what `content_type` says, or does not decode completely.
         DecoderLimitError: it has more frames, pixels or bytes, in all frames together, than `limits` allow.
     """
+    if content_type == "image/webp":
+        check_webp(source, limits)
+    source = cut_tail(source, target.with_name("whole"), content_type)
     if animation.is_animation(source, content_type):
         return _keep_animation(source, target, content_type, options, limits)
     header = _open_checked(source, content_type, limits)
@@ -86,8 +90,6 @@ def _compress(
 
 def _open_checked(source: Path, content_type: str, limits: Limits) -> OpenedImage:
     """Read the header, and check the limits."""
-    if content_type == "image/webp":
-        check_webp(source, limits)
     header = open_image(source, content_type)
     check_shape(header.width, header.height, header.pages, header.pixel_bytes, limits, is_animation=header.is_animated)
     return header

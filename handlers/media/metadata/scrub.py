@@ -73,7 +73,7 @@ def _remove_from_png(content: bytes, xmp: bytes | None) -> bytes:
     for chunk in png.chunks(content):
         if chunk.kind in PNG_KEPT:
             kept.append(content[chunk.start : chunk.end])
-        elif chunk.kind == b"eXIf":
+        elif chunk.kind == b"eXIf" and not png.is_damaged(content, chunk):
             orientation = orientation_of(content[chunk.body : chunk.body_end])
     added = [png.encode_chunk(b"eXIf", _exif(orientation))] if orientation != 1 else []
     if xmp:
