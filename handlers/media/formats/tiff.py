@@ -16,10 +16,10 @@ BYTE_ORDERS: Final = {b"II": "<", b"MM": ">"}
 UNSIGNED: Final = {3: "H", 4: "I", 16: "Q"}
 """Types that a size, an offset or a code may have, as `struct` writes them."""
 UNSIGNED_BYTES: Final = {3: 2, 4: 4, 16: 8}
-PIXEL_TAGS: Final = frozenset({256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 322, 323, 324, 325})
+PIXEL_TAGS: Final = frozenset({256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 322, 323, 324, 325, 513, 514})
 """Tags that describe the pixels and where they are, from width and length to the byte counts of tiles."""
-OFFSETS_AND_SIZES: Final = ((273, 279), (324, 325))
-"""Tags of the offsets and the byte counts of strips, and of tiles."""
+OFFSETS_AND_SIZES: Final = ((273, 279), (324, 325), (513, 514))
+"""Tags of the offsets and the byte counts of strips, of tiles, and of the stream of an old JPEG (section 22)."""
 Buffer = Content | bytearray
 
 
@@ -119,7 +119,7 @@ def next_directory(content: Buffer, at: int, layout: Layout) -> int:
 
 def _check_directory(content: Content, at: int, layout: Layout) -> None:
     values = {
-        entry.tag: _unsigned_values(content, entry, layout)
+        entry.tag: unsigned_values(content, entry, layout)
         for entry in entries(content, at, layout)
         if entry.tag in PIXEL_TAGS
     }
@@ -134,7 +134,7 @@ def _check_directory(content: Content, at: int, layout: Layout) -> None:
                 raise FileCorruptedError(f"the image's pixels at {offset:,} go beyond its {len(content):,} bytes")
 
 
-def _unsigned_values(content: Content, entry: Entry, layout: Layout) -> tuple[int, ...]:
+def unsigned_values(content: Content, entry: Entry, layout: Layout) -> tuple[int, ...]:
     """Return the values of an entry. They are in its value field if they fit, else at the offset that it holds."""
     if entry.kind not in UNSIGNED:
         raise FileCorruptedError(f"the image's tag {entry.tag} has type {entry.kind}, which is not an unsigned number")

@@ -5,16 +5,18 @@ rotated or of different colours, and never loses transparency or animation. What
 frames of an APNG, the pages of a document, HDR) is kept as it is, and so are animations of more than MAX_IMAGE_PIXELS.
 """
 
+import logging
 import math
 from pathlib import Path
 from typing import Any, Final
 
 import pyvips
 
+from handlers.errors import FileCorruptedError
 from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.describe import check_and_describe
 from handlers.media.formats import cut_tail
-from handlers.media.image import animation, second_decoder
+from handlers.media.image import animation, second_decoder, tiff_kinds
 from handlers.media.image.colour import Space, to_srgb
 from handlers.media.image.colour_tags import HdrError, brands, space_of
 from handlers.media.image.limits import check_pages, check_shape, check_webp
@@ -22,6 +24,8 @@ from handlers.media.image.loader import OpenedImage, open_image
 from handlers.media.image.thumbhash import thumbhash
 from handlers.media.metadata import provenance, select_metadata, strip_metadata, xmp_of
 from schemas.formats import ImageFormat
+
+log = logging.getLogger(__name__)
 
 CONTENT_TYPES: Final = {"jpeg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
 MAX_SIDE: Final = {"jpeg": 65_500, "webp": 16_383, "avif": 16_384}
@@ -47,6 +51,19 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
     if content_type == "image/webp":
         check_webp(source, limits)
     source = cut_tail(source, target.with_name("whole"), content_type)
+    if content_type != "image/tiff":
+        return _prepare_whole(source, target, content_type, options, limits)
+    try:
+        return _prepare_whole(source, target, content_type, options, limits)
+    except (FileCorruptedError, pyvips.Error):
+        kind = tiff_kinds.unsupported_kind(source, limits.max_frames)
+        if kind is None:
+            raise
+    return _keep_unsupported(source, target, kind, options, limits)
+
+
+def _prepare_whole(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
+    """Prepare a file whose structure has been checked."""
     if animation.is_animation(source, content_type):
         return _keep_animation(source, target, content_type, options, limits)
     header = _open_checked(source, content_type, limits)
@@ -162,6 +179,25 @@ def _keep_animation(
         frames=frames,
         duration=seconds,
         thumbhash=_placeholder(first.thumbnail_image(PLACEHOLDER_SIDE)),
+    )
+
+
+def _keep_unsupported(
+    source: Path, target: Path, kind: tiff_kinds.Kind, options: EncodeOptions, limits: Limits
+) -> Decoded:
+    """Keep a TIFF file that libvips does not support; Pillow decodes it if it can."""
+    check_shape(kind.width, kind.height, kind.pages, kind.pixel_bytes, limits)
+    tiff_kinds.check_amounts(source, kind.pages)
+    log.warning("a TIFF image is stored without conversion: %s is not supported", kind.reason)
+    first = tiff_kinds.decode_by_pillow(source)
+    return check_and_describe(
+        strip_metadata(source, target, "image/tiff", options, None),
+        target,
+        "image/tiff",
+        width=kind.width,
+        height=kind.height,
+        frames=kind.pages,
+        thumbhash=None if first is None else _placeholder(first.thumbnail_image(PLACEHOLDER_SIDE)),
     )
 
 

@@ -1,0 +1,167 @@
+# ruff: noqa: PLR2004 - TIFF 6.0 and its extensions define the numbers
+"""Kinds of TIFF that our libvips does not decode, though they are valid. They are stored as they are.
+
+They are found by their tags, after libvips has failed. Pillow decodes most of them; then damage is found and there is a
+placeholder. Of the others, only the amount of data is checked.
+"""
+
+import zlib
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pyvips
+
+from handlers.errors import FileCorruptedError
+from handlers.media.formats import Content, mapped, tiff
+
+WIDTH, LENGTH, BITS, COMPRESSION, SAMPLES, PLANAR = 256, 257, 258, 259, 277, 284
+STRIP_OFFSETS, STRIP_SIZES = 273, 279
+TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
+OLD_JPEG_STREAM: Final = 513
+PIECE_BYTES: Final = 1 << 20
+UNCOMPRESSED, OLD_JPEG = 1, 6
+DEFLATE: Final = frozenset({8, 32946})
+COMPRESSIONS: Final = {
+    OLD_JPEG: "JPEG compression of TIFF 6.0",
+    34661: "JBIG compression",
+    34712: "JPEG 2000 compression",
+    34887: "LERC compression",
+    34925: "LZMA compression",
+    50000: "ZSTD compression",
+    50001: "WebP compression",
+    50002: "JPEG XL compression",
+}
+SEPARATE: Final = 2
+DECODED_BITS: Final = frozenset({1, 2, 4, 8, 16, 32})
+SHOWN_MODES: Final = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "CMYK"})
+"""Pillow's modes of 8 bits or less."""
+Tags = dict[int, tuple[int, ...]]
+
+
+class Kind(NamedTuple):
+    """The first page of a file: width and height in pixels, the number of pages, and what libvips does not support."""
+
+    width: int
+    height: int
+    pages: int
+    pixel_bytes: int
+    reason: str
+
+
+def unsupported_kind(source: Path, max_pages: int) -> Kind | None:
+    """Return what of a valid file libvips does not support; None if nothing is known, so that it must be damaged."""
+    with mapped(source) as content:
+        pages = _pages(content, max_pages + 1)
+    reason = next(filter(None, map(_unsupported, pages)), None)
+    if reason is None or not all(map(_has_size, pages)):
+        return None
+    first = pages[0]
+    bits = first.get(SAMPLES, (1,))[0] * max(first.get(BITS, (1,)))
+    return Kind(first[WIDTH][0], first[LENGTH][0], len(pages), -(-bits // 8), reason)
+
+
+def check_amounts(source: Path, max_pages: int) -> None:
+    """Check that uncompressed or deflated pixels are as many bytes as width, length and depth of each page need.
+
+    Raises:
+        FileCorruptedError: they are fewer, or do not inflate.
+    """
+    with mapped(source) as content:
+        for tags in _pages(content, max_pages):
+            _check_amount(content, tags)
+
+
+def decode_by_pillow(source: Path) -> pyvips.Image | None:
+    """Decode every page; return the first one, or None if Pillow does not know the kind either, or shows no colours.
+
+    Raises:
+        FileCorruptedError: a page does not decode.
+    """
+    from PIL import Image, ImageSequence, UnidentifiedImageError  # noqa: PLC0415 - rarely needed
+
+    Image.MAX_IMAGE_PIXELS = None  # our own limits have been checked
+    try:
+        with Image.open(source, formats=["TIFF"]) as image:
+            for page in ImageSequence.Iterator(image):
+                page.load()
+            image.seek(0)
+            if image.mode not in SHOWN_MODES:
+                return None
+            first = image.convert("RGBA")
+    except UnidentifiedImageError:
+        return None
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:
+        raise FileCorruptedError(f"the image does not decode completely: {error}") from None
+    found = pyvips.Image.new_from_memory(first.tobytes(), first.width, first.height, 4, "uchar")
+    return found.copy(interpretation="srgb")
+
+
+def _pages(content: Content, maximum: int) -> list[Tags]:
+    """Return the tags of the first pages."""
+    pages: list[Tags] = []
+    layout, at = tiff.read_header(content)
+    while at and len(pages) < maximum:
+        entries = [
+            entry for entry in tiff.entries(content, at, layout) if entry.tag in tiff.PIXEL_TAGS and entry.number
+        ]
+        pages.append({entry.tag: tiff.unsigned_values(content, entry, layout) for entry in entries})
+        at = tiff.next_directory(content, at, layout)
+    return pages
+
+
+def _has_size(tags: Tags) -> bool:
+    sizes = (WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH) if TILE_WIDTH in tags else (WIDTH, LENGTH)
+    return all(tags.get(tag, (0,))[0] > 0 for tag in sizes)
+
+
+def _unsupported(tags: Tags) -> str | None:
+    compression, bits = tags.get(COMPRESSION, (UNCOMPRESSED,))[0], set(tags.get(BITS, (1,)))
+    if compression in COMPRESSIONS:
+        is_stream = compression != OLD_JPEG or OLD_JPEG_STREAM in tags
+        return COMPRESSIONS[compression] if is_stream else None
+    if len(bits) == 1 and not bits & DECODED_BITS and max(bits) <= 64:
+        return f"{max(bits)} bits a sample"
+    if tags.get(PLANAR) == (SEPARATE,) and TILE_WIDTH in tags:
+        return "tiles of single colours"
+    return None
+
+
+def _check_amount(content: Content, tags: Tags) -> None:
+    compression = tags.get(COMPRESSION, (UNCOMPRESSED,))[0]
+    if not (compression == UNCOMPRESSED or compression in DEFLATE):
+        return
+    needed = _needed_bytes(tags)
+    offsets, sizes = (TILE_OFFSETS, TILE_SIZES) if TILE_WIDTH in tags else (STRIP_OFFSETS, STRIP_SIZES)
+    found = 0
+    for offset, size in zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=True):
+        if compression == UNCOMPRESSED:
+            found += size
+        elif found < needed:
+            found += _inflated_bytes(content[offset : offset + size])
+    if found < needed:
+        raise FileCorruptedError(f"the image's pixels need {needed:,} bytes, and there are {found:,}")
+
+
+def _needed_bytes(tags: Tags) -> int:
+    """Return the size of a page's pixels in bytes; each row begins with a byte of its own."""
+    width, height, samples = tags[WIDTH][0], tags[LENGTH][0], tags.get(SAMPLES, (1,))[0]
+    planes = samples if tags.get(PLANAR) == (SEPARATE,) else 1
+    parts = 1
+    if TILE_WIDTH in tags:
+        tile_width, tile_height = tags[TILE_WIDTH][0], tags[TILE_LENGTH][0]
+        parts = -(-width // tile_width) * -(-height // tile_height)
+        width, height = tile_width, tile_height
+    row = -(-width * (samples // planes) * max(tags.get(BITS, (1,))) // 8)
+    return row * height * parts * planes
+
+
+def _inflated_bytes(packed: bytes) -> int:
+    """Return how many bytes a strip or a tile inflates to. Raises FileCorruptedError if it does not."""
+    inflater, found = zlib.decompressobj(), 0
+    try:
+        while packed and not inflater.eof:
+            found += len(inflater.decompress(packed, PIECE_BYTES))
+            packed = inflater.unconsumed_tail
+    except zlib.error as error:
+        raise FileCorruptedError(f"the image does not decode completely: {error}") from None
+    return found
