@@ -27,6 +27,7 @@ FILL: Final = b"\xff"
 """The first byte of every marker; writers may repeat it."""
 JFIF: Final = b"JFIF\0"
 MPF: Final = b"MPF\0"
+MAX_PICTURES: Final = 1000
 PICTURE_LIST: Final = 0xB002
 """The MPF tag that lists the pictures, 16 bytes each."""
 WITHOUT_LENGTH: Final = frozenset(bytes([marker]) for marker in (0x01, *range(0xD0, 0xD8)))
@@ -47,18 +48,32 @@ def check_content(content: Content) -> int:
     return _find_end(content)[0]
 
 
+def other_pictures(content: Content) -> list[tuple[int, int]]:
+    """Return the start and the end of each picture after the first, such as a gain map, if the file lists any.
+
+    Raises:
+        FileCorruptedError: a segment is damaged, or the file is incomplete.
+    """
+    return _read_pictures(content)[1]
+
+
 def _find_end(content: Content) -> tuple[int, Part | None]:
     """Return where the last picture ends, and the segment with the list of pictures if there is no other picture."""
+    end, others, listing = _read_pictures(content)
+    return max([end, *(other_end for _, other_end in others)]), None if others else listing
+
+
+def _read_pictures(content: Content) -> tuple[int, list[tuple[int, int]], Part | None]:
+    """Return the end of the first picture, the places of the others, and the segment that lists them."""
     end, listing = 0, None
     for segment in segments(content):
         end = segment.end
         if segment.kind == APP2 and content[segment.body : segment.body + len(MPF)] == MPF:
             listing = segment
     if listing is None:
-        return end, None
-    start = listing.body + len(MPF)
-    last = _end_of_listed_pictures(content, start) or _end_of_following_pictures(content, end)
-    return max(end, last), listing if last <= end else None
+        return end, [], None
+    listed = _listed_pictures(content, listing.body + len(MPF))
+    return end, listed or _following_pictures(content, end), listing
 
 
 def segments(content: Content, at: int = 0) -> Iterator[Part]:
@@ -139,21 +154,23 @@ def _correction(content: Content, segment: Part, *, is_sequential: bool) -> tupl
     return None
 
 
-def _end_of_listed_pictures(content: Content, start: int) -> int:
-    """Return where the last picture of a list ends, whose offsets are from `start`; 0 if it does not fit the file."""
-    last = 0
+def _listed_pictures(content: Content, start: int) -> list[tuple[int, int]]:
+    """Return the places of the pictures of a list, whose offsets are from `start`; none if it does not fit the file."""
+    places = []
     try:
-        for offset, size in _listed_pictures(content, start):
-            picture = start + offset
-            if picture + size > len(content) or content[picture : picture + 2] != START_OF_IMAGE:
-                return 0
-            last = max(last, picture + size)
+        for offset, size in _read_list(content, start):
+            picture, end = start + offset, start + offset + size
+            if end > len(content) or content[picture : picture + 2] != START_OF_IMAGE:
+                return []
+            places.append((picture, end))
+            if len(places) > MAX_PICTURES:
+                return []
     except FileCorruptedError:
-        return 0
-    return last
+        return []
+    return places
 
 
-def _listed_pictures(content: Content, start: int) -> Iterator[tuple[int, int]]:
+def _read_list(content: Content, start: int) -> Iterator[tuple[int, int]]:
     """Yield the offset and the size of each picture after the first in an MPF list."""
     layout = tiff.Layout(">" if content[start : start + 2] == b"MM" else "<")
     (directory,) = layout.read(content, start + 4, "I")
@@ -168,13 +185,16 @@ def _listed_pictures(content: Content, start: int) -> Iterator[tuple[int, int]]:
             yield offset, size
 
 
-def _end_of_following_pictures(content: Content, end: int) -> int:
-    """Return where the pictures after the first one end.
+def _following_pictures(content: Content, end: int) -> list[tuple[int, int]]:
+    """Return the places of the pictures that follow the first one.
 
     Raises:
         FileCorruptedError: one is incomplete.
     """
-    while content[end : end + 2] == START_OF_IMAGE:
-        for segment in segments(content, end):
+    places: list[tuple[int, int]] = []
+    while content[end : end + 2] == START_OF_IMAGE and len(places) < MAX_PICTURES:
+        start = end
+        for segment in segments(content, start):
             end = segment.end
-    return end
+        places.append((start, end))
+    return places

@@ -17,7 +17,7 @@ from handlers.media.formats import Content, mapped, tiff
 WIDTH, LENGTH, BITS, COMPRESSION, SAMPLES, PLANAR = 256, 257, 258, 259, 277, 284
 STRIP_OFFSETS, STRIP_SIZES = 273, 279
 TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
-OLD_JPEG_STREAM: Final = 513
+EXTRA_SAMPLES, OLD_JPEG_STREAM = 338, 513
 PIECE_BYTES: Final = 1 << 20
 UNCOMPRESSED, OLD_JPEG = 1, 6
 DEFLATE: Final = frozenset({8, 32946})
@@ -58,6 +58,19 @@ def unsupported_kind(source: Path, max_pages: int) -> Kind | None:
     first = pages[0]
     bits = first.get(SAMPLES, (1,))[0] * max(first.get(BITS, (1,)))
     return Kind(first[WIDTH][0], first[LENGTH][0], len(pages), -(-bits // 8), reason)
+
+
+def has_unknown_channel(source: Path) -> bool:
+    """Whether the first page has channels besides its colours that are no alpha (ExtraSamples 0)."""
+    with mapped(source) as content:
+        try:
+            layout, at = tiff.read_header(content)
+            for entry in tiff.entries(content, at, layout):
+                if entry.tag == EXTRA_SAMPLES:
+                    return 0 in tiff.unsigned_values(content, entry, layout)
+        except FileCorruptedError:
+            pass
+    return False
 
 
 def check_amounts(source: Path, max_pages: int) -> None:

@@ -1,7 +1,7 @@
 """Removing metadata from a file that is kept, without encoding its pixels again.
 
-The segments and chunks that a viewer needs stay: profile, colour space, orientation, animation. Bytes after the end of
-the image are removed too: phones store a video there, or a second image with metadata of its own.
+The segments and chunks that a viewer needs stay: profile, colour space, orientation, animation, and the other pictures
+that a JPEG lists. Bytes after the end of the image are removed too: phones store a video there.
 """
 
 import struct
@@ -14,7 +14,8 @@ from handlers.media.metadata.scrub_tiff import orientation_of, remove_from_tiff
 
 XMP_IN_JPEG: Final = b"http://ns.adobe.com/xap/1.0/\0"
 XMP_IN_PNG: Final = b"XML:com.adobe.xmp\0\0\0\0\0"
-APP0, APP1, APP2, APP14, APP15, COMMENT = b"\xe0", b"\xe1", b"\xe2", b"\xee", b"\xef", b"\xfe"
+APP0, APP1, APP2, APP13, APP14, APP15 = b"\xe0", b"\xe1", b"\xe2", b"\xed", b"\xee", b"\xef"
+COMMENT: Final = b"\xfe"
 PNG_KEPT: Final = frozenset(
     b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB iCCP cICP mDCV cLLI sBIT bKGD hIST pHYs sPLT acTL fcTL fdAT".split()
 )
@@ -42,6 +43,8 @@ def _exif(orientation: int) -> bytes:
 
 
 def _remove_from_jpeg(content: bytes, xmp: bytes | None) -> bytes:
+    if others := jpeg.other_pictures(content):
+        return _overwrite_in_jpegs(content, [0, *(start for start, _ in others)])
     head, body, orientation, at = [jpeg.START_OF_IMAGE], [], 1, len(jpeg.START_OF_IMAGE)
     for part in jpeg.segments(content):
         body.append(content[at : part.start])  # coded pixels after a scan header
@@ -57,6 +60,24 @@ def _remove_from_jpeg(content: bytes, xmp: bytes | None) -> bytes:
     if xmp:
         head.append(_app1(XMP_IN_JPEG + xmp))
     return b"".join([*head, *body])
+
+
+def _overwrite_in_jpegs(content: bytes, starts: list[int]) -> bytes:
+    """Overwrite EXIF, IPTC and comments of every picture; nothing is moved, since pictures are found by offsets.
+
+    XMP stays: it describes the gain map.
+    """
+    file = bytearray(content)
+    for start in starts:
+        for part in jpeg.segments(content, start):
+            segment = content[part.start : part.end]
+            if part.kind == APP1 and segment[4:10] == b"Exif\0\0":
+                exif = b"Exif\0\0" + _exif(orientation_of(segment[10:]))
+                size = part.end - part.body
+                file[part.body : part.end] = exif.ljust(size, b"\0") if len(exif) <= size else bytes(size)
+            elif part.kind in {APP13, COMMENT}:
+                file[part.start : part.end] = jpeg.FILL * len(segment)
+    return bytes(file)
 
 
 def _app1(body: bytes) -> bytes:
