@@ -21,6 +21,7 @@ sends it with every download. If you serve the files yourself, set `X-Content-Ty
 
 import importlib
 import mmap
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ from handlers.media import BY_CONTENT_TYPE
 Content = bytes | mmap.mmap
 """The bytes of a file. A mapped file is not copied to memory."""
 COPY_BYTES: Final = 1 << 20
+ZEROS: Final = re.compile(rb"\0*+")
 ALSO_DETECTED_AS: Final = {"audio/mp4": "video/mp4", "audio/flac": "audio/mpeg", "audio/aac": "audio/mpeg"}
 """Another type that the signature of a type may show: an MP4 file without a video track is audio, and the first bytes
 do not show what follows a large ID3 tag."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from handlers.errors import FileCorruptedError
-from handlers.media.formats import Content
+from handlers.media.formats import ZEROS, Content
 
 ID3_HEADER_BYTES: Final = 10
 ID3: Final = re.compile(rb"ID3[\x02-\x04].[\x00-\xff]([\0-\x7f]{4})", re.DOTALL)
@@ -13,7 +13,6 @@ ID3: Final = re.compile(rb"ID3[\x02-\x04].[\x00-\xff]([\0-\x7f]{4})", re.DOTALL)
 ID3V1_BYTES: Final = 128
 APE_HEADER_BYTES: Final = 32
 PADDING: Final = re.compile(rb"\0*+|\xff*+")
-ZEROS: Final = re.compile(rb"\0*+")
 FRAME_HEADER_BYTES: Final = 8
 
 FrameSize = Callable[[bytes], int | None]

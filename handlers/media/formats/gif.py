@@ -1,16 +1,14 @@
 """GIF: blocks up to the trailer (GIF89a, sections 18 to 27)."""
 
-import re
 from typing import Final
 
 from handlers.errors import FileCorruptedError
-from handlers.media.formats import Content
+from handlers.media.formats import ZEROS, Content
 
 HEADER_BYTES: Final = 13
 EXTENSION, IMAGE, TRAILER = 0x21, 0x2C, 0x3B
 GRAPHIC_CONTROL: Final = 0xF9
 """The label of the extension that describes the frame after it."""
-ZEROS: Final = re.compile(rb"\0*+")
 
 
 def check_content(content: Content) -> int:

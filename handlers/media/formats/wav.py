@@ -20,7 +20,7 @@ MAX_SURPLUS: Final = 8
 """Some writers count the eight bytes of the outer header, or padding that is not there."""
 
 
-class Layout(NamedTuple):
+class SoundLayout(NamedTuple):
     """The offset of the `data` chunk, the length of its body in bytes, and where the file ends."""
 
     data: int
@@ -50,7 +50,7 @@ def mended(content: Content) -> list[bytes | tuple[int, int]]:
     return [(0, 4), lengths[0], (8, at), lengths[1], (at + LENGTH.size, layout.end)]
 
 
-def _read_layout(content: Content) -> Layout:
+def _read_layout(content: Content) -> SoundLayout:
     if len(content) < riff.FILE_HEADER_BYTES or content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         raise FileCorruptedError("the file does not begin as WAV")
     data, block = _find_data(content)
@@ -68,7 +68,7 @@ def _read_layout(content: Content) -> Layout:
     if data.body_end == len(content) and length % block:  # the stream was ended within a sample
         length -= length % block
         end = data.body + length
-    return Layout(data.start, length, min(end, len(content)))
+    return SoundLayout(data.start, length, min(end, len(content)))
 
 
 def _find_data(content: Content) -> tuple[Part, int]:

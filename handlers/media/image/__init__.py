@@ -175,7 +175,7 @@ def _keep_animation(
 
 
 def _keep_unsupported(
-    source: Path, target: Path, kind: tiff_kinds.Kind, options: EncodeOptions, limits: Limits
+    source: Path, target: Path, kind: tiff_kinds.UnsupportedTiff, options: EncodeOptions, limits: Limits
 ) -> Decoded:
     """Keep a TIFF file that libvips does not support; Pillow decodes it if it can."""
     check_shape(kind.width, kind.height, kind.pages, kind.pixel_bytes, limits)

@@ -12,13 +12,12 @@ from typing import Final, NamedTuple
 import pyvips
 
 from handlers.errors import FileCorruptedError
-from handlers.media.formats import Content, mapped, tiff
+from handlers.media.formats import COPY_BYTES, Content, mapped, tiff
 
 WIDTH, LENGTH, BITS, COMPRESSION, SAMPLES, PLANAR = 256, 257, 258, 259, 277, 284
 STRIP_OFFSETS, STRIP_SIZES = 273, 279
 TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
 EXTRA_SAMPLES, OLD_JPEG_STREAM = 338, 513
-PIECE_BYTES: Final = 1 << 20
 UNCOMPRESSED, OLD_JPEG = 1, 6
 DEFLATE: Final = frozenset({8, 32946})
 COMPRESSIONS: Final = {
@@ -38,7 +37,7 @@ SHOWN_MODES: Final = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "CMYK"})
 Tags = dict[int, tuple[int, ...]]
 
 
-class Kind(NamedTuple):
+class UnsupportedTiff(NamedTuple):
     """The first page of a file: width and height in pixels, the number of pages, and what libvips does not support."""
 
     width: int
@@ -48,7 +47,7 @@ class Kind(NamedTuple):
     reason: str
 
 
-def unsupported_kind(source: Path, max_pages: int) -> Kind | None:
+def unsupported_kind(source: Path, max_pages: int) -> UnsupportedTiff | None:
     """Return what of a valid file libvips does not support; None if nothing is known, so that it must be damaged."""
     with mapped(source) as content:
         pages = _pages(content, max_pages + 1)
@@ -57,7 +56,7 @@ def unsupported_kind(source: Path, max_pages: int) -> Kind | None:
         return None
     first = pages[0]
     bits = first.get(SAMPLES, (1,))[0] * max(first.get(BITS, (1,)))
-    return Kind(first[WIDTH][0], first[LENGTH][0], len(pages), -(-bits // 8), reason)
+    return UnsupportedTiff(first[WIDTH][0], first[LENGTH][0], len(pages), -(-bits // 8), reason)
 
 
 def has_unknown_channel(source: Path) -> bool:
@@ -173,7 +172,7 @@ def _inflated_bytes(packed: bytes) -> int:
     inflater, found = zlib.decompressobj(), 0
     try:
         while packed and not inflater.eof:
-            found += len(inflater.decompress(packed, PIECE_BYTES))
+            found += len(inflater.decompress(packed, COPY_BYTES))
             packed = inflater.unconsumed_tail
     except zlib.error as error:
         raise FileCorruptedError(f"the image does not decode completely: {error}") from None
