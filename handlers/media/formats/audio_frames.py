@@ -89,7 +89,13 @@ def _skip_zeros(content: Content, at: int) -> int:
 
 
 def _skip_tag(content: Content, at: int) -> int | None:
-    """Return where the tag at an offset ends; None if there is none. Tags are at the end, or between joined files."""
+    """Return where the tag at an offset ends; None if there is none. Tags are at the end, or between joined files.
+
+    Zeros before the tag of the next file belong to it.
+    """
+    if content[at] == 0:
+        at = _skip_zeros(content, at)
+        return at if ID3.match(content, at) else None
     if ID3.match(content, at):
         return min(skip_id3(content, at), len(content))
     if content[at : at + 3] == b"TAG" and at + ID3V1_BYTES <= len(content):

@@ -1,6 +1,7 @@
 """Which images are kept as they are, because what we would store cannot hold all of them."""
 
 import math
+import struct
 from typing import Final
 
 import pyvips
@@ -52,7 +53,7 @@ def _has_other_pictures(header: OpenedImage) -> bool:
             return bool(jpeg.other_pictures(content))
         try:
             types = [isobmff.item_types(content, meta[b"iinf"]) for meta in isobmff.meta_boxes(content)]
-        except (KeyError, IndexError, FileCorruptedError):
+        except (KeyError, IndexError, ValueError, struct.error, FileCorruptedError):
             return False
     return any(GAIN_MAP in found.values() for found in types)
 

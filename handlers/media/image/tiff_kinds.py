@@ -6,6 +6,7 @@ placeholder. Of the others, only the amount of data is checked.
 """
 
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,7 +18,9 @@ from handlers.media.formats import COPY_BYTES, Content, mapped, tiff
 WIDTH, LENGTH, BITS, COMPRESSION, SAMPLES, PLANAR = 256, 257, 258, 259, 277, 284
 STRIP_OFFSETS, STRIP_SIZES = 273, 279
 TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
-EXTRA_SAMPLES, OLD_JPEG_STREAM = 338, 513
+EXTRA_SAMPLES: Final = 338
+OLD_JPEG_OFFSET: Final = tiff.OLD_JPEG_STREAM[0]
+NEEDED: Final = frozenset({WIDTH, LENGTH, BITS, COMPRESSION, SAMPLES, PLANAR, TILE_WIDTH, TILE_LENGTH, OLD_JPEG_OFFSET})
 UNCOMPRESSED, OLD_JPEG = 1, 6
 DEFLATE: Final = frozenset({8, 32946})
 COMPRESSIONS: Final = {
@@ -49,27 +52,26 @@ class UnsupportedTiff(NamedTuple):
 
 def unsupported_kind(source: Path, max_pages: int) -> UnsupportedTiff | None:
     """Return what of a valid file libvips does not support; None if nothing is known, so that it must be damaged."""
+    pages, reason, first = 0, None, None
     with mapped(source) as content:
-        pages = _pages(content, max_pages + 1)
-    reason = next(filter(None, map(_unsupported, pages)), None)
-    if reason is None or not all(map(_has_size, pages)):
+        for tags in _pages(content, max_pages + 1, NEEDED):
+            if not _has_size(tags):
+                return None
+            pages, reason, first = pages + 1, reason or _unsupported(tags), first or tags
+    if reason is None or first is None:
         return None
-    first = pages[0]
     bits = first.get(SAMPLES, (1,))[0] * max(first.get(BITS, (1,)))
-    return UnsupportedTiff(first[WIDTH][0], first[LENGTH][0], len(pages), -(-bits // 8), reason)
+    return UnsupportedTiff(first[WIDTH][0], first[LENGTH][0], pages, -(-bits // 8), reason)
 
 
 def has_unknown_channel(source: Path) -> bool:
     """Whether the first page has channels besides its colours that are no alpha (ExtraSamples 0)."""
     with mapped(source) as content:
         try:
-            layout, at = tiff.read_header(content)
-            for entry in tiff.entries(content, at, layout):
-                if entry.tag == EXTRA_SAMPLES:
-                    return 0 in tiff.unsigned_values(content, entry, layout)
+            first = next(_pages(content, 1, frozenset({EXTRA_SAMPLES})))
         except FileCorruptedError:
-            pass
-    return False
+            return False
+    return 0 in first.get(EXTRA_SAMPLES, ())
 
 
 def check_amounts(source: Path, max_pages: int) -> None:
@@ -79,7 +81,7 @@ def check_amounts(source: Path, max_pages: int) -> None:
         FileCorruptedError: they are fewer, or do not inflate.
     """
     with mapped(source) as content:
-        for tags in _pages(content, max_pages):
+        for tags in _pages(content, max_pages, tiff.PIXEL_TAGS):
             _check_amount(content, tags)
 
 
@@ -108,17 +110,15 @@ def decode_by_pillow(source: Path) -> pyvips.Image | None:
     return found.copy(interpretation="srgb")
 
 
-def _pages(content: Content, maximum: int) -> list[Tags]:
-    """Return the tags of the first pages."""
-    pages: list[Tags] = []
+def _pages(content: Content, maximum: int, wanted: frozenset[int]) -> Iterator[Tags]:
+    """Yield the tags of the first pages that have values."""
     layout, at = tiff.read_header(content)
-    while at and len(pages) < maximum:
-        entries = [
-            entry for entry in tiff.entries(content, at, layout) if entry.tag in tiff.PIXEL_TAGS and entry.number
-        ]
-        pages.append({entry.tag: tiff.unsigned_values(content, entry, layout) for entry in entries})
+    for _ in range(maximum):
+        if not at:
+            return
+        tags = tiff.read_tags(content, at, layout, wanted)
+        yield {tag: values for tag, values in tags.items() if values}
         at = tiff.next_directory(content, at, layout)
-    return pages
 
 
 def _has_size(tags: Tags) -> bool:
@@ -129,7 +129,7 @@ def _has_size(tags: Tags) -> bool:
 def _unsupported(tags: Tags) -> str | None:
     compression, bits = tags.get(COMPRESSION, (UNCOMPRESSED,))[0], set(tags.get(BITS, (1,)))
     if compression in COMPRESSIONS:
-        is_stream = compression != OLD_JPEG or OLD_JPEG_STREAM in tags
+        is_stream = compression != OLD_JPEG or OLD_JPEG_OFFSET in tags
         return COMPRESSIONS[compression] if is_stream else None
     if len(bits) == 1 and not bits & DECODED_BITS and max(bits) <= 64:
         return f"{max(bits)} bits a sample"

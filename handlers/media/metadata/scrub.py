@@ -4,6 +4,7 @@ The segments and chunks that a viewer needs stay: profile, colour space, orienta
 that a JPEG lists. Bytes after the end of the image are removed too: phones store a video there.
 """
 
+import contextlib
 import struct
 from collections.abc import Callable
 from typing import Final
@@ -69,15 +70,21 @@ def _overwrite_in_jpegs(content: bytes, starts: list[int]) -> bytes:
     """
     file = bytearray(content)
     for start in starts:
-        for part in jpeg.segments(content, start):
-            segment = content[part.start : part.end]
-            if part.kind == APP1 and segment[4:10] == b"Exif\0\0":
-                exif = b"Exif\0\0" + _exif(orientation_of(segment[10:]))
-                size = part.end - part.body
-                file[part.body : part.end] = exif.ljust(size, b"\0") if len(exif) <= size else bytes(size)
-            elif part.kind in {APP13, COMMENT}:
-                file[part.start : part.end] = jpeg.FILL * len(segment)
+        with contextlib.suppress(FileCorruptedError, IndexError):  # a damaged picture after the first
+            for part in jpeg.segments(content, start):
+                file[part.start : part.end] = _overwritten(content[part.start : part.end], part.kind)
     return bytes(file)
+
+
+def _overwritten(segment: bytes, kind: bytes) -> bytes:
+    """Return a segment of the same length without EXIF but for the orientation, or without IPTC or a comment."""
+    if kind in {APP13, COMMENT}:
+        return jpeg.FILL * len(segment)
+    if kind != APP1 or segment[4:10] != b"Exif\0\0":
+        return segment
+    exif = _exif(orientation_of(segment[10:]))
+    size = len(segment) - 10
+    return segment[:10] + (exif.ljust(size, b"\0") if len(exif) <= size else bytes(size))
 
 
 def _app1(body: bytes) -> bytes:

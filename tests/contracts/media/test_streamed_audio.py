@@ -90,6 +90,11 @@ ACCEPTED: dict[str, tuple[str, Callable[[], bytes], float]] = {
         lambda: id3(200).join([media_sample("mp3 without counts").content] * 3),
         3.1,
     ),
+    "mp3, joined with zeros between": (
+        "audio/mpeg",
+        lambda: (bytes(50) + id3(200)).join([media_sample("mp3").content] * 2),
+        2.05,
+    ),
     "mp3 behind zeros": ("audio/mpeg", lambda: bytes(700) + media_sample("mp3 without counts").content, 1.0),
     "mp3 behind a tag and zeros": (
         "audio/mpeg",
