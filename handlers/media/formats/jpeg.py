@@ -143,7 +143,8 @@ def _corrections(content: Content, useless: Part | None) -> Iterator[tuple[int, 
 
 
 def _correction(content: Content, segment: Part, *, is_sequential: bool) -> tuple[int, bytes] | None:
-    if segment.kind in SKIPPED and content[segment.body - 2 : segment.body] in {b"\0\0", b"\0\1"}:
+    has_no_length = segment.kind in SKIPPED and content[segment.body - 2 : segment.body] in {b"\0\0", b"\0\1"}
+    if has_no_length or segment.kind in WITHOUT_LENGTH:  # the second kind has no meaning outside coded data
         return segment.start, FILL * (segment.end - segment.start)
     version = segment.body + len(JFIF)
     if segment.kind == APP0 and content[segment.body : version] == JFIF and content[version] != 1:

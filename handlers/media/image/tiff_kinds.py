@@ -34,7 +34,7 @@ COMPRESSIONS: Final = {
     50002: "JPEG XL compression",
 }
 SEPARATE: Final = 2
-DECODED_BITS: Final = frozenset({1, 2, 4, 8, 16, 32})
+OTHER_BITS: Final = frozenset(range(1, 65)) - {1, 2, 4, 8, 16, 32}
 SHOWN_MODES: Final = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "CMYK"})
 """Pillow's modes of 8 bits or less."""
 Tags = dict[int, tuple[int, ...]]
@@ -131,7 +131,7 @@ def _unsupported(tags: Tags) -> str | None:
     if compression in COMPRESSIONS:
         is_stream = compression != OLD_JPEG or OLD_JPEG_OFFSET in tags
         return COMPRESSIONS[compression] if is_stream else None
-    if len(bits) == 1 and not bits & DECODED_BITS and max(bits) <= 64:
+    if len(bits) == 1 and bits <= OTHER_BITS:
         return f"{max(bits)} bits a sample"
     if tags.get(PLANAR) == (SEPARATE,) and TILE_WIDTH in tags:
         return "tiles of single colours"

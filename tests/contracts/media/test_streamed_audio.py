@@ -109,8 +109,7 @@ ACCEPTED: dict[str, tuple[str, Callable[[], bytes], float]] = {
 
 NOT_READ_BY_ANOTHER_DECODER = {
     "flac, piped": "libsndfile seeks to the end, which has no known place",
-    "mp3 behind zeros": "libsndfile does not recognize it; mpg123, FFmpeg and browsers play it",
-    "mp3 behind a tag and zeros": "the same",
+    "mp3 behind a tag and zeros": "libsndfile does not recognize it; mpg123, FFmpeg and browsers play it",
 }
 
 
