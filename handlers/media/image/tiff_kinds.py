@@ -1,4 +1,4 @@
-# ruff: noqa: PLR2004 - TIFF 6.0 and its extensions define the numbers
+
 """Kinds of TIFF that our libvips does not decode, though they are valid. They are stored as they are.
 
 They are found by their tags, after libvips has failed. Pillow decodes most of them; then damage is found and there is a
