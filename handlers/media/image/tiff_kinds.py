@@ -1,4 +1,3 @@
-
 """Kinds of TIFF that our libvips does not decode, though they are valid. They are stored as they are.
 
 They are found by their tags, after libvips has failed. Pillow decodes most of them; then damage is found and there is a
