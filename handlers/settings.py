@@ -133,7 +133,10 @@ class MediaSettings(BaseSettings):
         description="Number of files after which a codec process is replaced. 1: each file gets its own. 0: never.",
     )
     max_image_pixels: int = Field(
-        100_000_000, ge=1, description="Maximum number of pixels of an image, all frames added up."
+        100_000_000,
+        ge=1,
+        description="Maximum number of pixels of an image, all pages added up. The frames of an animation may have 20 "
+        "times as many together; if they have more than this, the animation is stored as it is.",
     )
     max_image_frames: int = Field(
         10_000, ge=1, description="Maximum number of frames of an animation, or pages of a document."

@@ -53,12 +53,17 @@ def video(
         return Path(output.name).read_bytes()
 
 
-def sound(container_format: str, codec: str, sample_format: str, *, seconds: float = 2) -> bytes:
+def sound(
+    container_format: str, codec: str, sample_format: str, *, seconds: float = 2, quiet: float = 0, bit_rate: int = 0
+) -> bytes:
+    """Return a tone; the first `quiet` seconds are silent. `bit_rate` in bit/s; 0: the encoder's default."""
     output = io.BytesIO()
-    wave = [math.sin(at / 20) / 2 for at in range(int(RATE * seconds))]
+    wave = [math.sin(at / 20) / 2 if at >= quiet * RATE else 0.0 for at in range(int(RATE * seconds))]
     layout, scale = ("<f", 1.0) if sample_format == "fltp" else ("<h", 32_000)
     with av.open(output, "w", format=container_format) as container:
         stream = container.add_stream(codec, rate=RATE, layout="mono", format=sample_format)
+        if bit_rate:
+            stream.bit_rate = bit_rate
         for at in range(0, len(wave), 960):
             values = wave[at : at + 960]
             frame = av.AudioFrame(format=sample_format, layout="mono", samples=len(values))

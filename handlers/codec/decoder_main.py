@@ -9,6 +9,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import signal
 import traceback
 from dataclasses import fields
@@ -41,6 +42,11 @@ KIND_MODULES: Final = {
 """The module whose `prepare` validates files of each kind. It is imported for the first file of that kind."""
 DECODER_LIBRARIES: Final = frozenset({"pyvips", "av", "zipfile", "PIL"})
 """Libraries whose errors mean that the file is damaged. They are named here and not imported."""
+OUT_OF_MEMORY: Final = re.compile(
+    r"out of memory|(cannot|could not|unable to|failed to|can't) allocate|memory (allocation|error|exhausted|limit)"
+    r"|(insufficient|not enough|no) memory"
+)
+"""What libvips, libheif, FFmpeg and the decoders in them report when an allocation fails."""
 ANSWER_FIELDS: Final = tuple(field.name for field in fields(Decoded) if field.name != "path")
 """The fields of Decoded that the answer contains unchanged."""
 
@@ -131,7 +137,7 @@ def translate_error(error: Exception, limits: Limits) -> FileProcessingError:
         return FileProcessingError(f"the disk is full: {text}", code="disk_full", retryable=True)
     if not is_library_error:
         return _decoder_failed(error)
-    if "memory" in lower_text:
+    if OUT_OF_MEMORY.search(lower_text):
         return DecoderLimitError(f"decoding takes more than {limits.max_memory >> 20} MiB of memory: {text}")
     if "decompression bomb" in lower_text:  # Pillow's own limit
         return DecoderLimitError(f"the image has too many pixels: {text}")

@@ -96,8 +96,13 @@ def _id3_audio(head: bytes) -> str | None:
 
 
 def _mpeg_audio(head: bytes) -> str | None:
-    """Detect MP3 without a tag by a frame header whose fields are all valid (ISO/IEC 11172-3, 2.4.2.3)."""
-    if len(head) < 4:
+    """Detect MP3 without a tag by a frame header whose fields are all valid (ISO/IEC 11172-3, 2.4.2.3).
+
+    Zeros may come first; then the header must occur again.
+    """
+    is_padded = head.startswith(b"\0")
+    head = head.lstrip(b"\0")
+    if len(head) < 4 or (is_padded and head.find(head[:2], 4) < 0):
         return None
     (header,) = struct.unpack(">I", head[:4])
     sync, version, layer = header >> 21, header >> 19 & 3, header >> 17 & 3

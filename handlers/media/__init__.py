@@ -119,7 +119,7 @@ MEDIA_TYPES: Final[tuple[MediaType, ...]] = (
     MediaType("video/x-matroska", "mkv", Kind.VIDEO, reader="matroska", structure="formats.ebml"),
     MediaType("audio/mpeg", "mp3", Kind.AUDIO, reader="mp3", structure="formats.mp3"),
     MediaType(  # RFC 2361
-        "audio/wav", "wav", Kind.AUDIO, reader="wav", structure="formats.riff", magic=rb"RIFF.{4}WAVE"
+        "audio/wav", "wav", Kind.AUDIO, reader="wav", structure="formats.wav", magic=rb"RIFF.{4}WAVE"
     ),
     MediaType("audio/flac", "flac", Kind.AUDIO, reader="flac", structure="formats.flac", magic=rb"fLaC"),  # RFC 9639, 6
     MediaType("audio/ogg", "ogg", Kind.AUDIO, reader="ogg", structure="formats.ogg"),

@@ -138,19 +138,9 @@ async def prepared(codec: Codec, tmp_path: Path, picture: pyvips.Image, suffix: 
     return await codec.prepare(source, tmp_path / "prepared", content_type, Profile())
 
 
-@pytest.mark.parametrize("frames", [1, 8])
-async def test_too_many_pixels_are_decoder_limit(codec: Codec, tmp_path: Path, frames: int) -> None:
-    side = 1000 if frames > 1 else 2300
-    black = pyvips.Image.black(side, side * frames, bands=3).copy()
-    if frames > 1:
-        lines = [
-            pyvips.Image.black(side, side, bands=3).draw_rect([at * 30] * 3, 0, 0, 900, 900, fill=True)
-            for at in range(frames)
-        ]
-        black = pyvips.Image.arrayjoin(lines, across=1).copy()
-        black.set_type(pyvips.GValue.gint_type, "page-height", side)
+async def test_too_many_pixels_are_decoder_limit(codec: Codec, tmp_path: Path) -> None:
     with pytest.raises(DecoderLimitError, match="MAX_IMAGE_PIXELS"):
-        await prepared(codec, tmp_path, black, ".gif" if frames > 1 else ".png")
+        await prepared(codec, tmp_path, pyvips.Image.black(2300, 2300, bands=3), ".png")
 
 
 async def test_content_of_another_type_than_declared_is_refused(codec: Codec, folder: Path, tmp_path: Path) -> None:

@@ -62,6 +62,15 @@ def deep_heic() -> bytes:
     return buffer.getvalue()
 
 
+def deep_grey_heic(bits: int) -> bytes:
+    buffer = io.BytesIO()
+    file = pillow_heif.from_bytes("L;16", (288, 240), to_uint16(green_band(chart())).tobytes())
+    pillow_heif.options.SAVE_HDR_TO_12_BIT = bits == 12
+    file.save(buffer, quality=-1)
+    pillow_heif.options.SAVE_HDR_TO_12_BIT = False
+    return buffer.getvalue()
+
+
 def turned_heic(quarters: int) -> bytes:
     """Return a HEIC whose `irot` box is changed to `quarters` turns to the left (ISO/IEC 23008-12, 6.5.10)."""
     content = heic(Image.fromarray(to_uint8(chart())), 3)
@@ -119,6 +128,16 @@ ROWS = [
     Row("HEIC, 4:2:0", "image/heic", lambda: heic(plain(), quality=95, chroma=420), read=read_heic),
     Row("HEIC, grey", "image/heic", lambda: heic(Image.fromarray(to_uint8(green_band(chart())))), read=read_heic),
     Row("HEIC, 10 bits", "image/heic", deep_heic, bounds=DEEP, read=read_heic),
+    *(
+        Row(
+            f"HEIC, grey of {bits} bits",
+            "image/heic",
+            partial(deep_grey_heic, bits),
+            bounds=DEEP,
+            read=lambda _: [opaque(to_uint8(green_band(chart())))],
+        )
+        for bits in (10, 12)
+    ),
     Row("HEIC, alpha", "image/heic", lambda: heic(with_alpha()), "image/webp", WEBP, read=read_heic),
     Row("HEIC, Display P3", "image/heic", lambda: heic(wide(), icc_profile=WIDE), read=read_heic),
     Row(

@@ -36,10 +36,6 @@ def read_premultiplied(content: bytes) -> list[np.ndarray]:
     return [np.dstack([np.rint((values[..., :3] / cover).clip(0, 255)), values[..., 3]]).astype(np.uint8)]
 
 
-def linear_light(picture: np.ndarray) -> np.ndarray:
-    return decoded(picture, SRGB_CURVE).astype(np.float32)
-
-
 def straight_alpha() -> bytes:
     return tiff(np.dstack([to_uint8(chart()), to_uint8(soft_disc())]), extrasamples=["unassalpha"])
 
@@ -101,13 +97,6 @@ ROWS = [
         "TIFF, RGB float",
         "image/tiff",
         lambda: tiff(decoded(chart(), SRGB_CURVE).astype(np.float32)),
-        bounds=DEEP,
-        read=read_linear,
-    ),
-    Row(
-        "TIFF, grey float",
-        "image/tiff",
-        lambda: tiff(linear_light(green_band(chart())), "minisblack"),
         bounds=DEEP,
         read=read_linear,
     ),

@@ -17,7 +17,6 @@ from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.fidelity.pictures import chart, to_uint8, to_uint16
 from tests.fidelity.png_files import RGB, chunk, png
-from tests.fidelity.rows import frames_of, rgba
 
 KEEP = Profile(format=ImageFormat.KEEP)
 
@@ -101,19 +100,6 @@ async def test_a_tiff_with_several_pages_is_kept(codec: Codec, tmp_path: Path) -
         100,
         None,
     )
-
-
-async def test_a_jpeg_with_a_gain_map_becomes_its_base_image(codec: Codec, tmp_path: Path) -> None:
-    bright = pyvips.Image.new_from_memory(to_uint8(chart()).tobytes(), 288, 240, 3, "uchar")
-    content = bytes(bright.copy(interpretation="srgb").colourspace("scrgb").uhdrsave_buffer(Q=98))
-    source = tmp_path / "gain-map"
-    source.write_bytes(content)
-    assert pyvips.Image.new_from_file(str(source)).get("vips-loader") == "uhdrload"
-    prepared_file = await prepared(codec, tmp_path, content)
-    assert prepared_file.content_type == "image/jpeg"
-    with Image.open(source) as plain:  # Pillow reads the gain map as a second image
-        ordinary = rgba(plain.convert("RGB"), plain.info["icc_profile"])
-    assert np.abs(frames_of(prepared_file.path.read_bytes())[0].astype(int) - ordinary).mean() < 2
 
 
 @pytest.mark.parametrize("transfer", [16, 18])

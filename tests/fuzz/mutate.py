@@ -61,7 +61,9 @@ def blank_block(random: Random, content: bytes, _: bytes) -> bytes:
 
 
 def cut_off(random: Random, content: bytes, _: bytes) -> bytes:
-    end = random.choice((random.randrange(len(content)), len(content) - random.randrange(1, min(64, len(content)))))
+    end = random.choice(
+        (random.randrange(len(content)), len(content) - random.randrange(1, max(2, min(64, len(content)))))
+    )
     return content[:end]
 
 

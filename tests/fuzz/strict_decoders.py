@@ -65,8 +65,12 @@ def _audio_video(path: Path, kind: str | None = None) -> None:
     assert frames
 
 
-def _sound(path: Path) -> None:
-    with soundfile.SoundFile(path) as sound:
+def _mp3(path: Path) -> None:
+    _sound(io.BytesIO(path.read_bytes().lstrip(b"\0")))  # libsndfile does not skip zeros before the first frame
+
+
+def _sound(file: Path | io.BytesIO) -> None:
+    with soundfile.SoundFile(file) as sound:
         read = sum(len(block) for block in sound.blocks(PIECE))
         assert read
         assert sound.format in {"WAV", "FLAC", "OGG", "MP3", "MPEG"}
@@ -114,7 +118,7 @@ STRICT_DECODERS: dict[str, Callable[[Path], None]] = {
     "video/webm": _audio_video,
     "video/quicktime": _audio_video,
     "video/x-matroska": _audio_video,
-    "audio/mpeg": _sound,
+    "audio/mpeg": _mp3,
     "audio/wav": _sound,
     "audio/flac": _sound,
     "audio/ogg": _sound,

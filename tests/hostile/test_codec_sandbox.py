@@ -102,6 +102,19 @@ def test_exceeding_the_file_limit_is_a_decoder_limit_error():
     assert "256 MiB" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("unable to copy to memory\nVipsJpeg: Quantization table 0x01 was not defined", "corrupted"),
+        ("unable to copy to memory\nVipsImage: out of memory --- size == 900MB", "decoder_limit"),
+        ("unable to call heifload\nheif: Memory allocation error: Security limit exceeded", "decoder_limit"),
+    ],
+)
+def test_only_a_failed_allocation_is_a_memory_limit(message, code):
+    error = decoder_main.translate_error(pyvips.Error(message), Limits(1, 1, 256 * MIB, 256 * MIB, 1))
+    assert error.code == code
+
+
 async def test_libvips_temporary_files_are_unnamed_and_in_the_work_folder(tmp_path, monkeypatch):
     """libvips writes decoded images over 100 MB to disk; this one is 6,000 x 6,000 x 4 bytes."""
     source, target = tmp_path / "source", tmp_path / "prepared"

@@ -103,7 +103,11 @@ def test_jpeg_of_several_pictures_ends_after_the_last_one(tmp_path: Path) -> Non
     index += struct.pack("<IIIHH", 0, len(gain_map), whole - start, 0, 0)
     content = main[:2] + b"\xff\xe2" + (entries + 2).to_bytes(2, "big") + index + main[2:] + gain_map
     assert end(tmp_path, content + b"<html>", "image/jpeg") == len(content)
-    assert_refused(tmp_path, content[:-1], "image/jpeg", "pictures need")
+    assert_refused(tmp_path, content[:-1], "image/jpeg", "not complete")
+    without = content[: -len(gain_map)]
+    assert end(tmp_path, without, "image/jpeg") == len(without)
+    moved = content.replace(struct.pack("<II", len(gain_map), whole - start), struct.pack("<II", len(gain_map), whole))
+    assert end(tmp_path, moved + b"<html>", "image/jpeg") == len(content)
 
 
 def test_copy_is_made_without_the_tail_and_only_if_there_is_one(tmp_path: Path) -> None:

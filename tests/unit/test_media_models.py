@@ -33,7 +33,27 @@ def sample(name: str, before: bytes, after: bytes) -> bytes:
     return content.replace(before, after, 1)
 
 
+def meshopt(extension: str = "EXT_meshopt_compression", **changes: object) -> bytes:
+    """Return a model of three compressed vertices, as gltfpack writes it: 36 bytes made of 16."""
+    compressed = {"buffer": 0, "byteOffset": 4, "byteLength": 16, "byteStride": 12, "count": 3, "mode": "ATTRIBUTES"}
+    document = ASSET | {
+        "extensionsUsed": [extension],
+        "extensionsRequired": [extension],
+        "buffers": [{"byteLength": 20}, {"byteLength": 36, "extensions": {extension: {"fallback": True}}}],
+        "bufferViews": [{"buffer": 1, "byteLength": 36, "extensions": {extension: compressed | changes}}],
+        "accessors": [{"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}],
+    }
+    return glb(document, bytes(4) + b"\xa0" + bytes(15))
+
+
 VALID = {
+    "glb compressed by meshopt": ("model/gltf-binary", meshopt()),
+    "glb compressed by meshopt, by the extension's later name": (
+        "model/gltf-binary",
+        meshopt("KHR_meshopt_compression"),
+    ),
+    "obj of points": ("model/obj", b"# Vertices: 2\nv 0 0 0\nv 1 0 0.5 255 0 0\nvn 0 0 1\n"),
     "glb": ("model/gltf-binary", glb(ASSET | {"buffers": [{"byteLength": 4}]}, bytes(4))),
     "glb without binary": ("model/gltf-binary", glb(ASSET)),
     "gltf": ("model/gltf+json", json.dumps(ASSET | {"buffers": [{"uri": "a.bin", "byteLength": 9}]}).encode()),
@@ -78,10 +98,15 @@ DAMAGED = {
         sample("glb", b'"count": 40', b'"count": 41'),
         "view",
     ),
+    "glb with a compressed view beyond its buffer": ("model/gltf-binary", meshopt(byteLength=17), "beyond its buffer"),
+    "glb with a compressed view of another length": ("model/gltf-binary", meshopt(count=4), "another number"),
+    "glb with a compressed view of other data": ("model/gltf-binary", meshopt(mode="INDICES"), "no INDICES header"),
+    "glb with a compressed view of no buffer": ("model/gltf-binary", meshopt(buffer=2), "there are 2 buffers"),
     "obj with a line of another format": ("model/obj", b"v 0 0 0\nf 1 1 1\n<html>\n", "line 3"),
     "obj with a corner beyond its vertices": ("model/obj", b"v 0 0 0\nf 1 1 2\n", "corner 2"),
     "obj with a face of two corners": ("model/obj", b"v 0 0 0\nf 1 1\n", "too few corners"),
-    "obj without faces": ("model/obj", b"v 0 0 0\nv 1 0 0\n", "0 faces"),
+    "obj cut before its faces": ("model/obj", b"o mesh\nv 0 0 0\nv 1 0 0\n", "0 faces"),
+    "obj of texture coordinates only": ("model/obj", b"mtllib a.mtl\nvt 0 0\nvt 1 0\n", "0 vertices"),
     "obj cut in a vertex": ("model/obj", b"f 1 1 1\nv 0 0 0\nv 1 0", "vertex 2"),
     "obj that is not finite": ("model/obj", b"f 1 1 1\nv 0 0 nan\n", "vertex 1"),
     "ply cut in its header": ("model/ply", PLY.encode()[:60], "no end"),

@@ -1,11 +1,19 @@
 """Audio: decoded completely, stored as it is. Runs in a codec process."""
 
 from pathlib import Path
+from typing import Final
 
+from handlers.detect.signatures import HEAD_BYTES, by_signature
 from handlers.media import Decoded, EncodeOptions, Limits
-from handlers.media.av.decode import decode_all, duration_seconds, first_stream, open_container
+from handlers.media.av.decode import decode_all, first_stream, open_container, shown_seconds
 from handlers.media.describe import check_and_describe
-from handlers.media.formats import cut_tail
+from handlers.media.formats import adts, cut_tail, mapped, mp3
+from handlers.media.formats.audio_frames import frame_runs, skip_id3
+
+FRAME_SIZES: Final = {"audio/mpeg": mp3.frame_size, "audio/aac": adts.frame_size}
+"""The types without a container: nothing but frames, and tags."""
+BEHIND_TAG: Final = frozenset({"audio/flac", "audio/aac"})
+"""Types that may be behind an ID3 tag so large that the file was taken for MP3."""
 
 
 def prepare(
@@ -21,7 +29,34 @@ def prepare(
         FileCorruptedError: it is incomplete or does not decode completely.
         FileTypeNotSupportedError: it has no audio stream.
     """
+    if content_type == "audio/mpeg":
+        content_type = _type_behind_tag(source)
     path = cut_tail(source, target, content_type)
-    with open_container(path, content_type, limits) as container:
-        decode_all(container, first_stream(container.streams.audio, "audio"))
-        return check_and_describe(path, target, content_type, duration=duration_seconds(container))
+    frames = _without_tags(path, target.with_name("frames"), content_type)
+    with open_container(frames, content_type, limits) as container:
+        declares = content_type not in FRAME_SIZES  # FFmpeg estimates a duration for them
+        decoded = decode_all(container, first_stream(container.streams.audio, "audio"), has_duration=declares)
+    if frames != path:
+        frames.unlink()
+    return check_and_describe(path, target, content_type, duration=shown_seconds(decoded.seconds))
+
+
+def _type_behind_tag(source: Path) -> str:
+    with mapped(source) as content:
+        at = skip_id3(content)
+        found = by_signature(content[at : at + HEAD_BYTES]) if at else None
+    return found if found in BEHIND_TAG else "audio/mpeg"
+
+
+def _without_tags(source: Path, target: Path, content_type: str) -> Path:
+    """Copy the frames of joined files without the tags in between, which FFmpeg's demuxers take for damaged frames."""
+    frame_size = FRAME_SIZES.get(content_type)
+    if frame_size is None:
+        return source
+    with mapped(source) as content:
+        if sum(run.frames > 0 for run in frame_runs(content, frame_size)) == 1:
+            return source
+        with target.open("wb") as copy:
+            for run in frame_runs(content, frame_size):
+                copy.write(content[run.start : run.end])
+    return target

@@ -30,6 +30,8 @@ MAX_DECODED_PIXELS: Final = 15_000_000_000
 TOLERANCE: Final = 0.05
 """Share of the declared duration that may be missing at the end: streams differ in length, some writers round up."""
 TOLERANCE_SECONDS: Final = 0.5
+MAX_SECONDS: Final = 10**9
+"""A longer duration is a damaged or invented number."""
 PLAYED: Final = frozenset({"video", "audio"})
 S = TypeVar("S", bound=Stream)
 AnyPacket: TypeAlias = "Packet[Stream]"
@@ -37,10 +39,14 @@ AnyPacket: TypeAlias = "Packet[Stream]"
 
 @dataclass(slots=True)
 class DecodedStream:
-    """The result of decoding one stream; size in pixels and rotation in degrees are of its first frame."""
+    """The result of decoding one stream; size in pixels and rotation in degrees are of its first frame.
+
+    `seconds` is the duration of the samples of audio, or the time until the end of the last packet of a video.
+    """
 
     packets: int = 0
     frames: int = 0
+    seconds: float = 0.0
     size: tuple[int, int] = (0, 0)
     rotation: int = 0
 
@@ -67,8 +73,10 @@ def open_container(source: Path, content_type: str, limits: Limits) -> InputCont
     return container
 
 
-def decode_all(container: InputContainer, stream: Stream) -> DecodedStream:
+def decode_all(container: InputContainer, stream: Stream, *, has_duration: bool = True) -> DecodedStream:
     """Decode every packet of all video and audio streams; return the result of `stream`.
+
+    `has_duration`: the container may declare a duration, and is checked against it.
 
     Raises:
         FileCorruptedError: a packet is damaged, `stream` has no frame, or the file ends well before its duration.
@@ -89,7 +97,13 @@ def decode_all(container: InputContainer, stream: Stream) -> DecodedStream:
             pixels += _decode_packet(packet, decoded if packet.stream_index == stream.index else DecodedStream())
             if pixels > MAX_DECODED_PIXELS and packet.stream.type == "video":
                 packet.stream.codec_context.skip_frame = "NONKEY"
-    _check_duration(container, decoded, end)
+    if decoded.frames == 0:
+        raise FileCorruptedError("the file has no video or audio frame")
+    seconds = float(end - Fraction(container.start_time or 0, av.time_base))
+    if has_duration:
+        _check_duration(container, seconds)
+    if stream.type == "video":
+        decoded.seconds = seconds
     return decoded
 
 
@@ -115,22 +129,27 @@ def _decode_packet(packet: AnyPacket, decoded: DecodedStream) -> int:
             elif decoded.size != size:  # formats allow it, but in practice the header is damaged
                 raise FileCorruptedError(f"a frame of stream {packet.stream_index} has another size: {size}")
             pixels += frame.width * frame.height
+        elif frame.sample_rate:
+            decoded.seconds += frame.samples / frame.sample_rate
         decoded.frames += 1
     return pixels
 
 
-def _check_duration(container: InputContainer, decoded: DecodedStream, end: Fraction) -> None:
-    if decoded.frames == 0:
-        raise FileCorruptedError("the file has no video or audio frame")
+def _check_duration(container: InputContainer, seconds: float) -> None:
     declared = (container.duration or 0) / av.time_base
-    start = (container.start_time or 0) / av.time_base
-    if float(end) - start < declared * (1 - TOLERANCE) - TOLERANCE_SECONDS:
-        raise FileCorruptedError(f"the file ends at {float(end) - start:.2f} s of {declared:.2f} s")
+    if seconds < declared * (1 - TOLERANCE) - TOLERANCE_SECONDS:
+        raise FileCorruptedError(f"the file ends at {seconds:.2f} s of {declared:.2f} s")
 
 
-def duration_seconds(container: InputContainer) -> float | None:
-    """Return the duration in seconds; None if the container does not declare it."""
-    return round(container.duration / av.time_base, 3) if container.duration and container.duration > 0 else None
+def duration_seconds(container: InputContainer, decoded: DecodedStream) -> float | None:
+    """Return the duration in seconds that the container declares, or the decoded one if it declares none."""
+    declared = (container.duration or 0) / av.time_base
+    return shown_seconds(declared if declared > 0 else decoded.seconds)
+
+
+def shown_seconds(seconds: float) -> float | None:
+    """Round a duration to milliseconds; None if it is zero, or not plausible."""
+    return round(seconds, 3) if 0 < seconds < MAX_SECONDS else None
 
 
 def first_stream(streams: "tuple[S, ...]", kind: str) -> S:

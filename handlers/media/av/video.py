@@ -38,6 +38,6 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
             content_type,
             width=height if is_rotated else width,
             height=width if is_rotated else height,
-            duration=duration_seconds(container),
+            duration=duration_seconds(container, decoded),
             frames=decoded.packets,
         )

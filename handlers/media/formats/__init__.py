@@ -1,6 +1,7 @@
 """Readers of file formats, one module each. Runs in a codec process.
 
-Every module has `check_content(content)`, which checks the structure of a whole file and returns where it ends.
+Every module has `check_content(content)`, which checks the structure of a whole file and returns where it ends. Some
+have `mended(content)`, which returns the parts of a valid file that are stored, if its header or a chunk is wrong.
 The modules of formats that other code reads as well (`png`, `riff`, `isobmff`, `tiff`, `jpeg`) also have iterators over
 chunks, boxes, directory entries or segments. All of them check bounds and raise FileCorruptedError.
 
@@ -20,10 +21,11 @@ sends it with every download. If you serve the files yourself, set `X-Content-Ty
 
 import importlib
 import mmap
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from handlers.detect.signatures import HEAD_BYTES, by_signature
 from handlers.errors import FileCorruptedError
@@ -32,8 +34,10 @@ from handlers.media import BY_CONTENT_TYPE
 Content = bytes | mmap.mmap
 """The bytes of a file. A mapped file is not copied to memory."""
 COPY_BYTES: Final = 1 << 20
-ALSO_DETECTED_AS: Final = {"audio/mp4": "video/mp4"}
-"""Another type that the signature of a type may show: an MP4 file without a video track is audio."""
+ZEROS: Final = re.compile(rb"\0*+")
+ALSO_DETECTED_AS: Final = {"audio/mp4": "video/mp4", "audio/flac": "audio/mpeg", "audio/aac": "audio/mpeg"}
+"""Another type that the signature of a type may show: an MP4 file without a video track is audio, and the first bytes
+do not show what follows a large ID3 tag."""
 
 
 class Part(NamedTuple):
@@ -69,7 +73,7 @@ def check_structure(source: Path, content_type: str) -> int:
     Raises:
         FileCorruptedError: the file has another type, its structure is damaged, or it is incomplete.
     """
-    module = BY_CONTENT_TYPE[content_type].structure
+    module = _structure(content_type)
     with mapped(source) as content:
         if module is None:
             return len(content)
@@ -77,23 +81,41 @@ def check_structure(source: Path, content_type: str) -> int:
         if detected not in {None, content_type, ALSO_DETECTED_AS.get(content_type)}:
             raise FileCorruptedError(f"the content is not {content_type} but {detected}")
         try:
-            end: int = importlib.import_module(f"handlers.media.{module}").check_content(content)
+            end: int = module.check_content(content)
         except IndexError:
             raise FileCorruptedError(f"the file ends in the middle of a header, at {len(content):,} bytes") from None
     return end
 
 
 def cut_tail(source: Path, target: Path, content_type: str) -> Path:
-    """Return `source` if nothing follows the end of its format; else copy it up to there and return `target`.
+    """Return `source` if nothing follows the end of its format, and nothing in it has to be mended.
+
+    Else copy it up to there, as its format mends it, and return `target`.
 
     Raises:
         FileCorruptedError: the structure is damaged, or the file is incomplete.
     """
-    remaining = check_structure(source, content_type)
-    if remaining >= source.stat().st_size:
-        return source
-    with source.open("rb") as file, target.open("wb") as copy:
-        while remaining > 0 and (piece := file.read(min(COPY_BYTES, remaining))):
-            copy.write(piece)
-            remaining -= len(piece)
+    end = check_structure(source, content_type)
+    mend = getattr(_structure(content_type), "mended", None)
+    with mapped(source) as content:
+        parts = mend(content) if mend else []
+        if not parts and end >= len(content):
+            return source
+        with target.open("wb") as copy:
+            for part in parts or [(0, end)]:
+                _write_part(copy, content, part)
     return target
+
+
+def _write_part(copy: BinaryIO, content: Content, part: bytes | tuple[int, int]) -> None:
+    """Write bytes, or what is between two offsets of the content."""
+    if isinstance(part, bytes):
+        copy.write(part)
+        return
+    start, end = part
+    copy.writelines(content[at : min(at + COPY_BYTES, end)] for at in range(start, end, COPY_BYTES))
+
+
+def _structure(content_type: str) -> Any:  # noqa: ANN401 - a module
+    name = BY_CONTENT_TYPE[content_type].structure
+    return importlib.import_module(f"handlers.media.{name}") if name else None

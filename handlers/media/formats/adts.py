@@ -16,12 +16,12 @@ def check_content(content: Content) -> int:
     Raises:
         FileCorruptedError: a frame is damaged or incomplete, or there is none.
     """
-    _, _, end = walk_frames(content, _frame_size)
+    _, _, end = walk_frames(content, frame_size)
     check_tail(content, end)
     return end
 
 
-def _frame_size(header: bytes) -> int | None:
+def frame_size(header: bytes) -> int | None:
     """Return the size of a frame in bytes, or None if this is not a frame header."""
     if len(header) < HEADER_BYTES or header[0] != 0xFF or header[1] & 0xF6 != 0xF0:  # noqa: PLR2004 - the sync word
         return None

@@ -1,11 +1,11 @@
 """Audio that consists of frames between tags: the code that MP3 and AAC (ADTS) share."""
 
 import re
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
 from handlers.errors import FileCorruptedError
-from handlers.media.formats import Content
+from handlers.media.formats import ZEROS, Content
 
 ID3_HEADER_BYTES: Final = 10
 ID3: Final = re.compile(rb"ID3[\x02-\x04].[\x00-\xff]([\0-\x7f]{4})", re.DOTALL)
@@ -17,6 +17,14 @@ FRAME_HEADER_BYTES: Final = 8
 
 FrameSize = Callable[[bytes], int | None]
 """Takes FRAME_HEADER_BYTES and returns the size of that frame in bytes; None if they are not a frame header."""
+
+
+class Run(NamedTuple):
+    """Frames without anything in between: the offsets of the first one and of the end, and their number."""
+
+    start: int
+    end: int
+    frames: int
 
 
 def skip_id3(content: Content, at: int = 0) -> int:
@@ -36,27 +44,58 @@ def walk_frames(content: Content, frame_size: FrameSize) -> tuple[int, int, int]
     Raises:
         FileCorruptedError: there is no frame, or the last one is incomplete.
     """
-    first = at = skip_id3(content)
-    frames = 0
+    first, frames, end = -1, 0, 0
+    for run in frame_runs(content, frame_size):
+        first = run.start if first < 0 else first
+        frames, end = frames + run.frames, run.end
+    if frames == 0:
+        raise FileCorruptedError("the file has no audio frame")
+    return first, frames, end
+
+
+def frame_runs(content: Content, frame_size: FrameSize) -> Iterator[Run]:
+    """Yield the frames between tags, and at last an empty run where the last frame or a tag after it ends.
+
+    Writers that cut a stream leave zeros before the first frame.
+
+    Raises:
+        FileCorruptedError: the last frame is incomplete.
+    """
+    at = _skip_zeros(content, skip_id3(content))
+    start, frames = at, 0
     while at < len(content):
         size = frame_size(content[at : at + FRAME_HEADER_BYTES])
         if size is None:
             tag_end = _skip_tag(content, at)
             if tag_end is None:
                 break
-            at = tag_end
+            if frames:
+                yield Run(start, at, frames)
+            at = start = tag_end
+            frames = 0
             continue
         if at + size > len(content):
             raise FileCorruptedError(f"the last frame lacks {at + size - len(content):,} bytes")
         at += size
         frames += 1
-    if frames == 0:
-        raise FileCorruptedError("the file has no audio frame")
-    return first, frames, at
+    if frames:
+        yield Run(start, at, frames)
+    yield Run(at, at, 0)
+
+
+def _skip_zeros(content: Content, at: int) -> int:
+    zeros = ZEROS.match(content, at)
+    return zeros.end() if zeros else at
 
 
 def _skip_tag(content: Content, at: int) -> int | None:
-    """Return where the tag at an offset ends; None if there is none. Tags are at the end, or between joined files."""
+    """Return where the tag at an offset ends; None if there is none. Tags are at the end, or between joined files.
+
+    Zeros before the tag of the next file belong to it.
+    """
+    if content[at] == 0:
+        at = _skip_zeros(content, at)
+        return at if ID3.match(content, at) else None
     if ID3.match(content, at):
         return min(skip_id3(content, at), len(content))
     if content[at : at + 3] == b"TAG" and at + ID3V1_BYTES <= len(content):

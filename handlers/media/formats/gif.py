@@ -3,33 +3,63 @@
 from typing import Final
 
 from handlers.errors import FileCorruptedError
-from handlers.media.formats import Content
+from handlers.media.formats import ZEROS, Content
 
 HEADER_BYTES: Final = 13
 EXTENSION, IMAGE, TRAILER = 0x21, 0x2C, 0x3B
+GRAPHIC_CONTROL: Final = 0xF9
+"""The label of the extension that describes the frame after it."""
 
 
 def check_content(content: Content) -> int:
-    """Check every block and return the end of the trailer.
+    """Check every block and return the end of the trailer, or of the file if it has none.
+
+    Some writers omit the trailer, or write zeros before it. All viewers show such a file.
 
     Raises:
-        FileCorruptedError: the file does not begin as GIF, or a block is damaged.
+        FileCorruptedError: the file does not begin as GIF, a block is damaged, or a frame is missing.
         IndexError: it ends in the middle of a block.
     """
+    return _find_end(content)[1]
+
+
+def mended(content: Content) -> list[bytes | tuple[int, int]]:
+    """Return the parts of a valid file to store: without the zeros before the trailer, if there are any."""
+    last, _ = _find_end(content)
+    return [(0, last), bytes([TRAILER])] if content[last : last + 1] == b"\0" else []
+
+
+def _find_end(content: Content) -> tuple[int, int]:
+    """Return where the last block ends, and where the file ends."""
     if content[:6] not in {b"GIF87a", b"GIF89a"}:
         raise FileCorruptedError("the image does not begin as a GIF")
     at = HEADER_BYTES + _colour_table_bytes(content[10])
-    while (block := content[at]) != TRAILER:
+    has_image = needs_image = False
+    while not (end := _end_after(content, at)):
+        block = content[at]
         if block == EXTENSION:
+            needs_image = needs_image or content[at + 1] == GRAPHIC_CONTROL
             at += 2
         elif block == IMAGE:
+            has_image, needs_image = True, False
             at += 11 + _colour_table_bytes(content[at + 9])
         else:
             raise FileCorruptedError(f"the image has no block at {at:,}, where one must be")
         while length := content[at]:
             at += 1 + length
         at += 1
-    return at + 1
+    if content[end - 1] != TRAILER and (needs_image or not has_image):
+        raise FileCorruptedError("the image ends without its last frame")
+    return at, end
+
+
+def _end_after(content: Content, at: int) -> int:
+    """Return where the file ends if only zeros and the trailer follow an offset, else 0."""
+    zeros = ZEROS.match(content, at)
+    at = zeros.end() if zeros else at
+    if at == len(content):
+        return at
+    return at + 1 if content[at] == TRAILER else 0
 
 
 def _colour_table_bytes(flags: int) -> int:

@@ -1,7 +1,10 @@
 """JPEG: segments, and coded data up to the next marker (ITU-T T.81, annex B).
 
 A file of several pictures (CIPA DC-007, "MPF") lists them in the first one. HDR photographs store their gain maps in
-this way.
+this way. Programs that change a file often leave the list as it was, or drop the other pictures.
+
+Decoders skip bytes between segments that belong to none, and ignore some wrong fields, each with a warning. libvips
+fails at a warning, since it may also mean missing data. So these errors are mended before the image is decoded.
 """
 
 import re
@@ -12,10 +15,19 @@ from handlers.errors import FileCorruptedError
 from handlers.media.formats import Content, Part, tiff
 
 START_OF_IMAGE: Final = b"\xff\xd8"
-END_OF_IMAGE, START_OF_SCAN, APP2 = b"\xd9", b"\xda", b"\xe2"
-FILL: Final = 0xFF
+END_OF_IMAGE, START_OF_SCAN, APP0, APP2, COMMENT = b"\xd9", b"\xda", b"\xe0", b"\xe2", b"\xfe"
+SEQUENTIAL: Final = frozenset({b"\xc0", b"\xc1"})
+WHOLE_BLOCK: Final = b"\0\x3f\0"
+"""First and last coefficient, and their precision, in every scan of a sequential image (B.2.3)."""
+SKIPPED: Final = frozenset(bytes([marker]) for marker in (*range(0xE0, 0xF0), 0xFE))
+"""Segments that decoders skip even if their length is no length: APPn and COM."""
+MAX_MENDED: Final = 1000
+LENGTH_BYTES: Final = 2
+FILL: Final = b"\xff"
 """The first byte of every marker; writers may repeat it."""
+JFIF: Final = b"JFIF\0"
 MPF: Final = b"MPF\0"
+MAX_PICTURES: Final = 1000
 PICTURE_LIST: Final = 0xB002
 """The MPF tag that lists the pictures, 16 bytes each."""
 WITHOUT_LENGTH: Final = frozenset(bytes([marker]) for marker in (0x01, *range(0xD0, 0xD8)))
@@ -23,6 +35,7 @@ WITHOUT_LENGTH: Final = frozenset(bytes([marker]) for marker in (0x01, *range(0x
 NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 """A marker after coded data, in which 0xFF is followed by zero or by the number of a restart marker. Searching for one
 0xFF instead of a run of them is several times as fast."""
+ANY_MARKER: Final = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 
 
 def check_content(content: Content) -> int:
@@ -32,61 +45,157 @@ def check_content(content: Content) -> int:
         FileCorruptedError: a segment is damaged, or the file is incomplete.
         IndexError: it ends in the middle of a segment header.
     """
-    end = last_picture = 0
+    return _find_end(content)[0]
+
+
+def other_pictures(content: Content) -> list[tuple[int, int]]:
+    """Return the start and the end of each picture after the first, such as a gain map, if the file lists any.
+
+    Raises:
+        FileCorruptedError: a segment is damaged, or the file is incomplete.
+    """
+    return _read_pictures(content)[1]
+
+
+def _find_end(content: Content) -> tuple[int, Part | None]:
+    """Return where the last picture ends, and the segment with the list of pictures if there is no other picture."""
+    end, others, listing = _read_pictures(content)
+    return max([end, *(other_end for _, other_end in others)]), None if others else listing
+
+
+def _read_pictures(content: Content) -> tuple[int, list[tuple[int, int]], Part | None]:
+    """Return the end of the first picture, the places of the others, and the segment that lists them."""
+    end, listing = 0, None
     for segment in segments(content):
         end = segment.end
         if segment.kind == APP2 and content[segment.body : segment.body + len(MPF)] == MPF:
-            last_picture = _end_of_last_picture(content, segment.body + len(MPF))
-    return max(end, last_picture)
+            listing = segment
+    if listing is None:
+        return end, [], None
+    listed = _listed_pictures(content, listing.body + len(MPF))
+    return end, listed or _following_pictures(content, end), listing
 
 
-def segments(content: Content) -> Iterator[Part]:
-    """Yield the segments up to the end-of-image marker; `kind` is the second byte of the marker.
+def segments(content: Content, at: int = 0) -> Iterator[Part]:
+    """Yield the segments of the image at an offset, up to its end; `kind` is the second byte of the marker.
 
-    Coded data lies between the end of one segment and the start of the next.
+    Coded data lies between the end of one segment and the start of the next. Other bytes there belong to no segment.
 
     Raises:
-        FileCorruptedError: the file does not begin as JPEG, has no marker where one must be, or has no end.
+        FileCorruptedError: the image does not begin as JPEG, a segment has no length, or the image has no end.
         IndexError: it ends in the middle of a segment header.
     """
-    if content[: len(START_OF_IMAGE)] != START_OF_IMAGE:
+    if content[at : at + len(START_OF_IMAGE)] != START_OF_IMAGE:
         raise FileCorruptedError("the image does not begin as a JPEG")
-    at, kind = len(START_OF_IMAGE), b""
+    at, kind = at + len(START_OF_IMAGE), b""
     while kind != END_OF_IMAGE:
-        if content[at] != FILL:
-            raise FileCorruptedError(f"the image has no marker at {at:,}, where one must be")
-        while content[at] == FILL:
-            at += 1
-        kind, start, body = bytes(content[at : at + 1]), at - 1, at + 1
+        marker = (NEXT_MARKER if kind == START_OF_SCAN else ANY_MARKER).search(content, at)
+        if marker is None:
+            raise FileCorruptedError("the image has no end: it is not complete")
+        start = marker.start()
+        kind, body = bytes(content[start + 1 : start + 2]), start + 2
         if kind == END_OF_IMAGE or kind in WITHOUT_LENGTH:
             end = body
         else:
-            end = body + (content[body] << 8 | content[body + 1])
-            body += 2
+            length = content[body] << 8 | content[body + 1]
+            if length < LENGTH_BYTES and kind not in SKIPPED:
+                raise FileCorruptedError(f"the image's segment at {start:,} has a length of {length}")
+            end = body + max(length, LENGTH_BYTES)
+            body += LENGTH_BYTES
         yield Part(kind, start, body, end, end)
-        at = _next_marker(content, end) if kind == START_OF_SCAN else end
+        at = end
 
 
-def _next_marker(content: Content, at: int) -> int:
-    """Return the offset of the next marker after coded data."""
-    marker = NEXT_MARKER.search(content, at)
-    if marker is None:
-        raise FileCorruptedError("the image has no end: it is not complete")
-    return marker.start()
+def mended(content: Content) -> list[bytes | tuple[int, int]]:
+    """Return the parts of a valid file to store, as bytes or offsets: with its errors mended, if there are any.
+
+    No byte is moved, since the list of pictures has offsets. What belongs to no segment is filled.
+
+    Raises:
+        FileCorruptedError: there are too many errors.
+    """
+    parts: list[bytes | tuple[int, int]] = []
+    at = 0
+    end, useless = _find_end(content)
+    for start, correct in _corrections(content, useless):
+        parts += [(at, start), correct]
+        at = start + len(correct)
+        if len(parts) > MAX_MENDED:
+            raise FileCorruptedError("the image has too many bytes between its segments")
+    return [*parts, (at, end)] if parts else []
 
 
-def _end_of_last_picture(content: Content, start: int) -> int:
-    """Return where the last picture of an MPF list ends; its offsets count from `start`."""
+def _corrections(content: Content, useless: Part | None) -> Iterator[tuple[int, bytes]]:
+    """Yield the bytes to write to the first image, by offset; `useless` is a segment to fill."""
+    previous, is_sequential = Part(b"", 0, 0, 0, len(START_OF_IMAGE)), False
+    for segment in segments(content):
+        if previous.kind != START_OF_SCAN:
+            between = content[previous.end : segment.start]
+            if between.strip(FILL):
+                yield previous.end, FILL * len(between)
+        previous = segment
+        is_sequential = is_sequential or segment.kind in SEQUENTIAL
+        correct = _correction(content, segment, is_sequential=is_sequential)
+        if segment == useless:
+            yield segment.start, FILL * (segment.end - segment.start)
+        elif correct is not None:
+            yield correct
+
+
+def _correction(content: Content, segment: Part, *, is_sequential: bool) -> tuple[int, bytes] | None:
+    has_no_length = segment.kind in SKIPPED and content[segment.body - 2 : segment.body] in {b"\0\0", b"\0\1"}
+    if has_no_length or segment.kind in WITHOUT_LENGTH:  # the second kind has no meaning outside coded data
+        return segment.start, FILL * (segment.end - segment.start)
+    version = segment.body + len(JFIF)
+    if segment.kind == APP0 and content[segment.body : version] == JFIF and content[version] != 1:
+        return version, b"\1"
+    last = segment.end - len(WHOLE_BLOCK)
+    if segment.kind == START_OF_SCAN and is_sequential and content[last : segment.end] != WHOLE_BLOCK:
+        return last, WHOLE_BLOCK
+    return None
+
+
+def _listed_pictures(content: Content, start: int) -> list[tuple[int, int]]:
+    """Return the places of the pictures of a list, whose offsets are from `start`; none if it does not fit the file."""
+    places = []
+    try:
+        for offset, size in _read_list(content, start):
+            picture, end = start + offset, start + offset + size
+            if end > len(content) or content[picture : picture + 2] != START_OF_IMAGE:
+                return []
+            places.append((picture, end))
+            if len(places) > MAX_PICTURES:
+                return []
+    except FileCorruptedError:
+        return []
+    return places
+
+
+def _read_list(content: Content, start: int) -> Iterator[tuple[int, int]]:
+    """Yield the offset and the size of each picture after the first in an MPF list."""
     layout = tiff.Layout(">" if content[start : start + 2] == b"MM" else "<")
-    last = 0
     (directory,) = layout.read(content, start + 4, "I")
-    for entry in tiff.entries(content, start + directory, layout):
-        if entry.tag != PICTURE_LIST:
-            continue
-        (pictures,) = layout.read(content, entry.value, "I")
-        for picture in range(start + pictures, start + pictures + entry.number, 16):
-            size, offset = layout.read(content, picture + 4, "II")
-            last = max(last, start + offset + size if offset else 0)
-    if last > len(content):
-        raise FileCorruptedError(f"the image's pictures need {last:,} bytes, and there are {len(content):,}")
-    return last
+    lists = (entry for entry in tiff.entries(content, start + directory, layout) if entry.tag == PICTURE_LIST)
+    entry = next(lists, None)
+    if entry is None:
+        return
+    (pictures,) = layout.read(content, entry.value, "I")
+    for picture in range(start + pictures, start + pictures + entry.number, 16):
+        size, offset = layout.read(content, picture + 4, "II")
+        if offset:
+            yield offset, size
+
+
+def _following_pictures(content: Content, end: int) -> list[tuple[int, int]]:
+    """Return the places of the pictures that follow the first one.
+
+    Raises:
+        FileCorruptedError: one is incomplete.
+    """
+    places: list[tuple[int, int]] = []
+    while content[end : end + 2] == START_OF_IMAGE and len(places) < MAX_PICTURES:
+        start = end
+        for segment in segments(content, start):
+            end = segment.end
+        places.append((start, end))
+    return places

@@ -28,7 +28,7 @@ def check_content(content: Content) -> int:
     Raises:
         FileCorruptedError: a frame is damaged or missing.
     """
-    first, frames, end = walk_frames(content, _frame_size)
+    first, frames, end = walk_frames(content, frame_size)
     declared = _declared_frames(content[first : first + 512])
     if frames < declared:  # some encoders count the first frame, too
         raise FileCorruptedError(f"the file declares {declared:,} frames and has {frames:,}")
@@ -37,7 +37,7 @@ def check_content(content: Content) -> int:
     return end
 
 
-def _frame_size(content: bytes) -> int | None:
+def frame_size(content: bytes) -> int | None:
     """Return the size of a frame in bytes, or None if this is not a frame header."""
     if len(content) < HEADER_BYTES:
         return None

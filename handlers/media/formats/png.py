@@ -14,18 +14,52 @@ HEADER: Final = struct.Struct(">I4s")
 CHECKSUM: Final = struct.Struct(">I")
 """CRC-32 of the type and the body; it follows the body."""
 
+ANIMATION_CONTROL: Final = b"acTL"
+ANIMATION: Final = frozenset({b"fcTL", b"fdAT"})
+
 
 def check_content(content: Content) -> int:
     """Check every chunk and its checksum; return the end of IEND.
 
+    A chunk that is not needed for the pixels may have a wrong checksum: viewers ignore it.
+
     Raises:
         FileCorruptedError: the signature or a chunk is damaged, or IEND is missing.
     """
-    end = 0
-    for kind, start, _, body_end, end in chunks(content):  # noqa: B007 - the last one is returned
-        if zlib.crc32(content[start + 4 : body_end]) != CHECKSUM.unpack_from(content, body_end)[0]:
-            raise FileCorruptedError(f"the checksum of the image's {kind!r} chunk at {start:,} is wrong")
+    kinds, has_damage, end = set(), False, 0
+    for chunk in chunks(content):
+        end = chunk.end
+        if not is_damaged(content, chunk):
+            kinds.add(chunk.kind)
+            continue
+        if not _is_optional(chunk.kind):
+            raise FileCorruptedError(f"the checksum of the image's {chunk.kind!r} chunk at {chunk.start:,} is wrong")
+        has_damage = True
+    if has_damage and kinds & ANIMATION and ANIMATION_CONTROL not in kinds:
+        raise FileCorruptedError("the image has the frames of an animation, and no undamaged acTL chunk")
     return end
+
+
+def mended(content: Content) -> list[tuple[int, int]]:
+    """Return the parts of a valid file to store, as offsets: without optional chunks that are damaged, if any."""
+    parts, start, end = [], 0, 0
+    for chunk in chunks(content):
+        end = chunk.end
+        if is_damaged(content, chunk):
+            parts.append((start, chunk.start))
+            start = end
+    return [*parts, (start, end)] if parts else []
+
+
+def is_damaged(content: Content, chunk: Part) -> bool:
+    """Whether the checksum of a chunk is wrong."""
+    checksum: int = CHECKSUM.unpack_from(content, chunk.body_end)[0]
+    return zlib.crc32(content[chunk.start + 4 : chunk.body_end]) != checksum
+
+
+def _is_optional(kind: bytes) -> bool:
+    """Whether viewers ignore a chunk of this type if it is damaged (PNG specification, 5.4: the first letter)."""
+    return kind[:1].islower() and kind not in ANIMATION and kind != ANIMATION_CONTROL
 
 
 def chunks(content: Content) -> Iterator[Part]:

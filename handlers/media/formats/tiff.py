@@ -18,8 +18,11 @@ UNSIGNED: Final = {3: "H", 4: "I", 16: "Q"}
 UNSIGNED_BYTES: Final = {3: 2, 4: 4, 16: 8}
 PIXEL_TAGS: Final = frozenset({256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 322, 323, 324, 325})
 """Tags that describe the pixels and where they are, from width and length to the byte counts of tiles."""
-OFFSETS_AND_SIZES: Final = ((273, 279), (324, 325))
+OFFSETS_AND_SIZES: Final[tuple[tuple[int, int], ...]] = ((273, 279), (324, 325))
 """Tags of the offsets and the byte counts of strips, and of tiles."""
+OLD_JPEG_STREAM: Final = (513, 514)
+"""Tags of the offset and the size of a JPEG (section 22). It has the pixels if there are no strips or tiles, and is a
+preview otherwise."""
 Buffer = Content | bytearray
 
 
@@ -118,14 +121,13 @@ def next_directory(content: Buffer, at: int, layout: Layout) -> int:
 
 
 def _check_directory(content: Content, at: int, layout: Layout) -> None:
-    values = {
-        entry.tag: _unsigned_values(content, entry, layout)
-        for entry in entries(content, at, layout)
-        if entry.tag in PIXEL_TAGS
-    }
-    if not any(tag in values for tag, _ in OFFSETS_AND_SIZES):
+    values = read_tags(content, at, layout, PIXEL_TAGS)
+    places = OFFSETS_AND_SIZES
+    if not any(tag in values for tag, _ in places):
+        values, places = read_tags(content, at, layout, frozenset(OLD_JPEG_STREAM)), (OLD_JPEG_STREAM,)
+    if not any(tag in values for tag, _ in places):
         raise FileCorruptedError("the image's directory does not declare where its pixels are")
-    for offset_tag, size_tag in OFFSETS_AND_SIZES:
+    for offset_tag, size_tag in places:
         offsets, sizes = values.get(offset_tag, ()), values.get(size_tag, ())
         if len(offsets) != len(sizes):
             raise FileCorruptedError("the image's directory declares offsets of pixels without sizes")
@@ -134,7 +136,20 @@ def _check_directory(content: Content, at: int, layout: Layout) -> None:
                 raise FileCorruptedError(f"the image's pixels at {offset:,} go beyond its {len(content):,} bytes")
 
 
-def _unsigned_values(content: Content, entry: Entry, layout: Layout) -> tuple[int, ...]:
+def read_tags(content: Content, at: int, layout: Layout, tags: frozenset[int]) -> dict[int, tuple[int, ...]]:
+    """Return the values of some tags of the directory at an offset, which must be unsigned numbers.
+
+    Raises:
+        FileCorruptedError: they are not, or the file ends before them.
+    """
+    return {
+        entry.tag: unsigned_values(content, entry, layout)
+        for entry in entries(content, at, layout)
+        if entry.tag in tags
+    }
+
+
+def unsigned_values(content: Content, entry: Entry, layout: Layout) -> tuple[int, ...]:
     """Return the values of an entry. They are in its value field if they fit, else at the offset that it holds."""
     if entry.kind not in UNSIGNED:
         raise FileCorruptedError(f"the image's tag {entry.tag} has type {entry.kind}, which is not an unsigned number")

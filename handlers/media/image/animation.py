@@ -1,7 +1,8 @@
 """Animations: how long each frame is shown, in every format.
 
 libvips composes the frames of GIF and WebP, so disposal methods need no care here. APNG and AVIF sequences, which
-libvips does not read, are kept as they are; Pillow counts and decodes their frames.
+libvips does not read, and animations that would take too long to encode are kept as they are; Pillow counts and decodes
+their frames, one after the other.
 """
 
 from pathlib import Path
@@ -54,19 +55,20 @@ def with_timing(image: pyvips.Image) -> pyvips.Image:
 
 
 def decode_frames(source: Path, limits: Limits) -> tuple[pyvips.Image, int, float]:
-    """Decode every frame of an APNG or AVIF sequence; return the first, their number, and the duration in seconds.
+    """Decode every frame of an animation; return the first, their number, and the duration in seconds.
 
     Raises:
         FileCorruptedError: a frame does not decode.
-        DecoderLimitError: there are more frames, or more pixels in all of them, than `limits` allow.
+        DecoderLimitError: there are more frames, or more pixels in one or all of them, than `limits` allow.
     """
-    from PIL import Image  # noqa: PLC0415 - rarely needed
+    from PIL import GifImagePlugin, Image  # noqa: PLC0415 - rarely needed
 
     Image.MAX_IMAGE_PIXELS = None  # we check our own limits
+    GifImagePlugin.LOADING_STRATEGY = GifImagePlugin.LoadingStrategy.RGB_AFTER_DIFFERENT_PALETTE_ONLY  # half the time
     try:
         with Image.open(source) as animation:
             frames = getattr(animation, "n_frames", 1)
-            check_shape(animation.width, animation.height, frames, RGBA_BYTES, limits)
+            check_shape(animation.width, animation.height, frames, RGBA_BYTES, limits, is_animation=True)
             milliseconds, first = 0, b""
             for frame in range(frames):
                 animation.seek(frame)

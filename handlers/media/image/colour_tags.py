@@ -59,7 +59,7 @@ def read_png_tags(source: Path) -> dict[bytes, bytes]:
         for chunk in png.chunks(content):
             if chunk.kind == b"IDAT":
                 break
-            if chunk.kind in PNG_TAGS:
+            if chunk.kind in PNG_TAGS and not png.is_damaged(content, chunk):
                 tags[chunk.kind] = content[chunk.body : chunk.body_end]
     return tags
 

@@ -15,14 +15,16 @@ from typing import Any, Final
 import pyvips
 from pillow_heif import HeifFile, open_heif, options
 
-from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError
+from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError, FileTypeNotSupportedError
 from handlers.media.formats import Content, Part, isobmff, mapped
 
 options.DECODE_THREADS = 1  # the pool is the parallelism
 options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
 ERRORS: Final = (ValueError, EOFError, SyntaxError, RuntimeError, OSError)
 """The errors that pillow-heif raises, by the documentation of HeifFile."""
-BANDS: Final = {"L": 1, "LA": 2, "La": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
+BANDS: Final = {"L": 1, "I;16": 1, "LA": 2, "La": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
+DEEP_GREY: Final = "I;16"
+"""Grey of more than 8 bits, which pillow-heif scales to 16 bits; it reduces only colours to 8."""
 FORBIDDEN: Final = re.compile(rb"\0\0[\0-\2]")
 """Bytes that never occur inside a NAL unit."""
 MAX_TRAILING_ZEROS: Final = 3
@@ -59,14 +61,19 @@ def open_file(source: Path) -> HeifFile:
 
     Raises:
         FileCorruptedError: the file is damaged, incomplete, or not HEIC.
+        FileTypeNotSupportedError: its pixels have a layout that we do not know.
         DecoderLimitError: it exceeds libheif's own limits.
     """
     with mapped(source) as content:
         _check_units(content)
     try:
-        return open_heif(source, convert_hdr_to_8bit=True)
+        file = open_heif(source, convert_hdr_to_8bit=True)
     except ERRORS as error:
         raise _translate(error) from None
+    for picture in file:
+        if picture.mode not in BANDS:
+            raise FileTypeNotSupportedError(f"pixels of the mode {picture.mode} are not supported")
+    return file
 
 
 def decode(file: HeifFile, index: int) -> pyvips.Image:
@@ -77,9 +84,10 @@ def decode(file: HeifFile, index: int) -> pyvips.Image:
     except ERRORS as error:
         raise _translate(error) from None
     width, height = picture.size
-    bands = BANDS[picture.mode]
-    image = pyvips.Image.new_from_memory(content, width, height, bands, "uchar")
-    image = image.copy(interpretation="b-w" if bands < BANDS["RGB"] else "srgb")
+    bands, is_deep = BANDS[picture.mode], picture.mode == DEEP_GREY
+    image = pyvips.Image.new_from_memory(content, width, height, bands, "ushort" if is_deep else "uchar")
+    grey = "grey16" if is_deep else "b-w"
+    image = image.copy(interpretation=grey if bands < BANDS["RGB"] else "srgb")
     if picture.premultiplied_alpha:
         image = image.unpremultiply().cast("uchar")
     return _with_metadata(image, picture.info)

@@ -7,6 +7,7 @@ A file that needs more memory or time than its header shows is stopped by the li
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import pyvips
 
@@ -14,18 +15,29 @@ from handlers.errors import DecoderLimitError, FileCorruptedError
 from handlers.media import Limits
 from handlers.media.formats import mapped, riff
 
+MAX_ANIMATION: Final = 20
+"""MAX_IMAGE_PIXELS is for one image in memory. The frames of an animation are decoded one after the other, and may have
+so many times the pixels together: by default a minute of 1280x720 at 24 frames a second, which takes about a minute."""
 
-def check_shape(width: int, height: int, pages: int, pixel_bytes: int, limits: Limits) -> None:
+
+def check_shape(
+    width: int, height: int, pages: int, pixel_bytes: int, limits: Limits, *, is_animation: bool = False
+) -> None:
     """Refuse an image that is too large to decode; `pixel_bytes` are the bytes of a decoded pixel.
 
     Raises:
-        DecoderLimitError: it has too many frames or pages, or too many pixels or bytes in all of them.
+        DecoderLimitError: it has too many frames or pages, or too many pixels or bytes: in all of them together, or in
+            one frame of an animation.
     """
     if pages > limits.max_frames:
         raise DecoderLimitError(
             f"the image has {pages:,} frames or pages, or more, and MAX_IMAGE_FRAMES allows {limits.max_frames:,}"
         )
-    pixels = width * height * pages
+    pixels = width * height
+    if is_animation:
+        _check_animation(pixels * pages, limits)
+    else:
+        pixels *= pages
     _check_pixels(pixels, f"{width}x{height}, {pages:,} frames", limits)
     if pixels * pixel_bytes > limits.max_memory:
         raise DecoderLimitError(
@@ -65,7 +77,16 @@ def check_webp(source: Path, limits: Limits) -> None:
             frames += chunk.kind == b"ANMF"
             if frames > limits.max_frames:
                 break
-    check_shape(width, height, max(frames, 1), 1, limits)
+    check_shape(width, height, max(frames, 1), 1, limits, is_animation=frames > 1)
+
+
+def _check_animation(pixels: int, limits: Limits) -> None:
+    maximum = MAX_ANIMATION * limits.max_pixels
+    if pixels > maximum:
+        raise DecoderLimitError(
+            f"the frames of the animation have {pixels:,} pixels together, and {MAX_ANIMATION} times MAX_IMAGE_PIXELS "
+            f"allows {maximum:,}"
+        )
 
 
 def _check_pixels(pixels: int, how: str, limits: Limits) -> None:

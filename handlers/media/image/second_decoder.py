@@ -4,12 +4,10 @@ libvips shows what is left of a GIF frame that lacks pixels, without an error. B
 refuses files that libheif, the decoder of libvips, accepts.
 """
 
-import io
 from pathlib import Path
 from typing import Final
 
 from handlers.errors import FileCorruptedError
-from handlers.media.formats import check_structure
 
 DECODERS: Final = {"image/gif": "GIF", "image/avif": "AVIF"}
 """Pillow's names of the formats that are decoded twice."""
@@ -18,7 +16,7 @@ ERRORS: Final = (ValueError, SyntaxError, OSError, EOFError, RuntimeError)
 
 
 def check(source: Path, content_type: str) -> None:
-    """Decode every frame up to the end of the file's format, if the type is in DECODERS.
+    """Decode every frame of a file that ends with its format, if the type is in DECODERS.
 
     Raises:
         FileCorruptedError: a frame does not decode completely.
@@ -28,10 +26,8 @@ def check(source: Path, content_type: str) -> None:
     from PIL import Image, ImageSequence  # noqa: PLC0415 - rarely needed
 
     Image.MAX_IMAGE_PIXELS = None  # we have checked our own limits
-    with source.open("rb") as file:
-        content = file.read(check_structure(source, content_type))
     try:
-        with Image.open(io.BytesIO(content), formats=[DECODERS[content_type]]) as image:
+        with Image.open(source, formats=[DECODERS[content_type]]) as image:
             for frame in ImageSequence.Iterator(image):
                 frame.load()
     except ERRORS as error:

@@ -1,9 +1,10 @@
 """Removing metadata from a file that is kept, without encoding its pixels again.
 
-The segments and chunks that a viewer needs stay: profile, colour space, orientation, animation. Bytes after the end of
-the image are removed too: phones store a video there, or a second image with metadata of its own.
+The segments and chunks that a viewer needs stay: profile, colour space, orientation, animation, and the other pictures
+that a JPEG lists. Bytes after the end of the image are removed too: phones store a video there.
 """
 
+import contextlib
 import struct
 from collections.abc import Callable
 from typing import Final
@@ -14,7 +15,8 @@ from handlers.media.metadata.scrub_tiff import orientation_of, remove_from_tiff
 
 XMP_IN_JPEG: Final = b"http://ns.adobe.com/xap/1.0/\0"
 XMP_IN_PNG: Final = b"XML:com.adobe.xmp\0\0\0\0\0"
-APP0, APP1, APP2, APP14, APP15, COMMENT = b"\xe0", b"\xe1", b"\xe2", b"\xee", b"\xef", b"\xfe"
+APP0, APP1, APP2, APP13, APP14, APP15 = b"\xe0", b"\xe1", b"\xe2", b"\xed", b"\xee", b"\xef"
+COMMENT: Final = b"\xfe"
 PNG_KEPT: Final = frozenset(
     b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB iCCP cICP mDCV cLLI sBIT bKGD hIST pHYs sPLT acTL fcTL fdAT".split()
 )
@@ -42,6 +44,8 @@ def _exif(orientation: int) -> bytes:
 
 
 def _remove_from_jpeg(content: bytes, xmp: bytes | None) -> bytes:
+    if others := jpeg.other_pictures(content):
+        return _overwrite_in_jpegs(content, [0, *(start for start, _ in others)])
     head, body, orientation, at = [jpeg.START_OF_IMAGE], [], 1, len(jpeg.START_OF_IMAGE)
     for part in jpeg.segments(content):
         body.append(content[at : part.start])  # coded pixels after a scan header
@@ -59,6 +63,30 @@ def _remove_from_jpeg(content: bytes, xmp: bytes | None) -> bytes:
     return b"".join([*head, *body])
 
 
+def _overwrite_in_jpegs(content: bytes, starts: list[int]) -> bytes:
+    """Overwrite EXIF, IPTC and comments of every picture; nothing is moved, since pictures are found by offsets.
+
+    XMP stays: it describes the gain map.
+    """
+    file = bytearray(content)
+    for start in starts:
+        with contextlib.suppress(FileCorruptedError, IndexError):  # a damaged picture after the first
+            for part in jpeg.segments(content, start):
+                file[part.start : part.end] = _overwritten(content[part.start : part.end], part.kind)
+    return bytes(file)
+
+
+def _overwritten(segment: bytes, kind: bytes) -> bytes:
+    """Return a segment of the same length without EXIF but for the orientation, or without IPTC or a comment."""
+    if kind in {APP13, COMMENT}:
+        return jpeg.FILL * len(segment)
+    if kind != APP1 or segment[4:10] != b"Exif\0\0":
+        return segment
+    exif = _exif(orientation_of(segment[10:]))
+    size = len(segment) - 10
+    return segment[:10] + (exif.ljust(size, b"\0") if len(exif) <= size else bytes(size))
+
+
 def _app1(body: bytes) -> bytes:
     return struct.pack(">BcH", 0xFF, APP1, len(body) + 2) + body
 
@@ -73,7 +101,7 @@ def _remove_from_png(content: bytes, xmp: bytes | None) -> bytes:
     for chunk in png.chunks(content):
         if chunk.kind in PNG_KEPT:
             kept.append(content[chunk.start : chunk.end])
-        elif chunk.kind == b"eXIf":
+        elif chunk.kind == b"eXIf" and not png.is_damaged(content, chunk):
             orientation = orientation_of(content[chunk.body : chunk.body_end])
     added = [png.encode_chunk(b"eXIf", _exif(orientation))] if orientation != 1 else []
     if xmp:

@@ -43,8 +43,15 @@ REFERENCES: Final = (
     ("images.*.bufferView", "bufferViews"),
     ("accessors.*.bufferView", "bufferViews"),
     ("bufferViews.*.buffer", "buffers"),
+    ("bufferViews.*.extensions.EXT_meshopt_compression.buffer", "buffers"),
+    ("bufferViews.*.extensions.KHR_meshopt_compression.buffer", "buffers"),
 )
 """The path of an index in the document, and the list that it points into (5.1 to 5.29)."""
+
+MESHOPT: Final = ("EXT_meshopt_compression", "KHR_meshopt_compression")
+"""Extensions whose views are compressed ranges of another buffer. The view's own buffer need not have content."""
+MESHOPT_HEADERS: Final = {"ATTRIBUTES": 0xA0, "TRIANGLES": 0xE0, "INDICES": 0xD0}
+"""The upper four bits of the first compressed byte, by mode; the lower ones are a version."""
 
 
 def check_content(content: Content) -> int:
@@ -82,6 +89,8 @@ def check_document(document: Document, binary: bytes) -> None:
             _check_references(document, path, target)
         buffers = [_buffer(buffer, binary if at == 0 else b"") for at, buffer in enumerate(document.get("buffers", []))]
         views = [_view(view, buffers) for view in document.get("bufferViews", [])]
+        for view in document.get("bufferViews", []):
+            _check_compressed(view, buffers)
         for accessor in document.get("accessors", []):
             _check_accessor(accessor, document.get("bufferViews", []), views)
         if not all(mesh["primitives"] for mesh in document.get("meshes", [])):
@@ -116,8 +125,10 @@ def _check_references(document: Document, path: str, target: str) -> None:
 
 
 def _buffer(buffer: Document, binary: bytes) -> bytes | int:
-    """Return the bytes of a buffer, or their number if they are in another file."""
+    """Return the bytes of a buffer, or their number if they are in another file or made by decompression."""
     length, uri = buffer["byteLength"], buffer.get("uri")
+    if uri is None and (_meshopt(buffer) or {}).get("fallback") is True:
+        return int(length)
     if uri is None:
         content = binary
     elif uri.startswith("data:"):
@@ -137,6 +148,23 @@ def _view(view: Document, buffers: list[bytes | int]) -> bytes | int:
     if start < 0 or length < 1 or start + length > size:
         raise FileCorruptedError(f"the model's view of {length:,} bytes at {start:,} goes beyond its buffer's {size:,}")
     return int(length) if isinstance(buffer, int) else buffer[start : start + length]
+
+
+def _meshopt(item: Document) -> Document | None:
+    """Return what the extension for compression says about a buffer or a view."""
+    return next((item["extensions"][name] for name in MESHOPT if name in item.get("extensions", {})), None)
+
+
+def _check_compressed(view: Document, buffers: list[bytes | int]) -> None:
+    """Check that the compressed range of a view lies in its buffer, has its header, and yields the view's length."""
+    compressed = _meshopt(view)
+    if compressed is None:
+        return
+    source = _view(compressed, buffers)
+    if compressed["count"] * compressed["byteStride"] != view["byteLength"]:
+        raise FileCorruptedError(f"the model's view of {view['byteLength']:,} bytes is compressed from another number")
+    if isinstance(source, bytes) and source[0] & 0xF0 != MESHOPT_HEADERS[compressed["mode"]]:
+        raise FileCorruptedError(f"the model's compressed view has no {compressed['mode']} header")
 
 
 def _check_accessor(accessor: Document, views: list[Document], contents: list[bytes | int]) -> None:

@@ -13,6 +13,8 @@ MIN_CORNERS: Final = {b"f": 3, b"l": 2, b"p": 1}
 MIN_COORDINATES, MAX_COORDINATES = 3, 8
 """Position; position and weight; either with a colour of three or four numbers."""
 FREE_FORM: Final = frozenset({b"curv", b"curv2", b"surf"})
+POINTS: Final = frozenset({b"v", b"vn"})
+"""The keywords of a point cloud, which may lack elements. With other keywords, the elements have been cut off."""
 
 
 def check_content(content: Content) -> int:
@@ -24,8 +26,10 @@ def check_content(content: Content) -> int:
     """
     vertices = elements = 0
     highest = 0
+    is_point_cloud = True
     for number, words in _lines(content):
         keyword = words[0]
+        is_point_cloud = is_point_cloud and keyword in POINTS
         if keyword == b"v":
             vertices += 1
             _check_vertex(words, vertices)
@@ -35,7 +39,7 @@ def check_content(content: Content) -> int:
         elif keyword not in OBJ_KEYWORDS:
             raise FileCorruptedError(f"line {number:,} of the model begins with {keyword[:20]!r}")
         elements += keyword in FREE_FORM
-    if not vertices or not elements:
+    if not vertices or not (elements or is_point_cloud):
         raise FileCorruptedError(f"the model has {vertices} vertices and {elements} faces, lines or points")
     if highest > vertices:
         raise FileCorruptedError(f"a face of the model has corner {highest:,} of {vertices:,} vertices")

@@ -86,7 +86,7 @@ def test_a_full_disk_while_a_tail_is_cut_off_is_retryable(tmp_path: Path, whole:
     sample, files = media_sample(whole), WorkFolder(tmp_path / "work")
     files.create()
     files.source.write_bytes(sample.content + PAGE)
-    for copy in (files.target, files.target.with_name("source.cut")):
+    for copy in (files.target, files.target.with_name("source.cut"), files.target.with_name("whole")):
         copy.symlink_to("/dev/full")  # every write fails with ENOSPC
     options = {"format": "keep", "quality": 85, "strip_metadata": True, "keep_provenance": False}
     limits = asdict(Limits(max_pixels=10**8, max_frames=1000, max_memory=1 << 30, max_written=1 << 30, seconds=60))
