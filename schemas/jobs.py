@@ -11,6 +11,7 @@ from pydantic import Field
 
 from schemas.base import Frozen
 from schemas.formats import ImageFormat
+from schemas.urls import base_name, name_from_url
 
 JOB_TYPE: Final = "outlast.job.v1"
 MAX_JOB_BYTES: Final = 8 * 1024 * 1024
@@ -58,20 +59,41 @@ class JobFile(Frozen):
     """One file of a job. `position` counts the files of the event's output from 0.
 
     If the content of a `data:` URI is too large for a message, `url` is a `data_reference`, and the worker reads the
-    content from the row.
+    content from the row. `field` says where in the output the file is; None if the job was not planned from an output.
     """
 
     position: int = Field(ge=0)
     url: str = Field(min_length=1)
     source_key: str
     file_name: str | None = None
+    field: str | None = None
+
+    @property
+    def original_filename(self) -> str:
+        """The name in the output, otherwise that in the URL."""
+        return base_name(self.file_name or "") or name_from_url(self.url)
+
+
+class SkippedFile(Frozen):
+    """A file that the output names, and that is not taken on purpose. `code` says why.
+
+    `position` and `field` are those of a JobFile. `source_url` is redacted, and cut to MAX_SOURCE_URL_CHARACTERS.
+    """
+
+    position: int = Field(ge=0)
+    source_url: str
+    source_key: str
+    original_filename: str
+    field: str
+    code: str
 
 
 class Job(Frozen):
     """The body of a queue message (`type=outlast.job.v1`).
 
     `total_files` and `output_key` are those of the event, also when it was split into several jobs. The job does not
-    start before `not_before`. `reply` is set for a job from Celery whose producer expects the result.
+    start before `not_before`. `skipped` are files of the same output that are only recorded; `total_files` does not
+    count them. `reply` is set for a job from Celery whose producer expects the result.
     """
 
     task_id: UUID
@@ -80,6 +102,7 @@ class Job(Frozen):
     user_id: str | None = None
     source: Origin
     files: tuple[JobFile, ...]
+    skipped: tuple[SkippedFile, ...] = ()
     total_files: int = Field(ge=0)
     output_key: str
     profile: Profile = Profile()
@@ -95,7 +118,7 @@ class Job(Frozen):
         return self.model_copy(update={"files": files})
 
 
-def task_id_for(owner: str, files: Sequence[JobFile], profile: Profile) -> UUID:
+def task_id_for(owner: str, files: Sequence[JobFile | SkippedFile], profile: Profile) -> UUID:
     """Derive the id of a task. An event that is delivered again gets the same id.
 
     `owner` is the generation's id, or `fal:<request id>` when only that is known.

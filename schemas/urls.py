@@ -7,6 +7,8 @@ from yarl import URL
 
 MAX_URL_CHARACTERS: Final = 8192
 """Maximum length of an http(s) URL. A longer one is not parsed, and not downloaded. A `data:` URI may be longer."""
+MAX_SOURCE_URL_CHARACTERS: Final = 1000
+"""Maximum length of a redacted URL in the media of a row."""
 SIGNING_PARAMETERS: Final = (
     "x-goog-",
     "x-amz-",

@@ -142,7 +142,7 @@ async def _verify(project: Project, ids: list[str], ended: dict[str, float]) -> 
     """Download every stored file from the Storage API, and look for it in the media list on its generation's row."""
     rows = await project.select("outlast_files", f"generation_id=in.({','.join(ids)})&order=generation_id,position")
     media = {
-        row["id"]: {entry["sha256"] for entry in row["media"] or []}
+        row["id"]: {entry["sha256"] for entry in row["media"] or [] if entry["status"] == "stored"}
         for row in await project.select("generations", f"id=in.({','.join(ids)})&select=id,media")
     }
     files = []

@@ -9,10 +9,11 @@ from handlers.database.rpc import parse_answer
 from handlers.errors import SourceGoneError, StorageUnavailableError
 from handlers.json_text import parse_json
 from handlers.sources.output_urls import find_data_uri
+from handlers.sources.refusals import refusal_of
 from schemas.files import FailedFile, ProcessedFile
-from schemas.jobs import Job
+from schemas.jobs import Job, JobFile
 from schemas.tasks import BeginReply, FinishReply, HeartbeatReply, TaskStatus
-from schemas.urls import redact_url
+from schemas.urls import MAX_SOURCE_URL_CHARACTERS, redact_url
 
 LEASE_SECONDS: Final = 30
 MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
@@ -123,11 +124,27 @@ class TaskRecords:
 
 def task_row(job: Job) -> dict[str, Any]:
     """Return a job in the form that the SQL functions take."""
-    row = job.model_dump(mode="json", exclude={"files", "profile", "max_concurrent"})
+    row = job.model_dump(mode="json", exclude={"files", "skipped", "profile", "max_concurrent"})
     return row | {
         "profile": job.profile.key,
         "positions": [file.position for file in job.files],
         "source_keys": [file.source_key for file in job.files],
+        "files": [_media_entry(file) for file in job.files] + [file.model_dump(mode="json") for file in job.skipped],
+    }
+
+
+def _media_entry(file: JobFile) -> dict[str, Any]:
+    """Return what the entry of a file in `media` contains before the file is stored. It is bounded in size.
+
+    A placeholder has no source and no name.
+    """
+    entry = {"position": file.position, "source_key": file.source_key}
+    if refusal_of(file.url) is not None:
+        return entry
+    return entry | {
+        "field": file.field,
+        "source_url": redact_url(file.url)[:MAX_SOURCE_URL_CHARACTERS],
+        "original_filename": file.original_filename,
     }
 
 

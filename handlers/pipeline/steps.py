@@ -24,7 +24,7 @@ from handlers.storage import Storage, object_path
 from handlers.storage.upload_file import UploadFile
 from schemas.files import ProcessedFile
 from schemas.jobs import JobFile, Profile, file_id_for
-from schemas.urls import base_name, is_data_reference, name_from_url, redact_url
+from schemas.urls import is_data_reference, redact_url
 
 DETECTION_BYTES: Final = 64 * 1024
 """How much of a file `detect` reads. HEAD_BYTES are enough, except for models in text formats."""
@@ -183,7 +183,7 @@ def _identity(state: FileState) -> dict[str, object]:
     return {
         "id": file_id_for(state.batch.generation_id, state.file.source_key),
         "position": state.file.position,
-        "original_filename": base_name(state.file.file_name or "") or name_from_url(state.file.url),
+        "original_filename": state.file.original_filename,
         "source_url": redact_url(state.file.url),
         "source_key": state.file.source_key,
     }

@@ -1,11 +1,12 @@
 """Searches an output for URLs. An output is any JSON and hostile, so the search is bounded."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from handlers.json_text import JsonTooLargeError, clean_text
+from handlers.sources.output_fields import MAX_FIELD_CHARACTERS, Key, output_field
 from handlers.sources.output_text import JSON_BEGINNINGS, is_json_like, parse_array_literal, parse_json_text
 from schemas.urls import MAX_URL_CHARACTERS, data_reference, is_data_uri, printable_name
 
@@ -31,11 +32,12 @@ class SearchLimitError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OutputUrl:
-    """A URL in an output. `bare`: it is a string, not the `url` of an object."""
+    """A URL in an output. `bare`: it is a string, not the `url` of an object. `field`: see `output_field`."""
 
     url: str
     name: str | None = None
     bare: bool = False
+    field: str = ""
 
 
 def find_urls(output: Any) -> Iterator[OutputUrl]:  # noqa: ANN401 - any JSON
@@ -47,18 +49,17 @@ def find_urls(output: Any) -> Iterator[OutputUrl]:  # noqa: ANN401 - any JSON
         SearchLimitError: after MAX_NODES, MAX_PARSED_CHARACTERS or MAX_SEPARATORS.
     """
     search = _Search(output)
-    while search.stack:
-        node = search.pop()
+    for node in search.nodes():
         if isinstance(node, dict):
             yield from search.open_object(node)
         elif isinstance(node, list):
-            search.push(node)
-        elif isinstance(node, str) and not search.in_request:
+            search.open(enumerate(node))
+        elif not search.in_request:
             text = node.strip()
             if text[:1] in JSON_BEGINNINGS:
                 search.open_text(text)
             elif (url := _bare_url(text)) is not None:
-                yield OutputUrl(url, bare=True)
+                yield OutputUrl(url, bare=True, field=search.field())
 
 
 def find_data_uri(output: Any, reference: str) -> str | None:  # noqa: ANN401 - any JSON
@@ -70,59 +71,70 @@ def find_data_uri(output: Any, reference: str) -> str | None:  # noqa: ANN401 - 
         return None
 
 
-class _RequestField:
-    """Marks a value on the stack that repeats the request."""
+@dataclass(slots=True)
+class _Container:
+    """An object or a list that is being searched, where it is, and the key of the value that is looked at."""
 
-    def __init__(self, value: object) -> None:
-        self.value = value
+    children: Iterator[tuple[Key, Any]]
+    in_request: bool
+    key: Key = None
+    field: str | None = None
 
 
 class _Search:
-    """The values still to be looked at, and the limits."""
+    """The containers around the value that is looked at, and the limits."""
 
     def __init__(self, output: Any) -> None:  # noqa: ANN401 - any JSON
-        self.stack: list[Any] = [output]
+        self._stack = [_Container(iter([(None, output)]), in_request=False)]
         self._nodes = self._parsed = self._separators = 0
-        self._request_depth: int | None = None
 
     @property
     def in_request(self) -> bool:
-        """Whether the value that was popped last belongs to the request."""
-        return self._request_depth is not None
+        """Whether the value that is looked at belongs to the request."""
+        top = self._stack[-1]
+        return top.in_request or (isinstance(top.key, str) and top.key.lower() in REQUEST_FIELDS)
 
-    def pop(self) -> Any:  # noqa: ANN401 - any JSON
-        """Return the next value."""
-        self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise SearchLimitError
-        node = self.stack.pop()
-        if self._request_depth is not None and len(self.stack) < self._request_depth:
-            self._request_depth = None
-        if isinstance(node, _RequestField):
-            if self._request_depth is None:
-                self._request_depth = len(self.stack)
-            return node.value
-        return node
+    def nodes(self) -> Iterator[Any]:
+        """Yield each value that can be or contain a URL. What is opened meanwhile is searched next."""
+        while self._stack:
+            top = self._stack[-1]
+            for key, value in top.children:
+                if isinstance(value, SEARCHED):
+                    top.key = key
+                    self._nodes += 1
+                    if self._nodes > MAX_NODES:
+                        raise SearchLimitError
+                    yield value
+                    break
+            else:
+                self._stack.pop()
 
-    def push(self, values: list[Any]) -> None:
-        """Add the values to look at next, in their order."""
-        self.stack.extend(value for value in reversed(values) if isinstance(value, SEARCHED))
+    def field(self, *more: str) -> str:
+        """Return where the value that is looked at is in the output."""
+        top = self._stack[-1]
+        if top.field is None:
+            top.field = output_field(container.key for container in self._stack[:-1][:MAX_FIELD_CHARACTERS])
+        return output_field((top.key, *more), top.field)
+
+    def open(self, children: Iterable[tuple[Key, Any]]) -> None:
+        """Search the children of the value that is looked at next, in their order."""
+        self._stack.append(_Container(iter(children), self.in_request))
 
     def open_object(self, node: dict[str, Any]) -> Iterator[OutputUrl]:
-        """Yield the `url` of an object, and add its other values."""
+        """Yield the `url` of an object, and search its other values next."""
         url = node.get("url")
         if isinstance(url, str) and (is_data_uri(url := url.strip()) or "://" in url):
             name = node.get("file_name")
-            yield OutputUrl(clean_text(url), printable_name(name) or None if isinstance(name, str) else None)
+            yield OutputUrl(
+                clean_text(url),
+                printable_name(name) or None if isinstance(name, str) else None,
+                field=self.field("url"),
+            )
             node = {name: value for name, value in node.items() if name != "url"}
-        self.stack.extend(
-            _RequestField(value) if name.lower() in REQUEST_FIELDS else value
-            for name, value in reversed(node.items())
-            if isinstance(value, SEARCHED)
-        )
+        self.open(node.items())
 
     def open_text(self, text: str) -> None:
-        """Add the value of a text that is JSON or an array literal."""
+        """Search the value of a text that is JSON or an array literal next."""
         if not is_json_like(text):
             return
         self._parsed += len(text)
@@ -138,7 +150,7 @@ class _Search:
             if self._separators > MAX_SEPARATORS:
                 raise SearchLimitError
             value = parse_array_literal(text)
-        self.push([value])
+        self.open([(None, value)])
 
 
 def _bare_url(text: str) -> str | None:

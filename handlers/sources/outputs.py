@@ -1,89 +1,179 @@
 """Finds the files in the output of a generation. An output is any JSON; how much of it is searched is bounded."""
 
-from collections.abc import Iterator
+import re
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 from handlers.download.allowlist import Allowlist
+from handlers.errors import FileTypeNotSupportedError, SourceForbiddenError
+from handlers.media import MEDIA_TYPES
 from handlers.settings import MediaSettings
+from handlers.sources.output_fields import field_order
 from handlers.sources.output_urls import OutputUrl, SearchLimitError, find_urls
 from handlers.sources.refusals import Refusal, placeholder
-from schemas.jobs import JobFile
-from schemas.urls import is_data_uri, name_from_url, source_key
+from schemas.jobs import JobFile, SkippedFile
+from schemas.urls import (
+    MAX_SOURCE_URL_CHARACTERS,
+    base_name,
+    is_data_uri,
+    name_from_url,
+    redact_url,
+    source_key,
+)
 
 UNSUPPORTED_EXTENSIONS: Final = frozenset(
     [
-        "safetensors",
-        "pt",
-        "pth",
-        "ckpt",
-        "bin",
-        "npy",
-        "npz",
-        "onnx",
-        "gguf",
-        "json",
-        "jsonl",
-        "yaml",
-        "yml",
-        "toml",
-        "txt",
-        "csv",
-        "tsv",
-        "md",
-        "log",
-        "fbx",
-        "stl",
-        "mtl",
-        "pkl",
+        *("safetensors", "pt", "pth", "ckpt", "bin", "npy", "npz", "onnx", "gguf", "pkl", "fbx", "stl", "mtl"),
+        *("json", "jsonl", "yaml", "yml", "toml", "txt", "csv", "tsv", "md", "log"),
     ]
+)
+MEDIA_EXTENSIONS: Final = frozenset([*(media.extension for media in MEDIA_TYPES), "jpeg", "tif", "heif", "mpga", "oga"])
+MEDIA_FIELD: Final = re.compile(
+    r"image|picture|photo|mask|frame|video|audio|sound|mesh|model_|gif|media|file", re.IGNORECASE
 )
 MAX_URLS_PER_FILE: Final = 3
 """At most this many URLs per file of MAX_EVENT_FILES are looked at: a file may have several, and not each is a file."""
+WEB_URL: Final = re.compile(r"https?://[^\s/?#]\S*", re.IGNORECASE)
+"""A string that is only a link. Other text can begin with a link."""
 
 
-def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> tuple[JobFile, ...]:  # noqa: ANN401 - any JSON
-    """Return the files of an output, in document order, each once.
+@dataclass(frozen=True, slots=True)
+class OutputFiles:
+    """The files that an output names, each list in order of position. Positions count both lists together."""
+
+    files: tuple[JobFile, ...]
+    skipped: tuple[SkippedFile, ...] = ()
+
+
+def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> OutputFiles:  # noqa: ANN401 - any JSON
+    """Return the files of an output, in order of their fields, each once.
 
     An object with a `url` is a file on any host; whether it may be downloaded is checked later and reported there. A
     string is a file only if the allow-list contains it, or if it is a `data:` URI, and not in a field that repeats the
-    request. Weights, embeddings and other files that are not media are skipped unless UNSUPPORTED_FILES=fail.
+    request. A link to another host is skipped if it looks like a file. Weights, embeddings and other files that are not
+    media are skipped unless UNSUPPORTED_FILES=fail.
 
-    At most MAX_EVENT_FILES are returned. If the output has more, or is too large to be searched completely, a
-    placeholder for the others is the last one: `Refusal.TOO_MANY_FILES`.
+    The order is that of `field_order`, because FAL's webhook and the row have the same output with its keys in another
+    order. At most MAX_EVENT_FILES are returned, files to take first. If the output has more, or is too large to be
+    searched completely, a placeholder for the others is the last file: `Refusal.TOO_MANY_FILES`.
     """
-    files: dict[str, JobFile] = {}
+    found = _Found(settings, allowlist)
     try:
-        for named in _distinct(find_urls(output), MAX_URLS_PER_FILE * settings.max_event_files):
-            if named.bare and not is_data_uri(named.url) and not allowlist.contains(named.url):
-                continue
-            if settings.unsupported_files == "ignore" and _is_unsupported(named.name or name_from_url(named.url)):
-                continue
-            key = source_key(named.url)
-            if key not in files:
-                if len(files) == settings.max_event_files:
-                    raise SearchLimitError  # noqa: TRY301 - all bounds end the search in the same way
-                files[key] = JobFile(position=len(files), url=named.url, source_key=key, file_name=named.name)
+        for named in find_urls(output):
+            found.add(named)
     except SearchLimitError:
-        return (*files.values(), placeholder(Refusal.TOO_MANY_FILES, len(files)))
-    return tuple(files.values())
+        found.complete = False
+    candidates = list(enumerate(found.in_order()))
+    files = [candidate.file(position) for position, candidate in candidates if candidate.code is None]
+    if not found.complete:
+        files.append(placeholder(Refusal.TOO_MANY_FILES, len(candidates)))
+    skipped = [candidate.skipped(position, candidate.code) for position, candidate in candidates if candidate.code]
+    return OutputFiles(tuple(files), tuple(skipped))
 
 
-def _distinct(found: Iterator[OutputUrl], limit: int) -> Iterator[OutputUrl]:
-    """Yield each URL once. Raises SearchLimitError when there are more than `limit`."""
-    seen: set[tuple[str, bool]] = set()
-    for named in found:
-        key = (named.url, named.bare)
-        if key in seen:
-            continue
-        if len(seen) == limit:
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A URL in an output that is a file, or (`code`) one that is skipped for this reason. `order`: by `field_order`."""
+
+    named: OutputUrl
+    key: str
+    code: str | None
+    order: str
+
+    def preference(self) -> tuple[bool, str]:
+        """Return what the candidates of a URL, and those of an output with too many files, are chosen by."""
+        return self.code is not None, self.order
+
+    def file(self, position: int) -> JobFile:
+        """Return the file to take."""
+        named = self.named
+        return JobFile(position=position, url=named.url, source_key=self.key, file_name=named.name, field=named.field)
+
+    def skipped(self, position: int, code: str) -> SkippedFile:
+        """Return the record of the file that is skipped."""
+        named = self.named
+        return SkippedFile(
+            position=position,
+            source_url=redact_url(named.url)[:MAX_SOURCE_URL_CHARACTERS],
+            source_key=self.key,
+            original_filename=base_name(named.name or "") or name_from_url(named.url),
+            field=named.field,
+            code=code,
+        )
+
+
+class _Found:
+    """The candidates of an output by source key. `complete`: the output names no others."""
+
+    def __init__(self, settings: MediaSettings, allowlist: Allowlist) -> None:
+        self.complete = True
+        self._settings = settings
+        self._allowlist = allowlist
+        self._limit = MAX_URLS_PER_FILE * settings.max_event_files
+        self._repeats = 0
+        self._seen: dict[tuple[str, bool, str | None], _Candidate | None] = {}
+        self._candidates: dict[str, _Candidate] = {}
+
+    def add(self, named: OutputUrl) -> None:
+        """Add a URL. Raises SearchLimitError when there are too many."""
+        seen = (named.url, named.bare, named.name)
+        if seen in self._seen:
+            candidate = self._repeated(self._seen[seen], named)
+        elif len(self._seen) == self._limit:
             raise SearchLimitError
-        seen.add(key)
-        yield named
+        else:
+            candidate = self._seen[seen] = self._judge(named)
+        if candidate is not None:
+            current = self._candidates.get(candidate.key)
+            if current is None or candidate.preference() < current.preference():
+                self._candidates[candidate.key] = candidate
+
+    def _repeated(self, earlier: _Candidate | None, named: OutputUrl) -> _Candidate | None:
+        """Return the candidate for the same URL in another field; None after so many that the first one suffices."""
+        self._repeats += 1
+        if earlier is None or self._repeats > self._limit:
+            return None
+        return replace(earlier, named=named, order=field_order(named.field))
+
+    def in_order(self) -> list[_Candidate]:
+        """Return at most MAX_EVENT_FILES candidates by field: the files to take, and as many skipped as fit.
+
+        Fields that were cut may be equal. Then the order is that of the document.
+        """
+        preferred = sorted(self._candidates.values(), key=_Candidate.preference)
+        limit = self._settings.max_event_files
+        if any(candidate.code is None for candidate in preferred[limit:]):
+            self.complete = False
+        return sorted(preferred[:limit], key=lambda candidate: candidate.order)
+
+    def _judge(self, named: OutputUrl) -> _Candidate | None:
+        """Return the candidate; None for a link that is no file."""
+        code = None
+        if named.bare and not is_data_uri(named.url) and not self._allowlist.contains(named.url):
+            if not _may_be_file(named):
+                return None
+            code = SourceForbiddenError.default_code
+        elif self._settings.unsupported_files == "ignore" and _is_unsupported(named.name or name_from_url(named.url)):
+            code = FileTypeNotSupportedError.default_code
+        return _Candidate(named, source_key(named.url), code, field_order(named.field))
+
+
+def _may_be_file(named: OutputUrl) -> bool:
+    """Return whether a link to a host that is not on the allow-list looks like a file of the output."""
+    if WEB_URL.fullmatch(named.url) is None:
+        return False
+    key = named.field.rpartition(".")[2].partition("[")[0]
+    return key == "" or MEDIA_FIELD.search(key) is not None or _extension(name_from_url(named.url)) in MEDIA_EXTENSIONS
 
 
 def _is_unsupported(name: str) -> bool:
+    return _extension(name) in UNSUPPORTED_EXTENSIONS
+
+
+def _extension(name: str) -> str:
+    """Return the part of a file name after its last dot, in lower case; empty without one."""
     if "/" not in name:
         stem, _, extension = name.rpartition(".")
-        return stem != "" and extension.lower() in UNSUPPORTED_EXTENSIONS
-    return PurePosixPath(name).suffix.lower().removeprefix(".") in UNSUPPORTED_EXTENSIONS
+        return extension.lower() if stem else ""
+    return PurePosixPath(name).suffix.lower().removeprefix(".")

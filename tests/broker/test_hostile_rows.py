@@ -150,8 +150,13 @@ async def test_more_files_than_max_event_files_make_a_partial_generation_and_a_d
     await worker_env.parts.reconciler.sweep()
     [task] = await wait_until_ended(worker_env, hostile)
     assert (task["status"], task["error_code"]) == ("partial", "too_many_files")
-    status, stored = await media(worker_env, hostile)
-    assert (status, len(stored)) == ("partial", 2)
+    status, entries = await media(worker_env, hostile)
+    assert status == "partial"
+    assert [(entry["status"], entry.get("code")) for entry in entries] == [
+        ("stored", None),
+        ("stored", None),
+        ("failed", "too_many_files"),
+    ]
     dead = await worker_env.take_message("outlast.dead")
     assert dead.headers["x-outlast-error-code"] == "too_many_files"
 

@@ -294,6 +294,22 @@ async def start(worker_env, *arguments, **environment):
     )
 
 
+async def test_a_generation_whose_only_file_is_skipped_is_completed_with_its_entry(worker_env):
+    link = "https://elsewhere.example/a.png"
+    sent = await generation(worker_env, {"image": link})
+    [job] = bulk_jobs(worker_env, await only_missing_entry(worker_env))
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("completed", queue="file_processing.bulk")
+    swept = await generation(worker_env, {"image": link})
+    assert (await worker_env.parts.reconciler.sweep()).found == {"no_task": 1}
+    for generation_id in (swept, sent):
+        status, (entry,) = await media(worker_env, generation_id)
+        assert (status, entry["status"], entry["code"]) == ("completed", "skipped", "source_forbidden")
+        assert (entry["field"], entry["source_url"]) == ("image", link)
+    assert (await worker_env.parts.reconciler.sweep()).found.total() == 0
+    assert await worker_env.message_count("outlast.dead") == 0
+
+
 async def only_missing_entry(worker_env):
     """Return the only missing entry."""
     [[entry]] = [page async for page in worker_env.parts.reconciler.pages(None)]

@@ -107,7 +107,10 @@ def _stored(observed: Observed, generation: Generation, files: Sequence[Mapping[
         yield Finding("twice", f"{name}: {len(files)} files at {len(by_position)} positions")
     for position in sorted(set(by_position) - set(generation.good)):
         yield Finding("wrong", f"{name}: position {position} is stored and should have failed")
-    yield from _media(name, observed.rows[name]["media"] or [], [by_position[at] for at in sorted(by_position)])
+    stored = [entry for entry in observed.rows[name]["media"] or [] if entry["status"] == "stored"]
+    yield from _media(name, stored, [by_position[at] for at in sorted(by_position)])
+    if len(observed.rows[name]["media"] or []) != len(generation.files):
+        yield Finding("wrong", f"{name}: media does not have one entry for each of {len(generation.files)} files")
     for position in generation.good:
         if position in by_position:
             yield from _content(observed, name, generation.files[position].sample, by_position[position])

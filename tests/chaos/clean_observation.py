@@ -1,6 +1,5 @@
 """The observation of a small run without deviations, which `test_audit` then changes."""
 
-import copy
 from uuid import uuid4
 
 from tests.chaos.audit import Observed, ObservedDeadLetter
@@ -58,9 +57,9 @@ def clean_observation() -> Observed:
     picture, sound = File("http://s/p.png", "p.png"), File("http://s/t.mp3", "t.mp3")
     files = [record("one", 0, STORED), record("one", 1, SOUND), record("two", 0, STORED)]
     rows = {
-        "one": {"media_status": "completed", "media": [copy.copy(file) for file in files[:2]]},
-        "two": {"media_status": "partial", "media": [copy.copy(files[2])]},
-        "three": {"media_status": "failed", "media": []},
+        "one": {"media_status": "completed", "media": [file | {"status": "stored"} for file in files[:2]]},
+        "two": {"media_status": "partial", "media": [files[2] | {"status": "stored"}, {"status": "failed"}]},
+        "three": {"media_status": "failed", "media": [{"status": "failed"}]},
     }
     object_paths = {fingerprint: object_path(fingerprint) for fingerprint in (STORED, SOUND)}
     return Observed(

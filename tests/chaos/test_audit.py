@@ -50,7 +50,7 @@ def test_other_picture_than_sent_is_wrong(observed):
 
 
 def test_file_that_was_not_stored_is_lost(observed):
-    observed.rows["one"]["media"].pop()
+    observed.rows["one"]["media"][1] = {"status": "failed"}
     objects, left = [observed.objects[0]], {object_path(STORED)}
     found = replace(
         observed, files=[observed.files[0], observed.files[2]], objects=objects, on_disk=left, in_storage=left
@@ -79,7 +79,7 @@ def test_generation_with_two_tasks_is_stored_twice(observed):
 def test_one_content_in_two_objects_is_stored_twice(observed):
     other = f"generations/{USER}/bb/other.x"
     files = [*observed.files[:2], dict(observed.files[2]) | {"path": other.partition("/")[2]}]
-    observed.rows["two"]["media"] = [files[2]]
+    observed.rows["two"]["media"][0] = files[2] | {"status": "stored"}
     objects = [dict(observed.objects[0]) | {"refs": 1}, observed.objects[1]]
     objects.append(objects[0] | {"path": other.partition("/")[2]})
     more = observed.on_disk | {other}

@@ -111,6 +111,10 @@ async def test_the_files_of_a_generation_are_stored_and_written_to_its_row(with_
     assert (result.success, len(result.processed_files), len(result.failed_files)) == (False, 1, 1)
     before = await sql.fetchrow("select media, media_status from generations")
     assert before["media_status"] == "partial"
+    assert [(entry["status"], entry.get("code")) for entry in json.loads(before["media"])] == [
+        ("stored", None),
+        ("failed", "source_gone"),
+    ]
     await sql.execute("update generations set media = null")
     await GenerationService(with_supabase).update_generation_media(generation, result.processed_files)
     assert await sql.fetchrow("select media, media_status from generations") == before

@@ -131,7 +131,12 @@ async def test_missing_file_does_not_prevent_storing_the_others(stack, project):
     assert [failed["code"] for failed in task["failed"]] == ["source_gone"]
     assert "?" not in task["failed"][0]["url"]
     status, media_list = await media(project, row)
-    assert (status, len(media_list)) == ("partial", 1)
+    assert status == "partial"
+    assert [(entry["position"], entry["field"], entry["status"], entry.get("code")) for entry in media_list] == [
+        (0, "[0]", "stored", None),
+        (1, "[1]", "failed", "source_gone"),
+    ]
+    assert media_list[1]["source_url"] == task["failed"][0]["url"]
 
 
 @pytest.mark.parametrize("query", ["status=503", "truncate=1000"])

@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
+from handlers.sources.output_fields import field_order
 from handlers.sources.output_urls import MAX_NODES, MAX_PARSED_CHARACTERS, MAX_SEPARATORS, find_data_uri
 from handlers.sources.outputs import UNSUPPORTED_EXTENSIONS, find_files
 from handlers.sources.plan import BULK_FILES, plan_jobs
 from handlers.sources.refusals import Refusal, refusal_of
 from schemas.events import CompletedGeneration
 from schemas.jobs import MAX_JOB_BYTES, Queue
-from schemas.urls import MAX_URL_CHARACTERS, is_data_reference, redact_url, source_key
+from schemas.urls import MAX_SOURCE_URL_CHARACTERS, MAX_URL_CHARACTERS, is_data_reference, redact_url, source_key
 
 SETTINGS = MediaSettings(_env_file=None)
 ALLOWLIST = Allowlist(SETTINGS.source_allowlist)
@@ -21,7 +22,7 @@ FAL = "https://v3.fal.media/files"
 
 
 def urls(output, settings=SETTINGS):
-    return [file.url for file in find_files(output, settings, ALLOWLIST)]
+    return [file.url for file in find_files(output, settings, ALLOWLIST).files]
 
 
 @pytest.mark.parametrize(
@@ -139,11 +140,107 @@ def test_a_file_object_may_point_to_any_host_a_bare_string_may_not():
 
 def test_positions_are_consecutive_without_duplicates():
     output = {"images": [{"url": f"{FAL}/{n}.png"} for n in (1, 2, 1, 3)]}
-    assert [(file.position, file.url[-5]) for file in find_files(output, SETTINGS, ALLOWLIST)] == [
+    assert [(file.position, file.url[-5]) for file in find_files(output, SETTINGS, ALLOWLIST).files] == [
         (0, "1"),
         (1, "2"),
         (2, "3"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("output", "fields"),
+    [
+        (f"{FAL}/a.png", [""]),
+        ([f"{FAL}/a.png", [f"{FAL}/b.png"]], ["[0]", "[1][0]"]),
+        ({"images": [None, 7, {"url": f"{FAL}/a.png"}], "url": f"{FAL}/b.png"}, ["images[2].url", "url"]),
+        (json.dumps({"video": {"url": f"{FAL}/a.mp4"}}), ["video.url"]),
+        ({"result": json.dumps([f"{FAL}/a.mp4"])}, ["result[0]"]),
+        ({"result": f"{{{FAL}/a.png,{FAL}/b.png}}"}, ["result[0]", "result[1]"]),
+        ({"a-b": PNG, "größe": f"{FAL}/a.png"}, ["a-b", "größe"]),
+        ({"a b": {"": PNG}}, ['["a b"][""]']),
+        ({'x"]': {"1": {"\0\ud800": PNG}}}, [r'["x\"]"]["1"]["\u0000\ud800"]']),
+        ({"k" * 300: {"l" * 300: {"m" * 300: PNG}}}, [".".join(["k" * 100, "l" * 100, "m" * 53])]),
+    ],
+)
+def test_a_file_has_the_field_in_which_it_is(output, fields):
+    assert [file.field for file in find_files(output, SETTINGS, ALLOWLIST).files] == fields
+
+
+@pytest.mark.parametrize("order", [sorted, lambda items: sorted(items, reverse=True), list])
+def test_files_have_the_order_of_their_fields_whatever_the_order_of_keys(order):
+    items = {f"image_{n}": {"url": f"{FAL}/{n}.png"} for n in range(3)}
+    items |= {"images": [{"url": f"{FAL}/i{n}.png"} for n in range(12)], "same": {"url": f"{FAL}/0.png"}}
+    found = find_files(dict(order(items.items())), SETTINGS, ALLOWLIST).files
+    expected = [*(f"image_{n}.url" for n in range(3)), *(f"images[{n}].url" for n in range(12))]
+    assert sorted(expected, key=field_order) == [file.field for file in found]
+    assert [file.field for file in found if "images" in file.field] == expected[3:]
+    assert [file.position for file in found] == list(range(15))
+
+
+def skipped(output, settings=SETTINGS):
+    return [(file.position, file.field, file.code) for file in find_files(output, settings, ALLOWLIST).skipped]
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("https://elsewhere.example/anything", [(0, "", "source_forbidden")]),
+        (["https://elsewhere.example/a", f"{FAL}/b.png"], [(0, "[0]", "source_forbidden")]),
+        ({"image_url": "https://elsewhere.example/a"}, [(0, "image_url", "source_forbidden")]),
+        ({"result": "http://elsewhere.example/a.PNG?x=1"}, [(0, "result", "source_forbidden")]),
+        ({"lora": {"url": f"{FAL}/x.safetensors"}}, [(0, "lora.url", "type_not_supported")]),
+        ({"docs": "https://elsewhere.example/docs", "response_url": "https://queue.fal.run/a/requests/1"}, []),
+        ({"text": "https://elsewhere.example/a.png is a picture"}, []),
+        ({"prompt": "https://elsewhere.example/a.png"}, []),
+        ({"image": "s3://bucket/a.png"}, []),
+        ({"a": {"url": "https://elsewhere.example/a.png"}, "image": "https://elsewhere.example/a.png"}, []),
+    ],
+)
+def test_files_that_are_not_taken_are_named_with_the_reason(output, expected):
+    assert skipped(output) == expected
+
+
+def test_a_skipped_file_is_recorded_without_what_is_confidential_and_bounded():
+    link = f"https://user:password@elsewhere.example/{'a' * 5_000}.png?token=secret#part"
+    (file,) = find_files({"image": link}, SETTINGS, ALLOWLIST).skipped
+    assert file.source_url.startswith("https://elsewhere.example/aaa")
+    assert len(file.source_url) == MAX_SOURCE_URL_CHARACTERS
+    assert len(file.original_filename) == 255
+
+
+def test_skipped_files_never_displace_files_to_take():
+    output = {"a_image": [f"https://elsewhere.example/{n}" for n in range(900)]}
+    output["images"] = [{"url": f"{FAL}/{n}.png"} for n in range(990)]
+    found = find_files(output, SETTINGS, ALLOWLIST)
+    assert (len(found.files), len(found.skipped)) == (990, 10)
+    assert [file.position for file in found.skipped] == list(range(10))
+
+
+def test_an_event_whose_files_are_all_skipped_is_a_job_without_files():
+    (job,) = plan_jobs(event("https://elsewhere.example/a.png"), SETTINGS, ALLOWLIST)
+    (other,) = plan_jobs(event("https://elsewhere.example/b.png"), SETTINGS, ALLOWLIST)
+    assert (job.files, job.total_files, len(job.skipped)) == ((), 0, 1)
+    assert job.task_id != other.task_id
+    assert job.output_key != other.output_key
+
+
+def test_skipped_files_belong_to_the_job_of_their_position_and_to_the_output():
+    links = [f"{FAL}/{n}.png" for n in range(21)]
+    plain = plan_jobs(event(links), SETTINGS, ALLOWLIST)
+    links.insert(12, "https://elsewhere.example/a.png")
+    jobs = plan_jobs(event(links), SETTINGS, ALLOWLIST)
+    assert [(len(job.files), len(job.skipped)) for job in jobs] == [(10, 0), (10, 1), (1, 0)]
+    assert {job.total_files for job in jobs} == {21}
+    assert jobs[0].task_id == plain[0].task_id
+    assert jobs[0].output_key != plain[0].output_key
+
+
+def test_messages_with_many_skipped_files_are_not_too_large():
+    """The longest that a record can be: JSON needs up to six bytes for a character of a name."""
+    output = {"\U0001f600" * 100: [f"https://elsewhere.example/{'a' * 5_000}/{n}/{'é' * 255}.png" for n in range(1000)]}
+    jobs = plan_jobs(event(output), SETTINGS, ALLOWLIST)
+    assert sum(len(job.skipped) for job in jobs) == 1000
+    assert all(len(job.model_dump_json().encode()) <= MAX_JOB_BYTES for job in jobs)
 
 
 def test_unsupported_files_are_ignored_or_kept_by_the_setting():
@@ -228,13 +325,13 @@ def test_of_an_output_with_too_many_files_the_first_are_taken_and_the_rest_is_to
     ],
 )
 def test_the_search_for_files_is_limited_and_the_rest_is_told(output):
-    *_, last = find_files([{"url": f"{FAL}/first.png"}, *output], SETTINGS, ALLOWLIST)
+    *_, last = find_files([{"url": f"{FAL}/first.png"}, *output], SETTINGS, ALLOWLIST).files
     assert refusal_of(last.url) is Refusal.TOO_MANY_FILES
     assert source_key(last.url) == last.source_key
 
 
 def test_numbers_are_not_searched():
-    (file,) = find_files({"embedding": [0.5] * 2 * MAX_NODES, "url": f"{FAL}/a.png"}, SETTINGS, ALLOWLIST)
+    (file,) = find_files({"embedding": [0.5] * 2 * MAX_NODES, "url": f"{FAL}/a.png"}, SETTINGS, ALLOWLIST).files
     assert file.url == f"{FAL}/a.png"
 
 
@@ -248,21 +345,21 @@ def test_an_event_with_many_files_goes_to_the_bulk_queue(count, queue):
 
 @pytest.mark.parametrize("escape", [r"\u0000", r"\ud800"])
 def test_what_postgresql_cannot_store_is_replaced_in_urls(escape):
-    (file,) = find_files(f'{{"url": "{FAL}/a.png?x={escape}"}}', SETTINGS, ALLOWLIST)
+    (file,) = find_files(f'{{"url": "{FAL}/a.png?x={escape}"}}', SETTINGS, ALLOWLIST).files
     assert file.url == f"{FAL}/a.png?x=\N{REPLACEMENT CHARACTER}"
-    (raw,) = find_files({"url": json.loads(f'"{FAL}/a.png?x={escape}"')}, SETTINGS, ALLOWLIST)
+    (raw,) = find_files({"url": json.loads(f'"{FAL}/a.png?x={escape}"')}, SETTINGS, ALLOWLIST).files
     assert raw == file
 
 
 def test_a_url_that_is_too_long_is_a_file_whose_key_needs_no_parsing():
-    (file,) = find_files({"url": f"{FAL}/a.png?{'x=1&' * 500_000}"}, SETTINGS, ALLOWLIST)
+    (file,) = find_files({"url": f"{FAL}/a.png?{'x=1&' * 500_000}"}, SETTINGS, ALLOWLIST).files
     assert len(file.source_key) == 32
     assert len(redact_url(file.url)) <= MAX_URL_CHARACTERS
 
 
 def test_file_names_are_printable_and_at_most_255_characters():
     output = [{"url": f"{FAL}/a%00b.png"}, {"url": f"{FAL}/c.png", "file_name": "x\u0000y" + "z" * 9_000}]
-    first, second = find_files(output, SETTINGS, ALLOWLIST)
+    first, second = find_files(output, SETTINGS, ALLOWLIST).files
     assert first.file_name is None
     assert len(second.file_name) == 255
     assert second.file_name.startswith("xyz")

@@ -170,7 +170,9 @@ class Attempt:
             raise GenerationNotFoundError(f"{problem} {job.request_id}")
         if reply.state != "run":
             return []
-        if not job.files:
+        if job.skipped:
+            log.info("files skipped", files=len(job.skipped), codes=sorted({file.code for file in job.skipped}))
+        if not job.files and not job.skipped:
             raise FileProcessingError(NO_FILES, code="no_files")
         stored = {file.source_key for file in reply.files}
         pending = tuple(file for file in job.files if file.source_key not in stored)

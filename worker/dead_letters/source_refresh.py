@@ -51,14 +51,14 @@ class SourceRefresher:
         Raises:
             NotReplayableError: the files are gone, and there are no other URLs for them.
         """
-        if not job.files:
+        if not job.files and not job.skipped:
             return await self._plan_jobs(job)
         gone = await self._gone_files(job.files)
         if not gone:
             return (job,)
         hosts = ", ".join(sorted({host_of(file.url) or "?" for file in gone}))
         output = await self._fetch_output(job, f"gone at {hosts}")
-        candidates = find_files(output, self._settings, self._allowlist)
+        candidates = find_files(output, self._settings, self._allowlist).files
         refreshed = {file.source_key: _with_fresh_url(file, candidates) for file in gone}
         if await self._gone_files(tuple(refreshed.values())):
             raise NotReplayableError(f"gone at {hosts}, and the URLs in FAL's result are gone as well")
@@ -141,8 +141,12 @@ class SourceRefresher:
 
 
 def _with_fresh_url(file: JobFile, candidates: tuple[JobFile, ...]) -> JobFile:
-    """Return the file with the URL of the candidate at the same position, otherwise of the one with the same name."""
-    match = {candidate.position: candidate for candidate in candidates}.get(file.position)
+    """Return the file with the URL of the candidate in the same field, at the same position or with the same name."""
+    match = None
+    if file.field is not None:
+        match = next((candidate for candidate in candidates if candidate.field == file.field), None)
+    if match is None:
+        match = next((candidate for candidate in candidates if candidate.position == file.position), None)
     if match is None:
         name = _name(file)
         match = next((candidate for candidate in candidates if _name(candidate) == name), None)

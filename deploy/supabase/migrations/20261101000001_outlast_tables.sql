@@ -26,6 +26,7 @@ create table if not exists public.outlast_tasks (
   ),
   positions int[] not null default '{}',  -- positions of the files in the output; same order as source_keys
   source_keys text[] not null default '{}',
+  files jsonb,  -- what media says of each file before it is stored, also of skipped files, which have a code
   total_files int not null default 0,
   output_key text,
   profile text,
@@ -92,8 +93,9 @@ create table if not exists public.outlast_files (
   unique (generation_id, source_key)
 );
 
--- A table created by a pre-release version has no such column.
+-- Tables created by a pre-release version have no such columns.
 select public.outlast_add_column('public.outlast_files', 'frames', 'int');
+select public.outlast_add_column('public.outlast_tasks', 'files', 'jsonb');
 
 select public.outlast_add_index(name, on_columns) from (values
   ('outlast_files_known', 'outlast_files (source_sha256, profile, user_id)'),

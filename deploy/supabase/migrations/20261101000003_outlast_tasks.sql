@@ -19,41 +19,35 @@ begin
   return t;
 end $$;
 
--- A stored file in the form that workers receive.
-create or replace function public.outlast_file_json(f public.outlast_files) returns jsonb
-language sql immutable security definer set search_path = '' as $$
-  select to_jsonb(f) - array['generation_id', 'task_id', 'user_id', 'created_at', 'updated_at']
-$$;
-
 -- The files of job `j` that are stored already, with the profile that the job requests.
 create or replace function public.outlast_stored(t public.outlast_tasks, j public.outlast_tasks) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 begin
-  return (
-    select coalesce(jsonb_agg(public.outlast_file_json(f) order by f.position), '[]') from public.outlast_files f
-    where f.generation_id = t.generation_id and f.source_key = any (j.source_keys) and f.profile = j.profile
-  );
+  return (select coalesce(jsonb_agg(public.outlast_file_json(f) order by f.position), '[]') from public.outlast_files f
+    where f.generation_id = t.generation_id and f.source_key = any (j.source_keys) and f.profile = j.profile);
 end $$;
 
 -- Inserts the task unless it exists, and locks its row. Recorded values stay, with two exceptions: a newer event may
--- name the same files as part of another output, or of an earlier output that is current again; and a cancel marker,
--- which was written before the task was known, gets the task's details.
+-- name the same files as part of another output, or of an earlier one that is current again, or in other fields; and a
+-- cancel marker, which was written before the task was known, gets the task's details.
 create or replace function public.outlast_record_task(j public.outlast_tasks) returns public.outlast_tasks
 language plpgsql security definer set search_path = '' as $$
 declare
   t public.outlast_tasks;
+  v_files jsonb := nullif(to_jsonb(j) -> 'files', 'null');  -- an upgrade adds the column while calls are under way
   v_newer boolean;
 begin
   insert into public.outlast_tasks (task_id, generation_id, request_id, user_id, source, queue, positions, source_keys,
-                                    total_files, output_key, profile, event_at, attempt)
+                                    files, total_files, output_key, profile, event_at, attempt)
     values (j.task_id, j.generation_id, j.request_id, j.user_id, j.source, j.queue, j.positions, j.source_keys,
-            j.total_files, j.output_key, j.profile, j.event_at, j.attempt)
+            v_files, j.total_files, j.output_key, j.profile, j.event_at, j.attempt)
     on conflict (task_id) do nothing;
   select * into t from public.outlast_tasks where task_id = j.task_id for update;
   v_newer := t.output_key is null or j.event_at > t.event_at;
   if t.source is null then
     t.positions := j.positions;
     t.source_keys := j.source_keys;
+    t.files := v_files;
     t.source := j.source;
     t.queue := j.queue;
     t.profile := j.profile;
@@ -63,6 +57,7 @@ begin
   end if;
   update public.outlast_tasks set
       positions = t.positions, source_keys = t.source_keys, source = t.source, queue = t.queue, profile = t.profile,
+      files = case when v_newer and j.source_keys = t.source_keys then coalesce(v_files, t.files) else t.files end,
       generation_id = coalesce(t.generation_id, j.generation_id), request_id = coalesce(t.request_id, j.request_id),
       user_id = coalesce(t.user_id, j.user_id),
       output_key = case when v_newer then j.output_key else t.output_key end,
@@ -86,7 +81,7 @@ begin
       where task_id = t.task_id returning * into t;
   end if;
   -- The output may have more tasks now, or may be current again. The sweep relies on media_status, so update it.
-  perform public.outlast_write_media(t.generation_id, true);
+  perform public.outlast_write_media(t.generation_id, false);
   return jsonb_build_object('task_id', t.task_id, 'status', t.status);
 end $$;
 
@@ -99,8 +94,11 @@ declare
   j public.outlast_tasks := public.outlast_task_of(p_job);
   g record;
   t public.outlast_tasks;
+  v_retry boolean;
+  v_files jsonb;
 begin
-  select generation_id, status into t.generation_id, t.status from public.outlast_tasks where task_id = j.task_id;
+  select generation_id, status, status = 'retrying' and j.event_at <= event_at into t.generation_id, t.status, v_retry
+    from public.outlast_tasks where task_id = j.task_id;
   j.generation_id := coalesce(j.generation_id, t.generation_id);
   if j.generation_id is null or j.user_id is null then
     select * into g from public.outlast_find_generation(j.generation_id, j.request_id);
@@ -112,24 +110,26 @@ begin
   end if;
   t := public.outlast_record_task(j);
   if t.status in ('completed', 'cancelled') then
-    -- A completed task may belong to an output that has just become current again: then rewrite the whole media list.
-    perform public.outlast_write_media(t.generation_id, t.status = 'cancelled');
-    return case t.status
-      when 'completed' then jsonb_build_object('state', 'done', 'files', public.outlast_stored(t, j))
-      else jsonb_build_object('state', 'cancelled') end;
+    -- A completed task may belong to an output that has just become current again.
+    perform public.outlast_write_media(t.generation_id, false);
+    return case t.status when 'cancelled' then jsonb_build_object('state', 'cancelled')
+      else jsonb_build_object('state', 'done', 'files', public.outlast_stored(t, j)) end;
   end if;
   if t.lease <> p_lease and t.lease_until > clock_timestamp() then
-    return jsonb_build_object('state', 'busy', 'retry_after',
-      round(extract(epoch from t.lease_until - clock_timestamp())::numeric, 3));
+    return jsonb_build_object('state', 'busy',
+      'retry_after', round(extract(epoch from t.lease_until - clock_timestamp())::numeric, 3));
   end if;
   update public.outlast_tasks set status = 'running', lease = p_lease, last_lease = null, worker = p_worker,
       lease_until = clock_timestamp() + make_interval(secs => p_lease_seconds), attempt = j.attempt, progress = null,
       started_at = coalesce(started_at, now()), finished_at = null, updated_at = now()
     where task_id = t.task_id;
-  perform public.outlast_write_media(t.generation_id, true);
+  perform public.outlast_write_media(t.generation_id, v_retry is true);  -- a retry changes no entry
+  v_files := public.outlast_stored(t, j);
   return jsonb_build_object('state', 'run', 'generation_id', t.generation_id, 'user_id', t.user_id,
-    'total', cardinality(t.source_keys), 'stored', jsonb_array_length(public.outlast_stored(t, t)),
-    'files', public.outlast_stored(t, j), 'sees_storage', public.outlast_sees_storage());
+    'total', cardinality(t.source_keys), 'stored', jsonb_array_length(
+      case when (j.source_keys, j.profile) = (t.source_keys, t.profile) then v_files
+        else public.outlast_stored(t, t) end),
+    'files', v_files, 'sees_storage', public.outlast_sees_storage());
 end $$;
 
 -- Records progress of running tasks: [{"task_id", "lease", "progress"}]. Entries without a current lease are ignored.
@@ -139,13 +139,12 @@ declare
   v_updated int;
 begin
   with items as (
-    select t.task_id, i.progress
-    from jsonb_to_recordset(p_items) as i (task_id uuid, lease uuid, progress jsonb)
+    select t.task_id, i.progress from jsonb_to_recordset(p_items) as i (task_id uuid, lease uuid, progress jsonb)
     join public.outlast_tasks t on t.task_id = i.task_id and t.lease = i.lease and t.status = 'running'
     order by t.task_id for update of t
   )
-  update public.outlast_tasks t set progress = items.progress, updated_at = now()
-    from items where t.task_id = items.task_id;
+  update public.outlast_tasks t set progress = items.progress, updated_at = now() from items
+    where t.task_id = items.task_id;
   get diagnostics v_updated = row_count;
   return jsonb_build_object('updated', v_updated);
 end $$;
@@ -184,12 +183,12 @@ begin
   if t.status in ('queued', 'running', 'retrying') then
     update public.outlast_tasks set status = 'cancelled', finished_at = now(), updated_at = now()
       where task_id = p_task_id returning * into t;
-    perform public.outlast_write_media(t.generation_id, true);
+    perform public.outlast_write_media(t.generation_id, false);
   end if;
   return jsonb_build_object('cancelled', t.status = 'cancelled', 'status', t.status);
 end $$;
 
-revoke all on function public.outlast_task_of(jsonb), public.outlast_file_json(public.outlast_files),
+revoke all on function public.outlast_task_of(jsonb),
   public.outlast_stored(public.outlast_tasks, public.outlast_tasks), public.outlast_record_task(public.outlast_tasks)
   from public, anon, authenticated, service_role;
 revoke all on function public.outlast_enqueue(jsonb), public.outlast_begin(jsonb, uuid, text, int),

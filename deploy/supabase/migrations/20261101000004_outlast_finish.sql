@@ -5,6 +5,12 @@
 
 select public.outlast_start_change();
 
+-- A stored file in the form that workers receive.
+create or replace function public.outlast_file_json(f public.outlast_files) returns jsonb
+language sql immutable security definer set search_path = '' as $$
+  select to_jsonb(f) - array['generation_id', 'task_id', 'user_id', 'created_at', 'updated_at']
+$$;
+
 -- A stored file of this user, made from the same source bytes with the same profile, whose object exists; null if there
 -- is none. Where storage.objects cannot be read, the worker must check that the object exists.
 create or replace function public.outlast_known(p_user_id text, p_source_sha256 text, p_profile text) returns jsonb
@@ -122,7 +128,8 @@ begin
     'processed_file_ids', to_jsonb(p_ids), 'failed_files', t.failed);
 end $$;
 
-revoke all on function public.outlast_all_whole(jsonb), public.outlast_lock_objects(public.outlast_tasks, jsonb),
+revoke all on function public.outlast_file_json(public.outlast_files), public.outlast_all_whole(jsonb),
+  public.outlast_lock_objects(public.outlast_tasks, jsonb),
   public.outlast_store_files(public.outlast_tasks, jsonb), public.outlast_merge_failed(public.outlast_tasks, jsonb),
   public.outlast_result(public.outlast_tasks, uuid[]) from public, anon, authenticated, service_role;
 revoke all on function public.outlast_known(text, text, text) from public, anon, authenticated;

@@ -20,7 +20,7 @@ select public.outlast_add_index('outlast_rejected_rows_due', 'outlast_rejected_r
 select public.outlast_protect_table('public.outlast_rejected_rows');
 
 -- Writes media_status and, unless `p_status_only`, media to the generation's row, if there is one. The media list stays
--- unchanged while the generation has no current task. Raises whatever the row refuses; waits briefly for its lock.
+-- unchanged while the generation has no task. Raises whatever the row refuses; waits briefly for its lock.
 create or replace function public.outlast_update_row(p_generation_id text, p_status_only boolean) returns void
 language plpgsql security definer set search_path = '' set lock_timeout = '3s' as $$
 declare
@@ -30,6 +30,9 @@ declare
   v_id text;
 begin
   select * into g from public.outlast_generations();
+  if g.id_name is null then
+    return;
+  end if;
   begin
     execute format('select g.%I::text, %s from %s g where g.%I = $1::%s for update',
                    g.id_name, public.outlast_column(g.request_name), g.rel, g.id_name, g.id_type)
@@ -45,7 +48,7 @@ begin
     'update %s g set media_status = $2, media = case when $3 then g.media else $1 end where g.%I = $4::%s'
     ' and (g.media_status is distinct from $2 or (not $3 and g.media is distinct from $1))',
     g.rel, g.id_name, g.id_type
-  ) using m.media, m.media_status, p_status_only or m.media_status is null, p_generation_id;
+  ) using m.media, m.media_status, p_status_only or m.media is null, p_generation_id;
 end $$;
 
 -- Records that the row refused the update, for the retries, and on the ended tasks of the generation. A task that
@@ -87,7 +90,7 @@ declare
   v_sqlstate text;
   v_message text;
 begin
-  if p_generation_id is null or (select id_name from public.outlast_generations()) is null then
+  if p_generation_id is null then
     return;
   end if;
   perform public.outlast_lock_generation(p_generation_id);

@@ -73,10 +73,17 @@ class Database:
         return str(await self.value(sql, *row.values()))
 
     async def media(self, generation_id: str) -> tuple[list[str] | None, str | None]:
-        """Return the paths in the generation's media, and its media_status."""
+        """Return the paths of the stored files in the generation's media, and its media_status."""
         row = await self.row("select media, media_status from public.generations where id = $1::uuid", generation_id)
         media = row["media"]
-        return None if media is None else [element["path"] for element in media], row["media_status"]
+        stored = None if media is None else [entry["path"] for entry in media if entry["status"] == "stored"]
+        return stored, row["media_status"]
+
+    async def entries(self, generation_id: str) -> list[dict[str, Any]]:
+        """Return the entries of the generation's media."""
+        media = await self.value("select media from public.generations where id = $1::uuid", generation_id)
+        assert isinstance(media, list)
+        return media
 
     async def contents(self, table: str) -> list[tuple[Any, ...]]:
         """Return every row of a table in `public`, with the transaction that wrote it last."""

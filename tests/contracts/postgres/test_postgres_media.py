@@ -14,8 +14,9 @@ async def test_media_lists_the_stored_files_by_position(db: Any, make_job: Make,
     assert await db.media(generation) == ([path_of("z"), path_of("a"), path_of("m")], "completed")
     media = await db.value("select media from public.generations")
     assert set(media[0]) == {
-        *("id", "bucket", "path", "content_type", "width", "height"),
-        *("duration", "thumbhash", "sha256", "file_size"),
+        *("position", "field", "status", "source_url", "original_filename"),
+        *("id", "bucket", "path", "content_type", "kind", "width", "height", "duration", "frames", "thumbhash"),
+        *("sha256", "file_size", "original_size"),
     }
 
 
@@ -39,12 +40,14 @@ async def test_a_newer_output_replaces_an_older_one_despite_a_late_retry(db: Any
     assert await db.value("select count(*) from public.outlast_files") == 3
 
 
-async def test_media_stays_until_the_newer_output_has_stored_files(db: Any, make_job: Make, path_of: Any) -> None:
+async def test_a_newer_output_replaces_an_older_one_until_it_is_cancelled(
+    db: Any, make_job: Make, path_of: Any
+) -> None:
     generation = await db.generation()
     await db.attempt(make_job(generation, ["a"]), stored=["a"])
     new, lease = make_job(generation, ["b"], event_at="2026-11-01T11:00:00Z"), uuid4()
     await db.call("outlast_begin", p_job=new, p_lease=lease, p_worker="w")
-    assert await db.media(generation) == ([path_of("a")], "pending")
+    assert await db.media(generation) == ([], "pending")
     await db.call("outlast_cancel", p_task_id=new["task_id"])
     assert await db.media(generation) == ([path_of("a")], "completed")
 

@@ -262,11 +262,12 @@ async def test_move_object_updates_media_of_an_older_output(
     await db.attempt(make_job(generation, ["a"]), stored=["a"])
     newer = make_job(generation, ["n"], event_at="2026-11-02T10:00:00Z")
     await db.call("outlast_begin", p_job=newer, p_lease=uuid4(), p_worker="w")
-    assert await db.media(generation) == ([path_of("a")], "pending")
     better = make_file("g", "better", profile="webp-q80-strip")
     await claim(db, better["path"])
     await move(db, path_of("a"), better)
-    assert await db.media(generation) == ([path_of("better")], "pending")
+    assert await db.media(generation) == ([], "pending")
+    await db.call("outlast_cancel", p_task_id=newer["task_id"])
+    assert await db.media(generation) == ([path_of("better")], "completed")
 
 
 async def test_moving_to_the_same_object_changes_only_the_profile(

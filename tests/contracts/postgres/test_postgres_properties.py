@@ -102,6 +102,18 @@ class Task:
         return bool(self.job["source"] == "fal")
 
 
+def named(
+    keys: list[str], first: int = 0, *, skipped: str | None = None, with_fields: bool = True
+) -> list[dict[str, Any]]:
+    """Return what a worker sends of the files of an output, and of one that is skipped."""
+    files: list[dict[str, Any]] = [{"source_key": key, "position": at} for at, key in enumerate(keys, first)]
+    if with_fields:
+        files = [file | {"field": f"{file['source_key']}.url"} for file in files]
+    if skipped is not None:
+        files.append({"source_key": skipped, "position": len(keys), "field": "link", "code": "source_forbidden"})
+    return files
+
+
 class TaskMachine(RuleBasedStateMachine):
     """Two generations: one with a row, two outputs (one of them split) and a FAL event; the other without a row."""
 
@@ -118,18 +130,20 @@ class TaskMachine(RuleBasedStateMachine):
         for content in range(4):
             self.driver.value(IN_STORAGE, f"{self.user}/{content}.jpg")
         parts, other = {"all_keys": ["a", "b", "c"], "user_id": self.user}, {"user_id": self.user}
+        newer = {"event_at": "2026-11-01T11:00:00Z", "files": named(["d", "a"], skipped="s"), **other}
+        from_fal = {"source": "fal", "request_id": self.request, "files": named(["a", "m"]), **other}
         self.tasks = [
-            Task(self.make_job(self.generation, ["a", "b"], **parts)),
-            Task(self.make_job(self.generation, ["c"], first=2, **parts)),
-            Task(self.make_job(self.generation, ["d", "a"], event_at="2026-11-01T11:00:00Z", **other)),
-            Task(self.make_job(self.generation, ["a", "m"], source="fal", request_id=self.request, **other)),
+            Task(self.make_job(self.generation, ["a", "b"], files=named(["a", "b"]), **parts)),
+            Task(self.make_job(self.generation, ["c"], first=2, **parts)),  # of a release that sent no entries
+            Task(self.make_job(self.generation, ["d", "a"], **newer)),
+            Task(self.make_job(self.generation, ["a", "m"], **from_fal)),
             Task(self.make_job(self.rowless, ["x", "y"], **other)),
         ]
         self.all_tasks = list(self.tasks)
         self.tasks = [self.all_tasks[number] for number in focus]
         self.files: dict[tuple[str, str], tuple[str, int]] = {}  # (generation, key) -> (path, position)
         self.paths: set[str] = set()
-        self.media: list[str] | None = None
+        self.media: list[tuple[str, str | None]] | None = None
         self.media_status: str | None = None
         self.before: dict[str, str] = {}
         self.steps = 0
@@ -143,18 +157,19 @@ class TaskMachine(RuleBasedStateMachine):
             self.before.pop(task.job["task_id"], None)
             self.drop_lease(task)
             task.status, task.last_lease, task.failed, task.result = "queued", None, [], None
-        self.write(task, status_only=True)
+        self.write(task)
         answer = self.driver.call("enqueue", p_job=task.job)
         assert answer == {"task_id": task.job["task_id"], "status": task.status}
 
     @rule(number=TASKS, again=st.booleans())
     def begin(self, number: int, again: bool) -> None:  # noqa: FBT001 - drawn
+        retry = self.tasks[number].status == "retrying"
         task = self.record(number)
         lease = task.lease if again and task.lease else str(uuid4())
         answer = self.driver.call("begin", p_job=task.job, p_lease=lease, p_worker=f"w{self.steps % 3}")
         if task.status in ("completed", "cancelled"):
             assert answer["state"] == {"completed": "done", "cancelled": "cancelled"}[task.status]
-            self.write(task, status_only=task.status == "cancelled")
+            self.write(task)
         elif task.alive and task.lease != lease:
             assert answer["state"] == "busy"
         else:
@@ -163,7 +178,7 @@ class TaskMachine(RuleBasedStateMachine):
             assert sorted(file["source_key"] for file in answer["files"]) == sorted(stored)
             self.drop_lease(task)
             task.status, task.lease, task.last_lease, task.alive = "running", lease, None, True
-            self.write(task, status_only=True)
+            self.write(task, status_only=retry)
 
     @rule(number=TASKS, whose=LEASES, stored=KEYS, failed=KEYS, content=st.integers(0, 2), data=st.data())
     def finish(self, number: int, whose: str, stored: set[int], failed: set[int], content: int, data: Any) -> None:
@@ -232,7 +247,7 @@ class TaskMachine(RuleBasedStateMachine):
         if task.status is None or task.status in OPEN:
             task.status = "cancelled"
             if task.recorded:
-                self.write(task, status_only=True)
+                self.write(task)
         answer = self.driver.call("cancel", p_task_id=task.job["task_id"])
         assert answer == {"cancelled": task.status == "cancelled", "status": task.status}
 
@@ -323,35 +338,48 @@ class TaskMachine(RuleBasedStateMachine):
         stored = sum((task.generation, key) in self.files for key in task.keys)
         counts = {"successful_files": stored, "total_files": len(task.keys), "failed": task.failed}
         task.result = counts if ended else None
-        self.write(task, status_only=False)
+        self.write(task)
 
-    def write(self, task: Task, *, status_only: bool) -> None:
+    def write(self, task: Task, *, status_only: bool = False) -> None:
         """Update the generation's media from the tasks of its current output."""
         if task.generation != self.generation:
             return
         chosen = [one for one in self.all_tasks if one.recorded and one.generation == self.generation]
-        voters = [one for one in chosen if one.status != "cancelled"]
-        if not voters:
-            self.media_status = None
-            return
-        newest = max(voters, key=lambda one: (not one.fal, one.job["event_at"], one.recorded_at))
+        newest = max(
+            chosen, key=lambda one: (one.status != "cancelled", not one.fal, one.job["event_at"], one.recorded_at)
+        )
         output = (newest.job["output_key"], newest.fal)
         current = [one for one in chosen if (one.job["output_key"], one.fal) == output or (one.fal and not newest.fal)]
         own = [one for one in current if one.fal == newest.fal]
-        wanted: dict[str, tuple[int, bool]] = {}
-        for one in sorted(current, key=lambda one: one.fal):
-            for key, position in zip(one.keys, one.job["positions"], strict=True):
-                if one.status != "cancelled":
-                    wanted.setdefault(key, (position, one.fal))
-        stored = sorted((index, key) for key, index in wanted.items() if (self.generation, key) in self.files)
-        keys = {key for one in current for key in one.keys}
+        entries = self.entries(current)
         covered = {position for one in own for position in one.job["positions"]}
-        if any(one.status in OPEN for one in current) or len(covered) < newest.job["total_files"]:
+        stored = sum(status == "stored" for status, _ in entries)
+        skipped = sum(status == "skipped by plan" for status, _ in entries)
+        if newest.status == "cancelled":
+            self.media_status = None
+        elif any(one.status in OPEN for one in current) or len(covered) < newest.job["total_files"]:
             self.media_status = "pending"
         else:
-            self.media_status = "completed" if len(stored) == len(keys) else "partial" if stored else "failed"
+            self.media_status = "completed" if stored + skipped == len(entries) else "partial" if stored else "failed"
         if not status_only:
-            self.media = [self.files[self.generation, key][0] for _, key in stored]
+            self.media = [(status.removesuffix(" by plan"), path) for status, path in entries]
+
+    def entries(self, current: list[Task]) -> list[tuple[str, str | None]]:
+        """Return status and path of each file that the tasks name."""
+        places: dict[str, list[tuple[Any, ...]]] = {}
+        for one in current:
+            for file in one.job.get("files") or named(one.keys, one.job["positions"][0], with_fields=False):
+                preference = ("code" in file, one.status == "cancelled", one.fal, file["position"])
+                place = (file.get("field", "~"), file["position"], one.fal, file["source_key"])
+                places.setdefault(file["source_key"], []).append((preference, place, one, "code" in file))
+        found = []
+        for key, candidates in places.items():
+            _, place, chosen, skipped = min(candidates, key=lambda candidate: candidate[0])
+            awaited = any(one.status in OPEN for _, _, one, skip in candidates if not skip)
+            path, _ = self.files.get((self.generation, key), (None, 0))
+            status = "stored" if path else "skipped by plan" if skipped else "pending" if awaited else "failed"
+            found.append((place, "skipped" if (status, chosen.status) == ("failed", "cancelled") else status, path))
+        return [(status, path) for _, status, path in sorted(found)]
 
     # Invariants.
 
@@ -369,7 +397,8 @@ class TaskMachine(RuleBasedStateMachine):
         positions = {(f["generation_id"], f["source_key"]): (f["path"], f["position"]) for f in state["files"]}
         assert positions == self.files
         assert state["objects"] == dict.fromkeys(self.paths, 0) | Counter(path for path, _ in self.files.values())
-        assert (state["media"] and [one["path"] for one in state["media"]]) == self.media
+        media = state["media"] and [(entry["status"], entry.get("path")) for entry in state["media"]]
+        assert media == self.media
         assert state["media_status"] == self.media_status
 
     def check_task(self, task: Task, row: dict[str, Any] | None) -> None:

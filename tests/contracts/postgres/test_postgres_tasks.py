@@ -57,7 +57,7 @@ async def test_begin_runs_a_new_task_and_records_it(db: Any, make_job: Make) -> 
     assert (recorded["status"], recorded["lease"], recorded["attempt"]) == ("running", lease, 3)
     assert recorded["positions"] == [0, 1]
     assert recorded["source_keys"] == ["a", "b"]
-    assert await db.media(generation) == (None, "pending")
+    assert await db.media(generation) == ([], "pending")
 
 
 async def test_a_generation_without_a_row_is_not_an_error(db: Any, make_job: Make) -> None:
@@ -138,7 +138,7 @@ async def test_a_cancelled_task_neither_begins_nor_records_files(db: Any, make_j
     answer = await finish(db, job, lease, "completed", [make_file(generation, "a")])
     assert answer["state"] == "cancelled"
     assert await db.value("select count(*) from public.outlast_files") == 0
-    assert await db.media(generation) == (None, None)
+    assert await db.media(generation) == ([], None)
     assert await begin(db, job) == {"state": "cancelled"}
 
 
