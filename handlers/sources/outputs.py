@@ -42,7 +42,7 @@ UNSUPPORTED_EXTENSIONS: Final = frozenset(
 MAX_URLS_PER_FILE: Final = 3
 """At most this many URLs per file of MAX_EVENT_FILES are looked at: a file may have several, and not each is a file."""
 MAX_CHARACTERS_PER_FILE: Final = 2048
-"""The URLs that are looked at have at most this many characters per file of MAX_EVENT_FILES, because parsing is slow."""
+"""The URLs that are looked at have at most this many characters per file of MAX_EVENT_FILES; parsing is slow."""
 COSTLY: Final = re.compile(r"[^\w.~:;,?#=@!$'()*+\[\]-]", re.ASCII)
 """Characters that separate, or are percent-encoded."""
 COST: Final = 20
