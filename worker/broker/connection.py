@@ -46,7 +46,10 @@ class Broker:
         self._channel: AbstractRobustChannel | None = None
         self._exchanges: frozenset[str] = frozenset()
         self.consumer_cancelled = asyncio.Event()
-        """Set when RabbitMQ cancels a consumer of one of the channels: its queue was deleted, or is moving."""
+        """Set when RabbitMQ cancels a consumer of one of the channels, and when something was declared again.
+
+        RabbitMQ does not always report to a consumer that its queue was deleted.
+        """
         self._watch = TopologyWatch(self._find_missing, self._declare_again)
         self._watching: asyncio.Task[None] | None = None
         self._publisher = Publisher(self._ready_channel, self._watch.check, metrics)
@@ -109,6 +112,7 @@ class Broker:
     async def _declare_again(self) -> None:
         channel, _ = await self._declare_on(self._plain_channel)
         await channel.close()
+        self.consumer_cancelled.set()
 
     async def _find_missing(self) -> str | None:
         channel = await self._plain_channel()

@@ -39,6 +39,8 @@ log = structlog.stdlib.get_logger(__name__)
 MIN_PUBLISH_SECONDS: Final = 0.7
 """Time limit for publishing all jobs of one event. By default a webhook made in Studio times out after one second."""
 MAX_PUBLISH_SECONDS: Final = 10.0
+MAX_STATED_MS: Final = 60_000
+"""A larger number says nothing more, and may be too large for a float."""
 USABLE_TIMEOUT: Final = 0.8
 """The part of the timeout that a sender states in which the response must be sent. The rest is for the network."""
 MAX_LOGGED_TASKS: Final = 10
@@ -176,7 +178,7 @@ def _publish_limit(request: web.Request, event: CompletedGeneration) -> float:
     if event.sender_timeout_ms is None:
         return MIN_PUBLISH_SECONDS
     elapsed = time.perf_counter() - request[ARRIVED]
-    remaining = event.sender_timeout_ms / 1000 * USABLE_TIMEOUT - elapsed
+    remaining = min(event.sender_timeout_ms, MAX_STATED_MS) / 1000 * USABLE_TIMEOUT - elapsed
     return min(max(remaining, MIN_PUBLISH_SECONDS), MAX_PUBLISH_SECONDS)
 
 
