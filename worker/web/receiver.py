@@ -149,7 +149,11 @@ class Receiver:
         request[LOG_FIELDS] = fields
         limit = _publish_limit(request, event)
         del event  # its output may take 30 times the memory of the body, and publishing may take seconds
-        return await self._enqueue(jobs, task_ids, limit)
+        try:
+            return await self._enqueue(jobs, task_ids, limit)
+        except BrokerUnavailableError as error:
+            fields["reason"] = str(error)
+            return "unavailable", _unavailable("broker_unavailable", str(error), 5)
 
     def _reject(self, source: WebhookSource, error: RejectedError) -> tuple[str, web.Response]:
         self._metrics.signature_rejected.labels(source.name).inc()
@@ -166,10 +170,7 @@ class Receiver:
     async def _enqueue(self, jobs: Sequence[Job], task_ids: Sequence[str], limit: float) -> tuple[str, web.Response]:
         if not jobs:
             return "ignored", web.json_response({"ignored": "no_files"})
-        try:
-            await publish_jobs(self._broker, await self._user_share.route(jobs), limit)
-        except BrokerUnavailableError as error:
-            return "unavailable", _unavailable("broker_unavailable", str(error), 5)
+        await publish_jobs(self._broker, await self._user_share.route(jobs), limit)
         return "accepted", web.json_response({"task_ids": task_ids}, status=202)
 
 
