@@ -14,6 +14,7 @@ from functools import cache, partial
 from typing import Any, Final, TextIO
 
 import structlog
+from structlog.typing import EventDict
 
 from handlers.settings import MediaSettings
 from worker.observability.redact import redaction_processor
@@ -92,7 +93,7 @@ def _drop_below_level(logger: DirectLogger, method: str, event: dict[str, Any]) 
     raise structlog.DropEvent
 
 
-def _shorten_exception(_: object, method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _shorten_exception(_: object, method: str, event: EventDict) -> EventDict:
     """Replace the traceback of a broker library's warning with its exception in one line."""
     if method == "warning" and str(event["logger"]).startswith(BROKER_LIBRARIES) and event.get("exc_info"):
         error = event.pop("exc_info")[1]
