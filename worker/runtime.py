@@ -22,7 +22,7 @@ ALL_ADDRESSES: Final = "::"
 ALL_IPV4: Final = "0.0.0.0"  # noqa: S104 - the operator asked for it
 
 READ_BUFFER_BYTES: Final = 64 * 1024
-"""Of a body that is not read yet, aiohttp keeps twice as much, and what one read from the network brings."""
+"""aiohttp buffers twice this much of a body that is not read yet, plus the bytes of one read from the socket."""
 
 
 def freeze_gc() -> None:

@@ -54,7 +54,7 @@ def or_zero(query: str) -> str:
 
 
 def queue(metric: str, names: str, by: str = "queue") -> str:
-    """Return a metric of the broker's queues whose names match the regular expression, summed by the labels `by`.
+    """Return PromQL: a metric of the queues whose names match the regular expression `names`, summed by labels.
 
     When several nodes of a cluster report the same queue, the largest value is used.
     """

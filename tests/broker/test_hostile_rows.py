@@ -130,7 +130,7 @@ async def test_outputs_of_more_than_256_mb_together_do_not_stop_the_sweep(worker
     assert (await worker_env.parts.reconciler.sweep()).found.total() == 0
 
 
-async def test_of_a_swept_row_with_too_many_files_the_first_are_taken_and_the_rest_is_told(worker_env, source):
+async def test_of_a_swept_row_with_too_many_files_the_first_are_taken_and_the_rest_is_reported(worker_env, source):
     await worker_env.pause()
     hostile = await generation(worker_env, [{"url": f"{source.url}/files/tone.wav?n={n}"} for n in range(5_000)])
     assert (await worker_env.parts.reconciler.sweep()).enqueued == 101

@@ -130,7 +130,7 @@ class Settlement:
     async def worker_killed(self) -> str:
         """Make a job a dead letter whose deliveries keep ending without ack.
 
-        The broker's delivery limit does not cover this case, because it counts anew for each published message.
+        The broker's delivery limit does not cover this case, because it counts each published message separately.
         """
         job, deaths = self._envelope.job, self._envelope.deaths
         message = f"{deaths} deliveries ended without ack: this job probably crashes its worker"

@@ -1,4 +1,4 @@
-"""Turns the entries of a sweep into jobs. Each entry is judged alone: what cannot be read becomes a job that fails."""
+"""Turns the entries of a sweep into jobs. An entry that cannot be read becomes a job that fails."""
 
 from datetime import UTC, datetime
 from typing import Any
