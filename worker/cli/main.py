@@ -15,6 +15,7 @@ import typer
 
 from handlers.errors import FileProcessingError
 from handlers.settings import SettingsError
+from worker.cli.adopt.options import adopt
 from worker.cli.dead import dead
 from worker.cli.optimize import optimize
 from worker.cli.setup import doctor, init
@@ -87,7 +88,7 @@ def process(
     sys.exit(asyncio.run(process_once(urls, user, generation, out, as_json=as_json)))
 
 
-for command in (submit, status, cancel, workers):
+for command in (submit, status, cancel, workers, adopt):
     app.command()(command)
 
 
