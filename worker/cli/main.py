@@ -20,6 +20,7 @@ from worker.cli.dead import dead
 from worker.cli.optimize import optimize
 from worker.cli.setup import doctor, init
 from worker.cli.tasks import cancel, status, submit, workers
+from worker.cli.trial.options import try_
 
 app = typer.Typer(
     name="outlast",
@@ -33,6 +34,7 @@ app.command()(init)
 app.command()(doctor)
 app.add_typer(dead, name="dead")
 app.command()(optimize)
+app.command("try")(try_)
 
 DataDir = Annotated[Path, typer.Option(help="Folder with all data of the local stack.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
