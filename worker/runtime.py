@@ -54,6 +54,19 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         runner.run(run_until_signal())
 
 
+def stop_on_signals() -> asyncio.Event:
+    """Return an event that Ctrl-C sets, to stop after the current item. A second Ctrl-C stops at once."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def on_signal(sign: signal.Signals) -> None:
+        stop.set()
+        loop.remove_signal_handler(sign)
+
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(sign, on_signal, sign)
+    return stop
+
+
 def listen_addresses(host: str) -> list[str]:
     """Return the addresses to listen on. `::` means all addresses of IPv6 and of IPv4.
 

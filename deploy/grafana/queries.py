@@ -13,7 +13,7 @@ WORK_QUEUES: Final = "(outlast[.])?(file_processing|optimization|maintenance).*"
 """Outlast's work queues, and the inboxes for Celery producers, which have the same names without the prefix."""
 RETRY_QUEUES: Final = "outlast[.]retry[.].*"
 DEAD_QUEUE: Final = "outlast[.]dead"
-ENDED_OUTCOMES: Final = "completed|partial|failed|cancelled"
+ENDED_OUTCOMES: Final = "completed|partial|failed|cancelled|dead_links"
 
 
 def selector(metric: str, matching: str = "") -> str:
