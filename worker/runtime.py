@@ -14,6 +14,7 @@ from aiohttp import web
 
 from handlers.settings import SettingsError
 from worker.web.connections import LINGER_SECONDS, MAX_CONNECTIONS, Connections
+from worker.web.server_log import ServerLog
 
 log = structlog.stdlib.get_logger(__name__)
 GC_THRESHOLDS: Final = (10_000, 10, 10)
@@ -87,6 +88,7 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[lis
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=ServerLog(connections.count_closed),
         shutdown_timeout=5,
         lingering_time=LINGER_SECONDS,
         read_bufsize=READ_BUFFER_BYTES,

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from handlers.codec.channel import Channel, is_readable
 from handlers.codec.fork_main import NUMBER
 from handlers.codec.request import Answer, InvalidAnswerError, Request
-from handlers.codec.work_folder import InvalidResultError, WorkFolder
+from handlers.codec.work_folder import InvalidResultError, WorkFolder, not_passed
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class CodecProcess:
             ProcessEndedError: the process ended before it answered.
             InvalidAnswerError: the answer is not valid or not complete. End the process: what it sends next may belong
                 to this request.
-            FileProcessingError: the file cannot be passed to the process.
+            FileProcessingError: the file cannot be passed to the process, or its result taken from it.
         """
         if request.files is None:
             return self._call(request, seconds)
@@ -122,6 +122,8 @@ class CodecProcess:
             self._folder.take(target)
         except InvalidResultError as error:
             raise InvalidAnswerError(str(error)) from None
+        except OSError as error:
+            raise not_passed("the result cannot be taken from a decoder", error) from error
 
     def kill(self) -> None:
         """Kill the process; a thread that waits for its answer gets ProcessEndedError."""

@@ -1,8 +1,9 @@
 """The folder of one codec process, the only one that it may use: `in` has the file to decode, `out` the result.
 
-The worker links the source into it before a request, and moves the result out of it afterwards. So a codec process
-cannot reach the files of other processes. It does see each file that it decodes, one after the other: with
-CODEC_MAX_TASKS=1 there is only one.
+The worker links the source into it before a request, and copies the result out of it afterwards. So a codec process
+cannot reach the files of other processes, and cannot change a result after the worker has hashed it, although it may
+still have its own file open. Large files are usually stored as they are, which needs no copy. The process does see each
+file that it decodes, one after the other: with CODEC_MAX_TASKS=1 there is only one.
 """
 
 import contextlib
@@ -11,8 +12,13 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from handlers.errors import FileProcessingError, is_disk_full
+
+RESULT_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""Without following a link or waiting for the writer of a FIFO."""
+COPY_BYTES: Final = 1024 * 1024
 
 
 class InvalidResultError(ValueError):
@@ -43,10 +49,7 @@ class WorkFolder:
         try:
             _link_or_copy(source, self.source)
         except OSError as error:
-            code = "disk_full" if is_disk_full(error) else "decoder_failed"
-            raise FileProcessingError(
-                f"the file cannot be passed to a decoder: {error.strerror}", code=code, retryable=True
-            ) from error
+            raise not_passed("the file cannot be passed to a decoder", error) from error
         try:
             yield
         finally:
@@ -54,32 +57,37 @@ class WorkFolder:
                 _empty(part)
 
     def take(self, target: Path) -> None:
-        """Move the result, if there is one, to `target`.
+        """Copy the result, if there is one, to `target`.
 
         Raises:
             InvalidResultError: it is not a regular file, or has a second name.
-            OSError: it cannot be moved.
+            OSError: it cannot be copied.
         """
-        if not os.path.lexists(self.target):
+        try:
+            descriptor = os.open(self.target, RESULT_FLAGS)
+        except FileNotFoundError:
             return
-        _check_regular(self.target)
-        try:
-            self.target.replace(target)
-        except OSError:  # another file system
-            shutil.move(self.target, target)
-        try:
-            _check_regular(target)
-        except InvalidResultError:  # the process has replaced it after the first check
+        except OSError as error:
+            raise InvalidResultError(f"its result cannot be opened: {error.strerror}") from None
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, descriptor)
+            _check_regular(os.fstat(descriptor))
+            result = stack.enter_context(open(descriptor, "rb", closefd=False))
             target.unlink(missing_ok=True)
-            raise
+            shutil.copyfileobj(result, stack.enter_context(target.open("xb")), COPY_BYTES)
 
     def remove(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _check_regular(path: Path) -> None:
-    found = path.lstat()
+def not_passed(problem: str, error: OSError) -> FileProcessingError:
+    """Return the error for a file that the system did not let pass."""
+    code = "disk_full" if is_disk_full(error) else "decoder_failed"
+    return FileProcessingError(f"{problem}: {error.strerror}", code=code, retryable=True)
+
+
+def _check_regular(found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
         raise InvalidResultError("its result is not a regular file of its own")
 

@@ -68,12 +68,27 @@ def leave_result(folder: str, *_: object) -> dict[str, str]:
     return {"file": "target", "content_type": "image/png"}
 
 
+KEPT: list[int] = []
+
+
+def keep_result(folder: str, *_: object) -> dict[str, str]:
+    """Replace `prepare`: leave a result, and keep it open for writing."""
+    KEPT.append(os.open(Path(folder, "out", "prepared"), os.O_RDWR | os.O_CREAT, 0o600))
+    os.write(KEPT[0], b"what the worker has checked")
+    return {"file": "target", "content_type": "image/png"}
+
+
+def change_kept_result() -> int:
+    """Change the bytes of the file that was kept open, but not their number; return it."""
+    return os.pwrite(KEPT[0], b"WHAT THE WORKER HAS CHECKED", 0)
+
+
 def make_file(size: int) -> int:
     """Make a file of this many bytes in the work folder; return its size."""
     path = Path(os.environ["TMPDIR"]) / "file"
-    path.touch()
     try:
-        os.truncate(path, size)
+        with path.open("wb") as file:
+            file.truncate(size)
         return path.stat().st_size
     finally:
         path.unlink()

@@ -165,6 +165,11 @@ async def large_heads(reader, writer):
     await reader.read()
 
 
+@attack(400)
+async def many_headers_without_value(reader, writer):
+    await send_all(reader, writer, b"GET /healthz HTTP/1.1\r\nHost: receiver\r\n" + b"a:\r\n" * 4500)
+
+
 @attack(100)
 async def pipelined_requests(_reader, writer):
     """Requests whose responses are not read."""

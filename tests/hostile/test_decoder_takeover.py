@@ -183,6 +183,22 @@ async def test_a_result_that_is_not_a_regular_file_is_refused(
     assert secret.read_text() == "of the worker"
 
 
+async def test_a_result_that_is_changed_afterwards_is_stored_as_it_was_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"takes over its decoder")
+    module = "tests.hostile.compromised_decoder"
+    async with codec_pool(start=f"{module}:start", codec_processes=1) as codec:
+        with monkeypatch.context() as patch:
+            patch.setattr("handlers.codec.codec.PREPARE", f"{module}:keep_result")
+            made = await codec.prepare(source, tmp_path / "out", "image/png", Profile())
+        assert await codec.call(f"{module}:change_kept_result") == made.file_size
+        content = made.path.read_bytes()
+    assert content == b"what the worker has checked"
+    assert made.sha256 == hashlib.sha256(content).hexdigest()
+
+
 async def test_the_worker_computes_size_and_hashes_of_a_result(tmp_path: Path) -> None:
     async with codec_pool(codec_processes=1) as codec:
         made = await codec.prepare(make_picture(tmp_path), tmp_path / "out", "image/png", Profile())

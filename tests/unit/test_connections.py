@@ -118,6 +118,30 @@ async def test_a_large_head_is_closed(connect):
     await client.closed()
 
 
+@pytest.mark.parametrize(("headers", "status"), [(97, 200), (98, None)])
+async def test_a_head_of_more_than_100_lines_is_closed(connect, headers, status):
+    client = await connect()
+    client.writer.write(b"POST / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(headers)))
+    client.writer.write(b"\r\n")
+    if status:
+        assert await client.answer() == status
+    else:
+        await client.closed()
+        with pytest.raises(EOFError):
+            await client.answer()
+
+
+async def test_an_exception_of_the_parser_ends_the_connection_without_a_traceback(connect, monkeypatch, caplog):
+    def fail(_protocol, _data):
+        raise ValueError("a bug in the parser")
+
+    monkeypatch.setattr(web.RequestHandler, "data_received", fail)
+    client = await connect()
+    client.writer.write(b"POST / HTTP/1.1\r\n\r\n")
+    await client.closed()
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 async def test_a_large_body_behind_a_head_is_not_a_large_head(connect):
     client = await connect()
     assert await client.ask(body=b"x" * 100_000) == 200

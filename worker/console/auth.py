@@ -5,8 +5,8 @@ import math
 import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import aiohttp_jinja2
 import structlog
@@ -24,6 +24,7 @@ from worker.web.request_body import BodyError, read_form
 
 log = structlog.stdlib.get_logger(__name__)
 ROOT: Final = "/console"
+STATIC_FILES: Final = frozenset(path.name for path in Path(__file__).with_name("static").iterdir())
 COOKIE: Final = "outlast_console"
 COOKIE_VALUE: Final = re.compile(rf'(?:^|; *){COOKIE}="?([^;"]*)')
 SESSION: Final = web.RequestKey("session", Session)
@@ -103,11 +104,13 @@ class ConsoleAuth:
     def _refuse(self, request: web.Request) -> web.StreamResponse | None:
         """Return the response for a request without a session or from another site; None if it may continue."""
         if request.path.startswith(f"{ROOT}/static/"):
+            if request.path.removeprefix(f"{ROOT}/static/") not in STATIC_FILES:  # may be no name of a file at all
+                raise web.HTTPNotFound
             return None
         if not self._sessions.enabled:
             return error_page(request, 403, DISABLED)
         origin = request.headers.get("Origin")
-        if request.method == "POST" and origin is not None and urlsplit(origin).netloc != request.host:
+        if request.method == "POST" and origin is not None and origin.partition("://")[2] != request.host:
             return error_page(request, 403, "The form was sent from another site. Nothing was changed.")
         if request.path == f"{ROOT}/sign-in":
             return None

@@ -21,6 +21,8 @@ MAX_CONNECTIONS: Final = 512
 """Open connections, without authenticated event streams. A new one replaces the one that has waited longest."""
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Request line and headers together. aiohttp limits each line to 8 KiB, but would accept 128 of them."""
+MAX_HEAD_LINES: Final = 100
+"""As Apache's LimitRequestFields. aiohttp does not count headers without a value, and joins their names."""
 MAX_READ_BYTES: Final = 64 * 1024
 """Maximum size of one read from a connection. The event loop's own buffer is four times as large."""
 HEAD_SECONDS: Final = 10.0
@@ -46,7 +48,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._request: web.Request | None = None
         self._body: BodyBytes | None = None
-        self._head_bytes = 0
+        self._head_bytes = self._head_lines = 0
         self._line: bytes | None = b""
         self._last_bytes = b""
         self._head_is_complete = False
@@ -116,7 +118,8 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._stop_reading()
         self.closes_at = now + (HEAD_SECONDS if self._discards else IDLE_SECONDS)
         self._request = self._body = None
-        self._head_bytes, self._line, self._last_bytes, self._head_is_complete = 0, b"", b"", False
+        self._head_bytes = self._head_lines = 0
+        self._line, self._last_bytes, self._head_is_complete = b"", b"", False
         if self._transport is not None and not self._transport.is_closing():
             self._connections.remember(self)  # after `keep_open`
 
@@ -147,7 +150,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Pass on what belongs to the body. Ends a connection that sends more."""
         passed = 0
         for piece in body.pieces(data):
-            self.aiohttp_protocol.data_received(piece)
+            self._pass_on(piece)
             passed += len(piece)
         if body.is_wasteful:
             self._connections.close(self, "wasteful_body")
@@ -173,7 +176,14 @@ class ClientConnection(asyncio.BufferedProtocol):
             if len(line) > MAX_LINE_BYTES or not is_good_line(line + newline):
                 self._refuse()
                 return
-        self.aiohttp_protocol.data_received(head)
+        self._pass_on(head)
+
+    def _pass_on(self, data: bytes) -> None:
+        """Pass data on. What aiohttp's parser raises, beside what it answers itself, ends the connection."""
+        try:
+            self.aiohttp_protocol.data_received(data)
+        except Exception:  # noqa: BLE001 - asyncio would log the traceback of each
+            self._connections.close(self, "not_parsed")
 
     def _refuse(self) -> None:
         """Answer a bad request line, and close the connection."""
@@ -189,9 +199,11 @@ class ClientConnection(asyncio.BufferedProtocol):
         received = self._last_bytes + data
         _, end, rest = received.partition(END_OF_HEAD)
         self._head_is_complete, self._bytes_after_head = bool(end), len(rest)
-        self._head_bytes += len(data) - len(rest) if end else len(data)
+        size = len(data) - len(rest) if end else len(data)
+        self._head_bytes += size
+        self._head_lines += data.count(b"\n", 0, size)
         self._last_bytes = received[-len(END_OF_HEAD) + 1 :]
-        return self._head_bytes <= MAX_HEAD_BYTES
+        return self._head_bytes <= MAX_HEAD_BYTES and self._head_lines <= MAX_HEAD_LINES
 
 
 CONNECTION: Final = web.RequestKey("connection", ClientConnection)

@@ -76,20 +76,30 @@ begin
   perform pg_advisory_xact_lock(hashtextextended('outlast:' || p_generation_id, 0));
 end $$;
 
+-- Whether what belongs to a user may be shown on a row of `p_owner`: a row can be deleted and inserted again with the
+-- same id by another user. A null is not compared. A uuid may have been submitted in capitals; char(n) pads values.
+create or replace function public.outlast_owns(p_owner text, p_user_id text) returns boolean
+language plpgsql immutable security definer set search_path = '' as $$
+begin
+  return coalesce(rtrim(p_owner) = rtrim(p_user_id)
+    or (p_owner ~ '^[0-9a-f-]{36}$' and p_owner = lower(p_user_id)), true);
+end $$;
+
 -- The tasks whose files form the generation's media. These are the tasks of the newest output, and the tasks that FAL's
 -- webhook created for the request id on the row: FAL's and Supabase's webhooks describe the same output differently. If
 -- Supabase's webhook created no task, the newest output that FAL's webhook reported is used. A cancelled task decides
 -- which output is the newest only if all tasks are cancelled. Otherwise it is returned when it belongs to that output.
-create or replace function public.outlast_current_tasks(p_generation_id text, p_request_id text)
+-- Tasks of others than the owner are left out.
+create or replace function public.outlast_current_tasks(p_generation_id text, p_request_id text, p_owner text)
 returns setof public.outlast_tasks language plpgsql stable security definer set search_path = '' as $$
 declare
   v_newest public.outlast_tasks;
 begin
   select * into v_newest from public.outlast_tasks t
-    where t.generation_id = p_generation_id
+    where t.generation_id = p_generation_id and public.outlast_owns(p_owner, t.user_id)
     order by t.status = 'cancelled', t.source is not distinct from 'fal', t.event_at desc, t.created_at desc limit 1;
   return query select t.* from public.outlast_tasks t
-    where t.generation_id = p_generation_id and (
+    where t.generation_id = p_generation_id and public.outlast_owns(p_owner, t.user_id) and (
       (t.output_key is not distinct from v_newest.output_key
         and (t.source is not distinct from 'fal') = (v_newest.source is not distinct from 'fal'))
       or (t.source = 'fal' and t.request_id = p_request_id and v_newest.source is distinct from 'fal')
@@ -119,7 +129,7 @@ end $$;
 -- status. The status is null when there are only cancelled tasks; without any task, both are null. In plpgsql, because
 -- planning this query took 0.9 ms and every job runs it twice.
 create or replace function public.outlast_media(
-  p_generation_id text, p_request_id text, out media jsonb, out media_status text
+  p_generation_id text, p_request_id text, p_owner text, out media jsonb, out media_status text
 ) language plpgsql stable security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
@@ -129,7 +139,7 @@ begin
     select t.status, t.failed, t.error_code, t.total_files, t.source is not distinct from 'fal' as fal,
       t.status in ('queued', 'running', 'retrying') as open,
       coalesce(t.files, public.outlast_plain_files(t.source_keys, t.positions)) as files
-    from public.outlast_current_tasks(p_generation_id, p_request_id) t
+    from public.outlast_current_tasks(p_generation_id, p_request_id, p_owner) t
   ), named as materialized (
     select t.fal, t.open, t.status, t.failed, t.error_code, e.*
     from tasks t, jsonb_to_recordset(t.files) as e (
@@ -144,6 +154,7 @@ begin
       when p.status = 'cancelled' then 'skipped' else 'failed' end as outcome
     from placed p
     left join public.outlast_files f on f.generation_id = p_generation_id and f.source_key = p.source_key
+      and public.outlast_owns(p_owner, f.user_id)
   ), listed as (
     select coalesce(jsonb_agg(
         jsonb_build_object('position', position, 'field', field, 'status', outcome,
@@ -181,19 +192,8 @@ begin
   end if;
 end $$;
 
--- Whether the functions can read every row of storage.objects. If they can, `outlast_known` and `outlast_finish` check
--- there that an object exists, and the worker sends no request to Storage for it.
-create or replace function public.outlast_sees_storage() returns boolean
-language plpgsql stable security definer set search_path = '' as $$
-begin
-  perform bucket_id, name, metadata, user_metadata from storage.objects limit 0;
-  return not row_security_active('storage.objects');
-exception when undefined_table or undefined_column or invalid_schema_name or insufficient_privilege then
-  return false;
-end $$;
-
 revoke all on function public.outlast_generations(), public.outlast_column(text),
   public.outlast_find_generation(text, text), public.outlast_lock_generation(text),
-  public.outlast_current_tasks(text, text), public.outlast_media_entry(public.outlast_files),
-  public.outlast_plain_files(text[], int[]), public.outlast_media(text, text), public.outlast_sees_storage()
+  public.outlast_current_tasks(text, text, text), public.outlast_media_entry(public.outlast_files),
+  public.outlast_plain_files(text[], int[]), public.outlast_media(text, text, text), public.outlast_owns(text, text)
   from public, anon, authenticated, service_role;

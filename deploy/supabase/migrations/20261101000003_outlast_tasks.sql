@@ -1,4 +1,4 @@
--- Outlast 3: the life cycle of a task: enqueue, begin, progress, heartbeat, cancel. All return JSON over /rest/v1/rpc.
+-- Outlast 3: the life cycle of a task: enqueue, begin, progress, heartbeat. All return JSON over /rest/v1/rpc.
 --
 -- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 select public.outlast_start_change();
@@ -24,18 +24,33 @@ create or replace function public.outlast_stored(t public.outlast_tasks, j publi
 language plpgsql stable security definer set search_path = '' as $$
 begin
   return (select coalesce(jsonb_agg(public.outlast_file_json(f) order by f.position), '[]') from public.outlast_files f
-    where f.generation_id = t.generation_id and f.source_key = any (j.source_keys) and f.profile = j.profile);
+    where f.generation_id = t.generation_id and f.source_key = any (j.source_keys) and f.profile = j.profile
+      and public.outlast_owns(t.user_id, f.user_id));
+end $$;
+
+-- Makes an ended task queued again. A worker that still runs it loses its lease.
+create or replace function public.outlast_restart_task(p_task_id uuid, p_attempt int) returns public.outlast_tasks
+language plpgsql security definer set search_path = '' as $$
+declare
+  t public.outlast_tasks;
+begin
+  update public.outlast_tasks set status = 'queued', attempt = p_attempt, lease = null, last_lease = null,
+      lease_until = null, worker = null, progress = null, result = null, failed = '[]', error = null, error_code = null,
+      started_at = null, finished_at = null, updated_at = now()
+    where task_id = p_task_id returning * into t;
+  return t;
 end $$;
 
 -- Inserts the task unless it exists, and locks its row. Recorded values stay, with two exceptions: a newer event may
--- name the same files as part of another output, or of an earlier one that is current again, or in other fields; and a
--- cancel marker, which was written before the task was known, gets the task's details.
+-- name the same files as part of another output, or of an earlier one that is current again, or in other fields, or for
+-- another owner, and then it starts anew; and a cancel marker, written before the task was known, gets its details.
 create or replace function public.outlast_record_task(j public.outlast_tasks) returns public.outlast_tasks
 language plpgsql security definer set search_path = '' as $$
 declare
   t public.outlast_tasks;
   v_files jsonb := nullif(to_jsonb(j) -> 'files', 'null');  -- an upgrade adds the column while calls are under way
   v_newer boolean;
+  v_owner text;
 begin
   insert into public.outlast_tasks (task_id, generation_id, request_id, user_id, source, queue, positions, source_keys,
                                     files, total_files, output_key, profile, event_at, attempt)
@@ -44,6 +59,7 @@ begin
     on conflict (task_id) do nothing;
   select * into t from public.outlast_tasks where task_id = j.task_id for update;
   v_newer := t.output_key is null or j.event_at > t.event_at;
+  v_owner := t.user_id;
   if t.source is null then
     t.positions := j.positions;
     t.source_keys := j.source_keys;
@@ -59,11 +75,15 @@ begin
       positions = t.positions, source_keys = t.source_keys, source = t.source, queue = t.queue, profile = t.profile,
       files = case when v_newer and j.source_keys = t.source_keys then coalesce(v_files, t.files) else t.files end,
       generation_id = coalesce(t.generation_id, j.generation_id), request_id = coalesce(t.request_id, j.request_id),
-      user_id = coalesce(t.user_id, j.user_id),
+      user_id = case when v_newer and not public.outlast_owns(t.user_id, j.user_id) then j.user_id
+        else coalesce(t.user_id, j.user_id) end,
       output_key = case when v_newer then j.output_key else t.output_key end,
       total_files = case when v_newer then j.total_files else t.total_files end,
       event_at = greatest(t.event_at, j.event_at)
     where task_id = t.task_id returning * into t;
+  if not public.outlast_owns(t.user_id, v_owner) then
+    t := public.outlast_restart_task(t.task_id, j.attempt);
+  end if;
   return t;
 end $$;
 
@@ -75,10 +95,7 @@ declare
   t public.outlast_tasks := public.outlast_record_task(j);
 begin
   if t.status in ('failed', 'partial', 'cancelled') then
-    update public.outlast_tasks set status = 'queued', event_at = greatest(event_at, j.event_at), attempt = j.attempt,
-        lease = null, last_lease = null, lease_until = null, worker = null, progress = null, result = null,
-        failed = '[]', error = null, error_code = null, started_at = null, finished_at = null, updated_at = now()
-      where task_id = t.task_id returning * into t;
+    t := public.outlast_restart_task(t.task_id, j.attempt);
   end if;
   -- The output may have more tasks now, or may be current again. The sweep relies on media_status, so update it.
   perform public.outlast_write_media(t.generation_id, false);
@@ -170,30 +187,12 @@ begin
                   where lease = any (v_leases) and status = 'cancelled'));
 end $$;
 
--- Cancels a task. For an unknown task a cancelled row is inserted as a marker, so that it never starts. The lease stays
--- on the row, so that the worker that holds it learns of the cancellation from its next heartbeat.
-create or replace function public.outlast_cancel(p_task_id uuid) returns jsonb
-language plpgsql security definer set search_path = '' as $$
-declare
-  t public.outlast_tasks;
-begin
-  insert into public.outlast_tasks (task_id, status, finished_at) values (p_task_id, 'cancelled', now())
-    on conflict (task_id) do nothing;
-  select * into t from public.outlast_tasks where task_id = p_task_id for update;
-  if t.status in ('queued', 'running', 'retrying') then
-    update public.outlast_tasks set status = 'cancelled', finished_at = now(), updated_at = now()
-      where task_id = p_task_id returning * into t;
-    perform public.outlast_write_media(t.generation_id, false);
-  end if;
-  return jsonb_build_object('cancelled', t.status = 'cancelled', 'status', t.status);
-end $$;
-
-revoke all on function public.outlast_task_of(jsonb),
+revoke all on function public.outlast_task_of(jsonb), public.outlast_restart_task(uuid, int),
   public.outlast_stored(public.outlast_tasks, public.outlast_tasks), public.outlast_record_task(public.outlast_tasks)
   from public, anon, authenticated, service_role;
 revoke all on function public.outlast_enqueue(jsonb), public.outlast_begin(jsonb, uuid, text, int),
-  public.outlast_progress(jsonb), public.outlast_heartbeat(text, uuid[], jsonb, int), public.outlast_cancel(uuid)
+  public.outlast_progress(jsonb), public.outlast_heartbeat(text, uuid[], jsonb, int)
   from public, anon, authenticated;
 grant execute on function public.outlast_enqueue(jsonb), public.outlast_begin(jsonb, uuid, text, int),
-  public.outlast_progress(jsonb), public.outlast_heartbeat(text, uuid[], jsonb, int), public.outlast_cancel(uuid)
+  public.outlast_progress(jsonb), public.outlast_heartbeat(text, uuid[], jsonb, int)
   to service_role;

@@ -11,6 +11,17 @@ language sql immutable security definer set search_path = '' as $$
   select to_jsonb(f) - array['generation_id', 'task_id', 'user_id', 'created_at', 'updated_at']
 $$;
 
+-- Whether the functions can read every row of storage.objects. If they can, `outlast_known` and `outlast_finish` check
+-- there that an object exists, and the worker sends no request to Storage for it.
+create or replace function public.outlast_sees_storage() returns boolean
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  perform bucket_id, name, metadata, user_metadata from storage.objects limit 0;
+  return not row_security_active('storage.objects');
+exception when undefined_table or undefined_column or invalid_schema_name or insufficient_privilege then
+  return false;
+end $$;
+
 -- A stored file of this user, made from the same source bytes with the same profile, whose object exists; null if there
 -- is none. Where storage.objects cannot be read, the worker must check that the object exists.
 create or replace function public.outlast_known(p_user_id text, p_source_sha256 text, p_profile text) returns jsonb
@@ -113,7 +124,8 @@ begin
   return (
     select coalesce(jsonb_agg(old), '[]') || coalesce(p_failed, '[]') from jsonb_array_elements(t.failed) old
     where not exists (select from public.outlast_files f
-                      where f.generation_id = t.generation_id and f.source_key = old ->> 'source_key')
+                      where f.generation_id = t.generation_id and f.source_key = old ->> 'source_key'
+                        and public.outlast_owns(t.user_id, f.user_id))
       and not exists (select from jsonb_array_elements(p_failed) new where new ->> 'source_key' = old ->> 'source_key')
   );
 end $$;
@@ -129,6 +141,7 @@ begin
 end $$;
 
 revoke all on function public.outlast_file_json(public.outlast_files), public.outlast_all_whole(jsonb),
+  public.outlast_sees_storage(),
   public.outlast_lock_objects(public.outlast_tasks, jsonb),
   public.outlast_store_files(public.outlast_tasks, jsonb), public.outlast_merge_failed(public.outlast_tasks, jsonb),
   public.outlast_result(public.outlast_tasks, uuid[]) from public, anon, authenticated, service_role;

@@ -143,8 +143,8 @@ begin
     and not (p_past and p_until is not null);
 end $$;
 
--- The SQL condition for noted rows (alias `g`) that are not young and whose id is after `p_after`. It uses the index of the id column, and
--- a noted id that the column's type cannot hold any more is ignored.
+-- The SQL condition for noted rows (alias `g`) that are not young and whose id is after `p_after`. It uses the index of
+-- the id column, and a noted id that the column's type cannot hold any more is ignored.
 create or replace function public.outlast_late_where(p_after text) returns text
 language plpgsql stable security definer set search_path = '' as $$
 declare

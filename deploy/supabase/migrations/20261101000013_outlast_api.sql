@@ -1,4 +1,4 @@
--- Outlast 13: the task API (submit, status, progress), worker statistics, and removing old rows.
+-- Outlast 13: the task API (submit, status, progress, cancel), worker statistics, and removing old rows.
 
 select public.outlast_start_change();
 
@@ -87,6 +87,24 @@ select public.outlast_add_index(name, on_columns) from (values
   ('outlast_tasks_ended', 'outlast_tasks (finished_at) where finished_at is not null')
 ) as i (name, on_columns);
 
+-- Cancels a task. For an unknown task a cancelled row is inserted as a marker, so that it never starts. The lease stays
+-- on the row, so that the worker that holds it learns of the cancellation from its next heartbeat.
+create or replace function public.outlast_cancel(p_task_id uuid) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  t public.outlast_tasks;
+begin
+  insert into public.outlast_tasks (task_id, status, finished_at) values (p_task_id, 'cancelled', now())
+    on conflict (task_id) do nothing;
+  select * into t from public.outlast_tasks where task_id = p_task_id for update;
+  if t.status in ('queued', 'running', 'retrying') then
+    update public.outlast_tasks set status = 'cancelled', finished_at = now(), updated_at = now()
+      where task_id = p_task_id returning * into t;
+    perform public.outlast_write_media(t.generation_id, false);
+  end if;
+  return jsonb_build_object('cancelled', t.status = 'cancelled', 'status', t.status);
+end $$;
+
 -- Deletes old rows: tasks that ended more than `p_keep_seconds` ago (0 keeps all; at most `p_limit` per call),
 -- idempotency keys older than a day, and workers without a heartbeat for a day. A task is kept while its generation's
 -- row has no final media_status, because the sweep would find a generation without tasks and process it again.
@@ -122,6 +140,7 @@ end $$;
 revoke all on function public.outlast_task_json(public.outlast_tasks)
   from public, anon, authenticated, service_role;
 revoke all on function public.outlast_submit(jsonb, text, text), public.outlast_states(uuid[]),
-  public.outlast_worker_stats(int), public.outlast_expire(bigint, int) from public, anon, authenticated;
+  public.outlast_worker_stats(int), public.outlast_cancel(uuid), public.outlast_expire(bigint, int)
+  from public, anon, authenticated;
 grant execute on function public.outlast_submit(jsonb, text, text), public.outlast_states(uuid[]),
-  public.outlast_worker_stats(int), public.outlast_expire(bigint, int) to service_role;
+  public.outlast_worker_stats(int), public.outlast_cancel(uuid), public.outlast_expire(bigint, int) to service_role;

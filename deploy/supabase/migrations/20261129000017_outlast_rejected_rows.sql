@@ -19,38 +19,6 @@ create table if not exists public.outlast_rejected_rows (
 select public.outlast_add_index('outlast_rejected_rows_due', 'outlast_rejected_rows (retry_at)');
 select public.outlast_protect_table('public.outlast_rejected_rows');
 
--- Writes media_status and, unless `p_status_only`, media to the generation's row, if there is one. The media list stays
--- unchanged while the generation has no task. Raises whatever the row refuses; waits briefly for its lock.
-create or replace function public.outlast_update_row(p_generation_id text, p_status_only boolean) returns void
-language plpgsql security definer set search_path = '' set lock_timeout = '3s' as $$
-declare
-  g record;
-  m record;
-  v_request text;
-  v_id text;
-begin
-  select * into g from public.outlast_generations();
-  if g.id_name is null then
-    return;
-  end if;
-  begin
-    execute format('select g.%I::text, %s from %s g where g.%I = $1::%s for update',
-                   g.id_name, public.outlast_column(g.request_name), g.rel, g.id_name, g.id_type)
-      into v_id, v_request using p_generation_id;
-  exception when data_exception then
-    return;
-  end;
-  if v_id is null then
-    return;
-  end if;
-  select * into m from public.outlast_media(p_generation_id, v_request);
-  execute format(
-    'update %s g set media_status = $2, media = case when $3 then g.media else $1 end where g.%I = $4::%s'
-    ' and (g.media_status is distinct from $2 or (not $3 and g.media is distinct from $1))',
-    g.rel, g.id_name, g.id_type
-  ) using m.media, m.media_status, p_status_only or m.media is null, p_generation_id;
-end $$;
-
 -- Records that the row refused the update, for the retries, and on the ended tasks of the generation. A task that
 -- another transaction holds is skipped, because waiting for it here could deadlock; its own end records the same.
 create or replace function public.outlast_note_rejection(p_generation_id text, p_sqlstate text, p_message text)
@@ -147,7 +115,8 @@ begin
   end;
   t.failed := public.outlast_merge_failed(t, coalesce(p_failed, '[]'));
   v_ids := array(select f.id from public.outlast_files f where f.generation_id = t.generation_id
-                 and (f.source_key = any (t.source_keys) or f.task_id = t.task_id) order by f.position, f.source_key);
+                 and (f.source_key = any (t.source_keys) or f.task_id = t.task_id)
+                 and public.outlast_owns(t.user_id, f.user_id) order by f.position, f.source_key);
   t.status := case
     when not v_ended then 'retrying'
     when p_status = 'completed' and t.failed = '[]' then 'completed'
@@ -185,7 +154,7 @@ begin
   return jsonb_build_object('retried', 1, 'written', case when found then 0 else 1 end);
 end $$;
 
-revoke all on function public.outlast_update_row(text, boolean), public.outlast_note_rejection(text, text, text),
+revoke all on function public.outlast_note_rejection(text, text, text),
   public.outlast_clear_rejection(text), public.outlast_write_media(text, boolean)
   from public, anon, authenticated, service_role;
 revoke all on function public.outlast_finish(uuid, uuid, text, jsonb, jsonb, jsonb, jsonb),

@@ -21,18 +21,18 @@ begin
     cross join lateral (
       select count(*) as tasks, coalesce(bool_or(t.status in ('queued', 'running', 'retrying')
         and (t.updated_at >= %8$L or t.lease_until >= %8$L)), false) as busy
-      from public.outlast_tasks t where t.generation_id = g.%1$I::text
+      from public.outlast_tasks t where t.generation_id = g.%1$I::text and public.outlast_owns(%2$s, t.user_id)
     ) known
     left join lateral (
       select t.output_key, t.source is not distinct from 'fal' as fal from public.outlast_tasks t
-      where t.generation_id = g.%1$I::text and t.status <> 'cancelled'
+      where t.generation_id = g.%1$I::text and t.status <> 'cancelled' and public.outlast_owns(%2$s, t.user_id)
       order by t.source is not distinct from 'fal', t.event_at desc, t.created_at desc limit 1
     ) newest on true
     left join lateral (
       select count(distinct p.position) as covered, max(t.total_files) as total
       from public.outlast_tasks t left join unnest(t.positions) as p (position) on true
       where t.generation_id = g.%1$I::text and t.output_key is not distinct from newest.output_key
-        and (t.source is not distinct from 'fal') = newest.fal
+        and (t.source is not distinct from 'fal') = newest.fal and public.outlast_owns(%2$s, t.user_id)
     ) part on true
     where %9$s and length(g.%1$I::text) <= 256
       and (known.tasks = 0 or (part.covered < part.total and not known.busy))

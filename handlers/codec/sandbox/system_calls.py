@@ -67,6 +67,7 @@ NEW_PROCESSES: Final[dict[str, Numbers]] = {
     "personality": (135, 92),
 }
 FILE_METADATA: Final[dict[str, Numbers]] = {  # Landlock does not restrict these
+    "truncate": (76, 45),  # Landlock does not know it before Linux 6.2
     "chmod": (90, None),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),

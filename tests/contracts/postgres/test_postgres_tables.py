@@ -40,7 +40,7 @@ async def test_a_partitioned_table_can_be_bound_applied_again_and_removed(own_db
     columns = "user_id, status, output, created_at"
     insert = f"insert into public.generations ({columns}) values ($1, $2, '[]', $3::text::timestamptz)"  # noqa: S608
     user = uuid4()
-    for status, created_at in (("pending", "2020-05-05"), ("completed", "2026-05-05")):
+    for status, created_at in (("pending", "2020-05-05"), ("completed", "now")):
         await own_db.run(insert, user, status, created_at)
     await own_db.run("update public.generations set status = 'completed'")
     sent = await events(own_db)
@@ -51,7 +51,7 @@ async def test_a_partitioned_table_can_be_bound_applied_again_and_removed(own_db
     missing = await own_db.call("outlast_missing")
     assert len(missing) == 2
     generation = missing[0]["generation_id"]
-    assert await own_db.attempt(make_job(generation, ["a"]), stored=["a"]) == "completed"
+    assert await own_db.attempt(make_job(generation, ["a"], user_id=str(user)), stored=["a"]) == "completed"
     assert (await own_db.media(generation))[1] == "completed"
     await own_db.run("delete from public.generations where id = $1::text::uuid", generation)
     assert await own_db.value("select generation_id from public.outlast_deletions") == generation
