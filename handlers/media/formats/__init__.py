@@ -32,8 +32,17 @@ from handlers.media import BY_CONTENT_TYPE
 Content = bytes | mmap.mmap
 """The bytes of a file. A mapped file is not copied to memory."""
 COPY_BYTES: Final = 1 << 20
-ALSO_DETECTED_AS: Final = {"audio/mp4": "video/mp4"}
-"""Another type that the signature of a type may show: an MP4 file without a video track is audio."""
+TEXTS: Final = frozenset({"text/plain", "text/csv", "application/json"})
+ALSO_DETECTED_AS: Final = {
+    "audio/mp4": frozenset({"video/mp4"}),
+    "audio/webm": frozenset({"video/webm"}),
+    "audio/x-matroska": frozenset({"video/x-matroska"}),
+    "audio/quicktime": frozenset({"video/quicktime"}),
+    "audio/3gpp": frozenset({"video/3gpp"}),
+    **dict.fromkeys(("model/obj", "model/mtl", "model/gltf+json", "model/fbx"), TEXTS),
+}
+"""Other types that the first bytes of a type may show: a file without a video track is audio, and a model may begin
+with pages of comments."""
 
 
 class Part(NamedTuple):
@@ -74,7 +83,7 @@ def check_structure(source: Path, content_type: str) -> int:
         if module is None:
             return len(content)
         detected = by_signature(content[:HEAD_BYTES])
-        if detected not in {None, content_type, ALSO_DETECTED_AS.get(content_type)}:
+        if detected not in {None, content_type, *ALSO_DETECTED_AS.get(content_type, ())}:
             raise FileCorruptedError(f"the content is not {content_type} but {detected}")
         try:
             end: int = importlib.import_module(f"handlers.media.{module}").check_content(content)

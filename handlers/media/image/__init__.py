@@ -91,7 +91,7 @@ def _fits_in_memory(header: OpenedImage) -> bool:
 
 def _must_keep(header: OpenedImage, options: EncodeOptions) -> bool:
     """Whether encoding was not requested, would lose pages or inks, or would break a signature that must stay."""
-    if options.format is ImageFormat.KEEP or header.bands > MAX_BANDS:
+    if options.format is ImageFormat.KEEP or header.bands > MAX_BANDS or header.is_kept:
         return True
     if header.pages > 1 and not header.is_animated:
         return True

@@ -1,4 +1,4 @@
-"""Opening an image by the decoder of its type: libvips for most, libheif for HEIC, Pillow for CIELAB in TIFF."""
+"""Opening an image by the decoder of its type: libvips for most, libheif for HEIC, Pillow for others."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,8 +22,9 @@ SAMPLE_BYTES: Final = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4
 class OpenedImage:
     """The header of an image; nothing is decoded yet. Width and height are of one page, in pixels, as stored.
 
-    `pixel_bytes` are the bytes of a decoded pixel. `image` can be read once, from top to bottom. `decode` takes the
-    number of a page and is set instead of `image` if libvips is not the decoder.
+    `pixel_bytes` are the bytes of a decoded pixel. `is_kept`: no format of ours holds all of it. `image` can
+    be read once, from top to bottom. `decode` takes the number of a page and is set instead of `image` if libvips is
+    not the decoder.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class OpenedImage:
     pixel_bytes: int
     has_alpha: bool
     needs_rotation: bool
+    is_kept: bool = False
     image: pyvips.Image | None = None
     decode: Callable[[int], pyvips.Image] | None = None
 
@@ -77,6 +79,10 @@ def open_image(path: Path, content_type: str) -> OpenedImage:
     check_structure(path, content_type)
     if content_type == "image/heic":
         return _open_heic(path)
+    if BY_CONTENT_TYPE[content_type].reader is None:
+        from handlers.media.image import stills  # noqa: PLC0415 - rarely needed
+
+        return stills.open_file(path, content_type)
     try:
         image = _load(path, content_type, access="sequential")
     except pyvips.Error as error:

@@ -1,0 +1,104 @@
+"""Pictures that Pillow decodes and libvips does not: BMP, TGA, JPEG 2000, PSD and ICO. Runs in a codec process.
+
+Those whose pixels our formats hold are compressed like any other picture. Files with more than one picture (layers of a
+PSD, sizes of an icon) or with other samples are decoded and kept.
+"""
+
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pyvips
+from PIL import Image
+
+from handlers.errors import FileCorruptedError
+from handlers.media.formats import mapped
+from handlers.media.image import psd
+from handlers.media.image.loader import OpenedImage
+
+DECODERS: Final = {
+    "image/bmp": "BMP",
+    "image/x-tga": "TGA",
+    "image/jp2": "JPEG2000",
+    "image/vnd.adobe.photoshop": "PSD",
+    "image/vnd.microsoft.icon": "ICO",
+}
+"""Pillow's name of each type."""
+MODES: Final = {"1": "L", "L": "L", "LA": "LA", "P": "RGBA", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA"}
+"""The mode in which pixels are passed on, for each of Pillow's modes that our formats hold."""
+BANDS: Final = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+ERRORS: Final = (ValueError, SyntaxError, OSError, EOFError, RuntimeError, IndexError, KeyError, TypeError)
+"""The errors that Pillow raises for a file that it cannot decode."""
+MAX_ICONS: Final = 64
+
+
+def open_file(path: Path, content_type: str) -> OpenedImage:
+    """Read the header of a picture.
+
+    Raises:
+        FileCorruptedError: Pillow cannot read it.
+    """
+    Image.MAX_IMAGE_PIXELS = None  # we check our own limits
+    kind = DECODERS[content_type]
+    try:
+        with _open(path, kind) as picture:
+            mode = MODES.get(picture.mode)
+            pages = len(_icons(picture)) if kind == "ICO" else 1
+            width, height = picture.size
+    except ERRORS as error:
+        raise FileCorruptedError(f"the content is not {content_type}: {error}") from None
+    return OpenedImage(
+        path,
+        content_type,
+        width,
+        height,
+        pages=pages,
+        bands=BANDS[mode or "RGB"],
+        pixel_bytes=BANDS[mode or "RGBA"],
+        has_alpha=mode in {"LA", "RGBA"},
+        needs_rotation=False,
+        is_kept=mode is None or (kind == "PSD" and not _is_flat(path)),
+        decode=partial(_decode, path, kind),
+    )
+
+
+def _open(path: Path, kind: str) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an icon whose entry and picture differ in size
+        return Image.open(path, formats=[kind])
+
+
+def _is_flat(path: Path) -> bool:
+    """Whether a PSD has no layers and no channels that the merged picture lacks."""
+    with mapped(path) as content:
+        header = psd.read_header(content)
+    return header.layer_bytes == 0 and header.channels <= BANDS["RGBA"]
+
+
+def _icons(picture: Image.Image) -> list[Any]:
+    entries: list[Any] = picture.ico.entry  # type: ignore[attr-defined] - Pillow has no other list of all pictures
+    if len(entries) > MAX_ICONS:
+        raise FileCorruptedError(f"the icon has {len(entries)} pictures; {MAX_ICONS} are allowed")
+    return entries
+
+
+def _decode(path: Path, kind: str, page: int) -> pyvips.Image:
+    """Decode the picture, or one of the pictures of an icon."""
+    try:
+        with _open(path, kind) as opened:
+            picture = opened.ico.frame(page) if kind == "ICO" else opened  # type: ignore[attr-defined] - as above
+            picture.load()
+            mode = MODES.get(picture.mode, "RGB")
+            if picture.mode == "P" and "transparency" not in picture.info:
+                mode = "RGB"
+            content = picture.convert(mode).tobytes()
+    except ERRORS as error:
+        raise FileCorruptedError(f"the image does not decode completely: {error}") from None
+    image = pyvips.Image.new_from_memory(content, *picture.size, BANDS[mode], "uchar")
+    image = image.copy(interpretation="b-w" if BANDS[mode] < BANDS["RGB"] else "srgb")
+    profile = opened.info.get("icc_profile")
+    if profile:
+        image = image.copy()
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    return image
