@@ -27,7 +27,8 @@ def json(head: bytes) -> str | None:
     text = head[:HEAD].removeprefix(BOM).lstrip()
     if not text.startswith((b"{", b"[")):
         return None
-    rest = text[JSON_TOKENS.match(text).end() :]  # type: ignore[union-attr] - the pattern matches nothing, too
+    tokens = JSON_TOKENS.match(text)
+    rest = text[tokens.end() if tokens else 0 :]
     is_cut_string = rest.startswith(b'"') and b"\n" not in rest
     is_cut_literal = any(literal.startswith(rest) for literal in JSON_LITERALS) or rest == b"-"
     return "application/json" if not rest or is_cut_string or is_cut_literal else None

@@ -1,7 +1,6 @@
 """Finds the files in the output of a generation. An output is any JSON; how much of it is searched is bounded."""
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 from handlers.download.allowlist import Allowlist
@@ -9,35 +8,8 @@ from handlers.settings import MediaSettings
 from handlers.sources.output_urls import OutputUrl, SearchLimitError, find_urls
 from handlers.sources.refusals import Refusal, placeholder
 from schemas.jobs import JobFile
-from schemas.urls import is_data_uri, name_from_url, source_key
+from schemas.urls import is_data_uri, source_key
 
-UNSUPPORTED_EXTENSIONS: Final = frozenset(
-    [
-        "safetensors",
-        "pt",
-        "pth",
-        "ckpt",
-        "bin",
-        "npy",
-        "npz",
-        "onnx",
-        "gguf",
-        "json",
-        "jsonl",
-        "yaml",
-        "yml",
-        "toml",
-        "txt",
-        "csv",
-        "tsv",
-        "md",
-        "log",
-        "fbx",
-        "stl",
-        "mtl",
-        "pkl",
-    ]
-)
 MAX_URLS_PER_FILE: Final = 3
 """At most this many URLs per file of MAX_EVENT_FILES are looked at: a file may have several, and not each is a file."""
 
@@ -47,7 +19,7 @@ def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> tu
 
     An object with a `url` is a file on any host; whether it may be downloaded is checked later and reported there. A
     string is a file only if the allow-list contains it, or if it is a `data:` URI, and not in a field that repeats the
-    request. Weights, embeddings and other files that are not media are skipped unless UNSUPPORTED_FILES=fail.
+    request. Their names do not matter: what is stored is decided by the content.
 
     At most MAX_EVENT_FILES are returned. If the output has more, or is too large to be searched completely, a
     placeholder for the others is the last one: `Refusal.TOO_MANY_FILES`.
@@ -56,8 +28,6 @@ def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> tu
     try:
         for named in _distinct(find_urls(output), MAX_URLS_PER_FILE * settings.max_event_files):
             if named.bare and not is_data_uri(named.url) and not allowlist.contains(named.url):
-                continue
-            if settings.unsupported_files == "ignore" and _is_unsupported(named.name or name_from_url(named.url)):
                 continue
             key = source_key(named.url)
             if key not in files:
@@ -80,10 +50,3 @@ def _distinct(found: Iterator[OutputUrl], limit: int) -> Iterator[OutputUrl]:
             raise SearchLimitError
         seen.add(key)
         yield named
-
-
-def _is_unsupported(name: str) -> bool:
-    if "/" not in name:
-        stem, _, extension = name.rpartition(".")
-        return stem != "" and extension.lower() in UNSUPPORTED_EXTENSIONS
-    return PurePosixPath(name).suffix.lower().removeprefix(".") in UNSUPPORTED_EXTENSIONS

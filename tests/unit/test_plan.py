@@ -1,14 +1,11 @@
 import json
-from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
 from handlers.sources.output_urls import MAX_NODES, MAX_PARSED_CHARACTERS, MAX_SEPARATORS, find_data_uri
-from handlers.sources.outputs import UNSUPPORTED_EXTENSIONS, find_files
+from handlers.sources.outputs import find_files
 from handlers.sources.plan import BULK_FILES, plan_jobs
 from handlers.sources.refusals import Refusal, refusal_of
 from schemas.events import CompletedGeneration
@@ -146,10 +143,10 @@ def test_positions_are_consecutive_without_duplicates():
     ]
 
 
-def test_unsupported_files_are_ignored_or_kept_by_the_setting():
-    output = {"lora_file": {"url": f"{FAL}/x.safetensors"}, "config": {"url": f"{FAL}/y", "file_name": "c.json"}}
-    assert urls(output) == []
-    assert len(urls(output, SETTINGS.model_copy(update={"unsupported_files": "fail"}))) == 2
+@pytest.mark.parametrize("mode", ["skip", "fail", "keep"])
+def test_the_name_of_a_file_does_not_decide_whether_it_is_taken(mode):
+    output = {"lora_file": {"url": f"{FAL}/x.safetensors"}, "config": {"url": f"{FAL}/y", "file_name": "c.exe"}}
+    assert len(urls(output, SETTINGS.model_copy(update={"unsupported_files": mode}))) == 2
 
 
 def test_deeply_nested_output_is_searched():
@@ -285,9 +282,3 @@ def test_a_message_near_the_size_limit_is_not_too_large(filling, margin):
     output = {"url": "data:text/x," + filling * (MAX_JOB_BYTES // 6 - margin), "file_name": filling * 255}
     (job,) = plan_jobs(event(output), SETTINGS, ALLOWLIST)
     assert len(job.model_dump_json().encode()) <= MAX_JOB_BYTES
-
-
-@given(st.text(alphabet="a./PTpté", max_size=8))
-def test_a_file_is_ignored_by_the_extension_of_its_name(name):
-    extension = PurePosixPath(name).suffix.lower().removeprefix(".")
-    assert bool(urls({"url": f"{FAL}/file", "file_name": name})) == (extension not in UNSUPPORTED_EXTENSIONS)

@@ -62,7 +62,7 @@ def _ico_end(content: Content) -> int:
         raise FileCorruptedError("the icon has no picture, or one without bytes")
     for _, start in entries:
         _check_icon(content[start : start + 24])
-    return max(start + size for size, start in entries)
+    return int(max(start + size for size, start in entries))
 
 
 def _check_icon(head: bytes) -> None:

@@ -76,8 +76,13 @@ def _is_flat(path: Path) -> bool:
     return header.layer_bytes == 0 and header.channels <= BANDS["RGBA"]
 
 
+def _icon_file(picture: Image.Image) -> Any:  # noqa: ANN401 - Pillow has no type for it
+    """Return Pillow's reader of all pictures of an icon."""
+    return picture.ico  # type: ignore[attr-defined]  # only icons have it
+
+
 def _icons(picture: Image.Image) -> list[Any]:
-    entries: list[Any] = picture.ico.entry  # type: ignore[attr-defined] - Pillow has no other list of all pictures
+    entries: list[Any] = _icon_file(picture).entry
     if len(entries) > MAX_ICONS:
         raise FileCorruptedError(f"the icon has {len(entries)} pictures; {MAX_ICONS} are allowed")
     return entries
@@ -87,7 +92,7 @@ def _decode(path: Path, kind: str, page: int) -> pyvips.Image:
     """Decode the picture, or one of the pictures of an icon."""
     try:
         with _open(path, kind) as opened:
-            picture = opened.ico.frame(page) if kind == "ICO" else opened  # type: ignore[attr-defined] - as above
+            picture = _icon_file(opened).frame(page) if kind == "ICO" else opened
             picture.load()
             mode = MODES.get(picture.mode, "RGB")
             if picture.mode == "P" and "transparency" not in picture.info:

@@ -61,7 +61,8 @@ def _check_nodes(reader: _Reader, at: int, limit: int, depth: int) -> tuple[int,
     """Check the nodes of a list up to the empty header that ends it; return where it ends, and the nodes' names."""
     if depth > MAX_DEPTH:
         raise DecoderLimitError(f"the model's nodes are nested deeper than {MAX_DEPTH}")
-    names, arrays = set(), {}
+    names: set[bytes] = set()
+    arrays: dict[bytes, array.array[float]] = {}
     while True:
         start = at + reader.header.size
         if start > limit:
@@ -116,7 +117,7 @@ def _check_array(reader: _Reader, at: int, end: int, item_bytes: int) -> int:
     if is_packed > 1 or (not is_packed and packed_bytes not in {0, size}):
         raise FileCorruptedError("an array of the model has no known encoding, or not the size of its numbers")
     if not is_packed:
-        return body + size
+        return int(body + size)
     reader.unpacked += size
     if reader.unpacked > MAX_UNPACKED:
         raise DecoderLimitError(f"the model's arrays unpack to more than {MAX_UNPACKED >> 20} MiB")
@@ -142,7 +143,7 @@ def _read_array(field: bytes) -> "array.array[float]":
     """Return the numbers of an array that `_check_array` has checked; none for another property."""
     kind = field[:1].decode("latin-1")
     if kind not in {"i", "f", "d"}:
-        return array.array("i")
+        return array.array("d")
     _, is_packed, size = ARRAY_HEADER.unpack(field[1 : 1 + ARRAY_HEADER.size])
     body = field[1 + ARRAY_HEADER.size :]
     numbers: array.array[float] = array.array(kind, zlib.decompress(body[:size]) if is_packed else body)

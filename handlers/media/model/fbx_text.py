@@ -73,8 +73,8 @@ def _read_line(state: _State, words: bytes) -> bool:
     if state.depth == 0:
         state.names.add(statement[1])
     state.depth += statement[2] == b"{"
-    if (array := ARRAY.fullmatch(words)) is not None:
-        state.array = _Array(array[1], int(array[2]))
+    if (declared := ARRAY.fullmatch(words)) is not None:
+        state.array = _Array(declared[1], int(declared[2]))
     return True
 
 
