@@ -33,6 +33,8 @@ PLAIN: Final = re.compile(r"[^&<>\"\t\r\n]*")
 """A value that is written as it is."""
 TEXTS: Final = frozenset({"text", "tspan", "textPath", "title", "desc"})
 STYLE: Final = "style"
+ANIMATIONS: Final = frozenset({"set", "animate", "animateTransform", "animateMotion", "animateColor"})
+"""svg-hush removes the name of an attribute that must not change; the values are left."""
 
 
 def sanitize(content: bytes) -> tuple[dict[str, str], bytes]:
@@ -67,6 +69,8 @@ class _Writer(XmlReader):
         self._open: list[str] = []
         self._is_tag_open = False
         self._texts = 0
+        self._style: list[str] | None = None
+        self._ignored = 0
 
     def result(self) -> bytes:
         """Return what was written."""
@@ -78,25 +82,46 @@ class _Writer(XmlReader):
         return self._texts > 0
 
     def open_element(self, name: str, attributes: dict[str, str]) -> None:
-        """Write the beginning of an element, except for its `>`."""
+        """Write the beginning of an element, except for its `>`. Elements in style are left out."""
+        if self._style is not None:
+            self._ignored += 1
+            return
         self.end_tag()
         self._pieces.append(f"<{name}")
         self._pieces += [f" {key}={_quoted(value)}" for key, value in attributes.items()]
         self._open.append(name)
         self._is_tag_open = True
         self._texts += _local_name(name) in TEXTS
+        self._style = [] if _local_name(name) == STYLE else None
 
     def close_element(self, name: str) -> None:
-        """Write the end of an element."""
+        """Write the end of an element. The text of style is checked as a whole, so that nothing divides its words."""
+        if self._ignored:
+            self._ignored -= 1
+            return
+        if self._style is not None:
+            self.write_text(_local_style("".join(self._style).replace(MARK, "")))
+            self._style = None
         self._open.pop()
         self._texts -= _local_name(name) in TEXTS
         self._pieces.append("/>" if self._is_tag_open else f"</{name}>")
         self._is_tag_open = False
 
+    def text(self, text: str) -> None:
+        """Collect the text of style; write other text."""
+        if self._style is None:
+            self.plain_text(text)
+        elif not self._ignored:
+            self._style.append(text)
+
+    def plain_text(self, text: str) -> None:
+        """Write text that is not style."""
+
     def write_text(self, text: str) -> None:
         """Write text."""
-        self.end_tag()
-        self._pieces.append(escape(text))
+        if text:
+            self.end_tag()
+            self._pieces.append(escape(text))
 
     def end_tag(self) -> None:
         """Write the `>` of the element that has just begun."""
@@ -118,7 +143,7 @@ class _MarkedWriter(_Writer):
             self.write_text(MARK)
         super().close_element(name)
 
-    def text(self, text: str) -> None:
+    def plain_text(self, text: str) -> None:
         self.write_text(f"{MARK}{text}" if self.in_text else text)
 
 
@@ -132,12 +157,11 @@ class _LocalWriter(_Writer):
     def open_element(self, name: str, attributes: dict[str, str]) -> None:
         kept = {key: local for key, value in attributes.items() if (local := _local_value(key, value)) is not None}
         self.root = self.root or kept
-        super().open_element(name, kept)
+        is_idle = _local_name(name) in ANIMATIONS and "attributeName" not in kept
+        super().open_element(name, {} if is_idle else kept)
 
-    def text(self, text: str) -> None:
-        if self._open[-1:] == [STYLE]:
-            self.write_text(_local_style(text))
-        elif self.in_text and text.strip(MARK):
+    def plain_text(self, text: str) -> None:
+        if self.in_text:
             self.write_text(text.replace(MARK, ""))
 
 
