@@ -10,6 +10,8 @@ import struct
 import zlib
 from typing import Final
 
+from handlers.detect.text import HEAD
+
 FBX_MAGIC: Final = b"Kaydara FBX Binary  \0\x1a\0"
 FBX_TEXT: Final = re.compile(rb"\s*(?:;[^\n]*\n\s*)*;\s*FBX \d|\s*(?:;[^\n]*\n\s*)*FBXHeaderExtension\s*:")
 STL_COUNT_OFFSET: Final = 80
@@ -30,7 +32,7 @@ SPZ_MAGIC: Final = b"NGSP"
 
 def fbx(head: bytes) -> str | None:
     """Detect FBX by its magic number, or by the comment or the node at the beginning of its text."""
-    is_fbx = head.startswith(FBX_MAGIC) or (FBX_TEXT.match(head) is not None and b"\0" not in head)
+    is_fbx = head.startswith(FBX_MAGIC) or (FBX_TEXT.match(head) is not None and b"\0" not in head[:HEAD])
     return "model/fbx" if is_fbx else None
 
 
@@ -46,16 +48,16 @@ def spz(head: bytes) -> str | None:
 
 def mtl(head: bytes) -> str | None:
     """Detect the materials of an OBJ model: `newmtl` is the first keyword."""
-    if b"\0" in head:
+    if b"\0" in head[:HEAD]:
         return None
-    lines = (line.split() for line in head.removeprefix(b"\xef\xbb\xbf").splitlines())
+    lines = (line.split() for line in head[:HEAD].removeprefix(b"\xef\xbb\xbf").splitlines())
     first = next((words[0] for words in lines if words and not words[0].startswith(b"#")), None)
     return "model/mtl" if first == b"newmtl" else None
 
 
 def is_stl_text(head: bytes) -> bool:
     """Whether it is STL as text. Binary STL may begin with `solid` too."""
-    text = head.lstrip().lower()
+    text = head[:HEAD].lstrip().lower()
     return text.startswith(b"solid") and b"\0" not in text and (b"facet" in text or b"endsolid" in text)
 
 
