@@ -94,11 +94,12 @@ def weights(path: Path) -> None:
 
 
 def array(path: Path) -> None:
-    np.load(path, allow_pickle=False)
+    with path.open("rb") as file:
+        np.load(file, allow_pickle=False)
 
 
 def arrays(path: Path) -> None:
-    with np.load(path, allow_pickle=False) as members:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
         for name in members:
             assert members[name] is not None
 

@@ -18,6 +18,7 @@ LENGTH_BYTES: Final = {1: 2, 2: 4, 3: 4}
 MAX_HEADER_BYTES: Final = 1 << 16
 KEYS: Final = {"descr", "fortran_order", "shape"}
 TYPE: Final = re.compile(r"[<>|=]?([?bBhHiIlLqQefdgFDuciSaUVmMO])(\d{0,9})(?:\[\w{1,12}(?:/\d{1,9})?\])?")
+PYTHON_2_LONG: Final = re.compile(r"\b(\d+)L\b")
 CHARACTER_BYTES: Final = 4
 OBJECTS: Final = "O"
 MAX_DEPTH: Final = 16
@@ -47,7 +48,7 @@ def declared_end(head: bytes) -> int:
     if start + size > len(head) or size > MAX_HEADER_BYTES:
         raise FileCorruptedError(f"the header of the array has {size:,} bytes, or is not complete")
     try:
-        fields = ast.literal_eval(head[start : start + size].decode("utf-8").strip())
+        fields = ast.literal_eval(PYTHON_2_LONG.sub(r"\1", head[start : start + size].decode("utf-8").strip()))
         if not isinstance(fields, dict) or fields.keys() != KEYS or not isinstance(fields["fortran_order"], bool):
             raise ValueError("it lacks a field")  # noqa: TRY301 - translated like a header that Python cannot read
         return start + size + _count(fields["shape"]) * _item_bytes(fields["descr"])
