@@ -31,7 +31,7 @@ import errno
 from enum import StrEnum
 from typing import ClassVar
 
-from schemas.codes import SKIPPED
+from schemas.formats import SKIPPED
 
 
 class FileProcessingError(Exception):

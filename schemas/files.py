@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import Field
 
 from schemas.base import Frozen
-from schemas.codes import SKIPPED
+from schemas.formats import SKIPPED
 
 
 class ProcessedFile(Frozen):

@@ -117,7 +117,7 @@ MEDIA_TYPES: Final[tuple[MediaType, ...]] = (
     MediaType("image/avif", "avif", Kind.IMAGE, reader="heifload", structure="formats.isobmff"),
     MediaType("image/tiff", "tiff", Kind.IMAGE, reader="tiffload", structure="formats.tiff"),
     MediaType("image/heic", "heic", Kind.IMAGE, structure="image.heic"),  # by pillow-heif: our libvips has no HEVC
-    MediaType("image/svg+xml", "svg", Kind.IMAGE, structure="image.svg", prepared_by="image.svg"),
+    MediaType("image/svg+xml", "svg", Kind.IMAGE, structure="vector.svg", prepared_by="vector.svg"),
     MediaType("image/bmp", "bmp", Kind.IMAGE, structure="image.bitmaps"),  # these five by Pillow
     MediaType("image/x-tga", "tga", Kind.IMAGE, structure="image.bitmaps"),
     MediaType("image/vnd.microsoft.icon", "ico", Kind.IMAGE, structure="image.bitmaps"),

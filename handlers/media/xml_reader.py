@@ -6,7 +6,7 @@ from xml.parsers import expat
 from handlers.errors import DecoderLimitError, FileCorruptedError
 
 MAX_DEPTH: Final = 256
-PIECE_BYTES: Final = 1 << 16
+XML_PIECE_BYTES: Final = 1 << 16
 
 
 class XmlReader:
@@ -36,7 +36,7 @@ class XmlReader:
             DecoderLimitError: its elements are nested deeper than MAX_DEPTH.
         """
         try:
-            while piece := file.read(PIECE_BYTES):
+            while piece := file.read(XML_PIECE_BYTES):
                 self._parser.Parse(piece, False)  # noqa: FBT003 - expat's own signature
             self._parser.Parse(b"", True)  # noqa: FBT003 - the same
         except (expat.ExpatError, LookupError, ValueError) as error:

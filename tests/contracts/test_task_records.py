@@ -14,8 +14,8 @@ from handlers.database.client import Supabase
 from handlers.database.task_records import TaskRecords
 from handlers.errors import DatabaseUnavailableError, SourceGoneError
 from handlers.settings import MediaSettings
-from schemas.codes import SKIPPED
 from schemas.files import FailedFile, ProcessedFile
+from schemas.formats import SKIPPED
 from schemas.jobs import Job, JobFile, Profile, file_id_for, output_key_for, task_id_for
 from schemas.tasks import TaskStatus
 from schemas.urls import data_reference, source_key

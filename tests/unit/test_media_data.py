@@ -156,7 +156,7 @@ def test_what_is_no_utf_8_text_is_refused(content):
 
 
 def test_text_is_checked_across_the_borders_of_pieces():
-    content = b"a" * (plain.PIECE_BYTES - 1) + "\u00e4".encode() * plain.PIECE_BYTES
+    content = b"a" * (plain.TEXT_PIECE_BYTES - 1) + "\u00e4".encode() * plain.TEXT_PIECE_BYTES
     assert plain.check_content(content) == len(content)
 
 

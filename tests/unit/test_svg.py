@@ -5,8 +5,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from handlers.errors import DecoderLimitError, FileCorruptedError
-from handlers.media.image.svg import check_content, size_of
-from handlers.media.image.svg_sanitizer import sanitize
+from handlers.media.vector.sanitizer import sanitize
+from handlers.media.vector.svg import check_content, size_of
 
 START = b'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 9 9">'
 DOT = b'<circle cx="1" cy="1" r="1"/>'

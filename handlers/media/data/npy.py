@@ -15,14 +15,14 @@ MAGIC: Final = b"\x93NUMPY"
 LENGTH_OFFSET: Final = 8
 LENGTH_BYTES: Final = {1: 2, 2: 4, 3: 4}
 """Bytes of the header's length by version."""
-MAX_HEADER_BYTES: Final = 1 << 16
+MAX_ARRAY_HEADER_BYTES: Final = 1 << 16
 KEYS: Final = {"descr", "fortran_order", "shape"}
 TYPE: Final = re.compile(r"[<>|=]?([?bBhHiIlLqQefdgFDuciSaUVmMO])(\d{0,9})(?:\[\w{1,12}(?:/\d{1,9})?\])?")
 PYTHON_2_LONG: Final = re.compile(r"\b(\d+)L\b")
 CHARACTER_BYTES: Final = 4
 OBJECTS: Final = "O"
 MAX_DEPTH: Final = 16
-MAX_HEAD_BYTES: Final = 12 + MAX_HEADER_BYTES
+MAX_HEAD_BYTES: Final = 12 + MAX_ARRAY_HEADER_BYTES
 
 
 def check_content(content: Content) -> int:
@@ -45,7 +45,7 @@ def declared_end(head: bytes) -> int:
         raise FileCorruptedError("the array has no header of a known version")
     start = LENGTH_OFFSET + width
     size = int.from_bytes(head[LENGTH_OFFSET:start], "little")
-    if start + size > len(head) or size > MAX_HEADER_BYTES:
+    if start + size > len(head) or size > MAX_ARRAY_HEADER_BYTES:
         raise FileCorruptedError(f"the header of the array has {size:,} bytes, or is not complete")
     try:
         fields = ast.literal_eval(PYTHON_2_LONG.sub(r"\1", head[start : start + size].decode("utf-8").strip()))

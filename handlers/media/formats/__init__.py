@@ -39,7 +39,7 @@ ALSO_DETECTED_AS: Final = {
     "audio/x-matroska": frozenset({"video/x-matroska"}),
     "audio/quicktime": frozenset({"video/quicktime"}),
     "audio/3gpp": frozenset({"video/3gpp"}),
-    **dict.fromkeys(("model/obj", "model/mtl", "model/gltf+json", "model/fbx"), TEXTS),
+    **dict.fromkeys(("model/obj", "model/mtl", "model/ply", "model/gltf+json", "model/fbx"), TEXTS),
 }
 """Other types that the first bytes of a type may show: a file without a video track is audio, and a model may begin
 with pages of comments."""

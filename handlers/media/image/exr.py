@@ -15,7 +15,7 @@ from handlers.media.image.exr_lines import Header, size_of
 
 VERSION: Final = 2
 IS_TILED, IS_DEEP, IS_MULTIPART = 0x200, 0x800, 0x1000
-HEADER_BYTES: Final = 8
+FIRST_FIELDS_BYTES: Final = 8
 MAX_ATTRIBUTES: Final = 10_000
 MAX_NAME_BYTES: Final = 255
 MAX_PARTS: Final = 1_000
@@ -61,9 +61,9 @@ def check_content(content: Content) -> int:
 def _read_headers(content: Content) -> tuple[list[Header], int, int]:
     """Return the headers of all parts, the flags, and where the table of offsets begins."""
     flags = int.from_bytes(content[4:8], "little")
-    if len(content) < HEADER_BYTES or flags & 0xFF != VERSION:
+    if len(content) < FIRST_FIELDS_BYTES or flags & 0xFF != VERSION:
         raise FileCorruptedError("the image is not OpenEXR of version 2")
-    headers, at = [], HEADER_BYTES
+    headers, at = [], FIRST_FIELDS_BYTES
     while True:
         header, at = _read_header(content, at)
         headers.append(header)

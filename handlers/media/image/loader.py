@@ -80,9 +80,7 @@ def open_image(path: Path, content_type: str) -> OpenedImage:
     if content_type == "image/heic":
         return _open_heic(path)
     if BY_CONTENT_TYPE[content_type].reader is None:
-        from handlers.media.image import stills  # noqa: PLC0415 - rarely needed
-
-        return stills.open_file(path, content_type)
+        return _open_still(path, content_type)
     try:
         image = _load(path, content_type, access="sequential")
     except pyvips.Error as error:
@@ -130,6 +128,16 @@ def _open_heic(path: Path) -> OpenedImage:
         has_alpha=file.has_alpha,
         needs_rotation=False,
         decode=partial(heic.decode, file),
+    )
+
+
+def _open_still(path: Path, content_type: str) -> OpenedImage:
+    from handlers.media.image import stills  # noqa: PLC0415 - rarely needed
+
+    still = stills.read_header(path, content_type)
+    decode = partial(stills.decode, path, content_type)
+    return OpenedImage(
+        path, content_type, **still._asdict(), pixel_bytes=still.bands, needs_rotation=False, decode=decode
     )
 
 

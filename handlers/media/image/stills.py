@@ -5,9 +5,8 @@ PSD, sizes of an icon) or with other samples are decoded and kept.
 """
 
 import warnings
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyvips
 from PIL import Image
@@ -15,7 +14,6 @@ from PIL import Image
 from handlers.errors import FileCorruptedError
 from handlers.media.formats import mapped
 from handlers.media.image import psd
-from handlers.media.image.loader import OpenedImage
 
 DECODERS: Final = {
     "image/bmp": "BMP",
@@ -33,7 +31,18 @@ ERRORS: Final = (ValueError, SyntaxError, OSError, EOFError, RuntimeError, Index
 MAX_ICONS: Final = 64
 
 
-def open_file(path: Path, content_type: str) -> OpenedImage:
+class Still(NamedTuple):
+    """The header of a picture, in the words of OpenedImage."""
+
+    width: int
+    height: int
+    pages: int
+    bands: int
+    has_alpha: bool
+    is_kept: bool
+
+
+def read_header(path: Path, content_type: str) -> Still:
     """Read the header of a picture.
 
     Raises:
@@ -43,24 +52,12 @@ def open_file(path: Path, content_type: str) -> OpenedImage:
     kind = DECODERS[content_type]
     try:
         with _open(path, kind) as picture:
-            mode = MODES.get(picture.mode)
+            mode, size = MODES.get(picture.mode), picture.size
             pages = len(_icons(picture)) if kind == "ICO" else 1
-            width, height = picture.size
     except ERRORS as error:
         raise FileCorruptedError(f"the content is not {content_type}: {error}") from None
-    return OpenedImage(
-        path,
-        content_type,
-        width,
-        height,
-        pages=pages,
-        bands=BANDS[mode or "RGB"],
-        pixel_bytes=BANDS[mode or "RGBA"],
-        has_alpha=mode in {"LA", "RGBA"},
-        needs_rotation=False,
-        is_kept=mode is None or (kind == "PSD" and not _is_flat(path)),
-        decode=partial(_decode, path, kind),
-    )
+    is_kept = mode is None or (kind == "PSD" and not _is_flat(path))
+    return Still(*size, pages, BANDS[mode or "RGBA"], has_alpha=mode in {"LA", "RGBA"}, is_kept=is_kept)
 
 
 def _open(path: Path, kind: str) -> Image.Image:
@@ -88,8 +85,9 @@ def _icons(picture: Image.Image) -> list[Any]:
     return entries
 
 
-def _decode(path: Path, kind: str, page: int) -> pyvips.Image:
-    """Decode the picture, or one of the pictures of an icon."""
+def decode(path: Path, content_type: str, page: int) -> pyvips.Image:
+    """Decode the picture, or one of the pictures of an icon. Raises FileCorruptedError."""
+    kind = DECODERS[content_type]
     try:
         with _open(path, kind) as opened:
             picture = _icon_file(opened).frame(page) if kind == "ICO" else opened

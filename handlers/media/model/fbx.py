@@ -12,19 +12,17 @@ from typing import Final
 
 from handlers.detect.models import FBX_MAGIC
 from handlers.errors import DecoderLimitError, FileCorruptedError
+from handlers.media.archive import MAX_UNPACKED, PIECE_BYTES
 from handlers.media.formats import Content
 from handlers.media.model import fbx_text
 from handlers.media.model.fbx_text import MAX_DEPTH, POLYGONS, POSITIONS
 
-HEADER_BYTES: Final = 27
+PROLOG_BYTES: Final = 27
 """The magic number and the version."""
 WIDE_VERSION: Final = 7500
 """From this version on, the fields of a node's header have 64 bits."""
 FOOTER: Final = bytes.fromhex("f85a8c6adef5d97eece90ce3758f290b")
 MAX_FOOTER_BYTES: Final = 256
-PIECE_BYTES: Final = 1 << 20
-MAX_UNPACKED: Final = 1 << 30
-"""Maximum bytes of all packed arrays together."""
 SCALARS: Final = {"C": 1, "B": 1, "Y": 2, "I": 4, "F": 4, "D": 8, "L": 8}
 ARRAYS: Final = {"b": 1, "c": 1, "i": 4, "f": 4, "d": 8, "l": 8}
 """Bytes of one item, by the type of a property."""
@@ -48,9 +46,9 @@ def check_content(content: Content) -> int:
     """
     if content[: len(FBX_MAGIC)] != FBX_MAGIC:
         return fbx_text.check_content(content)
-    version = int.from_bytes(content[HEADER_BYTES - 4 : HEADER_BYTES], "little")
+    version = int.from_bytes(content[PROLOG_BYTES - 4 : PROLOG_BYTES], "little")
     reader = _Reader(content, WIDE if version >= WIDE_VERSION else NARROW)
-    end, names = _check_nodes(reader, HEADER_BYTES, len(content), depth=0)
+    end, names = _check_nodes(reader, PROLOG_BYTES, len(content), depth=0)
     if b"Objects" not in names:
         raise FileCorruptedError("the model has no objects")
     footer = content.find(FOOTER, end, end + MAX_FOOTER_BYTES)

@@ -10,6 +10,7 @@ from typing import Final
 
 from handlers.detect.models import GZIP, SPLAT, SPZ_MAGIC
 from handlers.errors import DecoderLimitError, FileCorruptedError
+from handlers.media.archive import MAX_UNPACKED, PIECE_BYTES
 from handlers.media.formats import Content
 
 HEADER: Final = struct.Struct("<4sIIBBBB")
@@ -21,8 +22,6 @@ OTHER_BYTES: Final = 7
 """Opacity, colour and scale."""
 HARMONICS: Final = (0, 9, 24, 45)
 """Bytes of a splat's harmonics by degree."""
-MAX_UNPACKED: Final = 1 << 30
-PIECE_BYTES: Final = 1 << 20
 PLACE: Final = struct.Struct("<6f8x")
 
 

@@ -8,7 +8,7 @@ from handlers.detect.text import CONTROL
 from handlers.errors import FileCorruptedError
 from handlers.media.formats import Content
 
-PIECE_BYTES: Final = 1 << 20
+TEXT_PIECE_BYTES: Final = 1 << 20
 
 
 def check_content(content: Content) -> int:
@@ -26,8 +26,8 @@ def pieces(content: Content) -> Iterator[str]:
     """Yield the text in pieces. Raises the error of `check_content`."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     try:
-        for at in range(0, len(content), PIECE_BYTES):
-            text = decoder.decode(content[at : at + PIECE_BYTES], at + PIECE_BYTES >= len(content))
+        for at in range(0, len(content), TEXT_PIECE_BYTES):
+            text = decoder.decode(content[at : at + TEXT_PIECE_BYTES], at + TEXT_PIECE_BYTES >= len(content))
             if (control := CONTROL.search(text)) is not None:
                 raise FileCorruptedError(f"the text contains the control character U+{ord(control[0]):04X}")
             yield text

@@ -1,4 +1,4 @@
-"""SVG: stored after `svg_sanitizer` has removed scripts and references to anything outside of the file."""
+"""SVG: stored after `sanitizer` has removed scripts and references to anything outside of the file."""
 
 import io
 import math
@@ -9,7 +9,7 @@ from typing import Final
 from handlers.errors import DecoderLimitError, FileCorruptedError
 from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.formats import Content, check_structure
-from handlers.media.image.svg_sanitizer import sanitize
+from handlers.media.vector.sanitizer import sanitize
 from handlers.media.xml_reader import XmlReader
 
 MAX_BYTES: Final = 32 << 20
