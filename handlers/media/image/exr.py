@@ -19,6 +19,12 @@ FIRST_FIELDS_BYTES: Final = 8
 MAX_ATTRIBUTES: Final = 10_000
 MAX_NAME_BYTES: Final = 255
 MAX_PARTS: Final = 1_000
+REQUIRED: Final = {
+    **dict.fromkeys((b"channels", b"compression", b"lineOrder"), 1),
+    **dict.fromkeys((b"pixelAspectRatio", b"screenWindowWidth"), 4),
+    b"screenWindowCenter": 8,
+}
+"""Attributes that every header has, besides the windows, and the bytes of their values."""
 MAX_VALUE_BYTES: Final = 1 << 16
 
 
@@ -90,8 +96,9 @@ def _read_header(content: Content, at: int) -> tuple[Header, int]:
         raise DecoderLimitError(f"the image has more than {MAX_ATTRIBUTES:,} attributes")
     for box in (b"dataWindow", b"displayWindow"):
         size_of(header, box)
-    if header.get(b"compression", b"")[:1] == b"" or b"channels" not in header:
-        raise FileCorruptedError("the image does not declare its channels or its compression")
+    for name, size in REQUIRED.items():
+        if len(header.get(name, b"")) < size:
+            raise FileCorruptedError(f"the image does not declare its {name.decode()}")
     return header, at + 1
 
 

@@ -54,9 +54,11 @@ def size_of(header: Header, name: bytes) -> tuple[int, int]:
 
 def _line_bytes(header: Header) -> int:
     """Return the bytes of a line; 0 if a channel has fewer samples than the picture has pixels."""
-    width, _ = size_of(header, b"dataWindow")
+    width, height = size_of(header, b"dataWindow")
     total = 0
     for kind, across, down in _channels(header[b"channels"]):
+        if across < 1 or down < 1 or width % across or height % down:
+            raise FileCorruptedError("the sampling of a channel of the image does not divide its size")
         if (across, down) != (1, 1):
             return 0
         total += width * SAMPLE_BYTES[kind]
