@@ -110,7 +110,8 @@ begin
 end $$;
 
 -- The holder of the lease records the result of an attempt: completed, partial, failed or retrying. The status of the
--- task is derived from all of its files, including those of earlier attempts, and is returned. A repeated call records
+-- task is derived from all of its files, including those of earlier attempts, and is returned; files that were skipped
+-- on purpose, with the code `type_skipped`, are listed as failed and do not count. A repeated call records
 -- nothing. Files with an `md5` have just been uploaded; they are compared with storage.objects here, and the state
 -- `object_differs` is returned when one of them is missing or different. `row_rejected` is the reason if the
 -- generation's row refused its media.
@@ -150,7 +151,8 @@ begin
                  and (f.source_key = any (t.source_keys) or f.task_id = t.task_id) order by f.position, f.source_key);
   t.status := case
     when not v_ended then 'retrying'
-    when p_status = 'completed' and t.failed = '[]' then 'completed'
+    when p_status = 'completed' and not jsonb_path_exists(t.failed, '$[*] ? (!(@.code == "type_skipped"))')
+      then 'completed'
     when cardinality(v_ids) > 0 then 'partial'
     else 'failed' end;
   update public.outlast_tasks set status = t.status, failed = t.failed, lease = null, last_lease = p_lease,
