@@ -1,6 +1,9 @@
 """Source URLs: the key of a file, and the form in which a URL may be logged."""
 
 import hashlib
+import re
+import unicodedata
+from functools import lru_cache
 from typing import Final
 
 from yarl import URL
@@ -9,6 +12,13 @@ MAX_URL_CHARACTERS: Final = 8192
 """Maximum length of an http(s) URL. A longer one is not parsed, and not downloaded. A `data:` URI may be longer."""
 MAX_SOURCE_URL_CHARACTERS: Final = 1000
 """Maximum length of a redacted URL in the media of a row."""
+MAX_HOST_CHARACTERS: Final = 253
+MAX_LABEL_CHARACTERS: Final = 63
+"""Maximum lengths of a host name and of each part of it (RFC 1035, 2.3.4)."""
+AUTHORITY: Final = re.compile(r"[^/?#]*/[\t\r\n]*/([^/?#]*)")
+"""What yarl takes for user name, host and port. It ignores tabs and line breaks."""
+USER: Final = re.compile(r"(?<=//)[^/]*@")
+HOST_SEPARATORS: Final = re.compile("[.:\N{IDEOGRAPHIC FULL STOP}]")
 SIGNING_PARAMETERS: Final = (
     "x-goog-",
     "x-amz-",
@@ -35,6 +45,21 @@ SAME_HOSTS: Final = {"v3.fal.media": "v3b.fal.media"}
 """Hosts that serve the same paths as another one, and that one. FAL's results name one or the other."""
 
 
+@lru_cache(maxsize=64)  # a URL is parsed several times in a row, and a hostile one takes long each time
+def parse_url(text: str) -> URL:
+    """Parse a URL from outside. Call this, and not yarl: a long host that is no name takes yarl several seconds.
+
+    Raises:
+        ValueError: it is invalid or too long, or its host is.
+    """
+    if len(text) > MAX_URL_CHARACTERS:
+        raise ValueError(f"it has more than {MAX_URL_CHARACTERS} characters")
+    authority = AUTHORITY.match(text)
+    if authority is not None and not _has_host_length(authority[1].rpartition("@")[2]):
+        raise ValueError("the host is not a valid name")
+    return URL(text)
+
+
 def is_data_uri(url: str) -> bool:
     """Return whether this is a `data:` URI, which contains the file itself (RFC 2397)."""
     return url[:5].lower() == "data:"
@@ -47,10 +72,10 @@ def source_key(url: str) -> str:
     key is a hash, because the rest of the query may be confidential and the key is stored in a table. Keys must not
     change between versions: a file with another key is stored again.
     """
-    if is_data_uri(url) or len(url) > MAX_URL_CHARACTERS:
+    if is_data_uri(url):
         return _digest(url)
     try:
-        parsed = URL(url)
+        parsed = parse_url(url)
         ignored = _ignored_parameters(parsed)
         query = sorted((k, v) for k, v in parsed.query.items() if k.lower() not in ignored)
         authority = parsed.raw_authority.lower()
@@ -87,18 +112,18 @@ def redact_url(url: str) -> str:
         return url if is_data_reference(url) else data_reference(url)
     url = url[:MAX_URL_CHARACTERS]
     try:
-        parsed = URL(url).with_query(None).with_fragment(None)
+        parsed = parse_url(url).with_query(None).with_fragment(None)
         return str(parsed.with_user(None) if parsed.absolute else parsed)
     except ValueError:
-        return url.partition("?")[0].partition("#")[0]
+        return USER.sub("", url.partition("?")[0].partition("#")[0])
 
 
 def name_from_url(url: str) -> str:
     """Return the last segment of the URL's path, or `file` if it is empty."""
-    if is_data_uri(url) or len(url) > MAX_URL_CHARACTERS:
+    if is_data_uri(url):
         return "file"
     try:
-        return base_name(URL(url).name) or "file"
+        return base_name(parse_url(url).name) or "file"
     except ValueError:
         return "file"
 
@@ -115,6 +140,14 @@ def printable_name(text: str) -> str:
     if not text.isprintable():
         text = "".join(character for character in text if character.isprintable())
     return text[:255]
+
+
+def _has_host_length(host_and_port: str) -> bool:
+    """Return whether a host is short enough, in the form in which it is looked up: one character may stand for many."""
+    if len(host_and_port) > MAX_HOST_CHARACTERS + len(":65535"):
+        return False
+    parts = HOST_SEPARATORS.split(unicodedata.normalize("NFKC", host_and_port))
+    return sum(map(len, parts)) <= MAX_HOST_CHARACTERS and max(map(len, parts)) <= MAX_LABEL_CHARACTERS
 
 
 def _digest(text: str) -> str:

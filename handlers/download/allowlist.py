@@ -108,8 +108,8 @@ class Allowlist:
             return url, True
         if enforced and not matching:
             raise SourceForbiddenError(
-                f"{url.scheme}://{url.host}:{url.port} is not on SOURCE_ALLOWLIST (https on port 443 unless an entry "
-                "names scheme, host and port)",
+                f"{url.scheme}://{host_of(url)}:{url.port} is not on SOURCE_ALLOWLIST (https on port 443 unless "
+                "an entry names scheme, host and port)",
                 reason=DenialReason.NOT_ALLOWED,
             )
         if url.scheme != "https":

@@ -15,7 +15,7 @@ from yarl import URL
 
 from handlers.download.addresses import literal_address
 from handlers.errors import DenialReason, SourceForbiddenError
-from schemas.urls import MAX_URL_CHARACTERS, redact_url
+from schemas.urls import MAX_URL_CHARACTERS, parse_url, redact_url
 
 MAX_DECODINGS: Final = 4
 """How often a path is percent-decoded to search for `..`. A path that is encoded more often is refused."""
@@ -25,7 +25,7 @@ _AUTHORITY: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 # No percent-encoded host, no zone id, no backslash, no port in non-ASCII digits.
 _HOST_AND_PORT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\[\]:%\\]+)(?::[0-9]{0,5})?")
 # What getaddrinfo accepts. A trailing dot is refused, because caches, limits and logs compare hosts by name.
-_HOST_NAME: Final = re.compile(r"(?=.{1,253}$)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}$)(?!.*\bxn--(?:\.|$))(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
 _AS_GIVEN: Final = "".join(sorted({*string.punctuation} - {*'"#<>\\^`{}'}))
 """The punctuation that is sent as it is. Browsers encode the rest in a path (WHATWG URL, path percent-encode set)."""
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -68,7 +68,7 @@ def redirect_target(origin: URL, location: str) -> str:
         SourceForbiddenError: the header is missing or cannot be parsed.
     """
     try:
-        target = URL(location)
+        target = parse_url(location)
         if location.strip() and not _CONTROL_OR_SURROGATE.search(location) and (target.host or not target.absolute):
             return urljoin(str(origin), location)
     except ValueError:
@@ -92,8 +92,8 @@ def _parse(text: str) -> URL:
     if not _HOST_AND_PORT.fullmatch(authority[1]):
         raise _malformed("its host or port is invalid")
     try:
-        url = URL(text)
-        url.port, url.host  # noqa: B018 - both are parsed on access and may raise ValueError
+        url = parse_url(text)
+        url.port  # noqa: B018 - it is parsed on access and may raise ValueError
     except ValueError as error:
         raise _malformed(str(error)) from None
     return _as_given(url, URL(text, encoded=True))

@@ -17,6 +17,7 @@ from yarl import URL
 from handlers.download.fal_files import read_limited
 from handlers.errors import FileProcessingError, SourceGoneError, SourceUnavailableError
 from handlers.json_text import parse_json
+from schemas.urls import parse_url
 
 SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 APP_SEGMENTS: Final = range(2, 5)
@@ -70,7 +71,7 @@ class FalQueueClient:
         End users may write the row, and every other address would be requested with our key.
         """
         try:
-            url = URL(text)
+            url = parse_url(text)
             is_fal = url.origin() == self._base.origin()
         except ValueError:
             is_fal = False

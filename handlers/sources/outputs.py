@@ -15,6 +15,7 @@ from handlers.sources.refusals import Refusal, placeholder
 from schemas.jobs import JobFile, SkippedFile
 from schemas.urls import (
     MAX_SOURCE_URL_CHARACTERS,
+    MAX_URL_CHARACTERS,
     base_name,
     is_data_uri,
     name_from_url,
@@ -35,6 +36,12 @@ MAX_URLS_PER_FILE: Final = 3
 """At most this many URLs per file of MAX_EVENT_FILES are looked at: a file may have several, and not each is a file."""
 WEB_URL: Final = re.compile(r"https?://[^\s/?#]\S*", re.IGNORECASE)
 """A string that is only a link. Other text can begin with a link."""
+MAX_CHARACTERS_PER_FILE: Final = 2048
+"""The URLs that are looked at have at most this many characters per file of MAX_EVENT_FILES; parsing is slow."""
+COSTLY: Final = re.compile(r"[^\w.~:;,?#=@!$'()*+\[\]-]", re.ASCII)
+"""Characters that separate, or are percent-encoded."""
+COST: Final = 20
+"""As so many characters count each costly one, and each further byte of a character that is not ASCII."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,7 @@ class _Found:
         self._allowlist = allowlist
         self._limit = MAX_URLS_PER_FILE * settings.max_event_files
         self._repeats = 0
+        self._characters = 0
         self._seen: dict[tuple[str, bool, str | None], _Candidate | None] = {}
         self._candidates: dict[str, _Candidate] = {}
 
@@ -119,14 +127,20 @@ class _Found:
         seen = (named.url, named.bare, named.name)
         if seen in self._seen:
             candidate = self._repeated(self._seen[seen], named)
-        elif len(self._seen) == self._limit:
-            raise SearchLimitError
         else:
+            self._count(named.url)
             candidate = self._seen[seen] = self._judge(named)
         if candidate is not None:
             current = self._candidates.get(candidate.key)
             if current is None or candidate.preference() < current.preference():
                 self._candidates[candidate.key] = candidate
+
+    def _count(self, url: str) -> None:
+        """Count another URL. Raises SearchLimitError when there are too many for so many files, or too long ones."""
+        self._characters += _cost(url)
+        too_long = self._characters > MAX_CHARACTERS_PER_FILE * self._settings.max_event_files
+        if too_long or len(self._seen) == self._limit:
+            raise SearchLimitError
 
     def _repeated(self, earlier: _Candidate | None, named: OutputUrl) -> _Candidate | None:
         """Return the candidate for the same URL in another field; None after so many that the first one suffices."""
@@ -154,6 +168,16 @@ class _Found:
                 return None
             code = SourceForbiddenError.default_code
         return _Candidate(named, source_key(named.url), code, field_order(named.field))
+
+
+def _cost(url: str) -> int:
+    """Return how many characters a URL counts, by the time that parsing takes. What is not parsed counts nothing."""
+    if is_data_uri(url) or len(url) > MAX_URL_CHARACTERS:
+        return 0
+    further_bytes = len(url.encode()) - len(url)
+    cost = len(url) + COST * (further_bytes + len(COSTLY.findall(url)))
+    international = further_bytes > 0 or "xn--" in url.lower()  # such a host takes about 1 ms
+    return max(cost, MAX_CHARACTERS_PER_FILE) if international else cost
 
 
 def _may_be_file(named: OutputUrl) -> bool:

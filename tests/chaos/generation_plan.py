@@ -42,7 +42,7 @@ class File:
 
 @dataclass(frozen=True)
 class Generation:
-    """A row to insert. `files` are in the order in which PostgreSQL's jsonb stores the output."""
+    """A row to insert. `files` are in the order of their fields in the output."""
 
     id: str
     user_id: str
@@ -92,7 +92,7 @@ def _generation(
             output.setdefault(field_name, []).append({**entry, "width": None, "height": None})
         else:
             output[field_name] = entry
-    in_order = [file for field_name in sorted(files, key=jsonb_order) for file in files[field_name]]
+    in_order = [file for field_name in sorted(files) for file in files[field_name]]
     return Generation(str(UUID(int=rng.getrandbits(128), version=4)), user, output, tuple(in_order))
 
 
@@ -110,8 +110,3 @@ def _good(rng: random.Random, number: int, field_name: str, source: str, passing
         options = [option for option in options if "slow" not in option]
     query = "&".join([*options, f"f={number}"])
     return File(f"{source}/files/{sample}{'&' if '?' in sample else '?'}{query}", sample)
-
-
-def jsonb_order(key: str) -> tuple[int, bytes]:
-    """Order keys as jsonb does: shorter keys first."""
-    return len(key), key.encode()

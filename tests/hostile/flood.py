@@ -179,6 +179,53 @@ async def metrics_requests(reader, writer):
     await reader.read()
 
 
+async def send_all(reader, writer, *parts):
+    writer.writelines(parts)
+    await writer.drain()
+    await reader.read()
+
+
+@attack(200)
+async def pipelined_in_one_read(reader, writer):
+    await send_all(reader, writer, b"GET / HTTP/1.1\r\n\r\n" * 14_000)
+
+
+@attack(200)
+async def pipelined_behind_a_body(reader, writer):
+    await send_all(reader, writer, head(length=2, **signature()), b"{}", b"GET / HTTP/1.1\r\n\r\n" * 14_000)
+
+
+@attack(400)
+async def tiny_chunks(reader, writer):
+    await send_all(reader, writer, head(**signature()), b"2\r\nab\r\n" * 300_000)
+
+
+@attack(100)
+async def many_trailers(reader, writer):
+    trailers = (b"A: " + b"x" * 1000 + b"\r\n") * 3000
+    await send_all(reader, writer, head(**signature()), b"1\r\na\r\n0\r\n", trailers)
+
+
+@attack(100)
+async def many_cookies(reader, writer):
+    cookies = b"Cookie: " + b"a=b;" * 1900
+    await send_all(reader, writer, b"GET /console/ HTTP/1.1\r\nHost: receiver\r\n", cookies, b"\r\n\r\n")
+
+
+async def ask_for(reader, writer, target):
+    await send_all(reader, writer, b"GET " + target + b" HTTP/1.1\r\nHost: receiver\r\n\r\n")
+
+
+@attack(50)
+async def slow_hosts_as_target(reader, writer):
+    await ask_for(reader, writer, b"http://xn--" + b"a" * 7900 + b"/")
+
+
+@attack(50)
+async def parents_as_target(reader, writer):
+    await ask_for(reader, writer, b"/" + b"../" * 2600)
+
+
 @attack(200)
 async def aborted_bodies(_reader, writer):
     writer.write(head(length=60_000, **signature()) + bytes(1000))

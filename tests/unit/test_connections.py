@@ -154,3 +154,49 @@ async def test_a_new_connection_replaces_the_one_that_has_waited_longest(connect
     assert await second.ask() == 200
     connect.go_on.set()
     assert await answer == 200
+
+
+@pytest.mark.parametrize(
+    "target", ["http://x/", "//x/", "*", "x:1", "/a/../b", "/./b", "/..", "/\u00fc", "/" + "a" * 5000]
+)
+async def test_a_bad_target_is_refused(connect, target):
+    client = await connect()
+    client.writer.write(f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+    assert (await client.reader.read()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_head_may_arrive_in_pieces(connect):
+    client = await connect()
+    for byte in b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n":
+        client.writer.write(bytes([byte]))
+        await asyncio.sleep(0.002)
+    assert await client.answer() == 200
+    assert await client.ask(body=b"x") == 200
+
+
+CHUNKED = b"POST /wait HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_a_chunked_body_is_accepted_with_its_head_and_later(connect):
+    connect.go_on.set()
+    client = await connect()
+    body = b"100\r\n" + b"x" * 256 + b"\r\n"
+    client.writer.write(CHUNKED + body * 100)
+    await asyncio.sleep(0.05)
+    client.writer.write(body * 100 + b"0\r\n\r\n")
+    assert await client.answer() == 200
+
+
+@pytest.mark.parametrize("waste", [b"1\r\na\r\n" * 1000, b"1;" + b"x" * 5000, b"0\r\n" + b"A: b\r\n" * 1000])
+async def test_a_body_of_mostly_overhead_is_closed(connect, waste):
+    client = await connect()
+    client.writer.write(CHUNKED + waste)
+    await client.closed()
+
+
+async def test_requests_that_are_pipelined_in_one_read_are_not_served(connect):
+    client = await connect()
+    request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
+    client.writer.write(request * 10)
+    answers = await client.reader.read()
+    assert answers.count(b"HTTP/1.1 200") == 1

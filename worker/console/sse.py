@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp_sse import sse_response
 
 from handlers.errors import FileProcessingError
-from worker.console.auth import COOKIE, SESSIONS
+from worker.console.auth import SESSIONS, session_cookie
 from worker.web.connections import keep_open
 
 RENDER_EVERY_SECONDS: Final = 1.0
@@ -59,7 +59,7 @@ async def stream(request: web.Request, render: Render) -> web.StreamResponse:
 def _should_continue(request: web.Request) -> bool:
     """Whether the client is connected, its session is valid, and the receiver is not shutting down."""
     connected = request.transport is not None and not request.transport.is_closing()
-    session = request.config_dict[SESSIONS].read(request.cookies.get(COOKIE, ""))
+    session = request.config_dict[SESSIONS].read(session_cookie(request))
     return connected and session is not None and not request.config_dict[STOPPING].is_set()
 
 

@@ -9,11 +9,10 @@ from typing import Any, Final
 from uuid import UUID, uuid5
 
 from aio_pika.abc import AbstractIncomingMessage
-from yarl import URL
 
 from schemas.dead_letters import DeadLetter, DeadLetterGroup
 from schemas.jobs import NAMESPACE
-from schemas.urls import is_data_uri
+from schemas.urls import is_data_uri, parse_url
 from worker.broker.envelope import PREFIX, Envelope, UndecodableError
 from worker.broker.topology import DELIVERY_LIMIT
 
@@ -97,7 +96,7 @@ def host_of(url: str) -> str | None:
     if is_data_uri(url):
         return "data"
     try:
-        return URL(url).host
+        return parse_url(url).host
     except ValueError:
         return None
 

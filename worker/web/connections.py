@@ -14,11 +14,15 @@ from typing import Final, cast
 import structlog
 from aiohttp import web
 
+from worker.web.request_bytes import BAD_REQUEST, MAX_LINE_BYTES, BodyBytes, is_good_line
+
 log = structlog.stdlib.get_logger(__name__)
 MAX_CONNECTIONS: Final = 512
 """Open connections, without authenticated event streams. A new one replaces the one that has waited longest."""
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Request line and headers together. aiohttp limits each line to 8 KiB, but would accept 128 of them."""
+MAX_READ_BYTES: Final = 64 * 1024
+"""Of one connection at a time. The event loop would read four times as much."""
 HEAD_SECONDS: Final = 10.0
 """From the connection, or the first byte of a further request, to the end of its head."""
 IDLE_SECONDS: Final = 75.0
@@ -31,7 +35,7 @@ CHECK_SECONDS: Final = 1.0
 END_OF_HEAD: Final = b"\r\n\r\n"
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(asyncio.BufferedProtocol):
     """One connection. `closes_at` is when it is closed, by the clock `time.monotonic`."""
 
     def __init__(self, connections: "Connections", aiohttp_protocol: web.RequestHandler) -> None:
@@ -41,9 +45,13 @@ class ClientConnection(asyncio.Protocol):
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._request: web.Request | None = None
+        self._body: BodyBytes | None = None
         self._head_bytes = 0
+        self._line: bytes | None = b""
         self._last_bytes = b""
         self._head_is_complete = False
+        self._bytes_after_head = 0
+        self._held = b""
         self._discards = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -52,19 +60,26 @@ class ClientConnection(asyncio.Protocol):
         if self._connections.admit(self):
             self.aiohttp_protocol.connection_made(transport)
 
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - more than we want to read
+        """Return where to read to. All connections use the same buffer, because it is emptied at once."""
+        return self._connections.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        self.data_received(bytes(self._connections.buffer[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
-        """Pass data on. Ends a connection whose head is too large, or that pipelines requests."""
+        """Pass data on. Ends a connection whose head is bad or too large, or that pipelines requests."""
         if self._discards:
             self._stop_reading()
-            return
-        if self._request is not None and self._request.content.is_eof():
-            # A request that is sent before the response of the previous one would wait in memory. No client does it.
-            self.aiohttp_protocol.close()
-            return
-        if self._request is None and not self._is_head_in_bounds(data):
+        elif self._body is not None:
+            self._pass_body(self._body, data)
+        elif self._head_is_complete:
+            self._hold(data)
+        elif not self._is_head_in_bounds(data):
             self._connections.close(self, "head_too_large")
-            return
-        self.aiohttp_protocol.data_received(data)
+        else:
+            self._pass_head(data)
 
     def eof_received(self) -> bool | None:
         """Pass on that the client sends no more."""
@@ -86,8 +101,12 @@ class ClientConnection(asyncio.Protocol):
 
     def begin(self, request: web.Request) -> None:
         """Begin a request: its head is complete."""
-        self._request, self.waiting_since = request, None
+        self._request, self._body, self.waiting_since = request, BodyBytes(request), None
         self.closes_at = time.monotonic() + REQUEST_SECONDS
+        held, self._held = self._held, b""
+        if held:
+            self._continue_reading()
+            self._pass_body(self._body, held)
 
     def end(self) -> None:
         """End a request: its response is ready to be sent. What has not arrived of its body is not read."""
@@ -96,7 +115,8 @@ class ClientConnection(asyncio.Protocol):
         if self._discards:
             self._stop_reading()
         self.closes_at = now + (HEAD_SECONDS if self._discards else IDLE_SECONDS)
-        self._request, self._head_bytes, self._last_bytes, self._head_is_complete = None, 0, b"", False
+        self._request = self._body = None
+        self._head_bytes, self._line, self._last_bytes, self._head_is_complete = 0, b"", b"", False
         if self._transport is not None and not self._transport.is_closing():
             self._connections.remember(self)  # after `keep_open`
 
@@ -114,17 +134,64 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
-    def _is_head_in_bounds(self, data: bytes) -> bool:
-        """Count the bytes of a head until its end. What follows in the same read is limited by aiohttp."""
+    def _continue_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what follows a head until its request begins: only then it is known whether it is a body."""
+        self._held += data
+        self._stop_reading()
+
+    def _pass_body(self, body: BodyBytes, data: bytes) -> None:
+        """Pass on what belongs to the body. Ends a connection that sends more."""
+        passed = 0
+        for piece in body.pieces(data):
+            self.aiohttp_protocol.data_received(piece)
+            passed += len(piece)
+        if body.is_wasteful:
+            self._connections.close(self, "wasteful_body")
+        elif passed < len(data):
+            # A request that is sent before the response of the previous one would wait in memory. No client does it.
+            self.aiohttp_protocol.close()
+
+    def _pass_head(self, data: bytes) -> None:
+        """Pass on what belongs to the head, with a good request line, and hold what follows."""
+        end = len(data)
         if self._head_is_complete:
-            return True
+            end -= self._bytes_after_head
+        if end < len(data):
+            self._hold(data[end:])
+        head = data[:end]
+        if self._line is not None:
+            head = self._line + head
+            line, newline, _ = head.partition(b"\n")
+            if not newline and len(head) <= MAX_LINE_BYTES:
+                self._line = head
+                return
+            self._line = None
+            if len(line) > MAX_LINE_BYTES or not is_good_line(line + newline):
+                self._refuse()
+                return
+        self.aiohttp_protocol.data_received(head)
+
+    def _refuse(self) -> None:
+        """Answer a bad request line, and close the connection."""
+        if self._transport is not None:
+            self._transport.write(BAD_REQUEST)
+            self._transport.close()
+        self._connections.count_closed("bad_request_line")
+
+    def _is_head_in_bounds(self, data: bytes) -> bool:
+        """Count the bytes of a head until its end."""
         if self._head_bytes == 0:
             self.closes_at = time.monotonic() + HEAD_SECONDS
-        self._head_bytes += len(data)
         received = self._last_bytes + data
+        _, end, rest = received.partition(END_OF_HEAD)
+        self._head_is_complete, self._bytes_after_head = bool(end), len(rest)
+        self._head_bytes += len(data) - len(rest) if end else len(data)
         self._last_bytes = received[-len(END_OF_HEAD) + 1 :]
-        self._head_is_complete = END_OF_HEAD in received
-        return self._head_is_complete or self._head_bytes <= MAX_HEAD_BYTES
+        return self._head_bytes <= MAX_HEAD_BYTES
 
 
 CONNECTION: Final = web.RequestKey("connection", ClientConnection)
@@ -134,6 +201,7 @@ class Connections:
     """The connections of one server."""
 
     def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(MAX_READ_BYTES))
         self._open: dict[web.RequestHandler, ClientConnection] = {}
         self._closed: Counter[str] = Counter()
 
@@ -153,9 +221,13 @@ class Connections:
 
     def close(self, connection: ClientConnection, reason: str) -> None:
         """Close a connection, and count it for the log."""
-        self._closed[reason] += 1
+        self.count_closed(reason)
         self.forget(connection)
         connection.abort()
+
+    def count_closed(self, reason: str) -> None:
+        """Count a closed connection for the log."""
+        self._closed[reason] += 1
 
     def remember(self, connection: ClientConnection) -> None:
         """Count and limit a connection."""

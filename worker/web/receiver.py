@@ -145,7 +145,9 @@ class Receiver:
         task_ids = [str(job.task_id) for job in jobs]
         fields = {"generation_id": event.generation_id, "jobs": len(jobs), "task_ids": task_ids[:MAX_LOGGED_TASKS]}
         request[LOG_FIELDS] = fields
-        return await self._enqueue(jobs, task_ids, _publish_limit(request, event))
+        limit = _publish_limit(request, event)
+        del event  # its output may take 30 times the memory of the body, and publishing may take seconds
+        return await self._enqueue(jobs, task_ids, limit)
 
     def _reject(self, source: WebhookSource, error: RejectedError) -> tuple[str, web.Response]:
         self._metrics.signature_rejected.labels(source.name).inc()
