@@ -105,8 +105,14 @@ class RabbitMQ:
             await self._node.stop(0)
 
     async def create_vhost(self, name: str) -> str:
-        """Create a virtual host; return its AMQP URL."""
-        await self._manage("PUT", f"vhosts/{quote(name, safe='')}")
+        """Create a virtual host; return its AMQP URL.
+
+        A busy node may report an error for one that it has created; then its creator has no permissions, not even after
+        a second request. Therefore they are set here.
+        """
+        vhost = quote(name, safe="")
+        await self._manage("PUT", f"vhosts/{vhost}")
+        await self._manage("PUT", f"permissions/{vhost}/{USER}", dict.fromkeys(("configure", "write", "read"), ".*"))
         return self.vhost_url(name)
 
     async def delete_vhost(self, name: str) -> None:
@@ -137,11 +143,11 @@ class RabbitMQ:
         numbers = (await self.control("version")).split()[-1].split(".")
         return tuple(int(number) for number in numbers if number.isdigit())
 
-    async def _manage(self, method: str, path: str) -> None:
+    async def _manage(self, method: str, path: str, body: dict[str, str] | None = None) -> None:
         headers = {"Authorization": aiohttp.encode_basic_auth(USER, self._password())}
         async with aiohttp.ClientSession(headers=headers) as session:
             for seconds in MANAGEMENT_RETRIES:
-                async with session.request(method, f"{self.management_url}/api/{path}") as response:
+                async with session.request(method, f"{self.management_url}/api/{path}", json=body) as response:
                     if response.ok:
                         return
                 await asyncio.sleep(seconds)  # a busy node answers 500 while it still creates the virtual host

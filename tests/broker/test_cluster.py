@@ -20,7 +20,7 @@ from deploy.local.rabbitmq import RabbitMQ
 from tests.broker.webhook_load import run_receiver_and_workers
 from worker.broker import topology
 from worker.broker.connection import Broker
-from worker.broker.errors import BrokerUnavailableError
+from worker.broker.errors import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
 from worker.broker.nodes import Nodes, connect
 from worker.broker.tls import TLSFiles
 from worker.doctor.cluster import queue_members
@@ -98,10 +98,21 @@ async def test_unreachable_node_is_skipped_and_the_last_used_node_is_tried_first
     nodes = Nodes([urls[0].with_port(1), urls[1], urls[2]], TLSFiles())
     first = None
     for _ in range(6):
-        async with await connect(nodes, "test"):
+        async with await connect_when_ready(nodes):
             first = first or nodes.last
             assert nodes.last == first
     assert first in urls[1:]
+
+
+async def connect_when_ready(nodes):
+    """Connect. A node refuses a virtual host that was just created on another node."""
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while True:
+            try:
+                with translate_broker_errors():
+                    return await connect(nodes, "test")
+            except BROKER_ERRORS:
+                await asyncio.sleep(0.1)
 
 
 async def test_error_names_every_unreachable_node(cluster):

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from tests.time_limits import FAST_SECONDS, WAIT_SECONDS
-from worker.broker import topology
+from worker.broker import publish_channel, topology
 from worker.broker.connection import Broker
 from worker.broker.errors import ENDED, BrokerUnavailableError
 from worker.observability.metrics import Metrics
@@ -169,7 +169,7 @@ async def test_message_rejected_by_a_full_queue_is_reported(broker, channel):
     errors = await publish_many(broker, 50)
     refused = [reason for reason in errors.values() if reason is not None]
     assert len(refused) >= 40
-    assert all("DeliveryError" in reason for reason in refused)
+    assert all("RabbitMQ rejected the message" in reason for reason in refused)
     stored = {message.message_id for message in await take_messages(channel, "full")}
     assert {name for name, reason in errors.items() if reason is None} <= stored
 
@@ -272,3 +272,22 @@ async def test_publish_blocked_by_an_alarm_times_out_and_later_ones_succeed(rabb
         await rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
     assert all(reason.startswith("no confirm within 1 s") for reason in errors)
     await wait_until_publishable(broker)
+
+
+async def test_channel_with_a_rejected_message_is_replaced_once_and_closed_later(rabbitmq_url, monkeypatch):
+    """In a cluster, a channel may reject everything until a lost node is back; another channel does not."""
+    monkeypatch.setattr(publish_channel, "PUBLISH_SECONDS", FAST_SECONDS)
+    monkeypatch.setattr(publish_channel, "MIN_REPLACE_SECONDS", LIMIT_SECONDS)
+    async with await aio_pika.connect_robust(rabbitmq_url) as connection:
+        publishing = publish_channel.PublishChannel(connection.channel)
+        publishing.current = first = await connection.channel()
+        assert await asyncio.gather(*(publishing.replace(first) for _ in range(5))) == [True] * 5
+        second = publishing.current
+        assert second is not first
+        assert not await publishing.replace(second), "too early after the first replacement"
+        assert await publishing.replace(first), "it was replaced before"
+        assert publishing.current is second
+        assert not first.is_closed
+        await asyncio.wait_for(first.closed(), LIMIT_SECONDS)
+        assert not second.is_closed
+    await publishing.aclose()

@@ -12,11 +12,12 @@ from pathlib import Path
 import aio_pika
 import psutil
 import pytest
+from yarl import URL
 
 from deploy.local import rabbitmq as module
 from deploy.local.account import setpriv_prefix
 from deploy.local.processes import StackError, end_leftovers
-from deploy.local.rabbitmq import RabbitMQ
+from deploy.local.rabbitmq import USER, RabbitMQ
 from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
 NOBODY = 65534
@@ -104,7 +105,7 @@ async def test_virtual_hosts_are_isolated(rabbitmq):
 STAY = """
 import asyncio, sys
 from pathlib import Path
-from deploy.local.rabbitmq import RabbitMQ
+from deploy.local.rabbitmq import USER, RabbitMQ
 
 async def main():
     broker = RabbitMQ(Path(sys.argv[1]))
@@ -153,3 +154,10 @@ async def test_missing_rabbitmq_server_names_the_package_to_install(tmp_path, mo
     monkeypatch.setattr("deploy.local.rabbitmq.SERVERS", ("/nowhere/rabbitmq-server",))
     with pytest.raises(StackError, match="apt-get install rabbitmq-server"):
         await RabbitMQ(tmp_path).start()
+
+
+async def test_a_virtual_host_without_permissions_can_be_used_after_it_is_created_again(rabbitmq, rabbitmq_url):
+    name = URL(rabbitmq_url).path.removeprefix("/")
+    await rabbitmq.control("clear_permissions", "-p", name, USER)
+    url = await rabbitmq.create_vhost(name)
+    await (await aio_pika.connect(url)).close()

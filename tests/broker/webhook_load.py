@@ -43,7 +43,8 @@ class WebhookLoad:
             output = {"images": [{"url": f"{self.source_url}/files/tone.wav?n={number}"}]}
             row = {"id": str(number), "status": "completed", "user_id": "u", "output": output}
             event = {"type": "UPDATE", "table": "generations", "schema": "public", "record": row, "old_record": None}
-            while True:
+            deadline = time.monotonic() + LIMIT_SECONDS
+            while time.monotonic() < deadline:
                 async with self.session.post(
                     f"{self.url}/webhooks/supabase", data=json.dumps(event), headers={"x-webhook-secret": SECRET}
                 ) as response:
@@ -54,6 +55,8 @@ class WebhookLoad:
                     assert response.status == 503
                     self.refused.append(time.monotonic())
                 await asyncio.sleep(0.2)
+            else:
+                raise AssertionError(f"webhook {number} was answered 503 for {LIMIT_SECONDS} s")
 
     async def watch(self) -> None:
         while True:

@@ -58,7 +58,7 @@ async def test_files_are_shown_from_storage_with_links_to_object_and_generation(
     assert (await page.request.get(sound)).headers["content-type"] == "audio/mpeg"
     await page.get_by_role("link", name=job.generation_id).click()
     await page.wait_for_selector("h1:has-text('Generation')")
-    assert "completed, 2 files" in await page.inner_text(".facts")
+    assert "completed, 2 of 2 files stored" in await page.inner_text(".facts")
     assert "public.generations" in await page.inner_text(".facts")
     await page.get_by_role("link", name=str(job.task_id)[:8]).click()
     await page.wait_for_url(f"**/tasks/{job.task_id}")

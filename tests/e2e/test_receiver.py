@@ -253,6 +253,12 @@ async def test_unreachable_broker_is_503_at_once_and_recovers(receiver):
     assert len({job.task_id for job in await receiver.jobs()}) == 1
 
 
+@pytest.mark.parametrize("milliseconds", ["1", "1" + "0" * 4000])
+async def test_any_timeout_of_a_sender_is_accepted(receiver, milliseconds):
+    body = json.dumps(EVENT)[:-1] + f', "outlast": {{"timeout_ms": {milliseconds}}}}}'
+    assert (await receiver.post(body=body.encode()))[0] == 202
+
+
 async def test_a_webhook_waits_for_a_slow_broker_as_long_as_its_sender_says(receiver):
     assert (await receiver.post())[0] == 202
     receiver.proxy.answers_pass.clear()

@@ -16,6 +16,7 @@ from worker.broker.connect_failure import ConnectFailure, explain
 from worker.broker.envelope import Envelope
 from worker.broker.errors import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
 from worker.broker.nodes import Nodes, connect
+from worker.broker.publish_channel import PublishChannel
 from worker.broker.publisher import Publisher
 from worker.broker.topology_declare import AnyChannel, declare_on_new_channel, find_missing
 from worker.broker.topology_watch import TopologyWatch
@@ -43,13 +44,16 @@ class Broker:
         self._nodes = Nodes.from_settings(settings)
         self._reason: ConnectFailure | None = None
         self._connection: RobustConnection | None = None
-        self._channel: AbstractRobustChannel | None = None
+        self._channel = PublishChannel(self.channel)
         self._exchanges: frozenset[str] = frozenset()
         self.consumer_cancelled = asyncio.Event()
-        """Set when RabbitMQ cancels a consumer of one of the channels: its queue was deleted, or is moving."""
+        """Set when RabbitMQ cancels a consumer of one of the channels, and when something was declared again.
+
+        RabbitMQ does not always report to a consumer that its queue was deleted.
+        """
         self._watch = TopologyWatch(self._find_missing, self._declare_again)
         self._watching: asyncio.Task[None] | None = None
-        self._publisher = Publisher(self._ready_channel, self._watch.check, metrics)
+        self._publisher = Publisher(self._ready_channel, self._watch.check, self._channel.replace, metrics)
         self._opening: asyncio.Task[None] | None = None
         self._opened = asyncio.Event()
 
@@ -85,7 +89,7 @@ class Broker:
         while not self._opened.is_set():
             try:
                 with translate_broker_errors():
-                    self._channel, names = await self._declare_on(self.channel)
+                    self._channel.current, names = await self._declare_on(self.channel)
                 self._exchanges = frozenset(names)
                 self._opened.set()
             except topology.TopologyError:
@@ -109,6 +113,7 @@ class Broker:
     async def _declare_again(self) -> None:
         channel, _ = await self._declare_on(self._plain_channel)
         await channel.close()
+        self.consumer_cancelled.set()
 
     async def _find_missing(self) -> str | None:
         channel = await self._plain_channel()
@@ -116,9 +121,9 @@ class Broker:
             missing = await find_missing(channel, self._settings.retry_delays)
         finally:
             await channel.close()
-        if missing is None and self._channel is not None:
+        if missing is None and self._channel.current is not None:
             # Only acts if aio-pika could not reopen the channel while something was missing.
-            await self._channel.restore()
+            await self._channel.current.restore()
         return missing
 
     def _on_connected(self, _: object) -> None:
@@ -169,10 +174,11 @@ class Broker:
     async def _ready_channel(self) -> AbstractRobustChannel:
         """Wait until the topology is declared and the channel is open, and return it."""
         await self._opened.wait()
-        if self._channel is None:
+        channel = self._channel.current
+        if channel is None:
             raise ChannelInvalidStateError("the channel was never opened")
-        await self._channel.ready()
-        return self._channel
+        await channel.ready()
+        return channel
 
     async def wait_ready(self) -> None:
         """Wait until the broker is connected and the topology declared. Raises TopologyError."""
@@ -239,7 +245,7 @@ class Broker:
 
     async def send_to_queue(self, queue: str, message: Message, limit: float) -> None:
         """Publish to a queue by its name; dropped if there is no such queue. Raises BrokerUnavailableError."""
-        if self._channel is None:
+        if self._channel.current is None:
             raise BrokerUnavailableError("the broker is not connected yet")
         await self._publisher.publish("", queue, message, limit, mandatory=False)
 
@@ -252,3 +258,4 @@ class Broker:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         await self._watch.aclose()
+        await self._channel.aclose()

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractMessage
-from aio_pika.exceptions import ChannelInvalidStateError, ChannelNotFoundEntity, PublishError
+from aio_pika.exceptions import ChannelInvalidStateError, ChannelNotFoundEntity, DeliveryError, PublishError
 
 from worker.broker.errors import BROKER_ERRORS, ENDED, BrokerUnavailableError, translate_broker_errors
 from worker.broker.topology import WORK, is_bound
@@ -21,22 +21,26 @@ MAX_REPAIRS: Final = 3
 """Number of times that one publish has a missing queue or exchange declared again."""
 REPAIR_PAUSE_SECONDS: Final = 0.1
 """Pause after a repair that did not help: RabbitMQ may not have finished deleting the queue."""
+REJECTED: Final = "RabbitMQ rejected the message; check that its queue has a leader and has not reached a length limit"
 
 
 class Publisher:
     """Publishes on the channel that `ready_channel` returns. It has publisher confirms and raises on returns.
 
-    `repair` declares missing queues and exchanges again, and returns whether none is missing now.
+    `repair` declares missing queues and exchanges again, and returns whether none is missing now. `replace` opens
+    another channel after RabbitMQ has rejected a message on this one, and returns whether there is another one.
     """
 
     def __init__(
         self,
         ready_channel: Callable[[], Awaitable[AbstractChannel]],
         repair: Callable[[], Awaitable[bool]],
+        replace: Callable[[AbstractChannel], Awaitable[bool]],
         metrics: Metrics,
     ) -> None:
         self._ready_channel = ready_channel
         self._repair = repair
+        self._replace = replace
         self._metrics = metrics
         self._jobs = cache(metrics.jobs_published.labels)
         self._channel: AbstractChannel | None = None
@@ -61,6 +65,8 @@ class Publisher:
             raise BrokerUnavailableError(
                 f"no queue is bound to {exchange} with routing key {routing_key!r}: {error}"
             ) from error
+        except DeliveryError as error:
+            raise BrokerUnavailableError(REJECTED) from error
         except TimeoutError:
             raise BrokerUnavailableError(f"no confirm within {limit:g} s; check RABBITMQ_URL and RabbitMQ") from None
         except ChannelInvalidStateError as error:
@@ -73,15 +79,25 @@ class Publisher:
             self._count(exchange, routing_key, time.perf_counter() - began)
 
     async def _publish(self, exchange: str, routing_key: str, message: AbstractMessage, *, mandatory: bool) -> None:
-        """Publish. If the queue or the exchange is missing, have it declared again and repeat."""
-        for repair in range(MAX_REPAIRS + 1):
+        """Publish. Correct what can be corrected and repeat.
+
+        A missing queue or exchange is declared again. After a rejection, another channel is opened, once.
+        """
+        repairs, replaced = 0, False
+        while True:
+            target = await self._exchange(exchange)
+            used = self._channel
             try:
-                target = await self._exchange(exchange)
                 await target.publish(message, routing_key, mandatory=mandatory)
             except (PublishError, ChannelNotFoundEntity):
-                if repair == MAX_REPAIRS or not is_bound(exchange, routing_key) or not await self._repair():
+                if repairs == MAX_REPAIRS or not is_bound(exchange, routing_key) or not await self._repair():
                     raise
-                await asyncio.sleep(REPAIR_PAUSE_SECONDS * repair)
+                await asyncio.sleep(REPAIR_PAUSE_SECONDS * repairs)
+                repairs += 1
+            except DeliveryError:
+                if replaced or used is None or not await self._replace(used):
+                    raise
+                replaced = True
             else:
                 return
 

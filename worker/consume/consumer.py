@@ -22,6 +22,8 @@ from worker.consume.settlement import Settlement, WorkerContext
 
 log = structlog.stdlib.get_logger(__name__)
 CANCEL_SECONDS = 5.0
+CONSUME_SECONDS: Final = 20.0
+"""Time limit for RabbitMQ's answer to a request to consume. aio-pika has none while it restores a channel."""
 SHUTDOWN_REQUEUE_SECONDS = 5.0
 MIN_SHUTDOWN_REQUEUE_SECONDS = 2.0
 LOG_LEVEL_BY_OUTCOME: Final = {
@@ -111,12 +113,16 @@ class Consumer:
             try:
                 with translate_broker_errors():
                     self._queue = self._queue or await self._open()
-                    self._tag = await self._queue.consume(self._deliver)
+                    async with asyncio.timeout(CONSUME_SECONDS):
+                        self._tag = await self._queue.consume(self._deliver)
             except ChannelNotFoundEntity:
                 log.warning("the queue is missing; declaring it again", queue=topology.work_queue(self.key))
                 await self._close_channel()
                 if not await self._broker.repair_topology():
                     await asyncio.sleep(RECONNECT_SECONDS)
+            except TimeoutError:
+                log.warning("no answer to a request to consume; opening another channel")
+                await self._close_channel()
             except BROKER_ERRORS as error:
                 log.warning("connection lost before consuming", reason=type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
@@ -147,7 +153,7 @@ class Consumer:
         channel, self._channel, self._queue = self._channel, None, None
         if channel is not None:
             with contextlib.suppress(Exception), translate_broker_errors():
-                await channel.close()
+                await asyncio.wait_for(channel.close(), CANCEL_SECONDS)
 
     async def _open(self) -> AbstractQueue:
         self._channel = self._channel or await self._broker.channel()

@@ -39,6 +39,8 @@ log = structlog.stdlib.get_logger(__name__)
 MIN_PUBLISH_SECONDS: Final = 0.7
 """Time limit for publishing all jobs of one event. By default a webhook made in Studio times out after one second."""
 MAX_PUBLISH_SECONDS: Final = 10.0
+MAX_STATED_MS: Final = 60_000
+"""A larger number says nothing more, and may be too large for a float."""
 USABLE_TIMEOUT: Final = 0.8
 """The part of the timeout that a sender states in which the response must be sent. The rest is for the network."""
 MAX_LOGGED_TASKS: Final = 10
@@ -147,7 +149,11 @@ class Receiver:
         request[LOG_FIELDS] = fields
         limit = _publish_limit(request, event)
         del event  # its output may take 30 times the memory of the body, and publishing may take seconds
-        return await self._enqueue(jobs, task_ids, limit)
+        try:
+            return await self._enqueue(jobs, task_ids, limit)
+        except BrokerUnavailableError as error:
+            fields["reason"] = str(error)
+            return "unavailable", _unavailable("broker_unavailable", str(error), 5)
 
     def _reject(self, source: WebhookSource, error: RejectedError) -> tuple[str, web.Response]:
         self._metrics.signature_rejected.labels(source.name).inc()
@@ -164,10 +170,7 @@ class Receiver:
     async def _enqueue(self, jobs: Sequence[Job], task_ids: Sequence[str], limit: float) -> tuple[str, web.Response]:
         if not jobs:
             return "ignored", web.json_response({"ignored": "no_files"})
-        try:
-            await publish_jobs(self._broker, await self._user_share.route(jobs), limit)
-        except BrokerUnavailableError as error:
-            return "unavailable", _unavailable("broker_unavailable", str(error), 5)
+        await publish_jobs(self._broker, await self._user_share.route(jobs), limit)
         return "accepted", web.json_response({"task_ids": task_ids}, status=202)
 
 
@@ -176,7 +179,7 @@ def _publish_limit(request: web.Request, event: CompletedGeneration) -> float:
     if event.sender_timeout_ms is None:
         return MIN_PUBLISH_SECONDS
     elapsed = time.perf_counter() - request[ARRIVED]
-    remaining = event.sender_timeout_ms / 1000 * USABLE_TIMEOUT - elapsed
+    remaining = min(event.sender_timeout_ms, MAX_STATED_MS) / 1000 * USABLE_TIMEOUT - elapsed
     return min(max(remaining, MIN_PUBLISH_SECONDS), MAX_PUBLISH_SECONDS)
 
 

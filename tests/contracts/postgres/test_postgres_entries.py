@@ -286,7 +286,7 @@ async def test_a_task_of_a_release_without_entries_has_minimal_ones(db: Any) -> 
 async def test_a_thousand_hostile_files_have_bounded_entries(db: Any) -> None:
     generation = await db.generation()
     key = '"; drop table\x00\ud800 \\[3].["' + "\N{PILE OF POO}" * 5_000
-    output = {key: [{"url": f"{FAL}/{n}{'x' * 6_000}.png", "file_name": key + "y" * 3_000} for n in range(1_500)]}
+    output = {key: [{"url": f"{FAL}/{n}{'x' * 1_800}.png", "file_name": key + "y" * 3_000} for n in range(1_500)]}
     jobs = planned(output, generation, settings=SETTINGS.model_copy(update={"max_batch_size": 250}))
     for job in jobs:
         await begin(db, job)
