@@ -24,7 +24,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def fbx(path: Path) -> None:
-    ufbx.load_file(str(path))
+    ufbx.load_memory(path.read_bytes(), index_error_handling=ufbx.IndexErrorHandling.ABORT_LOADING)
 
 
 def stl(path: Path) -> None:

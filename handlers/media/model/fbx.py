@@ -112,7 +112,7 @@ def _check_array(reader: _Reader, at: int, end: int, item_bytes: int) -> int:
         raise FileCorruptedError("the model ends in the middle of an array")
     items, is_packed, packed_bytes = ARRAY_HEADER.unpack(reader.content[at:body])
     size = items * item_bytes
-    if is_packed > 1 or (not is_packed and packed_bytes not in {0, size}):
+    if is_packed > 1 or (not is_packed and packed_bytes != size):
         raise FileCorruptedError("an array of the model has no known encoding, or not the size of its numbers")
     if not is_packed:
         return int(body + size)

@@ -15,6 +15,8 @@ STATEMENT: Final = re.compile(rb"([A-Za-z_][\w|]*)\s*:\s*(?:" + VALUE + rb"(?:\s
 CONTINUED: Final = re.compile(rb",?\s*" + VALUE + rb"(?:\s*,\s*" + VALUE + rb")*+\s*,?")
 """The rest of a long list of values, on the lines after the first."""
 ARRAY: Final = re.compile(rb"(\w+)\s*:\s*\*(\d{1,10})\s*\{")
+ARRAY_CONTENT: Final = b"a"
+"""The name before the numbers of an array."""
 POSITIONS, POLYGONS = b"Vertices", b"PolygonVertexIndex"
 """The arrays of a mesh with its vertices, and with the corners of its faces. The last corner of a face is negative."""
 MAX_DEPTH: Final = 64
@@ -29,12 +31,14 @@ class _Array:
     name: bytes
     declared: int
     found: int = 0
+    has_begun: bool = False
     corners: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _State:
     depth: int = 0
+    is_continued: bool = False  # the line before ended with a comma
     array: _Array | None = None
     vertices: int = 0
     names: set[bytes] = field(default_factory=set)
@@ -49,9 +53,12 @@ def check_content(content: Content) -> int:
     """
     state = _State()
     for number, line in enumerate(content[:].splitlines(), 1):
-        words = QUOTED.sub(b'""', line).partition(b";")[0].strip()
-        if words and not _read_line(state, words):
+        words = QUOTED.sub(b'""', line).partition(b";")[0].strip(b" \t")
+        if not words:
+            continue
+        if not _read_line(state, words):
             raise FileCorruptedError(f"line {number:,} of the model is no valid statement, or an array is not complete")
+        state.is_continued = words.endswith(b",")
         if state.depth > MAX_DEPTH:
             raise DecoderLimitError(f"the model's nodes are nested deeper than {MAX_DEPTH}")
     if state.depth or not state.names >= REQUIRED:
@@ -66,10 +73,13 @@ def _read_line(state: _State, words: bytes) -> bool:
         state.depth -= 1
         return state.depth >= 0 and (array is None or _is_complete(state, array))
     if state.array is not None:
-        return _read_numbers(state.array, words.removeprefix(b"a:"))
+        return _read_numbers(state.array, words)
     statement = STATEMENT.fullmatch(words)
     if statement is None:
-        return state.depth > 0 and CONTINUED.fullmatch(words) is not None
+        is_continued = state.is_continued or words.startswith(b",")
+        return state.depth > 0 and is_continued and CONTINUED.fullmatch(words) is not None
+    if statement[1] == ARRAY_CONTENT:
+        return False
     if state.depth == 0:
         state.names.add(statement[1])
     state.depth += statement[2] == b"{"
@@ -78,10 +88,15 @@ def _read_line(state: _State, words: bytes) -> bool:
     return True
 
 
-def _read_numbers(array: _Array, numbers: bytes) -> bool:
-    if NUMBERS.fullmatch(numbers) is None:
+def _read_numbers(array: _Array, words: bytes) -> bool:
+    """Read a line of an array. The first one begins with the name `a`, others have numbers only."""
+    numbers = words
+    if not array.has_begun:
+        name, _, numbers = words.partition(b":")
+        array.has_begun = name.strip() == ARRAY_CONTENT
+    if not array.has_begun or NUMBERS.fullmatch(numbers) is None:
         return False
-    array.found += numbers.count(b",") + (not numbers.rstrip().endswith(b","))
+    array.found += len(numbers.rstrip(b" \t,").split(b",")) if numbers else 0
     if array.name == POLYGONS:
         try:
             array.corners += [int(number) for number in numbers.split(b",") if number.strip()]
