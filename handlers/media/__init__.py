@@ -118,15 +118,15 @@ MEDIA_TYPES: Final[tuple[MediaType, ...]] = (
     MediaType("image/tiff", "tiff", Kind.IMAGE, reader="tiffload", structure="formats.tiff"),
     MediaType("image/heic", "heic", Kind.IMAGE, structure="image.heic"),  # by pillow-heif: our libvips has no HEVC
     MediaType("image/svg+xml", "svg", Kind.IMAGE, structure="vector.svg", prepared_by="vector.svg"),
-    MediaType("image/bmp", "bmp", Kind.IMAGE, structure="image.bitmaps"),  # these five by Pillow
-    MediaType("image/x-tga", "tga", Kind.IMAGE, structure="image.bitmaps"),
-    MediaType("image/vnd.microsoft.icon", "ico", Kind.IMAGE, structure="image.bitmaps"),
+    MediaType("image/bmp", "bmp", Kind.IMAGE, structure="still.bitmaps"),  # these five by Pillow
+    MediaType("image/x-tga", "tga", Kind.IMAGE, structure="still.bitmaps"),
+    MediaType("image/vnd.microsoft.icon", "ico", Kind.IMAGE, structure="still.bitmaps"),
     MediaType(  # ISO/IEC 15444-1, I.5.1
-        "image/jp2", "jp2", Kind.IMAGE, structure="image.jpeg2000", magic=rb"\0\0\0\x0cjP  \r\n\x87\n"
+        "image/jp2", "jp2", Kind.IMAGE, structure="still.jpeg2000", magic=rb"\0\0\0\x0cjP  \r\n\x87\n"
     ),
-    MediaType("image/vnd.adobe.photoshop", "psd", Kind.IMAGE, structure="image.psd", magic=rb"8BPS\0[\1\2]\0{6}"),
+    MediaType("image/vnd.adobe.photoshop", "psd", Kind.IMAGE, structure="still.psd", magic=rb"8BPS\0[\1\2]\0{6}"),
     MediaType(
-        "image/x-exr", "exr", Kind.IMAGE, structure="image.exr", magic=rb"\x76\x2f\x31\x01", prepared_by="image.exr"
+        "image/x-exr", "exr", Kind.IMAGE, structure="still.exr", magic=rb"\x76\x2f\x31\x01", prepared_by="still.exr"
     ),
     MediaType("video/mp4", "mp4", Kind.VIDEO, reader="mp4", structure="formats.isobmff"),
     MediaType("video/webm", "webm", Kind.VIDEO, reader="matroska", structure="formats.ebml"),

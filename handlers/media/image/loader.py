@@ -126,10 +126,10 @@ def _open_heic(path: Path) -> OpenedImage:
 
 
 def _open_still(path: Path, content_type: str) -> OpenedImage:
-    from handlers.media.image import stills  # noqa: PLC0415 - rarely needed
+    from handlers.media.still import pillow_decoder  # noqa: PLC0415 - rarely needed
 
-    still = stills.read_header(path, content_type)
-    decode = partial(stills.decode, path, content_type)
+    still = pillow_decoder.read_header(path, content_type)
+    decode = partial(pillow_decoder.decode, path, content_type)
     return OpenedImage(
         path, content_type, **still._asdict(), pixel_bytes=still.bands, needs_rotation=False, decode=decode
     )

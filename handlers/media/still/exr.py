@@ -10,8 +10,8 @@ from handlers.errors import DecoderLimitError, FileCorruptedError
 from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.describe import check_and_describe
 from handlers.media.formats import Content, mapped
-from handlers.media.image import exr_lines
-from handlers.media.image.exr_lines import Header, size_of
+from handlers.media.still import exr_lines
+from handlers.media.still.exr_lines import Header, size_of
 
 VERSION: Final = 2
 IS_TILED, IS_DEEP, IS_MULTIPART = 0x200, 0x800, 0x1000

@@ -13,7 +13,7 @@ from PIL import Image
 
 from handlers.errors import FileCorruptedError
 from handlers.media.formats import mapped
-from handlers.media.image import psd
+from handlers.media.still import psd
 
 DECODERS: Final = {
     "image/bmp": "BMP",
