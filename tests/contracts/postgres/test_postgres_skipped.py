@@ -54,6 +54,8 @@ async def test_a_skipped_file_has_an_entry_with_its_code_and_is_no_failure(db: A
         (position, outcome, codes.get(outcome)) for position, outcome in enumerate(outcomes)
     ]
     assert (await db.media(generation))[1] == media_status
+    error_code = await db.value("select error_code from public.outlast_tasks")
+    assert error_code == (None if task_status == "completed" else "source_gone")
 
 
 @pytest.mark.parametrize("outcomes", [["skipped"], ["stored", "skipped"], ["skipped", "failed"]])
