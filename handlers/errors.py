@@ -23,6 +23,7 @@ The base class is also raised with other codes. Retryable are `unexpected` (an u
 
 Two final errors are raised as retryable, few times, where the file may come later: `corrupted` for an empty file, and
 `source_gone` for a 404 of another host than FAL's, and for a large `data:` URI that is not in the row yet.
+`decoder_limit` is retryable if the decoder hardly ran in its time.
 
 `retryable`: a later attempt may succeed. `retry_after`: the time to wait in seconds, if the other side has named one.
 """

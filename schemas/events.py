@@ -9,7 +9,7 @@ from schemas.jobs import Origin
 
 MAX_ID_CHARACTERS: Final = 256
 RowId = Annotated[str, StringConstraints(max_length=MAX_ID_CHARACTERS)]
-"""An id from a row. A longer text is no id, and would be repeated in every message, log line and record."""
+"""An id from a row. Its length is limited, because it is part of every message, log line and record."""
 
 
 class SenderInfo(Frozen):

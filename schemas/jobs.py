@@ -18,7 +18,8 @@ MAX_JOB_BYTES: Final = 8 * 1024 * 1024
 NAMESPACE: Final = UUID("6f0b7f0e-6c1d-5c43-9f0e-3f7b6a0d8b11")
 """The namespace of all derived ids (RFC 9562, UUIDv5). A change would change the ids of all tasks and files."""
 
-Origin = Literal["supabase", "fal", "api", "reconcile", "celery"]
+Origin = Literal["supabase", "fal", "api", "reconcile", "celery", "adopt"]
+"""`adopt`: a generation from before the installation, which `outlast adopt` found."""
 
 
 class Queue(StrEnum):
@@ -111,6 +112,11 @@ class Job(Frozen):
     event_at: datetime
     not_before: datetime | None = None
     reply: CeleryReplyAddress | None = None
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether its links are old, so that dead ones are expected."""
+        return self.source == "adopt"
 
     def limited_to(self, source_keys: Sequence[str]) -> "Job":
         """Return this job with only the files of these keys. The task id does not change."""

@@ -35,7 +35,8 @@ class ReconcileEntry(Frozen):
     """One entry of `outlast_missing_page`. `task_id` is set for reason `idle` only.
 
     `output_json` is the output as JSON text. It is null without a row, if it has too many bytes (then `output_bytes` is
-    set), and with `same_output`: then the output is that of the entry before it.
+    set), and with `same_output`: then the output is that of the entry before it. `past`: the idle task is one of
+    `outlast adopt`.
     """
 
     generation_id: str | None = None
@@ -44,6 +45,7 @@ class ReconcileEntry(Frozen):
     output_json: str | None = None
     output_bytes: int | None = None
     same_output: bool = False
+    past: bool = False
     created_at: Annotated[datetime | None, WrapValidator(_time_or_none)] = None
     reason: Literal["no_task", "incomplete", "idle"]
     task_id: UUID | None = None

@@ -30,7 +30,7 @@ SIGNING_PARAMETERS: Final = (
     "key-pair-id",
     "policy",
 )
-"""How the names of parameters begin that sign a link to S3, Google Cloud Storage, CloudFront or Supabase Storage."""
+"""Prefixes of the parameters that sign a link to S3, Google Cloud Storage, CloudFront or Supabase Storage."""
 AZURE_PARAMETERS: Final = frozenset(
     [
         *("sv", "ss", "srt", "sr", "sp", "se", "st", "spr", "sip", "si", "sig", "ses"),
@@ -39,15 +39,15 @@ AZURE_PARAMETERS: Final = frozenset(
 )
 """The parameters of Azure's signed links, which always have `sig` (Azure Storage, "Create a service SAS")."""
 FAL_PARAMETERS: Final = frozenset({"identity", "v"})
-"""Parameters of FAL's CDN that do not select a file: the signature of a link, and a version against caches."""
+"""Parameters of FAL's CDN that do not select a file: the signature of a link, and a version that bypasses caches."""
 FAL_CDN_HOST: Final = "fal.media"
 SAME_HOSTS: Final = {"v3.fal.media": "v3b.fal.media"}
-"""Hosts that serve the same paths as another one, and that one. FAL's results name one or the other."""
+"""Aliases of hosts: both names serve the same files, and FAL's results have either."""
 
 
 @lru_cache(maxsize=64)  # a URL is parsed several times in a row, and a hostile one takes long each time
 def parse_url(text: str) -> URL:
-    """Parse a URL from outside. Call this, and not yarl: a long host that is no name takes yarl several seconds.
+    """Parse a URL from outside. Use this instead of yarl.URL, which takes seconds for a long host that is no name.
 
     Raises:
         ValueError: it is invalid or too long, or its host is.

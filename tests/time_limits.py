@@ -10,6 +10,6 @@ FACTOR = float(os.environ.get("OUTLAST_TEST_TIME_FACTOR", "1"))
 WAIT_SECONDS = 60 * FACTOR
 """For what takes a moment on a quiet machine: a response, a state, one job, a process that starts or ends."""
 FAST_SECONDS = 4 * FACTOR
-"""For what must respond within a second on a quiet machine, and would take ten if it waited in vain."""
+"""For what responds within a second on a quiet machine, and would take ten if it waited for a time limit."""
 LONG_WAIT_SECONDS = 240 * FACTOR
 """For many jobs, several processes, or a server that restarts."""

@@ -194,7 +194,7 @@ async def _run_schedule(settings: Settings, parts: WorkerParts, metrics: Metrics
 
 
 async def _topology_error(broker: Broker) -> None:
-    """Wait without end, unless a queue on the broker exists with other arguments. Raises TopologyError."""
+    """Raise TopologyError if a queue on the broker exists with other arguments; otherwise wait until cancelled."""
     await broker.wait_ready()
     await asyncio.Event().wait()
 

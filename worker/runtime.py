@@ -22,7 +22,7 @@ ALL_ADDRESSES: Final = "::"
 ALL_IPV4: Final = "0.0.0.0"  # noqa: S104 - the operator asked for it
 
 READ_BUFFER_BYTES: Final = 64 * 1024
-"""Of a body that is not read yet, aiohttp keeps twice as much, and what one read from the network brings."""
+"""aiohttp buffers twice this much of a body that is not read yet, plus the bytes of one read from the socket."""
 
 
 def freeze_gc() -> None:
@@ -52,6 +52,19 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run_until_signal())
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Return an event that Ctrl-C sets, to stop after the current item. A second Ctrl-C stops at once."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def on_signal(sign: signal.Signals) -> None:
+        stop.set()
+        loop.remove_signal_handler(sign)
+
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(sign, on_signal, sign)
+    return stop
 
 
 def listen_addresses(host: str) -> list[str]:

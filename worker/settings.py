@@ -23,7 +23,7 @@ JOBS_PER_CORE: Final = 8
 
 
 MIN_SECRET_CHARACTERS: Final = 16
-"""Of tokens and secrets that a receiver compares with what anybody may send."""
+"""Minimum length of the tokens and secrets with which a receiver authenticates requests."""
 
 
 def _is_loopback(host: str) -> bool:

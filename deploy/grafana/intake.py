@@ -7,7 +7,7 @@ from deploy.grafana.panels import PanelQuery, PanelText, Thresholds, heatmap_pan
 from deploy.grafana.queries import WORK_QUEUES, latest_sweep, or_zero, per_minute, quantile, queue, rate, ratio
 
 RESPONSE_THRESHOLDS: Final = Thresholds(0.5, 1)
-"""In seconds. A webhook made in Supabase Studio times out after 1 s, and pg_net never retries."""
+"""Response times in seconds. A webhook made in Supabase Studio times out after 1 s, and pg_net never retries."""
 SERVER_ERROR_OUTCOMES: Final = "unavailable|unverifiable|error"
 
 NOW: Final = (

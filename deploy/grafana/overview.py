@@ -118,7 +118,9 @@ GOLDEN_SIGNALS: Final = (
     ),
     time_series(
         PanelText(
-            "Errors", "Errors of files and jobs per second, by error code. deploy/README.md explains the codes.", "ops"
+            "Errors",
+            "Errors of files and jobs per second, by error code. deploy/docs/operations.md explains the codes.",
+            "ops",
         ),
         [PanelQuery(rate("errors_total", "code"), "{{code}}")],
         Thresholds(0.1, 1),

@@ -13,7 +13,7 @@ WORK_QUEUES: Final = "(outlast[.])?(file_processing|optimization|maintenance).*"
 """Outlast's work queues, and the inboxes for Celery producers, which have the same names without the prefix."""
 RETRY_QUEUES: Final = "outlast[.]retry[.].*"
 DEAD_QUEUE: Final = "outlast[.]dead"
-ENDED_OUTCOMES: Final = "completed|partial|failed|cancelled"
+ENDED_OUTCOMES: Final = "completed|partial|failed|cancelled|dead_links"
 
 
 def selector(metric: str, matching: str = "") -> str:
@@ -54,7 +54,7 @@ def or_zero(query: str) -> str:
 
 
 def queue(metric: str, names: str, by: str = "queue") -> str:
-    """Return a metric of the broker's queues whose names match the regular expression, summed by the labels `by`.
+    """Return PromQL: a metric of the queues whose names match the regular expression `names`, summed by labels.
 
     When several nodes of a cluster report the same queue, the largest value is used.
     """

@@ -37,7 +37,7 @@ def saved_port(data_dir: Path, name: str, preferred: int | None = None) -> int:
 def check_port(port: int) -> None:
     """Raise StackError unless a server can listen on this port of 127.0.0.1.
 
-    Checked before anything starts: if another program has the port, its answers would be taken for the receiver's.
+    Checked before anything starts: if another program has the port, its answers would be mistaken for the receiver's.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

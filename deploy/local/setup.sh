@@ -32,7 +32,8 @@ missing_packages() {
   "${PYTHON:-python3}" -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
   if [ "${1-}" = tests ]; then
     { command -v prometheus && command -v promtool; } >/dev/null 2>&1 || echo prometheus
-    command -v chromium >/dev/null 2>&1 || echo chromium
+    # The headless shell needs half the processor time.
+    { command -v chromium-headless-shell || command -v chromium; } >/dev/null 2>&1 || echo chromium-headless-shell
     { command -v systemd-analyze && command -v systemd-sysusers; } >/dev/null 2>&1 || echo systemd
     command -v ps >/dev/null 2>&1 || echo procps
   fi

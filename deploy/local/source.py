@@ -3,7 +3,7 @@
 `GET /files/<name>` responds like a CDN (length, ETag, ranges). Options in the query simulate failures:
 
     status=503       responds with this status              retry_after=7    with this Retry-After header
-    truncate=1000    closes the connection after 1000 bytes slow=65536       sends so many bytes per second
+    truncate=1000    closes the connection after 1000 bytes slow=65536       sends at this rate, in bytes per second
     stall=1          sends the headers, then nothing        redirect=<url>   responds with 302 to this URL
     length=no        chunked, without Content-Length        wrong_type=a/b   with this Content-Type
     fail_first=2     503 for the first two requests of this URL

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from pydantic import JsonValue
 
 from handlers.codec.pool import PoolClosedError, ProcessPool
-from handlers.codec.process import ProcessEndedError
+from handlers.codec.process import ProcessEndedError, RequestTimeoutError
 from handlers.codec.request import InvalidAnswerError, Request
 from handlers.codec.sandbox import landlock, seccomp
 from handlers.errors import DecoderLimitError, FileProcessingError
@@ -36,6 +36,8 @@ T = TypeVar("T")
 CHECK_ONLY: Final = Profile(format=ImageFormat.KEEP)
 POOL_ERRORS: Final = (TimeoutError, ProcessEndedError, PoolClosedError, InvalidAnswerError)
 """The pool's errors: the process ended before its answer, or was killed because the answer was late or invalid."""
+STALLED_SHARE: Final = 0.1
+"""A decoder that had less than this share of its time limit as processor time has waited, not worked."""
 START: Final = "handlers.codec.decoder_main:start"
 PREPARE: Final = "handlers.codec.decoder_main:prepare"
 OPTION_FIELDS: Final = {field.name for field in fields(EncodeOptions)}
@@ -97,7 +99,8 @@ class Codec:
         Raises:
             FileCorruptedError: the file is not what `content_type` says, or does not decode completely.
             FileTypeNotSupportedError: `content_type` is not stored.
-            DecoderLimitError: it has too many pixels, or decoding takes too much memory or time.
+            DecoderLimitError: it has too many pixels, or decoding takes too much memory or time. Retryable if the
+                process hardly ran in that time, because it waited or the machine is overloaded.
             FileProcessingError: retryable. `decoder_crashed`: the process ended, perhaps not because of this file;
                 `decoder_failed`: the decoder raised an unknown error, or its answer does not match `schemas/codec.py`.
         """
@@ -141,7 +144,7 @@ class Codec:
         hit_cpu_limit = isinstance(error, ProcessEndedError) and error.exitcode == -signal.SIGXCPU
         if hit_cpu_limit or isinstance(error, TimeoutError):
             self._count_restart("timeout")
-            return DecoderLimitError(f"decoding takes longer than {self._limits.seconds:g} s (CODEC_TIMEOUT_SECONDS)")
+            return self._timeout_error(error)
         if isinstance(error, InvalidAnswerError):
             self._count_restart("invalid_answer")
             return FileProcessingError(
@@ -149,6 +152,14 @@ class Codec:
             )
         self._count_restart("crashed")
         return FileProcessingError(f"the codec process ended: {error}", code="decoder_crashed", retryable=True)
+
+    def _timeout_error(self, error: BaseException) -> DecoderLimitError:
+        """Return a retryable error if the process hardly ran: the file is not the reason that it took so long."""
+        problem = f"decoding takes longer than {self._limits.seconds:g} s (CODEC_TIMEOUT_SECONDS)"
+        if isinstance(error, RequestTimeoutError) and error.cpu_seconds < STALLED_SHARE * self._limits.seconds:
+            problem += f", although it needed only {error.cpu_seconds:.1f} s of processor time"
+            return DecoderLimitError(problem, retryable=True)
+        return DecoderLimitError(problem)
 
     def _count_restart(self, reason: str) -> None:
         self._restarts[reason] += 1

@@ -1,6 +1,7 @@
 """The worker's handle of a codec process: sends one request at a time, and can kill the process."""
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -37,6 +38,14 @@ class ProcessEndedError(Exception):
     def may_be_caused_by_request(self) -> bool:
         """Whether the request may be the cause: it had started, and the process did not end with its server."""
         return self.has_started and self.exitcode is not None
+
+
+class RequestTimeoutError(TimeoutError):
+    """A process did not answer in time. `cpu_seconds`: the processor time it had; NaN if that is not known."""
+
+    def __init__(self, cpu_seconds: float) -> None:
+        super().__init__(f"no answer in time, after {cpu_seconds:.1f} s of processor time")
+        self.cpu_seconds = cpu_seconds
 
 
 class CodecProcess:
@@ -78,7 +87,7 @@ class CodecProcess:
         """Send a request and return its validated answer.
 
         Raises:
-            TimeoutError: there is no complete answer after `seconds`.
+            RequestTimeoutError: there is no complete answer after `seconds`.
             ProcessEndedError: the process ended before it answered.
             InvalidAnswerError: the answer is not valid or not complete. End the process: what it sends next may belong
                 to this request.
@@ -91,13 +100,13 @@ class CodecProcess:
             return self._call(request, seconds, target)
 
     def _call(self, request: Request[T], seconds: float, target: Path | None = None) -> Answer[T]:
-        has_started = False
+        has_started, cpu_before = False, _cpu_seconds(self.pid)
         try:
             self._channel.send(request.encode(self._folder.path), seconds)
             has_started = self._channel.wait_until_started()
             content = self._channel.read_answer()
         except TimeoutError:
-            raise
+            raise RequestTimeoutError(_cpu_seconds(self.pid) - cpu_before) from None
         except OSError:
             content = b""
         if not content:
@@ -141,6 +150,15 @@ def _read_status(status: int, seconds: float) -> int | None:
     """Read the next number that the fork server reports about a process; None if there is none."""
     content = os.read(status, NUMBER.size) if is_readable(status, seconds) else b""
     return int(NUMBER.unpack(content)[0]) if content else None
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process (proc_pid_stat(5): utime, stime); NaN if it cannot be read."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError):
+        return math.nan
 
 
 def _close(work: socket.socket, status: int) -> None:

@@ -35,7 +35,7 @@ class WorkFolder:
 
     @contextlib.contextmanager
     def holding(self, source: Path) -> Iterator[None]:
-        """Have the source in the folder, and empty the folder at the end.
+        """Put the source into the folder, and empty the folder when the context ends.
 
         Raises:
             FileProcessingError: the source cannot be put there.

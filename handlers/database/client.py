@@ -113,5 +113,5 @@ class Supabase:
         await self._storage.fetch(path, target)
 
     async def check_reachable(self) -> None:
-        """Check that Storage answers; see `SupabaseStorage.check_reachable`."""
+        """Check that the project's Storage answers; see `SupabaseStorage.check_reachable`."""
         await self._storage.check_reachable()

@@ -49,10 +49,13 @@ class Downloader:
         max_size: int | None = None,
         progress: DownloadProgress | None = None,
         check_head: HeadCheck | None = None,
+        *,
+        count_denied: bool = True,
     ) -> DownloadedFile:
         """Download the file at `url` to `target`.
 
-        `check_head` is called with the first 4 KiB and ends the download by raising.
+        `check_head` is called with the first 4 KiB and ends the download by raising. A URL that must not be requested
+        is reported to the observer if `count_denied`.
 
         Raises:
             SourceForbiddenError: the URL, or a redirect target, must not be requested.
@@ -64,7 +67,7 @@ class Downloader:
             OSError: the file cannot be written.
         """
         limit = self._settings.max_file_bytes if max_size is None else max_size
-        with self._translated_errors(url), FileWriter(target, limit, check_head) as writer:
+        with self._translated_errors(url, count_denied=count_denied), FileWriter(target, limit, check_head) as writer:
             if not is_data_uri(url):
                 return await self._with_signed_link(
                     url,
@@ -75,20 +78,21 @@ class Downloader:
                 progress(file.size, file.size)
             return file
 
-    async def probe(self, url: str) -> None:
-        """Check that the source has the file. Reads the response headers only.
+    async def probe(self, url: str, *, count_denied: bool = True) -> int | None:
+        """Check that the source has the file; return its size in bytes if it says so. Reads the headers only.
 
         Raises:
             SourceForbiddenError, SourceGoneError, SourceUnavailableError: as `fetch`.
         """
         if is_data_uri(url):
-            return
-        with self._translated_errors(url):
-            await self._with_signed_link(url, self._probe)
+            return len(url)
+        with self._translated_errors(url, count_denied=count_denied):
+            return await self._with_signed_link(url, self._probe)
 
-    async def _probe(self, url: str) -> None:
+    async def _probe(self, url: str) -> int | None:
         async with asyncio.timeout(PROBE_SECONDS) as deadline, self._client.open(url, deadline) as response:
             check_status(response.status, response.headers, str(response.url))
+            return response.content_length
 
     async def _with_signed_link(self, url: str, request: Callable[[str], Awaitable[T]]) -> T:
         """Call `request` with the URL. If FAL refuses the file, call it again with a link signed for our account."""
@@ -101,12 +105,13 @@ class Downloader:
         return await request(link)
 
     @contextlib.contextmanager
-    def _translated_errors(self, url: str) -> Iterator[None]:
-        """Translate aiohttp's exceptions into our error tree, and count denied URLs."""
+    def _translated_errors(self, url: str, *, count_denied: bool) -> Iterator[None]:
+        """Translate aiohttp's exceptions into our error tree, and report denied URLs."""
         try:
             yield
         except SourceForbiddenError as error:
-            self._observer.denied(error.reason)
+            if count_denied:
+                self._observer.denied(error.reason)
             raise
         except TimeoutError:
             raise SourceUnavailableError(f"{redact_url(url)}: the download exceeded its time limit") from None

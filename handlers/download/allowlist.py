@@ -27,7 +27,7 @@ log = logging.getLogger("async_file_processor.allowlist")
 
 @dataclass(frozen=True, slots=True)
 class AllowlistEntry:
-    """One entry of the allow-list: a host, or an exact origin; both may have a folder.
+    """One entry of the allow-list: a host or an exact origin, optionally limited to the URLs below a path.
 
     `*.` before the host stands for all its subdomains.
     """

@@ -40,7 +40,8 @@ class Batch:
 
     `on_progress` is called with (file, downloaded, total) in bytes while a file arrives. A file is started only while
     `may_start()` is true. With `sees_storage` the database checks `storage.objects` itself when a stored file is
-    found and when a task is finished, so the pipeline sends no request to Storage for this.
+    found and when a task is finished, so the pipeline sends no request to Storage for this. A URL that must not be
+    requested is reported to the observer if `count_denied`.
     """
 
     files: tuple[JobFile, ...]
@@ -52,6 +53,7 @@ class Batch:
     may_start: Callable[[], bool] = lambda: True
     hooks: AttemptHooks = field(default_factory=AttemptHooks)
     sees_storage: bool = False
+    count_denied: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,13 @@ async def download(state: FileState, deps: PipelineDeps) -> FileState:
         url = await deps.read_data_uri(state.batch.generation_id, url)
     on_progress = None if state.batch.on_progress is None else partial(state.batch.on_progress, state.file)
     target = state.folder / "source"
-    check_head = partial(_check_head, deps.settings)
-    downloaded = await deps.downloader.fetch(url, target, progress=on_progress, check_head=check_head)
+    downloaded = await deps.downloader.fetch(
+        url,
+        target,
+        progress=on_progress,
+        check_head=partial(_check_head, deps.settings),
+        count_denied=state.batch.count_denied,
+    )
     return replace(state, downloaded=downloaded)
 
 

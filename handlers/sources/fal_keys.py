@@ -19,7 +19,7 @@ RENEW_SECONDS: Final = 6 * 3600
 REFRESH_SECONDS: Final = 30
 RETRY_SECONDS: Final = 1
 MAX_WAIT_SECONDS: Final = 1.0
-"""For which a webhook that no known key has signed waits for new keys."""
+"""How long a webhook whose signature fits no known key waits for new keys."""
 MAX_JWKS_BYTES: Final = 64 * 1024
 MAX_KEYS: Final = 16
 Keys = tuple[Ed25519PublicKey, ...]

@@ -21,7 +21,7 @@ from schemas.urls import parse_url
 
 SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 APP_SEGMENTS: Final = range(2, 5)
-"""Of the path of an app: owner and name, for example after `workflows`."""
+"""Number of segments in the path of an app: owner and name, and others such as a leading `workflows`."""
 MAX_RESULT_BYTES: Final = 64 * 1024 * 1024
 GONE: Final = frozenset({404, 410})
 DENIED: Final = frozenset({401, 403})

@@ -33,15 +33,15 @@ MEDIA_FIELD: Final = re.compile(
     r"image|picture|photo|mask|frame|video|audio|sound|mesh|model_|gif|media|file", re.IGNORECASE
 )
 MAX_URLS_PER_FILE: Final = 3
-"""At most this many URLs per file of MAX_EVENT_FILES are looked at: a file may have several, and not each is a file."""
+"""Maximum number of URLs to check, per file of MAX_EVENT_FILES: a file may have several, and some are no files."""
 WEB_URL: Final = re.compile(r"https?://[^\s/?#]\S*", re.IGNORECASE)
 """A string that is only a link. Other text can begin with a link."""
 MAX_CHARACTERS_PER_FILE: Final = 2048
-"""The URLs that are looked at have at most this many characters per file of MAX_EVENT_FILES; parsing is slow."""
+"""Maximum length of all checked URLs together, per file of MAX_EVENT_FILES, because parsing is slow."""
 COSTLY: Final = re.compile(r"[^\w.~:;,?#=@!$'()*+\[\]-]", re.ASCII)
-"""Characters that separate, or are percent-encoded."""
+"""Characters of a URL that are slow to parse: separators, and those that are percent-encoded."""
 COST: Final = 20
-"""As so many characters count each costly one, and each further byte of a character that is not ASCII."""
+"""Number of ordinary characters that take as long as a costly one, or as one more byte of a non-ASCII character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class _Candidate:
     order: str
 
     def preference(self) -> tuple[bool, str]:
-        """Return what the candidates of a URL, and those of an output with too many files, are chosen by."""
+        """Return the sort key that chooses among candidates: files before skipped files, then by field."""
         return self.code is not None, self.order
 
     def file(self, position: int) -> JobFile:
@@ -129,7 +129,7 @@ class _Found:
             candidate = self._repeated(self._seen[seen], named)
         else:
             self._count(named.url)
-            candidate = self._seen[seen] = self._judge(named)
+            candidate = self._seen[seen] = self._candidate_of(named)
         if candidate is not None:
             current = self._candidates.get(candidate.key)
             if current is None or candidate.preference() < current.preference():
@@ -160,8 +160,8 @@ class _Found:
             self.complete = False
         return sorted(preferred[:limit], key=lambda candidate: candidate.order)
 
-    def _judge(self, named: OutputUrl) -> _Candidate | None:
-        """Return the candidate; None for a link that is no file."""
+    def _candidate_of(self, named: OutputUrl) -> _Candidate | None:
+        """Return the candidate for a URL; None for a link that is no file."""
         code = None
         if named.bare and not is_data_uri(named.url) and not self._allowlist.contains(named.url):
             if not _may_be_file(named):
@@ -171,7 +171,7 @@ class _Found:
 
 
 def _cost(url: str) -> int:
-    """Return how many characters a URL counts, by the time that parsing takes. What is not parsed counts nothing."""
+    """Return the cost of parsing a URL, in ordinary characters; 0 for a URL that is not parsed."""
     if is_data_uri(url) or len(url) > MAX_URL_CHARACTERS:
         return 0
     further_bytes = len(url.encode()) - len(url)

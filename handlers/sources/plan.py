@@ -14,11 +14,11 @@ from schemas.jobs import MAX_JOB_BYTES, Job, JobFile, Queue, SkippedFile, output
 from schemas.urls import data_reference, is_data_uri
 
 ENVELOPE_BYTES: Final = 64 * 1024
-"""Reserved in a message for everything except its files."""
+"""Number of bytes reserved in a message for everything except its files."""
 FILE_BYTES: Final = 128
-"""Reserved for the field names and the position of one file."""
+"""Number of bytes reserved for the field names and the position of one file."""
 SKIPPED_BYTES: Final = 16 * 1024
-"""At most so many bytes does a skipped file take in a message."""
+"""Maximum size of a skipped file in a message, in bytes."""
 BULK_FILES: Final = 100
 """An event with more files goes to the bulk queue, so that it does not delay the events of others."""
 

@@ -21,7 +21,7 @@ MAX_TIMESTAMP_DIGITS: Final = 12
 MAX_WEBHOOK_ID_CHARACTERS: Final = 256
 MAX_SIGNATURES: Final = 16
 LARGE_BODY_BYTES: Final = 1024 * 1024
-"""From this size on, hashing takes a millisecond and more."""
+"""Size from which hashing takes a millisecond or more, so that it is done in a thread."""
 
 
 class SignatureVerifier:

@@ -71,7 +71,7 @@ def hooked(records: Path) -> Iterator[None]:
 
 
 async def complete(stack: Stack, project: Project, sample: str, attempts: int) -> None:
-    """Complete a generation of a new user, and wait until the worker has ended so many attempts."""
+    """Complete a generation of a new user, and wait until the worker has ended this many attempts."""
     row = {"id": str(uuid4()), "user_id": str(uuid4()), "status": "processing"}
     await project.insert("generations", row)
     change = {"status": "completed", "output": stack.source.output([sample])}

@@ -22,7 +22,7 @@ SHAPES: Final = 12
 
 
 def picture(side: int, seed: int) -> pyvips.Image:
-    """Draw one picture: octaves of noise, the fine ones only in places, under some soft discs."""
+    """Draw one picture: soft discs over fractal noise, whose fine octaves appear only in parts of the picture."""
     rng = np.random.default_rng((SEED, seed))
     detail = np.clip(_noise(rng, 6, side, 1) * 0.8 + 0.35, 0, 1)
     canvas = np.zeros((side, side, 3), np.float32)

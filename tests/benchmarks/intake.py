@@ -78,7 +78,7 @@ async def _bare(run: BenchmarkRun) -> AsyncIterator[str]:
 
 
 async def _flood(url: str, count: int, connections: int) -> tuple[float, Sequence[float]]:
-    """Send `count` webhooks over so many connections; return the total seconds and those of each webhook."""
+    """Send `count` webhooks over this many connections; return the total seconds and those of each webhook."""
     bodies = iter(
         [webhook(FileTask(str(uuid4()), str(uuid4()), "https://fal.media/files/a.png")) for _ in range(count)]
     )

@@ -58,8 +58,8 @@ class Report:
         """Return the report as text."""
         lines = []
         for row in self.rows:
-            told = ", ".join(f"{name} {spread(values)}" for name, values in row["figures"].items())
-            lines.append(f"{row['scenario']:<14} {row['side']:<14} {told}")
+            figures = ", ".join(f"{name} {spread(values)}" for name, values in row["figures"].items())
+            lines.append(f"{row['scenario']:<14} {row['side']:<14} {figures}")
         lines.append("")
         for name, found in self.as_json()["ratios"].items():
             wanted = f"{'>=' if found['better'] == 'higher' else '<='} {found['target']}" if found["target"] else ""

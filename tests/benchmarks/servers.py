@@ -15,8 +15,8 @@ from deploy.local.gateway import Gateway
 from tests.chaos.tcp_proxy import TcpProxy
 
 
-def announce(**told: str) -> None:
-    sys.stdout.write(json.dumps(told) + "\n")
+def announce(**fields: str) -> None:
+    sys.stdout.write(json.dumps(fields) + "\n")
     sys.stdout.flush()
 
 

@@ -61,8 +61,8 @@ def test_ratio_is_judged_by_its_target_or_only_reported(tmp_path):
     report.ratio("throughput_1024", 1.5)
     report.series["latency by percentile in seconds"] = {"outlast": [(1, 0.1), (99, 0.3)]}
     report.write(tmp_path)
-    told = json.loads((tmp_path / "report.json").read_text())
-    assert told["ratios"] == {"throughput_1024": {"value": 1.5, "target": 1.6, "better": "higher", "meets": False}}
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["ratios"] == {"throughput_1024": {"value": 1.5, "target": 1.6, "better": "higher", "meets": False}}
     assert (tmp_path / "latency.png").stat().st_size > 5_000
     assert "MISSED" in report.table()
     assert spread([3.0, 1.0, 2.0]) == "2 (1 to 3)"

@@ -65,6 +65,10 @@ class WorkerEnv:
     def outcome_count(self, outcome, queue="file_processing"):
         return metric_value(self.metrics.jobs.labels(queue, outcome))
 
+    async def sweep_rows_of_every_age(self):
+        """As after the upgrade of an installation that did not record when it began."""
+        await self.sql.execute("update outlast_settings set value = '-infinity' where key = 'installed_at'")
+
     async def pause(self):
         """Stop the worker from consuming."""
         await self.worker.stop(0)

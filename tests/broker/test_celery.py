@@ -157,8 +157,8 @@ async def test_celery_queue_that_was_deleted_is_declared_and_consumed_again(work
     assert result["status"] == "SUCCESS"
 
 
-async def test_inbox_recovers_when_its_queue_is_gone_after_a_reconnect(rabbitmq, worker_env):
-    """A broker that was set up anew has no queues; the worker's other connections must not be affected."""
+async def test_inbox_recovers_when_its_queue_is_gone_after_a_reconnect(rabbitmq, worker_env, source):
+    """A new broker has no queues; the worker's other connections must not be affected."""
     async with running_inbox(worker_env):
         await wait_for_consumer(worker_env)
         async with await aio_pika.connect(worker_env.settings.rabbitmq_url.get_secret_value()) as connection:
@@ -169,6 +169,8 @@ async def test_inbox_recovers_when_its_queue_is_gone_after_a_reconnect(rabbitmq,
         async with asyncio.timeout(LONG_WAIT_SECONDS):
             while not worker_env.broker.ready:
                 await asyncio.sleep(0.05)
+        result = await celery(worker_env, kwargs=files(source, "tone.wav"))
+        assert result["status"] == "SUCCESS"
 
 
 async def wait_for_consumer(worker_env):

@@ -63,8 +63,8 @@ async def test_replay_drops_the_brokers_own_headers(vhost):
     assert letter.item.attempts == 21
     await replay(vhost)
     [message] = await vhost.drain("outlast.file_processing.bulk")
-    foreign = {name for name in message.headers if name.startswith("x-") and "outlast" not in name}
-    assert foreign <= {"x-delivery-count"}
+    others = {name for name in message.headers if name.startswith("x-") and "outlast" not in name}
+    assert others <= {"x-delivery-count"}
     assert message.headers["x-outlast-attempt"] == 1
     assert await vhost.count() == 0
 
@@ -126,7 +126,7 @@ async def test_duplicate_message_is_replayed_once_and_other_files_of_the_task_to
     assert await vhost.count() == 0
 
 
-async def test_replay_obeys_rate_and_abort(vhost):
+async def test_replay_respects_rate_and_abort(vhost):
     for n in range(60):
         await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png"))
     started, done = asyncio.get_running_loop().time(), []

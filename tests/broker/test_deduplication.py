@@ -134,7 +134,7 @@ async def test_three_workers_store_each_users_image_once_and_remove_only_orphans
                 return await worker_env.sql.fetchval("select count(*) = 160 from outlast_files")
 
             await wait_until(files_released)
-            assert len(stored_paths(worker_env)) == 200, "spared for the grace time"
+            assert len(stored_paths(worker_env)) == 200, "kept for the grace time"
             await age_objects(worker_env)
             await enqueue_maintenance("remove_orphans", worker_env.broker)
 

@@ -60,6 +60,7 @@ async def test_deleted_queues_and_exchanges_are_declared_again_without_a_publish
         return all([await exists(rabbitmq_url, name, kind) for name, kind in names])
 
     await wait_until(all_exist)
+    assert worker_env.broker.ready
 
 
 async def test_worker_processes_jobs_after_its_queue_was_deleted(worker_env, source):
@@ -69,6 +70,7 @@ async def test_worker_processes_jobs_after_its_queue_was_deleted(worker_env, sou
         while worker_env.outcome_count("completed") == 0:
             await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav"))
             await asyncio.sleep(1)
+    assert await stored_files(worker_env) >= 1
 
 
 async def test_worker_consumes_again_although_aio_pika_did_not_restore_its_consumer(
@@ -82,10 +84,15 @@ async def test_worker_consumes_again_although_aio_pika_did_not_restore_its_consu
     await wait_until(lambda: has_consumers(worker_env, wanted=True))
     await worker_env.send(worker_env.job(f"{source.url}/files/tone.wav"))
     await worker_env.wait_for_outcome("completed")
+    assert await stored_files(worker_env) == 1
 
 
 async def no_consumers(*_):
     return False
+
+
+async def stored_files(worker_env):
+    return await worker_env.sql.fetchval("select count(*) from outlast_files")
 
 
 async def test_job_in_process_completes_although_its_queue_is_deleted(worker_env, source):
@@ -93,6 +100,7 @@ async def test_job_in_process_completes_although_its_queue_is_deleted(worker_env
     await worker_env.wait_until_running()
     await worker_env.channel.queue_delete(WORK_QUEUE)
     await worker_env.wait_for_outcome("completed")
+    assert await stored_files(worker_env) == 1
 
 
 async def test_worker_paused_by_an_outage_resumes_after_its_queue_was_deleted(worker_env, source):
@@ -103,6 +111,7 @@ async def test_worker_paused_by_an_outage_resumes_after_its_queue_was_deleted(wo
     await worker_env.gateway.start()
     await worker_env.send(worker_env.job(f"{source.url}/files/tone.mp3"))
     await worker_env.wait_for_outcome("completed")
+    assert await has_consumers(worker_env, wanted=True)
 
 
 async def has_consumers(worker_env, *, wanted):
@@ -166,6 +175,7 @@ async def test_binding_of_the_dead_letters_is_made_again(worker_env):
         return await worker_env.message_count("outlast.dead") > 0
 
     await wait_until(is_routed)
+    assert (await worker_env.take_message("outlast.dead")).body == b"x"
 
 
 async def test_worker_receives_commands_after_the_control_exchange_was_deleted(worker_env):
@@ -174,6 +184,7 @@ async def test_worker_receives_commands_after_the_control_exchange_was_deleted(w
         while not worker_env.worker.stop_requested.is_set():
             await send_command(worker_env.broker, Command(do="stop"))
             await asyncio.sleep(0.1)
+    assert await exists(worker_env.settings.rabbitmq_url.get_secret_value(), "outlast.control", "exchange")
 
 
 async def test_receiver_is_not_ready_and_answers_503_until_the_queue_can_be_declared(

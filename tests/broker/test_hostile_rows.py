@@ -101,6 +101,7 @@ async def test_a_row_with_a_hostile_output_is_recorded_and_others_are_swept(work
     ["-infinity", "infinity", "4000-01-01 00:00:00+00 BC", "12026-01-01", "9999-12-31 23:59:59-14"],
 )
 async def test_a_row_with_an_odd_time_is_swept_like_any_other(worker_env, source, moment):
+    await worker_env.sweep_rows_of_every_age()
     hostile = await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
     await worker_env.sql.execute(
         "update generations set created_at = $2::text::timestamptz where id = $1", UUID(hostile), moment
@@ -118,6 +119,7 @@ async def test_a_row_with_an_odd_time_is_swept_like_any_other(worker_env, source
 
 async def test_outputs_of_more_than_256_mb_together_do_not_stop_the_sweep(worker_env, source):
     """jsonb holds at most 256 MB, so no answer can have all of them."""
+    await worker_env.sweep_rows_of_every_age()
     await worker_env.sql.execute(
         "insert into generations (status, output, created_at) select 'completed', to_jsonb(repeat('A', 1350000)),"
         " now() - interval '1 day' from generate_series(1, 210)"
@@ -130,7 +132,7 @@ async def test_outputs_of_more_than_256_mb_together_do_not_stop_the_sweep(worker
     assert (await worker_env.parts.reconciler.sweep()).found.total() == 0
 
 
-async def test_of_a_swept_row_with_too_many_files_the_first_are_taken_and_the_rest_is_told(worker_env, source):
+async def test_of_a_swept_row_with_too_many_files_the_first_are_taken_and_the_rest_is_reported(worker_env, source):
     await worker_env.pause()
     hostile = await generation(worker_env, [{"url": f"{source.url}/files/tone.wav?n={n}"} for n in range(5_000)])
     assert (await worker_env.parts.reconciler.sweep()).enqueued == 101

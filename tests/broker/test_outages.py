@@ -10,6 +10,15 @@ from tests.time_limits import WAIT_SECONDS
 from worker.broker.envelope import Envelope
 
 LAST = 3  # MAX_ATTEMPTS of `worker_env`: one more counted failure would dead-letter the job
+REFUSING_BEGIN = """
+create sequence refusals;
+create function outlast_begin(p_job jsonb, p_lease uuid, p_worker text, p_lease_seconds int default 30) returns jsonb
+language plpgsql security definer as $$
+begin
+  perform nextval('refusals');  -- is not rolled back
+  raise exception 'the database is shutting down' using errcode = '57P01';
+end $$;
+"""
 
 
 async def wait_until_paused(worker_env, *, wanted=True):
@@ -187,9 +196,15 @@ async def test_broker_alarm_makes_the_worker_not_ready_and_loses_nothing(rabbitm
 
 async def test_short_database_outage_costs_no_attempt(worker_env, source):
     await worker_env.sql.execute("alter function outlast_begin(jsonb, uuid, text, int) rename to away")
+    await worker_env.sql.execute(REFUSING_BEGIN)
     job = worker_env.job(f"{source.url}/files/tone.wav")
     await worker_env.send(job, attempt=LAST)
-    await asyncio.sleep(0.6)  # longer than one call, shorter than all retries of the call
-    await worker_env.sql.execute("alter function away(jsonb, uuid, text, int) rename to outlast_begin")
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not await worker_env.sql.fetchval("select is_called from refusals"):
+            await asyncio.sleep(0.01)
+    await worker_env.sql.execute(
+        "drop function outlast_begin(jsonb, uuid, text, int);"
+        "alter function away(jsonb, uuid, text, int) rename to outlast_begin"
+    )
     await worker_env.wait_for_outcome("completed")
     assert worker_env.outcome_count("retried") == worker_env.outcome_count("failed") == 0

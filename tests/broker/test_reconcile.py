@@ -150,6 +150,7 @@ async def test_generation_without_files_is_found_once(worker_env):
 
 
 async def test_since_and_older_than_limit_the_sweep(worker_env, source):
+    await worker_env.sweep_rows_of_every_age()
     old = await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
     await worker_env.sql.execute(
         "update generations set created_at = now() - interval '3 days' where id = $1", UUID(old)
@@ -195,6 +196,7 @@ async def test_only_one_worker_sweeps_in_each_slot(worker_env, source):
 
 
 async def test_no_sweep_while_many_jobs_wait(worker_env, source):
+    await worker_env.sweep_rows_of_every_age()
     await worker_env.pause()
     await generation(worker_env, {"url": f"{source.url}/files/tone.wav"})
     url = f"{source.url}/files/tone.wav"

@@ -66,6 +66,7 @@ async def test_failed_job_runs_again_in_the_next_slot(worker_env):
     ):
         while len(done) < 2:
             await asyncio.sleep(0.05)
+    assert await worker_env.sql.fetchval("select array_agg(name) from outlast_turns") == ["weak"]
 
 
 async def test_old_tasks_are_deleted_unless_the_sweep_needs_them(worker_env, source):

@@ -52,7 +52,7 @@ async def test_message_in_a_retry_queue_returns_to_its_work_queue(channel):
 
 async def test_message_past_the_delivery_limit_is_dead_lettered(channel):
     exchanges = await topology.declare(channel, DELAYS)
-    await exchanges["outlast"].publish(aio_pika.Message(b"poison"), "maintenance")
+    await exchanges["outlast"].publish(aio_pika.Message(b"body"), "maintenance")
     queue = await channel.get_queue("outlast.maintenance")
     dead = await channel.get_queue("outlast.dead")
     async with asyncio.timeout(WAIT_SECONDS):
@@ -60,8 +60,8 @@ async def test_message_past_the_delivery_limit_is_dead_lettered(channel):
             message = await queue.get(timeout=WAIT_SECONDS)
             await message.reject(requeue=True)
         async with dead.iterator() as waiting:
-            buried = await anext(aiter(waiting))
-    assert buried.body == b"poison"
+            dead_letter = await anext(aiter(waiting))
+    assert dead_letter.body == b"body"
     assert (await queue.declare()).message_count == 0
 
 

@@ -30,7 +30,7 @@ async def test_concurrent_duplicate_job_waits_and_costs_no_attempt(worker_env, s
     await worker_env.wait_for_outcome("busy")
     waiting = await worker_env.take_message("outlast.retry.2")
     await worker_env.wait_for_outcome("completed")
-    assert waiting is not None, "put off to a rung no shorter than the lease"
+    assert waiting is not None, "delayed for at least the time of the lease"
     assert waiting.headers["x-outlast-attempt"] == 1
     assert "x-outlast-error-code" not in waiting.headers
 
@@ -142,7 +142,7 @@ async def test_job_past_the_death_limit_is_dead_lettered(worker_env, source):
     await worker_env.wait_for_outcome("failed")
     letter = await worker_env.take_message("outlast.dead")
     assert letter.headers["x-outlast-error-code"] == "worker_killed"
-    assert await worker_env.sql.fetchval("select count(*) from outlast_tasks") == 0, "nobody had begun it"
+    assert await worker_env.sql.fetchval("select count(*) from outlast_tasks") == 0, "no worker had begun it"
 
 
 async def test_task_of_a_job_past_the_death_limit_is_failed(worker_env, source):

@@ -49,6 +49,7 @@ class Observed:
     exit_errors: Sequence[str] = ()
     workers: int = 0  # running at the end of the load
     listening: int = 0  # queues bound to outlast.control then: one for each worker
+    tracebacks: Sequence[str] = ()  # log lines of receivers and workers
     worker_logs: str = ""  # the last log lines, when a worker does not listen
 
 
@@ -201,6 +202,7 @@ def _leftovers(observed: Observed) -> Iterator[Finding]:
     ):
         yield from (Finding("leftover", f"{kind} {name}") for name in found)
     yield from (Finding("leftover", end) for end in observed.exit_errors)
+    yield from (Finding("traceback", line) for line in observed.tracebacks)
     if observed.listening < observed.workers:
         yield Finding(
             "not_listening",

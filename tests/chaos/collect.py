@@ -62,6 +62,7 @@ async def collect(environment: ChaosEnvironment, generations: Sequence[Generatio
         listening=listening,
         worker_logs=worker_logs,
         exit_errors=fleet.exit_errors,
+        tracebacks=_tracebacks(environment.folder / "log"),
     )
 
 
@@ -97,6 +98,19 @@ async def _served(environment: ChaosEnvironment, paths: Sequence[str]) -> dict[s
                 fingerprints[content] = await asyncio.to_thread(fingerprint, content)
             found[path] = fingerprints[content]
     return found
+
+
+def _tracebacks(folder: Path) -> list[str]:
+    """Return the log lines of receivers and workers that have a traceback."""
+    logs = sorted(path for pattern in ("receiver-*.log", "worker-*.log") for path in folder.glob(pattern))
+    if not logs:
+        raise AssertionError(f"no logs in {folder}")
+    return [
+        f"{path.name}: {line}"
+        for path in logs
+        for line in path.read_text(errors="replace").splitlines()
+        if "Traceback (most recent call last)" in line
+    ]
 
 
 def _on_disk(folder: Path) -> set[str]:

@@ -138,3 +138,7 @@ def test_leftover_is_reported(observed, left):
 
 def test_worker_without_a_control_queue_is_reported(observed):
     assert kinds(replace(observed, listening=1)) == {"not_listening"}
+
+
+def test_traceback_in_a_log_is_reported(observed):
+    assert kinds(replace(observed, tracebacks=["worker-1.log: Traceback"])) == {"traceback"}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ async def console(worker_env, monkeypatch):  # noqa: F811 - the fixture
 @pytest.fixture(scope="session")
 async def chromium():
     async with async_playwright() as playwright:
-        path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+        path = os.environ.get("CHROMIUM") or shutil.which("chromium-headless-shell") or shutil.which("chromium")
         browser = await playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
         yield browser
         await browser.close()

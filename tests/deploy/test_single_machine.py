@@ -124,7 +124,8 @@ async def test_the_instructions_install_and_upgrade_outlast(tmp_path, checkout, 
     async with Machine(logs, checkout) as machine:
         await machine.do(readme_block("install"))
         await machine.do(readme_block("init").replace(*own))
-        await sql.execute((checkout / "setup/outlast.sql").read_text())
+        for name in ("outlast.sql", "outlast_secret.sql"):
+            await sql.execute((checkout / "setup" / name).read_text())
         env = checkout / "setup/.env"
         env.write_text(
             set_variables(

@@ -91,6 +91,10 @@ DATABASE = {
         "update public.outlast_settings set value = null where key = 'webhook_url'",
         ("webhook url", "failed", "has no webhook URL", "--receiver-url"),
     ),
+    "no webhooks, on purpose": (
+        "update public.outlast_settings set value = '' where key = 'webhook_url'",
+        ("webhook url", "warning", "no webhooks are sent", "none needed"),
+    ),
     "a webhook url without its path": (
         "update public.outlast_settings set value = 'https://x.example' where key = 'webhook_url'",
         ("webhook url", "failed", "/webhooks/supabase", "--receiver-url"),

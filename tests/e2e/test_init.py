@@ -56,19 +56,23 @@ async def test_init_prints_executable_sql_followed_by_the_env(tmp_path, postgres
 
 async def test_init_writes_private_files_and_never_overwrites(tmp_path):
     code, out, _ = await init(tmp_path, "--write", "made", "--table", "it's", SUPABASE_URL="https://abc.supabase.co")
-    assert (code, out) == (0, "made/outlast.sql\nmade/.env\n")
-    files = [tmp_path / "made" / name for name in ("outlast.sql", ".env")]
-    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600, 0o600]
+    names = ("outlast.sql", "outlast_secret.sql", ".env", "next_steps.md")
+    assert (code, out) == (0, "".join(f"made/{name}\n" for name in names))
+    files = [tmp_path / "made" / name for name in names]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600] * 4
     before = [file.read_text() for file in files]
     code, _, err = await init(tmp_path, "--write", "made")
     assert code == 1
     assert "not overwritten" in err
     assert [file.read_text() for file in files] == before
-    settings = Settings(_env_file=files[1])
+    settings = Settings(_env_file=files[2])
     (secret,) = settings.supabase_webhook_secrets
     assert settings.generations_table == "it's"
-    assert f"outlast_set_webhook_secret('{secret.get_secret_value()}')" in before[0]
-    to_fill_in = dotenv_values(files[1])
+    assert f"outlast_set_webhook_secret('{secret.get_secret_value()}')" in before[1]
+    for hidden in (secret, settings.api_token, settings.console_token):
+        assert hidden.get_secret_value() not in before[0] + before[3]
+    assert "Do not commit `outlast_secret.sql`" in before[3]
+    to_fill_in = dotenv_values(files[2])
     assert [to_fill_in[name] for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY", "RABBITMQ_URL")] == ["", "", ""]
 
 
@@ -89,6 +93,27 @@ async def test_init_keeps_existing_settings(tmp_path):
     assert "hidden" not in out
 
 
+async def test_written_sql_and_its_secret_are_applied_one_after_the_other_without_webhooks(tmp_path, postgres):
+    code, _, err = await init(tmp_path, "--write", "made", "--sweep-only")
+    assert (code, "supabase migration new" in err, "--sweep-only" in err) == (0, True, True)
+    admin = await asyncpg.connect(postgres.url)
+    await admin.execute("create database split")
+    await admin.close()
+    connection = await asyncpg.connect(postgres.database_url("split"))
+    await connection.execute(BOOTSTRAP.read_text())
+    notices = []
+    connection.add_log_listener(lambda _, message: notices.append(message.message))
+    await connection.execute((tmp_path / "made" / "outlast.sql").read_text())
+    assert json.loads(await connection.fetchval("select public.outlast_health()"))["trigger_signed"] is False
+    await connection.execute((tmp_path / "made" / "outlast_secret.sql").read_text())
+    health = json.loads(await connection.fetchval("select public.outlast_health()"))
+    notices.clear()
+    await connection.execute("insert into generations (status, output) values ('completed', '{}')")
+    queued = await connection.fetchval("select count(*) from net.http_request_queue")
+    await connection.close()
+    assert (health["trigger_signed"], health["webhook_url"], queued, notices) == (True, "", 0, [])
+
+
 async def test_init_remove_prints_the_removal_sql(tmp_path):
     code, out, _ = await init(tmp_path, "--remove")
     assert (code, "drop trigger" in out, "drop table %s" in out) == (0, True, False)
@@ -103,6 +128,7 @@ async def test_init_remove_prints_the_removal_sql(tmp_path):
         (["--table", "n" * 64], "1 to 63"),
         (["--table", "a${HOME}"], "programs that"),
         (["--receiver-url", "outlast.example.com"], "--receiver-url"),
+        (["--receiver-url", "https://x.example", "--sweep-only"], "--sweep-only"),
     ],
 )
 async def test_wrong_init_call_names_the_problem(tmp_path, arguments, message):

@@ -92,7 +92,7 @@ async def test_optimize_shrinks_images_and_updates_every_row(user_files):
     for entry in entries:
         content = await user_files.project.download("generations", entry["path"])
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (entry["sha256"], entry["file_size"])
-    assert before < user_files.objects(), "the old ones are spared: somebody may hold a link"
+    assert before < user_files.objects(), "the old ones are kept, because links to them may be in use"
 
     code, summary = await user_files.optimize(*wanted, "--yes")
     assert (code, summary["found"]) == (0, 0)

@@ -10,8 +10,8 @@ def main() -> None:
     stats = task_manager.get_worker_stats()
     print(f"active workers: {len(stats['workers'])}")
     print(f"active tasks: {sum(map(len, stats['active_tasks'].values()))}")
-    for name, told in stats["workers"].items():
-        print(f"{name}: {told['concurrency']}, last seen {told['last_seen']}")
+    for name, worker in stats["workers"].items():
+        print(f"{name}: {worker['concurrency']}, last seen {worker['last_seen']}")
 
 
 if __name__ == "__main__":

@@ -115,4 +115,4 @@ def draw_state_timeline(axes: Axes, panel: dict, series: list, start: float, sec
             axes.barh(number, 1.02, left=at, height=0.7, color=colour(panel, value))
     axes.set_yticks(range(len(series)), [name for name, _ in series])
     if not series:
-        axes.text(0.5, 0.5, "none was away", color=MUTED, ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no dependency was unavailable", color=MUTED, ha="center", transform=axes.transAxes)

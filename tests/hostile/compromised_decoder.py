@@ -69,7 +69,7 @@ def leave_result(folder: str, *_: object) -> dict[str, str]:
 
 
 def make_file(size: int) -> int:
-    """Make a file of so many bytes in the work folder; return its size."""
+    """Make a file of this many bytes in the work folder; return its size."""
     path = Path(os.environ["TMPDIR"]) / "file"
     path.touch()
     try:

@@ -40,7 +40,7 @@ class IsolatedDownloader:
         try:
             line = await asyncio.wait_for(self._process.stdout.readline(), LONG_WAIT_SECONDS)
         except TimeoutError:
-            self._process.kill()  # a late answer must not be taken for the next one
+            self._process.kill()  # a late answer would be read as the next one
             raise
         assert line, "the process ended: it needs `unshare` with --net and --mount, as root or in a user namespace"
         return json.loads(line)

@@ -153,7 +153,7 @@ async def test_a_response_sent_byte_by_byte_does_not_extend_the_time_limit(
 async def test_bytes_sent_between_two_files_fail_neither_file(
     picture: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise they would be taken for the next file's response."""
+    """Otherwise they would be read as the next file's response."""
     async with codec_pool(codec_processes=1) as codec:
         process = await codec.call("os:getpid")
         late = {"raw": GOOD.hex(), "late": True, "result": RESULT}

@@ -4,11 +4,13 @@
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from handlers.codec.sandbox import landlock, seccomp, system_calls
 from handlers.errors import FileProcessingError
 from schemas.jobs import Profile
 from tests.codec_processes import codec_pool, make_picture, prepares_picture, wait_until
-from tests.time_limits import LONG_WAIT_SECONDS
+from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -28,6 +30,10 @@ NEEDS_A_CODEC_PROCESS = {"pass a descriptor", "write its own source"}
 """Probes that have no target in an ordinary process."""
 PRIVILEGED = {"bpf", "perf_event_open", "userfaultfd", "setpriority worker", "ptrace fork server", "ptrace sibling"}
 """Probes that depend on the machine or on privileges, or fail because a probe before has attached already."""
+WITHOUT_CAPABILITIES = (
+    "import sys; from handlers.codec.sandbox import privileges; privileges.drop_capabilities();"
+    " print('dropped', flush=True);"
+)
 CONTAINER_USER = 10001
 AS_CONTAINER_USER = """
 mkdir "$1/python" && mount --bind "$2" "$1/python"
@@ -101,7 +107,10 @@ def test_the_same_code_reaches_everything_without_the_sandbox(tmp_path: Path) ->
 
 
 async def test_a_worker_is_closed_to_other_processes_of_its_user(tmp_path: Path) -> None:
-    """The kernel then gives the files of the process in /proc to root."""
+    """The kernel then gives the files of the process in /proc to root.
+
+    The worker has no capabilities here: with some, it would be closed to a process without them in any case.
+    """
     settings = {
         "SUPABASE_URL": "http://127.0.0.1:9",
         "SUPABASE_SERVICE_ROLE_KEY": "x" * 40,
@@ -110,15 +119,35 @@ async def test_a_worker_is_closed_to_other_processes_of_its_user(tmp_path: Path)
         "METRICS_PORT": "0",
         "METRICS_HOST": "127.0.0.1",
     }
-    program = "from worker.cli.main import main; main()"
-    worker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", program, "worker"), env=settings | {"PATH": os.environ["PATH"]}, cwd=tmp_path
+    environment = settings | {"PATH": os.environ["PATH"]}
+    main = "from worker.cli.main import main; main()"
+    async with (
+        running("sys.stdin.read()", environment, tmp_path) as ordinary,
+        running(main, environment, tmp_path) as worker,
+    ):
+        await wait_until(lambda: is_closed(worker.pid))
+        assert worker.returncode is None
+        assert not is_closed(ordinary.pid)
+
+
+@contextlib.asynccontextmanager
+async def running(program: str, environment: dict[str, str], folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a Python program with the argument `worker`; return once it has no capabilities."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WITHOUT_CAPABILITIES + program, "worker"),
+        env=environment,
+        cwd=folder,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
-        await wait_until(lambda: is_closed(worker.pid))
+        assert process.stdout is not None
+        assert await asyncio.wait_for(process.stdout.readline(), WAIT_SECONDS) == b"dropped\n"
+        yield process
     finally:
-        worker.kill()
-        await worker.wait()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 def is_closed(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""Strangers flood a real receiver. Meanwhile honest webhooks are answered, and the receiver stays small and alive."""
+"""Unauthenticated clients flood a real receiver. It still answers valid webhooks, and its memory stays small."""
 
 import asyncio
 

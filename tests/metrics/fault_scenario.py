@@ -135,11 +135,11 @@ async def lose_webhooks(run: MonitoredStack) -> None:
     """Complete generations without their webhook until the alert fires, over several sweeps."""
     later = time.time() + SWEEPS * SWEEP_SECONDS
     swept = f"(max(outlast_last_sweep_timestamp_seconds) > {later:.0f})"
-    told = asyncio.create_task(wait_for_alerts(run, "OutlastUnreconciled", when=swept))
+    alert = asyncio.create_task(wait_for_alerts(run, "OutlastUnreconciled", when=swept))
     connection = await asyncpg.connect(run.stack.endpoints.database_url)
     try:
         await connection.execute("set role none; set session_replication_role = replica")  # triggers do not fire
-        while not told.done():
+        while not alert.done():
             output = json.dumps(run.stack.source.output(["tone.mp3"]))
             await connection.execute(
                 "insert into generations (id, user_id, status, output) values ($1, $2, 'completed', $3)",
@@ -147,10 +147,10 @@ async def lose_webhooks(run: MonitoredStack) -> None:
                 str(uuid4()),
                 output,
             )
-            await asyncio.wait([told], timeout=1)
-        await told
+            await asyncio.wait([alert], timeout=1)
+        await alert
     finally:
-        told.cancel()
+        alert.cancel()
         with contextlib.suppress(asyncio.CancelledError, TimeoutError):
-            await told
+            await alert
         await connection.close()

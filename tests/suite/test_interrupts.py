@@ -76,9 +76,8 @@ async def run_pytest(tmp_path, content, *options, before=()):
         await process.wait()
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "xdist"])
-async def test_interrupted_run_ends_with_everything_it_started(tmp_path, options):
-    async with run_pytest(tmp_path, WAITS, *options) as (process, folder):
+async def test_interrupted_parallel_run_ends_with_everything_it_started(tmp_path):
+    async with run_pytest(tmp_path, WAITS, "-n", "1") as (process, folder):
         process.send_signal(signal.SIGINT)
         await asyncio.wait_for(process.wait(), LONG_WAIT_SECONDS)
         assert process.returncode == pytest.ExitCode.INTERRUPTED, (tmp_path / "log").read_text()
@@ -94,8 +93,7 @@ async def test_interrupted_background_run_ends_even_in_a_test_that_suppresses_ca
         await wait_until(lambda: not processes_of(folder))
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "xdist"])
-async def test_killed_run_leaves_no_process(tmp_path, options):
-    async with run_pytest(tmp_path, WAITS, *options) as (process, folder):
+async def test_killed_parallel_run_leaves_no_process(tmp_path):
+    async with run_pytest(tmp_path, WAITS, "-n", "1") as (process, folder):
         process.kill()
         await wait_until(lambda: not processes_of(folder))

@@ -1,4 +1,4 @@
-"""The budget for request bodies: who waits, who is refused, who loses its place."""
+"""The budget for request bodies: which bodies wait, are refused, or are evicted."""
 
 import asyncio
 

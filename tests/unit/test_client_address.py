@@ -20,7 +20,7 @@ from worker.web.client_address import client_address
         (1, ["1.2.3.4, 2001:db8:0:0::1"], "2001:db8::1"),
     ],
 )
-def test_only_what_our_proxies_append_is_believed(proxies, forwarded, address):
+def test_only_addresses_that_our_proxies_append_are_used(proxies, forwarded, address):
     headers = [("X-Forwarded-For", value) for value in forwarded]
     request = make_mocked_request("GET", "/", headers=headers).clone(remote="peer")
     assert client_address(request, proxies) == address

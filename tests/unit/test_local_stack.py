@@ -59,7 +59,7 @@ async def test_an_unexpected_exit_is_reported_with_its_log_and_a_stop_is_not(tmp
 
 
 async def test_a_port_in_use_is_reported_before_anything_starts(tmp_path):
-    """If another program has the port, its answers would be taken for the receiver's."""
+    """If another program has the port, its answers would be mistaken for the receiver's."""
     steps = []
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

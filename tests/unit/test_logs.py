@@ -51,6 +51,19 @@ def test_every_line_is_one_json_object_with_the_bound_context(settings, bound):
     assert "invalid literal for int() with base 10: 'line one\\nline two'" in broken["exception"]
 
 
+def test_a_warning_of_a_broker_library_has_its_exception_in_one_line(settings):
+    """aiormq warns with a traceback whenever a connection ends."""
+    with capture_log(settings) as lines:
+        for name in ("aiormq.connection", "elsewhere"):
+            logging.getLogger(name).warning("reader exited", exc_info=ConnectionError("closed"))
+        logging.getLogger("aiormq.connection").error("a fault", exc_info=ConnectionError("closed"))
+    ended, other, fault = lines.read()
+    assert (ended["event"], ended["reason"]) == ("reader exited", "ConnectionError: closed")
+    assert "exception" not in ended
+    assert "exception" in other
+    assert "exception" in fault
+
+
 def test_console_tracebacks_do_not_show_local_variables(settings):
     url = "https://fal.media/a/" + "secret" * 3
     with capture_log(settings, log_format="console") as lines:

@@ -292,7 +292,7 @@ def test_the_message_size_is_counted_in_json_bytes(filling):
     assert all(len(job.model_dump_json().encode()) <= MAX_JOB_BYTES for job in jobs)
 
 
-def test_of_an_output_with_too_many_files_the_first_are_taken_and_the_rest_is_told():
+def test_of_an_output_with_too_many_files_the_first_are_taken_and_the_rest_is_reported():
     jobs = plan_jobs(event([{"url": f"{FAL}/{n}.png"} for n in range(100_000)]), SETTINGS, ALLOWLIST)
     files = [file for job in jobs for file in job.files]
     assert [file.url for file in files[:-1]] == [f"{FAL}/{n}.png" for n in range(1000)]
@@ -320,7 +320,7 @@ def test_of_an_output_with_too_many_files_the_first_are_taken_and_the_rest_is_to
         *("array", "malformed arrays", "escapes", "numbers", "values", "characters"),
     ],
 )
-def test_the_search_for_files_is_limited_and_the_rest_is_told(output):
+def test_the_search_for_files_is_limited_and_the_rest_is_reported(output):
     *_, last = find_files([{"url": f"{FAL}/first.png"}, *output], SETTINGS, ALLOWLIST).files
     assert refusal_of(last.url) is Refusal.TOO_MANY_FILES
     assert source_key(last.url) == last.source_key

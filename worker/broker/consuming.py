@@ -1,6 +1,6 @@
 """A channel for consuming, on a connection of its own that does not reconnect.
 
-After any failure its user opens a new one and declares everything anew. A connection that reconnects by itself cannot
+After any failure its user opens a new one and declares everything again. A connection that reconnects by itself cannot
 do that: aio-pika consumes again, but does not declare a queue that was deleted.
 """
 

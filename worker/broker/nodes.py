@@ -21,7 +21,7 @@ from worker.settings import Settings
 
 BROKER_CONNECT_SECONDS: Final = 10.0
 NODE_SECONDS: Final = 3.0
-"""Time limit for TCP and TLS with one of several nodes, so that one that does not answer delays the others little."""
+"""Time limit for TCP and TLS with one of several nodes. Then the next node is tried."""
 HEARTBEAT_SECONDS: Final = 10
 """RabbitMQ's documentation ("Heartbeats") recommends 5 to 20. aiormq's default, 60, notices a loss after 180 s."""
 

@@ -1,7 +1,7 @@
 """Notices that an exchange, a queue or a binding was deleted while connected, and has it declared again.
 
-RabbitMQ reports a deleted queue only to its consumers, and to publishers by returning a mandatory message. It reports
-deleted exchanges and bindings to nobody. Therefore the topology is also checked every TOPOLOGY_CHECK_SECONDS, and for
+RabbitMQ reports a deleted queue only to its consumers, and to publishers by returning a mandatory message. It does
+not report deleted exchanges and bindings. Therefore the topology is also checked every TOPOLOGY_CHECK_SECONDS, and for
 `/readyz`.
 """
 

@@ -4,7 +4,7 @@ import base64
 import json
 import secrets
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +35,7 @@ FILL_IN: Final = {
 GENERATED: Final = {
     "supabase_webhook_secrets": "the database signs its webhooks with it; the SQL of `outlast init` stores it there",
     "api_token": "the bearer token of the HTTP API",
+    "console_token": "the token of the operator's page, /console/",
 }
 UNQUOTED_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@,+=%*")
 
@@ -52,9 +53,8 @@ insert into public.outlast_settings (key, value) values
   on conflict (key) do update set value = excluded.value;
 
 """
-FINISH: Final = """
--- The secret, in Vault where the project has it; the triggers of your table.
-select public.outlast_set_webhook_secret({secret});
+FINISH: Final = """{secret}
+-- The triggers of your table.
 select public.outlast_install();
 select set_config('outlast.applied', '{version}', false);
 commit;
@@ -68,6 +68,10 @@ begin
   end if;
 end $$;
 """
+SIGN: Final = """
+-- The secret with which the database signs its webhooks, in Vault where the project has it. Do not commit it.
+select public.outlast_set_webhook_secret({secret});
+"""
 MAKE_BUCKET: Final = """
 -- The private bucket.
 select public.outlast_install_storage(p_make_bucket => true);
@@ -77,6 +81,15 @@ NO_URL: Final = """
 -- No --receiver-url was given. No webhook is sent until you set the URL:
 -- update public.outlast_settings set value = 'https://outlast.example.com/webhooks/supabase' where key = 'webhook_url';
 """
+SWEEP_ONLY: Final = ""
+"""The `webhook_url` with which the database sends no webhook, on purpose."""
+
+WEBHOOK_PATH: Final = "/webhooks/supabase"
+NO_RECEIVER: Final = "its public URL, as given to `outlast init --receiver-url`"
+NOT_TO_COMMIT: Final = """\
+-- This text contains secrets: do not commit it. `outlast init --write DIR` writes them to separate files.
+"""
+PRINTED_FIRST: Final = "`outlast init --write DIR` writes the files that these steps name.\n\n"
 
 
 class ComposePasswords(BaseSettings):
@@ -90,20 +103,28 @@ class ComposePasswords(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The files that a project needs: `sql` for its database, `env` for receiver and workers."""
+    """The files that a project needs: SQL for its database, `env` for receiver and workers; and what to do next.
+
+    `sql` is complete. `public_sql` is the same without the secret, which `secret_sql` sets.
+    """
 
     sql: str
+    public_sql: str
+    secret_sql: str
     env: str
+    next_steps: str
 
     def document(self) -> str:
         """Return both as one valid SQL text, with the `.env` as a comment at its end."""
         clash = "*/" in self.env or "/*" in self.env
         commented = "".join(f"-- {line}\n" for line in self.env.splitlines()) if clash else f"/*\n{self.env}*/\n"
-        return f"{self.sql}\n-- The .env, to fill in (`outlast init --write .` writes two files):\n{commented}"
+        return f"{NOT_TO_COMMIT}{self.sql}\n-- The .env, to fill in:\n{commented}"
 
 
-def prepare(settings: Settings, receiver_url: str | None) -> Setup:
+def prepare(settings: Settings, receiver_url: str | None, *, sweep_only: bool = False) -> Setup:
     """Return the set-up for the table that `settings` name. Secrets in `settings` are kept, missing ones are generated.
+
+    With `sweep_only` the database sends no webhooks.
 
     Raises:
         ValueError: a name is not a valid PostgreSQL identifier.
@@ -114,8 +135,21 @@ def prepare(settings: Settings, receiver_url: str | None) -> Setup:
     )
     token = settings.api_token or SecretStr(secrets.token_urlsafe(KEY_BYTES))
     others = [s.get_secret_value() for s in settings.supabase_webhook_secrets if s is not signing]
-    generated = {"supabase_webhook_secrets": ",".join([secret, *others]), "api_token": token.get_secret_value()}
-    return Setup(_sql(settings, receiver_url, secret), _env(settings, generated))
+    console = settings.console_token or SecretStr(secrets.token_urlsafe(KEY_BYTES))
+    generated = {
+        "supabase_webhook_secrets": ",".join([secret, *others]),
+        "api_token": token.get_secret_value(),
+        "console_token": console.get_secret_value(),
+    }
+    url = SWEEP_ONLY if sweep_only else None if receiver_url is None else f"{receiver_url.rstrip('/')}{WEBHOOK_PATH}"
+    set_secret = SIGN.format(secret=migrations.literal(secret))
+    return Setup(
+        sql=_sql(settings, url, set_secret),
+        public_sql=_sql(settings, url, ""),
+        secret_sql=set_secret.lstrip(),
+        env=_env(settings, generated),
+        next_steps=migrations.next_steps("none, without webhooks" if sweep_only else url or NO_RECEIVER),
+    )
 
 
 def removal_sql(*, with_data: bool) -> str:
@@ -125,12 +159,17 @@ def removal_sql(*, with_data: bool) -> str:
 
 
 def write(setup: Setup, folder: Path) -> list[Path]:
-    """Write `outlast.sql` and `.env` into the folder, readable only by their owner: both hold the secret.
+    """Write the files into the folder, readable only by their owner. `outlast_secret.sql` and `.env` hold the secret.
 
     Raises:
-        FileExistsError: one of the files exists. Then neither is written.
+        FileExistsError: one of the files exists. Then none is written.
     """
-    targets = {folder / "outlast.sql": setup.sql, folder / ".env": setup.env}
+    targets = {
+        folder / "outlast.sql": setup.public_sql,
+        folder / "outlast_secret.sql": setup.secret_sql,
+        folder / ".env": setup.env,
+        folder / "next_steps.md": setup.next_steps,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     existing = [str(path) for path in targets if path.exists()]
     if existing:
@@ -144,15 +183,19 @@ def write(setup: Setup, folder: Path) -> list[Path]:
 
 
 def show(setup: Setup, *, as_json: bool) -> None:
-    """Print the set-up."""
-    sys.stdout.write(json.dumps({"sql": setup.sql, "env": setup.env}) + "\n" if as_json else setup.document())
+    """Print the set-up; the next steps to standard error, so that standard output is valid SQL."""
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(setup)) + "\n")
+        return
+    sys.stdout.write(setup.document())
+    sys.stderr.write(PRINTED_FIRST + setup.next_steps)
 
 
-def _sql(settings: Settings, receiver_url: str | None, secret: str) -> str:
+def _sql(settings: Settings, webhook_url: str | None, secret: str) -> str:
     values = {key: migrations.identifier(getattr(settings, name)) for key, name in SETTINGS_ROWS.items()}
     values |= {"completed_value": settings.generations_completed_value, "bucket": settings.storage_bucket}
-    if receiver_url is not None:
-        values["webhook_url"] = f"{receiver_url.rstrip('/')}/webhooks/supabase"
+    if webhook_url is not None:
+        values["webhook_url"] = webhook_url
     rows = ",\n".join(f"  ({migrations.literal(key)}, {migrations.literal(value)})" for key, value in values.items())
     *files, policies = migrations.migrations()
     changes, tables, *rest = [file.read_text("utf-8") for file in files]
@@ -164,10 +207,10 @@ def _sql(settings: Settings, receiver_url: str | None, secret: str) -> str:
             tables,
             SETTINGS.format(rows=rows),
             *rest,
-            FINISH.format(secret=migrations.literal(secret), version=migrations.newest()),
+            FINISH.format(secret=secret, version=migrations.newest()),
             policies.read_text("utf-8"),
             MAKE_BUCKET,
-            "" if receiver_url is not None else NO_URL,
+            "" if webhook_url is not None else NO_URL,
         ]
     )
 

@@ -15,10 +15,12 @@ import typer
 
 from handlers.errors import FileProcessingError
 from handlers.settings import SettingsError
+from worker.cli.adopt.options import adopt
 from worker.cli.dead import dead
 from worker.cli.optimize import optimize
 from worker.cli.setup import doctor, init
 from worker.cli.tasks import cancel, status, submit, workers
+from worker.cli.trial.options import try_
 
 app = typer.Typer(
     name="outlast",
@@ -32,6 +34,7 @@ app.command()(init)
 app.command()(doctor)
 app.add_typer(dead, name="dead")
 app.command()(optimize)
+app.command("try")(try_)
 
 DataDir = Annotated[Path, typer.Option(help="Folder with all data of the local stack.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -87,7 +90,7 @@ def process(
     sys.exit(asyncio.run(process_once(urls, user, generation, out, as_json=as_json)))
 
 
-for command in (submit, status, cancel, workers):
+for command in (submit, status, cancel, workers, adopt):
     app.command()(command)
 
 

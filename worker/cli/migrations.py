@@ -26,6 +26,11 @@ def removal() -> list[Traversable]:
     return _sql_files("removal")
 
 
+def next_steps(receiver: str) -> str:
+    """Return the text that says what to do after `outlast init`."""
+    return SUPABASE.joinpath("next_steps.md").read_text("utf-8").replace("{receiver}", receiver)
+
+
 def newest() -> str:
     """Return the version of a database with all migrations applied."""
     return migrations()[-1].name.partition("_")[0]

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 import sys
 from datetime import UTC, datetime
 from typing import Final
@@ -18,6 +17,7 @@ from worker.observability.logs import configure
 from worker.observability.metrics import Metrics
 from worker.periodic.optimize import Optimizer, OptimizeResult
 from worker.resources import Resources
+from worker.runtime import stop_on_signals
 from worker.settings import Settings
 
 NO_TIME_LIMIT: Final = 1e9
@@ -59,25 +59,12 @@ async def optimize_once(
                 return _print_result(
                     found, unused, OptimizeResult(), RemovalResult(complete=False), as_json=as_json, dry_run=False
                 )
-        stop = _stop_signals()
+        stop = stop_on_signals()
         with show_progress("optimized") as progress:
             optimizer = Optimizer(settings, supabase, objects, codec, target)
             done = await optimizer.run(since, lambda seen: progress(seen, max(seen, found.objects)), stop.is_set)
         removed = RemovalResult(complete=False) if stop.is_set() else await orphans.remove(NO_TIME_LIMIT)
     return _print_result(found, unused, done, removed, as_json=as_json, dry_run=False)
-
-
-def _stop_signals() -> asyncio.Event:
-    """Return an event that Ctrl-C sets, to stop after the current object. A second Ctrl-C stops at once."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def on_signal(sign: signal.Signals) -> None:
-        stop.set()
-        loop.remove_signal_handler(sign)
-
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(sign, on_signal, sign)
-    return stop
 
 
 def _plan(found: ObjectCount, unused: int, target: Profile) -> str:

@@ -36,10 +36,15 @@ def init(
     receiver_url: Annotated[
         str | None, typer.Option(help="Public URL of the receiver, e.g. https://outlast.example.com.")
     ] = None,
+    sweep_only: Annotated[
+        bool,
+        typer.Option("--sweep-only", help="Send no webhooks: workers find completed generations by their sweep."),
+    ] = False,
     write: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Write outlast.sql and .env to this folder. Existing files are not overwritten."
+            metavar="DIR",
+            help="Write outlast.sql, outlast_secret.sql, .env and next_steps.md here. Nothing is overwritten.",
         ),
     ] = None,
     remove: Annotated[
@@ -50,9 +55,11 @@ def init(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the SQL to apply and a `.env` to fill in. Names that are not given come from the settings."""
+    """Print the SQL to apply, a `.env` to fill in, and the next steps. Names not given come from the settings."""
     from worker.cli import init_project
 
+    if sweep_only and receiver_url is not None:
+        raise typer.BadParameter("--sweep-only and --receiver-url exclude each other")
     if with_data and not remove:
         raise typer.BadParameter("--with-data can only be used with --remove")
     if remove:
@@ -60,12 +67,15 @@ def init(
         return
     options = locals()
     given = {f"generations_{name}": options[name] for name in NAMES} | {"storage_bucket": bucket}
-    setup = _prepare({name: value for name, value in given.items() if value is not None}, receiver_url)
+    setup = _prepare(
+        {name: value for name, value in given.items() if value is not None}, receiver_url, sweep_only=sweep_only
+    )
     if write is None:
         init_project.show(setup, as_json=as_json)
         return
     for path in init_project.write(setup, write):
         sys.stdout.write(f"{path}\n")
+    sys.stderr.write("\n" + setup.next_steps)
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -75,7 +85,7 @@ def doctor(as_json: AsJson = False) -> None:
     sys.exit(asyncio.run(run_doctor(as_json=as_json)))
 
 
-def _prepare(names: dict[str, Any], receiver_url: str | None) -> Any:  # noqa: ANN401 - worker.cli.init_project is imported late
+def _prepare(names: dict[str, Any], receiver_url: str | None, *, sweep_only: bool) -> Any:  # noqa: ANN401 - worker.cli.init_project is imported late
     """Return the set-up. Raise BadParameter for an invalid name or URL."""
     from yarl import URL
 
@@ -87,6 +97,6 @@ def _prepare(names: dict[str, Any], receiver_url: str | None) -> Any:  # noqa: A
     try:
         # During set-up only one of the two may be filled in yet. That must not stop `init`.
         settings = Settings.load(supabase_url=None, supabase_service_role_key=None, **names)
-        return prepare(settings, receiver_url)
+        return prepare(settings, receiver_url, sweep_only=sweep_only)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None

@@ -100,8 +100,8 @@ def _signing_key(tokens: list[bytes]) -> bytes:
 class SignInThrottle:
     """Asks to wait after five wrong attempts: one second, doubled each time, at most 60.
 
-    Attempts are counted by the address and the beginning of the token, so that a stranger behind the same proxy does
-    not make an operator wait who has mistyped. The right token is accepted at any time.
+    Attempts are counted by the address and the beginning of the token. So wrong attempts of others behind the same
+    proxy do not delay an operator who has mistyped. The right token is accepted at any time.
     """
 
     def __init__(self) -> None:

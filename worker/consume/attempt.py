@@ -187,6 +187,7 @@ class Attempt:
             may_start=lambda: time.monotonic() - self.started < self._context.soft_limit,
             hooks=self._log,
             sees_storage=reply.sees_storage,
+            count_denied=not job.is_adopted,
         )
         self._context.progress_writer.add(task_progress)
         try:

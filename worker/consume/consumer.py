@@ -104,7 +104,7 @@ class Consumer:
         await self._cancel()
 
     async def renew(self) -> None:
-        """Consume anew, unless paused. Deliveries in process continue."""
+        """Consume again, unless paused. Deliveries in process continue."""
         await self._cancel()
         await self._consume()
 

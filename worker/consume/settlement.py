@@ -3,6 +3,7 @@
     done:        finish(completed)                       -> ack
     retry:       finish(retrying, files stored so far)   -> publish to a retry queue     -> ack
     dead letter: publish to the dead letters             -> finish(failed or partial)    -> ack
+    dead links of a job of `outlast adopt`:                 finish(failed or partial)    -> ack
 
 Every publish is confirmed before the next step. A crash between two steps repeats work, which is idempotent.
 """
@@ -35,6 +36,11 @@ log = structlog.stdlib.get_logger(__name__)
 BEGIN_SECONDS: Final = 3.0
 FINISH_SECONDS: Final = 10.0
 """How long requests to an unavailable database are repeated; longer for `finish`, so that no finished work is lost."""
+
+LINK_CODES: Final = frozenset({"source_gone", "source_forbidden", "source_unavailable"})
+"""Codes of files that cannot be fetched. For `outlast adopt` they are expected, and no dead letters."""
+DEAD_LINKS: Final = "dead_links"
+"""The outcome of an adopted job that failed only for such files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +100,9 @@ class Settlement:
         decisions = {file.source_key: self._decide(file, uncounted=file.code in uncounted) for file in failed}
         dead = [file for file in failed if isinstance(decisions[file.source_key], GiveUp)]
         pending = [file for file in failed if file not in dead]
-        for code in dict.fromkeys(file.code for file in dead):
-            same = [file for file in dead if file.code == code]
+        letters = [file for file in dead if not (self._envelope.job.is_adopted and file.code in LINK_CODES)]
+        for code in dict.fromkeys(file.code for file in letters):
+            same = [file for file in letters if file.code == code]
             await self._delivery.dead_letter(self._envelope, same[0], [file.source_key for file in same])
         status = TaskStatus.RETRYING if pending else _final_status(len(self.stored), len(failed))
         reply = await self._finish(status, recorded)
@@ -109,7 +116,7 @@ class Settlement:
             return await self._retry(pending[0], [file.source_key for file in pending], delay, counted=counted)
         age = datetime.now(UTC) - self._envelope.job.event_at
         self._context.metrics.job_age.observe(age.total_seconds())
-        return await self.ack(reply.status or TaskStatus.COMPLETED)
+        return await self.ack(DEAD_LINKS if dead and not letters else reply.status or TaskStatus.COMPLETED)
 
     async def job_failed(self, error: FileProcessingError) -> str:
         """Settle after an error of the whole job: retry all of its files, or make the job a dead letter."""
@@ -131,7 +138,7 @@ class Settlement:
     async def worker_killed(self) -> str:
         """Make a job a dead letter whose deliveries keep ending without ack.
 
-        The broker's delivery limit does not cover this case, because it counts anew for each published message.
+        The broker's delivery limit does not cover this case, because it counts each published message separately.
         """
         job, deaths = self._envelope.job, self._envelope.deaths
         message = f"{deaths} deliveries ended without ack: this job probably crashes its worker"
@@ -170,6 +177,8 @@ class Settlement:
         policy = self._context.policy
         if uncounted:
             return Retry(policy.delays[0])
+        if self._envelope.job.is_adopted and failure.code == "source_gone":
+            return GiveUp()  # what was not there for so long does not come any more
         attempt = self._envelope.attempt
         return decide(failure, attempt, policy, stable_random(self._envelope.job.task_id, attempt))
 

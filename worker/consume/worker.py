@@ -118,7 +118,7 @@ class Worker:
             await asyncio.gather(*(consumer.start() for consumer in self._consumers))
 
     async def _renew_consumers(self) -> None:
-        """Consume anew after RabbitMQ has cancelled a consumer.
+        """Consume again after RabbitMQ has cancelled a consumer.
 
         aio-pika consumes again at once. If RabbitMQ is still deleting the old queue then, that consumer belongs to the
         old queue and never gets a message, and RabbitMQ does not report it.

@@ -31,7 +31,7 @@ MAX_WINDOWS: Final = 30
 """Consumers of one channel; the broker keeps up to 32 sorted. Since windows grow, 30 are enough for over a million
 messages of which none is selected."""
 ACK_BATCH: Final = 16
-"""With more than 32 unconfirmed commands, a quorum queue holds acks back, and closing the channel would lose them."""
+"""With more than 32 unconfirmed commands, a quorum queue delays acks, and closing the channel would lose them."""
 T = TypeVar("T")
 
 

@@ -67,13 +67,13 @@ class DeadLetterQueue:
         """
         found: list[DeadLetterSummary] = []
 
-        def select(message: AbstractIncomingMessage) -> None:
+        def collect(message: AbstractIncomingMessage) -> None:
             summary = summarize(message)
             if filters.matches(summary.item):
                 found.append(summary)
 
         async with self.open() as browser:
-            async for _ in browser.windows(select):
+            async for _ in browser.windows(collect):
                 continue
         if filters.limit is None:
             return found

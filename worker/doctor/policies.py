@@ -75,7 +75,7 @@ async def owner_policies(context: CheckContext) -> str:
     facts, owner = await _facts(context), context.settings.generations_user_column
     if "user" in context.health["generations"]["absent"]:
         return "the table has no owner column"
-    open_policies = sorted({policy.name for entry in facts.writable for policy in _open(facts, entry, owner)})
+    open_policies = sorted({policy.name for entry in facts.writable for policy in _open_policies(facts, entry, owner)})
     if open_policies:
         raise CheckWarning(
             f"users can write rows of another user, because these policies do not name {owner}: {_join(open_policies)}",
@@ -125,10 +125,10 @@ async def _facts(context: CheckContext) -> Policies:
     try:
         return Policies.model_validate(context.policies)
     except ValidationError as error:
-        raise CheckFailure("outlast_policies answers in another form", APPLY_REMEDY) from error
+        raise CheckFailure("the answer of outlast_policies is not of this version", APPLY_REMEDY) from error
 
 
-def _open(facts: Policies, entry: Writable, owner: str) -> list[Policy]:
+def _open_policies(facts: Policies, entry: Writable, owner: str) -> list[Policy]:
     """Return the permissive policies that accept rows of any owner, unless a restrictive one limits these."""
     applying = [policy for policy in facts.policies if policy.applies(entry)]
     if any(not policy.permissive and policy.limits_to_owner(entry, owner) for policy in applying):

@@ -21,6 +21,7 @@ IGNORED_EVENT: Final = json.dumps(
 )
 """An event of a table that does not exist. A receiver that accepts the signature answers `ignored`."""
 DIGEST_CHARACTERS: Final = 16
+SWEEP_ONLY_REMEDY: Final = "none needed: the sweep finds generations; or run outlast init --receiver-url https://..."
 
 
 async def webhook_secret(context: CheckContext) -> str:
@@ -48,7 +49,9 @@ async def signing(context: CheckContext) -> str:
 
 
 async def webhook_url(context: CheckContext) -> str:
-    """The trigger must have pg_net and the URL of the receiver."""
+    """The trigger must have pg_net and the URL of the receiver, unless no webhooks are wanted (`init --sweep-only`)."""
+    if context.health["webhook_url"] == "":
+        raise CheckWarning("no webhooks are sent, as `outlast init --sweep-only` set it", SWEEP_ONLY_REMEDY)
     if not context.health["pg_net"]:
         raise CheckFailure(
             "the extension pg_net is missing, so the database sends no webhooks",
@@ -65,6 +68,8 @@ async def webhook_url(context: CheckContext) -> str:
 
 async def receiver(context: CheckContext) -> str:
     """Send a signed test webhook, which the receiver must accept and ignore."""
+    if not context.health["webhook_url"]:
+        raise CheckWarning("not checked, because no webhooks are sent", SWEEP_ONLY_REMEDY)
     url, now, webhook_id = str(context.health["webhook_url"]), datetime.now(UTC), f"msg_{uuid4()}"
     headers = {
         "webhook-id": webhook_id,

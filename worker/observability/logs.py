@@ -14,12 +14,15 @@ from functools import cache, partial
 from typing import Any, Final, TextIO
 
 import structlog
+from structlog.typing import EventDict
 
 from handlers.settings import MediaSettings
 from worker.observability.redact import redaction_processor
 
 VERBOSE_LIBRARIES: Final = ("httpx", "httpcore", "hpack", "aio_pika", "aiormq", "aiohttp.access", "urllib3", "PIL")
 """Libraries that log every request, some with headers. Only their warnings are shown, unless LOG_LEVELS names them."""
+BROKER_LIBRARIES: Final = ("aio_pika", "aiormq")
+"""Libraries that warn with a traceback whenever a connection ends. Outlast logs the reason itself."""
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -45,7 +48,7 @@ def configure(settings: MediaSettings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, _shorten_exception],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
@@ -88,6 +91,14 @@ def _drop_below_level(logger: DirectLogger, method: str, event: dict[str, Any]) 
     if logger.is_enabled_for(LEVELS[method]):
         return event
     raise structlog.DropEvent
+
+
+def _shorten_exception(_: object, method: str, event: EventDict) -> EventDict:
+    """Replace the traceback of a broker library's warning with its exception in one line."""
+    if method == "warning" and str(event["logger"]).startswith(BROKER_LIBRARIES) and event.get("exc_info"):
+        error = event.pop("exc_info")[1]
+        event["reason"] = f"{type(error).__name__}: {error}"
+    return event
 
 
 def _renderers(settings: MediaSettings) -> list[Any]:

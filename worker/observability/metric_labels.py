@@ -20,8 +20,8 @@ STAGE_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 JOB_SECONDS: Final = (*STAGE_SECONDS, 900, 1800)
 AGE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
-FINAL_OUTCOMES: Final = ("completed", "partial", "failed", "cancelled")
-"""Outcomes after which the job has ended."""
+FINAL_OUTCOMES: Final = ("completed", "partial", "failed", "cancelled", "dead_links")
+"""Outcomes after which the job has ended. `dead_links`: `outlast adopt` found links that cannot be fetched any more."""
 SETTLED_OUTCOMES: Final = (*FINAL_OUTCOMES, "duplicate", "undecodable", "requeued")
 """Outcomes after which the delivery is settled. `requeued`: the job was published again at shutdown."""
 UNSETTLED_OUTCOMES: Final = ("retried", "retried_uncounted", "busy", "early", "lost", "redelivered", "crashed")

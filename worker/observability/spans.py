@@ -42,7 +42,7 @@ class Spans:
     def span(
         self, name: str, kind: Kind, parent: str | None, links: Sequence[str], attributes: Mapping[str, Attribute]
     ) -> Iterator[None]:
-        """Open a span; see `tracing.span`. Messages of exceptions are not recorded: they may quote foreign input."""
+        """Open a span; see `tracing.span`. Messages of exceptions are not recorded: they may quote untrusted input."""
         with self._tracer.start_as_current_span(
             name,
             None if parent is None else _context(parent),

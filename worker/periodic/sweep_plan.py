@@ -1,4 +1,4 @@
-"""Turns the entries of a sweep into jobs. Each entry is judged alone: what cannot be read becomes a job that fails."""
+"""Turns the entries of a sweep into jobs. An entry that cannot be read becomes a job that fails."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,7 @@ from handlers.json_text import JsonTooLargeError, parse_json
 from handlers.sources.plan import plan_jobs, refused_job
 from handlers.sources.refusals import Refusal
 from schemas.events import CompletedGeneration
-from schemas.jobs import Job, Queue
+from schemas.jobs import Job, Origin, Queue
 from schemas.periodic import ReconcileEntry
 from worker.settings import Settings
 
@@ -27,10 +27,14 @@ class _RefusedError(Exception):
 
 
 class SweepPlanner:
-    """Plans the entries of one sweep, in their order. It remembers the last plan for entries with the same output."""
+    """Plans the entries of one sweep, in their order. It remembers the last plan for entries with the same output.
 
-    def __init__(self, settings: Settings) -> None:
+    With `adopt` the jobs are those of `outlast adopt`.
+    """
+
+    def __init__(self, settings: Settings, *, adopt: bool = False) -> None:
         self._settings = settings
+        self._adopt = adopt
         self._allowlist = Allowlist(settings.source_allowlist)
         self._last: tuple[Job, ...] = ()
 
@@ -46,7 +50,8 @@ class SweepPlanner:
         if entry.task_id is not None:
             changes = {"generation_id": entry.generation_id, "event_at": entry.created_at or datetime.now(UTC)}
             jobs = tuple(job.model_copy(update=changes) for job in jobs if job.task_id == entry.task_id)
-        return tuple(job.model_copy(update={"queue": Queue.BULK}) for job in jobs)
+        source: Origin = "adopt" if self._adopt or entry.past else "reconcile"
+        return tuple(job.model_copy(update={"queue": Queue.BULK, "source": source}) for job in jobs)
 
     def _plan_or_refuse(self, entry: ReconcileEntry) -> tuple[Job, ...]:
         try:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 MIN_BYTES: Final = 64 * 1024
-"""Counted for a body at least: one read from the network may bring that much, whatever length was announced."""
+"""Minimum size that is counted for a body: one read from the socket may return this much for any Content-Length."""
 
 
 class BudgetFullError(Exception):
@@ -31,8 +31,8 @@ class Reservation:
 class BodyBudget:
     """At most `capacity` bytes. A body for which there is no room waits for `wait_seconds`.
 
-    With `evicts`, the body that has been arriving for the longest time makes room at once. A genuine small body arrives
-    with its head or a moment later, so only a slow sender loses its place.
+    With `evicts`, the body that has been arriving for the longest time is evicted at once. A valid small body arrives
+    with its head or a moment later, so only slow senders are evicted.
     """
 
     def __init__(self, capacity: int, *, wait_seconds: float, max_waiting: int, evicts: bool = False) -> None:
@@ -49,7 +49,7 @@ class BodyBudget:
         """Reserve room while the context is entered. With size 0, for a body that has arrived already, never waits.
 
         Raises:
-            BudgetFullError: no room came free in time, or too many wait.
+            BudgetFullError: no room became free in time, or too many wait.
         """
         reservation = Reservation(max(size, MIN_BYTES) if size else 0)
         if self._free < reservation.size:

@@ -11,8 +11,8 @@ FORWARDED_FOR: Final = "X-Forwarded-For"
 def client_address(request: web.Request, trusted_proxies: int) -> str:
     """Return the address from which the outermost of our proxies was called.
 
-    Each of `trusted_proxies` proxies appends the address of its caller to X-Forwarded-For. What stands left of these
-    was written by the client. Returns the peer's address if the header is too short or not an address.
+    Each of `trusted_proxies` proxies appends the address of its caller to X-Forwarded-For. All entries before these
+    come from the client. Returns the peer's address if the header is too short or not an address.
     """
     peer = request.remote or ""
     if trusted_proxies < 1:

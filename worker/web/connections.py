@@ -22,15 +22,15 @@ MAX_CONNECTIONS: Final = 512
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Request line and headers together. aiohttp limits each line to 8 KiB, but would accept 128 of them."""
 MAX_READ_BYTES: Final = 64 * 1024
-"""Of one connection at a time. The event loop would read four times as much."""
+"""Maximum size of one read from a connection. The event loop's own buffer is four times as large."""
 HEAD_SECONDS: Final = 10.0
-"""From the connection, or the first byte of a further request, to the end of its head."""
+"""Time limit for a request's head, from the connection or from the first byte of a further request."""
 IDLE_SECONDS: Final = 75.0
-"""Between two requests. Longer than the 60 s for which proxies usually keep connections."""
+"""Time limit between two requests. Longer than the 60 s for which proxies usually keep connections."""
 REQUEST_SECONDS: Final = 120.0
-"""For one request, from the end of its head to the end of its response. Event streams have no limit."""
+"""Time limit for one request, from the end of its head to the end of its response. Not for event streams."""
 LINGER_SECONDS: Final = 1.0
-"""Between the response to a refused body and the close, so that the client can read the response."""
+"""Time between the response to a refused body and the close, in which the client can read the response."""
 CHECK_SECONDS: Final = 1.0
 END_OF_HEAD: Final = b"\r\n\r\n"
 
@@ -130,7 +130,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _stop_reading(self) -> None:
-        """Leave the rest of a body in the kernel's buffer. To read and discard it would cost the time of others."""
+        """Leave the rest of a body in the kernel's buffer. Reading and discarding it would delay other requests."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 

@@ -27,13 +27,13 @@ class MetricsRendering:
         self._next: asyncio.Task[bytes] | None = None
         self._rendered_at = -METRICS_SECONDS
 
-    async def next(self) -> bytes:
+    async def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
         if self._next is None:
-            self._next = asyncio.create_task(self._render(), name="metrics")
+            self._next = asyncio.create_task(self._render_later(), name="metrics")
         return await asyncio.shield(self._next)
 
-    async def _render(self) -> bytes:
+    async def _render_later(self) -> bytes:
         await asyncio.sleep(self._rendered_at + METRICS_SECONDS - time.monotonic())
         self._next, self._rendered_at = None, time.monotonic()
         return self._metrics.render()
@@ -56,7 +56,7 @@ def add_health(app: web.Application, metrics: Metrics, checks: dict[str, Check])
     rendering = MetricsRendering(metrics)
 
     async def show_metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=await rendering.next(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=await rendering.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)

@@ -27,7 +27,7 @@ from schemas.tasks import TaskState, WorkerStats
 REF: Final = "#/components/schemas/{model}"
 PROBLEM: Final = "application/problem+json"
 Responses = dict[int, type[BaseModel] | str]
-"""By HTTP status: the schema of a JSON body, or the content type of another body."""
+"""The responses of a route by HTTP status: the schema of a JSON body, or the content type of another body."""
 
 UsedSchemas = dict[str, tuple[type[BaseModel], Literal["validation", "serialization"]]]
 """The schemas that routes refer to, by name: `validation` for request bodies, `serialization` for responses."""

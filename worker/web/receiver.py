@@ -40,7 +40,7 @@ MIN_PUBLISH_SECONDS: Final = 0.7
 """Time limit for publishing all jobs of one event. By default a webhook made in Studio times out after one second."""
 MAX_PUBLISH_SECONDS: Final = 10.0
 MAX_STATED_MS: Final = 60_000
-"""A larger number says nothing more, and may be too large for a float."""
+"""Maximum of a sender's timeout. A larger number changes nothing, and may be too large for a float."""
 USABLE_TIMEOUT: Final = 0.8
 """The part of the timeout that a sender states in which the response must be sent. The rest is for the network."""
 MAX_LOGGED_TASKS: Final = 10

@@ -1,7 +1,7 @@
 """Reads the bodies of requests within limits of size and time, and within a budget for all of them together.
 
-Call it after everything that can be refused by the headers has been refused. A body whose sender has proved a secret
-in the headers has a budget of its own, so that bodies of strangers never take its room.
+Call it after the headers have been checked. A request whose headers prove that its sender knows a secret has a budget
+of its own, which unauthenticated requests cannot use up.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Limits for bytes of a request that cost more time or memory than their number says. aiohttp has not parsed them."""
+"""Checks on the raw bytes of a request, before aiohttp parses them. Some short inputs take much time or memory."""
 
 import re
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from aiohttp import web
 MAX_LINE_BYTES: Final = 4096
 """Method, target and version. The slowest target of this size takes aiohttp less than a millisecond."""
 REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,20} /(?!/)[\x21-\x7e]* HTTP/1\.[01]\r?\n")
-"""The target is a path. A host in it would be parsed as a name, which can take a third of a second."""
+"""The target must be a path. aiohttp would parse a host in it, which can take a third of a second."""
 DOT_SEGMENT: Final = re.compile(rb"/\.\.?[/ ?]")
 BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 CHUNKED_PIECE_BYTES: Final = 1024
 OVERHEAD_BYTES: Final = 2048
-"""What the sizes of chunks, their extensions and the trailers may take, beside an eighth of the content."""
+"""Bytes that chunk sizes, extensions and trailers may take in addition to an eighth of the content."""
 
 
 def is_good_line(line: bytes) -> bool:

@@ -71,7 +71,7 @@ class UserShare:
     async def _forget_started(self) -> None:
         """Forget the jobs that no longer wait. If the broker does not answer, all are assumed to wait.
 
-        Only one webhook at a time waits for the count. The others, and those shortly after it, do without.
+        Only one webhook at a time waits for the count. The others, and those shortly after it, use the last count.
         """
         if self._counting or self._clock() - self._counted_at < RECOUNT_SECONDS:
             return

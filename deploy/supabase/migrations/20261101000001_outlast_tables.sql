@@ -123,12 +123,19 @@ create table if not exists public.outlast_workers (
   stats jsonb not null default '{}'
 );
 
+-- Generations that were completed after the installation, although their rows do not look young.
+create table if not exists public.outlast_late_rows (
+  generation_id text primary key,
+  noted_at timestamptz not null default now()
+);
+
 -- The last file creates the policies for signed-in users.
 select public.outlast_protect_table('public.outlast_settings');
 select public.outlast_protect_table('public.outlast_tasks', p_readable => true);
 select public.outlast_protect_table('public.outlast_files', p_readable => true);
 select public.outlast_protect_table('public.outlast_objects');
 select public.outlast_protect_table('public.outlast_workers');
+select public.outlast_protect_table('public.outlast_late_rows');
 
 -- Publish tasks and files to Realtime, so that a front end can follow progress. Skipped where the project has no
 -- publication `supabase_realtime`, or where it covers all tables already.
@@ -147,6 +154,12 @@ begin
     end if;
   end loop;
 end $$;
+
+-- The time of the installation. A version that did not record it took rows of every age.
+insert into public.outlast_settings (key, value)
+  select 'installed_at', case when exists (select from public.outlast_settings where key = 'version')
+    then '-infinity' else clock_timestamp()::text end
+  on conflict (key) do nothing;
 
 insert into public.outlast_settings (key, value) values
   ('generations_schema', 'public'),

@@ -36,7 +36,8 @@ end $$;
 
 -- Sends the body of a Supabase Database Webhook, signed, when a row becomes completed, or when a completed row gets
 -- another output. Outlast's own update of `media` does neither. The arguments are the names of the status column, the
--- completed value and the output column. They are compared here and not in a WHEN clause, because PostgreSQL refuses
+-- completed value and the output column, for outlast_note_late_row the names of the id column and of the column with
+-- the creation time, which is empty if that is no time. They are compared here and not in a WHEN clause, because PostgreSQL refuses
 -- to change the type of a column that a WHEN clause names. record_image_ne compares values of every type, also json.
 --
 -- pg_net sends jsonb in its text form, so that text is signed. The table's name comes from outlast_settings, because
@@ -62,7 +63,14 @@ begin
   if v_due is not true then
     return null;
   end if;
+  if tg_nargs = 5 then  -- triggers of a pre-release version have three arguments
+    execute format('select public.outlast_note_late_row($1.%I::text, %s, $2)', tg_argv[3],
+      case tg_argv[4] when '' then 'null' else format('$1.%I::text', tg_argv[4]) end) using new, tg_op = 'UPDATE';
+  end if;
   s := (select jsonb_object_agg(key, value) from public.outlast_settings);
+  if s ->> 'webhook_url' = '' then
+    return null;  -- no webhooks are wanted: outlast init --sweep-only
+  end if;
   v_secret := public.outlast_webhook_secret();
   if coalesce(s ->> 'webhook_url', '') = '' or coalesce(v_secret, '') = '' then
     raise warning 'outlast: no webhook is sent, because webhook_url or the secret is not set; run: outlast init';

@@ -30,6 +30,7 @@ begin
           select from pg_attribute a where a.attrelid = g.rel and a.attname = s.value and not a.attisdropped))
       using errcode = 'undefined_column', hint = 'Add the column, or name another one: see outlast init --help.';
   end if;
+  perform public.outlast_note_installation(g.rel);
   -- The column comment marks the columns that removal/2_outlast_data.sql may drop.
   for v_new in select name, type from (values ('media', 'jsonb'), ('media_status', 'text')) as c (name, type)
       where not exists (select from pg_attribute where attrelid = g.rel and attname = name and not attisdropped) loop
@@ -78,8 +79,9 @@ begin
   if g.rel is null or g.id_name is null or g.status_name is null or g.output_name is null then
     return;
   end if;
-  v_notify := format('for each row execute function public.outlast_notify(%L, %L, %L)',
-    g.status_name, g.completed, g.output_name);
+  v_notify := format('for each row execute function public.outlast_notify(%L, %L, %L, %L, %L)',
+    g.status_name, g.completed, g.output_name, g.id_name,
+    case when public.outlast_created_is_time() then g.created_name else '' end);
   v_note := format('for each statement execute function public.outlast_note_deletions(%L)', g.id_name);
   return query values
     ('outlast_notify_insert', g.rel, format('after insert on %s ', g.rel) || v_notify),

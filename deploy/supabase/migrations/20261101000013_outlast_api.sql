@@ -99,6 +99,7 @@ declare
 begin
   delete from public.outlast_requests where created_at < now() - interval '1 day';
   delete from public.outlast_workers where last_seen < now() - interval '1 day';
+  perform public.outlast_forget_late_rows();
   select * into g from public.outlast_generations();
   if g.id_name is not null then
     v_final := format('not exists (select from %s g where g.%I::text = t.generation_id%s)', g.rel, g.id_name,

@@ -41,16 +41,7 @@ exception when data_exception or program_limit_exceeded then
   return null;
 end $$;
 
--- Whether the column with the creation time has a type of date and time.
-create or replace function public.outlast_created_is_time() returns boolean
-language plpgsql stable security definer set search_path = '' as $$
-begin
-  return exists (
-    select from public.outlast_generations() g join pg_attribute a on a.attrelid = g.rel and a.attname = g.created_name
-    where a.atttypid in ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype));
-end $$;
-
-revoke all on function public.outlast_created_is_time(), public.outlast_to_jsonb(text)
+revoke all on function public.outlast_to_jsonb(text)
   from public, anon, authenticated, service_role;
 revoke all on function public.outlast_output(text, bigint) from public, anon, authenticated;
 grant execute on function public.outlast_output(text, bigint) to service_role;

@@ -3,8 +3,9 @@
 select public.outlast_start_change();
 
 -- The SQL that finds completed generations that are missing, without their outputs: those without a task, and those
--- whose newest tasks name fewer files than the output has, unless one of them is at work. A time that no client can represent (infinity, years before 1 or after 9999) is null. A generation with an id of more
--- than 256 characters is left out, because no worker accepts it; other ids are cut to 257, which no worker accepts.
+-- whose newest tasks name fewer files than the output has, unless one of them is at work. A time that no client can
+-- represent (infinity, years before 1 or after 9999) is null. A generation with an id of more than 256 characters is
+-- left out, because no worker accepts it; other ids are cut to 257, which no worker accepts.
 create or replace function public.outlast_missing_rows_query(
   p_condition text, p_kind text, p_before timestamptz, p_limit int
 ) returns text language plpgsql stable security definer set search_path = '' as $$
@@ -35,17 +36,18 @@ begin
     ) part on true
     where %9$s and length(g.%1$I::text) <= 256
       and (known.tasks = 0 or (part.covered < part.total and not known.busy))
-    order by g.%5$I, g.%1$I limit %10$L
+    order by %12$s limit %10$L
   $sql$, g.id_name, public.outlast_column(g.user_name), public.outlast_column(g.request_name),
     case when public.outlast_created_is_time() then format(
       'case when g.%1$I > ''0001-01-02'' and g.%1$I < ''9999-12-30'' then g.%1$I::timestamptz end', g.created_name)
       else 'null::timestamptz' end,
-    g.created_name, g.rel, public.outlast_unheard_where(), p_before, p_condition, p_limit, p_kind);
+    g.created_name, g.rel, public.outlast_unheard_where(), p_before, p_condition, p_limit, p_kind,
+    format(case p_kind when 'late' then 'g.%2$I::text collate "C"' else 'g.%1$I, g.%2$I' end, g.created_name, g.id_name));
 end $$;
 
--- What is missing after `p_after`, in this order: rows with a creation time, oldest first; rows without; idle tasks by
--- generation. `place` is the `p_after` that continues after an entry. A creation time of more than a day ahead is not
--- believed: such a row is not taken for a young one.
+-- What is missing after `p_after`, in this order: young rows, oldest first; rows without a creation time; noted rows
+-- (see outlast_past.sql); idle tasks by generation. From {"kind": "past"}: the rows from before the installation; those
+-- without a creation time; queued tasks of `outlast adopt`. `place` is the `p_after` that continues after an entry.
 create or replace function public.outlast_missing_keys(
   p_since timestamptz, p_until timestamptz, p_after jsonb, p_before timestamptz, p_limit int
 ) returns table (generation_id text, user_id text, request_id text, created_at timestamptz, reason text, task_id uuid,
@@ -54,65 +56,53 @@ language plpgsql stable security definer set search_path = '' set datestyle = 'I
 #variable_conflict use_column
 declare
   g record;
-  v_kind text := coalesce(p_after ->> 'kind', 'dated');
-  v_after jsonb := p_after;
+  v_past boolean := coalesce(starts_with(p_after ->> 'kind', 'past'), false);
+  v_kinds text[] := case when v_past then '{past,past_undated,past_idle}' else '{dated,undated,late,idle}' end;
+  v_start int := coalesce(array_position(v_kinds, p_after ->> 'kind'), 1);
   v_left int := p_limit;
   v_found int;
+  v_id text;
   v_condition text;
 begin
   select * into g from public.outlast_generations();
   if public.outlast_unheard_where() is null then
-    v_kind := 'idle';
+    v_start := greatest(v_start, cardinality(v_kinds));
   end if;
-  if v_kind = 'dated' then
-    v_condition := format('g.%I is not null', g.created_name);
-    if public.outlast_created_is_time() and p_since is not null then
-      v_condition := v_condition || format(' and g.%I >= %L::timestamptz', g.created_name, p_since);
-    end if;
-    if public.outlast_created_is_time() and p_until is not null then
-      v_condition := v_condition || format(
-        ' and (g.%1$I <= %2$L::timestamptz or g.%1$I > now() + interval ''1 day'')', g.created_name, p_until);
-    end if;
-    if v_after is not null then
-      v_condition := v_condition || format(' and (g.%I, g.%I) > (%L, %L)', g.created_name, g.id_name,
-                                           v_after ->> 'created', v_after ->> 'id');
-    end if;
-    return query execute public.outlast_missing_rows_query(v_condition, v_kind, p_before, v_left);
-    get diagnostics v_found = row_count;
-    v_left := v_left - v_found;
-    v_kind := 'undated';
-    v_after := null;
-  end if;
-  if v_kind = 'undated' and v_left > 0 then
-    if p_since is null then
-      v_condition := format('g.%I is null', g.created_name)
-        || case when v_after is null then '' else format(' and g.%I > %L', g.id_name, v_after ->> 'id') end;
-      return query execute public.outlast_missing_rows_query(v_condition, v_kind, p_before, v_left);
+  for n in v_start .. cardinality(v_kinds) - 1 loop
+    v_id := case when v_kinds[n] = p_after ->> 'kind' then p_after ->> 'id' end;  -- null: from the beginning
+    v_condition := case
+      when n = 1 then public.outlast_age_where(v_past, p_since, p_until) || case when v_id is null then '' else
+        format(' and (g.%I, g.%I) > (%L, %L)', g.created_name, g.id_name, p_after ->> 'created', v_id) end
+      when n = 3 then public.outlast_late_where(coalesce(v_id, ''))
+      when public.outlast_undated_included(v_past, p_since, p_until) then format('g.%I is null', g.created_name)
+        || case when v_id is null then '' else format(' and g.%I > %L', g.id_name, v_id) end end;
+    if v_condition is not null and v_left > 0 then
+      return query execute public.outlast_missing_rows_query(v_condition, v_kinds[n], p_before, v_left);
       get diagnostics v_found = row_count;
       v_left := v_left - v_found;
     end if;
-    v_kind := 'idle';
-    v_after := null;
-  end if;
+  end loop;
   if v_left > 0 then
     return query
       with idle as materialized (
         select t.* from public.outlast_tasks t
         where t.status in ('queued', 'running', 'retrying') and t.updated_at < p_before
           and (t.lease_until is null or t.lease_until < p_before)
-          and (p_since is null or t.created_at >= p_since) and (p_until is null or t.created_at <= p_until)
+          and case when v_past then t.status = 'queued' and t.source = 'adopt'
+            else (p_since is null or t.created_at >= p_since) and (p_until is null or t.created_at <= p_until) end
       )
-      select t.generation_id, t.user_id, t.request_id, t.created_at, 'idle', t.task_id,
-        jsonb_build_object('kind', 'idle', 'generation', coalesce(t.generation_id, ''), 'id', t.task_id)
+      select t.generation_id, t.user_id, t.request_id, t.created_at, 'idle', t.task_id, jsonb_build_object(
+        'kind', v_kinds[cardinality(v_kinds)], 'generation', coalesce(t.generation_id, ''), 'id', t.task_id)
       from idle t
-      where v_after is null
-        or (coalesce(t.generation_id, ''), t.task_id) > (v_after ->> 'generation', (v_after ->> 'id')::uuid)
+      where p_after ->> 'generation' is null
+        or (coalesce(t.generation_id, ''), t.task_id) > (p_after ->> 'generation', (p_after ->> 'id')::uuid)
       order by coalesce(t.generation_id, ''), t.task_id limit v_left;
   end if;
 end $$;
 
 -- A page of what a sweep should enqueue: `entries`, and `next`, the `p_after` of the next page (null at the end). An
--- entry is {generation_id, user_id, request_id, created_at, reason, task_id, output_json, output_bytes, same_output}.
+-- entry is {generation_id, user_id, request_id, created_at, reason, task_id, output_json, output_bytes, same_output,
+-- past}. `past`: the idle task is one of `outlast adopt`.
 -- `output_json` is the output as JSON text. It is null without a row, for more than `p_output_bytes`, and for an idle
 -- task of the same generation as the entry before it (then `same_output` is true). A page has at most `p_limit` entries
 -- and at most `p_page_bytes` of outputs, unless its only entry has more.
@@ -147,7 +137,9 @@ begin
     end if;
     v_entries := v_entries || jsonb_build_object('generation_id', k.generation_id, 'user_id', k.user_id,
       'request_id', k.request_id, 'created_at', k.created_at, 'reason', k.reason, 'task_id', k.task_id,
-      'output_json', v_output, 'output_bytes', v_size, 'same_output', v_same);
+      'output_json', v_output, 'output_bytes', v_size, 'same_output', v_same,
+      'past', k.task_id is not null and exists (
+        select from public.outlast_tasks t where t.task_id = k.task_id and t.source = 'adopt'));
     v_generation := case when k.reason = 'idle' then k.generation_id end;
     v_place := k.place;
   end loop;
@@ -169,7 +161,7 @@ begin
       select e, ordinality from jsonb_array_elements(v_page -> 'entries') with ordinality as l (e, ordinality)
     )
     select coalesce(jsonb_agg(
-      e - array['output_json', 'output_bytes', 'same_output', case when e ->> 'reason' <> 'idle' then 'task_id' end]
+      e - array['output_json', 'output_bytes', 'same_output', 'past', case when e ->> 'reason' <> 'idle' then 'task_id' end]
         || jsonb_build_object('output', public.outlast_to_jsonb(case when (e ->> 'same_output')::boolean
              then (public.outlast_output(e ->> 'generation_id', 67108864)).output else e ->> 'output_json' end))
       order by (e ->> 'created_at')::timestamptz nulls last, ordinality), '[]')

@@ -1,4 +1,4 @@
-"""What a process inherits, and who may look into it."""
+"""Privileges of a codec process: what it inherits, its capabilities, and which processes may inspect it."""
 
 import ctypes
 import os
@@ -31,7 +31,7 @@ def allowed_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def forbid_inspection() -> None:
-    """Deny other processes of this user to read this process's memory, environment and descriptors.
+    """Prevent other processes of this user from reading this process's memory, environment and descriptors.
 
     Only root can then read them in `/proc` or attach a debugger, and there are no core dumps.
     """
@@ -39,9 +39,9 @@ def forbid_inspection() -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up all capabilities, and the way to get new ones. What root's own files permit to root remains.
+    """Drop all capabilities and set `no_new_privs`, so that none can be gained. Root can still access root's files.
 
-    The kernel asks for the second before it accepts a seccomp filter or Landlock rules.
+    The kernel requires `no_new_privs` before it accepts a seccomp filter or Landlock rules.
     """
     libc = ctypes.CDLL(None)
     header, none = _Header(CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)()

@@ -13,7 +13,7 @@ from handlers.media.formats.audio_frames import frame_runs, skip_id3
 FRAME_SIZES: Final = {"audio/mpeg": mp3.frame_size, "audio/aac": adts.frame_size}
 """The types without a container: nothing but frames, and tags."""
 BEHIND_TAG: Final = frozenset({"audio/flac", "audio/aac"})
-"""Types that may be behind an ID3 tag so large that the file was taken for MP3."""
+"""Types that may be behind an ID3 tag so large that the file was detected as MP3."""
 
 
 def prepare(

@@ -1,7 +1,7 @@
 """Readers of file formats, one module each. Runs in a codec process.
 
 Every module has `check_content(content)`, which checks the structure of a whole file and returns where it ends. Some
-have `mended(content)`, which returns the parts of a valid file that are stored, if its header or a chunk is wrong.
+have `repaired(content)`, which returns the parts of a valid file to store if its header or a chunk is wrong.
 The modules of formats that other code reads as well (`png`, `riff`, `isobmff`, `tiff`, `jpeg`) also have iterators over
 chunks, boxes, directory entries or segments. All of them check bounds and raise FileCorruptedError.
 
@@ -98,17 +98,17 @@ def check_structure(source: Path, content_type: str) -> int:
 
 
 def cut_tail(source: Path, target: Path, content_type: str) -> Path:
-    """Return `source` if nothing follows the end of its format, and nothing in it has to be mended.
+    """Return `source` if nothing follows the end of its format, and nothing in it has to be repaired.
 
-    Else copy it up to there, as its format mends it, and return `target`.
+    Else copy it up to there, repaired if necessary, and return `target`.
 
     Raises:
         FileCorruptedError: the structure is damaged, or the file is incomplete.
     """
     end = check_structure(source, content_type)
-    mend = getattr(_structure(content_type), "mended", None)
+    repair = getattr(_structure(content_type), "repaired", None)
     with mapped(source) as content:
-        parts = mend(content) if mend else []
+        parts = repair(content) if repair else []
         if not parts and end >= len(content):
             return source
         with target.open("wb") as copy:

@@ -23,7 +23,7 @@ def check_content(content: Content) -> int:
     return _find_end(content)[1]
 
 
-def mended(content: Content) -> list[bytes | tuple[int, int]]:
+def repaired(content: Content) -> list[bytes | tuple[int, int]]:
     """Return the parts of a valid file to store: without the zeros before the trailer, if there are any."""
     last, _ = _find_end(content)
     return [(0, last), bytes([TRAILER])] if content[last : last + 1] == b"\0" else []

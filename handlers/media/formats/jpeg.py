@@ -4,7 +4,7 @@ A file of several pictures (CIPA DC-007, "MPF") lists them in the first one. HDR
 this way. Programs that change a file often leave the list as it was, or drop the other pictures.
 
 Decoders skip bytes between segments that belong to none, and ignore some wrong fields, each with a warning. libvips
-fails at a warning, since it may also mean missing data. So these errors are mended before the image is decoded.
+fails at a warning, since it may also mean missing data. So these errors are repaired before the image is decoded.
 """
 
 import re
@@ -106,8 +106,8 @@ def segments(content: Content, at: int = 0) -> Iterator[Part]:
         at = end
 
 
-def mended(content: Content) -> list[bytes | tuple[int, int]]:
-    """Return the parts of a valid file to store, as bytes or offsets: with its errors mended, if there are any.
+def repaired(content: Content) -> list[bytes | tuple[int, int]]:
+    """Return the parts of a valid file to store, as bytes or offsets: with its errors repaired, if there are any.
 
     No byte is moved, since the list of pictures has offsets. What belongs to no segment is filled.
 

@@ -40,7 +40,7 @@ def check_content(content: Content) -> int:
     return end
 
 
-def mended(content: Content) -> list[tuple[int, int]]:
+def repaired(content: Content) -> list[tuple[int, int]]:
     """Return the parts of a valid file to store, as offsets: without optional chunks that are damaged, if any."""
     parts, start, end = [], 0, 0
     for chunk in chunks(content):

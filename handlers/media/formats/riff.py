@@ -39,7 +39,7 @@ def declared_end(content: Content) -> int:
 
 
 def read_chunk(content: Content, start: int) -> Part:
-    """Return the chunk at an offset, which may go beyond the end of the file. Raises struct.error without a header."""
+    """Return the chunk at an offset; its end may be beyond that of the file. Raises struct.error if no header fits."""
     kind, length = HEADER.unpack_from(content, start)
     body = start + HEADER.size
     return Part(kind, start, body, body + length, body + length + length % 2)

@@ -37,7 +37,7 @@ def check_content(content: Content) -> int:
     return _read_layout(content).end
 
 
-def mended(content: Content) -> list[bytes | tuple[int, int]]:
+def repaired(content: Content) -> list[bytes | tuple[int, int]]:
     """Return the parts of a valid file to store, as bytes or offsets: with the right lengths, if any is wrong."""
     layout = _read_layout(content)
     outer = riff.declared_end(content) - riff.HEADER.size

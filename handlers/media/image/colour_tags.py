@@ -53,7 +53,7 @@ def brands(source: Path) -> set[bytes]:
 
 
 def read_png_tags(source: Path) -> dict[bytes, bytes]:
-    """Return the bodies of the chunks of PNG_TAGS before the pixels. The structure check reports damage, not this."""
+    """Return the bodies of the chunks of PNG_TAGS before the pixels. Damaged chunks are left out."""
     tags = {}
     with suppress(FileCorruptedError), mapped(source) as content:
         for chunk in png.chunks(content):

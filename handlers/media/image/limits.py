@@ -16,8 +16,9 @@ from handlers.media import Limits
 from handlers.media.formats import mapped, riff
 
 MAX_ANIMATION: Final = 20
-"""MAX_IMAGE_PIXELS is for one image in memory. The frames of an animation are decoded one after the other, and may have
-so many times the pixels together: by default a minute of 1280x720 at 24 frames a second, which takes about a minute."""
+"""MAX_IMAGE_PIXELS is for one image in memory. The frames of an animation are decoded one after the other, and may
+together have this many times the pixels: by default a minute of 1280x720 at 24 frames a second. Decoding that takes
+about a minute."""
 
 
 def check_shape(
@@ -62,7 +63,7 @@ def check_webp(source: Path, limits: Limits) -> None:
     """Check the frames and the canvas of a WebP file by its chunks, before libwebp opens it.
 
     libwebp needs time in the square of the number of frames to open a file, and libvips refuses a large canvas with an
-    error of its own. The structure check reports damage, not this.
+    error of its own. Damage is not reported here, but by the structure check.
 
     Raises:
         DecoderLimitError: it has more frames, or a canvas of more pixels, than `limits` allow.

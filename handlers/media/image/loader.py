@@ -136,7 +136,7 @@ def _open_still(path: Path, content_type: str) -> OpenedImage:
 
 
 def _open_lab(path: Path) -> OpenedImage:
-    """Open CIELAB of 8 bits through Pillow: libvips takes it for its own format LABQ."""
+    """Open CIELAB of 8 bits through Pillow: libvips reads it as its own format LABQ."""
     from PIL import Image  # noqa: PLC0415 - rarely needed
 
     def decode(_: int) -> pyvips.Image:

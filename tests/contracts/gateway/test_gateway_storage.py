@@ -14,7 +14,7 @@ async def make_bucket(project, name="main", **limits):
 
 
 async def pieces(count, pause=0.0, sent=None):
-    """Yield `count` MiB, with pauses of so many seconds; append the size of each piece to `sent`."""
+    """Yield `count` MiB, with pauses of this many seconds; append the size of each piece to `sent`."""
     for _ in range(count):
         yield b"x" * MIB
         if sent is not None:

@@ -20,7 +20,8 @@ DELETE_ALL = """
 delete from public.generations; delete from public.outlast_tasks; delete from public.outlast_files;
 delete from public.outlast_objects; delete from public.outlast_workers;
 delete from public.outlast_turns; delete from public.outlast_dead_archive; delete from net.http_request_queue;
-delete from public.outlast_deletions;
+delete from public.outlast_deletions; delete from public.outlast_late_rows;
+update public.outlast_settings set value = '-infinity' where key = 'installed_at';
 update public.outlast_settings set value = null where key in ('webhook_url', 'webhook_secret');
 """
 
@@ -181,7 +182,10 @@ async def shared_db(postgres: Postgres) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def db(shared_db: Database) -> Database:
-    """An empty, migrated database that the tests share, because creating one takes longer than most tests."""
+    """An empty, migrated database that the tests share, because creating one takes longer than most tests.
+
+    Rows of every age are swept.
+    """
     await shared_db.run(DELETE_ALL)
     return shared_db
 

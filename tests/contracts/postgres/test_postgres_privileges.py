@@ -11,6 +11,7 @@ ALICE = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 BOB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 TABLES = [
     *("outlast_settings", "outlast_tasks", "outlast_files", "outlast_objects", "outlast_workers"),
+    "outlast_late_rows",
     *("outlast_turns", "outlast_dead_archive", "outlast_deletions", "outlast_requests", "outlast_uploads"),
     *("outlast_attempts", "outlast_operations", "outlast_notes", "outlast_rejected_rows"),
 ]
@@ -20,7 +21,7 @@ REST_FUNCTIONS = {
     *("to_optimize", "optimizable", "move_object", "submit", "states", "worker_stats", "expire", "upload"),
     *("check_columns", "refresh_media", "console_tasks", "console_task", "console_generation", "console_now"),
     *("operation", "operations", "abort", "note", "archived", "unarchive", "policies", "try_update"),
-    *("missing_page", "output", "retry_rejected"),
+    *("missing_page", "output", "retry_rejected", "past", "adopted", "try_insert", "try_state", "try_remove"),
 }
 AS_CALLER = ["outlast_keep_media"]
 """Functions that are not security definer, because they check the role that executes the statement."""

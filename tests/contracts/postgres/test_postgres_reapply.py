@@ -161,10 +161,12 @@ async def test_a_change_that_cannot_lock_gives_up_with_advice_and_blocks_nobody(
 
 
 async def test_a_second_application_waits_for_the_first_and_both_succeed(connection, database_url):
+    intact = await connection.fetchval(CATALOGUE)
     other = await asyncpg.connect(database_url)
     for _ in range(3):
         await asyncio.gather(apply_all(connection), apply_all(other))
     await other.close()
+    assert await connection.fetchval(CATALOGUE) == intact
 
 
 async def test_a_failed_first_transaction_keeps_the_second_from_being_applied(connection):

@@ -14,6 +14,7 @@ ROWS, LOST_EVERY = 200_000, 1000
 LOAD = """
 set role none;
 set session_replication_role = replica;
+update public.outlast_settings set value = '-infinity' where key = 'installed_at';
 insert into public.generations (id, status, output, media_status, created_at)
   select md5(n::text)::uuid, 'completed', '{"images": []}',
     case when n % 2000 = 0 then 'pending' when n % 1000 <> 0 then 'completed' end,
@@ -183,7 +184,9 @@ async def test_an_enum_gains_the_completed_value_after_the_index_was_created(own
 async def test_a_table_without_triggers_is_swept(own_db: Any) -> None:
     await own_db.run("create table public.unbound (like public.generations)")
     await own_db.run("alter table public.unbound drop column media, drop column media_status")
-    await own_db.run("insert into public.unbound (id, status, output) values ($1, 'completed', '{}')", uuid4())
+    await own_db.run(
+        "insert into public.unbound (id, status, output, created_at) values ($1, 'completed', '{}', now())", uuid4()
+    )
     await own_db.run("update public.outlast_settings set value = 'unbound' where key = 'generations_table'")
     assert len(await own_db.call("outlast_missing")) == 1
 

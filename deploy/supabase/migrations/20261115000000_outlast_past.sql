@@ -1,0 +1,65 @@
+-- Outlast, between 16 and 17: what `outlast adopt` would take. Outlast 6 says which rows are from before the installation.
+
+select public.outlast_start_change();
+
+-- What `outlast adopt` would take: {"installed_at", "generations", "oldest", "newest", "seconds_per_task", "sample":
+-- [...]}. The sample has the form of the entries of outlast_missing_page; it is the same at every call, and spread over
+-- the whole time. `seconds_per_task` is the mean of the tasks that were completed last.
+create or replace function public.outlast_past(
+  p_since timestamptz default null, p_until timestamptz default null, p_sample int default 40,
+  p_output_bytes bigint default 262144
+) returns jsonb language plpgsql stable security definer set search_path = '' set datestyle = 'ISO' as $$
+declare
+  g record;
+  v_where text := public.outlast_age_where(true, p_since, p_until);
+  v_count record;
+  v_sample jsonb;
+begin
+  select * into g from public.outlast_generations();
+  if public.outlast_unheard_where() is null then
+    return jsonb_build_object('installed_at', public.outlast_installed_at(), 'generations', 0, 'sample', '[]'::jsonb);
+  end if;
+  v_where := concat_ws(' or ', v_where, case when public.outlast_undated_included(true, p_since, p_until)
+    then format('g.%I is null', g.created_name) end);
+  v_where := format('%s g where (%s) and %s and length(g.%I::text) <= 256 and not exists (select from'
+    ' public.outlast_tasks t where t.generation_id = g.%4$I::text)', g.rel, coalesce(nullif(v_where, ''), 'false'),
+    public.outlast_unheard_where(), g.id_name);
+  execute format('select count(*) as generations, min(g.%1$I)::text as oldest, max(g.%1$I)::text as newest from %2$s',
+    g.created_name, v_where) into v_count;
+  execute format($sql$
+    select coalesce(jsonb_agg(jsonb_build_object('generation_id', s.id, 'user_id', s.user_id, 'reason', 'no_task',
+      'output_json', o.output, 'output_bytes', o.bytes)), '[]')
+    from (select g.%1$I::text as id, left(%2$s, 257) as user_id from %3$s order by md5(g.%1$I::text) limit $1) s
+    cross join lateral public.outlast_output(s.id, $2) o
+  $sql$, g.id_name, public.outlast_column(g.user_name), v_where) into v_sample using p_sample, p_output_bytes;
+  return to_jsonb(v_count) || jsonb_build_object('installed_at', public.outlast_installed_at(), 'sample', v_sample,
+    'seconds_per_task', (select round(avg(extract(epoch from t.finished_at - t.started_at)), 3) from (
+      select started_at, finished_at from public.outlast_tasks
+      where finished_at is not null and status = 'completed' and started_at is not null
+      order by finished_at desc limit 200) t));
+end $$;
+
+-- What all runs of `outlast adopt` have done: {"tasks": {status: number}, "stored_files", "codes": {code: number}}.
+create or replace function public.outlast_adopted() returns jsonb
+language sql stable security definer set search_path = '' as $$
+  with tasks as materialized (
+    select status, result, failed from public.outlast_tasks where source = 'adopt'
+  )
+  select jsonb_build_object(
+    'tasks', (select coalesce(jsonb_object_agg(status, n), '{}')
+      from (select status, count(*) as n from tasks group by status) s),
+    'stored_files', (select coalesce(sum((result ->> 'successful_files')::int), 0) from tasks),
+    'codes', (select coalesce(jsonb_object_agg(code, n), '{}') from (
+      select coalesce(f ->> 'code', 'unknown') as code, count(*) as n
+      from tasks, jsonb_array_elements(failed) f group by 1) c))
+$$;
+
+revoke all on function public.outlast_past(timestamptz, timestamptz, int, bigint), public.outlast_adopted()
+  from public, anon, authenticated;
+grant execute on function public.outlast_past(timestamptz, timestamptz, int, bigint), public.outlast_adopted()
+  to service_role;
+
+insert into public.outlast_settings (key, value) values ('version', '20261115000000')
+  on conflict (key) do update set value = excluded.value;
+
+notify pgrst, 'reload schema';

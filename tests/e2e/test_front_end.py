@@ -1,0 +1,94 @@
+"""The example of deploy/docs/front-end.md, run in node with supabase-js against the local gateway (no Realtime)."""
+
+import asyncio
+import json
+import re
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+import asyncpg
+import jwt
+import pytest
+from playwright._impl._driver import compute_driver_executable
+
+from tests.e2e.test_generation_to_storage import complete, generation
+from tests.time_limits import LONG_WAIT_SECONDS
+
+PAGE = Path(__file__).parents[2] / "deploy" / "docs" / "front-end.md"
+FRONT_END = Path(__file__).parent / "front_end"
+IMPORT = "import { createClient } from '@supabase/supabase-js'"
+LOAD = """
+import { readFileSync } from 'node:fs'
+const { createClient } = new Function(readFileSync(process.env.SUPABASE_JS, 'utf8') + '; return supabase')()
+"""
+
+
+@pytest.fixture
+def example(stack, tmp_path):
+    """Return a function that writes the example for a signed-in user, and returns its path."""
+
+    def write(user):
+        [code] = [code for code in re.findall(r"```js\n(.*?)```", PAGE.read_text(), re.DOTALL) if IMPORT in code]
+        claims = {"sub": user, "role": "authenticated", "exp": int(time.time()) + 600}
+        token = jwt.encode(claims, stack.endpoints.jwt_secret, algorithm="HS256")
+        project = (
+            f"'{stack.endpoints.supabase_url}', '{stack.endpoints.anon_key}', {{ accessToken: async () => '{token}' }}"
+        )
+        code = code.replace(IMPORT, LOAD).replace("'https://abc.supabase.co', 'the anon key'", project)
+        path = tmp_path / "example.mjs"
+        path.write_text(code)
+        return path
+
+    return write
+
+
+async def follow(example, generation_id):
+    """Run the example until the generation has ended; return the states that it showed."""
+    node = compute_driver_executable()[0]
+    process = await asyncio.create_subprocess_exec(
+        *(node, FRONT_END / "follow.mjs", example, generation_id),
+        env={"SUPABASE_JS": str(FRONT_END / "supabase.js")},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
+    assert process.returncode == 0, err.decode()
+    return [json.loads(line) for line in out.decode().splitlines()]
+
+
+async def test_example_counts_all_files_of_several_tasks_and_works_without_their_rows(stack, project, example):
+    user = str(uuid4())
+    names = [stack.source.file_url("tone.wav", slow=400_000, n=n) for n in range(12)]  # MAX_BATCH_SIZE is 10
+    row = generation({"files": [{"url": name, "content_type": "audio/wav"} for name in names]}, user_id=user)
+    path = example(user)
+    following = asyncio.create_task(follow(path, row["id"]))
+    await complete(project, row)
+    states = await following
+    done = [state["done"] for state in states]
+    assert done == sorted(done)
+    assert {state["of"] for state in states if state["status"] == "pending"} <= {12}
+    assert (states[-1]["status"], states[-1]["done"], states[-1]["of"]) == ("completed", 12, 12)
+    async with aiohttp.ClientSession() as session, session.get(states[-1]["files"][11]["url"]) as response:
+        assert len(await response.read()) == states[-1]["files"][11]["file_size"]
+    sql = await asyncpg.connect(stack.endpoints.database_url)
+    await sql.execute("delete from outlast_tasks where generation_id = $1", row["id"])  # as after TASK_KEEP_DAYS
+    await sql.close()
+    [state] = await follow(path, row["id"])
+    assert (state["status"], state["done"], state["of"], len(state["files"])) == ("completed", 12, 12, 12)
+
+
+async def test_another_user_sees_nothing(stack, project, example):
+    row = generation({"url": stack.source.file_url("tone.wav", n=99)})
+    await complete(project, row)
+    path = example(str(uuid4()))
+    code = path.read_text() + f"console.log(JSON.stringify(await read('{row['id']}'))); process.exit(0)\n"
+    path.write_text(code)
+    process = await asyncio.create_subprocess_exec(
+        *(compute_driver_executable()[0], path),
+        env={"SUPABASE_JS": str(FRONT_END / "supabase.js")},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
+    assert json.loads(out) == {"status": "waiting", "done": 0, "of": 0, "files": []}

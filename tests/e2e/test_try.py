@@ -1,0 +1,91 @@
+"""`outlast try` as a separate process: against the whole stack, and where it stops when a part is missing."""
+
+import json
+
+import asyncpg
+import pytest
+
+from deploy.local.processes import free_port
+from tests.e2e.test_commands import outlast
+
+
+@pytest.fixture
+def environment(stack):
+    """The settings of the stack, as an operator has them."""
+    endpoints = stack.endpoints
+    return {
+        "SUPABASE_URL": endpoints.supabase_url,
+        "SUPABASE_SERVICE_ROLE_KEY": endpoints.service_role_key,
+        "SUPABASE_WEBHOOK_SECRETS": endpoints.webhook_secret,
+    }
+
+
+@pytest.fixture
+async def sql(stack):
+    connection = await asyncpg.connect(stack.endpoints.database_url)
+    yield connection
+    await connection.close()
+
+
+async def counts(stack, sql):
+    """What a trial may leave behind: rows, and objects on disk."""
+    tables = ("generations", "outlast_tasks", "outlast_files", "outlast_objects")
+    rows = [await sql.fetchval(f"select count(*) from {table}") for table in tables]  # noqa: S608 - fixed names
+    marks = await sql.fetchval("select count(*) from outlast_settings where key like 'try:%'")
+    return [*rows, marks, len([path for path in (stack.data_dir / "storage").rglob("*") if path.is_file()])]
+
+
+@pytest.mark.parametrize(
+    ("via", "steps"),
+    [
+        ("row", ["database", "send", "begin", "process", "read", "row", "remove"]),
+        ("webhook", ["database", "send", "begin", "process", "read", "remove"]),
+    ],
+)
+async def test_every_step_is_passed_and_nothing_is_left(stack, sql, environment, tmp_path, via, steps):
+    before = await counts(stack, sql)
+    code, out, err = await outlast("try", "--via", via, "--json", cwd=tmp_path, **environment)
+    assert (code, list(json.loads(out)["steps"]), err) == (0, steps, "")
+    assert await counts(stack, sql) == before
+
+
+async def test_a_table_that_refuses_the_row_is_named_and_the_webhook_is_tried(sql, environment, tmp_path):
+    await sql.execute("alter table generations add title text not null default ''")
+    await sql.execute("alter table generations alter title drop default")
+    try:
+        code, out, err = await outlast("try", cwd=tmp_path, **environment)
+        assert (code, "signed webhook" in out, "title" in err, "--set" in err) == (0, True, True, True)
+        code, out, _ = await outlast("try", "--via", "row", "--json", cwd=tmp_path, **environment)
+        assert (code, json.loads(out)["stopped_at"]) == (1, "send")
+        code, out, _ = await outlast("try", "--set", "title=a try", "--json", cwd=tmp_path, **environment)
+        assert (code, "row" in json.loads(out)["steps"]) == (0, True)
+    finally:
+        await sql.execute("alter table generations drop title")
+
+
+async def test_it_names_the_step_at_which_it_stopped_and_leaves_nothing(stack, sql, environment, tmp_path):
+    async def stopped(*arguments, **changes):
+        code, out, _ = await outlast("try", "--json", *arguments, cwd=tmp_path, **environment | changes)
+        report = json.loads(out)
+        assert (code, report["ok"]) == (1, False)
+        return report["stopped_at"], f"{report['problem']} / {report['remedy']}"
+
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    step, text = await stopped(SUPABASE_URL=nowhere)
+    assert (step, "SUPABASE_URL" in text) == ("database", True)
+    step, text = await stopped("--via", "webhook", "--receiver-url", nowhere)
+    assert (step, "outlast receiver" in text) == ("send", True)
+    step, text = await stopped("--via", "webhook", SUPABASE_WEBHOOK_SECRETS="whsec_" + "A" * 43 + "=")
+    assert (step, "401" in text, "SUPABASE_WEBHOOK_SECRETS" in text) == ("send", True, True)
+    step, text = await stopped("--via", "webhook", GENERATIONS_TABLE="renders")
+    assert (step, "GENERATIONS_" in text) == ("send", True)
+    before = await counts(stack, sql)
+    url = await sql.fetchval("select value from outlast_settings where key = 'webhook_url'")
+    set_url = "update outlast_settings set value = $1 where key = 'webhook_url'"
+    await sql.execute(set_url, f"{nowhere}/webhooks/supabase")
+    try:
+        step, text = await stopped("--timeout", "2")
+    finally:
+        await sql.execute(set_url, url)
+    assert (step, "tunnel" in text) == ("webhook", True)
+    assert await counts(stack, sql) == before

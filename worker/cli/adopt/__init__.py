@@ -1,0 +1,1 @@
+"""`outlast adopt`: brings home the files of generations that are older than the installation."""

@@ -1,0 +1,1 @@
+"""`outlast try`: sends one test generation through the real set-up, follows it to the stored bytes, and removes it."""

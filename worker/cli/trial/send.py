@@ -1,0 +1,112 @@
+"""Sends the test generation: as a row of the table, or as a signed webhook."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Final
+from uuid import uuid4
+
+import aiohttp
+from standardwebhooks.webhooks import Webhook
+
+from handlers.database.client import Supabase
+from handlers.errors import FileProcessingError
+from worker.cli.init_project import WEBHOOK_PATH
+from worker.cli.trial.picture import sample_output
+from worker.cli.trial.steps import SentGeneration, StoppedError, TrialOptions
+from worker.settings import Settings
+
+STEP: Final = "send"
+ID_PREFIX: Final = "outlast-try-"
+"""`outlast_try_remove` knows by it the generations without a row."""
+HTTP_SECONDS: Final = 15
+REMEDIES: Final = {
+    HTTPStatus.UNAUTHORIZED: "give the receiver and this command the same SUPABASE_WEBHOOK_SECRETS; check the clocks",
+    HTTPStatus.NOT_FOUND: f"this is no receiver; --receiver-url is the URL without {WEBHOOK_PATH}",
+    HTTPStatus.SERVICE_UNAVAILABLE: "RabbitMQ did not confirm the job: see the receiver's log, and `outlast doctor`",
+}
+
+
+class Sender:
+    """Sends one test generation. `health` is the answer of `outlast_health`; `note` prints a remark."""
+
+    def __init__(
+        self, settings: Settings, supabase: Supabase, health: dict[str, Any], note: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._supabase = supabase
+        self._health = health
+        self._note = note
+
+    async def send(self, options: TrialOptions) -> SentGeneration:
+        """Send it as the options say. Raises StoppedError."""
+        if options.via == "webhook":
+            return await self._send_webhook(options)
+        try:
+            answer = await self._supabase.call(
+                "outlast_try_insert", {"p_output": sample_output(), "p_values": options.values}
+            )
+        except FileProcessingError as error:
+            remedy = "give columns that need a value: --set prompt=test --set user_id=<id of a user>"
+            if options.via == "row":
+                raise StoppedError(STEP, f"the table refused the row: {error}", remedy) from error
+            self._note(f"the table refused a row of the test, so its trigger is not tested: {error}\n{remedy}")
+            return await self._send_webhook(options)
+        awaits_sweep = not self._health.get("webhook_url")
+        if awaits_sweep:
+            self._note("the database has no webhook_url, so this waits for the sweep")
+        return SentGeneration(str(answer["generation_id"]), has_row=True, awaits_sweep=awaits_sweep)
+
+    async def _send_webhook(self, options: TrialOptions) -> SentGeneration:
+        generation_id, url = f"{ID_PREFIX}{uuid4()}", self._url(options)
+        body = json.dumps(self._event(generation_id))
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=HTTP_SECONDS)) as session,
+                session.post(url, data=body, headers=self._headers(body), allow_redirects=False) as response,
+            ):
+                status, text = response.status, (await response.content.read(2000)).decode(errors="replace")
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            problem = f"{url} did not answer: {type(error).__name__}"
+            raise StoppedError(STEP, problem, "start `outlast receiver`; name it with --receiver-url") from error
+        if status == HTTPStatus.OK:
+            problem = f"{url} ignored the webhook: {text}"
+            remedy = "give the receiver and this command the same GENERATIONS_... settings"
+            raise StoppedError(STEP, problem, remedy)
+        if status != HTTPStatus.ACCEPTED:
+            remedy = REMEDIES.get(HTTPStatus(status), "see the receiver's log, and `outlast doctor`")
+            raise StoppedError(STEP, f"{url} answered {status}: {text}", remedy)
+        return SentGeneration(generation_id, has_row=False)
+
+    def _url(self, options: TrialOptions) -> str:
+        if options.receiver_url is not None:
+            return f"{options.receiver_url.rstrip('/')}{WEBHOOK_PATH}"
+        return str(self._health.get("webhook_url") or f"http://127.0.0.1:{self._settings.receiver_port}{WEBHOOK_PATH}")
+
+    def _event(self, generation_id: str) -> dict[str, Any]:
+        """Return the body of a Database Webhook for a completed row with the test's output."""
+        settings = self._settings
+        record = {
+            settings.generations_id_column: generation_id,
+            settings.generations_status_column: settings.generations_completed_value,
+            settings.generations_output_column: sample_output(),
+        }
+        place = {"schema": settings.generations_schema, "table": settings.generations_table}
+        return {"type": "INSERT", **place, "record": record, "old_record": None}
+
+    def _headers(self, body: str) -> dict[str, str]:
+        """Return the proof: a signature, or the shared secret if there is no signing secret."""
+        secrets = [secret.get_secret_value() for secret in self._settings.supabase_webhook_secrets]
+        signing = next((secret for secret in secrets if secret.startswith("whsec_")), None)
+        headers = {"Content-Type": "application/json"}
+        if signing is None and not secrets:
+            raise StoppedError(STEP, "SUPABASE_WEBHOOK_SECRETS is not set", "`outlast init` makes one")
+        if signing is None:
+            return headers | {"x-webhook-secret": secrets[0]}
+        now, webhook_id = datetime.now(UTC), f"msg_{uuid4()}"
+        return headers | {
+            "webhook-id": webhook_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": Webhook(signing).sign(webhook_id, now, body),
+        }
