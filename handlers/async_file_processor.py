@@ -150,7 +150,7 @@ class AsyncFileProcessor:
         async with self._open_deps() as (deps, records):
             result = await run_batch(job, deps, records, reporter)
         return ProcessingResult(
-            success=not result.failed,
+            success=all(file.is_skipped for file in result.failed),
             total_files=len(job.files),
             processed_files=result.stored,
             failed_files=result.failed,

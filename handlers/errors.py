@@ -3,6 +3,7 @@
     FileProcessingError              processing_failed
     |-- FileSizeExceededError        size_exceeded
     |-- FileTypeNotSupportedError    type_not_supported
+    |-- FileSkippedError             type_skipped          not stored on purpose: UNSUPPORTED_FILES=skip
     |-- FileCorruptedError           corrupted             does not decode completely
     |-- DecoderLimitError            decoder_limit         too many pixels or frames, too much memory or time
     |-- SourceForbiddenError         source_forbidden      not on the allow-list, private address, bad redirect
@@ -30,6 +31,8 @@ Two final errors are raised as retryable, few times, where the file may come lat
 import errno
 from enum import StrEnum
 from typing import ClassVar
+
+from schemas.formats import SKIPPED
 
 
 class FileProcessingError(Exception):
@@ -62,6 +65,12 @@ class FileTypeNotSupportedError(FileProcessingError):
     """The content has a type that Outlast does not store. File name and Content-Type are not considered."""
 
     default_code = "type_not_supported"
+
+
+class FileSkippedError(FileProcessingError):
+    """The content has a type that Outlast does not store, and UNSUPPORTED_FILES=skip: this is no failure."""
+
+    default_code = SKIPPED
 
 
 class FileCorruptedError(FileProcessingError):

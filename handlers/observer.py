@@ -14,7 +14,7 @@ class Observer:
         """A step of the pipeline has ended, with or without an error."""
 
     def file(self, media: str, outcome: str) -> None:
-        """The processing of a file has ended. `outcome` is stored, deduplicated, failed or retried."""
+        """The processing of a file has ended. `outcome`: stored, deduplicated, skipped, failed, retried."""
 
     def error(self, code: str) -> None:
         """A file or a job has failed with this error code."""

@@ -107,10 +107,11 @@ class MediaSettings(BaseSettings):
         pattern=r"^https?://",
         description="Base URL of FAL's platform API, which signs links to private files.",
     )
-    unsupported_files: Literal["ignore", "fail"] = Field(
-        "ignore",
-        description="Files that are not media, such as weights and embeddings: `ignore` skips them, `fail` counts "
-        "them as failed.",
+    unsupported_files: Literal["skip", "fail", "keep"] = Field(
+        "skip",
+        description="Files of a type that is not stored: `skip` lists them with the reason, `fail` counts them as "
+        "failed, `keep` stores them unchecked as `application/octet-stream`. HTML, PDF, scripts and programs are "
+        "refused in each case.",
     )
 
     codec_processes: int = Field(

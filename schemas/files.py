@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import Field
 
 from schemas.base import Frozen
+from schemas.formats import SKIPPED
 
 
 class ProcessedFile(Frozen):
@@ -38,7 +39,7 @@ class ProcessedFile(Frozen):
 
 
 class FailedFile(Frozen):
-    """A file that could not be stored, and the error. `stage` is the step of the pipeline that failed."""
+    """A file that was not stored, and why. `stage` is the step of the pipeline that failed or skipped it."""
 
     url: str
     error: str
@@ -49,6 +50,11 @@ class FailedFile(Frozen):
     source_key: str = ""
     retry_after: float | None = None
 
+    @property
+    def is_skipped(self) -> bool:
+        """Whether the file was not stored on purpose."""
+        return self.code == SKIPPED
+
     def __getitem__(self, name: str) -> object:
         """Return a field as from a dictionary, for `failed["url"]` in the API documentation."""
         if name not in type(self).model_fields:
@@ -57,7 +63,10 @@ class FailedFile(Frozen):
 
 
 class ProcessingResult(Frozen):
-    """The result of a batch. `success`: no file failed. `processing_time` is in seconds."""
+    """The result of a batch. `success`: no file failed; `failed_files` also has the skipped ones, with their reason.
+
+    `processing_time` is in seconds.
+    """
 
     success: bool
     total_files: int

@@ -1,6 +1,7 @@
 """Image formats. A separate module, because codec processes import it and must stay small."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class ImageFormat(StrEnum):
@@ -11,3 +12,7 @@ class ImageFormat(StrEnum):
     JPEG = "jpeg"
     WEBP = "webp"
     AVIF = "avif"
+
+
+SKIPPED: Final = "type_skipped"
+"""The code of a file that was not stored on purpose. It is listed with the failed files, but it is no failure."""

@@ -19,6 +19,9 @@ import soundfile
 from PIL import Image
 
 from deploy.local.samples.pictures import photo
+from handlers.media.formats import ALSO_DETECTED_AS
+from tests import document_samples as documents
+from tests import model_files as models
 from tests.model_samples import archive, glb, gltf, obj, ply
 
 os.environ["SVT_LOG"] = "0"  # the AV1 encoder logs a lot
@@ -133,6 +136,14 @@ MAKERS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "tiff": ("image/tiff", lambda: picture(".tiff")),
     "tiff, packed": ("image/tiff", lambda: picture(".tiff", compression="deflate", predictor="horizontal")),
     "heic": ("image/heic", heic),
+    "svg": ("image/svg+xml", documents.svg),
+    "bmp": ("image/bmp", lambda: documents.pillow("BMP")),
+    "tga": ("image/x-tga", lambda: documents.pillow("TGA")),
+    "tga, packed": ("image/x-tga", lambda: documents.pillow("TGA", "RGBA", compression="tga_rle")),
+    "ico": ("image/vnd.microsoft.icon", lambda: documents.pillow("ICO", sizes=[(16, 16), (32, 32)])),
+    "jp2": ("image/jp2", lambda: documents.pillow("JPEG2000")),
+    "psd": ("image/vnd.adobe.photoshop", documents.psd),
+    "exr": ("image/x-exr", documents.exr),
     "mp4": ("video/mp4", lambda: video("mp4", "libx264")),
     "mp4 for the web": ("video/mp4", lambda: video("mp4", "libx264", {"movflags": "+faststart"})),
     "mp4 in fragments": ("video/mp4", lambda: video("mp4", "libx264", {"movflags": "+frag_keyframe+empty_moov"})),
@@ -144,6 +155,9 @@ MAKERS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "webm of vp9": ("video/webm", lambda: video("webm", "libvpx-vp9", frames=20)),
     "webm, live": ("video/webm", lambda: video("webm", "libvpx", {"live": "1"})),
     "mkv": ("video/x-matroska", lambda: video("matroska", "libx264")),
+    "3gp": ("video/3gpp", lambda: video("3gp", "libx264")),
+    "ts": ("video/mp2t", lambda: video("mpegts", "libx264")),
+    "avi": ("video/x-msvideo", lambda: video("avi", "mpeg4")),
     "mp3": ("audio/mpeg", lambda: sound("mp3", "libmp3lame", "s16p", seconds=1)),
     "mp3 without counts": ("audio/mpeg", plain_mp3),
     "wav": ("audio/wav", lambda: sound("wav", "pcm_s16le", "s16", seconds=0.2)),
@@ -152,16 +166,45 @@ MAKERS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "ogg of vorbis": ("audio/ogg", vorbis),
     "m4a": ("audio/mp4", lambda: sound("ipod", "aac", "fltp", seconds=1)),
     "aac": ("audio/aac", lambda: sound("adts", "aac", "fltp", seconds=1)),
+    "aiff": ("audio/aiff", lambda: sound("aiff", "pcm_s16be", "s16", seconds=0.2)),
+    "webm of sound": ("audio/webm", lambda: sound("webm", "libopus", "s16", seconds=1)),
+    "mka": ("audio/x-matroska", lambda: sound("matroska", "libopus", "s16", seconds=1)),
+    "mov of sound": ("audio/quicktime", lambda: sound("mov", "aac", "fltp", seconds=1)),
+    "3gp of sound": ("audio/3gpp", lambda: sound("3gp", "aac", "fltp", seconds=1)),
     "glb": ("model/gltf-binary", glb),
     "gltf": ("model/gltf+json", gltf),
     "obj": ("model/obj", obj),
     "ply": ("model/ply", lambda: ply("binary_little_endian")),
     "ply, big-endian": ("model/ply", lambda: ply("binary_big_endian")),
     "ply in text": ("model/ply", lambda: ply("ascii")),
+    "fbx": ("model/fbx", models.fbx_binary),
+    "fbx of 2019": ("model/fbx", lambda: models.fbx_binary(7700)),
+    "fbx in text": ("model/fbx", models.fbx_text),
+    "stl": ("model/stl", models.stl_binary),
+    "stl in text": ("model/stl", models.stl_text),
+    "usdz": ("model/vnd.usdz+zip", models.usdz),
+    "3mf": ("model/3mf", models.three_mf),
+    "mtl": ("model/mtl", models.mtl),
+    "spz": ("model/spz", models.spz),
+    "splat": ("model/splat", models.splat),
     "zip": ("application/zip", lambda: archive(zipfile.ZIP_DEFLATED)),
     "zip, unpacked": ("application/zip", lambda: archive(zipfile.ZIP_STORED)),
+    "json": ("application/json", documents.config),
+    "lottie": ("application/json", documents.lottie),
+    "vtt": ("text/vtt", documents.vtt),
+    "srt": ("application/x-subrip", documents.srt),
+    "csv": ("text/csv", documents.csv),
+    "text": ("text/plain", documents.plain_text),
+    "safetensors": ("application/x-safetensors", documents.weights),
+    "npy": ("application/x-npy", documents.array),
+    "npz": ("application/x-npz", documents.arrays),
 }
 """Content type and maker by name of the sample."""
+
+
+def detected_types(content_type: str) -> set[str]:
+    """Return the types that the first bytes of a type may show."""
+    return {content_type, *ALSO_DETECTED_AS.get(content_type, ())}
 
 
 @functools.cache

@@ -172,16 +172,22 @@ def prepare_request(
     """Return the request that `Codec.prepare` sends."""
     options = profile.model_dump(mode="json", include=OPTION_FIELDS)
     arguments: list[JsonValue] = [content_type, options, asdict(limits)]
-    parse = partial(_parse_prepared, {"source": source, "target": target})
+    parse = partial(_parse_prepared, {"source": source, "target": target}, content_type)
     return Request(PREPARE, arguments, parse, limits.seconds, gets_folder=True, files=(source, target))
 
 
-def _parse_prepared(paths: dict[str, Path], result: object) -> Prepared:
-    """Validate the result of `prepare`; compute size and hashes. Raises ValueError if it is not valid."""
+def _parse_prepared(paths: dict[str, Path], requested: str, result: object) -> Prepared:
+    """Validate the result of `prepare`; compute size and hashes. Raises ValueError if it is not valid.
+
+    A file only becomes a type that has a module of its own, such as SVG, if it was detected as that type: a decoder of
+    pictures that has been taken over must not return a picture with scripts.
+    """
     file = PreparedFile.model_validate(result)
     media = BY_CONTENT_TYPE.get(file.content_type)
     if media is None:
         raise ValueError(f"files of type {file.content_type} are not stored")
+    if media.prepared_by is not None and media.content_type != requested:
+        raise ValueError(f"a file of type {requested} does not become {media.content_type}")
     path = paths[file.file]
     try:
         size, sha256, md5 = size_and_hashes(path)

@@ -36,8 +36,10 @@ KIND_MODULES: Final = {
     Kind.IMAGE: "handlers.media.image",
     Kind.VIDEO: "handlers.media.av.video",
     Kind.AUDIO: "handlers.media.av.audio",
-    Kind.MODEL: "handlers.media.model",
+    Kind.MODEL: "handlers.media.unchanged",
     Kind.ARCHIVE: "handlers.media.archive",
+    Kind.TEXT: "handlers.media.unchanged",
+    Kind.DATA: "handlers.media.unchanged",
 }
 """The module whose `prepare` validates files of each kind. It is imported for the first file of that kind."""
 DECODER_LIBRARIES: Final = frozenset({"pyvips", "av", "zipfile", "PIL"})
@@ -114,9 +116,8 @@ def _prepare(source: Path, target: Path, content_type: str, options: EncodeOptio
     if media is None:
         raise FileTypeNotSupportedError(f"files of type {content_type} are not stored")
     try:
-        decoded: Decoded = importlib.import_module(KIND_MODULES[media.kind]).prepare(
-            source, target, content_type, options, limits
-        )
+        module = f"handlers.media.{media.prepared_by}" if media.prepared_by else KIND_MODULES[media.kind]
+        decoded: Decoded = importlib.import_module(module).prepare(source, target, content_type, options, limits)
     except FileProcessingError:
         raise
     except MemoryError:

@@ -11,7 +11,7 @@ from typing import Final
 
 from handlers.detect.magic_numbers import is_tiff
 from handlers.detect.signatures import UNKNOWN, by_signature
-from handlers.media import BY_CONTENT_TYPE, MediaType
+from handlers.media import BY_CONTENT_TYPE, Kind, MediaType
 
 ALIASES: Final = {
     "audio/x-wav": "audio/wav",
@@ -23,10 +23,12 @@ ALIASES: Final = {
     "application/ogg": UNKNOWN,  # `_ogg` detects the Ogg files that are stored
     "video/x-m4v": "video/mp4",
     "image/heif": "image/heic",
-    "application/zip": UNKNOWN,  # `plain_zip` detects the ZIP files that are stored
+    "application/zip": UNKNOWN,  # `zip_type` detects the ZIP files that are stored
 }
 """libmagic's names for types that have another name in the registry, and names that are too general."""
 
+ONLY_BY_SIGNATURE: Final = frozenset({Kind.MODEL, Kind.TEXT, Kind.DATA})
+"""Kinds in which libmagic's word is not enough: text in another encoding is `text/plain` to it."""
 UNRECOGNIZED: Final = frozenset({UNKNOWN, "text/plain"})
 """libmagic's answers for a file that it does not recognize."""
 
@@ -44,8 +46,11 @@ def detect(head: bytes, url: str | None = None) -> DetectedType:  # noqa: ARG001
 
     The URL is ignored, because its file name proves nothing. The public API passes it.
     """
-    mime_type = by_signature(head) or _by_libmagic(head)
-    return DetectedType(BY_CONTENT_TYPE.get(mime_type), mime_type)
+    if (mime_type := by_signature(head)) is not None:
+        return DetectedType(BY_CONTENT_TYPE.get(mime_type), mime_type)
+    mime_type = _by_libmagic(head)
+    media = BY_CONTENT_TYPE.get(mime_type)
+    return DetectedType(None if media is None or media.kind in ONLY_BY_SIGNATURE else media, mime_type)
 
 
 def _by_libmagic(head: bytes) -> str:

@@ -6,7 +6,9 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from handlers.detect.magic_numbers import by_magic_number, plain_zip
+from handlers.detect import models, refused, streams, text
+from handlers.detect.magic_numbers import by_magic_number
+from handlers.detect.zip_types import zip_type
 
 HEAD_BYTES: Final = 4096
 """The first bytes of a file that are sufficient for detection."""
@@ -16,6 +18,12 @@ HEIC_BRANDS: Final = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"he
 STILL_BRANDS: Final = {b"mif1", b"mif2", b"msf1", b"miaf"}
 """Brands of still images in ISO base media files, for any codec."""
 MP4_BRANDS: Final = {b"isom", b"avc1", b"dash", b"M4V ", b"M4VH", b"M4VP", b"f4v ", b"MSNV"}
+MAJOR_BRANDS: Final = {
+    b"qt  ": "video/quicktime",
+    **dict.fromkeys((b"M4A ", b"M4B ", b"M4P "), "audio/mp4"),
+    **dict.fromkeys((b"3gp", b"3gr", b"3gs", b"3ge", b"3gg"), "video/3gpp"),
+}
+"""Types by their major brand, or its first three characters."""
 GLTF_KEYS: Final = re.compile(
     rb'"(asset|accessors|bufferViews|buffers|meshes|nodes|scenes|scene|materials|componentType|byteLength)"\s*:'
 )
@@ -36,7 +44,7 @@ def _safetensors(head: bytes) -> str | None:
     This check comes first, because the length may look like another format's magic number.
     """
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 100_000_000:  # the format's own limit
-        return UNKNOWN
+        return "application/x-safetensors"
     return None
 
 
@@ -51,12 +59,8 @@ def _iso_media(head: bytes) -> str | None:
         return "image/avif"
     if brands & HEIC_BRANDS and major in HEIC_BRANDS | STILL_BRANDS:
         return "image/heic"
-    if major == b"qt  ":
-        return "video/quicktime"
-    if major in {b"M4A ", b"M4B ", b"M4P "}:
-        return "audio/mp4"
     is_mp4 = major[:3] in {b"iso", b"mp4"} or major in MP4_BRANDS
-    return "video/mp4" if is_mp4 else None
+    return MAJOR_BRANDS.get(major) or MAJOR_BRANDS.get(major[:3]) or ("video/mp4" if is_mp4 else None)
 
 
 def _matroska(head: bytes) -> str | None:
@@ -166,6 +170,19 @@ CHECKS: Final[tuple[Callable[[bytes], str | None], ...]] = (
     _glb,
     _gltf,
     _ply,
-    plain_zip,
+    zip_type,
     _obj,
+    models.fbx,
+    models.spz,
+    models.mtl,
+    streams.transport_stream,
+    streams.bitmap,
+    refused.refused_type,
+    models.stl,
+    text.json,
+    text.subtitles,
+    text.plain,
+    streams.tga,
+    models.splat,
 )
+"""Those that prove the least come last."""

@@ -22,6 +22,8 @@ class Kind(StrEnum):
     AUDIO = "audio"
     MODEL = "model"
     ARCHIVE = "archive"
+    TEXT = "text"
+    DATA = "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class MediaType:
     `extension` has no dot. `reader` is the libvips loader or the FFmpeg demuxer that opens it. `structure` is the
     module in `handlers.media` whose `check_content` checks the structure of the file. `magic` is a regular expression
     for the first bytes, if they suffice to detect the type; other types have a check in `handlers.detect.signatures`.
+    `prepared_by` is the module in `handlers.media` whose `prepare` validates the file, if it is not that of its kind.
     """
 
     content_type: str
@@ -39,6 +42,7 @@ class MediaType:
     reader: str | None = None
     structure: str | None = None
     magic: bytes | None = None
+    prepared_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +117,24 @@ MEDIA_TYPES: Final[tuple[MediaType, ...]] = (
     MediaType("image/avif", "avif", Kind.IMAGE, reader="heifload", structure="formats.isobmff"),
     MediaType("image/tiff", "tiff", Kind.IMAGE, reader="tiffload", structure="formats.tiff"),
     MediaType("image/heic", "heic", Kind.IMAGE, structure="image.heic"),  # by pillow-heif: our libvips has no HEVC
+    MediaType("image/svg+xml", "svg", Kind.IMAGE, structure="vector.svg", prepared_by="vector.svg"),
+    MediaType("image/bmp", "bmp", Kind.IMAGE, structure="still.bitmaps"),  # these five by Pillow
+    MediaType("image/x-tga", "tga", Kind.IMAGE, structure="still.bitmaps"),
+    MediaType("image/vnd.microsoft.icon", "ico", Kind.IMAGE, structure="still.bitmaps"),
+    MediaType(  # ISO/IEC 15444-1, I.5.1
+        "image/jp2", "jp2", Kind.IMAGE, structure="still.jpeg2000", magic=rb"\0\0\0\x0cjP  \r\n\x87\n"
+    ),
+    MediaType("image/vnd.adobe.photoshop", "psd", Kind.IMAGE, structure="still.psd", magic=rb"8BPS\0[\1\2]\0{6}"),
+    MediaType(
+        "image/x-exr", "exr", Kind.IMAGE, structure="still.exr", magic=rb"\x76\x2f\x31\x01", prepared_by="still.exr"
+    ),
     MediaType("video/mp4", "mp4", Kind.VIDEO, reader="mp4", structure="formats.isobmff"),
     MediaType("video/webm", "webm", Kind.VIDEO, reader="matroska", structure="formats.ebml"),
     MediaType("video/quicktime", "mov", Kind.VIDEO, reader="mov", structure="formats.isobmff"),
     MediaType("video/x-matroska", "mkv", Kind.VIDEO, reader="matroska", structure="formats.ebml"),
+    MediaType("video/3gpp", "3gp", Kind.VIDEO, reader="3gp", structure="formats.isobmff"),
+    MediaType("video/mp2t", "ts", Kind.VIDEO, reader="mpegts", structure="av.transport_stream"),
+    MediaType("video/x-msvideo", "avi", Kind.VIDEO, reader="avi", structure="av.avi", magic=rb"RIFF.{4}AVI "),
     MediaType("audio/mpeg", "mp3", Kind.AUDIO, reader="mp3", structure="formats.mp3"),
     MediaType(  # RFC 2361
         "audio/wav", "wav", Kind.AUDIO, reader="wav", structure="formats.wav", magic=rb"RIFF.{4}WAVE"
@@ -125,10 +143,32 @@ MEDIA_TYPES: Final[tuple[MediaType, ...]] = (
     MediaType("audio/ogg", "ogg", Kind.AUDIO, reader="ogg", structure="formats.ogg"),
     MediaType("audio/mp4", "m4a", Kind.AUDIO, reader="mp4", structure="formats.isobmff"),
     MediaType("audio/aac", "aac", Kind.AUDIO, reader="aac", structure="formats.adts"),
+    MediaType("audio/aiff", "aiff", Kind.AUDIO, reader="aiff", structure="av.aiff", magic=rb"FORM.{4}AIF[FC]"),
+    MediaType("audio/webm", "weba", Kind.AUDIO, reader="matroska", structure="formats.ebml"),
+    MediaType("audio/x-matroska", "mka", Kind.AUDIO, reader="matroska", structure="formats.ebml"),
+    MediaType("audio/quicktime", "qta", Kind.AUDIO, reader="mov", structure="formats.isobmff"),
+    MediaType("audio/3gpp", "3ga", Kind.AUDIO, reader="3gp", structure="formats.isobmff"),
     MediaType("model/gltf-binary", "glb", Kind.MODEL, structure="model.glb"),
     MediaType("model/gltf+json", "gltf", Kind.MODEL, structure="model.gltf"),
     MediaType("model/obj", "obj", Kind.MODEL, structure="model.obj"),
     MediaType("model/ply", "ply", Kind.MODEL, structure="model.ply"),
+    MediaType("model/fbx", "fbx", Kind.MODEL, structure="model.fbx"),
+    MediaType("model/stl", "stl", Kind.MODEL, structure="model.stl"),
+    MediaType("model/vnd.usdz+zip", "usdz", Kind.MODEL, structure="archive", prepared_by="model.package"),
+    MediaType("model/3mf", "3mf", Kind.MODEL, structure="archive", prepared_by="model.package"),
+    MediaType("model/mtl", "mtl", Kind.MODEL, structure="model.mtl"),
+    MediaType("model/spz", "spz", Kind.MODEL, structure="model.splats"),
+    MediaType("model/splat", "splat", Kind.MODEL, structure="model.splats"),
     MediaType("application/zip", "zip", Kind.ARCHIVE, structure="archive"),
+    MediaType("application/json", "json", Kind.TEXT, structure="text.json_file", prepared_by="text.json_file"),
+    MediaType("text/vtt", "vtt", Kind.TEXT, structure="text.subtitles"),
+    MediaType("application/x-subrip", "srt", Kind.TEXT, structure="text.subtitles"),
+    MediaType("text/csv", "csv", Kind.TEXT, structure="text.tables"),
+    MediaType("text/plain", "txt", Kind.TEXT, structure="text.plain"),
+    MediaType("application/x-safetensors", "safetensors", Kind.DATA, structure="data.safetensors"),
+    MediaType("application/x-npy", "npy", Kind.DATA, structure="data.npy", magic=rb"\x93NUMPY[\1-\3]\0"),
+    MediaType("application/x-npz", "npz", Kind.DATA, structure="archive", prepared_by="data.npz"),
 )
 BY_CONTENT_TYPE: Final = {media.content_type: media for media in MEDIA_TYPES}
+UNVERIFIED: Final = MediaType("application/octet-stream", "bin", Kind.DATA)
+"""The type of files that are stored without a check, with UNSUPPORTED_FILES=keep."""

@@ -53,6 +53,12 @@ def prepare(
         DecoderLimitError: it has more than MAX_MEMBERS members or unpacks to more than MAX_UNPACKED bytes.
     """
     path = cut_tail(source, target, content_type)
+    check_archive(path)
+    return check_and_describe(path, target, content_type)
+
+
+def check_archive(path: Path) -> None:
+    """Unpack every member and compare the headers with the directory. Raises the errors of `prepare`."""
     try:
         with zipfile.ZipFile(path) as archive:
             with path.open("rb") as file:
@@ -60,7 +66,6 @@ def prepare(
             _check_members(archive)
     except ERRORS as error:
         raise FileCorruptedError(f"the archive cannot be unpacked: {error}") from None
-    return check_and_describe(path, target, content_type)
 
 
 def check_content(content: Content) -> int:

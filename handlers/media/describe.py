@@ -1,10 +1,10 @@
-"""What is known about a file that is ready to store. Only `size_and_hashes` also runs in the worker."""
+"""What is known about a file that is ready to store. The last two functions run in the worker."""
 
 import hashlib
 from pathlib import Path
 from typing import Any, Final
 
-from handlers.media import Decoded
+from handlers.media import UNVERIFIED, Decoded, Prepared
 from handlers.media.formats import cut_tail
 
 READ_BYTES: Final = 256 * 1024
@@ -20,6 +20,19 @@ def check_and_describe(path: Path, target: Path, content_type: str, **properties
     """
     without_tail = cut_tail(path, target.with_name(f"{path.name}.cut"), content_type)
     return Decoded(path=without_tail, content_type=content_type, **properties)
+
+
+def describe_unverified(path: Path) -> Prepared:
+    """Describe a file that is stored without a check. Only the worker calls it."""
+    size, sha256, md5 = size_and_hashes(path)
+    return Prepared(
+        path=path,
+        content_type=UNVERIFIED.content_type,
+        extension=UNVERIFIED.extension,
+        file_size=size,
+        sha256=sha256,
+        md5=md5,
+    )
 
 
 def size_and_hashes(path: Path) -> tuple[int, str, str]:

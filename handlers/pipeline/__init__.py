@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from handlers.errors import FileProcessingError, is_disk_full
+from handlers.errors import FileProcessingError, FileSkippedError, is_disk_full
 from handlers.pipeline.steps import (
     Batch,
     FileState,
@@ -42,7 +42,7 @@ FileDone = Callable[[JobFile, ProcessedFile | FailedFile], Awaitable[None]]
 
 @dataclass(slots=True)
 class BatchResult:
-    """The stored and the failed files of a batch, each list in order of position."""
+    """The stored and the other files of a batch, each list in order of position. Skipped files are in `failed`."""
 
     stored: list[ProcessedFile] = field(default_factory=list)
     failed: list[FailedFile] = field(default_factory=list)
@@ -115,7 +115,11 @@ def _stored(state: FileState, deps: PipelineDeps) -> ProcessedFile:
 
 
 def _failed(state: FileState, stage: str, error: FileProcessingError, deps: PipelineDeps) -> FailedFile:
-    """Report a failed file to the observer and the log, and return it."""
+    """Report a failed or skipped file to the observer and the log, and return it."""
+    if isinstance(error, FileSkippedError):
+        deps.observer.file("unknown", "skipped")
+        log.info("file skipped", extra={"code": error.code, "reason": str(error), "url": redact_url(state.file.url)})
+        return failed_file(state.file, error, stage)
     deps.observer.error(error.code)
     deps.observer.file(state.media.kind if state.media else "unknown", "retried" if error.retryable else "failed")
     level = logging.WARNING if error.retryable else logging.ERROR

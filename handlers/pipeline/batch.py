@@ -133,6 +133,6 @@ async def _process_and_record(
 
 
 def _status(result: BatchResult, already_stored: int) -> TaskStatus:
-    if not result.failed:
+    if all(file.is_skipped for file in result.failed):
         return TaskStatus.COMPLETED
     return TaskStatus.PARTIAL if result.stored or already_stored else TaskStatus.FAILED

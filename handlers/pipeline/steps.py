@@ -4,6 +4,7 @@ A step takes the frozen FileState of one file and returns a copy with one more f
 tree in `handlers.errors` when the file cannot be processed.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,10 +14,12 @@ from typing import Final, TypeVar
 from handlers.codec.codec import Codec
 from handlers.detect import DetectedType
 from handlers.detect import detect as detect_type
+from handlers.detect.refused import is_refused
 from handlers.download import Downloader
 from handlers.download.file_writer import DownloadedFile
-from handlers.errors import FileProcessingError, FileTypeNotSupportedError, SourceGoneError
-from handlers.media import MediaType, Prepared
+from handlers.errors import FileProcessingError, FileSkippedError, FileTypeNotSupportedError, SourceGoneError
+from handlers.media import UNVERIFIED, MediaType, Prepared
+from handlers.media.describe import describe_unverified
 from handlers.observer import AttemptHooks, Observer
 from handlers.settings import MediaSettings
 from handlers.sources.refusals import MESSAGES, refusal_of
@@ -101,19 +104,23 @@ async def download(state: FileState, deps: PipelineDeps) -> FileState:
     on_progress = None if state.batch.on_progress is None else partial(state.batch.on_progress, state.file)
     target = state.folder / "source"
     downloaded = await deps.downloader.fetch(
-        url, target, progress=on_progress, check_head=_check_head, count_denied=state.batch.count_denied
+        url,
+        target,
+        progress=on_progress,
+        check_head=partial(_check_head, deps.settings),
+        count_denied=state.batch.count_denied,
     )
     return replace(state, downloaded=downloaded)
 
 
-async def detect(state: FileState, deps: PipelineDeps) -> FileState:  # noqa: ARG001 - all steps have one signature
-    """Detect the media type from the content."""
+async def detect(state: FileState, deps: PipelineDeps) -> FileState:
+    """Detect the media type from the content. With UNSUPPORTED_FILES=keep, other types become UNVERIFIED."""
     source = require(state.downloaded)
     with source.path.open("rb") as file:
         detected = detect_type(file.read(DETECTION_BYTES), state.file.url)
-    if detected.media is None:
-        raise _not_supported(detected)
-    return replace(state, media=detected.media)
+    if (error := _refusal(detected, deps.settings)) is not None:
+        raise error
+    return replace(state, media=detected.media or UNVERIFIED)
 
 
 async def deduplicate(state: FileState, deps: PipelineDeps) -> FileState:
@@ -130,8 +137,10 @@ async def deduplicate(state: FileState, deps: PipelineDeps) -> FileState:
 
 
 async def prepare(state: FileState, deps: PipelineDeps) -> FileState:
-    """Validate and compress the file in one decode pass, in a codec process."""
+    """Validate and compress the file in one decode pass, in a codec process. UNVERIFIED files are not decoded."""
     source, media = require(state.downloaded), require(state.media)
+    if media is UNVERIFIED:
+        return replace(state, prepared=await asyncio.to_thread(describe_unverified, source.path))
     target = state.folder / "prepared"
     prepared = await deps.codec.prepare(source.path, target, media.content_type, state.batch.profile)
     return replace(state, prepared=prepared)
@@ -167,19 +176,26 @@ async def upload(state: FileState, deps: PipelineDeps) -> FileState:
     return replace(state, stored=stored)
 
 
-def _check_head(head: bytes) -> None:
-    """Raise FileTypeNotSupportedError when the first bytes show an unsupported type.
+def _check_head(settings: MediaSettings, head: bytes) -> None:
+    """Raise an error when the first bytes show a type that will not be stored.
 
     Text is left to `detect`, which reads more of it: an OBJ file may begin with pages of comments, a glTF file with
     pages of data.
     """
     detected = detect_type(head)
-    if detected.media is None and not head.lstrip().startswith((b"#", b"{")):
-        raise _not_supported(detected)
+    may_become_text = head.lstrip().startswith((b"#", b"{")) and not is_refused(detected.mime_type)
+    if (error := _refusal(detected, settings)) is not None and not may_become_text:
+        raise error
 
 
-def _not_supported(detected: DetectedType) -> FileTypeNotSupportedError:
-    return FileTypeNotSupportedError(f"the content is {detected.mime_type}, which is not stored")
+def _refusal(detected: DetectedType, settings: MediaSettings) -> FileProcessingError | None:
+    """Return the error of a file that will not be stored because of its type; None if it will be."""
+    if detected.media is not None:
+        return None
+    message = f"the content is {detected.mime_type}, which is not stored"
+    if is_refused(detected.mime_type) or settings.unsupported_files == "fail":
+        return FileTypeNotSupportedError(message)
+    return FileSkippedError(f"{message} (UNSUPPORTED_FILES)") if settings.unsupported_files == "skip" else None
 
 
 def _identity(state: FileState) -> dict[str, object]:

@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from handlers.download.allowlist import Allowlist
-from handlers.errors import FileTypeNotSupportedError, SourceForbiddenError
-from handlers.media import MEDIA_TYPES
+from handlers.errors import SourceForbiddenError
+from handlers.media import MEDIA_TYPES, Kind
 from handlers.settings import MediaSettings
 from handlers.sources.output_fields import field_order
 from handlers.sources.output_urls import OutputUrl, SearchLimitError, find_urls
@@ -23,13 +23,12 @@ from schemas.urls import (
     source_key,
 )
 
-UNSUPPORTED_EXTENSIONS: Final = frozenset(
+MEDIA_EXTENSIONS: Final = frozenset(
     [
-        *("safetensors", "pt", "pth", "ckpt", "bin", "npy", "npz", "onnx", "gguf", "pkl", "fbx", "stl", "mtl"),
-        *("json", "jsonl", "yaml", "yml", "toml", "txt", "csv", "tsv", "md", "log"),
+        *(media.extension for media in MEDIA_TYPES if media.kind not in {Kind.TEXT, Kind.DATA}),
+        *("jpeg", "tif", "heif", "mpga", "oga"),
     ]
 )
-MEDIA_EXTENSIONS: Final = frozenset([*(media.extension for media in MEDIA_TYPES), "jpeg", "tif", "heif", "mpga", "oga"])
 MEDIA_FIELD: Final = re.compile(
     r"image|picture|photo|mask|frame|video|audio|sound|mesh|model_|gif|media|file", re.IGNORECASE
 )
@@ -58,8 +57,8 @@ def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> Ou
 
     An object with a `url` is a file on any host; whether it may be downloaded is checked later and reported there. A
     string is a file only if the allow-list contains it, or if it is a `data:` URI, and not in a field that repeats the
-    request. A link to another host is skipped if it looks like a file. Weights, embeddings and other files that are not
-    media are skipped unless UNSUPPORTED_FILES=fail.
+    request. Their names do not matter: what is stored is decided by the content. A link to another host is skipped if
+    it looks like a file.
 
     The order is that of `field_order`, because FAL's webhook and the row have the same output with its keys in another
     order. At most MAX_EVENT_FILES are returned, files to take first. If the output has more, or is too large to be
@@ -168,8 +167,6 @@ class _Found:
             if not _may_be_file(named):
                 return None
             code = SourceForbiddenError.default_code
-        elif self._settings.unsupported_files == "ignore" and _is_unsupported(named.name or name_from_url(named.url)):
-            code = FileTypeNotSupportedError.default_code
         return _Candidate(named, source_key(named.url), code, field_order(named.field))
 
 
@@ -189,10 +186,6 @@ def _may_be_file(named: OutputUrl) -> bool:
         return False
     key = named.field.rpartition(".")[2].partition("[")[0]
     return key == "" or MEDIA_FIELD.search(key) is not None or _extension(name_from_url(named.url)) in MEDIA_EXTENSIONS
-
-
-def _is_unsupported(name: str) -> bool:
-    return _extension(name) in UNSUPPORTED_EXTENSIONS
 
 
 def _extension(name: str) -> str:

@@ -1,6 +1,7 @@
 """Every outcome of a delivery."""
 
 import asyncio
+import base64
 import json
 from uuid import uuid4
 
@@ -76,6 +77,19 @@ async def test_final_failures_are_dead_lettered_one_message_per_code(worker_env,
     task = await worker_env.task(job)
     assert task["status"] == "partial"
     assert {failed["code"] for failed in json.loads(task["failed"])} == {"source_gone", "source_forbidden"}
+
+
+async def test_skipped_file_is_recorded_and_not_dead_lettered(worker_env, source):
+    noise = base64.b64encode(bytes(range(1, 256)) * 40).decode()
+    job = worker_env.job(f"{source.url}/files/tone.wav", f"data:application/octet-stream;base64,{noise}")
+    await worker_env.send(job)
+    await worker_env.wait_for_outcome("completed")
+    assert await worker_env.message_count("outlast.dead") == 0
+    task = await worker_env.task(job)
+    assert task["status"] == "completed"
+    (skipped,) = json.loads(task["failed"])
+    assert (skipped["code"], skipped["position"]) == ("type_skipped", 1)
+    assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 1
 
 
 async def test_job_is_dead_lettered_after_max_attempts(worker_env, source):

@@ -53,7 +53,7 @@ class Scene:
         for n in range(60):
             code, stage, error, minutes_ago = (
                 ("source_unavailable", "download", "v3.fal.media answered 503 after 30 s", n / 9),
-                ("type_not_supported", "download", "an SVG (image/svg+xml) is never stored", 20 + n),
+                ("type_not_supported", "download", "a PDF (application/pdf) is never stored", 20 + n),
                 ("storage_rejected", "upload", "the bucket does not take image/avif: mime type not allowed", 2 * n),
                 ("source_gone", "download", "v3.fal.media answered 404: the link has expired", 3 * n),
             )[n % 4 if n % 8 else 0]

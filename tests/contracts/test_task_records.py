@@ -15,6 +15,7 @@ from handlers.database.task_records import TaskRecords
 from handlers.errors import DatabaseUnavailableError, SourceGoneError
 from handlers.settings import MediaSettings
 from schemas.files import FailedFile, ProcessedFile
+from schemas.formats import SKIPPED
 from schemas.jobs import Job, JobFile, Profile, file_id_for, output_key_for, task_id_for
 from schemas.tasks import TaskStatus
 from schemas.urls import data_reference, source_key
@@ -133,6 +134,24 @@ async def test_an_earlier_failed_file_makes_the_task_partial(records, sql):
     finished = await records.finish(rest, lease, TaskStatus.COMPLETED, [stored(task_job, 1)], [])
     assert finished.status == TaskStatus.PARTIAL
     assert "topsecret" not in await sql.fetchval("select string_agg(t::text, '') from outlast_tasks t")
+
+
+@pytest.mark.parametrize("stored_files", [0, 1])
+async def test_a_skipped_file_is_listed_and_no_failure(records, sql, stored_files):
+    task_job, lease = job(str(uuid4())), uuid4()
+    await records.begin(task_job, lease, "w", 1)
+    skipped = [
+        FailedFile(url=file.url, error="noise", code=SKIPPED, retryable=False, source_key=file.source_key)
+        for file in task_job.files[stored_files:]
+    ]
+    files = [stored(task_job, position) for position in range(stored_files)]
+    finished = await records.finish(task_job, lease, TaskStatus.COMPLETED, files, skipped)
+    assert finished.status == TaskStatus.COMPLETED
+    result = json.loads(await sql.fetchval("select result from outlast_tasks"))
+    assert [(failed["code"], failed["error"]) for failed in result["failed_files"]] == [
+        (SKIPPED, "noise") for _ in skipped
+    ]
+    assert await sql.fetchval("select error_code from outlast_tasks") is None
 
 
 async def test_begin_with_another_lease_is_busy_and_finish_is_lost(records):

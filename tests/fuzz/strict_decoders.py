@@ -20,6 +20,8 @@ import stream_unzip
 import trimesh
 from PIL import Image, ImageSequence
 
+from tests.fuzz.strict_documents import MORE_DECODERS
+
 PIECE = 1 << 16
 
 
@@ -73,7 +75,7 @@ def _sound(file: Path | io.BytesIO) -> None:
     with soundfile.SoundFile(file) as sound:
         read = sum(len(block) for block in sound.blocks(PIECE))
         assert read
-        assert sound.format in {"WAV", "FLAC", "OGG", "MP3", "MPEG"}
+        assert sound.format in {"WAV", "FLAC", "OGG", "MP3", "MPEG", "AIFF"}
 
 
 def _ply(path: Path) -> None:
@@ -114,19 +116,33 @@ STRICT_DECODERS: dict[str, Callable[[Path], None]] = {
     "image/avif": _picture("AVIF"),
     "image/tiff": _picture("TIFF"),
     "image/heic": _heic,
+    "image/bmp": _picture("BMP"),
+    "image/x-tga": _picture("TGA"),
+    "image/vnd.microsoft.icon": _picture("ICO"),
+    "image/jp2": _picture("JPEG2000"),
+    "image/vnd.adobe.photoshop": _picture("PSD"),
     "video/mp4": _audio_video,
     "video/webm": _audio_video,
     "video/quicktime": _audio_video,
     "video/x-matroska": _audio_video,
+    "video/3gpp": _audio_video,
+    "video/mp2t": partial(_audio_video, kind="mpegts"),
+    "video/x-msvideo": _audio_video,
     "audio/mpeg": _mp3,
     "audio/wav": _sound,
     "audio/flac": _sound,
     "audio/ogg": _sound,
     "audio/mp4": _audio_video,
+    "audio/aiff": _sound,
+    "audio/webm": _audio_video,
+    "audio/x-matroska": _audio_video,
+    "audio/quicktime": _audio_video,
+    "audio/3gpp": _audio_video,
     "audio/aac": partial(_audio_video, kind="aac"),
     "model/gltf-binary": _model("glb"),
     "model/gltf+json": _model("gltf"),
     "model/obj": _model("obj"),
     "model/ply": _ply,
     "application/zip": _archive,
+    **MORE_DECODERS,
 }

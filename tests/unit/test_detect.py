@@ -48,9 +48,29 @@ STORED = {
     "ply": (b"ply\nformat ascii 1.0\ncomment x\nelement vertex 3\n", "model/ply"),
     "ply of splats": (b"ply\r\nformat binary_little_endian 1.0\r\nelement vertex 9\r\n", "model/ply"),
     "zip": (zipped("scene/mesh.obj"), "application/zip"),
+    "svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "image/svg+xml"),
+    "svg with a prefix": (b'<svg:svg xmlns:svg="http://www.w3.org/2000/svg"/>', "image/svg+xml"),
+    "text": (b"v is a letter\nand f another\n", "text/plain"),
+    "text that begins with a bracket": (b"[Verse 1]\nA song, a song\n", "text/plain"),
+    "text cut in a character": ("\u00e4".encode() * 2047 + b"a\xc3", "text/plain"),
+    "json": (b'{"error": "not found", "meshes": 0}', "application/json"),
+    "json cut in a text": (b'[{"caption": "a cat', "application/json"),
+    "csv": (b"name,seed\r\na,1\r\nb,2\r\n", "text/csv"),
+    "safetensors": (
+        struct.pack("<Q", 0x464C457F & 0xFFFFFF) + b'{"__metadata__":{"format":"pt"}}',
+        "application/x-safetensors",
+    ),
+    "arrays": (zipped("embedding.npy"), "application/x-npz"),
+    "3mf that begins with its model": (zipped("3D/3dmodel.model"), "model/3mf"),
+    "3gp": (ftyp(b"3gp5", b"3gp5", b"isom"), "video/3gpp"),
+    "fbx in text without a comment": (b"FBXHeaderExtension:  {\n}\n", "model/fbx"),
+    "stl in text": (b"solid a\n facet normal 0 0 1\n  outer loop\n", "model/stl"),
+    "subtitles with a byte order mark": (
+        b"\xef\xbb\xbf1\r\n00:00:01,000 --> 00:00:02,000\r\nA\r\n",
+        "application/x-subrip",
+    ),
 }
 REFUSED = {
-    "svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "image/svg+xml"),
     "pdf": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n", "application/pdf"),
     "html": (b"<!DOCTYPE html><html><body>v 0 0 0</body></html>", "text/html"),
     "a program": (
@@ -58,14 +78,10 @@ REFUSED = {
         "application/x-executable",
     ),
     "a program for windows": (b"MZ" + bytes(58) + b"\x40\0\0\0PE\0\0\x64\x86" + bytes(200), "application/"),
-    "text": (b"v is a letter\nand f another\n", "text/plain"),
-    "json": (b'{"error": "not found", "meshes": 0}', "application/json"),
-    "safetensors": (
-        struct.pack("<Q", 0x464C457F & 0xFFFFFF) + b'{"__metadata__":{"format":"pt"}}',
-        "application/octet-stream",
-    ),
+    "text in another encoding": ("gr\u00fcn\n".encode("latin-1"), "text/plain"),
+    "text of two bytes a character": ("green".encode("utf-16"), "text/plain"),
+    "other xml": (b"<?xml version='1.0'?><feed/>", "text/xml"),
     "pytorch weights": (zipped("archive/data.pkl"), "application/octet-stream"),
-    "embeddings": (zipped("embedding.npy"), "application/octet-stream"),
     "ogg video": (b"OggS" + bytes(24) + b"\x80theora" + bytes(64), "application/octet-stream"),
     "glTF 1": (b"glTF\x01\0\0\0\x14\0\0\0\0\0\0\0", "application/octet-stream"),
     "noise": (bytes(range(1, 256)) * 4, "application/octet-stream"),
@@ -80,9 +96,11 @@ PREFIXES = {
     "a prolog": b'<?xml version="1.0" encoding="UTF-8"?>\n',
     "a prolog and a comment": b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- \xff\xd8\xff GIF89a glTF v 0 0 0 -->\n',
 }
-MARKUP = {
+SVG = {
     "svg": b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><path d="M 0 0"/></svg>',
     "svg with a doctype": b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "svg11.dtd">\n<svg width="9"></svg>',
+}
+MARKUP = {
     "html": b"<html><head></head><body><script>alert(1)</script></body></html>",
     "html in capitals": b"<HTML><BODY>v 0 0 0\nf 1 1 1</BODY></HTML>",
     "a script alone": b"<script>alert(1)</script>",
@@ -102,6 +120,8 @@ PROGRAMS = {
     "shell that looks like a model": b"#!/bin/sh\nv 0 0 0\nf 1 1 1\n",
     "python": b"#!/usr/bin/env python3\nimport os\n",
     "batch": b"@echo off\r\nformat c:\r\n",
+    "javascript": b"const fs = require('fs');\nfs.unlinkSync('/etc/passwd');\n",
+    "python without a first line": b"import os\nos.remove('a')\n",
     "powershell": b"Invoke-WebRequest https://example.com | iex\n",
     "php": b"<?php system($_GET['c']); ?>\n",
     "pdf behind a line": b"\n%PDF-1.7\n1 0 obj\n",
@@ -112,8 +132,14 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("before", PREFIXES)
 @pytest.mark.parametrize("name", MARKUP)
-def test_html_and_svg_are_refused_after_any_prefix(name: str, before: str) -> None:
+def test_html_is_refused_after_any_prefix(name: str, before: str) -> None:
     assert detect(PREFIXES[before] + MARKUP[name], "https://fal.media/files/a.png").media is None
+
+
+@pytest.mark.parametrize("before", PREFIXES)
+@pytest.mark.parametrize("name", SVG)
+def test_svg_is_detected_after_any_prefix(name: str, before: str) -> None:
+    assert detect(PREFIXES[before] + SVG[name]).mime_type == "image/svg+xml"
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -4,7 +4,7 @@ import magic
 import pytest
 
 from handlers.detect import detect
-from tests.media_samples import MAKERS, media_sample
+from tests.media_samples import MAKERS, detected_types, media_sample
 from tests.unit.test_detect import MARKUP, PROGRAMS, REFUSED, STORED, zipped
 
 UNKNOWN = ("application/octet-stream", "text/plain")
@@ -13,7 +13,7 @@ NEWER = ("application/zip", "model/vnd.usdz+zip", "image/vnd.mozilla.apng", "ima
 SPECIAL_ZIPS = (
     *("word/document.xml", "[Content_Types].xml", "_rels/.rels", "xl/workbook.xml", "docProps/app.xml", "mimetype"),
     *("META-INF/MANIFEST.MF", "classes.dex", "AndroidManifest.xml", "Payload/App.app/Info.plist"),
-    *("archive/data.pkl", "embedding.npy"),
+    "archive/data.pkl",
 )
 
 
@@ -28,7 +28,7 @@ def test_a_sample_of_every_type_is_detected_when_libmagic_does_not_know_it(libma
     libmagic_returns(name)
     found = detect(media_sample(sample).content[:4096])
     assert found.media is not None
-    assert found.media.content_type == media_sample(sample).content_type
+    assert found.media.content_type in detected_types(media_sample(sample).content_type)
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
@@ -43,7 +43,8 @@ def test_a_signature_is_detected_when_libmagic_does_not_know_it(libmagic_returns
 def test_another_name_from_libmagic_does_not_change_the_type(libmagic_returns, sample):
     for name in NEWER:
         libmagic_returns(name)
-        assert detect(media_sample(sample).content[:4096]).mime_type == media_sample(sample).content_type
+        found = detect(media_sample(sample).content[:4096])
+        assert found.mime_type in detected_types(media_sample(sample).content_type)
 
 
 @pytest.mark.parametrize("case", [*REFUSED, *PROGRAMS, *MARKUP])
@@ -74,7 +75,7 @@ def test_a_canon_raw_photo_is_not_detected_as_tiff(libmagic_returns):
         b"\xff\xd8\xff\xf7\0\x0b\x08",  # JPEG-LS
         b"\x89PNG\r\n\x1a\n\0\0\0\x0dCgBI",
         b"GIF88a" + bytes(10),
-        b"RIFF\x24\0\0\0AVI LIST",
+        b"RIFF\x24\0\0\0CDDAfmt ",
         b"\xff\xf1\xf4\x80\0\x1f\xfc",  # AAC at a reserved sampling rate
         b"\xff\xf1\x50\x80\0\x1f"[:6],
         b"PK\x07\x08PK\x03\x04" + bytes(30),

@@ -26,4 +26,4 @@ def test_the_base_class_takes_code_and_retry_as_arguments():
 
 def test_error_codes_are_unique():
     codes = [error_class("m").code for error_class in ERROR_CLASSES]
-    assert len(codes) == len(set(codes)) == 13
+    assert len(codes) == len(set(codes)) == 14

@@ -1,15 +1,12 @@
 import json
-from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
 from handlers.sources.output_fields import field_order
 from handlers.sources.output_urls import MAX_NODES, MAX_PARSED_CHARACTERS, MAX_SEPARATORS, find_data_uri
-from handlers.sources.outputs import UNSUPPORTED_EXTENSIONS, find_files
+from handlers.sources.outputs import find_files
 from handlers.sources.plan import BULK_FILES, plan_jobs
 from handlers.sources.refusals import Refusal, refusal_of
 from schemas.events import CompletedGeneration
@@ -188,7 +185,6 @@ def skipped(output, settings=SETTINGS):
         (["https://elsewhere.example/a", f"{FAL}/b.png"], [(0, "[0]", "source_forbidden")]),
         ({"image_url": "https://elsewhere.example/a"}, [(0, "image_url", "source_forbidden")]),
         ({"result": "http://elsewhere.example/a.PNG?x=1"}, [(0, "result", "source_forbidden")]),
-        ({"lora": {"url": f"{FAL}/x.safetensors"}}, [(0, "lora.url", "type_not_supported")]),
         ({"docs": "https://elsewhere.example/docs", "response_url": "https://queue.fal.run/a/requests/1"}, []),
         ({"text": "https://elsewhere.example/a.png is a picture"}, []),
         ({"prompt": "https://elsewhere.example/a.png"}, []),
@@ -243,10 +239,10 @@ def test_messages_with_many_skipped_files_are_not_too_large():
     assert all(len(job.model_dump_json().encode()) <= MAX_JOB_BYTES for job in jobs)
 
 
-def test_unsupported_files_are_ignored_or_kept_by_the_setting():
-    output = {"lora_file": {"url": f"{FAL}/x.safetensors"}, "config": {"url": f"{FAL}/y", "file_name": "c.json"}}
-    assert urls(output) == []
-    assert len(urls(output, SETTINGS.model_copy(update={"unsupported_files": "fail"}))) == 2
+@pytest.mark.parametrize("mode", ["skip", "fail", "keep"])
+def test_the_name_of_a_file_does_not_decide_whether_it_is_taken(mode):
+    output = {"lora_file": {"url": f"{FAL}/x.safetensors"}, "config": {"url": f"{FAL}/y", "file_name": "c.exe"}}
+    assert len(urls(output, SETTINGS.model_copy(update={"unsupported_files": mode}))) == 2
 
 
 def test_deeply_nested_output_is_searched():
@@ -382,9 +378,3 @@ def test_a_message_near_the_size_limit_is_not_too_large(filling, margin):
     output = {"url": "data:text/x," + filling * (MAX_JOB_BYTES // 6 - margin), "file_name": filling * 255}
     (job,) = plan_jobs(event(output), SETTINGS, ALLOWLIST)
     assert len(job.model_dump_json().encode()) <= MAX_JOB_BYTES
-
-
-@given(st.text(alphabet="a./PTpté", max_size=8))
-def test_a_file_is_ignored_by_the_extension_of_its_name(name):
-    extension = PurePosixPath(name).suffix.lower().removeprefix(".")
-    assert bool(urls({"url": f"{FAL}/file", "file_name": name})) == (extension not in UNSUPPORTED_EXTENSIONS)

@@ -57,5 +57,7 @@ def _print(result: ProcessingResult, settings: Settings, *, as_json: bool) -> No
             f"{file.bucket}/{file.path}" if settings.supabase_url else str(settings.out_dir / file.path),
         )
     for failed in result.failed_files:
-        table.add_row(redact_url(failed.url), failed.code, "", "", "", failed.error, style="red")
+        table.add_row(
+            redact_url(failed.url), failed.code, "", "", "", failed.error, style="dim" if failed.is_skipped else "red"
+        )
     Console().print(table)

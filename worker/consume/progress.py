@@ -97,7 +97,7 @@ class AttemptLog(AttemptHooks):
         if self.task_progress is not None:
             self.task_progress.file_done(file, result)
         if isinstance(result, FailedFile):
-            self._file_outcomes["failed"] += 1
+            self._file_outcomes["skipped" if result.is_skipped else "failed"] += 1
             self._error_codes.add(result.code)
         elif result.deduplicated:
             self._file_outcomes["deduplicated"] += 1

@@ -93,8 +93,9 @@ class Settlement:
         """Settle after the pipeline has run: dead-letter, record, retry what is pending, ack.
 
         Files that failed for good become dead letters, one for each error code. Files that failed because a dependency
-        is unavailable (`uncounted`) are retried without counting the attempt.
+        is unavailable (`uncounted`) are retried without counting the attempt. Skipped files are only recorded.
         """
+        recorded, failed = failed, [file for file in failed if not file.is_skipped]
         uncounted = [code for code in {file.code for file in failed} if await self._context.circuit.is_outage(code)]
         decisions = {file.source_key: self._decide(file, uncounted=file.code in uncounted) for file in failed}
         dead = [file for file in failed if isinstance(decisions[file.source_key], GiveUp)]
@@ -104,7 +105,7 @@ class Settlement:
             same = [file for file in letters if file.code == code]
             await self._delivery.dead_letter(self._envelope, same[0], [file.source_key for file in same])
         status = TaskStatus.RETRYING if pending else _final_status(len(self.stored), len(failed))
-        reply = await self._finish(status, failed)
+        reply = await self._finish(status, recorded)
         if reply.state == "lost":
             return await self.delay("lost")
         if reply.state == "cancelled":

@@ -67,7 +67,7 @@ def _program(_: Path) -> bytes:
 
 Maker = Callable[[Path], bytes]
 PAGE: Final = b"<!DOCTYPE html><html><head><title>Not a picture</title></head><body>404</body></html>\n"
-DRAWING: Final = b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>\n'
+DOCUMENT: Final = b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n%%EOF\n"
 
 WHOLE_FILES: Final[dict[str, tuple[str, Maker]]] = {
     "photo.png": ("image/png", photo_png),
@@ -89,5 +89,5 @@ BROKEN_FILES: Final[dict[str, tuple[str, Maker]]] = {
     "page.png": ("text/html", lambda _: PAGE),
     "program.jpg": ("application/x-executable", _program),
     "empty.png": ("application/x-empty", lambda _: b""),
-    "drawing.svg": ("image/svg+xml", lambda _: DRAWING),
+    "document.pdf": ("application/pdf", lambda _: DOCUMENT),
 }

@@ -78,18 +78,18 @@ begin
 end $$;
 
 -- The holder of the lease records the result of an attempt: completed, partial, failed or retrying. The status of the
--- task is derived from all of its files, including those of earlier attempts, and is returned. A repeated call records
--- nothing. Files with an `md5` have just been uploaded; they are compared with storage.objects here, and the state
--- `object_differs` is returned when one of them is missing or different. `row_rejected` is the reason if the
--- generation's row refused its media.
+-- task is derived from all of its files, including those of earlier attempts, and is returned; files with the code
+-- `type_skipped` are listed as failed and do not count. A repeated call records nothing. Files with an `md5` have just
+-- been uploaded; they are compared with storage.objects here, and the state `object_differs` is returned when one of
+-- them is missing or different. `row_rejected` is the reason if the generation's row refused its media.
 create or replace function public.outlast_finish(
   p_task_id uuid, p_lease uuid, p_status text, p_files jsonb, p_failed jsonb, p_error jsonb default null,
   p_result jsonb default null
 ) returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
   t public.outlast_tasks;
-  v_ids uuid[];
   v_ended boolean := p_status <> 'retrying';
+  v_ids uuid[]; v_failure jsonb;
 begin
   if p_status is null or p_status not in ('completed', 'partial', 'failed', 'retrying') then
     raise exception 'p_status is %, but must be completed, partial, failed or retrying', coalesce(p_status, 'null')
@@ -114,18 +114,19 @@ begin
     return jsonb_build_object('state', 'object_deleting', 'status', t.status);
   end;
   t.failed := public.outlast_merge_failed(t, coalesce(p_failed, '[]'));
+  v_failure := jsonb_path_query_first(t.failed, '$[*] ? (!(@.code == "type_skipped"))');
   v_ids := array(select f.id from public.outlast_files f where f.generation_id = t.generation_id
                  and (f.source_key = any (t.source_keys) or f.task_id = t.task_id)
                  and public.outlast_owns(t.user_id, f.user_id) order by f.position, f.source_key);
   t.status := case
     when not v_ended then 'retrying'
-    when p_status = 'completed' and t.failed = '[]' then 'completed'
+    when p_status = 'completed' and v_failure is null then 'completed'
     when cardinality(v_ids) > 0 then 'partial'
     else 'failed' end;
   update public.outlast_tasks set status = t.status, failed = t.failed, lease = null, last_lease = p_lease,
       lease_until = null, finished_at = case when v_ended then now() end, updated_at = now(),
-      error = case when t.status <> 'completed' then coalesce(p_error ->> 'message', t.failed -> 0 ->> 'error') end,
-      error_code = case when t.status <> 'completed' then coalesce(p_error ->> 'code', t.failed -> 0 ->> 'code') end,
+      error = case when t.status <> 'completed' then coalesce(p_error ->> 'message', v_failure ->> 'error') end,
+      error_code = case when t.status <> 'completed' then coalesce(p_error ->> 'code', v_failure ->> 'code') end,
       result = case when v_ended then public.outlast_result(t, v_ids) || coalesce(nullif(p_result, 'null'), '{}') end
     where task_id = p_task_id;
   perform public.outlast_write_media(t.generation_id, false);

@@ -12,10 +12,18 @@ from handlers.media.formats import cut_tail
 
 QUARTER_TURN: Final = 90
 """Degrees."""
+WITHOUT_VIDEO: Final = {
+    "video/mp4": "audio/mp4",
+    "video/webm": "audio/webm",
+    "video/x-matroska": "audio/x-matroska",
+    "video/quicktime": "audio/quicktime",
+    "video/3gpp": "audio/3gpp",
+}
+"""The types of containers that have nothing but audio."""
 
 
 def prepare(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
-    """Validate a video. An MP4 file with nothing but audio is prepared as audio.
+    """Validate a video. A container with nothing but audio is prepared as audio.
 
     Raises:
         FileCorruptedError: it is incomplete or does not decode completely.
@@ -24,8 +32,8 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
     """
     path = cut_tail(source, target, content_type)
     with open_container(path, content_type, limits) as container:
-        if content_type == "video/mp4" and not container.streams.video and container.streams.audio:
-            return audio.prepare(source, target, "audio/mp4", options, limits)
+        if content_type in WITHOUT_VIDEO and not container.streams.video and container.streams.audio:
+            return audio.prepare(source, target, WITHOUT_VIDEO[content_type], options, limits)
         stream = first_stream(container.streams.video, "video")
         width, height = stream.width, stream.height
         if width * height > limits.max_pixels:

@@ -35,9 +35,19 @@ Content = bytes | mmap.mmap
 """The bytes of a file. A mapped file is not copied to memory."""
 COPY_BYTES: Final = 1 << 20
 ZEROS: Final = re.compile(rb"\0*+")
-ALSO_DETECTED_AS: Final = {"audio/mp4": "video/mp4", "audio/flac": "audio/mpeg", "audio/aac": "audio/mpeg"}
-"""Another type that the signature of a type may show: an MP4 file without a video track is audio, and the first bytes
-do not show what follows a large ID3 tag."""
+TEXTS: Final = frozenset({"text/plain", "text/csv", "application/json"})
+ALSO_DETECTED_AS: Final = {
+    "audio/mp4": frozenset({"video/mp4"}),
+    "audio/webm": frozenset({"video/webm"}),
+    "audio/x-matroska": frozenset({"video/x-matroska"}),
+    "audio/quicktime": frozenset({"video/quicktime"}),
+    "audio/3gpp": frozenset({"video/3gpp"}),
+    "audio/flac": frozenset({"audio/mpeg"}),
+    "audio/aac": frozenset({"audio/mpeg"}),
+    **dict.fromkeys(("model/obj", "model/mtl", "model/ply", "model/gltf+json", "model/fbx"), TEXTS),
+}
+"""Other types that the first bytes of a type may show: a file without a video track is audio, a model may begin with
+pages of comments, and what follows a large ID3 tag does not show."""
 
 
 class Part(NamedTuple):
@@ -78,7 +88,7 @@ def check_structure(source: Path, content_type: str) -> int:
         if module is None:
             return len(content)
         detected = by_signature(content[:HEAD_BYTES])
-        if detected not in {None, content_type, ALSO_DETECTED_AS.get(content_type)}:
+        if detected not in {None, content_type, *ALSO_DETECTED_AS.get(content_type, ())}:
             raise FileCorruptedError(f"the content is not {content_type} but {detected}")
         try:
             end: int = module.check_content(content)

@@ -28,7 +28,7 @@ LAB: Final = frozenset({"lab", "labs", "labq"})
 
 def must_keep(header: OpenedImage, options: EncodeOptions) -> bool:
     """Whether encoding was not requested, would lose data, or would break a signature that must stay."""
-    if options.format is ImageFormat.KEEP or header.bands > MAX_BANDS:
+    if options.format is ImageFormat.KEEP or header.bands > MAX_BANDS or header.is_kept:
         return True
     if header.pages > 1 and not header.is_animated:
         return True

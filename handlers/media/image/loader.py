@@ -1,4 +1,4 @@
-"""Opening an image by the decoder of its type: libvips for most, libheif for HEIC, Pillow for CIELAB in TIFF."""
+"""Opening an image by the decoder of its type: libvips for most, libheif for HEIC, Pillow for others."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,8 +21,9 @@ SAMPLE_BYTES: Final = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4
 class OpenedImage:
     """The header of an image; nothing is decoded yet. Width and height are of one page, in pixels, as stored.
 
-    `pixel_bytes` are the bytes of a decoded pixel. `image` can be read once, from top to bottom. `decode` takes the
-    number of a page and is set instead of `image` if libvips is not the decoder.
+    `pixel_bytes` are the bytes of a decoded pixel. `is_kept`: no format of ours holds all of it. `image` can
+    be read once, from top to bottom. `decode` takes the number of a page and is set instead of `image` if libvips is
+    not the decoder.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class OpenedImage:
     pixel_bytes: int
     has_alpha: bool
     needs_rotation: bool
+    is_kept: bool = False
     image: pyvips.Image | None = None
     decode: Callable[[int], pyvips.Image] | None = None
 
@@ -75,6 +77,8 @@ def open_image(path: Path, content_type: str) -> OpenedImage:
     """
     if content_type == "image/heic":
         return _open_heic(path)
+    if BY_CONTENT_TYPE[content_type].reader is None:
+        return _open_still(path, content_type)
     try:
         image = _load(path, content_type, access="sequential")
     except pyvips.Error as error:
@@ -118,6 +122,16 @@ def _open_heic(path: Path) -> OpenedImage:
         has_alpha=file.has_alpha,
         needs_rotation=False,
         decode=partial(heic.decode, file),
+    )
+
+
+def _open_still(path: Path, content_type: str) -> OpenedImage:
+    from handlers.media.still import pillow_decoder  # noqa: PLC0415 - rarely needed
+
+    still = pillow_decoder.read_header(path, content_type)
+    decode = partial(pillow_decoder.decode, path, content_type)
+    return OpenedImage(
+        path, content_type, **still._asdict(), pixel_bytes=still.bands, needs_rotation=False, decode=decode
     )
 
 

@@ -20,6 +20,18 @@ SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 UNDETECTED_CUTS = {
     "obj": "text has no end mark: a file cut between lines or in a number is a smaller model",
     "ply in text": "the last number can lose a digit, or the last line its line break",
+    "stl in text": "the last line can lose its line break",
+    "fbx": "the footer contains no data",
+    "fbx of 2019": "the same",
+    "fbx in text": "the last line can lose its line break",
+    "tga": "a footer without its last byte is none, and TGA 1.0 has none",
+    "tga, packed": "the same",
+    "splat": "a file cut between splats is a smaller model",
+    "mtl": "text has no end mark",
+    "vtt": "the same",
+    "srt": "the same",
+    "csv": "the same",
+    "text": "the same",
 }
 WITHOUT_END_MARK = {"gif", "gif, animated"}
 """Samples that are shown without their last byte, which follows the last frame."""

@@ -15,7 +15,7 @@ from handlers.errors import FileCorruptedError, FileProcessingError
 from handlers.media import Limits
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from tests.media_samples import MAKERS, media_sample
+from tests.media_samples import MAKERS, detected_types, media_sample
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +26,14 @@ REFUSED = {
     "flac": "its frames declare no length",
     "gltf": "JSON ends where the text does",
     "obj": "not a valid line",
+    "fbx in text": "not a valid line",
+    "mtl": "the same",
+    "csv": "its cells are not closed, or it is no text",
+    "json": "JSON ends where the text does",
+    "lottie": "the same",
+    "svg": "XML ends with its root",
+    "ts": "not whole packets",
+    "splat": "not whole splats, or numbers that are not finite",
     "webm, live": "a segment of unknown length extends to the end of the file",
 }
 KEPT = {
@@ -41,6 +49,8 @@ def zipped() -> bytes:
     return buffer.getvalue()
 
 
+TEXTS = {"vtt", "srt", "text"}
+"""They have no end: what follows is more text, or no text."""
 TAILS = {
     "a page": PAGE,
     "an archive": zipped(),
@@ -56,20 +66,22 @@ async def test_bytes_after_the_end_are_cut_off_or_the_file_is_refused(
     sample, source = media_sample(name), tmp_path / "source"
     source.write_bytes(sample.content + TAILS[tail])
     keep = Profile(format=ImageFormat.KEEP)
-    if name in REFUSED:
+    if name in REFUSED or (name in TEXTS and tail != "a page"):
         with pytest.raises(FileCorruptedError):
             await codec.prepare(source, tmp_path / "out", sample.content_type, keep)
         return
-    assert detect(source.read_bytes()).mime_type == sample.content_type
+    assert detect(source.read_bytes()).mime_type in detected_types(sample.content_type)
     found = await codec.prepare(source, tmp_path / "out", sample.content_type, keep)
-    kept = TAILS[tail] if name in KEPT else b""
+    kept = TAILS[tail] if name in KEPT or name in TEXTS else b""
     assert found.path.read_bytes() == sample.content + kept
     assert found.file_size == len(sample.content + kept)
     assert source.read_bytes() == sample.content + TAILS[tail]
 
 
 @pytest.mark.parametrize("padding", [bytes(500), b"\xff" * 500], ids=["zeros", "ones"])
-@pytest.mark.parametrize("image", [name for name, (kind, _) in MAKERS.items() if kind.startswith("image/")])
+@pytest.mark.parametrize(
+    "image", [name for name, (kind, _) in MAKERS.items() if kind.startswith("image/") and name != "svg"]
+)
 async def test_padding_does_not_change_a_compressed_image(
     codec: Codec, tmp_path: Path, image: str, padding: bytes
 ) -> None:

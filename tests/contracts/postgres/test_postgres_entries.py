@@ -8,7 +8,6 @@ import pytest
 
 from handlers.database.task_records import task_row
 from handlers.download.allowlist import Allowlist
-from handlers.media import MEDIA_TYPES
 from handlers.settings import MediaSettings
 from handlers.sources.output_fields import MAX_FIELD_CHARACTERS, field_order
 from handlers.sources.plan import plan_jobs
@@ -230,16 +229,15 @@ async def test_refreshed_media_is_the_same_again(db: Any) -> None:
     assert await db.entries(generation) == before
 
 
-async def test_files_that_are_skipped_on_purpose_have_entries_and_are_no_failure(db: Any) -> None:
+async def test_a_file_that_is_skipped_by_the_planner_has_an_entry_and_is_no_failure(db: Any) -> None:
     generation = await db.generation()
-    output = images("a") | {"mask": ELSEWHERE, "lora": {"url": f"{FAL}/x.safetensors"}}
+    output = images("a") | {"mask": ELSEWHERE}
     (job,) = planned(output, generation)
     lease = await begin(db, job)
     await finish(db, job, lease, "completed", stored="0")
     assert outcomes(await db.entries(generation)) == [
         (0, "images[0].url", "stored", None),
-        (1, "lora.url", "skipped", "type_not_supported"),
-        (2, "mask", "skipped", "source_forbidden"),
+        (1, "mask", "skipped", "source_forbidden"),
     ]
     assert (await db.media(generation))[1] == "completed"
 
@@ -302,16 +300,3 @@ async def test_a_thousand_hostile_files_have_bounded_entries(db: Any) -> None:
 @pytest.mark.parametrize("field", ["", "a", "a[0]", "a[10].b[9]", '["[7]"]', "a[123456789]", "a[99999999][00]", "é[٣]"])
 async def test_the_database_sorts_fields_as_the_planner_does(db: Any, field: str) -> None:
     assert await db.value(ORDER, field) == field_order(field)
-
-
-@pytest.mark.parametrize("media_type", MEDIA_TYPES, ids=lambda media_type: media_type.content_type)
-async def test_the_kind_of_an_entry_is_that_of_its_type(db: Any, media_type: Any) -> None:
-    generation = await db.generation()
-    job = new_job(generation, ["a"])
-    lease = await begin(db, job)
-    files = [stored_file(generation, "a", job, content_type=media_type.content_type)]
-    await db.call(
-        "outlast_finish", p_task_id=job["task_id"], p_lease=lease, p_status="completed", p_files=files, p_failed=[]
-    )
-    (entry,) = await db.entries(generation)
-    assert entry["kind"] == media_type.kind

@@ -13,6 +13,7 @@ from rich.progress import TimeRemainingColumn
 
 from handlers.database.reconcile_records import ReconcileRecords
 from handlers.database.task_queries import TaskQueries
+from schemas.formats import SKIPPED
 from worker.cli.adopt.adopter import Adopter, AdoptResult
 from worker.cli.adopt.estimate import Estimate, make_estimate
 from worker.cli.adopt.past import AdoptedTotals, PastRecords, PastSelection
@@ -108,7 +109,7 @@ def _to_dict(estimate: Estimate, result: AdoptResult, totals: AdoptedTotals | No
         "retrying": result.retrying,
         "refused": result.refused,
         "stored_files": result.stored_files,
-        "failed_files": result.failed.total(),
+        "failed_files": result.failed.total() - result.failed[SKIPPED],
         "dead_links": sum(result.failed[code] for code in LINK_PROBLEMS),
         "codes": dict(result.failed),
         "all_runs": None if totals is None else totals.model_dump(),
@@ -129,7 +130,8 @@ def report_text(result: AdoptResult, totals: AdoptedTotals | None) -> str:
         lines.append(f"stopped; workers still process {waiting} enqueued; run it again to continue")
     if totals is not None and totals.tasks:
         dead = sum(totals.codes.get(code, 0) for code in LINK_PROBLEMS)
-        lines.append(f"all runs: {totals.stored_files} stored, {dead} dead links, {sum(totals.codes.values())} failed")
+        failed = sum(totals.codes.values()) - totals.codes.get(SKIPPED, 0)
+        lines.append(f"all runs: {totals.stored_files} stored, {dead} dead links, {failed} failed")
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,1 @@
+"""Data of models: weights and arrays. Their structure is checked; nothing in them is unpickled or run."""

@@ -1,0 +1,1 @@
+"""Pictures that libvips does not open: their structure, and their pixels where Pillow decodes them."""

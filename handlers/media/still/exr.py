@@ -1,0 +1,137 @@
+"""OpenEXR, pictures with floating-point samples: headers, a table of offsets, and the blocks of pixels it refers to.
+
+The picture is stored as it is, since no other format of ours holds its range.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from handlers.errors import DecoderLimitError, FileCorruptedError
+from handlers.media import Decoded, EncodeOptions, Limits
+from handlers.media.describe import check_and_describe
+from handlers.media.formats import Content, mapped
+from handlers.media.still import exr_lines
+from handlers.media.still.exr_lines import Header, size_of
+
+VERSION: Final = 2
+IS_TILED, IS_DEEP, IS_MULTIPART = 0x200, 0x800, 0x1000
+FIRST_FIELDS_BYTES: Final = 8
+MAX_ATTRIBUTES: Final = 10_000
+MAX_NAME_BYTES: Final = 255
+MAX_PARTS: Final = 1_000
+REQUIRED: Final = {
+    **dict.fromkeys((b"channels", b"compression", b"lineOrder"), 1),
+    **dict.fromkeys((b"pixelAspectRatio", b"screenWindowWidth"), 4),
+    b"screenWindowCenter": 8,
+}
+"""Attributes that every header has, besides the windows, and the bytes of their values."""
+MAX_VALUE_BYTES: Final = 1 << 16
+
+
+def prepare(
+    source: Path,
+    target: Path,
+    content_type: str,
+    options: EncodeOptions,  # noqa: ARG001 - all kinds have the same signature
+    limits: Limits,
+) -> Decoded:
+    """Validate the structure. Raises the errors of `check_content`, and DecoderLimitError for too many pixels."""
+    with mapped(source) as content:
+        headers, _, _ = _read_headers(content)
+        width, height = size_of(headers[0], b"displayWindow")
+    if width * height > limits.max_pixels:
+        raise DecoderLimitError(f"the image has {width}x{height} pixels; MAX_IMAGE_PIXELS is {limits.max_pixels:,}")
+    return check_and_describe(source, target, content_type, width=width, height=height, frames=1)
+
+
+def check_content(content: Content) -> int:
+    """Check that every block of pixels is there; return where the last one ends.
+
+    Raises:
+        FileCorruptedError: a header is damaged, or blocks are missing.
+    """
+    headers, flags, at = _read_headers(content)
+    offsets = _read_offsets(content, at)
+    if not flags & (IS_TILED | IS_DEEP | IS_MULTIPART):
+        exr_lines.check(content, offsets, headers[0])
+    end = at + 8 * len(offsets)
+    for offset in sorted(offsets):
+        if offset < end:
+            raise FileCorruptedError(f"two blocks of the image overlap at byte {offset:,}")
+        end = offset + _block_bytes(content, offset, headers, flags)
+        if end > len(content):
+            raise FileCorruptedError(f"a block of the image ends at {end:,} and the file has {len(content):,} bytes")
+    return end
+
+
+def _read_headers(content: Content) -> tuple[list[Header], int, int]:
+    """Return the headers of all parts, the flags, and where the table of offsets begins."""
+    flags = int.from_bytes(content[4:8], "little")
+    if len(content) < FIRST_FIELDS_BYTES or flags & 0xFF != VERSION:
+        raise FileCorruptedError("the image is not OpenEXR of version 2")
+    headers, at = [], FIRST_FIELDS_BYTES
+    while True:
+        header, at = _read_header(content, at)
+        headers.append(header)
+        if not flags & IS_MULTIPART:
+            return headers, flags, at
+        if content[at] == 0:
+            return headers, flags, at + 1
+        if len(headers) == MAX_PARTS:
+            raise DecoderLimitError(f"the image has more than {MAX_PARTS} parts")
+
+
+def _read_header(content: Content, at: int) -> tuple[Header, int]:
+    header: Header = {}
+    for _ in range(MAX_ATTRIBUTES):
+        if content[at] == 0:
+            break
+        name, at = _read_name(content, at)
+        _, at = _read_name(content, at)
+        end = at + 4 + int.from_bytes(content[at : at + 4], "little")
+        if end > len(content):
+            raise FileCorruptedError(f"the attribute {name!r} of the image goes beyond its end")
+        header[name], at = bytes(content[at + 4 : end][:MAX_VALUE_BYTES]), end
+    else:
+        raise DecoderLimitError(f"the image has more than {MAX_ATTRIBUTES:,} attributes")
+    for box in (b"dataWindow", b"displayWindow"):
+        size_of(header, box)
+    for name, size in REQUIRED.items():
+        if len(header.get(name, b"")) < size:
+            raise FileCorruptedError(f"the image does not declare its {name.decode()}")
+    return header, at + 1
+
+
+def _read_name(content: Content, at: int) -> tuple[bytes, int]:
+    end = content.find(b"\0", at, at + MAX_NAME_BYTES + 1)
+    if end <= at:
+        raise FileCorruptedError(f"the image has no name of an attribute at byte {at:,}")
+    return bytes(content[at:end]), end + 1
+
+
+def _read_offsets(content: Content, at: int) -> list[int]:
+    """Return the offsets of all blocks. The first block follows the table, so the lowest offset is its end."""
+    offsets: list[int] = []
+    lowest = len(content)
+    while at < lowest:
+        offset = int.from_bytes(content[at : at + 8], "little")
+        offsets.append(offset)
+        at, lowest = at + 8, min(lowest, offset)
+    if at != lowest or not offsets:
+        raise FileCorruptedError("the image is not complete: its table of offsets is damaged")
+    return offsets
+
+
+def _block_bytes(content: Content, at: int, headers: list[Header], flags: int) -> int:
+    """Return the size of a block with its header."""
+    start, kind = at, b""
+    if flags & IS_MULTIPART:
+        part = int.from_bytes(content[at : at + 4], "little")
+        if part >= len(headers):
+            raise FileCorruptedError(f"a block of the image belongs to part {part:,} of {len(headers)}")
+        kind, at = headers[part].get(b"type", b""), at + 4
+    at += 16 if flags & IS_TILED or kind.endswith(b"tile\0") or kind in {b"tiledimage", b"deeptile"} else 4
+    if not (flags & IS_DEEP or kind.startswith(b"deep")) or kind in {b"scanlineimage", b"tiledimage"}:
+        return at + 4 + int.from_bytes(content[at : at + 4], "little") - start
+    table, samples = (int.from_bytes(content[at + field : at + field + 8], "little") for field in (0, 8))
+    return at + 24 + table + samples - start

@@ -1,0 +1,107 @@
+"""Pictures that Pillow decodes and libvips does not: BMP, TGA, JPEG 2000, PSD and ICO. Runs in a codec process.
+
+Those whose pixels our formats hold are compressed like any other picture. Files with more than one picture (layers of a
+PSD, sizes of an icon) or with other samples are decoded and kept.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pyvips
+from PIL import Image
+
+from handlers.errors import FileCorruptedError
+from handlers.media.formats import mapped
+from handlers.media.still import psd
+
+DECODERS: Final = {
+    "image/bmp": "BMP",
+    "image/x-tga": "TGA",
+    "image/jp2": "JPEG2000",
+    "image/vnd.adobe.photoshop": "PSD",
+    "image/vnd.microsoft.icon": "ICO",
+}
+"""Pillow's name of each type."""
+MODES: Final = {"1": "L", "L": "L", "LA": "LA", "P": "RGBA", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA"}
+"""The mode in which pixels are passed on, for each of Pillow's modes that our formats hold."""
+BANDS: Final = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+ERRORS: Final = (ValueError, SyntaxError, OSError, EOFError, RuntimeError, IndexError, KeyError, TypeError)
+"""The errors that Pillow raises for a file that it cannot decode."""
+MAX_ICONS: Final = 64
+
+
+class Still(NamedTuple):
+    """The header of a picture, in the words of OpenedImage."""
+
+    width: int
+    height: int
+    pages: int
+    bands: int
+    has_alpha: bool
+    is_kept: bool
+
+
+def read_header(path: Path, content_type: str) -> Still:
+    """Read the header of a picture.
+
+    Raises:
+        FileCorruptedError: Pillow cannot read it.
+    """
+    Image.MAX_IMAGE_PIXELS = None  # we check our own limits
+    kind = DECODERS[content_type]
+    try:
+        with _open(path, kind) as picture:
+            mode, size = MODES.get(picture.mode), picture.size
+            pages = len(_icons(picture)) if kind == "ICO" else 1
+    except ERRORS as error:
+        raise FileCorruptedError(f"the content is not {content_type}: {error}") from None
+    is_kept = mode is None or (kind == "PSD" and not _is_flat(path))
+    return Still(*size, pages, BANDS[mode or "RGBA"], has_alpha=mode in {"LA", "RGBA"}, is_kept=is_kept)
+
+
+def _open(path: Path, kind: str) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an icon whose entry and picture differ in size
+        return Image.open(path, formats=[kind])
+
+
+def _is_flat(path: Path) -> bool:
+    """Whether a PSD has no layers and no channels that the merged picture lacks."""
+    with mapped(path) as content:
+        header = psd.read_header(content)
+    return header.layer_bytes == 0 and header.channels <= BANDS["RGBA"]
+
+
+def _icon_file(picture: Image.Image) -> Any:  # noqa: ANN401 - Pillow has no type for it
+    """Return Pillow's reader of all pictures of an icon."""
+    return picture.ico  # type: ignore[attr-defined]  # only icons have it
+
+
+def _icons(picture: Image.Image) -> list[Any]:
+    entries: list[Any] = _icon_file(picture).entry
+    if len(entries) > MAX_ICONS:
+        raise FileCorruptedError(f"the icon has {len(entries)} pictures; {MAX_ICONS} are allowed")
+    return entries
+
+
+def decode(path: Path, content_type: str, page: int) -> pyvips.Image:
+    """Decode the picture, or one of the pictures of an icon. Raises FileCorruptedError."""
+    kind = DECODERS[content_type]
+    try:
+        with _open(path, kind) as opened:
+            picture = _icon_file(opened).frame(page) if kind == "ICO" else opened
+            picture.load()
+            mode = MODES.get(picture.mode, "RGB")
+            if picture.mode == "P" and "transparency" not in picture.info:
+                mode = "RGB"
+            content = picture.convert(mode).tobytes()
+    except ERRORS as error:
+        raise FileCorruptedError(f"the image does not decode completely: {error}") from None
+    image = pyvips.Image.new_from_memory(content, *picture.size, BANDS[mode], "uchar")
+    image = image.copy(interpretation="b-w" if BANDS[mode] < BANDS["RGB"] else "srgb")
+    profile = opened.info.get("icc_profile")
+    if profile:
+        image = image.copy()
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    return image

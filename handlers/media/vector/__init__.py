@@ -1,0 +1,1 @@
+"""Vector graphics: SVG, which is stored after it has been sanitised."""
