@@ -14,7 +14,10 @@ ALONE = "one at a time"
 GROUPS = {
     **{
         f"tests/e2e/test_{name}.py": STACK
-        for name in ("api_snippets", "commands", "examples", "optimize", "generation_to_storage", "secrets")
+        for name in (
+            *("api_snippets", "commands", "examples", "front_end", "generation_to_storage", "optimize", "secrets"),
+            "try",
+        )
     },
     # Whole stacks under load, network namespaces, folders of the machine: one of these at a time.
     **dict.fromkeys(("tests/benchmarks", "tests/chaos", "tests/metrics", "tests/upgrade", "tests/suite"), ALONE),

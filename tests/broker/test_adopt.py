@@ -74,7 +74,9 @@ async def test_dead_and_forbidden_links_are_counted_and_become_no_dead_letters(w
     await insert_old(worker_env, {"url": live}, 3)
     await insert_old(worker_env, {"images": [{"url": dead}, {"url": live}]}, 2)
     await insert_old(worker_env, {"image": {"url": "https://elsewhere.example/#.png", "content_type": "image/png"}}, 4)
-    await insert_old(worker_env, {"image": {"url": "data:image/png;base64,iVBORw0KGgo="}})
+    await insert_old(
+        worker_env, {"image": {"url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"}}
+    )
     young = await worker_env.sql.fetchval(
         "insert into generations (status, output) values ('completed', $1) returning id", json.dumps({"url": live})
     )
@@ -87,9 +89,9 @@ async def test_dead_and_forbidden_links_are_counted_and_become_no_dead_letters(w
         "select media, media_status from generations where created_at < now() - '1 day'::interval"
     )
     by_code = [entry["code"] for row in rows for entry in json.loads(row["media"]) if entry["status"] == "failed"]
-    assert Counter(by_code) == {"source_forbidden": 4, "source_gone": 2, "type_not_supported": 1}
+    assert Counter(by_code) == {"source_forbidden": 4, "source_gone": 2, "corrupted": 1}
     assert (await statuses(worker_env))["partial"] == 2
-    assert await worker_env.message_count("outlast.dead") == 1, "the file that is none"
+    assert await worker_env.message_count("outlast.dead") == 1, "the incomplete picture"
     assert worker_env.outcome_count("dead_links", "file_processing.bulk") == 6
     assert worker_env.outcome_count("failed", "file_processing.bulk") == 1
     assert sum(metric_value(child) for child in worker_env.metrics.source_denied._metrics.values()) == 0

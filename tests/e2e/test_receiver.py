@@ -234,7 +234,9 @@ async def test_fal_webhook_without_keys_is_503_with_retry_after(receiver):
 
 
 async def test_unreachable_broker_is_503_at_once_and_recovers(receiver):
-    assert (await receiver.post())[0] == 202
+    async with asyncio.timeout(WAIT_SECONDS):
+        while (await receiver.post())[0] != 202:
+            await asyncio.sleep(0.1)
     await receiver.proxy.close()
     for _ in range(3):
         started = time.perf_counter()

@@ -200,7 +200,7 @@ def check_logs(debug_stack):
     assert len({(line["task_id"], line["replays"], line["attempt"]) for line in attempts}) == len(attempts)
     assert {"completed", "retried", "failed", "partial"} <= {line["outcome"] for line in attempts}
     codes = {code for line in attempts for code in line["codes"]}
-    assert {"source_gone", "source_unavailable", "source_forbidden", "size_exceeded", "type_not_supported"} <= codes
+    assert {"source_gone", "source_unavailable", "source_forbidden", "size_exceeded", "type_skipped"} <= codes
     assert {line["level"] for line in lines} == {"debug", "info", "warning", "error"}
     assert {"httpx", "hpack", "worker.consume.delivery"} & {line["logger"] for line in lines}
 
