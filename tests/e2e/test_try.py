@@ -84,7 +84,10 @@ async def test_it_names_the_step_at_which_it_stopped_and_leaves_nothing(stack, s
     set_url = "update outlast_settings set value = $1 where key = 'webhook_url'"
     await sql.execute(set_url, f"{nowhere}/webhooks/supabase")
     try:
-        step, text = await stopped("--timeout", "2")
+        for seconds in ("2", "20", "60"):  # pg_net may need long for its answer on a busy machine
+            step, text = await stopped("--timeout", seconds)
+            if "tunnel" in text:
+                break
     finally:
         await sql.execute(set_url, url)
     assert (step, "tunnel" in text) == ("webhook", True)
