@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import sys
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -55,6 +57,25 @@ class WorkerEnv:
 
     async def send(self, job, **history):
         await self.broker.publish_job(Envelope(job, **history), WAIT_SECONDS)
+
+    async def start_command(self, *arguments, **environment):
+        """Start `outlast` with the worker's settings; return the process, whose output is to be read."""
+        settings = self.settings
+        env = os.environ | {
+            "RABBITMQ_URL": settings.rabbitmq_url.get_secret_value(),
+            "SUPABASE_URL": settings.supabase_url,
+            "SUPABASE_SERVICE_ROLE_KEY": settings.supabase_service_role_key.get_secret_value(),
+            "SOURCE_ALLOWLIST": " ".join(settings.source_allowlist),
+            "TEMP_DIR": str(settings.temp_dir),
+            "RETRY_DELAYS": "1,2",
+        }
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "worker", *arguments),
+            env=env | environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
 
     async def wait_for_outcome(self, wanted, count=1, queue="file_processing"):
         """Wait until at least `count` deliveries of the queue have ended with this outcome."""

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import signal
-import sys
 from collections import Counter
 
 from handlers.database.reconcile_records import MissingQuery, ReconcileRecords
@@ -24,27 +22,8 @@ async def insert_old(worker_env, output, count=1):
     return [row["id"] for row in await worker_env.sql.fetch(OLD, json.dumps(output), count)]
 
 
-async def start(worker_env, *arguments):
-    settings = worker_env.settings
-    env = os.environ | {
-        "RABBITMQ_URL": settings.rabbitmq_url.get_secret_value(),
-        "SUPABASE_URL": settings.supabase_url,
-        "SUPABASE_SERVICE_ROLE_KEY": settings.supabase_service_role_key.get_secret_value(),
-        "SOURCE_ALLOWLIST": " ".join(settings.source_allowlist),
-        "TEMP_DIR": str(settings.temp_dir),
-        "RETRY_DELAYS": "1,2",
-    }
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker", "adopt", *arguments),
-        env=env,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
 async def adopt(worker_env, *arguments, code=0):
-    process = await start(worker_env, "--json", *arguments)
+    process = await worker_env.start_command("adopt", "--json", *arguments)
     out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     assert process.returncode == code, err.decode()
     return json.loads(out)
@@ -106,7 +85,7 @@ async def test_killed_run_is_continued_and_a_further_run_finds_nothing(worker_en
     # As a crash leaves it between recording a task and publishing its job.
     await records.requeue(SweepPlanner(worker_env.settings, adopt=True).jobs(page.entries[0]))
     await worker_env.sql.execute("update outlast_tasks set updated_at = now() - interval '1 minute'")
-    killed = await start(worker_env, "--rate", "10/s", "--json")
+    killed = await worker_env.start_command("adopt", "--rate", "10/s", "--json")
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while await worker_env.sql.fetchval("select count(*) from outlast_tasks") < 5:
             await asyncio.sleep(0.02)
@@ -126,7 +105,7 @@ async def test_killed_run_is_continued_and_a_further_run_finds_nothing(worker_en
 async def test_interrupt_stops_after_the_current_generation_and_limit_and_rate_hold(worker_env, source):
     await insert_old(worker_env, {"url": f"{source.url}/files/tone.wav?n=#"}, 20)
     assert (await adopt(worker_env, "--limit", "2"))["done"] == 2
-    process = await start(worker_env, "--rate", "1/s", "--json")
+    process = await worker_env.start_command("adopt", "--rate", "1/s", "--json")
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while await worker_env.sql.fetchval("select count(*) from outlast_tasks") < 3:
             await asyncio.sleep(0.02)
@@ -143,7 +122,7 @@ async def test_unknown_binding_and_wrong_values_are_usage_errors(worker_env):
         (["--since", "yesterday"], "--since"),
         (["--rate", "fast"], "--rate"),
     ):
-        process = await start(worker_env, *arguments)
+        process = await worker_env.start_command("adopt", *arguments)
         _, err = await process.communicate()
         assert process.returncode == 2
         assert message in err.decode()

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import sys
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -228,7 +226,7 @@ async def test_reconcile_command_reports_then_enqueues(worker_env, source):
 
 async def test_dry_run_of_reconcile_needs_no_broker_and_logs_nothing(worker_env):
     unused = f"amqp://u:p@127.0.0.1:{free_port()}/"
-    process = await start(worker_env, "reconcile", "--dry-run", "--json", RABBITMQ_URL=unused)
+    process = await worker_env.start_command("reconcile", "--dry-run", "--json", RABBITMQ_URL=unused)
     out, err = await process.communicate()
     assert (process.returncode, json.loads(out)["found"], err) == (0, 0, b"")
 
@@ -272,29 +270,10 @@ def sweep_job_of(worker_env, settings):
 
 
 async def outlast(worker_env, *arguments):
-    process = await start(worker_env, *arguments)
+    process = await worker_env.start_command(*arguments)
     out, _ = await process.communicate()
     assert process.returncode == 0
     return json.loads(out)
-
-
-async def start(worker_env, *arguments, **environment):
-    """Start `outlast` with the worker's settings."""
-    settings = worker_env.settings
-    env = os.environ | {
-        "RABBITMQ_URL": settings.rabbitmq_url.get_secret_value(),
-        "SUPABASE_URL": settings.supabase_url,
-        "SUPABASE_SERVICE_ROLE_KEY": settings.supabase_service_role_key.get_secret_value(),
-        "SOURCE_ALLOWLIST": " ".join(settings.source_allowlist),
-        "TEMP_DIR": str(settings.temp_dir),
-        "RETRY_DELAYS": "1,2",
-    }
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker", *arguments),
-        env=env | environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
 
 
 async def test_a_generation_whose_only_file_is_skipped_is_completed_with_its_entry(worker_env):
