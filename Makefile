@@ -2,13 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 SOURCES := schemas handlers worker deploy tests
 TEST_WORKERS ?= 4  # with three, two cores were idle a fifth of the time; each has its own RabbitMQ and PostgreSQL
-# The tests start hundreds of Python processes, which start faster from cached bytecode.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest
+# Python starts faster from cached bytecode, and the tests start hundreds of processes. uv installs none.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-live live-project setup setup-test system system-test up lint type collect upgrade watched pictures chaos fuzz bench docs dashboards lock clean
+.PHONY: help demo test test-fast test-live live-project setup setup-test system system-test up lint type collect upgrade watched pictures chaos variants fuzz bench docs dashboards lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,16 +47,19 @@ system-test:
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/.running: .venv/.created requirements.lock pyproject.toml
-	$(PIP) install --progress-bar off --require-hashes -r requirements.lock
-	$(PIP) install --no-deps --editable .
+# uv installs packages in seconds. pip does it where uv cannot, for example with an index that only pip knows.
+.venv/.uv: .venv/.created requirements-test.lock
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements-test.lock >.venv/uv.txt
+	$(PIP) install --progress-bar off --require-hashes -r .venv/uv.txt || echo 'setup: without uv, pip takes a minute longer'
 	@touch $@
 
-# uv installs the test tools in seconds; pip does it where uv cannot, for example with an index that only pip knows.
+.venv/.running: .venv/.uv requirements.lock pyproject.toml
+	$(UV) --require-hashes -r requirements.lock || $(PIP) install --progress-bar off --require-hashes -r requirements.lock
+	$(UV) --no-deps --editable . || $(PIP) install --no-deps --editable .
+	@touch $@
+
 .venv/.testing: .venv/.running requirements-test.lock
-	@sed -n '/^uv==/,/[^\\]$$/p' requirements-test.lock >.venv/uv.txt
-	$(PIP) install --progress-bar off --require-hashes -r .venv/uv.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-test.lock \
+	$(UV) --require-hashes -r requirements-test.lock \
 	  || $(PIP) install --progress-bar off --require-hashes -r requirements-test.lock
 	@touch $@
 
@@ -81,12 +86,16 @@ upgrade: setup-test  ## only the tests of deployment and upgrades (some need roo
 watched: setup-test  ## only the tests of metrics, alerts and dashboards, with a real Prometheus
 	$(PYTEST) tests/metrics tests/grafana
 
-pictures: setup-test  ## draw the dashboards of a test run to deploy/grafana/pictures/*.png
+pictures: setup-test  ## draw the dashboards of a test run to deploy/grafana/pictures/*.png, the console to .outlast/console/
 	$(BIN)/python -m tests.grafana.draw
+	TEST_PICTURES=1 $(PYTEST) -n 0 tests/console/test_console_accessibility.py
 
 chaos: setup-test  ## only the chaos tests, then their long form: 2,000 generations, about 20 minutes
 	$(PYTEST) tests/chaos
 	$(BIN)/python -m tests.chaos.run --long
+
+variants: setup-test  ## 300 generations with variants, while workers are killed and rows deleted; about a minute
+	TEST_GENERATIONS=300 $(PYTEST) tests/broker/test_variants_of_many.py
 
 fuzz: setup-test  ## decode 10,000 damaged files and compare with strict decoders; some minutes
 	$(BIN)/python -m tests.fuzz.run --cases 10000
@@ -94,8 +103,11 @@ fuzz: setup-test  ## decode 10,000 damaged files and compare with strict decoder
 bench: setup-test  ## compare speed and memory with alternatives; about half an hour, on an idle machine
 	$(BIN)/python -m tests.benchmarks.run
 
-docs:  ## generate the table of settings in deploy/docs/settings.md
+docs:  ## generate the reference pages and tables in deploy/docs/: settings, HTTP, SQL, metrics, media types, FAL's outputs
+	$(BIN)/python -m tests.reference
 	$(BIN)/python -m worker.cli.settings_table deploy/docs/settings.md
+	$(BIN)/python -m tests.media_matrix deploy/docs/media.md
+	$(BIN)/python -m tests.fal_outputs.page deploy/docs/fal-outputs.md
 
 dashboards:  ## generate deploy/grafana/dashboards/*.json
 	$(BIN)/python -m deploy.grafana

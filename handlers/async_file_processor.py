@@ -28,7 +28,7 @@ from handlers.errors import (
     FileTypeNotSupportedError,
 )
 from handlers.observer import Observer
-from handlers.pipeline.batch import BatchCallback, BatchReporter, job_from_urls, run_batch
+from handlers.pipeline.batch import BatchCallback, BatchReporter, BytesCallback, job_from_urls, run_batch
 from handlers.pipeline.steps import PipelineDeps
 from handlers.settings import MediaSettings
 from handlers.storage import FolderStorage
@@ -118,7 +118,9 @@ class AsyncFileProcessor:
         content_type, _, _ = self.detect_file_type(file_data)
         if not content_type.startswith("image/"):
             raise FileTypeNotSupportedError(f"compress_image accepts images only; the data is {content_type}")
-        profile = self.settings.profile.model_copy(update={"quality": Profile(quality=quality).quality})
+        profile = self.settings.profile.model_copy(
+            update={"quality": Profile(quality=quality).quality, "ssim": None, "variants": ()}
+        )
         with _temporary_file(file_data, self.settings) as source:
             prepared = await self._get_codec().prepare(source, source.with_name("prepared"), content_type, profile)
             return await asyncio.to_thread(prepared.path.read_bytes)
@@ -143,12 +145,17 @@ class AsyncFileProcessor:
         job = job_from_urls(urls, user_id, generation_id, max_concurrent, self.settings)
         return await self.process_job(job, progress_callback)
 
-    async def process_job(self, job: Job, progress_callback: BatchCallback | None = None) -> ProcessingResult:
-        """Process the files of a job, as `process_file_batch` does. Raises the same errors."""
+    async def process_job(
+        self, job: Job, progress_callback: BatchCallback | None = None, on_bytes: BytesCallback | None = None
+    ) -> ProcessingResult:
+        """Process the files of a job, as `process_file_batch` does. Raises the same errors.
+
+        `on_bytes` is called while a file arrives.
+        """
         started = time.perf_counter()
         reporter = BatchReporter(progress_callback, len(job.files))
         async with self._open_deps() as (deps, records):
-            result = await run_batch(job, deps, records, reporter)
+            result = await run_batch(job, deps, records, reporter, on_bytes)
         return ProcessingResult(
             success=all(file.is_skipped for file in result.failed),
             total_files=len(job.files),
@@ -185,6 +192,7 @@ class AsyncFileProcessor:
                     records.find_stored,
                     records.read_data_uri,
                     records.claim_object,
+                    records.claim_objects,
                 ),
                 records,
             )

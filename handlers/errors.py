@@ -19,7 +19,8 @@ The base class is also raised with other codes. Retryable are `unexpected` (an u
 `disk_full`, `decoder_crashed`, `decoder_failed`, `timed_out` (the attempt exceeded its time limit) and `soft_timeout`
 (the file was not started in time). Final are `no_files` (FAL's webhook came without its result), `worker_killed`,
 `message_lost`, `not_queued`, and those of `handlers/sources/refusals.py`: `too_many_files`, `output_too_large` and
-`row_unreadable`.
+`row_unreadable`. `not_forwarded` (retryable) is a webhook of FAL that the application did not accept, `not_notified`
+(retryable) a notice that an address of NOTIFY_URLS did not accept.
 
 Two final errors are raised as retryable, few times, where the file may come later: `corrupted` for an empty file, and
 `source_gone` for a 404 of another host than FAL's, and for a large `data:` URI that is not in the row yet.

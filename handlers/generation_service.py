@@ -10,7 +10,7 @@ from handlers.database.task_records import TaskRecords
 from handlers.errors import FileProcessingError
 from handlers.settings import MediaSettings
 from schemas.files import ProcessedFile
-from schemas.jobs import Job, JobFile, file_id_for, output_key_for, task_id_for
+from schemas.jobs import DEFAULT_BINDING, Job, JobFile, file_id_for, output_key_for, task_id_for
 from schemas.tasks import TaskStatus
 from schemas.urls import source_key
 
@@ -29,7 +29,7 @@ class GenerationService:
         return self._settings
 
     async def update_generation_media(
-        self, generation_id: UUID | str, processed_files: Sequence[ProcessedFile]
+        self, generation_id: UUID | str, processed_files: Sequence[ProcessedFile], binding: str = DEFAULT_BINDING
     ) -> None:
         """Record the files and write them to the generation's row, if it has one.
 
@@ -45,23 +45,25 @@ class GenerationService:
             if not processed_files:
                 return
             files = [file.model_dump(mode="json", include={"source_key", "bucket", "path"}) for file in processed_files]
-            arguments = {"p_generation_id": str(generation_id), "p_files": files}
+            arguments = {"p_generation_id": str(generation_id), "p_files": files, "p_binding": binding}
             if (await supabase.call("outlast_refresh_media", arguments))["unrecorded"]:
-                renumbered = _renumbered(str(generation_id), processed_files)
-                job = _job(str(generation_id), renumbered, self.settings)
+                renumbered = _renumbered(str(generation_id), processed_files, binding)
+                job = _job(str(generation_id), renumbered, self.settings, binding)
                 await _record(TaskRecords(supabase), job, renumbered)
 
 
-def _renumbered(generation_id: str, files: Sequence[ProcessedFile]) -> list[ProcessedFile]:
+def _renumbered(generation_id: str, files: Sequence[ProcessedFile], binding: str) -> list[ProcessedFile]:
     """Return the files with positions in the given order, and with ids of this generation."""
     keyed = [(file.source_key or source_key(file.source_url), file) for file in files]
     return [
-        file.model_copy(update={"position": position, "source_key": key, "id": file_id_for(generation_id, key)})
+        file.model_copy(
+            update={"position": position, "source_key": key, "id": file_id_for(generation_id, key, binding)}
+        )
         for position, (key, file) in enumerate(keyed)
     ]
 
 
-def _job(generation_id: str, files: list[ProcessedFile], settings: MediaSettings) -> Job:
+def _job(generation_id: str, files: list[ProcessedFile], settings: MediaSettings, binding: str) -> Job:
     """Return the job whose files these are."""
     job_files = tuple(
         JobFile(
@@ -70,7 +72,8 @@ def _job(generation_id: str, files: list[ProcessedFile], settings: MediaSettings
         for file in files
     )
     return Job(
-        task_id=task_id_for(generation_id, job_files, settings.profile),
+        task_id=task_id_for(generation_id, job_files, settings.profile, binding),
+        binding=binding,
         generation_id=generation_id,
         source="api",
         files=job_files,

@@ -3,21 +3,30 @@
 `worker.settings.Settings` adds the settings of receiver and worker.
 """
 
+import os
+import re
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from handlers import cpu
+from schemas.base import problem_text
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from schemas.urls import FAL_CDN_HOST
+from schemas.variants import Variant, Variants
 
 FAL_CDN = (FAL_CDN_HOST, f"*.{FAL_CDN_HOST}")
 FAL_SOURCES = (*FAL_CDN, "fal.ai/files/", "storage.googleapis.com/falserverless/")
+
+
+MAX_SHOWN_CHARACTERS: Final = 100
+"""Characters of an invalid value that are repeated in its error."""
 
 
 class SettingsError(ValueError):
@@ -147,7 +156,24 @@ class MediaSettings(BaseSettings):
         description="Format in which images are stored. `auto`: JPEG for opaque images, WebP for images with an "
         "alpha channel or animation. `keep`: the format of the source. Or `jpeg`, `webp`, `avif`.",
     )
-    image_quality: int = Field(85, ge=1, le=100, description="Quality of lossy images, 1 to 100.")
+    image_quality: Annotated[int, Field(ge=1, le=100)] | Literal["auto"] = Field(
+        85,
+        description="Quality of lossy images, 1 to 100. `auto`: for each still image the least one, from 40 to 95, "
+        "that reaches IMAGE_SSIM; 85 for animations and variants.",
+    )
+    image_ssim: float = Field(
+        0.985,
+        gt=0.5,
+        lt=1,
+        description="With IMAGE_QUALITY=auto, the similarity (SSIM of the luma) of an image to its source. 1 is equal.",
+    )
+    variants: Annotated[Variants, NoDecode] = Field(
+        (),
+        description="Smaller versions of each picture and of each video's poster, separated by commas: "
+        "`name:side[:format[:quality]][:animated]` fits into a square, `name:WIDTHxHEIGHT` is filled and what is least "
+        "interesting is cut off. For example `thumb:256,card:400x300:webp:80`. At most 10, of at most 4096 pixels. "
+        "`name:waveform` is the waveform of audio.",
+    )
     strip_metadata: bool = Field(default=True, description="Remove EXIF, XMP and similar metadata from images.")
     keep_provenance: bool = Field(
         default=False,
@@ -160,6 +186,12 @@ class MediaSettings(BaseSettings):
         None,
         pattern=r"^https?://[^\s/]+",
         description="URL of the Supabase project, for example `https://abc.supabase.co`.",
+    )
+    supabase_public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description="The same URL as browsers reach it, for the URLs of files in public buckets, if it is another one "
+        "than SUPABASE_URL.",
     )
     supabase_service_role_key: SecretStr | None = Field(
         None, description="Service role key of the project, or a secret key (`sb_secret_...`)."
@@ -211,7 +243,14 @@ class MediaSettings(BaseSettings):
     @property
     def profile(self) -> Profile:
         """The profile of jobs without options of their own."""
-        return _cached_profile(self.image_format, self.image_quality, self.strip_metadata, self.keep_provenance)
+        return _cached_profile(
+            self.image_format,
+            None if self.image_quality == "auto" else self.image_quality,
+            self.image_ssim,
+            self.strip_metadata,
+            self.keep_provenance,
+            self.variants,
+        )
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the values of any field
@@ -227,25 +266,56 @@ class MediaSettings(BaseSettings):
 
 
 @lru_cache(maxsize=16)
-def _cached_profile(image_format: ImageFormat, quality: int, strip_metadata: bool, keep_provenance: bool) -> Profile:  # noqa: FBT001 - a cache key
+def _cached_profile(
+    image_format: ImageFormat,
+    quality: int | None,
+    ssim: float,
+    strip_metadata: bool,  # noqa: FBT001 - a cache key
+    keep_provenance: bool,  # noqa: FBT001
+    variants: tuple[Variant, ...],
+) -> Profile:
     """Return a profile. It is not a `cached_property`, because `model_copy` would copy the outdated value."""
-    return Profile(format=image_format, quality=quality, strip_metadata=strip_metadata, keep_provenance=keep_provenance)
+    return Profile(
+        format=image_format,
+        **({"ssim": ssim} if quality is None else {"quality": quality}),
+        strip_metadata=strip_metadata,
+        keep_provenance=keep_provenance,
+        variants=variants,
+    )
 
 
 def settings_error_text(settings: type[BaseSettings], error: ValidationError) -> str:
-    """Return one line per invalid variable: name, problem, remedy."""
+    """Return one line per problem: the variable with its value and where that was read, the problem, the remedy."""
     lines = ["The configuration is invalid:"]
-    for problem in error.errors(include_url=False, include_context=False):
-        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+    for problem in error.errors(include_url=False):
+        text, name = problem_text(problem), str(problem["loc"][0]) if problem["loc"] else ""
         field = settings.model_fields.get(name)
-        shown = "" if field is None or _is_secret(field.annotation) else f" (got {problem['input']!r})"
-        remedy = (
-            f" Remedy: set a valid value. Meaning: {field.description}"
-            if field is not None and field.description
-            else ""
-        )
-        lines.append(f"  {name.upper()}: {problem['msg']}{shown}.{remedy}")
+        lines.append(f"  {text}." if field is None else f"  {_field_problem(name, field, problem['input'], text)}")
     return "\n".join(lines)
+
+
+def _field_problem(name: str, field: FieldInfo, value: object, problem: str) -> str:
+    """Return the line for one variable. A secret value is not repeated."""
+    variable, secret = name.upper(), _is_secret(field.annotation)
+    shown = "" if secret else f" (it is {str(value)[:MAX_SHOWN_CHARACTERS]!r})"
+    example = "" if secret or not isinstance(field.default, str | int | float) else f", for example {_set(name, field)}"
+    meaning = f" Meaning: {field.description}" if field.description else ""
+    return f"{variable}: {problem}{shown}. Remedy: correct or remove it{_place(variable)}{example}.{meaning}"
+
+
+def _place(variable: str) -> str:
+    """Return where the value of a variable was read; empty if an option of the command gave it."""
+    if any(key.upper() == variable for key in os.environ):
+        return " in the environment"
+    file = Path(".env")
+    assigned = re.compile(rf"^\s*(export\s+)?{variable}\s*=", re.IGNORECASE | re.MULTILINE)
+    return " in .env" if file.is_file() and assigned.search(file.read_text(errors="replace")) else ""
+
+
+def _set(name: str, field: FieldInfo) -> str:
+    """Return the assignment of a variable's default."""
+    value = str(field.default)
+    return f"{name.upper()}={value.lower() if isinstance(field.default, bool) else value}"
 
 
 def _is_secret(annotation: object) -> bool:

@@ -73,7 +73,7 @@ def _job(user_id: str | None, file_data: bytes, request: FileUploadRequest, sett
     url = f"data:{request.content_type};base64,{base64.b64encode(file_data).decode()}"
     key = source_key(f"{url}#{request.bucket_name}")
     file = JobFile(position=0, url=url, source_key=key, file_name=request.filename)
-    profile = settings.profile.model_copy(update={"format": ImageFormat.KEEP, "strip_metadata": False})
+    profile = settings.profile.model_copy(update={"format": ImageFormat.KEEP, "strip_metadata": False, "variants": ()})
     generation_id = f"upload:{user_id or 'anonymous'}"
     return Job(
         task_id=task_id_for(generation_id, [file], profile),
@@ -84,6 +84,7 @@ def _job(user_id: str | None, file_data: bytes, request: FileUploadRequest, sett
         total_files=1,
         output_key=output_key_for([key]),
         profile=profile,
+        own_variants=True,
         event_at=datetime.now(UTC),
     )
 

@@ -60,25 +60,25 @@ async def remove_folder(folder: Path) -> None:
 
 
 def _remove_if_small(folder: Path) -> bool:
-    """Remove a small folder; return whether it is gone.
+    """Remove a small folder without subfolders; return whether it is gone.
 
     It can still exist: a decoder process that has just been killed may have written one more file.
     """
-    if _size(folder) <= SMALL_FOLDER_BYTES:
-        remove_tree(folder)
+    with contextlib.suppress(OSError):
+        with os.scandir(folder) as found:
+            entries = list(found)
+        if sum(map(_size, entries)) <= SMALL_FOLDER_BYTES:
+            for entry in entries:
+                os.unlink(entry)  # noqa: PTH108 - building a Path takes longer than the call
+            folder.rmdir()
     return not folder.exists()
 
 
-def _size(folder: Path) -> int:
-    """Return the total size of the files in a folder, subfolders included. One that cannot be read counts as large."""
-    try:
-        with os.scandir(folder) as entries:
-            return sum(
-                _size(Path(entry)) if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_size
-                for entry in entries
-            )
-    except OSError:
+def _size(entry: os.DirEntry[str]) -> int:
+    """Return the size of a file; a subfolder counts as large."""
+    if entry.is_dir(follow_symlinks=False):
         return SMALL_FOLDER_BYTES + 1
+    return entry.stat(follow_symlinks=False).st_size
 
 
 def remove_tree(folder: Path) -> None:
@@ -110,9 +110,17 @@ def _locked(lock_file: Path) -> Iterator[None]:
     while True:
         with lock_file.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if lock_file.exists() and lock_file.stat().st_ino == os.fstat(lock.fileno()).st_ino:
+            if _is_same(lock_file, lock.fileno()):
                 yield
                 return
+
+
+def _is_same(file: Path, descriptor: int) -> bool:
+    """Return whether a path still names the file that is open."""
+    try:
+        return file.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _remove_if_abandoned(folder: Path) -> bool:

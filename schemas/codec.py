@@ -10,10 +10,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from schemas.codec_limits import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS, MAX_LOG_LINES, MAX_LOGGER_CHARACTERS
+from schemas.formats import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS, MAX_LOG_LINES, MAX_LOGGER_CHARACTERS
+from schemas.variants import MAX_VARIANT_SIDE, MAX_VARIANTS
 
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 """A number that fits in a column of type `integer`."""
+ThumbHash = Annotated[str, Field(pattern=r"\A[A-Za-z0-9+/]{1,64}={0,2}\z")]
+Side = Annotated[int, Field(ge=1, le=MAX_VARIANT_SIDE)]
 
 
 class _Strict(BaseModel):
@@ -47,6 +50,28 @@ class DecoderError(_Strict):
     message: str = Field(max_length=MAX_ERROR_CHARACTERS)
 
 
+class MadeVariant(_Strict):
+    """The fields of `handlers.media.DecodedVariant`, with `file` instead of the path.
+
+    The files of the variants are numbered in the order in which they were requested; `file` is the number. It is null
+    if the variant is the picture itself.
+    """
+
+    name: str = Field(max_length=100)
+    file: int | None = Field(ge=0, lt=MAX_VARIANTS)
+    content_type: str = Field(max_length=100)
+    width: Side
+    height: Side
+    frames: Count = 1
+
+
+class MadePoster(_Strict):
+    """The fields of `handlers.media.Poster`. Every variant has a file: none is the video itself."""
+
+    thumbhash: ThumbHash | None = None
+    variants: list[MadeVariant] = Field([], max_length=MAX_VARIANTS)
+
+
 class PreparedFile(_Strict):
     """The fields of `handlers.media.Decoded`, with `file` instead of the path.
 
@@ -60,7 +85,9 @@ class PreparedFile(_Strict):
     height: Count | None = None
     duration: float | None = Field(None, ge=0, le=1e13)  # FFmpeg counts microseconds in 64 bits
     frames: Count | None = None
-    thumbhash: str | None = Field(None, pattern=r"\A[A-Za-z0-9+/]{1,64}={0,2}\z")
+    thumbhash: ThumbHash | None = None
+    quality: int | None = Field(None, ge=1, le=100)
+    variants: list[MadeVariant] = Field([], max_length=MAX_VARIANTS)
 
 
 class CodecAnswer(_Strict):

@@ -1,34 +1,14 @@
 """Dead letters: an item of the list, a group, the filters, and the result of a batch operation."""
 
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Self
+from datetime import datetime
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
-from schemas.base import Frozen
-
-UNESCAPED_PLUS: Final = re.compile(r"(T\S+) (\d\d:?\d\d)$")
-"""A time offset whose `+` was decoded to a space in a query string."""
-
-NOT_A_TIME: Final = "must be a date or time in ISO 8601, for example 2026-11-01T12:00:00Z"
-
-
-def _parse_time(value: object) -> object:
-    """Parse ISO 8601. A time without an offset is UTC."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(UNESCAPED_PLUS.sub(r"\1+\2", value.strip()))
-        except ValueError:
-            raise ValueError(NOT_A_TIME) from None
-    if not isinstance(value, datetime):
-        raise ValueError(NOT_A_TIME)  # noqa: TRY004 - pydantic expects a ValueError
-    try:
-        return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
-    except OverflowError:
-        raise ValueError("is out of range") from None
+from schemas.base import Frozen, problem_text
+from schemas.moments import Timestamp
 
 
 def _without_unit(value: object) -> object:
@@ -42,18 +22,19 @@ def _split_ids(value: object) -> object:
     return ids
 
 
-Timestamp = Annotated[datetime, BeforeValidator(_parse_time)]
 Rate = Annotated[float, BeforeValidator(_without_unit), Field(gt=0, allow_inf_nan=False)]
 
 
 class DeadLetter(Frozen):
     """One dead letter. A task's dead-lettered messages with the same error code are one dead letter.
 
-    `queue` is the routing key for a replay. `host` is the host of the first file (`data` for inline content).
+    `queue` is the routing key for a replay. `host` is the host of the first file (`data` for inline
+    content); None if the failure is one of Storage, the database or the worker's disk.
     """
 
     id: UUID
     task_id: UUID | None = None
+    binding: str | None = None
     generation_id: str | None = None
     user_id: str | None = None
     queue: str | None = None
@@ -93,6 +74,7 @@ class DeadLetterFilter(Frozen):
     host: str | None = None
     since: Timestamp | None = None
     until: Timestamp | None = None
+    binding: str | None = None
     generation: str | None = None
     user: str | None = None
     task: UUID | None = None
@@ -112,6 +94,7 @@ class DeadLetterFilter(Frozen):
             (self.code, letter.code),
             (self.stage, letter.stage or ""),
             (self.host, letter.host or ""),
+            (self.binding, letter.binding),
             (self.generation, letter.generation_id),
             (self.user, letter.user_id),
             (self.task, letter.task_id),
@@ -160,5 +143,5 @@ def _problems(kind: type[DeadLetterFilter], error: ValidationError) -> str:
     for problem in error.errors(include_url=False, include_input=False):
         name = str(problem["loc"][0]) if problem["loc"] else "filters"
         unknown = f"is not a filter; the filters are {', '.join(kind.model_fields)}"
-        texts.append(f"{name}: {unknown if problem['type'] == 'extra_forbidden' else problem['msg']}")
-    return "; ".join(dict.fromkeys(texts)).replace("Value error, ", "")
+        texts.append(f"{name}: {unknown if problem['type'] == 'extra_forbidden' else problem_text(problem)}")
+    return "; ".join(dict.fromkeys(texts))

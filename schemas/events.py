@@ -1,32 +1,61 @@
 """Webhook bodies as they are sent, and the events that the sources parse from them."""
 
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, Field, StringConstraints
+from pydantic import AliasChoices, AwareDatetime, Field, StringConstraints
 
 from schemas.base import Frozen
-from schemas.jobs import Origin
+from schemas.jobs import DEFAULT_BINDING, BindingName, NamedGeneration, Origin
 
 MAX_ID_CHARACTERS: Final = 256
 RowId = Annotated[str, StringConstraints(max_length=MAX_ID_CHARACTERS)]
 """An id from a row. Its length is limited, because it is part of every message, log line and record."""
 
 
-class SenderInfo(Frozen):
-    """What our own trigger adds to the body: how long it waits for the response, in milliseconds."""
+class EventOutput(Frozen):
+    """The value of one output column; `field` is its name."""
 
+    field: str = Field(min_length=1)
+    value: Any = None
+
+
+class TriggerEvent(Frozen):
+    """What our trigger sends about a completed row: the binding has named the columns, so the receiver knows none.
+
+    `timeout_ms` is how long the trigger waits for the response, in milliseconds. Triggers of earlier versions send the
+    whole row instead, and only `timeout_ms` here; then `v` is None.
+    """
+
+    v: int | None = None
+    binding: BindingName | None = None
+    generation_id: str | None = None
+    user_id: str | None = None
+    request_id: str | None = None
+    event_at: AwareDatetime | None = None
+    outputs: tuple[EventOutput, ...] = ()
     timeout_ms: int | None = Field(default=None, gt=0)
+
+    @property
+    def output(self) -> Any:  # noqa: ANN401 - any JSON
+        """The value of the only output column, or an object of all of them."""
+        if len(self.outputs) == 1:
+            return self.outputs[0].value
+        return {output.field: output.value for output in self.outputs}
 
 
 class SupabaseWebhook(Frozen):
-    """The body of a Supabase Database Webhook. Our own trigger sends the same body, and `outlast`."""
+    """The body of a Supabase Database Webhook, or of our trigger's webhook: then it has nothing but `outlast`.
 
-    type: Literal["INSERT", "UPDATE", "DELETE"]
-    table: str
-    schema_name: str = Field(validation_alias=AliasChoices("schema", "schema_name"))
+    Triggers of earlier versions send both.
+    """
+
+    type: Literal["INSERT", "UPDATE", "DELETE"] | None = None
+    table: str | None = None
+    schema_name: str | None = Field(default=None, validation_alias=AliasChoices("schema", "schema_name"))
     record: dict[str, Any] | None = None
     old_record: dict[str, Any] | None = None
-    outlast: SenderInfo = SenderInfo()
+    outlast: TriggerEvent = TriggerEvent()
 
 
 class FalWebhook(Frozen):
@@ -44,20 +73,24 @@ class FalWebhook(Frozen):
 class CompletedGeneration(Frozen):
     """A completed generation. The form of `output` depends on the model.
 
-    `sender_timeout_ms` is how long the sender waits for the response; None if it does not say.
+    `sender_timeout_ms` is how long the sender waits for the response, and `event_at` when the row was completed; None
+    if the sender does not say. `named` is the generation that the address of the webhook names.
     Raises ValidationError for an id of more than MAX_ID_CHARACTERS.
     """
 
     source: Origin
+    binding: str = DEFAULT_BINDING
     generation_id: RowId | None = None
     request_id: RowId | None = None
     user_id: RowId | None = None
     output: Any
     sender_timeout_ms: int | None = None
+    event_at: datetime | None = None
+    named: NamedGeneration | None = None
 
 
 class IgnoredWebhook(Frozen):
-    """A verified event that leads to no job. `reason` is a stable code; the other fields are set for FAL's failures."""
+    """A verified event without files. `reason` is a stable code; the other fields are set for FAL's failures."""
 
     reason: str
     request_id: str | None = None

@@ -9,11 +9,26 @@ from schemas.base import Frozen
 from schemas.formats import SKIPPED
 
 
+class StoredVariant(Frozen):
+    """A variant of a stored file, in the same bucket. It has the path of a picture if it is the picture itself."""
+
+    name: str
+    path: str
+    content_type: str
+    width: int
+    height: int
+    frames: int = 1
+    file_size: int
+    sha256: str
+    md5: str | None = Field(default=None, exclude_if=lambda md5: md5 is None)
+
+
 class ProcessedFile(Frozen):
     """A stored file. Sizes are in bytes, width and height in pixels, the duration in seconds.
 
     `frames` is the number of frames of an animation or a video, and 1 for a still image. `md5` is set only until it has
-    been checked that Storage has the complete file.
+    been checked that Storage has the complete file. `quality` is the one that IMAGE_QUALITY=auto found. `variants` are
+    those of a picture, of a video's poster, or the waveform of audio; None if there are none.
     """
 
     id: UUID
@@ -36,6 +51,8 @@ class ProcessedFile(Frozen):
     profile: str = ""
     deduplicated: bool = False
     md5: str | None = None
+    quality: int | None = None
+    variants: list[StoredVariant] | None = None
 
 
 class FailedFile(Frozen):

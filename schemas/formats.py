@@ -1,4 +1,7 @@
-"""Image formats. A separate module, because codec processes import it and must stay small."""
+"""Image formats, and limits of the texts in a codec process's answer.
+
+Codec processes import this module and must stay small, so it must not use pydantic.
+"""
 
 from enum import StrEnum
 from typing import Final
@@ -16,3 +19,9 @@ class ImageFormat(StrEnum):
 
 SKIPPED: Final = "type_skipped"
 """The code of a file that was not stored on purpose. It is listed with the failed files, but it is no failure."""
+
+MAX_LOG_LINES: Final = 20
+"""Log lines of one request to a codec process. A decoder may log a warning for every pixel."""
+MAX_LOG_CHARACTERS: Final = 2_000
+MAX_LOGGER_CHARACTERS: Final = 100
+MAX_ERROR_CHARACTERS: Final = 1_000

@@ -4,22 +4,33 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID, uuid5
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from schemas.base import Frozen
 from schemas.formats import ImageFormat
 from schemas.urls import base_name, name_from_url
+from schemas.variants import Variants, parse_variants, variants_text
 
 JOB_TYPE: Final = "outlast.job.v1"
 MAX_JOB_BYTES: Final = 8 * 1024 * 1024
 NAMESPACE: Final = UUID("6f0b7f0e-6c1d-5c43-9f0e-3f7b6a0d8b11")
 """The namespace of all derived ids (RFC 9562, UUIDv5). A change would change the ids of all tasks and files."""
 
+DEFAULT_BINDING: Final = "generations"
+"""The binding of the first table of generations, and of messages and rows that name none: those of earlier versions."""
+
+BindingName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+"""The name of a binding: a key of the table `outlast_bindings`."""
+
 Origin = Literal["supabase", "fal", "api", "reconcile", "celery", "adopt"]
 """`adopt`: a generation from before the installation, which `outlast adopt` found."""
+
+
+VARIANTS_AFTER: Final = "+"
+"""What separates the variants from the rest of a profile's name, also in SQL."""
 
 
 class Queue(StrEnum):
@@ -29,24 +40,42 @@ class Queue(StrEnum):
     BULK = "file_processing.bulk"
     OPTIMIZATION = "optimization"
     MAINTENANCE = "maintenance"
+    WEBHOOKS = "webhooks"
 
 
 class Profile(Frozen):
     """How files are to be stored. The same files with another profile are another task.
 
-    `keep_provenance` keeps the metadata that says how an image was made, also with `strip_metadata`.
+    With `ssim`, the quality of a still picture is the least one that is so similar to its source.
+
+    `keep_provenance` keeps the metadata that says how an image was made, also with `strip_metadata`. `variants` are
+    smaller versions of each picture or poster, or a waveform.
     """
 
     format: ImageFormat = ImageFormat.AUTO
     quality: int = Field(default=85, ge=1, le=100)
+    ssim: float | None = Field(default=None, gt=0.5, lt=1)
     strip_metadata: bool = True
     keep_provenance: bool = False
+    variants: Variants = ()
+
+    @property
+    def picture_key(self) -> str:
+        """The stable name of how a picture itself is stored, for example `auto-q85-strip`."""
+        quality = self.quality if self.ssim is None else f"auto{self.ssim:.6f}".rstrip("0")
+        name = f"{self.format}-q{quality}-{'strip' if self.strip_metadata else 'meta'}"
+        return f"{name}-provenance" if self.keep_provenance else name
 
     @property
     def key(self) -> str:
-        """A short stable name, for example `auto-q85-strip`. `keep_provenance` appears only if it is set."""
-        name = f"{self.format}-q{self.quality}-{'strip' if self.strip_metadata else 'meta'}"
-        return f"{name}-provenance" if self.keep_provenance else name
+        """A stable name, for example `auto-q85-strip`, or `auto-q85-strip+thumb:256` with variants."""
+        return (
+            f"{self.picture_key}{VARIANTS_AFTER}{variants_text(self.variants)}" if self.variants else self.picture_key
+        )
+
+    def with_variants(self, text: str) -> "Profile":
+        """Return this profile with other variants. Raises ValueError."""
+        return self.model_copy(update={"variants": parse_variants(text)})
 
 
 class CeleryReplyAddress(Frozen):
@@ -89,15 +118,40 @@ class SkippedFile(Frozen):
     code: str
 
 
+class NamedGeneration(Frozen):
+    """The generation that the address of FAL's webhook names. FAL's signature does not cover the address."""
+
+    binding: BindingName = DEFAULT_BINDING
+    generation_id: str = Field(min_length=1)
+
+
+class FalResult(Frozen):
+    """What FAL's webhook says of a request, for a binding with `fal_finishes`.
+
+    `output` is JSON text. It is None if the webhook has no output, which a worker then requests from FAL, or one that
+    is too large for a message. `urls` are those of its files.
+    """
+
+    status: Literal["OK", "ERROR"]
+    output: str | None = None
+    urls: tuple[str, ...] = ()
+    error: str | None = None
+
+
 class Job(Frozen):
     """The body of a queue message (`type=outlast.job.v1`).
 
+    `binding` and `generation_id` together identify the generation. A job from FAL's webhook has no generation id; then
+    the database finds the generation, of any binding.
     `total_files` and `output_key` are those of the event, also when it was split into several jobs. The job does not
     start before `not_before`. `skipped` are files of the same output that are only recorded; `total_files` does not
-    count them. `reply` is set for a job from Celery whose producer expects the result.
+    count them. `own_variants`: the profile's variants were requested for this job, so those of the binding do not
+    replace them. `reply` is set for a job from Celery whose producer expects the result. `named` and `fal_result` are
+    set for a job from FAL's webhook.
     """
 
     task_id: UUID
+    binding: str = DEFAULT_BINDING
     generation_id: str | None = None
     request_id: str | None = None
     user_id: str | None = None
@@ -107,11 +161,20 @@ class Job(Frozen):
     total_files: int = Field(ge=0)
     output_key: str
     profile: Profile = Profile()
+    own_variants: bool = False
     queue: Queue = Queue.FILES
     max_concurrent: int | None = Field(default=None, ge=1)
     event_at: datetime
     not_before: datetime | None = None
     reply: CeleryReplyAddress | None = None
+    named: NamedGeneration | None = None
+    fal_result: FalResult | None = None
+
+    @property
+    def is_result_only(self) -> bool:
+        """Whether it has no files, only FAL's result: an error, or an output that names no file."""
+        result = self.fal_result
+        return result is not None and not self.files and (result.status == "ERROR" or result.output is not None)
 
     @property
     def is_adopted(self) -> bool:
@@ -124,18 +187,25 @@ class Job(Frozen):
         return self.model_copy(update={"files": files})
 
 
-def task_id_for(owner: str, files: Sequence[JobFile | SkippedFile], profile: Profile) -> UUID:
+def task_id_for(
+    owner: str, files: Sequence[JobFile | SkippedFile], profile: Profile, binding: str = DEFAULT_BINDING
+) -> UUID:
     """Derive the id of a task. An event that is delivered again gets the same id.
 
     `owner` is the generation's id, or `fal:<request id>` when only that is known.
     """
     parts = [owner, profile.key, *(f"{file.position}:{file.source_key}" for file in files)]
-    return uuid5(NAMESPACE, "\n".join(parts))
+    return uuid5(_namespace(binding), "\n".join(parts))
 
 
-def file_id_for(generation_id: str, key: str) -> UUID:
+def file_id_for(generation_id: str, key: str, binding: str = DEFAULT_BINDING) -> UUID:
     """Derive the id of a stored file from its generation and source key."""
-    return uuid5(NAMESPACE, f"file\n{generation_id}\n{key}")
+    return uuid5(_namespace(binding), f"file\n{generation_id}\n{key}")
+
+
+def _namespace(binding: str) -> UUID:
+    """Return the namespace of a binding's ids: equal generation ids of two bindings must not give equal ids."""
+    return NAMESPACE if binding == DEFAULT_BINDING else uuid5(NAMESPACE, f"binding\n{binding}")
 
 
 def output_key_for(source_keys: Sequence[str]) -> str:

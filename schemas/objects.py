@@ -22,6 +22,18 @@ class SuboptimalImage(Frozen):
     twin: ProcessedFile | None = None
 
 
+class UnvariedFile(Frozen):
+    """A stored file whose variants are not those that are `wanted` now. `profile` is without variants."""
+
+    path: str
+    content_type: str
+    file_size: int
+    sha256: str
+    user_id: str | None = None
+    profile: str | None = None
+    wanted: str
+
+
 class StoredObject(Frozen):
     """An object that files can reference, and its profile. The units are those of `ProcessedFile`."""
 
@@ -33,6 +45,7 @@ class StoredObject(Frozen):
     height: int | None = None
     duration: float | None = None
     thumbhash: str | None = None
+    quality: int | None = None
     profile: str
 
 

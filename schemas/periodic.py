@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from schemas.base import Frozen
+from schemas.jobs import DEFAULT_BINDING
 
 MAINTENANCE_PREFIX: Final = "outlast.maintenance."
 MAINTENANCE_TYPE: Final = f"{MAINTENANCE_PREFIX}v1"
@@ -39,6 +40,7 @@ class ReconcileEntry(Frozen):
     `outlast adopt`.
     """
 
+    binding: str = DEFAULT_BINDING
     generation_id: str | None = None
     user_id: str | None = None
     request_id: str | None = None

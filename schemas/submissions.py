@@ -1,14 +1,15 @@
 """The request to process files, as submitted through the task API."""
 
 import hashlib
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from schemas.base import Frozen
 from schemas.formats import ImageFormat
-from schemas.jobs import Queue
+from schemas.jobs import DEFAULT_BINDING, BindingName, Queue
 from schemas.urls import MAX_URL_CHARACTERS
+from schemas.variants import SYNTAX, Variants
 
 
 def _check_length(url: str) -> str:
@@ -35,6 +36,10 @@ class TaskOptions(Frozen, extra="forbid"):
     )
     quality: int | None = Field(default=None, ge=1, le=100, description="Quality of lossy images.")
     format: ImageFormat | None = Field(default=None, description="Format of stored images.")
+    variants: Variants | None = Field(
+        default=None,
+        description=f"Smaller versions of each picture, separated by commas: {SYNTAX}. Empty for none.",
+    )
     priority: Literal["interactive", "bulk"] | None = Field(
         default=None, description="`interactive` if a user waits for the task, else `bulk`."
     )
@@ -62,9 +67,13 @@ class Submission(Frozen, extra="forbid"):
     urls: list[SourceUrl] = Field(min_length=1, description="URLs of the files, at most MAX_BATCH_SIZE.")
     user_id: Identifier | None = Field(description="The owner of the files; null for none.")
     generation_id: Identifier = Field(description="The generation of the files. It need not have a row.")
+    binding: BindingName = Field(default=DEFAULT_BINDING, description="The binding of the generation's table.")
     task_options: TaskOptions = Field(default_factory=TaskOptions)
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the submission as hex digits; equal for equal submissions."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """The SHA-256 of the submission as hex digits; equal for equal submissions, also of earlier versions."""
+        exclude: dict[str, Any] = {"binding": True} if self.binding == DEFAULT_BINDING else {}
+        if self.task_options.variants is None:
+            exclude["task_options"] = {"variants"}
+        return hashlib.sha256(self.model_dump_json(exclude=exclude or None).encode()).hexdigest()

@@ -9,6 +9,7 @@ from pydantic import Field, computed_field
 
 from schemas.base import Frozen
 from schemas.files import ProcessedFile
+from schemas.jobs import DEFAULT_BINDING
 
 
 class TaskStatus(StrEnum):
@@ -34,10 +35,12 @@ class BeginReply(Frozen):
     `busy`: another worker's lease is valid for `retry_after` more seconds. `no_generation`: no row has the job's FAL
     request id yet, or (`shared`) several rows have it. `stored` of the task's `total` files are stored, including files
     that this job does not contain. `sees_storage`: the database can check in SQL whether Storage has an object and
-    whether it is complete.
+    whether it is complete. `bucket`, `folders` and `variants` are those of the binding, if it names any.
+    `row_rejected`: the generation's row refuses FAL's result; `error` says why.
     """
 
-    state: Literal["run", "done", "cancelled", "busy", "no_generation"]
+    state: Literal["run", "done", "cancelled", "busy", "no_generation", "row_rejected"]
+    binding: str | None = None
     generation_id: str | None = None
     user_id: str | None = None
     files: list[ProcessedFile] = Field(default_factory=list)
@@ -46,6 +49,10 @@ class BeginReply(Frozen):
     retry_after: float = 0.0
     shared: bool = False
     sees_storage: bool = False
+    bucket: str | None = None
+    folders: list[str | None] | None = None
+    variants: str | None = None
+    error: str | None = None
 
 
 class FinishReply(Frozen):
@@ -62,10 +69,14 @@ class FinishReply(Frozen):
 
 
 class HeartbeatReply(Frozen):
-    """The answer of `outlast_heartbeat`: the worker's leases that are lost, and those whose tasks are cancelled."""
+    """The answer of `outlast_heartbeat`: leases that are lost, tasks that are cancelled, queues that are paused.
+
+    `paused` is None if the database has an earlier version.
+    """
 
     lost: list[str] = Field(default_factory=list)
     cancelled: list[str] = Field(default_factory=list)
+    paused: list[str] | None = None
 
 
 class Progress(Frozen):
@@ -96,6 +107,7 @@ class TaskState(Frozen):
 
     task_id: UUID
     status: TaskStatus
+    binding: str = DEFAULT_BINDING
     generation_id: str | None = None
     user_id: str | None = None
     queue: str | None = None

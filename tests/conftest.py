@@ -1,5 +1,6 @@
 """Fixtures and plugins of all tests."""
 
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,6 +14,12 @@ pytest_plugins = ("tests.servers", "tests.interrupts", "tests.distribution", "te
 # The duration of an example depends on the machine's load, not on the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+def pytest_collection_finish() -> None:
+    """Exclude modules and collected tests from garbage collection, which takes 4% of the time with them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,17 @@ GROUPS = {
     **{
         f"tests/e2e/test_{name}.py": STACK
         for name in (
-            *("api_snippets", "commands", "examples", "front_end", "generation_to_storage", "optimize", "secrets"),
-            "try",
+            *(
+                "api_snippets",
+                "commands",
+                "documents",
+                "examples",
+                "front_end",
+                "generation_to_storage",
+                "optimize",
+                "secrets",
+            ),
+            *("serve", "try"),
         )
     },
     # Whole stacks under load, network namespaces, folders of the machine: one of these at a time.
@@ -64,7 +73,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
     return Scheduling(config, log)
 
 
-SERVICES = {"rabbitmq", "own_rabbitmq", "postgres", "stack", "chromium", "isolated_downloader", "run"}
+SERVICES = {
+    *("rabbitmq", "own_rabbitmq", "broker_of_stacks", "postgres", "stack"),
+    *("chromium", "isolated_downloader", "run"),
+}
 """Fixtures that start a server, a browser or a namespace."""
 SLOW = {"codec", "samples"}
 """Fixtures that start codec processes, or encode all samples first."""

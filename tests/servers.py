@@ -64,6 +64,19 @@ async def rabbitmq_url(rabbitmq: RabbitMQ | ExternalRabbitMQ) -> AsyncIterator[s
     await remove_or_fail(rabbitmq, lambda: rabbitmq.delete_vhost(name))
 
 
+@pytest.fixture(scope="module")
+async def broker_of_stacks(rabbitmq: RabbitMQ | ExternalRabbitMQ) -> AsyncIterator[None]:
+    """The local stacks that a file starts use a virtual host of the shared broker instead of a broker of their own.
+
+    Starting a broker takes eight seconds of processor time.
+    """
+    name = new_name()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RABBITMQ_URL", await rabbitmq.create_vhost(name))
+        yield
+    await rabbitmq.delete_vhost(name)
+
+
 @pytest.fixture
 async def own_rabbitmq(tmp_path: Path) -> AsyncIterator[RabbitMQ]:
     """A private broker, which the test may stop."""

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
+import stamina
 import structlog
 from aiohttp import web
 
 from handlers.codec.codec import Codec
 from handlers.codec.sandbox.privileges import forbid_inspection
 from handlers.database.client import Supabase
+from handlers.database.notice_records import NoticeRecords
 from handlers.database.object_records import ObjectRecords
 from handlers.database.reconcile_records import ReconcileRecords
 from handlers.database.task_queries import TaskQueries
@@ -35,14 +37,19 @@ from worker.consume.progress import ProgressWriter
 from worker.consume.retry_policy import RetryPolicy
 from worker.consume.settlement import WorkerContext
 from worker.consume.worker import Worker
+from worker.dead_letters.source_refresh import SourceRefresher
+from worker.forward.job import MessageKind, SendJob
+from worker.forward.message import FORWARD_PREFIX, ForwardedWebhook
+from worker.notices.events import Notices
+from worker.notices.message import NOTICE_PREFIX, NoticeMessage
 from worker.observability import tracing
 from worker.observability.metrics import Metrics
 from worker.periodic.maintenance import MaintenanceJob, MaintenanceRunner, is_maintenance
 from worker.periodic.optimize import Optimizer
 from worker.periodic.reconcile import Reconciler
-from worker.periodic.schedule import KilledTaskReaper, SweepJob, build_schedule, run_schedule
+from worker.periodic.schedule import KilledTaskReaper, SweepJob, build_schedule, notice_slots, run_schedule
 from worker.resources import VERSION, Resources
-from worker.runtime import serve, wait_first
+from worker.runtime import return_freed_memory, serve, wait_first
 from worker.settings import Settings
 from worker.web.health import Check, add_health
 from worker.web.problem_details import problem_middleware
@@ -54,6 +61,7 @@ async def run_receiver(settings: Settings, stop: asyncio.Event) -> None:
     """Serve webhooks until `stop` is set."""
     from worker.web.receiver import Receiver  # noqa: PLC0415 - loads 4 MB that a worker never needs
 
+    return_freed_memory()
     settings.for_receiver()
     log.info("receiver starts", version=VERSION, settings=settings.for_log())
     metrics = Metrics(VERSION)
@@ -70,29 +78,40 @@ async def run_receiver(settings: Settings, stop: asyncio.Event) -> None:
 
 async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
     """Consume jobs until `stop` is set. Then let running jobs finish, and return the rest to their queues."""
-    forbid_inspection()
     settings.for_worker()
+    metrics = Metrics(VERSION)
+    async with worker_parts(settings, metrics, await prepare_worker(settings)) as parts:
+        app = web.Application(middlewares=[problem_middleware])
+        add_health(app, metrics, readiness_checks(parts), settings.metrics_token)
+        async with serve(app, settings.metrics_host, settings.metrics_port):
+            await consume(settings, metrics, parts, stop)
+    log.info("worker stopped")
+
+
+async def prepare_worker(settings: Settings) -> str:
+    """Protect this process, remove what earlier ones left in TEMP_DIR; return the worker's name."""
+    forbid_inspection()
     name = f"{socket.gethostname()}-{os.getpid()}"
     log.info("worker starts", version=VERSION, worker=name, settings=settings.for_log())
     removed = await asyncio.to_thread(remove_abandoned, settings.temp_dir)
     log.info("removed old temporary files", folder=str(settings.temp_dir), removed=removed)
-    metrics = Metrics(VERSION)
-    async with worker_parts(settings, metrics, name) as parts:
-        worker = parts.worker
-        app = web.Application(middlewares=[problem_middleware])
-        add_health(app, metrics, _readiness_checks(parts))
-        async with serve(app, settings.metrics_host, settings.metrics_port):
-            await wait_first(stop.wait(), worker.start())
-            background = [
-                asyncio.create_task(CeleryInbox(settings, parts.broker, metrics).run(), name="celery"),
-                asyncio.create_task(_run_schedule(settings, parts, metrics), name="schedule"),
-            ]
-            await wait_first(stop.wait(), worker.stop_requested.wait())
-            for task in background:
-                task.cancel()
-            log.info("worker stops", in_flight=len(worker.attempts))
-            await worker.stop(settings.shutdown_grace_seconds)
-    log.info("worker stopped")
+    return name
+
+
+async def consume(settings: Settings, metrics: Metrics, parts: "WorkerParts", stop: asyncio.Event) -> None:
+    """Consume jobs until `stop` is set, or until the worker is told to stop. Raises TopologyError."""
+    worker = parts.worker
+    await wait_first(stop.wait(), worker.start())
+    background = [
+        asyncio.create_task(CeleryInbox(settings, parts.broker, metrics, parts.records).run(), name="celery"),
+        asyncio.create_task(_run_schedule(settings, parts, metrics), name="schedule"),
+        asyncio.create_task(_note_public_url(settings, parts.records), name="public URL"),
+    ]
+    await wait_first(stop.wait(), worker.stop_requested.wait())
+    for task in background:
+        task.cancel()
+    log.info("worker stops", in_flight=len(worker.attempts))
+    await worker.stop(settings.shutdown_grace_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +140,14 @@ async def worker_parts(settings: Settings, metrics: Metrics, name: str) -> Async
             context = _context(settings, metrics, name, broker, supabase, downloader, codec)
             maintenance = _maintenance(settings, metrics, supabase, codec)
 
+            forwarded = MessageKind(FORWARD_PREFIX, ForwardedWebhook.read, (await resources.forward_sender()).send)
+            notices = MessageKind(NOTICE_PREFIX, NoticeMessage.read, (await resources.notice_sender()).send)
+
             def create_handler(delivery: Delivery) -> DeliveryHandler:
+                if forwarded.takes(delivery):
+                    return SendJob(delivery, forwarded, context.policy, metrics)
+                if notices.takes(delivery):
+                    return SendJob(delivery, notices, context.policy, metrics)
                 if is_maintenance(delivery):
                     return MaintenanceJob(delivery, maintenance)
                 return Attempt(delivery, context)
@@ -157,6 +183,7 @@ def _context(  # noqa: PLR0913, PLR0917 - called once, with the objects that all
             records.find_stored,
             records.read_data_uri,
             records.claim_object,
+            records.claim_objects,
         ),
         policy=RetryPolicy(settings.retry_delays, settings.max_attempts),
         metrics=metrics,
@@ -164,6 +191,7 @@ def _context(  # noqa: PLR0913, PLR0917 - called once, with the objects that all
         worker=name,
         progress_writer=ProgressWriter(tasks),
         send_result=partial(send_result, broker, tasks),
+        request_result=SourceRefresher(settings, downloader, supabase).request_result,
         max_concurrent=settings.max_concurrent,
         time_limit=settings.attempt_seconds,
         soft_limit=settings.soft_seconds,
@@ -190,7 +218,16 @@ async def _run_schedule(settings: Settings, parts: WorkerParts, metrics: Metrics
     reaper = KilledTaskReaper(settings, parts.reconcile_records, parts.broker, metrics)
     sweep_job = SweepJob(parts.reconciler, reaper, parts.reconcile_records, settings)
     schedule = build_schedule(settings, sweep_job, parts.broker)
+    if settings.notify_addresses:
+        schedule += notice_slots(Notices(settings, NoticeRecords(parts.supabase), parts.broker))
     await run_schedule(schedule, parts.reconcile_records, parts.worker.name)
+
+
+async def _note_public_url(settings: Settings, records: TaskRecords) -> None:
+    """Tell the database the project's URL, as soon as it answers."""
+    async for trial in stamina.retry_context(on=FileProcessingError, attempts=None, timeout=None, wait_max=60.0):
+        with trial:
+            await records.note_public_url(settings.supabase_public_url or settings.supabase_url or "")
 
 
 async def _topology_error(broker: Broker) -> None:
@@ -199,7 +236,7 @@ async def _topology_error(broker: Broker) -> None:
     await asyncio.Event().wait()
 
 
-def _readiness_checks(parts: WorkerParts) -> dict[str, Check]:
+def readiness_checks(parts: WorkerParts) -> dict[str, Check]:
     """Return the checks of `/readyz`."""
 
     async def database() -> str | None:

@@ -14,6 +14,7 @@ import httpx
 
 from handlers.database.task_queries import parse_workers
 from handlers.errors import DatabaseUnavailableError
+from schemas.jobs import DEFAULT_BINDING
 from schemas.tasks import TaskState
 from worker.observability.logs import configure_as_library
 from worker.resources import Resources
@@ -74,6 +75,7 @@ class BackgroundTaskManager:
         user_id: UUID | str | None,
         generation_id: UUID | str,
         task_options: Mapping[str, Any] | None = None,
+        binding: str = DEFAULT_BINDING,
     ) -> str:
         """Submit files and return the task's id. Submitting the same files of a generation again returns the same id.
 
@@ -84,6 +86,7 @@ class BackgroundTaskManager:
             task_options: `max_concurrent` (files at once), `quality` (1 to 100) and `format` (auto, keep, jpeg, webp,
                 avif) of images, `priority` (interactive or bulk) or `queue` (file_processing, file_processing.bulk,
                 optimization).
+            binding: the binding of the generation's table.
 
         Raises:
             ValueError: an argument is invalid; the message names it.
@@ -93,6 +96,7 @@ class BackgroundTaskManager:
             urls=list(urls),
             user_id=None if user_id is None else str(user_id),
             generation_id=str(generation_id),
+            binding=binding,
             task_options=dict(task_options or {}),
         )
         async with self._service() as service:

@@ -8,6 +8,8 @@ from handlers.codec.codec import Codec
 from handlers.database.client import Supabase
 from handlers.download import Downloader
 from worker.broker.connection import Broker
+from worker.forward.sender import ForwardSender
+from worker.notices.sender import NoticeSender
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
@@ -47,6 +49,14 @@ class Resources:
     async def downloader(self) -> Downloader:
         """Return a downloader."""
         return await self._stack.enter_async_context(Downloader(self.settings, self._metrics))
+
+    async def forward_sender(self) -> ForwardSender:
+        """Return what passes webhooks on to FORWARD_WEBHOOKS."""
+        return await self._stack.enter_async_context(ForwardSender(self.settings))
+
+    async def notice_sender(self) -> NoticeSender:
+        """Return what sends notices to NOTIFY_URLS."""
+        return await self._stack.enter_async_context(NoticeSender(self.settings))
 
     def codec(self) -> Codec:
         """Return a codec, which starts its processes on first use."""

@@ -10,18 +10,28 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from pydantic_settings import NoDecode
 from yarl import URL
 
-from handlers import cpu
+from handlers import cpu, memory
 from handlers.download.allowlist import Allowlist
-from handlers.settings import Numbers, SettingsError, Words
-from handlers.sources.settings import SourceSettings
+from handlers.settings import Numbers, Secrets, SettingsError, Words
+from handlers.sources.settings import SourceSettings, is_signing_secret
+from handlers.sources.standard_webhooks import PREFIX
 from schemas.jobs import Queue
 from worker.broker.address import read_nodes
 from worker.broker.tls import TLSFiles
+from worker.notices.types import NOTICE_TYPES, SLACK_HOSTS
 
 JOBS_PER_CORE: Final = 8
 """A job sends six requests, one after the other. With a latency of 20 ms to Supabase it mostly waits."""
 
 
+WEBHOOKS_AT_ONCE: Final = 4
+"""Number of webhooks that a worker passes on at the same time."""
+MAX_FORWARDED_MB: Final = 16
+"""RabbitMQ 4 accepts no larger message, by default."""
+SMALL_MACHINE_MIB: Final = 1024
+"""`outlast serve` processes less at the same time on a machine with less memory, in MiB."""
+SMALL_CONCURRENCY: Final = 4
+MIN_CODEC_MEMORY_MB: Final = 256
 MIN_SECRET_CHARACTERS: Final = 16
 """Minimum length of the tokens and secrets with which a receiver authenticates requests."""
 
@@ -31,6 +41,12 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_signing_secret(secret: SecretStr | None) -> bool:
+    """Whether this is `whsec_` and the base64 of 24 to 64 bytes."""
+    text = secret.get_secret_value() if secret else ""
+    return text.startswith(PREFIX) and is_signing_secret(text.removeprefix(PREFIX))
 
 
 def _parse_queues(value: object) -> object:
@@ -171,6 +187,37 @@ class Settings(SourceSettings):
         "https://queue.fal.run", pattern=r"^https?://", description="Base URL of FAL's queue API."
     )
 
+    forward_webhooks: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description="Address of your application to which FAL's verified webhooks are passed on, with their query. FAL "
+        "calls one address only. Set it for receivers and workers.",
+    )
+    forward_secret: SecretStr | None = Field(
+        None,
+        description="Secret with which these webhooks are signed (Standard Webhooks): `whsec_` and the "
+        "base64 of 24 to 64 random bytes.",
+    )
+
+    notify_urls: Secrets = Field(
+        (),
+        description="Addresses that are told of ended generations and new dead letters, separated by spaces. An "
+        "address on `hooks.slack.com` gets Slack's form.",
+    )
+    notify_secret: SecretStr | None = Field(
+        None,
+        description="Secret with which notices are signed (Standard Webhooks): `whsec_` and the base64 of 24 to 64 "
+        "random bytes. Slack needs none.",
+    )
+    notify_events: Words = Field(
+        NOTICE_TYPES, description="What NOTIFY_URLS are told. For a chat, leave `generation.completed` out."
+    )
+    console_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description="Address of the console as you reach it, for links in notices: `https://outlast.example.com/console`.",
+    )
+
     celery_queues: Words = Field(
         ("file_processing",),
         description="Queues to which Celery producers send `process_files`, declared as Celery declares them. "
@@ -188,6 +235,11 @@ class Settings(SourceSettings):
     )
     metrics_port: int = Field(
         9108, ge=0, le=65535, description="Port on which a worker serves health checks and metrics. 0: any free port."
+    )
+    metrics_token: SecretStr | None = Field(
+        None,
+        description="Bearer token of `/metrics`, for a port that strangers can reach. If it is not set, no token is "
+        "needed.",
     )
     webhook_max_body_mb: float = Field(16, gt=0, le=128, description="Maximum size of a webhook body, in MiB.")
 
@@ -221,6 +273,40 @@ class Settings(SourceSettings):
             self.rabbitmq_tls.context()
         return self
 
+    @field_validator("notify_events")
+    @classmethod
+    def _check_events(cls, events: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(events) - set(NOTICE_TYPES):
+            raise ValueError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(NOTICE_TYPES)}")
+        return events
+
+    @model_validator(mode="after")
+    def _check_notices(self) -> Self:
+        urls = [URL(address) for address in self.notify_addresses]
+        if any(url.scheme != "https" and not _is_loopback(url.host or "") for url in urls):
+            raise ValueError("NOTIFY_URLS: each must begin with https:// (http:// only for this machine)")
+        if any(url.host not in SLACK_HOSTS for url in urls) and not _is_signing_secret(self.notify_secret):
+            raise ValueError(
+                "NOTIFY_SECRET: set it to whsec_ followed by the base64 of 24 to 64 random bytes; NOTIFY_URLS needs it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_forwarding(self) -> Self:
+        if self.forward_webhooks is None:
+            return self
+        if not _is_signing_secret(self.forward_secret):
+            raise ValueError(
+                "FORWARD_SECRET: set it to whsec_ followed by the base64 of 24 to 64 random bytes; FORWARD_WEBHOOKS "
+                "needs it"
+            )
+        if self.webhook_max_body_mb > MAX_FORWARDED_MB:
+            raise ValueError(
+                f"WEBHOOK_MAX_BODY_MB: must be at most {MAX_FORWARDED_MB} with FORWARD_WEBHOOKS, because RabbitMQ "
+                "accepts no larger messages"
+            )
+        return self
+
     @model_validator(mode="after")
     def _check_supabase_pair(self) -> Self:
         if (self.supabase_url is None) != (self.supabase_service_role_key is None):
@@ -237,6 +323,11 @@ class Settings(SourceSettings):
         return self
 
     @property
+    def notify_addresses(self) -> tuple[str, ...]:
+        """The addresses of NOTIFY_URLS."""
+        return tuple(address.get_secret_value() for address in self.notify_urls)
+
+    @property
     def rabbitmq_nodes(self) -> tuple[URL, ...]:
         """The address of each node that RABBITMQ_URL names."""
         return read_nodes(self.rabbitmq_url.get_secret_value())
@@ -250,6 +341,7 @@ class Settings(SourceSettings):
     def queue_concurrency(self) -> dict[Queue, int]:
         """For each queue of this worker: how many of its messages are processed at the same time."""
         defaults = {Queue.FILES: self.worker_concurrency, Queue.BULK: max(1, self.worker_concurrency // 4)}
+        defaults |= {Queue.WEBHOOKS: WEBHOOKS_AT_ONCE}
         return {queue: number or defaults.get(queue, 1) for queue, number in self.worker_queues.items()}
 
     @property
@@ -301,6 +393,7 @@ class Settings(SourceSettings):
             "API_TOKEN": [self.api_token],
             "CONSOLE_TOKEN": [self.console_token],
             "CONSOLE_READ_TOKEN": [self.console_read_token],
+            "METRICS_TOKEN": [self.metrics_token],
             "SUPABASE_WEBHOOK_SECRETS": self.supabase_webhook_secrets,
         }
         return [
@@ -326,6 +419,21 @@ class Settings(SourceSettings):
                 "to which this user may write, with enough space for the files in process."
             ) from None
 
+    def for_serve(self) -> Self:
+        """Return the settings of `outlast serve`: what is not set is made to fit the memory of this machine.
+
+        Raises:
+            SettingsError: a receiver or a worker cannot run with these settings.
+        """
+        self.for_receiver().for_worker()
+        given, available = self.model_fields_set, memory.mib()
+        small = available < SMALL_MACHINE_MIB
+        defaults = {"codec_processes": 1, "worker_concurrency": SMALL_CONCURRENCY} if small else {}
+        processes = self.codec_processes if "codec_processes" in given else defaults.get("codec_processes", cpu.cores())
+        share = max(MIN_CODEC_MEMORY_MB, available // 2 // processes)
+        defaults["codec_memory_mb"] = min(self.codec_memory_mb, share)
+        return self.model_copy(update={name: value for name, value in defaults.items() if name not in given})
+
     def for_tasks(self) -> Self:
         """Return these settings. Raise SettingsError if tasks cannot be submitted and read with them."""
         if self.supabase_url is None:
@@ -342,7 +450,10 @@ class Settings(SourceSettings):
         return (self.supabase_url or "").rstrip("/"), key.get_secret_value() if key else ""
 
     def for_log(self) -> dict[str, Any]:
-        """Return the settings for the log, with secrets masked."""
-        values = self.model_dump(mode="json")
-        values["supabase_webhook_secrets"] = ["**********"] * len(self.supabase_webhook_secrets)
+        """Return the settings that differ from their defaults for the log, with secrets masked."""
+        values = self.model_dump(mode="json", exclude_defaults=True)
+        if self.supabase_webhook_secrets:
+            values["supabase_webhook_secrets"] = ["**********"] * len(self.supabase_webhook_secrets)
+        if self.notify_urls:
+            values["notify_urls"] = ["**********"] * len(self.notify_urls)
         return values

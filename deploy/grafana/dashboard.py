@@ -15,6 +15,8 @@ OVERVIEW: Final = "outlast-overview"
 PIPELINE: Final = "outlast-pipeline"
 DEAD: Final = "outlast-dead"
 INTAKE: Final = "outlast-intake"
+CONSOLE_URL: Final = "http://127.0.0.1:8080/console"
+"""The console of compose."""
 Rows = Mapping[str, Sequence[Panel]]
 
 
@@ -63,6 +65,7 @@ def build_dashboard(uid: str, title: str, description: str, rows: Rows) -> model
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
         .with_variable(_datasource())
         .with_variable(_instance())
+        .with_variable(_console())
         .annotation(DEPLOYS)
         .annotation(REPLAYS)
         .link(_links())
@@ -95,6 +98,15 @@ def _instance() -> dashboard.QueryVariable:
         .include_all(include_all=True)
         .all_value(".*")
         .current(all_instances)
+    )
+
+
+def _console() -> dashboard.TextBoxVariable:
+    return (
+        dashboard.TextBoxVariable("console")
+        .label("Console")
+        .description("Address of Outlast's console as your browser reaches it, for the links in panels.")
+        .default_value(CONSOLE_URL)
     )
 
 

@@ -16,6 +16,8 @@ from deploy.grafana.queries import (
     selector,
 )
 
+OF_CODE: Final = "code=${__field.labels.code}&since=${__from:date:iso}"
+"""The filter of the console for the code of a series, in the time range of the dashboard."""
 DEAD_LETTER_THRESHOLDS: Final = Thresholds(1, 100)
 
 NOW: Final = (
@@ -23,18 +25,21 @@ NOW: Final = (
         PanelText("Dead letters", "Messages in `outlast.dead`. `outlast dead groups` shows the reasons.", "short"),
         queue("messages", DEAD_QUEUE, by=""),
         DEAD_LETTER_THRESHOLDS,
+        console="/dead",
         span=6,
     ),
     stat_panel(
         PanelText("New in the last hour", "Messages that became dead letters in the last hour.", "short"),
         f"sum(increase({selector('dead_letters_total')}[1h])) or vector(0)",
         DEAD_LETTER_THRESHOLDS,
+        console="/dead/letters?since=1h",
         span=6,
     ),
     stat_panel(
         PanelText("Waiting for a retry", "Jobs in the retry queues, counted by RabbitMQ.", "short"),
         queue("messages_ready", RETRY_QUEUES, by=""),
         Thresholds(50, 500),
+        console="/tasks?status=retrying",
         span=6,
     ),
     stat_panel(
@@ -61,6 +66,7 @@ DEAD_LETTERS: Final = (
         [PanelQuery(per_minute("dead_letters_total", "code"), "{{code}}")],
         Thresholds(1, 10),
         stacked=True,
+        console=f"/dead/letters?{OF_CODE}",
         span=8,
     ),
     time_series(
@@ -76,6 +82,7 @@ RETRIES: Final = (
         [PanelQuery(per_minute("retries_total", "code"), "{{code}}")],
         Thresholds(10, 60),
         stacked=True,
+        console=f"/tasks?{OF_CODE}",
     ),
     time_series(
         PanelText(
@@ -95,6 +102,7 @@ CAUSES: Final = (
         [PanelQuery(per_minute("errors_total", "code"), "{{code}}")],
         Thresholds(6, 60),
         stacked=True,
+        console=f"/tasks?{OF_CODE}",
     ),
     state_timeline(
         PanelText(

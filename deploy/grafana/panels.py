@@ -65,8 +65,13 @@ class PanelQuery:
 Panel = stat.Panel | timeseries.Panel | heatmap.Panel | statetimeline.Panel
 
 
-def stat_panel(text: PanelText, query: str, thresholds: Thresholds, *, links_to: str = "", span: int = 3) -> stat.Panel:
-    """Return a panel with the current value and a graph behind it; `links_to` is the uid of a dashboard."""
+def stat_panel(
+    text: PanelText, query: str, thresholds: Thresholds, *, links_to: str = "", console: str = "", span: int = 3
+) -> stat.Panel:
+    """Return a panel with the current value and a graph behind it.
+
+    `links_to` is the uid of a dashboard, `console` a page of the console; a click on the value leads there.
+    """
     panel = (
         stat.Panel()
         .title(text.title)
@@ -82,19 +87,24 @@ def stat_panel(text: PanelText, query: str, thresholds: Thresholds, *, links_to:
         .span(span)
         .with_target(_target(PanelQuery(query, text.title), "A"))
     )
+    if console:
+        panel.data_links([console_link(console)])
     return panel.links([dashboard_link(links_to)]) if links_to else panel
 
 
-def time_series(
+def time_series(  # noqa: PLR0913 - options of a panel
     text: PanelText,
     queries: Sequence[PanelQuery],
     thresholds: Thresholds = NO_THRESHOLDS,
     *,
     stacked: bool = False,
     show_zeros: bool = False,
+    console: str = "",
     span: int = 12,
 ) -> timeseries.Panel:
     """Return a panel with lines over time, or with stacked areas. Thresholds are drawn as dashed lines.
+
+    `console` is a page of the console; a click on a point leads there.
 
     Every metric exports all its series from the start, so an event that never happened is a series of zeros. In a stack
     such a series would be drawn on top of the others. Series with labels that are always 0 are therefore hidden, unless
@@ -129,6 +139,8 @@ def time_series(
         panel.with_override(ALWAYS_ZERO, [HIDDEN])
     if stacked:
         panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL))
+    if console:
+        panel.data_links([console_link(console)])
     for letter, query in zip("ABCDEF", queries, strict=False):
         panel.with_target(_target(query, letter))
     return panel
@@ -179,6 +191,16 @@ def dashboard_link(uid: str) -> dashboard.DashboardLink:
     """Return a link to another dashboard that keeps the time range and the variables."""
     carried = "${__url_time_range}&${datasource:queryparam}&${instance:queryparam}"
     return dashboard.DashboardLink("Details").type(models.DashboardLinkType.LINK).url(f"/d/{uid}?{carried}")
+
+
+def console_link(page: str) -> dashboard.DashboardLink:
+    """Return a link to a page of the console. `${__field.labels.x}` in it is the label of the series."""
+    return (
+        dashboard.DashboardLink("Console")
+        .type(models.DashboardLinkType.LINK)
+        .url(f"${{console}}{page}")
+        .target_blank(target_blank=True)
+    )
 
 
 def _target(

@@ -43,6 +43,10 @@ def free_port() -> int:
     raise StackError(f"no TCP port of 127.0.0.1 from {PORTS[0]} to {PORTS[-1]} is free: end what listens on them")
 
 
+class RunningError(StackError):
+    """Another stack already runs in the data directory."""
+
+
 @dataclass(frozen=True)
 class Child:
     """A child process. `log` is the file with its output, `record` the file with its pid and stop signal."""
@@ -147,14 +151,16 @@ async def run_all(*parts: Coroutine[Any, Any, object]) -> None:
 
 
 def lock_data_dir(data_dir: Path) -> TextIO:
-    """Lock the data directory for this process. Raises StackError when another stack runs in it."""
+    """Lock the data directory for this process. Raises RunningError when another stack runs in it."""
     (data_dir / "run").mkdir(parents=True, exist_ok=True)
     lock = (data_dir / "run" / "lock").open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise StackError(f"Another stack already runs in {data_dir}. Stop it, or choose another --data-dir.") from None
+        raise RunningError(
+            f"Another stack already runs in {data_dir}. Stop it, or choose another --data-dir."
+        ) from None
     return lock
 
 

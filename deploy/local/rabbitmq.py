@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -27,12 +28,13 @@ READY_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 30.0
 MANAGEMENT_RETRIES: Final = (1.0, 2.0, 4.0, 0.0)
 """Seconds to wait after each failed request to the management API."""
+PORT_TAKEN: Final = re.compile(r"eaddrinuse|dist_port_already_used|already in use", re.IGNORECASE)
 USER: Final = "outlast"
 PLUGINS: Final = ("rabbitmq_management_agent", "rabbitmq_management", "rabbitmq_prometheus")
 
 
 class RabbitMQ:
-    """One private node. Its data is in `<data_dir>/rabbitmq` and is kept. Its ports are chosen once per object.
+    """One private node. Its data is in `<data_dir>/rabbitmq` and is kept. Its ports are chosen before its first start.
 
     A new node joins the cluster of the running node `joins` and uses its epmd, so stop `joins` last. `config` has
     additional lines for rabbitmq.conf.
@@ -44,11 +46,9 @@ class RabbitMQ:
         self._data_dir = data_dir.resolve()
         self._home = self._data_dir / "rabbitmq"
         self._plugins = tuple(plugins)
-        self._ports = {name: free_port() for name in ("amqp", "dist", "epmd", "management", "prometheus")}
         self._joins = joins
         self._config = config
-        if joins is not None:
-            self._ports["epmd"] = joins._ports["epmd"]  # noqa: SLF001 - the same class
+        self._ports = self._free_ports()
         self._epmd: Child | None = None
         self._node: Child | None = None
 
@@ -77,7 +77,21 @@ class RabbitMQ:
         return f"http://127.0.0.1:{self._ports['prometheus']}/metrics/per-object"
 
     async def start(self) -> None:
-        """Start epmd and the node, and wait until it accepts connections. Raises StackError with the end of its log."""
+        """Start epmd and the node, and wait until it accepts connections. Raises StackError with the end of its log.
+
+        A node takes its ports seconds after they were chosen. If something else has one of them by then, a node that
+        has not run before gets others.
+        """
+        has_run = (self._home / "mnesia").exists()
+        try:
+            await self._start()
+        except StackError as error:
+            if has_run or PORT_TAKEN.search(str(error)) is None:
+                raise
+            self._ports = self._free_ports()
+            await self._start()
+
+    async def _start(self) -> None:
         server, epmd = _server(), shutil.which("epmd")
         if server is None or epmd is None:
             raise StackError(MISSING)
@@ -110,14 +124,18 @@ class RabbitMQ:
         A busy node may report an error for one that it has created; then its creator has no permissions, not even after
         a second request. Therefore they are set here.
         """
-        vhost = quote(name, safe="")
-        await self._manage("PUT", f"vhosts/{vhost}")
-        await self._manage("PUT", f"permissions/{vhost}/{USER}", dict.fromkeys(("configure", "write", "read"), ".*"))
+        await self._manage("PUT", f"vhosts/{quote(name, safe='')}")
+        await self.set_permissions(name)
         return self.vhost_url(name)
 
     async def delete_vhost(self, name: str) -> None:
         """Delete a virtual host and everything in it."""
         await self._manage("DELETE", f"vhosts/{quote(name, safe='')}")
+
+    async def set_permissions(self, vhost: str, configure: str = ".*", write: str = ".*", read: str = ".*") -> None:
+        """Set what the user of `url` may do in a virtual host, as regular expressions of names."""
+        allowed = {"configure": configure, "write": write, "read": read}
+        await self._manage("PUT", f"permissions/{quote(vhost, safe='')}/{USER}", allowed)
 
     async def control(self, *arguments: str, program: str = "rabbitmqctl") -> str:
         """Run `rabbitmqctl` or another RabbitMQ tool on the node; return its output. Raises StackError if it fails."""
@@ -138,8 +156,7 @@ class RabbitMQ:
         return output
 
     async def version(self) -> tuple[int, ...]:
-        """Return the version of the installed RabbitMQ. The node need not run."""
-        self._home.mkdir(parents=True, exist_ok=True)
+        """Return the version of RabbitMQ. The node must run: without its epmd, the tool starts one that stays."""
         numbers = (await self.control("version")).split()[-1].split(".")
         return tuple(int(number) for number in numbers if number.isdigit())
 
@@ -152,6 +169,12 @@ class RabbitMQ:
                         return
                 await asyncio.sleep(seconds)  # a busy node answers 500 while it still creates the virtual host
         raise StackError(f"RabbitMQ's management API answered {response.status} to {method} {path}")
+
+    def _free_ports(self) -> dict[str, int]:
+        ports = {name: free_port() for name in ("amqp", "dist", "epmd", "management", "prometheus")}
+        if self._joins is not None:
+            ports["epmd"] = self._joins._ports["epmd"]  # noqa: SLF001 - the same class
+        return ports
 
     def _password(self) -> str:
         return (self._home / "password").read_text().strip()

@@ -1,4 +1,4 @@
-"""State that a stack keeps in its data directory between runs: secrets and ports."""
+"""State that a stack keeps in its data directory: secrets and ports between runs, its addresses while it runs."""
 
 import json
 import secrets
@@ -7,6 +7,8 @@ from base64 import b64encode
 from pathlib import Path
 
 from deploy.local.processes import StackError, free_port
+
+ENDPOINTS = "endpoints.json"
 
 
 def saved_secrets(data_dir: Path) -> dict[str, str]:
@@ -32,6 +34,28 @@ def saved_port(data_dir: Path, name: str, preferred: int | None = None) -> int:
     port = next((port for port in candidates if _is_free(port)), None) or free_port()
     file.write_text(json.dumps({**ports, name: port}))
     return port
+
+
+def save_endpoints(data_dir: Path, line: str) -> None:
+    """Save the line of JSON that `outlast up --json` prints, in a file only the owner can read, if it has changed."""
+    if saved_endpoints(data_dir) == line:
+        return
+    file = data_dir / ENDPOINTS
+    new = file.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text(line)
+    new.replace(file)
+
+
+def saved_endpoints(data_dir: Path) -> str:
+    """Return the line of the stack that runs, or "" if it is not ready yet."""
+    file = data_dir / ENDPOINTS
+    return file.read_text() if file.exists() else ""
+
+
+def remove_endpoints(data_dir: Path) -> None:
+    """Remove the line when the stack stops."""
+    (data_dir / ENDPOINTS).unlink(missing_ok=True)
 
 
 def check_port(port: int) -> None:

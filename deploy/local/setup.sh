@@ -36,6 +36,7 @@ missing_packages() {
     { command -v chromium-headless-shell || command -v chromium; } >/dev/null 2>&1 || echo chromium-headless-shell
     { command -v systemd-analyze && command -v systemd-sysusers; } >/dev/null 2>&1 || echo systemd
     command -v ps >/dev/null 2>&1 || echo procps
+    command -v curl >/dev/null 2>&1 || echo curl
   fi
 }
 

@@ -5,6 +5,7 @@ If RABBITMQ_URL or SUPABASE_URL is set in the environment, that broker or projec
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import os
 import sys
@@ -21,12 +22,13 @@ from deploy.local.postgres import Postgres
 from deploy.local.processes import Child, StackError, end_leftovers, free_port, lock_data_dir, run_all, unexpected_exits
 from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.samples import Sample, make_samples
-from deploy.local.saved_state import check_port, saved_port, saved_secrets
+from deploy.local.saved_state import check_port, remove_endpoints, saved_port, saved_secrets
 from deploy.local.source import Source
 from handlers.settings import FAL_SOURCES
 
 READY_SECONDS: Final = 60.0
 DATABASE: Final = "outlast"
+STARTS: Final = 3
 
 
 class Stack:
@@ -79,6 +81,7 @@ class Stack:
 
     async def _start(self) -> None:
         self._exit_stack.enter_context(lock_data_dir(self.data_dir))
+        remove_endpoints(self.data_dir)
         for name in end_leftovers(self.data_dir):
             self._report(f"ended {name}, left behind by an earlier run")
         if self._port is not None:
@@ -131,9 +134,16 @@ class Stack:
 
     async def _start_source(self) -> None:
         self.samples = await asyncio.to_thread(make_samples, self.data_dir / "samples")
-        self.source = Source(self.data_dir / "samples", port=saved_port(self.data_dir, "source"))
+        for left in reversed(range(STARTS)):
+            self.source = Source(self.data_dir / "samples", port=saved_port(self.data_dir, "source"))
+            try:
+                await self.source.start()
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or not left:
+                    raise  # otherwise another program took the port first
+            else:
+                break
         self._exit_stack.push_async_callback(self.source.stop)
-        await self.source.start()
 
     async def _start_receiver(self) -> None:
         port = self._port or saved_port(self.data_dir, "receiver", 8080)

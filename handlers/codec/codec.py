@@ -9,23 +9,21 @@ import logging
 import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 from pydantic import JsonValue
 
+from handlers.codec.operations import poster_request, poster_variants, prepare_request
 from handlers.codec.pool import PoolClosedError, ProcessPool
 from handlers.codec.process import ProcessEndedError, RequestTimeoutError
 from handlers.codec.request import InvalidAnswerError, Request
 from handlers.codec.sandbox import landlock, seccomp
 from handlers.errors import DecoderLimitError, FileProcessingError
-from handlers.media import BY_CONTENT_TYPE, EncodeOptions, Limits, Prepared
-from handlers.media.describe import size_and_hashes
+from handlers.media import Limits, Prepared, PreparedPoster
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
-from schemas.codec import PreparedFile
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 
@@ -39,9 +37,6 @@ POOL_ERRORS: Final = (TimeoutError, ProcessEndedError, PoolClosedError, InvalidA
 STALLED_SHARE: Final = 0.1
 """A decoder that had less than this share of its time limit as processor time has waited, not worked."""
 START: Final = "handlers.codec.decoder_main:start"
-PREPARE: Final = "handlers.codec.decoder_main:prepare"
-OPTION_FIELDS: Final = {field.name for field in fields(EncodeOptions)}
-"""The fields of a profile that a codec process needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +101,34 @@ class Codec:
         """
         return await self._run(prepare_request(source, target, content_type, profile, self._limits))
 
+    async def make_poster(self, source: Path, target: Path, content_type: str, profile: Profile) -> PreparedPoster:
+        """Make the placeholder and the variants of a video's poster, or the waveform of audio.
+
+        The file has been prepared before. Files are written beside `target`. Raises the errors of `prepare`.
+        """
+        return await self._run(poster_request(source, target, content_type, profile, self._limits))
+
+    async def add_poster(self, prepared: Prepared, target: Path, profile: Profile) -> Prepared:
+        """Return a video with its placeholder and variants, audio with its waveform, and other files unchanged.
+
+        It is a request of its own, after the file has been found good: whatever happens to it, the file is stored. What
+        cannot be made is logged, and left out. An error that may pass, such as a killed process, is tried once more.
+        """
+        if poster_variants(prepared.content_type, profile) is None:
+            return prepared
+        for is_last in (False, True):
+            try:
+                poster = await self.make_poster(prepared.path, target, prepared.content_type, profile)
+            except FileProcessingError as error:
+                if is_last or not error.retryable:
+                    log.warning(
+                        "no poster", extra={"code": error.code, "reason": str(error), "kind": prepared.content_type}
+                    )
+                    break
+            else:
+                return replace(prepared, thumbhash=poster.thumbhash, variants=poster.variants)
+        return prepared
+
     async def call(self, operation: str, *arguments: JsonValue) -> JsonValue:
         """Call any function (`module:function`) in a codec process and return its result, which is plain data.
 
@@ -164,37 +187,6 @@ class Codec:
     def _count_restart(self, reason: str) -> None:
         self._restarts[reason] += 1
         self._observer.codec_restarted(reason)
-
-
-def prepare_request(
-    source: Path, target: Path, content_type: str, profile: Profile, limits: Limits
-) -> Request[Prepared]:
-    """Return the request that `Codec.prepare` sends."""
-    options = profile.model_dump(mode="json", include=OPTION_FIELDS)
-    arguments: list[JsonValue] = [content_type, options, asdict(limits)]
-    parse = partial(_parse_prepared, {"source": source, "target": target}, content_type)
-    return Request(PREPARE, arguments, parse, limits.seconds, gets_folder=True, files=(source, target))
-
-
-def _parse_prepared(paths: dict[str, Path], requested: str, result: object) -> Prepared:
-    """Validate the result of `prepare`; compute size and hashes. Raises ValueError if it is not valid.
-
-    A file only becomes a type that has a module of its own, such as SVG, if it was detected as that type: a decoder of
-    pictures that has been taken over must not return a picture with scripts.
-    """
-    file = PreparedFile.model_validate(result)
-    media = BY_CONTENT_TYPE.get(file.content_type)
-    if media is None:
-        raise ValueError(f"files of type {file.content_type} are not stored")
-    if media.prepared_by is not None and media.content_type != requested:
-        raise ValueError(f"a file of type {requested} does not become {media.content_type}")
-    path = paths[file.file]
-    try:
-        size, sha256, md5 = size_and_hashes(path)
-    except OSError as error:
-        raise ValueError(f"the {file.file} cannot be read: {error.strerror}") from None
-    properties = file.model_dump(exclude={"file"})
-    return Prepared(path=path, extension=media.extension, file_size=size, sha256=sha256, md5=md5, **properties)
 
 
 def _unchanged(result: T) -> T:

@@ -5,6 +5,7 @@ processor time it may take (null: no limit). It comes from the worker and is tru
 answer. Every exception becomes one of the errors described there.
 """
 
+import contextlib
 import importlib
 import json
 import logging
@@ -12,6 +13,7 @@ import os
 import re
 import signal
 import traceback
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -26,9 +28,17 @@ from handlers.errors import (
     FileTypeNotSupportedError,
     is_disk_full,
 )
-from handlers.media import BY_CONTENT_TYPE, Decoded, EncodeOptions, Kind, Limits
-from schemas.codec_limits import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS
-from schemas.formats import ImageFormat
+from handlers.media import (
+    BY_CONTENT_TYPE,
+    VARIANT,
+    Decoded,
+    DecodedVariant,
+    EncodeOptions,
+    Kind,
+    Limits,
+    VariantOptions,
+)
+from schemas.formats import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS, ImageFormat
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +59,9 @@ OUT_OF_MEMORY: Final = re.compile(
     r"|(insufficient|not enough|no) memory"
 )
 """What libvips, libheif, FFmpeg and the decoders in them report when an allocation fails."""
-ANSWER_FIELDS: Final = tuple(field.name for field in fields(Decoded) if field.name != "path")
+ANSWER_FIELDS: Final = tuple(field.name for field in fields(Decoded) if field.name not in {"path", "variants"})
 """The fields of Decoded that the answer contains unchanged."""
+VARIANT_FIELDS: Final = tuple(field.name for field in fields(DecodedVariant) if field.name != "path")
 
 
 def answer(request: bytes) -> bytes:
@@ -103,28 +114,53 @@ def prepare(folder: str, content_type: str, options: dict[str, Any], limits: dic
     `schemas.codec.PreparedFile`.
     """
     files = WorkFolder(Path(folder))
-    encode_options = EncodeOptions(**options | {"format": ImageFormat(options["format"])})
-    decoded = _prepare(files.source, files.target, content_type, encode_options, Limits(**limits))
+    decoded = _prepare(files.source, files.target, content_type, encode_options(options), Limits(**limits))
     file = "source" if decoded.path == files.source else "target"
     if file == "target" and decoded.path != files.target:
         decoded.path.replace(files.target)  # a copy without the bytes after the end of the format
-    return {"file": file} | {name: getattr(decoded, name) for name in ANSWER_FIELDS}
+    fields_ = {"file": file} | {name: getattr(decoded, name) for name in ANSWER_FIELDS}
+    return (
+        fields_ | {"variants": [variant_fields(variant) for variant in decoded.variants]}
+        if decoded.variants
+        else fields_
+    )
+
+
+def encode_options(options: dict[str, Any]) -> EncodeOptions:
+    """Return the options of a request."""
+    variants = (
+        VariantOptions(**variant | {"format": ImageFormat(variant["format"])}) for variant in options["variants"]
+    )
+    return EncodeOptions(**options | {"format": ImageFormat(options["format"]), "variants": tuple(variants)})
+
+
+def variant_fields(variant: DecodedVariant) -> dict[str, Any]:
+    """Return the fields of a variant, with the number in the name of its file instead of the path."""
+    number = None if variant.path is None else int(variant.path.name.removeprefix(VARIANT))
+    return {"file": number} | {name: getattr(variant, name) for name in VARIANT_FIELDS}
 
 
 def _prepare(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
     media = BY_CONTENT_TYPE.get(content_type)
     if media is None:
         raise FileTypeNotSupportedError(f"files of type {content_type} are not stored")
-    try:
+    with translated(limits):
         module = f"handlers.media.{media.prepared_by}" if media.prepared_by else KIND_MODULES[media.kind]
         decoded: Decoded = importlib.import_module(module).prepare(source, target, content_type, options, limits)
+    return decoded
+
+
+@contextlib.contextmanager
+def translated(limits: Limits) -> Iterator[None]:
+    """Translate the errors of libraries into ours."""
+    try:
+        yield
     except FileProcessingError:
         raise
     except MemoryError:
         raise DecoderLimitError(f"decoding takes more than {limits.max_memory >> 20} MiB of memory") from None
     except Exception as error:  # noqa: BLE001 - libraries may raise any error
         raise translate_error(error, limits) from None
-    return decoded
 
 
 def translate_error(error: Exception, limits: Limits) -> FileProcessingError:

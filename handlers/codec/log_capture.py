@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 from typing import Final
 
-from schemas.codec_limits import MAX_LOG_CHARACTERS, MAX_LOG_LINES, MAX_LOGGER_CHARACTERS
+from schemas.formats import MAX_LOG_CHARACTERS, MAX_LOG_LINES, MAX_LOGGER_CHARACTERS
 
 Line = dict[str, str | int]
 """The fields of `schemas.codec.LogLine`."""

@@ -7,18 +7,20 @@ import signal
 import socket
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
 from handlers.codec.channel import Channel, is_readable
 from handlers.codec.fork_main import NUMBER
 from handlers.codec.request import Answer, InvalidAnswerError, Request
-from handlers.codec.work_folder import InvalidResultError, WorkFolder, not_passed
+from handlers.codec.work_folder import TARGET, InvalidResultError, WorkFolder, not_passed
 
 T = TypeVar("T")
 
 START_SECONDS: Final = 60.0
 END_SECONDS: Final = 5.0
+NO_RESULTS: Final[Mapping[str, Path]] = {}
 
 
 class ProcessEndedError(Exception):
@@ -97,9 +99,9 @@ class CodecProcess:
             return self._call(request, seconds)
         source, target = request.files
         with self._folder.holding(source):
-            return self._call(request, seconds, target)
+            return self._call(request, seconds, {TARGET: target, **request.extra_files})
 
-    def _call(self, request: Request[T], seconds: float, target: Path | None = None) -> Answer[T]:
+    def _call(self, request: Request[T], seconds: float, results: Mapping[str, Path] = NO_RESULTS) -> Answer[T]:
         has_started, cpu_before = False, _cpu_seconds(self.pid)
         try:
             self._channel.send(request.encode(self._folder.path), seconds)
@@ -111,15 +113,15 @@ class CodecProcess:
             content = b""
         if not content:
             raise ProcessEndedError(self.end(), has_started=has_started)
-        if target is not None:
-            self._take_result(target)
+        for name, target in results.items():
+            self._take_result(target, name)
         answer = request.parse_answer(content)
         self.answers += 1
         return answer
 
-    def _take_result(self, target: Path) -> None:
+    def _take_result(self, target: Path, name: str) -> None:
         try:
-            self._folder.take(target)
+            self._folder.take(target, name)
         except InvalidResultError as error:
             raise InvalidAnswerError(str(error)) from None
         except OSError as error:

@@ -1,8 +1,8 @@
 """One request to a codec process: its encoding, and the validation of its answer."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -48,6 +48,7 @@ class Request(Generic[T]):
     `parse` validates and converts the result, and raises ValueError if it is not valid. `cpu_seconds` is the processor
     time that the call may take; None for no limit. `gets_folder`: the path of the process's work folder is the first
     argument. `files`: the source, which is put into that folder, and the path for the result, which is taken out of it.
+    So are further results, `extra_files`, by the names that they have there.
     """
 
     operation: str
@@ -56,6 +57,7 @@ class Request(Generic[T]):
     cpu_seconds: float | None = None
     gets_folder: bool = False
     files: tuple[Path, Path] | None = None
+    extra_files: Mapping[str, Path] = field(default_factory=dict)
 
     def encode(self, folder: Path) -> bytes:
         """Return the request as it is sent to the process with this folder; see `handlers/codec/decoder_main.py`."""

@@ -19,6 +19,7 @@ from handlers.errors import FileProcessingError, is_disk_full
 RESULT_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """Without following a link or waiting for the writer of a FIFO."""
 COPY_BYTES: Final = 1024 * 1024
+TARGET: Final = "prepared"
 
 
 class InvalidResultError(ValueError):
@@ -31,7 +32,7 @@ class WorkFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.source = path / "in" / "source"
-        self.target = path / "out" / "prepared"
+        self.target = path / "out" / TARGET
         self._parts = (str(self.source.parent), str(self.target.parent))
 
     def create(self) -> None:
@@ -56,15 +57,15 @@ class WorkFolder:
             for part in self._parts:
                 _empty(part)
 
-    def take(self, target: Path) -> None:
-        """Copy the result, if there is one, to `target`.
+    def take(self, target: Path, name: str = TARGET) -> None:
+        """Copy the result of this name, if there is one, to `target`.
 
         Raises:
             InvalidResultError: it is not a regular file, or has a second name.
             OSError: it cannot be copied.
         """
         try:
-            descriptor = os.open(self.target, RESULT_FLAGS)
+            descriptor = os.open(self.target.with_name(name), RESULT_FLAGS)
         except FileNotFoundError:
             return
         except OSError as error:

@@ -4,6 +4,7 @@ SQL functions and Storage are called over `ProjectApi`, because every file uses 
 rare, go through the official supabase client.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -39,8 +40,8 @@ class Supabase:
         # Separate connections for functions and Storage, so that a heartbeat does not wait for uploads.
         self._apis = tuple(ProjectApi(self._url, self._key, self._timeout) for _ in range(2))
         self._rpc = RpcClient(self._apis[0])
-        storage = StorageApi(self._apis[1], observer or Observer())
-        self._storage = SupabaseStorage(storage, self.bucket, OpenUploads(self.call, self.bucket))
+        self._storage_api = StorageApi(self._apis[1], observer or Observer())
+        self._storage = self._storage_of(self.bucket)
         self._http: HttpClient | None = None
         self._client: AsyncClient | None = None
 
@@ -57,6 +58,18 @@ class Supabase:
         if self._http is not None:
             await self._http.aclose()
         self._http = self._client = None
+
+    def in_bucket(self, bucket: str) -> Self:
+        """Return the same project with another bucket. It shares the connections; do not close it."""
+        if bucket == self.bucket:
+            return self
+        other = copy.copy(self)
+        other.bucket = bucket
+        other._storage = self._storage_of(bucket)  # noqa: SLF001 - of the same class
+        return other
+
+    def _storage_of(self, bucket: str) -> SupabaseStorage:
+        return SupabaseStorage(self._storage_api, bucket, OpenUploads(self.call, bucket))
 
     async def client(self) -> "AsyncClient":
         """Return the official supabase client."""

@@ -40,24 +40,36 @@ class ConsoleQueries:
         return dict(await self._call("now", {}, "outlast_console_"))
 
     async def tasks(self, filters: dict[str, str], before: PageKey | None, limit: int) -> list[Row]:
-        """Return a page of tasks, newest first. Filters: `status`, `queue`, `code`, `since`, `until`, `q` (search)."""
+        """Return a page of tasks, newest first. Filters: those of `outlast_console_tasks`."""
         arguments = {"p_filter": filters, "p_before": before, "p_limit": limit}
         return list(await self._call("tasks", arguments, "outlast_console_"))
+
+    async def count(self, filters: dict[str, str], most: int) -> int:
+        """Return the number of tasks of a filter; `most` + 1 if there are more than `most`."""
+        return int(await self._call("count", {"p_filter": filters, "p_most": most}, "outlast_console_"))
+
+    async def choices(self) -> Row:
+        """Return the `codes` and `hosts` that tasks have, to choose from."""
+        return dict(await self._call("choices", {}, "outlast_console_"))
+
+    async def trend(self, hours: int, bins: int) -> list[Row]:
+        """Return how many tasks were `stored` and `failed` in equal parts of the last hours, numbered from now."""
+        return list(await self._call("trend", {"p_hours": hours, "p_bins": bins}, "outlast_console_"))
+
+    async def pause(self, queue: str, by: str, *, paused: bool) -> bool:
+        """Pause a queue, or resume it; return whether that changed anything."""
+        return bool(await self._call("pause", {"p_queue": queue, "p_by": by, "p_paused": paused}))
 
     async def task(self, task_id: UUID) -> Row | None:
         """Return `task`, `attempts` and `files`; None when the task is not recorded."""
         record: Row | None = await self._call("task", {"p_task_id": str(task_id)}, "outlast_console_")
         return record
 
-    async def generation(self, generation_id: str) -> Row | None:
+    async def generation(self, binding: str, generation_id: str) -> Row | None:
         """Return a generation's `row` (None if it has none), `table` and `tasks`; None when nothing is recorded."""
-        record: Row | None = await self._call("generation", {"p_id": generation_id}, "outlast_console_")
+        arguments = {"p_id": generation_id, "p_binding": binding}
+        record: Row | None = await self._call("generation", arguments, "outlast_console_")
         return record
-
-    async def record_operation(self, **columns: Any) -> str | None:  # noqa: ANN401 - columns of outlast_operations
-        """Record an operator's action (at least `id`, `verb`, `by`, `state`); return who has asked to abort it."""
-        aborted_by: str | None = (await self._call("operation", {"p_operation": columns}))["abort"]
-        return aborted_by
 
     async def operations(
         self, *, operation_id: UUID | None = None, running: bool = False, before: PageKey | None = None, limit: int = 50

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from handlers.database.client import Supabase
 from handlers.database.rpc import parse_answer
-from schemas.objects import MoveObjectReply, ObjectCount, StoredObject, SuboptimalImage
+from schemas.files import StoredVariant
+from schemas.objects import MoveObjectReply, ObjectCount, StoredObject, SuboptimalImage, UnvariedFile
 
 T = TypeVar("T")
 
@@ -20,6 +21,14 @@ class ObjectRecords:
     def __init__(self, supabase: Supabase) -> None:
         self._supabase = supabase
         self._bucket = supabase.bucket
+
+    def in_bucket(self, bucket: str) -> Self:
+        """Return the records of another bucket."""
+        return type(self)(self._supabase.in_bucket(bucket))
+
+    async def used_buckets(self) -> list[str]:
+        """Return the buckets that have had files."""
+        return parse_answer("outlast_used_buckets", list[str], await self._supabase.call("outlast_used_buckets", {}))
 
     async def release_deleted_generations(self, grace_seconds: int) -> tuple[int, bool]:
         """Delete the file rows of deleted generations; return how many, and whether there are more."""
@@ -64,6 +73,36 @@ class ObjectRecords:
         file = to.model_dump(mode="json")
         return await self._call(
             "outlast_move_object", MoveObjectReply, p_path=path, p_file=file, p_source_sha256=source_sha256
+        )
+
+    async def count_unvaried(self, variants: str, since: datetime | None) -> ObjectCount:
+        """Count the images recorded since `since` whose variants are not those of their binding, or else `variants`."""
+        return await self._call("outlast_count_unvaried", ObjectCount, p_variants=variants, p_since=_iso(since))
+
+    async def unvaried(
+        self, variants: str, since: datetime | None, after: str | None, limit: int
+    ) -> list[UnvariedFile]:
+        """Return at most `limit` of these files, in order of path, after the path `after`."""
+        return await self._call(
+            "outlast_to_vary",
+            list[UnvariedFile],
+            p_variants=variants,
+            p_since=_iso(since),
+            p_after=after,
+            p_limit=limit,
+        )
+
+    async def set_variants(
+        self, file: UnvariedFile, variants: Sequence[StoredVariant], default: str
+    ) -> MoveObjectReply:
+        """Record the wanted variants of an object for all files that want them, and rebuild their media."""
+        return await self._call(
+            "outlast_set_variants",
+            MoveObjectReply,
+            p_path=file.path,
+            p_wanted=file.wanted,
+            p_variants=[variant.model_dump(mode="json") for variant in variants],
+            p_default=default,
         )
 
     async def _call(self, function: str, kind: type[T], **arguments: Any) -> T:  # noqa: ANN401 - any JSON

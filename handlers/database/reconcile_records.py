@@ -21,15 +21,15 @@ class MissingQuery:
     """What the sweep looks for: created at or after `since`, and not after `until`.
 
     A task is stalled when it has been queued, running or retrying without a change for `idle_seconds`. Without outputs
-    the entries are only good for counting. `past`: instead of what the sweep looks for, generations from before the
-    installation, and then the tasks that an interrupted `outlast adopt` left queued.
+    the entries are only good for counting. `past`: instead of what the sweep looks for in all bindings, generations of
+    this binding from before the installation, and then the tasks that an interrupted `outlast adopt` left queued.
     """
 
     since: datetime | None
     until: datetime | None
     idle_seconds: int
     with_outputs: bool = True
-    past: bool = False
+    past: str | None = None
 
 
 class ReconcileRecords:
@@ -51,7 +51,7 @@ class ReconcileRecords:
             {
                 "p_since": _iso(query.since),
                 "p_until": _iso(query.until),
-                "p_after": after or ({"kind": "past"} if query.past else None),
+                "p_after": after or (None if query.past is None else {"kind": "past", "binding": query.past}),
                 "p_limit": PAGE_ENTRIES,
                 "p_idle_seconds": query.idle_seconds,
                 "p_page_bytes": PAGE_BYTES,

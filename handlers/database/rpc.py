@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from handlers.database.http import ProjectApi
 from handlers.errors import DatabaseUnavailableError, FileProcessingError, RowRejectedError
 from handlers.json_text import clean_json
+from handlers.network import failure_text
 
 REMEDIES: Final = {
     "PGRST202": "; apply the migrations (outlast init prints them)",
@@ -44,7 +45,7 @@ class RpcClient:
             ) as response:
                 text = await response.text(errors="replace")
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise DatabaseUnavailableError(f"{function}: {type(error).__name__} at SUPABASE_URL") from error
+            raise DatabaseUnavailableError(f"{function}: {failure_text(error)} at SUPABASE_URL") from error
         try:
             answer = None if response.status == HTTPStatus.NO_CONTENT else json.loads(text)
         except ValueError:

@@ -1,6 +1,7 @@
 """The SQL functions that record the work on a task: begin, finish, heartbeat, and what they need."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -42,6 +43,21 @@ class TaskRecords:
         )
         return parse_answer("outlast_begin", BeginReply, answer)
 
+    async def fal_result(self, job: Job) -> str:
+        """Record FAL's result without files on the generation's row, if its binding wants it; return what was done.
+
+        `written`, `not_wanted`, `finished` (the row is finished already), `no_generation`, or `rejected: ...`.
+        """
+        return str((await self._supabase.call("outlast_fal_result", {"p_job": task_row(job)}))["state"])
+
+    async def note_public_url(self, url: str) -> None:
+        """Record the project's URL, as browsers reach it, for the URLs of files in public buckets."""
+        await self._supabase.call("outlast_note_public_url", {"p_url": url.rstrip("/")})
+
+    async def note_undecodable(self, code: str) -> None:
+        """Count a message that became a dead letter because it could not be decoded, for the next digest."""
+        await self._supabase.call("outlast_note_undecodable", {"p_code": code})
+
     async def find_stored(self, user_id: str | None, source_sha256: str, profile: str) -> ProcessedFile | None:
         """Return a file that this user has stored from the same bytes with the same profile, or None."""
         answer = await self._supabase.call(
@@ -56,10 +72,16 @@ class TaskRecords:
             StorageUnavailableError: the object is being removed at the moment.
         """
         answer = await self._supabase.call("outlast_claim", {"p_bucket": bucket, "p_path": path, "p_user_id": user_id})
-        if answer["state"] != "live":
-            raise StorageUnavailableError(
-                "an object with the same content is being removed at the moment; the file is stored at the next attempt"
-            )
+        _check_claimed(answer)
+
+    async def claim_objects(self, bucket: str, paths: Sequence[str], user_id: str | None) -> None:
+        """Record several objects in the same way: a picture and its variants.
+
+        Raises:
+            StorageUnavailableError: one of them is being removed at the moment.
+        """
+        arguments = {"p_bucket": bucket, "p_paths": list(paths), "p_user_id": user_id}
+        _check_claimed(await self._supabase.call("outlast_claim_all", arguments))
 
     async def finish(
         self,
@@ -70,6 +92,7 @@ class TaskRecords:
         failed: list[FailedFile],
     ) -> FinishReply:
         """Record the files, the task and the generation's row in one transaction."""
+        failure = next((file for file in failed if not file.is_skipped), None)
         answer = await self._supabase.call(
             "outlast_finish",
             {
@@ -78,7 +101,7 @@ class TaskRecords:
                 "p_status": status,
                 "p_files": [file.model_dump(mode="json") for file in stored],
                 "p_failed": [_failed_row(file) for file in failed],
-                "p_error": {"code": failed[0].code, "message": failed[0].error} if failed else None,
+                "p_error": None if failure is None else {"code": failure.code, "message": failure.error},
             },
         )
         return parse_answer("outlast_finish", FinishReply, answer)
@@ -107,14 +130,14 @@ class TaskRecords:
         )
         return int(answer["archived"])
 
-    async def read_data_uri(self, generation_id: str, reference: str) -> str:
+    async def read_data_uri(self, binding: str, generation_id: str, reference: str) -> str:
         """Return the `data:` URI that was too large for a message, from the generation's row.
 
         Raises:
             SourceGoneError: the row does not have it. Retryable, because FAL's webhook can arrive before the
                 application has written the output.
         """
-        arguments = {"p_generation_id": generation_id, "p_max_bytes": MAX_OUTPUT_BYTES}
+        arguments = {"p_generation_id": generation_id, "p_max_bytes": MAX_OUTPUT_BYTES, "p_binding": binding}
         row = await self._supabase.call("outlast_output", arguments)
         url = await asyncio.to_thread(_find_data_uri, row["output"], reference)
         if url is not None:
@@ -151,6 +174,13 @@ def _media_entry(file: JobFile) -> dict[str, Any]:
 def _failed_row(file: FailedFile) -> dict[str, Any]:
     """Return a failed file with its URL redacted: the query may contain a signature."""
     return file.model_dump(mode="json") | {"url": redact_url(file.url)}
+
+
+def _check_claimed(answer: Mapping[str, Any]) -> None:
+    if answer["state"] != "live":
+        raise StorageUnavailableError(
+            "an object with the same content is being removed at the moment; the file is stored at the next attempt"
+        )
 
 
 def _find_data_uri(output_json: str | None, reference: str) -> str | None:

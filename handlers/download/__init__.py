@@ -15,6 +15,7 @@ from handlers.download.http_client import MAX_HEAD_FIELDS, MAX_HEAD_LINE_BYTES, 
 from handlers.download.http_response import check_status
 from handlers.download.transfer import DownloadProgress, Transfer
 from handlers.errors import SourceForbiddenError, SourceGoneError, SourceUnavailableError
+from handlers.network import failure_text
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
 from schemas.urls import is_data_uri, redact_url
@@ -121,4 +122,4 @@ class Downloader:
                 f"bytes or more than {MAX_HEAD_FIELDS} fields"
             ) from error
         except aiohttp.ClientError as error:
-            raise SourceUnavailableError(f"{redact_url(url)}: the download failed: {type(error).__name__}") from error
+            raise SourceUnavailableError(f"{redact_url(url)}: the download failed: {failure_text(error)}") from error

@@ -61,6 +61,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class VariantOptions:
+    """A variant to make: the fields of `schemas.variants.Variant`, with format and quality set."""
+
+    name: str
+    width: int
+    height: int | None
+    format: ImageFormat
+    quality: int
+    animated: bool
+    waveform: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class EncodeOptions:
     """How to store a file: the fields of a job's `Profile` that a codec process needs, without its 9 MB of pydantic."""
 
@@ -68,6 +81,27 @@ class EncodeOptions:
     quality: int
     strip_metadata: bool
     keep_provenance: bool
+    ssim: float | None = None
+    variants: tuple[VariantOptions, ...] = ()
+
+
+VARIANT: Final = "variant-"
+"""The name of a variant's file in the folder of a codec process, before its number in the order of the request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedVariant:
+    """A smaller version of a picture that a codec process has made.
+
+    `path` is None if it is the picture itself, which is small enough and of the requested format.
+    """
+
+    name: str
+    path: Path | None
+    content_type: str
+    width: int
+    height: int
+    frames: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +109,7 @@ class Decoded:
     """A file that a codec process has decoded completely.
 
     `path` is the new file, or the source if that is kept. Width and height in pixels with orientation applied; duration
-    in seconds.
+    in seconds. `quality` is the one that was found, if it was to be found.
     """
 
     path: Path
@@ -85,6 +119,28 @@ class Decoded:
     duration: float | None = None
     frames: int | None = None
     thumbhash: str | None = None
+    quality: int | None = None
+    variants: tuple[DecodedVariant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poster:
+    """The picture of a video, or of audio, that a codec process has made: its placeholder and its variants."""
+
+    thumbhash: str | None = None
+    variants: tuple[DecodedVariant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedVariant(DecodedVariant):
+    """A variant that is ready to store. The worker computes size and hashes. `is_picture`: it is the picture itself."""
+
+    path: Path
+    extension: str
+    file_size: int
+    sha256: str
+    md5: str
+    is_picture: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +155,14 @@ class Prepared(Decoded):
     file_size: int
     sha256: str
     md5: str
+    variants: tuple[PreparedVariant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedPoster(Poster):
+    """The picture of a video, or of audio, that is ready to store."""
+
+    variants: tuple[PreparedVariant, ...] = ()
 
 
 MEDIA_TYPES: Final[tuple[MediaType, ...]] = (

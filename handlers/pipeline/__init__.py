@@ -69,7 +69,7 @@ async def process(batch: Batch, deps: PipelineDeps, on_file_done: FileDone | Non
 
     async with scratch(deps.settings.temp_dir) as folder, asyncio.TaskGroup() as group:
         for file in batch.files:
-            group.create_task(run(file, folder / str(file.position)))
+            group.create_task(run(file, folder if len(batch.files) == 1 else folder / str(file.position)))
     in_order = [results[file.source_key] for file in batch.files]
     return BatchResult(
         stored=[result for result in in_order if isinstance(result, ProcessedFile)],
@@ -79,7 +79,7 @@ async def process(batch: Batch, deps: PipelineDeps, on_file_done: FileDone | Non
 
 async def _process_file(state: FileState, deps: PipelineDeps) -> ProcessedFile | FailedFile:
     stage = "start"
-    state.folder.mkdir()
+    state.folder.mkdir(exist_ok=True)  # a single file is processed in the folder of the batch
     try:
         for step in STEPS:
             if state.stored is not None:
@@ -100,8 +100,7 @@ async def _process_file(state: FileState, deps: PipelineDeps) -> ProcessedFile |
         log.exception("unexpected error", extra={"stage": stage, "url": redact_url(state.file.url)})
         return _failed(state, stage, unexpected_error(error), deps)
     finally:
-        # The other files of the batch may take long, so free the disk now. A single file's folder is removed by
-        # `scratch` right after this.
+        # The other files of the batch may take long, so free the disk now.
         if len(state.batch.files) > 1:
             await remove_folder(state.folder)
 

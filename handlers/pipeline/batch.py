@@ -16,13 +16,15 @@ from handlers.pipeline.steps import Batch, PipelineDeps
 from handlers.settings import MediaSettings
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import Job, JobFile, Profile, output_key_for, task_id_for
-from schemas.tasks import TaskStatus
+from schemas.tasks import BeginReply, TaskStatus
 from schemas.urls import redact_url, source_key
 
 log = logging.getLogger("async_file_processor.batch")
 
 BatchCallback = Callable[[int, int, str], Any]
 """Called with (completed, total, url of the file that has just ended). May be a coroutine function."""
+BytesCallback = Callable[[JobFile, int, int], None]
+"""Called with (file, downloaded, total) in bytes while a file arrives. While the total is unknown, both are equal."""
 
 
 def job_from_urls(
@@ -64,6 +66,20 @@ def job_from_urls(
     )
 
 
+def profile_of(job: Job, reply: BeginReply) -> Profile:
+    """Return the profile for a job's files: the binding's variants replace those of the settings.
+
+    Raises:
+        FileProcessingError: the binding's variants are not valid.
+    """
+    if job.own_variants or reply.variants is None:
+        return job.profile
+    try:
+        return job.profile.with_variants(reply.variants)
+    except ValueError as error:
+        raise FileProcessingError(f"the variants of the binding {reply.binding}: {error}") from None
+
+
 class BatchReporter:
     """Logs each stored file and calls the progress callback. An error of the callback is logged, not raised."""
 
@@ -88,14 +104,21 @@ class BatchReporter:
             log.exception("the progress callback failed")
 
 
-async def run_batch(job: Job, deps: PipelineDeps, records: TaskRecords | None, reporter: BatchReporter) -> BatchResult:
+async def run_batch(
+    job: Job,
+    deps: PipelineDeps,
+    records: TaskRecords | None,
+    reporter: BatchReporter,
+    on_bytes: BytesCallback | None = None,
+) -> BatchResult:
     """Process the files of a job. With `records`, the job is recorded as a task and stored files are not repeated.
 
     Raises:
         FileProcessingError: the task is cancelled, or another worker runs it (then `retryable`).
         DatabaseUnavailableError: the database did not answer.
     """
-    batch = Batch(job.files, job.user_id, job.generation_id or "", job.profile, job.max_concurrent or 1)
+    batch = Batch(job.files, job.user_id, job.generation_id or "", job.profile, job.max_concurrent or 1, job.binding)
+    batch = replace(batch, on_progress=on_bytes)
     if records is None:
         return await process(batch, deps, reporter)
     lease = uuid4()
@@ -107,7 +130,14 @@ async def run_batch(job: Job, deps: PipelineDeps, records: TaskRecords | None, r
         if file.source_key in already_stored:
             await reporter(file, already_stored[file.source_key])
     pending = tuple(file for file in job.files if file.source_key not in already_stored)
-    batch = replace(batch, files=pending, user_id=reply.user_id or job.user_id)
+    batch = replace(
+        batch,
+        files=pending,
+        user_id=reply.user_id or job.user_id,
+        bucket=reply.bucket,
+        folders=reply.folders,
+        profile=profile_of(job, reply),
+    )
     if reply.state == "done":
         result = BatchResult()
     else:

@@ -5,7 +5,7 @@ tree in `handlers.errors` when the file cannot be processed.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,9 @@ from handlers.settings import MediaSettings
 from handlers.sources.refusals import MESSAGES, refusal_of
 from handlers.storage import Storage, object_path
 from handlers.storage.upload_file import UploadFile
+from handlers.storage.variants import store_variants, variant_paths
 from schemas.files import ProcessedFile
-from schemas.jobs import JobFile, Profile, file_id_for
+from schemas.jobs import DEFAULT_BINDING, JobFile, Profile, file_id_for
 from schemas.urls import is_data_reference, redact_url
 
 DETECTION_BYTES: Final = 64 * 1024
@@ -41,7 +42,8 @@ class Batch:
     `on_progress` is called with (file, downloaded, total) in bytes while a file arrives. A file is started only while
     `may_start()` is true. With `sees_storage` the database checks `storage.objects` itself when a stored file is
     found and when a task is finished, so the pipeline sends no request to Storage for this. A URL that must not be
-    requested is reported to the observer if `count_denied`.
+    requested is reported to the observer if `count_denied`. `bucket` and `folders` are those of the binding, if it
+    names any.
     """
 
     files: tuple[JobFile, ...]
@@ -49,19 +51,31 @@ class Batch:
     generation_id: str
     profile: Profile
     max_concurrent: int
+    binding: str = DEFAULT_BINDING
     on_progress: Callable[[JobFile, int, int], None] | None = None
     may_start: Callable[[], bool] = lambda: True
     hooks: AttemptHooks = field(default_factory=AttemptHooks)
     sees_storage: bool = False
     count_denied: bool = True
+    bucket: str | None = None
+    folders: Sequence[str | None] | None = None
+
+    def path_of(self, sha256: str, extension: str) -> str:
+        """Return the path of an object of this batch."""
+        return object_path(self.user_id, sha256, extension, self.folders)
+
+    def storage_of(self, storage: Storage) -> Storage:
+        """Return the storage of the binding's bucket."""
+        return storage if self.bucket is None else storage.in_bucket(self.bucket)
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineDeps:
     """The objects that the steps use.
 
-    The last three call the database and are None without one. Then no stored file is found again (`find_stored`), no
-    reference to a `data:` URI is resolved (`read_data_uri`), and objects are not registered (`claim_object`).
+    The last four call the database and are None without one. Then no stored file is found again (`find_stored`), no
+    reference to a `data:` URI is resolved (`read_data_uri`), and objects are not registered (`claim_object`, and
+    `claim_objects` for a picture with variants).
     """
 
     settings: MediaSettings
@@ -70,8 +84,9 @@ class PipelineDeps:
     storage: Storage
     observer: Observer
     find_stored: Callable[[str | None, str, str], Awaitable[ProcessedFile | None]] | None = None
-    read_data_uri: Callable[[str, str], Awaitable[str]] | None = None
+    read_data_uri: Callable[[str, str, str], Awaitable[str]] | None = None
     claim_object: Callable[[str, str, str | None], Awaitable[None]] | None = None
+    claim_objects: Callable[[str, Sequence[str], str | None], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +115,7 @@ async def download(state: FileState, deps: PipelineDeps) -> FileState:
             raise SourceGoneError(
                 f"{url} refers to content in the generation's row, which cannot be read without SUPABASE_URL"
             )
-        url = await deps.read_data_uri(state.batch.generation_id, url)
+        url = await deps.read_data_uri(state.batch.binding, state.batch.generation_id, url)
     on_progress = None if state.batch.on_progress is None else partial(state.batch.on_progress, state.file)
     target = state.folder / "source"
     downloaded = await deps.downloader.fetch(
@@ -128,39 +143,50 @@ async def deduplicate(state: FileState, deps: PipelineDeps) -> FileState:
     if deps.find_stored is None:
         return state
     source = require(state.downloaded)
+    storage = state.batch.storage_of(deps.storage)
     earlier = await deps.find_stored(state.batch.user_id, source.sha256, state.batch.profile.key)
-    if earlier is None or earlier.bucket != deps.storage.bucket:
+    if earlier is None or earlier.bucket != storage.bucket or not _in_folders(state.batch, earlier.path):
         return state
-    if not state.batch.sees_storage and not await deps.storage.exists(earlier.path):
+    if not state.batch.sees_storage and not await _exist(storage, earlier):
         return state
     return replace(state, stored=earlier.model_copy(update={**_identity(state), "deduplicated": True}))
 
 
 async def prepare(state: FileState, deps: PipelineDeps) -> FileState:
-    """Validate and compress the file in one decode pass, in a codec process. UNVERIFIED files are not decoded."""
+    """Validate and compress the file in one decode pass, in a codec process. UNVERIFIED files are not decoded.
+
+    Then the poster of a video is made, and the waveform of audio if one is wanted.
+    """
     source, media = require(state.downloaded), require(state.media)
     if media is UNVERIFIED:
         return replace(state, prepared=await asyncio.to_thread(describe_unverified, source.path))
     target = state.folder / "prepared"
     prepared = await deps.codec.prepare(source.path, target, media.content_type, state.batch.profile)
+    prepared = await deps.codec.add_poster(prepared, state.folder / "poster", state.batch.profile)
     return replace(state, prepared=prepared)
 
 
 async def upload(state: FileState, deps: PipelineDeps) -> FileState:
     """Store the prepared file under the path that holds its hash, unless the object exists already."""
     source, prepared = require(state.downloaded), require(state.prepared)
-    path = object_path(state.batch.user_id, prepared.sha256, prepared.extension)
-    if deps.claim_object is not None:
-        await deps.claim_object(deps.storage.bucket, path, state.batch.user_id)
-    is_new = await deps.storage.put(path, UploadFile.from_prepared(prepared), verify=not state.batch.sees_storage)
+    storage = state.batch.storage_of(deps.storage)
+    path = state.batch.path_of(prepared.sha256, prepared.extension)
+    paths = variant_paths(path, prepared.variants) if prepared.variants else {}
+    if deps.claim_objects is not None and paths:
+        await deps.claim_objects(storage.bucket, [path, *paths.values()], state.batch.user_id)
+    elif deps.claim_object is not None:
+        await deps.claim_object(storage.bucket, path, state.batch.user_id)
+    verify = not state.batch.sees_storage
+    is_new = await storage.put(path, UploadFile.from_prepared(prepared), verify=verify)
     if is_new:
         deps.observer.stored(prepared.file_size, source.size - prepared.file_size)
+    variants = await store_variants(storage, path, prepared.variants, verify=verify) if prepared.variants else None
     stored = ProcessedFile(
         **_identity(state),
         original_size=source.size,
         file_size=prepared.file_size,
         content_type=prepared.content_type,
-        bucket=deps.storage.bucket,
+        bucket=storage.bucket,
         path=path,
         sha256=prepared.sha256,
         width=prepared.width,
@@ -168,12 +194,25 @@ async def upload(state: FileState, deps: PipelineDeps) -> FileState:
         duration=prepared.duration,
         frames=prepared.frames,
         thumbhash=prepared.thumbhash,
+        quality=prepared.quality,
         source_sha256=source.sha256,
         profile=state.batch.profile.key,
         deduplicated=not is_new,
         md5=prepared.md5 if is_new and state.batch.sees_storage else None,
+        variants=variants,
     )
     return replace(state, stored=stored)
+
+
+async def _exist(storage: Storage, file: ProcessedFile) -> bool:
+    """Return whether Storage has a file and its variants."""
+    paths = {file.path, *(variant.path for variant in file.variants or ())}
+    return all(await asyncio.gather(*(storage.exists(path) for path in paths)))
+
+
+def _in_folders(batch: Batch, path: str) -> bool:
+    """Return whether an object is in the folders of the batch, as far as the binding names any."""
+    return batch.folders is None or path.rsplit("/", 2)[0] == batch.path_of("", "").rsplit("/", 2)[0]
 
 
 def _check_head(settings: MediaSettings, head: bytes) -> None:
@@ -201,7 +240,7 @@ def _refusal(detected: DetectedType, settings: MediaSettings) -> FileProcessingE
 def _identity(state: FileState) -> dict[str, object]:
     """Return the fields of ProcessedFile that depend on the generation and the source URL, not on the content."""
     return {
-        "id": file_id_for(state.batch.generation_id, state.file.source_key),
+        "id": file_id_for(state.batch.generation_id, state.file.source_key, state.batch.binding),
         "position": state.file.position,
         "original_filename": state.file.original_filename,
         "source_url": redact_url(state.file.url),

@@ -11,6 +11,7 @@ from handlers.sources.fal import FalSource
 from handlers.sources.settings import SourceSettings
 from handlers.sources.supabase import SupabaseSource
 from schemas.events import CompletedGeneration, IgnoredWebhook
+from schemas.jobs import NamedGeneration
 
 
 class WebhookSource(Protocol):
@@ -45,6 +46,9 @@ class WebhookSource(Protocol):
 
     def parse(self, body: bytes) -> CompletedGeneration | IgnoredWebhook:
         """Parse a verified body; raise UnreadableError that names the field and the remedy."""
+
+    def named_generation(self, query: Mapping[str, str]) -> NamedGeneration | None:
+        """Return the generation that the query of the webhook's address names; raise UnreadableError if it cannot."""
 
 
 SOURCES: Final[tuple[type[WebhookSource], ...]] = (SupabaseSource, FalSource)

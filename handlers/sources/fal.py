@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import ValidationError
 
+from handlers.json_text import clean_text
 from handlers.sources.errors import ClosedError, RejectedError, UnreadableError
 from handlers.sources.settings import SourceSettings
 from handlers.sources.standard_webhooks import LARGE_BODY_BYTES, MAX_CLOCK_DIFFERENCE_SECONDS, MAX_TIMESTAMP_DIGITS
-from handlers.sources.webhook_body import body_text
+from handlers.sources.webhook_body import parse_body
 from schemas.events import MAX_ID_CHARACTERS, CompletedGeneration, FalWebhook, IgnoredWebhook
+from schemas.jobs import DEFAULT_BINDING, NamedGeneration
 
 if TYPE_CHECKING:
     from handlers.sources.fal_keys import Jwks
@@ -103,6 +105,25 @@ class FalSource:
                 "clock; check the clock"
             )
 
+    def named_generation(self, query: Mapping[str, str]) -> NamedGeneration | None:
+        """Return the generation of `?generation_id=` and `?binding=`, as far as they are there.
+
+        Raises:
+            UnreadableError: they cannot be an id and a binding.
+        """
+        if "generation_id" not in query:
+            return None
+        generation_id, binding = query["generation_id"], query.get("binding", DEFAULT_BINDING)
+        try:
+            if len(generation_id) > MAX_ID_CHARACTERS:
+                raise ValueError  # noqa: TRY301 - one message for both
+            return NamedGeneration(binding=binding, generation_id=clean_text(generation_id))
+        except ValueError:
+            raise UnreadableError(
+                f"generation_id or binding in the webhook's address is not valid (at most {MAX_ID_CHARACTERS} "
+                "characters; the name of a binding)"
+            ) from None
+
     def parse(self, body: bytes) -> CompletedGeneration | IgnoredWebhook:
         """Parse the body. A failed generation is ignored.
 
@@ -112,7 +133,7 @@ class FalSource:
             UnreadableError: the body is not a FAL webhook.
         """
         try:
-            event = FalWebhook.model_validate_json(body_text(body))
+            event = FalWebhook.model_validate(parse_body(body))
         except ValidationError as error:
             fields = ", ".join(".".join(map(str, e["loc"])) or "body" for e in error.errors())
             raise UnreadableError(f"the body is not a FAL webhook; invalid fields: {fields}") from None

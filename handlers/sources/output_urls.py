@@ -19,7 +19,14 @@ MAX_PARSED_CHARACTERS: Final = 128 * 1024 * 1024
 MAX_SEPARATORS: Final = 600_000
 """Maximum number of commas in all texts that are parsed, and of escapes in array literals. They take the most time."""
 REQUEST_FIELDS: Final = frozenset(["prompt", "negative_prompt", "logs", "input", "inputs", "arguments"])
-"""Fields that repeat the request or describe the run. A text in them is no result."""
+"""Fields that repeat the request or describe the run. A text or a file in them is no result."""
+ARGUMENTS: Final = frozenset(["input", "inputs", "arguments"])
+"""Those of them whose texts are the arguments of the request: a text that is a URL is a file of the request."""
+FILE_FIELDS: Final = ("content_type", "file_name", "file_size")
+"""Fields of an object that say that its `url` is a file."""
+WEB_URL: Final = re.compile(r"https?://", re.IGNORECASE)
+NEXT_URL: Final = re.compile(r"(?:,|(?<![\s,])\s)\s*+(?=https?://)", re.IGNORECASE)
+"""What is between the URLs of a list in a text: a comma, blanks or lines. The lookbehind keeps it linear."""
 DATA_URI: Final = re.compile(
     r"data:(?:[\w.+-]{1,100}/[\w.+-]{1,100}(?:;[^,;]{1,100}){0,9}|(?:;[^,;]{1,100}){1,9}),", re.IGNORECASE
 )
@@ -32,12 +39,17 @@ class SearchLimitError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OutputUrl:
-    """A URL in an output. `bare`: it is a string, not the `url` of an object. `field`: see `output_field`."""
+    """A URL in an output. `bare`: it is a string, not the `url` of an object. `field`: see `output_field`.
+
+    `described`: the object has fields that only files have. `in_request`: it is in a field that repeats the request.
+    """
 
     url: str
     name: str | None = None
     bare: bool = False
     field: str = ""
+    described: bool = False
+    in_request: bool = False
 
 
 def find_urls(output: Any) -> Iterator[OutputUrl]:  # noqa: ANN401 - any JSON
@@ -54,10 +66,15 @@ def find_urls(output: Any) -> Iterator[OutputUrl]:  # noqa: ANN401 - any JSON
             yield from search.open_object(node)
         elif isinstance(node, list):
             search.open(enumerate(node))
-        elif not search.in_request:
+        elif search.in_request:
+            if search.in_arguments and (url := _bare_url(node.strip())) is not None:
+                yield OutputUrl(url, bare=True, field=search.field(), in_request=True)
+        else:
             text = node.strip()
             if text[:1] in JSON_BEGINNINGS:
                 search.open_text(text)
+            elif WEB_URL.match(text) and NEXT_URL.search(text):
+                search.open_list(text)
             elif (url := _bare_url(text)) is not None:
                 yield OutputUrl(url, bare=True, field=search.field())
 
@@ -77,6 +94,7 @@ class _Container:
 
     children: Iterator[tuple[Key, Any]]
     in_request: bool
+    in_arguments: bool
     key: Key = None
     field: str | None = None
 
@@ -85,7 +103,7 @@ class _Search:
     """The containers around the value that is looked at, and the limits."""
 
     def __init__(self, output: Any) -> None:  # noqa: ANN401 - any JSON
-        self._stack = [_Container(iter([(None, output)]), in_request=False)]
+        self._stack = [_Container(iter([(None, output)]), in_request=False, in_arguments=False)]
         self._nodes = self._parsed = self._separators = 0
 
     @property
@@ -93,6 +111,12 @@ class _Search:
         """Whether the value that is looked at belongs to the request."""
         top = self._stack[-1]
         return top.in_request or (isinstance(top.key, str) and top.key.lower() in REQUEST_FIELDS)
+
+    @property
+    def in_arguments(self) -> bool:
+        """Whether the value that is looked at belongs to the arguments of the request."""
+        top = self._stack[-1]
+        return top.in_arguments or (isinstance(top.key, str) and top.key.lower() in ARGUMENTS)
 
     def nodes(self) -> Iterator[Any]:
         """Yield each value that can be or contain a URL. What is opened meanwhile is searched next."""
@@ -118,7 +142,7 @@ class _Search:
 
     def open(self, children: Iterable[tuple[Key, Any]]) -> None:
         """Search the children of the value that is looked at next, in their order."""
-        self._stack.append(_Container(iter(children), self.in_request))
+        self._stack.append(_Container(iter(children), self.in_request, self.in_arguments))
 
     def open_object(self, node: dict[str, Any]) -> Iterator[OutputUrl]:
         """Yield the `url` of an object, and search its other values next."""
@@ -129,6 +153,8 @@ class _Search:
                 clean_text(url),
                 printable_name(name) or None if isinstance(name, str) else None,
                 field=self.field("url"),
+                described=any(node.get(name) is not None for name in FILE_FIELDS),
+                in_request=self.in_request,
             )
             node = {name: value for name, value in node.items() if name != "url"}
         self.open(node.items())
@@ -137,10 +163,7 @@ class _Search:
         """Search the value of a text that is JSON or an array literal next."""
         if not is_json_like(text):
             return
-        self._parsed += len(text)
-        self._separators += text.count(",")
-        if self._parsed > MAX_PARSED_CHARACTERS or self._separators > MAX_SEPARATORS:
-            raise SearchLimitError
+        self._count(text)
         try:
             value = parse_json_text(text)
         except JsonTooLargeError:
@@ -151,6 +174,18 @@ class _Search:
                 raise SearchLimitError
             value = parse_array_literal(text)
         self.open([(None, value)])
+
+    def open_list(self, text: str) -> None:
+        """Search the URLs of a list in a text next."""
+        self._count(text)
+        self.open([(None, NEXT_URL.split(text))])
+
+    def _count(self, text: str) -> None:
+        """Count a text that is parsed. Raises SearchLimitError when there are too many."""
+        self._parsed += len(text)
+        self._separators += text.count(",")
+        if self._parsed > MAX_PARSED_CHARACTERS or self._separators > MAX_SEPARATORS:
+            raise SearchLimitError
 
 
 def _bare_url(text: str) -> str | None:

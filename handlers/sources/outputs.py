@@ -30,8 +30,12 @@ MEDIA_EXTENSIONS: Final = frozenset(
     ]
 )
 MEDIA_FIELD: Final = re.compile(
-    r"image|picture|photo|mask|frame|video|audio|sound|mesh|model_|gif|media|file", re.IGNORECASE
+    r"image|picture|photo|mask|frame|video|audio|sound|mesh|model_|gif|media|file|^outputs?$", re.IGNORECASE
 )
+REPEATED_FIELD: Final = re.compile(r"input_(image|video|audio|file|mesh|model)(_url)?s?|image_style_url", re.IGNORECASE)
+"""Fields in which FAL's endpoints repeat a file of the request."""
+REQUEST_FILE: Final = "request_file"
+"""The code of a skipped file that belongs to the request."""
 MAX_URLS_PER_FILE: Final = 3
 """Maximum number of URLs to check, per file of MAX_EVENT_FILES: a file may have several, and some are no files."""
 WEB_URL: Final = re.compile(r"https?://[^\s/?#]\S*", re.IGNORECASE)
@@ -55,10 +59,11 @@ class OutputFiles:
 def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> OutputFiles:  # noqa: ANN401 - any JSON
     """Return the files of an output, in order of their fields, each once.
 
-    An object with a `url` is a file on any host; whether it may be downloaded is checked later and reported there. A
-    string is a file only if the allow-list contains it, or if it is a `data:` URI, and not in a field that repeats the
-    request. Their names do not matter: what is stored is decided by the content. A link to another host is skipped if
-    it looks like a file.
+    An object with a `url` is a file on any host if it looks like one; whether it may be downloaded is checked later and
+    reported there. A string is a file only if the allow-list contains it, or if it is a `data:` URI, and not in a field
+    that repeats the request. Their names do not matter: what is stored is decided by the content. A string that links
+    to another host is skipped if it looks like a file. So are files of the request that an output repeats: in a field
+    of such a name, or anywhere if the output has the request too (`input`) and the URL is in it.
 
     The order is that of `field_order`, because FAL's webhook and the row have the same output with its keys in another
     order. At most MAX_EVENT_FILES are returned, files to take first. If the output has more, or is too large to be
@@ -119,11 +124,16 @@ class _Found:
         self._limit = MAX_URLS_PER_FILE * settings.max_event_files
         self._repeats = 0
         self._characters = 0
+        self._requested_characters = 0
+        self._requested: dict[str, _Candidate] = {}
         self._seen: dict[tuple[str, bool, str | None], _Candidate | None] = {}
         self._candidates: dict[str, _Candidate] = {}
 
     def add(self, named: OutputUrl) -> None:
         """Add a URL. Raises SearchLimitError when there are too many."""
+        if named.in_request:
+            self._add_requested(named)
+            return
         seen = (named.url, named.bare, named.name)
         if seen in self._seen:
             candidate = self._repeated(self._seen[seen], named)
@@ -134,6 +144,16 @@ class _Found:
             current = self._candidates.get(candidate.key)
             if current is None or candidate.preference() < current.preference():
                 self._candidates[candidate.key] = candidate
+
+    def _add_requested(self, named: OutputUrl) -> None:
+        """Add a URL of the request. Those above the limits are ignored, so that they displace no file."""
+        cost = _cost(named.url)
+        limit = MAX_CHARACTERS_PER_FILE * self._settings.max_event_files
+        if len(self._requested) < self._settings.max_event_files and self._requested_characters + cost <= limit:
+            self._requested_characters += cost
+            candidate = self._candidate_of(named)
+            if candidate is not None:
+                self._requested.setdefault(candidate.key, replace(candidate, code=REQUEST_FILE))
 
     def _count(self, url: str) -> None:
         """Count another URL. Raises SearchLimitError when there are too many for so many files, or too long ones."""
@@ -154,6 +174,9 @@ class _Found:
 
         Fields that were cut may be equal. Then the order is that of the document.
         """
+        for key, requested in self._requested.items():
+            repeated = self._candidates.get(key, requested)
+            self._candidates[key] = replace(repeated, code=REQUEST_FILE)
         preferred = sorted(self._candidates.values(), key=_Candidate.preference)
         limit = self._settings.max_event_files
         if any(candidate.code is None for candidate in preferred[limit:]):
@@ -162,11 +185,11 @@ class _Found:
 
     def _candidate_of(self, named: OutputUrl) -> _Candidate | None:
         """Return the candidate for a URL; None for a link that is no file."""
-        code = None
-        if named.bare and not is_data_uri(named.url) and not self._allowlist.contains(named.url):
+        code = REQUEST_FILE if REPEATED_FIELD.fullmatch(_key(named)) else None
+        if not is_data_uri(named.url) and not named.described and not self._allowlist.contains(named.url):
             if not _may_be_file(named):
                 return None
-            code = SourceForbiddenError.default_code
+            code = SourceForbiddenError.default_code if named.bare else code
         return _Candidate(named, source_key(named.url), code, field_order(named.field))
 
 
@@ -182,10 +205,16 @@ def _cost(url: str) -> int:
 
 def _may_be_file(named: OutputUrl) -> bool:
     """Return whether a link to a host that is not on the allow-list looks like a file of the output."""
-    if WEB_URL.fullmatch(named.url) is None:
+    if named.bare and WEB_URL.fullmatch(named.url) is None:
         return False
-    key = named.field.rpartition(".")[2].partition("[")[0]
+    key = _key(named)
     return key == "" or MEDIA_FIELD.search(key) is not None or _extension(name_from_url(named.url)) in MEDIA_EXTENSIONS
+
+
+def _key(named: OutputUrl) -> str:
+    """Return the name of the field that has the URL, or the object with it; empty for the output itself and lists."""
+    field = named.field if named.bare else named.field.rpartition("url")[0].removesuffix(".")
+    return field.rpartition(".")[2].partition("[")[0]
 
 
 def _extension(name: str) -> str:

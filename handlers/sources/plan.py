@@ -7,6 +7,7 @@ from typing import Final
 
 from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
+from handlers.sources.fal_results import with_fal_result
 from handlers.sources.outputs import OutputFiles, find_files
 from handlers.sources.refusals import Refusal, placeholder
 from schemas.events import CompletedGeneration
@@ -45,7 +46,8 @@ def plan_jobs(
     batches = list(_split(found, settings.max_batch_size))
     if not batches and (allow_empty or (event.source == "fal" and event.output is None)):
         batches = [JobBatch()]
-    return build_jobs(event, found, batches, settings)
+    jobs = build_jobs(event, found, batches, settings)
+    return with_fal_result(jobs, event, found) if event.source == "fal" else jobs
 
 
 def refused_job(event: CompletedGeneration, refusal: Refusal, settings: MediaSettings) -> Job:
@@ -62,10 +64,12 @@ def build_jobs(
 ) -> tuple[Job, ...]:
     """Return one job per batch of the event's files."""
     owner = event.generation_id or f"fal:{event.request_id}"
-    now, key, profile, total = datetime.now(UTC), _output_key(found), settings.profile, len(found.files)
+    at, key = event.event_at or datetime.now(UTC), _output_key(found)
+    profile, total = settings.profile, len(found.files)
     return tuple(
         Job(
-            task_id=task_id_for(owner, batch.files or batch.skipped, profile),
+            task_id=task_id_for(owner, batch.files or batch.skipped, profile, event.binding),
+            binding=event.binding,
             generation_id=event.generation_id,
             request_id=event.request_id,
             user_id=event.user_id,
@@ -76,7 +80,7 @@ def build_jobs(
             output_key=key,
             profile=profile,
             queue=Queue.BULK if total > BULK_FILES else Queue.FILES,
-            event_at=now,
+            event_at=at,
         )
         for batch in batches
     )

@@ -41,12 +41,13 @@ class SourceSettings(MediaSettings):
     def _check_signing_secrets(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for secret in secrets:
             text = secret.get_secret_value()
-            if text.startswith("whsec_") and not _is_signing_secret(text.removeprefix("whsec_")):
+            if text.startswith("whsec_") and not is_signing_secret(text.removeprefix("whsec_")):
                 raise ValueError("a signing secret must be whsec_ followed by the base64 of 24 to 64 random bytes")
         return secrets
 
 
-def _is_signing_secret(text: str) -> bool:
+def is_signing_secret(text: str) -> bool:
+    """Return whether a text, without `whsec_`, is a key of Standard Webhooks."""
     try:
         return MIN_KEY_BYTES <= len(base64.b64decode(text, validate=True)) <= MAX_KEY_BYTES
     except ValueError:

@@ -1,13 +1,14 @@
-"""Supabase's Database Webhooks, and the webhooks of our own trigger, which have the same body.
+"""Webhooks of the database: those of our own trigger, and Supabase's Database Webhooks.
 
 A webhook made in Supabase Studio can send a fixed header only; our trigger signs its webhooks (Standard Webhooks).
-Both are accepted.
+Both are accepted. Our trigger sends an event that names the binding, so no column needs to be known here. Studio's
+webhooks, and triggers of earlier versions, send the whole row of the table that the settings GENERATIONS_* describe.
 """
 
 import asyncio
 import hmac
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Final, Self
 
 from pydantic import SecretStr, ValidationError
 
@@ -15,12 +16,16 @@ from handlers.settings import MediaSettings
 from handlers.sources.errors import RejectedError, UnreadableError
 from handlers.sources.settings import SourceSettings
 from handlers.sources.standard_webhooks import LARGE_BODY_BYTES, PREFIX, SignatureVerifier, has_signature
-from handlers.sources.webhook_body import body_text
-from schemas.events import MAX_ID_CHARACTERS, CompletedGeneration, IgnoredWebhook, SupabaseWebhook
+from handlers.sources.webhook_body import parse_body
+from schemas.events import MAX_ID_CHARACTERS, CompletedGeneration, IgnoredWebhook, SupabaseWebhook, TriggerEvent
+from schemas.jobs import NamedGeneration
+
+EVENT_VERSION: Final = 2
+"""The version of the events of our trigger."""
 
 
 class SupabaseSource:
-    """Verifies and parses events of the generations table."""
+    """Verifies and parses events of bound tables."""
 
     name = "supabase"
 
@@ -72,18 +77,27 @@ class SupabaseSource:
         matches = [hmac.compare_digest(value, secret) for secret in self._secrets]
         return any(matches)
 
+    def named_generation(self, query: Mapping[str, str]) -> NamedGeneration | None:  # noqa: ARG002 - of the protocol
+        """Return None: the body names the generation."""
+        return None
+
     def parse(self, body: bytes) -> CompletedGeneration | IgnoredWebhook:
         """Parse the body and decide whether the event is a new completion.
 
-        It is one when the new row is completed, and the old row was not completed or had another output.
+        It is one when the new row is completed, and the old row was not completed or had another output. Our own
+        trigger sends no other events.
 
         Raises:
             UnreadableError: the body is not a Database Webhook, or the row lacks a configured column or its id.
         """
         try:
-            event = SupabaseWebhook.model_validate_json(body_text(body))
+            event = SupabaseWebhook.model_validate(parse_body(body))
         except ValidationError as error:
             raise UnreadableError(_error_text(error)) from None
+        if event.outlast.v is not None:
+            return _completed_in_binding(event.outlast)
+        if event.type is None or event.table is None or event.schema_name is None:
+            raise UnreadableError("the body is not a Supabase Database Webhook: it lacks type, table or schema")
         reason = self._ignore_reason(event)
         if reason is not None:
             return IgnoredWebhook(reason=reason)
@@ -143,6 +157,25 @@ class SupabaseSource:
                 f"an id of the row has more than {MAX_ID_CHARACTERS} characters; check GENERATIONS_ID_COLUMN, "
                 "GENERATIONS_REQUEST_COLUMN and GENERATIONS_USER_COLUMN"
             ) from None
+
+
+def _completed_in_binding(event: TriggerEvent) -> CompletedGeneration:
+    """Return the generation of our trigger's event. Raises UnreadableError."""
+    if event.v != EVENT_VERSION:
+        raise UnreadableError(f"the event has version {event.v}, but this receiver reads {EVENT_VERSION}; upgrade it")
+    required = {"binding", "generation_id", "event_at", "outputs"}
+    missing = sorted(name for name in required if not getattr(event, name))
+    if missing:
+        raise UnreadableError(f"the event lacks {', '.join(missing)}")
+    try:
+        return CompletedGeneration(
+            source="supabase",
+            **event.model_dump(include={"binding", "generation_id", "request_id", "user_id", "event_at"}),
+            output=event.output,
+            sender_timeout_ms=event.timeout_ms,
+        )
+    except ValidationError:
+        raise UnreadableError(f"an id of the row has more than {MAX_ID_CHARACTERS} characters") from None
 
 
 def _secrets_from(headers: Mapping[str, str]) -> list[bytes]:

@@ -6,22 +6,27 @@
 import asyncio
 import filecmp
 import hashlib
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 from uuid import uuid4
 
 from handlers.storage.upload_file import UploadFile
 
-SAFE_OWNER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=+-]{0,127}")
+NO_OWNER: Final = "anonymous"
+PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@+:.-")
+"""The characters of a folder's name that are not escaped: Storage and URLs allow them."""
+MAX_FOLDER_CHARACTERS: Final = 200
 
 
 class Storage(Protocol):
     """Stores objects by path. The content at a path never changes, because the path holds its hash."""
 
     bucket: str
+
+    def in_bucket(self, bucket: str) -> Self:
+        """Return the storage of another bucket. It shares the connections."""
 
     async def put(self, path: str, content: UploadFile, *, verify: bool = True) -> bool:
         """Store the file; return False when the same object exists already.
@@ -41,15 +46,35 @@ class Storage(Protocol):
         """Remove objects; missing ones are ignored. Raises StorageUnavailableError."""
 
 
-def object_path(user_id: str | None, sha256: str, extension: str) -> str:
+def folder_name(name: str | None) -> str:
+    """Return the folder of a user id, or of another value of a row: each byte of other characters becomes `=XX`.
+
+    The policy in the database computes the same from a user's claim `sub` (`outlast_folder_sql`), so a user can read
+    the folder. A name of more than MAX_FOLDER_CHARACTERS is replaced by its hash.
+    """
+    if not name:
+        return NO_OWNER
+    escaped = "".join(char if char in PLAIN else _escape(char) for char in name)
+    if escaped.startswith("."):
+        escaped = _escape(".") + escaped[1:]
+    elif escaped == NO_OWNER:  # a user with this id is another one than no user
+        escaped = _escape(escaped[0]) + escaped[1:]
+    if len(escaped) > MAX_FOLDER_CHARACTERS:
+        return f"u-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+    return escaped
+
+
+def object_path(user_id: str | None, sha256: str, extension: str, folders: Sequence[str | None] | None = None) -> str:
     """Return `{user_id}/{sha256[:2]}/{sha256}.{extension}`, with `anonymous` for no user.
 
-    Storage keys allow only some ASCII characters, so any other user id is replaced by its hash.
+    `folders` replace the user's folder. Storage keys allow only some ASCII characters; see `folder_name`.
     """
-    owner = user_id or "anonymous"
-    if not SAFE_OWNER.fullmatch(owner):
-        owner = f"u-{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
-    return f"{owner}/{sha256[:2]}/{sha256}.{extension}"
+    names = "/".join(folder_name(name) for name in (folders or [user_id]))
+    return f"{names}/{sha256[:2]}/{sha256}.{extension}"
+
+
+def _escape(char: str) -> str:
+    return "".join(f"={byte:02X}" for byte in char.encode())
 
 
 class FolderStorage:
@@ -58,6 +83,10 @@ class FolderStorage:
     def __init__(self, folder: Path, bucket: str) -> None:
         self.bucket = bucket
         self._folder = folder
+
+    def in_bucket(self, bucket: str) -> Self:
+        """Return the storage of another bucket, in the same folder."""
+        return self if bucket == self.bucket else type(self)(self._folder, bucket)
 
     async def put(self, path: str, content: UploadFile, *, verify: bool = True) -> bool:  # noqa: ARG002 - of the protocol
         """Copy the file atomically. Raises OSError when it cannot be written."""

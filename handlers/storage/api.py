@@ -13,6 +13,7 @@ import aiohttp
 
 from handlers.database.http import CONNECT_SECONDS, ProjectApi
 from handlers.errors import StorageUnavailableError
+from handlers.network import failure_text
 from handlers.observer import Observer
 from handlers.storage.reply import StorageReply, read_reply
 from handlers.storage.upload_file import READ_BYTES, FilePart
@@ -74,7 +75,7 @@ class StorageApi:
             yield
         except (aiohttp.ClientError, TimeoutError) as error:
             self._observer.storage(operation, "unavailable")
-            raise StorageUnavailableError(f"{operation}: {type(error).__name__} at SUPABASE_URL") from error
+            raise StorageUnavailableError(f"{operation}: {failure_text(error)} at SUPABASE_URL") from error
 
     def _request(
         self,

@@ -46,7 +46,8 @@ class OrphanRemover:
 
     async def count(self) -> int:
         """Return how many objects would be removed. Raises DatabaseUnavailableError."""
-        return (await self._objects.count_orphans(self._grace)).objects
+        counts = [await objects.count_orphans(self._grace) for objects, _ in await self._buckets()]
+        return sum(count.objects for count in counts)
 
     async def remove(self, seconds: float) -> RemovalResult:
         """Release the files of deleted generations, then remove orphans. Starts no new batch after `seconds`.
@@ -60,22 +61,29 @@ class OrphanRemover:
         while more and time.monotonic() < end:
             files, more = await self._objects.release_deleted_generations(self._grace)
             result.files += files
-        while time.monotonic() < end:
-            paths = await self._objects.claim_orphans(self._grace, BATCH)
-            if not paths:
-                break
-            await self._remove_batch(paths)
-            result.objects += len(paths)
-        else:
-            result.complete = False
+        for objects, storage in await self._buckets():
+            while time.monotonic() < end:
+                paths = await objects.claim_orphans(self._grace, BATCH)
+                if not paths:
+                    break
+                await _remove_batch(objects, storage, paths)
+                result.objects += len(paths)
+            else:
+                result.complete = False
         if result.files or result.objects:
             log.info("orphans removed", extra={"files": result.files, "objects": result.objects})
         return result
 
-    async def _remove_batch(self, paths: list[str]) -> None:
-        try:
-            async with asyncio.timeout(REMOVE_SECONDS):
-                await self._storage.remove(paths)
-        except TimeoutError:
-            raise StorageUnavailableError(f"remove: no answer within {REMOVE_SECONDS} s") from None
-        await self._objects.forget_objects(paths)
+    async def _buckets(self) -> list[tuple[ObjectRecords, Storage]]:
+        """Return records and storage of each bucket that has had files."""
+        names = await self._objects.used_buckets()
+        return [(self._objects.in_bucket(name), self._storage.in_bucket(name)) for name in names]
+
+
+async def _remove_batch(objects: ObjectRecords, storage: Storage, paths: list[str]) -> None:
+    try:
+        async with asyncio.timeout(REMOVE_SECONDS):
+            await storage.remove(paths)
+    except TimeoutError:
+        raise StorageUnavailableError(f"remove: no answer within {REMOVE_SECONDS} s") from None
+    await objects.forget_objects(paths)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import stamina
-
 from handlers.errors import StorageRejectedError, StorageUnavailableError
+from handlers.retries import Retries
 from handlers.storage.api import UPSERT, StorageApi
 from handlers.storage.reply import CONFLICT, StorageReply
 from handlers.storage.tus import OpenUploads, ResumableUpload
@@ -26,9 +25,7 @@ def _is_brief(error: Exception) -> bool:
     return isinstance(error, StorageUnavailableError) and (error.retry_after or 0) <= MAX_WAIT_SECONDS
 
 
-_with_retries = stamina.AsyncRetryingCaller(
-    attempts=ATTEMPTS, timeout=None, wait_initial=0.3, wait_jitter=0.2, wait_max=MAX_WAIT_SECONDS
-).on(_is_brief)
+_with_retries = Retries(_is_brief, attempts=ATTEMPTS, timeout=None, wait_max=MAX_WAIT_SECONDS)
 
 
 class SupabaseStorage:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from handlers.media import Prepared
+from handlers.media import Prepared, PreparedVariant
 from handlers.media.describe import size_and_hashes
 
 READ_BYTES: Final = 256 * 1024
@@ -62,7 +62,7 @@ class UploadFile:
         return cls(path, size, md5, sha256, content_type)
 
     @classmethod
-    def from_prepared(cls, prepared: Prepared) -> Self:
+    def from_prepared(cls, prepared: Prepared | PreparedVariant) -> Self:
         """Use the size and the hashes that the codec process has computed."""
         return cls(prepared.path, prepared.file_size, prepared.md5, prepared.sha256, prepared.content_type)
 

@@ -9,6 +9,7 @@ from tests.architecture.trace import ROOT, first_entries, trace
 PAGE = (ROOT / "ARCHITECTURE.md").read_text()
 ROW = re.compile(r"^\| (receiver|worker|codec) \| `([^`]+\.py)` \|", re.MULTILINE)
 ALSO = re.compile(r"^- (receiver|worker|codec): ((?:`[^`]+\.py`,?\s*)+)$", re.MULTILINE)
+pytestmark = pytest.mark.usefixtures("broker_of_stacks")
 
 
 def described(page):
@@ -22,13 +23,8 @@ def described_as_entered_too(page):
 
 
 @pytest.fixture(scope="module")
-async def entered(rabbitmq, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("walk")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RABBITMQ_URL", await rabbitmq.create_vhost("walk"))
-        entries = await trace(folder)
-    await rabbitmq.delete_vhost("walk")
-    return first_entries(entries)
+async def entered(tmp_path_factory):
+    return first_entries(await trace(tmp_path_factory.mktemp("walk")))
 
 
 async def test_the_files_of_the_walk_are_entered_in_its_order(entered):

@@ -7,11 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
 TARGETS = {
     "throughput_1024": (1.6, "higher"),
     "throughput_big": (1.9, "higher"),
@@ -69,10 +64,13 @@ class Report:
 
     def write(self, out: Path) -> None:
         """Write report.json and one chart for each family of series."""
+        from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import and only needed at the end
+
         out.mkdir(parents=True, exist_ok=True)
         (out / "report.json").write_text(json.dumps(self.as_json(), indent=2) + "\n")
         for name, lines in self.series.items():
-            figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+            figure = Figure(figsize=(8, 4.5), layout="constrained")
+            axes = figure.subplots()
             for side, points in lines.items():
                 axes.plot(*zip(*points, strict=True), label=side, marker="." if len(points) < 30 else None)
             across, _, up = name.partition(" by ")[2].partition(" in ")
@@ -80,7 +78,6 @@ class Report:
             axes.grid(alpha=0.3)
             axes.legend()
             figure.savefig(out / f"{name.partition(' by ')[0].replace(' ', '-')}.png", dpi=110)
-            plt.close(figure)
 
 
 def meets(name: str, value: float) -> bool | None:

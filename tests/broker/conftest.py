@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import sys
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -19,6 +18,7 @@ from schemas.jobs import Job, JobFile, output_key_for, task_id_for
 from schemas.urls import source_key
 from tests.chaos.tcp_proxy import TcpProxy
 from tests.metric_values import metric_value
+from tests.preloaded import Command
 from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 from worker.app import worker_parts
 from worker.broker.envelope import Envelope
@@ -69,13 +69,7 @@ class WorkerEnv:
             "TEMP_DIR": str(settings.temp_dir),
             "RETRY_DELAYS": "1,2",
         }
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "worker", *arguments),
-            env=env | environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        return await Command.start(*arguments, env=env | environment)
 
     async def wait_for_outcome(self, wanted, count=1, queue="file_processing"):
         """Wait until at least `count` deliveries of the queue have ended with this outcome."""
@@ -88,7 +82,7 @@ class WorkerEnv:
 
     async def sweep_rows_of_every_age(self):
         """As after the upgrade of an installation that did not record when it began."""
-        await self.sql.execute("update outlast_settings set value = '-infinity' where key = 'installed_at'")
+        await self.sql.execute("update outlast_bindings set installed_at = '-infinity'")
 
     async def pause(self):
         """Stop the worker from consuming."""
@@ -179,16 +173,15 @@ async def http(worker_env):
 @pytest.fixture
 def delete_for_good(rabbitmq, rabbitmq_url):
     """Return a context in which a queue is deleted and RabbitMQ refuses to declare queues and exchanges again."""
-    url = URL(rabbitmq_url)
-    vhost = url.path.removeprefix("/")
+    vhost = URL(rabbitmq_url).path.removeprefix("/")
 
     @contextlib.asynccontextmanager
     async def deleted(queue):
-        await rabbitmq.control("set_permissions", "-p", vhost, url.user, "^$", ".*", ".*")
+        await rabbitmq.set_permissions(vhost, configure="^$")
         try:
             await rabbitmq.control("delete_queue", "-p", vhost, queue)
             yield
         finally:
-            await rabbitmq.control("set_permissions", "-p", vhost, url.user, ".*", ".*", ".*")
+            await rabbitmq.set_permissions(vhost)
 
     return deleted

@@ -21,7 +21,8 @@ CLIENT = Path(__file__).with_name("celery_client.py")
 @contextlib.asynccontextmanager
 async def running_inbox(worker_env):
     """Run the worker's Celery inbox, as `outlast worker` does."""
-    running = asyncio.create_task(CeleryInbox(worker_env.settings, worker_env.broker, worker_env.metrics).run())
+    inbox = CeleryInbox(worker_env.settings, worker_env.broker, worker_env.metrics, worker_env.records)
+    running = asyncio.create_task(inbox.run())
     yield
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):

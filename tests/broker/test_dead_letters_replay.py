@@ -7,7 +7,7 @@ import pytest
 
 from schemas.dead_letters import DeadLetterFilter
 from schemas.jobs import Job
-from tests.broker.dead_letter_vhost import dead_letter_vhost
+from tests.broker.dead_letter_vhost import DeadLetterVhost, dead_letter_vhost
 from tests.metric_values import metric_value
 from tests.time_limits import WAIT_SECONDS
 from worker.broker import topology
@@ -162,3 +162,17 @@ async def test_message_without_its_queue_is_kept(vhost):
     assert outcome.done == 1
     assert "no queue is bound to 'optimization'" in outcome.kept[0].reason
     assert await vhost.count() == 1
+
+
+async def test_a_replay_of_the_command_line_is_in_the_history_with_what_became_of_it(worker_env, source):
+    vhost = DeadLetterVhost(
+        worker_env.settings.rabbitmq_url.get_secret_value(), worker_env.settings, worker_env.channel
+    )
+    for url in (f"{source.url}/files/tone.wav", "https://elsewhere.example/a.png"):
+        await vhost.dead_letter(worker_env.job(url), "corrupted")
+    command = await worker_env.start_command("dead", "replay", "--yes", "--wait", "--code", "corrupted")
+    out, _ = await command.communicate()
+    assert out.decode() == "2 replayed: 1 stored again, 1 failed again (source_forbidden 1), 0 waiting\n"
+    (row,) = json.loads(await worker_env.sql.fetchval("select outlast_operations()"))
+    assert (row["verb"], row["state"], row["done"], row["target"]) == ("replay", "done", 2, {"code": "corrupted"})
+    assert row["results"] == {"stored": 1, "cancelled": 0, "waiting": 0, "failed": {"source_forbidden": 1}}

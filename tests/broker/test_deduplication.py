@@ -223,6 +223,10 @@ class BlockedStorage(FolderStorage):
         super().__init__(folder, bucket)
         self.called = asyncio.Event()
 
+    def in_bucket(self, bucket):
+        assert bucket == self.bucket
+        return self
+
     async def remove(self, paths):
         assert paths
         self.called.set()

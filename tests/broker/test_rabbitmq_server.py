@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 import aio_pika
@@ -16,7 +18,7 @@ from yarl import URL
 
 from deploy.local import rabbitmq as module
 from deploy.local.account import setpriv_prefix
-from deploy.local.processes import StackError, end_leftovers
+from deploy.local.processes import StackError, end_leftovers, free_port
 from deploy.local.rabbitmq import USER, RabbitMQ
 from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
@@ -51,9 +53,12 @@ async def take(url: str) -> bytes:
         return message.body
 
 
-async def test_restart_keeps_messages_and_url_and_stop_leaves_no_process(tmp_path):
-    broker = RabbitMQ(tmp_path)
-    await broker.start()
+async def test_restart_keeps_messages_and_url_and_stop_leaves_no_process(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as other:  # has taken the second of the node's ports meanwhile
+        chosen = chain([free_port(), other.getsockname()[1]], iter(free_port, None))
+        monkeypatch.setattr(module, "free_port", lambda: next(chosen))
+        broker = RabbitMQ(tmp_path)
+        await broker.start()
     url = broker.url
     await put(url, b"first life")
     alive = process_tree(tmp_path)

@@ -35,9 +35,9 @@ def settings_of(url, **more):
     return Settings.load(_env_file=None, rabbitmq_url=SecretStr(url), retry_delays=DELAYS, **more)
 
 
-async def test_no_deprecated_broker_feature_is_used(database_url, source, tmp_path, monkeypatch):
+async def test_no_deprecated_broker_feature_is_used(rabbitmq, database_url, source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    knows = await RabbitMQ(tmp_path / "version").version() >= KNOWN_SINCE
+    knows = await rabbitmq.version() >= KNOWN_SINCE
     config = "".join(f"deprecated_features.permit.{name} = false\n" for name in DEPRECATED if knows)
     node = RabbitMQ(tmp_path / "broker", ("rabbitmq_management",), config=config)
     await node.start()

@@ -84,10 +84,9 @@ async def test_delivery_of_a_closed_connection_is_lost_and_not_counted(worker_en
     message, failure = await queue.get(), FileProcessingError("broken")
     await worker_env.channel.close()
     metrics = Metrics("test")
-    delivery, envelope = (
-        Delivery(message, Broker(worker_env.settings, metrics, "never there"), metrics),
-        Envelope.read(message),
-    )
+    broker = Broker(worker_env.settings, metrics, "never there")
+    delivery = Delivery(message, broker, metrics, worker_env.records.note_undecodable)
+    envelope = Envelope.read(message)
     with pytest.raises(LostDeliveryError):
         await delivery.retry(envelope, 1, failure)
     with pytest.raises(LostDeliveryError):

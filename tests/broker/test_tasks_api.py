@@ -73,7 +73,7 @@ async def test_same_idempotency_key_returns_the_same_task_also_after_it_ended(wo
     ("change", "code", "message"),
     [
         ({"urls": []}, "invalid_submission", "urls"),
-        ({"urls": ["ftp://x/y"]}, "invalid_submission", "urls.0"),
+        ({"urls": ["ftp://x/y"]}, "invalid_submission", "urls[0]"),
         ({"urls": [f"https://fal.media/{n}" for n in range(11)]}, "batch_too_large", "MAX_BATCH_SIZE"),
         ({"urls": ["data:," + "x" * 9_000_000]}, "task_too_large", "bytes"),
         ({"more": 1}, "invalid_submission", "more: is not known"),

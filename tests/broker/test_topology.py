@@ -5,6 +5,7 @@ import asyncio
 import aio_pika
 import pytest
 
+from schemas.jobs import Queue
 from tests.time_limits import WAIT_SECONDS
 from worker.broker import topology
 from worker.broker.topology import TopologyError
@@ -30,7 +31,7 @@ async def test_declaring_twice_changes_nothing(channel):
     }
 
 
-@pytest.mark.parametrize("key", ["file_processing", "file_processing.bulk", "optimization", "maintenance"])
+@pytest.mark.parametrize("key", [*Queue])
 async def test_each_key_has_its_durable_quorum_queue(channel, key):
     exchanges = await topology.declare(channel, DELAYS)
     await exchanges["outlast"].publish(aio_pika.Message(b"x"), key)

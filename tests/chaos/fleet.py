@@ -57,7 +57,10 @@ class Fleet:
             await self.receiver.wait_until_ready(f"http://127.0.0.1:{self.receiver_port}/readyz", READY_SECONDS)
 
     async def terminate(self, child: Child) -> None:
-        """Send SIGTERM; record an exit code other than 0 or a missing exit in `exit_errors`."""
+        """Send SIGTERM; record an exit code other than 0 or a missing exit in `exit_errors`.
+
+        A process that has logged nothing is still importing modules, and ends by the signal itself.
+        """
         self._remove(child)
         with contextlib.suppress(ProcessLookupError):  # it has already ended; its exit code is checked below
             child.process.send_signal(signal.SIGTERM)
@@ -67,7 +70,7 @@ class Fleet:
             self.exit_errors.append(f"{child.name} did not end within {STOP_SECONDS:g} s of SIGTERM")
             await child.stop(0)
         else:
-            if code:
+            if code and not (code == -signal.SIGTERM and not child.tail(1)):
                 self.exit_errors.append(f"{child.name} ended with {code} after SIGTERM")
 
     async def kill(self, child: Child) -> None:

@@ -46,7 +46,7 @@ class LossyWebhooks:
 
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.read()
-        name = json.loads(body)["record"]["id"]
+        name = json.loads(body)["outlast"]["generation_id"]
         draw = random.Random(f"{self._seed} {name}").random()  # noqa: S311 - reproducible, not for security
         self.counts["events"] += 1
         if draw < self._dropped:

@@ -6,12 +6,15 @@ import os
 import signal
 from uuid import uuid4
 
+import pytest
+
 from deploy.local.project import Project
 from deploy.local.stack import Stack
 from tests.chaos.leftovers import leftovers
 from tests.time_limits import LONG_WAIT_SECONDS
 
 
+@pytest.mark.usefixtures("broker_of_stacks")
 async def test_jobs_of_a_killed_worker_are_finished_by_another(tmp_path):
     async with Stack(tmp_path, workers=1) as stack, Project(stack.endpoints) as project:
         names = [sample.name for sample in stack.samples]

@@ -19,6 +19,7 @@ from tests.codec_processes import is_running
 from tests.time_limits import LONG_WAIT_SECONDS
 
 QUEUE = "outlast.file_processing"
+pytestmark = pytest.mark.usefixtures("broker_of_stacks")
 
 
 @pytest.fixture(scope="module")

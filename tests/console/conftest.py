@@ -3,25 +3,21 @@
 import asyncio
 import contextlib
 import os
-import shutil
 from pathlib import Path
 
 import pytest
-from playwright.async_api import async_playwright
+from playwright.async_api import Error as PlaywrightError
 from pydantic import SecretStr
 
 from tests.broker.conftest import worker_env  # noqa: F401 - the fixture
 from tests.broker.dead_letter_vhost import DeadLetterVhost
+from tests.browser import started_chromium
 from tests.time_limits import WAIT_SECONDS
 from worker.runtime import serve
 from worker.web.receiver import Receiver
 
 TOKEN, READ_TOKEN = "the-console-token", "the-read-token"
 SCREENSHOTS = Path(__file__).parents[2] / ".outlast" / "console"
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
 RECORD_VIOLATIONS = (
     "window.violations = []; addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective));"
 )
@@ -42,13 +38,26 @@ class Operator:
         async with self.page.expect_navigation():
             await self.page.click("button.main")
 
+    async def evaluate(self, expression):
+        """Evaluate a JavaScript expression, on the next page when the page is left meanwhile."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                try:
+                    return await self.page.evaluate(expression)
+                except PlaywrightError as error:
+                    if "Execution context was destroyed" not in str(error):
+                        raise
+
     async def until(self, expression):
         """Wait until a JavaScript expression is true. Polled, because the page's policy forbids `eval` in the page."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while not await self.page.evaluate(expression):
+            while not await self.evaluate(expression):
                 await asyncio.sleep(0.05)
 
     async def take_screenshot(self, name):
+        """Write a picture of the page, if pictures are wanted (`make pictures`): they take a fifth of a test's time."""
+        if not os.environ.get("TEST_PICTURES"):
+            return
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         await self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
@@ -67,11 +76,8 @@ async def console(worker_env, monkeypatch):  # noqa: F811 - the fixture
 
 @pytest.fixture(scope="session")
 async def chromium():
-    async with async_playwright() as playwright:
-        path = os.environ.get("CHROMIUM") or shutil.which("chromium-headless-shell") or shutil.which("chromium")
-        browser = await playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+    async with started_chromium() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture

@@ -16,6 +16,14 @@ LAST_HOUR = (
 )
 
 
+LAST_WEEK = (
+    "insert into outlast_tasks (task_id, generation_id, user_id, source, status, queue, event_at, created_at,"
+    " finished_at) select gen_random_uuid(), gen_random_uuid()::text, 'user-' || i % 7, 'supabase',"
+    " case when i % 11 = 0 or i between 300 and 330 then 'failed' else 'completed' end, 'file_processing', at, at, at"
+    " from (select i, now() - interval '1 h' - i * interval '10 min' as at from generate_series(1, 900) i) t"
+)
+
+
 class Scene:
     """Tasks: `completed`, its `duplicate`, `running` and `failed`; and the id of an `operation`."""
 
@@ -26,10 +34,16 @@ class Scene:
     async def create(self):
         worker_env, files = self.worker_env, f"{self.source.url}/files"
         await worker_env.sql.execute(LAST_HOUR)
+        await worker_env.sql.execute(LAST_WEEK)
         self.completed = worker_env.job(f"{files}/photo.png", f"{files}/tone.mp3")
         await worker_env.sql.execute(
             "insert into generations (id, user_id, status) values ($1, gen_random_uuid(), 'completed')",
             self.completed.generation_id,
+        )
+        self.missed = await worker_env.sql.fetchval(
+            "insert into generations (id, user_id, request_id, status, output) values"
+            " (gen_random_uuid(), gen_random_uuid(), 'request-1', 'completed', $1) returning id",
+            json.dumps({"images": [{"url": f"{files}/photo.png"}, {"url": f"{files}/tone.mp3"}]}),
         )
         self.failed = worker_env.job(f"{files}/photo.png?truncate=1000")
         await worker_env.send(self.completed)
@@ -90,6 +104,12 @@ class Scene:
             )
         self.operation = await self.worker_env.sql.fetchval(
             "select id from outlast_operations order by started_at desc limit 1"
+        )
+        await self.worker_env.sql.execute(
+            "insert into outlast_replayed (operation_id, letter_id, task_id, source_keys, outcome) select $1,"
+            " gen_random_uuid(), gen_random_uuid(), '{}', (array['stored', 'stored', 'stored', 'source_gone', null])[1"
+            " + i % 5] from generate_series(1, 40) i",
+            self.operation,
         )
         await self.worker_env.sql.execute(
             "insert into outlast_dead_archive (id, task_id, code, item, body, discarded_by, gone_after) select"

@@ -116,12 +116,36 @@ async def test_two_operators_with_one_group_see_each_other_and_replay_each_dead_
     assert await vhost.count() == 20
 
 
+async def test_the_failures_of_a_host_since_a_time_are_replayed_in_three_clicks(thirty, vhost):
+    for code, minutes in (("source_unavailable", 50), ("source_unavailable", 70), ("corrupted", 75)):
+        await vhost.dead_letter(vhost.job("https://other.example/a.png"), code, "503", minutes=minutes)
+    await thirty.open()
+    await thirty.page.click("nav >> text=Dead letters")
+    await thirty.page.fill("main [name=since]", "2026-11-01T13:00Z")
+    await thirty.page.press("main [name=since]", "Enter")
+    await thirty.page.wait_for_selector("text=2 dead letters in 2 groups")
+    await thirty.page.click("main >> text=Replay all 2…")
+    assert await thirty.page.inner_text("h1") == "Replay 2 dead letters?"
+    await thirty.page.click("main button.main")
+    await thirty.page.wait_for_selector("text=2 of 2")
+    assert await vhost.count() == 31
+    assert (await thirty.open("dead?since=soon")).status == 422
+
+
 async def test_a_locked_queue_is_reported(thirty, vhost, monkeypatch):
     monkeypatch.setattr("worker.dead_letters.queue_lock.LOCK_WAIT_SECONDS", 0.3)
     async with vhost.dead_letters.open():
         answer = await thirty.open("dead/confirm?verb=replay")
     assert answer.status == 409
     assert "Another operator is using the dead letters" in await thirty.page.inner_text("main")
+
+
+async def test_the_last_list_is_shown_at_once_while_it_is_read_again(thirty, vhost, monkeypatch):
+    monkeypatch.setattr("worker.console.dead_letter_cache.MAX_AGE_SECONDS", 0.0)
+    async with vhost.dead_letters.open():  # so that the reading does not end
+        answer = await thirty.open("dead/letters")
+        text = await thirty.page.inner_text("main")
+    assert (answer.status, "30 dead letters" in text, "s old" in text) == (200, True, False)
 
 
 async def test_dead_letters_that_will_fail_again_are_marked_on_every_page(thirty, vhost, source):
@@ -157,6 +181,7 @@ async def test_a_note_on_a_group_is_shown_to_others_and_can_be_removed(thirty, c
 
 async def test_dead_letters_are_filtered_and_the_url_of_the_filter_can_be_shared(thirty, chromium):
     await thirty.open("dead/letters")
+    await thirty.page.click("summary")
     await thirty.page.fill("[name=code]", "corrupted")
     await thirty.page.fill("[name=since]", "2026-11-01T12:10Z")
     await thirty.page.click("main button.main")

@@ -1,4 +1,4 @@
-"""Keyboard operation, focus, local times, and the size of the pages."""
+"""Keyboard operation, focus, times, and the size of the pages."""
 
 from pathlib import Path
 
@@ -74,14 +74,36 @@ async def test_a_live_update_keeps_the_focus(operator, worker_env, source):
     assert await operator.page.evaluate("document.activeElement.innerText") == str(job.task_id)[:8]
 
 
-async def test_times_are_local_with_utc_as_tooltip(operator, worker_env, vhost, source):
+async def test_times_are_utc_as_the_filters_read_them_and_local_in_the_tooltip(operator, worker_env, vhost, source):
     await worker_env.worker.stop(0)
     await vhost.dead_letter(vhost.job(f"{source.url}/a.png"))  # at 12:00:00 UTC on the first of November
     await operator.open("dead/letters")
     await operator.sign_in()
     time = operator.page.locator("tbody time").first
-    assert "1:00:00 PM" in await time.inner_text()
-    assert (await time.get_attribute("title")).startswith("2026-11-01 12:00:00 UTC\n")
+    shown, tooltip = await time.inner_text(), await time.get_attribute("title")
+    assert "12:00:00 UTC" in shown
+    assert tooltip.startswith("2026-11-01 12:00:00 UTC\n")
+    assert "1:00:00 PM" in tooltip
+    await operator.page.click("summary:has-text('Filter')")
+    await operator.page.get_by_label("Failed since (UTC)").fill(shown)
+    await operator.page.get_by_label("Failed until (UTC)").fill(shown)
+    await operator.page.get_by_role("button", name="Filter").click()
+    await operator.page.wait_for_url("**since=*")
+    assert await operator.page.locator("tbody tr").count() == 1
+
+
+@pytest.mark.parametrize("path", ["dead/letters", "tasks"])
+async def test_a_filter_that_is_not_valid_stays_in_the_form_with_a_message(operator, path):
+    await operator.open(path)
+    await operator.sign_in()
+    await operator.page.click("summary:has-text('Filter')")
+    field = operator.page.locator("[name=since]")
+    await field.fill("soon")
+    await operator.page.get_by_role("button", name="Filter").click()
+    message = await operator.page.get_by_role("alert").inner_text()
+    assert "since: is not a date or time; write for example" in message
+    assert await field.input_value() == "soon"
+    assert await operator.page.evaluate("document.activeElement.name") == "since"
 
 
 @pytest.fixture

@@ -80,6 +80,8 @@ async def test_dead_letters_are_replayed_and_completed_after_their_cause_is_fixe
     await page.click("main button.main")
     await page.wait_for_selector("text=10 of 10")
     await wait_until(completed, 10)
+    await page.wait_for_selector("[data-live]", state="detached")
+    assert await page.locator(".figures dd:not(.more)").all_inner_texts() == ["10", "0", "0"]
 
     source.fixed = True
     await operator.open("dead")
@@ -90,10 +92,11 @@ async def test_dead_letters_are_replayed_and_completed_after_their_cause_is_fixe
     seen = set()
     async with asyncio.timeout(WAIT_SECONDS):
         while await page.locator(".status.completed").count() == 0:
-            seen.add(await page.evaluate("(document.querySelector('progress') || {value: -1}).value"))
+            seen.add(await operator.evaluate("(document.querySelector('progress') || {value: -1}).value"))
             await asyncio.sleep(0.05)
     assert len(seen - {-1, 0, 10}) >= 2, "the page showed the progress"
     await wait_until(completed, 20)
+    await page.wait_for_selector("[data-live]", state="detached")
     assert await vhost.count() == 10
 
     await operator.open("dead")

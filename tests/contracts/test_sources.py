@@ -244,6 +244,52 @@ def test_supabase_parses_a_completed_generation(supabase):
     assert (event.generation_id, event.user_id, event.output) == ("7", None, ROW["output"])
 
 
+BINDING_EVENT = {
+    "v": 2,
+    "binding": "clips",
+    "generation_id": "7",
+    "user_id": "u1",
+    "request_id": None,
+    "event_at": "2026-11-29T12:00:00+00:00",
+    "outputs": [{"field": "image_url", "value": "https://fal.media/a.png"}],
+    "timeout_ms": 5000,
+}
+"""What our trigger sends. The receiver needs no column of the table."""
+
+
+@pytest.mark.parametrize(
+    ("outputs", "output"),
+    [
+        (BINDING_EVENT["outputs"], "https://fal.media/a.png"),
+        (
+            [{"field": "image_url", "value": None}, {"field": "video", "value": {"url": "https://fal.media/b.mp4"}}],
+            {"image_url": None, "video": {"url": "https://fal.media/b.mp4"}},
+        ),
+    ],
+)
+def test_supabase_parses_the_event_of_a_binding(supabase, outputs, output):
+    event = supabase.parse(json.dumps({"outlast": BINDING_EVENT | {"outputs": outputs}}).encode())
+    assert isinstance(event, CompletedGeneration)
+    assert (event.binding, event.generation_id, event.user_id, event.output) == ("clips", "7", "u1", output)
+    assert (event.event_at.isoformat(), event.sender_timeout_ms) == ("2026-11-29T12:00:00+00:00", 5000)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"v": 3}, "version 3"),
+        ({"outputs": []}, "outputs"),
+        ({"generation_id": None}, "generation_id"),
+        ({"binding": "No such name"}, "binding"),
+        ({"generation_id": "x" * 257}, "256"),
+        ({"event_at": "2026-11-29T12:00:00"}, "event_at"),
+    ],
+)
+def test_supabase_reports_an_invalid_event_of_a_binding_as_unreadable(supabase, change, message):
+    with pytest.raises(UnreadableError, match=message):
+        supabase.parse(json.dumps({"outlast": BINDING_EVENT | change}).encode())
+
+
 PENDING = {**ROW, "status": "pending", "output": None}
 EARLIER = {**ROW, "output": {"images": []}}
 

@@ -218,13 +218,17 @@ def test_supabase_without_url_and_key_is_refused():
 
 @pytest.mark.parametrize(
     ("user", "folder"),
-    [("0d3a0d3a-0000-4000-8000-000000000001", "0d3a0d3a-0000-4000-8000-000000000001"), (None, "anonymous")],
+    [
+        *((name, name) for name in ("0d3a0d3a-0000-4000-8000-000000000001", "user_2aB", "42", "a.b+1@c.d", "x:y")),
+        *((None, "anonymous"), ("anonymous", "=61nonymous")),
+        *(("auth0|5f", "auth0=7C5f"), ("a=7C5f", "a=3D7C5f"), ("\u00fc/", "=C3=BC=2F"), (".x", "=2Ex"), ("-", "-")),
+    ],
 )
 def test_the_object_path_is_user_and_content_hash(user, folder):
     assert object_path(user, "ab" + "0" * 62, "jpg") == f"{folder}/ab/ab{'0' * 62}.jpg"
 
 
-@pytest.mark.parametrize("user", ["../../etc", "a/b", "ünï", "..", "", "x" * 200])
+@pytest.mark.parametrize("user", ["../../etc", "a/b", "ünï", "..", "", "x" * 201])
 def test_a_user_name_is_one_safe_folder_name(user):
     folder = object_path(user, "ab" + "0" * 62, "jpg").split("/")[:-2]
     assert len(folder) == 1

@@ -196,9 +196,9 @@ async def test_inline_content_is_read_from_the_generations_row(records, sql):
         "jsonb_build_object('url', $1::text)))) returning id::text",
         uri,
     )
-    assert await records.read_data_uri(generation, data_reference(uri)) == uri
+    assert await records.read_data_uri("generations", generation, data_reference(uri)) == uri
     with pytest.raises(SourceGoneError):
-        await records.read_data_uri(generation, data_reference(uri + "x"))
+        await records.read_data_uri("generations", generation, data_reference(uri + "x"))
 
 
 async def test_inline_content_that_is_not_in_the_row_yet_is_retryable(records, sql):
@@ -206,10 +206,10 @@ async def test_inline_content_that_is_not_in_the_row_yet_is_retryable(records, s
     uri = "data:image/png;base64,iVBORw0KGgo="
     generation = await sql.fetchval("insert into generations (output) values (null) returning id::text")
     with pytest.raises(SourceGoneError) as failed:
-        await records.read_data_uri(generation, data_reference(uri))
+        await records.read_data_uri("generations", generation, data_reference(uri))
     assert failed.value.retryable
     await sql.execute("update generations set output = $1 where id::text = $2", json.dumps({"audio": uri}), generation)
-    assert await records.read_data_uri(generation, data_reference(uri)) == uri
+    assert await records.read_data_uri("generations", generation, data_reference(uri)) == uri
 
 
 async def test_an_unreachable_database_is_retryable(records, gateway):

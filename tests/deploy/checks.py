@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from typing import Any
 import jsonschema
 import yaml
 
+from worker.settings import Settings
+
 BIN = Path(sys.executable).parent
 KUBERNETES = "1.30"
 CUSTOM = Path(__file__).with_name("custom_resources.yml")
+PLATFORMS = Path(__file__).with_name("platforms.yml")
 MAX_EXPOSURE = 1.9
 PROGRAM = "/opt/outlast/bin/outlast"
 
@@ -42,7 +46,7 @@ def dockerfile(root: Path) -> list[str]:
 
 
 def yaml_style(root: Path) -> list[str]:
-    paths = ("deploy/compose.yml", "deploy/kubernetes", ".github")
+    paths = ("deploy/compose.yml", "deploy/kubernetes", "deploy/platforms", ".github")
     return run(BIN / "yamllint", "--strict", "-c", root / "deploy/.yamllint", *(root / path for path in paths))
 
 
@@ -102,6 +106,19 @@ def all_of(key: str, value: object) -> Iterator[str]:
         yield from all_of(key, each)
 
 
+def platforms(root: Path) -> list[str]:
+    """Check the files for Fly.io, Railway and Render against platforms.yml, and that their variables are settings."""
+    faults = []
+    for name, schema in yaml.safe_load(PLATFORMS.read_text()).items():
+        text = (root / "deploy/platforms" / name).read_text()
+        document = yaml.safe_load(text) if name.endswith(".yaml") else tomllib.loads(text)
+        errors = list(jsonschema.Draft202012Validator(schema).iter_errors(document))
+        faults += [f"{name}: {error.json_path}: {error.message}" for error in errors]
+        variables = {*document.get("env", {}), *all_of("key", document)} - {"PORT"}
+        faults += [f"{name}: {key} is no setting" for key in variables if key.lower() not in Settings.model_fields]
+    return faults
+
+
 def units(root: Path) -> list[str]:
     """Verify the systemd units; their exposure must be below 2.0."""
     if shutil.which("systemd-analyze") is None:
@@ -123,7 +140,7 @@ def unit_faults(unit: Path) -> list[str]:
         return [line for line in warnings if unit.stem.rstrip("@") in line] + ([exposure] if too_high else [])
 
 
-CHECKS = (dockerfile, yaml_style, compose, workflow, kubernetes, overlays, units)
+CHECKS = (dockerfile, yaml_style, compose, workflow, kubernetes, overlays, platforms, units)
 
 
 def main(root: Path) -> int:

@@ -13,7 +13,8 @@ import yaml
 
 from deploy.local.rabbitmq import RabbitMQ
 from tests.deploy.test_checks import ROOT
-from worker.cli.init_project import prepare
+from worker.cli.init_project import prepare, write
+from worker.notices.alertmanager import alertmanager_config
 from worker.settings import Settings
 
 DEPLOY = ROOT / "deploy"
@@ -23,6 +24,7 @@ SERVICES = COMPOSE["services"]
 
 SECRETS = {name.upper() for name, field in Settings.model_fields.items() if "Secret" in repr(field.annotation)}
 NOT_FOR_WORKERS = {"API_TOKEN", "CONSOLE_TOKEN", "CONSOLE_READ_TOKEN", "FAL_KEY", "SUPABASE_WEBHOOK_SECRETS"}
+NOT_FOR_RECEIVERS = {"NOTIFY_URLS", "NOTIFY_SECRET"}
 FOR_OTHER_SERVICES = {"RABBITMQ_PASSWORD", "GRAFANA_PASSWORD"}
 
 
@@ -42,6 +44,7 @@ def test_the_image_is_slim_locked_and_runs_as_an_unprivileged_user():
     assert not re.search(r"build-essential|gcc|-dev\b", text)
     assert re.search(r"^USER 10001:10001$", final, re.MULTILINE)
     assert re.search(r"^HEALTHCHECK ", final, re.MULTILINE)
+    assert re.search(r'^CMD \["serve"\]$', final, re.MULTILINE)
     assert (SERVICES["receiver"]["command"], SERVICES["worker"]["command"]) == (["receiver"], ["worker"])
     assert SERVICES["receiver"]["image"] == SERVICES["worker"]["image"]
 
@@ -99,14 +102,26 @@ def test_each_container_gets_only_the_secrets_that_it_needs():
         name: {key for key, value in SERVICES[name]["environment"].items() if value == ""}
         for name in ("receiver", "worker")
     }
-    assert removed == {"receiver": FOR_OTHER_SERVICES, "worker": FOR_OTHER_SERVICES | NOT_FOR_WORKERS}
-    assert SECRETS - removed["worker"] == {"RABBITMQ_URL", "SUPABASE_SERVICE_ROLE_KEY"}
-    assert not any("env_file" in SERVICES[name] for name in ("rabbitmq", "prometheus", "grafana"))
+    assert removed == {
+        "receiver": FOR_OTHER_SERVICES | NOT_FOR_RECEIVERS,
+        "worker": FOR_OTHER_SERVICES | NOT_FOR_WORKERS,
+    }
+    assert SECRETS - removed["worker"] == {
+        "RABBITMQ_URL",
+        "SUPABASE_SERVICE_ROLE_KEY",
+        *("FORWARD_SECRET", "METRICS_TOKEN"),
+        *NOT_FOR_RECEIVERS,
+    }
+    assert not any("env_file" in SERVICES[name] for name in ("rabbitmq", "prometheus", "alertmanager", "grafana"))
 
 
 @pytest.mark.parametrize(
     ("unit", "expected"),
-    [("receiver", FOR_OTHER_SERVICES), ("worker@", FOR_OTHER_SERVICES | NOT_FOR_WORKERS)],
+    [
+        ("receiver", FOR_OTHER_SERVICES | NOT_FOR_RECEIVERS),
+        ("serve", FOR_OTHER_SERVICES),
+        ("worker@", FOR_OTHER_SERVICES | NOT_FOR_WORKERS),
+    ],
 )
 def test_each_unit_runs_with_only_the_secrets_that_it_needs(unit, expected):
     text = (DEPLOY / f"systemd/outlast-{unit}.service").read_text()
@@ -134,6 +149,51 @@ def test_prometheus_has_its_rules_and_scrapes_existing_services():
     scraped = {name for job in config["scrape_configs"] for each in job["dns_sd_configs"] for name in each["names"]}
     assert scraped == {"receiver", "worker", "rabbitmq"}
     assert scraped < set(SERVICES)
+
+
+def test_alerts_reach_an_alertmanager_that_init_configures():
+    config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
+    (found,) = config["alerting"]["alertmanagers"][0]["dns_sd_configs"]
+    assert (found["names"], found["port"]) == (["alertmanager"], 9093)
+    default = re.search(r"ALERTMANAGER_CONFIG:-\./(\S+?)}", SERVICES["alertmanager"]["volumes"][0])[1]
+    assert (DEPLOY / default).read_text() == alertmanager_config()
+    assert SERVICES["prometheus"]["environment"].keys() == {"RUNBOOK_URL"}
+    assert config["global"]["external_labels"] == {"runbooks": "${RUNBOOK_URL}"}
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "expected"),
+    [
+        (
+            "https://hooks.slack.com/services/T/B/x",
+            "slack_configs",
+            {"api_url": "https://hooks.slack.com/services/T/B/x"},
+        ),
+        ("https://me.example.com/a?b=%22", "webhook_configs", {"url": "https://me.example.com/a?b=%22"}),
+        (
+            "smtp://me%40example.com:p%22w@smtp.example.com/you@example.com",
+            "email_configs",
+            {
+                "to": "you@example.com",
+                "from": "me@example.com",
+                "smarthost": "smtp.example.com:587",
+                "auth_username": "me@example.com",
+                "auth_password": 'p"w',
+            },
+        ),
+    ],
+)
+def test_outlast_init_configures_who_is_told_of_alerts(tmp_path, monkeypatch, address, kind, expected):
+    monkeypatch.chdir(tmp_path)
+    setup = prepare(Settings(_env_file=None), None, alerts_to=address)
+    write(setup, tmp_path / "made")
+    config = yaml.safe_load((tmp_path / "made/alertmanager.yml").read_text())
+    (receiver,) = config["receivers"]
+    (entry,) = receiver[kind]
+    assert expected.items() <= entry.items()
+    assert "\nALERTMANAGER_CONFIG=./alertmanager.yml\nALERTMANAGER_USER=" in setup.env
+    with pytest.raises(ValueError, match="--alerts-to"):
+        prepare(Settings(_env_file=None), None, alerts_to="me@example.com")
 
 
 class ComposeRabbitMQ(RabbitMQ):

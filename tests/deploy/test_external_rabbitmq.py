@@ -2,7 +2,6 @@ import aio_pika
 import pytest
 
 from deploy.local.processes import StackError
-from deploy.local.rabbitmq import RabbitMQ
 from tests.external_rabbitmq import MANAGEMENT_VARIABLE, URL_VARIABLE, ExternalRabbitMQ
 
 
@@ -19,19 +18,14 @@ def test_one_variable_without_the_other_is_an_error(monkeypatch):
         ExternalRabbitMQ.from_environment()
 
 
-async def test_virtual_hosts_are_created_used_and_deleted(tmp_path, monkeypatch):
-    node = RabbitMQ(tmp_path)
-    try:
-        await node.start()
-        monkeypatch.setenv(URL_VARIABLE, node.url)
-        monkeypatch.setenv(MANAGEMENT_VARIABLE, node.management_url)
-        given = ExternalRabbitMQ.from_environment()
-        url = await given.create_vhost("a/b")
-        async with await aio_pika.connect(url) as connection:
-            channel = await connection.channel()
-            await channel.declare_queue("q", exclusive=True)
-        await given.delete_vhost("a/b")
-        with pytest.raises(aio_pika.exceptions.AMQPError):
-            await aio_pika.connect(url)
-    finally:
-        await node.stop()
+async def test_virtual_hosts_are_created_used_and_deleted(rabbitmq, monkeypatch):
+    monkeypatch.setenv(URL_VARIABLE, rabbitmq.url)
+    monkeypatch.setenv(MANAGEMENT_VARIABLE, rabbitmq.management_url)
+    given = ExternalRabbitMQ.from_environment()
+    url = await given.create_vhost("a/b")
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue("q", exclusive=True)
+    await given.delete_vhost("a/b")
+    with pytest.raises(aio_pika.exceptions.AMQPError):
+        await aio_pika.connect(url)

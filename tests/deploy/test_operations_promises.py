@@ -14,8 +14,12 @@ GRACE = Settings.model_fields["shutdown_grace_seconds"].default
 
 
 def test_every_stop_timeout_is_longer_than_the_shutdown_grace_period():
-    unit = (DEPLOY / "systemd/outlast-worker@.service").read_text()
-    assert int(re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)[1]) > GRACE
+    for name in ("worker@", "serve"):
+        unit = (DEPLOY / f"systemd/outlast-{name}.service").read_text()
+        assert int(re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)[1]) > GRACE
+    for platform in ("fly.toml", "railway.toml", "render.yaml"):
+        text = (DEPLOY / "platforms" / platform).read_text()
+        assert int(re.search(r"(?:kill_timeout|drainingSeconds|maxShutdownDelaySeconds)\W+(\d+)", text)[1]) > GRACE
     worker = yaml.safe_load((DEPLOY / "compose.yml").read_text())["services"]["worker"]
     assert int(worker["stop_grace_period"].rstrip("s")) > int(worker["environment"]["SHUTDOWN_GRACE_SECONDS"])
     pods, *_ = yaml.safe_load_all((BASE / "worker.yaml").read_text())

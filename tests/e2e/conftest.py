@@ -6,6 +6,7 @@ import pytest
 
 from deploy.local.project import Project
 from deploy.local.stack import Stack
+from tests.command_line import call_outlast  # noqa: F401 - the fixture
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import aio_pika
+import aiohttp
 import psutil
 import pytest
 
@@ -51,7 +52,7 @@ def running_processes(data_dir: Path) -> list[str]:
     return found
 
 
-async def test_demo_stores_every_file_despite_an_env_file_and_a_second_demo_stores_nothing_new(tmp_path):
+async def test_demo_stores_every_file_despite_an_env_file_and_a_second_demo_stores_nothing_new(tmp_path, rabbitmq_url):
     (tmp_path / ".env").write_text(
         "GENERATIONS_TABLE=renders\nSTORAGE_BUCKET=other\nSUPABASE_URL=https://real.example\n"
     )
@@ -69,15 +70,15 @@ async def test_demo_stores_every_file_despite_an_env_file_and_a_second_demo_stor
     assert len(first) == len({file["path"] for file in files})
     assert running_processes(tmp_path / ".outlast") == []
 
-    code, out, err = await outlast("demo", cwd=tmp_path)
+    code, out, err = await outlast("demo", cwd=tmp_path, RABBITMQ_URL=rabbitmq_url)
     assert code == 0, err
     assert "known" in out
     assert stored_files(tmp_path / ".outlast" / "storage") == first
 
 
-async def test_up_prints_all_addresses_replaces_a_dead_worker_and_stops_without_leftovers(tmp_path):
+async def test_up_prints_all_addresses_replaces_a_dead_worker_and_stops_without_leftovers(tmp_path, rabbitmq_url):
     run = tmp_path / ".outlast" / "run"
-    process = await start_outlast("up", "--json", "--workers", "2", cwd=tmp_path)
+    process = await start_outlast("up", "--json", "--workers", "2", cwd=tmp_path, RABBITMQ_URL=rabbitmq_url)
     output = json.loads(await asyncio.wait_for(process.stdout.readline(), LONG_WAIT_SECONDS))
     assert set(output) == {
         *("receiver_url", "console_url", "supabase_url", "service_role_key", "anon_key", "jwt_secret"),
@@ -100,8 +101,8 @@ async def test_up_prints_all_addresses_replaces_a_dead_worker_and_stops_without_
     assert running_processes(tmp_path / ".outlast") == []
 
 
-async def test_terminated_demo_leaves_no_process(tmp_path):
-    process = await start_outlast("demo", cwd=tmp_path)
+async def test_terminated_demo_leaves_no_process(tmp_path, rabbitmq_url):
+    process = await start_outlast("demo", cwd=tmp_path, RABBITMQ_URL=rabbitmq_url)
     await wait_for_line(process.stderr, b"starting the receiver")
     process.send_signal(signal.SIGTERM)
     _, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
@@ -110,17 +111,31 @@ async def test_terminated_demo_leaves_no_process(tmp_path):
     assert running_processes(tmp_path / ".outlast") == []
 
 
-async def test_processes_of_a_killed_stack_are_ended_by_the_next_which_ends_when_its_receiver_dies(tmp_path):
+async def open_console_by_link(stack):
+    """Open the link that `outlast up` prints, as a browser does."""
+    url = f"{stack['console_url']}sign-in"
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        async with session.get(url, params={"token": stack["console_token"]}) as page:
+            assert (page.status, page.url.path, page.url.query_string) == (200, "/console/", "")
+        async with session.get(url, params={"token": "wrong"}) as page:
+            assert page.status == 401
+
+
+async def test_processes_of_a_killed_stack_are_ended_by_the_next_which_ends_when_its_receiver_dies(
+    tmp_path, rabbitmq_url
+):
     killed = await start_outlast("up", "--json", cwd=tmp_path)
-    await asyncio.wait_for(killed.stdout.readline(), LONG_WAIT_SECONDS)
-    busy, _, err = await outlast("up", "--json", cwd=tmp_path)
+    line = await asyncio.wait_for(killed.stdout.readline(), LONG_WAIT_SECONDS)
+    assert await outlast("up", "--json", cwd=tmp_path) == (0, line.decode(), "")
+    busy, _, err = await outlast("up", cwd=tmp_path)
     assert busy == 1
     assert "--data-dir" in err
+    await open_console_by_link(json.loads(line))
     killed.kill()
     await killed.communicate()
     assert running_processes(tmp_path / ".outlast") != []
 
-    following = await start_outlast("up", "--json", cwd=tmp_path)
+    following = await start_outlast("up", "--json", cwd=tmp_path, RABBITMQ_URL=rabbitmq_url)
     assert await asyncio.wait_for(following.stdout.readline(), LONG_WAIT_SECONDS)
     receiver = json.loads((tmp_path / ".outlast" / "run" / "receiver.json").read_text())
     os.kill(receiver["pid"], signal.SIGKILL)
@@ -169,12 +184,24 @@ async def test_process_exit_code_tells_partial_from_total_failure(stack, tmp_pat
         (["worker"], {}, 1, "SUPABASE_URL"),
         (["worker"], {"MAX_ATTEMPTS": "none"}, 1, "MAX_ATTEMPTS"),
         (["process"], {}, 2, "urls"),
-        (["process", *["https://fal.media/a"] * 11], {}, 1, "MAX_BATCH_SIZE"),
-        (["no-such-command"], {}, 2, "no-such-command"),
     ],
 )
-async def test_wrong_call_names_the_setting_or_argument(tmp_path, arguments, environment, code, message):
-    answered, _, err = await outlast(*arguments, cwd=tmp_path, **environment)
+def test_wrong_call_names_the_setting_or_argument(call_outlast, arguments, environment, code, message):
+    answered, _, err = call_outlast(*arguments, **environment)
+    assert answered == code
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["process", *["https://fal.media/a"] * 11], 1, "MAX_BATCH_SIZE"),
+        (["no-such-command"], 2, "no-such-command"),
+    ],
+)
+async def test_wrong_call_of_a_process_names_the_setting_or_argument(tmp_path, arguments, code, message):
+    answered, _, err = await outlast(*arguments, cwd=tmp_path)
     assert answered == code
     assert message in err
     assert "Traceback" not in err

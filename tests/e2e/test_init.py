@@ -89,7 +89,7 @@ async def test_init_keeps_existing_settings(tmp_path):
     assert f"SUPABASE_WEBHOOK_SECRETS={SECRET},shared\n" in output["env"]
     assert "API_TOKEN=mine\n" in output["env"]
     assert "RABBITMQ_PASSWORD=composed\n" in output["env"]
-    assert "('generations_table', 'renders')" in output["sql"]
+    assert "  values ('generations', 'public', 'renders'" in output["sql"]
     assert "hidden" not in out
 
 
@@ -117,6 +117,8 @@ async def test_written_sql_and_its_secret_are_applied_one_after_the_other_withou
 async def test_init_remove_prints_the_removal_sql(tmp_path):
     code, out, _ = await init(tmp_path, "--remove")
     assert (code, "drop trigger" in out, "drop table %s" in out) == (0, True, False)
+    code, out, _ = await init(tmp_path, "--remove", "--binding", "clips")
+    assert (code, out) == (0, "begin;\nselect public.outlast_unbind('clips');\ncommit;\n")
     code, out, _ = await init(tmp_path, "--remove", "--with-data")
     assert (code, "drop table %s" in out) == (0, True)
 
@@ -131,8 +133,8 @@ async def test_init_remove_prints_the_removal_sql(tmp_path):
         (["--receiver-url", "https://x.example", "--sweep-only"], "--sweep-only"),
     ],
 )
-async def test_wrong_init_call_names_the_problem(tmp_path, arguments, message):
-    code, out, err = await init(tmp_path, *arguments)
+def test_wrong_init_call_names_the_problem(call_outlast, arguments, message):
+    code, out, err = call_outlast("init", *arguments)
     assert (code, out) == (2, "")
     assert message in err
 

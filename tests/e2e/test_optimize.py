@@ -139,21 +139,86 @@ async def test_image_that_does_not_shrink_is_kept_and_skipped_next_time(user_fil
 
 
 async def test_damaged_object_is_kept_and_the_others_are_optimized(user_files):
+    """Also those of another user with the same content."""
     await user_files.store("photo.jpg", "photo.png")
+    await OneUsersFiles(user_files.stack, user_files.project, user_files.sql).store("photo.jpg", "photo.png")
     broken = user_files.folder / min(user_files.objects()).removeprefix(f"{user_files.user}/")
     content = broken.read_bytes()
     broken.write_bytes(b"broken")
     wanted = ("--yes", "--profile", "webp-q40-strip")
     code, summary = await user_files.optimize(*wanted)
-    assert (code, summary["smaller"], summary["reasons"]) == (3, 1, {"corrupted": 1})
+    assert (code, summary["smaller"], summary["reasons"]) == (3, 3, {"corrupted": 1})
     assert (await user_files.optimize(*wanted))[0] == 1
     broken.write_bytes(content)
     code, summary = await user_files.optimize(*wanted)
     assert (code, summary["smaller"], summary["failed"]) == (0, 1, 0)
 
 
-@pytest.mark.parametrize(("option", "value"), [("--profile", "best"), ("--since", "yesterday")])
+@pytest.mark.parametrize(("option", "value"), [("--profile", "best"), ("--since", "soon")])
 async def test_invalid_optimize_option_is_a_usage_error(stack, option, value):
     code, _, err = await outlast(stack, "optimize", option, value)
     assert code == 2
     assert value in err
+
+
+async def test_variants_are_stored_and_a_changed_list_is_made_good(user_files):
+    """The second list keeps one variant, changes one and adds two. The GIF's last one is animated."""
+    first = {"VARIANTS": "thumb:64,preview:200:webp"}
+    rows = [
+        await user_files.store("photo.png", "tone.wav", **first),
+        await user_files.store("photo.png", "animation.gif", "clip.mp4", **first),
+    ]
+    entries = [entry for row in rows for entry in await user_files.media(row)]
+    assert [len(entry.get("variants", [])) for entry in entries] == [2, 0, 2, 2, 2]
+    assert await files_of(user_files, entries) == user_files.objects()
+    assert entries[0]["variants"] == entries[2]["variants"], "the second one is deduplicated"
+    assert [max(each["width"], each["height"]) for each in entries[0]["variants"]] == [64, 200]
+
+    second = {"VARIANTS": "thumb:64,preview:100:webp,wide:80x20:animated,audio:waveform"}
+    code, out, err = await outlast(
+        user_files.stack, "optimize", "--variants", "--since", user_files.since, "--json", "--yes", **second
+    )
+    assert (code, json.loads(out)) == (0, {"found": 4, "varied": 4, "failed": 0, "reasons": {}, "dry_run": False}), err
+    after = [entry for row in rows for entry in await user_files.media(row)]
+    assert [[each["name"] for each in entry.get("variants", [])] for entry in after] == [
+        ["thumb", "preview", "wide"],
+        ["audio"],
+        ["thumb", "preview", "wide"],
+        ["thumb", "preview", "wide"],
+        ["thumb", "preview", "wide"],
+    ]
+    assert after[4]["thumbhash"] == entries[4]["thumbhash"]
+    assert [(each["width"], each["height"]) for each in after[4]["variants"]] == [(64, 36), (100, 57), (80, 20)]
+    assert [entry["path"] for entry in after] == [entry["path"] for entry in entries]
+    assert [(each["width"], each["height"], each["frames"] > 1) for each in after[3]["variants"]] == [
+        (64, 64, False),
+        (100, 100, False),
+        (80, 20, True),
+    ]
+    wanted = await files_of(user_files, after)
+    assert wanted < user_files.objects()
+    await user_files.age()
+    assert (await user_files.optimize("--yes"))[0] == 0
+    assert user_files.objects() == wanted
+
+    code, summary = await user_files.optimize("--yes", "--profile", "webp-q40-strip")
+    assert (code, summary["smaller"]) == (0, 2), summary
+    moved = [entry for row in rows for entry in await user_files.media(row)]
+    assert [entry.get("variants") for entry in moved] == [entry.get("variants") for entry in after]
+    for row in rows:
+        await user_files.sql.execute("delete from public.generations where id = $1::uuid", row)
+    await user_files.optimize("--yes")
+    await user_files.age()
+    await user_files.optimize("--yes")
+    assert user_files.objects() == set()
+
+
+async def files_of(user_files, entries):
+    """Return the paths of the files and their variants, whose hashes and sizes are compared with Storage."""
+    paths = set()
+    for entry in entries:
+        for each in [entry, *entry.get("variants", [])]:
+            content = await user_files.project.download("generations", each["path"])
+            assert (hashlib.sha256(content).hexdigest(), len(content)) == (each["sha256"], each["file_size"])
+            paths.add(each["path"])
+    return paths

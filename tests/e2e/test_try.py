@@ -8,6 +8,13 @@ import pytest
 from deploy.local.processes import free_port
 from tests.e2e.test_commands import outlast
 
+CLIPS = """
+create table public.clips (key bigint primary key generated always as identity, video_url text, poster_url text);
+insert into public.outlast_bindings (name, "table", id_column, output_columns, media_column, media_status_column)
+  values ('clips', 'clips', 'key', '{video_url,poster_url}', 'files', 'files_status');
+select public.outlast_install();
+"""
+
 
 @pytest.fixture
 def environment(stack):
@@ -92,3 +99,17 @@ async def test_it_names_the_step_at_which_it_stopped_and_leaves_nothing(stack, s
         await sql.execute(set_url, url)
     assert (step, "tunnel" in text) == ("webhook", True)
     assert await counts(stack, sql) == before
+
+
+async def test_the_table_of_another_binding_is_tried(stack, sql, environment, tmp_path):
+    await sql.execute(CLIPS)
+    try:
+        before = await counts(stack, sql)
+        code, out, err = await outlast(
+            "try", "--binding", "clips", "--via", "row", "--json", cwd=tmp_path, **environment
+        )
+        assert (code, err) == (0, "")
+        assert json.loads(out)["steps"]["row"] == "media_status is completed"
+        assert (await counts(stack, sql), await sql.fetchval("select count(*) from clips")) == (before, 0)
+    finally:
+        await sql.execute("select public.outlast_unbind('clips'); drop table clips")

@@ -38,30 +38,35 @@ def distance(reference: list[np.ndarray], stored: list[np.ndarray]) -> Distance:
     )
 
 
+def blurred_delta_e(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the mean CIEDE2000 of the averages of 8x8 blocks of two pictures: RGB, 0 to 1."""
+    return float(delta_e(_blocks(a, 8), _blocks(b, 8)).mean())
+
+
 def _frame_distance(reference_frame: np.ndarray, stored_frame: np.ndarray) -> Distance:
     assert reference_frame.shape == stored_frame.shape, f"{reference_frame.shape} has become {stored_frame.shape}"
     backgrounds = [255] if reference_frame[..., 3].min() == 255 == stored_frame[..., 3].min() else [255, 0]
     pairs = [
-        (_composite(reference_frame, background), _composite(stored_frame, background)) for background in backgrounds
+        (composite(reference_frame, background), composite(stored_frame, background)) for background in backgrounds
     ]
     return Distance(
         min(structural_similarity(a, b, channel_axis=2, data_range=1) for a, b in pairs),
-        max(float(np.percentile(_delta_e(a, b), 95)) for a, b in pairs),
-        max(float(np.percentile(_delta_e(_blocks(a), _blocks(b)), 95)) for a, b in pairs),
+        max(float(np.percentile(delta_e(a, b), 95)) for a, b in pairs),
+        max(float(np.percentile(delta_e(_blocks(a), _blocks(b)), 95)) for a, b in pairs),
         int(np.abs(reference_frame[..., 3].astype(int) - stored_frame[..., 3]).max()),
     )
 
 
-def _composite(picture: np.ndarray, background: int) -> np.ndarray:
+def composite(picture: np.ndarray, background: int) -> np.ndarray:
     alpha = picture[..., 3:] / 255
     return (picture[..., :3] / 255) * alpha + background / 255 * (1 - alpha)
 
 
-def _delta_e(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def delta_e(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return deltaE_ciede2000(rgb2lab(a), rgb2lab(b))
 
 
-def _blocks(picture: np.ndarray) -> np.ndarray:
-    high, wide = picture.shape[0] // BLOCK, picture.shape[1] // BLOCK
-    whole = picture[: high * BLOCK, : wide * BLOCK]
-    return whole.reshape(high, BLOCK, wide, BLOCK, 3).mean(axis=(1, 3))
+def _blocks(picture: np.ndarray, side: int = BLOCK) -> np.ndarray:
+    high, wide = picture.shape[0] // side, picture.shape[1] // side
+    whole = picture[: high * side, : wide * side]
+    return whole.reshape(high, side, wide, side, 3).mean(axis=(1, 3))

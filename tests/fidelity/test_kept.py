@@ -16,10 +16,13 @@ from deploy.local.samples.pictures import photo
 from handlers.codec.codec import Codec
 from handlers.media import Prepared
 from handlers.media.formats import jpeg
+from handlers.media.image.quality import jpeg as quality_of_jpeg
+from handlers.media.image.quality import webp
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.fidelity.pictures import HEIGHT, WIDTH, chart, green_band, soft_disc, to_uint8
 from tests.fidelity.rows import frames_of
+from tests.fidelity.rows_animated import drifting
 from tests.fidelity.rows_modern import saved, tags
 from tests.fidelity.rows_tiff import tiff
 
@@ -119,15 +122,77 @@ async def test_an_avif_with_a_gain_map_is_kept(codec: Codec, tmp_path: Path) -> 
 
 
 async def test_an_encoding_that_saves_little_is_not_stored(codec: Codec, tmp_path: Path) -> None:
-    """The JPEG is padded with a profile, until a new one would save two percent."""
+    """The JPEG is padded with a profile, until a new one of a little less quality would save more than it did."""
     content = bytes(photo(300, grain=8).jpegsave_buffer(Q=85, keep="none"))
-    new = await prepare(codec, tmp_path, content, "image/jpeg")
-    assert new.path == tmp_path / "source"
-    comment = bytes(len(content) // 50)
-    padded = content[:2] + b"\xff\xe2" + struct.pack(">H", len(comment) + 2) + comment + content[2:]
-    found = await prepare(codec, tmp_path, padded, "image/jpeg", Profile(strip_metadata=False))
-    assert found.path.read_bytes() == padded
-    comment = bytes(len(content) // 10)
-    padded = content[:2] + b"\xff\xe2" + struct.pack(">H", len(comment) + 2) + comment + content[2:]
-    found = await prepare(codec, tmp_path, padded, "image/jpeg", Profile(strip_metadata=False))
-    assert found.file_size < len(padded)
+    profile = Profile(strip_metadata=False, quality=84)
+    for padding, is_kept in ((0, True), (len(content) // 100, True), (len(content) // 8, False)):
+        comment = bytes(padding)
+        padded = content[:2] + b"\xff\xe2" + struct.pack(">H", len(comment) + 2) + comment + content[2:]
+        found = await prepare(codec, tmp_path, padded, "image/jpeg", profile)
+        assert (found.path.read_bytes() == padded) == is_kept
+
+
+QUALITIES = [(50, 85, True), (84, 85, True), (85, 85, True), (86, 85, False), (95, 85, False), (75, 40, False)]
+
+
+@pytest.mark.parametrize(("quality", "wanted", "is_kept"), QUALITIES)
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+async def test_a_file_that_is_coarse_already_is_not_encoded(
+    codec: Codec, tmp_path: Path, suffix: str, quality: int, wanted: int, *, is_kept: bool
+) -> None:
+    picture = photo(200, grain=8)
+    content = bytes(picture.write_to_buffer(suffix, Q=quality, keep="none"))
+    (tmp_path / "source").write_bytes(content)
+    kind = {".jpg": "image/jpeg", ".webp": "image/webp"}[suffix]
+    is_coarse = (quality_of_jpeg if suffix == ".jpg" else webp).is_coarse(tmp_path / "source", wanted)
+    assert is_coarse == is_kept
+    found = await prepare(codec, tmp_path, content, kind, Profile(quality=wanted))
+    if is_kept:
+        assert (found.path.read_bytes(), found.content_type, found.frames) == (content, kind, 1)
+    assert (found.width, found.height, bool(found.thumbhash)) == (200, 200, True)
+
+
+async def test_a_coarse_jpeg_in_other_colours_or_sampling_is_coarse_too(tmp_path: Path) -> None:
+    others = (
+        {"progressive": True},
+        {"subsampling": 0},
+        {"restart_marker_rows": 1},
+        {"quality": 60, "qtables": "web_low"},
+    )
+    for options in ({}, *others):
+        for mode in ("RGB", "L"):
+            Image.fromarray(to_uint8(chart())).convert(mode).save(tmp_path / "it", "JPEG", **{"quality": 80, **options})
+            assert quality_of_jpeg.is_coarse(tmp_path / "it", 85), (options, mode)
+    Image.fromarray(to_uint8(chart())).save(tmp_path / "it", "JPEG", qtables="web_very_high")
+    assert not quality_of_jpeg.is_coarse(tmp_path / "it", 85)
+    (tmp_path / "it").write_bytes(b"\xff\xd8\xff\xdb\0\4\0\0\xff\xda\0\2\xff\xd9")
+    assert not quality_of_jpeg.is_coarse(tmp_path / "it", 85)
+
+
+def moving_webp(quality: int, **options: object) -> bytes:
+    output = io.BytesIO()
+    first, *others = drifting(alpha=False)
+    options = {"quality": quality, "method": 2, **options}
+    first.save(output, "WEBP", save_all=True, append_images=others, duration=80, **options)
+    return output.getvalue()
+
+
+@pytest.mark.parametrize(("quality", "is_kept"), [(50, True), (80, True), (85, True), (95, False), (100, False)])
+async def test_an_animation_that_is_coarse_already_is_not_encoded(
+    codec: Codec, tmp_path: Path, quality: int, *, is_kept: bool
+) -> None:
+    content = moving_webp(quality)
+    (tmp_path / "animation").write_bytes(content)
+    assert webp.is_coarse(tmp_path / "animation", 85) == is_kept
+    encoded = pyvips.Image.webpload_buffer(content, n=-1).webpsave_buffer(Q=85, effort=2)
+    assert (len(encoded) > 0.95 * len(content)) == is_kept
+    found = await prepare(codec, tmp_path, content, "image/webp")
+    assert (found.path.read_bytes() == content) == is_kept
+    assert (found.frames, found.duration) == (6, 0.48)
+
+
+def test_lossless_frames_are_not_coarse(tmp_path: Path) -> None:
+    (tmp_path / "lossless").write_bytes(moving_webp(80, lossless=True))
+    (tmp_path / "mixed").write_bytes(moving_webp(80, allow_mixed=True))
+    assert not webp.is_coarse(tmp_path / "lossless", 85)
+    assert webp.is_coarse(tmp_path / "mixed", 85) == (b"VP8L" not in (tmp_path / "mixed").read_bytes())

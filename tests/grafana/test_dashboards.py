@@ -10,6 +10,8 @@ import yaml
 
 from deploy.grafana import __main__ as generator
 from tests.grafana.dashboards import GRAFANA, annotations, dashboards, panels, queries
+from worker.console.dead_letters import FILTERS as DEAD_FILTERS
+from worker.console.tasks import FILTERS as TASK_FILTERS
 from worker.observability.metrics import Metrics
 
 DASHBOARDS = dashboards()
@@ -54,7 +56,7 @@ def test_every_panel_has_description_unit_and_thresholds(panel):
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)
 def test_every_dashboard_has_variables_annotations_and_links(dashboard):
-    assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource", "instance"]
+    assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource", "instance", "console"]
     assert [annotation["name"] for annotation in dashboard["annotations"]["list"]] == ["Deploys", "Replays"]
     assert [link["tags"] for link in dashboard["links"]] == [dashboard["tags"]] == [["outlast"]]
     numbers = [panel["id"] for panel in dashboard["panels"]]
@@ -65,6 +67,17 @@ def test_every_dashboard_has_variables_annotations_and_links(dashboard):
 def test_panel_links_lead_to_existing_dashboards(panel):
     for link in panel.get("links", []):
         assert re.match(r"/d/([\w-]+)\?", link["url"])[1] in DASHBOARDS
+
+
+def test_panels_link_to_pages_and_filters_of_the_console():
+    links = {
+        link["url"] for panel in EVERY_PANEL for link in panel.values[0]["fieldConfig"]["defaults"].get("links", [])
+    }
+    assert len(links) >= 5
+    for url in links:
+        page, _, query = url.removeprefix("${console}").partition("?")
+        names = {part.partition("=")[0] for part in query.split("&") if part}
+        assert names <= {"/dead": set(), "/dead/letters": set(DEAD_FILTERS), "/tasks": set(TASK_FILTERS)}[page]
 
 
 @pytest.mark.parametrize("panel", EVERY_PANEL)

@@ -25,6 +25,18 @@ MAX_TRIES = 10
 EVENT = {"type": "UPDATE", "table": "generations", "schema": "public", "record": ROW, "old_record": None}
 
 
+def peak_mib(pid):
+    """The largest resident memory of a process so far, as the kernel counts it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
+def reset_peak(pid):
+    """Let the kernel count the largest resident memory of a process anew from now."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 class AttackedReceiver:
     """A receiver process. `answers` has (status, seconds) of each honest webhook."""
 
@@ -38,10 +50,7 @@ class AttackedReceiver:
         return self.process.returncode is None
 
     def peak_mib(self):
-        """The largest resident memory so far, as the kernel counts it."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
+        return peak_mib(self.process.pid)
 
     def connections(self):
         """The number of open connections."""

@@ -69,8 +69,10 @@ async def in_a_codec_process(target: dict[str, object], temp_dir: Path) -> dict[
     privileges.forbid_inspection()
     settings = MediaSettings(_env_file=None, codec_processes=PROCESSES, temp_dir=temp_dir)
     file, result = temp_dir / "taken-over", temp_dir / "outcomes"
-    names = {"START": f"{PROBES}:start", "PREPARE": f"{PROBES}:run_on_file"}
-    with mock.patch.multiple("handlers.codec.codec", **names):
+    with (
+        mock.patch("handlers.codec.codec.START", f"{PROBES}:start"),
+        mock.patch("handlers.codec.operations.PREPARE", f"{PROBES}:run_on_file"),
+    ):
         codec = Codec(settings)
         try:
             siblings: set[object] = set()

@@ -120,7 +120,7 @@ async def test_libvips_temporary_files_are_unnamed_and_in_the_work_folder(tmp_pa
     source, target = tmp_path / "source", tmp_path / "prepared"
     pyvips.Image.black(6000, 6000, bands=4).copy(interpretation="srgb").pngsave(str(source), compression=1)
     async with codec_pool(codec_processes=1, temp_dir=tmp_path) as codec:
-        monkeypatch.setattr("handlers.codec.codec.PREPARE", "tests.hostile.compromised_decoder:prepare_watched")
+        monkeypatch.setattr("handlers.codec.operations.PREPARE", "tests.hostile.compromised_decoder:prepare_watched")
         assert (await codec.prepare(source, target, "image/png", Profile())).width == 6000
         files = await codec.call("tests.hostile.compromised_decoder:seen_files")
         [out] = tmp_path.glob("outlast-*/*/out")

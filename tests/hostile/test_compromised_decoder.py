@@ -71,7 +71,7 @@ async def prepare_compromised(codec: Any, file: Path, orders: dict[str, Any], mo
     """Prepare a file whose decoder follows `orders`; return the result or the error."""
     file.write_text(json.dumps(orders))
     with monkeypatch.context() as patch:
-        patch.setattr("handlers.codec.codec.PREPARE", RUN_ORDERS)
+        patch.setattr("handlers.codec.operations.PREPARE", RUN_ORDERS)
         try:
             return await codec.prepare(file, file.with_name("out"), "image/png", Profile())
         except FileProcessingError as error:

@@ -54,7 +54,7 @@ async def test_a_crash_fails_one_attempt_of_one_file(picture, crash):
 
 @pytest.mark.parametrize(
     ("signal_number", "time_limit", "code", "restart_reason"),
-    [(signal.SIGSEGV, 60, "decoder_crashed", "crashed"), (signal.SIGSTOP, 5, "decoder_limit", "timeout")],
+    [(signal.SIGSEGV, 60, "decoder_crashed", "crashed"), (signal.SIGSTOP, 10, "decoder_limit", "timeout")],
 )
 async def test_a_decoder_killed_or_stopped_at_work_fails_its_own_file_only(
     picture, heavy, tmp_path, signal_number, time_limit, code, restart_reason
@@ -64,13 +64,20 @@ async def test_a_decoder_killed_or_stopped_at_work_fails_its_own_file_only(
         running = asyncio.create_task(slow)
         process = await wait_for_decoding()
         process.send_signal(signal_number)
+        is_retryable = code == "decoder_crashed" or not worked_for_a_tenth(process, time_limit)
         assert [await prepares_picture(codec, picture) for _ in range(4)] == [True] * 4
         with pytest.raises(FileProcessingError) as caught:
             await running
-        assert (caught.value.code, caught.value.retryable) == (code, True)
+        assert (caught.value.code, caught.value.retryable) == (code, is_retryable)
         await wait_until(lambda: not is_running(process))
         assert codec.stats().restarts == {restart_reason: 1}
         assert await prepares_picture(codec, picture)
+
+
+def worked_for_a_tenth(process, time_limit):
+    """Whether a stopped decoder had a tenth of its time limit as processor time: the file may be the reason then."""
+    times = process.cpu_times()
+    return times.user + times.system >= time_limit / 10
 
 
 async def test_many_crashes_fail_no_other_file(picture):

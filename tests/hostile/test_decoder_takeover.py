@@ -175,7 +175,7 @@ async def test_a_result_that_is_not_a_regular_file_is_refused(
     source.write_text(json.dumps({"kind": kind, "path": str(secret)}))
     async with codec_pool(start="tests.hostile.compromised_decoder:start_without_sandbox", codec_processes=1) as codec:
         with monkeypatch.context() as patch:
-            patch.setattr("handlers.codec.codec.PREPARE", "tests.hostile.compromised_decoder:leave_result")
+            patch.setattr("handlers.codec.operations.PREPARE", "tests.hostile.compromised_decoder:leave_result")
             with pytest.raises(FileProcessingError, match="answer is invalid") as caught:
                 await codec.prepare(source, tmp_path / "out", "image/png", Profile())
         assert caught.value.code == "decoder_failed"
@@ -191,7 +191,7 @@ async def test_a_result_that_is_changed_afterwards_is_stored_as_it_was_hashed(
     module = "tests.hostile.compromised_decoder"
     async with codec_pool(start=f"{module}:start", codec_processes=1) as codec:
         with monkeypatch.context() as patch:
-            patch.setattr("handlers.codec.codec.PREPARE", f"{module}:keep_result")
+            patch.setattr("handlers.codec.operations.PREPARE", f"{module}:keep_result")
             made = await codec.prepare(source, tmp_path / "out", "image/png", Profile())
         assert await codec.call(f"{module}:change_kept_result") == made.file_size
         content = made.path.read_bytes()

@@ -16,6 +16,7 @@ from tests.time_limits import LONG_WAIT_SECONDS
 
 FLOOD = 400
 SENDERS = 20
+pytestmark = pytest.mark.usefixtures("broker_of_stacks")
 
 
 def picture(number):

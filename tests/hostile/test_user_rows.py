@@ -133,7 +133,7 @@ async def test_binding_another_table_moves_the_trigger_and_applying_again_change
     tables = "select array_agg(distinct tgrelid::regclass::text) from pg_trigger where tgname = 'outlast_keep_media'"
     assert await users.sql.fetchval(tables) == ["generations"]
     before = await users.sql.fetch("select oid, xmin::text from pg_trigger order by oid")
-    await users.sql.execute("select public.outlast_install_triggers()")
+    await users.sql.execute("select public.outlast_install_triggers('generations')")
     assert await users.sql.fetch("select oid, xmin::text from pg_trigger order by oid") == before
     await users.sql.execute("create table public.renders (like public.generations including all)")
     await users.sql.execute("select public.outlast_install(p_table => 'renders')")

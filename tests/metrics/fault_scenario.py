@@ -34,7 +34,7 @@ WARM_UP_JOBS = 40
 """Jobs completed before the first fault: the backlog alert uses the rate of ten minutes, longer than this run."""
 
 
-async def inject_faults(run: MonitoredStack, rate: float = 1.5, quiet_seconds: float = 0) -> None:
+async def inject_faults(run: MonitoredStack, rate: float = 0.75, quiet_seconds: float = 0) -> None:
     """Inject all faults under load, after `quiet_seconds`, and wait until no job is in flight."""
     load = GenerationLoad(run)
     await warm_up(run)

@@ -33,7 +33,7 @@ class GenerationLoad:
         while True:
             await self.generation(number)
             number += 1
-            if number % 4 == 0:
+            if number % 2 == 0:
                 await self._send_unauthenticated()
             if number % 30 == 20:
                 await self.replay()

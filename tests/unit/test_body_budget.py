@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.time_limits import WAIT_SECONDS
-from worker.web.body_budget import MIN_BYTES, BodyBudget, BudgetFullError
+from worker.web.limits.body_budget import MIN_BYTES, BodyBudget, BudgetFullError
 
 
 async def test_a_body_that_came_with_its_head_never_waits():

@@ -15,7 +15,7 @@ from handlers.codec.codec import Codec
 from handlers.codec.request import Request
 from handlers.errors import FileCorruptedError, FileProcessingError
 from handlers.settings import MediaSettings
-from schemas.codec_limits import MAX_LOG_CHARACTERS, MAX_LOG_LINES
+from schemas.formats import MAX_LOG_CHARACTERS, MAX_LOG_LINES
 from schemas.jobs import Profile
 from tests.codec_processes import (
     children_of,

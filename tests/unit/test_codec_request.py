@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from handlers.codec.codec import prepare_request
+from handlers.codec.operations import prepare_request
 from handlers.codec.request import Answer, InvalidAnswerError
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError, FileTypeNotSupportedError
 from handlers.media import BY_CONTENT_TYPE, Limits, Prepared

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from tests.time_limits import WAIT_SECONDS
 from worker.runtime import serve
-from worker.web import connections
-from worker.web.connections import keep_open
+from worker.web.limits import client_connection, connections
+from worker.web.limits.connections import keep_open
 
 
 class Client:
@@ -74,7 +74,7 @@ async def test_a_connection_serves_several_requests(connect):
 
 
 async def test_a_head_that_does_not_end_is_closed(connect, monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(client_connection, "HEAD_SECONDS", 0.2)
     new, used = await connect(), await connect()
     assert await used.ask() == 200
     for client in (new, used):
@@ -84,8 +84,8 @@ async def test_a_head_that_does_not_end_is_closed(connect, monkeypatch):
 
 
 async def test_a_connection_without_a_request_is_closed(connect, monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
-    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(client_connection, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(client_connection, "IDLE_SECONDS", 0.2)
     new, used = await connect(), await connect()
     assert await used.ask() == 200
     await new.closed()
@@ -93,7 +93,7 @@ async def test_a_connection_without_a_request_is_closed(connect, monkeypatch):
 
 
 async def test_a_request_that_takes_too_long_is_closed_unless_it_is_kept_open(connect, monkeypatch):
-    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(client_connection, "REQUEST_SECONDS", 0.2)
     kept = await connect()
     answer = asyncio.create_task(kept.ask("/kept"))
     slow = await connect()
@@ -105,7 +105,7 @@ async def test_a_request_that_takes_too_long_is_closed_unless_it_is_kept_open(co
 
 
 async def test_a_kept_connection_has_its_limits_again_after_the_request(connect, monkeypatch):
-    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(client_connection, "IDLE_SECONDS", 0.2)
     connect.go_on.set()
     client = await connect()
     assert await client.ask("/kept") == 200

@@ -1,26 +1,38 @@
 """The documents agree with the code: settings, commands, make targets, files, and links between pages."""
 
+import ast
+import json
 import re
 import shlex
+import subprocess
+import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
+from handlers.media import MEDIA_TYPES
+from tests import media_matrix, reference
 from worker.cli.main import app
 from worker.cli.settings_table import with_new_table
+from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 MAKE = (ROOT / "Makefile").read_text()
 SETTINGS = ROOT / "deploy/docs/settings.md"
+MEDIA = ROOT / "deploy/docs/media.md"
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("deploy/docs/*.md"), *ROOT.glob("tests/**/*.md")]
 )
 MANUAL = [page for page in PAGES if page.name != "CHANGELOG.md" and "tests" not in page.parts]
 OTHER_VARIABLES = {
     *("RABBITMQ_PASSWORD", "GRAFANA_PASSWORD", "RECEIVER_ADDRESS"),  # deploy/compose.yml
+    *("RUNBOOK_URL", "ALERTMANAGER_CONFIG", "ALERTMANAGER_USER"),  # the same
     *("PROMETHEUS_URL", "SUPABASE_ANON_KEY"),  # Grafana's provisioning; `make test-live`
+    *("DATABASE_URL", "ON_ERROR_STOP"),  # psql in the README
 }
 """Environment variables in the documents that are not settings of Outlast."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -78,6 +90,69 @@ def test_the_table_of_settings_is_up_to_date():
     text = SETTINGS.read_text()
     assert with_new_table(text) == text, "run `make docs`"
     assert all(f"| `{name.upper()}` |" in text for name in Settings.model_fields)
+
+
+def test_the_table_of_media_types_is_up_to_date():
+    text = MEDIA.read_text()
+    assert media_matrix.with_new_table(text) == text, "run `make docs`"
+    assert text.count("| `") >= len(MEDIA_TYPES)
+
+
+def test_the_reference_pages_are_up_to_date():
+    pages = reference.rendered()
+    assert {name: (ROOT / "deploy/docs" / name).read_text("utf-8") for name in pages} == pages, "run `make docs`"
+    assert pages["sql.md"].count("| `outlast_") > 60
+    assert pages["http.md"].count("| `GET /") >= 8
+    assert all(f"`{family.name}" in pages["metrics.md"] for family in Metrics("0").registry.collect())
+
+
+def python_fault(text):
+    try:
+        compile(textwrap.dedent(text), "block", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    except SyntaxError as error:
+        return str(error)
+    return ""
+
+
+def shell_fault(text):
+    text = re.sub(r"<[a-z][\w-]*>", "placeholder", text)
+    return subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True, check=False).stderr  # noqa: S607
+
+
+def parse_fault(parse, text):
+    try:
+        parse(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+CHECKS = {
+    "python": python_fault,
+    "sh": shell_fault,
+    "json": lambda text: parse_fault(json.loads, text),
+    "yaml": lambda text: parse_fault(yaml.safe_load, text),
+    "toml": lambda text: parse_fault(tomllib.loads, text),
+}
+
+
+def block_faults(page):
+    """Return what is wrong with the fenced blocks of a page, in the languages that can be checked."""
+    blocks = re.findall(r"^ *```(\w+)\n(.*?)^ *```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    by_language = {language: [text for name, text in blocks if name == language] for language in CHECKS}
+    by_language["sh"] = ["\n".join(by_language["sh"])]  # one process for a page
+    return [fault for language, texts in by_language.items() for text in texts if (fault := CHECKS[language](text))]
+
+
+@manual
+def test_fenced_blocks_can_be_parsed(page):
+    assert block_faults(page) == []
+
+
+def test_a_wrong_block_is_reported(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```json\n{]\n```\n```sh\nif\n```\n```python\nawait f(\n```\n```sql\n?\n```\n")
+    assert len(block_faults(page)) == 3
 
 
 def test_the_readme_has_at_most_200_lines_and_two_pictures_at_the_top():

@@ -125,6 +125,7 @@ def test_pickled_objects_are_refused_and_not_unpickled():
         b"{'descr': 'x9', 'fortran_order': False, 'shape': (1,)}",
         b"{'descr': [], 'fortran_order': False, 'shape': (1,)}",
         b"{'descr': '<f4', 'fortran_order': 0, 'shape': (1,)}",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)} \x1e \n",
         b"(" * 5000,
         b"{'descr': " + b"[('a', " * 50 + b"'<f4'" + b")]" * 50 + b", 'fortran_order': False, 'shape': (1,)}",
         b"\xff\xfe",

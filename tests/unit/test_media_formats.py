@@ -118,3 +118,12 @@ def test_copy_is_made_without_the_tail_and_only_if_there_is_one(tmp_path: Path) 
     source.write_bytes(sample.content + b"<html></html>")
     assert cut_tail(source, target, "video/mp4") == target
     assert target.read_bytes() == sample.content
+
+
+@pytest.mark.parametrize("attribute", [b"channels\0chlist", b"dataWindow\0box2i", b"screenWindowWidth\0float"])
+def test_exr_with_an_attribute_of_another_type_is_refused(tmp_path: Path, attribute: bytes) -> None:
+    content = media_sample("exr").content
+    damaged = content.replace(attribute, attribute[:-2] + b"\xff\xff", 1)
+    assert len(damaged) == len(content)
+    assert damaged != content
+    assert_refused(tmp_path, damaged, "image/x-exr", "attribute")

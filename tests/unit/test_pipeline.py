@@ -145,7 +145,7 @@ async def test_temporary_folders_are_removed_after_completion_and_cancellation(s
         await process(batch(source, "/files/photo.png", "/files/none.png"), pipeline_deps)
         task = asyncio.create_task(process(batch(source, "/files/photo.png?slow=10000"), pipeline_deps))
         async with asyncio.timeout(WAIT_SECONDS):
-            while not list(tmp_path.glob("outlast-*/0/source")):
+            while not list(tmp_path.glob("outlast-*/source")):
                 await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -94,6 +94,23 @@ def test_a_data_uri_in_an_array_literal_is_found():
     assert urls(f'{{"{PNG}"}}') == [PNG]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("%s/a.png,%s/b.png", ["a.png", "b.png"]),
+        (" %s/a.png ,\n %s/b.png ", ["a.png", "b.png"]),
+        ("%s/a.png\r\n%s/b.png\n", ["a.png", "b.png"]),
+        ("%s/a.png %s/b.png", ["a.png", "b.png"]),
+        ("%s/a,b.png, %s/c.png", ["a,b.png", "c.png"]),
+        ("see %s/a.png, %s/b.png", []),
+    ],
+)
+def test_a_list_of_urls_in_a_text_is_read(text, expected):
+    found = find_files({"result": text % (FAL, FAL)}, SETTINGS, ALLOWLIST).files
+    assert [file.url.removeprefix(f"{FAL}/") for file in found] == expected
+    assert [file.field for file in found] == [f"result[{at}]" for at in range(len(expected))]
+
+
 @pytest.mark.parametrize("levels", [1, 2, 3, 6])
 def test_json_within_json_texts_is_read(levels):
     text = {"images": [{"url": f"{FAL}/a.png"}, f"{FAL}/b.png"]}
@@ -133,6 +150,23 @@ def test_a_data_uri_is_found_again_by_its_reference_wherever_it_is():
 def test_a_file_object_may_point_to_any_host_a_bare_string_may_not():
     output = {"image": {"url": "https://elsewhere.example/a.png"}, "help": "https://elsewhere.example/docs"}
     assert urls(output) == ["https://elsewhere.example/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("output", "taken"),
+    [
+        ({"text": "...", "sources": [{"url": "https://elsewhere.example/docs", "title": "Documents"}]}, False),
+        ({"sources": [{"url": f"{FAL}/a"}]}, True),
+        ({"sources": [{"url": "https://elsewhere.example/a", "content_type": "image/png"}]}, True),
+        ({"sources": [{"url": "https://elsewhere.example/a.glb"}]}, True),
+        ({"masks": [{"url": "https://elsewhere.example/a"}]}, True),
+        ({"sources": [{"url": PNG}]}, True),
+        ({"url": "https://elsewhere.example/a"}, True),
+        ([{"url": "https://elsewhere.example/a"}], True),
+    ],
+)
+def test_an_object_with_a_url_is_a_file_if_it_looks_like_one(output, taken):
+    assert len(urls(output)) == taken
 
 
 def test_positions_are_consecutive_without_duplicates():
@@ -185,11 +219,21 @@ def skipped(output, settings=SETTINGS):
         (["https://elsewhere.example/a", f"{FAL}/b.png"], [(0, "[0]", "source_forbidden")]),
         ({"image_url": "https://elsewhere.example/a"}, [(0, "image_url", "source_forbidden")]),
         ({"result": "http://elsewhere.example/a.PNG?x=1"}, [(0, "result", "source_forbidden")]),
+        ({"output": ["https://elsewhere.example/a"]}, [(0, "output[0]", "source_forbidden")]),
         ({"docs": "https://elsewhere.example/docs", "response_url": "https://queue.fal.run/a/requests/1"}, []),
         ({"text": "https://elsewhere.example/a.png is a picture"}, []),
         ({"prompt": "https://elsewhere.example/a.png"}, []),
         ({"image": "s3://bucket/a.png"}, []),
         ({"a": {"url": "https://elsewhere.example/a.png"}, "image": "https://elsewhere.example/a.png"}, []),
+        ({"input_video": {"url": f"{FAL}/a.mp4"}}, [(0, "input_video.url", "request_file")]),
+        ({"images": [PNG], "image_style_url": f"{FAL}/a.png"}, [(0, "image_style_url", "request_file")]),
+        ({"input_images": [f"{FAL}/a.png"], "images": [{"url": f"{FAL}/a.png"}]}, []),
+        ({"input": {"image_url": f"{FAL}/a.png"}}, [(0, "input.image_url", "request_file")]),
+        ({"Arguments": [{"image": {"url": f"{FAL}/a.png"}}]}, [(0, "Arguments[0].image.url", "request_file")]),
+        ({"input": {"u": f"{FAL}/a.png"}, "original": {"url": f"{FAL}/a.png"}}, [(0, "original.url", "request_file")]),
+        ({"image": {"url": f"{FAL}/a.png"}, "input": {"u": f"{FAL}/a.png"}}, [(0, "image.url", "request_file")]),
+        ({"input": {"text": f"see {FAL}/a.png", "docs": "https://elsewhere.example/docs"}}, []),
+        ({"logs": [f"{FAL}/a.png"], "prompt": f"{FAL}/a.png", "image": {"url": f"{FAL}/a.png"}}, []),
     ],
 )
 def test_files_that_are_not_taken_are_named_with_the_reason(output, expected):
@@ -210,6 +254,13 @@ def test_skipped_files_never_displace_files_to_take():
     found = find_files(output, SETTINGS, ALLOWLIST)
     assert (len(found.files), len(found.skipped)) == (990, 10)
     assert [file.position for file in found.skipped] == list(range(10))
+
+
+def test_files_of_the_request_never_displace_files_to_take():
+    output = {"input": [f"{FAL}/in/{n}.png" for n in range(5_000)]}
+    output["images"] = [{"url": f"{FAL}/{n}.png"} for n in range(990)]
+    found = find_files(output, SETTINGS, ALLOWLIST)
+    assert (len(found.files), len(found.skipped)) == (990, 10)
 
 
 def test_an_event_whose_files_are_all_skipped_is_a_job_without_files():
@@ -302,28 +353,32 @@ def test_of_an_output_with_too_many_files_the_first_are_taken_and_the_rest_is_re
 
 
 @pytest.mark.parametrize(
-    "output",
+    "make_output",
     [
-        [[] for _ in range(MAX_NODES)],
-        ["text"] * MAX_NODES,
-        [{"url": f"{FAL}/a.png?token={n}"} for n in range(100_000)],
-        [f"https://elsewhere.example/{n}" for n in range(100_000)],
-        ["{" + "a," * MAX_NODES + "a}"],
-        ["{" + "a," * 200_000 + '"}'] * 4,
-        ['{"' + r"\"" * (MAX_SEPARATORS + 1) + '"}'],
-        ["[" + "1," * 200_000 + "1]"] * 4,
-        ["[" + "[]," * MAX_NODES + "1]"],
-        [json.dumps("a" * (MAX_PARSED_CHARACTERS // 16))] * 17,
+        lambda: [[] for _ in range(MAX_NODES)],
+        lambda: ["text"] * MAX_NODES,
+        lambda: [{"url": f"{FAL}/a.png?token={n}"} for n in range(100_000)],
+        lambda: [f"https://elsewhere.example/{n}" for n in range(100_000)],
+        lambda: ["{" + "a," * MAX_NODES + "a}"],
+        lambda: ["{" + "a," * 200_000 + '"}'] * 4,
+        lambda: ['{"' + r"\"" * (MAX_SEPARATORS + 1) + '"}'],
+        lambda: ["[" + "1," * 200_000 + "1]"] * 4,
+        lambda: ["[" + "[]," * MAX_NODES + "1]"],
+        lambda: [json.dumps("a" * (MAX_PARSED_CHARACTERS // 16))] * 17,
     ],
     ids=[
         *("nodes", "texts", "links to one file", "links elsewhere"),
         *("array", "malformed arrays", "escapes", "numbers", "values", "characters"),
     ],
 )
-def test_the_search_for_files_is_limited_and_the_rest_is_reported(output):
-    *_, last = find_files([{"url": f"{FAL}/first.png"}, *output], SETTINGS, ALLOWLIST).files
+def test_the_search_for_files_is_limited_and_the_rest_is_reported(make_output):
+    *_, last = find_files([{"url": f"{FAL}/first.png"}, *make_output()], SETTINGS, ALLOWLIST).files
     assert refusal_of(last.url) is Refusal.TOO_MANY_FILES
     assert source_key(last.url) == last.source_key
+
+
+def test_blanks_in_a_text_take_linear_time():
+    assert len(find_files({"result": f"{FAL}/a.png{' ' * 400_000}x {FAL}/b.png"}, SETTINGS, ALLOWLIST).files) == 1
 
 
 def test_numbers_are_not_searched():

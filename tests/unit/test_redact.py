@@ -68,6 +68,7 @@ def test_every_secret_setting_is_redacted(monkeypatch, tmp_path):
             value = f"secret-of-{name}"
             is_many = "tuple" in repr(field.annotation)
             given[name] = (SecretStr(value),) if is_many else SecretStr(value)
+    given["notify_urls"] = (SecretStr("https://hooks.slack.com/services/T0/secret-of-notify_urls"),)
     given["rabbitmq_url"] = SecretStr("amqp://u:secret-of-rabbitmq_url@h/")
     assert len(given) >= 5
     found = secrets_of(Settings.load(supabase_url="https://a.supabase.co", **given))

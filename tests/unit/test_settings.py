@@ -22,12 +22,12 @@ def test_defaults_are_valid():
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("MAX_FILE_SIZE_MB", "-3", "greater than 0"),
-        ("WORKER_CONCURRENCY", "many", "valid integer"),
+        ("MAX_FILE_SIZE_MB", "-3", "must be more than 0"),
+        ("WORKER_CONCURRENCY", "many", "must be a whole number (it is 'many')"),
         ("RETRY_DELAYS", "30,5", "ascending"),
         ("IMAGE_FORMAT", "bmp", "'auto', 'keep', 'jpeg', 'webp' or 'avif'"),
         ("SOURCE_ALLOWLIST", "a.*.com", "no usable host"),
-        ("SUPABASE_URL", "abc.supabase.co", "pattern"),
+        ("SUPABASE_URL", "abc.supabase.co", "must be a URL that begins with http:// or https://"),
         ("RABBITMQ_URL", "not-a-url", "amqp://"),
         ("RABBITMQ_URL", "http://topsecret@host/", "amqp://"),
         ("RABBITMQ_URL", "amqp://u:topsecret@h:port/", "amqp://"),
@@ -42,7 +42,25 @@ def test_an_error_names_the_variable_the_problem_and_the_remedy(monkeypatch, var
     assert f"{variable}: " in str(refused.value)
     assert message in str(refused.value)
     assert "Remedy" in str(refused.value)
+    assert "in the environment" in str(refused.value)
+    assert "Value error" not in str(refused.value)
     assert "topsecret" not in str(refused.value)
+
+
+def test_an_error_about_several_settings_names_them_and_no_library(tmp_path):
+    (tmp_path / ".env").write_text("ORPHAN_GRACE_HOURS=0.1\n")
+    with pytest.raises(SettingsError, match=r"invalid:\n  ORPHAN_GRACE_HOURS: must be at least twice"):
+        Settings.load()
+    (tmp_path / ".env").write_text("IMAGE_QUALITY=200\n")
+    with pytest.raises(SettingsError, match=r"must be at most 100 .*correct or remove it in \.env.* IMAGE_QUALITY=85"):
+        Settings.load()
+
+
+def test_only_settings_that_differ_from_their_defaults_are_logged(monkeypatch):
+    monkeypatch.setenv("IMAGE_QUALITY", "61")
+    logged = Settings.load().for_log()
+    assert logged["image_quality"] == 61
+    assert len(logged) < 8
 
 
 def test_all_errors_are_reported_together(monkeypatch):

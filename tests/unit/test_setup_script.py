@@ -70,7 +70,7 @@ def test_passwordless_sudo_is_used(programs):
     assert output.strip() == f"-n env PYTHON=/bin/false sh {SCRIPT}"
 
 
-@pytest.mark.parametrize("package", ["prometheus", "chromium-headless-shell", "systemd", "procps"])
+@pytest.mark.parametrize("package", ["prometheus", "chromium-headless-shell", "systemd", "procps", "curl"])
 def test_packages_for_tests_are_installed_only_on_request(programs, package):
     assert package not in run(programs)[1]
     assert package in run(programs, "tests")[1]

@@ -39,8 +39,7 @@ async def test_only_large_folders_are_removed_in_a_thread(tmp_path, monkeypatch,
     threads = []
     monkeypatch.setattr(module.asyncio, "to_thread", partial(recorded, threads, asyncio.to_thread))
     async with scratch(tmp_path) as folder:
-        (folder / "0").mkdir()
-        with (folder / "0" / "source").open("wb") as file:
+        with (folder / "source").open("wb") as file:
             file.truncate(size)
     assert list(tmp_path.iterdir()) == []
     assert len(threads) == (size > SMALL_FOLDER_BYTES)
@@ -48,17 +47,23 @@ async def test_only_large_folders_are_removed_in_a_thread(tmp_path, monkeypatch,
 
 async def test_files_written_during_the_removal_are_removed_too(tmp_path, monkeypatch):
     """As by a codec process that was asked to stop a moment ago."""
-    rmtree = module.shutil.rmtree
+    unlink = module.os.unlink
 
-    def rmtree_and_write_a_file(folder, **options):
-        monkeypatch.setattr(module.shutil, "rmtree", rmtree)
-        rmtree(folder, **options)
-        folder.mkdir()
+    def unlink_and_write_a_file(entry):
+        monkeypatch.setattr(module.os, "unlink", unlink)
+        unlink(entry)
         (folder / "prepared").touch()
 
-    monkeypatch.setattr(module.shutil, "rmtree", rmtree_and_write_a_file)
     async with scratch(tmp_path) as folder:
         (folder / "source").touch()
+        monkeypatch.setattr(module.os, "unlink", unlink_and_write_a_file)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_folder_with_subfolders_is_removed(tmp_path):
+    async with scratch(tmp_path) as folder:
+        (folder / "0" / "in").mkdir(parents=True)
+        (folder / "0" / "in" / "source").touch()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from worker.web.event_planner import MAX_URLS, has_few_urls
+from schemas.events import CompletedGeneration
+from worker.settings import Settings
+from worker.web.event_planner import LARGE_BYTES, MAX_URLS, EventPlanner, has_few_urls
 from worker.web.turns import Turns
 
 
@@ -35,6 +37,18 @@ async def test_an_event_of_another_user_waits_for_one_event_only(start):
     assert start.order[6:] == ["flood"] * 7
 
 
+async def test_who_comes_first_waits_for_no_user(turns, start):
+    async def hold_first():
+        async with turns.first():
+            start.order.append("first")
+
+    async with turns.of("flood"):
+        waiting = [start("flood"), start("honest"), *(asyncio.create_task(hold_first()) for _ in range(2))]
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
+    assert start.order == ["first", "first", "flood", "honest"]
+
+
 async def test_a_cancelled_waiter_is_passed_over_and_the_lock_is_free_again(turns, start):
     async with turns.of("first"):
         waiting, cancelled = start("second"), start("third")
@@ -62,3 +76,24 @@ def test_urls_are_counted_however_they_are_written(url):
 
 def test_a_text_without_urls_has_few():
     assert has_few_urls(b'["a"]' * 1000)
+
+
+class SourceOfUsers:
+    """Parses a body that has the name of its user and blanks."""
+
+    name = "supabase"
+
+    def parse(self, body):
+        return CompletedGeneration(source="supabase", generation_id="1", user_id=body.decode().strip(), output=[])
+
+
+async def test_a_large_event_waits_for_two_of_another_users_plans_at_most():
+    planner, planned = EventPlanner(Settings()), []
+
+    async def plan(user):
+        event, _ = await planner.plan(SourceOfUsers(), user.encode().ljust(LARGE_BYTES))
+        planned.append(event.user_id)
+
+    await asyncio.gather(*map(plan, ["flood"] * 5 + ["honest"]))
+    assert sorted(planned) == ["flood"] * 5 + ["honest"]
+    assert planned.index("honest") <= 2

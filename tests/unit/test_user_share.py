@@ -63,10 +63,10 @@ async def test_a_users_flood_goes_to_the_bulk_queue_and_other_users_jobs_do_not(
     assert await send(share, queue, event("honest")) == [Queue.FILES]
 
 
-async def test_files_are_counted_and_the_jobs_of_one_event_wait_in_the_same_queue():
+async def test_files_are_counted_and_an_events_jobs_beyond_twice_the_share_go_to_the_bulk_queue():
     queue = FakeQueue()
     share = queue.share(allowed=8)
-    assert await send(share, queue, event("u", files=5, jobs=3)) == [Queue.FILES] * 3
+    assert await send(share, queue, event("u", files=5, jobs=6)) == [Queue.FILES] * 4 + [Queue.BULK] * 2
     assert await send(share, queue, event("u", files=5, jobs=3)) == [Queue.BULK] * 3
 
 

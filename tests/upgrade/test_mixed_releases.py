@@ -89,6 +89,7 @@ async def first_release_process(stack, first_release, command, number):
         await child.stop(40)
 
 
+@pytest.mark.usefixtures("broker_of_stacks")
 async def test_jobs_pass_between_both_releases_without_dead_letters(tmp_path, first_release):
     async with (
         Stack(tmp_path / "stack", workers=1) as stack,

@@ -14,7 +14,7 @@ from worker.broker import topology
 from worker.broker.address import host_port
 from worker.broker.connect_failure import ConnectFailure, explain
 from worker.broker.envelope import Envelope
-from worker.broker.errors import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
+from worker.broker.errors import BROKER_ERRORS, BrokerUnavailableError, error_text, translate_broker_errors
 from worker.broker.nodes import Nodes, connect
 from worker.broker.publish_channel import PublishChannel
 from worker.broker.publisher import Publisher
@@ -217,7 +217,7 @@ class Broker:
                     channel = await connection.channel()
                     declared = await channel.declare_queue(queue, passive=True)
         except BROKER_ERRORS as error:
-            raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
+            raise BrokerUnavailableError(error_text(error)) from error
         return declared.declaration_result.message_count or 0
 
     async def publish_job(self, envelope: Envelope, limit: float, queue: Queue | None = None) -> None:

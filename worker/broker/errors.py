@@ -57,6 +57,13 @@ def translate_broker_errors() -> Iterator[None]:
         raise BrokerUnavailableError(ENDED) from error
 
 
+def error_text(error: BaseException) -> str:
+    """Return one of BROKER_ERRORS as a text: a time-out has none of its own."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
 def _means_closed(error: Exception) -> bool:
     if type(error) is RuntimeError:
         return CLOSED_TEXTS.match(str(error)) is not None

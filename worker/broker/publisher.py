@@ -12,7 +12,7 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractMessage
 from aio_pika.exceptions import ChannelInvalidStateError, ChannelNotFoundEntity, DeliveryError, PublishError
 
-from worker.broker.errors import BROKER_ERRORS, ENDED, BrokerUnavailableError, translate_broker_errors
+from worker.broker.errors import BROKER_ERRORS, ENDED, BrokerUnavailableError, error_text, translate_broker_errors
 from worker.broker.topology import WORK, is_bound
 from worker.observability.metrics import Metrics
 
@@ -74,7 +74,7 @@ class Publisher:
         except BrokerUnavailableError:
             raise
         except BROKER_ERRORS as error:
-            raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
+            raise BrokerUnavailableError(error_text(error)) from error
         if exchange:
             self._count(exchange, routing_key, time.perf_counter() - began)
 

@@ -15,6 +15,7 @@ from aio_pika import ExchangeType
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity
 
+from handlers.database.task_records import TaskRecords
 from schemas.jobs import CeleryReplyAddress, Job
 from schemas.submissions import Submission
 from worker.broker.connection import RECONNECT_SECONDS, Broker
@@ -41,10 +42,11 @@ PREFETCH: Final = 10
 class CeleryInbox:
     """Moves jobs from Celery's queues (CELERY_QUEUES) to the work queues while it runs."""
 
-    def __init__(self, settings: Settings, broker: Broker, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, broker: Broker, metrics: Metrics, records: TaskRecords) -> None:
         self._settings = settings
         self._broker = broker
         self._metrics = metrics
+        self._records = records
 
     async def run(self) -> None:
         """Consume Celery's queues until cancelled. After a lost connection or a deleted queue, start again."""
@@ -71,7 +73,7 @@ class CeleryInbox:
             await consuming.wait_ended()
 
     async def _on_message(self, message: AbstractIncomingMessage) -> None:
-        delivery = Delivery(message, self._broker, self._metrics)
+        delivery = Delivery(message, self._broker, self._metrics, self._records.note_undecodable)
         try:
             await self._move(message, delivery)
         except LostDeliveryError:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import secrets
 import sys
 from dataclasses import asdict, dataclass
@@ -12,21 +13,12 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.cli import migrations
+from worker.cli.bindings import Binding
 from worker.cli.settings_table import COMPUTED, default_text
+from worker.notices.alertmanager import alertmanager_config
 from worker.settings import Settings
 
 KEY_BYTES: Final = 32
-SETTINGS_ROWS: Final = {
-    "generations_schema": "generations_schema",
-    "generations_table": "generations_table",
-    "id_column": "generations_id_column",
-    "user_column": "generations_user_column",
-    "status_column": "generations_status_column",
-    "output_column": "generations_output_column",
-    "request_column": "generations_request_column",
-    "created_column": "generations_created_column",
-}
-"""The rows of outlast_settings, and the setting that each gets its value from."""
 FILL_IN: Final = {
     "supabase_url": "Project settings, API: the project's URL",
     "supabase_service_role_key": "the same page: the service_role (or sb_secret_...) key; never in a browser",
@@ -47,14 +39,15 @@ select set_config('outlast.applied', '', false);
 begin;
 """
 SETTINGS: Final = """
--- The names of your table, and the URL of the webhook.
+-- The bucket and the URL of the webhook; the binding {binding}: where your rows are, and the names of their columns.
 insert into public.outlast_settings (key, value) values
 {rows}
   on conflict (key) do update set value = excluded.value;
-
+{binding_sql}
 """
 FINISH: Final = """{secret}
--- The triggers of your table.
+-- The triggers of your tables.
+select public.outlast_install_binding({binding});
 select public.outlast_install();
 select set_config('outlast.applied', '{version}', false);
 commit;
@@ -105,7 +98,8 @@ class ComposePasswords(BaseSettings):
 class Setup:
     """The files that a project needs: SQL for its database, `env` for receiver and workers; and what to do next.
 
-    `sql` is complete. `public_sql` is the same without the secret, which `secret_sql` sets.
+    `sql` is complete. `public_sql` is the same without the secret, which `secret_sql` sets. `alertmanager` is the
+    configuration of compose's Alertmanager, if an address for alerts was given.
     """
 
     sql: str
@@ -113,6 +107,7 @@ class Setup:
     secret_sql: str
     env: str
     next_steps: str
+    alertmanager: str = ""
 
     def document(self) -> str:
         """Return both as one valid SQL text, with the `.env` as a comment at its end."""
@@ -121,13 +116,20 @@ class Setup:
         return f"{NOT_TO_COMMIT}{self.sql}\n-- The .env, to fill in:\n{commented}"
 
 
-def prepare(settings: Settings, receiver_url: str | None, *, sweep_only: bool = False) -> Setup:
-    """Return the set-up for the table that `settings` name. Secrets in `settings` are kept, missing ones are generated.
+def prepare(
+    settings: Settings,
+    receiver_url: str | None,
+    binding: Binding | None = None,
+    *,
+    sweep_only: bool = False,
+    alerts_to: str | None = None,
+) -> Setup:
+    """Return the set-up for a binding, by default for the table that `settings` name.
 
-    With `sweep_only` the database sends no webhooks.
+    Secrets in `settings` are kept, missing ones are generated. With `sweep_only` the database sends no webhooks.
 
     Raises:
-        ValueError: a name is not a valid PostgreSQL identifier.
+        ValueError: a name is not a valid PostgreSQL identifier, or `alerts_to` is not an address.
     """
     signing = next((s for s in settings.supabase_webhook_secrets if s.get_secret_value().startswith("whsec_")), None)
     secret = (
@@ -143,12 +145,14 @@ def prepare(settings: Settings, receiver_url: str | None, *, sweep_only: bool = 
     }
     url = SWEEP_ONLY if sweep_only else None if receiver_url is None else f"{receiver_url.rstrip('/')}{WEBHOOK_PATH}"
     set_secret = SIGN.format(secret=migrations.literal(secret))
+    binding = binding or Binding.from_options(settings, {})
     return Setup(
-        sql=_sql(settings, url, set_secret),
-        public_sql=_sql(settings, url, ""),
+        sql=_sql(settings, url, set_secret, binding),
+        public_sql=_sql(settings, url, "", binding),
         secret_sql=set_secret.lstrip(),
-        env=_env(settings, generated),
+        env=_env(settings, generated, alerts=alerts_to is not None),
         next_steps=migrations.next_steps("none, without webhooks" if sweep_only else url or NO_RECEIVER),
+        alertmanager="" if alerts_to is None else alertmanager_config(alerts_to),
     )
 
 
@@ -163,6 +167,7 @@ def write(setup: Setup, folder: Path) -> list[Path]:
 
     Raises:
         FileExistsError: one of the files exists. Then none is written.
+        ValueError: the folder cannot be made or written to.
     """
     targets = {
         folder / "outlast.sql": setup.public_sql,
@@ -170,15 +175,23 @@ def write(setup: Setup, folder: Path) -> list[Path]:
         folder / ".env": setup.env,
         folder / "next_steps.md": setup.next_steps,
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    if setup.alertmanager:
+        targets[folder / "alertmanager.yml"] = setup.alertmanager
     existing = [str(path) for path in targets if path.exists()]
     if existing:
         raise FileExistsError(
             f"{' and '.join(existing)}: exists and was not overwritten; move it, or choose another folder"
         )
-    for path, text in targets.items():
-        path.touch(mode=0o600, exist_ok=False)
-        path.write_text(text, "utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in targets.items():
+            path.touch(mode=0o600, exist_ok=False)
+            path.write_text(text, "utf-8")
+    except OSError as error:
+        raise ValueError(
+            f"--write {folder}: cannot be written to ({error.strerror}); name a folder of yours, for example "
+            "--write outlast"
+        ) from None
     return list(targets)
 
 
@@ -191,23 +204,22 @@ def show(setup: Setup, *, as_json: bool) -> None:
     sys.stderr.write(PRINTED_FIRST + setup.next_steps)
 
 
-def _sql(settings: Settings, webhook_url: str | None, secret: str) -> str:
-    values = {key: migrations.identifier(getattr(settings, name)) for key, name in SETTINGS_ROWS.items()}
-    values |= {"completed_value": settings.generations_completed_value, "bucket": settings.storage_bucket}
+def _sql(settings: Settings, webhook_url: str | None, secret: str, binding: Binding) -> str:
+    values = {"bucket": settings.storage_bucket}
     if webhook_url is not None:
         values["webhook_url"] = webhook_url
     rows = ",\n".join(f"  ({migrations.literal(key)}, {migrations.literal(value)})" for key, value in values.items())
     *files, policies = migrations.migrations()
-    changes, tables, *rest = [file.read_text("utf-8") for file in files]
-    table = " ".join(f"{settings.generations_schema}.{settings.generations_table}".split())
+    tables = next(number for number, file in enumerate(files) if file.name.endswith("_outlast_tables.sql"))
+    texts = [file.read_text("utf-8") for file in files]
+    table = " ".join(f"{binding.schema}.{binding.table}".split())
     return "".join(
         [
             HEADER.format(version=migrations.newest(), table=table),
-            changes,
-            tables,
-            SETTINGS.format(rows=rows),
-            *rest,
-            FINISH.format(secret=secret, version=migrations.newest()),
+            *texts[: tables + 1],
+            SETTINGS.format(rows=rows, binding=binding.name, binding_sql=binding.sql()),
+            *texts[tables + 1 :],
+            FINISH.format(secret=secret, version=migrations.newest(), binding=migrations.literal(binding.name)),
             policies.read_text("utf-8"),
             MAKE_BUCKET,
             "" if webhook_url is not None else NO_URL,
@@ -215,7 +227,7 @@ def _sql(settings: Settings, webhook_url: str | None, secret: str) -> str:
     )
 
 
-def _env(settings: Settings, generated: dict[str, str]) -> str:
+def _env(settings: Settings, generated: dict[str, str], *, alerts: bool) -> str:
     """Return all settings: first those to fill in, then the secrets, then other changed values, then the defaults."""
     lines = ["# Outlast. Fill in the first three, then run `outlast doctor`.", ""]
     for name, meaning in FILL_IN.items():
@@ -233,6 +245,10 @@ def _env(settings: Settings, generated: dict[str, str]) -> str:
             lines.append(f"# {name.upper()}={'' if is_empty else env_value(default_text(_default(name)))}")
     lines += ["", "# Only for deploy/compose.yml: the passwords of its RabbitMQ and its Grafana."]
     lines += [f"{name.upper()}={env_value(value)}" for name, value in ComposePasswords().model_dump().items()]
+    lines += ["# Where deploy/README.md can be read, for the links in alerts.", "# RUNBOOK_URL="]
+    if alerts:
+        lines += ["# Who is told of alerts. Alertmanager runs as the user who can read the file."]
+        lines += ["ALERTMANAGER_CONFIG=./alertmanager.yml", f"ALERTMANAGER_USER={os.getuid()}"]
     return "\n".join(lines) + "\n"
 
 

@@ -7,31 +7,55 @@ Each command imports its modules when it runs, so that `--help` is fast and a re
 
 import asyncio
 import sys
-from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
 from handlers.errors import FileProcessingError
 from handlers.settings import SettingsError
 from worker.cli.adopt.options import adopt
-from worker.cli.dead import dead
+from worker.cli.dead.options import dead
+from worker.cli.moments import FORMS, read_since
 from worker.cli.optimize import optimize
 from worker.cli.setup import doctor, init
+from worker.cli.show.config import config
+from worker.cli.show.sources import sources
 from worker.cli.tasks import cancel, status, submit, workers
 from worker.cli.trial.options import try_
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
 
 app = typer.Typer(
     name="outlast",
     help="Stores the files of FAL generations in Supabase Storage before their links expire.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - called by typer
+    if wanted:
+        typer.echo(f"outlast {version('outlast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Options of `outlast` itself."""
+
 
 app.command()(init)
 app.command()(doctor)
+app.command()(config)
 app.add_typer(dead, name="dead")
 app.command()(optimize)
 app.command("try")(try_)
@@ -39,7 +63,6 @@ app.command("try")(try_)
 DataDir = Annotated[Path, typer.Option(help="Folder with all data of the local stack.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LOCAL_MODULES: Final = frozenset({"asyncpg", "psutil"})
-ISO: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%d %H:%M:%S"]
 DEFAULT_DATA_DIR = Path(".outlast")
 
 
@@ -48,13 +71,11 @@ def receiver() -> None:
     """Run a receiver: accept webhooks and publish jobs. Configured by environment variables or `.env`."""
     import worker.web.receiver  # noqa: F401 - loaded before the garbage collector is set up
     from worker.app import run_receiver
-    from worker.observability.logs import configure
-    from worker.runtime import freeze_gc, run
+    from worker.runtime import run
     from worker.settings import Settings
 
     settings = Settings.load().for_receiver()
-    configure(settings)
-    freeze_gc()
+    _prepare(settings)
     run(lambda stop: run_receiver(settings, stop))
 
 
@@ -66,14 +87,24 @@ def worker(
 ) -> None:
     """Run a worker: download, compress and store the files of jobs. Configured by environment variables or `.env`."""
     from worker.app import run_worker
-    from worker.observability.logs import configure
-    from worker.runtime import freeze_gc, run
+    from worker.runtime import run
     from worker.settings import Settings
 
     settings = Settings.load(**({} if queues is None else {"worker_queues": queues})).for_worker()
-    configure(settings)
-    freeze_gc()
+    _prepare(settings)
     run(lambda stop: run_worker(settings, stop))
+
+
+@app.command()
+def serve() -> None:
+    """Run receiver and worker together, for one small machine: one process, one port, RECEIVER_PORT."""
+    from worker.runtime import run
+    from worker.settings import Settings
+    from worker.single import run_serve
+
+    settings = Settings.load().for_serve()
+    _prepare(settings)
+    run(lambda stop: run_serve(settings, stop))
 
 
 @app.command()
@@ -90,23 +121,20 @@ def process(
     sys.exit(asyncio.run(process_once(urls, user, generation, out, as_json=as_json)))
 
 
-for command in (submit, status, cancel, workers, adopt):
+for command in (submit, status, cancel, workers, sources, adopt):
     app.command()(command)
 
 
 @app.command()
 def reconcile(
-    since: Annotated[
-        datetime | None,
-        typer.Option(formats=ISO, help="Only generations created at or after this time. ISO 8601, by default UTC."),
-    ] = None,
+    since: Annotated[str | None, typer.Option(help=f"Only generations created at or after this time: {FORMS}")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what was missed.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue completed generations without media, and stalled tasks."""
     from worker.cli.reconcile_run import reconcile_once
 
-    sys.exit(asyncio.run(reconcile_once(since, dry_run=dry_run, as_json=as_json)))
+    sys.exit(asyncio.run(reconcile_once(read_since(since), dry_run=dry_run, as_json=as_json)))
 
 
 @app.command()
@@ -133,6 +161,20 @@ def demo(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> None:
     sys.exit(asyncio.run(run_demo(data_dir, as_json=as_json)))
 
 
+def _prepare(settings: "Settings") -> None:
+    """Configure logging and garbage collection of a long-running process; warn of misspelt settings."""
+    import structlog
+
+    from worker.observability.logs import configure
+    from worker.runtime import freeze_gc
+    from worker.setting_names import misspelt_names
+
+    configure(settings)
+    for name in misspelt_names():
+        structlog.stdlib.get_logger(__name__).warning("misspelt setting", problem=str(name))
+    freeze_gc()
+
+
 def main() -> None:
     """Run the command. Print errors that the user can fix as one message, with exit code 1."""
     try:
@@ -144,7 +186,16 @@ def main() -> None:
     except (SettingsError, FileProcessingError, ValueError, RuntimeError) as error:
         _end(str(error))
     except OSError as error:
-        _end(f"{error}. Check the ports and folders in the settings: one may be in use, or not permitted")
+        _end(_system_error(error))
+
+
+def _system_error(error: OSError) -> str:
+    """Return what the system refused, where, and what to do. A FileExistsError of ours is complete."""
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}; name a folder that exists and that you may write to"
+    if error.errno is None:
+        return str(error)
+    return f"{error.strerror}; check the addresses and ports in the settings: one may be in use, or not permitted"
 
 
 def _end(message: str) -> NoReturn:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -18,8 +19,8 @@ DONE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 PARTLY: Final = 3
-UNWRAPPED: Final = frozenset({"id", "count", "code", "task_id", "status"})
-"""Columns whose values are never wrapped."""
+MAX_WIDTH: Final = 1000
+"""Maximum width of a table, in characters."""
 LINE_SECONDS: Final = 2.0
 """Time between two progress lines."""
 
@@ -42,18 +43,38 @@ def print_items(items: Sequence[Mapping[str, Any]], total: int | None = None) ->
     print_json({"items": list(items), "total": len(items) if total is None else total})
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print to standard output: a table on a terminal, otherwise a header and one line per row, separated by tabs."""
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, wide: bool = False) -> None:
+    """Print to standard output: a table on a terminal, otherwise a header and one line per row, separated by tabs.
+
+    On a terminal that is too narrow for the table, each row is a block of lines, or, with `wide`, a table that is wider
+    than the terminal.
+    """
     if not sys.stdout.isatty():
         lines = ["\t".join(columns), *("\t".join(_cell(row[column]) for column in columns) for row in rows)]
         sys.stdout.write("\n".join(lines) + "\n")
         return
     table = Table()
     for column in columns:
-        table.add_column(column.replace("_", " "), no_wrap=column in UNWRAPPED, overflow="fold")
+        table.add_column(column.replace("_", " "), no_wrap=True)
     for row in rows:
         table.add_row(*(Text(_cell(row[column])) for column in columns))
-    Console().print(table)
+    console = Console()
+    width = console.measure(table, options=console.options.update(width=MAX_WIDTH)).maximum
+    if wide or width <= console.width:
+        Console(width=max(width, console.width)).print(table, soft_wrap=True)
+    else:
+        console.print(Group(*(_block(row, columns) for row in rows)))
+
+
+def _block(row: Mapping[str, Any], columns: Sequence[str]) -> Group:
+    """Return a row as a line with its first value, and indented lines with the others, those without a value left out.
+
+    The last column has lines of its own, because it is a text such as an error.
+    """
+    first, *middle, last = columns
+    named = [f"{name.replace('_', ' ')} {_cell(row[name])}" for name in middle if _cell(row[name])]
+    lines = [Text(", ".join(named)), Text(_cell(row[last]))]
+    return Group(Text(_cell(row[first]), style="bold"), *(Padding(line, (0, 0, 0, 2)) for line in lines if line))
 
 
 def progress_bar(*, hidden: bool = False) -> Progress:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -26,19 +26,18 @@ async def reconcile_once(since: datetime | None, *, dry_run: bool, as_json: bool
     """
     settings = Settings.load().for_worker()
     configure(settings)
-    if since is not None and since.tzinfo is None:
-        since = since.replace(tzinfo=UTC)
     metrics = Metrics("command")
     async with Resources(settings, metrics) as resources:
         supabase = await resources.supabase()
         # A dry run publishes nothing, so its broker is not started and RabbitMQ may be unavailable.
         broker = Broker(settings, metrics, "reconcile") if dry_run else await resources.broker("reconcile")
         reconciler = Reconciler(settings, ReconcileRecords(supabase), broker, metrics)
-        if dry_run:
-            swept = SweepResult(found=await reconciler.count_missing(since))
-        else:
-            with _progress(shown=sys.stderr.isatty() and not as_json) as progress:
-                bar = progress.add_task("sweeping")
+        with _progress(shown=sys.stderr.isatty() and not as_json) as progress:
+            bar = progress.add_task("found" if dry_run else "checked")
+            if dry_run:
+                found = await reconciler.count_missing(since, lambda entries: progress.advance(bar, entries))
+                swept = SweepResult(found=found)
+            else:
                 swept = await reconciler.sweep(since, on_checked=lambda: progress.advance(bar))
     _print(swept, dry_run=dry_run, as_json=as_json)
     return 0
@@ -46,7 +45,7 @@ async def reconcile_once(since: datetime | None, *, dry_run: bool, as_json: bool
 
 def _progress(*, shown: bool) -> Progress:
     """Return a progress display on standard error. Without a terminal, the log has a line for each page."""
-    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} checked"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} {task.description}"), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True), disable=not shown)
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from schemas.jobs import DEFAULT_BINDING
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Task = Annotated[str, typer.Argument(help="Task id, as `outlast submit` prints it.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Show progress until the task has ended.")]
@@ -14,9 +16,13 @@ def submit(
     urls: Annotated[list[str], typer.Argument(help="URLs of the files.")],
     user: Annotated[str, typer.Option(help="Id of the user who owns the files.")],
     generation: Annotated[str, typer.Option(help="Id of their generation.")],
+    binding: Annotated[str, typer.Option(help="Binding of the generation's table.")] = DEFAULT_BINDING,
     quality: Annotated[int | None, typer.Option(min=1, max=100, help="Quality of lossy images.")] = None,
     format_: Annotated[
         str | None, typer.Option("--format", help="Format of stored images: auto, keep, jpeg, webp, avif.")
+    ] = None,
+    variants: Annotated[
+        str | None, typer.Option(help="Variants of the files, as in VARIANTS; an empty text for none.")
     ] = None,
     max_concurrent: Annotated[
         int | None, typer.Option(min=1, max=64, help="Number of files processed at the same time.")
@@ -34,12 +40,13 @@ def submit(
     given = {
         "quality": quality,
         "format": format_,
+        "variants": variants,
         "max_concurrent": max_concurrent,
         "priority": priority,
         "queue": queue,
     }
     options = {name: value for name, value in given.items() if value is not None}
-    sys.exit(run_submit(urls, user, generation, options, wait=wait, as_json=as_json))
+    sys.exit(run_submit(urls, user, generation, options, binding=binding, wait=wait, as_json=as_json))
 
 
 def status(task: Task, wait: Wait = False, as_json: AsJson = False) -> None:

@@ -13,7 +13,7 @@ from worker.observability.logs import configure
 from worker.settings import Settings
 from worker.tasks.service import CancelOutcome
 
-COLUMNS: Final = ("task_id", "status", "generation_id", "attempt", "files", "error")
+COLUMNS: Final = ("task_id", "status", "binding", "generation_id", "attempt", "files", "error")
 WORKER_COLUMNS: Final = ("worker", "queues", "running", "last_seen")
 
 
@@ -23,6 +23,7 @@ def run_submit(
     generation: str,
     options: Mapping[str, Any],
     *,
+    binding: str,
     wait: bool,
     as_json: bool,
 ) -> int:
@@ -30,7 +31,7 @@ def run_submit(
 
     async def submit(manager: BackgroundTaskManager) -> int:
         async with manager:
-            task_id = await manager.queue_file_processing(urls, user, generation, options)
+            task_id = await manager.queue_file_processing(urls, user, generation, options, binding)
             if wait:
                 return await _follow(manager, task_id, as_json=as_json)
         if as_json:

@@ -9,8 +9,11 @@ from worker.broker.connection import Broker
 from worker.console.archive import ArchivePages
 from worker.console.auth import ConsoleAuth, redirect
 from worker.console.dead_letter_cache import DeadLetterCache
+from worker.console.dead_letter_groups import DeadLetterGroupPages
 from worker.console.dead_letters import DeadLetterPages
-from worker.console.generations import GenerationPages
+from worker.console.generation.fetch import Fetcher
+from worker.console.generation.pages import GenerationPages
+from worker.console.generation.search import SearchPages
 from worker.console.history import HistoryPages
 from worker.console.now import NowPages
 from worker.console.operations import Operations
@@ -30,12 +33,15 @@ def mount(
     records = ConsoleQueries(supabase)
     add_templates(console)
     image_origin = str(URL(settings.supabase_url).origin()) if settings.supabase_url else ""
-    ConsoleAuth(Sessions(settings), image_origin, settings.trusted_proxies).add_to(console)
+    by_link = settings.local_stack
+    ConsoleAuth(Sessions(settings), image_origin, settings.trusted_proxies, by_link=by_link).add_to(console)
     end_streams_on_shutdown(console)
     operations, cache = Operations(settings, records, metrics), DeadLetterCache(settings, broker)
-    NowPages(records, broker, supabase).add_to(console)
+    NowPages(records, broker, supabase, operations).add_to(console)
     TaskPages(settings, records, broker, operations).add_to(console)
-    GenerationPages(settings, records).add_to(console)
+    GenerationPages(settings, records, Fetcher(settings, records, broker), operations).add_to(console)
+    SearchPages(records).add_to(console)
+    DeadLetterGroupPages(records, cache).add_to(console)
     DeadLetterPages(settings, records, operations, cache).add_to(console)
     ArchivePages(records, broker, operations).add_to(console)
     HistoryPages(records).add_to(console)

@@ -62,10 +62,14 @@ def session_cookie(request: web.Request) -> str:
 
 
 class ConsoleAuth:
-    """Signs operators in and out, and protects all other pages. Images may be loaded from `image_origin`."""
+    """Signs operators in and out, and protects all other pages. Images may be loaded from `image_origin`.
 
-    def __init__(self, sessions: Sessions, image_origin: str, trusted_proxies: int) -> None:
+    `by_link`: a link with the token signs in, for the local stack. Elsewhere links end up in logs and histories.
+    """
+
+    def __init__(self, sessions: Sessions, image_origin: str, trusted_proxies: int, *, by_link: bool = False) -> None:
         self._sessions = sessions
+        self._by_link = by_link
         self._trusted_proxies = trusted_proxies
         self._throttle = SignInThrottle()
         policy = POLICY.format(image_origin=image_origin).replace(" ;", ";")
@@ -85,6 +89,8 @@ class ConsoleAuth:
 
         app.middlewares.append(guard)
         app.router.add_post("/sign-in", self._sign_in)
+        if self._by_link:
+            app.router.add_get("/sign-in", self._sign_in_by_link)
         app.router.add_post("/sign-out", self._sign_out)
 
     async def _respond(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -139,8 +145,19 @@ class ConsoleAuth:
         session = self._sessions.create(token, fields.get("who", ""))
         if session is None:  # the right token is never delayed, so that nobody can lock operators out
             return self._wrong_token(request, token, address)
+        return self._signed_in(request, session, fields.get("next", ""))
+
+    async def _sign_in_by_link(self, request: web.Request) -> web.StreamResponse:
+        token = request.query.get("token", "")
+        session = self._sessions.create(token, "local")
+        if session is None:
+            return self._wrong_token(request, token, client_address(request, self._trusted_proxies))
+        return self._signed_in(request, session, "")
+
+    def _signed_in(self, request: web.Request, session: Session, path: str) -> web.StreamResponse:
+        """Return the response that begins a session and leads to a page of the console."""
         log.info("signed in", who=session.name, role=session.role)
-        response = redirect(_console_path(fields.get("next", "")))
+        response = redirect(_console_path(path))
         response.set_cookie(
             COOKIE,
             self._sessions.cookie(session),

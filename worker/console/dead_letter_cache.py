@@ -1,6 +1,7 @@
 """The list of dead letters as last read, so that a page need not wait while a replay uses the queue."""
 
 import asyncio
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ log = structlog.stdlib.get_logger(__name__)
 WAIT_SECONDS: Final = 1.5
 WAIT_WHILE_BUSY_SECONDS: Final = 0.05
 MAX_AGE_SECONDS: Final = 10.0
+LIVE_SECONDS: Final = 3.0
+LIVE_MAX_AGE_SECONDS: Final = 60.0
 COUNT_SECONDS: Final = 1.0
 INTERVALS: Final = 24
 REPLAY_PROBLEMS: Final = {
@@ -28,6 +31,12 @@ REPLAY_PROBLEMS: Final = {
     "type_not_supported": "this file type is not supported, so it fails again",
     "size_exceeded": "the file is too large: raise MAX_FILE_SIZE_MB first",
     "decoder_limit": "the image is too large to decode: raise MAX_IMAGE_PIXELS first",
+    "storage_rejected": "Storage refuses the file: correct what the bucket allows, or its name, first",
+    "row_rejected": "the generation's row, or a trigger on its table, refuses the media: correct that first",
+    "too_many_files": "the output has more files than MAX_EVENT_FILES: raise it, and fetch the generation again",
+    "output_too_large": "the output is too large to be read, so it fails again",
+    "row_unreadable": "the generation's row cannot be read, so it fails again until the row is corrected",
+    "worker_killed": "it ended its worker each time: check the workers' memory and logs first",
     "source_forbidden": "the host is not allowed: add it to SOURCE_ALLOWLIST first",
     "undecodable": "this version cannot decode the message",
     "newer_version": "a newer version published the message: update the workers first",
@@ -47,32 +56,40 @@ class DeadLetterCache:
         self._count = 0
         self._read_at: float | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._was_complete = False  # when the reading began
 
-    async def items(self, *, busy: bool) -> tuple[list[DeadLetter], float]:
+    async def items(self, *, busy: bool, live: bool = False) -> tuple[list[DeadLetter], float]:
         """Return all items, oldest failure first, and the age of the list in seconds.
 
-        With `busy` (an operation is running), the cached list is returned without waiting.
+        With `busy` (an operation is running), the cached list is returned without waiting. So is a list with as many
+        messages as the queue, until it is LIVE_MAX_AGE_SECONDS old. With `live` (a page is being watched), a list that
+        may be read again after LIVE_SECONDS only is good enough.
         Raises BusyError or BrokerUnavailableError if the list was never read.
         """
-        if await self._is_current():
+        if live and self._read_at is not None and time.monotonic() - self._read_at < LIVE_SECONDS:
+            return self._items, time.monotonic() - self._read_at
+        age = math.inf if self._read_at is None else time.monotonic() - self._read_at
+        complete = age < LIVE_MAX_AGE_SECONDS and await self._is_complete()
+        if complete and (live or age < MAX_AGE_SECONDS):
             return self._items, 0.0
         if self._reading is None or self._reading.done():
+            self._was_complete = complete
             self._reading = asyncio.create_task(self._read(), name="dead letters")
             self._reading.add_done_callback(_log_error)
-        timeout = None if self._read_at is None else WAIT_WHILE_BUSY_SECONDS if busy else WAIT_SECONDS
+        timeout = None if self._read_at is None else WAIT_WHILE_BUSY_SECONDS if busy or complete else WAIT_SECONDS
         done, _ = await asyncio.wait([self._reading], timeout=timeout)
         if done and self._read_at is None:
             self._reading.result()
-        return self._items, time.monotonic() - (self._read_at or 0.0)
+        return self._items, 0.0 if complete else time.monotonic() - (self._read_at or 0.0)
 
     async def _read(self) -> None:
         summaries = await self._service.find(DeadLetterFilter())
         self._items, self._count, self._read_at = merge_items(summaries), len(summaries), time.monotonic()
 
-    async def _is_current(self) -> bool:
-        """Whether the list is recent, and the queue has as many messages as when it was read."""
-        if self._read_at is None or time.monotonic() - self._read_at > MAX_AGE_SECONDS:
-            return False
+    async def _is_complete(self) -> bool:
+        """Whether the queue has as many messages as when the list was read. Messages in reading are not counted."""
+        if self._reading is not None and not self._reading.done():
+            return self._was_complete
         try:
             with translate_broker_errors():
                 async with asyncio.timeout(COUNT_SECONDS):

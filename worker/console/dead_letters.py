@@ -1,7 +1,8 @@
-"""Dead letters: groups by cause, the items of a group, and replay or discard after a confirmation."""
+"""Dead letters: the items of a group or filter, notes, and replay or discard after a confirmation."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
 
@@ -9,18 +10,20 @@ from aiohttp import web
 from yarl import URL
 
 from handlers.database.console_queries import ConsoleQueries
-from handlers.errors import FileProcessingError
 from schemas.dead_letters import BatchRequest, DeadLetterFilter, InvalidFilterError
+from schemas.moments import read_moment
 from worker.console.auth import FORM, SESSION, redirect
-from worker.console.dead_letter_cache import DeadLetterCache, failure_timeline
+from worker.console.dead_letter_cache import DeadLetterCache
+from worker.console.dead_letter_groups import MAX_CHOICES, group_page, read_notes, running_operations
 from worker.console.operations import Operations
-from worker.console.templating import PAGE_SIZE, offset, page, parse_time, url_with_query
+from worker.console.sse import stream
+from worker.console.templating import PAGE_SIZE, fragment, offset, page, parse_time, url_with_query
 from worker.dead_letters.service import DeadLetterService, Verb
 from worker.dead_letters.summary import DeadLetterSummary, group_items
 from worker.settings import Settings
 
 MAX_NOTE_CHARACTERS: Final = 2000
-FILTERS: Final = ("code", "stage", "host", "since", "until", "generation", "user", "task")
+FILTERS: Final = ("code", "stage", "host", "since", "until", "binding", "generation", "user", "task")
 
 
 class DeadLetterPages:
@@ -34,74 +37,74 @@ class DeadLetterPages:
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes."""
-        app.router.add_get("/dead", self._groups)
         app.router.add_get("/dead/letters", self._list)
+        app.router.add_get("/dead/letters/live", self._list_live)
         app.router.add_get("/dead/confirm", self._confirm)
         app.router.add_post("/dead/run", self._run)
         app.router.add_post("/dead/note", self._write_note)
 
-    async def _groups(self, request: web.Request) -> web.StreamResponse:
-        running = await self._running_operations()
-        items, list_age = await self._cache.items(busy=bool(running))
-        notes, groups = await self._notes(), group_items(items)
-        start = offset(request.query.get("from", "")) // PAGE_SIZE * PAGE_SIZE
-        timeline = failure_timeline((_group_key(item), item.failed_at) for item in items)
-        rows = [
-            {
-                "group": group,
-                "failures": timeline.counts.get(_group_key(group), ()),
-                "note": notes.get(_group_key(group)),
-                "problem": self._cache.replay_problem(group.code),
-                "link": _group_page(group.code, group.stage, group.host),
-            }
-            for group in groups[start : start + PAGE_SIZE]
-        ]
-        return page(
-            request,
-            "dead_letter_groups.html",
-            title="Dead letters",
-            rows=rows,
-            total=len(items),
-            list_age=list_age,
-            timeline=timeline,
-            start=start,
-            page_size=PAGE_SIZE,
-            total_groups=len(groups),
-            running=running,
-        )
-
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        given = _filters(request.query)
-        filters = DeadLetterFilter.parse(given)
-        running = await self._running_operations()
-        items, list_age = await self._cache.items(busy=bool(running))
-        matching = [item for item in items if filters.matches(item)]
-        start = offset(request.query.get("from", "")) // PAGE_SIZE * PAGE_SIZE
+        given, problem = _filters(request.query), None
+        try:
+            filters = DeadLetterFilter.parse(given)
+        except InvalidFilterError as error:
+            filters, problem = None, str(error)
+        context = await self._listed(request, given, filters)
         group_key = "\n".join((given.get("code", ""), given.get("stage", ""), given.get("host", "")))
-        return page(
+        response = page(
             request,
             "dead_letters.html",
+            problem=problem,
             title="Dead letters",
-            rows=matching[start : start + PAGE_SIZE],
-            total=len(matching),
-            start=start,
-            page_size=PAGE_SIZE,
-            filters=given,
-            list_age=list_age,
             group_key=group_key,
-            note=(await self._notes()).get(group_key),
-            running=running,
-            replay_problem=self._cache.replay_problem,
-            page_url=url_with_query("/console/dead/letters", **given) if given else "/console/dead/letters?",
+            note=(await read_notes(self._records)).get(group_key),
+            live=str(URL("/console/dead/letters/live").with_query({**given, "from": str(context["start"])})),
+            **context,
         )
+        if problem:
+            response.set_status(HTTPStatus.UNPROCESSABLE_ENTITY)
+        return response
+
+    async def _list_live(self, request: web.Request) -> web.StreamResponse:
+        given = _filters(request.query)
+
+        async def render() -> tuple[str, bool]:
+            context = await self._listed(request, given, DeadLetterFilter.parse(given), live=True)
+            return fragment(request, "dead_letters_live.html", context), False
+
+        return await stream(request, render)
+
+    async def _listed(
+        self, request: web.Request, given: dict[str, str], filters: DeadLetterFilter | None, *, live: bool = False
+    ) -> dict[str, Any]:
+        """Return the template variables of the list: one page of what matches, and the values to choose from."""
+        running = await running_operations(self._records)
+        items, list_age = await self._cache.items(busy=bool(running), live=live)
+        matching = [] if filters is None else [item for item in items if filters.matches(item)]
+        start = offset(request.query.get("from", "")) // PAGE_SIZE * PAGE_SIZE
+        return {
+            "rows": matching[start : start + PAGE_SIZE],
+            "total": len(matching),
+            "start": start,
+            "page_size": PAGE_SIZE,
+            "filters": given,
+            "choices": {
+                name: sorted({value for item in items if (value := getattr(item, name))})[:MAX_CHOICES]
+                for name in ("code", "stage", "host")
+            },
+            "list_age": 0 if live else list_age,
+            "running": running,
+            "replay_problem": self._cache.replay_problem,
+            "page_url": url_with_query("/console/dead/letters", **given) if given else "/console/dead/letters?",
+        }
 
     async def _confirm(self, request: web.Request) -> web.StreamResponse:
         return await self._confirmation(request, request.query, "")
 
     async def _confirmation(self, request: web.Request, fields: Mapping[str, Any], message: str) -> web.StreamResponse:
         """Return the page that asks for a confirmation, with the number of dead letters."""
-        verb, given, ids = _verb(fields), _filters(fields), _ids(fields)
-        now = datetime.now(UTC)
+        verb, ids, now = _verb(fields), _ids(fields), datetime.now(UTC)
+        given = _fixed_times(_filters(fields), now)
         selected = await self._select(given, ids, now)
         items = list({summary.item.id: summary.item for summary in selected}.values())
         problems: dict[str, int] = {}
@@ -119,7 +122,7 @@ class DeadLetterPages:
             at=now.isoformat(),
             groups=group_items(items),
             problems=problems,
-            running=await self._running_operations(),
+            running=await running_operations(self._records),
             message=message,
         )
 
@@ -154,36 +157,25 @@ class DeadLetterPages:
         await self._records.write_note(group_key, text, by)
         code, stage, host = [*group_key.split("\n"), "", "", ""][:3]
         await self._operations.record("note", by, {"code": code, "stage": stage, "host": host}, 1)
-        return redirect(_group_page(code, stage, host))
-
-    async def _notes(self) -> dict[str, Any]:
-        """Return all notes; none while the database does not answer, since dead letters can be shown without it."""
-        try:
-            return await self._records.notes()
-        except FileProcessingError:
-            return {}
-
-    async def _running_operations(self) -> list[Any]:
-        try:
-            return await self._records.operations(running=True)
-        except FileProcessingError:
-            return []
-
-
-def _group_key(item_or_group: Any) -> str:  # noqa: ANN401 - DeadLetter and DeadLetterGroup have the same three fields
-    return "\n".join((item_or_group.code, item_or_group.stage or "", item_or_group.host or ""))
-
-
-def _group_page(code: str, stage: str | None, host: str | None) -> str:
-    """Return the page of a group. An empty stage or host is also part of the filter."""
-    query = {"code": code, "stage": stage or "", "host": host or ""}
-    return str(URL("/console/dead/letters").with_query(query))
+        return redirect(group_page(code, stage, host))
 
 
 def _filters(fields: Mapping[str, Any]) -> dict[str, str]:
     """Return the filters of a query or form. An empty stage or host selects dead letters without one."""
     values = {name: str(fields[name]).strip() for name in FILTERS if name in fields}
     return {name: value for name, value in values.items() if value or name in {"stage", "host"}}
+
+
+def _fixed_times(filters: dict[str, str], now: datetime) -> dict[str, str]:
+    """Return the filters with absolute times, so that what is confirmed is what is run. Raises InvalidFilterError."""
+    fixed = dict(filters)
+    for name in ("since", "until"):
+        if name in filters:
+            try:
+                fixed[name] = read_moment(filters[name], now).isoformat()
+            except ValueError as error:
+                raise InvalidFilterError(f"{name}: {error}") from None
+    return fixed
 
 
 def _ids(fields: Any) -> list[str]:  # noqa: ANN401 - a multi-dict

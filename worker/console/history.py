@@ -39,7 +39,8 @@ class HistoryPages:
     async def _live(self, request: web.Request) -> web.StreamResponse:
         async def render() -> tuple[str, bool]:
             operation = await self._operation(request)
-            return fragment(request, "operation_live.html", {"operation": operation}), operation["state"] != "running"
+            waiting = operation["state"] == "running" or bool((operation["results"] or {}).get("waiting"))
+            return fragment(request, "operation_live.html", {"operation": operation}), not waiting
 
         return await stream(request, render)
 

@@ -10,7 +10,7 @@ from aiohttp_sse import sse_response
 
 from handlers.errors import FileProcessingError
 from worker.console.auth import SESSIONS, session_cookie
-from worker.web.connections import keep_open
+from worker.web.limits.connections import keep_open
 
 RENDER_EVERY_SECONDS: Final = 1.0
 MAX_STREAMS: Final = 200

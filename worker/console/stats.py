@@ -6,6 +6,8 @@ from typing import Any, Final
 from handlers.database.console_queries import Row
 
 MINUTES: Final = 60
+AGES_PER_MINUTE: Final = 200
+"""How many tasks of a minute the database averages the age of."""
 NO_FILES: Final = {"stored": 0, "original": 0, "bytes": 0, "deduplicated": 0}
 
 
@@ -27,6 +29,7 @@ def figures(counts: Row) -> Row:
         "oldest": counts.get("oldest"),
         "age_per_minute": _age_per_minute(ended),
         "average_age": _average_age(ended),
+        "ages_per_minute": AGES_PER_MINUTE if max(succeeded) > AGES_PER_MINUTE else None,
         "files": files,
         "saved": max(0, files["original"] - files["bytes"]),
         "workers": sorted(counts.get("workers", {}).get("workers", {}).items()),

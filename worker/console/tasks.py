@@ -1,5 +1,7 @@
 """Tasks: list and search them, show one, cancel it, submit it again."""
 
+import asyncio
+from http import HTTPStatus
 from typing import Final
 from uuid import UUID
 
@@ -9,18 +11,26 @@ from handlers.database.console_queries import ConsoleQueries, Row
 from handlers.json_text import clean_text
 from schemas.dead_letters import InvalidFilterError
 from schemas.jobs import Queue
+from schemas.moments import read_moment
 from schemas.submissions import Submission
 from schemas.tasks import TaskStatus
 from worker.broker.connection import Broker
 from worker.console.auth import SESSION, redirect
+from worker.console.generation.previews import links_and_previews
 from worker.console.operations import Operations
 from worker.console.sse import stream
-from worker.console.templating import PAGE_SIZE, fragment, offset, page, parse_time, url_with_query
+from worker.console.templating import FILES_PER_PAGE, PAGE_SIZE, fragment, offset, page, parse_time, url_with_query
 from worker.settings import Settings
 from worker.tasks.service import CancelOutcome, InvalidSubmissionError, TaskService, build_job
 
-FILES_PER_PAGE: Final = 24
-FILTERS: Final = ("status", "queue", "code", "since", "until", "q")
+FILTERS: Final = ("status", "queue", "code", "host", "binding", "since", "until", "ended", "q")
+STATUSES: Final = {
+    **{status.value: status.value for status in TaskStatus},
+    "failed,partial": "failed or partial",
+    "queued,running,retrying": "not ended",
+}
+"""The choices of the filter by status, and their names."""
+MOST_COUNTED: Final = 10_000
 ACTIVE: Final = {"queued", "running", "retrying"}
 
 
@@ -33,22 +43,45 @@ class TaskPages:
     def add_to(self, app: web.Application) -> None:
         """Add the routes."""
         app.router.add_get("/tasks", self._list)
+        app.router.add_get("/tasks/live", self._list_live)
         app.router.add_get("/tasks/{task_id}", self._show)
         app.router.add_get("/tasks/{task_id}/live", self._live)
         app.router.add_post("/tasks/{task_id}/cancel", self._cancel)
         app.router.add_post("/tasks/{task_id}/resubmit", self._resubmit)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        filters = {name: value for name in FILTERS if (value := request.query.get(name, "").strip())}
+        filters = _filters(request)
+        choices = {"statuses": STATUSES, "queues": [queue.value for queue in Queue], "codes": (), "hosts": ()}
+        try:
+            wanted = _for_database(filters)
+        except InvalidFilterError as error:
+            response = page(request, "tasks.html", title="Tasks", filters=filters, problem=str(error), **choices)
+            response.set_status(HTTPStatus.UNPROCESSABLE_ENTITY)
+            return response
+        listed, found = await asyncio.gather(self._listed(request, filters, wanted), self._records.choices())
+        live = None if request.query.get("before") else url_with_query("/console/tasks/live", **filters)
+        return page(request, "tasks.html", title="Tasks", filters=filters, live=live, **choices | found, **listed)
+
+    async def _list_live(self, request: web.Request) -> web.StreamResponse:
+        filters = _filters(request)
+
+        async def render() -> tuple[str, bool]:
+            listed = await self._listed(request, filters, _for_database(filters))
+            return fragment(request, "tasks_live.html", {**listed, "filters": filters}), False
+
+        return await stream(request, render)
+
+    async def _listed(self, request: web.Request, filters: dict[str, str], wanted: dict[str, str]) -> Row:
+        """Return the rows of the page, the link to older ones, and the total."""
         before = _page_position(request.query.get("before", ""))
-        rows = await self._records.tasks(_for_database(filters), before, PAGE_SIZE + 1)
+        rows, total = await asyncio.gather(
+            self._records.tasks(wanted, before, PAGE_SIZE + 1), self._records.count(wanted, MOST_COUNTED)
+        )
         shown, older = rows[:PAGE_SIZE], None
         if len(rows) > PAGE_SIZE:
-            older = url_with_query(
-                "/console/tasks", **filters, before=f"{shown[-1]['created_at']}~{shown[-1]['task_id']}"
-            )
-        choices = {"statuses": [status.value for status in TaskStatus], "queues": [queue.value for queue in Queue]}
-        return page(request, "tasks.html", title="Tasks", rows=shown, older=older, filters=filters, **choices)
+            position = f"{shown[-1]['created_at']}~{shown[-1]['task_id']}"
+            older = url_with_query("/console/tasks", **filters, before=position)
+        return {"rows": shown, "older": older, "total": total, "most": MOST_COUNTED}
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
         context = await self._context(request, await self._record(request))
@@ -93,6 +126,7 @@ class TaskPages:
                 urls=[urls.get(key) or "" for key in task["source_keys"]],
                 user_id=task["user_id"],
                 generation_id=task["generation_id"] or "",
+                binding=task["binding"],
                 task_options={"queue": task["queue"]},
             )
             job = build_job(submission, self._settings)
@@ -115,27 +149,33 @@ class TaskPages:
         """Return the template variables of a task."""
         start = offset(request.query.get("from", "")) // FILES_PER_PAGE * FILES_PER_PAGE
         files, status = record["files"][start : start + FILES_PER_PAGE], record["task"]["status"]
+        links, previews = await links_and_previews(self._records, files)
         return {
             **record,
             "files": files,
             "start": start,
             "files_per_page": FILES_PER_PAGE,
             "files_after": len(record["files"]) - start - len(files),
-            "links": await self._records.links(files) if files else {},
+            "links": links,
+            "previews": previews,
             "active": status in ACTIVE,
             "can_resubmit": status in {"failed", "partial", "cancelled"} and self._resubmission(record) is not None,
         }
 
 
+def _filters(request: web.Request) -> dict[str, str]:
+    return {name: value for name in FILTERS if (value := request.query.get(name, "").strip())}
+
+
 def _for_database(filters: dict[str, str]) -> dict[str, str]:
     """Return the filters in a form that PostgreSQL accepts. Raises InvalidFilterError for a time that is not valid."""
     clean = {name: clean_text(value) for name, value in filters.items()}
-    for name in ("since", "until"):
+    for name in ("since", "until", "ended"):
         if name in filters:
-            at = parse_time(filters[name].replace(" ", "+") if "T" in filters[name] else filters[name])
-            if at is None:
-                raise InvalidFilterError(f"{name}: is not a date or time; write 2026-11-01 or 2026-11-01T12:00Z")
-            clean[name] = at.isoformat()
+            try:
+                clean[name] = read_moment(filters[name]).isoformat()
+            except ValueError as error:
+                raise InvalidFilterError(f"{name}: {error}") from None
     return clean
 
 

@@ -9,16 +9,19 @@ from typing import Final
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from yarl import URL
 
+from schemas.moments import DISPLAYED
 from schemas.urls import redact_url
 from worker.console.auth import base_context
+from worker.dead_letters.operation import results_text
 
 PACKAGE: Final = files("worker.console")
 KIB: Final = 1024
 PAGE_SIZE: Final = 50
 """Rows of a page."""
+FILES_PER_PAGE: Final = 24
 WIDTH, HEIGHT = 120.0, 24.0
 
 
@@ -32,13 +35,15 @@ def add_templates(app: web.Application) -> None:
     )
     env.globals["version"] = _static_version()
     env.filters |= {
-        "local_time": local_time,
+        "utc_time": utc_time,
         "size": size,
         "bar_chart": bar_chart,
         "age": age,
         "duration": duration,
         "redact_url": redact_url,
         "parse_time": parse_time,
+        "results_text": results_text,
+        "with_code": with_code,
     }
 
 
@@ -61,15 +66,14 @@ def parse_time(value: object) -> datetime | None:
         return None
 
 
-def local_time(value: object) -> Markup | str:
-    """Return a `<time>` element in UTC. The page's script shows local time instead, with UTC as the tooltip."""
+def utc_time(value: object) -> Markup | str:
+    """Return a `<time>` element in UTC, as the filters read it. The page's script adds local time to the tooltip."""
     at = parse_time(value)
     if at is None:
         return "-"
     utc = at.strftime("%Y-%m-%d %H:%M:%S UTC")
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        at.isoformat(timespec="milliseconds"), utc, at.strftime("%d %b %H:%M:%S UTC")
-    )
+    shown = at.strftime(f"{DISPLAYED} UTC") if at.year == datetime.now(UTC).year else utc
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(at.isoformat(timespec="milliseconds"), utc, shown)
 
 
 def age(value: object) -> str:
@@ -115,6 +119,12 @@ def bar_chart(values: Sequence[float], label: str, css_class: str = "") -> Marku
         '<svg class="chart {}" viewBox="0 0 {:.0f} {:.0f}" preserveAspectRatio="none" role="img" aria-label="{}">'
         '<path d="{}"/></svg>'
     ).format(css_class, WIDTH, HEIGHT, label, path)
+
+
+def with_code(text: str) -> Markup:
+    """Return a text with what stands between backticks as `<code>`."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
 
 def offset(text: str) -> int:

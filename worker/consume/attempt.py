@@ -11,8 +11,9 @@ from typing import Any, Final, Literal
 
 import structlog
 
-from handlers.errors import FileProcessingError, GenerationNotFoundError
+from handlers.errors import FileProcessingError, GenerationNotFoundError, RowRejectedError
 from handlers.pipeline import process, unexpected_error
+from handlers.pipeline.batch import profile_of
 from handlers.pipeline.steps import Batch
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile
@@ -25,9 +26,6 @@ from worker.consume.settlement import Settlement, WorkerContext
 from worker.observability import tracing
 
 log = structlog.stdlib.get_logger(__name__)
-NO_FILES: Final = (
-    "FAL's webhook did not contain the result; replay this dead letter to request the result from FAL's queue API"
-)
 SHARED_REQUEST: Final = (
     "several rows have the same request id, so its files belong to none of them; correct the rows and do not let end "
     "users write the column: request id"
@@ -87,6 +85,7 @@ class Attempt:
         job, queue = envelope.job, envelope.job.queue.value
         bound: dict[str, Any] = {
             "task_id": str(job.task_id),
+            "binding": job.binding,
             "generation_id": job.generation_id or "",
             "attempt": envelope.attempt,
         }
@@ -139,16 +138,11 @@ class Attempt:
         return await settlement.job_failed(error)
 
     async def _process_and_settle(self, envelope: Envelope, settlement: Settlement) -> str:
-        """Begin, process, settle. An error outside of the pipeline's steps concerns the whole job."""
+        """Process and settle. An error outside of the pipeline's steps concerns the whole job."""
         try:
-            with tracing.span("begin"):
-                reply = await settlement.begin()
-            self._set_owner(envelope, reply)
-            failed = await self._run_pipeline(envelope, settlement, reply)
-            self._settling = True
-            if reply.state == "run":
-                with tracing.span("settle"):
-                    return await settlement.settle_files(failed)
+            if envelope.job.is_result_only:
+                return await settlement.record_result()
+            return await self._process(envelope, settlement)
         except LostDeliveryError:
             raise
         except FileProcessingError as error:
@@ -158,6 +152,19 @@ class Attempt:
             self._settling = True
             log.exception("unexpected error")
             return await self._job_failed(settlement, unexpected_error(error))
+
+    async def _process(self, envelope: Envelope, settlement: Settlement) -> str:
+        """Begin, process, settle."""
+        with tracing.span("begin"):
+            reply = await settlement.begin()
+        self._set_owner(envelope, reply)
+        if reply.state == "run" and not envelope.job.files and not envelope.job.skipped:
+            return await self._request_result(envelope, settlement, reply)
+        failed = await self._run_pipeline(envelope, settlement, reply)
+        self._settling = True
+        if reply.state == "run":
+            with tracing.span("settle"):
+                return await settlement.settle_files(failed)
         if reply.state == "busy":
             return await settlement.delay("busy", reply.retry_after)
         return await settlement.ack("duplicate" if reply.state == "done" else "cancelled")
@@ -168,26 +175,29 @@ class Attempt:
         if reply.state == "no_generation":
             problem = SHARED_REQUEST if reply.shared else "no generation has the request id"
             raise GenerationNotFoundError(f"{problem} {job.request_id}")
+        if reply.state == "row_rejected":
+            raise RowRejectedError(f"the generation's row refuses FAL's result: {reply.error}")
         if reply.state != "run":
             return []
         if job.skipped:
             log.info("files skipped", files=len(job.skipped), codes=sorted({file.code for file in job.skipped}))
-        if not job.files and not job.skipped:
-            raise FileProcessingError(NO_FILES, code="no_files")
         stored = {file.source_key for file in reply.files}
         pending = tuple(file for file in job.files if file.source_key not in stored)
         task_progress = self._log.task_progress = TaskProgress(job.task_id, settlement.lease, reply.total, reply.stored)
         batch = Batch(
             files=pending,
             user_id=reply.user_id or job.user_id,
+            binding=reply.binding or job.binding,
             generation_id=reply.generation_id or job.generation_id or "",
-            profile=job.profile,
+            profile=profile_of(job, reply),
             max_concurrent=job.max_concurrent or self._context.max_concurrent,
             on_progress=self._log.received,
             may_start=lambda: time.monotonic() - self.started < self._context.soft_limit,
             hooks=self._log,
             sees_storage=reply.sees_storage,
             count_denied=not job.is_adopted,
+            bucket=reply.bucket,
+            folders=reply.folders,
         )
         self._context.progress_writer.add(task_progress)
         try:
@@ -195,12 +205,21 @@ class Attempt:
         finally:
             self._context.progress_writer.remove(task_progress)
 
+    async def _request_result(self, envelope: Envelope, settlement: Settlement, reply: BeginReply) -> str:
+        """Request the result from FAL, because the webhook did not contain it. Jobs for its files replace this one."""
+        known = {name: getattr(reply, name) for name in ("binding", "generation_id", "user_id")}
+        job = envelope.job.model_copy(update={name: value for name, value in known.items() if value is not None})
+        jobs = await self._context.request_result(job)
+        self._settling = True
+        return await settlement.replace_with(jobs)
+
     def _set_owner(self, envelope: Envelope, reply: BeginReply) -> None:
         """Log generation and user from here on: a job from FAL's webhook contains neither, the database has both."""
         job = envelope.job
         owner = {"generation_id": reply.generation_id or job.generation_id, "user_id": reply.user_id or job.user_id}
         self._job_fields.update(owner)
-        structlog.contextvars.bind_contextvars(generation_id=owner["generation_id"])
+        binding = reply.binding or job.binding
+        structlog.contextvars.bind_contextvars(binding=binding, generation_id=owner["generation_id"])
 
     async def _on_file_done(self, file: JobFile, result: ProcessedFile | FailedFile) -> None:
         self._log.file_done(file, result)

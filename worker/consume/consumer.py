@@ -161,7 +161,8 @@ class Consumer:
         return await self._channel.get_queue(topology.work_queue(self.key))
 
     async def _deliver(self, message: AbstractIncomingMessage) -> None:
-        attempt = self._create_handler(Delivery(message, self._broker, self._context.metrics))
+        note_undecodable = self._context.records.note_undecodable
+        attempt = self._create_handler(Delivery(message, self._broker, self._context.metrics, note_undecodable))
         task = asyncio.create_task(self._run(attempt))
         self._attempts[task] = attempt
         task.add_done_callback(self._attempts.pop)

@@ -4,7 +4,7 @@ The message that replaces it is published and confirmed before it is acked. A cr
 is harmless. Nack and reject are used only where no replacement can be published.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import stamina
 import structlog
@@ -12,6 +12,8 @@ from aio_pika import Message
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import ChannelInvalidStateError
 
+from handlers.errors import FileProcessingError
+from schemas.jobs import Job
 from worker.broker import topology
 from worker.broker.connection import Broker
 from worker.broker.envelope import Envelope, UndecodableError, build_message, failure_headers
@@ -30,10 +32,18 @@ class LostDeliveryError(Exception):
 class Delivery:
     """One unacknowledged message. Methods that publish raise LostDeliveryError if the message's channel is closed."""
 
-    def __init__(self, message: AbstractIncomingMessage, broker: Broker, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        message: AbstractIncomingMessage,
+        broker: Broker,
+        metrics: Metrics,
+        note_undecodable: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """`note_undecodable` counts a message that could not be decoded, by its error code, for the digest."""
         self.message = message
         self._broker = broker
         self._metrics = metrics
+        self._note_undecodable = note_undecodable
 
     async def ack(self) -> None:
         """Acknowledge the message."""
@@ -56,11 +66,16 @@ class Delivery:
 
     async def delay(self, envelope: Envelope, delay: int) -> None:
         """Have the same attempt delivered after `delay` seconds, then ack."""
-        await self._replace(topology.retry_name(delay), envelope.job.queue, envelope.message())
+        await self.replace(topology.retry_name(delay), envelope.job.queue, envelope.message())
 
     async def move(self, envelope: Envelope) -> None:
         """Publish a job to its work queue in place of the message, then ack."""
-        await self._replace(topology.WORK, envelope.job.queue, envelope.message())
+        await self.replace(topology.WORK, envelope.job.queue, envelope.message())
+
+    async def publish(self, jobs: Sequence[Job]) -> None:
+        """Publish jobs to their work queues. Does not ack."""
+        for job in jobs:
+            await self._publish(topology.WORK, job.queue, Envelope(job).message())
 
     async def dead_letter(
         self, envelope: Envelope, failure: JobFailure, source_keys: Sequence[str] | None = None
@@ -82,6 +97,10 @@ class Delivery:
         await self._publish(topology.DEAD, self.message.routing_key or "", copy)
         self._metrics.dead_letters.labels(error.code).inc()
         await self.ack()
+        try:
+            await self._note_undecodable(error.code)
+        except FileProcessingError as problem:
+            log.warning("the next digest lacks a message that cannot be decoded", reason=str(problem))
 
     async def requeue(self, envelope: Envelope) -> None:
         """Publish the job to its queue with the same attempt number, then ack; if that fails, nack."""
@@ -92,7 +111,8 @@ class Delivery:
         else:
             await self.ack()
 
-    async def _replace(self, exchange: str, routing_key: str, message: Message) -> None:
+    async def replace(self, exchange: str, routing_key: str, message: Message) -> None:
+        """Publish another message in place of this one, then ack."""
         await self._publish(exchange, routing_key, message)
         await self.ack()
 

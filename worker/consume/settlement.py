@@ -8,20 +8,26 @@
 Every publish is confirmed before the next step. A crash between two steps repeats work, which is idempotent.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID, uuid4
 
-import stamina
 import structlog
 
 from handlers.database.reconcile_records import ReconcileRecords
 from handlers.database.task_records import TaskRecords
-from handlers.errors import DatabaseUnavailableError, FileProcessingError, RowRejectedError, StorageUnavailableError
+from handlers.errors import (
+    DatabaseUnavailableError,
+    FileProcessingError,
+    GenerationNotFoundError,
+    RowRejectedError,
+    StorageUnavailableError,
+)
 from handlers.pipeline import failed_file
 from handlers.pipeline.steps import PipelineDeps
+from handlers.retries import Retries
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import Job
 from schemas.tasks import BeginReply, FinishReply, TaskStatus
@@ -37,6 +43,16 @@ BEGIN_SECONDS: Final = 3.0
 FINISH_SECONDS: Final = 10.0
 """How long requests to an unavailable database are repeated; longer for `finish`, so that no finished work is lost."""
 
+
+def _database_retries(seconds: float) -> Retries:
+    return Retries(
+        lambda error: isinstance(error, DatabaseUnavailableError), attempts=None, timeout=seconds, wait_max=1.0
+    )
+
+
+_begin_retries = _database_retries(BEGIN_SECONDS)
+_finish_retries = _database_retries(FINISH_SECONDS)
+
 LINK_CODES: Final = frozenset({"source_gone", "source_forbidden", "source_unavailable"})
 """Codes of files that cannot be fetched. For `outlast adopt` they are expected, and no dead letters."""
 DEAD_LINKS: Final = "dead_links"
@@ -47,7 +63,8 @@ DEAD_LINKS: Final = "dead_links"
 class WorkerContext:
     """The objects and limits that all attempts of a worker share.
 
-    `send_result` sends a finished task's result to the Celery producer that waits for it. `time_limit` and `soft_limit`
+    `send_result` sends a finished task's result to the Celery producer that waits for it, and `request_result` requests
+    the result that FAL's webhook did not contain. `time_limit` and `soft_limit`
     are seconds: the end of an attempt, and the time after which it starts no new file.
     """
 
@@ -60,6 +77,7 @@ class WorkerContext:
     worker: str
     progress_writer: ProgressWriter
     send_result: Callable[[Job], Awaitable[None]]
+    request_result: Callable[[Job], Awaitable[tuple[Job, ...]]]
     max_concurrent: int
     time_limit: float
     soft_limit: float
@@ -82,12 +100,33 @@ class Settlement:
     async def begin(self) -> BeginReply:
         """Request the task's lease. The reply's `state` says whether to run, and if not, why."""
         context, envelope = self._context, self._envelope
-        async for trial in _database_retries(BEGIN_SECONDS):
-            with trial:
-                reply = await context.records.begin(envelope.job, self.lease, context.worker, envelope.attempt)
+        reply = await _begin_retries(context.records.begin, envelope.job, self.lease, context.worker, envelope.attempt)
         context.circuit.record_success("database_unavailable")
         self.leased = reply.state == "run"
         return reply
+
+    async def record_result(self) -> str:
+        """Record FAL's error, or an output without files, on the generation's row if its binding wants it, then ack.
+
+        Raises:
+            GenerationNotFoundError, RowRejectedError, DatabaseUnavailableError: it could not be recorded this time.
+        """
+        job = self._envelope.job
+        state = await _begin_retries(self._context.records.fal_result, job)
+        self._context.circuit.record_success("database_unavailable")
+        if state == "no_generation":
+            raise GenerationNotFoundError(f"no generation has the request id {job.request_id}")
+        if state.startswith("rejected"):
+            raise RowRejectedError(f"the generation's row refuses FAL's result: {state}")
+        log.info("FAL's result without files", request_id=job.request_id, row=state)
+        return await self.ack("completed")
+
+    async def replace_with(self, jobs: Sequence[Job]) -> str:
+        """Publish these jobs, cancel this one, which has no files, and ack."""
+        await self._delivery.publish(jobs)
+        await self._context.records.cancel(self._envelope.job.task_id)
+        self.leased = False
+        return await self.ack("completed")
 
     async def settle_files(self, failed: Sequence[FailedFile]) -> str:
         """Settle after the pipeline has run: dead-letter, record, retry what is pending, ack.
@@ -198,9 +237,8 @@ class Settlement:
             StorageUnavailableError: an object of this job must be uploaded again.
         """
         job = self._envelope.job
-        async for trial in _database_retries(FINISH_SECONDS):
-            with trial:
-                reply = await self._context.records.finish(job, self.lease, status, self.stored, list(failed))
+        finish = self._context.records.finish
+        reply = await _finish_retries(finish, job, self.lease, status, self.stored, list(failed))
         if reply.state == "object_deleting":
             raise StorageUnavailableError("an object of this job is being deleted")
         if reply.state == "object_differs":
@@ -236,11 +274,6 @@ class Settlement:
             await self._context.records.finish(self._envelope.job, self.lease, status, [], list(failed[:1]))
         except FileProcessingError as database_error:
             log.warning("the attempt was not recorded in the database", code=database_error.code, status=status)
-
-
-def _database_retries(seconds: float) -> AsyncIterator[stamina.Attempt]:
-    """Yield trials until one raises no DatabaseUnavailableError, for at most this many seconds."""
-    return stamina.retry_context(on=DatabaseUnavailableError, attempts=None, timeout=seconds, wait_max=1.0).__aiter__()
 
 
 def _final_status(stored: int, failed: int) -> TaskStatus:

@@ -29,6 +29,8 @@ class Worker:
         self._context = context
         self._consumers = tuple(consumers)
         self._stopping = False
+        self._held: frozenset[str] = frozenset()  # queues that an operator has paused
+        self._all_paused = False
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -84,6 +86,8 @@ class Worker:
         except (FileProcessingError, TimeoutError) as error:
             log.warning("heartbeat failed", error=str(error) or type(error).__name__)
             return
+        if reply.paused is not None:
+            await self._hold(frozenset(reply.paused))
         for lease in reply.lost:
             if lease in running:
                 running[lease].stop("lost")
@@ -97,6 +101,7 @@ class Worker:
         active = [
             {
                 "task_id": str(attempt.envelope.job.task_id),
+                "binding": attempt.envelope.job.binding,
                 "generation_id": attempt.envelope.job.generation_id,
                 "queue": attempt.envelope.job.queue,
                 "seconds": round(now - attempt.started, 1),
@@ -111,11 +116,23 @@ class Worker:
         }
 
     async def _pause(self) -> None:
+        self._all_paused = True
         await asyncio.gather(*(consumer.pause() for consumer in self._consumers))
 
     async def _resume(self) -> None:
+        self._all_paused = False
         if not self._stopping:
-            await asyncio.gather(*(consumer.start() for consumer in self._consumers))
+            await asyncio.gather(*(consumer.start() for consumer in self._consumers if consumer.key not in self._held))
+
+    async def _hold(self, queues: frozenset[str]) -> None:
+        """Take no jobs from these queues, and take jobs again from those that were paused before."""
+        paused, resumed, self._held = queues - self._held, self._held - queues, queues
+        for consumer in self._consumers:
+            if consumer.key in paused:
+                log.info("queue paused by an operator", queue=consumer.key)
+                await consumer.pause()
+            elif consumer.key in resumed and not (self._all_paused or self._stopping):
+                self._start_task(consumer.start(), f"resume {consumer.key}")
 
     async def _renew_consumers(self) -> None:
         """Consume again after RabbitMQ has cancelled a consumer.
@@ -132,13 +149,13 @@ class Worker:
                 await asyncio.gather(*(consumer.renew() for consumer in self._consumers))
 
     async def _send_heartbeats(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+        while True:  # the first one at once, which tells which queues are paused
             try:
                 await self.renew_leases()
             except Exception:
                 # Go on: without heartbeats all leases of this worker would expire.
                 log.exception("heartbeat crashed")
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     def _start_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(coroutine, name=name))

@@ -111,6 +111,11 @@ class BatchRun:
             aborted=self._should_abort() and self._pending_count > 0,
         )
 
+    @property
+    def done_ids(self) -> frozenset[UUID]:
+        """The ids of the dead letters that were removed."""
+        return frozenset(self._done)
+
     async def _round(self, wait_seconds: float | None) -> bool:
         """Read the queue for ROUND_SECONDS; return whether another round is needed.
 

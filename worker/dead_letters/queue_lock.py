@@ -12,7 +12,7 @@ from aiormq.exceptions import ChannelLockedResource
 
 from schemas.dead_letters import DeadLetterFilter
 from worker.broker.connect_failure import NodesUnreachableError
-from worker.broker.errors import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
+from worker.broker.errors import BROKER_ERRORS, BrokerUnavailableError, error_text, translate_broker_errors
 from worker.broker.nodes import Nodes, connect
 from worker.dead_letters.browser import DeadLetterBrowser, count_waiting
 from worker.dead_letters.summary import DeadLetterSummary, merge_items, summarize
@@ -57,7 +57,7 @@ class DeadLetterQueue:
         except NodesUnreachableError as error:
             raise BrokerUnavailableError(str(error)) from error
         except BROKER_ERRORS as error:
-            raise BrokerUnavailableError(f"{type(error).__name__}: {error}; check RABBITMQ_URL") from error
+            raise BrokerUnavailableError(f"RabbitMQ: {error_text(error)}; check RABBITMQ_URL") from error
 
     async def find(self, filters: DeadLetterFilter) -> list[DeadLetterSummary]:
         """Return all matching dead letters, at most `filters.limit` items. The queue does not change.

@@ -17,7 +17,10 @@ from worker.observability import tracing
 from worker.observability.metrics import Metrics
 
 QUEUES: Final = frozenset(queue.value for queue in Queue)
-KEPT_HEADERS: Final = ("traceparent", f"{PREFIX}first-seen")
+OF_ATTEMPTS: Final = frozenset(
+    f"{PREFIX}{name}" for name in ("attempt", "deaths", "replays", "error-code", "error", "stage", "failed-at")
+)
+"""Headers that describe earlier attempts. All others of ours belong to the message, such as a webhook's query."""
 
 
 class Replay:
@@ -43,7 +46,7 @@ class Replay:
         try:
             envelope = Envelope.read(message)
         except UndecodableError:
-            return Preparation(((message.routing_key or "", _unchanged(message, replays)),))
+            return Preparation(((message.routing_key or "", unchanged(message, replays)),))
         reset = replace(envelope, attempt=1, deaths=0, replays=replays)
         attributes: dict[str, str | int] = {"task_id": str(reset.job.task_id), "replays": replays}
         with tracing.span("replay", "producer", envelope.traceparent, envelope.links, attributes):
@@ -63,9 +66,13 @@ class Replay:
             return Preparation(keep_reason=str(error))
 
 
-def _unchanged(message: AbstractIncomingMessage, replays: int) -> Message:
+def unchanged(message: AbstractIncomingMessage, replays: int) -> Message:
     """Return a message with the same body and properties, for a worker version that can decode it."""
-    headers: dict[str, Any] = {name: message.headers[name] for name in KEPT_HEADERS if name in message.headers}
+    headers: dict[str, Any] = {
+        name: value
+        for name, value in message.headers.items()
+        if name == "traceparent" or (name.startswith(PREFIX) and name not in OF_ATTEMPTS)
+    }
     return Message(
         message.body,
         content_type=message.content_type,

@@ -9,12 +9,13 @@ from aiohttp import web
 from handlers.errors import DatabaseUnavailableError, RowRejectedError
 from schemas.dead_letters import BatchOutcome, BatchRequest, DeadLetterFilter, InvalidFilterError
 from worker.broker.errors import BrokerUnavailableError
+from worker.dead_letters.operation import recorded_batch
 from worker.dead_letters.queue_lock import BusyError
 from worker.dead_letters.service import PAST_TENSE, DeadLetterService, NoArchiveError, Verb
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 from worker.web.bearer_auth import BearerAuth, RequestHandler
-from worker.web.connections import keep_open
+from worker.web.limits.connections import keep_open
 from worker.web.problem_details import problem
 from worker.web.request_body import read_body
 
@@ -59,9 +60,9 @@ class DeadLetterRoutes:
         selected = await self._service.find(batch_request)
         if batch_request.dry_run:
             return web.json_response({"count": len({summary.item.id for summary in selected}), "dry_run": True})
-        async with self._service.batch(
-            verb, selected, rate=batch_request.rate, should_abort=lambda: _is_disconnected(request)
-        ) as batch:
+        async with recorded_batch(
+            self._service, verb, batch_request, selected, should_abort=lambda: _is_disconnected(request)
+        ) as (batch, _):
             try:
                 outcome = await batch.run()
             finally:

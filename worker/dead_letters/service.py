@@ -36,8 +36,8 @@ class DeadLetterService:
     """
 
     def __init__(self, settings: Settings, by: str, metrics: Metrics | None = None) -> None:
-        self._settings = settings
-        self._by = by
+        self.settings = settings
+        self.by = by
         self._metrics = metrics
         self._queue = DeadLetterQueue(settings)
 
@@ -93,18 +93,18 @@ class DeadLetterService:
         Raises:
             NoArchiveError: they are to be discarded, but SUPABASE_URL is not set.
         """
-        async with Resources(self._settings) as resources:
+        async with Resources(self.settings) as resources:
             supabase = await resources.supabase_if_configured()
             action: BatchAction
             if verb == "replay":
-                refresher = SourceRefresher(self._settings, await resources.downloader(), supabase)
+                refresher = SourceRefresher(self.settings, await resources.downloader(), supabase)
                 action = Replay(refresher, self._metrics)
             elif supabase is None:
                 raise NoArchiveError(
                     "discarded dead letters are stored in the database: set SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY"
                 )
             else:
-                action = Discard(TaskRecords(supabase), self._settings.dead_archive_days, self._by)
+                action = Discard(TaskRecords(supabase), self.settings.dead_archive_days, self.by)
             yield BatchRun(self._queue, selected, action, rate=rate, should_abort=should_abort, progress=progress)
 
 

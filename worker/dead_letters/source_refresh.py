@@ -1,6 +1,7 @@
 """Check whether a job whose source was gone can be replayed: the file may be back, or FAL may have a new URL."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any, Final
 
 from handlers.database.client import Supabase
@@ -8,6 +9,7 @@ from handlers.download import Downloader
 from handlers.download.allowlist import Allowlist
 from handlers.errors import (
     DatabaseUnavailableError,
+    FileProcessingError,
     RowRejectedError,
     SourceForbiddenError,
     SourceGoneError,
@@ -17,7 +19,7 @@ from handlers.sources.fal_queue import FalQueueClient
 from handlers.sources.outputs import find_files
 from handlers.sources.plan import plan_jobs
 from schemas.events import CompletedGeneration
-from schemas.jobs import Job, JobFile
+from schemas.jobs import DEFAULT_BINDING, Job, JobFile
 from schemas.urls import is_data_uri, name_from_url
 from worker.dead_letters.summary import host_of
 from worker.settings import Settings
@@ -32,7 +34,25 @@ LOOKUP_ERRORS: Final = (
 
 
 class NotReplayableError(Exception):
-    """A replay would fail again, so the dead letter is kept. The message says why and what would help."""
+    """A replay would fail again, so the dead letter is kept. The message says why and what would help.
+
+    `retryable`: it may succeed later, without a change.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Where the rows of a binding are, and the names of its columns."""
+
+    schema: str
+    table: str
+    id: str
+    request: str | None
+    model: str | None
 
 
 class SourceRefresher:
@@ -51,6 +71,8 @@ class SourceRefresher:
         Raises:
             NotReplayableError: the files are gone, and there are no other URLs for them.
         """
+        if job.is_result_only:
+            return (job,)
         if not job.files and not job.skipped:
             return await self._plan_jobs(job)
         gone = await self._gone_files(job.files)
@@ -64,6 +86,17 @@ class SourceRefresher:
             raise NotReplayableError(f"gone at {hosts}, and the URLs in FAL's result are gone as well")
         files = tuple(refreshed.get(file.source_key, file) for file in job.files)
         return (job.model_copy(update={"files": files}),)
+
+    async def request_result(self, job: Job) -> tuple[Job, ...]:
+        """Return jobs for FAL's result, for a job whose webhook contained no output.
+
+        Raises:
+            FileProcessingError: there is no result, or FAL did not answer this time (then `retryable`).
+        """
+        try:
+            return await self._plan_jobs(job)
+        except NotReplayableError as error:
+            raise FileProcessingError(str(error), code="no_files", retryable=error.retryable) from None
 
     async def _gone_files(self, files: tuple[JobFile, ...]) -> tuple[JobFile, ...]:
         """Return the files that are gone. A source that does not answer is left to the worker's retries."""
@@ -84,6 +117,7 @@ class SourceRefresher:
         output = await self._fetch_output(job, "FAL's webhook contained no files")
         event = CompletedGeneration(
             source=job.source,
+            binding=job.binding,
             generation_id=job.generation_id,
             request_id=job.request_id,
             user_id=job.user_id,
@@ -104,39 +138,56 @@ class SourceRefresher:
             model, request_id = await self._find_request(job, self._supabase)
             return await self._fal_queue.result(model, request_id)
         except LOOKUP_ERRORS as error:
-            raise NotReplayableError(f"{problem}, and {error}") from None
+            raise NotReplayableError(f"{problem}, and {error}", retryable=error.retryable) from None
 
     async def _find_request(self, job: Job, supabase: Supabase) -> tuple[str, str]:
         """Return FAL's model id and request id from the generation's row. Raises SourceGoneError if one is missing."""
-        settings = self._settings
-        column, value = settings.generations_id_column, job.generation_id
+        names = await self._names(job.binding, supabase)
+        column: str | None = names.id
+        value = job.generation_id
         if value is None:
-            column, value = settings.generations_request_column, job.request_id
-        if value is None:
+            column, value = names.request, job.request_id
+        if value is None or column is None:
             raise SourceGoneError("the job has neither a generation id nor a FAL request id")
-        row = await supabase.first_row(settings.generations_schema, settings.generations_table, column, value)
+        row = await supabase.first_row(names.schema, names.table, column, value)
         if row is None:
-            raise SourceGoneError(f"no row of {settings.generations_table} has this {column}")
-        model = row.get(settings.generations_model_column)
-        request_id = job.request_id or row.get(settings.generations_request_column)
+            raise SourceGoneError(f"no row of {names.table} has this {column}")
+        model = row.get(names.model or "")
+        request_id = job.request_id or row.get(names.request or "")
         if not model or not request_id:
-            missing = settings.generations_model_column if request_id else settings.generations_request_column
+            missing = (names.model or "model") if request_id else (names.request or "request id")
             raise SourceGoneError(
-                f"the generation's row has no {missing}: fill it in, or set GENERATIONS_MODEL_COLUMN and "
-                "GENERATIONS_REQUEST_COLUMN to the columns that have these values"
+                f"the generation's row has no {missing}: fill it in, or name the columns that have these values "
+                "(GENERATIONS_MODEL_COLUMN, GENERATIONS_REQUEST_COLUMN; outlast init --model-column, --request-column)"
             )
-        await self._check_owner(supabase, str(request_id), row)
+        if names.request is not None:
+            await self._check_owner(supabase, names, str(request_id), row)
         return str(model), str(request_id)
 
-    async def _check_owner(self, supabase: Supabase, request_id: str, row: dict[str, Any]) -> None:
+    async def _names(self, binding: str, supabase: Supabase) -> "_Names":
+        """Return where the rows of a binding are. Raises SourceGoneError if there is no such binding."""
+        settings = self._settings
+        if binding == DEFAULT_BINDING:
+            return _Names(
+                schema=settings.generations_schema,
+                table=settings.generations_table,
+                id=settings.generations_id_column,
+                request=settings.generations_request_column,
+                model=settings.generations_model_column,
+            )
+        found = await supabase.first_row("public", "outlast_bindings", "name", binding)
+        if found is None:
+            raise SourceGoneError(f"there is no binding {binding}")
+        columns = (found[name] for name in ("schema", "table", "id_column", "request_column", "model_column"))
+        return _Names(*columns)
+
+    async def _check_owner(self, supabase: Supabase, names: "_Names", request_id: str, row: dict[str, Any]) -> None:
         """Raise SourceGoneError unless this row, and no other, has the request id.
 
         A user who can write rows could copy another user's request id, and would receive that user's files.
         """
-        settings = self._settings
-        schema, table, key = settings.generations_schema, settings.generations_table, settings.generations_id_column
-        owners = await supabase.rows(schema, table, settings.generations_request_column, request_id, limit=2)
-        if [owner.get(key) for owner in owners] != [row.get(key)]:
+        owners = await supabase.rows(names.schema, names.table, names.request or "", request_id, limit=2)
+        if [owner.get(names.id) for owner in owners] != [row.get(names.id)]:
             raise SourceGoneError(f"the request id {request_id} is not that of the generation's row alone")
 
 

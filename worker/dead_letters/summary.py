@@ -20,6 +20,8 @@ Key = tuple[UUID, datetime | None, int]
 """(id, failed_at, replays). A job that fails again after a replay has another key."""
 
 URL_PARTS: Final = re.compile(r"(?P<scheme>\w+://)(?:[^\s/@'\"]*@)?(?P<rest>[^\s?#'\"]*)(?:[?#][^\s'\"]*)?")
+NOT_AT_SOURCE: Final = ("storage_", "database_", "row_rejected", "disk_full", "generation_not_found")
+"""Beginnings of the codes whose cause is not the server that the file comes from."""
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -52,10 +54,11 @@ def summarize(message: AbstractIncomingMessage) -> DeadLetterSummary:
     item = DeadLetter(
         id=uuid5(NAMESPACE, f"dead\n{job.task_id}\n{failure['code']}"),
         task_id=job.task_id,
+        binding=job.binding,
         generation_id=job.generation_id,
         user_id=job.user_id,
         queue=message.routing_key,
-        host=host_of(job.files[0].url) if job.files else None,
+        host=host_of(job.files[0].url) if job.files and not failure["code"].startswith(NOT_AT_SOURCE) else None,
         first_seen=parse_time(headers.get(f"{PREFIX}first-seen")) or _with_timezone(job.event_at),
         replays=replays,
         **failure,

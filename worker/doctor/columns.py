@@ -2,7 +2,9 @@
 
 from typing import Any, Final
 
+from schemas.jobs import DEFAULT_BINDING
 from worker.doctor.context import CheckContext
+from worker.doctor.database import OPTIONAL, REINSTALL_REMEDY
 from worker.doctor.project import error_message, parse_body
 from worker.doctor.result import CheckFailure, CheckWarning
 
@@ -12,30 +14,64 @@ MAX_LABELS: Final = 8
 async def column_types(context: CheckContext) -> str:
     """The types must fit: a row can have the completed value, and the creation time can be compared with a time."""
     columns = await _call(context, "outlast_check_columns")
-    _check_status(context, columns["status"])
+    _check_status(context.settings.generations_completed_value, columns["status"])
     _check_created(context, columns["created"])
     _check_output(context, columns["output"])
     return f"status is {columns['status']['type']}, the output is {columns['output']['type']}"
 
 
+async def bindings(context: CheckContext) -> str:
+    """The tables of all further bindings must fit them, and have Outlast's columns, triggers and index."""
+    further = context.health.get("bindings", [])[1:]
+    for health in further:
+        name, table = health["binding"], health["generations"]
+        problems = {
+            f"there is no table {table['schema']}.{table['table']}": not table["found"],
+            f"{table['table']} lacks the column for {', '.join(table['absent'])}": set(table["absent"]) - OPTIONAL,
+            "a column that Outlast writes is missing": not health["media_columns"],
+            "its triggers are missing, disabled, or those of other names": not (
+                health["trigger"] and health["deletion_triggers"] and health["triggers_current"]
+            ),
+        }
+        found = [problem for problem, present in problems.items() if present]
+        if found:
+            raise CheckFailure(f"binding {name}: {found[0]}", REINSTALL_REMEDY)
+        columns = await _call(context, "outlast_check_columns", p_binding=name)
+        if not columns["status"]["fits"]:
+            problem = f"binding {name}: no row can have the status {columns['status']['problem']}"
+            raise CheckFailure(problem, f"name another one: outlast init --binding {name} --completed-value ...")
+        if "user" in table["absent"]:
+            raise CheckWarning(
+                f"binding {name}: {table['table']} has no column {table['columns']['user']} for the owner, so its "
+                "files go to the folder `anonymous`",
+                f"name it, or none: outlast init --binding {name} --owner ...",
+            )
+    return f"{len(further)} besides generations" if further else "no others"
+
+
 async def row_update(context: CheckContext) -> str:
-    """A completed row must accept Outlast's updates. They are tried on one row, and undone."""
-    found = await _call(context, "outlast_try_update")
-    if not found:
+    """A completed row of each table must accept Outlast's updates. They are tried on one row, and undone."""
+    names = [health["binding"] for health in context.health.get("bindings", [])] or [DEFAULT_BINDING]
+    tried = 0
+    for number, name in enumerate(names):
+        found = await _call(context, "outlast_try_update", p_binding=name)
+        tried += bool(found)
+        if "sqlstate" in found:
+            where = f" ({found['context']})" if found.get("context") else ""
+            raise CheckFailure(
+                f"{f'binding {name}: ' if number else ''}row {found['id']} refuses the update of media and "
+                f"media_status, SQLSTATE {found['sqlstate']}: {found['message']}{where}",
+                "let your trigger or constraint accept an update of these two columns; auth.uid() is null in it",
+            )
+    if not tried:
         return "not tried: there is no completed row, or another transaction holds it"
-    if "sqlstate" in found:
-        context_line = f" ({found['context']})" if found.get("context") else ""
-        raise CheckFailure(
-            f"row {found['id']} refuses the update of media and media_status, SQLSTATE {found['sqlstate']}: "
-            f"{found['message']}{context_line}",
-            "let your trigger or constraint accept an update of these two columns; auth.uid() is null in it",
-        )
     return "a completed row accepts media and media_status"
 
 
-async def _call(context: CheckContext, function: str) -> dict[str, Any]:
-    """Call a function without arguments that returns an object. Raises CheckFailure."""
-    response = await context.supabase_http.post(f"/rest/v1/rpc/{function}", json={})
+async def _call(context: CheckContext, function: str, **arguments: str) -> dict[str, Any]:
+    """Call a function of a binding, by default the first, that returns an object. Raises CheckFailure."""
+    binding = {"p_binding": context.health.get("binding") or DEFAULT_BINDING}
+    response = await context.supabase_http.post(f"/rest/v1/rpc/{function}", json=binding | arguments)
     answer = parse_body(response)
     if response.is_error or not isinstance(answer, dict):
         raise CheckFailure(
@@ -45,13 +81,15 @@ async def _call(context: CheckContext, function: str) -> dict[str, Any]:
     return answer
 
 
-def _check_status(context: CheckContext, status: dict[str, Any]) -> None:
+def _check_status(completed: str, status: dict[str, Any]) -> None:
     if status["fits"]:
         return
-    completed = context.settings.generations_completed_value
     labels = f"; its values are: {', '.join(status['labels'][:MAX_LABELS])}" if status["labels"] else ""
+    reason = f"because the column has the type {status['type']}{labels}"
+    if "constraint" in status["problem"]:
+        reason = f"because of a check constraint: {status['problem']}"
     raise CheckFailure(
-        f"no row can have the status {completed!r}, because the column has the type {status['type']}{labels}",
+        f"no row can have the status {completed!r}, {reason}",
         "set GENERATIONS_COMPLETED_VALUE to the status of completed rows, as text, and run the SQL of `outlast init`",
     )
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import httpx
 
+from schemas.jobs import DEFAULT_BINDING
 from worker.cli import migrations
 from worker.doctor.context import CheckContext
 from worker.doctor.project import compare_clocks, error_code, error_message, parse_body
@@ -85,11 +86,16 @@ async def database_clock(context: CheckContext) -> str:
 
 
 async def generations(context: CheckContext) -> str:
-    """Settings and database must have the same names for the table of generations, and the table must fit them."""
+    """Settings and database must have the same names for the table of generations, and the table must fit them.
+
+    The settings describe the binding `generations`. If there is none, only the table of the first binding is judged.
+    """
     health = context.health["generations"]
     ours, theirs = _names(context), {"schema": health["schema"], "table": health["table"]} | health["columns"]
     theirs["completed"] = health["completed"]
-    different = [name for name, value in ours.items() if theirs.get(name) != value]
+    if context.health.get("binding") != DEFAULT_BINDING:
+        ours = {}
+    different = [name for name, value in ours.items() if theirs[name] and value not in theirs[name].split(",")]
     if different:
         pairs = [f"{name} is {theirs.get(name)!r} there and {ours[name]!r} here" for name in different]
         raise CheckFailure(
@@ -97,6 +103,8 @@ async def generations(context: CheckContext) -> str:
             f"correct GENERATIONS_... here; to change the database, {APPLY_REMEDY}",
         )
     where = f"{health['schema']}.{health['table']}"
+    if health["table"] is None:
+        raise CheckFailure("no table is bound", APPLY_REMEDY)
     if not health["found"]:
         raise CheckFailure(
             f"there is no table {where}", "create it, or name yours: outlast init --schema ... --table ..."
@@ -149,20 +157,22 @@ async def realtime(context: CheckContext) -> str:
 
 
 async def rest_schema(context: CheckContext) -> str:
-    """Workers read rows over REST: for large inline files, and for FAL's model id."""
-    settings = context.settings
-    params = {"select": settings.generations_output_column, "limit": "0"}
-    profile = {"Accept-Profile": settings.generations_schema}
-    response = await context.supabase_http.get(f"/rest/v1/{settings.generations_table}", params=params, headers=profile)
-    if not response.is_error:
-        return f"rows of {settings.generations_schema}.{settings.generations_table} can be read"
-    schema, table = settings.generations_schema, settings.generations_table
-    problem = f"rows cannot be read ({error_code(response)}), so inline files larger than 8 MiB fail"
-    remedy = (
-        f'expose the schema (Project settings, API) and: grant usage on schema "{schema}" to service_role; '
-        f'grant select on "{schema}"."{table}" to service_role;'
-    )
-    raise CheckWarning(problem, remedy)
+    """Workers read rows over REST for FAL's model and request id, when FAL is asked for new links."""
+    if context.settings.fal_key is None:
+        return "not needed: without FAL_KEY, FAL is not asked for new links"
+    bound = [health["generations"] for health in context.health.get("bindings", [])]
+    for table in bound or [context.health["generations"]]:
+        response = await context.supabase_http.get(
+            f"/rest/v1/{table['table']}", params={"limit": "0"}, headers={"Accept-Profile": table["schema"]}
+        )
+        if response.is_error:
+            name = f'"{table["schema"]}"."{table["table"]}"'
+            raise CheckWarning(
+                f"rows of {name} cannot be read ({error_code(response)}), so FAL is not asked for new links",
+                f'expose the schema (Project settings, API) and: grant usage on schema "{table["schema"]}" to '
+                f"service_role; grant select on {name} to service_role;",
+            )
+    return f"rows of {len(bound) or 1} tables can be read"
 
 
 def _names(context: CheckContext) -> dict[str, str]:

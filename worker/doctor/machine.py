@@ -8,10 +8,11 @@ import zlib
 from pathlib import Path
 from typing import Final
 
+from handlers.memory import MIB
 from worker.doctor.context import CheckContext
 from worker.doctor.result import CheckFailure, CheckWarning
+from worker.setting_names import misspelt_names
 
-MIB: Final = 1024 * 1024
 SIDE: Final = 64
 
 
@@ -100,3 +101,11 @@ async def optional_keys(context: CheckContext) -> str:
     if problems:
         raise CheckWarning("; ".join(problems), "set them if you need this; `outlast init` generates an API_TOKEN")
     return "API_TOKEN, FAL_KEY and FAL_USER_IDS are set"
+
+
+async def setting_names(_context: CheckContext) -> str:
+    """Names in the environment or `.env` that resemble a setting have no effect."""
+    if found := misspelt_names():
+        names = ", ".join(name.nearest or "" for name in found)
+        raise CheckWarning("; ".join(map(str, found)), f"correct the names to {names}, or remove them")
+    return "no misspelt setting"

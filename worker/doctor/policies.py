@@ -8,6 +8,7 @@ import httpx
 from pydantic import ValidationError
 
 from schemas.base import Frozen
+from schemas.jobs import DEFAULT_BINDING
 from worker.doctor.context import CheckContext
 from worker.doctor.database import APPLY_REMEDY, REINSTALL_REMEDY
 from worker.doctor.project import error_message, parse_body
@@ -73,7 +74,8 @@ async def row_security(context: CheckContext) -> str:
 async def owner_policies(context: CheckContext) -> str:
     """A policy that lets users write rows must compare the owner's column, also in the row that is written."""
     facts, owner = await _facts(context), context.settings.generations_user_column
-    if "user" in context.health["generations"]["absent"]:
+    generations = context.health["generations"]
+    if "user" in generations["absent"] or generations["columns"]["user"] is None:
         return "the table has no owner column"
     open_policies = sorted({policy.name for entry in facts.writable for policy in _open_policies(facts, entry, owner)})
     if open_policies:
@@ -114,8 +116,9 @@ async def media_trigger(context: CheckContext) -> str:
 async def _facts(context: CheckContext) -> Policies:
     """Return the answer of `outlast_policies`, which is asked once."""
     if context.policies is None:
+        binding = context.health.get("binding") or DEFAULT_BINDING
         try:
-            response = await context.supabase_http.post("/rest/v1/rpc/outlast_policies", json={})
+            response = await context.supabase_http.post("/rest/v1/rpc/outlast_policies", json={"p_binding": binding})
         except httpx.HTTPError as error:
             raise CheckFailure(f"the REST API does not answer: {type(error).__name__}", "run doctor again") from error
         if response.is_error:

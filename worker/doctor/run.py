@@ -1,13 +1,15 @@
 """Run all checks. They run concurrently, each after the checks it needs; results are printed in the order of CHECKS."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from handlers.settings import SettingsError
 from worker.doctor import broker, cluster, columns, database, machine, policies, project, storage, webhooks
@@ -18,6 +20,7 @@ from worker.settings import Settings
 COLOURS: Final = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red", State.SKIPPED: "dim"}
 NEEDS_MIGRATIONS: Final = ("version",)
 CHECKS: Final = (
+    Check("setting names", machine.setting_names),
     Check("libmagic", machine.libmagic),
     Check("libvips", machine.libvips, seconds=60),
     Check("temp dir", machine.temp_dir),
@@ -30,14 +33,15 @@ CHECKS: Final = (
     Check("supabase", project.supabase),
     Check("clock", project.clock, ("supabase",)),
     Check("key", project.key, ("supabase",)),
-    Check("bucket", storage.bucket, ("key",)),
     Check("functions", database.functions, ("key",)),
+    Check("bucket", storage.bucket, ("key",)),
     Check("version", database.migrations_version, ("functions",)),
     Check("tables", database.tables, NEEDS_MIGRATIONS),
     Check("grants", database.grants, NEEDS_MIGRATIONS),
     Check("database clock", database.database_clock, NEEDS_MIGRATIONS),
     Check("generations", database.generations, NEEDS_MIGRATIONS),
     Check("column types", columns.column_types, ("generations",)),
+    Check("bindings", columns.bindings, ("version",)),
     Check("media columns", database.media_columns, ("generations",)),
     Check("row update", columns.row_update, ("media columns",)),
     Check("sweep index", database.sweep_index, ("generations",)),
@@ -71,8 +75,8 @@ async def run_doctor(*, as_json: bool) -> int:
     else:
         console.quiet = as_json
         try:
-            with console.status("checking"):
-                results = await run_checks(context, CHECKS, console)
+            with _progress(console) as done:
+                results = await run_checks(context, CHECKS, console, done)
         finally:
             await context.aclose()
     failed = sum(result.state is State.FAILED for result in results)
@@ -82,12 +86,24 @@ async def run_doctor(*, as_json: bool) -> int:
     return 1 if failed else 0
 
 
-async def run_checks(context: CheckContext, checks: Sequence[Check], console: Console) -> list[CheckResult]:
-    """Run checks, print each result, and return all of them."""
+@contextlib.contextmanager
+def _progress(console: Console) -> Iterator[Callable[[], None]]:
+    """Show on a terminal how many checks have ended and how long the rest may take; yield what counts one."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("checks, time left"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=console.quiet or not console.is_terminal) as bar:
+        task = bar.add_task("checks", total=len(CHECKS))
+        yield lambda: bar.advance(task)
+
+
+async def run_checks(
+    context: CheckContext, checks: Sequence[Check], console: Console, on_done: Callable[[], None] = lambda: None
+) -> list[CheckResult]:
+    """Run checks, print each result, and return all of them. `on_done` is called after each."""
     tasks: dict[str, asyncio.Task[CheckResult]] = {}
     for check in checks:
         needed = {name: tasks[name] for name in check.needs}
         tasks[check.name] = asyncio.create_task(_run_check(check, context, needed), name=check.name)
+        tasks[check.name].add_done_callback(lambda _: on_done())
     results = []
     for task in tasks.values():
         result = await task

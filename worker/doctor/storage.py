@@ -5,10 +5,10 @@ from urllib.parse import quote
 
 import httpx
 
+from handlers.memory import MIB
 from schemas.storage import ContentType
 from worker.doctor.context import CheckContext
 from worker.doctor.database import APPLY_REMEDY
-from worker.doctor.machine import MIB
 from worker.doctor.project import error_message, parse_body
 from worker.doctor.result import CheckFailure, CheckWarning
 
@@ -31,6 +31,8 @@ async def bucket(context: CheckContext) -> str:
             f"Storage answers {response.status_code}: {error_message(response)}", "check the status of the project"
         )
     _check_limits(context, details)
+    if details.get("public") and context.health.get("public_bucket"):
+        return f"{name!r} exists and is public, as a binding says"
     if details.get("public"):
         raise CheckWarning(
             f"the bucket {name!r} is public: everybody who knows a path can read the file", "make it private (Storage)"

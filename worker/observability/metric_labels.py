@@ -36,6 +36,7 @@ CODES: Final = (
     *sorted(kind.default_code for kind in errors.FileProcessingError.__subclasses__()),
     *("unexpected", "disk_full", "decoder_crashed", "decoder_failed", "timed_out", "soft_timeout"),
     *("no_files", "not_queued", "worker_killed", "message_lost", "undecodable", "newer_version"),
+    *("not_forwarded", "not_notified"),
     *Refusal,
 )
 

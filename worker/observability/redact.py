@@ -45,11 +45,12 @@ class Redactor:
 
 
 def secrets_of(settings: MediaSettings) -> list[str]:
-    """Return every secret value of the settings, and the password in the broker's address."""
+    """Return every secret value of the settings, the password in the broker's address, and the keys in NOTIFY_URLS."""
     found = [text for name in type(settings).model_fields for text in _secret(getattr(settings, name))]
     for text in [text for text in found if "://" in text]:
-        password = URL(text).password
-        found += [password] if password else []
+        url = URL(text)
+        key = url.name if url.scheme == "https" else ""  # the last part of Slack's addresses is a key
+        found += [part for part in (url.password, key) if part]
     return found
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 import structlog
 
@@ -29,14 +30,15 @@ from handlers.storage.upload_file import UploadFile
 from handlers.tempdirs import scratch
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
-from schemas.objects import StoredObject, SuboptimalImage
+from schemas.objects import ObjectCount, StoredObject, SuboptimalImage
 
 log = structlog.stdlib.get_logger(__name__)
 PAGE: Final = 50
 MAX_SIZE_RATIO: Final = 0.95
 """Maximum size of a new file relative to the old one. A smaller saving is not worth the loss of quality."""
 PROFILE_NAME: Final = re.compile(
-    rf"(?P<format>{'|'.join(ImageFormat)})-q(?P<quality>\d+)-(?P<metadata>strip|meta)(?P<provenance>-provenance)?"
+    rf"(?P<format>{'|'.join(ImageFormat)})-q(?P<quality>\d+|auto(?P<ssim>0\.\d+))"
+    r"-(?P<metadata>strip|meta)(?P<provenance>-provenance)?"
 )
 
 
@@ -47,7 +49,7 @@ def read_profile(key: str) -> Profile:
         raise ValueError(f"{key!r} is not a profile; write format, quality and metadata, for example auto-q85-strip")
     return Profile(
         format=ImageFormat(match["format"]),
-        quality=int(match["quality"]),
+        **({"quality": int(match["quality"])} if match["ssim"] is None else {"ssim": float(match["ssim"])}),
         strip_metadata=match["metadata"] == "strip",
         keep_provenance=match["provenance"] is not None,
     )
@@ -70,7 +72,7 @@ class OptimizeResult:
 
 
 class Optimizer:
-    """Re-compresses the images of one bucket with `profile`, at most `max_concurrent` at once."""
+    """Re-compresses the images of all buckets with `profile`, at most `max_concurrent` at once. Variants stay."""
 
     def __init__(
         self,
@@ -85,7 +87,7 @@ class Optimizer:
         self._records = TaskRecords(supabase)
         self._objects = objects
         self._codec = codec
-        self._profile = profile
+        self._profile = profile.model_copy(update={"variants": ()})
         self._semaphore = asyncio.Semaphore(settings.max_concurrent)
 
     async def run(
@@ -103,6 +105,32 @@ class Optimizer:
             DatabaseUnavailableError: the next images cannot be read. Completed work is kept.
         """
         result = OptimizeResult()
+        for bucket in await self._objects.used_buckets():
+            supabase, objects = self._storage.in_bucket(bucket), self._objects.in_bucket(bucket)
+            optimizer = Optimizer(self._settings, supabase, objects, self._codec, self._profile)
+            await optimizer._run_bucket(result, since, progress, is_stopped)
+        return result
+
+    async def count(self, since: datetime | None = None) -> ObjectCount:
+        """Count the images to process, in all buckets. Raises DatabaseUnavailableError."""
+        counts = [
+            await self._objects.in_bucket(bucket).count_suboptimal(self._profile.key, since)
+            for bucket in await self._objects.used_buckets()
+        ]
+        return ObjectCount(
+            objects=sum(count.objects for count in counts),
+            bytes=sum(count.bytes for count in counts),
+            duplicates=sum(count.duplicates for count in counts),
+        )
+
+    async def _run_bucket(
+        self,
+        result: OptimizeResult,
+        since: datetime | None,
+        progress: Callable[[int], None],
+        is_stopped: Callable[[], bool],
+    ) -> None:
+        """Process the images of one bucket; add to the result."""
 
         async def optimize_image(entry: SuboptimalImage) -> None:
             async with self._semaphore:
@@ -119,14 +147,14 @@ class Optimizer:
                         for entry in page:
                             if entry.twin is not None or not only_twins:
                                 group.create_task(optimize_image(entry))
-        return result
 
     async def _page(self, since: datetime | None, after: str | None) -> list[SuboptimalImage]:
         return await self._objects.suboptimal(self._profile.key, since, after, PAGE)
 
     async def _optimize(self, entry: SuboptimalImage, folder: Path, result: OptimizeResult) -> None:
         """Merge an image with its duplicate, or compress it again; count the result."""
-        source, target = folder / entry.sha256, folder / f"{entry.sha256}.new"
+        name = uuid4().hex  # not the hash: objects of several users can have the same content
+        source, target = folder / name, folder / f"{name}.new"
         try:
             if entry.twin is not None and await self._storage.exists(entry.twin.path):
                 await self._move(entry, StoredObject.model_validate(entry.twin.model_dump()), entry.source_sha256)
@@ -152,7 +180,8 @@ class Optimizer:
             await self._move(entry, self._stored_object(prepared, entry.path, unchanged=entry))
             result.kept += 1
             return
-        path = object_path(entry.user_id, prepared.sha256, prepared.extension)
+        folders = entry.path.split("/")[:-2]  # where the other files of the generation are
+        path = object_path(entry.user_id, prepared.sha256, prepared.extension, folders)
         await self._records.claim_object(self._storage.bucket, path, entry.user_id)
         await self._storage.put(path, UploadFile.from_prepared(prepared))
         await self._move(entry, self._stored_object(prepared, path))
@@ -173,6 +202,7 @@ class Optimizer:
             height=prepared.height,
             duration=prepared.duration,
             thumbhash=prepared.thumbhash,
+            quality=prepared.quality,
             profile=self._profile.key,
         )
 

@@ -73,22 +73,25 @@ class Reconciler:
     ) -> AsyncIterator[list[ReconcileEntry]]:
         """Yield everything that is missing, in pages, and change nothing."""
         query = MissingQuery(since, until, self._idle_seconds, with_outputs)
-        generations: set[str | None] = set()
+        generations: set[tuple[str, str | None]] = set()
         place: dict[str, Any] | None = None
         while True:
             page = await self._reconcile_records.missing(query, place)
-            generations.update(entry.generation_id for entry in page.entries if entry.reason != "idle")
+            generations.update((e.binding, e.generation_id) for e in page.entries if e.reason != "idle")
             # An idle task of a generation that is missing itself is among the jobs of that generation.
-            yield [entry for entry in page.entries if entry.reason != "idle" or entry.generation_id not in generations]
+            yield [e for e in page.entries if e.reason != "idle" or (e.binding, e.generation_id) not in generations]
             place = page.next
             if place is None:
                 return
 
-    async def count_missing(self, since: datetime | None) -> Counter[str]:
-        """Return how much is missing, by reason, and change nothing."""
+    async def count_missing(
+        self, since: datetime | None, on_checked: Callable[[int], None] = lambda _: None
+    ) -> Counter[str]:
+        """Return how much is missing, by reason, and change nothing. `on_checked` gets the number of each page."""
         found: Counter[str] = Counter()
         async for page in self.pages(since, with_outputs=False):
             found.update(entry.reason for entry in page)
+            on_checked(len(page))
         return found
 
     async def sweep(
@@ -141,4 +144,5 @@ class Reconciler:
                 await publish_jobs(self._broker, to_publish, PUBLISH_SECONDS)
                 result.enqueued += len(to_publish)
         except RowRejectedError as error:
-            log.warning("generation not enqueued", generation_id=entry.generation_id, error=str(error))
+            ids = entry.model_dump(include={"binding", "generation_id"})
+            log.warning("generation not enqueued", **ids, error=str(error))

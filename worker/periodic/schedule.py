@@ -15,6 +15,7 @@ from worker.broker import topology
 from worker.broker.connection import Broker
 from worker.broker.errors import BrokerUnavailableError
 from worker.dead_letters.queue_lock import BusyError, DeadLetterQueue
+from worker.notices.events import DIGEST_SECONDS, NOTICE_SECONDS, Notices
 from worker.observability.metrics import Metrics
 from worker.periodic.maintenance import enqueue_maintenance
 from worker.periodic.reconcile import Reconciler
@@ -97,6 +98,14 @@ def build_schedule(settings: Settings, sweep_job: SweepJob, broker: Broker) -> l
         Slot("remove_orphans", maintenance, partial(enqueue_maintenance, "remove_orphans", broker)),
         Slot("expire", maintenance, partial(enqueue_maintenance, "expire", broker)),
         Slot("optimize", optimize, partial(enqueue_maintenance, "optimize", broker)),
+    ]
+
+
+def notice_slots(notices: Notices) -> list[Slot]:
+    """Return the slots in which one worker publishes what NOTIFY_URLS are told."""
+    return [
+        Slot("notices", NOTICE_SECONDS, notices.tell_ended),
+        Slot("digest", DIGEST_SECONDS, notices.tell_dead_letters),
     ]
 
 

@@ -11,7 +11,7 @@ from handlers.json_text import JsonTooLargeError, parse_json
 from handlers.sources.plan import plan_jobs, refused_job
 from handlers.sources.refusals import Refusal
 from schemas.events import CompletedGeneration
-from schemas.jobs import Job, Origin, Queue
+from schemas.jobs import DEFAULT_BINDING, Job, Origin, Queue
 from schemas.periodic import ReconcileEntry
 from worker.settings import Settings
 
@@ -48,7 +48,8 @@ class SweepPlanner:
             self._last = self._plan_or_refuse(entry)
         jobs = self._last
         if entry.task_id is not None:
-            changes = {"generation_id": entry.generation_id, "event_at": entry.created_at or datetime.now(UTC)}
+            changes = entry.model_dump(include={"binding", "generation_id"})
+            changes["event_at"] = entry.created_at or datetime.now(UTC)
             jobs = tuple(job.model_copy(update=changes) for job in jobs if job.task_id == entry.task_id)
         source: Origin = "adopt" if self._adopt or entry.past else "reconcile"
         return tuple(job.model_copy(update={"queue": Queue.BULK, "source": source}) for job in jobs)
@@ -59,12 +60,13 @@ class SweepPlanner:
         except _RefusedError as error:
             refusal = error.refusal
         except Exception:
-            log.exception("generation not planned", generation_id=entry.generation_id)
+            log.exception("generation not planned", binding=entry.binding, generation_id=entry.generation_id)
             refusal = Refusal.ROW_UNREADABLE
-        log.warning("generation refused", generation_id=entry.generation_id, code=refusal.value)
+        ids = entry.model_dump(include={"binding", "generation_id"})
+        log.warning("generation refused", **ids, code=refusal.value)
         if entry.generation_id is None:
             return ()
-        event = CompletedGeneration(source="reconcile", generation_id=entry.generation_id, output=None)
+        event = CompletedGeneration(source="reconcile", **ids, output=None)
         return (refused_job(event, refusal, self._settings),)
 
     def _plan(self, entry: ReconcileEntry) -> tuple[Job, ...]:
@@ -77,7 +79,7 @@ class SweepPlanner:
         if output is None:
             return ()
         try:
-            ids = entry.model_dump(include={"generation_id", "request_id", "user_id"})
+            ids = entry.model_dump(include={"binding", "generation_id", "request_id", "user_id"})
             event = CompletedGeneration(source="reconcile", output=output, **ids)
         except ValidationError:
             raise _RefusedError(Refusal.ROW_UNREADABLE) from None
@@ -85,7 +87,7 @@ class SweepPlanner:
         if entry.task_id is None or not entry.request_id:
             return planned
         # The task ids of FAL's webhooks derive from the request id, because these webhooks name no generation.
-        by_request = event.model_copy(update={"generation_id": None})
+        by_request = event.model_copy(update={"binding": DEFAULT_BINDING, "generation_id": None})
         return (*planned, *plan_jobs(by_request, self._settings, self._allowlist))
 
 

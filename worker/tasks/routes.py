@@ -17,7 +17,7 @@ from worker.settings import Settings
 from worker.tasks.poller import Follower, TaskPoller
 from worker.tasks.service import CancelOutcome, InvalidSubmissionError, KeyReusedError, TaskService, read_submission
 from worker.web.bearer_auth import BearerAuth, RequestHandler
-from worker.web.connections import keep_open
+from worker.web.limits.connections import keep_open
 from worker.web.problem_details import problem
 from worker.web.request_body import read_body
 

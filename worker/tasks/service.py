@@ -1,5 +1,7 @@
 """Submit, read and cancel tasks; used by the Python API, the HTTP API, the command line and the console."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -15,7 +17,8 @@ from handlers.database.task_records import TaskRecords
 from handlers.errors import FileProcessingError
 from handlers.pipeline.batch import job_from_urls
 from handlers.settings import MediaSettings
-from schemas.jobs import Job
+from schemas.base import field_path, problem_text
+from schemas.jobs import Job, task_id_for
 from schemas.submissions import Submission
 from schemas.tasks import TaskState, TaskStatus, WorkerStats
 from worker.broker import broadcast
@@ -85,6 +88,21 @@ class TaskService:
             await self._publish(job)
         return Receipt(reply.task_id, is_repeat=reply.state == "again")
 
+    async def submit_jobs(self, jobs: Sequence[Job]) -> Counter[TaskStatus]:
+        """Record and publish planned jobs, as `submit` does; return the number of tasks by status.
+
+        Raises:
+            BrokerUnavailableError: a job was not published; the jobs before it are.
+        """
+        statuses: Counter[TaskStatus] = Counter()
+        for job in jobs:
+            reply = await self.records.submit(job)
+            if reply.status is TaskStatus.QUEUED:
+                await self._publish(job)
+            if reply.status is not None:
+                statuses[reply.status] += 1
+        return statuses
+
     async def state(self, task_id: UUID) -> TaskState | None:
         """Return the state of a task; None if there is no task with this id."""
         state = (await self.records.states([task_id])).get(task_id)
@@ -128,7 +146,9 @@ class TaskService:
 def build_job(submission: Submission, settings: MediaSettings) -> Job:
     """Return the job of a submission. Raise InvalidSubmissionError if it has too many files or is too large."""
     options = submission.task_options
-    overrides = options.model_dump(include={"quality", "format"}, exclude_none=True)
+    requested = {name: getattr(options, name) for name in ("quality", "format", "variants")}
+    overrides: dict[str, Any] = {name: value for name, value in requested.items() if value is not None}
+    overrides |= {} if options.quality is None else {"ssim": None}
     profile = settings.profile.model_copy(update=overrides)
     count, limit = len(submission.urls), settings.max_batch_size
     if count > limit:
@@ -142,7 +162,15 @@ def build_job(submission: Submission, settings: MediaSettings) -> Job:
         options.max_concurrent,
         settings,
         profile,
-    ).model_copy(update={"queue": options.work_queue})
+    )
+    job = job.model_copy(
+        update={
+            "task_id": task_id_for(submission.generation_id, job.files, profile, submission.binding),
+            "binding": submission.binding,
+            "queue": options.work_queue,
+            "own_variants": options.variants is not None,
+        }
+    )
     try:
         Envelope(job).message()
     except ValueError as error:
@@ -160,9 +188,5 @@ def read_submission(**fields: Any) -> Submission:  # noqa: ANN401 - validated he
 
 def _error_text(error: ValidationError) -> str:
     """Return the invalid fields and their problems, without the values, which may be long or secret."""
-    lines = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        field = ".".join(map(str, problem["loc"])) or "body"
-        message = "is not known" if problem["type"] == "extra_forbidden" else problem["msg"]
-        lines.append(f"{field}: {message}")
-    return "; ".join(lines)
+    problems = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"{field_path(problem['loc']) or 'body'}: {problem_text(problem)}" for problem in problems)

@@ -31,11 +31,16 @@ class BearerAuth:
         """Return a 401 response, or None if the request has the right token."""
         if self._token is None:
             return _refused("the API is closed, because API_TOKEN is not set", "set API_TOKEN for the receiver")
-        scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-        token = credentials.strip().encode(errors="surrogateescape")
-        if scheme.lower() == "bearer" and hmac.compare_digest(token, self._token):
+        if has_token(request, self._token):
             return None
         return _refused("this route requires the API token", "send Authorization: Bearer <API_TOKEN>")
+
+
+def has_token(request: web.Request, token: bytes) -> bool:
+    """Whether the request has this bearer token."""
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    sent = credentials.strip().encode(errors="surrogateescape")
+    return scheme.lower() == "bearer" and hmac.compare_digest(sent, token)
 
 
 def _refused(detail: str, hint: str) -> web.Response:

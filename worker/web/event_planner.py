@@ -1,8 +1,9 @@
 """Parses a verified webhook and plans its jobs. Those that take long are planned in a thread, one at a time.
 
 Planning is limited (`handlers/sources/outputs.py`), but takes up to a second for the largest event, and some 0.4 s for
-16 KiB of URLs. In a thread it lets the event loop run in between, so that other webhooks are answered meanwhile. Events
-of a usual size take turns by user. Large ones do not, because they would have to be parsed before to know the user.
+16 KiB of URLs. In a thread it lets the event loop run in between, so that other webhooks are answered meanwhile. Users
+take turns. To know the user, an event is parsed before it waits for its turn, and again when it is planned, so that
+what waits takes no memory.
 """
 
 import asyncio
@@ -12,14 +13,15 @@ from typing import Final
 
 from handlers.download.allowlist import Allowlist
 from handlers.sources import WebhookSource
+from handlers.sources.fal_results import result_only
 from handlers.sources.plan import plan_jobs
 from schemas.events import CompletedGeneration, IgnoredWebhook
-from schemas.jobs import Job
+from schemas.jobs import Job, NamedGeneration
 from worker.settings import Settings
 from worker.web.turns import Turns
 
 LARGE_BYTES: Final = 16 * 1024
-"""Such a body is parsed in a thread. A smaller one takes at most some milliseconds."""
+"""Such a body is parsed in a thread, which takes up to 0.1 s. A smaller one takes at most some milliseconds."""
 MAX_URLS: Final = 20
 """A small body with so many URLs at most is planned at once. Each takes up to half a millisecond."""
 MAY_BE_URL: Final = re.compile(rb"(?:https?)?:\\?/|http|data:|\\u", re.IGNORECASE)
@@ -33,29 +35,35 @@ class EventPlanner:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._allowlist = Allowlist(settings.source_allowlist)
-        self._large = asyncio.Lock()
         self._turns = Turns()
 
-    async def plan(self, source: WebhookSource, body: bytes) -> Plan:
-        """Return the event of a verified body, and its jobs.
+    async def plan(self, source: WebhookSource, body: bytes, named: NamedGeneration | None = None) -> Plan:
+        """Return the event of a verified body, without its output, and its jobs.
+
+        `named` is the generation that the address names.
 
         Raises:
             UnreadableError: the body cannot be parsed.
         """
         if len(body) >= LARGE_BYTES:
-            async with self._large:
-                return await asyncio.to_thread(self._plan, source, body)
-        if has_few_urls(body):
-            return self._plan(source, body)
-        user_id = _user_of(source.parse(body))  # and parsed again later, so that what waits takes no memory
+            async with self._turns.first():
+                user_id = await asyncio.to_thread(_user_of, source, body)
+        elif has_few_urls(body):
+            return self._plan(source, body, named)
+        else:
+            user_id = _user_of(source, body)
         async with self._turns.of(user_id):
-            return await asyncio.to_thread(self._plan, source, body)
+            return await asyncio.to_thread(self._plan, source, body, named)
 
-    def _plan(self, source: WebhookSource, body: bytes) -> Plan:
+    def _plan(self, source: WebhookSource, body: bytes, named: NamedGeneration | None) -> Plan:
         event = source.parse(body)
         if isinstance(event, IgnoredWebhook):
-            return event, ()
-        return event, plan_jobs(event, self._settings, self._allowlist)
+            return event, result_only(event, named, self._settings)
+        event = event if named is None else event.model_copy(update={"named": named})
+        jobs = plan_jobs(event, self._settings, self._allowlist)
+        if not jobs and source.name == "fal":
+            jobs = result_only(event, named, self._settings)
+        return event.model_copy(update={"output": None}), jobs  # an output may take 30 times the memory of the body
 
 
 def has_few_urls(body: bytes) -> bool:
@@ -63,5 +71,6 @@ def has_few_urls(body: bytes) -> bool:
     return sum(1 for _ in itertools.islice(MAY_BE_URL.finditer(body), MAX_URLS + 1)) <= MAX_URLS
 
 
-def _user_of(event: CompletedGeneration | IgnoredWebhook) -> str | None:
+def _user_of(source: WebhookSource, body: bytes) -> str | None:
+    event = source.parse(body)
     return None if isinstance(event, IgnoredWebhook) else event.user_id

@@ -7,8 +7,10 @@ from typing import Final
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import SecretStr
 
 from worker.observability.metrics import Metrics
+from worker.web.bearer_auth import has_token
 from worker.web.problem_details import problem
 
 METRICS_SECONDS: Final = 0.1
@@ -39,8 +41,13 @@ class MetricsRendering:
         return self._metrics.render()
 
 
-def add_health(app: web.Application, metrics: Metrics, checks: dict[str, Check]) -> None:
-    """Serve `/healthz`, `/readyz` and `/metrics`. The process is ready if every check returns None."""
+def add_health(
+    app: web.Application, metrics: Metrics, checks: dict[str, Check], token: SecretStr | None = None
+) -> None:
+    """Serve `/healthz`, `/readyz` and `/metrics`. The process is ready if every check returns None.
+
+    `token` is METRICS_TOKEN: without it, everybody may read the metrics.
+    """
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
@@ -55,7 +62,11 @@ def add_health(app: web.Application, metrics: Metrics, checks: dict[str, Check])
 
     rendering = MetricsRendering(metrics)
 
-    async def show_metrics(_request: web.Request) -> web.Response:
+    async def show_metrics(request: web.Request) -> web.Response:
+        if token is not None and not has_token(request, token.get_secret_value().encode()):
+            hint = "send Authorization: Bearer <METRICS_TOKEN>"
+            headers = {"WWW-Authenticate": "Bearer"}
+            return problem(401, "not_authenticated", "the metrics require a token", hint, headers)
         return web.Response(body=await rendering.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.router.add_get("/healthz", healthz)

@@ -169,7 +169,7 @@ def _paths(used: UsedSchemas) -> dict[str, Any]:
         "/console/": {"get": route("The operator's web page.", dict.fromkeys((200, 401, 403), "text/html"))},
         "/healthz": {"get": route("Report that the process runs.", {200: Health})},
         "/readyz": {"get": route("Report whether the process can accept webhooks.", {200: Health, 503: Problem})},
-        "/metrics": {"get": route("Get metrics in Prometheus' text format.", {200: "text/plain"})},
+        "/metrics": {"get": route("Get metrics in Prometheus' text format.", {200: "text/plain", 401: Problem})},
         "/openapi.json": {"get": route("Get this document.", {200: AnyObject})},
     }
 

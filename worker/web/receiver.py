@@ -17,18 +17,21 @@ from aiohttp import web
 from handlers.database.client import Supabase
 from handlers.sources import WebhookSource
 from handlers.sources.errors import ClosedError, RejectedError, UnreadableError, VerifierUnavailableError
+from handlers.sources.fal import FalSource
 from schemas.events import CompletedGeneration, IgnoredWebhook
-from schemas.jobs import Job
+from schemas.jobs import Job, Queue
+from worker.broker import topology
 from worker.broker.batch_publisher import publish_jobs
 from worker.broker.connection import Broker
 from worker.broker.errors import BrokerUnavailableError
 from worker.console.app import mount
 from worker.dead_letters.routes import DeadLetterRoutes
+from worker.forward.message import ForwardedWebhook
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 from worker.tasks.routes import TaskRoutes
 from worker.web.event_planner import EventPlanner
-from worker.web.health import add_health
+from worker.web.health import Check, add_health
 from worker.web.openapi import add_openapi
 from worker.web.problem_details import problem, problem_middleware
 from worker.web.request_body import READER, BodyError, BodyReader
@@ -39,6 +42,8 @@ log = structlog.stdlib.get_logger(__name__)
 MIN_PUBLISH_SECONDS: Final = 0.7
 """Time limit for publishing all jobs of one event. By default a webhook made in Studio times out after one second."""
 MAX_PUBLISH_SECONDS: Final = 10.0
+FAL_PUBLISH_SECONDS: Final = 6.0
+"""FAL waits 15 seconds. The jobs are published first, then the webhook that is passed on."""
 MAX_STATED_MS: Final = 60_000
 """Maximum of a sender's timeout. A larger number changes nothing, and may be too large for a float."""
 USABLE_TIMEOUT: Final = 0.8
@@ -74,8 +79,8 @@ class Receiver:
         self._user_share = UserShare(settings.waiting_files_per_user, WaitingJobs(broker))
         self._count, self._time = cache(metrics.webhooks.labels), cache(metrics.webhook_duration.labels)
 
-    def app(self) -> web.Application:
-        """Return the application to serve."""
+    def app(self, checks: dict[str, Check] | None = None) -> web.Application:
+        """Return the application to serve. `checks` are those of `/readyz`; by default the broker's."""
         size = int(self._settings.webhook_max_body_mb * 1024 * 1024)
         app = web.Application(middlewares=[tracing_middleware, problem_middleware])
         app[READER] = BodyReader(size)
@@ -86,7 +91,8 @@ class Receiver:
         TaskRoutes(self._settings, self._supabase, self._broker).add_to(app)
         mount(app, self._settings, self._supabase, self._broker, self._metrics)
         add_openapi(app)
-        add_health(app, self._metrics, {"broker": self._broker.problem})
+        checks = checks or {"broker": self._broker.problem}
+        add_health(app, self._metrics, checks, self._settings.metrics_token)
         return app
 
     async def _webhook(self, request: web.Request) -> web.StreamResponse:
@@ -128,13 +134,29 @@ class Receiver:
             return self._reject(source, error)
         async with request.app[READER].open(request, proven=proven) as body:
             request[STARTED] = time.perf_counter()
-            return await self._accept(source, request, body)
+            outcome, response = await self._accept(source, request, body)
+            if outcome in {"accepted", "ignored"} and source.name == FalSource.name:
+                return await self._forward(request, body, outcome, response)
+            return outcome, response
+
+    async def _forward(
+        self, request: web.Request, body: bytes, outcome: str, response: web.Response
+    ) -> tuple[str, web.Response]:
+        """Publish FAL's webhook for the application, if FORWARD_WEBHOOKS is set."""
+        if self._settings.forward_webhooks is None:
+            return outcome, response
+        forwarded = ForwardedWebhook.received(body, request.rel_url.raw_query_string, request.headers)
+        try:
+            await self._broker.publish(topology.WORK, Queue.WEBHOOKS, forwarded.message(), FAL_PUBLISH_SECONDS)
+        except BrokerUnavailableError as error:
+            return "unavailable", _unavailable("broker_unavailable", str(error), 5)
+        return outcome, response
 
     async def _accept(self, source: WebhookSource, request: web.Request, body: bytes) -> tuple[str, web.Response]:
         """Verify, parse, plan and publish. Return the outcome, a label of the metrics, and the response."""
         try:
             await source.verify(request.headers, body)
-            event, jobs = await self._planner.plan(source, body)
+            event, jobs = await self._planner.plan(source, body, source.named_generation(request.query))
         except RejectedError as error:
             return self._reject(source, error)
         except VerifierUnavailableError as error:
@@ -142,18 +164,31 @@ class Receiver:
         except UnreadableError as error:
             return "unreadable", problem(422, "unreadable", str(error), "nothing was enqueued; correct the sender")
         if isinstance(event, IgnoredWebhook):
-            log.info("event ignored", source=source.name, **event.model_dump(exclude_none=True))
-            return "ignored", web.json_response({"ignored": event.reason})
+            return await self._ignore(source, event, jobs)
         task_ids = [str(job.task_id) for job in jobs]
-        fields = {"generation_id": event.generation_id, "jobs": len(jobs), "task_ids": task_ids[:MAX_LOGGED_TASKS]}
+        fields = {
+            "binding": event.binding,
+            "generation_id": event.generation_id,
+            "jobs": len(jobs),
+            "task_ids": task_ids[:MAX_LOGGED_TASKS],
+        }
         request[LOG_FIELDS] = fields
-        limit = _publish_limit(request, event)
-        del event  # its output may take 30 times the memory of the body, and publishing may take seconds
         try:
-            return await self._enqueue(jobs, task_ids, limit)
+            return await self._enqueue(jobs, task_ids, _publish_limit(request, event))
         except BrokerUnavailableError as error:
             fields["reason"] = str(error)
             return "unavailable", _unavailable("broker_unavailable", str(error), 5)
+
+    async def _ignore(
+        self, source: WebhookSource, event: IgnoredWebhook, jobs: Sequence[Job]
+    ) -> tuple[str, web.Response]:
+        """Answer an event that does not matter. A job of it records FAL's error on the generation's row."""
+        log.info("event ignored", source=source.name, **event.model_dump(exclude_none=True))
+        try:
+            await publish_jobs(self._broker, jobs, FAL_PUBLISH_SECONDS)
+        except BrokerUnavailableError as error:
+            return "unavailable", _unavailable("broker_unavailable", str(error), 5)
+        return "ignored", web.json_response({"ignored": event.reason})
 
     def _reject(self, source: WebhookSource, error: RejectedError) -> tuple[str, web.Response]:
         self._metrics.signature_rejected.labels(source.name).inc()
@@ -168,16 +203,16 @@ class Receiver:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _enqueue(self, jobs: Sequence[Job], task_ids: Sequence[str], limit: float) -> tuple[str, web.Response]:
-        if not jobs:
-            return "ignored", web.json_response({"ignored": "no_files"})
         await publish_jobs(self._broker, await self._user_share.route(jobs), limit)
+        if all(job.is_result_only for job in jobs):
+            return "ignored", web.json_response({"ignored": "no_files"})
         return "accepted", web.json_response({"task_ids": task_ids}, status=202)
 
 
 def _publish_limit(request: web.Request, event: CompletedGeneration) -> float:
     """Return for how many seconds publishing may take, so that the sender still waits for the response."""
     if event.sender_timeout_ms is None:
-        return MIN_PUBLISH_SECONDS
+        return FAL_PUBLISH_SECONDS if event.source == FalSource.name else MIN_PUBLISH_SECONDS
     elapsed = time.perf_counter() - request[ARRIVED]
     remaining = min(event.sender_timeout_ms, MAX_STATED_MS) / 1000 * USABLE_TIMEOUT - elapsed
     return min(max(remaining, MIN_PUBLISH_SECONDS), MAX_PUBLISH_SECONDS)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from multidict import MultiDict
 
-from worker.web.body_budget import BodyBudget, BudgetFullError, Reservation
+from worker.web.limits.body_budget import BodyBudget, BudgetFullError, Reservation
 
 SMALL_BODY_BYTES: Final = 64 * 1024
 SMALL_BODIES_BYTES: Final = 8 * 1024 * 1024
@@ -67,7 +67,9 @@ class BodyReader:
                 body = await self._receive_in_time(request, limit, stack, proven=proven)
             if len(body) > limit:
                 raise web.HTTPRequestEntityTooLarge(limit, len(body))
-            yield bytes(body)
+            content = bytes(body)
+            del body  # so that a large body is in memory once
+            yield content
 
     async def _receive_in_time(
         self, request: web.Request, limit: int, stack: contextlib.AsyncExitStack, *, proven: bool

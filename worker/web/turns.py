@@ -11,22 +11,36 @@ class Turns:
 
     def __init__(self) -> None:
         self._taken = False
+        self._first: deque[asyncio.Future[None]] = deque()
         self._waiting: dict[str | None, deque[asyncio.Future[None]]] = {}  # the user whose turn is next first
+
+    @contextlib.asynccontextmanager
+    async def first(self) -> AsyncIterator[None]:
+        """Hold the lock while the context is entered, before all who wait in `of`."""
+        if self._taken:
+            await self._wait(self._first)
+        async with self._hold():
+            yield
 
     @contextlib.asynccontextmanager
     async def of(self, user_id: str | None) -> AsyncIterator[None]:
         """Hold the lock while the context is entered. Events without a user count as those of one user."""
         if self._taken:
-            await self._wait(user_id)
+            await self._wait(self._waiting.setdefault(user_id, deque()))
+        async with self._hold():
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _hold(self) -> AsyncIterator[None]:
         self._taken = True
         try:
             yield
         finally:
             self._wake_next()
 
-    async def _wait(self, user_id: str | None) -> None:
+    async def _wait(self, waiters: deque[asyncio.Future[None]]) -> None:
         woken = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(user_id, deque()).append(woken)
+        waiters.append(woken)
         try:
             await woken
         except asyncio.CancelledError:
@@ -36,13 +50,21 @@ class Turns:
 
     def _wake_next(self) -> None:
         """Wake the next waiter, to whom the lock passes, or release it."""
-        while self._waiting:
-            user_id = next(iter(self._waiting))
-            waiting = self._waiting.pop(user_id)
-            woken = waiting.popleft()
-            if waiting:
-                self._waiting[user_id] = waiting
+        while (woken := self._next()) is not None:
             if not woken.done():
                 woken.set_result(None)
                 return
         self._taken = False
+
+    def _next(self) -> asyncio.Future[None] | None:
+        """Take the next waiter out; None if nobody waits."""
+        if self._first:
+            return self._first.popleft()
+        if not self._waiting:
+            return None
+        user_id = next(iter(self._waiting))
+        waiting = self._waiting.pop(user_id)
+        woken = waiting.popleft()
+        if waiting:
+            self._waiting[user_id] = waiting
+        return woken

@@ -16,7 +16,7 @@ from aio_pika.abc import AbstractRobustChannel
 from schemas.jobs import Job, Queue
 from worker.broker import topology
 from worker.broker.connection import Broker
-from worker.broker.errors import BROKER_ERRORS, BrokerUnavailableError, translate_broker_errors
+from worker.broker.errors import BROKER_ERRORS, BrokerUnavailableError, error_text, translate_broker_errors
 
 MAX_JOBS: Final = 10_000
 """Jobs remembered per receiver."""
@@ -44,24 +44,29 @@ class UserShare:
         self._counted_at = float("-inf")
 
     async def route(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Return the jobs of one event as they are to be published. All of them wait in the same queue.
+        """Return the jobs of one event as they are to be published.
 
-        Jobs without a user, such as those of FAL's webhook, are not moved.
+        The event of a user below the share may bring up to twice the share; its further jobs go to the bulk queue. Jobs
+        without a user, such as those of FAL's webhook, are not moved.
         """
-        jobs_here = [job for job in jobs if job.queue is Queue.FILES]
-        if not self._allowed or not jobs_here:
+        if not self._allowed:
             return jobs
-        user_id = jobs_here[0].user_id
+        user_id = jobs[0].user_id if jobs else None
         if user_id is not None and self._is_over(user_id):
             await self._forget_started()
-            if self._is_over(user_id):
-                return [job.model_copy(update={"queue": Queue.BULK}) for job in jobs]
-        for job in jobs_here:
-            self._remember(job)
-        return jobs
+        limit = self._allowed if self._is_over(user_id) else 2 * self._allowed
+        return [self._route_job(job, limit) for job in jobs]
 
-    def _is_over(self, user_id: str) -> bool:
+    def _is_over(self, user_id: str | None) -> bool:
         return self._files[user_id] >= self._allowed
+
+    def _route_job(self, job: Job, limit: int) -> Job:
+        if job.queue is not Queue.FILES:
+            return job
+        if job.user_id is not None and self._files[job.user_id] >= limit:
+            return job.model_copy(update={"queue": Queue.BULK})
+        self._remember(job)
+        return job
 
     def _remember(self, job: Job) -> None:
         self._jobs.append((job.user_id, len(job.files)))
@@ -109,5 +114,5 @@ class WaitingJobs:
                     )
         except BROKER_ERRORS as error:
             self._channel = None  # it may be closed, because the queue did not exist
-            raise BrokerUnavailableError(f"{type(error).__name__}: {error}") from error
+            raise BrokerUnavailableError(error_text(error)) from error
         return queue.declaration_result.message_count or 0

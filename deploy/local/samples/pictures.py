@@ -30,10 +30,10 @@ def photo(side: int, seed: int = SEED, grain: float = 1.0) -> pyvips.Image:
     )
     base = light + clouds + hills
     tints = ((0.7, 0.5, 6), (0.85, 0.05, 10), (1.1, -0.5, 30))  # a blue sky that warms towards the ground
+    tile = pyvips.Image.gaussnoise(side // 2, side // 2, sigma=grain, mean=0, seed=seed).copy_memory()
+    noise = tile.replicate(2, 2)  # drawing it once takes a tenth of the time
     bands = [
-        base * (gain + drift * across[1])
-        + offset
-        + pyvips.Image.gaussnoise(side, side, sigma=grain, mean=0, seed=seed + at)
+        base * (gain + drift * across[1]) + offset + noise.wrap(x=at * 100, y=at * 70)
         for at, (gain, drift, offset) in enumerate(tints)
     ]
     return pyvips.Image.bandjoin(bands[0], bands[1:]).cast("uchar").copy(interpretation="srgb").copy_memory()

@@ -43,8 +43,9 @@ def clip_mp4(_: Path) -> bytes:
 def _tones(seconds: float) -> bytes:
     """PCM samples of four ascending tones: 16 bits, little-endian, one channel."""
     total = int(SAMPLE_RATE * seconds)
-    turns = [2 * math.pi * TONES[at * len(TONES) // total] / SAMPLE_RATE for at in range(total)]
-    return b"".join(struct.pack("<h", round(12_000 * math.sin(turn * at))) for at, turn in enumerate(turns))
+    turns = [2 * math.pi * tone / SAMPLE_RATE for tone in TONES]
+    levels = (round(12_000 * math.sin(turns[at * len(TONES) // total] * at)) for at in range(total))
+    return struct.pack(f"<{total}h", *levels)
 
 
 def tone_mp3(_: Path) -> bytes:

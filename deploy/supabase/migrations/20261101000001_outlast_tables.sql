@@ -16,6 +16,7 @@ create table if not exists public.outlast_settings (
 
 create table if not exists public.outlast_tasks (
   task_id uuid primary key,
+  binding text not null default 'generations',
   generation_id text,
   request_id text,
   user_id text,
@@ -67,6 +68,7 @@ end $$;
 
 create table if not exists public.outlast_files (
   id uuid primary key,
+  binding text not null default 'generations',
   generation_id text not null,
   source_key text not null,
   task_id uuid,
@@ -89,13 +91,20 @@ create table if not exists public.outlast_files (
   profile text,
   deduplicated boolean not null default false,
   created_at timestamptz not null default now(),
-  updated_at timestamptz not null default now(),
-  unique (generation_id, source_key)
+  updated_at timestamptz not null default now()
 );
 
 -- Tables created by a pre-release version have no such columns.
 select public.outlast_add_column('public.outlast_files', 'frames', 'int');
+select public.outlast_add_column('public.outlast_files', 'variants', 'jsonb');
+select public.outlast_add_column('public.outlast_files', 'quality', 'int');
 select public.outlast_add_column('public.outlast_tasks', 'files', 'jsonb');
+select public.outlast_add_column('public.outlast_tasks', 'binding', 'text not null default ''generations''');
+select public.outlast_add_column('public.outlast_files', 'binding', 'text not null default ''generations''');
+
+-- Tables of earlier versions also have a constraint without the binding. It is dropped with the second binding, because
+-- calls that are under way during an upgrade still need it.
+select public.outlast_add_index('outlast_files_source', 'outlast_files (binding, generation_id, source_key)', true);
 
 select public.outlast_add_index(name, on_columns) from (values
   ('outlast_files_known', 'outlast_files (source_sha256, profile, user_id)'),
@@ -125,9 +134,22 @@ create table if not exists public.outlast_workers (
 
 -- Generations that were completed after the installation, although their rows do not look young.
 create table if not exists public.outlast_late_rows (
-  generation_id text primary key,
-  noted_at timestamptz not null default now()
+  binding text not null default 'generations',
+  generation_id text not null,
+  noted_at timestamptz not null default now(),
+  primary key (binding, generation_id)
 );
+
+-- A table created by a pre-release version has another primary key.
+do $$
+begin
+  if not exists (select from pg_attribute
+      where attrelid = 'public.outlast_late_rows'::regclass and attname = 'binding') then
+    perform public.outlast_lock_tables();
+    alter table public.outlast_late_rows add column binding text not null default 'generations',
+      drop constraint outlast_late_rows_pkey, add primary key (binding, generation_id);
+  end if;
+end $$;
 
 -- The last file creates the policies for signed-in users.
 select public.outlast_protect_table('public.outlast_settings');
@@ -155,22 +177,7 @@ begin
   end loop;
 end $$;
 
--- The time of the installation. A version that did not record it took rows of every age.
-insert into public.outlast_settings (key, value)
-  select 'installed_at', case when exists (select from public.outlast_settings where key = 'version')
-    then '-infinity' else clock_timestamp()::text end
-  on conflict (key) do nothing;
-
 insert into public.outlast_settings (key, value) values
-  ('generations_schema', 'public'),
-  ('generations_table', 'generations'),
-  ('id_column', 'id'),
-  ('user_column', 'user_id'),
-  ('status_column', 'status'),
-  ('output_column', 'output'),
-  ('request_column', 'request_id'),
-  ('created_column', 'created_at'),
-  ('completed_value', 'completed'),
   ('bucket', 'generations'),
   ('webhook_url', null),
   ('webhook_secret', null),

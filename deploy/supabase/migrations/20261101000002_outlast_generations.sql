@@ -1,80 +1,9 @@
--- Outlast 2: access to the application's generations table, which outlast_settings names, and its media lists.
+-- Outlast 2: the media lists of generations.
 --
--- Internal functions only: the functions of later migrations call them, and no role may execute them directly. Those
--- used by every job are in plpgsql, which caches query plans for the session. Planning such a query takes longer than
--- running it.
+-- Internal functions only: the functions of later migrations call them, and no role may execute them directly.
+-- Functions of the same names without a binding, from earlier versions, stay: calls under way during an upgrade need them.
 
 select public.outlast_start_change();
-
--- Describes the generations table. `rel` is null when the table does not exist; the name of a missing column is null.
--- Types are named without a length, so that a cast never truncates a value.
-create or replace function public.outlast_generations(
-  out rel regclass, out id_name text, out id_type text, out user_name text, out request_name text,
-  out request_type text, out status_name text, out output_name text, out created_name text, out completed text
-) language plpgsql stable security definer set search_path = '' as $$
-declare
-  s jsonb := (select coalesce(jsonb_object_agg(key, value), '{}') from public.outlast_settings);
-  c jsonb;
-begin
-  rel := to_regclass(format('%I.%I', s ->> 'generations_schema', s ->> 'generations_table'));
-  select coalesce(jsonb_object_agg(attname, format_type(atttypid, -1)), '{}') into c
-    from pg_attribute where attrelid = rel and attnum > 0 and not attisdropped;
-  id_type := c ->> (s ->> 'id_column');
-  request_type := c ->> (s ->> 'request_column');
-  id_name := case when id_type is not null then s ->> 'id_column' end;
-  request_name := case when request_type is not null then s ->> 'request_column' end;
-  user_name := case when c ? (s ->> 'user_column') then s ->> 'user_column' end;
-  status_name := case when c ? (s ->> 'status_column') then s ->> 'status_column' end;
-  output_name := case when c ? (s ->> 'output_column') then s ->> 'output_column' end;
-  created_name := case when c ? (s ->> 'created_column') then s ->> 'created_column' end;
-  completed := coalesce(s ->> 'completed_value', 'completed');
-end $$;
-
--- SQL for a column of the generations table (alias `g`) cast to text; the expression `null::text` for a missing column.
-create or replace function public.outlast_column(p_name text) returns text
-language plpgsql immutable security definer set search_path = '' as $$
-begin
-  return case when p_name is null then 'null::text' else format('g.%I::text', p_name) end;
-end $$;
-
--- The generation with this id or, without an id, the one with this request id. All outputs are null when there is none.
--- A request id that several rows have belongs to none of them, because a user who can write rows could otherwise copy
--- another user's request id and receive that user's files: then only `request_id` is not null. A value that cannot be
--- cast to the column's type matches no row.
-create or replace function public.outlast_find_generation(
-  p_generation_id text, p_request_id text, out generation_id text, out user_id text, out request_id text
-) language plpgsql security definer set search_path = '' as $$
-declare
-  g record;
-  v_by_id boolean := p_generation_id is not null;
-  v_matches int;
-begin
-  select * into g from public.outlast_generations();
-  if g.id_name is null or (not v_by_id and (p_request_id is null or g.request_name is null)) then
-    return;
-  end if;
-  execute format(
-    'select count(*), min(m.i), min(m.u), min(m.r) from (select g.%I::text as i, %s as u, %s as r from %s g'
-    ' where g.%I = $1::%s limit %s) m',
-    g.id_name, public.outlast_column(g.user_name), public.outlast_column(g.request_name), g.rel,
-    case when v_by_id then g.id_name else g.request_name end,
-    case when v_by_id then g.id_type else g.request_type end,
-    case when v_by_id then 1 else 2 end
-  ) into v_matches, generation_id, user_id, request_id using coalesce(p_generation_id, p_request_id);
-  if v_matches > 1 then
-    generation_id := null;
-    user_id := null;
-  end if;
-exception when data_exception then
-  return;
-end $$;
-
--- Takes an advisory lock on the generation until the transaction ends. It also works for a generation without a row.
-create or replace function public.outlast_lock_generation(p_generation_id text) returns void
-language plpgsql security definer set search_path = '' as $$
-begin
-  perform pg_advisory_xact_lock(hashtextextended('outlast:' || p_generation_id, 0));
-end $$;
 
 -- Whether what belongs to a user may be shown on a row of `p_owner`: a row can be deleted and inserted again with the
 -- same id by another user. A null is not compared. A uuid may have been submitted in capitals; char(n) pads values.
@@ -90,16 +19,18 @@ end $$;
 -- Supabase's webhook created no task, the newest output that FAL's webhook reported is used. A cancelled task decides
 -- which output is the newest only if all tasks are cancelled. Otherwise it is returned when it belongs to that output.
 -- Tasks of others than the owner are left out.
-create or replace function public.outlast_current_tasks(p_generation_id text, p_request_id text, p_owner text)
+create or replace function public.outlast_current_tasks(
+  p_binding text, p_generation_id text, p_request_id text, p_owner text
+)
 returns setof public.outlast_tasks language plpgsql stable security definer set search_path = '' as $$
 declare
   v_newest public.outlast_tasks;
 begin
   select * into v_newest from public.outlast_tasks t
-    where t.generation_id = p_generation_id and public.outlast_owns(p_owner, t.user_id)
+    where t.generation_id = p_generation_id and t.binding = p_binding and public.outlast_owns(p_owner, t.user_id)
     order by t.status = 'cancelled', t.source is not distinct from 'fal', t.event_at desc, t.created_at desc limit 1;
   return query select t.* from public.outlast_tasks t
-    where t.generation_id = p_generation_id and public.outlast_owns(p_owner, t.user_id) and (
+    where t.generation_id = p_generation_id and t.binding = p_binding and public.outlast_owns(p_owner, t.user_id) and (
       (t.output_key is not distinct from v_newest.output_key
         and (t.source is not distinct from 'fal') = (v_newest.source is not distinct from 'fal'))
       or (t.source = 'fal' and t.request_id = p_request_id and v_newest.source is distinct from 'fal')
@@ -115,7 +46,9 @@ begin
       when f.content_type in ('application/json', 'application/x-subrip') then 'text'
       when starts_with(f.content_type, 'application/') then 'data' else split_part(f.content_type, '/', 1) end,
     'width', f.width, 'height', f.height, 'duration', f.duration, 'frames', f.frames, 'thumbhash', f.thumbhash,
-    'sha256', f.sha256, 'file_size', f.file_size, 'original_size', f.original_size);
+    'sha256', f.sha256, 'file_size', f.file_size, 'original_size', f.original_size)
+    || case when f.variants is null then '{}' else jsonb_build_object('variants', f.variants) end
+    || case when f.quality is null then '{}' else jsonb_build_object('quality', f.quality) end;
 end $$;
 
 -- The `files` of a task of which a worker sent only positions and source keys.
@@ -129,7 +62,7 @@ end $$;
 -- The media list of a generation, with one entry for every file of its current tasks in order of `field`, and its
 -- status. The status is null when there are only cancelled tasks; without any task, both are null.
 create or replace function public.outlast_media(
-  p_generation_id text, p_request_id text, p_owner text, out media jsonb, out media_status text
+  p_binding text, p_generation_id text, p_request_id text, p_owner text, out media jsonb, out media_status text
 ) language plpgsql stable security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
@@ -139,7 +72,7 @@ begin
     select t.status, t.failed, t.error_code, t.total_files, t.source is not distinct from 'fal' as fal,
       t.status in ('queued', 'running', 'retrying') as open,
       coalesce(t.files, public.outlast_plain_files(t.source_keys, t.positions)) as files
-    from public.outlast_current_tasks(p_generation_id, p_request_id, p_owner) t
+    from public.outlast_current_tasks(p_binding, p_generation_id, p_request_id, p_owner) t
   ), named as materialized (
     select t.fal, t.open, t.status, t.failed, t.error_code, e.*
     from tasks t, jsonb_to_recordset(t.files) as e (
@@ -154,8 +87,8 @@ begin
         then 'pending'
       when p.status = 'cancelled' then 'skipped' else 'failed' end as outcome
     from placed p
-    left join public.outlast_files f on f.generation_id = p_generation_id and f.source_key = p.source_key
-      and public.outlast_owns(p_owner, f.user_id)
+    left join public.outlast_files f on f.binding = p_binding and f.generation_id = p_generation_id
+      and f.source_key = p.source_key and public.outlast_owns(p_owner, f.user_id)
     left join lateral (select x ->> 'code' as failed_code, substring(x ->> 'code' from '^type_skipped$') as code
       from jsonb_array_elements(p.failed) x where x ->> 'source_key' = p.source_key limit 1) r on f.id is null
   ), listed as (
@@ -191,10 +124,10 @@ begin
     media := (select jsonb_agg(e.value || jsonb_build_object('position', e.ordinality - 1) order by e.ordinality)
       from jsonb_array_elements(media) with ordinality e);
   end if;
+  media := public.outlast_with_urls(media);
 end $$;
 
-revoke all on function public.outlast_generations(), public.outlast_column(text),
-  public.outlast_find_generation(text, text), public.outlast_lock_generation(text),
-  public.outlast_current_tasks(text, text, text), public.outlast_media_entry(public.outlast_files),
-  public.outlast_plain_files(text[], int[]), public.outlast_media(text, text, text), public.outlast_owns(text, text)
+revoke all on function public.outlast_current_tasks(text, text, text, text),
+  public.outlast_media_entry(public.outlast_files), public.outlast_plain_files(text[], int[]),
+  public.outlast_media(text, text, text, text), public.outlast_owns(text, text)
   from public, anon, authenticated, service_role;

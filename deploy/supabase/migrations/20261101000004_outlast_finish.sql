@@ -1,5 +1,5 @@
--- Outlast 4: what `outlast_finish` (Outlast 17) needs to record an attempt. Files, objects, task and the generation's row
--- change in one transaction.
+-- Outlast 4: what `outlast_finish` (Outlast 17) needs to record an attempt. Files, objects, task and the generation's
+-- row change in one transaction.
 --
 -- Lock order in all functions: task, generation, objects by (bucket, path), the generation's row.
 
@@ -8,7 +8,7 @@ select public.outlast_start_change();
 -- A stored file in the form that workers receive.
 create or replace function public.outlast_file_json(f public.outlast_files) returns jsonb
 language sql immutable security definer set search_path = '' as $$
-  select to_jsonb(f) - array['generation_id', 'task_id', 'user_id', 'created_at', 'updated_at']
+  select to_jsonb(f) - array['binding', 'generation_id', 'task_id', 'user_id', 'created_at', 'updated_at']
 $$;
 
 -- Whether the functions can read every row of storage.objects. If they can, `outlast_known` and `outlast_finish` check
@@ -31,7 +31,9 @@ begin
     select public.outlast_file_json(f) from public.outlast_files f
     join public.outlast_objects o on o.bucket = f.bucket and o.path = f.path and o.state = 'live'
     where f.source_sha256 = p_source_sha256 and f.profile = p_profile and f.user_id is not distinct from p_user_id
-      and (public.outlast_in_storage(f.bucket, f.path) or not public.outlast_sees_storage())
+      and (public.outlast_in_storage(f.bucket, f.path)
+             and (f.variants is null or public.outlast_has_variants(f.bucket, f.path, f.variants))
+           or not public.outlast_sees_storage())
     order by f.updated_at desc limit 1
   );
 end $$;
@@ -41,9 +43,10 @@ end $$;
 create or replace function public.outlast_all_whole(p_files jsonb) returns boolean
 language plpgsql stable security definer set search_path = '' as $$
 begin
-  if not jsonb_path_exists(p_files, '$[*] ? (@.md5 != null)') then
+  if not jsonb_path_exists(p_files, '$[*] ? (@.md5 != null || @.variants[*].md5 != null)') then
     return true;  -- does not read storage.objects, which a project without Storage lacks
   end if;
+  p_files := public.outlast_with_variants(p_files);
   return not exists (
     select from jsonb_to_recordset(p_files) as f (bucket text, path text, file_size bigint, sha256 text, md5 text)
     where f.md5 is not null and not exists (
@@ -54,63 +57,62 @@ begin
     ));
 end $$;
 
--- Locks every object that the files reference now or referenced before, inserts the missing rows, and returns bucket
--- and path of each. All are locked in one statement and in one order, so that two calls that share objects cannot
--- deadlock.
-create or replace function public.outlast_lock_objects(t public.outlast_tasks, p_files jsonb)
-returns table (bucket text, path text) language plpgsql security definer set search_path = '' as $$
-#variable_conflict use_column
-begin
-  return query with files as (
-    select * from jsonb_populate_recordset(null::public.outlast_files, p_files)
-  ), objects as (
-    select f.bucket, f.path, t.user_id, f.sha256, f.file_size, f.content_type from files f
-    union all
-    select old.bucket, old.path, old.user_id, old.sha256, old.file_size, old.content_type
-    from public.outlast_files old join files f using (source_key) where old.generation_id = t.generation_id
-  )
-  insert into public.outlast_objects as o (bucket, path, user_id, sha256, file_size, content_type)
-    select distinct on (bucket, path) * from objects order by bucket, path
-    on conflict on constraint outlast_objects_pkey do update set updated_at = clock_timestamp(),
-      user_id = coalesce(o.user_id, excluded.user_id), sha256 = coalesce(o.sha256, excluded.sha256),
-      file_size = coalesce(o.file_size, excluded.file_size),
-      content_type = coalesce(o.content_type, excluded.content_type)
-    returning o.bucket, o.path;
-end $$;
-
 -- Upserts the files by (generation, source key) and recounts the references of every affected object. Raises SQLSTATE
--- OL001 when one of the objects is being deleted.
+-- OL001 when one of the objects is being deleted. Every object that the files reference now or referenced before is
+-- inserted or locked in one statement and in one order, so that two calls that share objects cannot deadlock.
 create or replace function public.outlast_store_files(t public.outlast_tasks, p_files jsonb) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
   v_buckets text[];
   v_paths text[];
+  v_deleting boolean;
 begin
-  perform public.outlast_lock_generation(t.generation_id);
-  select array_agg(o.bucket), array_agg(o.path) into v_buckets, v_paths from public.outlast_lock_objects(t, p_files) o;
-  if exists (
-    select from jsonb_populate_recordset(null::public.outlast_objects, p_files) f
-    join public.outlast_objects o on o.bucket = f.bucket and o.path = f.path and o.state = 'deleting'
-  ) then
+  perform public.outlast_lock_generation(t.binding, t.generation_id);
+  if jsonb_path_exists(p_files, '$[*].variants[*].path') or exists (select from public.outlast_files f
+      where f.binding = t.binding and f.generation_id = t.generation_id and f.variants is not null) then
+    perform public.outlast_lock_variants(t.binding, t.generation_id, t.user_id, p_files);
+  end if;
+  with files as (
+    select * from jsonb_populate_recordset(null::public.outlast_files, p_files)
+  ), objects as (
+    select f.bucket, f.path, t.user_id, f.sha256, f.file_size, f.content_type from files f
+    union all
+    select old.bucket, old.path, old.user_id, old.sha256, old.file_size, old.content_type
+    from public.outlast_files old join files f using (source_key)
+    where old.binding = t.binding and old.generation_id = t.generation_id
+  ), locked as (
+    insert into public.outlast_objects as o (bucket, path, user_id, sha256, file_size, content_type)
+      select distinct on (n.bucket, n.path) n.* from objects n order by n.bucket, n.path
+      on conflict on constraint outlast_objects_pkey do update set updated_at = clock_timestamp(),
+        user_id = coalesce(o.user_id, excluded.user_id), sha256 = coalesce(o.sha256, excluded.sha256),
+        file_size = coalesce(o.file_size, excluded.file_size),
+        content_type = coalesce(o.content_type, excluded.content_type)
+      returning o.bucket, o.path, o.state
+  )
+  select array_agg(bucket), array_agg(path), bool_or(state = 'deleting') into v_buckets, v_paths, v_deleting from locked;
+  if v_deleting then
     raise exception 'an object is being deleted' using errcode = 'OL001';
   end if;
   insert into public.outlast_files as old (
-      id, generation_id, source_key, task_id, user_id, position, original_filename, original_size, file_size,
+      id, binding, generation_id, source_key, task_id, user_id, position, original_filename, original_size, file_size,
       content_type, bucket, path, sha256, width, height, duration, frames, thumbhash, source_url, source_sha256,
-      profile, deduplicated)
+      profile, deduplicated, variants, quality)
     select distinct on (f.source_key)
-      f.id, t.generation_id, f.source_key, t.task_id, t.user_id, coalesce(f.position, 0), f.original_filename,
-      f.original_size, f.file_size, f.content_type, f.bucket, f.path, f.sha256, f.width, f.height, f.duration, f.frames,
-      f.thumbhash, f.source_url, f.source_sha256, f.profile, coalesce(f.deduplicated, false)
+      f.id, t.binding, t.generation_id, f.source_key, t.task_id, t.user_id, coalesce(f.position, 0),
+      f.original_filename, f.original_size, f.file_size, f.content_type, f.bucket, f.path, f.sha256, f.width, f.height,
+      f.duration, f.frames,
+      f.thumbhash, f.source_url, f.source_sha256, f.profile, coalesce(f.deduplicated, false),
+      case when f.variants is not null then public.outlast_plain_variants(f.variants) end, f.quality
     from jsonb_populate_recordset(null::public.outlast_files, p_files) f order by f.source_key
-    on conflict (generation_id, source_key) do update set
+    on conflict (binding, generation_id, source_key) do update set
       id = excluded.id, task_id = excluded.task_id, user_id = excluded.user_id, position = excluded.position,
       original_filename = excluded.original_filename, original_size = excluded.original_size,
       file_size = excluded.file_size, content_type = excluded.content_type, bucket = excluded.bucket,
       path = excluded.path, sha256 = excluded.sha256, width = excluded.width, height = excluded.height,
       duration = excluded.duration, frames = excluded.frames, thumbhash = excluded.thumbhash,
       source_url = excluded.source_url, source_sha256 = excluded.source_sha256, profile = excluded.profile,
-      deduplicated = excluded.deduplicated, updated_at = now();
+      deduplicated = excluded.deduplicated, variants = excluded.variants, quality = excluded.quality,
+      updated_at = now();
   update public.outlast_objects o set refs = (
       select count(*) from public.outlast_files f where f.bucket = o.bucket and f.path = o.path
     ) from unnest(v_buckets, v_paths) as touched (bucket, path)
@@ -124,8 +126,8 @@ begin
   return (
     select coalesce(jsonb_agg(old), '[]') || coalesce(p_failed, '[]') from jsonb_array_elements(t.failed) old
     where not exists (select from public.outlast_files f
-                      where f.generation_id = t.generation_id and f.source_key = old ->> 'source_key'
-                        and public.outlast_owns(t.user_id, f.user_id))
+                      where f.binding = t.binding and f.generation_id = t.generation_id
+                        and f.source_key = old ->> 'source_key' and public.outlast_owns(t.user_id, f.user_id))
       and not exists (select from jsonb_array_elements(p_failed) new where new ->> 'source_key' = old ->> 'source_key')
   );
 end $$;
@@ -140,10 +142,19 @@ begin
     'processed_file_ids', to_jsonb(p_ids), 'failed_files', t.failed);
 end $$;
 
+-- The `progress` of a task that has ended without an attempt, as outlast_finish writes it after one: a worker's last
+-- report may be older.
+create or replace function public.outlast_final_progress(t public.outlast_tasks, p_ids uuid[]) returns jsonb
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  return jsonb_build_object('completed', cardinality(p_ids), 'failed', jsonb_array_length(t.failed),
+    'total', greatest(cardinality(t.source_keys), cardinality(p_ids)), 'downloaded', 0, 'size', null);
+end $$;
+
 revoke all on function public.outlast_file_json(public.outlast_files), public.outlast_all_whole(jsonb),
   public.outlast_sees_storage(),
-  public.outlast_lock_objects(public.outlast_tasks, jsonb),
   public.outlast_store_files(public.outlast_tasks, jsonb), public.outlast_merge_failed(public.outlast_tasks, jsonb),
+  public.outlast_final_progress(public.outlast_tasks, uuid[]),
   public.outlast_result(public.outlast_tasks, uuid[]) from public, anon, authenticated, service_role;
 revoke all on function public.outlast_known(text, text, text) from public, anon, authenticated;
 grant execute on function public.outlast_known(text, text, text) to service_role;

@@ -1,172 +1,108 @@
--- Outlast 6: which rows a sweep (`outlast reconcile`) must check. Outlast 19 finds them.
---
--- The sweep leaves rows from before the installation alone; `outlast adopt` takes them. A row is young when its creation
--- time is not before the installation. The trigger notes a row that is completed after the installation although it is
--- not young: an update completes it, or its age is unknown, because it has no creation time or an impossible one. The
--- sweep takes young and noted rows.
+-- Outlast 6: which rows a sweep (`outlast reconcile`) must check, and the index to find them. Outlast 19 finds them.
 
 select public.outlast_start_change();
 
--- The part of the sweep's condition that does not name the status; null without an output column. The index of
+-- The part of the sweep's condition that does not name the status; null without the output columns. The index of
 -- outlast_install has this text as its predicate, and the planner uses it only while both are the same.
-create or replace function public.outlast_unsettled_where() returns text
+create or replace function public.outlast_unsettled_where(p_binding text) returns text
 language plpgsql stable security definer set search_path = '' as $$
 declare
   g record;
+  v_output text;
 begin
-  select * into g from public.outlast_generations();
-  if g.output_name is null then
+  select * into g from public.outlast_bound(p_binding);
+  if g.output_names is null then
     return null;
   end if;
-  return format('%I is not null', g.output_name) || case when exists (
-      select from pg_attribute where attrelid = g.rel and attname = 'media_status' and not attisdropped
-    ) then $sql$ and (media_status in ('completed', 'partial', 'failed')) is not true$sql$ else '' end;
+  v_output := (select string_agg(format('%I is not null', c), ' or ') from unnest(g.output_names) c);
+  return case when cardinality(g.output_names) > 1 then format('(%s)', v_output) else v_output end
+    || case when exists (
+      select from pg_attribute where attrelid = g.rel and attname = g.media_status_name and not attisdropped
+    ) then format($sql$ and (%I in ('completed', 'partial', 'failed')) is not true$sql$, g.media_status_name)
+    else '' end;
 end $$;
 
--- The SQL condition for rows of the generations table that the sweep must check: completed, with an output, and without
--- a final media_status, which would mean that every file is accounted for. Null when a required column is missing. The
--- status column is cast to text only when it cannot be compared with the completed value otherwise, so that the planner
--- can compare it in the index.
-create or replace function public.outlast_unheard_where() returns text
+-- The SQL condition for rows of a bound table that the sweep must check: completed, with an output, and without a final
+-- media_status, which would mean that every file is accounted for. Null when a required column is missing. The status
+-- column is cast to text only when it cannot be compared with the completed values otherwise, so that the planner can
+-- compare it in the index.
+create or replace function public.outlast_unheard_where(p_binding text) returns text
 language plpgsql stable security definer set search_path = '' as $$
 declare
+  b public.outlast_bindings;
   g record;
   v_done text;
 begin
-  select * into g from public.outlast_generations();
-  if g.id_name is null or g.status_name is null or g.output_name is null or g.created_name is null then
+  select * into b from public.outlast_bindings where name = p_binding;
+  select * into g from public.outlast_bound(p_binding);
+  if g.id_name is null or g.output_names is null or (g.status_name is null) <> (b.status_column is null)
+    or (g.created_name is null) <> (b.created_column is null)
+  then
     return null;
   end if;
-  v_done := format('%I = %L', g.status_name, g.completed);
+  if g.status_name is null then
+    return public.outlast_unsettled_where(p_binding);
+  end if;
+  v_done := (select case count(*) when 1 then format('%I = %s', g.status_name, string_agg(quote_literal(v), ''))
+    else format('%I in (%s)', g.status_name, string_agg(quote_literal(v), ', ')) end from unnest(g.completed) v);
   begin
     execute format('select from %s where %s limit 0', g.rel, v_done);
-  exception when others then  -- the completed value cannot be cast to the column's type
-    v_done := format('%I::text = %L', g.status_name, g.completed);
+  exception when others then  -- a completed value cannot be cast to the column's type
+    v_done := format('%I::text = any (%L)', g.status_name, g.completed);
   end;
-  return format('%s and %s', v_done, public.outlast_unsettled_where());
+  return format('%s and %s', v_done, public.outlast_unsettled_where(p_binding));
 end $$;
 
--- Whether the column with the creation time has a type of date and time.
-create or replace function public.outlast_created_is_time() returns boolean
-language plpgsql stable security definer set search_path = '' as $$
-begin
-  return exists (
-    select from public.outlast_generations() g join pg_attribute a on a.attrelid = g.rel and a.attname = g.created_name
-    where a.atttypid in ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype));
-end $$;
+create or replace function public.outlast_index_name(p_binding text) returns text
+language sql immutable security definer set search_path = '' as $$
+  select case p_binding when 'generations' then 'outlast_unheard' else 'outlast_unheard_' || p_binding end
+$$;
 
--- When the table was bound. An installation by a version that did not record it took rows of every age: -infinity.
-create or replace function public.outlast_installed_at() returns timestamptz
-language plpgsql stable security definer set search_path = '' as $$
-begin
-  return coalesce((select value::timestamptz from public.outlast_settings where key = 'installed_at'), '-infinity');
-end $$;
+-- The statement that creates the sweep's index, whose predicate is a part of the sweep's condition; null without a
+-- usable table. The status is a column of the index and not in its predicate: PostgreSQL rebuilds the index when the
+-- application changes the type of the status, and a comparison with a value of the old type would fail then.
+create or replace function public.outlast_index_wanted(p_binding text) returns text
+language sql stable security definer set search_path = '' as $$
+  select format('create index %I on %s (%s) where %s', public.outlast_index_name(p_binding), g.rel, concat_ws(', ',
+      quote_ident(coalesce(g.created_name, g.id_name)), quote_ident(g.status_name)), w.condition)
+  from public.outlast_bound(p_binding) g, public.outlast_unsettled_where(p_binding) as w (condition)
+  where public.outlast_unheard_where(p_binding) is not null
+$$;
 
--- Records this moment as the installation's, if the table has neither Outlast's triggers nor its column `media`.
-create or replace function public.outlast_note_installation(p_table regclass) returns void
-language plpgsql security definer set search_path = '' as $$
-begin
-  if not exists (select from pg_trigger where tgrelid = p_table and tgfoid = 'public.outlast_notify'::regproc)
-    and not exists (select from pg_attribute where attrelid = p_table and not attisdropped
-      and col_description(attrelid, attnum) like 'Outlast: %') then
-    insert into public.outlast_settings (key, value) values ('installed_at', clock_timestamp()::text)
-      on conflict (key) do update set value = excluded.value;
-    delete from public.outlast_late_rows;
-  end if;
-end $$;
-
--- Called by the trigger for a row that becomes completed, by an update or (not `p_updated`) by its insert: notes it
--- unless it is young, or was inserted with a time from before the installation, as an import of old rows is. `p_created`
--- is null for an unknown age. An error must not fail the statement, and must not stop the webhook.
-create or replace function public.outlast_note_late_row(p_id text, p_created text, p_updated boolean) returns void
-language plpgsql security definer set search_path = '' as $$
-declare
-  v_installed timestamptz := public.outlast_installed_at();
-begin
-  if (p_created::timestamptz >= v_installed) is not true and v_installed > '-infinity' and length(p_id) <= 256
-    and (p_updated or (p_created::timestamptz > '0001-01-02') is not true)
-  then
-    insert into public.outlast_late_rows (generation_id) values (p_id) on conflict (generation_id) do nothing;
-  end if;
-exception when others then
-  raise warning 'outlast: the sweep will not find this generation: % (SQLSTATE %)', sqlerrm, sqlstate;
-end $$;
-
--- Removes the notes of rows that need no sweep any more, and those older than 30 days.
-create or replace function public.outlast_forget_late_rows() returns void
+-- Creates an index on the rows with an output whose media_status is not final. There are few of them, so a sweep is
+-- fast on a table of millions of rows. The index comment holds its definition; another definition replaces the index.
+-- Writes to the table wait while the index is built, which takes seconds on millions of rows. Without the index the
+-- sweep still works but reads the whole table, so a failure is only a warning.
+create or replace function public.outlast_install_index(p_binding text) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
   g record;
-  v_where text := public.outlast_unheard_where();
+  v_old record;
+  v_name text := public.outlast_index_name(p_binding);
+  v_wanted text := public.outlast_index_wanted(p_binding);
 begin
-  delete from public.outlast_late_rows where noted_at < now() - interval '30 days';
-  select * into g from public.outlast_generations();
-  if v_where is not null and exists (select from public.outlast_late_rows) then
-    execute format('delete from public.outlast_late_rows l where not exists (select from %s g where g.%I::text ='
-      ' l.generation_id and %s)', g.rel, g.id_name, v_where);
+  select * into g from public.outlast_bound(p_binding);
+  for v_old in select c.oid::regclass as name from pg_class c join pg_index i on i.indexrelid = c.oid
+      where c.relname = v_name
+        and (i.indrelid <> g.rel or not i.indisvalid
+             or obj_description(c.oid, 'pg_class') is distinct from v_wanted) loop
+    perform public.outlast_lock_tables(g.rel);
+    execute format('drop index %s', v_old.name);
+  end loop;
+  if not exists (select from pg_class where relname = v_name) then
+    perform public.outlast_lock_tables(g.rel);
+    begin
+      execute v_wanted;
+      execute format('comment on index %s.%I is %L', (
+        select relnamespace::regnamespace from pg_class where oid = g.rel), v_name, v_wanted);
+    exception when others then
+      raise warning 'outlast: each sweep reads the whole table, because no index on % could be created: % (SQLSTATE %)',
+        g.rel, sqlerrm, sqlstate;
+    end;
   end if;
 end $$;
 
--- The SQL condition for rows (alias `g`) with a creation time: young ones or, with `p_past`, older ones, created within
--- the given time. Null if there are none. If the creation time is of another type, the age of every row is unknown:
--- none is young, and all are old.
-create or replace function public.outlast_age_where(p_past boolean, p_since timestamptz, p_until timestamptz)
-returns text language plpgsql stable security definer set search_path = '' as $$
-declare
-  v_installed timestamptz := public.outlast_installed_at();
-  v_created text := (select format('g.%I', g.created_name) from public.outlast_generations() g);
-  v_where text := v_created || ' is not null';
-begin
-  if not public.outlast_created_is_time() then
-    return case when p_past = (v_installed > '-infinity') and not (p_past and num_nonnulls(p_since, p_until) > 0)
-      then v_where end;
-  end if;
-  p_since := case when p_past then p_since else greatest(p_since, v_installed) end;
-  if p_past then
-    v_where := v_where || format(' and %s < %L::timestamptz', v_created, v_installed);
-  end if;
-  if p_since > '-infinity' then
-    v_where := v_where || format(' and %s >= %L::timestamptz', v_created, p_since);
-  end if;
-  if p_until is not null then
-    v_where := v_where || format(' and (%1$s <= %2$L::timestamptz or %1$s > now() + interval ''1 day'')', v_created,
-      p_until);
-  end if;
-  return v_where;
-end $$;
-
--- Whether rows without a creation time are among the young (`p_past` false) or the old ones.
-create or replace function public.outlast_undated_included(p_past boolean, p_since timestamptz, p_until timestamptz)
-returns boolean language plpgsql stable security definer set search_path = '' as $$
-begin
-  return p_since is null and p_past = (public.outlast_installed_at() > '-infinity')
-    and not (p_past and p_until is not null);
-end $$;
-
--- The SQL condition for noted rows (alias `g`) that are not young and whose id is after `p_after`. It uses the index of
--- the id column, and a noted id that the column's type cannot hold any more is ignored.
-create or replace function public.outlast_late_where(p_after text) returns text
-language plpgsql stable security definer set search_path = '' as $$
-declare
-  g record;
-begin
-  select * into g from public.outlast_generations();
-  if public.outlast_installed_at() = '-infinity' then
-    return null;  -- all rows are young
-  end if;
-  return format('g.%I%s in (select %s from public.outlast_late_rows l where l.generation_id > %L collate "C")%s',
-    g.id_name, case when g.id_type in ('uuid', 'bigint', 'integer') then '' else '::text' end,
-    case when g.id_type = 'uuid' then 'public.outlast_uuid(l.generation_id)'
-      when g.id_type in ('bigint', 'integer')
-        then 'case when l.generation_id ~ ''^-?[0-9]{1,18}$'' then l.generation_id::bigint end'
-      else 'l.generation_id' end, p_after, case when public.outlast_created_is_time()
-      then format(' and (g.%I >= %L::timestamptz) is not true', g.created_name, public.outlast_installed_at())
-      else '' end);
-end $$;
-
-revoke all on function public.outlast_unheard_where(), public.outlast_unsettled_where(),
-  public.outlast_created_is_time(), public.outlast_installed_at(), public.outlast_note_installation(regclass),
-  public.outlast_note_late_row(text, text, boolean), public.outlast_forget_late_rows(),
-  public.outlast_age_where(boolean, timestamptz, timestamptz),
-  public.outlast_undated_included(boolean, timestamptz, timestamptz), public.outlast_late_where(text)
+revoke all on function public.outlast_index_name(text), public.outlast_index_wanted(text),
+  public.outlast_install_index(text),
+  public.outlast_unheard_where(text), public.outlast_unsettled_where(text)
   from public, anon, authenticated, service_role;

@@ -1,109 +1,131 @@
--- Outlast 7: binding the application's generations table.
+-- Outlast 7: binding the application's tables.
 
 select public.outlast_start_change();
 
--- Binds a table: stores its name (null keeps the name in outlast_settings), adds the columns `media` and
--- `media_status`, and creates the triggers and the sweep's index. Outlast's triggers on any other table are dropped.
--- Call it again after a change of settings, because triggers and index contain column names and the completed value.
--- What is in place is left alone, and locks no table.
+-- Binds the tables of outlast_bindings: adds the columns `media` and `media_status`, and creates the triggers and the
+-- sweep's index. Outlast's triggers on other tables are dropped. With arguments, or when there is no binding yet, the
+-- binding `generations` is made for that table. Call it again after a change of bindings. What is in place is left
+-- alone, and locks no table. If one of several tables does not fit, that is only a warning, so that it hinders no
+-- other.
 create or replace function public.outlast_install(p_schema text default null, p_table text default null) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
-  g record;
-  v_old record;
-  v_new record;
+  v_binding text;
 begin
   perform public.outlast_start_change();
-  update public.outlast_settings o set value = n.value
-    from (values ('generations_schema', p_schema), ('generations_table', p_table)) as n (key, value)
-    where o.key = n.key and o.value <> n.value;
-  select * into g from public.outlast_generations();
-  if g.rel is null then
-    raise exception 'there is no table %', (select string_agg(format('%I', value), '.' order by key)
-      from public.outlast_settings where key in ('generations_schema', 'generations_table'))
-      using errcode = 'undefined_table', hint = 'Create the table, or name another one: outlast init --table.';
+  if coalesce(p_schema, p_table) is not null or not exists (select from public.outlast_bindings) then
+    insert into public.outlast_bindings as b (name, schema, "table", owner_column, status_column, completed_values,
+        output_columns, request_column, created_column, media_column, media_status_column)
+      values ('generations', coalesce(p_schema, 'public'), coalesce(p_table, 'generations'), 'user_id', 'status',
+        '{completed}', '{output}', 'request_id', 'created_at', 'media', 'media_status')
+      on conflict (name) do update set schema = coalesce(p_schema, b.schema), "table" = coalesce(p_table, b."table");
   end if;
-  if g.id_name is null or g.status_name is null or g.output_name is null or g.created_name is null then
-    raise exception '% lacks a column: %', g.rel, (select string_agg(s.key || ' = ' || s.value, ', ')
-        from public.outlast_settings s
-        where s.key in ('id_column', 'status_column', 'output_column', 'created_column') and not exists (
-          select from pg_attribute a where a.attrelid = g.rel and a.attname = s.value and not a.attisdropped))
-      using errcode = 'undefined_column', hint = 'Add the column, or name another one: see outlast init --help.';
-  end if;
-  perform public.outlast_note_installation(g.rel);
-  -- The column comment marks the columns that removal/2_outlast_data.sql may drop.
-  for v_new in select name, type from (values ('media', 'jsonb'), ('media_status', 'text')) as c (name, type)
-      where not exists (select from pg_attribute where attrelid = g.rel and attname = name and not attisdropped) loop
-    perform public.outlast_add_column(g.rel, v_new.name, v_new.type);
-    execute format('comment on column %s.%I is ''Outlast: only Outlast writes this column''', g.rel, v_new.name);
+  for v_binding in select name from public.outlast_bindings order by name loop
+    begin
+      perform public.outlast_install_binding(v_binding);
+    exception when undefined_table or undefined_column or datatype_mismatch or wrong_object_type or duplicate_column
+        or invalid_parameter_value or insufficient_privilege then
+      if (select count(*) from public.outlast_bindings) = 1 then
+        raise;
+      end if;
+      raise warning 'outlast: the table of the binding % is not bound: %', v_binding, sqlerrm;
+    end;
   end loop;
-  if (select atttypid from pg_attribute where attrelid = g.rel and attname = 'media') <> 'jsonb'::regtype then
-    raise exception '% has a column media that is not jsonb; rename that column', g.rel
-      using errcode = 'datatype_mismatch';
-  end if;
-  for v_old in select tgrelid::regclass as rel, tgname from pg_trigger
-      where tgfoid in ('public.outlast_notify'::regproc, 'public.outlast_note_deletions'::regproc)
-        and tgrelid <> g.rel and tgparentid = 0 loop  -- a partition's trigger belongs to the partitioned table
-    perform public.outlast_lock_tables(g.rel);
-    execute format('drop trigger %I on %s', v_old.tgname, v_old.rel);
-  end loop;
-  perform public.outlast_install_triggers();
-  perform public.outlast_install_index();
+  perform public.outlast_drop_unbound();
   return public.outlast_health();
 end $$;
 
+-- Binds one table. Raises an error that names the option of `outlast init` if the table does not fit.
+create or replace function public.outlast_install_binding(p_binding text) returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  g record;
+  c record;
+begin
+  perform public.outlast_check_binding(p_binding);
+  perform public.outlast_check_options(p_binding);
+  perform public.outlast_check_keys(p_binding);
+  select * into g from public.outlast_bound(p_binding);
+  perform public.outlast_note_installation(p_binding, g.rel);
+  -- The comments mark the columns that outlast_unbind and removal/2_outlast_data.sql may drop ("Outlast: ..."), and
+  -- those that existed before.
+  for c in select v.name, v.type, a.attnum from (values (g.media_name, 'jsonb'), (g.media_status_name, 'text')) as v (
+      name, type) left join pg_attribute a on a.attrelid = g.rel and a.attname = v.name and not a.attisdropped
+      where v.name is not null loop
+    if c.attnum is null then
+      perform public.outlast_add_column(g.rel, c.name, c.type);
+      execute format('comment on column %s.%I is ''Outlast: only Outlast writes this column''', g.rel, c.name);
+    elsif col_description(g.rel, c.attnum) is null then
+      perform public.outlast_lock_tables(g.rel);
+      execute format('comment on column %s.%I is ''Outlast writes this column, which existed before''', g.rel, c.name);
+    end if;
+  end loop;
+  -- A constraint of earlier versions, for which the ids of two bindings would be the same.
+  if (select count(*) > 1 from public.outlast_bindings) and exists (select from pg_constraint
+      where conrelid = 'public.outlast_files'::regclass and conname = 'outlast_files_generation_id_source_key_key') then
+    perform public.outlast_lock_tables(g.rel);
+    alter table public.outlast_files drop constraint outlast_files_generation_id_source_key_key;
+  end if;
+  perform public.outlast_install_triggers(p_binding);
+  perform public.outlast_install_index(p_binding);
+end $$;
+
 -- Trigger function: records the ids of deleted generations; `outlast_release` deletes their files later. So the user's
--- statement does not wait for Outlast's locks, and an error here does not fail it. The argument is the id column's
--- name.
+-- statement does not wait for Outlast's locks, and an error here does not fail it. The arguments are the id column's
+-- name and the binding, which triggers of earlier versions lack.
 create or replace function public.outlast_note_deletions() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
-  execute format('insert into public.outlast_deletions (generation_id) select g.%I::text from %s g', tg_argv[0],
-                 case tg_op when 'TRUNCATE' then tg_relid::regclass::text else 'gone' end);
+  execute format('insert into public.outlast_deletions (binding, generation_id) select %L, g.%I::text from %s g',
+    case when tg_nargs > 1 then tg_argv[1] else 'generations' end, tg_argv[0],
+    case tg_op when 'TRUNCATE' then tg_relid::regclass::text else 'gone' end);
   return null;
 exception when others then
   raise warning 'outlast: the files of the deleted generations will not be removed: % (SQLSTATE %)', sqlerrm, sqlstate;
   return null;
 end $$;
 
--- The triggers that the current settings require. They contain names only as arguments, so that the application can
--- change the types of its columns.
-create or replace function public.outlast_triggers_wanted(out name text, out rel regclass, out definition text)
-returns setof record language plpgsql stable security definer set search_path = '' as $$
+-- The triggers of a binding. They contain names only in arguments, so that the application can change the types of its
+-- columns. A WHEN condition would keep the table's owner from dropping the columns.
+create or replace function public.outlast_triggers_wanted(
+  p_binding text, out name text, out rel regclass, out definition text
+) returns setof record language plpgsql stable security definer set search_path = '' as $$
 declare
   g record;
   v_notify text;
   v_note text;
+  v_kept text;
 begin
-  select * into g from public.outlast_generations();
-  if g.rel is null or g.id_name is null or g.status_name is null or g.output_name is null then
+  select * into g from public.outlast_bound(p_binding);
+  if g.rel is null or g.id_name is null or g.output_names is null then
     return;
   end if;
-  v_notify := format('for each row execute function public.outlast_notify(%L, %L, %L, %L, %L)',
-    g.status_name, g.completed, g.output_name, g.id_name,
-    case when public.outlast_created_is_time() then g.created_name else '' end);
-  v_note := format('for each statement execute function public.outlast_note_deletions(%L)', g.id_name);
+  v_notify := format('for each row execute function public.outlast_notify(%s)', (
+    select string_agg(quote_literal(a), ', ' order by n)
+    from unnest(public.outlast_notify_arguments(p_binding)) with ordinality as u (a, n)));
+  v_note := format('for each statement execute function public.outlast_note_deletions(%L, %L)', g.id_name, p_binding);
   return query values
     ('outlast_notify_insert', g.rel, format('after insert on %s ', g.rel) || v_notify),
     ('outlast_notify_update', g.rel, format('after update on %s ', g.rel) || v_notify),
     ('outlast_deleted', g.rel, format('after delete on %s referencing old table as gone ', g.rel) || v_note),
     ('outlast_truncated', g.rel, format('before truncate on %s ', g.rel) || v_note);
+  v_kept := (select string_agg(quote_literal(attname), ', ' order by attname) from pg_attribute
+    where attrelid = g.rel and attname in (g.media_name, g.media_status_name) and not attisdropped);
+  if v_kept is not null then
+    return query select 'outlast_keep_media', g.rel, format(
+      'before insert or update on %s for each row execute function public.outlast_keep_media(%s)', g.rel,
+      case when v_kept <> '''media'', ''media_status''' then v_kept else '' end);
+  end if;
 end $$;
 
--- Creates the triggers that are missing, disabled or were created for other settings, and drops the media trigger of a
--- table that is no longer bound. Each trigger's comment holds its definition. What is in place is not locked.
-create or replace function public.outlast_install_triggers() returns void
+-- Creates the triggers that are missing, disabled or were created for other names. Each trigger's comment holds its
+-- definition. What is in place is not locked.
+create or replace function public.outlast_install_triggers(p_binding text) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
   w record;
 begin
-  for w in select t.tgname as name, t.tgrelid::regclass as rel from pg_trigger t
-      where t.tgfoid = 'public.outlast_keep_media'::regproc and t.tgparentid = 0
-        and t.tgrelid is distinct from (select g.rel from public.outlast_generations() g) loop
-    perform public.outlast_lock_tables(w.rel);
-    execute format('drop trigger %I on %s', w.name, w.rel);
-  end loop;
-  for w in select * from public.outlast_triggers_wanted() union all select * from public.outlast_media_trigger() loop
+  for w in select * from public.outlast_triggers_wanted(p_binding) loop
     if not exists (select from pg_trigger t where t.tgrelid = w.rel and t.tgname = w.name
         and t.tgenabled in ('O', 'A') and obj_description(t.oid, 'pg_trigger') = w.definition) then
       perform public.outlast_lock_tables(w.rel);
@@ -114,51 +136,34 @@ begin
   end loop;
 end $$;
 
--- The statement that creates the sweep's index, whose predicate is a part of the sweep's condition; null without a
--- usable table. The status is a column of the index and not in its predicate: PostgreSQL rebuilds the index when the
--- application changes the type of the status, and a comparison with a value of the old type would fail then.
-create or replace function public.outlast_index_wanted() returns text
-language sql stable security definer set search_path = '' as $$
-  select format('create index outlast_unheard on %s (%I, %I) where %s', g.rel, g.created_name, g.status_name,
-    w.condition)
-  from public.outlast_generations() g, public.outlast_unsettled_where() as w (condition)
-  where g.status_name is not null and g.created_name is not null and w.condition is not null
-$$;
-
--- Creates an index on the rows with an output whose media_status is not final. There are few of them, so a sweep is
--- fast on a table of millions of rows. The index comment holds its definition; another definition replaces the index.
--- Writes to the table wait while the index is built, which takes seconds on millions of rows. Without the index the
--- sweep still works but reads the whole table, so a failure is only a warning.
-create or replace function public.outlast_install_index() returns void
+-- Drops the triggers and indexes on tables that are not bound any more, and triggers for columns not written any more.
+create or replace function public.outlast_drop_unbound() returns void
 language plpgsql security definer set search_path = '' as $$
 declare
-  g record;
-  v_old record;
-  v_wanted text := public.outlast_index_wanted();
+  v record;
 begin
-  select * into g from public.outlast_generations();
-  for v_old in select c.oid::regclass as name from pg_class c join pg_index i on i.indexrelid = c.oid
-      where c.relname = 'outlast_unheard'
-        and (i.indrelid <> g.rel or not i.indisvalid
-             or obj_description(c.oid, 'pg_class') is distinct from v_wanted) loop
-    perform public.outlast_lock_tables(g.rel);
-    execute format('drop index %s', v_old.name);
+  for v in select t.tgname as name, t.tgrelid::regclass as rel from pg_trigger t
+      where t.tgfoid in ('public.outlast_notify'::regproc, 'public.outlast_note_deletions'::regproc,
+          'public.outlast_keep_media'::regproc)
+        and t.tgparentid = 0  -- a partition's trigger belongs to the partitioned table
+        and not exists (select from public.outlast_bindings b, public.outlast_bound(b.name) g
+          where g.rel = t.tgrelid and (g.id_name is null or g.output_names is null or t.tgname in (
+            select w.name from public.outlast_triggers_wanted(b.name) w))) loop
+    perform public.outlast_lock_tables(v.rel);
+    execute format('drop trigger %I on %s', v.name, v.rel);
   end loop;
-  if not exists (select from pg_class where relname = 'outlast_unheard') then
-    perform public.outlast_lock_tables(g.rel);
-    begin
-      execute v_wanted;
-      execute format('comment on index %s.outlast_unheard is %L', (
-        select relnamespace::regnamespace from pg_class where oid = g.rel), v_wanted);
-    exception when others then
-      raise warning 'outlast: each sweep reads the whole table, because no index on % could be created: % (SQLSTATE %)',
-        g.rel, sqlerrm, sqlstate;
-    end;
-  end if;
+  for v in select c.oid::regclass as name, i.indrelid::regclass as rel from pg_class c
+      join pg_index i on i.indexrelid = c.oid
+      where c.relname ~ '^outlast_unheard' and c.relkind in ('i', 'I') and not c.relispartition and not exists (
+        select from public.outlast_bindings b, public.outlast_bound(b.name) g
+        where g.rel = i.indrelid and c.relname = public.outlast_index_name(b.name)) loop
+    perform public.outlast_lock_tables(v.rel);
+    execute format('drop index %s', v.name);
+  end loop;
 end $$;
 
 -- The owner of the table runs outlast_install in the SQL editor. No role may call it over REST.
-revoke all on function public.outlast_note_deletions(), public.outlast_triggers_wanted(),
-  public.outlast_install_triggers(), public.outlast_install_index(), public.outlast_index_wanted(),
+revoke all on function public.outlast_note_deletions(), public.outlast_triggers_wanted(text),
+  public.outlast_install_triggers(text), public.outlast_drop_unbound(), public.outlast_install_binding(text),
   public.outlast_install(text, text)
   from public, anon, authenticated, service_role;

@@ -16,6 +16,7 @@ create table if not exists public.outlast_dead_archive (
   id uuid primary key,
   letter_id text,
   task_id uuid,
+  binding text,
   generation_id text,
   user_id text,
   code text,
@@ -27,6 +28,7 @@ create table if not exists public.outlast_dead_archive (
   gone_after timestamptz not null  -- when the row may be deleted
 );
 
+select public.outlast_add_column('public.outlast_dead_archive', 'binding', 'text');
 select public.outlast_add_index(name, on_columns) from (values
   ('outlast_dead_archive_gone', 'outlast_dead_archive (gone_after)')
 ) as i (name, on_columns);
@@ -48,7 +50,8 @@ language sql stable security definer set search_path = '' as $$
   from unnest(t.source_keys, t.positions) as k (source_key, position)
   where k.source_key is not null
     and not exists (select from public.outlast_files f
-                    where f.generation_id = t.generation_id and f.source_key = k.source_key)
+                    where f.binding = t.binding and f.generation_id = t.generation_id and f.source_key = k.source_key
+                      and public.outlast_owns(t.user_id, f.user_id))
     and not exists (select from jsonb_array_elements(t.failed) old where old ->> 'source_key' = k.source_key)
 $$;
 
@@ -60,20 +63,20 @@ language plpgsql security definer set search_path = '' as $$
 declare
   t public.outlast_tasks;
   v_letter record;
-  v_generation text;
+  v_generation record;
   v_open uuid[];
-  v_generations text[];
   v_ids uuid[];
 begin
   -- Lock all tasks, then all generations, each in order, so that two calls cannot deadlock.
-  select array_agg(o.task_id), array_agg(distinct o.generation_id) filter (where o.generation_id is not null)
-    into v_open, v_generations from (
-      select task_id, generation_id from public.outlast_tasks
+  select array_agg(o.task_id) into v_open from (
+      select task_id from public.outlast_tasks
       where task_id in (select public.outlast_uuid(l ->> 'task_id') from jsonb_array_elements(p_letters) l)
         and status in ('queued', 'running', 'retrying') and (lease is null or lease_until <= clock_timestamp())
       order by task_id for update
     ) o;
-  perform public.outlast_lock_generation(g) from unnest(v_generations) g;  -- array_agg(distinct) returns them sorted
+  perform public.outlast_lock_generation(g.binding, g.generation_id) from (
+    select distinct binding, generation_id from public.outlast_tasks
+    where task_id = any (v_open) and generation_id is not null order by 1, 2) g;
   for v_letter in
     select distinct on (task_id) public.outlast_uuid(l.value ->> 'task_id') as task_id,
       coalesce(l.value ->> 'code', 'unknown') as code,
@@ -83,15 +86,21 @@ begin
   loop
     select * into t from public.outlast_tasks where task_id = v_letter.task_id;
     t.failed := public.outlast_merge_failed(t, public.outlast_unaccounted(t, v_letter.error, v_letter.code));
-    v_ids := array(select f.id from public.outlast_files f where f.generation_id = t.generation_id
-                   and (f.source_key = any (t.source_keys) or f.task_id = t.task_id) order by f.position, f.source_key);
+    v_ids := array(select f.id from public.outlast_files f
+                   where f.binding = t.binding and f.generation_id = t.generation_id
+                     and (f.source_key = any (t.source_keys) or f.task_id = t.task_id)
+                     and public.outlast_owns(t.user_id, f.user_id)
+                   order by f.position, f.source_key);
     update public.outlast_tasks set status = case when cardinality(v_ids) > 0 then 'partial' else 'failed' end,
         failed = t.failed, lease = null, lease_until = null, finished_at = now(), updated_at = now(),
-        error = v_letter.error, error_code = v_letter.code, result = public.outlast_result(t, v_ids)
+        error = v_letter.error, error_code = v_letter.code, result = public.outlast_result(t, v_ids),
+        progress = public.outlast_final_progress(t, v_ids)
       where task_id = t.task_id;
+    perform public.outlast_note_replayed(t.binding, t.generation_id, t.task_id, '[]', v_letter.code);
   end loop;
-  foreach v_generation in array coalesce(v_generations, '{}') loop
-    perform public.outlast_write_media(v_generation, false);
+  for v_generation in select distinct binding, generation_id from public.outlast_tasks
+      where task_id = any (v_open) and generation_id is not null order by 1, 2 loop
+    perform public.outlast_write_media(v_generation.binding, v_generation.generation_id, false);
   end loop;
   return jsonb_build_object('changed', to_jsonb(coalesce(v_open, '{}')));
 end $$;
@@ -123,10 +132,10 @@ returns jsonb language plpgsql security definer set search_path = '' as $$
 begin
   delete from public.outlast_dead_archive where id in (
     select id from public.outlast_dead_archive where gone_after <= now() order by id for update skip locked);
-  insert into public.outlast_dead_archive (id, letter_id, task_id, generation_id, user_id, code, item, message_type,
-                                           body, discarded_by, gone_after)
-    select l.id, l.item ->> 'id', public.outlast_uuid(l.item ->> 'task_id'), l.item ->> 'generation_id',
-      l.item ->> 'user_id', l.item ->> 'code', l.item, l.message_type, l.body, p_by,
+  insert into public.outlast_dead_archive (id, letter_id, task_id, binding, generation_id, user_id, code, item,
+                                           message_type, body, discarded_by, gone_after)
+    select l.id, l.item ->> 'id', public.outlast_uuid(l.item ->> 'task_id'), l.item ->> 'binding',
+      l.item ->> 'generation_id', l.item ->> 'user_id', l.item ->> 'code', l.item, l.message_type, l.body, p_by,
       now() + make_interval(secs => p_keep_seconds)
     from jsonb_to_recordset(p_letters) as l (id uuid, item jsonb, message_type text, body text) order by l.id
     on conflict (id) do nothing;

@@ -13,27 +13,28 @@ declare
   v_job jsonb;
   t public.outlast_tasks;
   v_publish uuid[] := '{}';
-  v_generation text;
-  v_changed text[] := '{}';
+  v_generation record;
+  v_changed uuid[] := '{}';
 begin
   for v_job in select value from jsonb_array_elements(p_jobs) order by value ->> 'task_id' loop
     t := public.outlast_record_task(public.outlast_task_of(v_job));
     if t.status = 'queued' and t.source_keys = '{}' then
       update public.outlast_tasks set status = 'completed', finished_at = now(), updated_at = now()
         where task_id = t.task_id returning * into t;
-      v_changed := v_changed || t.generation_id;
+      v_changed := v_changed || t.task_id;
     elsif t.status in ('queued', 'running', 'retrying')
       and (t.lease_until is null or t.lease_until <= clock_timestamp())
     then
       update public.outlast_tasks set updated_at = now() where task_id = t.task_id;
       v_publish := v_publish || t.task_id;
-      v_changed := v_changed || t.generation_id;
+      v_changed := v_changed || t.task_id;
     elsif t.status = 'completed' then
-      v_changed := v_changed || t.generation_id;  -- the task may belong to another output now
+      v_changed := v_changed || t.task_id;  -- the task may belong to another output now
     end if;
   end loop;
-  for v_generation in select distinct g from unnest(v_changed) g where g is not null order by g loop
-    perform public.outlast_write_media(v_generation, false);
+  for v_generation in select distinct binding, generation_id from public.outlast_tasks
+      where task_id = any (v_changed) and generation_id is not null order by 1, 2 loop
+    perform public.outlast_write_media(v_generation.binding, v_generation.generation_id, false);
   end loop;
   return jsonb_build_object('publish', to_jsonb(v_publish));
 end $$;

@@ -24,11 +24,13 @@ select public.outlast_add_index(name, on_columns) from (values
 -- Only a generated key and no unique generation_id: an insert by the trigger must never wait for another transaction.
 create table if not exists public.outlast_deletions (
   id bigint primary key generated always as identity,
+  binding text not null default 'generations',
   generation_id text not null,
   deleted_at timestamptz not null default clock_timestamp(),
   due_at timestamptz not null default clock_timestamp()
 );
 
+select public.outlast_add_column('public.outlast_deletions', 'binding', 'text not null default ''generations''');
 select public.outlast_add_index(name, on_columns) from (values
   ('outlast_deletions_due', 'outlast_deletions (due_at)')
 ) as i (name, on_columns);
@@ -61,6 +63,8 @@ end $$;
 create or replace function public.outlast_count_down() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
+  perform public.outlast_recount_variants(array_agg(g.bucket), array_agg(v.path))
+    from gone g, unnest(public.outlast_variant_paths(g.variants, g.path)) v (path) where g.variants is not null;
   perform from public.outlast_objects o where (o.bucket, o.path) in (select g.bucket, g.path from gone g)
     order by o.bucket, o.path for update;
   update public.outlast_objects o set updated_at = clock_timestamp(), refs = (
@@ -79,27 +83,34 @@ create or replace function public.outlast_release(p_grace_seconds int, p_limit i
 language plpgsql security definer set search_path = '' as $$
 declare
   v_due bigint[];
-  v_ids text[];
-  v_gone text[];
+  v_gone bigint[];  -- those of them whose generation has no row
   v_files int;
 begin
-  select array_agg(d.id), array_agg(distinct d.generation_id) into v_due, v_ids from (
-    select id, generation_id from public.outlast_deletions where due_at <= clock_timestamp()
+  select array_agg(d.id) into v_due from (
+    select id from public.outlast_deletions where due_at <= clock_timestamp()
     order by due_at, id limit p_limit for update skip locked
   ) d;
-  perform public.outlast_lock_generation(g) from unnest(v_ids) g;  -- array_agg(distinct) returns them sorted
-  v_gone := array(select g from unnest(v_ids) g
-                  where (public.outlast_find_generation(g, null)).generation_id is null);
+  perform public.outlast_lock_generation(g.binding, g.generation_id) from (
+    select distinct binding, generation_id from public.outlast_deletions where id = any (v_due) order by 1, 2) g;
+  v_gone := array(select d.id from public.outlast_deletions d where d.id = any (v_due)
+                  and (public.outlast_find_generation(d.binding, d.generation_id, null)).generation_id is null);
+  perform public.outlast_lock_variants_of(v_gone);
   perform from public.outlast_objects o where (o.bucket, o.path) in (
-      select f.bucket, f.path from public.outlast_files f where f.generation_id = any (v_gone)
+      select f.bucket, f.path from public.outlast_files f
+      join public.outlast_deletions d on d.binding = f.binding and d.generation_id = f.generation_id
+      where d.id = any (v_gone)
     ) order by o.bucket, o.path for update;
-  delete from public.outlast_files where generation_id = any (v_gone);
+  delete from public.outlast_files f using public.outlast_deletions d
+    where d.id = any (v_gone) and d.binding = f.binding and d.generation_id = f.generation_id;
   get diagnostics v_files = row_count;
+  delete from public.outlast_written_urls w using public.outlast_deletions d
+    where d.id = any (v_gone) and d.binding = w.binding and d.generation_id = w.generation_id;
   delete from public.outlast_deletions d where d.id = any (v_due) and (
-    d.generation_id <> all (v_gone)
+    d.id <> all (v_gone)
     or d.deleted_at <= clock_timestamp() - make_interval(secs => p_grace_seconds) and not exists (
       select from public.outlast_tasks t
-      where t.generation_id = d.generation_id and t.status in ('queued', 'running', 'retrying')
+      where t.binding = d.binding and t.generation_id = d.generation_id
+        and t.status in ('queued', 'running', 'retrying')
     ));
   update public.outlast_deletions
     set due_at = greatest(deleted_at + make_interval(secs => p_grace_seconds), clock_timestamp() + interval '10 min')
@@ -113,6 +124,18 @@ create or replace function public.outlast_idle_since(p_state text, p_grace_secon
 language sql volatile security definer set search_path = '' as $$
   select clock_timestamp() - case p_state
     when 'live' then make_interval(secs => p_grace_seconds) else interval '10 min' end
+$$;
+
+-- All buckets that have had files. Reads one index entry for each.
+create or replace function public.outlast_used_buckets() returns jsonb
+language sql stable security definer set search_path = '' as $$
+  with recursive used (bucket) as (
+    (select o.bucket from public.outlast_objects o order by o.bucket limit 1)
+    union all
+    select (select o.bucket from public.outlast_objects o where o.bucket > u.bucket order by o.bucket limit 1)
+    from used u where u.bucket is not null
+  )
+  select coalesce(jsonb_agg(u.bucket), '[]') from used u where u.bucket is not null
 $$;
 
 -- How many objects a removal would remove now, and their size in bytes.
@@ -139,7 +162,7 @@ begin
   ) o;
   update public.outlast_objects o set refs = (
       select count(*) from public.outlast_files f where f.bucket = o.bucket and f.path = o.path
-    ) where o.bucket = p_bucket and o.path = any (v_paths);
+    ) + public.outlast_variant_refs(o.bucket, o.path) where o.bucket = p_bucket and o.path = any (v_paths);
   with taken as (
     update public.outlast_objects o set state = 'deleting', updated_at = clock_timestamp()
     where o.bucket = p_bucket and o.path = any (v_paths) and o.refs = 0 returning o.path
@@ -163,10 +186,10 @@ revoke all on function public.outlast_in_storage(text, text), public.outlast_cou
   public.outlast_idle_since(text, int) from public, anon, authenticated, service_role;
 revoke all on function public.outlast_claim(text, text, text), public.outlast_release(int, int),
   public.outlast_orphans(text, int), public.outlast_take_orphans(text, int, int),
-  public.outlast_forget_objects(text, text[]) from public, anon, authenticated;
+  public.outlast_forget_objects(text, text[]), public.outlast_used_buckets() from public, anon, authenticated;
 grant execute on function public.outlast_claim(text, text, text), public.outlast_release(int, int),
   public.outlast_orphans(text, int), public.outlast_take_orphans(text, int, int),
-  public.outlast_forget_objects(text, text[]) to service_role;
+  public.outlast_forget_objects(text, text[]), public.outlast_used_buckets() to service_role;
 
 insert into public.outlast_settings (key, value) values ('version', '20261101000010')
   on conflict (key) do update set value = excluded.value;

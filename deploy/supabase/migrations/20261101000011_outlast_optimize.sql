@@ -5,7 +5,7 @@
 select public.outlast_start_change();
 
 -- Images that can be optimized: stored with another profile (`stale`), or one of several objects that were made from
--- the same source of one user. `twin` is the smallest other object made from the same source with the requested
+-- the same source of one user. `p_profile` is without variants, which stay. `twin` is the smallest other object made from the same source with the requested
 -- profile.
 create or replace function public.outlast_suboptimal(
   p_bucket text, p_profile text, p_since timestamptz, p_after text,
@@ -13,19 +13,19 @@ create or replace function public.outlast_suboptimal(
   out source_sha256 text, out stale boolean, out twin jsonb
 ) returns setof record language sql stable security definer set search_path = '' as $$
   select distinct on (f.path) f.path, f.content_type, f.file_size, f.sha256, f.user_id, f.source_sha256,
-    f.profile is distinct from p_profile, public.outlast_file_json(t.twin)
+    split_part(f.profile, '+', 1) is distinct from p_profile, public.outlast_file_json(t.twin)
   from public.outlast_files f
   left join lateral (
     select b as twin from public.outlast_files b
     join public.outlast_objects o on o.bucket = b.bucket and o.path = b.path and o.state = 'live'
-    where b.source_sha256 = f.source_sha256 and b.profile = p_profile and b.user_id is not distinct from f.user_id
+    where b.source_sha256 = f.source_sha256 and split_part(b.profile, '+', 1) = p_profile and b.user_id is not distinct from f.user_id
       and b.bucket = f.bucket and b.path <> f.path
-      and (f.profile is distinct from p_profile or (b.file_size, b.path) < (f.file_size, f.path))
+      and (split_part(f.profile, '+', 1) is distinct from p_profile or (b.file_size, b.path) < (f.file_size, f.path))
     order by b.file_size, b.path limit 1
   ) t on true
   where f.bucket = p_bucket and starts_with(f.content_type, 'image/') and f.path > coalesce(p_after, '')
     and (p_since is null or f.created_at >= p_since)
-    and (f.profile is distinct from p_profile or (t.twin).id is not null)
+    and (split_part(f.profile, '+', 1) is distinct from p_profile or (t.twin).id is not null)
   order by f.path, (t.twin).id is null, f.id
 $$;
 
@@ -47,25 +47,25 @@ create or replace function public.outlast_optimizable(
 $$;
 
 -- Updates the entries of moved files in the media list on the generation's row, if there is one. Other entries stay.
-create or replace function public.outlast_repoint_media(p_generation_id text, p_ids text[]) returns void
+create or replace function public.outlast_repoint_media(p_binding text, p_generation_id text, p_ids text[]) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
   g record;
 begin
-  select * into g from public.outlast_generations();
-  if g.id_name is null then
+  select * into g from public.outlast_bound(p_binding);
+  if g.id_name is null or g.media_name is null then
     return;
   end if;
   execute format($sql$
-    update %1$s g set media = (
-      select jsonb_agg(case when f.id is null then e.value else e.value || public.outlast_media_entry(f) end
-                       order by e.ordinality)
-      from jsonb_array_elements(g.media) with ordinality e
+    update %1$s g set %4$I = (
+      select public.outlast_with_urls(jsonb_agg(case when f.id is null then e.value
+        else e.value - array['variants', 'quality'] || public.outlast_media_entry(f) end order by e.ordinality))
+      from jsonb_array_elements(g.%4$I) with ordinality e
       left join public.outlast_files f on f.id::text = e.value ->> 'id' and f.id::text = any ($2)
     ) where g.%2$I = $1::%3$s and exists (
-      select from jsonb_array_elements(case jsonb_typeof(g.media) when 'array' then g.media else '[]' end) m
+      select from jsonb_array_elements(case jsonb_typeof(g.%4$I) when 'array' then g.%4$I else '[]' end) m
       where m ->> 'id' = any ($2))
-  $sql$, g.rel, g.id_name, g.id_type) using p_generation_id, p_ids;
+  $sql$, g.rel, g.id_name, g.id_type, g.media_name) using p_generation_id, p_ids;
 exception when data_exception then
   return;
 end $$;
@@ -78,16 +78,19 @@ create or replace function public.outlast_move_object(
 ) returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
   n public.outlast_files := jsonb_populate_record(null::public.outlast_files, p_file);
+  v_bindings text[];
   v_generations text[];
   v_ids text[];
 begin
-  select array_agg(f.generation_id order by f.generation_id) into v_generations from (
-    select distinct generation_id from public.outlast_files
-    where bucket = p_bucket and path = p_path and (path, profile) is distinct from (n.path, n.profile)
+  n.profile := split_part(n.profile, '+', 1);
+  select array_agg(f.binding order by f.binding, f.generation_id),
+      array_agg(f.generation_id order by f.binding, f.generation_id) into v_bindings, v_generations from (
+    select distinct binding, generation_id from public.outlast_files
+    where bucket = p_bucket and path = p_path and (path, split_part(profile, '+', 1)) is distinct from (n.path, n.profile)
       and (p_source_sha256 is null or source_sha256 = p_source_sha256)
-    order by generation_id limit p_limit
+    order by binding, generation_id limit p_limit
   ) f;
-  perform public.outlast_lock_generation(g) from unnest(v_generations) g;
+  perform public.outlast_lock_generation(g.binding, g.id) from unnest(v_bindings, v_generations) g (binding, id);
   perform from public.outlast_objects where bucket = p_bucket and path in (p_path, n.path) order by path for update;
   if not exists (select from public.outlast_objects where bucket = p_bucket and path = n.path and state = 'live') then
     return jsonb_build_object('state', 'object_deleting', 'files', 0, 'more', false);
@@ -95,9 +98,12 @@ begin
   with moved as (
     update public.outlast_files f set path = n.path, sha256 = n.sha256, file_size = n.file_size,
       content_type = n.content_type, width = n.width, height = n.height, duration = n.duration,
-      thumbhash = n.thumbhash, profile = n.profile, updated_at = now()
-    where f.bucket = p_bucket and f.path = p_path and f.generation_id = any (v_generations)
-      and (f.path, f.profile) is distinct from (n.path, n.profile)
+      thumbhash = n.thumbhash, quality = n.quality,
+      profile = n.profile || coalesce('+' || nullif(public.outlast_variants_of(f.profile), ''), ''),
+      variants = public.outlast_moved_variants(f.variants, f.path, to_jsonb(n)), updated_at = now()
+    where f.bucket = p_bucket and f.path = p_path
+      and (f.binding, f.generation_id) in (select * from unnest(v_bindings, v_generations))
+      and (f.path, split_part(f.profile, '+', 1)) is distinct from (n.path, n.profile)
       and (p_source_sha256 is null or f.source_sha256 = p_source_sha256)
     returning f.id
   )
@@ -108,13 +114,15 @@ begin
       file_size = case when o.path = n.path then n.file_size else o.file_size end,
       content_type = case when o.path = n.path then n.content_type else o.content_type end
     where o.bucket = p_bucket and o.path in (p_path, n.path);
-  perform public.outlast_repoint_media(g, v_ids) from unnest(v_generations) g;
+  perform public.outlast_repoint_media(g.binding, g.id, v_ids) from unnest(v_bindings, v_generations) g (binding, id);
+  perform public.outlast_write_media(g.binding, g.id, false) from unnest(v_bindings, v_generations) g (binding, id)
+    join public.outlast_bindings b on b.name = g.binding and b.write_urls <> '{}';
   return jsonb_build_object('state', 'moved', 'files', coalesce(cardinality(v_ids), 0),
     'more', coalesce(cardinality(v_generations), 0) = p_limit);
 end $$;
 
 revoke all on function public.outlast_suboptimal(text, text, timestamptz, text),
-  public.outlast_repoint_media(text, text[]) from public, anon, authenticated, service_role;
+  public.outlast_repoint_media(text, text, text[]) from public, anon, authenticated, service_role;
 revoke all on function public.outlast_to_optimize(text, text, timestamptz, text, int),
   public.outlast_optimizable(text, text, timestamptz), public.outlast_move_object(text, text, jsonb, text, int)
   from public, anon, authenticated;

@@ -1,4 +1,4 @@
--- Outlast 13: the task API (submit, status, progress, cancel), worker statistics, and removing old rows.
+-- Outlast 13: the task API (submit, status, cancel), heartbeats and statistics of workers, and removing old rows.
 
 select public.outlast_start_change();
 
@@ -20,8 +20,8 @@ select public.outlast_protect_table('public.outlast_requests');
 create or replace function public.outlast_task_json(t public.outlast_tasks) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
-    'task_id', t.task_id, 'generation_id', t.generation_id, 'user_id', t.user_id, 'status', t.status,
-    'queue', t.queue, 'attempt', t.attempt, 'progress', t.progress, 'result', t.result,
+    'task_id', t.task_id, 'binding', t.binding, 'generation_id', t.generation_id, 'user_id', t.user_id,
+    'status', t.status, 'queue', t.queue, 'attempt', t.attempt, 'progress', t.progress, 'result', t.result,
     'error', t.error, 'error_code', t.error_code, 'created_at', t.created_at, 'updated_at', t.updated_at,
     'started_at', t.started_at, 'finished_at', t.finished_at)
 $$;
@@ -63,6 +63,28 @@ language sql stable security definer set search_path = '' as $$
   from public.outlast_tasks t where t.task_id = any (p_task_ids)
 $$;
 
+-- Records that a worker is alive and renews its leases, including an expired one that no other worker has replaced.
+-- Returns the leases that are lost, the tasks that are cancelled and the queues that are paused. A lease that has just
+-- recorded a result is not reported as lost, because its worker is about to acknowledge the message.
+create or replace function public.outlast_heartbeat(
+  p_worker text, p_leases uuid[], p_stats jsonb, p_lease_seconds int default 30
+) returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_leases uuid[] := coalesce(p_leases, '{}');
+begin
+  insert into public.outlast_workers as w (worker, stats) values (p_worker, coalesce(p_stats, '{}'))
+    on conflict (worker) do update set last_seen = clock_timestamp(), stats = coalesce(p_stats, w.stats);
+  perform from public.outlast_tasks where lease = any (v_leases) order by task_id for update;
+  update public.outlast_tasks set lease_until = clock_timestamp() + make_interval(secs => p_lease_seconds)
+    where lease = any (v_leases) and status = 'running';
+  return jsonb_build_object(
+    'lost', (select coalesce(jsonb_agg(l), '[]') from unnest(v_leases) l
+             where not exists (select from public.outlast_tasks where lease = l or last_lease = l)),
+    'cancelled', (select coalesce(jsonb_agg(task_id), '[]') from public.outlast_tasks
+                  where lease = any (v_leases) and status = 'cancelled'),
+    'paused', (select coalesce(jsonb_agg(queue), '[]') from jsonb_object_keys(public.outlast_paused_queues()) queue));
+end $$;
+
 -- Workers with a heartbeat in the last `p_seconds`, and the tasks on which each holds a valid lease.
 create or replace function public.outlast_worker_stats(p_seconds int default 60) returns jsonb
 language sql stable security definer set search_path = '' as $$
@@ -74,7 +96,8 @@ language sql stable security definer set search_path = '' as $$
     'active_tasks', coalesce((
       select jsonb_object_agg(w.worker, coalesce(a.tasks, '[]'))
       from public.outlast_workers w left join lateral (
-        select jsonb_agg(jsonb_build_object('task_id', t.task_id, 'generation_id', t.generation_id, 'queue', t.queue,
+        select jsonb_agg(jsonb_build_object('task_id', t.task_id, 'binding', t.binding,
+          'generation_id', t.generation_id, 'queue', t.queue,
           'attempt', t.attempt, 'progress', t.progress, 'started_at', t.started_at) order by t.started_at) as tasks
         from public.outlast_tasks t
         where t.status = 'running' and t.worker = w.worker and t.lease_until > clock_timestamp()
@@ -84,7 +107,7 @@ $$;
 
 select public.outlast_add_index(name, on_columns) from (values
   ('outlast_tasks_running', 'outlast_tasks (worker) where status = ''running'''),
-  ('outlast_tasks_ended', 'outlast_tasks (finished_at) where finished_at is not null')
+  ('outlast_tasks_ended', 'outlast_tasks (finished_at) include (status) where finished_at is not null')
 ) as i (name, on_columns);
 
 -- Cancels a task. For an unknown task a cancelled row is inserted as a marker, so that it never starts. The lease stays
@@ -100,7 +123,8 @@ begin
   if t.status in ('queued', 'running', 'retrying') then
     update public.outlast_tasks set status = 'cancelled', finished_at = now(), updated_at = now()
       where task_id = p_task_id returning * into t;
-    perform public.outlast_write_media(t.generation_id, false);
+    perform public.outlast_note_replayed(t.binding, t.generation_id, t.task_id, '[]', t.status);
+    perform public.outlast_write_media(t.binding, t.generation_id, false);
   end if;
   return jsonb_build_object('cancelled', t.status = 'cancelled', 'status', t.status);
 end $$;
@@ -118,13 +142,13 @@ begin
   delete from public.outlast_requests where created_at < now() - interval '1 day';
   delete from public.outlast_workers where last_seen < now() - interval '1 day';
   perform public.outlast_forget_late_rows();
-  select * into g from public.outlast_generations();
-  if g.id_name is not null then
-    v_final := format('not exists (select from %s g where g.%I::text = t.generation_id%s)', g.rel, g.id_name,
-      case when exists (
-        select from pg_attribute where attrelid = g.rel and attname = 'media_status' and not attisdropped
-      ) then ' and (g.media_status in (''completed'', ''partial'', ''failed'')) is not true' else '' end);
-  end if;
+  perform public.outlast_settle_replays();
+  for g in select o.* from public.outlast_bindings b, public.outlast_bound(b.name) o where o.id_name is not null loop
+    v_final := v_final || format(' and (t.binding <> %L or not exists (select from %s g where g.%I::text ='
+      ' t.generation_id%s))', g.binding, g.rel, g.id_name, case when exists (
+        select from pg_attribute where attrelid = g.rel and attname = g.media_status_name and not attisdropped
+      ) then format(' and (g.%I in (''completed'', ''partial'', ''failed'')) is not true', g.media_status_name) end);
+  end loop;
   if p_keep_seconds > 0 then
     execute format($sql$
       delete from public.outlast_tasks where task_id in (
@@ -140,7 +164,8 @@ end $$;
 revoke all on function public.outlast_task_json(public.outlast_tasks)
   from public, anon, authenticated, service_role;
 revoke all on function public.outlast_submit(jsonb, text, text), public.outlast_states(uuid[]),
-  public.outlast_worker_stats(int), public.outlast_cancel(uuid), public.outlast_expire(bigint, int)
-  from public, anon, authenticated;
+  public.outlast_heartbeat(text, uuid[], jsonb, int), public.outlast_worker_stats(int), public.outlast_cancel(uuid),
+  public.outlast_expire(bigint, int) from public, anon, authenticated;
 grant execute on function public.outlast_submit(jsonb, text, text), public.outlast_states(uuid[]),
-  public.outlast_worker_stats(int), public.outlast_cancel(uuid), public.outlast_expire(bigint, int) to service_role;
+  public.outlast_heartbeat(text, uuid[], jsonb, int), public.outlast_worker_stats(int), public.outlast_cancel(uuid),
+  public.outlast_expire(bigint, int) to service_role;

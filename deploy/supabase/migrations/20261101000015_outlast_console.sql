@@ -1,4 +1,5 @@
--- Outlast 15: data of the console: attempts of tasks, operations of operators, notes, and the indexes for its queries.
+-- Outlast 15: data of the console: attempts of tasks, operations of operators, notes, the indexes for its queries, and
+-- the page of a generation.
 
 select public.outlast_start_change();
 
@@ -40,6 +41,7 @@ create table if not exists public.outlast_notes (
   updated_at timestamptz not null default now()
 );
 
+select public.outlast_add_column('public.outlast_operations', 'results', 'jsonb');
 select public.outlast_add_index(name, on_columns) from (values
   ('outlast_attempts_task', 'outlast_attempts (task_id, id)'),
   ('outlast_operations_newest', 'outlast_operations (started_at desc, id desc)'),
@@ -48,7 +50,7 @@ select public.outlast_add_index(name, on_columns) from (values
   ('outlast_tasks_status_newest', 'outlast_tasks (status, created_at, task_id)'),
   ('outlast_tasks_queue_newest', 'outlast_tasks (queue, created_at, task_id)'),
   ('outlast_tasks_code_newest', 'outlast_tasks (error_code, created_at, task_id) where error_code is not null'),
-  ('outlast_files_updated', 'outlast_files (updated_at)'),
+  ('outlast_files_updated', 'outlast_files (updated_at) include (original_size, file_size, deduplicated)'),
   ('outlast_files_task', 'outlast_files (task_id)'),
   ('outlast_dead_archive_newest', 'outlast_dead_archive (discarded_at desc, id desc)')
 ) as i (name, on_columns);
@@ -63,7 +65,10 @@ create or replace function public.outlast_note_attempt() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
   v_failed boolean := new.status in ('retrying', 'partial', 'failed');
-  v_file jsonb := case when v_failed then new.failed -> -1 end;
+  -- The file that the task's error is about: the first with this code and text.
+  v_file jsonb := case when v_failed then (select f from jsonb_array_elements(new.failed) f
+    where f ->> 'code' = new.error_code and f ->> 'error' is not distinct from new.error limit 1) end;
+  v_at_source boolean := v_failed and new.error_code !~ '^(storage_|database_|row_rejected|disk_full|generation_not_found)';
   v_open bigint;
 begin
   if old.status = 'running' or new.status in ('failed', 'partial', 'cancelled') then
@@ -79,7 +84,8 @@ begin
     update public.outlast_attempts set ended_at = coalesce(ended_at, clock_timestamp()),
         status = case when new.status = 'running' then 'lost' else new.status end,
         code = case when v_failed then new.error_code end, error = case when v_failed then left(new.error, 1000) end,
-        stage = nullif(v_file ->> 'stage', ''), host = substring(v_file ->> 'url' from '^[a-z]+://([^/]+)')
+        stage = nullif(v_file ->> 'stage', ''),
+        host = case when v_at_source then substring(v_file ->> 'url' from '^[a-z]+://([^/]+)') end
       where id = v_open;
   end if;
   if new.status = 'running' then
@@ -107,8 +113,42 @@ end $$;
 select public.outlast_add_trigger('public.outlast_tasks', 'outlast_tasks_gone', $$after delete on public.outlast_tasks
   referencing old table as gone for each statement execute function public.outlast_forget_attempts()$$);
 
+-- A generation: its table, its newest tasks, and only those columns of its row that the binding names or that Outlast
+-- writes. Other columns may be private. Null when neither a row nor a task has this id.
+drop function if exists public.outlast_console_generation(text);  -- of a pre-release version, which had no binding
+create or replace function public.outlast_console_generation(p_id text, p_binding text default 'generations')
+returns jsonb language plpgsql stable security definer set search_path = '' as $$
+declare
+  g record;
+  v_row jsonb;
+  v_owner text;
+  v_tasks jsonb := public.outlast_console_tasks(
+    jsonb_build_object('generation', p_id, 'binding', p_binding), null, 20);
+begin
+  select * into g from public.outlast_bound(p_binding);
+  if g.id_name is not null then
+    begin
+      execute format('select to_jsonb(g), %s from %s g where g.%I = $1::%s', g.owner_sql, g.rel, g.id_name, g.id_type)
+        into v_row, v_owner using p_id;
+    exception when data_exception then
+      v_row := null;
+    end;
+  end if;
+  if v_row is null and v_tasks = '[]' then
+    return null;
+  end if;
+  return jsonb_build_object('id', p_id, 'binding', p_binding, 'table', g.rel::text, 'oid', g.rel::oid::text,
+    'id_column', g.id_name, 'tasks', v_tasks, 'row', case when v_row is not null then jsonb_build_object(
+      'user_id', v_owner, 'request_id', v_row ->> g.request_name, 'status', v_row ->> g.status_name,
+      'created_at', v_row ->> g.created_name, 'media_status', v_row ->> g.media_status_name,
+      'media', v_row -> g.media_name) end);
+end $$;
+
 revoke all on function public.outlast_note_attempt(), public.outlast_forget_attempts()
   from public, anon, authenticated, service_role;
+
+revoke all on function public.outlast_console_generation(text, text) from public, anon, authenticated;
+grant execute on function public.outlast_console_generation(text, text) to service_role;
 
 insert into public.outlast_settings (key, value) values ('version', '20261101000015')
   on conflict (key) do update set value = excluded.value;

@@ -1,81 +1,6 @@
--- Outlast 17: recording an attempt, also when the generation's row refuses its media. Rows are hostile input, and have
--- triggers of the application.
---
--- The update of a generation's row runs in its own subtransaction. If the row or a trigger refuses it, only that update
--- is undone. It is recorded, and the sweep tries it again.
+-- Outlast 17: recording an attempt, and writing rows again that refused their media.
 
 select public.outlast_start_change();
-
--- Generations whose row refused the update of media and media_status.
-create table if not exists public.outlast_rejected_rows (
-  generation_id text primary key,
-  sqlstate text not null,
-  message text not null,
-  tries int not null default 0,
-  retry_at timestamptz not null,
-  created_at timestamptz not null default now()
-);
-
-select public.outlast_add_index('outlast_rejected_rows_due', 'outlast_rejected_rows (retry_at)');
-select public.outlast_protect_table('public.outlast_rejected_rows');
-
--- Records that the row refused the update, for the retries, and on the ended tasks of the generation. A task that
--- another transaction holds is skipped, because waiting for it here could deadlock; its own end records the same.
-create or replace function public.outlast_note_rejection(p_generation_id text, p_sqlstate text, p_message text)
-returns void language plpgsql security definer set search_path = '' as $$
-begin
-  insert into public.outlast_rejected_rows as r (generation_id, sqlstate, message, retry_at)
-    values (p_generation_id, p_sqlstate, left(p_message, 300), now() + interval '1 minute')
-    on conflict (generation_id) do update set sqlstate = excluded.sqlstate, message = excluded.message;
-  update public.outlast_tasks set error_code = 'row_rejected', updated_at = now(),
-      error = format('the files are recorded, but the generation''s row refused the update of media (SQLSTATE %s): %s',
-                     p_sqlstate, left(p_message, 300))
-    where task_id in (
-      select task_id from public.outlast_tasks
-      where generation_id = p_generation_id and error_code is null and status in ('completed', 'partial', 'failed')
-      for update skip locked);
-end $$;
-
--- Removes that record after the whole media list was written.
-create or replace function public.outlast_clear_rejection(p_generation_id text) returns void
-language plpgsql security definer set search_path = '' as $$
-begin
-  delete from public.outlast_rejected_rows where generation_id = p_generation_id;
-  if found then
-    update public.outlast_tasks set error_code = null, error = null, updated_at = now()
-      where task_id in (
-        select task_id from public.outlast_tasks
-        where generation_id = p_generation_id and error_code = 'row_rejected' for update skip locked);
-  end if;
-end $$;
-
--- Writes the row as `outlast_update_row` does. What the row, its constraints or a user's trigger refuse is recorded and
--- not raised, also a statement timeout in a trigger; what concerns the whole server is raised: lack of resources (53),
--- shutdown (57P), system and internal errors (58, F0, XX).
-create or replace function public.outlast_write_media(p_generation_id text, p_status_only boolean) returns void
-language plpgsql security definer set search_path = '' as $$
-declare
-  v_sqlstate text;
-  v_message text;
-begin
-  if p_generation_id is null then
-    return;
-  end if;
-  perform public.outlast_lock_generation(p_generation_id);
-  begin
-    perform public.outlast_update_row(p_generation_id, p_status_only);
-    set constraints all immediate;  -- a deferred constraint trigger would refuse the whole transaction at its commit
-    if not p_status_only then
-      perform public.outlast_clear_rejection(p_generation_id);
-    end if;
-  exception when query_canceled or others then
-    get stacked diagnostics v_sqlstate = returned_sqlstate, v_message = message_text;
-    if v_sqlstate ~ '^(53|57P|58|F0|XX)' then
-      raise;
-    end if;
-    perform public.outlast_note_rejection(p_generation_id, v_sqlstate, v_message);
-  end;
-end $$;
 
 -- The holder of the lease records the result of an attempt: completed, partial, failed or retrying. The status of the
 -- task is derived from all of its files, including those of earlier attempts, and is returned; files with the code
@@ -113,11 +38,16 @@ begin
   exception when sqlstate 'OL001' then
     return jsonb_build_object('state', 'object_deleting', 'status', t.status);
   end;
-  t.failed := public.outlast_merge_failed(t, coalesce(p_failed, '[]'));
-  v_failure := jsonb_path_query_first(t.failed, '$[*] ? (!(@.code == "type_skipped"))');
-  v_ids := array(select f.id from public.outlast_files f where f.generation_id = t.generation_id
-                 and (f.source_key = any (t.source_keys) or f.task_id = t.task_id)
-                 and public.outlast_owns(t.user_id, f.user_id) order by f.position, f.source_key);
+  t.failed := case when t.failed = '[]' then coalesce(p_failed, '[]')
+    else public.outlast_merge_failed(t, coalesce(p_failed, '[]')) end;
+  if t.failed <> '[]' then
+    v_failure := jsonb_path_query_first(t.failed, '$[*] ? (!(@.code == "type_skipped"))');
+  end if;
+  v_ids := array(select f.id from public.outlast_files f
+                 where f.binding = t.binding and f.generation_id = t.generation_id
+                   and (f.source_key = any (t.source_keys) or f.task_id = t.task_id)
+                   and public.outlast_owns(t.user_id, f.user_id)
+                 order by f.position, f.source_key);
   t.status := case
     when not v_ended then 'retrying'
     when p_status = 'completed' and v_failure is null then 'completed'
@@ -127,12 +57,17 @@ begin
       lease_until = null, finished_at = case when v_ended then now() end, updated_at = now(),
       error = case when t.status <> 'completed' then coalesce(p_error ->> 'message', v_failure ->> 'error') end,
       error_code = case when t.status <> 'completed' then coalesce(p_error ->> 'code', v_failure ->> 'code') end,
+      progress = jsonb_build_object('completed', cardinality(v_ids), 'failed', jsonb_array_length(t.failed), 'total',
+        greatest(cardinality(t.source_keys), cardinality(v_ids)), 'downloaded', 0, 'size', null),
       result = case when v_ended then public.outlast_result(t, v_ids) || coalesce(nullif(p_result, 'null'), '{}') end
     where task_id = p_task_id;
-  perform public.outlast_write_media(t.generation_id, false);
+  if v_ended and exists (select from public.outlast_replayed where task_id = p_task_id and outcome is null) then
+    perform public.outlast_note_replayed(t.binding, t.generation_id, t.task_id, coalesce(p_failed, '[]'));
+  end if;
+  perform public.outlast_write_media(t.binding, t.generation_id, false);
   return jsonb_strip_nulls(jsonb_build_object('state', 'recorded', 'status', t.status, 'row_rejected', (
     select format('SQLSTATE %s: %s', r.sqlstate, r.message) from public.outlast_rejected_rows r
-    where r.generation_id = t.generation_id)));
+    where r.binding = t.binding and r.generation_id = t.generation_id)));
 end $$;
 
 -- Writes the row of one rejected generation whose retry is due: `{"retried", "written"}`. One at a time, because locks
@@ -140,24 +75,22 @@ end $$;
 create or replace function public.outlast_retry_rejected() returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
+  v_binding text;
   v_generation text;
 begin
   delete from public.outlast_rejected_rows where created_at < now() - interval '30 days';
-  select generation_id into v_generation from public.outlast_rejected_rows
+  select binding, generation_id into v_binding, v_generation from public.outlast_rejected_rows
     where retry_at <= now() order by retry_at limit 1;
   if v_generation is null then
     return jsonb_build_object('retried', 0, 'written', 0);
   end if;
-  perform public.outlast_write_media(v_generation, false);
+  perform public.outlast_write_media(v_binding, v_generation, false);
   update public.outlast_rejected_rows set tries = tries + 1,
       retry_at = case when tries >= 9 then 'infinity' else now() + interval '4 minutes' * power(2, tries) end
-    where generation_id = v_generation;
+    where binding = v_binding and generation_id = v_generation;
   return jsonb_build_object('retried', 1, 'written', case when found then 0 else 1 end);
 end $$;
 
-revoke all on function public.outlast_note_rejection(text, text, text),
-  public.outlast_clear_rejection(text), public.outlast_write_media(text, boolean)
-  from public, anon, authenticated, service_role;
 revoke all on function public.outlast_finish(uuid, uuid, text, jsonb, jsonb, jsonb, jsonb),
   public.outlast_retry_rejected() from public, anon, authenticated;
 grant execute on function public.outlast_finish(uuid, uuid, text, jsonb, jsonb, jsonb, jsonb),

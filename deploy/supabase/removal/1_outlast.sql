@@ -14,7 +14,8 @@ begin
         and t.tgparentid = 0 loop
     execute format('drop trigger %I on %s', v.tgname, v.rel);
   end loop;
-  for v in select oid::regclass as name from pg_class where relname = 'outlast_unheard' and relkind in ('i', 'I') loop
+  for v in select oid::regclass as name from pg_class 
+      where relname ~ '^outlast_unheard' and relkind in ('i', 'I') and not relispartition loop
     execute format('drop index %s', v.name);
   end loop;
   for v in select policyname, schemaname, tablename from pg_policies

@@ -6,7 +6,6 @@ from typing import Final
 from handlers.detect.signatures import HEAD_BYTES, by_signature
 from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.av.decode import decode_all, first_stream, open_container, shown_seconds
-from handlers.media.describe import check_and_describe
 from handlers.media.formats import adts, cut_tail, mapped, mp3
 from handlers.media.formats.audio_frames import frame_runs, skip_id3
 
@@ -32,13 +31,13 @@ def prepare(
     if content_type == "audio/mpeg":
         content_type = _type_behind_tag(source)
     path = cut_tail(source, target, content_type)
-    frames = _without_tags(path, target.with_name("frames"), content_type)
+    frames = without_tags(path, target.with_name("frames"), content_type)
     with open_container(frames, content_type, limits) as container:
         declares = content_type not in FRAME_SIZES  # FFmpeg estimates a duration for them
         decoded = decode_all(container, first_stream(container.streams.audio, "audio"), has_duration=declares)
     if frames != path:
         frames.unlink()
-    return check_and_describe(path, target, content_type, duration=shown_seconds(decoded.seconds))
+    return Decoded(path=path, content_type=content_type, duration=shown_seconds(decoded.seconds))
 
 
 def _type_behind_tag(source: Path) -> str:
@@ -48,7 +47,7 @@ def _type_behind_tag(source: Path) -> str:
     return found if found in BEHIND_TAG else "audio/mpeg"
 
 
-def _without_tags(source: Path, target: Path, content_type: str) -> Path:
+def without_tags(source: Path, target: Path, content_type: str) -> Path:
     """Copy the frames of joined files without the tags in between, which FFmpeg's demuxers take for damaged frames."""
     frame_size = FRAME_SIZES.get(content_type)
     if frame_size is None:

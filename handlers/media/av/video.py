@@ -7,11 +7,9 @@ from handlers.errors import DecoderLimitError
 from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.av import audio
 from handlers.media.av.decode import decode_all, duration_seconds, first_stream, open_container
-from handlers.media.describe import check_and_describe
+from handlers.media.av.display import pixel_aspect, shown_size, swaps_sides
 from handlers.media.formats import cut_tail
 
-QUARTER_TURN: Final = 90
-"""Degrees."""
 WITHOUT_VIDEO: Final = {
     "video/mp4": "audio/mp4",
     "video/webm": "audio/webm",
@@ -39,11 +37,11 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
         if width * height > limits.max_pixels:
             raise DecoderLimitError(f"a frame has {width}x{height} pixels; MAX_IMAGE_PIXELS is {limits.max_pixels:,}")
         decoded = decode_all(container, stream)
-        is_rotated = decoded.rotation % (2 * QUARTER_TURN) == QUARTER_TURN
-        return check_and_describe(
-            path,
-            target,
-            content_type,
+        width, height = shown_size(width, height, pixel_aspect(stream))
+        is_rotated = swaps_sides(decoded.rotation)
+        return Decoded(
+            path=path,
+            content_type=content_type,
             width=height if is_rotated else width,
             height=width if is_rotated else height,
             duration=duration_seconds(container, decoded),

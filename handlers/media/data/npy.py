@@ -48,7 +48,7 @@ def declared_end(head: bytes) -> int:
     if start + size > len(head) or size > MAX_ARRAY_HEADER_BYTES:
         raise FileCorruptedError(f"the header of the array has {size:,} bytes, or is not complete")
     try:
-        fields = ast.literal_eval(PYTHON_2_LONG.sub(r"\1", head[start : start + size].decode("utf-8").strip()))
+        fields = ast.literal_eval(PYTHON_2_LONG.sub(r"\1", head[start : start + size].decode("utf-8").strip(" \t\n")))
         if not isinstance(fields, dict) or fields.keys() != KEYS or not isinstance(fields["fortran_order"], bool):
             raise ValueError("it lacks a field")  # noqa: TRY301 - translated like a header that Python cannot read
         return start + size + _count(fields["shape"]) * _item_bytes(fields["descr"])

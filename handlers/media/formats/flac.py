@@ -1,14 +1,13 @@
 """FLAC: metadata blocks, then frames with two checksums each, up to the end of the file (RFC 9639, 8 and 9)."""
 
-import array
 import functools
 import re
-import sys
 from typing import Final
 
 from handlers.errors import FileCorruptedError
 from handlers.media.formats import Content
 from handlers.media.formats.audio_frames import ID3V1_BYTES, skip_id3
+from handlers.media.formats.crc16 import CRC16_START, continue_crc16
 
 STREAM_INFO: Final = (0, 34)
 """Type and length of the first block."""
@@ -19,7 +18,7 @@ BLOCK_SIZES: Final = (0, 192, 576, 1152, 2304, 4608, 0, 0, *(256 << power for po
 """Samples per frame, by four bits of the header (9.1.1). For 6 and 7 the number follows in one or two bytes."""
 SAMPLE_RATE_BYTES: Final = {12: 1, 13: 2, 14: 2}
 """Bytes of the sample rate after the header, by its four bits (9.1.2)."""
-POLYNOMIAL_8, POLYNOMIAL_16 = 0x107, 0x18005
+POLYNOMIAL_8: Final = 0x107
 
 
 def check_content(content: Content) -> int:
@@ -85,53 +84,38 @@ def _block_size(header: bytes) -> int | None:
     size_bytes = {6: 1, 7: 2}.get(size, 0)
     block = int.from_bytes(header[at : at + size_bytes], "big") + 1 if size_bytes else BLOCK_SIZES[size]
     at += size_bytes + SAMPLE_RATE_BYTES.get(rate, 0)
-    return block if at < len(header) and block and _checksum(0, header[: at + 1], 8) == 0 else None
+    return block if at < len(header) and block and _has_valid_crc8(header[: at + 1]) else None
 
 
 def _check_frame(content: Content, start: int, last: int) -> int:
     """Return where a frame ends: before the next header, if the checksum of the bytes between is zero."""
-    checksum, at = 0, start
+    crc, at = CRC16_START, start
     for sync in SYNC.finditer(content, start + 2, last):
         if _block_size(content[sync.start() : sync.start() + MAX_HEADER_BYTES]) is None:
             continue
-        checksum = _checksum(checksum, content[at : sync.start()], 16)
+        crc = continue_crc16(crc, content[at : sync.start()])
         at = sync.start()
-        if checksum == 0:
+        if crc == CRC16_START:
             return at
-    if _checksum(checksum, content[at:last], 16) != 0:
+    if continue_crc16(crc, content[at:last]) != CRC16_START:
         raise FileCorruptedError(f"the frame at {start:,} is damaged, or other bytes follow it")
     return last
 
 
-def _checksum(crc: int, content: bytes, width: int) -> int:
-    """Continue a CRC of 8 or 16 bits. The longer one takes two bytes per step, since the lookups take the time."""
-    if width == 8:  # noqa: PLR2004 - bits
-        for byte in content:
-            crc = _table_8()[crc ^ byte]
-        return crc
-    table = _table_16()
-    words = array.array("H", content[: len(content) & ~1])
-    if sys.byteorder == "little":
-        words.byteswap()
-    for word in words:
-        crc = table[crc ^ word]
-    if len(content) & 1:
-        crc = table[crc >> 8 ^ content[-1]] ^ (crc << 8 & 0xFF00)
-    return crc
+def _has_valid_crc8(header: bytes) -> bool:
+    crc = 0
+    for byte in header:
+        crc = _table_8()[crc ^ byte]
+    return crc == 0
 
 
 @functools.cache
 def _table_8() -> list[int]:
-    return [_remainder(byte << 8, 16, POLYNOMIAL_8, 8) for byte in range(256)]
+    return [_remainder(byte << 8) for byte in range(256)]
 
 
-@functools.cache
-def _table_16() -> "array.array[int]":
-    return array.array("H", [_remainder(word << 16, 32, POLYNOMIAL_16, 16) for word in range(1 << 16)])
-
-
-def _remainder(value: int, bits: int, polynomial: int, width: int) -> int:
-    for bit in range(bits - 1, width - 1, -1):
+def _remainder(value: int) -> int:
+    for bit in range(15, 7, -1):
         if value >> bit & 1:
-            value ^= polynomial << bit - width
+            value ^= POLYNOMIAL_8 << bit - 8
     return value

@@ -1,6 +1,7 @@
 """GIF: blocks up to the trailer (GIF89a, sections 18 to 27)."""
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 from handlers.errors import FileCorruptedError
 from handlers.media.formats import ZEROS, Content
@@ -9,6 +10,20 @@ HEADER_BYTES: Final = 13
 EXTENSION, IMAGE, TRAILER = 0x21, 0x2C, 0x3B
 GRAPHIC_CONTROL: Final = 0xF9
 """The label of the extension that describes the frame after it."""
+
+
+Block = tuple[int, int, int, int]
+"""An extension or a frame: its kind, and offsets of its first byte, its sub-blocks of data and its end."""
+
+
+class Frame(NamedTuple):
+    """The pixels of a frame: size, whether the lines are interlaced, the code size of LZW, and the packed pixels."""
+
+    width: int
+    height: int
+    is_interlaced: bool
+    code_bits: int
+    data: bytes
 
 
 def check_content(content: Content) -> int:
@@ -29,28 +44,52 @@ def repaired(content: Content) -> list[bytes | tuple[int, int]]:
     return [(0, last), bytes([TRAILER])] if content[last : last + 1] == b"\0" else []
 
 
-def _find_end(content: Content) -> tuple[int, int]:
-    """Return where the last block ends, and where the file ends."""
-    if content[:6] not in {b"GIF87a", b"GIF89a"}:
-        raise FileCorruptedError("the image does not begin as a GIF")
-    at = HEADER_BYTES + _colour_table_bytes(content[10])
-    has_image = needs_image = False
-    while not (end := _end_after(content, at)):
-        block = content[at]
-        if block == EXTENSION:
-            needs_image = needs_image or content[at + 1] == GRAPHIC_CONTROL
-            at += 2
-        elif block == IMAGE:
-            has_image, needs_image = True, False
-            at += 11 + _colour_table_bytes(content[at + 9])
+def frames(content: Content) -> Iterator[Frame]:
+    """Yield the frames of a valid file."""
+    for kind, start, data, end in blocks(content):
+        if kind == IMAGE:
+            width, height = (int.from_bytes(content[start + at : start + at + 2], "little") for at in (5, 7))
+            yield Frame(width, height, bool(content[start + 9] & 0x40), content[data - 1], content[data:end])
+
+
+def blocks(content: Content) -> Iterator[Block]:
+    """Yield the blocks before the trailer. Raises the errors of `check_content` for damaged ones."""
+    at = _first_block(content)
+    while not _end_after(content, at):
+        kind = content[at]
+        if kind == EXTENSION:
+            data = at + 2
+        elif kind == IMAGE:
+            data = at + 11 + _colour_table_bytes(content[at + 9])
         else:
             raise FileCorruptedError(f"the image has no block at {at:,}, where one must be")
-        while length := content[at]:
-            at += 1 + length
-        at += 1
+        end = data
+        while length := content[end]:
+            end += 1 + length
+        yield kind, at, data, end + 1
+        at = end + 1
+
+
+def _find_end(content: Content) -> tuple[int, int]:
+    """Return where the last block ends, and where the file ends."""
+    at = _first_block(content)
+    has_image = needs_image = False
+    for kind, start, _, after in blocks(content):
+        at = after
+        if kind == IMAGE:
+            has_image, needs_image = True, False
+        else:
+            needs_image = needs_image or content[start + 1] == GRAPHIC_CONTROL
+    end = _end_after(content, at)
     if content[end - 1] != TRAILER and (needs_image or not has_image):
         raise FileCorruptedError("the image ends without its last frame")
     return at, end
+
+
+def _first_block(content: Content) -> int:
+    if content[:6] not in {b"GIF87a", b"GIF89a"}:
+        raise FileCorruptedError("the image does not begin as a GIF")
+    return HEADER_BYTES + _colour_table_bytes(content[10])
 
 
 def _end_after(content: Content, at: int) -> int:

@@ -1,14 +1,12 @@
 """Images: decoded completely and compressed in the same pass. Runs in a codec process.
 
 `encode.py` chooses the format. A stored image is never larger than its original (which is kept instead), is never
-rotated or of different colours, and never loses transparency or animation. What our output formats cannot hold (the
-frames of an APNG, the pages of a document, HDR, gain maps, depth maps) is kept as it is (`kept.py`), and so are
-animations of more than MAX_IMAGE_PIXELS.
+rotated or of different colours, and never loses transparency or animation. A JPEG or WebP file that is as coarse as
+wanted already is kept (`quality/`). So is what our output formats cannot hold, such as the frames of an APNG, the
+pages of a document, HDR, gain maps and depth maps (`kept.py`), and an animation that would take too long to encode.
 """
 
-import logging
 from pathlib import Path
-from typing import Final
 
 import pyvips
 
@@ -16,7 +14,7 @@ from handlers.errors import FileCorruptedError
 from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.describe import check_and_describe
 from handlers.media.formats import cut_tail
-from handlers.media.image import animation, kept, second_decoder, tiff_kinds
+from handlers.media.image import animation, kept, quality, second_decoder, tiff_kinds
 from handlers.media.image.colour import Space
 from handlers.media.image.colour_tags import HdrError, space_of
 from handlers.media.image.encode import (
@@ -27,15 +25,13 @@ from handlers.media.image.encode import (
     output_format,
     without_opaque_alpha,
 )
-from handlers.media.image.limits import check_pages, check_shape, check_webp
+from handlers.media.image.keep import is_too_long, keep, keep_animation, keep_unsupported
+from handlers.media.image.limits import check_shape, check_webp
 from handlers.media.image.loader import OpenedImage, open_image
-from handlers.media.image.placeholder import placeholder, placeholder_in_memory, placeholder_of_file
+from handlers.media.image.placeholder import placeholder_in_memory, placeholder_of_file
+from handlers.media.image.quality import webp
+from handlers.media.image.variants import in_srgb, reopened, with_variants
 from handlers.media.metadata import strip_metadata, xmp_of
-
-log = logging.getLogger(__name__)
-
-IN_MEMORY_BYTES: Final = 8 << 20
-"""Images of up to this size are decoded to memory: a placeholder then takes 0.5 ms instead of 2.6."""
 
 
 def prepare(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
@@ -56,23 +52,23 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
         kind = tiff_kinds.unsupported_kind(source, limits.max_frames)
         if kind is None:
             raise
-    return _keep_unsupported(source, target, kind, options, limits)
+    return keep_unsupported(source, target, kind, options, limits)
 
 
 def _prepare_whole(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
     """Prepare a file whose structure has been checked."""
     if animation.is_animation(source, content_type):
-        return _keep_animation(source, target, content_type, options, limits)
+        return keep_animation(source, target, content_type, options, limits)
     header = _open_checked(source, content_type, limits)
-    if header.is_animated and _is_too_long(header, limits):
-        return _keep_animation(source, target, content_type, options, limits, header.image)
+    if header.is_animated and (is_too_long(header, limits) or _would_save_nothing(header, options)):
+        return keep_animation(source, target, content_type, options, limits, header)
     second_decoder.check(source, content_type)
     try:
         space = space_of(source, content_type)
     except HdrError:
-        return _keep(header, target, options, limits)
-    if kept.must_keep(header, options):
-        return _keep(header, target, options, limits)
+        return keep(header, target, options, limits, is_hdr=True)
+    if kept.must_keep(header, options) or (not header.is_animated and quality.is_coarse(header, options)):
+        return keep(header, target, options, limits, space)
     return _compress(header, space, target, options, limits)
 
 
@@ -80,26 +76,39 @@ def _compress(
     header: OpenedImage, space: Space | None, target: Path, options: EncodeOptions, limits: Limits
 ) -> Decoded:
     """Encode the image to `target`; keep the original if the result is not smaller."""
-    in_memory = _fits_in_memory(header)
+    in_memory = header.fits_in_memory(options, limits)
     loaded = header.load(sequential=in_memory or not header.has_alpha)
     loaded = loaded.copy_memory() if in_memory else loaded
     image = without_opaque_alpha(loaded)
     output = output_format(image, options.format)
     if max(int(image.width), int(image.get_page_height())) > MAX_SIDE[output]:
-        return _keep(header, target, options, limits)
-    encode(image, space, target, output, options)
+        return keep(header, target, options, limits, space)
+    if options.variants and in_memory:
+        image, space = in_srgb(image, space), None
+    used = encode(image, space, target, output, options)
     properties = {
         "width": image.width,
         "height": image.get_page_height(),
         "frames": animation.frame_count(image),
         "duration": animation.duration_seconds(image),
-        "thumbhash": placeholder_in_memory(image, space) if in_memory else placeholder_of_file(target),
+        "thumbhash": None if options.variants else _placeholder(image, space, target, in_memory=in_memory),
     }
     if not is_worth_it(target, header, output, options):
         target.unlink()
         path = strip_metadata(header.path, target, header.content_type, options, xmp_of(loaded))
-        return check_and_describe(path, target, header.content_type, **properties)
-    return Decoded(path=target, content_type=CONTENT_TYPES[output], **properties)
+        decoded = check_and_describe(path, target, header.content_type, **properties)
+    else:
+        properties["quality"] = None if options.ssim is None else used
+        if animation.frame_count(image) > 1:
+            properties |= animation.stored_timing(target)
+        decoded = Decoded(path=target, content_type=CONTENT_TYPES[output], **properties)
+    if options.variants and not in_memory:
+        image = reopened(header, decoded, options)
+    return with_variants(decoded, image, space, target, options)
+
+
+def _placeholder(image: pyvips.Image, space: Space | None, target: Path, *, in_memory: bool) -> str:
+    return placeholder_in_memory(image, space) if in_memory else placeholder_of_file(target)
 
 
 def _open_checked(source: Path, content_type: str, limits: Limits) -> OpenedImage:
@@ -109,85 +118,6 @@ def _open_checked(source: Path, content_type: str, limits: Limits) -> OpenedImag
     return header
 
 
-def _is_too_long(animated: OpenedImage, limits: Limits) -> bool:
-    """Whether the frames of an animation are too many pixels, or bytes, to encode them."""
-    pixels = animated.width * animated.height * animated.pages
-    return pixels > limits.max_pixels or pixels * animated.pixel_bytes > limits.max_memory
-
-
-def _fits_in_memory(header: OpenedImage) -> bool:
-    """Whether to decode all pixels to memory once, for the encoder and the placeholder."""
-    return header.pages == 1 and header.width * header.height * header.pixel_bytes <= IN_MEMORY_BYTES
-
-
-def _keep(header: OpenedImage, target: Path, options: EncodeOptions, limits: Limits) -> Decoded:
-    """Decode every page and keep the file as it is."""
-    image = header.load(sequential=False)
-    _decode(image)
-    for page in check_pages(limits, header.width * header.height, header.other_pages()):
-        _decode(page)
-    first = image.crop(0, 0, image.width, image.get_page_height())
-    if kept.has_unknown_alpha(header):
-        first = first.extract_band(0, n=first.bands - 1)
-    return check_and_describe(
-        strip_metadata(header.path, target, header.content_type, options, xmp_of(image)),
-        target,
-        header.content_type,
-        width=first.width,
-        height=first.height,
-        frames=header.pages,
-        duration=animation.duration_seconds(image),
-        thumbhash=placeholder(first),
-    )
-
-
-def _decode(image: pyvips.Image) -> None:
-    image.cast("uchar").avg()  # libvips has no average of samples that are no number
-
-
-def _keep_animation(
-    source: Path,
-    target: Path,
-    content_type: str,
-    options: EncodeOptions,
-    limits: Limits,
-    header: pyvips.Image | None = None,
-) -> Decoded:
-    """Decode every frame of an animation that libvips does not read, or would take too long to encode; keep the file.
-
-    `header` is the one that libvips has read; its metadata and orientation are used.
-    """
-    first, frames, seconds = animation.decode_frames(source, limits)
-    if header is not None and header.get_typeof("orientation"):
-        first = first.copy()
-        first.set_type(pyvips.GValue.gint_type, "orientation", header.get("orientation"))
-        first = first.autorot()
-    return check_and_describe(
-        strip_metadata(source, target, content_type, options, None if header is None else xmp_of(header)),
-        target,
-        content_type,
-        width=first.width,
-        height=first.height,
-        frames=frames,
-        duration=seconds,
-        thumbhash=placeholder(first),
-    )
-
-
-def _keep_unsupported(
-    source: Path, target: Path, kind: tiff_kinds.UnsupportedTiff, options: EncodeOptions, limits: Limits
-) -> Decoded:
-    """Keep a TIFF file that libvips does not support; Pillow decodes it if it can."""
-    check_shape(kind.width, kind.height, kind.pages, kind.pixel_bytes, limits)
-    tiff_kinds.check_amounts(source, kind.pages)
-    log.warning("a TIFF image is stored without conversion: %s is not supported", kind.reason)
-    first = tiff_kinds.decode_by_pillow(source)
-    return check_and_describe(
-        strip_metadata(source, target, "image/tiff", options, None),
-        target,
-        "image/tiff",
-        width=kind.width,
-        height=kind.height,
-        frames=kind.pages,
-        thumbhash=None if first is None else placeholder(first),
-    )
+def _would_save_nothing(animated: OpenedImage, options: EncodeOptions) -> bool:
+    """Whether it is a WebP file whose frames are as coarse already as we would store them."""
+    return animated.content_type == "image/webp" and webp.is_coarse(animated.path, options.quality)

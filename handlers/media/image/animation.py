@@ -47,6 +47,13 @@ def duration_seconds(image: pyvips.Image) -> float | None:
     return sum(frame_delays(image)) / MILLISECONDS if frame_count(image) > 1 else None
 
 
+def stored_timing(target: Path) -> dict[str, float | None]:
+    """Return the frames and the duration of an encoded animation. The encoder merges frames that are equal."""
+    header = pyvips.Image.webpload(str(target))
+    frames = int(header.get("n-pages"))
+    return {"frames": frames, "duration": sum(header.get("delay")) / MILLISECONDS if frames > 1 else None}
+
+
 def with_timing(image: pyvips.Image) -> pyvips.Image:
     """Set the delays that browsers use in the image, for the encoder."""
     timed = image.copy()
@@ -69,16 +76,18 @@ def decode_frames(source: Path, limits: Limits) -> tuple[pyvips.Image, int, floa
         with Image.open(source) as animation:
             frames = getattr(animation, "n_frames", 1)
             check_shape(animation.width, animation.height, frames, RGBA_BYTES, limits, is_animation=True)
+            hidden = int(getattr(animation, "default_image", False))  # APNG: for viewers without animations
             milliseconds, first = 0, b""
             for frame in range(frames):
                 animation.seek(frame)
                 animation.load()
-                first = first or animation.convert("RGBA").tobytes()
-                milliseconds += _shown_delay(animation.info.get("duration") or 0)
+                if frame >= hidden:
+                    first = first or animation.convert("RGBA").tobytes()
+                    milliseconds += _shown_delay(animation.info.get("duration") or 0)
             image = pyvips.Image.new_from_memory(first, animation.width, animation.height, 4, "uchar")
     except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:
         raise FileCorruptedError(f"a frame does not decode: {error}") from None
-    return image.copy(interpretation="srgb"), frames, milliseconds / MILLISECONDS
+    return image.copy(interpretation="srgb"), frames - hidden, milliseconds / MILLISECONDS
 
 
 def _shown_delay(delay: float) -> int:

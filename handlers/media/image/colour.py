@@ -20,12 +20,26 @@ MAX_SAMPLE: Final = {"uchar": 255.0, "ushort": 65535.0, "uint": 4294967295.0, "f
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """How samples, 0 to 1, become light: `scale * ((sample + offset) / (1 + offset)) ** gamma`.
+
+    Samples smaller than `linear_below` are multiplied by `slope` instead.
+    """
+
+    gamma: float
+    scale: float = 1.0
+    offset: float = 0.0
+    slope: float = 0.0
+    linear_below: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Space:
-    """A colour space: xy of red, green, blue and white. `gamma` None means the curve of sRGB."""
+    """A colour space: xy of red, green, blue and white. `curve` None means that of sRGB."""
 
     primaries: tuple[Point, ...] = SRGB_PRIMARIES
     white: Point = D65
-    gamma: float | None = None
+    curve: Curve | None = None
 
 
 def to_srgb(image: pyvips.Image, space: Space | None = None) -> pyvips.Image:
@@ -77,32 +91,37 @@ def _from_space(image: pyvips.Image, space: Space) -> pyvips.Image:
     if image.bands == 1:
         image = pyvips.Image.bandjoin(image, [image, image])
         image = image.copy(interpretation="rgb16" if image.format == "ushort" else "srgb")
-    if space.gamma is not None:
-        light = _as_scrgb((image / MAX_SAMPLE.get(image.format, 255.0)) ** space.gamma)
+    if space.curve is not None:
+        light = _as_scrgb(_to_light(image / MAX_SAMPLE.get(image.format, 255.0), space.curve))
     else:
         light = image.colourspace("scrgb")
     if (space.primaries, space.white) != (SRGB_PRIMARIES, D65):
-        light = _as_scrgb(light.recomb(_matrix_to_srgb(space)))
+        light = _as_scrgb(light.recomb(matrix_to_srgb(space.primaries, space.white)))
     return light.colourspace("srgb")
+
+
+def _to_light(samples: pyvips.Image, curve: Curve) -> pyvips.Image:
+    light = ((samples + curve.offset) / (1 + curve.offset)) ** curve.gamma * curve.scale
+    return (samples < curve.linear_below).ifthenelse(samples * curve.slope, light) if curve.linear_below else light
 
 
 def _as_scrgb(image: pyvips.Image) -> pyvips.Image:
     return image.copy(interpretation="scrgb")
 
 
-def _matrix_to_srgb(space: Space) -> pyvips.Image:
-    """Return the matrix from linear light of the space to that of sRGB, with white adapted (Bradford)."""
+def matrix_to_srgb(primaries: tuple[Point, ...], white: Point) -> pyvips.Image:
+    """Return the matrix from linear light of these primaries to that of sRGB, with white adapted (Bradford)."""
     cones = _matrix(BRADFORD)
-    before, after = (cones.matrixmultiply(_column(white)) for white in (space.white, D65))
+    before, after = (cones.matrixmultiply(_column(point)) for point in (white, D65))
     gains = [after.getpoint(0, at)[0] / before.getpoint(0, at)[0] for at in range(3)]
     adapt = cones.matrixinvert().matrixmultiply(_diagonal(gains)).matrixmultiply(cones)
     from_xyz = _matrix_to_xyz(SRGB_PRIMARIES, D65).matrixinvert()
-    return from_xyz.matrixmultiply(adapt).matrixmultiply(_matrix_to_xyz(space.primaries, space.white))
+    return from_xyz.matrixmultiply(adapt).matrixmultiply(_matrix_to_xyz(primaries, white))
 
 
 def _matrix_to_xyz(primaries: tuple[Point, ...], white: Point) -> pyvips.Image:
     """Return the matrix from linear light to XYZ (SMPTE RP 177)."""
-    columns = [[x / y for x, y in primaries], [1.0, 1.0, 1.0], [(1 - x - y) / y for x, y in primaries]]
+    columns = [[x for x, _ in primaries], [y for _, y in primaries], [1 - x - y for x, y in primaries]]
     weights = _matrix(columns).matrixinvert().matrixmultiply(_column(white))
     return _matrix(columns).matrixmultiply(_diagonal([weights.getpoint(0, at)[0] for at in range(3)]))
 

@@ -11,20 +11,33 @@ from typing import Final
 
 from handlers.errors import FileCorruptedError
 from handlers.media.formats import isobmff, mapped, png
-from handlers.media.image.colour import D65, SRGB_PRIMARIES, Space
+from handlers.media.image.colour import D65, SRGB_PRIMARIES, Curve, Point, Space
 
 PNG_TAGS: Final = frozenset({b"acTL", b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
+ILLUMINANT_C: Final[Point] = (0.310, 0.316)
 PRIMARIES: Final = {
+    4: (((0.67, 0.33), (0.21, 0.71), (0.14, 0.08)), ILLUMINANT_C),
     5: (((0.64, 0.33), (0.29, 0.60), (0.15, 0.06)), D65),
     6: (((0.630, 0.340), (0.310, 0.595), (0.155, 0.070)), D65),
     7: (((0.630, 0.340), (0.310, 0.595), (0.155, 0.070)), D65),
+    8: (((0.681, 0.319), (0.243, 0.692), (0.145, 0.049)), ILLUMINANT_C),
     9: (((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)), D65),
+    10: (((1.0, 0.0), (0.0, 1.0), (0.0, 0.0)), (1 / 3, 1 / 3)),  # XYZ
     11: (((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), (0.314, 0.351)),
     12: (((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), D65),
+    22: (((0.630, 0.340), (0.295, 0.605), (0.155, 0.077)), D65),
 }
 """ITU-T H.273, table 2. Any other code is treated as sRGB."""
-GAMMAS: Final = {4: 2.2, 5: 2.8, 8: 1.0}
-"""ITU-T H.273, table 3. Every other curve of standard range is treated as sRGB, as Chromium does."""
+CURVES: Final = {
+    4: Curve(2.2),
+    5: Curve(2.8),
+    7: Curve(1 / 0.45, offset=0.1115, slope=0.25, linear_below=0.0913),
+    8: Curve(1.0),
+    17: Curve(2.6, scale=52.37 / 48),
+}
+"""ITU-T H.273, table 3. Every other curve of standard range is treated as sRGB, as Chromium does in AVIF."""
+PNG_CURVES: Final = CURVES | dict.fromkeys((1, 6, 11, 14, 15), Curve(2.4))
+"""The same in PNG, where Chromium shows BT.709 and its like as displays do (BT.1886)."""
 HDR: Final = frozenset({16, 18})
 """PQ and HLG. No 8-bit format shows them alike in all viewers, so such an image is kept."""
 
@@ -64,37 +77,51 @@ def read_png_tags(source: Path) -> dict[bytes, bytes]:
     return tags
 
 
-def _space_of_codes(primaries: int, transfer: int) -> Space | None:
-    """Return the space of two H.273 codes."""
+def space_of_codes(primaries: int, transfer: int, *, curves: dict[int, Curve]) -> Space | None:
+    """Return the space of two H.273 codes; None for sRGB.
+
+    Raises:
+        HdrError: it is PQ or HLG.
+    """
     if transfer in HDR:
         raise HdrError
     points, white = PRIMARIES.get(primaries, (SRGB_PRIMARIES, D65))
-    return _unless_srgb(Space(points, white, GAMMAS.get(transfer)))
+    return _unless_srgb(Space(points, white, curves.get(transfer)))
 
 
 def _space_of_png(tags: dict[bytes, bytes]) -> Space | None:
     """Follow the order of the PNG specification, third edition, 4.3: cICP, iCCP, sRGB, then gAMA and cHRM."""
     if len(tags.get(b"cICP", b"")) == 4:
-        return _space_of_codes(*tags[b"cICP"][:2])
+        return space_of_codes(*tags[b"cICP"][:2], curves=PNG_CURVES)
     if b"iCCP" in tags or b"sRGB" in tags:
         return None
     return _space_of_gamma(tags.get(b"gAMA", b""), tags.get(b"cHRM", b""))
 
 
 def _space_of_gamma(gama: bytes, chrm: bytes) -> Space | None:
-    """Return the space of a gamma and primaries. Values near those of sRGB, as encoders round them, mean sRGB."""
-    gamma = None
-    if len(gama) == 4 and 0.01 < (power := int.from_bytes(gama, "big") / 100_000) < 10:
-        gamma = None if abs(power / 0.45455 - 1) < 0.05 else 1 / power
-    white, primaries = D65, SRGB_PRIMARIES
-    if len(chrm) == 32:
-        values = [value / 100_000 for value in struct.unpack(">8I", chrm)]
-        points = tuple(zip(values[::2], values[1::2], strict=True))
-        srgb = (*D65, *(number for point in SRGB_PRIMARIES for number in point))
-        is_srgb = all(abs(a - b) < 0.001 for a, b in zip(srgb, values, strict=True))
-        if not is_srgb and all(y > 0 for _, y in points):
-            white, primaries = points[0], points[1:]
-    return _unless_srgb(Space(primaries, white, gamma))
+    """Return the space of a gamma and primaries. Without a gamma, Chromium ignores the primaries.
+
+    Values near those of sRGB, as encoders round them, mean sRGB.
+    """
+    power = int.from_bytes(gama, "big") / 100_000
+    if len(gama) != 4 or not 0.01 < power < 10:
+        return None
+    found = _primaries_of(chrm)
+    if found is not None:
+        white, *primaries = found
+        return Space(tuple(primaries), white, Curve(1 / power))
+    return None if abs(power / 0.45455 - 1) < 0.05 else Space(curve=Curve(1 / power))
+
+
+def _primaries_of(chrm: bytes) -> tuple[Point, ...] | None:
+    """Return white, red, green and blue of a chunk; None if it is not valid or says sRGB."""
+    if len(chrm) != 32:
+        return None
+    values = [value / 100_000 for value in struct.unpack(">8I", chrm)]
+    srgb = (*D65, *(number for point in SRGB_PRIMARIES for number in point))
+    is_srgb = all(abs(a - b) < 0.001 for a, b in zip(srgb, values, strict=True))
+    points = tuple(zip(values[::2], values[1::2], strict=True))
+    return points if not is_srgb and all(y > 0 for _, y in points) else None
 
 
 def _space_of_boxes(source: Path) -> Space | None:
@@ -109,7 +136,7 @@ def _space_of_boxes(source: Path) -> Space | None:
     if any(tag[:4] in {b"prof", b"rICC"} for tag in tags):
         return None
     codes = next((tag[4:] for tag in tags if tag[:4] == b"nclx" and len(tag) == 8), None)
-    return _space_of_codes(*struct.unpack(">2H", codes)) if codes else None
+    return space_of_codes(*struct.unpack(">2H", codes), curves=CURVES) if codes else None
 
 
 def _unless_srgb(space: Space) -> Space | None:

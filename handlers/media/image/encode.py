@@ -40,20 +40,44 @@ def output_format(image: pyvips.Image, requested: ImageFormat) -> str:
     return requested.value
 
 
-def encode(image: pyvips.Image, space: Space | None, target: Path, output: str, options: EncodeOptions) -> None:
-    """Encode the image to `target`; this also decodes all of it."""
+SAVERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "jpeg": ("jpegsave", {}),  # optimised Huffman tables take 25% more time and save 2% of the bytes
+    "webp": ("webpsave", {"effort": 2}),  # effort 4, the default, takes twice the time and saves 5% of the bytes
+    "avif": ("heifsave", {"compression": "av1", "effort": 3, "bitdepth": 8}),
+}
+"""The encoder of libvips for each format, and its options."""
+
+
+def encode(image: pyvips.Image, space: Space | None, target: Path, output: str, options: EncodeOptions) -> int:
+    """Encode the image to `target`; this also decodes all of it. Return the quality.
+
+    With `options.ssim` it is the least one that is similar enough. Animations are encoded at `options.quality`.
+    """
     image, keep = select_metadata(image, options)
-    arguments: dict[str, Any] = {"Q": options.quality, "keep": keep}
     image = to_srgb(image, space)
-    if output == "jpeg":
-        # Optimised Huffman tables take 25% more time and save 2% of the bytes.
-        image.jpegsave(str(target), **arguments)
-    elif output == "webp":
-        image = animation.with_timing(image) if animation.frame_count(image) > 1 else image
-        # Effort 4, the default, takes twice the time of 2 and saves 5% of the bytes.
-        image.webpsave(str(target), effort=2, **arguments)
-    else:
-        image.heifsave(str(target), compression="av1", effort=3, bitdepth=8, **arguments)
+    saver, arguments = SAVERS[output]
+    arguments = arguments | {"keep": keep}
+    if animation.frame_count(image) > 1:
+        image = animation.with_timing(image)
+    elif options.ssim is not None:
+        return _encode_similar(image.copy_memory(), target, saver, arguments, options.ssim)
+    getattr(image, saver)(str(target), Q=options.quality, **arguments)
+    return options.quality
+
+
+def _encode_similar(image: pyvips.Image, target: Path, saver: str, arguments: dict[str, Any], wanted: float) -> int:
+    from handlers.media.image.quality.target import encode_similar  # noqa: PLC0415 - Pillow, which it imports, is large
+
+    def encode_at(picture: pyvips.Image, quality: int) -> bytes:
+        return bytes(getattr(picture, f"{saver}_buffer")(Q=quality, **arguments))
+
+    if saver == "jpegsave":
+        arguments |= {
+            "subsample_mode": "on"
+        }  # luma is compared, and above 90 libvips would double the colours' resolution
+    content, quality = encode_similar(image, wanted, encode_at)
+    target.write_bytes(content)
+    return quality
 
 
 def is_worth_it(target: Path, header: OpenedImage, output: str, options: EncodeOptions) -> bool:

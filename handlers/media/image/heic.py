@@ -1,7 +1,8 @@
-"""HEIC: structure check, and decoding by libheif through pillow-heif, since the libvips we ship has no HEVC decoder.
+"""HEIC: boxes, and pictures coded as HEVC.
 
-libheif's decoder conceals damaged pixels. HEVC has no checksum, but its NAL units never contain certain bytes (ITU-T
-H.265, 7.4.2.1). So zeros in place of pixels, and units that do not end where their lengths say, reveal damage.
+They are decoded by libheif through pillow-heif, since the libvips we ship has no HEVC decoder. libheif's decoder
+conceals damaged pixels. HEVC has no checksum, but its NAL units never contain certain bytes (ITU-T H.265, 7.4.2.1). So
+zeros in place of pixels, and units that do not end where their lengths say, reveal damage.
 
 The decoded image is handled like any other. libheif has already applied rotation and mirroring.
 """

@@ -37,6 +37,11 @@ def must_keep(header: OpenedImage, options: EncodeOptions) -> bool:
     return options.keep_provenance and provenance.has_manifest(header.path, header.content_type)
 
 
+def can_be_shown(header: OpenedImage) -> bool:
+    """Whether a version of 8 bits in three colours shows the image as it is meant, apart from an unknown channel."""
+    return header.bands <= MAX_BANDS and not _is_too_deep(header)
+
+
 def has_unknown_alpha(header: OpenedImage) -> bool:
     """Whether the last channel, which libvips takes for transparency, is something else (TIFF 6.0, ExtraSamples 0)."""
     return header.content_type == "image/tiff" and header.has_alpha and has_unknown_channel(header.path)

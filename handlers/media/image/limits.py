@@ -20,6 +20,10 @@ MAX_ANIMATION: Final = 20
 together have this many times the pixels: by default a minute of 1280x720 at 24 frames a second. Decoding that takes
 about a minute."""
 
+MAX_ENCODED_PIXELS: Final = 40_000_000
+"""Pixels of all frames of an animation that is encoded, such as four seconds of 848x480 at 24 frames a second. Encoding
+them takes about 5 s on one core, decoding 0.6 s. A larger animation is kept as it is."""
+
 
 def check_shape(
     width: int, height: int, pages: int, pixel_bytes: int, limits: Limits, *, is_animation: bool = False

@@ -8,29 +8,45 @@ from pathlib import Path
 from typing import Final
 
 from handlers.errors import FileCorruptedError
+from handlers.media.formats import gif, mapped
 
-DECODERS: Final = {"image/gif": "GIF", "image/avif": "AVIF"}
-"""Pillow's names of the formats that are decoded twice."""
 ERRORS: Final = (ValueError, SyntaxError, OSError, EOFError, RuntimeError)
 """The errors that Pillow raises for a file that it cannot decode."""
 
 
 def check(source: Path, content_type: str) -> None:
-    """Decode every frame of a file that ends with its format, if the type is in DECODERS.
+    """Decode every frame of a GIF or AVIF file that ends with its format.
 
     Raises:
         FileCorruptedError: a frame does not decode completely.
     """
-    if content_type not in DECODERS:
+    if content_type not in {"image/gif", "image/avif"}:
         return
-    from PIL import Image, ImageSequence  # noqa: PLC0415 - rarely needed
-
-    Image.MAX_IMAGE_PIXELS = None  # we have checked our own limits
     try:
-        with Image.open(source, formats=[DECODERS[content_type]]) as image:
-            for frame in ImageSequence.Iterator(image):
-                frame.load()
+        if content_type == "image/gif":
+            _decode_gif(source)
+        else:
+            _decode_avif(source)
     except ERRORS as error:
         if content_type == "image/avif" and "Exif" in str(error):
             return  # browsers do not read EXIF
         raise FileCorruptedError(f"the image does not decode completely: {error}") from None
+
+
+def _decode_gif(source: Path) -> None:
+    """Unpack the pixels of each frame. Composing the frames, as Pillow does it, would take ten times as long."""
+    from PIL import Image  # noqa: PLC0415 - rarely needed
+
+    with mapped(source) as content:
+        for frame in gif.frames(content):
+            size, no_transparency = (frame.width, frame.height), -1
+            Image.frombytes("L", size, frame.data, "gif", (frame.code_bits, frame.is_interlaced, no_transparency))
+
+
+def _decode_avif(source: Path) -> None:
+    from PIL import Image, ImageSequence  # noqa: PLC0415 - rarely needed
+
+    Image.MAX_IMAGE_PIXELS = None  # we have checked our own limits
+    with Image.open(source, formats=["AVIF"]) as image:
+        for frame in ImageSequence.Iterator(image):
+            frame.load()

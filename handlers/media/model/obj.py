@@ -1,12 +1,18 @@
-"""Wavefront OBJ: lines of text with a keyword and its values (http://paulbourke.net/dataformats/obj/)."""
+"""Wavefront OBJ: lines of text with a keyword and its values (http://paulbourke.net/dataformats/obj/).
 
+Almost all lines of a large model are vertices, normals, texture coordinates and triangles. Runs of these lines are
+checked by regular expressions, all others word by word.
+"""
+
+import functools
 import math
-from collections.abc import Iterator
+import re
 from typing import Final
 
 from handlers.detect.signatures import OBJ_KEYWORDS
 from handlers.errors import FileCorruptedError
 from handlers.media.formats import Content
+from handlers.media.model.number_patterns import BLANKS, LINE_END, MAX_LINES, NATURAL, NUMBER
 
 MIN_CORNERS: Final = {b"f": 3, b"l": 2, b"p": 1}
 """Minimum number of corners of an element."""
@@ -15,6 +21,29 @@ MIN_COORDINATES, MAX_COORDINATES = 3, 8
 FREE_FORM: Final = frozenset({b"curv", b"curv2", b"surf"})
 POINTS: Final = frozenset({b"v", b"vn"})
 """The keywords of a point cloud, which may lack elements. With other keywords, the elements have been cut off."""
+RUNS: Final = (
+    rb"(?P<v>(?:v(?:%(blanks)b%(number)b){%(least)d,%(most)d}%(end)b){1,%(lines)d})"
+    rb"|(?P<vn>(?:vn[ \t][^\r\n\\\0]*+\r?+\n){1,%(lines)d})"
+    rb"|(?P<vt>(?:vt[ \t][^\r\n\\\0]*+\r?+\n){1,%(lines)d})"
+    rb"|(?P<f>(?:f(?:%(blanks)b%(natural)b(?:/[0-9]*+(?:/[0-9]*+)?)?){3,64}%(end)b){1,%(lines)d})"
+)
+RUN: Final = re.compile(
+    RUNS
+    % {
+        b"blanks": BLANKS,
+        b"number": NUMBER,
+        b"natural": NATURAL,
+        b"end": LINE_END,
+        b"least": MIN_COORDINATES,
+        b"most": MAX_COORDINATES,
+        b"lines": MAX_LINES,
+    }
+)
+"""Lines with the same keyword. What is found is valid, except that corners may be zero or beyond the vertices."""
+MIN_LINES: Final = 256
+"""Lines of faces from which on it takes less time to compile a pattern for their numbers than to read these."""
+CORNERS: Final = re.compile(rb"[ \t]([0-9]++)")
+LINE: Final = re.compile(rb"([^\r\n]*+)(?:\r\n|\r|\n|\Z)")
 
 
 def check_content(content: Content) -> int:
@@ -24,41 +53,99 @@ def check_content(content: Content) -> int:
         FileCorruptedError: a line does not belong to the format, a face refers to a vertex that does not exist, or the
             model is empty.
     """
-    vertices = elements = 0
-    highest = 0
-    is_point_cloud = True
-    for number, words in _lines(content):
-        keyword = words[0]
-        is_point_cloud = is_point_cloud and keyword in POINTS
-        if keyword == b"v":
-            vertices += 1
-            _check_vertex(words, vertices)
-        elif keyword in MIN_CORNERS:
-            elements += 1
-            highest = max(highest, _highest_corner(words, number, vertices))
-        elif keyword not in OBJ_KEYWORDS:
-            raise FileCorruptedError(f"line {number:,} of the model begins with {keyword[:20]!r}")
-        elements += keyword in FREE_FORM
-    if not vertices or not (elements or is_point_cloud):
-        raise FileCorruptedError(f"the model has {vertices} vertices and {elements} faces, lines or points")
-    if highest > vertices:
-        raise FileCorruptedError(f"a face of the model has corner {highest:,} of {vertices:,} vertices")
+    model = _Model()
+    text = content[:].removeprefix(b"\xef\xbb\xbf")
+    at = 0
+    while at < len(text):
+        run = RUN.match(text, at)
+        if run is None or model.is_continued:
+            line = next(LINE.finditer(text, at))
+            model.add_line(line[1])
+            at = line.end()
+        else:
+            model.add_run(str(run.lastgroup).encode(), run[0])
+            at = run.end()
+    model.check_end()
     return len(content)
 
 
-def _lines(content: Content) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the number and the words of each line; a backslash at its end continues it."""
-    continued = b""
-    for number, line in enumerate(content[:].removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+class _Model:
+    """What was found so far: the number of lines, vertices and elements, and the highest corner."""
+
+    def __init__(self) -> None:
+        self._lines = self._vertices = self._elements = self._highest = 0
+        self._is_point_cloud = True
+        self._continued = b""
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether the last line ended with a backslash, so that the next one continues it."""
+        return bool(self._continued)
+
+    def add_run(self, keyword: bytes, run: bytes) -> None:
+        """Add lines that match RUN."""
+        lines = run.count(b"\n")
+        if keyword == b"v":
+            self._vertices += lines
+        elif keyword == b"f":
+            self._elements += lines
+            if lines < MIN_LINES or _invalid_corner(self._vertices).search(run):
+                self._add_corners(run)
+        self._is_point_cloud = self._is_point_cloud and keyword in POINTS
+        self._lines += lines
+
+    def add_line(self, line: bytes) -> None:
+        """Add any line; a backslash at its end continues it."""
+        self._lines += 1
         if line.endswith(b"\\"):
-            continued += line[:-1] + b" "
-            continue
-        words = (continued + line).split()
-        continued = b""
+            self._continued += line[:-1] + b" "
+            return
+        words = (self._continued + line).split()
+        self._continued = b""
         if b"\0" in line:
-            raise FileCorruptedError(f"line {number:,} of the model contains a zero byte")
+            raise FileCorruptedError(f"line {self._lines:,} of the model contains a zero byte")
         if words and not words[0].startswith(b"#"):
-            yield number, words
+            self._add_words(words)
+
+    def check_end(self) -> None:
+        """Check the whole model."""
+        vertices, elements = self._vertices, self._elements
+        if not vertices or not (elements or self._is_point_cloud):
+            raise FileCorruptedError(f"the model has {vertices} vertices and {elements} faces, lines or points")
+        if self._highest > vertices:
+            raise FileCorruptedError(f"a face of the model has corner {self._highest:,} of {vertices:,} vertices")
+
+    def _add_corners(self, faces: bytes) -> None:
+        corners = list(map(int, CORNERS.findall(faces)))
+        if min(corners) == 0:
+            raise FileCorruptedError(f"a face after line {self._lines:,} of the model has a corner 0")
+        self._highest = max((self._highest, *corners))
+
+    def _add_words(self, words: list[bytes]) -> None:
+        keyword = words[0]
+        self._is_point_cloud = self._is_point_cloud and keyword in POINTS
+        if keyword == b"v":
+            self._vertices += 1
+            _check_vertex(words, self._vertices)
+        elif keyword in MIN_CORNERS:
+            self._elements += 1
+            self._highest = max(self._highest, _highest_corner(words, self._lines, self._vertices))
+        elif keyword not in OBJ_KEYWORDS:
+            raise FileCorruptedError(f"line {self._lines:,} of the model begins with {keyword[:20]!r}")
+        self._elements += keyword in FREE_FORM
+
+
+@functools.lru_cache(maxsize=16)
+def _invalid_corner(vertices: int) -> re.Pattern[bytes]:
+    """Return a pattern for a corner that is zero or larger than a number."""
+    digits = str(vertices)
+    larger = [
+        f"{digits[:at]}[{int(digit) + 1}-9][0-9]{{{len(digits) - at - 1}}}(?![0-9])"
+        for at, digit in enumerate(digits)
+        if digit != "9"
+    ]
+    longer = f"[1-9][0-9]{{{len(digits)}}}"
+    return re.compile(rf"[ \t](?:0++(?![0-9])|0*+(?:{'|'.join([longer, *larger])}))".encode())
 
 
 def _check_vertex(words: list[bytes], number: int) -> None:

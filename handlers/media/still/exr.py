@@ -25,6 +25,15 @@ REQUIRED: Final = {
     b"screenWindowCenter": 8,
 }
 """Attributes that every header has, besides the windows, and the bytes of their values."""
+ATTRIBUTE_TYPES: Final = {
+    b"channels": b"chlist",
+    b"compression": b"compression",
+    b"lineOrder": b"lineOrder",
+    b"screenWindowCenter": b"v2f",
+    **dict.fromkeys((b"pixelAspectRatio", b"screenWindowWidth"), b"float"),
+    **dict.fromkeys((b"dataWindow", b"displayWindow"), b"box2i"),
+}
+"""The names of the types of these attributes. Decoders ignore an attribute of another type."""
 MAX_VALUE_BYTES: Final = 1 << 16
 
 
@@ -87,7 +96,9 @@ def _read_header(content: Content, at: int) -> tuple[Header, int]:
         if content[at] == 0:
             break
         name, at = _read_name(content, at)
-        _, at = _read_name(content, at)
+        kind, at = _read_name(content, at)
+        if kind != ATTRIBUTE_TYPES.get(name, kind):
+            raise FileCorruptedError(f"the attribute {name!r} of the image is {kind[:20]!r}")
         end = at + 4 + int.from_bytes(content[at : at + 4], "little")
         if end > len(content):
             raise FileCorruptedError(f"the attribute {name!r} of the image goes beyond its end")

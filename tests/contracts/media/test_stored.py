@@ -7,7 +7,7 @@ import pytest
 
 from handlers.codec.codec import Codec
 from handlers.download import Downloader
-from handlers.media import BY_CONTENT_TYPE
+from handlers.media import BY_CONTENT_TYPE, Kind
 from handlers.observer import Observer
 from handlers.pipeline import process
 from handlers.pipeline.steps import Batch, PipelineDeps
@@ -30,7 +30,8 @@ async def test_a_sample_is_stored_under_its_own_type(codec: Codec, tmp_path: Pat
     async with RawServer(respond) as source:
         settings = MediaSettings(_env_file=None, source_allowlist=source.url, temp_dir=tmp_path)
         file = JobFile(position=0, url=f"{source.url}/liar.exe", source_key="0" * 32, file_name="liar.html")
-        batch = Batch((file,), "user", "generation", Profile(format=ImageFormat.KEEP), 1)
+        profile = Profile(format=ImageFormat.KEEP).with_variants("thumb:40,audio:waveform")
+        batch = Batch((file,), "user", "generation", profile, 1)
         async with Downloader(settings) as downloader:
             deps = PipelineDeps(settings, downloader, codec, FolderStorage(tmp_path / "stored", "b"), Observer())
             result = await process(batch, deps)
@@ -39,6 +40,10 @@ async def test_a_sample_is_stored_under_its_own_type(codec: Codec, tmp_path: Pat
     assert stored.content_type == sample.content_type
     assert stored.path.endswith(f".{BY_CONTENT_TYPE[sample.content_type].extension}")
     assert (tmp_path / "stored" / stored.path).read_bytes() == sample.content
+    kind = BY_CONTENT_TYPE[sample.content_type].kind
+    if kind in {Kind.VIDEO, Kind.AUDIO}:
+        assert (stored.thumbhash is not None) is (kind is Kind.VIDEO)
+        assert [variant.name for variant in stored.variants or ()] == ["thumb" if kind is Kind.VIDEO else "audio"]
 
 
 def test_no_extension_means_a_program() -> None:

@@ -100,7 +100,14 @@ def test_a_full_disk_while_a_tail_is_cut_off_is_retryable(tmp_path: Path, whole:
     files.source.write_bytes(sample.content + PAGE)
     for copy in (files.target, files.target.with_name("source.cut"), files.target.with_name("whole")):
         copy.symlink_to("/dev/full")  # every write fails with ENOSPC
-    options = {"format": "keep", "quality": 85, "strip_metadata": True, "keep_provenance": False}
+    options = {
+        "format": "keep",
+        "quality": 85,
+        "strip_metadata": True,
+        "keep_provenance": False,
+        "ssim": 0.985,
+        "variants": [],
+    }
     limits = asdict(Limits(max_pixels=10**8, max_frames=1000, max_memory=1 << 30, max_written=1 << 30, seconds=60))
     with pytest.raises(FileProcessingError, match="No space left") as failed:
         prepare(str(files.path), sample.content_type, options, limits)

@@ -20,8 +20,9 @@ DELETE_ALL = """
 delete from public.generations; delete from public.outlast_tasks; delete from public.outlast_files;
 delete from public.outlast_objects; delete from public.outlast_workers;
 delete from public.outlast_turns; delete from public.outlast_dead_archive; delete from net.http_request_queue;
-delete from public.outlast_deletions; delete from public.outlast_late_rows;
-update public.outlast_settings set value = '-infinity' where key = 'installed_at';
+delete from public.outlast_deletions; delete from public.outlast_late_rows; delete from public.outlast_replayed;
+delete from public.outlast_attempts; delete from public.outlast_operations;
+update public.outlast_bindings set installed_at = '-infinity';
 update public.outlast_settings set value = null where key in ('webhook_url', 'webhook_secret');
 """
 
@@ -50,6 +51,17 @@ class Database:
         """Install the triggers on the user's table, as its owner does in the SQL editor."""
         names = ", ".join(f"{name} => ${number}" for number, name in enumerate(arguments, 1))
         return json.loads(await self.value(f"select public.outlast_install({names})::text", *arguments.values()))
+
+    async def bind(self, binding: str = "generations", **fields: Any) -> None:
+        """Change fields of a binding, or make it, without applying it to the table."""
+        names = ", ".join(f'"{name}"' for name in fields)
+        if await self.value("select exists (select from public.outlast_bindings where name = $1)", binding):
+            changes = ", ".join(f'"{name}" = ${number}' for number, name in enumerate(fields, 2))
+            sql = f"update public.outlast_bindings set {changes} where name = $1"  # noqa: S608 - fixed names
+        else:
+            places = ", ".join(f"${number}" for number in range(2, len(fields) + 2))
+            sql = f"insert into public.outlast_bindings (name, {names}) values ($1, {places})"  # noqa: S608 - fixed names
+        await self.run(sql, binding, *fields.values())
 
     async def run(self, sql: str, *values: Any) -> None:
         await self.pool.execute(sql, *values)

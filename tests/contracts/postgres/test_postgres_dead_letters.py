@@ -170,7 +170,15 @@ async def archive(db: Any, messages: list[dict[str, Any]], keep: int = 3600, by:
 
 
 async def test_a_discarded_message_is_archived_complete_and_once(db: Any) -> None:
-    item = {"id": "l-1", "task_id": str(uuid4()), "generation_id": "g", "user_id": "u", "code": "source_gone", "n": 1}
+    item = {
+        "id": "l-1",
+        "task_id": str(uuid4()),
+        "binding": "b",
+        "generation_id": "g",
+        "user_id": "u",
+        "code": "source_gone",
+        "n": 1,
+    }
     message = discarded(**item)
     assert await archive(db, [message, message]) == 1
     archived = await db.row("select * from public.outlast_dead_archive")
@@ -180,6 +188,7 @@ async def test_a_discarded_message_is_archived_complete_and_once(db: Any) -> Non
     assert base64.b64decode(archived.pop("body")) == b'\x00 no "text"'
     assert archived == {
         "letter_id": "l-1",
+        "binding": "b",
         "generation_id": "g",
         "user_id": "u",
         "code": "source_gone",

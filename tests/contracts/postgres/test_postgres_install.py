@@ -18,10 +18,8 @@ create table app."My Renders" (
   "key" bigint primary key generated always as identity, owner bigint, state app.state, result {type}, job varchar(20),
   made timestamp default now()
 );
-update public.outlast_settings s set value = n.value from (values
-  ('id_column', 'key'), ('user_column', 'owner'), ('status_column', 'state'), ('output_column', 'result'),
-  ('request_column', 'job'), ('created_column', 'made'), ('completed_value', 'finished')
-) as n (key, value) where n.key = s.key;
+update public.outlast_bindings set id_column = 'key', owner_column = 'owner', status_column = 'state',
+  output_columns = '{{result}}', request_column = 'job', created_column = 'made', completed_values = '{{finished}}';
 """
 
 
@@ -49,10 +47,14 @@ async def test_an_existing_database_is_migrated_again_and_keeps_its_rows(postgre
 
 async def test_health_reports_a_complete_installation_and_each_defect(own_db: Any) -> None:
     health = await own_db.call("outlast_health")
+    (binding,) = health.pop("bindings")
+    assert binding.items() <= health.items()
     assert health.pop("now")
     assert set(health.pop("functions")) == migrations.functions()
     assert health.pop("tables") == dict.fromkeys(migrations.tables(), True)
     assert health == {
+        "binding": "generations",
+        "public_bucket": False,
         "version": migrations.newest(),
         "trigger": True,
         "triggers_current": True,
@@ -103,7 +105,8 @@ async def test_health_reports_a_complete_installation_and_each_defect(own_db: An
 
 
 async def test_health_reports_outdated_triggers(own_db: Any) -> None:
-    await own_db.run("update public.outlast_settings set value = 'done' where key = 'completed_value'")
+    await own_db.run("alter table public.generations rename column id to key")
+    await own_db.bind(id_column="key")
     assert (await own_db.call("outlast_health"))["triggers_current"] is False
     assert (await own_db.install())["triggers_current"] is True
     await own_db.run("drop trigger outlast_notify_insert on public.generations")
@@ -167,7 +170,7 @@ async def test_install_names_the_missing_table_or_column(own_db: Any, database_u
 async def test_migrations_apply_without_a_table_of_generations(
     own_db: Any, database_url: str, make_job: Callable[..., Any]
 ) -> None:
-    await own_db.run("update public.outlast_settings set value = 'later' where key = 'generations_table'")
+    await own_db.bind(table="later")
     await apply_migrations(database_url)
     assert await own_db.attempt(make_job("g", ["a"]), stored=["a"]) == "completed"
     job = make_job(None, ["a"], source="fal", request_id="r")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from schemas.events import SupabaseWebhook
+from tests.contracts.postgres.conftest import USER
 from tests.time_limits import WAIT_SECONDS
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -51,21 +53,20 @@ async def test_a_completed_row_sends_a_signed_webhook(db_with_webhook: Any) -> N
     with pytest.raises(WebhookVerificationError):
         Webhook(SECRET).verify(request["body"] + b" ", request["headers"])
 
-    assert list(json.loads(request["body"])) == ["type", "table", "record", "schema", "outlast", "old_record"]
-    event = SupabaseWebhook.model_validate_json(request["body"])
-    assert event.outlast.timeout_ms == request["timeout_milliseconds"]
-    assert (event.type, event.table, event.schema_name) == ("UPDATE", "generations", "public")
-    assert event.record is not None
-    assert event.old_record is not None
-    assert (event.record["id"], event.record["output"]) == (generation, output)
-    assert (event.old_record["status"], event.old_record["output"]) == ("pending", None)
+    assert list(json.loads(request["body"])) == ["outlast"]
+    event = SupabaseWebhook.model_validate_json(request["body"]).outlast
+    assert event.timeout_ms == request["timeout_milliseconds"]
+    assert (event.v, event.binding, event.generation_id, event.output) == (2, "generations", generation, output)
+    assert (event.user_id, event.request_id) == (USER, None)
+    assert event.event_at is not None
+    assert abs(event.event_at - datetime.now(UTC)) < timedelta(seconds=WAIT_SECONDS)
 
 
 async def test_an_insert_of_a_completed_row_sends_a_webhook(db_with_webhook: Any) -> None:
-    await db_with_webhook.generation()
+    generation = await db_with_webhook.generation(request_id="r1")
     (request,) = await sent(db_with_webhook)
-    event = SupabaseWebhook.model_validate_json(request["body"])
-    assert (event.type, event.old_record) == ("INSERT", None)
+    event = SupabaseWebhook.model_validate_json(request["body"]).outlast
+    assert (event.generation_id, event.request_id) == (generation, "r1")
 
 
 async def test_only_completion_or_a_changed_output_sends_a_webhook(db_with_webhook: Any) -> None:
@@ -92,6 +93,28 @@ async def test_outlasts_own_updates_send_no_webhook(db_with_webhook: Any, make_j
     assert await db_with_webhook.attempt(make_job(generation, ["a", "b"]), stored=["a"], failed=["b"]) == "partial"
     assert (await db_with_webhook.media(generation))[1] == "partial"
     assert len(await sent(db_with_webhook)) == 1
+
+
+COMPLETES_ANOTHER_ROW = """
+create function public.complete_next() returns trigger language plpgsql as $$ begin
+  update public.generations set status = 'completed' where prompt = 'next' and new.media_status = 'completed';
+  return null;
+end $$;
+create trigger complete_next after update on public.generations for each row
+  when (new.media_status is distinct from old.media_status) execute function public.complete_next();
+"""
+
+
+async def test_a_row_that_a_trigger_completes_during_outlasts_own_update_sends_a_webhook(
+    own_db_with_webhook: Any, make_job: Callable[..., Any]
+) -> None:
+    db = own_db_with_webhook
+    await db.run(COMPLETES_ANOTHER_ROW)
+    following = await db.generation(status="pending", prompt="next")
+    generation = await db.generation()
+    assert await db.attempt(make_job(generation, ["a"]), stored=["a"]) == "completed"
+    events = [SupabaseWebhook.model_validate_json(request["body"]).outlast for request in await sent(db)]
+    assert [event.generation_id for event in events] == [generation, following]
 
 
 async def test_every_row_of_a_bulk_insert_sends_a_webhook_with_its_own_id(db_with_webhook: Any) -> None:
@@ -121,12 +144,14 @@ async def test_webhooks_are_signed_for_every_role(own_db_with_webhook: Any, role
         sql = "insert into public.generations (user_id, status, output) values ($1, 'completed', '{}')"
         await connection.execute(sql, user)
     (request,) = await sent(own_db_with_webhook)
-    assert Webhook(SECRET).verify(request["body"], request["headers"])["record"]["user_id"] == user
+    assert Webhook(SECRET).verify(request["body"], request["headers"])["outlast"]["user_id"] == user
 
 
 BREAKAGES = [
     "set role none; drop schema net cascade",
     "drop table public.outlast_settings cascade",
+    "drop table public.outlast_bindings cascade",
+    "delete from public.outlast_bindings",
     "drop function public.outlast_sign(text, text)",
     "set role none; drop extension pgcrypto cascade",
     "delete from public.outlast_settings",
@@ -171,7 +196,7 @@ async def test_the_secret_in_vault_takes_precedence(own_db_with_webhook: Any) ->
     await own_db_with_webhook.run("insert into vault.decrypted_secrets values ('outlast_webhook_secret', $1)", other)
     await own_db_with_webhook.generation()
     (request,) = await sent(own_db_with_webhook)
-    assert Webhook(other).verify(request["body"], request["headers"])["type"] == "INSERT"
+    assert Webhook(other).verify(request["body"], request["headers"])["outlast"]["v"] == 2
 
 
 async def test_a_text_output_column_works(own_db_with_webhook: Any) -> None:
@@ -181,4 +206,4 @@ async def test_a_text_output_column_works(own_db_with_webhook: Any) -> None:
     await own_db_with_webhook.run("insert into public.renders (status, output) values ('completed', '{\"url\": 1}')")
     await own_db_with_webhook.run("update public.renders set output = 'https://v3.fal.media/a.png'")
     bodies = [json.loads(request["body"]) for request in await sent(own_db_with_webhook)]
-    assert [body["record"]["output"] for body in bodies] == ['{"url": 1}', "https://v3.fal.media/a.png"]
+    assert [body["outlast"]["outputs"][0]["value"] for body in bodies] == ['{"url": 1}', "https://v3.fal.media/a.png"]

@@ -220,7 +220,7 @@ async def test_a_deletion_waits_for_no_lock_of_outlast(db: Any, make_job: Make) 
     generation = await db.generation()
     await db.attempt(make_job(generation, ["a"]), stored=["a"])
     async with db.pool.acquire() as other, other.transaction():
-        await other.execute("select public.outlast_lock_generation($1)", generation)
+        await other.execute("select public.outlast_lock_generation('generations', $1)", generation)
         await other.execute("select from public.outlast_objects for update")
         await other.execute("select from public.outlast_files for update")
         async with db.pool.acquire() as user, user.transaction():

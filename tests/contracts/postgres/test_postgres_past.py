@@ -5,15 +5,23 @@ from typing import Any
 
 import pytest
 
+from deploy.local.postgres import apply_migrations
+
 Make = Callable[..., dict[str, Any]]
 INSTALLED = "2026-06-01"
+EARLIER_VERSION = """
+delete from public.outlast_bindings;
+insert into public.outlast_settings (key, value) values ('generations_schema', 'public'),
+  ('generations_table', 'generations'), ('id_column', 'id'), ('user_column', 'user_id'), ('status_column', 'status'),
+  ('output_column', 'output'), ('request_column', 'request_id'), ('created_column', 'created_at');
+"""
 INSERT = "insert into public.generations (status, output, created_at) values ($1, '{}', $2::text::timestamptz)"
 
 
 @pytest.fixture
 async def installed_db(db: Any) -> Any:
     """A database whose table was bound on 1 June."""
-    await db.run("update public.outlast_settings set value = $1 where key = 'installed_at'", INSTALLED)
+    await db.run("update public.outlast_bindings set installed_at = $1::text::timestamptz", INSTALLED)
     return db
 
 
@@ -73,8 +81,9 @@ async def test_an_old_row_that_is_completed_by_an_update_is_swept_and_its_note_f
     assert other not in await found(installed_db, "past")
 
 
-async def test_after_an_upgrade_rows_of_every_age_are_swept(own_db: Any) -> None:
-    await own_db.run("delete from public.outlast_settings where key = 'installed_at'")
+async def test_after_an_upgrade_rows_of_every_age_are_swept(own_db: Any, database_url: str) -> None:
+    await own_db.run(EARLIER_VERSION)
+    await apply_migrations(database_url)
     old = await insert(own_db, "2020-01-01", None)
     assert await found(own_db) == old
     assert await found(own_db, "past") == []
@@ -82,8 +91,15 @@ async def test_after_an_upgrade_rows_of_every_age_are_swept(own_db: Any) -> None
     assert await found(own_db) == old
 
 
-async def test_the_time_of_the_installation_is_that_of_the_first_binding(own_db: Any) -> None:
-    read = "select value::timestamptz from public.outlast_settings where key = 'installed_at'"
+async def test_an_upgrade_keeps_the_recorded_time_of_the_installation(own_db: Any, database_url: str) -> None:
+    await own_db.run(EARLIER_VERSION)
+    await own_db.run("insert into public.outlast_settings (key, value) values ('installed_at', $1)", INSTALLED)
+    await apply_migrations(database_url)
+    assert await own_db.value("select installed_at = $1::text::timestamptz from public.outlast_bindings", INSTALLED)
+
+
+async def test_the_time_of_the_installation_is_that_of_the_first_installation_of_the_table(own_db: Any) -> None:
+    read = "select installed_at from public.outlast_bindings"
     first = await own_db.value(read)
     assert abs((await own_db.value("select now()") - first).total_seconds()) < 3600
     await own_db.install()
@@ -100,7 +116,7 @@ async def test_ids_of_another_type_do_not_stop_the_sweep(own_db: Any) -> None:
     assert await found(own_db) == [young]
     await own_db.run("create table public.numbered (id bigint primary key, status text, output jsonb, created_at text)")
     await own_db.run("insert into public.numbered values (17, 'completed', '{}', 'x'), (18, 'completed', '{}', 'x')")
-    await own_db.run("update public.outlast_settings set value = 'numbered' where key = 'generations_table'")
+    await own_db.bind(table="numbered", owner_column=None, request_column=None)
     assert await found(own_db) == ["17"]
     assert await found(own_db, "past") == ["17", "18"]
     assert (await own_db.call("outlast_past"))["generations"] == 2

@@ -10,10 +10,11 @@ import pytest
 ALICE = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 BOB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 TABLES = [
-    *("outlast_settings", "outlast_tasks", "outlast_files", "outlast_objects", "outlast_workers"),
+    *("outlast_bindings", "outlast_settings", "outlast_tasks", "outlast_files", "outlast_objects", "outlast_workers"),
     "outlast_late_rows",
     *("outlast_turns", "outlast_dead_archive", "outlast_deletions", "outlast_requests", "outlast_uploads"),
     *("outlast_attempts", "outlast_operations", "outlast_notes", "outlast_rejected_rows"),
+    *("outlast_written_urls", "outlast_noticed", "outlast_undecodable", "outlast_replayed", "outlast_paused"),
 ]
 REST_FUNCTIONS = {
     *("enqueue", "begin", "progress", "heartbeat", "cancel", "known", "finish", "missing", "health"),
@@ -22,6 +23,11 @@ REST_FUNCTIONS = {
     *("check_columns", "refresh_media", "console_tasks", "console_task", "console_generation", "console_now"),
     *("operation", "operations", "abort", "note", "archived", "unarchive", "policies", "try_update"),
     *("missing_page", "output", "retry_rejected", "past", "adopted", "try_insert", "try_state", "try_remove"),
+    *("used_buckets", "note_public_url", "fal_result"),
+    *("notices", "note_notices", "digest", "note_digest", "note_undecodable", "source_hosts"),
+    *("follow_replay", "unfollow_replay", "replay_results"),
+    *("find", "find_rows", "console_row", "console_count", "console_choices", "console_trend", "pause"),
+    *("claim_all", "to_vary", "count_unvaried", "set_variants"),
 }
 AS_CALLER = ["outlast_keep_media"]
 """Functions that are not security definer, because they check the role that executes the statement."""

@@ -69,6 +69,27 @@ async def test_a_deferred_trigger_that_refuses_the_row_costs_only_the_row(own_db
     assert (tried["sqlstate"], tried["message"]) == ("P0001", "rows are final")
 
 
+async def test_a_trigger_that_silently_keeps_the_old_row_is_reported(own_db: Any) -> None:
+    await own_db.run("create table public.final (result text)")  # named without a schema
+    await own_db.run("""
+    create function public.final() returns trigger language plpgsql as $$
+    begin
+      insert into final values ('touched');
+      return case when new.output = '"keep"' then old when new.output = '"accept"' then new end;
+    end $$;
+    create trigger final before update on public.generations for each row execute function public.final();
+    """)
+    for output, sqlstate in (("keep", "09000"), ("skip", "09000"), ("accept", None)):
+        job = new_job(await own_db.generation(output=output), ["a"])
+        lease = uuid4()
+        await own_db.call("outlast_begin", p_job=job, p_lease=lease, p_worker="w")
+        rejected = (await finish(own_db, job, lease)).get("row_rejected", "")
+        assert rejected.startswith(f"SQLSTATE {sqlstate}") if sqlstate else not rejected, output
+        assert (await own_db.call("outlast_try_update")).get("sqlstate") == sqlstate
+        await own_db.run("alter table public.generations disable trigger final; delete from public.generations")
+        await own_db.run("alter table public.generations enable trigger final")
+
+
 async def test_the_trial_update_changes_nothing(own_db: Any) -> None:
     generation = await own_db.generation(status="completed")
     before = await own_db.row("select *, xmin::text from public.generations")

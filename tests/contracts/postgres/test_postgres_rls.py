@@ -6,6 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from handlers.storage import object_path
+
 ALICE = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 BOB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 USERS = {"alice": ALICE, "bob": BOB}
@@ -99,4 +101,48 @@ async def test_the_storage_policy_follows_the_bucket_setting(filled: Any) -> Non
     await filled.value("select public.outlast_install_storage()")
     found = await names(filled, "authenticated", ALICE, "select bucket_id from storage.objects")
     assert found == {"it's; --"}
+    assert (await filled.call("outlast_health"))["storage_policy"] is True
+
+
+SUBJECTS = [
+    ALICE,
+    "user_2abCdEfGhIjKlMnOp",
+    "auth0|507f1f77bcf86cd799439020",
+    "google-oauth2|103547991597142817347",
+    "waad|a=b/c d%20?#",
+    "aB3dEf6hIj9kLm0nOp1qRs2tUv3w",
+    "42",
+    "ann.o+1@example.com",
+    "did:key:z6Mk",
+    ".hidden",
+    "..",
+    "anonymous",
+    "r\u00e9n\u00e9e \U0001f600",
+    "x" * 300,
+]
+"""Ids of users of Supabase, Clerk, Auth0, Azure AD, Firebase and of applications of their own."""
+
+
+async def test_users_of_every_provider_read_their_own_folder_and_no_other(own_db: Any) -> None:
+    paths = {user: object_path(user, "ab" * 32, "png") for user in SUBJECTS}
+    assert len(set(paths.values())) == len(SUBJECTS)
+    await own_db.run(OBJECTS.format(alice="someone", bob="else"))
+    insert = "insert into storage.objects (bucket_id, name) values ($1, $2)"
+    for path in paths.values():
+        await own_db.run(insert, "generations", path)
+        await own_db.run(insert, "other", path)
+    for user, path in paths.items():
+        found = await names(own_db, "authenticated", user, "select bucket_id || ':' || name from storage.objects")
+        assert found == {f"generations:{path}"}, user
+
+
+async def test_files_in_folders_of_a_binding_are_read_by_their_owner(filled: Any) -> None:
+    await filled.bind(object_path="{status}/{user_id}", bucket="other")
+    await filled.run("select public.outlast_install_storage(true)")
+    await filled.run("update public.outlast_files set bucket = 'other', path = 'completed/x' where user_id = $1", ALICE)
+    await filled.run("insert into storage.objects (bucket_id, name) values ('other', 'completed/x')")
+    sql = "select bucket_id || ':' || name from storage.objects"
+    assert await names(filled, "authenticated", ALICE, sql) == {f"generations:{ALICE}/ab/1.jpg", "other:completed/x"}
+    assert await names(filled, "authenticated", BOB, sql) == {f"generations:{BOB}/ab/1.jpg"}
+    assert await names(filled, "authenticated", "completed", sql) == set()
     assert (await filled.call("outlast_health"))["storage_policy"] is True

@@ -162,7 +162,7 @@ async def test_unusual_names_are_quoted(bare, name):
     assert await bare.fetchval("select public from storage.buckets where id = $1", name) is False
     await bare.execute(f"insert into app.{quoted} (k, {quoted}, out) values (1, $1, '{{x}}')", name)  # noqa: S608 - quoted
     body = json.loads(bytes(await bare.fetchval("select body from net.http_request_queue")))
-    assert (body["schema"], body["table"], body["record"][name]) == ("app", name, name)
+    assert body["outlast"]["outputs"] == [{"field": "out", "value": ["x"]}]
     assert await bare.fetchval("select count(*) from public.generations") == 1
     columns = await bare.fetchval("select count(*) from pg_attribute where attrelid = 'public.generations'::regclass"
                                   " and attname ~ '^media'")  # fmt: skip

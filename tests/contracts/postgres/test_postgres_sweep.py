@@ -14,7 +14,7 @@ ROWS, LOST_EVERY = 200_000, 1000
 LOAD = """
 set role none;
 set session_replication_role = replica;
-update public.outlast_settings set value = '-infinity' where key = 'installed_at';
+update public.outlast_bindings set installed_at = '-infinity';
 insert into public.generations (id, status, output, media_status, created_at)
   select md5(n::text)::uuid, 'completed', '{"images": []}',
     case when n % 2000 = 0 then 'pending' when n % 1000 <> 0 then 'completed' end,
@@ -40,8 +40,8 @@ READS = """
 select sum(seq_tup_read)::int from pg_stat_user_tables where relname in ('generations', 'outlast_tasks')
 """
 QUERY = """
-select public.outlast_missing_rows_query(format('g.%I is not null', g.created_name) || {since}, 'dated',
-  now() - interval '2 hours', 500) from public.outlast_generations() g
+select public.outlast_missing_rows_query('generations', format('g.%I is not null', g.created_name) || {since},
+  'dated', now() - interval '2 hours', 500) from public.outlast_bound('generations') g
 """
 SINCES = ["''", "format(' and g.%I >= ''2026-01-02''', g.created_name)"]
 
@@ -107,8 +107,7 @@ async def test_the_index_is_used_for_any_type_of_status(
         f'create table app."Renders" (id bigint primary key generated always as identity, "State" {kind},'
         " output text, created_at timestamptz, made timestamp)"
     )
-    for key, value in {"status_column": "State", "completed_value": completed, "created_column": created}.items():
-        await own_db.run("update public.outlast_settings set value = $2 where key = $1", key, value)
+    await own_db.bind(status_column="State", completed_values=[completed], created_column=created)
     assert (await own_db.call("outlast_health"))["sweep_index"] is False
     assert (await own_db.install(p_schema="app", p_table="Renders"))["sweep_index"] is True
     assert await indexes(own_db) == ['app."Renders"']
@@ -130,14 +129,16 @@ async def test_the_index_is_rebuilt_only_when_the_settings_change(own_db: Any) -
     first = await own_db.value(made)
     assert (await own_db.install())["sweep_index"] is True
     assert await own_db.value(made) == first
-    await own_db.run("update public.outlast_settings set value = 'done' where key = 'completed_value'")
+    await own_db.bind(completed_values=["done"])
     assert (await own_db.install())["sweep_index"] is True
     assert await own_db.value(made) == first, "the completed value is not part of the index"
-    for key, value in {"status_column": "model", "created_column": "updated_at", "output_column": "prompt"}.items():
-        await own_db.run("update public.outlast_settings set value = $2 where key = $1", key, value)
+    changes = {"status_column": "model", "created_column": "updated_at", "output_columns": ["prompt"]}
+    for field, value in changes.items():
+        await own_db.bind(**{field: value})
         assert (await own_db.call("outlast_health"))["sweep_index"] is False
         assert (await own_db.install())["sweep_index"] is True
-        assert value in await own_db.value("select pg_get_indexdef('public.outlast_unheard'::regclass)")
+        name = value[0] if isinstance(value, list) else value
+        assert name in await own_db.value("select pg_get_indexdef('public.outlast_unheard'::regclass)")
     await own_db.run("create table public.others (like public.generations)")
     assert (await own_db.install(p_table="others"))["sweep_index"] is True
     assert await indexes(own_db) == ["others"]
@@ -156,8 +157,8 @@ async def test_without_the_index_install_warns_and_the_sweep_works(own_db: Any, 
     await own_db.run(
         "drop index public.outlast_unheard; alter table public.generations alter status drop default;"
         "alter table public.generations alter status type json using to_json(status);"
-        """update public.outlast_settings set value = '"completed"' where key = 'completed_value'"""
     )
+    await own_db.bind(completed_values=['"completed"'])
     notices: list[str] = []
     connection = await asyncpg.connect(database_url)
     connection.add_log_listener(lambda _, message: notices.append(message.message))
@@ -173,7 +174,8 @@ async def test_without_the_index_install_warns_and_the_sweep_works(own_db: Any, 
 async def test_an_enum_gains_the_completed_value_after_the_index_was_created(own_db: Any) -> None:
     await own_db.run("create type public.state as enum ('new')")
     await own_db.run("alter table public.generations alter status drop default, alter status type state using 'new'")
-    assert (await own_db.install())["sweep_index"] is True
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="whose values are: new"):
+        await own_db.install()
     assert await own_db.call("outlast_missing") == []
     await own_db.run("alter type public.state add value 'completed'")
     generation = await own_db.generation()
@@ -187,7 +189,7 @@ async def test_a_table_without_triggers_is_swept(own_db: Any) -> None:
     await own_db.run(
         "insert into public.unbound (id, status, output, created_at) values ($1, 'completed', '{}', now())", uuid4()
     )
-    await own_db.run("update public.outlast_settings set value = 'unbound' where key = 'generations_table'")
+    await own_db.bind(table="unbound")
     assert len(await own_db.call("outlast_missing")) == 1
 
 

@@ -46,6 +46,7 @@ async def test_begin_runs_a_new_task_and_records_it(db: Any, make_job: Make) -> 
     answer = await begin(db, job, lease)
     assert answer == {
         "state": "run",
+        "binding": "generations",
         "generation_id": generation,
         "user_id": "11111111-1111-4111-8111-111111111111",
         "files": [],
@@ -94,6 +95,7 @@ async def test_begin_is_busy_while_another_lease_is_valid(db: Any, make_job: Mak
     assert (await db.call("outlast_heartbeat", p_worker="w1", p_leases=[own], p_stats={}, p_lease_seconds=-1)) == {
         "lost": [],
         "cancelled": [],
+        "paused": [],
     }
     assert (await begin(db, job))["state"] == "run"
 
@@ -134,7 +136,7 @@ async def test_a_cancelled_task_neither_begins_nor_records_files(db: Any, make_j
     await begin(db, job, lease)
     assert await db.call("outlast_cancel", p_task_id=job["task_id"]) == {"cancelled": True, "status": "cancelled"}
     beat = await db.call("outlast_heartbeat", p_worker="w1", p_leases=[lease], p_stats={})
-    assert beat == {"lost": [], "cancelled": [job["task_id"]]}
+    assert beat == {"lost": [], "cancelled": [job["task_id"]], "paused": []}
     answer = await finish(db, job, lease, "completed", [make_file(generation, "a")])
     assert answer["state"] == "cancelled"
     assert await db.value("select count(*) from public.outlast_files") == 0
@@ -179,7 +181,7 @@ async def test_after_enqueue_the_former_lease_is_lost(db: Any, make_job: Make, m
     await db.call("outlast_cancel", p_task_id=job["task_id"])
     await db.call("outlast_enqueue", p_job=job)
     beat = await db.call("outlast_heartbeat", p_worker="w1", p_leases=[old], p_stats={})
-    assert beat == {"lost": [str(old)], "cancelled": []}
+    assert beat == {"lost": [str(old)], "cancelled": [], "paused": []}
     assert (await finish(db, job, old, "completed", [make_file("g", "a")]))["state"] == "lost"
     assert (await begin(db, job))["state"] == "run"
 
@@ -193,7 +195,7 @@ async def test_heartbeat_renews_held_leases_and_returns_lost_ones(db: Any, make_
     await begin(db, done, leases["done"])
     await finish(db, done, leases["done"], "retrying")
     beat = await db.call("outlast_heartbeat", p_worker="w1", p_leases=list(leases.values()), p_stats={"active": 3})
-    assert beat == {"lost": [str(leases["taken"])], "cancelled": []}
+    assert beat == {"lost": [str(leases["taken"])], "cancelled": [], "paused": []}
     assert await db.value("select lease_until > now() from public.outlast_tasks where task_id = $1", own["task_id"])
     assert await db.value("select stats from public.outlast_workers where worker = 'w1'") == {"active": 3}
 

@@ -1,1 +1,1 @@
-"""`outlast adopt`: brings home the files of generations that are older than the installation."""
+"""`outlast adopt`: stores the files of generations that are older than the installation."""

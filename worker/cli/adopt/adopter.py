@@ -99,7 +99,7 @@ class Adopter:
         place: dict[str, Any] | None = None
         while True:
             idle_seconds = int(time.time() - self._started) + GRACE_SECONDS
-            query = MissingQuery(selection.since, selection.until, idle_seconds, past=True)
+            query = MissingQuery(selection.since, selection.until, idle_seconds, past=selection.binding)
             page = await self._records.missing(query, place)
             for entry in page.entries:
                 yield entry
@@ -113,7 +113,8 @@ class Adopter:
         try:
             task_ids = await self._records.requeue(jobs)
         except RowRejectedError as error:
-            log.warning("generation not enqueued", generation_id=entry.generation_id, error=str(error))
+            ids = entry.model_dump(include={"binding", "generation_id"})
+            log.warning("generation not enqueued", **ids, error=str(error))
             self.result.refused += 1
             return
         to_publish = [job for job in jobs if job.task_id in task_ids]

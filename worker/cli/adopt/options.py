@@ -6,16 +6,15 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.dead_letters import Rate, Timestamp
-
-FIRST_BINDING = "generations"
+from schemas.dead_letters import Rate
+from schemas.jobs import DEFAULT_BINDING, BindingName
+from schemas.moments import Timestamp
+from worker.cli.moments import FORMS
 
 
 def adopt(
-    binding: Annotated[str, typer.Option(help="The binding whose table is taken.")] = FIRST_BINDING,
-    since: Annotated[
-        str | None, typer.Option(help="Only generations created at or after this time. ISO 8601, by default UTC.")
-    ] = None,
+    binding: Annotated[str, typer.Option(help="The binding whose table is taken.")] = DEFAULT_BINDING,
+    since: Annotated[str | None, typer.Option(help=f"Only generations created at or after this time: {FORMS}")] = None,
     until: Annotated[str | None, typer.Option(help="Only generations created at or before this time.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of generations, oldest first.")] = None,
     rate: Annotated[str | None, typer.Option(help="Maximum number of generations per second, e.g. 5/s.")] = None,
@@ -31,13 +30,12 @@ def adopt(
     from worker.cli.adopt.past import PastSelection
     from worker.cli.adopt.run import run_adopt
 
-    if binding != FIRST_BINDING:
-        raise typer.BadParameter(f"there is no binding {binding!r}; the one there is: {FIRST_BINDING}")
     selection = PastSelection(
         since=_parse("--since", Timestamp, since),
         until=_parse("--until", Timestamp, until),
         limit=limit,
         rate=_parse("--rate", Rate, rate),
+        binding=_parse("--binding", BindingName, binding),
     )
     sys.exit(run_adopt(selection, dry_run=dry_run, yes=yes, as_json=as_json))
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from handlers.database.client import Supabase
 from handlers.database.rpc import parse_answer
 from schemas.base import Frozen
+from schemas.jobs import DEFAULT_BINDING
 from schemas.periodic import ReconcileEntry
 
 SAMPLE_ROWS = 40
@@ -16,7 +17,7 @@ SAMPLE_ROWS = 40
 
 @dataclass(frozen=True, slots=True)
 class PastSelection:
-    """Which generations to take: created at or after `since` and not after `until`, the oldest `limit` of them.
+    """Which generations of a binding to take: created at or after `since` and not after `until`, the oldest `limit`.
 
     With a limit of time, rows without a creation time are left out. At most `rate` generations a second are enqueued.
     """
@@ -25,19 +26,22 @@ class PastSelection:
     until: datetime | None = None
     limit: int | None = None
     rate: float | None = None
+    binding: str = DEFAULT_BINDING
 
     @property
-    def period(self) -> dict[str, str | None]:
+    def arguments(self) -> dict[str, str | None]:
         """The arguments of the SQL functions."""
         return {
             "p_since": None if self.since is None else self.since.isoformat(),
             "p_until": None if self.until is None else self.until.isoformat(),
+            "p_binding": self.binding,
         }
 
 
 class PastCount(Frozen):
-    """The answer of `outlast_past`. The times are texts, because users' rows can have any."""
+    """The answer of `outlast_past`; `bindings` are the names of all. The times are texts: rows can have any time."""
 
+    bindings: list[str]
     generations: int
     installed_at: str
     oldest: str | None = None
@@ -62,9 +66,10 @@ class PastRecords:
 
     async def count(self, selection: PastSelection) -> PastCount:
         """Count the generations to take, and return a sample of them."""
-        arguments: dict[str, Any] = selection.period | {"p_sample": SAMPLE_ROWS}
+        arguments: dict[str, Any] = selection.arguments | {"p_sample": SAMPLE_ROWS}
         return parse_answer("outlast_past", PastCount, await self._supabase.call("outlast_past", arguments))
 
-    async def totals(self) -> AdoptedTotals:
-        """Return what all runs together have done."""
-        return parse_answer("outlast_adopted", AdoptedTotals, await self._supabase.call("outlast_adopted", {}))
+    async def totals(self, binding: str) -> AdoptedTotals:
+        """Return what all runs for a binding together have done."""
+        answer = await self._supabase.call("outlast_adopted", {"p_binding": binding})
+        return parse_answer("outlast_adopted", AdoptedTotals, answer)

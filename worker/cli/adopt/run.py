@@ -46,6 +46,9 @@ async def _adopt(settings: Settings, selection: PastSelection, *, dry_run: bool,
         records, tasks = PastRecords(supabase), TaskQueries(supabase)
         planner = SweepPlanner(settings, adopt=True)
         count, workers = await records.count(selection), await tasks.workers()
+        if selection.binding not in count.bindings:
+            names = ", ".join(count.bindings)
+            raise typer.BadParameter(f"there is no binding {selection.binding!r}; the database has: {names}")
         estimate = await make_estimate(count, selection, planner, await resources.downloader(), workers)
         sys.stderr.write(plan_text(estimate, count.oldest, count.newest))
         if dry_run:
@@ -61,7 +64,7 @@ async def _adopt(settings: Settings, selection: PastSelection, *, dry_run: bool,
             except Exception:
                 sys.stderr.write(f"{adopter.result.enqueued} enqueued before this error; run it again to continue:\n")
                 raise
-        return _report(estimate, result, await records.totals(), as_json=as_json, dry_run=False)
+        return _report(estimate, result, await records.totals(selection.binding), as_json=as_json, dry_run=False)
 
 
 async def _confirmed(estimate: Estimate, *, yes: bool) -> bool:

@@ -31,7 +31,7 @@ class TrialFollower:
 
     async def state(self) -> TrialState:
         """Return how far it has come. Raises FileProcessingError."""
-        arguments = {"p_generation_id": self._sent.generation_id, "p_since": self._since.isoformat()}
+        arguments = self._sent.arguments | {"p_since": self._since.isoformat()}
         return parse_answer("outlast_try_state", TrialState, await self._supabase.call("outlast_try_state", arguments))
 
     async def wait_for_task(self, extra_seconds: float = 0.0) -> str:
@@ -62,7 +62,7 @@ class TrialFollower:
         file = (await self.state()).files[0]
         target = folder / "stored"
         try:
-            await self._supabase.fetch(file.path, target)
+            await self._supabase.in_bucket(file.bucket).fetch(file.path, target)
         except FileProcessingError as error:
             remedy = "check STORAGE_BUCKET and the bucket: `outlast doctor`"
             raise StoppedError("read", f"{file.bucket}/{file.path}: {error}", remedy) from error
@@ -74,6 +74,8 @@ class TrialFollower:
     async def check_row(self) -> str:
         """Check that the row has its media. Raises StoppedError."""
         state = await self.state()
+        if not state.has_media_status:
+            return "not checked: the binding names no column for media_status"
         if state.media_status != "completed":
             problem = f"the files are stored, but the row's media_status is {state.media_status}"
             raise StoppedError(

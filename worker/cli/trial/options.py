@@ -6,8 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from schemas.jobs import DEFAULT_BINDING
+
 
 def try_(
+    binding: Annotated[str, typer.Option(help="The binding that is tried.")] = DEFAULT_BINDING,
     via: Annotated[
         str,
         typer.Option(help="row: insert a row; webhook: send a signed webhook; auto: a row if the table accepts it."),
@@ -32,7 +35,7 @@ def try_(
     if via not in {"auto", "row", "webhook"}:
         raise typer.BadParameter(f"--via: {via!r} is not auto, row or webhook")
     values = dict(_pair(text) for text in set_ or ())
-    sys.exit(run_try(TrialOptions(via, values, receiver_url, timeout), as_json=as_json))  # type: ignore[arg-type]
+    sys.exit(run_try(TrialOptions(via, values, receiver_url, timeout, binding), as_json=as_json))  # type: ignore[arg-type]
 
 
 def _pair(text: str) -> tuple[str, Any]:

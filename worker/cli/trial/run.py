@@ -38,6 +38,10 @@ class Trial:
         except FileProcessingError as error:
             remedy = "check SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY and the SQL: `outlast doctor`"
             raise StoppedError("database", str(error), remedy) from error
+        names = [found.get("binding") for found in health.get("bindings", [])]
+        if self._options.binding not in names:
+            problem = f"there is no binding {self._options.binding!r}; the database has: {', '.join(map(str, names))}"
+            raise StoppedError("database", problem, "name another one with --binding, or make it with `outlast init`")
         self._pass("database", f"version {health.get('version')}")
         sent = await Sender(self._settings, self._supabase, health, self._note).send(self._options)
         self._pass("send", f"{'row' if sent.has_row else 'signed webhook'}, generation {sent.generation_id}")
@@ -61,14 +65,16 @@ class Trial:
     async def _remove(self, follower: TrialFollower, sent: SentGeneration) -> None:
         """Remove row, task, file and object. If that fails, say what is left."""
         try:
-            for task in (await follower.state()).tasks:
+            state = await follower.state()
+            for task in state.tasks:
                 if not task.status.ready:
                     await TaskRecords(self._supabase).cancel(task.task_id)
-            arguments = {"p_generation_id": sent.generation_id, "p_bucket": self._supabase.bucket}
+            supabase = self._supabase.in_bucket(state.files[0].bucket) if state.files else self._supabase
+            arguments = sent.arguments | {"p_bucket": supabase.bucket}
             paths: list[str] = (await self._supabase.call("outlast_try_remove", arguments))["paths"]
             if paths:
-                await self._supabase.remove(paths)
-                await ObjectRecords(self._supabase).forget_objects(paths)
+                await supabase.remove(paths)
+                await ObjectRecords(supabase).forget_objects(paths)
         except FileProcessingError as error:
             self._note(f"the test generation {sent.generation_id} was not removed completely: {error}")
         else:

@@ -1,5 +1,6 @@
 """Sends the test generation: as a row of the table, or as a signed webhook."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,9 +10,12 @@ from uuid import uuid4
 
 import aiohttp
 from standardwebhooks.webhooks import Webhook
+from yarl import URL
 
 from handlers.database.client import Supabase
 from handlers.errors import FileProcessingError
+from handlers.sources.supabase import EVENT_VERSION
+from schemas.jobs import DEFAULT_BINDING
 from worker.cli.init_project import WEBHOOK_PATH
 from worker.cli.trial.picture import sample_output
 from worker.cli.trial.steps import SentGeneration, StoppedError, TrialOptions
@@ -21,6 +25,8 @@ STEP: Final = "send"
 ID_PREFIX: Final = "outlast-try-"
 """`outlast_try_remove` knows by it the generations without a row."""
 HTTP_SECONDS: Final = 15
+START_SECONDS: Final = 10.0
+"""How long a receiver that was just started may take."""
 REMEDIES: Final = {
     HTTPStatus.UNAUTHORIZED: "give the receiver and this command the same SUPABASE_WEBHOOK_SECRETS; check the clocks",
     HTTPStatus.NOT_FOUND: f"this is no receiver; --receiver-url is the URL without {WEBHOOK_PATH}",
@@ -43,9 +49,12 @@ class Sender:
         """Send it as the options say. Raises StoppedError."""
         if options.via == "webhook":
             return await self._send_webhook(options)
+        if webhook_url := self._health.get("webhook_url"):
+            await self._wait_for_receiver(URL(str(webhook_url)), min(options.seconds, START_SECONDS))
         try:
             answer = await self._supabase.call(
-                "outlast_try_insert", {"p_output": sample_output(), "p_values": options.values}
+                "outlast_try_insert",
+                {"p_output": sample_output(), "p_values": options.values, "p_binding": options.binding},
             )
         except FileProcessingError as error:
             remedy = "give columns that need a value: --set prompt=test --set user_id=<id of a user>"
@@ -56,11 +65,31 @@ class Sender:
         awaits_sweep = not self._health.get("webhook_url")
         if awaits_sweep:
             self._note("the database has no webhook_url, so this waits for the sweep")
-        return SentGeneration(str(answer["generation_id"]), has_row=True, awaits_sweep=awaits_sweep)
+        return SentGeneration(
+            str(answer["generation_id"]), has_row=True, awaits_sweep=awaits_sweep, binding=options.binding
+        )
+
+    async def _wait_for_receiver(self, url: URL, seconds: float) -> None:
+        """Wait while the receiver's port is closed: it may be starting, and the database sends a webhook only once."""
+        refused = False
+        try:
+            async with asyncio.timeout(seconds), aiohttp.ClientSession() as session:
+                while True:
+                    try:
+                        async with session.get(url.with_path("/healthz"), allow_redirects=False):
+                            return
+                    except aiohttp.ClientConnectorError as error:
+                        refused = isinstance(error.os_error, ConnectionRefusedError)
+                        if not refused:
+                            return
+                    await asyncio.sleep(0.2)
+        except (aiohttp.ClientError, TimeoutError, ValueError):  # the database may reach what this machine does not
+            if refused:
+                self._note(f"no receiver listens at {url.origin()}, as seen from here; start `outlast receiver`")
 
     async def _send_webhook(self, options: TrialOptions) -> SentGeneration:
         generation_id, url = f"{ID_PREFIX}{uuid4()}", self._url(options)
-        body = json.dumps(self._event(generation_id))
+        body = json.dumps(self._event(generation_id, options.binding))
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=HTTP_SECONDS)) as session,
@@ -77,15 +106,22 @@ class Sender:
         if status != HTTPStatus.ACCEPTED:
             remedy = REMEDIES.get(HTTPStatus(status), "see the receiver's log, and `outlast doctor`")
             raise StoppedError(STEP, f"{url} answered {status}: {text}", remedy)
-        return SentGeneration(generation_id, has_row=False)
+        return SentGeneration(generation_id, has_row=False, binding=options.binding)
 
     def _url(self, options: TrialOptions) -> str:
         if options.receiver_url is not None:
             return f"{options.receiver_url.rstrip('/')}{WEBHOOK_PATH}"
         return str(self._health.get("webhook_url") or f"http://127.0.0.1:{self._settings.receiver_port}{WEBHOOK_PATH}")
 
-    def _event(self, generation_id: str) -> dict[str, Any]:
-        """Return the body of a Database Webhook for a completed row with the test's output."""
+    def _event(self, generation_id: str, binding: str) -> dict[str, Any]:
+        """Return the body of a webhook for a completed row with the test's output.
+
+        The settings describe the table of the first binding only. The event of another one is as its trigger sends it.
+        """
+        if binding != DEFAULT_BINDING:
+            outputs = [{"field": "output", "value": sample_output()}]
+            event = {"v": EVENT_VERSION, "binding": binding, "generation_id": generation_id, "outputs": outputs}
+            return {"outlast": event | {"event_at": datetime.now(UTC).isoformat()}}
         settings = self._settings
         record = {
             settings.generations_id_column: generation_id,

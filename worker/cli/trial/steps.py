@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from schemas.base import Frozen
+from schemas.jobs import DEFAULT_BINDING
 from schemas.tasks import TaskStatus
 
 Via = Literal["auto", "row", "webhook"]
@@ -21,6 +22,7 @@ class TrialOptions:
     values: dict[str, Any] = field(default_factory=dict)
     receiver_url: str | None = None
     seconds: float = 60.0
+    binding: str = DEFAULT_BINDING
 
 
 class StoppedError(Exception):
@@ -40,6 +42,12 @@ class SentGeneration:
     generation_id: str
     has_row: bool
     awaits_sweep: bool = False
+    binding: str = DEFAULT_BINDING
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """The arguments of the SQL functions."""
+        return {"p_generation_id": self.generation_id, "p_binding": self.binding}
 
 
 class TrialTask(Frozen):
@@ -68,9 +76,10 @@ class WebhookResponse(Frozen):
 
 
 class TrialState(Frozen):
-    """The answer of `outlast_try_state`."""
+    """The answer of `outlast_try_state`. `has_media_status`: the binding names a column for the status."""
 
     tasks: list[TrialTask] = Field(default_factory=list)
     files: list[TrialFile] = Field(default_factory=list)
     media_status: str | None = None
+    has_media_status: bool = True
     responses: list[WebhookResponse] = Field(default_factory=list)

@@ -1,20 +1,18 @@
-// The console works without this script. It adds local times, live parts of pages, and the number of selected rows.
+// The console works without this script. It adds local times as tooltips, live parts of pages, and the number of selected rows.
 "use strict";
 
 function localTimes(root) {
-  const day = new Intl.DateTimeFormat(undefined, { day: "2-digit", month: "short" });
-  const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
   const zoned = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
   for (const time of root.querySelectorAll("time[datetime]")) {
-    const at = new Date(time.dateTime);
-    const today = at.toDateString() === new Date().toDateString();
-    time.textContent = today ? clock.format(at) : `${day.format(at)}, ${clock.format(at)}`;
-    if (!time.title.includes("\n")) time.title += `\n${zoned.format(at)}`;
+    if (!time.title.includes("\n")) time.title += `\n${zoned.format(new Date(time.dateTime))}`;
   }
 }
 
 // Replaces only the parts of a region that have changed, so that a screen reader announces an alert once.
 function refresh(region, html) {
+  region.pending = html;
+  if (region.querySelector("input[name=ids]:checked")) return; // shown when no row is selected any more
+  region.pending = null;
   const template = document.createElement("template");
   template.innerHTML = html; // rendered and escaped by the server, like the page itself
   const parts = [...template.content.children];
@@ -26,6 +24,7 @@ function refresh(region, html) {
   if (sameCount) parts.forEach((part, i) => { if (sources[i] !== region.sources[i]) replacePart(region.children[i], part); });
   else region.replaceChildren(...parts);
   region.sources = sources;
+  for (const form of region.querySelectorAll("form")) selectRows(form);
   region.querySelectorAll(".scroll").forEach((element, i) => { element.scrollLeft = positions[i] || 0; });
   if (focusName && document.activeElement === document.body) findByName(region, focusName)?.focus({ preventScroll: true });
 }
@@ -58,10 +57,12 @@ function keepLive(region) {
   events.onerror = () => show(events.readyState === EventSource.CLOSED
     ? "This page no longer updates. Reload it."
     : "The receiver cannot be reached. This page may be outdated; reconnecting…");
+  region.addEventListener("change", () => { if (region.pending) refresh(region, region.pending); });
   events.addEventListener("end", () => { events.close(); location.reload(); });
 }
 
 function selectRows(form) {
+  if (form.dataset.selects) return;
   const boxes = [...form.querySelectorAll("input[name=ids]")];
   const all = form.querySelector("[data-all=ids]");
   const counter = form.querySelector("[data-count=ids]");
@@ -75,6 +76,7 @@ function selectRows(form) {
     for (const button of buttons) button.disabled = selected === 0;
     counter.parentElement.classList.toggle("sticky", selected > 0);
   };
+  form.dataset.selects = "yes";
   all.hidden = false;
   all.addEventListener("change", () => { for (const box of boxes) box.checked = all.checked; update(); });
   form.addEventListener("change", update);
@@ -87,6 +89,7 @@ function omitEmptyFields(form) {
   setTimeout(() => { for (const field of fields) field.disabled = false; });
 }
 
+for (const region of document.querySelectorAll("[data-live]")) region.sources = [...region.children].map((child) => child.outerHTML);
 localTimes(document);
 for (const region of document.querySelectorAll("[data-live]")) keepLive(region);
 for (const form of document.querySelectorAll("form")) selectRows(form);

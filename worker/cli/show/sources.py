@@ -1,0 +1,45 @@
+"""`outlast sources`: the hosts with the most files, and how many of them failed."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+import typer
+
+from worker.cli.moments import FORMS, read_since
+from worker.cli.printing import print_items, print_table
+
+PERIOD: Final = timedelta(hours=24)
+
+
+def sources(
+    since: Annotated[
+        str | None, typer.Option(help=f"Tasks that ended at or after this time (default: 24h): {FORMS}")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the ten hosts with the most files, how many of them failed, and why."""
+    asyncio.run(_list(read_since(since) or datetime.now(UTC) - PERIOD, as_json=as_json))
+
+
+async def _list(since: datetime, *, as_json: bool) -> None:
+    """Print the hosts. Raises DatabaseUnavailableError."""
+    from handlers.database.notice_records import NoticeRecords
+    from worker.observability.logs import configure
+    from worker.resources import Resources
+    from worker.settings import Settings
+
+    settings = Settings.load().for_tasks()
+    configure(settings)
+    async with Resources(settings) as resources:
+        hosts = await NoticeRecords(await resources.supabase()).source_hosts(since)
+    rows = [host.model_dump() for host in hosts]
+    if as_json:
+        print_items(rows)
+        return
+    print_table([row | {"codes": _codes(row["codes"])} for row in rows], ("host", "files", "failed", "codes"))
+
+
+def _codes(codes: dict[str, int]) -> str:
+    """Return the codes with the most files first: `source_gone 3, corrupted 1`."""
+    return ", ".join(f"{code} {files}" for code, files in sorted(codes.items(), key=lambda item: -item[1]))

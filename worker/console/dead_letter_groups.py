@@ -1,0 +1,119 @@
+"""Dead letters by cause, since a time and of a host, with notes of operators."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+from yarl import URL
+
+from handlers.database.console_queries import ConsoleQueries
+from handlers.errors import FileProcessingError
+from schemas.dead_letters import DeadLetterFilter, InvalidFilterError
+from worker.console.dead_letter_cache import DeadLetterCache, failure_timeline
+from worker.console.sse import stream
+from worker.console.templating import PAGE_SIZE, fragment, offset, page, url_with_query
+from worker.dead_letters.summary import group_items
+
+FILTERS: Final = ("since", "host")
+MAX_CHOICES: Final = 200
+"""Number of values of a filter that are offered."""
+
+
+class DeadLetterGroupPages:
+    """The page of the groups."""
+
+    def __init__(self, records: ConsoleQueries, cache: DeadLetterCache) -> None:
+        self._records, self._cache = records, cache
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes."""
+        app.router.add_get("/dead", self._show)
+        app.router.add_get("/dead/live", self._live)
+
+    async def _show(self, request: web.Request) -> web.StreamResponse:
+        given, problem = {name: value for name in FILTERS if (value := request.query.get(name, "").strip())}, None
+        try:
+            filters = DeadLetterFilter.parse(given)
+        except InvalidFilterError as error:
+            filters, problem = DeadLetterFilter(), str(error)
+        context = await self._grouped(request, filters)
+        live = url_with_query("/console/dead/live", **given, **{"from": context["start"]})
+        response = page(
+            request,
+            "dead_letter_groups.html",
+            title="Dead letters",
+            problem=problem,
+            live=live,
+            filters=given,
+            **context,
+        )
+        if problem:
+            response.set_status(HTTPStatus.UNPROCESSABLE_ENTITY)
+        return response
+
+    async def _live(self, request: web.Request) -> web.StreamResponse:
+        given = {name: value for name in FILTERS if (value := request.query.get(name, "").strip())}
+
+        async def render() -> tuple[str, bool]:
+            context = await self._grouped(request, DeadLetterFilter.parse(given), live=True)
+            return fragment(request, "dead_letter_groups_live.html", {**context, "filters": given}), False
+
+        return await stream(request, render)
+
+    async def _grouped(self, request: web.Request, filters: DeadLetterFilter, *, live: bool = False) -> dict[str, Any]:
+        """Return the template variables of the groups of the dead letters that match."""
+        running = await running_operations(self._records)
+        every_item, list_age = await self._cache.items(busy=bool(running), live=live)
+        items = [item for item in every_item if filters.matches(item)]
+        since = request.query.get("since", "").strip()
+        notes, groups = await read_notes(self._records), group_items(items)
+        start = offset(request.query.get("from", "")) // PAGE_SIZE * PAGE_SIZE
+        timeline = failure_timeline((group_key(item), item.failed_at) for item in items)
+        rows = [
+            {
+                "group": group,
+                "failures": timeline.counts.get(group_key(group), ()),
+                "note": notes.get(group_key(group)),
+                "problem": self._cache.replay_problem(group.code),
+                "link": group_page(group.code, group.stage, group.host, since),
+            }
+            for group in groups[start : start + PAGE_SIZE]
+        ]
+        return {
+            "rows": rows,
+            "total": len(items),
+            "hosts": sorted({item.host for item in every_item if item.host})[:MAX_CHOICES],
+            "list_age": 0 if live else list_age,
+            "timeline": timeline,
+            "start": start,
+            "page_size": PAGE_SIZE,
+            "total_groups": len(groups),
+            "running": running,
+        }
+
+
+async def read_notes(records: ConsoleQueries) -> dict[str, Any]:
+    """Return all notes; none while the database does not answer, since dead letters can be shown without it."""
+    try:
+        return await records.notes()
+    except FileProcessingError:
+        return {}
+
+
+async def running_operations(records: ConsoleQueries) -> list[Any]:
+    """Return the operations that run; none while the database does not answer."""
+    try:
+        return await records.operations(running=True)
+    except FileProcessingError:
+        return []
+
+
+def group_key(item_or_group: Any) -> str:  # noqa: ANN401 - DeadLetter and DeadLetterGroup have the same three fields
+    """Return the key of a group: that of its note."""
+    return "\n".join((item_or_group.code, item_or_group.stage or "", item_or_group.host or ""))
+
+
+def group_page(code: str, stage: str | None, host: str | None, since: str = "") -> str:
+    """Return the page of a group. An empty stage or host is also part of the filter."""
+    query = {"code": code, "stage": stage or "", "host": host or ""} | ({"since": since} if since else {})
+    return str(URL("/console/dead/letters").with_query(query))

@@ -1,0 +1,7 @@
+"""What is told, and which addresses get Slack's form. Imported by the settings, so it imports nothing of Outlast."""
+
+from typing import Final, Literal, get_args
+
+NoticeType = Literal["generation.completed", "generation.partial", "generation.failed", "dead_letters.added"]
+NOTICE_TYPES: Final[tuple[NoticeType, ...]] = get_args(NoticeType)
+SLACK_HOSTS: Final = ("hooks.slack.com", "hooks.slack-gov.com")
