@@ -38,6 +38,7 @@ async def inject_faults(run: MonitoredStack, rate: float = 0.75, quiet_seconds: 
     """Inject all faults under load, after `quiet_seconds`, and wait until no job is in flight."""
     load = GenerationLoad(run)
     await warm_up(run)
+    await return_to_stored_files(run)
     flowing = asyncio.create_task(load.send_until_cancelled(rate))
     try:
         await asyncio.sleep(quiet_seconds)
@@ -45,6 +46,7 @@ async def inject_faults(run: MonitoredStack, rate: float = 0.75, quiet_seconds: 
             group.create_task(publish_undecodable(run))
             group.create_task(complete_with_bad_sources(run))
             group.create_task(crash_codecs(run))
+        await replay_forbidden_sources(run, load)
         await kill_a_worker(run)
         await fail_storage(run)
         await stop_broker(run)
@@ -54,7 +56,6 @@ async def inject_faults(run: MonitoredStack, rate: float = 0.75, quiet_seconds: 
         await asyncio.gather(flowing, return_exceptions=True)
     if not flowing.cancelled():
         flowing.result()
-    await load.replay()
     await run.prometheus.wait_for("outlast:jobs_in_flight:sum == 0", ALERT_WAIT_SECONDS)
 
 
@@ -64,9 +65,10 @@ async def wait_for_alerts(run: MonitoredStack, *names: str, when: str = "vector(
     await run.prometheus.wait_for(" and on () ".join([*conditions, when]), ALERT_WAIT_SECONDS)
 
 
-async def complete(run: MonitoredStack, url: str) -> None:
-    """Insert a completed generation with one file."""
-    row = {"id": str(uuid4()), "user_id": str(uuid4()), "status": "completed", "output": {"audio": {"url": url}}}
+async def complete(run: MonitoredStack, url: str, user_id: str = "") -> None:
+    """Insert a completed generation with one file, of a new user if none is given."""
+    user_id = user_id or str(uuid4())
+    row = {"id": str(uuid4()), "user_id": user_id, "status": "completed", "output": {"audio": {"url": url}}}
     await run.project.insert("generations", row)
 
 
@@ -79,11 +81,28 @@ async def warm_up(run: MonitoredStack) -> None:
     )
 
 
+async def return_to_stored_files(run: MonitoredStack) -> None:
+    """Let one user complete the same file, until it is found stored and not stored again."""
+    user_id = str(uuid4())
+    async with asyncio.timeout(ALERT_WAIT_SECONDS):
+        while not await run.prometheus.query("outlast_deduplicated_files_total > 0"):
+            await complete(run, run.stack.source.file_url("tone.mp3"), user_id)
+            await asyncio.sleep(1)
+
+
 async def complete_with_bad_sources(run: MonitoredStack) -> None:
     """Complete generations whose files cannot be downloaded."""
     for number in range(12):
         await complete(run, f"{run.stack.source.url}/missing/{number}.mp3")
         await complete(run, f"https://example.com/{number}.mp3")
+
+
+async def replay_forbidden_sources(run: MonitoredStack, load: GenerationLoad) -> None:
+    """Replay dead letters until the dashboards show it."""
+    async with asyncio.timeout(ALERT_WAIT_SECONDS):
+        while not await run.prometheus.query("increase(outlast_dead_letters_replayed_total[1m]) > 0"):
+            await load.replay()
+            await asyncio.sleep(1)
 
 
 async def publish_undecodable(run: MonitoredStack) -> None:

@@ -49,9 +49,7 @@ class GenerationLoad:
         if number % 8 == 1:
             urls.append("https://example.com/not-listed.png")
         output = {"images": [{"url": url} for url in urls]}
-        user = (
-            str(uuid4()) if number % 3 else self._users[number % 8]
-        )  # a user who returns already has some of the files
+        user = str(uuid4()) if number % 3 else self._users[number % 8]
         row = {"id": str(uuid4()), "user_id": user, "status": "processing", "output": None}
         await self._run.project.insert("generations", row)
         await self._run.project.update("generations", f"id=eq.{row['id']}", {"status": "completed", "output": output})

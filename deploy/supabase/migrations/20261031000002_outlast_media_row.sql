@@ -42,81 +42,86 @@ begin
       from jsonb_array_elements(p_entry -> 'variants') with ordinality v)) else '{}' end;
 end $$;
 
+-- The search_path for statements that write an application's table. Its triggers and constraints may use names without
+-- a schema, as in requests of the application itself. Our own names in such a statement have their schema.
+create or replace function public.outlast_search_path(p_schema text) returns text
+language plpgsql immutable security definer set search_path = '' as $$
+begin
+  return format('%I, public, extensions', p_schema);
+end $$;
+
 -- Writes media_status and, unless `p_status_only`, media and the URLs of `write_urls` to the generation's row, if there
 -- is one and the binding names these columns. The row stays unchanged while the generation has no task of the row's
 -- owner. Raises the error with which the row refuses it; waits briefly for its lock. `outlast.own_media` tells
--- outlast_notify that the update of this table, at this depth of triggers, writes nothing else. Triggers and constraints
--- of the table may use names without a schema, as in requests of the application itself, so the update has such a
--- search_path. Our own names in it have their schema. Raises an error also if a trigger skips or undoes the update.
+-- outlast_notify that the update of this table, at this depth of triggers, writes nothing else. Raises an error also if
+-- a trigger skips or undoes the update.
 create or replace function public.outlast_update_row(p_binding text, p_generation_id text, p_status_only boolean)
 returns void language plpgsql security definer set search_path = '' set lock_timeout = '3s' as $$
 declare
   g record;
+  r record;
   m record;
-  v_request text; v_owner text; v_id text;
   v_set text;
-  v_changes text;
-  v_urls jsonb;
+  v_urls jsonb := '{}';
   v_with_urls boolean; v_kept boolean;
   v_path text;
 begin
-  select not p_status_only and write_urls <> '{}', format('%I, public, extensions', schema) into v_with_urls, v_path
+  select not p_status_only and write_urls <> '{}', public.outlast_search_path(schema) into v_with_urls, v_path
     from public.outlast_bindings where name = p_binding;
   g := public.outlast_bound(p_binding);
-  v_set := concat_ws(', ', quote_ident(g.media_status_name) || ' = $2',
-    case when not p_status_only then quote_ident(g.media_name) || ' = $1' end);
-  if g.id_name is null or (v_set = '' and not v_with_urls) then
+  if p_status_only then
+    g.media_name := null;
+  end if;
+  if g.id_name is null or (num_nonnulls(g.media_name, g.media_status_name) = 0 and not v_with_urls) then
     return;
   end if;
   begin
-    execute format('select g.%I::text, %s, %s from %s g where g.%I = $1::%s for update',
-                   g.id_name, public.outlast_column(g.request_name), g.owner_sql, g.rel, g.id_name, g.id_type)
-      into v_id, v_request, v_owner using p_generation_id;
+    execute format('select g.%I::text as id, %s as request, %s as owner, to_jsonb(%s) as media, %s as media_status '
+        'from %s g where g.%I = $1::%s for update', g.id_name, public.outlast_column(g.request_name), g.owner_sql,
+        coalesce('g.' || quote_ident(g.media_name), 'null::text'), public.outlast_column(g.media_status_name), g.rel,
+        g.id_name, g.id_type)
+      into r using p_generation_id;
   exception when data_exception then
     return;
   end;
-  if v_id is null then
+  if r.id is null then
     return;
   end if;
-  m := public.outlast_media(p_binding, p_generation_id, v_request, v_owner);
+  m := public.outlast_media(p_binding, p_generation_id, r.request, r.owner);
   if m.media is null then
     return;
   end if;
-  v_changes := concat_ws(' or ', 'g.' || quote_ident(g.media_status_name) || ' is distinct from $2',
-    case when not p_status_only then 'g.' || quote_ident(g.media_name) || ' is distinct from $1' end);
   if v_with_urls then
     v_urls := public.outlast_url_changes(p_binding, p_generation_id, (
-      select t.output_key from public.outlast_current_tasks(p_binding, p_generation_id, v_request, v_owner) t
+      select t.output_key from public.outlast_current_tasks(p_binding, p_generation_id, r.request, r.owner) t
       order by t.source is not distinct from 'fal', t.event_at desc limit 1), m.media);
-    if v_urls <> '{}' then
-      v_set := concat_ws(', ', nullif(v_set, ''), (
-        select string_agg(format(case jsonb_typeof(u.value) when 'array'
-          then '%1$I = array(select jsonb_array_elements_text($4 -> %1$L))' else '%1$I = $4 ->> %1$L' end, u.key), ', ')
-        from jsonb_each(v_urls) u));
-      v_changes := 'true';
-      perform set_config('outlast.own_update', concat(p_binding, chr(31), v_id), true);
-    end if;
   end if;
-  if v_set <> '' then
-    perform set_config('outlast.own_media', case when v_urls is null or v_urls = '{}'
-      then concat(g.rel::oid, ' ', pg_trigger_depth() + 1) else '' end, true), set_config('search_path', v_path, true);
-    execute format('update %s g set %s where g.%I = $3::%s and (%s) returning %s', g.rel, v_set, g.id_name, g.id_type,
-        v_changes, coalesce('g.' || quote_ident(g.media_status_name) || ' is not distinct from $2',
-          'g.' || quote_ident(g.media_name) || ' is not distinct from $1', 'true'))
-      into v_kept using m.media, m.media_status, p_generation_id, v_urls;
-    if v_kept is null then  -- unchanged, or a trigger has skipped the row
-      execute format('select false from %s g where g.%I = $3::%s and (%s)', g.rel, g.id_name, g.id_type, v_changes)
-        into v_kept using m.media, m.media_status, p_generation_id, v_urls;
-    end if;
-    if not v_kept then
-      raise exception 'a trigger of the table skips or undoes the update' using errcode = 'triggered_action_exception';
-    end if;
-    perform set_config('outlast.own_media', '', true);
-    set constraints all immediate;  -- a deferred constraint trigger would refuse the whole transaction at its commit
+  if v_urls = '{}' and (g.media_name is null or m.media is not distinct from r.media)
+      and (g.media_status_name is null or m.media_status is not distinct from r.media_status) then
+    return;
   end if;
+  v_set := concat_ws(', ', quote_ident(g.media_status_name) || ' = $2', quote_ident(g.media_name) || ' = $1');
+  if v_urls <> '{}' then
+    v_set := concat_ws(', ', nullif(v_set, ''), (
+      select string_agg(format(case jsonb_typeof(u.value) when 'array'
+        then '%1$I = array(select jsonb_array_elements_text($4 -> %1$L))' else '%1$I = $4 ->> %1$L' end, u.key), ', ')
+      from jsonb_each(v_urls) u));
+    perform set_config('outlast.own_update', concat(p_binding, chr(31), r.id), true);
+  end if;
+  perform set_config('outlast.own_media', case v_urls when '{}'
+    then concat(g.rel::oid, ' ', pg_trigger_depth() + 1) else '' end, true), set_config('search_path', v_path, true);
+  execute format('update %s g set %s where g.%I = $3::%s returning %s', g.rel, v_set, g.id_name, g.id_type,
+      coalesce('g.' || quote_ident(g.media_status_name) || ' is not distinct from $2',
+        'g.' || quote_ident(g.media_name) || ' is not distinct from $1', 'true'))
+    into v_kept using m.media, m.media_status, p_generation_id, v_urls;
+  if v_kept is not true then
+    raise exception 'a trigger of the table skips or undoes the update' using errcode = 'triggered_action_exception';
+  end if;
+  perform set_config('outlast.own_media', '', true);
   if v_urls <> '{}' then
     perform set_config('outlast.own_update', '', true);
   end if;
+  set constraints all immediate;  -- a deferred constraint trigger would refuse the whole transaction at its commit
 end $$;
 
 -- Records that the row refused the update, for the retries, and on the ended tasks of the generation. A task that
@@ -180,6 +185,7 @@ begin
   end;
 end $$;
 
-revoke all on function public.outlast_with_url(jsonb, text), public.outlast_update_row(text, text, boolean),
+revoke all on function public.outlast_with_url(jsonb, text), public.outlast_search_path(text),
+  public.outlast_update_row(text, text, boolean),
   public.outlast_note_rejection(text, text, text, text), public.outlast_clear_rejection(text, text),
   public.outlast_write_media(text, text, boolean) from public, anon, authenticated, service_role;

@@ -63,7 +63,7 @@ begin
       return 'rejected: the output is too large for a message';
     end if;
     perform set_config('outlast.own_update', concat(p_binding, chr(31), v_id), true),
-      set_config('search_path', format('%I, public, extensions', b.schema), true);
+      set_config('search_path', public.outlast_search_path(b.schema), true);
     execute format('update %s g set %s where g.%I = $1::%s', g.rel, coalesce(
         public.outlast_result_sql(b, g.rel, p_result), format('%1$I = %1$I', g.id_name)), g.id_name, g.id_type)
       using p_generation_id, p_result, p_request_id;

@@ -59,9 +59,50 @@ begin
     from unnest(p_keys, p_positions) as k (source_key, position));
 end $$;
 
+-- An entry of the media list. `p_code` says why a file was skipped or failed; `f` is null unless it is stored.
+create or replace function public.outlast_entry(
+  p_position int, p_field text, p_source_url text, p_filename text, p_status text, p_code text, f public.outlast_files
+) returns jsonb language plpgsql immutable security definer set search_path = '' as $$
+begin
+  return jsonb_build_object('position', p_position, 'field', p_field, 'status', p_status,
+      'source_url', coalesce(p_source_url, left(f.source_url, 1000)),
+      'original_filename', coalesce(p_filename, f.original_filename))
+    || case p_status when 'stored' then public.outlast_media_entry(f) when 'pending' then '{}'
+      else jsonb_build_object('code', p_code) end;
+end $$;
+
+-- What outlast_media_of_tasks returns, for a generation with this one task, which names one file. Most are such.
+create or replace function public.outlast_media_of_one(
+  t public.outlast_tasks, e jsonb, p_owner text, out media jsonb, out media_status text
+) language plpgsql stable security definer set search_path = '' as $$
+declare
+  f public.outlast_files;
+  v_open boolean := t.status in ('queued', 'running', 'retrying');
+  v_failed_code text;
+  v_skip_code text := e ->> 'code';
+  v_outcome text;
+begin
+  select * into f from public.outlast_files o where o.binding = t.binding and o.generation_id = t.generation_id
+    and o.source_key = e ->> 'source_key' and public.outlast_owns(p_owner, o.user_id);
+  if f.id is null and t.failed <> '[]' then
+    v_failed_code := (select x ->> 'code' from jsonb_array_elements(t.failed) x
+      where x ->> 'source_key' = e ->> 'source_key' limit 1);
+    v_skip_code := coalesce(v_skip_code, substring(v_failed_code from '^type_skipped$'));
+  end if;
+  v_outcome := case when f.id is not null then 'stored' when v_skip_code is not null then 'skipped'
+    when v_open then 'pending' when t.status = 'cancelled' then 'skipped' else 'failed' end;
+  media := jsonb_build_array(public.outlast_entry((e ->> 'position')::int, e ->> 'field', e ->> 'source_url',
+    e ->> 'original_filename', v_outcome, case v_outcome when 'skipped' then coalesce(v_skip_code, 'cancelled')
+      when 'failed' then coalesce(v_failed_code, t.error_code, 'not_stored') end, f));
+  media_status := case when t.status = 'cancelled' then null
+    when v_open or t.total_files > case when e ->> 'code' is null then 1 else 0 end then 'pending'
+    when v_outcome = 'stored' or (v_outcome = 'skipped' and t.status <> 'failed') then 'completed'
+    else 'failed' end;
+end $$;
+
 -- The media list of a generation, with one entry for every file of its current tasks in order of `field`, and its
 -- status. The status is null when there are only cancelled tasks; without any task, both are null.
-create or replace function public.outlast_media(
+create or replace function public.outlast_media_of_tasks(
   p_binding text, p_generation_id text, p_request_id text, p_owner text, out media jsonb, out media_status text
 ) language plpgsql stable security definer set search_path = '' as $$
 #variable_conflict use_column
@@ -93,13 +134,9 @@ begin
       from jsonb_array_elements(p.failed) x where x ->> 'source_key' = p.source_key limit 1) r on f.id is null
   ), listed as (
     select coalesce(jsonb_agg(
-        jsonb_build_object('position', position, 'field', field, 'status', outcome,
-          'source_url', coalesce(source_url, left((f).source_url, 1000)),
-          'original_filename', coalesce(original_filename, (f).original_filename)) || case outcome
-          when 'stored' then public.outlast_media_entry(f)
-          when 'skipped' then jsonb_build_object('code', coalesce(skip_code, 'cancelled'))
-          when 'failed' then jsonb_build_object('code', coalesce(failed_code, error_code, 'not_stored'))
-          else '{}' end
+        public.outlast_entry(position, field, source_url, original_filename, outcome, case outcome
+          when 'skipped' then coalesce(skip_code, 'cancelled')
+          when 'failed' then coalesce(failed_code, error_code, 'not_stored') end, f)
         order by regexp_replace(regexp_replace(field, '\[([0-9]{1,8})\]', '[0000000\1]', 'g'),
           '\[0{0,7}([0-9]{8})\]', '[\1]', 'g') collate "C", position, fal, source_key), '[]') as media,
       count(*) filter (where skip_code is null or id is not null) as files, count(id) as stored,
@@ -124,10 +161,37 @@ begin
     media := (select jsonb_agg(e.value || jsonb_build_object('position', e.ordinality - 1) order by e.ordinality)
       from jsonb_array_elements(media) with ordinality e);
   end if;
-  media := public.outlast_with_urls(media);
+end $$;
+
+-- The media list and status of a generation, as above, with the `url` of each file in a public bucket.
+create or replace function public.outlast_media(
+  p_binding text, p_generation_id text, p_request_id text, p_owner text, out media jsonb, out media_status text
+) language plpgsql stable security definer set search_path = '' as $$
+declare
+  t public.outlast_tasks;
+  m record;
+  v_tasks int := 0;
+  v_files jsonb;
+begin
+  for t in
+    select * from public.outlast_tasks o where o.generation_id = p_generation_id and o.binding = p_binding limit 2
+  loop
+    v_tasks := v_tasks + 1;
+  end loop;
+  v_files := coalesce(t.files, public.outlast_plain_files(t.source_keys, t.positions));
+  if v_tasks = 1 and jsonb_array_length(v_files) = 1 and public.outlast_owns(p_owner, t.user_id) then
+    m := public.outlast_media_of_one(t, v_files -> 0, p_owner);
+  else
+    m := public.outlast_media_of_tasks(p_binding, p_generation_id, p_request_id, p_owner);
+  end if;
+  media := public.outlast_with_urls(m.media);
+  media_status := m.media_status;
 end $$;
 
 revoke all on function public.outlast_current_tasks(text, text, text, text),
   public.outlast_media_entry(public.outlast_files), public.outlast_plain_files(text[], int[]),
+  public.outlast_entry(int, text, text, text, text, text, public.outlast_files),
+  public.outlast_media_of_one(public.outlast_tasks, jsonb, text),
+  public.outlast_media_of_tasks(text, text, text, text),
   public.outlast_media(text, text, text, text), public.outlast_owns(text, text)
   from public, anon, authenticated, service_role;

@@ -38,7 +38,7 @@ begin
   v_row := v_row || coalesce(p_values, '{}');
   select string_agg(format('%I', key), ', ') into v_names from jsonb_object_keys(v_row) as key;
   perform set_config('search_path', (
-    select format('%I, public, extensions', schema) from public.outlast_bindings where name = p_binding), true);
+    select public.outlast_search_path(schema) from public.outlast_bindings where name = p_binding), true);
   execute format('insert into %1$s (%2$s) select %2$s from jsonb_populate_record(null::%1$s, $1) returning %3$I::text',
     g.rel, v_names, g.id_name) into v_id using v_row;
   insert into public.outlast_settings (key, value) values (format('try:%s:%s', p_binding, v_id), now()::text)
@@ -109,7 +109,7 @@ begin
   if v_has_row then
     select * into g from public.outlast_bound(p_binding);
     perform set_config('search_path', (
-      select format('%I, public, extensions', schema) from public.outlast_bindings where name = p_binding), true);
+      select public.outlast_search_path(schema) from public.outlast_bindings where name = p_binding), true);
     execute format('delete from %s g where g.%I = $1::%s', g.rel, g.id_name, g.id_type) using p_generation_id;
     delete from public.outlast_settings where key = v_key;
   end if;

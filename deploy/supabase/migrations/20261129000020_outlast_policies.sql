@@ -119,7 +119,7 @@ begin
     return '{}';
   end if;
   perform set_config('search_path', (
-    select format('%I, public, extensions', schema) from public.outlast_bindings where name = p_binding), true);
+    select public.outlast_search_path(schema) from public.outlast_bindings where name = p_binding), true);
   begin
     foreach v_status in array '{pending,completed}'::text[] loop
       execute format('update %s g set %s where g.%I = $3::%s returning %s', g.rel, v_set, g.id_name, g.id_type,
