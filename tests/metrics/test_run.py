@@ -9,6 +9,7 @@ from tests.grafana.dashboards import annotations, dashboards, queries
 from tests.metrics.conftest import scrape_series
 from tests.metrics.fault_scenario import ALLOWED_ALERTS, EXPECTED_ALERTS, UNDECODABLE_MESSAGES
 from tests.metrics.monitored_stack import CONCURRENCY
+from tests.time_limits import WAIT_SECONDS
 from worker.observability.metric_labels import SETTLED_OUTCOMES
 
 FILES = 'queue=~"file_processing.*"'
@@ -85,7 +86,7 @@ async def test_work_and_faults_add_no_series(run):
 
 async def test_jobs_in_equal_jobs_out_plus_in_flight_despite_kills(run):
     assert await run.prometheus.value(IN) >= 10 * LOST_AT_KILLS
-    await run.prometheus.wait_for(f"abs({IN} + {REPLAYED} - {OUT} - {IN_FLIGHT}) <= {LOST_AT_KILLS}", 10)
+    await run.prometheus.wait_for(f"abs({IN} + {REPLAYED} - {OUT} - {IN_FLIGHT}) <= {LOST_AT_KILLS}", WAIT_SECONDS)
 
 
 async def test_undecodable_messages_are_counted_and_killed_codecs_are_not_killed_workers(run):

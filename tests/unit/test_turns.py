@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from schemas.events import CompletedGeneration
+from tests.time_limits import WAIT_SECONDS
 from worker.settings import Settings
 from worker.web.event_planner import LARGE_BYTES, MAX_URLS, EventPlanner, has_few_urls
 from worker.web.turns import Turns
@@ -55,7 +56,7 @@ async def test_a_cancelled_waiter_is_passed_over_and_the_lock_is_free_again(turn
         await asyncio.sleep(0)
         cancelled.cancel()
     await asyncio.gather(waiting, cancelled, return_exceptions=True)
-    await asyncio.wait_for(start("fourth"), 1)
+    await asyncio.wait_for(start("fourth"), WAIT_SECONDS)
     assert start.order == ["second", "fourth"]
 
 
