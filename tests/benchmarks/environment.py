@@ -26,10 +26,10 @@ ARRIVALS = """
     create table public.arrivals (generation_id uuid primary key, at timestamptz not null default clock_timestamp());
     create function public.arrived() returns trigger language plpgsql security definer as $$ begin
       insert into public.arrivals (generation_id) values (new.id) on conflict do nothing; return new; end $$;
-    create trigger arrived after update of media on public.generations for each row when (new.media is not null)
-      execute function public.arrived();
+    create trigger arrived after update of media_status on public.generations for each row
+      when (new.media_status = 'completed') execute function public.arrived();
 """
-"""Records when each generation's media was written, by the database's clock."""
+"""Records when each generation was completed, by the database's clock. Its media lists pending files before that."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class BenchmarkRun:
         return tasks
 
     async def completed_count(self) -> int:
-        """Return the number of generations whose media is written."""
+        """Return the number of completed generations."""
         return await self.sql.fetchval("select count(*) from arrivals")
 
     async def wait_for_count(self, count: int, seconds: float) -> float:
@@ -171,7 +171,7 @@ class BenchmarkRun:
         limit = time.monotonic() + seconds
         while (now := await self.completed_count()) < count:
             if time.monotonic() > limit:
-                raise RuntimeError(f"after {seconds:g} s only {now} of {count} generations have their media")
+                raise RuntimeError(f"after {seconds:g} s only {now} of {count} generations are completed")
             await asyncio.sleep(POLL_SECONDS)
         return time.monotonic()
 

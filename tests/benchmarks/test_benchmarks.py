@@ -46,6 +46,17 @@ async def test_both_sides_store_every_file_and_write_its_row(environment, mixed,
             assert (run.objects / media["bucket"] / media["path"]).stat().st_size == media["file_size"]
 
 
+async def test_a_generation_counts_when_it_is_completed_not_when_it_is_begun(environment):
+    async with environment.new_run() as run:
+        (task,) = await run.tasks(["a.png"], 1)
+        counts = []
+        for status in ("pending", "completed"):
+            sql = "update generations set media = '[]', media_status = $2 where id = $1::uuid"
+            await run.sql.execute(sql, task.generation_id, status)
+            counts.append(await run.completed_count())
+        assert counts == [0, 1]
+
+
 def test_corpus_pictures_have_realistic_sizes(tmp_path):
     sizes = {name: (tmp_path / name).stat().st_size for name in corpus.make(tmp_path, "1024", 1)}
     assert all(1_000_000 < size < 2_000_000 for name, size in sizes.items() if name.endswith("png"))
