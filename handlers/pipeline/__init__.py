@@ -1,6 +1,7 @@
 """The pipeline: runs one file through STEPS, and the files of a batch concurrently. Read STEPS first."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -67,7 +68,9 @@ async def process(batch: Batch, deps: PipelineDeps, on_file_done: FileDone | Non
         if on_file_done is not None:
             await on_file_done(file, results[file.source_key])
 
-    async with scratch(deps.settings.temp_dir) as folder, asyncio.TaskGroup() as group:
+    early = batch.early
+    place = scratch(deps.settings.temp_dir) if early is None else contextlib.nullcontext(early.folder)
+    async with place as folder, asyncio.TaskGroup() as group:
         for file in batch.files:
             group.create_task(run(file, folder if len(batch.files) == 1 else folder / str(file.position)))
     in_order = [results[file.source_key] for file in batch.files]

@@ -17,10 +17,12 @@ from handlers.detect import detect as detect_type
 from handlers.detect.refused import is_refused
 from handlers.download import Downloader
 from handlers.download.file_writer import DownloadedFile
+from handlers.download.transfer import DownloadProgress
 from handlers.errors import FileProcessingError, FileSkippedError, FileTypeNotSupportedError, SourceGoneError
 from handlers.media import UNVERIFIED, MediaType, Prepared
 from handlers.media.describe import describe_unverified
 from handlers.observer import AttemptHooks, Observer
+from handlers.pipeline.early import EarlyDownload
 from handlers.settings import MediaSettings
 from handlers.sources.refusals import MESSAGES, refusal_of
 from handlers.storage import Storage, object_path
@@ -43,7 +45,7 @@ class Batch:
     `may_start()` is true. With `sees_storage` the database checks `storage.objects` itself when a stored file is
     found and when a task is finished, so the pipeline sends no request to Storage for this. A URL that must not be
     requested is reported to the observer if `count_denied`. `bucket` and `folders` are those of the binding, if it
-    names any.
+    names any. `early` is the download of the only file, if it has started already.
     """
 
     files: tuple[JobFile, ...]
@@ -59,6 +61,7 @@ class Batch:
     count_denied: bool = True
     bucket: str | None = None
     folders: Sequence[str | None] | None = None
+    early: EarlyDownload | None = None
 
     def path_of(self, sha256: str, extension: str) -> str:
         """Return the path of an object of this batch."""
@@ -107,6 +110,8 @@ async def download(state: FileState, deps: PipelineDeps) -> FileState:
 
     A placeholder is not downloaded; it fails with its code.
     """
+    if state.batch.early is not None:
+        return replace(state, downloaded=await state.batch.early.result())
     url = state.file.url
     if (refusal := refusal_of(url)) is not None:
         raise FileProcessingError(MESSAGES[refusal], code=refusal)
@@ -117,15 +122,23 @@ async def download(state: FileState, deps: PipelineDeps) -> FileState:
             )
         url = await deps.read_data_uri(state.batch.binding, state.batch.generation_id, url)
     on_progress = None if state.batch.on_progress is None else partial(state.batch.on_progress, state.file)
-    target = state.folder / "source"
-    downloaded = await deps.downloader.fetch(
-        url,
-        target,
-        progress=on_progress,
-        check_head=partial(_check_head, deps.settings),
-        count_denied=state.batch.count_denied,
+    fetch = partial(fetch_source, deps, url, on_progress=on_progress, count_denied=state.batch.count_denied)
+    return replace(state, downloaded=await fetch(state.folder / "source"))
+
+
+async def fetch_source(
+    deps: PipelineDeps,
+    url: str,
+    target: Path,
+    *,
+    on_progress: DownloadProgress | None = None,
+    count_denied: bool = True,
+) -> DownloadedFile:
+    """Download a source file to `target`, unless its first bytes show a type that will not be stored."""
+    check_head = partial(_check_head, deps.settings)
+    return await deps.downloader.fetch(
+        url, target, progress=on_progress, check_head=check_head, count_denied=count_denied
     )
-    return replace(state, downloaded=downloaded)
 
 
 async def detect(state: FileState, deps: PipelineDeps) -> FileState:

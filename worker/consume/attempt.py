@@ -4,9 +4,12 @@ Read `Attempt.run` from top to bottom. `settlement.py` defines the order of data
 """
 
 import asyncio
+import contextlib
 import time
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Literal
 
 import structlog
@@ -14,7 +17,8 @@ import structlog
 from handlers.errors import FileProcessingError, GenerationNotFoundError, RowRejectedError
 from handlers.pipeline import process, unexpected_error
 from handlers.pipeline.batch import profile_of
-from handlers.pipeline.steps import Batch
+from handlers.pipeline.early import EarlyDownload, started
+from handlers.pipeline.steps import Batch, fetch_source
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile
 from schemas.tasks import BeginReply
@@ -155,12 +159,13 @@ class Attempt:
 
     async def _process(self, envelope: Envelope, settlement: Settlement) -> str:
         """Begin, process, settle."""
-        with tracing.span("begin"):
-            reply = await settlement.begin()
-        self._set_owner(envelope, reply)
-        if reply.state == "run" and not envelope.job.files and not envelope.job.skipped:
-            return await self._request_result(envelope, settlement, reply)
-        failed = await self._run_pipeline(envelope, settlement, reply)
+        async with self._start_download(envelope) as early:
+            with tracing.span("begin"):
+                reply = await settlement.begin()
+            self._set_owner(envelope, reply)
+            if reply.state == "run" and not envelope.job.files and not envelope.job.skipped:
+                return await self._request_result(envelope, settlement, reply)
+            failed = await self._run_pipeline(envelope, settlement, reply, early)
         self._settling = True
         if reply.state == "run":
             with tracing.span("settle"):
@@ -169,7 +174,20 @@ class Attempt:
             return await settlement.delay("busy", reply.retry_after)
         return await settlement.ack("duplicate" if reply.state == "done" else "cancelled")
 
-    async def _run_pipeline(self, envelope: Envelope, settlement: Settlement, reply: BeginReply) -> list[FailedFile]:
+    def _start_download(self, envelope: Envelope) -> AbstractAsyncContextManager[EarlyDownload | None]:
+        """Start the download of a new job's only file. Most files of FAL's webhook are stored by then already."""
+        job, deps = envelope.job, self._context.deps
+        if len(job.files) != 1 or envelope.attempt > 1 or envelope.deaths or job.source in {"fal", "adopt"}:
+            return contextlib.nullcontext()
+        (file,) = job.files
+        if not file.url.startswith(("https:", "http:")):
+            return contextlib.nullcontext()
+        on_progress = partial(self._log.received, file)
+        return started(deps.settings.temp_dir, partial(fetch_source, deps, file.url, on_progress=on_progress))
+
+    async def _run_pipeline(
+        self, envelope: Envelope, settlement: Settlement, reply: BeginReply, early: EarlyDownload | None
+    ) -> list[FailedFile]:
         """Process the files that are not stored yet. Stored files go to `settlement.stored`; return the failed ones."""
         job = envelope.job
         if reply.state == "no_generation":
@@ -198,6 +216,7 @@ class Attempt:
             count_denied=not job.is_adopted,
             bucket=reply.bucket,
             folders=reply.folders,
+            early=early,
         )
         self._context.progress_writer.add(task_progress)
         try:
