@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
-from PIL import Image
+from PIL import Image, ImageDraw
 from skimage.metrics import structural_similarity
 
 from deploy.local.samples.pictures import photo
@@ -38,6 +38,16 @@ def measured(one: bytes, other: bytes) -> float:
 def test_our_ssim_is_near_that_of_scikit_image(side: int, grain: int, format_: str, quality: int) -> None:
     picture = photo(side, grain=grain)
     encoded = bytes(getattr(picture, SAVERS[format_])(Q=quality))
+    assert abs(Original(picture).similarity(encoded) - measured(picture.pngsave_buffer(), encoded)) < 0.008
+
+
+@pytest.mark.parametrize("quality", [40, 60, 80])
+def test_what_an_encoder_adds_beside_sharp_edges_lowers_our_ssim(quality: int) -> None:
+    drawing = Image.new("RGB", (800, 800), "white")
+    for at in range(0, 800, 12):
+        ImageDraw.Draw(drawing).line((at, 0, 800 - at, 800), fill="red")
+    picture = pyvips.Image.new_from_array(np.asarray(drawing)).copy(interpretation="srgb")
+    encoded = bytes(picture.jpegsave_buffer(Q=quality))
     assert abs(Original(picture).similarity(encoded) - measured(picture.pngsave_buffer(), encoded)) < 0.008
 
 

@@ -14,6 +14,7 @@ from handlers.codec.variants import variant_options
 from handlers.media import EncodeOptions, Limits, Prepared
 from handlers.media.image import loader
 from handlers.media.image import prepare as prepare_here
+from handlers.media.image.variants.resize import Pictures
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.fidelity import rows_animated, rows_jpeg, rows_modern, rows_png, rows_tiff
@@ -84,6 +85,15 @@ async def test_a_variant_looks_like_the_picture(row: Row, codec: Codec, tmp_path
         assert image.size == (plain.width, plain.height)
         assert not image.info.get("icc_profile")
         assert not image.getexif()
+
+
+@pytest.mark.parametrize("grain", [0, 8, 25])
+def test_a_grainy_picture_is_as_sharp_as_by_lanczos(grain: int) -> None:
+    picture = photo(640, grain=grain).copy_memory()
+    pictures = Pictures(picture)
+    for side in (400, 320, 160):  # the last one is made from the one before
+        variant = pictures.first_frame((side, side)).bandjoin(255).numpy()
+        check_looks(resized(picture.bandjoin(255).numpy(), side, side), variant)
 
 
 def test_every_row_is_found() -> None:

@@ -55,26 +55,30 @@ def encode(image: pyvips.Image, space: Space | None, target: Path, output: str, 
     """
     image, keep = select_metadata(image, options)
     image = to_srgb(image, space)
-    saver, arguments = SAVERS[output]
-    arguments = arguments | {"keep": keep}
-    if animation.frame_count(image) > 1:
-        image = animation.with_timing(image)
-    elif options.ssim is not None:
-        return _encode_similar(image.copy_memory(), target, saver, arguments, options.ssim)
-    getattr(image, saver)(str(target), Q=options.quality, **arguments)
+    if options.ssim is not None and animation.frame_count(image) == 1:
+        return _encode_similar(image.copy_memory(), target, output, keep, options.ssim)
+    write(image, target, output, options.quality, keep)
     return options.quality
 
 
-def _encode_similar(image: pyvips.Image, target: Path, saver: str, arguments: dict[str, Any], wanted: float) -> int:
+def write(image: pyvips.Image, target: Path, output: str, quality: int, keep: str) -> None:
+    """Encode an image, 8-bit sRGB or grey, to `target`. `keep` names its metadata to write."""
+    saver, arguments = SAVERS[output]
+    if animation.frame_count(image) > 1:
+        image = animation.with_timing(image)
+    getattr(image, saver)(str(target), Q=quality, keep=keep, **arguments)
+
+
+def _encode_similar(image: pyvips.Image, target: Path, output: str, keep: str, wanted: float) -> int:
     from handlers.media.image.quality.target import encode_similar  # noqa: PLC0415 - Pillow, which it imports, is large
 
-    def encode_at(picture: pyvips.Image, quality: int) -> bytes:
-        return bytes(getattr(picture, f"{saver}_buffer")(Q=quality, **arguments))
+    saver, arguments = SAVERS[output]
+    if output == "jpeg":  # luma is compared, and above 90 libvips would double the colours' resolution
+        arguments = arguments | {"subsample_mode": "on"}
 
-    if saver == "jpegsave":
-        arguments |= {
-            "subsample_mode": "on"
-        }  # luma is compared, and above 90 libvips would double the colours' resolution
+    def encode_at(picture: pyvips.Image, quality: int) -> bytes:
+        return bytes(getattr(picture, f"{saver}_buffer")(Q=quality, keep=keep, **arguments))
+
     content, quality = encode_similar(image, wanted, encode_at)
     target.write_bytes(content)
     return quality

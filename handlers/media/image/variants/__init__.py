@@ -10,10 +10,11 @@ import pyvips
 from handlers.media import VARIANT, Decoded, DecodedVariant, EncodeOptions, VariantOptions
 from handlers.media.image import animation
 from handlers.media.image.colour import Space, to_srgb
-from handlers.media.image.encode import CONTENT_TYPES, SHOWN_BY_BROWSERS, encode, output_format, without_opaque_alpha
+from handlers.media.image.encode import CONTENT_TYPES, SHOWN_BY_BROWSERS, output_format, without_opaque_alpha, write
 from handlers.media.image.loader import OpenedImage
 from handlers.media.image.placeholder import placeholder_in_memory
 from handlers.media.image.variants.resize import Pictures
+from handlers.media.metadata import select_metadata
 from schemas.formats import ImageFormat
 
 PLAIN: Final = frozenset({"srgb", "b-w"})
@@ -29,13 +30,14 @@ def with_variants(
     """
     if not options.variants:
         return decoded
-    pictures = Pictures(in_srgb(without_opaque_alpha(image), space))
+    image, keep = select_metadata(without_opaque_alpha(image), replace(options, strip_metadata=True))
+    pictures = Pictures(in_srgb(image, space))
     sizes = [_size(decoded.width or 1, decoded.height or 1, wanted) for wanted in options.variants]
     made = {}
     for number, wanted in sorted(enumerate(options.variants), key=lambda item: sizes[item[0]], reverse=True):
         variant = _picture_itself(decoded, wanted, sizes[number], options)
         path = target.with_name(f"{VARIANT}{number}")
-        made[number] = variant or _make(pictures, wanted, sizes[number], path, options)
+        made[number] = variant or _make(pictures, wanted, sizes[number], path, keep)
     return replace(
         decoded,
         variants=tuple(made[number] for number in sorted(made)),
@@ -83,12 +85,10 @@ def _picture_itself(
     )
 
 
-def _make(
-    pictures: Pictures, wanted: VariantOptions, size: tuple[int, int], target: Path, options: EncodeOptions
-) -> DecodedVariant:
+def _make(pictures: Pictures, wanted: VariantOptions, size: tuple[int, int], target: Path, keep: str) -> DecodedVariant:
     small = pictures.all_frames(size) if wanted.animated and pictures.frames > 1 else pictures.first_frame(size)
     output = output_format(small, wanted.format)
-    encode(small, None, target, output, replace(options, quality=wanted.quality, ssim=None, strip_metadata=True))
+    write(small, target, output, wanted.quality, keep)
     frames = animation.stored_timing(target)["frames"] if animation.frame_count(small) > 1 else 1
     return DecodedVariant(
         name=wanted.name,
