@@ -8,6 +8,7 @@
     length=no        chunked, without Content-Length        wrong_type=a/b   with this Content-Type
     fail_first=2     503 for the first two requests of this URL
     slow_first=1     `slow` applies to the first request of this URL only
+    late=0.5         sends the body this many seconds after the headers
 
 `GET /endless` never ends. `GET /.well-known/jwks.json` has the public key for the signatures of `sign`.
 """
@@ -96,13 +97,13 @@ class Source:
         query = "&".join(f"{key}={quote(str(value), safe='')}" for key, value in options.items())
         return f"{self.url}/files/{quote(name)}" + (f"?{query}" if query else "")
 
-    def output(self, names: Sequence[str]) -> dict[str, Any]:
+    def output(self, names: Sequence[str], **options: str | int) -> dict[str, Any]:
         """Return a generation's output with these files, in the form of the output of FAL's models."""
         output: dict[str, Any] = {}
         for name in names:
             content_type = _content_type(self.folder / name)
             file = {
-                "url": self.file_url(name),
+                "url": self.file_url(name, **options),
                 "content_type": content_type,
                 "file_name": name,
                 "file_size": (self.folder / name).stat().st_size,
@@ -144,7 +145,7 @@ class Source:
             raise web.HTTPNotFound(text=f"there is no {name}")
         first = self._request_counts[request.path_qs] <= int(options.get("slow_first", "0"))
         rate = int(options.get("slow", 0)) if first or "slow_first" not in options else 0
-        if not rate and not options.keys() & {"truncate", "stall", "length", "wrong_type"}:
+        if not rate and not options.keys() & {"truncate", "stall", "length", "wrong_type", "late"}:
             headers = {"Content-Type": _content_type(path), "Accept-Ranges": "bytes"}
             return web.FileResponse(path, headers=headers)
         content_type = options.get("wrong_type") or _content_type(path)
@@ -184,6 +185,7 @@ async def _respond_with_failures(
     await response.prepare(request)
     if "stall" in options:
         await asyncio.Event().wait()
+    await asyncio.sleep(float(options.get("late", 0)))
     chunk_bytes = max(1, min(CHUNK_BYTES, rate // 10)) if rate else CHUNK_BYTES
     sent = content[: int(options.get("truncate", len(content)))]
     for at in range(0, len(sent), chunk_bytes):
