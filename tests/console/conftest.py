@@ -18,6 +18,7 @@ from worker.web.receiver import Receiver
 
 TOKEN, READ_TOKEN = "the-console-token", "the-read-token"
 SCREENSHOTS = Path(__file__).parents[2] / ".outlast" / "console"
+INCOMPLETE = "[data-incomplete]"
 RECORD_VIOLATIONS = (
     "window.violations = []; addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective));"
 )
@@ -30,13 +31,24 @@ class Operator:
         self.page, self.url = page, url
 
     async def open(self, path=""):
-        return await self.page.goto(self.url + path, wait_until="domcontentloaded")
+        """Open a page. Open it again while it says that what it shows is not complete yet."""
+        answer = await self.page.goto(self.url + path, wait_until="domcontentloaded")
+        return await self.complete() or answer
+
+    async def complete(self):
+        """Load the page again until it is complete; return the last answer, None if it was complete already."""
+        answer = None
+        async with asyncio.timeout(WAIT_SECONDS):
+            while await self.page.locator(INCOMPLETE).count():
+                answer = await self.page.goto(self.page.url, wait_until="domcontentloaded")
+        return answer
 
     async def sign_in(self, token=TOKEN, who="Ada"):
         await self.page.fill("#token", token)
         await self.page.fill("#who", who)
         async with self.page.expect_navigation():
             await self.page.click("button.main")
+        await self.complete()
 
     async def evaluate(self, expression):
         """Evaluate a JavaScript expression, on the next page when the page is left meanwhile."""

@@ -134,9 +134,10 @@ async def test_the_failures_of_a_host_since_a_time_are_replayed_in_three_clicks(
 
 async def test_a_locked_queue_is_reported(thirty, vhost, monkeypatch):
     monkeypatch.setattr("worker.dead_letters.queue_lock.LOCK_WAIT_SECONDS", 0.3)
-    async with vhost.dead_letters.open():
-        answer = await thirty.open("dead/confirm?verb=replay")
-    assert answer.status == 409
+    await thirty.open("dead/confirm?verb=replay")
+    async with vhost.dead_letters.open(), thirty.page.expect_navigation() as navigation:
+        await thirty.page.click("main button.main")
+    assert (await (await navigation.value).status) == 409
     assert "Another operator is using the dead letters" in await thirty.page.inner_text("main")
 
 

@@ -1,99 +1,120 @@
-"""The list of dead letters as last read, so that a page need not wait while a replay uses the queue."""
+"""The dead letters as last read, so that no page waits until thousands of messages have been read."""
 
 import asyncio
 import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
+from aiohttp import web
 
 from schemas.dead_letters import DeadLetter, DeadLetterFilter
 from worker.broker.connection import Broker
 from worker.broker.errors import BROKER_ERRORS, translate_broker_errors
 from worker.broker.topology import DEAD
+from worker.console.dead_letter_list import LIVE_SECONDS, DeadLetterList
+from worker.console.replay_problems import REPLAY_PROBLEMS
 from worker.dead_letters.service import DeadLetterService
 from worker.dead_letters.summary import merge_items
 from worker.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
-WAIT_SECONDS: Final = 1.5
-WAIT_WHILE_BUSY_SECONDS: Final = 0.05
+WAIT_SECONDS: Final = 0.04
+"""How long a page waits for the list. A few dozen messages are read in this time."""
+LIVE_WAIT_SECONDS: Final = 0.5
+"""How long an update of a page that is already shown waits for the list."""
 MAX_AGE_SECONDS: Final = 10.0
-LIVE_SECONDS: Final = 3.0
 LIVE_MAX_AGE_SECONDS: Final = 60.0
 COUNT_SECONDS: Final = 1.0
-INTERVALS: Final = 24
-REPLAY_PROBLEMS: Final = {
-    "corrupted": "the source file is damaged, so it fails again unless the source has replaced it",
-    "type_not_supported": "this file type is not supported, so it fails again",
-    "size_exceeded": "the file is too large: raise MAX_FILE_SIZE_MB first",
-    "decoder_limit": "the image is too large to decode: raise MAX_IMAGE_PIXELS first",
-    "storage_rejected": "Storage refuses the file: correct what the bucket allows, or its name, first",
-    "row_rejected": "the generation's row, or a trigger on its table, refuses the media: correct that first",
-    "too_many_files": "the output has more files than MAX_EVENT_FILES: raise it, and fetch the generation again",
-    "output_too_large": "the output is too large to be read, so it fails again",
-    "row_unreadable": "the generation's row cannot be read, so it fails again until the row is corrected",
-    "worker_killed": "it ended its worker each time: check the workers' memory and logs first",
-    "source_forbidden": "the host is not allowed: add it to SOURCE_ALLOWLIST first",
-    "undecodable": "this version cannot decode the message",
-    "newer_version": "a newer version published the message: update the workers first",
-}
 
 
 class DeadLetterCache:
-    """The items as last read. They are read again if their number has changed or they are older than ten seconds.
+    """The list as last read. It is read again if the number of messages has changed or it is older than ten seconds.
 
-    Reading ten thousand messages takes about a second, and other operators wait meanwhile. Counting is cheap.
+    Reading ten thousand messages takes about two seconds, and other operators wait meanwhile. Counting is cheap.
     """
 
     def __init__(self, settings: Settings, broker: Broker) -> None:
         self._service, self._broker = DeadLetterService(settings, "console"), broker
         self._can_refresh = settings.fal_key is not None
-        self._items: list[DeadLetter] = []
-        self._count = 0
-        self._read_at: float | None = None
+        self._items: Sequence[DeadLetter] = ()
+        self._messages: Sequence[DeadLetter] = ()
+        self._began_at: datetime | None = None
+        self._read_at = -math.inf
+        self._progress: tuple[int, int] | None = None
+        self._problem = ""
         self._reading: asyncio.Task[None] | None = None
         self._was_complete = False  # when the reading began
 
-    async def items(self, *, busy: bool, live: bool = False) -> tuple[list[DeadLetter], float]:
-        """Return all items, oldest failure first, and the age of the list in seconds.
+    async def latest(self, *, live: bool = False) -> DeadLetterList:
+        """Return the list as last read, and read it again in the background if that is due.
 
-        With `busy` (an operation is running), the cached list is returned without waiting. So is a list with as many
-        messages as the queue, until it is LIVE_MAX_AGE_SECONDS old. With `live` (a page is being watched), a list that
-        may be read again after LIVE_SECONDS only is good enough.
-        Raises BusyError or BrokerUnavailableError if the list was never read.
+        It waits WAIT_SECONDS for a reading that makes the list complete, or LIVE_WAIT_SECONDS with `live`, which is for
+        updates of a page that is already shown. A list with as many messages as the queue is good enough until it is
+        LIVE_MAX_AGE_SECONDS old, and with `live` every list until it is LIVE_SECONDS old.
+        Raises BusyError or BrokerUnavailableError if the list was never read and cannot be read; not with `live`.
         """
-        if live and self._read_at is not None and time.monotonic() - self._read_at < LIVE_SECONDS:
-            return self._items, time.monotonic() - self._read_at
-        age = math.inf if self._read_at is None else time.monotonic() - self._read_at
+        age = time.monotonic() - self._read_at
+        if live and age < LIVE_SECONDS and not self._is_reading():
+            return self._list(complete=False)
         complete = age < LIVE_MAX_AGE_SECONDS and await self._is_complete()
         if complete and (live or age < MAX_AGE_SECONDS):
-            return self._items, 0.0
-        if self._reading is None or self._reading.done():
-            self._was_complete = complete
-            self._reading = asyncio.create_task(self._read(), name="dead letters")
-            self._reading.add_done_callback(_log_error)
-        timeout = None if self._read_at is None else WAIT_WHILE_BUSY_SECONDS if busy or complete else WAIT_SECONDS
-        done, _ = await asyncio.wait([self._reading], timeout=timeout)
-        if done and self._read_at is None:
-            self._reading.result()
-        return self._items, 0.0 if complete else time.monotonic() - (self._read_at or 0.0)
+            return self._list(complete=True)
+        reading = self._reading
+        if reading is None or reading.done():
+            self._was_complete, self._progress = complete, None
+            reading = self._reading = asyncio.create_task(self._read(), name="dead letters")
+            reading.add_done_callback(_log_error)
+        if not complete:
+            await asyncio.wait([reading], timeout=LIVE_WAIT_SECONDS if live else WAIT_SECONDS)
+            complete = reading.done() and not self._problem
+            if reading.done() and self._began_at is None and not live:
+                reading.result()
+        return self._list(complete=complete)
+
+    async def aclose(self, _app: web.Application) -> None:
+        """End the reading, if there is one. All messages are back in the queue afterwards."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+
+    def _list(self, *, complete: bool) -> DeadLetterList:
+        return DeadLetterList(
+            items=self._items,
+            messages=self._messages,
+            began_at=self._began_at,
+            age=time.monotonic() - self._read_at,
+            complete=complete,
+            progress=self._progress if self._is_reading() else None,
+            problem=self._problem,
+        )
+
+    def _is_reading(self) -> bool:
+        return self._reading is not None and not self._reading.done()
 
     async def _read(self) -> None:
-        summaries = await self._service.find(DeadLetterFilter())
-        self._items, self._count, self._read_at = merge_items(summaries), len(summaries), time.monotonic()
+        began_at = datetime.now(UTC)
+        try:
+            summaries = await self._service.find(DeadLetterFilter(), self._set_progress)
+        except Exception as error:
+            self._problem = _reason(error)
+            raise
+        self._items, self._messages = merge_items(summaries), [summary.item for summary in summaries]
+        self._began_at, self._read_at, self._problem = began_at, time.monotonic(), ""
+
+    def _set_progress(self, done: int, total: int) -> None:
+        self._progress = done, total
 
     async def _is_complete(self) -> bool:
         """Whether the queue has as many messages as when the list was read. Messages in reading are not counted."""
-        if self._reading is not None and not self._reading.done():
+        if self._is_reading():
             return self._was_complete
         try:
             with translate_broker_errors():
                 async with asyncio.timeout(COUNT_SECONDS):
-                    return await self._count_waiting() == self._count
+                    return await self._count_waiting() == len(self._messages)
         except BROKER_ERRORS:
             return False
 
@@ -114,26 +135,8 @@ class DeadLetterCache:
 def _log_error(reading: asyncio.Task[None]) -> None:
     """Log the error of a read that no request waits for any more."""
     if not reading.cancelled() and (error := reading.exception()) is not None:
-        log.warning("dead letters not read", reason=str(error) or type(error).__name__)
+        log.warning("dead letters not read", reason=_reason(error))
 
 
-@dataclass(frozen=True, slots=True)
-class FailureTimeline:
-    """Failures per group in equal intervals from `first` to `last`."""
-
-    first: datetime | None
-    last: datetime | None
-    counts: dict[str, list[int]]
-
-
-def failure_timeline(failures: Iterable[tuple[str, datetime | None]]) -> FailureTimeline:
-    """Count the failures of each group. `failures` has pairs of group and time; all groups share the intervals."""
-    known = [(group, at) for group, at in failures if at is not None]
-    first = min((at for _, at in known), default=None)
-    last = max((at for _, at in known), default=None)
-    counts: dict[str, list[int]] = {}
-    for group, at in known:
-        span = max((last - first).total_seconds(), 1.0) if first and last else 1.0
-        index = int((at - first).total_seconds() / span * INTERVALS) if first else 0
-        counts.setdefault(group, [0] * INTERVALS)[min(INTERVALS - 1, index)] += 1
-    return FailureTimeline(first, last, counts)
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
