@@ -137,7 +137,7 @@ async def test_a_locked_queue_is_reported(thirty, vhost, monkeypatch):
     await thirty.open("dead/confirm?verb=replay")
     async with vhost.dead_letters.open(), thirty.page.expect_navigation() as navigation:
         await thirty.page.click("main button.main")
-    assert (await (await navigation.value).status) == 409
+    assert (await navigation.value).status == 409
     assert "Another operator is using the dead letters" in await thirty.page.inner_text("main")
 
 
