@@ -142,7 +142,7 @@ async def test_a_locked_queue_is_reported(thirty, vhost, monkeypatch):
 
 
 async def test_the_last_list_is_shown_at_once_while_it_is_read_again(thirty, vhost, monkeypatch):
-    monkeypatch.setattr("worker.console.dead_letter_cache.MAX_AGE_SECONDS", 0.0)
+    monkeypatch.setattr("worker.console.dead_letters.cache.MAX_AGE_SECONDS", 0.0)
     async with vhost.dead_letters.open():  # so that the reading does not end
         answer = await thirty.open("dead/letters")
         text = await thirty.page.inner_text("main")

@@ -9,8 +9,8 @@ import pytest
 from schemas.dead_letters import DeadLetter
 from tests.time_limits import WAIT_SECONDS
 from worker.broker.errors import BrokerUnavailableError
-from worker.console import dead_letter_cache
-from worker.console.dead_letter_cache import DeadLetterCache
+from worker.console.dead_letters import cache as dead_letter_cache
+from worker.console.dead_letters.cache import DeadLetterCache
 from worker.dead_letters.queue_lock import BusyError
 from worker.dead_letters.summary import DeadLetterSummary
 from worker.settings import Settings

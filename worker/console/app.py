@@ -8,11 +8,11 @@ from handlers.database.console_queries import ConsoleQueries
 from worker.broker.connection import Broker
 from worker.console.archive import ArchivePages
 from worker.console.auth import ConsoleAuth, redirect
-from worker.console.dead_letter_cache import DeadLetterCache
-from worker.console.dead_letter_confirm import DeadLetterConfirmPages
-from worker.console.dead_letter_groups import DeadLetterGroupPages
-from worker.console.dead_letter_reading import DeadLetterReadingPages
-from worker.console.dead_letters import DeadLetterPages
+from worker.console.dead_letters.cache import DeadLetterCache
+from worker.console.dead_letters.confirm import DeadLetterConfirmPages
+from worker.console.dead_letters.groups import DeadLetterGroupPages
+from worker.console.dead_letters.items import DeadLetterPages
+from worker.console.dead_letters.reading import DeadLetterReadingPages
 from worker.console.generation.fetch import Fetcher
 from worker.console.generation.pages import GenerationPages
 from worker.console.generation.search import SearchPages

@@ -10,10 +10,10 @@ from yarl import URL
 from handlers.database.console_queries import ConsoleQueries
 from schemas.dead_letters import DeadLetterFilter, InvalidFilterError
 from worker.console.auth import FORM, SESSION, redirect
-from worker.console.dead_letter_cache import DeadLetterCache
-from worker.console.dead_letter_groups import MAX_CHOICES, group_page
-from worker.console.dead_letter_list import DeadLetterList
-from worker.console.dead_letter_reading import read_lists, reading_fragment, reading_page
+from worker.console.dead_letters.cache import DeadLetterCache
+from worker.console.dead_letters.groups import MAX_CHOICES, group_page
+from worker.console.dead_letters.reading import read_lists, reading_fragment, reading_page
+from worker.console.dead_letters.snapshot import DeadLetterSnapshot
 from worker.console.operations import Operations
 from worker.console.sse import stream
 from worker.console.templating import PAGE_SIZE, fragment, offset, page, url_with_query
@@ -76,7 +76,7 @@ class DeadLetterPages:
         return await stream(request, render)
 
     def _listed(
-        self, request: web.Request, given: dict[str, str], filters: DeadLetterFilter | None, letters: DeadLetterList
+        self, request: web.Request, given: dict[str, str], filters: DeadLetterFilter | None, letters: DeadLetterSnapshot
     ) -> dict[str, Any]:
         """Return the template variables of the list: one page of what matches, and the values to choose from."""
         matching = [] if filters is None else [item for item in letters.items if filters.matches(item)]

@@ -13,7 +13,7 @@ LIVE_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetterList:
+class DeadLetterSnapshot:
     """The dead letters as last read.
 
     `items` has one item per id, oldest failure first; `messages` has one for each message. `began_at` is when the

@@ -8,10 +8,10 @@ from yarl import URL
 
 from handlers.database.console_queries import ConsoleQueries
 from schemas.dead_letters import DeadLetterFilter, InvalidFilterError
-from worker.console.dead_letter_cache import DeadLetterCache
-from worker.console.dead_letter_list import DeadLetterList
-from worker.console.dead_letter_reading import read_lists, reading_fragment, reading_page
-from worker.console.failure_timeline import failure_timeline
+from worker.console.dead_letters.cache import DeadLetterCache
+from worker.console.dead_letters.reading import read_lists, reading_fragment, reading_page
+from worker.console.dead_letters.snapshot import DeadLetterSnapshot
+from worker.console.dead_letters.timeline import failure_timeline
 from worker.console.sse import stream
 from worker.console.templating import PAGE_SIZE, fragment, offset, page, url_with_query
 from worker.dead_letters.summary import group_items
@@ -73,7 +73,7 @@ class DeadLetterGroupPages:
         return await stream(request, render)
 
     def _grouped(
-        self, request: web.Request, filters: DeadLetterFilter, letters: DeadLetterList, notes: dict[str, Any]
+        self, request: web.Request, filters: DeadLetterFilter, letters: DeadLetterSnapshot, notes: dict[str, Any]
     ) -> dict[str, Any]:
         """Return the template variables of the groups of the dead letters that match."""
         items = [item for item in letters.items if filters.matches(item)]

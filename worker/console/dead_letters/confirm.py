@@ -12,9 +12,9 @@ from handlers.database.console_queries import ConsoleQueries
 from schemas.dead_letters import BatchRequest, DeadLetter, DeadLetterFilter, InvalidFilterError
 from schemas.moments import read_moment
 from worker.console.auth import FORM, SESSION, redirect
-from worker.console.dead_letter_cache import DeadLetterCache
-from worker.console.dead_letter_reading import reading_page, running_operations
-from worker.console.dead_letters import read_filters
+from worker.console.dead_letters.cache import DeadLetterCache
+from worker.console.dead_letters.items import read_filters
+from worker.console.dead_letters.reading import reading_page, running_operations
 from worker.console.operations import Operations
 from worker.console.templating import page, parse_time
 from worker.dead_letters.service import DeadLetterService, Verb

@@ -7,8 +7,8 @@ from aiohttp import web
 
 from handlers.database.console_queries import ConsoleQueries
 from handlers.errors import FileProcessingError
-from worker.console.dead_letter_cache import DeadLetterCache
-from worker.console.dead_letter_list import DeadLetterList
+from worker.console.dead_letters.cache import DeadLetterCache
+from worker.console.dead_letters.snapshot import DeadLetterSnapshot
 from worker.console.sse import stream
 from worker.console.templating import fragment, page
 
@@ -33,19 +33,19 @@ class DeadLetterReadingPages:
         return await stream(request, render)
 
 
-def reading_page(request: web.Request, letters: DeadLetterList) -> web.Response:
+def reading_page(request: web.Request, letters: DeadLetterSnapshot) -> web.Response:
     """Return the page that takes the place of the requested one until the dead letters have been read."""
     return page(request, "dead_letter_reading.html", title="Dead letters", letters=letters, url=request.path_qs)
 
 
-def reading_fragment(request: web.Request, letters: DeadLetterList) -> str:
+def reading_fragment(request: web.Request, letters: DeadLetterSnapshot) -> str:
     """Return the part of that page which is updated."""
     return fragment(request, LIVE, {"letters": letters})
 
 
 async def read_lists(
     records: ConsoleQueries, cache: DeadLetterCache, *, live: bool = False
-) -> tuple[DeadLetterList, list[Any], dict[str, Any]]:
+) -> tuple[DeadLetterSnapshot, list[Any], dict[str, Any]]:
     """Return the dead letters as last read, the operations that run, and the notes of all groups.
 
     Raises BusyError or BrokerUnavailableError as `DeadLetterCache.latest`.

@@ -14,8 +14,8 @@ from schemas.dead_letters import DeadLetter, DeadLetterFilter
 from worker.broker.connection import Broker
 from worker.broker.errors import BROKER_ERRORS, translate_broker_errors
 from worker.broker.topology import DEAD
-from worker.console.dead_letter_list import LIVE_SECONDS, DeadLetterList
-from worker.console.replay_problems import REPLAY_PROBLEMS
+from worker.console.dead_letters.problems import REPLAY_PROBLEMS
+from worker.console.dead_letters.snapshot import LIVE_SECONDS, DeadLetterSnapshot
 from worker.dead_letters.service import DeadLetterService
 from worker.dead_letters.summary import merge_items
 from worker.settings import Settings
@@ -48,7 +48,7 @@ class DeadLetterCache:
         self._reading: asyncio.Task[None] | None = None
         self._was_complete = False  # when the reading began
 
-    async def latest(self, *, live: bool = False) -> DeadLetterList:
+    async def latest(self, *, live: bool = False) -> DeadLetterSnapshot:
         """Return the list as last read, and read it again in the background if that is due.
 
         It waits WAIT_SECONDS for a reading that makes the list complete, or LIVE_WAIT_SECONDS with `live`, which is for
@@ -80,8 +80,8 @@ class DeadLetterCache:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
 
-    def _list(self, *, complete: bool) -> DeadLetterList:
-        return DeadLetterList(
+    def _list(self, *, complete: bool) -> DeadLetterSnapshot:
+        return DeadLetterSnapshot(
             items=self._items,
             messages=self._messages,
             began_at=self._began_at,
