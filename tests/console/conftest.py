@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import os
+import re
 from pathlib import Path
 
+import aiohttp
 import pytest
 from playwright.async_api import Error as PlaywrightError
 from pydantic import SecretStr
@@ -18,6 +20,7 @@ from worker.web.receiver import Receiver
 
 TOKEN, READ_TOKEN = "the-console-token", "the-read-token"
 SCREENSHOTS = Path(__file__).parents[2] / ".outlast" / "console"
+INCOMPLETE = "[data-incomplete]"
 RECORD_VIOLATIONS = (
     "window.violations = []; addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective));"
 )
@@ -26,10 +29,25 @@ RECORD_VIOLATIONS = (
 class Operator:
     """An operator with a browser: `page` is the open page, `url` the address of the console."""
 
-    def __init__(self, page, url):
-        self.page, self.url = page, url
+    def __init__(self, page, url, *, has_scripts=True):
+        self.page, self.url, self.has_scripts = page, url, has_scripts
 
     async def open(self, path=""):
+        """Open a page and wait until it is complete. Return its first answer."""
+        answer = await self.load(path)
+        await self.wait_until_complete()
+        return answer
+
+    async def wait_until_complete(self):
+        """Wait until the page does not say any more that it is incomplete. Without scripts it must be loaded again."""
+        if self.has_scripts:  # which may load the page again
+            await self.until(f"document.readyState === 'complete' && !document.querySelector('{INCOMPLETE}')")
+        async with asyncio.timeout(WAIT_SECONDS):
+            while await self.page.locator(INCOMPLETE).count():
+                await self.page.reload()
+
+    async def load(self, path=""):
+        """Open a page, and return its answer."""
         return await self.page.goto(self.url + path, wait_until="domcontentloaded")
 
     async def sign_in(self, token=TOKEN, who="Ada"):
@@ -37,6 +55,7 @@ class Operator:
         await self.page.fill("#who", who)
         async with self.page.expect_navigation():
             await self.page.click("button.main")
+        await self.wait_until_complete()
 
     async def evaluate(self, expression):
         """Evaluate a JavaScript expression, on the next page when the page is left meanwhile."""
@@ -106,5 +125,15 @@ def vhost(worker_env):  # noqa: F811 - the fixture
 async def another_operator(chromium, url, **options):
     context = await chromium.new_context(**options)
     context.set_default_timeout(1000 * WAIT_SECONDS)
-    yield Operator(await context.new_page(), url)
+    yield Operator(await context.new_page(), url, has_scripts=options.get("java_script_enabled", True))
     await context.close()
+
+
+@contextlib.asynccontextmanager
+async def signed_in(console, token):
+    """Return a client with a session, and its form token."""
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(cookie_jar=jar) as session:
+        await session.post(f"{console}sign-in", data={"token": token, "who": "Ada"})
+        text = await (await session.get(f"{console}history")).text()
+        yield session, re.search(r'name="form_token" value="([^"]+)"', text)[1]

@@ -134,14 +134,15 @@ async def test_the_failures_of_a_host_since_a_time_are_replayed_in_three_clicks(
 
 async def test_a_locked_queue_is_reported(thirty, vhost, monkeypatch):
     monkeypatch.setattr("worker.dead_letters.queue_lock.LOCK_WAIT_SECONDS", 0.3)
-    async with vhost.dead_letters.open():
-        answer = await thirty.open("dead/confirm?verb=replay")
-    assert answer.status == 409
+    await thirty.open("dead/confirm?verb=replay")
+    async with vhost.dead_letters.open(), thirty.page.expect_navigation() as navigation:
+        await thirty.page.click("main button.main")
+    assert (await navigation.value).status == 409
     assert "Another operator is using the dead letters" in await thirty.page.inner_text("main")
 
 
 async def test_the_last_list_is_shown_at_once_while_it_is_read_again(thirty, vhost, monkeypatch):
-    monkeypatch.setattr("worker.console.dead_letter_cache.MAX_AGE_SECONDS", 0.0)
+    monkeypatch.setattr("worker.console.dead_letters.cache.MAX_AGE_SECONDS", 0.0)
     async with vhost.dead_letters.open():  # so that the reading does not end
         answer = await thirty.open("dead/letters")
         text = await thirty.page.inner_text("main")

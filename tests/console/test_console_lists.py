@@ -3,8 +3,7 @@
 import asyncio
 import json
 
-from tests.console.conftest import TOKEN
-from tests.console.test_console_search import signed_in
+from tests.console.conftest import INCOMPLETE, TOKEN, signed_in
 from tests.time_limits import WAIT_SECONDS
 
 
@@ -50,6 +49,9 @@ async def test_a_paused_queue_keeps_its_jobs_until_it_is_resumed(console, worker
             fields = {"form_token": form_token, "queue": "file_processing", "verb": verb}
             answer = await session.post(f"{console}queues/pause", data=fields)
             await worker_env.worker.renew_leases()
+            async with asyncio.timeout(WAIT_SECONDS):
+                while INCOMPLETE.strip("[]") in await answer.text():
+                    answer = await session.get(console)
             return await answer.text()
 
         assert "is paused by Ada" in await press("pause")

@@ -1,15 +1,12 @@
 """The search in the header, and the page of a generation: what is known, why nothing was done, and fetch now."""
 
-import contextlib
 import json
-import re
 from urllib.parse import quote
 from uuid import uuid4
 
-import aiohttp
 import pytest
 
-from tests.console.conftest import READ_TOKEN, TOKEN
+from tests.console.conftest import READ_TOKEN, TOKEN, signed_in
 
 NOTHING = (
     "",
@@ -21,16 +18,6 @@ NOTHING = (
     "%",
     "u/ab/none.png",
 )
-
-
-@contextlib.asynccontextmanager
-async def signed_in(console, token):
-    """Return a client with a session, and its form token."""
-    jar = aiohttp.CookieJar(unsafe=True)
-    async with aiohttp.ClientSession(cookie_jar=jar) as session:
-        await session.post(f"{console}sign-in", data={"token": token, "who": "Ada"})
-        text = await (await session.get(f"{console}history")).text()
-        yield session, re.search(r'name="form_token" value="([^"]+)"', text)[1]
 
 
 async def find(session, console, text):

@@ -8,9 +8,11 @@ from handlers.database.console_queries import ConsoleQueries
 from worker.broker.connection import Broker
 from worker.console.archive import ArchivePages
 from worker.console.auth import ConsoleAuth, redirect
-from worker.console.dead_letter_cache import DeadLetterCache
-from worker.console.dead_letter_groups import DeadLetterGroupPages
-from worker.console.dead_letters import DeadLetterPages
+from worker.console.dead_letters.cache import DeadLetterCache
+from worker.console.dead_letters.confirm import DeadLetterConfirmPages
+from worker.console.dead_letters.groups import DeadLetterGroupPages
+from worker.console.dead_letters.items import DeadLetterPages
+from worker.console.dead_letters.reading import DeadLetterReadingPages
 from worker.console.generation.fetch import Fetcher
 from worker.console.generation.pages import GenerationPages
 from worker.console.generation.search import SearchPages
@@ -20,7 +22,7 @@ from worker.console.operations import Operations
 from worker.console.session import Sessions
 from worker.console.sse import end_streams_on_shutdown
 from worker.console.tasks import TaskPages
-from worker.console.templating import PACKAGE, add_templates
+from worker.console.templating import PACKAGE, add_templates, compile_templates
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
@@ -32,6 +34,8 @@ def mount(
     console = web.Application()
     records = ConsoleQueries(supabase)
     add_templates(console)
+    if settings.console_token is not None or settings.console_read_token is not None:
+        console.cleanup_ctx.append(compile_templates)
     image_origin = str(URL(settings.supabase_url).origin()) if settings.supabase_url else ""
     by_link = settings.local_stack
     ConsoleAuth(Sessions(settings), image_origin, settings.trusted_proxies, by_link=by_link).add_to(console)
@@ -42,11 +46,13 @@ def mount(
     GenerationPages(settings, records, Fetcher(settings, records, broker), operations).add_to(console)
     SearchPages(records).add_to(console)
     DeadLetterGroupPages(records, cache).add_to(console)
-    DeadLetterPages(settings, records, operations, cache).add_to(console)
+    DeadLetterPages(records, operations, cache).add_to(console)
+    DeadLetterConfirmPages(settings, records, operations, cache).add_to(console)
+    DeadLetterReadingPages(cache).add_to(console)
     ArchivePages(records, broker, operations).add_to(console)
     HistoryPages(records).add_to(console)
     console.router.add_static("/static", str(PACKAGE.joinpath("static")))
-    console.on_shutdown.append(operations.aclose)
+    console.on_shutdown.extend((operations.aclose, cache.aclose))
 
     async def redirect_to_console(_request: web.Request) -> web.Response:
         return redirect("/console/")

@@ -26,6 +26,8 @@ from worker.console.templating import fragment, page
 
 log = structlog.stdlib.get_logger(__name__)
 CACHE_SECONDS: Final = 2.0
+PAGE_SECONDS: Final = 0.04
+"""How long a page waits for figures."""
 FIGURES_SECONDS: Final = 10.0
 """Up to this age, figures are shown at once while newer ones are fetched; the page updates itself afterwards."""
 TREND_SECONDS: Final = 30.0
@@ -60,7 +62,9 @@ class NowPages:
         app.on_shutdown.append(self._stop)
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
-        return page(request, "now.html", title="Now", **await self._context())
+        """Answer without figures if they take longer than PAGE_SECONDS. The page shows them with its first update."""
+        context = await self._context(PAGE_SECONDS)
+        return page(request, "now.html", title="Now", counting=not context, **context)
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         async def render() -> tuple[str, bool]:
@@ -81,13 +85,18 @@ class NowPages:
         self._fetching, self._fetched_at = None, -math.inf
         return redirect("/console/")
 
-    async def _context(self) -> Row:
-        """Return the template variables, at most FIGURES_SECONDS old. They are renewed after CACHE_SECONDS."""
+    async def _context(self, limit: float | None = None) -> Row:
+        """Return the template variables, at most FIGURES_SECONDS old. They are renewed after CACHE_SECONDS.
+
+        Return {} if fetching them takes longer than `limit` seconds.
+        """
         age, fetching = time.monotonic() - self._fetched_at, self._fetching
         if age > CACHE_SECONDS and (fetching is None or fetching.done()):
             fetching = self._fetching = asyncio.create_task(self._renew(), name="figures")
         if age > FIGURES_SECONDS and fetching is not None:
-            await asyncio.wait([fetching])
+            await asyncio.wait([fetching], timeout=limit)
+            if not fetching.done():
+                return {}
             fetching.result()
         return self._cached
 

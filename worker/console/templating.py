@@ -1,7 +1,8 @@
 """Page rendering: the environment of all templates, and filters for times, sizes and charts."""
 
+import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Final
@@ -45,6 +46,20 @@ def add_templates(app: web.Application) -> None:
         "results_text": results_text,
         "with_code": with_code,
     }
+
+
+async def compile_templates(app: web.Application) -> AsyncIterator[None]:
+    """Compile all templates in a thread while the application serves, so that the first pages need not (0.15 s)."""
+    env = aiohttp_jinja2.get_env(app)
+
+    async def run() -> None:
+        for name in env.list_templates(["html"]):
+            await asyncio.to_thread(env.get_template, name)
+
+    compiling = asyncio.create_task(run(), name="templates")
+    yield
+    compiling.cancel()
+    await asyncio.gather(compiling, return_exceptions=True)
 
 
 def page(request: web.Request, template: str, **context: object) -> web.Response:

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
@@ -59,20 +60,26 @@ class DeadLetterQueue:
         except BROKER_ERRORS as error:
             raise BrokerUnavailableError(f"RabbitMQ: {error_text(error)}; check RABBITMQ_URL") from error
 
-    async def find(self, filters: DeadLetterFilter) -> list[DeadLetterSummary]:
+    async def find(
+        self, filters: DeadLetterFilter, progress: Callable[[int, int], None] = lambda _done, _total: None
+    ) -> list[DeadLetterSummary]:
         """Return all matching dead letters, at most `filters.limit` items. The queue does not change.
+
+        `progress` is called with the number of messages read so far, and the number of messages in the queue.
 
         Raises:
             BusyError, BrokerUnavailableError: as in `open`.
         """
         found: list[DeadLetterSummary] = []
-
-        def collect(message: AbstractIncomingMessage) -> None:
-            summary = summarize(message)
-            if filters.matches(summary.item):
-                found.append(summary)
-
+        numbers = itertools.count(1)
         async with self.open() as browser:
+
+            def collect(message: AbstractIncomingMessage) -> None:
+                progress(next(numbers), browser.count)
+                summary = summarize(message)
+                if filters.matches(summary.item):
+                    found.append(summary)
+
             async for _ in browser.windows(collect):
                 continue
         if filters.limit is None:

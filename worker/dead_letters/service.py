@@ -41,9 +41,11 @@ class DeadLetterService:
         self._metrics = metrics
         self._queue = DeadLetterQueue(settings)
 
-    async def find(self, filters: DeadLetterFilter) -> list[DeadLetterSummary]:
-        """Return the summaries of all matching messages."""
-        return await self._queue.find(filters)
+    async def find(
+        self, filters: DeadLetterFilter, progress: Progress = lambda _done, _total: None
+    ) -> list[DeadLetterSummary]:
+        """Return the summaries of all matching messages. `progress` is called for each message that is read."""
+        return await self._queue.find(filters, progress)
 
     async def items(self, filters: DeadLetterFilter) -> tuple[list[DeadLetter], int]:
         """Return the matching items, oldest failure first and at most `limit`; and the total number of matches."""

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from worker.console.dead_letter_cache import REPLAY_PROBLEMS
+from worker.console.dead_letters.problems import REPLAY_PROBLEMS
 from worker.console.templating import age
 
 Level = Literal["good", "wait", "bad"]

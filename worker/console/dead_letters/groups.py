@@ -7,9 +7,11 @@ from aiohttp import web
 from yarl import URL
 
 from handlers.database.console_queries import ConsoleQueries
-from handlers.errors import FileProcessingError
 from schemas.dead_letters import DeadLetterFilter, InvalidFilterError
-from worker.console.dead_letter_cache import DeadLetterCache, failure_timeline
+from worker.console.dead_letters.cache import DeadLetterCache
+from worker.console.dead_letters.reading import read_lists, reading_fragment, reading_page
+from worker.console.dead_letters.snapshot import DeadLetterSnapshot
+from worker.console.dead_letters.timeline import failure_timeline
 from worker.console.sse import stream
 from worker.console.templating import PAGE_SIZE, fragment, offset, page, url_with_query
 from worker.dead_letters.summary import group_items
@@ -36,7 +38,10 @@ class DeadLetterGroupPages:
             filters = DeadLetterFilter.parse(given)
         except InvalidFilterError as error:
             filters, problem = DeadLetterFilter(), str(error)
-        context = await self._grouped(request, filters)
+        letters, running, notes = await read_lists(self._records, self._cache)
+        if not letters.known:
+            return reading_page(request, letters)
+        context = self._grouped(request, filters, letters, notes)
         live = url_with_query("/console/dead/live", **given, **{"from": context["start"]})
         response = page(
             request,
@@ -45,6 +50,9 @@ class DeadLetterGroupPages:
             problem=problem,
             live=live,
             filters=given,
+            running=running,
+            outdated=not letters.complete,
+            url=request.path_qs,
             **context,
         )
         if problem:
@@ -55,18 +63,22 @@ class DeadLetterGroupPages:
         given = {name: value for name in FILTERS if (value := request.query.get(name, "").strip())}
 
         async def render() -> tuple[str, bool]:
-            context = await self._grouped(request, DeadLetterFilter.parse(given), live=True)
-            return fragment(request, "dead_letter_groups_live.html", {**context, "filters": given}), False
+            letters, running, notes = await read_lists(self._records, self._cache, live=True)
+            if not letters.known:
+                return reading_fragment(request, letters), False
+            context = self._grouped(request, DeadLetterFilter.parse(given), letters, notes)
+            more = {"filters": given, "running": running, "outdated": not letters.current}
+            return fragment(request, "dead_letter_groups_live.html", {**context, **more}), False
 
         return await stream(request, render)
 
-    async def _grouped(self, request: web.Request, filters: DeadLetterFilter, *, live: bool = False) -> dict[str, Any]:
+    def _grouped(
+        self, request: web.Request, filters: DeadLetterFilter, letters: DeadLetterSnapshot, notes: dict[str, Any]
+    ) -> dict[str, Any]:
         """Return the template variables of the groups of the dead letters that match."""
-        running = await running_operations(self._records)
-        every_item, list_age = await self._cache.items(busy=bool(running), live=live)
-        items = [item for item in every_item if filters.matches(item)]
+        items = [item for item in letters.items if filters.matches(item)]
         since = request.query.get("since", "").strip()
-        notes, groups = await read_notes(self._records), group_items(items)
+        groups = group_items(items)
         start = offset(request.query.get("from", "")) // PAGE_SIZE * PAGE_SIZE
         timeline = failure_timeline((group_key(item), item.failed_at) for item in items)
         rows = [
@@ -82,30 +94,13 @@ class DeadLetterGroupPages:
         return {
             "rows": rows,
             "total": len(items),
-            "hosts": sorted({item.host for item in every_item if item.host})[:MAX_CHOICES],
-            "list_age": 0 if live else list_age,
+            "hosts": sorted({item.host for item in letters.items if item.host})[:MAX_CHOICES],
+            "letters": letters,
             "timeline": timeline,
             "start": start,
             "page_size": PAGE_SIZE,
             "total_groups": len(groups),
-            "running": running,
         }
-
-
-async def read_notes(records: ConsoleQueries) -> dict[str, Any]:
-    """Return all notes; none while the database does not answer, since dead letters can be shown without it."""
-    try:
-        return await records.notes()
-    except FileProcessingError:
-        return {}
-
-
-async def running_operations(records: ConsoleQueries) -> list[Any]:
-    """Return the operations that run; none while the database does not answer."""
-    try:
-        return await records.operations(running=True)
-    except FileProcessingError:
-        return []
 
 
 def group_key(item_or_group: Any) -> str:  # noqa: ANN401 - DeadLetter and DeadLetterGroup have the same three fields
