@@ -29,7 +29,7 @@ from handlers.errors import (
 )
 from handlers.observer import Observer
 from handlers.pipeline.batch import BatchCallback, BatchReporter, BytesCallback, job_from_urls, run_batch
-from handlers.pipeline.steps import PipelineDeps
+from handlers.pipeline.state import PipelineDeps
 from handlers.settings import MediaSettings
 from handlers.storage import FolderStorage
 from schemas.files import ProcessingResult

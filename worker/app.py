@@ -22,7 +22,7 @@ from handlers.database.task_queries import TaskQueries
 from handlers.database.task_records import TaskRecords
 from handlers.download import Downloader
 from handlers.errors import FileProcessingError
-from handlers.pipeline.steps import PipelineDeps
+from handlers.pipeline.state import PipelineDeps
 from handlers.sources import SOURCES
 from handlers.storage.orphans import OrphanRemover
 from handlers.tempdirs import check_free_space, remove_abandoned
@@ -32,10 +32,10 @@ from worker.celery_compat.reply import send_result
 from worker.consume.attempt import Attempt
 from worker.consume.circuit import Circuit, Dependency
 from worker.consume.consumer import Consumer, DeliveryHandler
+from worker.consume.context import WorkerContext
 from worker.consume.delivery import Delivery
 from worker.consume.progress import ProgressWriter
 from worker.consume.retry_policy import RetryPolicy
-from worker.consume.settlement import WorkerContext
 from worker.consume.worker import Worker
 from worker.dead_letters.source_refresh import SourceRefresher
 from worker.forward.job import MessageKind, SendJob

@@ -10,17 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from handlers.errors import FileProcessingError, FileSkippedError, is_disk_full
-from handlers.pipeline.steps import (
-    Batch,
-    FileState,
-    PipelineDeps,
-    deduplicate,
-    detect,
-    download,
-    prepare,
-    require,
-    upload,
-)
+from handlers.pipeline.state import Batch, FileState, PipelineDeps
+from handlers.pipeline.steps import deduplicate, detect, download, prepare, require, upload
 from handlers.tempdirs import remove_folder, scratch
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from handlers.database.task_records import TaskRecords
 from handlers.errors import FileProcessingError
 from handlers.pipeline import BatchResult, process
-from handlers.pipeline.steps import Batch, PipelineDeps
+from handlers.pipeline.state import Batch, PipelineDeps
 from handlers.settings import MediaSettings
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import Job, JobFile, Profile, output_key_for, task_id_for

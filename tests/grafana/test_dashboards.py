@@ -10,7 +10,7 @@ import yaml
 
 from deploy.grafana import __main__ as generator
 from tests.grafana.dashboards import GRAFANA, annotations, dashboards, panels, queries
-from worker.console.dead_letters import FILTERS as DEAD_FILTERS
+from worker.console.dead_letters.items import FILTERS as DEAD_FILTERS
 from worker.console.tasks import FILTERS as TASK_FILTERS
 from worker.observability.metrics import Metrics
 

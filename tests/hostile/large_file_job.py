@@ -15,7 +15,7 @@ from handlers.codec.codec import Codec
 from handlers.download import Downloader
 from handlers.observer import Observer
 from handlers.pipeline import process
-from handlers.pipeline.steps import Batch, PipelineDeps
+from handlers.pipeline.state import Batch, PipelineDeps
 from handlers.settings import MediaSettings
 from handlers.storage import FolderStorage
 from schemas.jobs import JobFile, Profile

@@ -9,7 +9,8 @@ from handlers.codec.codec import Codec
 from handlers.download import Downloader
 from handlers.errors import SourceForbiddenError
 from handlers.pipeline import process
-from handlers.pipeline.steps import Batch, FileState, PipelineDeps, download
+from handlers.pipeline.state import Batch, FileState, PipelineDeps
+from handlers.pipeline.steps import download
 from handlers.settings import MediaSettings
 from handlers.storage import FolderStorage
 from schemas.jobs import JobFile, Profile

@@ -18,15 +18,17 @@ from handlers.errors import FileProcessingError, GenerationNotFoundError, RowRej
 from handlers.pipeline import process, unexpected_error
 from handlers.pipeline.batch import profile_of
 from handlers.pipeline.early import EarlyDownload, started
-from handlers.pipeline.steps import Batch, fetch_source
+from handlers.pipeline.state import Batch
+from handlers.pipeline.steps import fetch_source
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import JobFile
 from schemas.tasks import BeginReply
 from worker.broker.envelope import Envelope, UndecodableError
 from worker.broker.topology import DELIVERY_LIMIT
+from worker.consume.context import WorkerContext
 from worker.consume.delivery import Delivery, LostDeliveryError
 from worker.consume.progress import AttemptLog, TaskProgress
-from worker.consume.settlement import Settlement, WorkerContext
+from worker.consume.settlement import Settlement
 from worker.observability import tracing
 
 log = structlog.stdlib.get_logger(__name__)

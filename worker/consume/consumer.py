@@ -17,8 +17,9 @@ from worker.broker.connection import RECONNECT_SECONDS, Broker
 from worker.broker.envelope import Envelope
 from worker.broker.errors import BROKER_ERRORS, translate_broker_errors
 from worker.consume.attempt import Attempt, StopReason
+from worker.consume.context import WorkerContext
 from worker.consume.delivery import Delivery
-from worker.consume.settlement import Settlement, WorkerContext
+from worker.consume.settlement import Settlement
 
 log = structlog.stdlib.get_logger(__name__)
 CANCEL_SECONDS = 5.0

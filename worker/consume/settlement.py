@@ -8,16 +8,13 @@
 Every publish is confirmed before the next step. A crash between two steps repeats work, which is idempotent.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID, uuid4
 
 import structlog
 
-from handlers.database.reconcile_records import ReconcileRecords
-from handlers.database.task_records import TaskRecords
 from handlers.errors import (
     DatabaseUnavailableError,
     FileProcessingError,
@@ -26,17 +23,14 @@ from handlers.errors import (
     StorageUnavailableError,
 )
 from handlers.pipeline import failed_file
-from handlers.pipeline.steps import PipelineDeps
 from handlers.retries import Retries
 from schemas.files import FailedFile, ProcessedFile
 from schemas.jobs import Job
 from schemas.tasks import BeginReply, FinishReply, TaskStatus
 from worker.broker.envelope import Envelope
-from worker.consume.circuit import Circuit
+from worker.consume.context import WorkerContext
 from worker.consume.delivery import Delivery
-from worker.consume.progress import ProgressWriter
-from worker.consume.retry_policy import GiveUp, Retry, RetryPolicy, decide, longest_delay, stable_random
-from worker.observability.metrics import Metrics
+from worker.consume.retry_policy import GiveUp, Retry, decide, longest_delay, stable_random
 
 log = structlog.stdlib.get_logger(__name__)
 BEGIN_SECONDS: Final = 3.0
@@ -57,30 +51,6 @@ LINK_CODES: Final = frozenset({"source_gone", "source_forbidden", "source_unavai
 """Codes of files that cannot be fetched. For `outlast adopt` they are expected, and no dead letters."""
 DEAD_LINKS: Final = "dead_links"
 """The outcome of an adopted job that failed only for such files."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerContext:
-    """The objects and limits that all attempts of a worker share.
-
-    `send_result` sends a finished task's result to the Celery producer that waits for it, and `request_result` requests
-    the result that FAL's webhook did not contain. `time_limit` and `soft_limit`
-    are seconds: the end of an attempt, and the time after which it starts no new file.
-    """
-
-    records: TaskRecords
-    reconcile_records: ReconcileRecords
-    deps: PipelineDeps
-    policy: RetryPolicy
-    metrics: Metrics
-    circuit: Circuit
-    worker: str
-    progress_writer: ProgressWriter
-    send_result: Callable[[Job], Awaitable[None]]
-    request_result: Callable[[Job], Awaitable[tuple[Job, ...]]]
-    max_concurrent: int
-    time_limit: float
-    soft_limit: float
 
 
 class Settlement:

@@ -12,7 +12,7 @@ from handlers.errors import FileProcessingError
 from worker.broker.broadcast import Command, listen
 from worker.broker.connection import Broker
 from worker.consume.consumer import Consumer, DeliveryHandler
-from worker.consume.settlement import WorkerContext
+from worker.consume.context import WorkerContext
 
 log = structlog.stdlib.get_logger(__name__)
 HEARTBEAT_SECONDS: Final = LEASE_SECONDS / 3

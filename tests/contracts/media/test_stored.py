@@ -10,7 +10,7 @@ from handlers.download import Downloader
 from handlers.media import BY_CONTENT_TYPE, Kind
 from handlers.observer import Observer
 from handlers.pipeline import process
-from handlers.pipeline.steps import Batch, PipelineDeps
+from handlers.pipeline.state import Batch, PipelineDeps
 from handlers.settings import MediaSettings
 from handlers.storage import FolderStorage
 from schemas.formats import ImageFormat

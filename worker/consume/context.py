@@ -1,0 +1,37 @@
+"""What all attempts of a worker share."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from handlers.database.reconcile_records import ReconcileRecords
+from handlers.database.task_records import TaskRecords
+from handlers.pipeline.state import PipelineDeps
+from schemas.jobs import Job
+from worker.consume.circuit import Circuit
+from worker.consume.progress import ProgressWriter
+from worker.consume.retry_policy import RetryPolicy
+from worker.observability.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """The objects and limits that all attempts of a worker share.
+
+    `send_result` sends a finished task's result to the Celery producer that waits for it, and `request_result` requests
+    the result that FAL's webhook did not contain. `time_limit` and `soft_limit` are seconds: the end of an attempt, and
+    the time after which it starts no new file.
+    """
+
+    records: TaskRecords
+    reconcile_records: ReconcileRecords
+    deps: PipelineDeps
+    policy: RetryPolicy
+    metrics: Metrics
+    circuit: Circuit
+    worker: str
+    progress_writer: ProgressWriter
+    send_result: Callable[[Job], Awaitable[None]]
+    request_result: Callable[[Job], Awaitable[tuple[Job, ...]]]
+    max_concurrent: int
+    time_limit: float
+    soft_limit: float
