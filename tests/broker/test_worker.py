@@ -13,15 +13,29 @@ from tests.metric_values import metric_value
 from tests.time_limits import WAIT_SECONDS
 
 
-async def test_job_sent_twice_is_processed_once(worker_env, source):
-    job = worker_env.job(f"{source.url}/files/tone.wav")
+@pytest.mark.parametrize("origin", ["supabase", "api"])
+async def test_job_sent_twice_is_downloaded_and_processed_once(worker_env, source, origin):
+    job, hits = worker_env.job(f"{source.url}/files/tone.wav", source=origin), source.hits["tone.wav"]
     await worker_env.send(job)
     await worker_env.wait_for_outcome("completed")
     await worker_env.send(job)
     await worker_env.wait_for_outcome("duplicate")
+    assert source.hits["tone.wav"] == hits + 1
     assert (await worker_env.task(job))["status"] == "completed"
     assert await worker_env.message_count("outlast.dead") == 0
     assert await worker_env.sql.fetchval("select count(*) from outlast_files") == 1
+
+
+async def test_a_webhooks_file_is_downloaded_while_the_task_begins(worker_env, source):
+    job, hits = worker_env.job(f"{source.url}/files/tone.wav", source="supabase"), source.hits["tone.wav"]
+    async with worker_env.sql.transaction():
+        await worker_env.sql.execute("lock table public.outlast_tasks in access exclusive mode")
+        await worker_env.send(job)
+        async with asyncio.timeout(WAIT_SECONDS):
+            while source.hits["tone.wav"] == hits:
+                await asyncio.sleep(0.01)
+    await worker_env.wait_for_outcome("completed")
+    assert source.hits["tone.wav"] == hits + 1
 
 
 async def test_concurrent_duplicate_job_waits_and_costs_no_attempt(worker_env, source):

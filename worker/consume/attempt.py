@@ -177,9 +177,13 @@ class Attempt:
         return await settlement.ack("duplicate" if reply.state == "done" else "cancelled")
 
     def _start_download(self, envelope: Envelope) -> AbstractAsyncContextManager[EarlyDownload | None]:
-        """Start the download of a new job's only file. Most files of FAL's webhook are stored by then already."""
+        """Start the download of the only file of a job from Supabase's webhook.
+
+        Other jobs, retries and events that arrive again are often done or cancelled, and would download in vain.
+        """
         job, deps = envelope.job, self._context.deps
-        if len(job.files) != 1 or envelope.attempt > 1 or envelope.deaths or job.source in {"fal", "adopt"}:
+        is_new = self._context.recent_tasks.add(job.task_id) and envelope.attempt == 1 and not envelope.deaths
+        if not is_new or job.source != "supabase" or len(job.files) != 1:
             return contextlib.nullcontext()
         (file,) = job.files
         if not file.url.startswith(("https:", "http:")):

@@ -1,7 +1,9 @@
 """What all attempts of a worker share."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
 
 from handlers.database.reconcile_records import ReconcileRecords
 from handlers.database.task_records import TaskRecords
@@ -11,6 +13,23 @@ from worker.consume.circuit import Circuit
 from worker.consume.progress import ProgressWriter
 from worker.consume.retry_policy import RetryPolicy
 from worker.observability.metrics import Metrics
+
+MAX_RECENT_TASKS: Final = 10_000
+
+
+class RecentTasks:
+    """The ids of the tasks that a worker has seen lately, at most MAX_RECENT_TASKS."""
+
+    def __init__(self) -> None:
+        self._ids: dict[UUID, None] = {}
+
+    def add(self, task_id: UUID) -> bool:
+        """Add an id; return whether it is new."""
+        is_new = task_id not in self._ids
+        self._ids[task_id] = None
+        if len(self._ids) > MAX_RECENT_TASKS:
+            del self._ids[next(iter(self._ids))]
+        return is_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +54,4 @@ class WorkerContext:
     max_concurrent: int
     time_limit: float
     soft_limit: float
+    recent_tasks: RecentTasks = field(default_factory=RecentTasks)
