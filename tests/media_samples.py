@@ -1,5 +1,6 @@
 """Small complete files of every stored type in the relevant variants, for the contract suite and the fuzz tests."""
 
+import contextlib
 import functools
 import io
 import math
@@ -7,7 +8,7 @@ import os
 import struct
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -37,10 +38,21 @@ class MediaSample:
     content: bytes
 
 
+@contextlib.contextmanager
+def scheduling_kept() -> Iterator[None]:
+    """Restore the scheduling of this thread. SVT-AV1 makes it real-time for root, and then it starves other processes."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
 def video(
     container_format: str, codec: str, options: dict[str, str] | None = None, *, side: int = 64, frames: int = 50
 ) -> bytes:
     with (
+        scheduling_kept(),
         tempfile.NamedTemporaryFile() as output,  # a file, because some containers are written by reading them again
         av.open(output.name, "w", format=container_format, options=options or {}) as container,
     ):

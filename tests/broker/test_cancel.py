@@ -49,7 +49,8 @@ def no_heartbeat(monkeypatch):
 @pytest.mark.usefixtures("no_heartbeat")
 async def test_running_download_is_cancelled_before_the_next_heartbeat(worker_env, source, tmp_path):
     await wait_until_listening(worker_env)
-    job = worker_env.job(f"{source.url}/files/tone.wav", f"{source.url}/files/photo.png?slow=20000")
+    names = ("tone.wav", "photo.png")  # so slow that no codec process starts, whose folder would stay
+    job = worker_env.job(*(source.file_url(name, slow=1000) for name in names))
     await worker_env.send(job)
     async with asyncio.timeout(WAIT_SECONDS):
         while not list(tmp_path.glob("outlast-*/*")):

@@ -1,6 +1,7 @@
 """Video and audio: cases that the contract tests of all types (tests/contracts/media) do not have."""
 
 import io
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -90,3 +91,9 @@ async def test_playlist_under_a_media_type_is_corrupted(codec: Codec, tmp_path: 
     for content_type in ("video/webm", "audio/mpeg", "video/x-matroska"):
         with pytest.raises(FileCorruptedError):
             await prepare(codec, tmp_path, playlist, content_type)
+
+
+def test_making_a_sample_leaves_the_scheduling_as_it_was() -> None:
+    before = os.sched_getscheduler(0)
+    assert video("mp4", "libsvtav1", frames=2)
+    assert os.sched_getscheduler(0) == before
