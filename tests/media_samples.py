@@ -40,7 +40,7 @@ class MediaSample:
 
 @contextlib.contextmanager
 def scheduling_kept() -> Iterator[None]:
-    """Restore the scheduling of this thread. SVT-AV1 makes it real-time for root, and then it starves other processes."""
+    """Restore the scheduling of this thread. SVT-AV1 makes it real-time for root, which starves other processes."""
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         yield
