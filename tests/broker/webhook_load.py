@@ -27,7 +27,7 @@ LIMIT_SECONDS = 120
 class WebhookLoad:
     """Sends webhooks until each is accepted, and records when its task was accepted and completed."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, source_url: str, sql: asyncpg.Connection) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, source_url: str, sql: asyncpg.Pool) -> None:
         self.session, self.url, self.source_url, self.sql = session, url, source_url, sql
         self.accepted: dict[str, float] = {}
         self.refused: list[float] = []
@@ -105,8 +105,7 @@ async def run_receiver_and_workers(
         app = Receiver(settings, sources, broker, Metrics("test")).app()
         addresses = await stack.enter_async_context(serve(app, "127.0.0.1", 0))
         session = await stack.enter_async_context(aiohttp.ClientSession(headers={"Content-Type": "application/json"}))
-        sql = await asyncpg.connect(database_url)
-        stack.push_async_callback(sql.close)
+        sql = await stack.enter_async_context(asyncpg.create_pool(database_url, min_size=1, max_size=2))
         load = WebhookLoad(session, f"http://{addresses[0]}", source_url, sql)
         watching = asyncio.create_task(load.watch())
         try:
