@@ -66,6 +66,8 @@ SIGN: Final = """
 select public.outlast_set_webhook_secret({secret});
 """
 MAKE_BUCKET: Final = """
+update public.outlast_settings set value = current_setting('outlast.applied') where key = 'version';
+
 -- The private bucket.
 select public.outlast_install_storage(p_make_bucket => true);
 commit;

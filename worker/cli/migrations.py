@@ -6,6 +6,8 @@ from importlib.resources.abc import Traversable
 from typing import Final
 
 SUPABASE: Final = files("deploy").joinpath("supabase")
+POLICIES: Final = "20261129000021_outlast_row_security.sql"
+"""The migration that creates the policies."""
 MAX_NAME_BYTES: Final = 63
 """PostgreSQL truncates longer identifiers (NAMEDATALEN)."""
 TABLE: Final = re.compile(r"^create table if not exists public\.(outlast_\w+)", re.MULTILINE)
@@ -14,11 +16,11 @@ FUNCTION: Final = re.compile(r"public\.(outlast_\w+)\(")
 
 
 def migrations() -> list[Traversable]:
-    """Return the migrations in the order in which they are applied.
+    """Return the migrations in the order in which they are applied: by number, but POLICIES last.
 
-    The last one creates the policies, in a transaction of its own.
+    It must be a transaction of its own.
     """
-    return _sql_files("migrations")
+    return sorted(_sql_files("migrations"), key=lambda file: file.name == POLICIES)
 
 
 def removal() -> list[Traversable]:
@@ -33,7 +35,7 @@ def next_steps(receiver: str) -> str:
 
 def newest() -> str:
     """Return the version of a database with all migrations applied."""
-    return migrations()[-1].name.partition("_")[0]
+    return max(file.name for file in migrations()).partition("_")[0]
 
 
 def tables() -> set[str]:
