@@ -141,11 +141,12 @@ async def test_a_locked_row_holds_up_only_its_own_job(records, requests, sql, da
     assert max(requests.sizes) > 1
 
 
-async def test_a_row_that_is_slower_than_the_statement_timeout_fails_no_other_job(records, requests, sql, database_url):
+async def test_a_row_that_is_slower_than_the_statement_timeout_fails_no_other_job(records, requests, sql):
     jobs = [job(await insert(sql, user), user_id=user) for user in USERS[:4]]
     slow = job(await insert(sql, USERS[4], '"slow"'), user_id=USERS[4])
     await sql.execute(SLOW_ROW)
-    await sql.execute(f"alter database {database_url.rpartition('/')[2]} set statement_timeout = '2s'")
+    name = await sql.fetchval("select current_database()")
+    await sql.execute(f"set role none; alter database {name} set statement_timeout = '2s'")
     replies = await asyncio.gather(*(records.begin(task_job, uuid4(), "w", 1) for task_job in [*jobs, slow]))
     assert [reply.state for reply in replies] == ["run"] * 5
     assert await sql.fetchval("select count(*) from generations where media_status = 'pending'") == 4

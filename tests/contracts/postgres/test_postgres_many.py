@@ -115,6 +115,7 @@ async def test_each_function_answers_as_if_it_were_called_alone(db: Any) -> None
     assert recorded == [{"result": {"state": "recorded", "status": "completed"}}] * 2
     assert await media_statuses(db, begins) == ["completed"] * 2
     await db.run_as_superuser(
+        "insert into storage.buckets (id, name) values ('generations', 'generations') on conflict do nothing;"
         "insert into storage.objects (bucket_id, name) select bucket, path from public.outlast_files"
         " where source_key = 'key0' on conflict do nothing"
     )
