@@ -45,7 +45,7 @@ class Requests(Observer):
 @pytest.fixture(autouse=True)
 def one_lane(monkeypatch):
     monkeypatch.setattr(batched_calls, "LANES", 1)
-    monkeypatch.setattr(batched_calls, "LANE_SECONDS", 3600.0)
+    monkeypatch.setattr(batched_calls, "WAIT_SECONDS", 3600.0)
 
 
 @pytest.fixture

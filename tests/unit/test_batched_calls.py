@@ -11,7 +11,6 @@ from handlers.database import batched_calls
 from handlers.database.batched_calls import BATCH_CALLS, LANES, MAX_CALL_BYTES, BatchedCalls
 from handlers.errors import DatabaseUnavailableError, RowRejectedError
 from handlers.observer import Observer
-from tests.time_limits import WAIT_SECONDS
 
 
 class Database:
@@ -84,12 +83,11 @@ def counts():
 @pytest.fixture
 async def calls(database, counts, monkeypatch):
     """However slow this machine is, no request takes long, unless a test says so."""
-    monkeypatch.setattr(batched_calls, "LANE_SECONDS", 3600.0)
+    monkeypatch.setattr(batched_calls, "WAIT_SECONDS", 3600.0)
     monkeypatch.setattr(batched_calls, "SLOW_SECONDS", 3600.0)
     created = BatchedCalls(database, counts)
-    async with asyncio.timeout(WAIT_SECONDS):
-        yield created
-        await created.aclose()
+    yield created
+    await created.aclose()
 
 
 async def start(calls, numbers, function="outlast_claim", user="user {}"):
@@ -106,6 +104,12 @@ async def start(calls, numbers, function="outlast_claim", user="user {}"):
 async def fill(calls):
     """Occupy every lane, with calls whose numbers are negative."""
     return await start(calls, [-n for n in range(1, LANES + 1)])
+
+
+def free_all(calls):
+    """Free every lane, as when requests take long."""
+    for lane in list(calls._lanes._timers):
+        calls._lanes.free(lane)
 
 
 async def test_a_call_with_a_free_lane_is_sent_at_once_and_alone(calls, database, counts):
@@ -144,12 +148,27 @@ async def test_a_batch_has_calls_of_one_function_and_the_oldest_go_first(calls, 
     assert database.batches == [("outlast_finish", [1, 2, 5]), ("outlast_begin", [3, 4])]
 
 
-async def test_a_batch_has_a_limited_number_of_calls(calls, database):
+async def test_a_full_batch_does_not_wait(calls, database):
     await fill(calls)
     tasks = await start(calls, range(BATCH_CALLS + 2))
+    assert database.singles[LANES:] == []
+    await asyncio.sleep(0)
+    assert database.batches == [("outlast_claim", list(range(BATCH_CALLS)))]
     database.release()
     assert await asyncio.gather(*tasks) == list(range(BATCH_CALLS + 2))
     assert [len(numbers) for _, numbers in database.batches] == [BATCH_CALLS, 2]
+
+
+async def test_calls_that_wait_are_not_overtaken(calls, database):
+    first, *others = await fill(calls)
+    tasks = await start(calls, [1])
+    first.cancel()
+    await asyncio.wait([first])
+    tasks += await start(calls, [2])
+    assert database.singles[LANES:] == []
+    database.release()
+    assert await asyncio.gather(*others, *tasks) == [-2, -3, -4, 1, 2]
+    assert database.batches == [("outlast_claim", [1, 2])]
 
 
 async def test_a_second_call_of_a_user_does_not_wait(calls, database):
@@ -183,13 +202,24 @@ async def test_calls_of_an_unknown_user_and_large_calls_are_sent_alone(calls, da
     assert await asyncio.gather(*tasks) == [1, 2]
 
 
-async def test_a_request_that_takes_long_gives_its_lane_to_others(calls, database, monkeypatch):
-    monkeypatch.setattr(batched_calls, "LANE_SECONDS", 0.0)
+async def test_no_call_waits_long_while_requests_are_under_way(calls, database, monkeypatch):
     await fill(calls)
+    monkeypatch.setattr(batched_calls, "WAIT_SECONDS", 0.0)
     await start(calls, [1, 2])
-    while not database.batches:
+    await start(calls, [3], "outlast_finish")
+    while len(database.batches) + len(database.singles) < LANES + 2:
         await asyncio.sleep(0)
-    assert database.batches == [("outlast_claim", [1, 2])]
+    assert (database.batches, database.singles[LANES:]) == ([("outlast_claim", [1, 2])], [3])
+
+
+async def test_a_request_that_takes_long_does_not_count_as_under_way(database, monkeypatch):
+    monkeypatch.setattr(batched_calls, "WAIT_SECONDS", 0.0)
+    calls = BatchedCalls(database, Observer())
+    await fill(calls)
+    while len(calls._lanes):
+        await asyncio.sleep(0)
+    await start(calls, [1])
+    assert database.singles[LANES:] == [1]
 
 
 async def test_a_failed_call_is_sent_alone_and_so_are_the_next_of_its_user(calls, database):
@@ -273,9 +303,10 @@ async def test_a_database_without_outlast_many_gets_plain_calls_and_that_is_logg
     database.answer_many = lambda _: (404, {"code": "PGRST202", "message": "Could not find the function"})
     with capture_logs() as logs:
         await fill(calls)
-        tasks = await start(calls, range(BATCH_CALLS + 2))  # two batches, of which the first is refused
+        tasks = await start(calls, [1, 2])
+        tasks += await start(calls, [3, 4], "outlast_finish")  # the next batch, which is not sent any more
         database.release()
-        assert await asyncio.gather(*tasks) == list(range(BATCH_CALLS + 2))
+        assert await asyncio.gather(*tasks) == [1, 2, 3, 4]
         database.hold()
         await fill(calls)
         tasks = await start(calls, [1, 2])
@@ -299,7 +330,7 @@ async def test_a_cancelled_waiting_call_is_not_sent_and_the_others_are(calls, da
 async def test_if_a_caller_is_cancelled_while_its_batch_is_under_way_the_others_are_answered(calls, database):
     await fill(calls)
     tasks = await start(calls, [1, 2])
-    calls._free(next(iter(calls._lanes)))
+    free_all(calls)
     while not database.batches:
         await asyncio.sleep(0)
     tasks[0].cancel()
@@ -308,11 +339,12 @@ async def test_if_a_caller_is_cancelled_while_its_batch_is_under_way_the_others_
     assert await tasks[1] == 2
 
 
-async def test_a_cancelled_call_frees_its_lane(calls, database):
-    first, *_ = await fill(calls)
+async def test_cancelled_calls_free_their_lanes(calls, database):
+    filled = await fill(calls)
     await start(calls, [1])
-    first.cancel()
-    await asyncio.wait([first])
+    for task in filled:
+        task.cancel()
+    await asyncio.wait(filled)
     while database.singles[-1] != 1:
         await asyncio.sleep(0)
 
@@ -320,10 +352,12 @@ async def test_a_cancelled_call_frees_its_lane(calls, database):
 async def test_closing_fails_calls_that_wait_and_batches_under_way(calls, database):
     await fill(calls)
     under_way = await start(calls, [1, 2])
-    calls._free(next(iter(calls._lanes)))
+    free_all(calls)
     while not database.batches:
         await asyncio.sleep(0)
+    await fill(calls)
     waiting = await start(calls, [3, 4])
+    assert 3 not in database.singles
     await calls.aclose()
     results = await asyncio.gather(*under_way, *waiting, return_exceptions=True)
     assert [str(result) for result in results] == ["the connection to Supabase was closed"] * 4
