@@ -11,6 +11,7 @@ from handlers.download.http_client import SourceClient
 from handlers.errors import FileSizeExceededError, FileTypeNotSupportedError, SourceGoneError, SourceUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
+from handlers.turns import Turns
 from tests.hostile.raw_server import KEEP_ALIVE, RawServer, head, send
 from tests.time_limits import WAIT_SECONDS
 
@@ -152,13 +153,13 @@ async def test_probing_a_file_does_not_download_it():
 async def test_a_host_is_tracked_only_while_it_has_connections():
     async with RawServer(html_page) as source:
         client = SourceClient(MediaSettings(_env_file=None, source_allowlist=source.url), Observer())
-        before = count_semaphores()
+        before = count_turns()
         async with asyncio.timeout(WAIT_SECONDS) as deadline, client.open(f"{source.url}/f", deadline):
-            assert count_semaphores() == before + 1
-        assert count_semaphores() == before
+            assert count_turns() == before + 1
+        assert count_turns() == before
         await client.aclose()
 
 
-def count_semaphores():
-    """Return the number of semaphores in memory: the client limits the connections to a host by one."""
-    return sum(type(each) is asyncio.Semaphore for each in gc.get_objects())
+def count_turns():
+    """Return the number of `Turns` in memory: the client limits the connections to a host by one."""
+    return sum(type(each) is Turns for each in gc.get_objects())
