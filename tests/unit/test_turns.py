@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from handlers.turns import Turns
+from handlers.turns import FIRST, Turns
 
 
 class Line:
@@ -52,6 +52,15 @@ async def test_a_user_with_many_files_waits_one_turn_for_another_user(line):
         files.turns.release(files.granted[-1], 1)
         await settled()
     assert files.granted == ["a", "a", "b", "c", "a", "a"]
+
+
+async def test_first_comes_before_all_users(line):
+    files = line(1)
+    await files.add("a", "b", FIRST, FIRST)
+    for _ in range(3):
+        files.turns.release(files.granted[-1], 1)
+        await settled()
+    assert files.granted == ["a", FIRST, FIRST, "b"]
 
 
 async def test_one_user_gets_at_most_the_share(line):
