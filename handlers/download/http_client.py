@@ -10,6 +10,7 @@ import aiohttp
 from yarl import URL
 
 from handlers.download.allowlist import Allowlist, GuardedResolver
+from handlers.download.interim_responses import SourceConnector
 from handlers.download.source_url import redirect_target
 from handlers.errors import DenialReason, SourceForbiddenError
 from handlers.observer import Observer
@@ -110,7 +111,7 @@ class SourceClient:
     def _get_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(resolver=GuardedResolver(self._allowlist), limit=0),
+                connector=SourceConnector(resolver=GuardedResolver(self._allowlist), limit=0),
                 headers={"Accept-Encoding": "identity", "User-Agent": "outlast"},
                 timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout_seconds),
                 cookie_jar=aiohttp.DummyCookieJar(),

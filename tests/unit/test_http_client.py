@@ -42,6 +42,14 @@ async def test_connections_to_one_host_are_limited(tmp_path):
     assert counter.peak == 2
 
 
+async def test_a_few_interim_responses_are_skipped(tmp_path):
+    async def hint(writer, _request):
+        await send(writer, b"HTTP/1.1 103 Early Hints\r\nLink: </f>\r\n\r\n" * 3, head(content_length=1), b"x")
+
+    async with RawServer(hint) as source, fetching(source) as downloader:
+        assert (await downloader.fetch(f"{source.url}/f", tmp_path / "f")).size == 1
+
+
 async def test_waiting_for_a_connection_does_not_count_as_download_time(tmp_path):
     counter = ConcurrencyCounter(partial(asyncio.sleep, 0.5))
     async with (
