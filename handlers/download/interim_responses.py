@@ -49,4 +49,4 @@ class SourceConnector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
         super().__init__(**options)
-        self._factory = functools.partial[ResponseHandler](_SourceProtocol, loop=self._loop)
+        self._factory: Any = functools.partial(_SourceProtocol, loop=self._loop)
