@@ -36,6 +36,11 @@ class Turns:
         self._taken: Counter[object] = Counter()  # by user
         self._waiting: OrderedDict[object, deque[_Waiter]] = OrderedDict()  # by user, whose turn is next first
 
+    @property
+    def waiting(self) -> int:
+        """The number of those that wait."""
+        return sum(map(len, self._waiting.values()))
+
     @contextlib.asynccontextmanager
     async def take(self, user: object, amount: int = 1) -> AsyncIterator[None]:
         """Wait for a part of the capacity, and give it back when the context ends."""

@@ -151,6 +151,10 @@ class Codec:
         """End all processes; callers of busy ones get `decoder_crashed`. The codec may be used again."""
         await self._processes.aclose()
 
+    def waiting(self) -> dict[str, int]:
+        """Return how many files wait for a `codec` process, for metrics."""
+        return {"codec": self.turns.waiting}
+
     def stats(self) -> CodecStats:
         """Return how busy the pool is, for metrics."""
         total = self._settings.codec_processes if self._processes.has_started else 0

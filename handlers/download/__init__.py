@@ -46,6 +46,10 @@ class Downloader:
         """Close the connections. The downloader opens new ones when it is used again."""
         await self._client.aclose()
 
+    def waiting(self) -> dict[str, int]:
+        """Return how many files wait for a `connection` to their host and for `disk` space, for metrics."""
+        return {"connection": self._client.waiting, "disk": self._disk.waiting}
+
     @contextlib.contextmanager
     def disk_space(self, user: str | None) -> Iterator[DiskSpace]:
         """Yield the disk space for one file of this user, for `fetch`. It is given back when the context ends."""

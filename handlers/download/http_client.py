@@ -49,6 +49,11 @@ class SourceClient:
         self._session: aiohttp.ClientSession | None = None
         self._host_turns: WeakValueDictionary[str, Turns] = WeakValueDictionary()
 
+    @property
+    def waiting(self) -> int:
+        """The number of requests that wait for a connection to their host."""
+        return sum(turns.waiting for turns in self._host_turns.values())
+
     async def aclose(self) -> None:
         """Close the connections."""
         if self._session is not None:
