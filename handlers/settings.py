@@ -104,7 +104,16 @@ class MediaSettings(BaseSettings):
         "for the source. 0: no minimum.",
     )
     max_connections_per_host: int = Field(
-        16, ge=1, description="Maximum number of downloads from one host at the same time. Others wait."
+        32,
+        ge=1,
+        description="Maximum number of downloads from one host at the same time, half of them for one user. Others "
+        "wait, in turn by user.",
+    )
+    temp_disk_mb: float = Field(
+        1024,
+        gt=0,
+        description="Disk space for the files in process, in MiB, half of it for one user. A file takes twice its "
+        "size and 4 MiB; a download waits until there is space for it.",
     )
     fal_key: SecretStr | None = Field(
         None,
@@ -239,6 +248,11 @@ class MediaSettings(BaseSettings):
     def max_file_bytes(self) -> int:
         """Maximum size of a source file, in bytes."""
         return int(self.max_file_size_mb * 1024 * 1024)
+
+    @property
+    def temp_disk_bytes(self) -> int:
+        """Disk space for the files in process, in bytes."""
+        return int(self.temp_disk_mb * 1024 * 1024)
 
     @property
     def profile(self) -> Profile:

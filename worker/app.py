@@ -136,6 +136,8 @@ async def worker_parts(settings: Settings, metrics: Metrics, name: str) -> Async
             downloader = await resources.downloader()
             codec = resources.codec()
             metrics.watch_codec(codec.stats)
+            metrics.watch_waiting(codec.waiting)
+            metrics.watch_waiting(downloader.waiting)
             metrics.watch_disk(settings.temp_dir)
             context = _context(settings, metrics, name, broker, supabase, downloader, codec)
             maintenance = _maintenance(settings, metrics, supabase, codec)

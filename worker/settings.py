@@ -20,17 +20,13 @@ from worker.broker.address import read_nodes
 from worker.broker.tls import TLSFiles
 from worker.notices.types import NOTICE_TYPES, SLACK_HOSTS
 
-JOBS_PER_CORE: Final = 8
-"""A job sends six requests, one after the other. With a latency of 20 ms to Supabase it mostly waits."""
-
-
 WEBHOOKS_AT_ONCE: Final = 4
 """Number of webhooks that a worker passes on at the same time."""
 MAX_FORWARDED_MB: Final = 16
 """RabbitMQ 4 accepts no larger message, by default."""
 SMALL_MACHINE_MIB: Final = 1024
 """`outlast serve` processes less at the same time on a machine with less memory, in MiB."""
-SMALL_CONCURRENCY: Final = 4
+SMALL_DEFAULTS: Final = {"codec_processes": 1, "worker_concurrency": 4, "temp_disk_mb": 256}
 MIN_CODEC_MEMORY_MB: Final = 256
 MIN_SECRET_CHARACTERS: Final = 16
 """Minimum length of the tokens and secrets with which a receiver authenticates requests."""
@@ -94,11 +90,11 @@ class Settings(SourceSettings):
         8, ge=1, description="Number of attempts after which a file with a retryable error becomes a dead letter."
     )
     worker_concurrency: int = Field(
-        default_factory=lambda: JOBS_PER_CORE * cpu.cores(),
+        64,
         ge=1,
         le=1000,
-        description="Number of jobs that one worker processes at the same time. Jobs spend most of their time "
-        "waiting for the network.",
+        description="Number of jobs that one worker processes at the same time. Most of them wait for the network: "
+        "CODEC_PROCESSES, MAX_CONNECTIONS_PER_HOST and TEMP_DISK_MB limit the rest.",
     )
     user_share: float = Field(
         0.5,
@@ -428,7 +424,7 @@ class Settings(SourceSettings):
         self.for_receiver().for_worker()
         given, available = self.model_fields_set, memory.mib()
         small = available < SMALL_MACHINE_MIB
-        defaults = {"codec_processes": 1, "worker_concurrency": SMALL_CONCURRENCY} if small else {}
+        defaults = SMALL_DEFAULTS.copy() if small else {}
         processes = self.codec_processes if "codec_processes" in given else defaults.get("codec_processes", cpu.cores())
         share = max(MIN_CODEC_MEMORY_MB, available // 2 // processes)
         defaults["codec_memory_mb"] = min(self.codec_memory_mb, share)

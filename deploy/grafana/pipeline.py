@@ -62,7 +62,18 @@ CODECS: Final = (
         ),
         [PanelQuery(f"sum by (state) ({selector('codec_processes')})", "{{state}}")],
         stacked=True,
-        span=8,
+        span=6,
+    ),
+    time_series(
+        PanelText(
+            "Files waiting",
+            "Files that wait for a codec process, a connection to their host (MAX_CONNECTIONS_PER_HOST) or disk space "
+            "(TEMP_DISK_MB).",
+            "short",
+        ),
+        [PanelQuery(f"sum by (resource) ({selector('files_waiting')})", "{{resource}}")],
+        stacked=True,
+        span=6,
     ),
     time_series(
         PanelText(
@@ -70,13 +81,13 @@ CODECS: Final = (
         ),
         [PanelQuery(per_minute("codec_restarts_total", "reason"), "{{reason}}")],
         Thresholds(1, 10),
-        span=8,
+        span=6,
     ),
     time_series(
         PanelText("Files by media kind", "Files whose attempt ended per second, by media kind.", "ops"),
         [PanelQuery(rate("files_total", "media"), "{{media}}")],
         stacked=True,
-        span=8,
+        span=6,
     ),
 )
 

@@ -37,7 +37,7 @@ SETTINGS: Final = {
 }
 NOT_DURABLE: Final = {"fsync": "off", "full_page_writes": "off"}
 MAX_STARTS: Final = 5
-READY_SECONDS: Final = 60.0
+READY_SECONDS: Final = 240.0
 
 
 class Postgres:

@@ -24,7 +24,9 @@ from deploy.local.processes import Child, StackError, free_port
 
 SERVERS: Final = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server")
 MISSING: Final = "RabbitMQ is missing: run `make setup`, or: apt-get install rabbitmq-server"
-READY_SECONDS: Final = 90.0
+READY_SECONDS: Final = 240.0
+"""A busy machine with two slow cores needs more than a minute. A node that has ended is not waited for."""
+CONNECT_SECONDS: Final = 15.0
 STOP_SECONDS: Final = 30.0
 MANAGEMENT_RETRIES: Final = (1.0, 2.0, 4.0, 0.0)
 """Seconds to wait after each failed request to the management API."""
@@ -250,9 +252,9 @@ class RabbitMQ:
                     if await self._listens():
                         connection = aio_pika.Connection(make_url(self.url))
                         try:
-                            await connection.connect(timeout=5)
-                        except (ConnectionError, aio_pika.exceptions.AMQPError):
-                            pass  # the port is open, but the node is still starting
+                            await connection.connect(timeout=CONNECT_SECONDS)
+                        except (ConnectionError, TimeoutError, aio_pika.exceptions.AMQPError):
+                            pass  # the port is open, but the node is still starting, or the machine is busy
                         else:
                             return
                         finally:  # also after a failed connect; otherwise aio-pika's finalizer closes it

@@ -26,7 +26,7 @@ from deploy.local.saved_state import check_port, remove_endpoints, saved_port, s
 from deploy.local.source import Source
 from handlers.settings import FAL_SOURCES
 
-READY_SECONDS: Final = 60.0
+READY_SECONDS: Final = 240.0
 DATABASE: Final = "outlast"
 STARTS: Final = 3
 

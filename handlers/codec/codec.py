@@ -24,6 +24,7 @@ from handlers.errors import DecoderLimitError, FileProcessingError
 from handlers.media import Limits, Prepared, PreparedPoster
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
+from handlers.turns import Turns
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 
@@ -36,6 +37,8 @@ POOL_ERRORS: Final = (TimeoutError, ProcessEndedError, PoolClosedError, InvalidA
 """The pool's errors: the process ended before its answer, or was killed because the answer was late or invalid."""
 STALLED_SHARE: Final = 0.1
 """A decoder that had less than this share of its time limit as processor time has waited, not worked."""
+AHEAD: Final = 1
+"""Requests that wait in the pool itself, so that a process has the next one at once."""
 START: Final = "handlers.codec.decoder_main:start"
 
 
@@ -57,7 +60,8 @@ class CodecStats:
 class Codec:
     """Decodes and encodes in a pool of processes, which start on first use. Close it with `aclose`.
 
-    Use it from one event loop at a time; `check` may be called from any thread.
+    Use it from one event loop at a time; `check` may be called from any thread. Take one of `turns` for each file where
+    files of several users wait: the pool itself answers in order of arrival.
     """
 
     def __init__(self, settings: MediaSettings, observer: Observer | None = None) -> None:
@@ -83,6 +87,7 @@ class Codec:
             seconds=settings.codec_timeout_seconds,
             temp_dir=settings.temp_dir,
         )
+        self.turns = Turns(settings.codec_processes + AHEAD)
         self._restarts: Counter[str] = Counter()
 
     async def prepare(self, source: Path, target: Path, content_type: str, profile: Profile) -> Prepared:
@@ -145,6 +150,10 @@ class Codec:
     async def aclose(self) -> None:
         """End all processes; callers of busy ones get `decoder_crashed`. The codec may be used again."""
         await self._processes.aclose()
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many files wait for a `codec` process, for metrics."""
+        return {"codec": self.turns.waiting}
 
     def stats(self) -> CodecStats:
         """Return how busy the pool is, for metrics."""

@@ -9,6 +9,7 @@ from typing import Final, Self, TypeVar
 import aiohttp
 
 from handlers.download.data_uri import write_data_uri
+from handlers.download.disk_space import DiskSpace
 from handlers.download.fal_files import FalFiles
 from handlers.download.file_writer import DownloadedFile, FileWriter, HeadCheck, run_in_thread
 from handlers.download.http_client import MAX_HEAD_FIELDS, MAX_HEAD_LINE_BYTES, SourceClient
@@ -18,6 +19,7 @@ from handlers.errors import SourceForbiddenError, SourceGoneError, SourceUnavail
 from handlers.network import failure_text
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
+from handlers.turns import Turns
 from schemas.urls import is_data_uri, redact_url
 
 PROBE_SECONDS: Final = 15.0
@@ -32,6 +34,7 @@ class Downloader:
         self._observer = observer or Observer()
         self._client = SourceClient(settings, self._observer)
         self._fal_files = FalFiles(settings)
+        self._disk = Turns(settings.temp_disk_bytes, settings.temp_disk_bytes // 2)
 
     async def __aenter__(self) -> Self:
         return self
@@ -43,7 +46,20 @@ class Downloader:
         """Close the connections. The downloader opens new ones when it is used again."""
         await self._client.aclose()
 
-    async def fetch(
+    def waiting(self) -> dict[str, int]:
+        """Return how many files wait for a `connection` to their host and for `disk` space, for metrics."""
+        return {"connection": self._client.waiting, "disk": self._disk.waiting}
+
+    @contextlib.contextmanager
+    def disk_space(self, user: str | None) -> Iterator[DiskSpace]:
+        """Yield the disk space for one file of this user, for `fetch`. It is given back when the context ends."""
+        space = DiskSpace(self._disk, user)
+        try:
+            yield space
+        finally:
+            space.release()
+
+    async def fetch(  # noqa: PLR0913 - options of one download
         self,
         url: str,
         target: Path,
@@ -52,11 +68,13 @@ class Downloader:
         check_head: HeadCheck | None = None,
         *,
         count_denied: bool = True,
+        space: DiskSpace | None = None,
     ) -> DownloadedFile:
         """Download the file at `url` to `target`.
 
         `check_head` is called with the first 4 KiB and ends the download by raising. A URL that must not be requested
-        is reported to the observer if `count_denied`.
+        is reported to the observer if `count_denied`. With `space`, the disk space of the file is reserved there before
+        its content is received.
 
         Raises:
             SourceForbiddenError: the URL, or a redirect target, must not be requested.
@@ -72,8 +90,12 @@ class Downloader:
             if not is_data_uri(url):
                 return await self._with_signed_link(
                     url,
-                    lambda link: Transfer(self._client, self._settings, self._observer, writer, progress).run(link),
+                    lambda link: Transfer(self._client, self._settings, self._observer, writer, progress, space).run(
+                        link
+                    ),
                 )
+            if space is not None:
+                await space.reserve(min(len(url), limit))
             file = await run_in_thread(write_data_uri, url, writer)
             if progress is not None:
                 progress(file.size, file.size)

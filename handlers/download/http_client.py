@@ -1,8 +1,8 @@
-"""Sends requests to sources. Checks every address, limits every wait, and limits the connections per host."""
+"""Sends requests to sources. Checks every address, limits every wait, and the connections per host and user."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -10,10 +10,12 @@ import aiohttp
 from yarl import URL
 
 from handlers.download.allowlist import Allowlist, GuardedResolver
+from handlers.download.interim_responses import SourceConnector
 from handlers.download.source_url import redirect_target
 from handlers.errors import DenialReason, SourceForbiddenError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
+from handlers.turns import Turns
 from schemas.urls import redact_url
 
 MAX_REDIRECTS: Final = 3
@@ -24,14 +26,33 @@ servers send long policies and cookies. The largest head takes 10 MB of memory."
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
+@contextlib.contextmanager
+def paused(deadline: asyncio.Timeout) -> Iterator[None]:
+    """Pause a time limit: what happens in the context does not count towards it."""
+    loop = asyncio.get_running_loop()
+    remaining = (deadline.when() or loop.time()) - loop.time()
+    deadline.reschedule(None)
+    yield
+    deadline.reschedule(loop.time() + remaining)
+
+
 class SourceClient:
-    """One client session for all sources. `aclose` closes it; the next request opens a new one."""
+    """One client session for all sources. `aclose` closes it; the next request opens a new one.
+
+    `open_responses` is the number of responses that are being received.
+    """
 
     def __init__(self, settings: MediaSettings, observer: Observer) -> None:
         self._settings = settings
         self._allowlist = Allowlist(settings.source_allowlist, mode=settings.source_allowlist_mode, observer=observer)
+        self.open_responses = 0
         self._session: aiohttp.ClientSession | None = None
-        self._host_slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._host_turns: WeakValueDictionary[str, Turns] = WeakValueDictionary()
+
+    @property
+    def waiting(self) -> int:
+        """The number of requests that wait for a connection to their host."""
+        return sum(turns.waiting for turns in self._host_turns.values())
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -41,13 +62,17 @@ class SourceClient:
 
     @contextlib.asynccontextmanager
     async def open(
-        self, url: str, deadline: asyncio.Timeout, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        deadline: asyncio.Timeout,
+        headers: Mapping[str, str] | None = None,
+        user: str | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Request `url` and yield the response once its headers are there.
 
         Up to MAX_REDIRECTS redirects are followed; each target is checked like the first URL. `deadline` is paused
-        while the request waits for other downloads from the same host. If the body has not been read to its end when
-        the context exits, the connection is closed.
+        while the request waits for other downloads from the same host, in turn by user. If the body has not been read
+        to its end when the context exits, the connection is closed.
 
         Raises:
             SourceForbiddenError: one of the URLs must not be requested.
@@ -55,29 +80,32 @@ class SourceClient:
         """
         for _ in range(MAX_REDIRECTS + 1):
             checked = self._allowlist.check(url)
-            async with self._host_slot(checked.host or "", deadline):
+            async with self._host_slot(checked.host or "", user, deadline):
                 response = await self._request(checked, headers)
+                self.open_responses += 1
                 try:
                     if response.status not in REDIRECTS:
                         yield response
                         return
                     url = redirect_target(checked, response.headers.get("Location", ""))
                 finally:
+                    self.open_responses -= 1
                     response.close()  # has no effect on the connection if the body was read to its end
         raise SourceForbiddenError(
             f"{redact_url(url)}: more than {MAX_REDIRECTS} redirects", reason=DenialReason.REDIRECTS
         )
 
     @contextlib.asynccontextmanager
-    async def _host_slot(self, host: str, deadline: asyncio.Timeout) -> AsyncIterator[None]:
-        """Wait until the host has a free connection. The wait does not count towards the deadline."""
-        slots = self._host_slots.setdefault(host, asyncio.Semaphore(self._settings.max_connections_per_host))
-        loop = asyncio.get_running_loop()
-        remaining = (deadline.when() or loop.time()) - loop.time()
-        deadline.reschedule(None)
-        async with slots:
-            deadline.reschedule(loop.time() + remaining)
+    async def _host_slot(self, host: str, user: str | None, deadline: asyncio.Timeout) -> AsyncIterator[None]:
+        """Wait until the host has a free connection. One user gets half of them, unless there is only one."""
+        limit = self._settings.max_connections_per_host
+        turns = self._host_turns.get(host) or self._host_turns.setdefault(host, Turns(limit, max(1, limit // 2)))
+        with paused(deadline):
+            await turns.acquire(user)
+        try:
             yield
+        finally:
+            turns.release(user, 1)
 
     async def _request(self, url: URL, headers: Mapping[str, str] | None) -> aiohttp.ClientResponse:
         """Return the response once its headers are there. The time limit covers headers that arrive byte by byte."""
@@ -88,7 +116,7 @@ class SourceClient:
     def _get_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(resolver=GuardedResolver(self._allowlist), limit=0),
+                connector=SourceConnector(resolver=GuardedResolver(self._allowlist), limit=0),
                 headers={"Accept-Encoding": "identity", "User-Agent": "outlast"},
                 timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout_seconds),
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -9,8 +9,9 @@ import aiohttp
 
 from handlers.detect.signatures import HEAD_BYTES
 from handlers.download.content_encoding import Inflater, inflater_for
+from handlers.download.disk_space import DiskSpace
 from handlers.download.file_writer import DownloadedFile, FileWriter, run_in_thread, too_large
-from handlers.download.http_client import SourceClient
+from handlers.download.http_client import SourceClient, paused
 from handlers.download.http_response import check_partial_content, check_range_end, check_status, strong_etag
 from handlers.errors import FileCorruptedError, SourceUnavailableError
 from handlers.observer import Observer
@@ -20,6 +21,8 @@ RESUME_PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Pauses in seconds before each resumption. When the last resumption breaks too, the download fails."""
 WRITE_BYTES: Final = 1 << 20
 """Bytes to buffer before a write. Smaller writes in a thread cost more for waiting on the GIL than for writing."""
+BUFFERED_BYTES: Final = 16 << 20
+"""Bytes that all downloads together buffer, unless CHUNK_SIZE_KB for each of them is more."""
 CONNECTION_ERRORS: Final = (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)
 
 DownloadProgress = Callable[[int, int], None]
@@ -40,8 +43,10 @@ class Transfer:
         observer: Observer,
         writer: FileWriter,
         progress: DownloadProgress | None,
+        space: DiskSpace | None = None,
     ) -> None:
         self._client = client
+        self._space = space
         self._settings = settings
         self._observer = observer
         self._writer = writer
@@ -69,11 +74,13 @@ class Transfer:
 
     async def _download(self, url: str, deadline: asyncio.Timeout) -> None:
         """Receive the body over as many connections as RESUME_PAUSES allow."""
+        user = None if self._space is None else self._space.user
         for pause in (*RESUME_PAUSES, None):
             try:
-                async with self._client.open(url, deadline, self._range_headers()) as response:
+                async with self._client.open(url, deadline, self._range_headers(), user) as response:
                     url = str(response.url)  # after redirects: an ETag is valid for this URL only
                     if await self._begin(response, url):
+                        await self._reserve_space(deadline)
                         await self._receive(response)
             except CONNECTION_ERRORS:
                 if self._etag is None or pause is None:
@@ -108,6 +115,13 @@ class Transfer:
             raise too_large(self._writer.limit)
         return True
 
+    async def _reserve_space(self, deadline: asyncio.Timeout) -> None:
+        """Wait for the disk space of the file: of the largest one if its size is not known."""
+        if self._space is not None:
+            is_known = self._expected is not None and self._inflater is None
+            with paused(deadline):
+                await self._space.reserve(self._expected or 0 if is_known else self._writer.limit)
+
     async def _receive(self, response: aiohttp.ClientResponse) -> None:
         protocol = None if response.connection is None else response.connection.protocol
         while data := await self._read(response.content):
@@ -141,7 +155,10 @@ class Transfer:
     @property
     def _flush_bytes(self) -> int:
         """Bytes to buffer before a write. The head is written early, because `check_head` may end the download."""
-        return HEAD_BYTES if self._writer.missing_head_bytes else max(WRITE_BYTES, self._settings.chunk_size_kb * 1024)
+        if self._writer.missing_head_bytes:
+            return HEAD_BYTES
+        share = min(WRITE_BYTES, BUFFERED_BYTES // max(1, self._client.open_responses))
+        return max(share, self._settings.chunk_size_kb * 1024)
 
     def _finish(self) -> DownloadedFile:
         self._write(self._buffer)

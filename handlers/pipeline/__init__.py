@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from handlers.download.disk_space import DiskSpace
 from handlers.errors import FileProcessingError, FileSkippedError, is_disk_full
 from handlers.pipeline.state import Batch, FileState, PipelineDeps
 from handlers.pipeline.steps import deduplicate, detect, download, prepare, require, upload
@@ -48,18 +49,21 @@ async def process(batch: Batch, deps: PipelineDeps, on_file_done: FileDone | Non
     """
     semaphore = asyncio.Semaphore(batch.max_concurrent)
     results: dict[str, ProcessedFile | FailedFile] = {}
+    early = batch.early
+
+    def disk_space() -> contextlib.AbstractContextManager[DiskSpace]:
+        return contextlib.nullcontext(early.space) if early else deps.downloader.disk_space(batch.user_id)
 
     async def run(file: JobFile, folder: Path) -> None:
         async with semaphore:
             if batch.may_start():
-                with batch.hooks.file(file.position):
-                    results[file.source_key] = await _process_file(FileState(file, batch, folder), deps)
+                with disk_space() as space, batch.hooks.file(file.position):
+                    results[file.source_key] = await _process_file(FileState(file, batch, folder, space), deps)
             else:
                 results[file.source_key] = failed_file(file, _soft_timeout(), "start")
         if on_file_done is not None:
             await on_file_done(file, results[file.source_key])
 
-    early = batch.early
     place = scratch(deps.settings.temp_dir) if early is None else contextlib.nullcontext(early.folder)
     async with place as folder, asyncio.TaskGroup() as group:
         for file in batch.files:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from handlers.codec.codec import Codec
 from handlers.download import Downloader
+from handlers.download.disk_space import DiskSpace
 from handlers.download.file_writer import DownloadedFile
 from handlers.media import MediaType, Prepared
 from handlers.observer import AttemptHooks, Observer
@@ -73,11 +74,12 @@ class PipelineDeps:
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """One file and the results of its steps so far. `folder` is the file's own temporary folder."""
+    """One file and the results of its steps so far. `folder` is its temporary folder, `space` its disk space."""
 
     file: JobFile
     batch: Batch
     folder: Path
+    space: DiskSpace
     downloaded: DownloadedFile | None = None
     media: MediaType | None = None
     prepared: Prepared | None = None

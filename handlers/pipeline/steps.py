@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from handlers.detect import DetectedType
 from handlers.detect import detect as detect_type
 from handlers.detect.refused import is_refused
+from handlers.download.disk_space import DiskSpace
 from handlers.download.file_writer import DownloadedFile
 from handlers.download.transfer import DownloadProgress
 from handlers.errors import FileProcessingError, FileSkippedError, FileTypeNotSupportedError, SourceGoneError
@@ -51,13 +52,14 @@ async def download(state: FileState, deps: PipelineDeps) -> FileState:
         url = await deps.read_data_uri(state.batch.binding, state.batch.generation_id, url)
     on_progress = None if state.batch.on_progress is None else partial(state.batch.on_progress, state.file)
     fetch = partial(fetch_source, deps, url, on_progress=on_progress, count_denied=state.batch.count_denied)
-    return replace(state, downloaded=await fetch(state.folder / "source"))
+    return replace(state, downloaded=await fetch(state.folder / "source", state.space))
 
 
 async def fetch_source(
     deps: PipelineDeps,
     url: str,
     target: Path,
+    space: DiskSpace,
     *,
     on_progress: DownloadProgress | None = None,
     count_denied: bool = True,
@@ -65,7 +67,7 @@ async def fetch_source(
     """Download a source file to `target`, unless its first bytes show a type that will not be stored."""
     check_head = partial(_check_head, deps.settings)
     return await deps.downloader.fetch(
-        url, target, progress=on_progress, check_head=check_head, count_denied=count_denied
+        url, target, progress=on_progress, check_head=check_head, count_denied=count_denied, space=space
     )
 
 
@@ -96,14 +98,15 @@ async def deduplicate(state: FileState, deps: PipelineDeps) -> FileState:
 async def prepare(state: FileState, deps: PipelineDeps) -> FileState:
     """Validate and compress the file in one decode pass, in a codec process. UNVERIFIED files are not decoded.
 
-    Then the poster of a video is made, and the waveform of audio if one is wanted.
+    Then the poster of a video is made, and the waveform of audio if one is wanted. Files wait in turn by user.
     """
     source, media = require(state.downloaded), require(state.media)
     if media is UNVERIFIED:
         return replace(state, prepared=await asyncio.to_thread(describe_unverified, source.path))
     target = state.folder / "prepared"
-    prepared = await deps.codec.prepare(source.path, target, media.content_type, state.batch.profile)
-    prepared = await deps.codec.add_poster(prepared, state.folder / "poster", state.batch.profile)
+    async with deps.codec.turns.take(state.batch.user_id):
+        prepared = await deps.codec.prepare(source.path, target, media.content_type, state.batch.profile)
+        prepared = await deps.codec.add_poster(prepared, state.folder / "poster", state.batch.profile)
     return replace(state, prepared=prepared)
 
 

@@ -76,6 +76,7 @@ PNG: Final = {"compression": 6, "filter": "all"}
 KINDS: Final = {
     "png-1024": Kind(".png", _still(1024, "pngsave", PNG)),
     "jpeg-1024": Kind(".jpg", _still(1024, "jpegsave", {"Q": 95})),
+    "jpeg-80-1024": Kind(".jpg", _still(1024, "jpegsave", {"Q": 80})),
     "webp-1024": Kind(".webp", _still(1024, "webpsave", {"Q": 92})),
     "png-2048": Kind(".png", _still(2048, "pngsave", PNG)),
     "png-4096": Kind(".png", _still(4096, "pngsave", PNG)),
@@ -86,6 +87,7 @@ KINDS: Final = {
 }
 MIXES: Final = {
     "1024": ("png-1024", "jpeg-1024"),
+    "jpeg-80": ("jpeg-80-1024",),
     "big": ("png-2048", "png-4096", "jpeg-4096"),
     "tiny": ("png-64",),
     "mixed": ("png-1024", "jpeg-1024", "webp-1024", "gif", "mp4"),

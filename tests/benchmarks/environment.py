@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import asyncpg
+import psutil
 
 from deploy.local.postgres import Postgres
 from deploy.local.processes import Child, end_leftovers, lock_data_dir
@@ -101,7 +102,7 @@ class BenchmarkEnvironment:
             database_url = await self.postgres.create_database(name)
             rabbitmq_url = await self.broker.create_vhost(name)
             stack.push_async_callback(self.broker.delete_vhost, name)
-            _, output = await self.start_server("gateway", database_url, str(self.folder / name), within=stack)
+            gateway, output = await self.start_server("gateway", database_url, str(self.folder / name), within=stack)
             sql = await asyncpg.connect(database_url)
             stack.push_async_callback(sql.close)
             await sql.execute(ARRIVALS)
@@ -110,7 +111,10 @@ class BenchmarkEnvironment:
             if milliseconds:
                 lines = [await self.start_server("delay_proxy", url, str(milliseconds), within=stack) for url in urls]
                 urls = [line["url"] for _, line in lines]
-            yield BenchmarkRun(self, sql, rabbitmq_url, urls[0], output["key"], self.folder / name, urls[1])
+            run = BenchmarkRun(self, sql, rabbitmq_url, urls[0], output["key"], self.folder / name, urls[1])
+            run.gateway_pid = gateway.process.pid
+            run.postgres_pid = psutil.Process(await sql.fetchval("select pg_backend_pid()")).ppid()
+            yield run
 
     def uuid(self) -> str:
         """Return a new random id."""
@@ -132,6 +136,7 @@ class BenchmarkRun:
     ) -> None:
         self.environment, self.sql, self.objects, self.source_url = environment, sql, objects, source_url
         self.rabbitmq_url, self.supabase_url, self.key = rabbitmq_url, supabase_url, key
+        self.gateway_pid = self.postgres_pid = 0
 
     @property
     def env(self) -> Mapping[str, str]:

@@ -19,7 +19,7 @@ from tests.benchmarks import corpus
 from tests.benchmarks.endurance import backlog, soak, start
 from tests.benchmarks.environment import ROOT, BenchmarkEnvironment
 from tests.benchmarks.intake import intake
-from tests.benchmarks.latency import latency
+from tests.benchmarks.latency import latency, serve
 from tests.benchmarks.queues import queues
 from tests.benchmarks.report import Report
 from tests.benchmarks.throughput import duplicates, far, scaling, throughput
@@ -47,6 +47,7 @@ SCENARIOS = {
     "far": far,
     "duplicates": duplicates,
     "latency": latency,
+    "serve": serve,
     "intake": intake,
     "queues": queues,
     "scaling": scaling,

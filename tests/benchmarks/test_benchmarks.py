@@ -64,16 +64,16 @@ def test_corpus_pictures_have_realistic_sizes(tmp_path):
 
 
 def test_ratio_is_judged_by_its_target_or_only_reported(tmp_path):
-    assert (meets("throughput_1024", 1.6), meets("throughput_1024", 1.59)) == (True, False)
-    assert (meets("cpu_over_codec_floor", 1.25), meets("cpu_over_codec_floor", 1.26)) == (True, False)
+    assert (meets("throughput_1024", 1.2), meets("throughput_1024", 1.19)) == (True, False)
+    assert (meets("cpu_over_codec_floor", 1.5), meets("cpu_over_codec_floor", 1.51)) == (True, False)
     assert meets("queue_over_celery", 0.1) is None
     report = Report()
     report.row("files", "outlast", per_second=[3.0, 1.0, 2.0])
-    report.ratio("throughput_1024", 1.5)
+    report.ratio("throughput_1024", 1.1)
     report.series["latency by percentile in seconds"] = {"outlast": [(1, 0.1), (99, 0.3)]}
     report.write(tmp_path)
     written = json.loads((tmp_path / "report.json").read_text())
-    assert written["ratios"] == {"throughput_1024": {"value": 1.5, "target": 1.6, "better": "higher", "meets": False}}
+    assert written["ratios"] == {"throughput_1024": {"value": 1.1, "target": 1.2, "better": "higher", "meets": False}}
     assert (tmp_path / "latency.png").stat().st_size > 5_000
     assert "MISSED" in report.table()
     assert spread([3.0, 1.0, 2.0]) == "2 (1 to 3)"

@@ -55,9 +55,8 @@ def test_writable_volumes_have_a_size_within_the_limits(name):
 def test_a_workers_volume_and_memory_hold_what_its_settings_allow():
     configured = {name.lower(): value for name, value in OBJECTS["ConfigMap", "outlast"]["data"].items()}
     settings = Settings(_env_file=None, **configured)
-    max_mb = 2 * settings.max_file_size_mb * settings.max_concurrent * settings.worker_concurrency
     (volume,) = pod("outlast-worker")["volumes"]
-    assert mib(volume["emptyDir"]["sizeLimit"]) > max_mb
+    assert mib(volume["emptyDir"]["sizeLimit"]) > settings.temp_disk_mb
     (container,) = pod("outlast-worker")["containers"]
     codecs = settings.codec_processes * settings.codec_memory_mb
     assert mib(container["resources"]["limits"]["memory"]) > codecs + 70  # the worker's own, see Sizing

@@ -56,6 +56,10 @@ async def endless_continue(writer, _request):
         await asyncio.sleep(0.001)
 
 
+async def many_continue_at_once(writer, _request):
+    await send(writer, b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000, head(content_length=1), b"x")
+
+
 async def slow_body(writer, _request):
     await send_slowly(writer, itertools.chain([head(content_length=10_000_000)], itertools.repeat(b"x")))
 

@@ -40,8 +40,8 @@ async def test_ten_thousand_generations_add_no_series(tmp_path):
         for _ in range(GENERATIONS // 100):
             works = [generation() for _ in range(100)]
             for work in works[1:]:  # without the pipeline's folders, which take most of the time
-                with pytest.raises(SourceForbiddenError):
-                    await download(FileState(work.files[0], work, tmp_path), deps)
+                with downloader.disk_space(work.user_id) as space, pytest.raises(SourceForbiddenError):
+                    await download(FileState(work.files[0], work, tmp_path, space), deps)
             (failed,) = (await process(works[0], deps)).failed
             assert failed.code == "source_forbidden"
     assert series(metrics) == before

@@ -11,6 +11,7 @@ from handlers.download.http_client import SourceClient
 from handlers.errors import FileSizeExceededError, FileTypeNotSupportedError, SourceGoneError, SourceUnavailableError
 from handlers.observer import Observer
 from handlers.settings import MediaSettings
+from handlers.turns import Turns
 from tests.hostile.raw_server import KEEP_ALIVE, RawServer, head, send
 from tests.time_limits import WAIT_SECONDS
 
@@ -39,6 +40,14 @@ async def test_connections_to_one_host_are_limited(tmp_path):
     async with RawServer(counter) as source, fetching(source, max_connections_per_host=2) as downloader:
         await asyncio.gather(*(downloader.fetch(f"{source.url}/{n}", tmp_path / str(n)) for n in range(8)))
     assert counter.peak == 2
+
+
+async def test_a_few_interim_responses_are_skipped(tmp_path):
+    async def hint(writer, _request):
+        await send(writer, b"HTTP/1.1 103 Early Hints\r\nLink: </f>\r\n\r\n" * 3, head(content_length=1), b"x")
+
+    async with RawServer(hint) as source, fetching(source) as downloader:
+        assert (await downloader.fetch(f"{source.url}/f", tmp_path / "f")).size == 1
 
 
 async def test_waiting_for_a_connection_does_not_count_as_download_time(tmp_path):
@@ -152,13 +161,13 @@ async def test_probing_a_file_does_not_download_it():
 async def test_a_host_is_tracked_only_while_it_has_connections():
     async with RawServer(html_page) as source:
         client = SourceClient(MediaSettings(_env_file=None, source_allowlist=source.url), Observer())
-        before = count_semaphores()
+        before = count_turns()
         async with asyncio.timeout(WAIT_SECONDS) as deadline, client.open(f"{source.url}/f", deadline):
-            assert count_semaphores() == before + 1
-        assert count_semaphores() == before
+            assert count_turns() == before + 1
+        assert count_turns() == before
         await client.aclose()
 
 
-def count_semaphores():
-    """Return the number of semaphores in memory: the client limits the connections to a host by one."""
-    return sum(type(each) is asyncio.Semaphore for each in gc.get_objects())
+def count_turns():
+    """Return the number of `Turns` in memory: the client limits the connections to a host by one."""
+    return sum(type(each) is Turns for each in gc.get_objects())

@@ -62,6 +62,9 @@ def test_pipeline_events_are_counted():
     metrics.storage("upload", "ok")
     metrics.codec_restarted("crashed")
     metrics.watch_codec(lambda: CodecStats({"busy": 1, "idle": 3}, {}, "kernel", "kernel"))
+    waiting = {"disk": 0}
+    metrics.watch_waiting(lambda: waiting)
+    waiting["disk"] = 2
     text = metrics.render().decode()
     assert 'outlast_stage_duration_seconds_count{stage="download"} 1.0' in text
     assert 'outlast_files_total{media="image",outcome="deduplicated"} 1.0' in text
@@ -75,6 +78,7 @@ def test_pipeline_events_are_counted():
     assert 'outlast_codec_restarts_total{reason="crashed"} 1.0' in text
     assert 'outlast_codec_processes{state="busy"} 1.0' in text
     assert 'outlast_codec_processes{state="idle"} 3.0' in text
+    assert 'outlast_files_waiting{resource="disk"} 2.0' in text
 
 
 def test_buckets_cover_the_expected_range():

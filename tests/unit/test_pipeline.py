@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from handlers.pipeline import STEPS, process
 from handlers.pipeline.state import Batch, PipelineDeps
 from handlers.settings import MediaSettings
 from handlers.storage import FolderStorage
+from schemas.files import ProcessedFile
 from schemas.jobs import JobFile, Profile
 from schemas.urls import source_key
 from tests.time_limits import WAIT_SECONDS
@@ -138,6 +140,27 @@ async def test_concurrency_is_limited_and_each_file_is_reported(source, codec, t
         await process(batch(source, *paths, most=2), pipeline_deps, done)
     assert peak == 2
     assert sorted(position for position, _ in reported) == list(range(6))
+
+
+async def test_another_users_file_waits_one_turn_for_a_codec_process(source, codec, tmp_path):
+    ended = []
+    flood = [f"/files/photo.png?n={n}" for n in range(8)]
+
+    async def run(batch_of_user):
+        async def done(_file, result):
+            assert isinstance(result, ProcessedFile)
+            ended.append(batch_of_user.user_id)
+
+        await process(batch_of_user, pipeline_deps, done)
+
+    async with deps(source, codec, tmp_path) as pipeline_deps, asyncio.TaskGroup() as group:
+        group.create_task(run(batch(source, *flood, most=8)))
+        async with asyncio.timeout(WAIT_SECONDS):
+            while codec.turns.free:
+                await asyncio.sleep(0.001)
+        group.create_task(run(replace(batch(source, "/files/photo.png?other"), user_id="other")))
+    assert ended.index("other") < len(flood) - 1
+    assert codec.turns.free == codec.turns.capacity
 
 
 async def test_temporary_folders_are_removed_after_completion_and_cancellation(source, codec, tmp_path):

@@ -5,10 +5,12 @@ import gc
 from dataclasses import replace
 from functools import partial
 
+from handlers.download import Downloader
 from handlers.errors import SourceGoneError
 from handlers.pipeline import process
 from handlers.pipeline.early import started
 from handlers.pipeline.steps import fetch_source
+from handlers.settings import MediaSettings
 from tests.time_limits import WAIT_SECONDS
 from tests.unit.test_pipeline import batch, codec, deps  # noqa: F401 - a fixture
 
@@ -18,7 +20,7 @@ async def test_the_file_is_requested_once_and_processed_in_its_folder(source, co
         wanted = batch(source, "/files/photo.png")
         fetch = partial(fetch_source, pipeline_deps, wanted.files[0].url)
         before = source.hits["photo.png"]
-        async with started(tmp_path, fetch) as early:
+        async with started(pipeline_deps.downloader, "user", tmp_path, fetch) as early:
             outcome = await process(replace(wanted, early=early), pipeline_deps)
             assert (early.folder / "source").is_file()
         assert [file.position for file in outcome.stored] == [0]
@@ -29,7 +31,8 @@ async def test_the_file_is_requested_once_and_processed_in_its_folder(source, co
 async def test_an_error_of_the_download_is_that_of_the_step(source, codec, tmp_path):  # noqa: F811
     async with deps(source, codec, tmp_path) as pipeline_deps:
         wanted = batch(source, "/files/none.png")
-        async with started(tmp_path, partial(fetch_source, pipeline_deps, wanted.files[0].url)) as early:
+        fetch = partial(fetch_source, pipeline_deps, wanted.files[0].url)
+        async with started(pipeline_deps.downloader, "user", tmp_path, fetch) as early:
             (failed,) = (await process(replace(wanted, early=early), pipeline_deps)).failed
     assert (failed.stage, failed.code) == ("download", "source_gone")
 
@@ -37,14 +40,14 @@ async def test_an_error_of_the_download_is_that_of_the_step(source, codec, tmp_p
 async def test_a_job_that_is_not_run_ends_its_download(tmp_path):
     ended = asyncio.Event()
 
-    async def fetch(target):
+    async def fetch(target, _space):
         target.write_bytes(b"begun")
         try:
             await asyncio.sleep(WAIT_SECONDS)
         finally:
             ended.set()
 
-    async with started(tmp_path, fetch):
+    async with started(Downloader(MediaSettings(_env_file=None)), "user", tmp_path, fetch):
         while not list(tmp_path.glob("outlast-*/source")):
             await asyncio.sleep(0)
     assert ended.is_set()
@@ -52,10 +55,10 @@ async def test_a_job_that_is_not_run_ends_its_download(tmp_path):
 
 
 async def test_an_error_that_nobody_waits_for_is_not_reported(tmp_path, caplog):
-    async def fetch(_):
+    async def fetch(_target, _space):
         raise SourceGoneError("gone")
 
-    async with started(tmp_path, fetch):
+    async with started(Downloader(MediaSettings(_env_file=None)), "user", tmp_path, fetch):
         await asyncio.sleep(0)
     gc.collect()
     assert caplog.records == []

@@ -1,100 +1,143 @@
-"""Users take turns, whatever the number of their events."""
+"""`Turns`: a capacity that is shared out in turn by user."""
 
 import asyncio
 
 import pytest
 
-from schemas.events import CompletedGeneration
-from tests.time_limits import WAIT_SECONDS
-from worker.settings import Settings
-from worker.web.event_planner import LARGE_BYTES, MAX_URLS, EventPlanner, has_few_urls
-from worker.web.turns import Turns
+from handlers.turns import FIRST, Turns
+
+
+class Line:
+    """Files that wait for their turn. `granted` has the users in the order in which they got a part."""
+
+    def __init__(self, turns):
+        self.turns = turns
+        self.granted = []
+        self.tasks = []
+
+    async def wait(self, user, amount=1):
+        await self.turns.acquire(user, amount)
+        self.granted.append(user)
+
+    async def add(self, *users, amount=1):
+        self.tasks += [asyncio.create_task(self.wait(user, amount)) for user in users]
+        await settled()
+
+
+async def settled():
+    """Let every task run until it waits."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
-def turns():
-    return Turns()
+async def line():
+    lines = []
+
+    def make(*arguments):
+        lines.append(Line(Turns(*arguments)))
+        return lines[-1]
+
+    yield make
+    for waiting in lines:
+        for task in waiting.tasks:
+            task.cancel()
+        await asyncio.gather(*waiting.tasks, return_exceptions=True)
 
 
-@pytest.fixture
-def start(turns):
-    """Start an event of a user that holds the lock for one step of the event loop; `order` has the users served."""
-
-    async def hold(user):
-        async with turns.of(user):
-            start.order.append(user)
-            await asyncio.sleep(0)
-
-    def start(user):
-        return asyncio.create_task(hold(user))
-
-    start.order = []
-    return start
+async def test_a_user_with_many_files_waits_one_turn_for_another_user(line):
+    files = line(1)
+    await files.add("a", "a", "a", "a", "b", "c")
+    for _ in range(5):
+        files.turns.release(files.granted[-1], 1)
+        await settled()
+    assert files.granted == ["a", "a", "b", "c", "a", "a"]
 
 
-async def test_an_event_of_another_user_waits_for_one_event_only(start):
-    await asyncio.gather(*map(start, ["flood"] * 5 + ["honest"] + ["flood"] * 5 + ["honest", None]))
-    assert start.order[:6] == ["flood", "flood", "honest", None, "flood", "honest"]
-    assert start.order[6:] == ["flood"] * 7
+async def test_first_comes_before_all_users(line):
+    files = line(1)
+    await files.add("a", "b", FIRST, FIRST)
+    for _ in range(3):
+        files.turns.release(files.granted[-1], 1)
+        await settled()
+    assert files.granted == ["a", FIRST, FIRST, "b"]
 
 
-async def test_who_comes_first_waits_for_no_user(turns, start):
-    async def hold_first():
-        async with turns.first():
-            start.order.append("first")
-
-    async with turns.of("flood"):
-        waiting = [start("flood"), start("honest"), *(asyncio.create_task(hold_first()) for _ in range(2))]
-        await asyncio.sleep(0)
-    await asyncio.gather(*waiting)
-    assert start.order == ["first", "first", "flood", "honest"]
-
-
-async def test_a_cancelled_waiter_is_passed_over_and_the_lock_is_free_again(turns, start):
-    async with turns.of("first"):
-        waiting, cancelled = start("second"), start("third")
-        await asyncio.sleep(0)
-        cancelled.cancel()
-    await asyncio.gather(waiting, cancelled, return_exceptions=True)
-    await asyncio.wait_for(start("fourth"), WAIT_SECONDS)
-    assert start.order == ["second", "fourth"]
+async def test_one_user_gets_at_most_the_share(line):
+    files = line(4, 2)
+    await files.add("a", "a", "a", "a")
+    assert files.granted == ["a", "a"]
+    await files.add("b")
+    assert files.granted == ["a", "a", "b"]
+    files.turns.release("a", 1)
+    await settled()
+    assert files.granted == ["a", "a", "b", "a"]
 
 
-async def test_a_waiter_that_is_cancelled_as_it_is_woken_passes_the_lock_on(turns, start):
-    async with turns.of("first"):
-        woken, next_one = start("second"), start("third")
-        await asyncio.sleep(0)
-    woken.cancel()
-    await asyncio.gather(woken, next_one, return_exceptions=True)
-    assert start.order == ["third"]
+async def test_files_without_a_user_have_no_share(line):
+    files = line(4, 2)
+    await files.add(None, None, None, None)
+    assert files.granted == [None] * 4
 
 
-@pytest.mark.parametrize("url", ["http://a", "HTTPS://a", "data:x", r"\u0068ttp://a", r"x:\/\/a"])
-def test_urls_are_counted_however_they_are_written(url):
-    assert has_few_urls(f'["{url}"]'.encode() * (MAX_URLS // 2))
-    assert not has_few_urls(f'["{url}"]'.encode() * (MAX_URLS + 1))
+async def test_a_large_part_is_granted_while_the_user_has_nothing_else(line):
+    files = line(10, 5)
+    await files.add("a", amount=8)
+    await files.add("a", amount=1)
+    assert files.granted == ["a"]
+    files.turns.release("a", 8)
+    await settled()
+    assert files.granted == ["a", "a"]
 
 
-def test_a_text_without_urls_has_few():
-    assert has_few_urls(b'["a"]' * 1000)
+async def test_a_part_larger_than_the_capacity_takes_all_of_it(line):
+    files = line(10)
+    assert await files.turns.acquire("a", 50) == 10
+    assert files.turns.free == 0
 
 
-class SourceOfUsers:
-    """Parses a body that has the name of its user and blanks."""
+async def test_a_large_part_is_not_overtaken_by_small_ones(line):
+    files = line(10)
+    await files.add("a", "b", amount=4)
+    await files.add("c", amount=6)
+    await files.add("d", amount=1)
+    assert files.granted == ["a", "b"]
+    files.turns.release("a", 4)
+    await settled()
+    assert files.granted == ["a", "b", "c"]
+    files.turns.release("b", 4)
+    await settled()
+    assert files.granted == ["a", "b", "c", "d"]
 
-    name = "supabase"
 
-    def parse(self, body):
-        return CompletedGeneration(source="supabase", generation_id="1", user_id=body.decode().strip(), output=[])
+async def test_a_cancelled_file_leaves_the_line_and_lets_the_next_one_in(line):
+    files = line(10)
+    await files.add("a", amount=5)
+    await files.add("b", amount=8)
+    await files.add("c", amount=5)
+    files.tasks[1].cancel()
+    await settled()
+    assert files.granted == ["a", "c"]
 
 
-async def test_a_large_event_waits_for_two_of_another_users_plans_at_most():
-    planner, planned = EventPlanner(Settings()), []
+async def test_a_part_granted_to_a_file_that_is_cancelled_at_once_is_given_back(line):
+    files = line(1)
+    await files.add("a", "b")
+    files.turns.release("a", 1)  # grants it to "b", whose task has not run yet
+    files.tasks[1].cancel()
+    await settled()
+    assert files.granted == ["a"]
+    assert files.turns.free == 1
 
-    async def plan(user):
-        event, _ = await planner.plan(SourceOfUsers(), user.encode().ljust(LARGE_BYTES))
-        planned.append(event.user_id)
 
-    await asyncio.gather(*map(plan, ["flood"] * 5 + ["honest"]))
-    assert sorted(planned) == ["flood"] * 5 + ["honest"]
-    assert planned.index("honest") <= 2
+async def test_the_context_gives_back_what_it_took_also_after_an_error():
+    turns = Turns(3)
+
+    async def fail():
+        async with turns.take("a", 2):
+            assert turns.free == 1
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        await fail()
+    assert turns.free == 3

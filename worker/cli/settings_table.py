@@ -13,7 +13,6 @@ START: Final = "<!-- settings: made by `make docs` -->\n"
 END: Final = "<!-- end of settings -->\n"
 COMPUTED: Final = {
     "codec_processes": "one per core",
-    "worker_concurrency": "eight per core",
     "temp_dir": "the system's",
 }
 

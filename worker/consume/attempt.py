@@ -189,7 +189,8 @@ class Attempt:
         if not file.url.startswith(("https:", "http:")):
             return contextlib.nullcontext()
         on_progress = partial(self._log.received, file)
-        return started(deps.settings.temp_dir, partial(fetch_source, deps, file.url, on_progress=on_progress))
+        fetch = partial(fetch_source, deps, file.url, on_progress=on_progress)
+        return started(deps.downloader, job.user_id, deps.settings.temp_dir, fetch)
 
     async def _run_pipeline(
         self, envelope: Envelope, settlement: Settlement, reply: BeginReply, early: EarlyDownload | None

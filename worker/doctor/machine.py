@@ -66,7 +66,7 @@ async def libvips(context: CheckContext) -> str:
 
 
 async def temp_dir(context: CheckContext) -> str:
-    """TEMP_DIR must be writable, and have space for the source and the result of every file in progress."""
+    """TEMP_DIR must be writable, and have the space that files in process may take."""
     settings = context.settings
     folder = settings.temp_dir
     try:
@@ -76,7 +76,7 @@ async def temp_dir(context: CheckContext) -> str:
     except OSError as error:
         remedy = "set TEMP_DIR to a folder that this user can write to"
         raise CheckFailure(f"{folder} cannot be written to: {error.strerror}", remedy) from error
-    recommended = 2 * settings.max_file_bytes * settings.max_concurrent * settings.worker_concurrency
+    recommended = settings.temp_disk_bytes
     if free < 2 * settings.max_file_bytes:
         raise CheckFailure(
             f"{folder} has {free // MIB:,} MiB free, too little for one file", "free disk space, or set TEMP_DIR"
@@ -84,7 +84,7 @@ async def temp_dir(context: CheckContext) -> str:
     if free < recommended:
         raise CheckWarning(
             f"{folder} has {free // MIB:,} MiB free; a busy worker may need {recommended // MIB:,}",
-            "free disk space, set TEMP_DIR, or lower WORKER_CONCURRENCY, MAX_CONCURRENT or MAX_FILE_SIZE_MB",
+            "free disk space, set TEMP_DIR, or lower TEMP_DISK_MB",
         )
     return f"{folder} has {free // MIB:,} MiB free"
 

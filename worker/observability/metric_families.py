@@ -144,6 +144,11 @@ class Families:
             "codec_restarts", "Codec processes that were replaced, by reason.", values.RESTARTS, "reason"
         )
         self.codec_processes = self._gauge("codec_processes", "Codec processes, by state.", "state")
+        self.files_waiting = self._gauge(
+            "files_waiting",
+            "Files that wait: for a `codec` process, a `connection` to their host, `disk` space.",
+            "resource",
+        )
         self.temp_free = self._gauge(
             "temp_free_bytes", "Free bytes on the file system of TEMP_DIR; NaN: not used by this process."
         )

@@ -6,7 +6,7 @@ Each process serves its own metrics, and Prometheus adds them up; a worker also 
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -74,6 +74,11 @@ class Metrics(Families, Observer):
         for state in ("busy", "idle"):
             self.codec_processes.labels(state).set_function(partial(_processes, stats, state))
 
+    def watch_waiting(self, waiting: Callable[[], Mapping[str, int]]) -> None:
+        """Read the numbers of files that wait, by resource, whenever the metrics are read."""
+        for resource in waiting():
+            self.files_waiting.labels(resource).set_function(partial(_waiting, waiting, resource))
+
     def watch_disk(self, folder: Path) -> None:
         """Read the free space for temporary files whenever the metrics are read."""
         self.temp_free.set_function(partial(_free_bytes, folder))
@@ -88,3 +93,7 @@ def _free_bytes(folder: Path) -> float:
         return shutil.disk_usage(folder).free
     except OSError:  # the folder was removed; the next attempt reports it
         return 0
+
+
+def _waiting(waiting: Callable[[], Mapping[str, int]], resource: str) -> float:
+    return waiting()[resource]

@@ -15,10 +15,10 @@ from handlers.download.allowlist import Allowlist
 from handlers.sources import WebhookSource
 from handlers.sources.fal_results import result_only
 from handlers.sources.plan import plan_jobs
+from handlers.turns import FIRST, Turns
 from schemas.events import CompletedGeneration, IgnoredWebhook
 from schemas.jobs import Job, NamedGeneration
 from worker.settings import Settings
-from worker.web.turns import Turns
 
 LARGE_BYTES: Final = 16 * 1024
 """Such a body is parsed in a thread, which takes up to 0.1 s. A smaller one takes at most some milliseconds."""
@@ -35,7 +35,7 @@ class EventPlanner:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._allowlist = Allowlist(settings.source_allowlist)
-        self._turns = Turns()
+        self._turns = Turns(1)
 
     async def plan(self, source: WebhookSource, body: bytes, named: NamedGeneration | None = None) -> Plan:
         """Return the event of a verified body, without its output, and its jobs.
@@ -46,13 +46,13 @@ class EventPlanner:
             UnreadableError: the body cannot be parsed.
         """
         if len(body) >= LARGE_BYTES:
-            async with self._turns.first():
+            async with self._turns.take(FIRST):
                 user_id = await asyncio.to_thread(_user_of, source, body)
         elif has_few_urls(body):
             return self._plan(source, body, named)
         else:
             user_id = _user_of(source, body)
-        async with self._turns.of(user_id):
+        async with self._turns.take(user_id):
             return await asyncio.to_thread(self._plan, source, body, named)
 
     def _plan(self, source: WebhookSource, body: bytes, named: NamedGeneration | None) -> Plan:

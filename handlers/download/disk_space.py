@@ -1,0 +1,36 @@
+"""The disk space of files in process: each file takes its part of TEMP_DISK_MB before its content is received."""
+
+from typing import Final
+
+from handlers.turns import Turns
+
+RESULTS_PER_SOURCE: Final = 2
+"""Beside the source there is the compressed file, which is smaller."""
+VARIANT_BYTES: Final = 4 * 1024 * 1024
+"""Space for the variants of a picture, and for the poster of a video."""
+
+
+class DiskSpace:
+    """The space that the files of one source take, until `release`. `turns` counts bytes."""
+
+    def __init__(self, turns: Turns, user: str | None) -> None:
+        self.user = user
+        self._turns = turns
+        self._taken = 0
+
+    async def reserve(self, source_bytes: int) -> None:
+        """Wait until there is space for a source of this size and for what is made of it.
+
+        A smaller reservation is given back first: a file that waits for more space while it holds some could wait for
+        another file that does the same.
+        """
+        needed = RESULTS_PER_SOURCE * source_bytes + VARIANT_BYTES
+        if needed > self._taken:
+            self.release()
+            self._taken = await self._turns.acquire(self.user, needed)
+
+    def release(self) -> None:
+        """Give the space back: the files are removed."""
+        taken, self._taken = self._taken, 0
+        if taken:
+            self._turns.release(self.user, taken)

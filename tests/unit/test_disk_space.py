@@ -1,0 +1,102 @@
+"""The disk space of files in process, and the connections of one user to a host."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from handlers.download import Downloader
+from handlers.settings import MediaSettings
+from tests.hostile.raw_server import RawServer, head, send
+from tests.time_limits import WAIT_SECONDS
+
+MIB = 1 << 20
+
+
+class Files:
+    """A source of files of 1 MiB. It sends the content of each path in `sent` once, and of all others later.
+
+    `asked` has the paths of the requests in their order.
+    """
+
+    def __init__(self, *, known_size=True):
+        self.asked = []
+        self.gate = asyncio.Event()
+        self._known_size = known_size
+
+    async def __call__(self, writer, request):
+        path = request["path"]
+        self.asked.append(path)
+        await send(writer, head(content_length=MIB if self._known_size else None))
+        if path.startswith("/held"):
+            await self.gate.wait()
+        await send(writer, b"x" * MIB)
+
+
+async def wait_until(condition):
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def downloading(files, tmp_path, **settings):
+    """Yield a function that starts the download of a path for a user, within its own disk space."""
+    async with RawServer(files) as source:
+        limits = MediaSettings(_env_file=None, source_allowlist=source.url, max_file_size_mb=2, **settings)
+        async with Downloader(limits) as downloader, asyncio.timeout(WAIT_SECONDS), asyncio.TaskGroup() as group:
+
+            async def download(user, path):
+                with downloader.disk_space(user) as space:
+                    return await downloader.fetch(source.url + path, tmp_path / path[1:], space=space)
+
+            yield lambda user, path: group.create_task(download(user, path))
+            files.gate.set()
+
+
+@pytest.mark.parametrize("known_size", [True, False], ids=["known size", "unknown size"])
+async def test_a_download_waits_until_there_is_space_for_it(tmp_path, known_size):
+    files = Files(known_size=known_size)
+    async with downloading(files, tmp_path, temp_disk_mb=8) as download:
+        first = download("a", "/held")
+        await wait_until(lambda: files.asked == ["/held"])
+        second = download("b", "/file")
+        await wait_until(lambda: files.asked == ["/held", "/file"])
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not second.done()
+        files.gate.set()
+        assert (await first).size == (await second).size == MIB
+
+
+async def test_one_user_takes_half_of_the_space(tmp_path):
+    files = Files()
+    async with downloading(files, tmp_path, temp_disk_mb=24) as download:
+        own = [download("a", "/held1"), download("a", "/held2"), download("a", "/file")]
+        await wait_until(lambda: len(files.asked) == 3)
+        assert (await download("b", "/other")).size == MIB
+        assert not any(task.done() for task in own)
+
+
+async def test_one_user_takes_half_of_the_connections_to_a_host(tmp_path):
+    files = Files()
+    async with downloading(files, tmp_path, max_connections_per_host=4) as download:
+        for number in range(4):
+            download("a", f"/held{number}")
+        await wait_until(lambda: len(files.asked) == 2)
+        assert (await download("b", "/other")).size == MIB
+        assert sorted(files.asked) == ["/held0", "/held1", "/other"]
+
+
+async def test_waiting_for_space_does_not_count_as_download_time(tmp_path):
+    async with RawServer(Files()) as source:
+        limits = MediaSettings(
+            _env_file=None, source_allowlist=source.url, temp_disk_mb=8, download_timeout_seconds=WAIT_SECONDS / 60
+        )
+        async with Downloader(limits) as downloader, asyncio.timeout(WAIT_SECONDS):
+            with downloader.disk_space("a") as held, downloader.disk_space("b") as space:
+                await held.reserve(2 * MIB)
+                release = asyncio.get_running_loop().call_later(1.5 * limits.download_timeout_seconds, held.release)
+                file = await downloader.fetch(f"{source.url}/file", tmp_path / "file", space=space)
+    assert file.size == MIB
+    assert release.when() < asyncio.get_running_loop().time()
