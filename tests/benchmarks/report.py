@@ -16,6 +16,7 @@ TARGETS = {
     "ssim_big_over_peer": (0.98, "higher"),
     "latency_p50_over_peer": (0.7, "lower"),
     "duplicates_over_first": (5.0, "higher"),
+    "duplicates_by_url_over_first": (5.0, "higher"),
     "intake_over_bare": (0.85, "higher"),
     "burst_slowest_seconds": (0.5, "lower"),
     "intake_slowest_seconds": (1.0, "lower"),

@@ -95,15 +95,22 @@ async def far(environment: BenchmarkEnvironment, report: Report, rounds: int) ->
 
 
 async def duplicates(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """The same few files of one user repeatedly, and files that are new."""
+    """The same few files of one user repeatedly, and files that are new.
+
+    Duplicates are found by their content, and by their URL if the source is one of IMMUTABLE_SOURCES.
+    """
     names = corpus.make(environment.files, "1024", EACH["1024"])
-    first, again = [], []
+    by_url = Outlast(IMMUTABLE_SOURCES=environment.source_url)
+    turns: dict[str, list[TurnResult]] = {"first time": [], "again": [], "again by URL": []}
     for _ in range(rounds):
-        first.append((await turn(environment, Outlast(), names, 200)).rate)
-        again.append((await turn(environment, Outlast(), names, 600, users=1)).rate)
-    report.row("duplicates", "first time", per_second=first)
-    report.row("duplicates", "again", per_second=again)
-    report.ratio("duplicates_over_first", statistics.median(b / a for a, b in zip(first, again, strict=True)))
+        turns["first time"].append(await turn(environment, Outlast(), names, 200))
+        turns["again"].append(await turn(environment, Outlast(), names, 600, users=1))
+        turns["again by URL"].append(await turn(environment, by_url, names, 600, users=1))
+    for name, found in turns.items():
+        report.row("duplicates", name, per_second=[one.rate for one in found], cpu_ms=[one.cpu_ms for one in found])
+    for ratio, name in (("duplicates_over_first", "again"), ("duplicates_by_url_over_first", "again by URL")):
+        pairs = zip(turns["first time"], turns[name], strict=True)
+        report.ratio(ratio, statistics.median(again.rate / first.rate for first, again in pairs))
 
 
 async def scaling(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
