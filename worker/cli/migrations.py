@@ -10,15 +10,17 @@ MAX_NAME_BYTES: Final = 63
 """PostgreSQL truncates longer identifiers (NAMEDATALEN)."""
 TABLE: Final = re.compile(r"^create table if not exists public\.(outlast_\w+)", re.MULTILINE)
 GRANTED: Final = re.compile(r"grant execute on function (.*?) to service_role;", re.DOTALL)
+POLICIES: Final = "_outlast_row_security.sql"
+"""How the name of the file ends that creates the policies."""
 FUNCTION: Final = re.compile(r"public\.(outlast_\w+)\(")
 
 
 def migrations() -> list[Traversable]:
-    """Return the migrations in the order in which they are applied.
+    """Return the migrations in the order in which `outlast init` applies them.
 
-    The last one creates the policies, in a transaction of its own.
+    The last one creates the policies, in a transaction of its own. Other tools may apply it in the order of the names.
     """
-    return _sql_files("migrations")
+    return sorted(_sql_files("migrations"), key=lambda file: file.name.endswith(POLICIES))
 
 
 def removal() -> list[Traversable]:
@@ -33,7 +35,7 @@ def next_steps(receiver: str) -> str:
 
 def newest() -> str:
     """Return the version of a database with all migrations applied."""
-    return migrations()[-1].name.partition("_")[0]
+    return max(file.name.partition("_")[0] for file in migrations())
 
 
 def tables() -> set[str]:
