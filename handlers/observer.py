@@ -31,6 +31,9 @@ class Observer:
     def storage(self, operation: str, outcome: str) -> None:
         """A request to Storage has ended. `outcome` is ok, duplicate, missing, rejected or unavailable."""
 
+    def called(self, calls: int) -> None:
+        """A request with this number of calls is sent to the database. Only functions that can be batched count."""
+
     def codec_restarted(self, reason: str) -> None:
         """A codec process ended without an answer and is replaced. `reason`: crashed, timeout or invalid_answer."""
 

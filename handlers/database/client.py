@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from handlers.database.batched_calls import BatchedCalls
 from handlers.database.http import ProjectApi
 from handlers.database.rpc import RpcClient, refusal_text
 from handlers.errors import DatabaseUnavailableError
@@ -40,7 +41,9 @@ class Supabase:
         # Separate connections for functions and Storage, so that a heartbeat does not wait for uploads.
         self._apis = tuple(ProjectApi(self._url, self._key, self._timeout) for _ in range(2))
         self._rpc = RpcClient(self._apis[0])
-        self._storage_api = StorageApi(self._apis[1], observer or Observer())
+        observer = observer or Observer()
+        self._batched_calls = BatchedCalls(self._rpc, observer)
+        self._storage_api = StorageApi(self._apis[1], observer)
         self._storage = self._storage_of(self.bucket)
         self._http: HttpClient | None = None
         self._client: AsyncClient | None = None
@@ -53,6 +56,7 @@ class Supabase:
 
     async def aclose(self) -> None:
         """Close the connections; the next call opens new ones."""
+        await self._batched_calls.aclose()
         for api in self._apis:
             await api.aclose()
         if self._http is not None:
@@ -88,6 +92,10 @@ class Supabase:
     async def call(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """Call an SQL function; see `RpcClient.call`."""
         return await self._rpc.call(function, arguments)
+
+    async def call_batched(self, function: str, arguments: dict[str, Any], user: str | None) -> Any:  # noqa: ANN401 - any JSON
+        """Call an SQL function, perhaps in one request with other calls; see `BatchedCalls.call`."""
+        return await self._batched_calls.call(function, arguments, user)
 
     async def first_row(self, schema: str, table: str, column: str, value: str) -> dict[str, Any] | None:
         """Return the first row where `column` equals `value`, or None. Raises DatabaseUnavailableError."""

@@ -39,22 +39,32 @@ class RpcClient:
             DatabaseUnavailableError: there is no answer, or the call was refused.
             RowRejectedError: the database refuses these values, or a user's own trigger does.
         """
+        return await self.send(function, to_json(arguments))
+
+    async def send(self, function: str, body: bytes) -> Any:  # noqa: ANN401 - any JSON
+        """Return the function's result as `call` does; the arguments are JSON already."""
+        status, answer = await self.request(function, body)
+        if status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise refusal_error(f"{function}: {refusal_text(answer, status)}", answer)
+        return answer
+
+    async def request(self, function: str, body: bytes) -> tuple[int, Any]:
+        """Call a function; return the status and the JSON of the answer, also of a refusal.
+
+        Raises:
+            DatabaseUnavailableError: there is no answer, or it is not JSON. The call may have been executed.
+        """
         try:
-            async with self._api.request(
-                "POST", f"/rest/v1/rpc/{function}", JSON_HEADERS, data=_to_json(arguments)
-            ) as response:
+            async with self._api.request("POST", f"/rest/v1/rpc/{function}", JSON_HEADERS, data=body) as response:
                 text = await response.text(errors="replace")
         except (aiohttp.ClientError, TimeoutError) as error:
             raise DatabaseUnavailableError(f"{function}: {failure_text(error)} at SUPABASE_URL") from error
         try:
-            answer = None if response.status == HTTPStatus.NO_CONTENT else json.loads(text)
+            return response.status, None if response.status == HTTPStatus.NO_CONTENT else json.loads(text)
         except ValueError:
             raise DatabaseUnavailableError(
                 f"{function}: SUPABASE_URL answered {response.status} ({response.content_type}), which is not JSON"
             ) from None
-        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise refusal_error(f"{function}: {refusal_text(answer, response.status)}", answer)
-        return answer
 
 
 def refusal_error(message: str, answer: object) -> FileProcessingError:
@@ -65,7 +75,7 @@ def refusal_error(message: str, answer: object) -> FileProcessingError:
     return DatabaseUnavailableError(message)
 
 
-def _to_json(arguments: dict[str, Any]) -> bytes:
+def to_json(arguments: dict[str, Any]) -> bytes:
     """Return the body of a call, with what PostgreSQL cannot store replaced."""
     return clean_json(json.dumps(arguments)).encode()
 

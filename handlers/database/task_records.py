@@ -38,7 +38,7 @@ class TaskRecords:
         row = task_row(job) | {"attempt": attempt}
         if self._immutable is not None and (keys := self._immutable.keys(job.files)):
             row["immutable"] = keys
-        answer = await self._supabase.call(
+        answer = await self._supabase.call_batched(
             "outlast_begin",
             {
                 "p_job": row,
@@ -46,6 +46,7 @@ class TaskRecords:
                 "p_worker": worker,
                 "p_lease_seconds": LEASE_SECONDS,
             },
+            user=job.user_id if job.fal_result is None else None,
         )
         return parse_answer("outlast_begin", BeginReply, answer)
 
@@ -66,9 +67,8 @@ class TaskRecords:
 
     async def find_stored(self, user_id: str | None, source_sha256: str, profile: str) -> ProcessedFile | None:
         """Return a file that this user has stored from the same bytes with the same profile, or None."""
-        answer = await self._supabase.call(
-            "outlast_known", {"p_user_id": user_id, "p_source_sha256": source_sha256, "p_profile": profile}
-        )
+        arguments = {"p_user_id": user_id, "p_source_sha256": source_sha256, "p_profile": profile}
+        answer = await self._supabase.call_batched("outlast_known", arguments, user_id)
         return None if answer is None else parse_answer("outlast_known", ProcessedFile, answer)
 
     async def claim_object(self, bucket: str, path: str, user_id: str | None) -> None:
@@ -77,8 +77,8 @@ class TaskRecords:
         Raises:
             StorageUnavailableError: the object is being removed at the moment.
         """
-        answer = await self._supabase.call("outlast_claim", {"p_bucket": bucket, "p_path": path, "p_user_id": user_id})
-        _check_claimed(answer)
+        arguments = {"p_bucket": bucket, "p_path": path, "p_user_id": user_id}
+        _check_claimed(await self._supabase.call_batched("outlast_claim", arguments, user_id))
 
     async def claim_objects(self, bucket: str, paths: Sequence[str], user_id: str | None) -> None:
         """Record several objects in the same way: a picture and its variants.
@@ -87,7 +87,7 @@ class TaskRecords:
             StorageUnavailableError: one of them is being removed at the moment.
         """
         arguments = {"p_bucket": bucket, "p_paths": list(paths), "p_user_id": user_id}
-        _check_claimed(await self._supabase.call("outlast_claim_all", arguments))
+        _check_claimed(await self._supabase.call_batched("outlast_claim_all", arguments, user_id))
 
     async def finish(
         self,
@@ -99,7 +99,7 @@ class TaskRecords:
     ) -> FinishReply:
         """Record the files, the task and the generation's row in one transaction."""
         failure = next((file for file in failed if not file.is_skipped), None)
-        answer = await self._supabase.call(
+        answer = await self._supabase.call_batched(
             "outlast_finish",
             {
                 "p_task_id": str(job.task_id),
@@ -109,6 +109,7 @@ class TaskRecords:
                 "p_failed": [_failed_row(file) for file in failed],
                 "p_error": None if failure is None else {"code": failure.code, "message": failure.error},
             },
+            user=job.user_id,
         )
         return parse_answer("outlast_finish", FinishReply, answer)
 

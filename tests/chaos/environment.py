@@ -33,12 +33,13 @@ from worker.settings import Settings
 
 @dataclass(frozen=True)
 class FaultRates:
-    """Constant fault rates as shares: webhooks lost and duplicated, uploads and database calls that fail."""
+    """Constant fault rates as shares: webhooks lost and duplicated; uploads, database calls and batches that fail."""
 
     lost: float = 0.0
     twice: float = 0.0
     uploads: float = 0.0
     calls: float = 0.0
+    batches: float = 0.0
 
 
 class ChaosEnvironment:
@@ -74,7 +75,9 @@ class ChaosEnvironment:
         self._exit.push_async_callback(self.postgres.stop)
         await run_all(self._start_broker(), self._start_supabase(), self._start_source())
         rates = self._rates
-        self.fault_proxy = FaultProxy(self.gateway.url, self._seed, uploads=rates.uploads, calls=rates.calls)
+        self.fault_proxy = FaultProxy(
+            self.gateway.url, self._seed, uploads=rates.uploads, calls=rates.calls, batches=rates.batches
+        )
         await self._start_part(self.fault_proxy)
         self.to_supabase.target = self.fault_proxy.port
         await self._start_part(self.to_supabase)

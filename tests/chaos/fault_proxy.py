@@ -13,6 +13,8 @@ from yarl import URL
 
 UPLOAD = "/storage/v1/object/"
 RPC = "/rest/v1/rpc/"
+BATCH = "/rest/v1/rpc/outlast_many"
+NAMES = {UPLOAD: "upload", BATCH: "batch", RPC: "call"}
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding"}
 ANSWERS = {
     "hidden_503": (400, {"statusCode": "503", "error": "SlowDown", "message": "Please reduce your request rate."}),
@@ -27,13 +29,13 @@ ANSWERS = {
 class FaultProxy:
     """Forwards requests to `target`, most of them without a fault. `counts` has the number of faults by kind."""
 
-    def __init__(self, target: str, seed: int, *, uploads: float, calls: float) -> None:
+    def __init__(self, target: str, seed: int, *, uploads: float, calls: float, batches: float = 0) -> None:
         self.target = URL(target)
         self.counts: Counter[str] = Counter()
         self.storage_down = False
         self.port = 0
         self._seed = seed
-        self._odds = {UPLOAD: uploads, RPC: calls}
+        self._odds = {UPLOAD: uploads, BATCH: batches, RPC: calls}
         self._visits: Counter[str] = Counter()
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -65,8 +67,11 @@ class FaultProxy:
         await asyncio.sleep(seconds)
         self.storage_down = False
 
-    def _fault_for(self, request: web.Request) -> tuple[str, str] | None:
-        """Choose the fault of a request, None for none: its error response and when it is sent."""
+    def _fault_for(self, request: web.Request) -> tuple[str, str, str] | None:
+        """Choose the fault of a request, None for none: its name, its error response and when that is sent.
+
+        `cut` and `dropped`: the connection is closed without a response, before or after the request is executed.
+        """
         kind = next((kind for kind in self._odds if request.method == "POST" and request.path.startswith(kind)), None)
         if kind is None:
             return None
@@ -75,17 +80,21 @@ class FaultProxy:
         if rng.random() >= self._odds[kind]:
             return None
         answer = rng.choice(("hidden_503", "429", "500")) if kind == UPLOAD else "rpc_503"
-        return answer, rng.choice(("before", "after", "dropped"))
+        whens = ("before", "after", "dropped", "cut") if kind == BATCH else ("before", "after", "dropped")
+        return NAMES[kind], answer, rng.choice(whens)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if self.storage_down and request.path.startswith("/storage/"):
             self.counts["storage away"] += 1
             return await _refuse(request, "away")
-        answer, when = self._fault_for(request) or ("", "")
+        name, answer, when = self._fault_for(request) or ("", "", "")
         if answer:
-            self.counts[f"{'upload' if request.path.startswith(UPLOAD) else 'call'} {when}"] += 1
+            self.counts[f"{name} {when}"] += 1
         if when == "before":
             return await _refuse(request, answer)
+        if when == "cut":
+            request.transport.abort()
+            raise ConnectionResetError
         try:
             return await self._pass_on(request, answer, when)
         except (aiohttp.ClientError, OSError, TimeoutError):

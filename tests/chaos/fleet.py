@@ -26,6 +26,14 @@ FAST = {
     "LOG_FORMAT": "json",
 }
 
+ONE_LANE = """
+from handlers.database import batched_calls
+from worker.cli.main import main
+batched_calls.LANES = 1
+main()
+"""
+"""The `outlast` command, whose few jobs fill all lanes, so that their calls of SQL functions go in batches."""
+
 
 class Fleet:
     """Runs workers and a receiver in `folder` with `environment`. `exited` lists all processes that have ended."""
@@ -103,7 +111,7 @@ class Fleet:
     async def _spawn(self, command: str, more: Mapping[str, str]) -> Child:
         child = await Child.spawn(
             f"{command}-{next(self._numbers)}",
-            [sys.executable, "-m", "worker", command],
+            [sys.executable, "-c", ONE_LANE, command],
             data_dir=self._folder,
             env={**os.environ, **self._environment, **more},
             cwd=self._folder,

@@ -120,7 +120,7 @@ def main() -> int:
     scenario = replace(
         scenario, generations=options.generations or scenario.generations, seconds=options.seconds or scenario.seconds
     )
-    rates = FaultRates(lost=0.0 if options.keep_webhooks else 0.1, twice=0.1, uploads=0.12, calls=0.01)
+    rates = FaultRates(lost=0.0 if options.keep_webhooks else 0.1, twice=0.1, uploads=0.12, calls=0.01, batches=0.2)
     out = (options.out or OUT / ("long" if options.long else "short")).resolve()
     began = time.monotonic()
 

@@ -31,5 +31,6 @@ async def test_nothing_is_lost_or_stored_twice_under_faults(samples, tmp_path):
     assert report["generations"] == 60
     assert report["completed"] + report["partial"] + report["failed"] == 60
     assert (report["worker kills"], report["broker restarts"], report["database restarts"]) == (3, 1, 1)
+    assert {"batch cut", "batch dropped"} <= report["storage and calls"].keys()  # before and after their commit
     assert (tmp_path / "report.png").stat().st_size > 10_000
     assert leftovers(tmp_path / "stack") == []

@@ -30,6 +30,7 @@ FAMILIES = (
     "source_denied_total",
     "signature_rejected_total",
     "storage_requests_total",
+    "database_calls_per_request",
     "codec_processes",
     "codec_restarts_total",
     "unreconciled_generations",
@@ -146,7 +147,7 @@ def test_free_disk_space_is_nan_until_a_folder_is_watched(tmp_path):
 
 def test_metrics_implement_every_observer_method():
     methods = [name for name, _ in inspect.getmembers(Observer, inspect.isfunction) if not name.startswith("_")]
-    assert len(methods) == 8
+    assert len(methods) == 9
     for name in methods:
         assert name in vars(Metrics), name
         assert inspect.signature(getattr(Metrics, name)) == inspect.signature(getattr(Observer, name))

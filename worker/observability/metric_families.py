@@ -127,6 +127,12 @@ class Families:
         self.storage_requests = self._counter(
             "storage_requests", "Requests to Storage.", values.STORAGE, "operation", "outcome"
         )
+        self.calls_per_request = Histogram(
+            "outlast_database_calls_per_request",
+            "Calls of outlast_begin, _known, _claim and _finish that went to the database in one request.",
+            buckets=values.CALLS,
+            registry=self.registry,
+        )
         self.circuit_open = self._gauge(
             "circuit_open", "1 while a dependency is unavailable and this process takes no jobs.", "dependency"
         )

@@ -19,6 +19,7 @@ WEBHOOK_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 STAGE_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 JOB_SECONDS: Final = (*STAGE_SECONDS, 900, 1800)
 AGE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+CALLS: Final = (1, 2, 4, 8, 16)
 
 FINAL_OUTCOMES: Final = ("completed", "partial", "failed", "cancelled", "dead_links")
 """Outcomes after which the job has ended. `dead_links`: `outlast adopt` found links that cannot be fetched any more."""

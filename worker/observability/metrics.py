@@ -55,6 +55,10 @@ class Metrics(Families, Observer):
         """Count a request to Storage."""
         self.storage_requests.labels(operation, outcome).inc()
 
+    def called(self, calls: int) -> None:
+        """Record the number of calls in a request to the database."""
+        self.calls_per_request.observe(calls)
+
     def codec_restarted(self, reason: str) -> None:
         """Count a codec process that was replaced."""
         self.codec_restarts.labels(reason).inc()

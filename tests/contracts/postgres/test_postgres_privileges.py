@@ -27,7 +27,7 @@ REST_FUNCTIONS = {
     *("notices", "note_notices", "digest", "note_digest", "note_undecodable", "source_hosts"),
     *("follow_replay", "unfollow_replay", "replay_results"),
     *("find", "find_rows", "console_row", "console_count", "console_choices", "console_trend", "pause"),
-    *("claim_all", "to_vary", "count_unvaried", "set_variants"),
+    *("many", "claim_all", "to_vary", "count_unvaried", "set_variants"),
 }
 AS_CALLER = ["outlast_keep_media"]
 """Functions that are not security definer, because they check the role that executes the statement."""

@@ -197,3 +197,33 @@ async def test_the_url_follows_a_file_that_is_moved_and_is_forgotten_with_its_ro
     await project.call("outlast_release", p_grace_seconds=0)
     records = "select count(*) from outlast_written_urls where binding = 'posts' and generation_id = $1"
     assert await project.value(records, post) == 0
+
+
+async def test_a_batch_leaves_no_mark_that_would_hide_a_change_of_the_application(project: Project) -> None:
+    """The update that writes a URL marks the row as its own, so that it sends no webhook; the mark ends with it."""
+    running = {}
+    for author in ("one", "two"):
+        post = await project.post(video_url=fal("a.mp4"), author=author)
+        running[post] = await project.begin("posts", post, outputs(video="a.mp4"))
+    calls = [finish_call(*attempt) for attempt in running.values()]
+    await project.run("delete from net.http_request_queue")
+    async with project.role("service_role") as connection:
+        answers = await connection.fetchval("select public.outlast_many('outlast_finish', $1)", calls)
+        written = list(running)[len(answers) - 1]
+        found = await connection.fetchval("select video_url from posts where id = $1::bigint", int(written))
+        assert found.startswith(PUBLIC)
+        await connection.execute("update posts set video_url = 'new' where id = $1::bigint", int(written))
+    assert await project.value("select count(*) from net.http_request_queue") == 1
+
+
+def finish_call(begun: dict[str, Any], job: dict[str, Any], lease: Any) -> dict[str, Any]:
+    """The arguments of outlast_finish for a job with one file, in a batch."""
+    (key,) = job["source_keys"]
+    file = stored_file(begun["generation_id"], key, job, id=str(uuid4()), bucket="shown", path=key)
+    return {
+        "p_task_id": job["task_id"],
+        "p_lease": str(lease),
+        "p_status": "completed",
+        "p_files": [file],
+        "p_failed": [],
+    }

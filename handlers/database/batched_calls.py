@@ -1,0 +1,188 @@
+"""Calls SQL functions. Calls that come while many requests are under way wait a moment, and go together.
+
+A batch is a call of `outlast_many`: one transaction, which holds the locks of its calls until it ends. So of functions
+that lock, a batch has one call of each user, in the order of users: then two batches cannot wait for each other.
+`20261130000010_outlast_many.sql` has the rest of the rules.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from handlers.database.lanes import Lanes
+from handlers.database.many import MANY, Undone, call_many
+from handlers.database.rpc import RpcClient, to_json
+from handlers.errors import DatabaseUnavailableError, FileProcessingError
+from handlers.observer import Observer
+
+log = structlog.stdlib.get_logger(__name__)
+READING: Final = frozenset({"outlast_known"})
+"""Functions that take no locks."""
+LANES: Final = 4
+"""While fewer requests are under way, a call is a request of its own, and goes at once."""
+WAIT_SECONDS: Final = 0.02
+"""A call waits at most this long, and a request that takes longer does not count as under way."""
+BATCH_CALLS: Final = 16
+"""A batch of so many calls does not wait, so any number of calls can be made in a second."""
+MAX_CALL_BYTES: Final = 64 * 1024
+"""A larger call goes alone, so a batch has at most 1 MiB. Most calls have some 1.5 KB."""
+SLOW_SECONDS: Final = 1.0
+ALONE_SECONDS: Final = 60.0
+"""For how long the calls of a user go alone after one of them was slow, or failed in a batch."""
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A waiting call. `outcome` is its result, an error to raise, or an Undone."""
+
+    function: str
+    body: bytes
+    user: str
+    outcome: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def key(self) -> object:
+        """Two calls with the same key must not be in one batch."""
+        return self if self.function in READING else self.user
+
+
+@dataclass(slots=True, frozen=True)
+class _Group:
+    """Waiting calls of a function. `timer` sends them when the first has waited long enough."""
+
+    timer: asyncio.TimerHandle
+    calls: dict[object, _Call] = field(default_factory=dict)
+
+
+class BatchedCalls:
+    """Calls the functions that `outlast_many` knows. A database without it (version 0.1.0) gets single calls."""
+
+    def __init__(self, rpc: RpcClient, observer: Observer) -> None:
+        self._rpc = rpc
+        self._observer = observer
+        self._supported = True
+        self._lanes = Lanes(WAIT_SECONDS, self._send_if_idle)
+        self._waiting: dict[str, _Group] = {}
+        self._batches: set[asyncio.Task[None]] = set()
+        self._alone_until: dict[str, float] = {}
+
+    async def call(self, function: str, arguments: dict[str, Any], user: str | None) -> Any:  # noqa: ANN401 - any JSON
+        """Return the function's result; raise what `RpcClient.call` raises.
+
+        `user`: whose rows and objects the call locks. None: that is unknown, so a call that locks goes alone.
+        """
+        call = _Call(function, to_json(arguments), "" if user is None else user.rstrip().lower())  # as outlast_owns
+        if self._must_go_alone(call):
+            return await self._send(call)
+        if not self._waiting and len(self._lanes) < LANES:
+            lane = self._lanes.take()
+            try:
+                return await self._send(call)
+            finally:
+                self._lanes.free(lane)
+        outcome = await self._wait(call)
+        if isinstance(outcome, FileProcessingError):
+            raise outcome
+        return await self._send(call) if isinstance(outcome, Undone) else outcome
+
+    async def aclose(self) -> None:
+        """End all batches. Calls that wait raise DatabaseUnavailableError."""
+        while self._waiting:
+            _, group = self._waiting.popitem()
+            group.timer.cancel()
+            _settle(list(group.calls.values()), [_closed() for _ in group.calls])
+        for batch in self._batches:
+            batch.cancel()
+        await asyncio.gather(*self._batches, return_exceptions=True)
+
+    def _must_go_alone(self, call: _Call) -> bool:
+        """Return whether the call cannot be in a batch. It does not wait then, so a user's calls do not queue up."""
+        if not self._supported or len(call.body) > MAX_CALL_BYTES:
+            return True
+        if call.function in READING:
+            return False
+        group = self._waiting.get(call.function)
+        is_second = group is not None and call.user in group.calls
+        return not call.user or is_second or self._alone_until.get(call.user, 0) > time.monotonic()
+
+    async def _send(self, call: _Call) -> Any:  # noqa: ANN401 - any JSON
+        began = time.monotonic()
+        self._observer.called(1)
+        try:
+            return await self._rpc.send(call.function, call.body)
+        finally:
+            if time.monotonic() - began > SLOW_SECONDS:
+                self._note_slow(call.user)
+
+    async def _wait(self, call: _Call) -> Any:  # noqa: ANN401 - any JSON
+        group = self._waiting.get(call.function)
+        if group is None:
+            timer = asyncio.get_running_loop().call_later(WAIT_SECONDS, self._send_group, call.function)
+            group = self._waiting[call.function] = _Group(timer)
+        group.calls[call.key] = call
+        if len(group.calls) == BATCH_CALLS:
+            self._send_group(call.function)
+        try:
+            return await call.outcome
+        except asyncio.CancelledError:
+            group.calls.pop(call.key, None)
+            raise
+
+    def _send_if_idle(self) -> None:
+        """Send the function's calls that wait longest if no request is under way."""
+        while self._waiting and not self._lanes:
+            self._send_group(next(iter(self._waiting)))
+
+    def _send_group(self, function: str) -> None:
+        group = self._waiting.pop(function)
+        group.timer.cancel()
+        calls = sorted(group.calls.values(), key=lambda call: call.user)
+        if calls:  # the callers of all may have been cancelled
+            batch = asyncio.create_task(self._process(calls, self._lanes.take()))
+            self._batches.add(batch)
+            batch.add_done_callback(self._batches.discard)
+
+    async def _process(self, calls: list[_Call], lane: object) -> None:
+        outcomes: list[Any] = [_closed() for _ in calls]
+        try:
+            outcomes = await self._outcomes(calls)
+        finally:
+            self._lanes.free(lane)
+            _settle(calls, outcomes)
+
+    async def _outcomes(self, calls: list[_Call]) -> list[Any]:
+        if not self._supported:
+            return [Undone.NOT_SUPPORTED] * len(calls)
+        if len(calls) == 1:
+            try:
+                return [await self._send(calls[0])]
+            except FileProcessingError as error:
+                return [error]
+        self._observer.called(len(calls))
+        outcomes = await call_many(self._rpc, calls[0].function, [call.body for call in calls])
+        for call, outcome, following in zip(calls, outcomes, [*outcomes[1:], None], strict=True):
+            if outcome is Undone.FAILED or (following is Undone.NOT_MADE and outcome is not Undone.NOT_MADE):
+                self._note_slow(call.user)
+        if outcomes[0] is Undone.NOT_SUPPORTED and self._supported:
+            self._supported = False
+            log.warning("calls are sent one by one: apply the migrations (outlast init prints them)", function=MANY)
+        return outcomes
+
+    def _note_slow(self, user: str) -> None:
+        now = time.monotonic()
+        self._alone_until = {other: until for other, until in self._alone_until.items() if until > now}
+        self._alone_until[user] = now + ALONE_SECONDS
+
+
+def _settle(calls: list[_Call], outcomes: list[Any]) -> None:
+    """Answer the calls, except those whose caller was cancelled."""
+    for call, outcome in zip(calls, outcomes, strict=True):
+        if not call.outcome.done():
+            call.outcome.set_result(outcome)
+
+
+def _closed() -> DatabaseUnavailableError:
+    return DatabaseUnavailableError("the connection to Supabase was closed")
