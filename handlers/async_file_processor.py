@@ -20,6 +20,7 @@ from handlers.database.client import Supabase
 from handlers.database.task_records import TaskRecords
 from handlers.detect import detect
 from handlers.download import Downloader
+from handlers.download.immutable import ImmutableSources
 from handlers.errors import (
     DecoderLimitError,
     FileCorruptedError,
@@ -181,7 +182,7 @@ class AsyncFileProcessor:
                 yield PipelineDeps(settings, downloader, self._get_codec(), storage, self._observer), None
                 return
             supabase = await stack.enter_async_context(Supabase(settings, self._observer))
-            records = TaskRecords(supabase)
+            records = TaskRecords(supabase, ImmutableSources(settings))
             yield (
                 PipelineDeps(
                     settings,

@@ -23,6 +23,8 @@ from schemas.variants import Variant, Variants
 
 FAL_CDN = (FAL_CDN_HOST, f"*.{FAL_CDN_HOST}")
 FAL_SOURCES = (*FAL_CDN, "fal.ai/files/", "storage.googleapis.com/falserverless/")
+FAL_IMMUTABLE = (*(f"{host}/files/" for host in FAL_CDN), "fal.ai/files/")
+"""FAL's files, each under a random name. The objects below `falserverless/` have names that can be used again."""
 
 
 MAX_SHOWN_CHARACTERS: Final = 100
@@ -91,6 +93,12 @@ class MediaSettings(BaseSettings):
         description="`enforce` refuses sources that are not on the list. `report` downloads from them, and logs "
         "and counts each. All other rules apply in both modes: https on port 443, public addresses, "
         "at most three redirects.",
+    )
+    immutable_sources: Words = Field(
+        FAL_IMMUTABLE,
+        description="Sources of SOURCE_ALLOWLIST, in the same form, whose URLs always have the same content. A file "
+        "that a user already has from such a URL is not downloaded again. Parameters that only sign a link do not "
+        "count as part of the URL. `none`: no source.",
     )
     download_timeout_seconds: float = Field(300, gt=0, description="Time limit for one download, in seconds.")
     connect_timeout_seconds: float = Field(10, gt=0, description="Time limit for connecting to a source, in seconds.")

@@ -34,8 +34,10 @@ class BeginReply(Frozen):
 
     `busy`: another worker's lease is valid for `retry_after` more seconds. `no_generation`: no row has the job's FAL
     request id yet, or (`shared`) several rows have it. `stored` of the task's `total` files are stored, including files
-    that this job does not contain. `sees_storage`: the database can check in SQL whether Storage has an object and
-    whether it is complete. `bucket`, `folders` and `variants` are those of the binding, if it names any.
+    that this job does not contain. `known` are files of the user's other generations, from the same URLs as files of
+    this job; with the `md5` of each, `outlast_finish` checks its object again. `sees_storage`: the database can check
+    in SQL whether Storage has an object and whether it is complete. `bucket`, `folders` and `variants` are those of the
+    binding, if it names any.
     `row_rejected`: the generation's row refuses FAL's result; `error` says why.
     """
 
@@ -44,6 +46,7 @@ class BeginReply(Frozen):
     generation_id: str | None = None
     user_id: str | None = None
     files: list[ProcessedFile] = Field(default_factory=list)
+    known: list[ProcessedFile] = Field(default_factory=list)
     total: int = 0
     stored: int = 0
     retry_after: float = 0.0

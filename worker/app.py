@@ -21,6 +21,7 @@ from handlers.database.reconcile_records import ReconcileRecords
 from handlers.database.task_queries import TaskQueries
 from handlers.database.task_records import TaskRecords
 from handlers.download import Downloader
+from handlers.download.immutable import ImmutableSources
 from handlers.errors import FileProcessingError
 from handlers.pipeline.state import PipelineDeps
 from handlers.sources import SOURCES
@@ -172,7 +173,7 @@ def _context(  # noqa: PLR0913, PLR0917 - called once, with the objects that all
     downloader: Downloader,
     codec: Codec,
 ) -> WorkerContext:
-    records, tasks = TaskRecords(supabase), TaskQueries(supabase)
+    records, tasks = TaskRecords(supabase, ImmutableSources(settings)), TaskQueries(supabase)
     return WorkerContext(
         records=records,
         reconcile_records=ReconcileRecords(supabase),

@@ -261,6 +261,12 @@ class Settings(SourceSettings):
         Allowlist(entries)
         return entries
 
+    @field_validator("immutable_sources")
+    @classmethod
+    def _check_immutable(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        Allowlist(entries, setting="IMMUTABLE_SOURCES")
+        return entries
+
     @model_validator(mode="after")
     def _check_tls_files(self) -> Self:
         if self.rabbitmq_tls:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from handlers.database.client import Supabase
 from handlers.database.rpc import parse_answer
+from handlers.download.immutable import ImmutableSources
 from handlers.errors import SourceGoneError, StorageUnavailableError
 from handlers.json_text import parse_json
 from handlers.sources.output_urls import find_data_uri
@@ -24,18 +25,23 @@ MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
 class TaskRecords:
     """The task functions of `deploy/supabase/migrations`, one method each.
 
-    Every method raises DatabaseUnavailableError when the database does not answer.
+    Every method raises DatabaseUnavailableError when the database does not answer. With `immutable`, the answer of
+    `begin` also has the files that the user has already from these sources.
     """
 
-    def __init__(self, supabase: Supabase) -> None:
+    def __init__(self, supabase: Supabase, immutable: ImmutableSources | None = None) -> None:
         self._supabase = supabase
+        self._immutable = immutable
 
     async def begin(self, job: Job, lease: UUID, worker: str, attempt: int) -> BeginReply:
         """Take the lease of a task for LEASE_SECONDS. `BeginReply.state` is `run` if this succeeded."""
+        row = task_row(job) | {"attempt": attempt}
+        if self._immutable is not None and (keys := self._immutable.keys(job.files)):
+            row["immutable"] = keys
         answer = await self._supabase.call_batched(
             "outlast_begin",
             {
-                "p_job": task_row(job) | {"attempt": attempt},
+                "p_job": row,
                 "p_lease": str(lease),
                 "p_worker": worker,
                 "p_lease_seconds": LEASE_SECONDS,

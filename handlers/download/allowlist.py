@@ -37,18 +37,18 @@ class AllowlistEntry:
     origin: tuple[str, str, int | None] | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, setting: str = "SOURCE_ALLOWLIST") -> Self:
         """Parse `host`, `*.host`, `host/folder/` or `scheme://host:port`; raise ValueError that names the entry."""
         wildcard = "*." if text.startswith("*.") else ""
         try:
             url = parse_source_url(text if "://" in text else f"https://{text.removeprefix('*.')}")
         except SourceForbiddenError as error:
-            raise ValueError(f"SOURCE_ALLOWLIST: {text!r} has no usable host: {error}") from None
+            raise ValueError(f"{setting}: {text!r} has no usable host: {error}") from None
         if "://" in text:
             return cls(host_of(url), normalized_path(url), _origin(url))
         address = literal_address(host_of(url))
         if url.explicit_port is not None or (address is not None and (wildcard or not is_public(address))):
-            raise ValueError(f"SOURCE_ALLOWLIST: {text!r} must be written as an origin, such as https://{text}")
+            raise ValueError(f"{setting}: {text!r} must be written as an origin, such as https://{text}")
         return cls(wildcard + host_of(url), normalized_path(url))
 
     def matches_host(self, host: str) -> bool:
@@ -66,7 +66,8 @@ class AllowlistEntry:
 class Allowlist:
     """The parsed SOURCE_ALLOWLIST. The constructor raises ValueError for an invalid entry.
 
-    In mode `report`, a URL that is not on the list is allowed, logged and counted. All other rules apply.
+    In mode `report`, a URL that is not on the list is allowed, logged and counted. All other rules apply. `setting` is
+    the name of another setting with such a list.
     """
 
     def __init__(
@@ -75,8 +76,9 @@ class Allowlist:
         *,
         mode: Literal["enforce", "report"] = "enforce",
         observer: Observer | None = None,
+        setting: str = "SOURCE_ALLOWLIST",
     ) -> None:
-        self._entries = tuple(AllowlistEntry.parse(entry) for entry in entries)
+        self._entries = tuple(AllowlistEntry.parse(entry, setting) for entry in entries)
         self._enforced = mode == "enforce"
         self._observer = observer or Observer()
 

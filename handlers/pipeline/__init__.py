@@ -11,6 +11,7 @@ from typing import Final
 
 from handlers.download.disk_space import DiskSpace
 from handlers.errors import FileProcessingError, FileSkippedError, is_disk_full
+from handlers.pipeline.known import use_known
 from handlers.pipeline.state import Batch, FileState, PipelineDeps
 from handlers.pipeline.steps import deduplicate, detect, download, prepare, require, upload
 from handlers.tempdirs import remove_folder, scratch
@@ -44,8 +45,9 @@ class BatchResult:
 async def process(batch: Batch, deps: PipelineDeps, on_file_done: FileDone | None = None) -> BatchResult:
     """Run every file of `batch` through STEPS, at most `batch.max_concurrent` files at the same time.
 
-    The files are processed in a temporary folder, which is removed at the end. An error in one file does not stop the
-    others and is not raised: the file is listed in `BatchResult.failed`. Only cancellation is raised.
+    The files are processed in a temporary folder, which is removed at the end. A file that is known by its URL needs no
+    step: see `use_known`. An error in one file does not stop the others and is not raised: the file is listed in
+    `BatchResult.failed`. Only cancellation is raised.
     """
     semaphore = asyncio.Semaphore(batch.max_concurrent)
     results: dict[str, ProcessedFile | FailedFile] = {}
@@ -54,20 +56,31 @@ async def process(batch: Batch, deps: PipelineDeps, on_file_done: FileDone | Non
     def disk_space() -> contextlib.AbstractContextManager[DiskSpace]:
         return contextlib.nullcontext(early.space) if early else deps.downloader.disk_space(batch.user_id)
 
+    async def end(file: JobFile, result: ProcessedFile | FailedFile) -> None:
+        results[file.source_key] = result
+        if on_file_done is not None:
+            await on_file_done(file, result)
+
     async def run(file: JobFile, folder: Path) -> None:
         async with semaphore:
             if batch.may_start():
                 with disk_space() as space, batch.hooks.file(file.position):
-                    results[file.source_key] = await _process_file(FileState(file, batch, folder, space), deps)
+                    result = await _process_file(FileState(file, batch, folder, space), deps)
             else:
-                results[file.source_key] = failed_file(file, _soft_timeout(), "start")
-        if on_file_done is not None:
-            await on_file_done(file, results[file.source_key])
+                result = failed_file(file, _soft_timeout(), "start")
+        await end(file, result)
 
-    place = scratch(deps.settings.temp_dir) if early is None else contextlib.nullcontext(early.folder)
-    async with place as folder, asyncio.TaskGroup() as group:
-        for file in batch.files:
-            group.create_task(run(file, folder if len(batch.files) == 1 else folder / str(file.position)))
+    pending = []
+    for file in batch.files:
+        if (known := use_known(file, batch, deps)) is None:
+            pending.append(file)
+        else:
+            await end(file, known)
+    if pending:
+        place = scratch(deps.settings.temp_dir) if early is None else contextlib.nullcontext(early.folder)
+        async with place as folder, asyncio.TaskGroup() as group:
+            for file in pending:
+                group.create_task(run(file, folder if len(batch.files) == 1 else folder / str(file.position)))
     in_order = [results[file.source_key] for file in batch.files]
     return BatchResult(
         stored=[result for result in in_order if isinstance(result, ProcessedFile)],

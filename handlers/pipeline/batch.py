@@ -136,6 +136,7 @@ async def run_batch(
         user_id=reply.user_id or job.user_id,
         bucket=reply.bucket,
         folders=reply.folders,
+        known=reply.known,
         profile=profile_of(job, reply),
     )
     if reply.state == "done":

@@ -25,7 +25,8 @@ class Batch:
     `may_start()` is true. With `sees_storage` the database checks `storage.objects` itself when a stored file is
     found and when a task is finished, so the pipeline sends no request to Storage for this. A URL that must not be
     requested is reported to the observer if `count_denied`. `bucket` and `folders` are those of the binding, if it
-    names any. `early` is the download of the only file, if it has started already.
+    names any. `early` is the download of the only file, if it has started already. `known` are files that the user has
+    already from the URLs of some of these files, which never change.
     """
 
     files: tuple[JobFile, ...]
@@ -42,6 +43,7 @@ class Batch:
     bucket: str | None = None
     folders: Sequence[str | None] | None = None
     early: EarlyDownload | None = None
+    known: Sequence[ProcessedFile] = ()
 
     def path_of(self, sha256: str, extension: str) -> str:
         """Return the path of an object of this batch."""

@@ -26,7 +26,7 @@ from handlers.storage import Storage
 from handlers.storage.upload_file import UploadFile
 from handlers.storage.variants import store_variants, variant_paths
 from schemas.files import ProcessedFile
-from schemas.jobs import file_id_for
+from schemas.jobs import JobFile, file_id_for
 from schemas.urls import is_data_reference, redact_url
 
 DETECTION_BYTES: Final = 64 * 1024
@@ -88,11 +88,11 @@ async def deduplicate(state: FileState, deps: PipelineDeps) -> FileState:
     source = require(state.downloaded)
     storage = state.batch.storage_of(deps.storage)
     earlier = await deps.find_stored(state.batch.user_id, source.sha256, state.batch.profile.key)
-    if earlier is None or earlier.bucket != storage.bucket or not _in_folders(state.batch, earlier.path):
+    if earlier is None or earlier.bucket != storage.bucket or not in_folders(state.batch, earlier.path):
         return state
     if not state.batch.sees_storage and not await _exist(storage, earlier):
         return state
-    return replace(state, stored=earlier.model_copy(update={**_identity(state), "deduplicated": True}))
+    return replace(state, stored=as_duplicate(state.file, state.batch, earlier))
 
 
 async def prepare(state: FileState, deps: PipelineDeps) -> FileState:
@@ -126,7 +126,7 @@ async def upload(state: FileState, deps: PipelineDeps) -> FileState:
         deps.observer.stored(prepared.file_size, source.size - prepared.file_size)
     variants = await store_variants(storage, path, prepared.variants, verify=verify) if prepared.variants else None
     stored = ProcessedFile(
-        **_identity(state),
+        **_identity(state.file, state.batch),
         original_size=source.size,
         file_size=prepared.file_size,
         content_type=prepared.content_type,
@@ -154,9 +154,14 @@ async def _exist(storage: Storage, file: ProcessedFile) -> bool:
     return all(await asyncio.gather(*(storage.exists(path) for path in paths)))
 
 
-def _in_folders(batch: Batch, path: str) -> bool:
+def in_folders(batch: Batch, path: str) -> bool:
     """Return whether an object is in the folders of the batch, as far as the binding names any."""
     return batch.folders is None or path.rsplit("/", 2)[0] == batch.path_of("", "").rsplit("/", 2)[0]
+
+
+def as_duplicate(file: JobFile, batch: Batch, earlier: ProcessedFile) -> ProcessedFile:
+    """Return the stored file for this one, which shares the object of an earlier file."""
+    return earlier.model_copy(update={**_identity(file, batch), "deduplicated": True})
 
 
 def _check_head(settings: MediaSettings, head: bytes) -> None:
@@ -181,14 +186,14 @@ def _refusal(detected: DetectedType, settings: MediaSettings) -> FileProcessingE
     return FileSkippedError(f"{message} (UNSUPPORTED_FILES)") if settings.unsupported_files == "skip" else None
 
 
-def _identity(state: FileState) -> dict[str, object]:
+def _identity(file: JobFile, batch: Batch) -> dict[str, object]:
     """Return the fields of ProcessedFile that depend on the generation and the source URL, not on the content."""
     return {
-        "id": file_id_for(state.batch.generation_id, state.file.source_key, state.batch.binding),
-        "position": state.file.position,
-        "original_filename": state.file.original_filename,
-        "source_url": redact_url(state.file.url),
-        "source_key": state.file.source_key,
+        "id": file_id_for(batch.generation_id, file.source_key, batch.binding),
+        "position": file.position,
+        "original_filename": file.original_filename,
+        "source_url": redact_url(file.url),
+        "source_key": file.source_key,
     }
 
 

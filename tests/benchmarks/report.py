@@ -20,7 +20,7 @@ TARGETS = {
     "ssim_1024_over_peer": (0.98, "higher"),
     "ssim_big_over_peer": (0.98, "higher"),
     "latency_p50_over_peer": (1.0, "lower"),
-    "duplicates_over_first": (6.0, "higher"),
+    "duplicates_by_url_over_first": (6.0, "higher"),
     "serve_peak_mib": (125.0, "lower"),
     "intake_over_bare": (0.85, "higher"),
     "burst_slowest_seconds": (0.5, "lower"),

@@ -126,15 +126,22 @@ def median_ratio(ours: Sequence[TurnResult], theirs: Sequence[TurnResult], figur
 
 
 async def duplicates(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """The same few files of one user repeatedly, and files that are new."""
+    """The same few files of one user repeatedly, and files that are new.
+
+    Duplicates are found by their content, and by their URL if the source is one of IMMUTABLE_SOURCES.
+    """
     names = corpus.make(environment.files, "1024", EACH["1024"])
-    first, again = [], []
+    by_url = Outlast(IMMUTABLE_SOURCES=environment.source_url)
+    turns: dict[str, list[TurnResult]] = {"first time": [], "again": [], "again by URL": []}
     for _ in range(rounds):
-        first.append(await turn(environment, Outlast(), names, 200))
-        again.append(await turn(environment, Outlast(), names, 600, users=1))
-    _add_row(report, "duplicates", "first time", first)
-    _add_row(report, "duplicates", "again", again)
+        turns["first time"].append(await turn(environment, Outlast(), names, 200))
+        turns["again"].append(await turn(environment, Outlast(), names, 600, users=1))
+        turns["again by URL"].append(await turn(environment, by_url, names, 600, users=1))
+    for name, found in turns.items():
+        _add_row(report, "duplicates", name, found)
+    first, again, by_its_url = turns.values()
     report.ratio("duplicates_over_first", median_ratio(again, first, "rate"))
+    report.ratio("duplicates_by_url_over_first", median_ratio(by_its_url, first, "rate"))
 
 
 async def scaling(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:

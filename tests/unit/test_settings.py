@@ -27,6 +27,7 @@ def test_defaults_are_valid():
         ("RETRY_DELAYS", "30,5", "ascending"),
         ("IMAGE_FORMAT", "bmp", "'auto', 'keep', 'jpeg', 'webp' or 'avif'"),
         ("SOURCE_ALLOWLIST", "a.*.com", "no usable host"),
+        ("IMMUTABLE_SOURCES", "a.*.com", "IMMUTABLE_SOURCES: 'a.*.com' has no usable host"),
         ("SUPABASE_URL", "abc.supabase.co", "must be a URL that begins with http:// or https://"),
         ("RABBITMQ_URL", "not-a-url", "amqp://"),
         ("RABBITMQ_URL", "http://topsecret@host/", "amqp://"),

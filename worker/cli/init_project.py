@@ -66,10 +66,11 @@ SIGN: Final = """
 select public.outlast_set_webhook_secret({secret});
 """
 MAKE_BUCKET: Final = """
-update public.outlast_settings set value = current_setting('outlast.applied') where key = 'version';
-
 -- The private bucket.
 select public.outlast_install_storage(p_make_bucket => true);
+
+-- The policies are in an older file, which has set its own version.
+update public.outlast_settings set value = '{version}' where key = 'version';
 commit;
 """
 NO_URL: Final = """
@@ -223,7 +224,7 @@ def _sql(settings: Settings, webhook_url: str | None, secret: str, binding: Bind
             *texts[tables + 1 :],
             FINISH.format(secret=secret, version=migrations.newest(), binding=migrations.literal(binding.name)),
             policies.read_text("utf-8"),
-            MAKE_BUCKET,
+            MAKE_BUCKET.format(version=migrations.newest()),
             "" if webhook_url is not None else NO_URL,
         ]
     )

@@ -6,21 +6,21 @@ from importlib.resources.abc import Traversable
 from typing import Final
 
 SUPABASE: Final = files("deploy").joinpath("supabase")
-POLICIES: Final = "20261129000021_outlast_row_security.sql"
-"""The migration that creates the policies."""
 MAX_NAME_BYTES: Final = 63
 """PostgreSQL truncates longer identifiers (NAMEDATALEN)."""
 TABLE: Final = re.compile(r"^create table if not exists public\.(outlast_\w+)", re.MULTILINE)
 GRANTED: Final = re.compile(r"grant execute on function (.*?) to service_role;", re.DOTALL)
+POLICIES: Final = "_outlast_row_security.sql"
+"""How the name of the file ends that creates the policies."""
 FUNCTION: Final = re.compile(r"public\.(outlast_\w+)\(")
 
 
 def migrations() -> list[Traversable]:
-    """Return the migrations in the order in which they are applied: by number, but POLICIES last.
+    """Return the migrations in the order in which `outlast init` applies them.
 
-    It must be a transaction of its own.
+    The last one creates the policies, in a transaction of its own. Other tools may apply it in the order of the names.
     """
-    return sorted(_sql_files("migrations"), key=lambda file: file.name == POLICIES)
+    return sorted(_sql_files("migrations"), key=lambda file: file.name.endswith(POLICIES))
 
 
 def removal() -> list[Traversable]:
@@ -35,7 +35,7 @@ def next_steps(receiver: str) -> str:
 
 def newest() -> str:
     """Return the version of a database with all migrations applied."""
-    return max(file.name for file in migrations()).partition("_")[0]
+    return max(file.name.partition("_")[0] for file in migrations())
 
 
 def tables() -> set[str]:

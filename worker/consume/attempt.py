@@ -179,14 +179,16 @@ class Attempt:
     def _start_download(self, envelope: Envelope) -> AbstractAsyncContextManager[EarlyDownload | None]:
         """Start the download of the only file of a job from Supabase's webhook.
 
-        Other jobs, retries and events that arrive again are often done or cancelled, and would download in vain.
+        Other jobs, retries and events that arrive again are often done or cancelled, and would download in vain. So
+        would a job for a URL that the same user had lately, if the URL is an immutable one.
         """
         job, deps = envelope.job, self._context.deps
         is_new = self._context.recent_tasks.add(job.task_id) and envelope.attempt == 1 and not envelope.deaths
         if not is_new or job.source != "supabase" or len(job.files) != 1:
             return contextlib.nullcontext()
         (file,) = job.files
-        if not file.url.startswith(("https:", "http:")):
+        is_link = file.url.startswith(("https:", "http:"))
+        if not is_link or not self._context.recent_sources.add(f"{job.user_id} {file.source_key}"):
             return contextlib.nullcontext()
         on_progress = partial(self._log.received, file)
         fetch = partial(fetch_source, deps, file.url, on_progress=on_progress)
@@ -224,6 +226,7 @@ class Attempt:
             bucket=reply.bucket,
             folders=reply.folders,
             early=early,
+            known=reply.known,
         )
         self._context.progress_writer.add(task_progress)
         try:

@@ -14,20 +14,20 @@ from worker.consume.progress import ProgressWriter
 from worker.consume.retry_policy import RetryPolicy
 from worker.observability.metrics import Metrics
 
-MAX_RECENT_TASKS: Final = 10_000
+MAX_RECENT: Final = 10_000
 
 
-class RecentTasks:
-    """The ids of the tasks that a worker has seen lately, at most MAX_RECENT_TASKS."""
+class Recent:
+    """Ids of tasks, or users with source keys, that a worker has seen lately: at most MAX_RECENT."""
 
     def __init__(self) -> None:
-        self._ids: dict[UUID, None] = {}
+        self._ids: dict[UUID | str, None] = {}
 
-    def add(self, task_id: UUID) -> bool:
-        """Add an id; return whether it is new."""
-        is_new = task_id not in self._ids
-        self._ids[task_id] = None
-        if len(self._ids) > MAX_RECENT_TASKS:
+    def add(self, name: UUID | str) -> bool:
+        """Add a name; return whether it is new."""
+        is_new = name not in self._ids
+        self._ids[name] = None
+        if len(self._ids) > MAX_RECENT:
             del self._ids[next(iter(self._ids))]
         return is_new
 
@@ -54,4 +54,5 @@ class WorkerContext:
     max_concurrent: int
     time_limit: float
     soft_limit: float
-    recent_tasks: RecentTasks = field(default_factory=RecentTasks)
+    recent_tasks: Recent = field(default_factory=Recent)
+    recent_sources: Recent = field(default_factory=Recent)

@@ -209,10 +209,11 @@ class Settlement:
         job = self._envelope.job
         finish = self._context.records.finish
         reply = await _finish_retries(finish, job, self.lease, status, self.stored, list(failed))
+        if reply.state in {"object_deleting", "object_differs"}:
+            self.stored.clear()  # so that the failure can be recorded, which releases the lease
         if reply.state == "object_deleting":
             raise StorageUnavailableError("an object of this job is being deleted")
         if reply.state == "object_differs":
-            self.stored.clear()
             raise StorageUnavailableError("an object of this job in Storage differs from the one that was uploaded")
         if reply.row_rejected:
             self._context.metrics.error(RowRejectedError.default_code)

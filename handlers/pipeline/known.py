@@ -1,0 +1,35 @@
+"""Uses files that the user has already from the same URLs, whose content never changes. Nothing is downloaded."""
+
+from handlers.media import BY_CONTENT_TYPE, UNVERIFIED, MediaType
+from handlers.pipeline.state import Batch, PipelineDeps
+from handlers.pipeline.steps import as_duplicate, in_folders
+from schemas.files import ProcessedFile
+from schemas.jobs import JobFile
+
+
+def use_known(file: JobFile, batch: Batch, deps: PipelineDeps) -> ProcessedFile | None:
+    """Return the stored file if one of `Batch.known` is this file, and if the settings would store it today.
+
+    It is reported to the observer. The database has checked that the object exists; `outlast_finish` checks it again.
+    """
+    earlier = next((known for known in batch.known if known.source_key == file.source_key), None)
+    if earlier is None or not _in_place(earlier, batch, deps):
+        return None
+    media = _media_of(earlier, deps)
+    if media is None or earlier.original_size > deps.settings.max_file_bytes:
+        return None
+    deps.observer.file(media.kind, "deduplicated")
+    return as_duplicate(file, batch, earlier)
+
+
+def _in_place(file: ProcessedFile, batch: Batch, deps: PipelineDeps) -> bool:
+    """Return whether a file is stored as this batch would store it, and where."""
+    bucket = batch.storage_of(deps.storage).bucket
+    return file.profile == batch.profile.key and file.bucket == bucket and in_folders(batch, file.path)
+
+
+def _media_of(file: ProcessedFile, deps: PipelineDeps) -> MediaType | None:
+    """Return the type of a stored file; None if such files are not stored any more."""
+    if file.content_type == UNVERIFIED.content_type:
+        return UNVERIFIED if deps.settings.unsupported_files == "keep" else None
+    return BY_CONTENT_TYPE.get(file.content_type)
