@@ -27,8 +27,8 @@ LANES: Final = 4
 With eight, a worker that is busy near its database sends 1.5 calls in a request; with four 2.7, which takes 13% less
 CPU of worker, REST API and PostgreSQL for a small file than single calls."""
 WAIT_SECONDS: Final = 0.02
-"""A call waits at most this long, and a request that takes longer does not count as under way: 80 ms away, where 64
-jobs have some 40 calls under way, a call takes 20 ms more at most, and four lanes alone would let it wait for long."""
+"""A call waits at most this long, and a request that takes longer no longer counts as under way. So with a database
+80 ms away, where 64 jobs have some 40 calls under way, a call takes 20 ms more at most, and 2.2 go in a request."""
 BATCH_CALLS: Final = 16
 """A batch of so many calls does not wait, so there is no limit of calls per second. A call takes up to four
 subtransactions, and PostgreSQL keeps 64 of a transaction where snapshots find them quickly."""
