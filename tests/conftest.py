@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from deploy.local.samples import Sample, make_samples
+from deploy.local.samples import Sample
 from deploy.local.source import Source
 
-pytest_plugins = ("tests.servers", "tests.interrupts", "tests.distribution", "tests.summaries", "tests.pythons.summary")
+pytest_plugins = (
+    *("tests.servers", "tests.run_samples", "tests.interrupts", "tests.distribution", "tests.summaries"),
+    "tests.pythons.summary",
+)
 
 # The duration of an example depends on the machine's load, not on the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -20,12 +23,6 @@ def pytest_collection_finish() -> None:
     """Exclude modules and collected tests from garbage collection, which takes 4% of the time with them."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(scope="session")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
-    """The demo's sample files, made once per session."""
-    return make_samples(tmp_path_factory.mktemp("samples"))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from multiprocessing.reduction import DupFd
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from worker.cli.main import main
 
@@ -26,9 +26,17 @@ class Command:
         asyncio.get_running_loop().add_reader(process.sentinel, self._note_end)
 
     @classmethod
-    async def start(cls, *arguments: str, env: Mapping[str, str], cwd: Path | None = None) -> Self:
-        """Start `outlast` with these arguments, in this environment and folder."""
+    async def start(
+        cls, *arguments: str, env: Mapping[str, str], cwd: Path | None = None, log: BinaryIO | None = None
+    ) -> Self:
+        """Start `outlast` with these arguments, in this environment and folder.
+
+        With `log` both outputs go to that file, and nothing is to be read from `stdout` and `stderr`.
+        """
         (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+        if log is not None:
+            os.dup2(log.fileno(), out_end)
+            os.dup2(log.fileno(), err_end)
         process = _context.Process(target=_run, args=(arguments, dict(env), cwd, DupFd(out_end), DupFd(err_end)))
         process.start()
         os.close(out_end)

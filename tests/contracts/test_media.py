@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pyvips
 
-from deploy.local.samples import BROKEN_FILES, WHOLE_FILES, make_broken, make_samples
+from deploy.local.samples import BROKEN_FILES, WHOLE_FILES, make_broken
 from handlers.codec.codec import Codec
 from handlers.detect import detect
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError
@@ -17,6 +17,7 @@ from handlers.media import BY_CONTENT_TYPE, Kind, Prepared
 from handlers.settings import MediaSettings
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
+from tests.run_samples import RunSamples
 
 pytestmark = pytest.mark.slow
 
@@ -38,9 +39,9 @@ PICTURES = [name for name, (content_type, _) in WHOLE_FILES.items() if content_t
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.getbasetemp() / "samples"
-    make_samples(folder)
+def folder(run_samples: RunSamples, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("samples")
+    run_samples.copy_to(folder)
     make_broken(folder)
     return folder
 

@@ -76,7 +76,10 @@ async def test_demo_stores_every_file_despite_an_env_file_and_a_second_demo_stor
     assert stored_files(tmp_path / ".outlast" / "storage") == first
 
 
-async def test_up_prints_all_addresses_replaces_a_dead_worker_and_stops_without_leftovers(tmp_path, rabbitmq_url):
+async def test_up_prints_all_addresses_replaces_a_dead_worker_and_stops_without_leftovers(
+    tmp_path, rabbitmq_url, run_samples
+):
+    run_samples.copy_to(tmp_path / ".outlast" / "samples")
     run = tmp_path / ".outlast" / "run"
     process = await start_outlast("up", "--json", "--workers", "2", cwd=tmp_path, RABBITMQ_URL=rabbitmq_url)
     output = json.loads(await asyncio.wait_for(process.stdout.readline(), LONG_WAIT_SECONDS))
@@ -101,7 +104,8 @@ async def test_up_prints_all_addresses_replaces_a_dead_worker_and_stops_without_
     assert running_processes(tmp_path / ".outlast") == []
 
 
-async def test_terminated_demo_leaves_no_process(tmp_path, rabbitmq_url):
+async def test_terminated_demo_leaves_no_process(tmp_path, rabbitmq_url, run_samples):
+    run_samples.copy_to(tmp_path / ".outlast" / "samples")
     process = await start_outlast("demo", cwd=tmp_path, RABBITMQ_URL=rabbitmq_url)
     await wait_for_line(process.stderr, b"starting the receiver")
     process.send_signal(signal.SIGTERM)
@@ -122,8 +126,9 @@ async def open_console_by_link(stack):
 
 
 async def test_processes_of_a_killed_stack_are_ended_by_the_next_which_ends_when_its_receiver_dies(
-    tmp_path, rabbitmq_url
+    tmp_path, rabbitmq_url, run_samples
 ):
+    run_samples.copy_to(tmp_path / ".outlast" / "samples")
     killed = await start_outlast("up", "--json", cwd=tmp_path)
     line = await asyncio.wait_for(killed.stdout.readline(), LONG_WAIT_SECONDS)
     assert await outlast("up", "--json", cwd=tmp_path) == (0, line.decode(), "")

@@ -12,6 +12,7 @@ import pytest
 from deploy.local.gateway import Gateway
 from tests.broker.dead_letter_vhost import dead_letter_vhost
 from tests.output_lines import wait_for_line
+from tests.preloaded import Command
 from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
 
@@ -33,7 +34,7 @@ class DeadLetterCommand:
 
     async def run(self, *arguments):
         """Return exit code, standard output and standard error."""
-        process = await self.start(*arguments)
+        process = await Command.start("dead", *arguments, env=self.environment, cwd=self.folder)
         out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
         return process.returncode, out.decode(), err.decode()
 

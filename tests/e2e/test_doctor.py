@@ -3,11 +3,11 @@
 import asyncio
 import json
 import os
-import sys
 
 import pytest
 
 from tests.e2e.doctor_installation import SECRET, project, with_receiver
+from tests.preloaded import Command
 from tests.time_limits import LONG_WAIT_SECONDS
 from worker.doctor.run import CHECKS
 
@@ -27,13 +27,8 @@ async def running_installation(installation, rabbitmq_url):
 
 async def run(running_installation, *arguments, **more):
     """Run the command; return exit code, standard output, standard error."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker", "doctor", *arguments),
-        env=environment | running_installation.environment | more,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    environment = {"PATH": os.environ["PATH"]} | running_installation.environment | more
+    process = await Command.start("doctor", *arguments, env=environment)
     out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     return process.returncode, out.decode(), err.decode()
 

@@ -4,13 +4,13 @@ import asyncio
 import hashlib
 import json
 import os
-import sys
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
+from tests.preloaded import Command
 from tests.time_limits import LONG_WAIT_SECONDS
 
 
@@ -22,13 +22,7 @@ async def outlast(stack, *arguments, **more):
         "SOURCE_ALLOWLIST": stack.source.url,
         "CODEC_PROCESSES": "1",
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker", *arguments),
-        env=env | more,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await Command.start(*arguments, env=env | more)
     out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     return process.returncode, out.decode(), err.decode()
 

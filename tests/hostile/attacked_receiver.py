@@ -16,6 +16,7 @@ from standardwebhooks.webhooks import Webhook
 
 from deploy.local.processes import free_port
 from tests.hostile.flood import FAL_ACCOUNT
+from tests.preloaded import Command
 from tests.time_limits import WAIT_SECONDS
 
 SECRET, SIGNING_SECRET = "the shared secret of the test".replace(" ", "-"), "whsec_c2lnbmluZyBzZWNyZXQgb2YgdGhlIHRlc3Q="
@@ -121,9 +122,7 @@ async def attacked_receiver(rabbitmq_url, folder, **environment):
         "LOG_FORMAT": "json",
     }
     with (folder / "receiver.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "worker", "receiver"), cwd=folder, env=env | environment, stderr=log, stdout=log
-        )
+        process = await Command.start("receiver", env=env | environment, cwd=folder, log=log)
     receiver = AttackedReceiver(process, port)
     try:
         await _wait_until_ready(receiver)
@@ -154,9 +153,9 @@ async def flood(kind, receiver):
     )
     try:
         async with asyncio.timeout(WAIT_SECONDS):
-            while receiver.connections() == 0:
+            while receiver.connections() == 0:  # reads all connections of the machine
                 assert process.returncode is None
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)
         yield
         assert process.returncode is None, "the attack has ended too early"
     finally:

@@ -102,6 +102,6 @@ async def test_half_sent_heads_are_closed(receiver):
         writers.append(writer)
     async with asyncio.timeout(HEAD_SECONDS * FACTOR + WAIT_SECONDS):
         while receiver.connections() > 0:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
     for writer in writers:
         writer.close()

@@ -7,14 +7,15 @@ import pyvips
 
 from deploy.local.samples import BROKEN_FILES, WHOLE_FILES, make_broken, make_samples
 from handlers.detect import detect
+from tests.run_samples import RunSamples
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.getbasetemp() / "samples"
-    make_samples(folder)
+def folder(run_samples: RunSamples, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("samples")
+    run_samples.copy_to(folder)
     make_broken(folder)
     return folder
 
