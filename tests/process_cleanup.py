@@ -1,12 +1,14 @@
 """End the processes that a killed pytest leaves: `python -I tests/process_cleanup.py <pid> <folder> <marker>`.
 
 Waits until process <pid> has ended, then ends every process that works in <folder> or whose environment has <marker>
-set to a path in it. Runs in a session of its own, so that Ctrl-C does not reach it. Uses the standard library only.
+set to a path in it, and removes their databases. Runs in a session of its own, so that Ctrl-C does not reach it. Uses
+the standard library only.
 """
 
 import contextlib
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -25,6 +27,12 @@ def main() -> None:
         send(sign, leftovers(folder, marker))
         while leftovers(folder, marker) and time.monotonic() < deadline:
             time.sleep(0.1)
+    shutil.rmtree(memory_folder(folder), ignore_errors=True)
+
+
+def memory_folder(folder: str) -> Path:
+    """Return the folder in memory that belongs to pytest's folder: it has the databases of the tests."""
+    return Path("/dev/shm") / f"outlast{folder.replace('/', '-')}"  # noqa: S108 - its user creates it for itself
 
 
 def leftovers(folder: str, marker: str) -> list[int]:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from deploy.local.processes import MARKER
+from tests import process_cleanup
 from tests.time_limits import LONG_WAIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -96,3 +97,4 @@ async def test_killed_parallel_run_leaves_no_process(tmp_path):
     async with run_pytest(tmp_path, WAITS, "-n", "1") as (process, folder):
         process.kill()
         await wait_until(lambda: not processes_of(folder))
+        await wait_until(lambda: not process_cleanup.memory_folder(f"{folder}/popen-gw0").exists())
