@@ -4,6 +4,7 @@ The fault of a request depends on the seed, its path and how often it was sent, 
 """
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 
@@ -37,6 +38,7 @@ class FaultProxy:
         self._seed = seed
         self._odds = {UPLOAD: uploads, BATCH: batches, RPC: calls}
         self._visits: Counter[str] = Counter()
+        self._batch_faults = itertools.cycle(("cut", "dropped", "after", "before"))  # in turn: a run has few batches
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -80,8 +82,8 @@ class FaultProxy:
         if rng.random() >= self._odds[kind]:
             return None
         answer = rng.choice(("hidden_503", "429", "500")) if kind == UPLOAD else "rpc_503"
-        whens = ("before", "after", "dropped", "cut") if kind == BATCH else ("before", "after", "dropped")
-        return NAMES[kind], answer, rng.choice(whens)
+        when = next(self._batch_faults) if kind == BATCH else rng.choice(("before", "after", "dropped"))
+        return NAMES[kind], answer, when
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if self.storage_down and request.path.startswith("/storage/"):
