@@ -10,13 +10,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 PROCESSES = 2
 
 
-def work(paths: Sequence[Path], times: int, output: multiprocessing.Queue) -> None:
-    """Decode and encode every file `times` times; put the CPU seconds, without start-up, into the queue."""
+def work(paths: Sequence[Path], times: int) -> tuple[float, float, int]:
+    """Decode and encode every file `times` times; return CPU seconds without start-up, seconds and files."""
     os.environ["VIPS_CONCURRENCY"] = "1"
     import pyvips  # noqa: PLC0415 - reads its environment on import
 
@@ -24,7 +25,7 @@ def work(paths: Sequence[Path], times: int, output: multiprocessing.Queue) -> No
 
     def one(path: Path) -> None:
         image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="warning")
-        image.jpegsave(f"/dev/shm/outlast-floor-{os.getpid()}", Q=85, store_file="none")  # noqa: S108 - memory, as TEMP_DIR may be
+        image.jpegsave(f"/dev/shm/outlast-floor-{os.getpid()}", Q=85, keep="none")  # noqa: S108 - memory, as TEMP_DIR may be
 
     for path in paths:
         one(path)
@@ -32,8 +33,8 @@ def work(paths: Sequence[Path], times: int, output: multiprocessing.Queue) -> No
     for _ in range(times):
         for path in paths:
             one(path)
-    output.put((time.process_time() - used, time.monotonic() - began, times * len(paths)))
     Path(f"/dev/shm/outlast-floor-{os.getpid()}").unlink(missing_ok=True)  # noqa: S108 - the same
+    return time.process_time() - used, time.monotonic() - began, times * len(paths)
 
 
 def main() -> None:
@@ -41,14 +42,9 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--times", type=int, default=5)
     options = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
-    output = context.Queue()
-    children = [context.Process(target=work, args=(options.files, options.times, output)) for _ in range(PROCESSES)]
-    for child in children:
-        child.start()
-    ends = [output.get() for _ in children]
-    for child in children:
-        child.join()
+    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(work, options.files, options.times) for _ in range(PROCESSES)]
+        ends = [each.result() for each in running]
     cpu, seconds, files = sum(end[0] for end in ends), max(end[1] for end in ends), sum(end[2] for end in ends)
     sys.stdout.write(json.dumps({"cpu": cpu, "seconds": seconds, "files": files}) + "\n")
 

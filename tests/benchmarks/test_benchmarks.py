@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from tests.benchmarks import corpus
-from tests.benchmarks.environment import BenchmarkEnvironment
+from tests.benchmarks.environment import ROOT, BenchmarkEnvironment
 from tests.benchmarks.report import Report, meets, spread
 from tests.benchmarks.sides import Outlast, Peer
 
@@ -55,6 +57,15 @@ async def test_a_generation_counts_when_it_is_completed_not_when_it_is_begun(env
             await run.sql.execute(sql, task.generation_id, status)
             counts.append(await run.completed_count())
         assert counts == [0, 1]
+
+
+def test_the_codec_floor_counts_the_files_of_both_processes(tmp_path):
+    names = corpus.make(tmp_path, "tiny", 2)
+    program = [sys.executable, "-m", "tests.benchmarks.codec_floor", *(str(tmp_path / name) for name in names)]
+    ran = subprocess.run([*program, "--times", "3"], check=True, capture_output=True, cwd=ROOT)  # noqa: S603 - our own
+    measured = json.loads(ran.stdout)
+    assert measured["files"] == 2 * 3 * len(names)
+    assert measured["cpu"] > 0 < measured["seconds"]
 
 
 def test_corpus_pictures_have_realistic_sizes(tmp_path):
