@@ -81,6 +81,8 @@ class Turns:
         while (turn := self._next()) is not None and turn[1].amount <= self.free:
             user, waiter = turn
             self._forget(user, waiter)
+            if waiter.granted.cancelled():  # its task has not run since
+                continue
             if user in self._waiting and user is not FIRST:
                 self._waiting.move_to_end(user)
             self.free -= waiter.amount
@@ -96,6 +98,9 @@ class Turns:
         return None
 
     def _forget(self, user: object, waiter: _Waiter) -> None:
-        self._waiting[user].remove(waiter)
-        if not self._waiting[user]:
-            del self._waiting[user]
+        """Remove a waiter, unless that is done."""
+        waiters = self._waiting.get(user, deque())
+        with contextlib.suppress(ValueError):
+            waiters.remove(waiter)
+        if not waiters:
+            self._waiting.pop(user, None)

@@ -120,6 +120,19 @@ async def test_a_cancelled_file_leaves_the_line_and_lets_the_next_one_in(line):
     assert files.granted == ["a", "c"]
 
 
+async def test_a_file_that_is_cancelled_as_a_part_becomes_free_is_passed_over(line):
+    files = line(1)
+    await files.add("a", "b", "b", "c")
+    files.tasks[1].cancel()
+    files.turns.release("a", 1)  # before the cancelled task runs
+    await settled()
+    assert files.granted == ["a", "b"]
+    files.turns.release("b", 1)
+    await settled()
+    assert files.granted == ["a", "b", "c"]
+    assert files.turns.waiting == 0
+
+
 async def test_a_part_granted_to_a_file_that_is_cancelled_at_once_is_given_back(line):
     files = line(1)
     await files.add("a", "b")
