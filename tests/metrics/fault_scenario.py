@@ -63,6 +63,7 @@ async def wait_for_alerts(run: MonitoredStack, *names: str, when: str = "vector(
     """Wait until all of these alerts fire at once, while `when` has a value."""
     conditions = [f'ALERTS{{alertstate="firing", alertname="{name}"}}' for name in names]
     await run.prometheus.wait_for(" and on () ".join([*conditions, when]), ALERT_WAIT_SECONDS)
+    run.seen.update(names)
 
 
 async def complete(run: MonitoredStack, url: str, user_id: str = "") -> None:

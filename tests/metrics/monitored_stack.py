@@ -47,7 +47,7 @@ class ProxiedStack(Stack):
 
 @dataclass
 class MonitoredStack:
-    """All running parts, and when they started."""
+    """All running parts, when they started, and the alerts that were seen firing."""
 
     stack: ProxiedStack
     broker: RabbitMQ
@@ -55,15 +55,19 @@ class MonitoredStack:
     project: Project
     session: aiohttp.ClientSession
     start: float = field(default_factory=time.time)
+    seen: set[str] = field(default_factory=set)
 
     async def scrape_current_workers(self) -> None:
         """Scrape the workers that run now."""
         await self.prometheus.scrape(targets(self.stack, self.broker))
 
     async def fired(self) -> set[str]:
-        """Return the names of the alerts that have fired so far."""
+        """Return the names of the alerts that have fired so far.
+
+        A range query can miss one that fired for a moment between two of its steps.
+        """
         found = await self.prometheus.query_range('ALERTS{alertstate="firing"}', self.start, time.time(), 0.5)
-        return {one["metric"]["alertname"] for one in found}
+        return {one["metric"]["alertname"] for one in found} | self.seen
 
 
 def targets(stack: Stack, broker: RabbitMQ) -> dict[str, list[str]]:
