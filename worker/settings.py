@@ -97,7 +97,7 @@ class Settings(SourceSettings):
         "CODEC_PROCESSES, MAX_CONNECTIONS_PER_HOST and TEMP_DISK_MB limit the rest.",
     )
     user_share: float = Field(
-        0.5,
+        0.125,
         ge=0,
         le=100,
         description="Number of files of one user that may wait in `file_processing`, as a share of "
