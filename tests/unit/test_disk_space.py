@@ -41,7 +41,7 @@ async def wait_until(condition):
 
 @asynccontextmanager
 async def downloading(files, tmp_path, **settings):
-    """Yield a function that starts the download of a path for a user, within its own disk space."""
+    """Yield a function that starts the download of a path for a user, within its own disk space, and the downloader."""
     async with RawServer(files) as source:
         limits = MediaSettings(_env_file=None, source_allowlist=source.url, max_file_size_mb=2, **settings)
         async with Downloader(limits) as downloader, asyncio.timeout(WAIT_SECONDS), asyncio.TaskGroup() as group:
@@ -50,20 +50,19 @@ async def downloading(files, tmp_path, **settings):
                 with downloader.disk_space(user) as space:
                     return await downloader.fetch(source.url + path, tmp_path / path[1:], space=space)
 
-            yield lambda user, path: group.create_task(download(user, path))
+            yield lambda user, path: group.create_task(download(user, path)), downloader
             files.gate.set()
 
 
 @pytest.mark.parametrize("known_size", [True, False], ids=["known size", "unknown size"])
 async def test_a_download_waits_until_there_is_space_for_it(tmp_path, known_size):
     files = Files(known_size=known_size)
-    async with downloading(files, tmp_path, temp_disk_mb=8) as download:
+    async with downloading(files, tmp_path, temp_disk_mb=8) as (download, downloader):
         first = download("a", "/held")
         await wait_until(lambda: files.asked == ["/held"])
         second = download("b", "/file")
-        await wait_until(lambda: files.asked == ["/held", "/file"])
-        for _ in range(50):
-            await asyncio.sleep(0)
+        await wait_until(lambda: downloader.waiting()["disk"] == 1)
+        assert files.asked == ["/held", "/file"]
         assert not second.done()
         files.gate.set()
         assert (await first).size == (await second).size == MIB
@@ -71,19 +70,19 @@ async def test_a_download_waits_until_there_is_space_for_it(tmp_path, known_size
 
 async def test_one_user_takes_half_of_the_space(tmp_path):
     files = Files()
-    async with downloading(files, tmp_path, temp_disk_mb=24) as download:
+    async with downloading(files, tmp_path, temp_disk_mb=24) as (download, downloader):
         own = [download("a", "/held1"), download("a", "/held2"), download("a", "/file")]
-        await wait_until(lambda: len(files.asked) == 3)
+        await wait_until(lambda: downloader.waiting()["disk"] == 1)
         assert (await download("b", "/other")).size == MIB
         assert not any(task.done() for task in own)
 
 
 async def test_one_user_takes_half_of_the_connections_to_a_host(tmp_path):
     files = Files()
-    async with downloading(files, tmp_path, max_connections_per_host=4) as download:
+    async with downloading(files, tmp_path, max_connections_per_host=4) as (download, downloader):
         for number in range(4):
             download("a", f"/held{number}")
-        await wait_until(lambda: len(files.asked) == 2)
+        await wait_until(lambda: downloader.waiting()["connection"] == 2 and len(files.asked) == 2)
         assert (await download("b", "/other")).size == MIB
         assert sorted(files.asked) == ["/held0", "/held1", "/other"]
 
