@@ -41,6 +41,7 @@ async def test_a_replay_can_be_done_with_the_keyboard_alone(operator, worker_env
     await tab_to(page, "Dead letters")
     await keys.press("Enter")
     await page.wait_for_selector("h1:has-text('Dead letters')")
+    await operator.wait_until_complete()  # the page is loaded again when the dead letters have been read
     await tab_to(page, "source_unavailable")
     await keys.press("Enter")
     await page.wait_for_selector("text=Replay all 3…")

@@ -108,3 +108,21 @@ async def test_results_are_kept_when_nothing_waits_and_their_dead_letters_are_fo
     after = {row["id"]: row["results"] for row in await db.call("outlast_operations")}
     assert after == {row["id"]: row["results"] for row in before}
     assert after[str(ids[0])] == {"stored": 1, "cancelled": 0, "waiting": 0, "failed": {}}
+
+
+async def test_progress_that_arrives_after_the_end_of_an_operation_changes_nothing(db: Any) -> None:
+    row = {"id": str(uuid4()), "verb": "replay", "by": "Ada", "matched": 10}
+    running, done = row | {"state": "running", "done": 9}, row | {"state": "done", "done": 10}
+    await db.call("outlast_operation", p_operation=running)
+    for report in (done, running):
+        await db.call("outlast_operation", p_operation=report)
+        operation = await db.row("select state, done, ended_at is not null as ended from public.outlast_operations")
+        assert operation == {"state": "done", "done": 10, "ended": True}
+
+
+async def test_the_detail_of_an_operation_that_failed_is_recorded_after_its_end(db: Any) -> None:
+    failed = {"id": str(uuid4()), "verb": "discard", "by": "Ada", "state": "failed"}
+    for report in (failed, failed | {"detail": "ValueError; see the log of the receiver"}):
+        await db.call("outlast_operation", p_operation=report)
+    detail = await db.value("select detail from public.outlast_operations where id = $1", failed["id"])
+    assert detail == "ValueError; see the log of the receiver"
