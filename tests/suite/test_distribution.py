@@ -27,4 +27,4 @@ def uses_stack(file):
 
 
 def test_test_without_a_group_stays_with_its_file():
-    assert group_of("tests/unit/test_urls.py::test_one[a::b]") == "tests/unit/test_urls.py"
+    assert group_of("tests/unit/schemas/test_urls.py::test_one[a::b]") == "tests/unit/schemas/test_urls.py"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "deploy" / "local" / "setup.sh"
+SCRIPT = Path(__file__).parents[3] / "deploy" / "local" / "setup.sh"
 NOBODY_UID = 65534
 
 

@@ -13,7 +13,7 @@ from worker.observability import metric_labels
 from worker.settings import Settings
 from worker.web.openapi import document
 
-MEDIA_PAGE = Path(__file__).parents[2] / "deploy/docs/media.md"
+MEDIA_PAGE = Path(__file__).parents[3] / "deploy/docs/media.md"
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -12,7 +12,7 @@ from handlers.pipeline.early import started
 from handlers.pipeline.steps import fetch_source
 from handlers.settings import MediaSettings
 from tests.time_limits import WAIT_SECONDS
-from tests.unit.test_pipeline import batch, codec, deps  # noqa: F401 - a fixture
+from tests.unit.pipeline.test_pipeline import batch, codec, deps  # noqa: F401 - a fixture
 
 
 async def test_the_file_is_requested_once_and_processed_in_its_folder(source, codec, tmp_path):  # noqa: F811

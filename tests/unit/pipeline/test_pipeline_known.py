@@ -6,7 +6,7 @@ import pytest
 
 from handlers.pipeline import process
 from schemas.jobs import Profile
-from tests.unit.test_pipeline import batch, codec, deps  # noqa: F401 - a fixture
+from tests.unit.pipeline.test_pipeline import batch, codec, deps  # noqa: F401 - a fixture
 
 PATH = "/files/photo.png"
 

@@ -5,7 +5,7 @@ import pytest
 
 from handlers.detect import detect
 from tests.media_samples import MAKERS, detected_types, media_sample
-from tests.unit.test_detect import MARKUP, PROGRAMS, REFUSED, STORED, zipped
+from tests.unit.media.test_detect import MARKUP, PROGRAMS, REFUSED, STORED, zipped
 
 UNKNOWN = ("application/octet-stream", "text/plain")
 NEWER = ("application/zip", "model/vnd.usdz+zip", "image/vnd.mozilla.apng", "image/x-tiff", "application/x-riff")

@@ -20,7 +20,7 @@ from worker.cli.settings_table import with_new_table
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MAKE = (ROOT / "Makefile").read_text()
 SETTINGS = ROOT / "deploy/docs/settings.md"
 MEDIA = ROOT / "deploy/docs/media.md"
@@ -231,7 +231,7 @@ def test_every_claim_of_the_security_page_has_a_test_that_exists():
 
 
 def test_claims_without_an_existing_test_are_reported():
-    rows = ("a | ", "b | `tests/none.py::test_x`", "c | `tests/unit/test_docs.py::claims`")
+    rows = ("a | ", "b | `tests/none.py::test_x`", "c | `tests/unit/cli/test_docs.py::claims`")
     text = "| claim | test |\n|---|---|\n" + "".join(f"| {row} |\n" for row in rows)
     assert missing_tests(claims(text)) == ["a", "tests/none.py::test_x"]
 
