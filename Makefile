@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-live live-project setup setup-test system system-test up lint type collect upgrade watched pictures chaos variants fuzz bench docs dashboards lock clean
+.PHONY: help demo test test-fast test-live live-project setup setup-test system system-test up lint style type collect upgrade watched pictures chaos variants fuzz bench docs dashboards lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,7 +19,7 @@ demo: setup  ## install the runtime, then process sample generations from webhoo
 	$(BIN)/outlast demo
 
 test: setup-test  ## install the test tools, then run linters, type checks and all tests
-	$(MAKE) --no-print-directory -j 3 lint type collect
+	$(MAKE) --no-print-directory -j 3 style type collect
 	$(PYTEST) -n $(TEST_WORKERS)
 
 test-fast: setup-test  ## only the quick unit and contract tests, without services; under a minute
@@ -66,11 +66,13 @@ system-test:
 up: setup  ## run the local stack in the foreground
 	$(BIN)/outlast up
 
-lint:  ## ruff, formatting, import contracts, and the checks of deploy/
+lint: style  ## ruff, formatting, import contracts, and the checks of deploy/, which are also a test
+	$(BIN)/python -m tests.deploy.checks
+
+style:
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports
-	$(BIN)/python -m tests.deploy.checks
 
 type:  ## mypy, strict
 	$(BIN)/mypy

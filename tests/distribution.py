@@ -10,6 +10,7 @@ import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 STACK = "one local stack"
+BROWSER = "one browser"
 ALONE = "one at a time"
 GROUPS = {
     **{
@@ -28,6 +29,7 @@ GROUPS = {
             *("serve", "try"),
         )
     },
+    "tests/console": BROWSER,
     # Whole stacks under load, network namespaces, folders of the machine: one of these at a time.
     **dict.fromkeys(("tests/benchmarks", "tests/chaos", "tests/metrics", "tests/upgrade", "tests/suite"), ALONE),
     "tests/deploy/test_single_machine.py": ALONE,
@@ -41,13 +43,13 @@ FIRST = (
     "tests/deploy/test_image.py",
     ALONE,
     STACK,
+    BROWSER,
     "tests/broker/test_deduplication.py",
     "tests/fidelity/test_table.py",
     "tests/contracts/postgres/test_postgres_properties.py",
     "tests/broker/test_dead_letters.py",
     "tests/broker/test_dead_letters_crash.py",
     "tests/broker/test_outages.py",
-    "tests/console/test_console_dead.py",
     "tests/broker/test_publisher.py",
 )
 """The longest groups, longest first."""

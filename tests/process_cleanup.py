@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def memory_folder(folder: str) -> Path:
-    """Return the folder in memory that belongs to pytest's folder: it has the databases of the tests."""
+    """Return the folder in memory that belongs to pytest's folder: it has the data of the tests' servers."""
     return Path("/dev/shm") / f"outlast{folder.replace('/', '-')}"  # noqa: S108 - its user creates it for itself
 
 

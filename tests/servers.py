@@ -8,7 +8,7 @@ fails, and the server is started again for the next test.
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,7 +26,7 @@ GONE = (OSError, TimeoutError, aiohttp.ClientError, asyncpg.PostgresError, async
 Server = Postgres | RabbitMQ | ExternalRabbitMQ
 STARTS = 3
 MEMORY_BYTES = 8 * 1024**3
-"""Databases are kept in memory if this much is free: those of a few tests have some hundred MB."""
+"""Data is kept in memory if this much is free: that of a few tests has some hundred MB."""
 
 
 @pytest.fixture(scope="session")
@@ -35,23 +35,42 @@ def stack_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-async def postgres(stack_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Postgres]:
-    """Its databases are in memory, if there is enough."""
-    server = Postgres(stack_dir, durable=False)
-    await server.start()
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
+    """A folder in memory for the data of the shared servers, if there is enough.
+
+    Every test creates and removes hundreds of files there. ext4 does not use the inodes of files that were removed in
+    the last minutes; without a journal it looks at each of them for every new file, which takes ten times as long.
+    """
     folder = memory_folder(str(tmp_path_factory.getbasetemp().resolve()))
-    if folder.parent.exists() and shutil.disk_usage(folder.parent).free > MEMORY_BYTES:
-        await move_databases(server, stack_dir / "postgres", folder)
-    yield server
-    await server.stop()
+    if not folder.parent.exists() or shutil.disk_usage(folder.parent).free < MEMORY_BYTES:
+        yield None
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    folder.chmod(0o711)  # PostgreSQL may run as another user
+    yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-async def rabbitmq(stack_dir: Path) -> AsyncIterator[RabbitMQ | ExternalRabbitMQ]:
+async def postgres(stack_dir: Path, memory: Path | None) -> AsyncIterator[Postgres]:
+    server = Postgres(stack_dir, durable=False)
+    await server.start()
+    if memory is not None:
+        await move_databases(server, stack_dir / "postgres", memory / "postgres")
+    yield server
+    await server.stop()
+
+
+@pytest.fixture(scope="session")
+async def rabbitmq(stack_dir: Path, memory: Path | None) -> AsyncIterator[RabbitMQ | ExternalRabbitMQ]:
     if given := ExternalRabbitMQ.from_environment():
         yield given
         return
+    if memory is not None:
+        (memory / "rabbitmq").mkdir(mode=0o700)
+        (stack_dir / "rabbitmq").mkdir()
+        (stack_dir / "rabbitmq" / "mnesia").symlink_to(memory / "rabbitmq")
     broker = await start_rabbitmq(stack_dir)
     yield broker
     await broker.kill()  # its data is not read again, and an orderly stop takes seconds
@@ -63,7 +82,7 @@ async def database_url(postgres: Postgres) -> AsyncIterator[str]:
     """A new database as the local stack creates it: Supabase's roles and schemas, and our migrations."""
     name = new_name()
     yield await create_or_restart(postgres, lambda: postgres.create_database(name))
-    await remove_or_fail(postgres, lambda: drop_database(postgres, name))
+    await remove_or_fail(postgres, lambda: postgres.drop_database(name))
 
 
 @pytest.fixture
@@ -97,12 +116,7 @@ async def own_rabbitmq(tmp_path: Path) -> AsyncIterator[RabbitMQ]:
 
 
 async def move_databases(server: Postgres, cluster: Path, folder: Path) -> None:
-    """Let new databases of the server be in this folder, where only its user may read.
-
-    Every test creates and removes a database of 360 files. ext4 does not use the inodes of files that were removed in
-    the last minutes; without a journal it looks at each of them for every new file, which takes ten times as long.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
+    """Let new databases of the server be in this folder, where only its user may read."""
     folder.mkdir(mode=0o700)
     os.chown(folder, cluster.stat().st_uid, cluster.stat().st_gid)
     admin = await asyncpg.connect(server.url)
@@ -154,11 +168,3 @@ async def remove_or_fail(server: Server, remove: Callable[[], Awaitable[None]]) 
 async def restart(server: Server) -> None:
     await server.stop()
     await server.start()
-
-
-async def drop_database(postgres: Postgres, name: str) -> None:
-    admin = await asyncpg.connect(postgres.url)
-    try:
-        await admin.execute(f'drop database "{name}" with (force)')
-    finally:
-        await admin.close()

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,8 @@ SETTINGS: Final = {
     "log_timezone": "UTC",
 }
 NOT_DURABLE: Final = {"fsync": "off", "full_page_writes": "off"}
+WITH_STRATEGY: Final = 15
+"""The first version of PostgreSQL with a choice of how a database is copied."""
 MAX_STARTS: Final = 5
 READY_SECONDS: Final = 240.0
 
@@ -53,7 +56,8 @@ class Postgres:
         self._password_file = self._data_dir / "postgres.password"
         self._port = 0
         self._child: Child | None = None
-        self._migrating = asyncio.Lock()  # one at a time, because all databases of the server share their roles
+        self._admin: asyncpg.Connection | None = None
+        self._administration = asyncio.Lock()  # one at a time, because all databases of the server share their roles
 
     @property
     def url(self) -> str:
@@ -92,6 +96,9 @@ class Postgres:
 
     async def stop(self) -> None:
         """Stop the server. Open connections are closed; committed data is kept."""
+        if self._admin is not None:
+            self._admin.terminate()
+            self._admin = None
         if self._child is not None:
             await self._child.stop()
             self._child = None
@@ -102,17 +109,28 @@ class Postgres:
         A new database is copied from a template. In an existing one the migrations are applied again, which keeps its
         data.
         """
-        admin = await asyncpg.connect(self.url)
-        try:
-            async with self._migrating:
-                if await admin.fetchval("select true from pg_database where datname = $1", name):
-                    await apply_migrations(self.database_url(name))
-                    return self.database_url(name)
-                template = await self._template(admin)
-            await admin.execute(f'create database "{name}" template "{template}" owner {OWNER}')
-        finally:
-            await admin.close()
+        async with self._connected() as admin:
+            if await admin.fetchval("select true from pg_database where datname = $1", name):
+                await apply_migrations(self.database_url(name))
+                return self.database_url(name)
+            template = await self._template(admin)
+            # Copying the files takes half of the processor time of writing each page to the log, the default since 15.
+            strategy = "strategy file_copy" if admin.get_server_version().major >= WITH_STRATEGY else ""
+            await admin.execute(f'create database "{name}" template "{template}" owner {OWNER} {strategy}')
         return self.database_url(name)
+
+    async def drop_database(self, name: str) -> None:
+        """Close the connections to a database and remove it."""
+        async with self._connected() as admin:
+            await admin.execute(f'drop database "{name}" with (force)')
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
+        """Yield the superuser's connection to the database `postgres`, which is kept until `stop`."""
+        async with self._administration:
+            if self._admin is None or self._admin.is_closed():
+                self._admin = await asyncpg.connect(self.url)
+            yield self._admin
 
     async def _template(self, admin: asyncpg.Connection) -> str:
         name = f"outlast_template_{_digest()}"

@@ -7,6 +7,7 @@ them.
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -126,18 +127,20 @@ class RabbitMQ:
         A busy node may report an error for one that it has created; then its creator has no permissions, not even after
         a second request. Therefore they are set here.
         """
-        await self._manage("PUT", f"vhosts/{quote(name, safe='')}")
+        await self.manage("PUT", f"vhosts/{quote(name, safe='')}")
         await self.set_permissions(name)
         return self.vhost_url(name)
 
     async def delete_vhost(self, name: str) -> None:
         """Delete a virtual host and everything in it."""
-        await self._manage("DELETE", f"vhosts/{quote(name, safe='')}")
+        await self.manage("DELETE", f"vhosts/{quote(name, safe='')}")
 
-    async def set_permissions(self, vhost: str, configure: str = ".*", write: str = ".*", read: str = ".*") -> None:
-        """Set what the user of `url` may do in a virtual host, as regular expressions of names."""
+    async def set_permissions(
+        self, vhost: str, configure: str = ".*", write: str = ".*", read: str = ".*", *, user: str = USER
+    ) -> None:
+        """Set what a user may do in a virtual host, as regular expressions of names."""
         allowed = {"configure": configure, "write": write, "read": read}
-        await self._manage("PUT", f"permissions/{quote(vhost, safe='')}/{USER}", allowed)
+        await self.manage("PUT", f"permissions/{quote(vhost, safe='')}/{user}", allowed)
 
     async def control(self, *arguments: str, program: str = "rabbitmqctl") -> str:
         """Run `rabbitmqctl` or another RabbitMQ tool on the node; return its output. Raises StackError if it fails."""
@@ -157,18 +160,40 @@ class RabbitMQ:
             raise StackError(f"{program} {' '.join(arguments)}: {output[-1000:]}")
         return output
 
-    async def version(self) -> tuple[int, ...]:
-        """Return the version of RabbitMQ. The node must run: without its epmd, the tool starts one that stays."""
-        numbers = (await self.control("version")).split()[-1].split(".")
-        return tuple(int(number) for number in numbers if number.isdigit())
+    async def evaluate(self, expression: str) -> None:
+        """Evaluate an Erlang expression on the node. Raises StackError if it fails.
 
-    async def _manage(self, method: str, path: str, body: dict[str, str] | None = None) -> None:
+        `rabbitmqctl eval` starts an Erlang VM, which takes more than a second of processor time. Erlang has a
+        small program for it, `erl_call`, but not in all packages.
+        """
+        erl_call = shutil.which("erl_call")
+        if erl_call is None:
+            await self.control("eval", expression)
+            return
+        process = await asyncio.create_subprocess_exec(
+            *(erl_call, "-address", f"127.0.0.1:{self._ports['dist']}", "-r", "-e"),
+            env=self._environment(),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output = (await process.communicate(f"{expression}\n".encode()))[0].decode(errors="replace")
+        if not output.startswith("{ok,"):
+            raise StackError(f"{expression}: {output[-1000:]}")
+
+    async def version(self) -> tuple[int, ...]:
+        """Return the version of RabbitMQ."""
+        overview = json.loads(await self.manage("GET", "overview"))
+        return tuple(int(number) for number in overview["rabbitmq_version"].split(".") if number.isdigit())
+
+    async def manage(self, method: str, path: str, body: dict[str, str] | None = None) -> str:
+        """Send a request to the management API, `path` without `/api/`; return the answer. Raises StackError."""
         headers = {"Authorization": aiohttp.encode_basic_auth(USER, self._password())}
         async with aiohttp.ClientSession(headers=headers) as session:
             for seconds in MANAGEMENT_RETRIES:
                 async with session.request(method, f"{self.management_url}/api/{path}", json=body) as response:
                     if response.ok:
-                        return
+                        return await response.text()
                 await asyncio.sleep(seconds)  # a busy node answers 500 while it still creates the virtual host
         raise StackError(f"RabbitMQ's management API answered {response.status} to {method} {path}")
 

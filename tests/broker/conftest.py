@@ -170,6 +170,21 @@ async def http(worker_env):
         yield session
 
 
+async def close_all_connections(rabbitmq):
+    await rabbitmq.evaluate('rabbit_networking:close_connections(rabbit_networking:connections(), "test").')
+
+
+@contextlib.asynccontextmanager
+async def memory_alarm(rabbitmq):
+    """The broker's memory alarm is on, so it accepts no messages."""
+    set_limit = "vm_memory_monitor:set_vm_memory_high_watermark({})."
+    await rabbitmq.evaluate(set_limit.format("0.0000001"))
+    try:
+        yield
+    finally:
+        await rabbitmq.evaluate(set_limit.format("{absolute, 1000000000}"))
+
+
 @pytest.fixture
 def delete_for_good(rabbitmq, rabbitmq_url):
     """Return a context in which a queue is deleted and RabbitMQ refuses to declare queues and exchanges again."""

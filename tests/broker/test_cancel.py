@@ -11,6 +11,7 @@ import pyvips
 
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
+from tests.broker.conftest import close_all_connections
 from tests.codec_processes import is_running, wait_for_decoding
 from tests.time_limits import WAIT_SECONDS
 from worker.broker.broadcast import Command, cancel_task, send_command
@@ -127,7 +128,7 @@ async def test_stop_command_stops_only_the_named_worker(worker_env, source):
 
 async def test_worker_receives_commands_again_after_a_reconnect(rabbitmq, worker_env, source):
     await wait_until_listening(worker_env)
-    await rabbitmq.control("close_all_connections", "test")
+    await close_all_connections(rabbitmq)
     async with asyncio.timeout(WAIT_SECONDS):
         while not worker_env.broker.ready:
             await asyncio.sleep(0.05)

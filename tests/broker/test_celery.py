@@ -11,6 +11,7 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
+from tests.broker.conftest import close_all_connections
 from tests.captured_logs import capture_log
 from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 from worker.celery_compat.inbox import CeleryInbox
@@ -165,7 +166,7 @@ async def test_inbox_recovers_when_its_queue_is_gone_after_a_reconnect(rabbitmq,
         async with await aio_pika.connect(worker_env.settings.rabbitmq_url.get_secret_value()) as connection:
             channel = await connection.channel()
             await channel.queue_delete("file_processing")
-            await rabbitmq.control("close_all_connections", "test")
+            await close_all_connections(rabbitmq)
         await wait_for_consumer(worker_env)
         async with asyncio.timeout(LONG_WAIT_SECONDS):
             while not worker_env.broker.ready:

@@ -25,7 +25,7 @@ async def vhost(rabbitmq_url, tmp_path, monkeypatch):
         yield found
 
 
-async def test_browsing_a_hundred_times_keeps_count_and_order(vhost):
+async def test_browsing_20_times_keeps_count_and_order(vhost):
     for n in range(220):
         if n % 20 == 7:
             await vhost.dead_letter_raw(b"not json %d" % n)
@@ -33,7 +33,7 @@ async def test_browsing_a_hundred_times_keeps_count_and_order(vhost):
             await vhost.dead_letter(vhost.job(f"https://v3.fal.media/{n}.png"), minutes=500 - n)
     before = await vhost.order()
     assert len(before) == 220
-    for _ in range(100):
+    for _ in range(20):
         assert len(await vhost.dead_letters.find(DeadLetterFilter())) == 220
         assert await vhost.count() == 220
     assert await vhost.order() == before

@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 
+from tests.broker.conftest import memory_alarm
 from tests.metric_values import metric_value
 from tests.time_limits import WAIT_SECONDS
 from worker.broker.envelope import Envelope
@@ -142,9 +143,9 @@ async def test_worker_reopens_a_channel_that_the_broker_closed(worker_env, sourc
 @pytest.fixture
 async def short_consumer_timeout(rabbitmq):
     """A broker that requeues deliveries that were not acknowledged within three seconds."""
-    await rabbitmq.control("eval", timeout_expression(3000, 500))
+    await rabbitmq.evaluate(timeout_expression(3000, 500))
     yield
-    await rabbitmq.control("eval", timeout_expression(1800000, 60000))
+    await rabbitmq.evaluate(timeout_expression(1800000, 60000))
 
 
 def timeout_expression(timeout, tick):
@@ -179,15 +180,12 @@ async def test_broker_alarm_makes_the_worker_not_ready_and_loses_nothing(rabbitm
     job = worker_env.job(f"{source.url}/files/tone.wav?slow=100000", f"{source.url}/files/photo.png?slow=200000")
     await worker_env.send(job)
     await worker_env.wait_until_running()
-    await rabbitmq.control("set_vm_memory_high_watermark", "0.0000001")
-    try:
+    async with memory_alarm(rabbitmq):
         with contextlib.suppress(RuntimeError):
             await worker_env.broker.publish_job(Envelope(worker_env.job(f"{source.url}/files/tone.mp3")), 2)
         problem = await worker_env.broker.problem()
         assert problem is not None
         assert "alarm" in problem
-    finally:
-        await rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
     async with asyncio.timeout(WAIT_SECONDS):
         while await worker_env.broker.problem() is not None:
             await asyncio.sleep(0.05)

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 from yarl import URL
 
+from tests.broker.conftest import memory_alarm
 from tests.time_limits import FAST_SECONDS, WAIT_SECONDS
 from worker.broker import publish_channel, topology
 from worker.broker.connection import Broker
@@ -265,11 +266,8 @@ async def test_message_that_cannot_be_encoded_raises_and_does_not_affect_others(
 
 
 async def test_publish_blocked_by_an_alarm_times_out_and_later_ones_succeed(rabbitmq, broker):
-    await rabbitmq.control("set_vm_memory_high_watermark", "0.0000001")
-    try:
+    async with memory_alarm(rabbitmq):
         errors = await asyncio.gather(*(try_publish(broker, uuid4().hex, limit=1) for _ in range(20)))
-    finally:
-        await rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
     assert all(reason.startswith("no confirm within 1 s") for reason in errors)
     await wait_until_publishable(broker)
 

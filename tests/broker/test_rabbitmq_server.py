@@ -163,7 +163,7 @@ async def test_missing_rabbitmq_server_names_the_package_to_install(tmp_path, mo
 
 async def test_a_virtual_host_without_permissions_can_be_used_after_it_is_created_again(rabbitmq, rabbitmq_url):
     name = URL(rabbitmq_url).path.removeprefix("/")
-    await rabbitmq.control("clear_permissions", "-p", name, USER)
+    await rabbitmq.manage("DELETE", f"permissions/{name}/{USER}")
     async with await aio_pika.connect(await rabbitmq.create_vhost(name)) as connection:
         queue = await (await connection.channel()).declare_queue("mine", exclusive=True)
     assert queue.name == "mine"

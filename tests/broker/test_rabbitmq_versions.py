@@ -35,28 +35,35 @@ def settings_of(url, **more):
     return Settings.load(_env_file=None, rabbitmq_url=SecretStr(url), retry_delays=DELAYS, **more)
 
 
-async def test_no_deprecated_broker_feature_is_used(rabbitmq, database_url, source, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    knows = await rabbitmq.version() >= KNOWN_SINCE
-    config = "".join(f"deprecated_features.permit.{name} = false\n" for name in DEPRECATED if knows)
+@pytest.fixture
+async def strict_node(rabbitmq, rabbitmq_url, tmp_path):
+    """The AMQP URL and the management URL of a node that refuses deprecated features, if its release can."""
+    if await rabbitmq.version() < KNOWN_SINCE:
+        yield rabbitmq_url, rabbitmq.management_url
+        return
+    config = "".join(f"deprecated_features.permit.{name} = false\n" for name in DEPRECATED)
     node = RabbitMQ(tmp_path / "broker", ("rabbitmq_management",), config=config)
     await node.start()
+    yield node.url, node.management_url
+    await node.stop()
+
+
+async def test_no_deprecated_broker_feature_is_used(strict_node, database_url, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    url, management_url = strict_node
+    async with run_receiver_and_workers(url, database_url, source.url, tmp_path) as load:
+        await load.send(range(3))
+        await load.wait_until(lambda: len(load.completed) == 3)
+    settings = settings_of(url, rabbitmq_management_url=management_url)
+    assert await DeadLetterQueue(settings).find(DeadLetterFilter()) == []
+    site = CheckContext.of(settings)
     try:
-        async with run_receiver_and_workers(node.url, database_url, source.url, tmp_path) as load:
-            await load.send(range(3))
-            await load.wait_until(lambda: len(load.completed) == 3)
-        settings = settings_of(node.url, rabbitmq_management_url=node.management_url)
-        assert await DeadLetterQueue(settings).find(DeadLetterFilter()) == []
-        site = CheckContext.of(settings)
-        try:
-            await doctor_broker.broker(site)
-            assert "a test message was delivered" in await doctor_broker.broker_rights(site)
-            assert "0 dead letters" in await doctor_broker.broker_topology(site)
-            assert "in a cluster of 1" in (members := await queue_members(site)) or members.startswith("unknown")
-        finally:
-            await site.aclose()
+        await doctor_broker.broker(site)
+        assert "a test message was delivered" in await doctor_broker.broker_rights(site)
+        assert "0 dead letters" in await doctor_broker.broker_topology(site)
+        assert "in a cluster of 1" in (members := await queue_members(site)) or members.startswith("unknown")
     finally:
-        await node.stop()
+        await site.aclose()
 
 
 def cluster_url(url):

@@ -157,7 +157,7 @@ async def test_port_without_tls_is_reported(node):
 )
 async def test_bad_server_certificate_is_reported_and_its_replacement_works_without_a_restart(node, files, reason):
     node.use(node.authority.sign("bad", **files))
-    await node.rabbitmq.control("eval", "ssl:clear_pem_cache().")
+    await node.rabbitmq.evaluate("ssl:clear_pem_cache().")
     try:
         await assert_explained(node.settings(), f"the certificate of localhost:{node.port} {reason}")
         async with Broker(node.settings(), Metrics("test"), "test") as broker:
@@ -165,8 +165,8 @@ async def test_bad_server_certificate_is_reported_and_its_replacement_works_with
                 while not re.search(reason, str(await broker.problem())):
                     await asyncio.sleep(0.05)
             node.use(node.authority.sign("good"))
-            await node.rabbitmq.control("eval", "ssl:clear_pem_cache().")
+            await node.rabbitmq.evaluate("ssl:clear_pem_cache().")
             await asyncio.wait_for(broker.wait_ready(), LIMIT_SECONDS)
     finally:
         node.use(node.authority.sign("good"))
-        await node.rabbitmq.control("eval", "ssl:clear_pem_cache().")
+        await node.rabbitmq.evaluate("ssl:clear_pem_cache().")

@@ -44,7 +44,7 @@ def kill(pid: int) -> None:
 async def wait_until(ask, at_least: int) -> None:
     async with asyncio.timeout(LONG_WAIT_SECONDS):
         while len(await ask()) < at_least:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
 
 
 async def audit(stack: Stack, project: Project, rows: list[dict]) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from playwright.async_api import Error as PlaywrightError
 from pydantic import SecretStr
 
 from tests.broker.conftest import worker_env  # noqa: F401 - the fixture
@@ -59,6 +58,8 @@ class Operator:
 
     async def evaluate(self, expression):
         """Evaluate a JavaScript expression, on the next page when the page is left meanwhile."""
+        from playwright.async_api import Error as PlaywrightError  # noqa: PLC0415 - slow, and few processes need it
+
         async with asyncio.timeout(WAIT_SECONDS):
             while True:
                 try:

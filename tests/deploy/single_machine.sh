@@ -20,13 +20,16 @@ if [ -n "$closed" ]; then
 fi
 cp "$SYSTEMCTL" /mnt/bin/systemctl.py
 printf '#!/bin/sh\nexec "%s/bin/python3" /mnt/bin/systemctl.py "$@"\n' "$BASE" >/mnt/bin/systemctl
-# Packages are not installed again, which takes a minute: pip finds them in PACKAGES and checks their versions.
+# Packages are not installed again, which takes a minute: pip finds them in PACKAGES and checks their versions. Nor is
+# pip, which takes five seconds of processor time: the one in PACKAGES is used.
 cat >/mnt/bin/python3 <<END
 #!/bin/sh
 set -e
-"$BASE/bin/python3" "\$@"
-[ "\$1 \$2" = '-m venv' ] || exit 0
+[ "\$1 \$2" = '-m venv' ] || exec "$BASE/bin/python3" "\$@"
+"$BASE/bin/python3" -m venv --without-pip "\$3"
 for site in "\$3"/lib/python3*/site-packages; do echo /mnt/packages >"\$site/packages.pth"; done
+printf '#!/bin/sh\nexec "%s/bin/python3" -m pip "\$@"\n' "\$3" >"\$3/bin/pip"
+chmod 755 "\$3/bin/pip"
 END
 chmod 755 /mnt/bin/systemctl /mnt/bin/python3
 mount --bind /mnt/etc /etc

@@ -215,7 +215,7 @@ async def test_rabbitmq_applies_its_configuration_and_plugins(tmp_path):
     broker = ComposeRabbitMQ(tmp_path, plugins=("rabbitmq_management", "rabbitmq_prometheus"))
     try:
         await broker.start()
-        await broker.control("eval", "1800000 = application:get_env(rabbit, consumer_timeout, none).")
+        await broker.evaluate("1800000 = application:get_env(rabbit, consumer_timeout, none).")
         await broker.create_vhost("test-vhost")
         async with aiohttp.ClientSession() as session, session.get(broker.metrics_url) as status:
             assert "rabbitmq_identity_info" in await status.text()

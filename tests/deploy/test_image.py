@@ -59,6 +59,7 @@ def test_only_the_temporary_folder_is_writable(image):
         assert image.writable in found.split()
 
 
+@pytest.mark.usefixtures("broker_of_stacks")
 async def test_receiver_and_worker_store_a_generation(image, tmp_path, record_property):
     """On the local stack, started with the image's entry point, environment and user."""
     assert await run(tmp_path / "stack", image.command()) == len(FILES)

@@ -46,7 +46,7 @@ async def test_jobs_without_consumers_and_queues_with_wrong_arguments_are_report
 
 async def test_a_missing_virtual_host_a_wrong_password_and_permissions_are_reported(running_installation, rabbitmq):
     base, _, vhost = running_installation.rabbitmq_url.rpartition("/")
-    await rabbitmq.control("add_user", "weak", "weakly-kept")
+    await rabbitmq.manage("PUT", "users/weak", {"password": "weakly-kept", "tags": ""})
     found = await running_installation.run_checks(RABBITMQ_URL=f"{base}/nowhere")
     assert found["broker"][0] == "failed"
     assert "no virtual host 'nowhere'" in found["broker"][1]
@@ -54,7 +54,7 @@ async def test_a_missing_virtual_host_a_wrong_password_and_permissions_are_repor
     place = base.partition("@")[2]
     found = await running_installation.run_checks(RABBITMQ_URL=f"amqp://weak:wrong-password@{place}/{vhost}")
     assert "refuses the user 'weak' or its password" in found["broker"][1]
-    await rabbitmq.control("set_permissions", "-p", vhost, "weak", "^x", "^x", "^x")
+    await rabbitmq.set_permissions(vhost, "^x", "^x", "^x", user="weak")
     found = await running_installation.run_checks(RABBITMQ_URL=f"amqp://weak:weakly-kept@{place}/{vhost}")
     assert (found["broker"][0], found["broker rights"][0]) == ("ok", "failed")
     assert f"set_permissions -p {vhost} weak" in found["broker rights"][2]

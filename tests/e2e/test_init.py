@@ -4,13 +4,13 @@ import asyncio
 import json
 import os
 import stat
-import sys
 
 import asyncpg
 import pytest
 from dotenv import dotenv_values
 
 from deploy.local.postgres import BOOTSTRAP
+from tests.preloaded import Command
 from tests.time_limits import LONG_WAIT_SECONDS
 from worker.cli.init_project import prepare
 from worker.settings import Settings
@@ -19,13 +19,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 async def init(folder, *arguments, **environment):
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker", "init", *arguments),
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)} | environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await Command.start("init", *arguments, env={"PATH": os.environ["PATH"]} | environment, cwd=folder)
     out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     return process.returncode, out.decode(), err.decode()
 

@@ -1,12 +1,16 @@
 """`outlast try` as a separate process: against the whole stack, and where it stops when a part is missing."""
 
+import asyncio
 import json
+import os
 
 import asyncpg
 import pytest
 
 from deploy.local.processes import free_port
-from tests.e2e.test_commands import outlast
+from tests.command_line import KEPT
+from tests.preloaded import Command
+from tests.time_limits import LONG_WAIT_SECONDS
 
 CLIPS = """
 create table public.clips (key bigint primary key generated always as identity, video_url text, poster_url text);
@@ -14,6 +18,14 @@ insert into public.outlast_bindings (name, "table", id_column, output_columns, m
   values ('clips', 'clips', 'key', '{video_url,poster_url}', 'files', 'files_status');
 select public.outlast_install();
 """
+
+
+async def outlast(*arguments, cwd, **environment):
+    """Run `outlast` with a minimal environment; return its exit code, standard output and standard error."""
+    env = {name: value for name, value in os.environ.items() if name in KEPT} | environment
+    process = await Command.start(*arguments, env=env, cwd=cwd)
+    out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
+    return process.returncode, out.decode(), err.decode()
 
 
 @pytest.fixture

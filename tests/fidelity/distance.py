@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from skimage.color import deltaE_ciede2000, rgb2lab
-from skimage.metrics import structural_similarity
+from skimage import color, metrics
 
 BLOCK = 16
 
@@ -50,7 +49,7 @@ def _frame_distance(reference_frame: np.ndarray, stored_frame: np.ndarray) -> Di
         (composite(reference_frame, background), composite(stored_frame, background)) for background in backgrounds
     ]
     return Distance(
-        min(structural_similarity(a, b, channel_axis=2, data_range=1) for a, b in pairs),
+        min(metrics.structural_similarity(a, b, channel_axis=2, data_range=1) for a, b in pairs),
         max(float(np.percentile(delta_e(a, b), 95)) for a, b in pairs),
         max(float(np.percentile(delta_e(_blocks(a), _blocks(b)), 95)) for a, b in pairs),
         int(np.abs(reference_frame[..., 3].astype(int) - stored_frame[..., 3]).max()),
@@ -63,7 +62,7 @@ def composite(picture: np.ndarray, background: int) -> np.ndarray:
 
 
 def delta_e(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return deltaE_ciede2000(rgb2lab(a), rgb2lab(b))
+    return color.deltaE_ciede2000(color.rgb2lab(a), color.rgb2lab(b))
 
 
 def _blocks(picture: np.ndarray, side: int = BLOCK) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from skimage.metrics import structural_similarity
+from skimage import metrics
 
 from handlers.codec.codec import Codec
 from handlers.detect import detect
@@ -66,7 +66,9 @@ def steps(rendering: Rendering) -> list[tuple[np.ndarray, float]]:
 def similarity(one: np.ndarray, other: np.ndarray) -> float:
     grey = [picture @ [0.2126, 0.7152, 0.0722] for picture in (one, other)]
     return float(
-        structural_similarity(*grey, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+        metrics.structural_similarity(
+            *grey, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
     )
 
 

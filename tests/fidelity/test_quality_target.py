@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import pyvips
 from PIL import Image, ImageDraw
-from skimage.metrics import structural_similarity
+from skimage import metrics
 
 from deploy.local.samples.pictures import photo
 from handlers.codec.codec import Codec
@@ -29,7 +29,7 @@ def luma(content: bytes) -> np.ndarray:
 
 
 def measured(one: bytes, other: bytes) -> float:
-    return float(structural_similarity(luma(one), luma(other), data_range=255))
+    return float(metrics.structural_similarity(luma(one), luma(other), data_range=255))
 
 
 @pytest.mark.parametrize("quality", [50, 80, 92])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import pyvips
 from PIL import Image
-from skimage.metrics import structural_similarity
+from skimage import metrics
 
 from deploy.local.samples.pictures import photo
 from handlers.codec.codec import Codec
@@ -58,7 +58,7 @@ def resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
 def check_looks(reference: np.ndarray, variant: np.ndarray) -> None:
     for background in (255, 0):
         one, other = composite(reference, background), composite(variant, background)
-        assert structural_similarity(one, other, channel_axis=2, data_range=1) >= 0.98
+        assert metrics.structural_similarity(one, other, channel_axis=2, data_range=1) >= 0.98
         assert np.percentile(delta_e(one, other), 99) < 2
 
 

@@ -11,7 +11,7 @@ from tests.hostile.attacked_receiver import attacked_receiver, flood
 from tests.hostile.flood import ATTACKS, fal_signature
 from tests.time_limits import FACTOR, FAST_SECONDS, WAIT_SECONDS
 
-QUIET_WEBHOOKS, HONEST_WEBHOOKS = 5, 20
+QUIET_WEBHOOKS, HONEST_WEBHOOKS = 5, 12
 QUIET_SECONDS = 0.25
 """A quiet machine answers within this time without an attack. One that needs longer is that many times slower."""
 MAX_MIB = 150

@@ -35,12 +35,14 @@ class Smoke:
     With the image's Python it begins with the unit tests and ends with the demo, since tests/deploy/test_image.py
     starts receiver and worker as the image does. With others it starts them like that and sends two generations; with
     `units` it runs the unit tests too. In the suite that is left out, because the whole suite runs on the oldest
-    supported Python and the image's is the newest. `results` has each step's summary.
+    supported Python and the image's is the newest. What is started like the image uses the broker
+    `rabbitmq_url`; if it is empty, it starts one. `results` has each step's summary.
     """
 
     interpreter: Interpreter
     venv: Path | None = None
     units: bool = True
+    rabbitmq_url: str = ""
     results: list[str] = field(default_factory=list)
 
     def run(self) -> str:
@@ -57,7 +59,8 @@ class Smoke:
                 self.step("demo", [str(venv / "bin/outlast"), "demo", "--data-dir", self.stack_in(folder, "demo")])
             else:
                 start_like_image = [python, "-m", "tests.deploy.start_like_image", self.stack_in(folder, "image")]
-                self.step("started like the image", [*start_like_image, "--", str(venv / "bin/outlast")])
+                program = [*start_like_image, "--", str(venv / "bin/outlast")]
+                self.step("started like the image", program, RABBITMQ_URL=self.rabbitmq_url)
         seconds = time.monotonic() - started
         return f"Python {self.interpreter.version}: {'; '.join(self.results)} ({seconds:.0f} s)"
 
@@ -68,12 +71,12 @@ class Smoke:
         (data / "ports.json").write_text(json.dumps({"receiver": free_port()}))
         return str(data)
 
-    def step(self, name: str, argv: list[str]) -> None:
+    def step(self, name: str, argv: list[str], **more: str) -> None:
         env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "VIRTUAL_ENV"))}
         completed = subprocess.run(  # noqa: S603 - fixed arguments
             argv,
             cwd=ROOT,
-            env=env,
+            env=env | more,
             text=True,
             check=False,
             timeout=STEP_SECONDS,

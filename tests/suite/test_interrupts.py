@@ -23,6 +23,8 @@ import asyncio
 async def test_waits(rabbitmq_url, database_url):
     await asyncio.sleep(3600)
 """
+STARTS = WAITS.replace("rabbitmq_url, database_url", "database_url, rabbitmq_url")
+"""Starts RabbitMQ last, so that both servers are there while RabbitMQ still starts."""
 IGNORES = """
 import asyncio
 import contextlib
@@ -94,7 +96,7 @@ async def test_interrupted_background_run_ends_even_in_a_test_that_suppresses_ca
 
 
 async def test_killed_parallel_run_leaves_no_process(tmp_path):
-    async with run_pytest(tmp_path, WAITS, "-n", "1") as (process, folder):
+    async with run_pytest(tmp_path, STARTS, "-n", "1") as (process, folder):
         process.kill()
         await wait_until(lambda: not processes_of(folder))
         await wait_until(lambda: not process_cleanup.memory_folder(f"{folder}/popen-gw0").exists())

@@ -6,11 +6,12 @@ import httpx
 import pytest
 from postgrest.exceptions import APIError
 from storage3.exceptions import StorageApiError
-from supabase import AsyncClientOptions, acreate_client
 
 
 @pytest.fixture
 async def client(gateway):
+    from supabase import AsyncClientOptions, acreate_client  # noqa: PLC0415 - slow to import, and few processes need it
+
     async with httpx.AsyncClient() as http:
         options = AsyncClientOptions(httpx_client=http)
         yield await acreate_client(gateway.url, gateway.service_role_key, options)
