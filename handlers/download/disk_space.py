@@ -24,7 +24,7 @@ class DiskSpace:
         A smaller reservation is given back first: a file that waits for more space while it holds some could wait for
         another file that does the same.
         """
-        needed = RESULTS_PER_SOURCE * source_bytes + VARIANT_BYTES
+        needed = min(RESULTS_PER_SOURCE * source_bytes + VARIANT_BYTES, self._turns.capacity)
         if needed > self._taken:
             self.release()
             self._taken = await self._turns.acquire(self.user, needed)

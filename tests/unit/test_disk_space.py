@@ -77,6 +77,19 @@ async def test_one_user_takes_half_of_the_space(tmp_path):
         assert not any(task.done() for task in own)
 
 
+async def test_a_file_that_takes_all_of_the_space_keeps_it_when_it_reserves_again():
+    settings = MediaSettings(_env_file=None, temp_disk_mb=8)
+    async with Downloader(settings) as downloader, asyncio.timeout(WAIT_SECONDS), asyncio.TaskGroup() as group:
+        with downloader.disk_space("a") as large, downloader.disk_space("b") as other:
+            await large.reserve(50 * MIB)
+            waiting = group.create_task(other.reserve(MIB))
+            await wait_until(lambda: downloader.waiting()["disk"] == 1)
+            await large.reserve(50 * MIB)
+            assert not waiting.done()
+            large.release()
+            await waiting
+
+
 async def test_one_user_takes_half_of_the_connections_to_a_host(tmp_path):
     files = Files()
     async with downloading(files, tmp_path, max_connections_per_host=4) as (download, downloader):
