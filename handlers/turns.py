@@ -52,11 +52,7 @@ class Turns:
 
     async def acquire(self, user: object, amount: int = 1) -> int:
         """Wait for a part of the capacity; return its size, which is at most the whole. Give it to `release`."""
-        waiter = _Waiter(min(amount, self.capacity), asyncio.get_running_loop().create_future())
-        self._waiting.setdefault(user, deque()).append(waiter)
-        if user is FIRST:
-            self._waiting.move_to_end(FIRST, last=False)
-        self._grant()
+        waiter = self._line_up(user, amount)
         try:
             await waiter.granted
         except asyncio.CancelledError:
@@ -68,6 +64,14 @@ class Turns:
             raise
         return waiter.amount
 
+    def acquire_now(self, user: object, amount: int = 1) -> int:
+        """Take a part of the capacity as `acquire` does, if it is there at once; return its size, or else 0."""
+        waiter = self._line_up(user, amount)
+        if waiter.granted.done():
+            return waiter.amount
+        self._forget(user, waiter)
+        return 0
+
     def release(self, user: object, amount: int) -> None:
         """Give back a part of the capacity."""
         self.free += amount
@@ -75,6 +79,15 @@ class Turns:
         if not self._taken[user]:
             del self._taken[user]
         self._grant()
+
+    def _line_up(self, user: object, amount: int) -> _Waiter:
+        """Return a waiter for a part of the capacity, which is granted already if it is free and in turn."""
+        waiter = _Waiter(min(amount, self.capacity), asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(user, deque()).append(waiter)
+        if user is FIRST:
+            self._waiting.move_to_end(FIRST, last=False)
+        self._grant()
+        return waiter
 
     def _grant(self) -> None:
         """Grant what is free, in order of the turns. A user who has got a part goes to the end of the order."""

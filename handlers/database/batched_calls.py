@@ -8,6 +8,7 @@ that lock, a batch has one call of each user, in the order of users: then two ba
 import asyncio
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -148,15 +149,19 @@ class BatchedCalls:
         if calls:  # the callers of all may have been cancelled
             batch = asyncio.create_task(self._process(calls, self._lanes.take()))
             self._batches.add(batch)
-            batch.add_done_callback(self._batches.discard)
+            batch.add_done_callback(partial(self._end, calls))
 
     async def _process(self, calls: list[_Call], lane: object) -> None:
-        outcomes: list[Any] = [_closed() for _ in calls]
         try:
             outcomes = await self._outcomes(calls)
         finally:
             self._lanes.free(lane)
-            _settle(calls, outcomes)
+        _settle(calls, outcomes)
+
+    def _end(self, calls: list[_Call], batch: asyncio.Task[None]) -> None:
+        """Answer the calls of a batch that was cancelled, perhaps before it began."""
+        self._batches.discard(batch)
+        _settle(calls, [_closed() for _ in calls])
 
     async def _outcomes(self, calls: list[_Call]) -> list[Any]:
         if not self._supported:

@@ -18,16 +18,26 @@ class DiskSpace:
         self._turns = turns
         self._taken = 0
 
+    def reserve_now(self, source_bytes: int) -> bool:
+        """Reserve as `reserve` does, if there is space at once; return whether there is. If not, nothing is held."""
+        needed = self._needed(source_bytes)
+        if needed > self._taken:
+            self.release()
+            self._taken = self._turns.acquire_now(self.user, needed)
+        return self._taken >= needed
+
     async def reserve(self, source_bytes: int) -> None:
         """Wait until there is space for a source of this size and for what is made of it.
 
         A smaller reservation is given back first: a file that waits for more space while it holds some could wait for
-        another file that does the same.
+        another file that does the same. For the same reason, do not wait here while holding a connection.
         """
-        needed = RESULTS_PER_SOURCE * source_bytes + VARIANT_BYTES
-        if needed > self._taken:
-            self.release()
-            self._taken = await self._turns.acquire(self.user, needed)
+        if not self.reserve_now(source_bytes):
+            self._taken = await self._turns.acquire(self.user, self._needed(source_bytes))
+
+    def _needed(self, source_bytes: int) -> int:
+        """Return the space for a source of this size. A file that needs more than there is gets the whole."""
+        return min(RESULTS_PER_SOURCE * source_bytes + VARIANT_BYTES, self._turns.capacity)
 
     def release(self) -> None:
         """Give the space back: the files are removed."""

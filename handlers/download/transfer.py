@@ -52,6 +52,7 @@ class Transfer:
         self._writer = writer
         self._progress = progress
         self._speed = MinimumSpeed(settings.min_speed_kb * 1024, settings.stall_timeout_seconds)
+        self._url = ""
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._received = 0
@@ -74,14 +75,12 @@ class Transfer:
 
     async def _download(self, url: str, deadline: asyncio.Timeout) -> None:
         """Receive the body over as many connections as RESUME_PAUSES allow."""
-        user = None if self._space is None else self._space.user
+        self._url = url
         for pause in (*RESUME_PAUSES, None):
             try:
-                async with self._client.open(url, deadline, self._range_headers(), user) as response:
-                    url = str(response.url)  # after redirects: an ETag is valid for this URL only
-                    if await self._begin(response, url):
-                        await self._reserve_space(deadline)
-                        await self._receive(response)
+                while not await self._request(deadline):
+                    await self._wait_for_space(deadline)
+                    self._url, self._etag = url, None  # the target of a redirect may be valid for a short time
             except CONNECTION_ERRORS:
                 if self._etag is None or pause is None:
                     raise
@@ -89,6 +88,22 @@ class Transfer:
                 await asyncio.sleep(pause)
             else:
                 break
+
+    async def _request(self, deadline: asyncio.Timeout) -> bool:
+        """Request the file, or its rest, and receive it. Return false if there is no disk space for it now.
+
+        Then the connection is closed: a download that waits for space must not hold a connection, because another one
+        that holds space may have to wait for it. And a source closes a connection on which nothing is read.
+        """
+        user = None if self._space is None else self._space.user
+        async with self._client.open(self._url, deadline, self._range_headers(), user) as response:
+            self._url = str(response.url)  # after redirects: an ETag is valid for this URL only
+            if not await self._begin(response, self._url):
+                return True
+            if self._space is not None and not self._space.reserve_now(self._space_bytes):
+                return False
+            await self._receive(response)
+        return True
 
     def _range_headers(self) -> dict[str, str]:
         """Return headers that request the rest, or the whole file if it has changed (RFC 9110, 13.1.5)."""
@@ -115,12 +130,17 @@ class Transfer:
             raise too_large(self._writer.limit)
         return True
 
-    async def _reserve_space(self, deadline: asyncio.Timeout) -> None:
-        """Wait for the disk space of the file: of the largest one if its size is not known."""
+    @property
+    def _space_bytes(self) -> int:
+        """The size of the file: of the largest one if its size is not known."""
+        is_known = self._expected is not None and self._inflater is None
+        return self._expected or 0 if is_known else self._writer.limit
+
+    async def _wait_for_space(self, deadline: asyncio.Timeout) -> None:
+        """Wait for the disk space of the file. This does not count towards the time limit."""
         if self._space is not None:
-            is_known = self._expected is not None and self._inflater is None
             with paused(deadline):
-                await self._space.reserve(self._expected or 0 if is_known else self._writer.limit)
+                await self._space.reserve(self._space_bytes)
 
     async def _receive(self, response: aiohttp.ClientResponse) -> None:
         protocol = None if response.connection is None else response.connection.protocol

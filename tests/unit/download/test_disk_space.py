@@ -14,23 +14,41 @@ MIB = 1 << 20
 
 
 class Files:
-    """A source of files of 1 MiB. It sends the content of each path in `sent` once, and of all others later.
+    """A source of files of 1 MiB. It holds the content below `/held` until `gate` is set; with `breaks`, it then breaks
+    the connection in the middle. `/moved` redirects to `/file`. `/grows` has 2 MiB when it is requested again.
 
-    `asked` has the paths of the requests in their order.
+    `asked` has the paths of the requests in their order, `ranges` the ranges that were requested.
     """
 
-    def __init__(self, *, known_size=True):
+    def __init__(self, *, known_size=True, breaks=False):
         self.asked = []
+        self.ranges = set()
         self.gate = asyncio.Event()
         self._known_size = known_size
+        self._breaks = breaks
 
     async def __call__(self, writer, request):
         path = request["path"]
         self.asked.append(path)
-        await send(writer, head(content_length=MIB if self._known_size else None))
-        if path.startswith("/held"):
+        if "range" in request:
+            self.ranges.add(request["range"])
+            content_range = f"bytes {MIB // 2}-{MIB - 1}/{MIB}"
+            headers = head("206 Partial Content", content_length=MIB // 2, content_range=content_range, etag='"1"')
+            await send(writer, headers, b"x" * (MIB // 2))
+        elif path == "/moved":
+            await send(writer, head("302 Found", location="/file", content_length=0))
+        else:
+            size = 2 * MIB if path == "/grows" and self.asked.count(path) > 1 else MIB
+            await send(writer, head(content_length=size if self._known_size else None, etag='"1"'))
+            await self._send_content(writer, size, held=path.startswith("/held"))
+
+    async def _send_content(self, writer, size, *, held):
+        if held and self._breaks:
+            await send(writer, b"x" * (size // 2))
+        if held:
             await self.gate.wait()
-        await send(writer, b"x" * MIB)
+        if not (held and self._breaks):
+            await send(writer, b"x" * size)
 
 
 async def wait_until(condition):
@@ -77,6 +95,19 @@ async def test_one_user_takes_half_of_the_space(tmp_path):
         assert not any(task.done() for task in own)
 
 
+async def test_a_file_that_takes_all_of_the_space_keeps_it_when_it_reserves_again():
+    settings = MediaSettings(_env_file=None, temp_disk_mb=8)
+    async with Downloader(settings) as downloader, asyncio.timeout(WAIT_SECONDS), asyncio.TaskGroup() as group:
+        with downloader.disk_space("a") as large, downloader.disk_space("b") as other:
+            await large.reserve(50 * MIB)
+            waiting = group.create_task(other.reserve(MIB))
+            await wait_until(lambda: downloader.waiting()["disk"] == 1)
+            await large.reserve(50 * MIB)
+            assert not waiting.done()
+            large.release()
+            await waiting
+
+
 async def test_one_user_takes_half_of_the_connections_to_a_host(tmp_path):
     files = Files()
     async with downloading(files, tmp_path, max_connections_per_host=4) as (download, downloader):
@@ -85,6 +116,43 @@ async def test_one_user_takes_half_of_the_connections_to_a_host(tmp_path):
         await wait_until(lambda: downloader.waiting()["connection"] == 2 and len(files.asked) == 2)
         assert (await download("b", "/other")).size == MIB
         assert sorted(files.asked) == ["/held0", "/held1", "/other"]
+
+
+async def test_a_download_that_resumes_gets_a_connection_while_others_wait_for_its_space(tmp_path):
+    files = Files(breaks=True)
+    async with downloading(files, tmp_path, temp_disk_mb=8, max_connections_per_host=2) as (download, downloader):
+        first = download("a", "/held")
+        await wait_until(lambda: files.asked == ["/held"])
+        others = [download("b", "/file1"), download("b", "/file2"), download("c", "/file3")]
+        await wait_until(lambda: sum(downloader.waiting().values()) == 3)
+        files.gate.set()
+        assert [file.size for file in await asyncio.gather(first, *others)] == [MIB] * 4
+
+
+async def test_a_download_that_waits_for_space_requests_its_first_url_again(tmp_path):
+    files = Files()
+    async with downloading(files, tmp_path, temp_disk_mb=8) as (download, downloader):
+        first = download("a", "/held")
+        await wait_until(lambda: files.asked == ["/held"])
+        moved = download("b", "/moved")
+        await wait_until(lambda: downloader.waiting()["disk"] == 1)
+        files.gate.set()
+        assert (await first).size == (await moved).size == MIB
+        assert files.asked == ["/held", *["/moved", "/file"] * 2]
+        assert files.ranges == set()
+
+
+async def test_a_file_that_has_grown_while_its_download_waited_waits_for_more_space(tmp_path):
+    files = Files()
+    async with downloading(files, tmp_path, temp_disk_mb=13) as (download, downloader):
+        held = [download("a", "/held1"), download("c", "/held2")]
+        await wait_until(lambda: len(files.asked) == len(held))
+        grown = download("b", "/grows")
+        await wait_until(lambda: downloader.waiting()["disk"] == 1)
+        held[0].cancel()
+        await wait_until(lambda: files.asked[3:] == ["/grows"] and downloader.waiting()["disk"] == 1)
+        files.gate.set()
+        assert (await grown).size == 2 * MIB
 
 
 async def test_waiting_for_space_does_not_count_as_download_time(tmp_path):

@@ -11,6 +11,7 @@ from handlers.database import batched_calls
 from handlers.database.batched_calls import BATCH_CALLS, LANES, MAX_CALL_BYTES, BatchedCalls
 from handlers.errors import DatabaseUnavailableError, RowRejectedError
 from handlers.observer import Observer
+from tests.time_limits import WAIT_SECONDS
 
 
 class Database:
@@ -363,3 +364,12 @@ async def test_closing_fails_calls_that_wait_and_batches_under_way(calls, databa
     assert [str(result) for result in results] == ["the connection to Supabase was closed"] * 4
     database.release()
     assert await asyncio.gather(*await start(calls, [5])) == [5]
+
+
+async def test_closing_fails_the_calls_of_a_batch_that_has_not_begun(calls, database):
+    await fill(calls)
+    tasks = await start(calls, range(BATCH_CALLS))
+    assert database.batches == []
+    await calls.aclose()
+    results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), WAIT_SECONDS)
+    assert [str(result) for result in results] == ["the connection to Supabase was closed"] * BATCH_CALLS
