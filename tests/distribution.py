@@ -44,13 +44,14 @@ FIRST = (
     ALONE,
     STACK,
     BROWSER,
-    "tests/broker/test_deduplication.py",
+    "tests/hostile/test_receiver_flood.py",
+    "tests/broker/test_outages.py",
+    "tests/broker/test_cluster.py",
+    "tests/broker/test_publisher.py",
+    "tests/hostile/test_decoder_crashes.py",
+    "tests/hostile/test_bombs.py",
     "tests/fidelity/test_table.py",
     "tests/contracts/postgres/test_postgres_properties.py",
-    "tests/broker/test_dead_letters.py",
-    "tests/broker/test_dead_letters_crash.py",
-    "tests/broker/test_outages.py",
-    "tests/broker/test_publisher.py",
 )
 """The longest groups, longest first."""
 
