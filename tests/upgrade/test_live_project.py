@@ -25,6 +25,8 @@ DAMAGES = [
 ]
 """Each makes the next application change something, and takes one lock itself."""
 TIMES = len(DAMAGES)
+SLOWNESS = 4
+"""How many times as long as before an action may take, in addition: on a quiet machine it takes milliseconds."""
 
 
 async def push_files(connection: asyncpg.Connection) -> None:
@@ -62,6 +64,7 @@ async def apply_in_use(
     async with asyncpg.create_pool(url, min_size=1, max_size=16) as pool:
         connection = await asyncpg.connect(url)
         async with LiveProject(pool).in_use(outlast=outlast) as activity:
+            limit = FAST_SECONDS + SLOWNESS * max(activity.longest.values())
             for number in range(times):
                 if damage:
                     await connection.execute(DAMAGES[number])
@@ -69,7 +72,7 @@ async def apply_in_use(
         await connection.close()
     print(activity)  # noqa: T201 - shown when the test fails
     assert activity.errors == []
-    assert {name: seconds for name, seconds in activity.longest.items() if seconds > FAST_SECONDS} == {}
+    assert {name: seconds for name, seconds in activity.longest.items() if seconds > limit} == {}
 
 
 async def has_everything(url: str) -> bool:
