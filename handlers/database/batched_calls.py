@@ -38,6 +38,8 @@ MAX_CALL_BYTES: Final = 64 * 1024
 SLOW_SECONDS: Final = 1.0
 ALONE_SECONDS: Final = 60.0
 """For how long the calls of a user go alone after one of them was slow, or failed in a batch."""
+UNSUPPORTED_SECONDS: Final = 60.0
+"""For how long all calls go alone after the REST API did not know `outlast_many`. It learns of new functions late."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +71,8 @@ class BatchedCalls:
     def __init__(self, rpc: RpcClient, observer: Observer) -> None:
         self._rpc = rpc
         self._observer = observer
-        self._supported = True
+        self._supported_from = 0.0
+        self._has_warned = False
         self._lanes = Lanes(WAIT_SECONDS, self._send_if_idle)
         self._waiting: dict[str, _Group] = {}
         self._batches: set[asyncio.Task[None]] = set()
@@ -106,7 +109,7 @@ class BatchedCalls:
 
     def _must_go_alone(self, call: _Call) -> bool:
         """Return whether the call cannot be in a batch. It does not wait then, so a user's calls do not queue up."""
-        if not self._supported or len(call.body) > MAX_CALL_BYTES:
+        if not self._is_supported() or len(call.body) > MAX_CALL_BYTES:
             return True
         if call.function in READING:
             return False
@@ -164,7 +167,7 @@ class BatchedCalls:
         _settle(calls, [_closed() for _ in calls])
 
     async def _outcomes(self, calls: list[_Call]) -> list[Any]:
-        if not self._supported:
+        if not self._is_supported():
             return [Undone.NOT_SUPPORTED] * len(calls)
         if len(calls) == 1:
             try:
@@ -176,10 +179,18 @@ class BatchedCalls:
         for call, outcome, following in zip(calls, outcomes, [*outcomes[1:], None], strict=True):
             if outcome is Undone.FAILED or (following is Undone.NOT_MADE and outcome is not Undone.NOT_MADE):
                 self._note_slow(call.user)
-        if outcomes[0] is Undone.NOT_SUPPORTED and self._supported:
-            self._supported = False
-            log.warning("calls are sent one by one: apply the migrations (outlast init prints them)", function=MANY)
+        if outcomes[0] is Undone.NOT_SUPPORTED:
+            self._note_unsupported()
         return outcomes
+
+    def _is_supported(self) -> bool:
+        return self._supported_from <= time.monotonic()
+
+    def _note_unsupported(self) -> None:
+        self._supported_from = time.monotonic() + UNSUPPORTED_SECONDS
+        if not self._has_warned:
+            self._has_warned = True
+            log.warning("calls are sent one by one: apply the migrations (outlast init prints them)", function=MANY)
 
     def _note_slow(self, user: str) -> None:
         now = time.monotonic()

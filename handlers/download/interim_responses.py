@@ -6,15 +6,16 @@ them: 140 MiB for each connection. It has no limit for them, and no public way t
 
 import asyncio
 import functools
-import re
+from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import RawResponseMessage
 
 MAX_INTERIM_RESPONSES: Final = 64
-INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1\d\d")
-FINAL: Final = re.compile(rb"HTTP/1\.[01] [2-9]\d\d")
+PIECE_BYTES: Final = 4096
+"""What is parsed at once before the final response: 240 interim responses at most."""
 
 
 class _SourceProtocol(ResponseHandler):
@@ -31,17 +32,29 @@ class _SourceProtocol(ResponseHandler):
         self._is_final = False
         super().set_response_params(**params)
 
+    def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
+        """Count a response that was parsed."""
+        if data[0].code < HTTPStatus.OK:
+            self._interim += 1
+        else:
+            self._is_final = True
+        super().feed_data(data, size)
+
     def data_received(self, data: bytes) -> None:
-        """Parse what was read, unless it has too many interim responses."""
-        if not self._is_final:
-            final = FINAL.search(data)
-            self._is_final = final is not None
-            self._interim += len(INTERIM.findall(data, 0, final.start() if final else len(data)))
-            if self._interim > MAX_INTERIM_RESPONSES:
-                self.set_exception(aiohttp.ClientConnectionError("too many interim responses (1xx)"))
-                self.close()
-                return
-        super().data_received(data)
+        """Parse what was read, in pieces until the final response, unless there are too many interim responses."""
+        start = 0
+        while not self._is_final and len(data) - start > PIECE_BYTES and not self._has_too_many():
+            super().data_received(data[start : start + PIECE_BYTES])
+            start += PIECE_BYTES
+        if not self._has_too_many():
+            super().data_received(data[start:])
+        if self._has_too_many() and self.transport is not None:
+            self._buffer.clear()
+            self.set_exception(aiohttp.ClientConnectionError("too many interim responses (1xx)"))
+            self.transport.close()
+
+    def _has_too_many(self) -> bool:
+        return self._interim > MAX_INTERIM_RESPONSES
 
 
 class SourceConnector(aiohttp.TCPConnector):

@@ -60,6 +60,12 @@ async def many_continue_at_once(writer, _request):
     await send(writer, b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000, head(content_length=1), b"x")
 
 
+async def many_continue_after_a_hint(writer, _request):
+    """The hint's header has what looks like the final response."""
+    hint = b"HTTP/1.1 103 Early Hints\r\nX: HTTP/1.1 200 OK\r\n\r\n"
+    await send(writer, hint, b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000, head(content_length=1), b"x")
+
+
 async def slow_body(writer, _request):
     await send_slowly(writer, itertools.chain([head(content_length=10_000_000)], itertools.repeat(b"x")))
 

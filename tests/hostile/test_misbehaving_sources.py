@@ -22,6 +22,7 @@ CODES = {
     "endless_trailers": "source_unavailable",
     "endless_continue": "source_unavailable",
     "many_continue_at_once": "source_unavailable",
+    "many_continue_after_a_hint": "source_unavailable",
     "slow_body": "source_unavailable",
     "slow_framing": "source_unavailable",
     "silent_body": "source_unavailable",

@@ -49,6 +49,8 @@ _finish_retries = _database_retries(FINISH_SECONDS)
 
 LINK_CODES: Final = frozenset({"source_gone", "source_forbidden", "source_unavailable"})
 """Codes of files that cannot be fetched. For `outlast adopt` they are expected, and no dead letters."""
+OBJECT_REFUSED: Final = frozenset({"object_deleting", "object_differs"})
+"""States of `outlast_finish` that record nothing, and leave the lease: an object must be uploaded again."""
 DEAD_LINKS: Final = "dead_links"
 """The outcome of an adopted job that failed only for such files."""
 
@@ -165,7 +167,7 @@ class Settlement:
         """Return the job to its queue at shutdown, after recording the stored files. The attempt does not count."""
         if self.leased:
             try:
-                await self._context.records.finish(self._envelope.job, self.lease, TaskStatus.RETRYING, self.stored, [])
+                await self._record_early_end(TaskStatus.RETRYING, [])
             except FileProcessingError as database_error:
                 log.warning("stored files not recorded; the next attempt finds them", code=database_error.code)
         await self._delivery.requeue(self._envelope)
@@ -209,7 +211,7 @@ class Settlement:
         job = self._envelope.job
         finish = self._context.records.finish
         reply = await _finish_retries(finish, job, self.lease, status, self.stored, list(failed))
-        if reply.state in {"object_deleting", "object_differs"}:
+        if reply.state in OBJECT_REFUSED:
             self.stored.clear()  # so that the failure can be recorded, which releases the lease
         if reply.state == "object_deleting":
             raise StorageUnavailableError("an object of this job is being deleted")
@@ -228,16 +230,22 @@ class Settlement:
         """
         if not self.leased:
             return
-        job = self._envelope.job
         stored = {file.source_key for file in self.stored}
-        failed = [failed_file(file, error, "job") for file in job.files if file.source_key not in stored]
+        failed = [failed_file(file, error, "job") for file in self._envelope.job.files if file.source_key not in stored]
         try:
-            await self._context.records.finish(job, self.lease, status, self.stored, failed)
+            await self._record_early_end(status, failed)
         except RowRejectedError:
             log.warning("the attempt is recorded without its files, which the database refuses", status=status)
             await self._end_without_files(status, failed)
         except FileProcessingError as database_error:
             log.warning("the attempt was not recorded in the database", code=database_error.code, status=status)
+
+    async def _record_early_end(self, status: TaskStatus, failed: list[FailedFile]) -> None:
+        """Record an attempt that did not end as planned: without its files if an object of theirs is gone."""
+        finish, job = self._context.records.finish, self._envelope.job
+        reply = await finish(job, self.lease, status, self.stored, failed)
+        if reply.state in OBJECT_REFUSED:
+            await finish(job, self.lease, status, [], failed)  # releases the lease
 
     async def _end_without_files(self, status: TaskStatus, failed: Sequence[FailedFile]) -> None:
         """Record only the status, so that the sweep does not take the task for one without a worker."""

@@ -318,6 +318,27 @@ async def test_a_database_without_outlast_many_gets_plain_calls_and_that_is_logg
     assert [entry["log_level"] for entry in logs] == ["warning"]
 
 
+async def test_calls_go_together_once_the_database_has_outlast_many(calls, database, monkeypatch):
+    monkeypatch.setattr(batched_calls, "UNSUPPORTED_SECONDS", -1.0)
+    answer, database.answer_many = database.answer_many, lambda _: (404, {"code": "PGRST202", "message": "unknown"})
+    with capture_logs() as logs:
+        for numbers in ([1, 2], [3, 4]):
+            database.hold()
+            await fill(calls)
+            tasks = await start(calls, numbers)
+            database.release()
+            assert await asyncio.gather(*tasks) == numbers
+    assert len(logs) == 1
+    database.answer_many = answer
+    database.hold()
+    await fill(calls)
+    tasks = await start(calls, [5, 6])
+    database.release()
+    assert await asyncio.gather(*tasks) == [5, 6]
+    assert database.batches == [("outlast_claim", numbers) for numbers in ([1, 2], [3, 4], [5, 6])]
+    assert database.singles[-1] < 5
+
+
 async def test_a_cancelled_waiting_call_is_not_sent_and_the_others_are(calls, database):
     await fill(calls)
     tasks = await start(calls, [1, 2, 3])
