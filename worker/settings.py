@@ -26,7 +26,7 @@ MAX_FORWARDED_MB: Final = 16
 """RabbitMQ 4 accepts no larger message, by default."""
 SMALL_MACHINE_MIB: Final = 1024
 """`outlast serve` processes less at the same time on a machine with less memory, in MiB."""
-SMALL_DEFAULTS: Final = {"codec_processes": 1, "worker_concurrency": 4, "temp_disk_mb": 256}
+SMALL_DEFAULTS: Final = {"codec_processes": 1, "worker_concurrency": 4, "temp_disk_mb": 256, "user_share": 0.5}
 MIN_CODEC_MEMORY_MB: Final = 256
 MIN_SECRET_CHARACTERS: Final = 16
 """Minimum length of the tokens and secrets with which a receiver authenticates requests."""

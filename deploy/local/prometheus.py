@@ -16,7 +16,7 @@ from deploy.local.processes import Child, StackError, free_port
 RULES: Final = Path(__file__).parents[1] / "prometheus" / "rules"
 NOT_INSTALLED: Final = "The program prometheus is missing: run `make setup-test`, or: apt-get install prometheus"
 READY_SECONDS: Final = 30.0
-POLL_SECONDS: Final = 0.3
+POLL_SECONDS: Final = 0.1
 FOR_CLAUSE: Final = re.compile(r"^( +for: ).+$", re.MULTILINE)
 
 

@@ -180,7 +180,7 @@ class Attempt:
         """Start the download of the only file of a job from Supabase's webhook.
 
         Other jobs, retries and events that arrive again are often done or cancelled, and would download in vain. So
-        would a job for a URL that the same user had lately, if the URL is an immutable one.
+        would a job for a URL that the same user had lately: the file may be known by its URL.
         """
         job, deps = envelope.job, self._context.deps
         is_new = self._context.recent_tasks.add(job.task_id) and envelope.attempt == 1 and not envelope.deaths
