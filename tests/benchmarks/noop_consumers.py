@@ -77,7 +77,8 @@ async def drain_outlast(url: str) -> None:
     metrics = Metrics("bench")
     async with Broker(settings, metrics, "bench") as broker:
         await broker.wait_ready()
-        consumer = Consumer(broker, SimpleNamespace(metrics=metrics), PREFETCH, Queue.FILES, NoopHandler)
+        context = SimpleNamespace(metrics=metrics, records=SimpleNamespace(note_undecodable=None))
+        consumer = Consumer(broker, context, PREFETCH, Queue.FILES, NoopHandler)
         await consumer.start()
         await asyncio.Event().wait()
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.benchmarks import corpus
+from tests.benchmarks import corpus, endurance, intake, queues
 from tests.benchmarks.environment import ROOT, BenchmarkEnvironment
 from tests.benchmarks.report import Report, meets, spread
 from tests.benchmarks.sides import Outlast, Peer
@@ -66,6 +66,33 @@ def test_the_codec_floor_counts_the_files_of_both_processes(tmp_path):
     measured = json.loads(ran.stdout)
     assert measured["files"] == 2 * 3 * len(names)
     assert measured["cpu"] > 0 < measured["seconds"]
+
+
+async def test_every_consumer_that_does_nothing_drains_its_queue(environment, monkeypatch):
+    monkeypatch.setattr(queues, "COUNT", 500)
+    report = Report()
+    await queues.queues(environment, report, 1)
+    assert {row["side"] for row in report.rows} == {"outlast", "faststream", "celery"}
+    assert all(row["figures"]["per_second"][0] > 0 for row in report.rows)
+
+
+async def test_the_receiver_and_the_minimal_handler_accept_every_webhook(environment, monkeypatch):
+    monkeypatch.setattr(intake, "REQUESTS", 200)
+    monkeypatch.setattr(intake, "BURSTS", 1)
+    report = Report()
+    await intake.intake(environment, report, 1)
+    assert {row["side"] for row in report.rows if "per_second" in row["figures"]} == {"outlast", "bare"}
+    assert report.ratios["intake_over_bare"] > 0
+
+
+async def test_a_long_run_reports_speed_and_memory(environment, monkeypatch):
+    monkeypatch.setattr(endurance, "SOAK", 40)
+    monkeypatch.setattr(endurance, "MEASUREMENTS", 4)
+    report = Report()
+    await endurance.soak(environment, report, 1)
+    (row,) = report.rows
+    assert all(value > 0 for values in row["figures"].values() for value in values)
+    assert "soak_mib_per_1000_files" in report.ratios
 
 
 def test_corpus_pictures_have_realistic_sizes(tmp_path):
