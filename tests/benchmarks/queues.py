@@ -28,8 +28,8 @@ async def queues(environment: BenchmarkEnvironment, report: Report, rounds: int)
                 rates[side].append(COUNT / await _drained(run, side))
     for side, found in rates.items():
         report.row("queue alone", side, per_second=found)
-    report.ratio("queue_over_faststream", _ratio(rates, "faststream"))
-    report.ratio("queue_over_celery", _ratio(rates, "celery"))
+    for other in rates.keys() - {"outlast"}:
+        report.ratio(f"queue_over_{other}", _ratio(rates, other))
 
 
 def _ratio(rates: dict[str, list[float]], other: str) -> float:

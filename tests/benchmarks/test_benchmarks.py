@@ -68,12 +68,13 @@ def test_the_codec_floor_counts_the_files_of_both_processes(tmp_path):
     assert measured["cpu"] > 0 < measured["seconds"]
 
 
-async def test_every_consumer_that_does_nothing_drains_its_queue(environment, monkeypatch):
+async def test_the_consumer_that_does_nothing_drains_its_queue(environment, monkeypatch):
     monkeypatch.setattr(queues, "COUNT", 500)
+    monkeypatch.setattr(queues, "QUEUES", {"outlast": queues.QUEUES["outlast"]})
     report = Report()
     await queues.queues(environment, report, 1)
-    assert {row["side"] for row in report.rows} == {"outlast", "faststream", "celery"}
-    assert all(row["figures"]["per_second"][0] > 0 for row in report.rows)
+    (row,) = report.rows
+    assert row["figures"]["per_second"][0] > 0
 
 
 async def test_the_receiver_and_the_minimal_handler_accept_every_webhook(environment, monkeypatch):
