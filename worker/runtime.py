@@ -25,6 +25,8 @@ ALL_IPV4: Final = "0.0.0.0"  # noqa: S104 - the operator asked for it
 
 M_MMAP_THRESHOLD: Final = -3
 """An option of glibc's `mallopt`: a block of this size or more has a mapping of its own."""
+M_ARENA_MAX: Final = -8
+"""An option of glibc's `mallopt`: how many heaps there are at most."""
 MAPPED_BYTES: Final = 128 * 1024
 """glibc's default, which grows up to 32 MiB unless it is set. Freed memory of smaller blocks is returned late."""
 READ_BUFFER_BYTES: Final = 64 * 1024
@@ -46,9 +48,22 @@ def return_freed_memory() -> None:
 
     After two bodies of 4 MB a receiver keeps 12 MiB then instead of 41. Does nothing where the C library is not glibc.
     """
+    _set_malloc_option(M_MMAP_THRESHOLD, MAPPED_BYTES)
+
+
+def share_one_heap() -> None:
+    """Let all threads allocate from one heap. Call it before the first thread starts.
+
+    glibc gives each thread a heap of its own, and each keeps freed memory: 9 MiB more in a busy worker, and no faster.
+    Does nothing where the C library is not glibc.
+    """
+    _set_malloc_option(M_ARENA_MAX, 1)
+
+
+def _set_malloc_option(option: int, value: int) -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+        libc.mallopt(option, value)
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:

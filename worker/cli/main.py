@@ -162,16 +162,17 @@ def demo(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> None:
 
 
 def _prepare(settings: "Settings") -> None:
-    """Configure logging and garbage collection of a long-running process; warn of misspelt settings."""
+    """Configure logging and memory of a long-running process; warn of misspelt settings."""
     import structlog
 
     from worker.observability.logs import configure
-    from worker.runtime import freeze_gc
+    from worker.runtime import freeze_gc, share_one_heap
     from worker.setting_names import misspelt_names
 
     configure(settings)
     for name in misspelt_names():
         structlog.stdlib.get_logger(__name__).warning("misspelt setting", problem=str(name))
+    share_one_heap()
     freeze_gc()
 
 

@@ -1,7 +1,8 @@
 """Readers of file formats, one module each. Runs in a codec process.
 
-Every module has `check_content(content)`, which checks the structure of a whole file and returns where it ends. Some
-have `repaired(content)`, which returns the parts of a valid file to store if its header or a chunk is wrong.
+Every module has `check_content(content)`, which checks the structure of a whole file and returns where it ends. Those
+of formats with errors that viewers ignore have `check_and_repair(content)` instead, which also returns the parts to
+store if there is such an error.
 The modules of formats that other code reads as well (`png`, `riff`, `isobmff`, `tiff`, `jpeg`) also have iterators over
 chunks, boxes, directory entries or segments. All of them check bounds and raise FileCorruptedError.
 
@@ -22,10 +23,10 @@ sends it with every download. If you serve the files yourself, set `X-Content-Ty
 import importlib
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from handlers.detect.signatures import HEAD_BYTES, by_signature
 from handlers.errors import FileCorruptedError
@@ -64,6 +65,13 @@ class Part(NamedTuple):
     end: int
 
 
+class Checked(NamedTuple):
+    """Where a valid file ends, and the parts to store, as bytes or offsets; none if nothing has to be repaired."""
+
+    end: int
+    parts: Sequence[bytes | tuple[int, int]] = ()
+
+
 @contextmanager
 def mapped(source: Path) -> Iterator[mmap.mmap]:
     """Map a file to memory for reading.
@@ -83,18 +91,8 @@ def check_structure(source: Path, content_type: str) -> int:
     Raises:
         FileCorruptedError: the file has another type, its structure is damaged, or it is incomplete.
     """
-    module = _structure(content_type)
     with mapped(source) as content:
-        if module is None:
-            return len(content)
-        detected = by_signature(content[:HEAD_BYTES])
-        if detected not in {None, content_type, *ALSO_DETECTED_AS.get(content_type, ())}:
-            raise FileCorruptedError(f"the content is not {content_type} but {detected}")
-        try:
-            end: int = module.check_content(content)
-        except IndexError:
-            raise FileCorruptedError(f"the file ends in the middle of a header, at {len(content):,} bytes") from None
-    return end
+        return _check(content, content_type).end
 
 
 def cut_tail(source: Path, target: Path, content_type: str) -> Path:
@@ -105,16 +103,31 @@ def cut_tail(source: Path, target: Path, content_type: str) -> Path:
     Raises:
         FileCorruptedError: the structure is damaged, or the file is incomplete.
     """
-    end = check_structure(source, content_type)
-    repair = getattr(_structure(content_type), "repaired", None)
     with mapped(source) as content:
-        parts = repair(content) if repair else []
+        end, parts = _check(content, content_type)
         if not parts and end >= len(content):
             return source
         with target.open("wb") as copy:
             for part in parts or [(0, end)]:
                 _write_part(copy, content, part)
     return target
+
+
+def _check(content: Content, content_type: str) -> Checked:
+    name = BY_CONTENT_TYPE[content_type].structure
+    if name is None:
+        return Checked(len(content))
+    detected = by_signature(content[:HEAD_BYTES])
+    if detected not in {None, content_type, *ALSO_DETECTED_AS.get(content_type, ())}:
+        raise FileCorruptedError(f"the content is not {content_type} but {detected}")
+    module = importlib.import_module(f"handlers.media.{name}")
+    try:
+        if hasattr(module, "check_and_repair"):
+            checked: Checked = module.check_and_repair(content)
+            return checked
+        return Checked(module.check_content(content))
+    except IndexError:
+        raise FileCorruptedError(f"the file ends in the middle of a header, at {len(content):,} bytes") from None
 
 
 def _write_part(copy: BinaryIO, content: Content, part: bytes | tuple[int, int]) -> None:
@@ -124,8 +137,3 @@ def _write_part(copy: BinaryIO, content: Content, part: bytes | tuple[int, int])
         return
     start, end = part
     copy.writelines(content[at : min(at + COPY_BYTES, end)] for at in range(start, end, COPY_BYTES))
-
-
-def _structure(content_type: str) -> Any:  # noqa: ANN401 - a module
-    name = BY_CONTENT_TYPE[content_type].structure
-    return importlib.import_module(f"handlers.media.{name}") if name else None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from handlers.errors import FileCorruptedError
-from handlers.media.formats import ZEROS, Content
+from handlers.media.formats import ZEROS, Checked, Content
 
 HEADER_BYTES: Final = 13
 EXTENSION, IMAGE, TRAILER = 0x21, 0x2C, 0x3B
@@ -26,22 +26,27 @@ class Frame(NamedTuple):
     data: bytes
 
 
-def check_content(content: Content) -> int:
+def check_and_repair(content: Content) -> Checked:
     """Check every block and return the end of the trailer, or of the file if it has none.
 
-    Some writers omit the trailer, or write zeros before it. All viewers show such a file.
+    Some writers omit the trailer, or write zeros before it. All viewers show such a file. The zeros are left out.
 
     Raises:
         FileCorruptedError: the file does not begin as GIF, a block is damaged, or a frame is missing.
         IndexError: it ends in the middle of a block.
     """
-    return _find_end(content)[1]
-
-
-def repaired(content: Content) -> list[bytes | tuple[int, int]]:
-    """Return the parts of a valid file to store: without the zeros before the trailer, if there are any."""
-    last, _ = _find_end(content)
-    return [(0, last), bytes([TRAILER])] if content[last : last + 1] == b"\0" else []
+    at = _first_block(content)
+    has_image = needs_image = False
+    for kind, start, _, after in blocks(content):
+        at = after
+        if kind == IMAGE:
+            has_image, needs_image = True, False
+        else:
+            needs_image = needs_image or content[start + 1] == GRAPHIC_CONTROL
+    end = _end_after(content, at)
+    if content[end - 1] != TRAILER and (needs_image or not has_image):
+        raise FileCorruptedError("the image ends without its last frame")
+    return Checked(end, [(0, at), bytes([TRAILER])] if content[at : at + 1] == b"\0" else [])
 
 
 def frames(content: Content) -> Iterator[Frame]:
@@ -53,7 +58,7 @@ def frames(content: Content) -> Iterator[Frame]:
 
 
 def blocks(content: Content) -> Iterator[Block]:
-    """Yield the blocks before the trailer. Raises the errors of `check_content` for damaged ones."""
+    """Yield the blocks before the trailer. Raises the errors of `check_and_repair` for damaged ones."""
     at = _first_block(content)
     while not _end_after(content, at):
         kind = content[at]
@@ -68,22 +73,6 @@ def blocks(content: Content) -> Iterator[Block]:
             end += 1 + length
         yield kind, at, data, end + 1
         at = end + 1
-
-
-def _find_end(content: Content) -> tuple[int, int]:
-    """Return where the last block ends, and where the file ends."""
-    at = _first_block(content)
-    has_image = needs_image = False
-    for kind, start, _, after in blocks(content):
-        at = after
-        if kind == IMAGE:
-            has_image, needs_image = True, False
-        else:
-            needs_image = needs_image or content[start + 1] == GRAPHIC_CONTROL
-    end = _end_after(content, at)
-    if content[end - 1] != TRAILER and (needs_image or not has_image):
-        raise FileCorruptedError("the image ends without its last frame")
-    return at, end
 
 
 def _first_block(content: Content) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from handlers.errors import FileCorruptedError
-from handlers.media.formats import Content, Part, tiff
+from handlers.media.formats import Checked, Content, Part, tiff
 
 START_OF_IMAGE: Final = b"\xff\xd8"
 END_OF_IMAGE, START_OF_SCAN, APP0, APP2, COMMENT = b"\xd9", b"\xda", b"\xe0", b"\xe2", b"\xfe"
@@ -21,7 +21,7 @@ WHOLE_BLOCK: Final = b"\0\x3f\0"
 """First and last coefficient, and their precision, in every scan of a sequential image (B.2.3)."""
 SKIPPED: Final = frozenset(bytes([marker]) for marker in (*range(0xE0, 0xF0), 0xFE))
 """Segments that decoders skip even if their length is no length: APPn and COM."""
-MAX_MENDED: Final = 1000
+MAX_CORRECTIONS: Final = 500
 LENGTH_BYTES: Final = 2
 FILL: Final = b"\xff"
 """The first byte of every marker; writers may repeat it."""
@@ -38,14 +38,31 @@ NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 ANY_MARKER: Final = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 
 
-def check_content(content: Content) -> int:
+def check_and_repair(content: Content) -> Checked:
     """Check every segment; return the end of the end-of-image marker, or of the last picture in the list.
 
+    No byte is moved by a repair, since the list of pictures has offsets. What belongs to no segment is filled.
+
     Raises:
-        FileCorruptedError: a segment is damaged, or the file is incomplete.
+        FileCorruptedError: a segment is damaged, the file is incomplete, or there are too many errors to repair.
         IndexError: it ends in the middle of a segment header.
     """
-    return _find_end(content)[0]
+    corrections: dict[int, bytes] = {}
+    previous, is_sequential, listing = Part(b"", 0, 0, 0, len(START_OF_IMAGE)), False, None
+    for segment in segments(content):
+        is_sequential = is_sequential or segment.kind in SEQUENTIAL
+        corrections.update(_corrections(content, previous, segment, is_sequential=is_sequential))
+        if len(corrections) > MAX_CORRECTIONS:
+            raise FileCorruptedError("the image has too many bytes between its segments")
+        listing = segment if _lists_pictures(content, segment) else listing
+        previous = segment
+    end = previous.end
+    if listing is not None:
+        others = _pictures_after(content, end, listing)
+        end = max([end, *(other_end for _, other_end in others)])
+        if not others:
+            corrections[listing.start] = FILL * (listing.end - listing.start)
+    return Checked(end, _with_corrections(corrections, end))
 
 
 def other_pictures(content: Content) -> list[tuple[int, int]]:
@@ -54,26 +71,22 @@ def other_pictures(content: Content) -> list[tuple[int, int]]:
     Raises:
         FileCorruptedError: a segment is damaged, or the file is incomplete.
     """
-    return _read_pictures(content)[1]
-
-
-def _find_end(content: Content) -> tuple[int, Part | None]:
-    """Return where the last picture ends, and the segment with the list of pictures if there is no other picture."""
-    end, others, listing = _read_pictures(content)
-    return max([end, *(other_end for _, other_end in others)]), None if others else listing
-
-
-def _read_pictures(content: Content) -> tuple[int, list[tuple[int, int]], Part | None]:
-    """Return the end of the first picture, the places of the others, and the segment that lists them."""
+    if content.find(MPF) < 0:  # a search takes a tenth of the time that the segments take
+        return []
     end, listing = 0, None
     for segment in segments(content):
         end = segment.end
-        if segment.kind == APP2 and content[segment.body : segment.body + len(MPF)] == MPF:
-            listing = segment
-    if listing is None:
-        return end, [], None
-    listed = _listed_pictures(content, listing.body + len(MPF))
-    return end, listed or _following_pictures(content, end), listing
+        listing = segment if _lists_pictures(content, segment) else listing
+    return [] if listing is None else _pictures_after(content, end, listing)
+
+
+def _lists_pictures(content: Content, segment: Part) -> bool:
+    return segment.kind == APP2 and content[segment.body : segment.body + len(MPF)] == MPF
+
+
+def _pictures_after(content: Content, end: int, listing: Part) -> list[tuple[int, int]]:
+    """Return the places of the pictures after the first one, which ends at `end`."""
+    return _listed_pictures(content, listing.body + len(MPF)) or _following_pictures(content, end)
 
 
 def segments(content: Content, at: int = 0) -> Iterator[Part]:
@@ -106,40 +119,27 @@ def segments(content: Content, at: int = 0) -> Iterator[Part]:
         at = end
 
 
-def repaired(content: Content) -> list[bytes | tuple[int, int]]:
-    """Return the parts of a valid file to store, as bytes or offsets: with its errors repaired, if there are any.
-
-    No byte is moved, since the list of pictures has offsets. What belongs to no segment is filled.
-
-    Raises:
-        FileCorruptedError: there are too many errors.
-    """
+def _with_corrections(corrections: dict[int, bytes], end: int) -> list[bytes | tuple[int, int]]:
+    """Return the parts of the repaired file, as bytes or offsets; none if there is nothing to correct."""
     parts: list[bytes | tuple[int, int]] = []
     at = 0
-    end, useless = _find_end(content)
-    for start, correct in _corrections(content, useless):
+    for start, correct in sorted(corrections.items()):
         parts += [(at, start), correct]
         at = start + len(correct)
-        if len(parts) > MAX_MENDED:
-            raise FileCorruptedError("the image has too many bytes between its segments")
     return [*parts, (at, end)] if parts else []
 
 
-def _corrections(content: Content, useless: Part | None) -> Iterator[tuple[int, bytes]]:
-    """Yield the bytes to write to the first image, by offset; `useless` is a segment to fill."""
-    previous, is_sequential = Part(b"", 0, 0, 0, len(START_OF_IMAGE)), False
-    for segment in segments(content):
-        if previous.kind != START_OF_SCAN:
-            between = content[previous.end : segment.start]
-            if between.strip(FILL):
-                yield previous.end, FILL * len(between)
-        previous = segment
-        is_sequential = is_sequential or segment.kind in SEQUENTIAL
-        correct = _correction(content, segment, is_sequential=is_sequential)
-        if segment == useless:
-            yield segment.start, FILL * (segment.end - segment.start)
-        elif correct is not None:
-            yield correct
+def _corrections(
+    content: Content, previous: Part, segment: Part, *, is_sequential: bool
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the bytes to write before a segment and in it, by offset."""
+    if previous.kind != START_OF_SCAN:
+        between = content[previous.end : segment.start]
+        if between.strip(FILL):
+            yield previous.end, FILL * len(between)
+    correct = _correction(content, segment, is_sequential=is_sequential)
+    if correct is not None:
+        yield correct
 
 
 def _correction(content: Content, segment: Part, *, is_sequential: bool) -> tuple[int, bytes] | None:

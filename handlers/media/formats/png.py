@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from handlers.errors import FileCorruptedError
-from handlers.media.formats import Content, Part
+from handlers.media.formats import Checked, Content, Part
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 HEADER: Final = struct.Struct(">I4s")
@@ -18,15 +18,17 @@ ANIMATION_CONTROL: Final = b"acTL"
 ANIMATION: Final = frozenset({b"fcTL", b"fdAT"})
 
 
-def check_content(content: Content) -> int:
-    """Check every chunk and its checksum; return the end of IEND.
+def check_and_repair(content: Content) -> Checked:
+    """Check every chunk and its checksum; return the end of IEND, and the parts without chunks that are damaged.
 
     A chunk that is not needed for the pixels may have a wrong checksum: viewers ignore it.
 
     Raises:
         FileCorruptedError: the signature or a chunk is damaged, or IEND is missing.
     """
-    kinds, has_damage, end = set(), False, 0
+    kinds: set[bytes] = set()
+    parts: list[bytes | tuple[int, int]] = []
+    start = end = 0
     for chunk in chunks(content):
         end = chunk.end
         if not is_damaged(content, chunk):
@@ -34,21 +36,11 @@ def check_content(content: Content) -> int:
             continue
         if not _is_optional(chunk.kind):
             raise FileCorruptedError(f"the checksum of the image's {chunk.kind!r} chunk at {chunk.start:,} is wrong")
-        has_damage = True
-    if has_damage and kinds & ANIMATION and ANIMATION_CONTROL not in kinds:
+        parts.append((start, chunk.start))
+        start = end
+    if parts and kinds & ANIMATION and ANIMATION_CONTROL not in kinds:
         raise FileCorruptedError("the image has the frames of an animation, and no undamaged acTL chunk")
-    return end
-
-
-def repaired(content: Content) -> list[tuple[int, int]]:
-    """Return the parts of a valid file to store, as offsets: without optional chunks that are damaged, if any."""
-    parts, start, end = [], 0, 0
-    for chunk in chunks(content):
-        end = chunk.end
-        if is_damaged(content, chunk):
-            parts.append((start, chunk.start))
-            start = end
-    return [*parts, (start, end)] if parts else []
+    return Checked(end, [*parts, (start, end)] if parts else [])
 
 
 def is_damaged(content: Content, chunk: Part) -> bool:

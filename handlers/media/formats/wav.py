@@ -8,7 +8,7 @@ import struct
 from typing import Final, NamedTuple
 
 from handlers.errors import FileCorruptedError
-from handlers.media.formats import Content, Part, riff
+from handlers.media.formats import Checked, Content, Part, riff
 
 PCM: Final = 1
 FORMAT: Final = struct.Struct("<HHIIHH")
@@ -28,17 +28,14 @@ class SoundLayout(NamedTuple):
     end: int
 
 
-def check_content(content: Content) -> int:
+def check_and_repair(content: Content) -> Checked:
     """Check every chunk; return the end of the outer one, or of the sound if the header does not know it.
+
+    The parts have the right lengths, if any is wrong.
 
     Raises:
         FileCorruptedError: a chunk is damaged, or the file is shorter than it declares.
     """
-    return _read_layout(content).end
-
-
-def repaired(content: Content) -> list[bytes | tuple[int, int]]:
-    """Return the parts of a valid file to store, as bytes or offsets: with the right lengths, if any is wrong."""
     layout = _read_layout(content)
     outer = riff.declared_end(content) - riff.HEADER.size
     if abs(outer + riff.HEADER.size - layout.end) > 1:  # one byte of padding may be counted or not
@@ -46,8 +43,8 @@ def repaired(content: Content) -> list[bytes | tuple[int, int]]:
     at = layout.data + LENGTH.size
     lengths = [LENGTH.pack(min(length, 0xFFFFFFFF)) for length in (outer, layout.length)]
     if lengths == [content[4:8], content[at : at + 4]]:
-        return []
-    return [(0, 4), lengths[0], (8, at), lengths[1], (at + LENGTH.size, layout.end)]
+        return Checked(layout.end)
+    return Checked(layout.end, [(0, 4), lengths[0], (8, at), lengths[1], (at + LENGTH.size, layout.end)])
 
 
 def _read_layout(content: Content) -> SoundLayout:
