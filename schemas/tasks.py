@@ -151,7 +151,7 @@ class SubmitReply(Frozen):
 
 
 class WorkerStats(Frozen):
-    """The workers by name, with the statistics of their last heartbeat, and the tasks that each of them runs."""
+    """All workers: the statistics of each one's last heartbeat, and the tasks that it runs, both by its name."""
 
     workers: dict[str, dict[str, Any]]
     active_tasks: dict[str, list[dict[str, Any]]]

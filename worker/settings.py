@@ -197,7 +197,7 @@ class Settings(SourceSettings):
 
     notify_urls: Secrets = Field(
         (),
-        description="Addresses that are told of ended generations and new dead letters, separated by spaces. An "
+        description="Addresses that get notices of ended generations and new dead letters, separated by spaces. An "
         "address on `hooks.slack.com` gets Slack's form.",
     )
     notify_secret: SecretStr | None = Field(
@@ -206,7 +206,7 @@ class Settings(SourceSettings):
         "random bytes. Slack needs none.",
     )
     notify_events: Words = Field(
-        NOTICE_TYPES, description="What NOTIFY_URLS are told. For a chat, leave `generation.completed` out."
+        NOTICE_TYPES, description="Types of notices to send. For a chat, leave `generation.completed` out."
     )
     console_url: str | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""The dashboard for dead letters and retries: errors, jobs that wait for a retry, and jobs that failed for good."""
+"""The dashboard for dead letters and retries: errors, jobs that wait for a retry, and jobs that are not retried."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""PromQL that several panels use.
+"""PromQL that several panels use. Each function returns an expression as text.
 
 Outlast's metrics are filtered by the variable `instance`. The lengths of queues are metrics of RabbitMQ's Prometheus
 plugin, which exist even when no worker runs; they do not depend on `instance`. They come from the plugin's per-object
@@ -32,7 +32,7 @@ def per_minute(metric: str, by: str = "", matching: str = "") -> str:
 
 
 def quantile(level: float, histogram: str, by: str = "") -> str:
-    """Return a quantile, such as 0.95, of a histogram, which is named without `_bucket`."""
+    """Return a quantile of a histogram. `level` is, for example, 0.95; `histogram` has no `_bucket` at the end."""
     labels = ", ".join(filter(None, ("le", by)))
     return f"histogram_quantile({level:g}, {rate(f'{histogram}_bucket', labels)})"
 

@@ -160,7 +160,7 @@ async def _verify(project: Project, ids: list[str], ended: dict[str, float]) -> 
 
 
 def missing_files(made: list[dict[str, Any]], tasks: list[dict[str, Any]], stored: list[StoredFile]) -> dict[str, str]:
-    """Return why a file was not stored or not verified, by name: its error, its task's error, or the failed check."""
+    """Return, by file name, why it is not stored or verified: its error, its task's error, or the failed check."""
     found = {(file.row["generation_id"], file.row["original_filename"]): file for file in stored}
     missing = {}
     for row in made:

@@ -165,7 +165,7 @@ def lock_data_dir(data_dir: Path) -> TextIO:
 
 
 def unexpected_exits(data_dir: Path) -> dict[str, str]:
-    """Return the children that ended without being stopped: the last lines of the log by name."""
+    """Return the last lines of the log of each child that ended without being stopped, by the child's name."""
     records = sorted((data_dir / "run").glob("*.json"))
     ended = [record.stem for record in records if _recorded(record) is None]
     return {name: _tail(data_dir / "log" / f"{name}.log") for name in ended}

@@ -116,7 +116,7 @@ class Codec:
     async def add_poster(self, prepared: Prepared, target: Path, profile: Profile) -> Prepared:
         """Return a video with its placeholder and variants, audio with its waveform, and other files unchanged.
 
-        It is a request of its own, after the file has been found good: whatever happens to it, the file is stored. What
+        It is a request of its own, after the file has been found valid: if it fails, the file is still stored. What
         cannot be made is logged, and left out. An error that may pass, such as a killed process, is tried once more.
         """
         if poster_variants(prepared.content_type, profile) is None:

@@ -1,4 +1,4 @@
-"""The SQL functions for notices: what has ended, what failed for good, and where files come from."""
+"""The SQL functions for notices: what has ended, what became a dead letter, and where files come from."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -37,7 +37,7 @@ class EndedTask(Frozen):
 
 
 class FailureGroup(Frozen):
-    """Files that failed for good with one code from one host; `generation_id` is an example."""
+    """Files from one host that became dead letters with one code; `generation_id` is an example."""
 
     code: str
     host: str | None = None
@@ -46,7 +46,7 @@ class FailureGroup(Frozen):
 
 
 class Digest(Frozen):
-    """The files that failed for good since the last digest; `groups` are the ten largest."""
+    """The files that became dead letters since the last digest; `groups` are the ten largest."""
 
     until: datetime
     total: int
@@ -74,18 +74,18 @@ class NoticeRecords:
         return parse_answer("outlast_notices", list[EndedTask], answer)
 
     async def note_ended(self, tasks: Sequence[EndedTask]) -> None:
-        """Note that these tasks were told."""
+        """Record that the notices of these tasks were published."""
         items: list[dict[str, Any]] = [
             {"task_id": str(task.task_id), "finished_at": task.finished_at.isoformat()} for task in tasks
         ]
         await self._supabase.call("outlast_note_notices", {"p_items": items})
 
     async def digest(self) -> Digest:
-        """Return what failed for good since the last digest that was noted."""
+        """Return the files that became dead letters since the last digest that was recorded."""
         return parse_answer("outlast_digest", Digest, await self._supabase.call("outlast_digest", {}))
 
     async def note_digest(self, until: datetime) -> None:
-        """Note that the digest until then was told."""
+        """Record that the digest until then was published."""
         await self._supabase.call("outlast_note_digest", {"p_until": until.isoformat()})
 
     async def source_hosts(self, since: datetime) -> list[SourceHost]:

@@ -13,7 +13,7 @@ from schemas.urls import MAX_URL_CHARACTERS, data_reference, is_data_uri, printa
 SEARCHED: Final = (str, dict, list)
 """The types of JSON values that can be or contain a URL."""
 MAX_NODES: Final = 300_000
-"""Maximum number of objects, lists and texts of an output that are looked at."""
+"""Maximum number of objects, lists and texts of an output that are searched."""
 MAX_PARSED_CHARACTERS: Final = 128 * 1024 * 1024
 """Maximum size of all texts of an output that are parsed, also of texts within texts."""
 MAX_SEPARATORS: Final = 600_000
@@ -90,7 +90,7 @@ def find_data_uri(output: Any, reference: str) -> str | None:  # noqa: ANN401 - 
 
 @dataclass(slots=True)
 class _Container:
-    """An object or a list that is being searched, where it is, and the key of the value that is looked at."""
+    """An object or a list that is being searched, where it is in the output, and the key of the current value in it."""
 
     children: Iterator[tuple[Key, Any]]
     in_request: bool
@@ -100,7 +100,7 @@ class _Container:
 
 
 class _Search:
-    """The containers around the value that is looked at, and the limits."""
+    """The value that is searched now (the current value), the containers around it, and the limits."""
 
     def __init__(self, output: Any) -> None:  # noqa: ANN401 - any JSON
         self._stack = [_Container(iter([(None, output)]), in_request=False, in_arguments=False)]
@@ -108,13 +108,13 @@ class _Search:
 
     @property
     def in_request(self) -> bool:
-        """Whether the value that is looked at belongs to the request."""
+        """Whether the current value is in a field that repeats the request (REQUEST_FIELDS)."""
         top = self._stack[-1]
         return top.in_request or (isinstance(top.key, str) and top.key.lower() in REQUEST_FIELDS)
 
     @property
     def in_arguments(self) -> bool:
-        """Whether the value that is looked at belongs to the arguments of the request."""
+        """Whether the current value is in a field with the arguments of the request (ARGUMENTS)."""
         top = self._stack[-1]
         return top.in_arguments or (isinstance(top.key, str) and top.key.lower() in ARGUMENTS)
 
@@ -134,14 +134,14 @@ class _Search:
                 self._stack.pop()
 
     def field(self, *more: str) -> str:
-        """Return where the value that is looked at is in the output."""
+        """Return where the current value is in the output; see `output_field`."""
         top = self._stack[-1]
         if top.field is None:
             top.field = output_field(container.key for container in self._stack[:-1][:MAX_FIELD_CHARACTERS])
         return output_field((top.key, *more), top.field)
 
     def open(self, children: Iterable[tuple[Key, Any]]) -> None:
-        """Search the children of the value that is looked at next, in their order."""
+        """Search the children of the current value next, in their order."""
         self._stack.append(_Container(iter(children), self.in_request, self.in_arguments))
 
     def open_object(self, node: dict[str, Any]) -> Iterator[OutputUrl]:

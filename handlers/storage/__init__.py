@@ -35,7 +35,7 @@ class Storage(Protocol):
         skips the check that a new object is complete: use it when the database makes this check.
 
         Raises:
-            StorageRejectedError: the object is refused for good.
+            StorageRejectedError: the object is refused permanently.
             StorageUnavailableError: the object could not be stored this time.
         """
 

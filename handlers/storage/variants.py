@@ -29,7 +29,7 @@ async def store_variants(
     `verify`: check that they are complete; otherwise the MD5 of the new ones is returned for the database to do so.
 
     Raises:
-        StorageRejectedError: one is refused for good.
+        StorageRejectedError: one is refused permanently.
         StorageUnavailableError: one could not be stored this time.
     """
     paths = variant_paths(path, variants)

@@ -8,8 +8,8 @@ MIGRATIONS = ROOT / "deploy/supabase/migrations"
 RELEASED = Path(__file__).parent / "released_sql.sha256"
 
 
-def released(text):
-    """Return the hash of each file in the output of sha256sum."""
+def parse_sha256sums(text):
+    """Return a dict from file name to hash, read from the output of `sha256sum`."""
     return {name: digest for digest, name in (line.split() for line in text.splitlines())}
 
 
@@ -29,13 +29,13 @@ def out_of_order(folder, hashes):
 
 
 def test_released_migrations_have_not_changed():
-    hashes = released(RELEASED.read_text())
+    hashes = parse_sha256sums(RELEASED.read_text())
     assert len(hashes) >= 16
     assert changed(MIGRATIONS, hashes) == [], "restore these files, and make a new file with a higher number instead"
 
 
 def test_new_migrations_have_higher_numbers_than_released_ones():
-    assert out_of_order(MIGRATIONS, released(RELEASED.read_text())) == [], "give these files higher numbers"
+    assert out_of_order(MIGRATIONS, parse_sha256sums(RELEASED.read_text())) == [], "give these files higher numbers"
 
 
 def test_a_change_and_a_file_out_of_order_are_found(tmp_path):

@@ -56,15 +56,15 @@ async def test_a_generation_and_its_dead_letters_are_told_and_a_refused_notice_b
 ):
     env = worker_env
     notices = Notices(env.settings, NoticeRecords(env.parts.supabase), env.broker)
-    await notices.tell_ended()
-    await notices.tell_dead_letters()
+    await notices.publish_ended()
+    await notices.publish_dead_letters()
     await env.broker.publish(topology.WORK, "file_processing", build_message(b"?", "m", {}, JOB_TYPE), WAIT_SECONDS)
     await env.wait_for_outcome("undecodable")
     job = env.job(source.file_url("photo.png"), source.file_url("photo.png", status=410))
     await env.send(job)
     await env.wait_for_outcome("partial")
     address.failures = 1
-    await notices.tell_ended()
+    await notices.publish_ended()
     await env.sql.execute("update outlast_tasks set finished_at = finished_at - interval '5 seconds'")
     await env.sql.execute("update outlast_undecodable set second = second - interval '5 seconds'")
     await env.sql.execute(
@@ -87,7 +87,7 @@ async def test_a_generation_and_its_dead_letters_are_told_and_a_refused_notice_b
     for _ in range(2):
         await env.take_message("outlast.dead")
     address.failures = 3
-    await notices.tell_dead_letters()
+    await notices.publish_dead_letters()
     await env.wait_for_outcome("failed", 1, "webhooks")
     letter = await env.take_message("outlast.dead")
     assert (letter.type, letter.routing_key) == ("outlast.notice.v1", "webhooks")
@@ -96,7 +96,7 @@ async def test_a_generation_and_its_dead_letters_are_told_and_a_refused_notice_b
     data = json.loads(letter.body)["data"]
     assert data["total"] == 2
     assert {group["code"] for group in data["groups"]} == {"source_gone", "undecodable"}
-    await notices.tell_dead_letters()
+    await notices.publish_dead_letters()
     assert await env.message_count("outlast.webhooks") == 0
 
     await env.broker.publish(topology.WORK, "webhooks", unchanged(letter, 1), WAIT_SECONDS)  # as a replay does

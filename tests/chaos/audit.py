@@ -1,4 +1,4 @@
-"""Compare what was observed after a chaos run with what must be. Pure functions over data."""
+"""Compares what was observed after a chaos run with what must be. Pure functions over data."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,10 @@ class ObservedDeadLetter:
 
 @dataclass(frozen=True)
 class Finding:
-    """A deviation. `kind`: lost, unfinished, twice, orphan, wrong, reason, leftover, not_listening."""
+    """Something that is not as it must be.
+
+    `kind`: lost, unfinished, twice, orphan, wrong, reason, leftover, not_listening.
+    """
 
     kind: str
     what: str

@@ -128,7 +128,7 @@ async def _listening(environment: ChaosEnvironment) -> int:
 
 
 async def _undeclared_queues(environment: ChaosEnvironment) -> list[str]:
-    """Return the queues that Outlast does not declare by name."""
+    """Return the names of the queues that Outlast does not declare."""
     declared = {spec.name for spec in topology.queues(RETRY_DELAYS)} | {CELERY_INBOX}
     return sorted(await environment.queue_names() - declared)
 

@@ -60,7 +60,7 @@ LONG = ChaosRun(
 async def run(
     scenario: ChaosRun, seed: int, out: Path, samples: Path, rates: FaultRates, log: Callable[[str], None]
 ) -> int:
-    """Run a scenario, write its report to `out`, and return the number of findings."""
+    """Run a scenario, write its report to `out`, and return how many things were not as they must be (`Finding`)."""
     shutil.rmtree(out / "stack", ignore_errors=True)
     log(f"starting all processes, seed {seed}")
     async with ChaosEnvironment(out / "stack", samples, rates, seed=seed, workers=scenario.workers) as environment:

@@ -41,12 +41,12 @@ async def finished(session, url, task_id):
 
 @pytest.fixture
 async def notices(stack):
-    """The URL of an address that is told, and the queue of the generations of verified notices."""
-    told = asyncio.Queue()
+    """The URL of an address that gets notices, and a queue: type and generation id of each verified notice."""
+    received = asyncio.Queue()
 
     async def handle(request):
         notice = Webhook(SECRET).verify(await request.text(), dict(request.headers))
-        told.put_nowait((notice["type"], notice["data"].get("generation_id")))
+        received.put_nowait((notice["type"], notice["data"].get("generation_id")))
         return web.Response()
 
     app = web.Application()
@@ -55,7 +55,7 @@ async def notices(stack):
     await sql.execute("insert into outlast_settings values ('notices_after', now()::text) on conflict do nothing")
     await sql.close()
     async with serve(app, "127.0.0.1", 0) as addresses:
-        yield f"http://{addresses[0]}/", told
+        yield f"http://{addresses[0]}/", received
 
 
 async def source_hosts(settings):

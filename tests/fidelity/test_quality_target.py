@@ -1,4 +1,4 @@
-"""IMAGE_QUALITY=auto: the least quality that is similar enough, by scikit-image's SSIM of the luma."""
+"""IMAGE_QUALITY=auto: the lowest quality whose result is similar enough to the source, by scikit-image's SSIM."""
 
 import io
 from pathlib import Path

@@ -68,7 +68,7 @@ async def misbehave(writer, request):
 
 
 async def fetch_all(source, names, folder, settings):
-    """Fetch from each source in turn, in another process; return the results by name."""
+    """Fetch from each source in turn, in another process; return a dict from its name to the result."""
     request = {
         "urls": [f"{source.url}/{name}" for name in ("warm_up", *names)],
         "folder": str(folder),

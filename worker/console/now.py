@@ -58,7 +58,7 @@ class NowPages:
         """Add the routes."""
         app.router.add_get("/", self._show)
         app.router.add_get("/now/live", self._live)
-        app.router.add_post("/queues/pause", self._pause)
+        app.router.add_post("/queues/pause", self._pause_or_resume)
         app.on_shutdown.append(self._stop)
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
@@ -72,7 +72,7 @@ class NowPages:
 
         return await stream(request, render)
 
-    async def _pause(self, request: web.Request) -> web.StreamResponse:
+    async def _pause_or_resume(self, request: web.Request) -> web.StreamResponse:
         """Pause a queue, or resume it. Workers follow with their next heartbeat."""
         fields, by = request[FORM], request[SESSION].name
         try:
@@ -124,7 +124,7 @@ class NowPages:
         }
 
     async def _trend_charts(self) -> list[tuple[str, Markup]]:
-        """Return the last charts by title. They are drawn again in the background, at most every TREND_SECONDS."""
+        """Return title and picture of each chart. They are drawn in the background, at most every TREND_SECONDS."""
         drawing = self._drawing
         if time.monotonic() > self._charts_expire_at and (drawing is None or drawing.done()):
             drawing = self._drawing = asyncio.create_task(self._draw_charts(), name="trends")

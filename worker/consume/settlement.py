@@ -103,7 +103,7 @@ class Settlement:
     async def settle_files(self, failed: Sequence[FailedFile]) -> str:
         """Settle after the pipeline has run: dead-letter, record, retry what is pending, ack.
 
-        Files that failed for good become dead letters, one for each error code. Files that failed because a dependency
+        Files that are not retried become dead letters, one for each error code. Files that failed because a dependency
         is unavailable (`uncounted`) are retried without counting the attempt. Skipped files are only recorded.
         """
         recorded, failed = failed, [file for file in failed if not file.is_skipped]

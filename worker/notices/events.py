@@ -1,4 +1,4 @@
-"""Asks the database what is to be told, and publishes one message for each notice and address."""
+"""Asks the database what has ended or failed, and publishes one message for each notice and address."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -33,20 +33,20 @@ class Notices:
         self._records = records
         self._broker = broker
 
-    async def tell_ended(self) -> None:
-        """Tell of the generations that ended since the last call."""
+    async def publish_ended(self) -> None:
+        """Publish a notice of each generation that ended since the last call."""
         while tasks := await self._records.ended():
             for task in _last_of_each_generation(tasks):
-                await self._tell(self._ended_notice(task), task.subject)
+                await self._publish(self._ended_notice(task), task.subject)
             await self._records.note_ended(tasks)
 
-    async def tell_dead_letters(self) -> None:
-        """Tell of the files that failed for good since the last call: one digest."""
+    async def publish_dead_letters(self) -> None:
+        """Publish one digest of the files that became dead letters since the last call."""
         digest = await self._records.digest()
         if digest.total:
             data = digest.model_dump(mode="json", exclude={"until"}) | self._link("/dead")
             notice = Notice(type="dead_letters.added", timestamp=digest.until, data=data)
-            await self._tell(notice, digest.until.isoformat())
+            await self._publish(notice, digest.until.isoformat())
         await self._records.note_digest(digest.until)
 
     def _ended_notice(self, task: EndedTask) -> Notice:
@@ -55,7 +55,7 @@ class Notices:
         data = task.model_dump(mode="json", include=set(fields)) | link
         return Notice(type=TYPES[task.status or "failed"], timestamp=task.ended_at or datetime.now(UTC), data=data)
 
-    async def _tell(self, notice: Notice, subject: str) -> None:
+    async def _publish(self, notice: Notice, subject: str) -> None:
         if notice.type not in self._wanted:
             return
         for url in self._urls:

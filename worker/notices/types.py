@@ -1,4 +1,4 @@
-"""What is told, and which addresses get Slack's form. Imported by the settings, so it imports nothing of Outlast."""
+"""The types of notices, and the hosts that get Slack's form. Imported by the settings, so it imports nothing else."""
 
 from typing import Final, Literal, get_args
 

@@ -102,10 +102,10 @@ def build_schedule(settings: Settings, sweep_job: SweepJob, broker: Broker) -> l
 
 
 def notice_slots(notices: Notices) -> list[Slot]:
-    """Return the slots in which one worker publishes what NOTIFY_URLS are told."""
+    """Return the slots in which one worker publishes the notices for NOTIFY_URLS."""
     return [
-        Slot("notices", NOTICE_SECONDS, notices.tell_ended),
-        Slot("digest", DIGEST_SECONDS, notices.tell_dead_letters),
+        Slot("notices", NOTICE_SECONDS, notices.publish_ended),
+        Slot("digest", DIGEST_SECONDS, notices.publish_dead_letters),
     ]
 
 

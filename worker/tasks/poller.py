@@ -18,7 +18,7 @@ TASKS_PER_QUERY: Final = 500
 
 
 class Follower:
-    """Follows one task. A state that is not read in time is replaced by a newer one."""
+    """The states of one task, for one reader. A slow reader misses states in between, never the newest."""
 
     def __init__(self) -> None:
         self._state: TaskState | None = None

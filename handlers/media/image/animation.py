@@ -62,7 +62,7 @@ def with_timing(image: pyvips.Image) -> pyvips.Image:
 
 
 def decode_frames(source: Path, limits: Limits) -> tuple[pyvips.Image, int, float]:
-    """Decode every frame of an animation; return the first, their number, and the duration in seconds.
+    """Decode every frame of an animation; return the first one, the number of frames, and the duration in seconds.
 
     Raises:
         FileCorruptedError: a frame does not decode.

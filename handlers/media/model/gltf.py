@@ -125,7 +125,7 @@ def _check_references(document: Document, path: str, target: str) -> None:
 
 
 def _buffer(buffer: Document, binary: bytes) -> bytes | int:
-    """Return the bytes of a buffer, or their number if they are in another file or made by decompression."""
+    """Return a buffer's bytes; only their length if they are in another file or made by decompression."""
     length, uri = buffer["byteLength"], buffer.get("uri")
     if uri is None and (_meshopt(buffer) or {}).get("fallback") is True:
         return int(length)
@@ -142,7 +142,7 @@ def _buffer(buffer: Document, binary: bytes) -> bytes | int:
 
 
 def _view(view: Document, buffers: list[bytes | int]) -> bytes | int:
-    """Return the bytes of a view, or their number if the buffer is in another file."""
+    """Return a view's bytes; only their length if no more is known of its buffer."""
     start, length, buffer = view.get("byteOffset", 0), view["byteLength"], buffers[view["buffer"]]
     size = buffer if isinstance(buffer, int) else len(buffer)
     if start < 0 or length < 1 or start + length > size:

@@ -142,7 +142,7 @@ async def test_a_call_that_fails_is_undone_and_the_others_are_recorded(db: Any) 
     assert await db.value("select count(*) from public.outlast_tasks") == 2
 
 
-async def test_a_row_that_refuses_its_media_is_judged_only_by_a_call_of_its_own(own_db: Any) -> None:
+async def test_a_row_that_refuses_its_media_is_recorded_only_by_a_single_call(own_db: Any) -> None:
     begins = await new_begins(own_db, 3, o1="refuse")
     await own_db.run(REFUSE)
     assert states(await many(own_db, "outlast_begin", begins)) == ["run", "P0001", "run"]
@@ -204,7 +204,7 @@ async def test_a_slow_call_ends_the_batch(own_db: Any) -> None:
     assert await own_db.value("select count(*) from public.outlast_tasks") == len(answers)
 
 
-async def test_a_statement_timeout_undoes_all_calls_and_judges_no_row(own_db: Any) -> None:
+async def test_a_statement_timeout_undoes_all_calls_and_records_no_refusing_row(own_db: Any) -> None:
     begins = await new_begins(own_db, 2, o1="slow")
     await own_db.run(SLOW.format(seconds=600))
     async with own_db.pool.acquire() as connection, asyncio.timeout(WAIT_SECONDS):

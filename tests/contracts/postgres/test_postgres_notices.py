@@ -10,7 +10,7 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 async def begin_notices(db: Any) -> None:
-    """From here on things are told, also those of the last seconds."""
+    """From here on notices are sent, also of the last seconds."""
     await db.run(
         "delete from outlast_settings where key in ('notices_after', 'digest_after'); delete from outlast_noticed;"
         "delete from outlast_undecodable"

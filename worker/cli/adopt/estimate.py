@@ -28,7 +28,7 @@ DEAD_LINK_SHARE: Final = 0.1
 class Estimate:
     """What to expect. `links` counts the sampled links: `live`, or the error code of the request.
 
-    `size` is the mean of the sizes that the sources told, in bytes; None if none told one.
+    `size` is the mean of the sizes that the sources sent, in bytes; None if none sent one.
     """
 
     generations: int
@@ -46,7 +46,7 @@ class Estimate:
 
     @property
     def bytes(self) -> int | None:
-        """Bytes to download; None if no source told a size."""
+        """Bytes to download; None if no source sent a size."""
         return None if self.size is None else round(self.files * self.live_share * self.size)
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _slots(stats: dict[str, Any]) -> int:
 
 
 async def _probe(downloader: Downloader, urls: Sequence[str]) -> tuple[Counter[str], list[int]]:
-    """Request the links; return how many are live or fail, by error code, and the sizes that the sources told."""
+    """Request the links; return how many are live or fail, by error code, and the sizes that the sources sent."""
     semaphore, links, sizes = asyncio.Semaphore(PROBES_AT_ONCE), Counter[str](), []
 
     async def probe(url: str) -> None:

@@ -68,7 +68,7 @@ async def _part_chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
 
 
 def _without_parameters(content_type: str) -> str:
-    """Remove the parameters of a form part's type, as the real API does. It keeps those of a raw body."""
+    """Remove the parameters from the content type of a form part, as the real API does (but not from a raw body's)."""
     return content_type.partition(";")[0].strip()
 
 

@@ -7,7 +7,7 @@ from schemas.formats import ImageFormat
 
 RGB_BANDS = 3
 LEAST = 40
-"""The least quality with IMAGE_QUALITY=auto."""
+"""The lowest quality with IMAGE_QUALITY=auto."""
 
 
 def is_coarse(header: OpenedImage, options: EncodeOptions) -> bool:

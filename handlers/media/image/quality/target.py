@@ -1,4 +1,4 @@
-"""The least quality at which an encoded picture is similar enough to its source (IMAGE_QUALITY=auto, IMAGE_SSIM).
+"""The lowest quality at which an encoded picture is similar enough to its source (IMAGE_QUALITY=auto, IMAGE_SSIM).
 
 It is searched on a sample, a tenth of the picture's rows, in at most three encodings. The picture is then
 encoded once and compared at full size; only if that falls short, it is encoded again at a higher quality.
@@ -28,7 +28,7 @@ NEAR: Final = 2
 
 
 def encode_similar(image: pyvips.Image, wanted: float, encode: Encode) -> tuple[bytes, int]:
-    """Return the picture, 8-bit sRGB or grey in memory, encoded at the least quality with this SSIM; and the quality.
+    """Return the picture, 8-bit sRGB or grey in memory, encoded at the lowest quality with this SSIM; and the quality.
 
     At MOST, the result may be less similar.
     """
@@ -61,7 +61,7 @@ def _is_known(tried: dict[int, float], quality: int, wanted: float) -> bool:
 
 
 def _least(tried: dict[int, float], wanted: float) -> int:
-    """Return the least quality that is expected to reach the similarity, by what was tried."""
+    """Return the lowest quality that is expected to reach the similarity, by what was tried."""
     lower, upper = _bracket(tried, wanted)
     if lower is None or upper is None:
         known = min(tried) if lower is None else max(tried)
