@@ -18,6 +18,7 @@ from handlers.errors import FileProcessingError, GenerationNotFoundError, RowRej
 from handlers.pipeline import process, unexpected_error
 from handlers.pipeline.batch import profile_of
 from handlers.pipeline.early import EarlyDownload, started
+from handlers.pipeline.known import report_recorded
 from handlers.pipeline.state import Batch
 from handlers.pipeline.steps import fetch_source
 from schemas.files import FailedFile, ProcessedFile
@@ -172,6 +173,8 @@ class Attempt:
         if reply.state == "run":
             with tracing.span("settle"):
                 return await settlement.settle_files(failed)
+        if reply.state == "recorded":
+            return await self._ack_recorded(envelope, settlement, reply)
         if reply.state == "busy":
             return await settlement.delay("busy", reply.retry_after)
         return await settlement.ack("duplicate" if reply.state == "done" else "cancelled")
@@ -241,6 +244,14 @@ class Attempt:
         jobs = await self._context.request_result(job)
         self._settling = True
         return await settlement.replace_with(jobs)
+
+    async def _ack_recorded(self, envelope: Envelope, settlement: Settlement, reply: BeginReply) -> str:
+        """Report the files that the database has recorded already, and ack."""
+        report_recorded(reply.files, self._context.deps.observer)
+        recorded = {file.source_key: file for file in reply.files}
+        for file in envelope.job.files:
+            self._log.file_done(file, recorded[file.source_key])
+        return await settlement.ack_recorded(reply)
 
     def _set_owner(self, envelope: Envelope, reply: BeginReply) -> None:
         """Log generation and user from here on: a job from FAL's webhook contains neither, the database has both."""
