@@ -22,7 +22,7 @@ from handlers.pipeline.known import report_recorded
 from handlers.pipeline.state import Batch
 from handlers.pipeline.steps import fetch_source
 from schemas.files import FailedFile, ProcessedFile
-from schemas.jobs import JobFile
+from schemas.jobs import Job, JobFile
 from schemas.tasks import BeginReply
 from worker.broker.envelope import Envelope, UndecodableError
 from worker.broker.topology import DELIVERY_LIMIT
@@ -149,7 +149,8 @@ class Attempt:
         try:
             if envelope.job.is_result_only:
                 return await settlement.record_result()
-            return await self._process(envelope, settlement)
+            async with self._context.under_way.storing(self._immutable_file(envelope.job)):
+                return await self._process(envelope, settlement)
         except LostDeliveryError:
             raise
         except FileProcessingError as error:
@@ -178,6 +179,12 @@ class Attempt:
         if reply.state == "busy":
             return await settlement.delay("busy", reply.retry_after)
         return await settlement.ack("duplicate" if reply.state == "done" else "cancelled")
+
+    def _immutable_file(self, job: Job) -> str | None:
+        """Return a name for the only file of a job if other jobs of the user for it need not store it again."""
+        if job.user_id is None or len(job.files) != 1 or not self._context.records.immutable_keys(job):
+            return None
+        return f"{job.user_id} {job.files[0].source_key} {job.profile.key}"
 
     def _start_download(self, envelope: Envelope) -> AbstractAsyncContextManager[EarlyDownload | None]:
         """Start the download of the only file of a job from Supabase's webhook.
