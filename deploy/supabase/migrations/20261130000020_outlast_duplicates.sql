@@ -30,7 +30,8 @@ begin
     return null;
   end if;
   r := public.outlast_finish(t.task_id, p_lease, 'completed', v_files, '[]');
-  return case when r ->> 'state' = 'recorded' then r || jsonb_build_object('files', v_files) end;
+  return case when r ->> 'state' = 'recorded' then r || jsonb_build_object('files', (
+    select jsonb_agg(f.file - 'md5') from jsonb_array_elements(v_files) f (file))) end;
 end $$;
 
 -- A worker asks to run the task. Returns the state run (with the files that are stored already), done, cancelled, busy
