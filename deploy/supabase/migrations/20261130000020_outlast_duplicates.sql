@@ -1,5 +1,6 @@
 -- Outlast 23: a task whose files are all known by their source is completed by outlast_begin. The worker has nothing to
--- do for it, so it needs no second call, and the generation's row is written once.
+-- do for it, so it needs no second call, and the generation's row is written once. A job without FAL's result, which has
+-- `fal_result` null, no longer ends the row of a binding with `fal_finishes`.
 
 select public.outlast_start_change();
 
@@ -85,7 +86,8 @@ begin
     return jsonb_build_object('state', 'busy',
       'retry_after', round(extract(epoch from t.lease_until - clock_timestamp())::numeric, 3));
   end if;
-  if p_job -> 'fal_result' ->> 'output' is not null or (p_job ? 'fal_result' and j.source_keys <> '{}') then
+  if p_job -> 'fal_result' ->> 'output' is not null
+      or (jsonb_typeof(p_job -> 'fal_result') = 'object' and j.source_keys <> '{}') then
     v_written := public.outlast_finish_row(t.binding, t.generation_id, j.request_id, p_job -> 'fal_result');
     if starts_with(v_written, 'rejected') then
       return jsonb_build_object('state', 'row_rejected', 'error', v_written);
