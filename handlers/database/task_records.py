@@ -33,17 +33,13 @@ class TaskRecords:
         self._supabase = supabase
         self._immutable = immutable
 
-    def immutable_keys(self, job: Job) -> list[str]:
-        """Return the source keys of the job's files that never change."""
-        return [] if self._immutable is None else self._immutable.keys(job.files)
-
     async def begin(self, job: Job, lease: UUID, worker: str, attempt: int) -> BeginReply:
         """Take the lease of a task for LEASE_SECONDS. `BeginReply.state` is `run` if this succeeded.
 
         It is `recorded` if all files of the job are known by their URLs; then the task is completed.
         """
         row = task_row(job) | {"attempt": attempt}
-        if self._immutable is not None and (keys := self.immutable_keys(job)):
+        if self._immutable is not None and (keys := self._immutable.keys(job.files)):
             row["immutable"] = keys
             if len(keys) == len(job.files) and job.generation_id is not None and job.fal_result is None:
                 row["duplicates"] = {

@@ -182,7 +182,7 @@ class Attempt:
 
     def _immutable_file(self, job: Job) -> str | None:
         """Return a name for the only file of a job if other jobs of the user for it need not store it again."""
-        if job.user_id is None or len(job.files) != 1 or not self._context.records.immutable_keys(job):
+        if job.user_id is None or len(job.files) != 1 or not self._context.immutable.keys(job.files):
             return None
         return f"{job.user_id} {job.files[0].source_key} {job.profile.key}"
 

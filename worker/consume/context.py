@@ -9,6 +9,7 @@ from uuid import UUID
 
 from handlers.database.reconcile_records import ReconcileRecords
 from handlers.database.task_records import TaskRecords
+from handlers.download.immutable import ImmutableSources
 from handlers.pipeline.state import PipelineDeps
 from schemas.jobs import Job
 from worker.consume.circuit import Circuit
@@ -75,6 +76,7 @@ class WorkerContext:
     policy: RetryPolicy
     metrics: Metrics
     circuit: Circuit
+    immutable: ImmutableSources
     worker: str
     progress_writer: ProgressWriter
     send_result: Callable[[Job], Awaitable[None]]
