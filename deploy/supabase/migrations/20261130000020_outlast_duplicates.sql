@@ -5,10 +5,10 @@
 select public.outlast_start_change();
 
 -- Completes a task that a worker has just begun with files that the user has already, if they are all of the job's
--- files and if the worker would use them. `duplicates` of the job has what the worker knows about them: `files` with the
--- id, position, name, URL and source key of each; `bucket`, where new files are stored unless the binding has its own;
--- and `max_bytes`, the largest file that is stored. Returns null if the worker must run the task: also where the binding
--- has folders, whose names the worker computes, and for files that were stored without a check.
+-- files and if the worker would use them. `duplicates` of the job has what the worker knows about them: `files` with
+-- the id, position, name, URL and source key of each; `bucket`, where new files are stored unless the binding has its
+-- own; and `max_bytes`, the largest file that is stored. Returns null if the worker must run the task: also where the
+-- binding has folders, whose names the worker computes, and for files that were stored without a check.
 create or replace function public.outlast_finish_known(
   t public.outlast_tasks, p_lease uuid, p_job jsonb, p_known jsonb, p_place jsonb
 ) returns jsonb language plpgsql security definer set search_path = '' as $$
