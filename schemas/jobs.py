@@ -4,14 +4,14 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID, uuid5
 
 from pydantic import Field, StringConstraints
 
 from schemas.base import Frozen
 from schemas.formats import ImageFormat
-from schemas.urls import base_name, name_from_url
+from schemas.urls import base_name, name_from_url, redact_url
 from schemas.variants import Variants, parse_variants, variants_text
 
 JOB_TYPE: Final = "outlast.job.v1"
@@ -201,6 +201,17 @@ def task_id_for(
 def file_id_for(generation_id: str, key: str, binding: str = DEFAULT_BINDING) -> UUID:
     """Derive the id of a stored file from its generation and source key."""
     return uuid5(_namespace(binding), f"file\n{generation_id}\n{key}")
+
+
+def identity_of(file: JobFile, generation_id: str, binding: str = DEFAULT_BINDING) -> dict[str, Any]:
+    """Return the fields of ProcessedFile that depend on the generation and the source URL, not on the content."""
+    return {
+        "id": file_id_for(generation_id, file.source_key, binding),
+        "position": file.position,
+        "original_filename": file.original_filename,
+        "source_url": redact_url(file.url),
+        "source_key": file.source_key,
+    }
 
 
 def _namespace(binding: str) -> UUID:

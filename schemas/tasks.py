@@ -38,10 +38,12 @@ class BeginReply(Frozen):
     this job; with the `md5` of each, `outlast_finish` checks its object again. `sees_storage`: the database can check
     in SQL whether Storage has an object and whether it is complete. `bucket`, `folders` and `variants` are those of the
     binding, if it names any.
+    `recorded`: all files of the job are `known`, so the task is completed with `files`; `status` and `row_rejected` are
+    those of FinishReply.
     `row_rejected`: the generation's row refuses FAL's result; `error` says why.
     """
 
-    state: Literal["run", "done", "cancelled", "busy", "no_generation", "row_rejected"]
+    state: Literal["run", "done", "recorded", "cancelled", "busy", "no_generation", "row_rejected"]
     binding: str | None = None
     generation_id: str | None = None
     user_id: str | None = None
@@ -56,6 +58,8 @@ class BeginReply(Frozen):
     folders: list[str | None] | None = None
     variants: str | None = None
     error: str | None = None
+    status: TaskStatus | None = None
+    row_rejected: str | None = None
 
 
 class FinishReply(Frozen):

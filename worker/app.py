@@ -173,7 +173,8 @@ def _context(  # noqa: PLR0913, PLR0917 - called once, with the objects that all
     downloader: Downloader,
     codec: Codec,
 ) -> WorkerContext:
-    records, tasks = TaskRecords(supabase, ImmutableSources(settings)), TaskQueries(supabase)
+    immutable = ImmutableSources(settings)
+    records, tasks = TaskRecords(supabase, immutable), TaskQueries(supabase)
     return WorkerContext(
         records=records,
         reconcile_records=ReconcileRecords(supabase),
@@ -191,6 +192,7 @@ def _context(  # noqa: PLR0913, PLR0917 - called once, with the objects that all
         policy=RetryPolicy(settings.retry_delays, settings.max_attempts),
         metrics=metrics,
         circuit=Circuit(_dependencies(settings, records, supabase, name), metrics),
+        immutable=immutable,
         worker=name,
         progress_writer=ProgressWriter(tasks),
         send_result=partial(send_result, broker, tasks),

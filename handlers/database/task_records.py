@@ -13,7 +13,7 @@ from handlers.json_text import parse_json
 from handlers.sources.output_urls import find_data_uri
 from handlers.sources.refusals import refusal_of
 from schemas.files import FailedFile, ProcessedFile
-from schemas.jobs import Job, JobFile
+from schemas.jobs import Job, JobFile, identity_of
 from schemas.tasks import BeginReply, FinishReply, HeartbeatReply, TaskStatus
 from schemas.urls import MAX_SOURCE_URL_CHARACTERS, redact_url
 
@@ -26,7 +26,7 @@ class TaskRecords:
     """The task functions of `deploy/supabase/migrations`, one method each.
 
     Every method raises DatabaseUnavailableError when the database does not answer. With `immutable`, the answer of
-    `begin` also has the files that the user has already from these sources.
+    `begin` also has the files that the user has already from these sources; a job that needs no others is completed.
     """
 
     def __init__(self, supabase: Supabase, immutable: ImmutableSources | None = None) -> None:
@@ -34,10 +34,19 @@ class TaskRecords:
         self._immutable = immutable
 
     async def begin(self, job: Job, lease: UUID, worker: str, attempt: int) -> BeginReply:
-        """Take the lease of a task for LEASE_SECONDS. `BeginReply.state` is `run` if this succeeded."""
+        """Take the lease of a task for LEASE_SECONDS. `BeginReply.state` is `run` if this succeeded.
+
+        It is `recorded` if all files of the job are known by their URLs; then the task is completed.
+        """
         row = task_row(job) | {"attempt": attempt}
         if self._immutable is not None and (keys := self._immutable.keys(job.files)):
             row["immutable"] = keys
+            if len(keys) == len(job.files) and job.generation_id is not None and job.fal_result is None:
+                row["duplicates"] = {
+                    "bucket": self._supabase.bucket,
+                    "max_bytes": self._immutable.max_file_bytes,
+                    "files": [_identity_row(file, job.generation_id, job.binding) for file in job.files],
+                }
         answer = await self._supabase.call_batched(
             "outlast_begin",
             {
@@ -161,6 +170,12 @@ def task_row(job: Job) -> dict[str, Any]:
         "source_keys": [file.source_key for file in job.files],
         "files": [_media_entry(file) for file in job.files] + [file.model_dump(mode="json") for file in job.skipped],
     }
+
+
+def _identity_row(file: JobFile, generation_id: str, binding: str) -> dict[str, Any]:
+    """Return what the record of a stored file has of the job, in JSON."""
+    identity = identity_of(file, generation_id, binding)
+    return identity | {"id": str(identity["id"])}
 
 
 def _media_entry(file: JobFile) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class ImmutableSources:
         entries = tuple(entry for entry in settings.immutable_sources if entry != NO_SOURCE)
         self._immutable = Allowlist(entries, setting="IMMUTABLE_SOURCES")
         self._allowed = Allowlist(settings.source_allowlist)
+        self.max_file_bytes = settings.max_file_bytes
 
     def keys(self, files: Iterable[JobFile]) -> list[str]:
         """Return the source keys of the files that never change, and that may be downloaded.

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from handlers.database.task_records import TaskRecords
 from handlers.errors import FileProcessingError
 from handlers.pipeline import BatchResult, process
+from handlers.pipeline.known import report_recorded
 from handlers.pipeline.state import Batch, PipelineDeps
 from handlers.settings import MediaSettings
 from schemas.files import FailedFile, ProcessedFile
@@ -125,6 +126,8 @@ async def run_batch(
     reply = await records.begin(job, lease, "api", attempt=1)
     if reply.state in {"busy", "cancelled"}:
         raise FileProcessingError(f"the task {job.task_id} is {reply.state}", retryable=reply.state == "busy")
+    if reply.state == "recorded":
+        report_recorded(reply.files, deps.observer)
     already_stored = {file.source_key: file for file in reply.files}
     for file in job.files:
         if file.source_key in already_stored:
@@ -139,7 +142,7 @@ async def run_batch(
         known=reply.known,
         profile=profile_of(job, reply),
     )
-    if reply.state == "done":
+    if reply.state in {"done", "recorded"}:
         result = BatchResult()
     else:
         result = await _process_and_record(job, batch, deps, records, lease, reporter)

@@ -1,6 +1,9 @@
 """Uses files that the user has already from the same URLs, whose content never changes. Nothing is downloaded."""
 
+from collections.abc import Iterable
+
 from handlers.media import BY_CONTENT_TYPE, UNVERIFIED, MediaType
+from handlers.observer import Observer
 from handlers.pipeline.state import Batch, PipelineDeps
 from handlers.pipeline.steps import as_duplicate, in_folders
 from schemas.files import ProcessedFile
@@ -20,6 +23,13 @@ def use_known(file: JobFile, batch: Batch, deps: PipelineDeps) -> ProcessedFile 
         return None
     deps.observer.file(media.kind, "deduplicated")
     return as_duplicate(file, batch, earlier)
+
+
+def report_recorded(files: Iterable[ProcessedFile], observer: Observer) -> None:
+    """Report files to the observer that `outlast_begin` has recorded, because all files of the job were known."""
+    for file in files:
+        media = BY_CONTENT_TYPE.get(file.content_type)
+        observer.file(media.kind if media else "unknown", "deduplicated")
 
 
 def _in_place(file: ProcessedFile, batch: Batch, deps: PipelineDeps) -> bool:

@@ -26,8 +26,8 @@ from handlers.storage import Storage
 from handlers.storage.upload_file import UploadFile
 from handlers.storage.variants import store_variants, variant_paths
 from schemas.files import ProcessedFile
-from schemas.jobs import JobFile, file_id_for
-from schemas.urls import is_data_reference, redact_url
+from schemas.jobs import JobFile, identity_of
+from schemas.urls import is_data_reference
 
 DETECTION_BYTES: Final = 64 * 1024
 """How much of a file `detect` reads. HEAD_BYTES are enough, except for models in text formats."""
@@ -126,7 +126,7 @@ async def upload(state: FileState, deps: PipelineDeps) -> FileState:
         deps.observer.stored(prepared.file_size, source.size - prepared.file_size)
     variants = await store_variants(storage, path, prepared.variants, verify=verify) if prepared.variants else None
     stored = ProcessedFile(
-        **_identity(state.file, state.batch),
+        **identity_of(state.file, state.batch.generation_id, state.batch.binding),
         original_size=source.size,
         file_size=prepared.file_size,
         content_type=prepared.content_type,
@@ -161,7 +161,8 @@ def in_folders(batch: Batch, path: str) -> bool:
 
 def as_duplicate(file: JobFile, batch: Batch, earlier: ProcessedFile) -> ProcessedFile:
     """Return the stored file for this one, which shares the object of an earlier file."""
-    return earlier.model_copy(update={**_identity(file, batch), "deduplicated": True})
+    identity = identity_of(file, batch.generation_id, batch.binding)
+    return earlier.model_copy(update={**identity, "deduplicated": True})
 
 
 def _check_head(settings: MediaSettings, head: bytes) -> None:
@@ -184,17 +185,6 @@ def _refusal(detected: DetectedType, settings: MediaSettings) -> FileProcessingE
     if is_refused(detected.mime_type) or settings.unsupported_files == "fail":
         return FileTypeNotSupportedError(message)
     return FileSkippedError(f"{message} (UNSUPPORTED_FILES)") if settings.unsupported_files == "skip" else None
-
-
-def _identity(file: JobFile, batch: Batch) -> dict[str, object]:
-    """Return the fields of ProcessedFile that depend on the generation and the source URL, not on the content."""
-    return {
-        "id": file_id_for(batch.generation_id, file.source_key, batch.binding),
-        "position": file.position,
-        "original_filename": file.original_filename,
-        "source_url": redact_url(file.url),
-        "source_key": file.source_key,
-    }
 
 
 def require(value: T | None) -> T:

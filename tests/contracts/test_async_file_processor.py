@@ -69,6 +69,26 @@ async def test_a_repeated_batch_returns_the_stored_files_without_its_source(proc
     assert await sql.fetchval("select status from outlast_tasks") == "completed"
 
 
+@pytest.mark.parametrize("others", [(), ("tone.mp3",)])
+async def test_files_from_known_urls_are_recorded_for_another_generation(processor, own_source, sql, others):
+    settings = processor.settings.model_copy(update={"immutable_sources": (own_source.url,)})
+    calls, kinds = [], []
+    async with AsyncFileProcessor(settings) as immutable:
+        immutable._observer.file = lambda kind, outcome: kinds.append((str(kind), outcome))
+        urls = [f"{own_source.url}/files/{name}" for name in ("tone.wav", "photo.jpg")]
+        first = await immutable.process_file_batch(urls, "u", "g1")
+        kinds.clear()
+        urls += [f"{own_source.url}/files/{name}" for name in others]
+        second = await immutable.process_file_batch(urls, "u", "g2", 3, lambda *now: calls.append(now[:2]))
+    assert second.success
+    assert [file.path for file in second.processed_files][:2] == [file.path for file in first.processed_files]
+    assert sorted(kinds) == [("audio", "deduplicated"), *[("audio", "stored")] * len(others), ("image", "deduplicated")]
+    assert len(calls) == len(urls)
+    assert own_source.hits["tone.wav"] == own_source.hits["photo.jpg"] == 1
+    statuses = await sql.fetch("select status from outlast_tasks")
+    assert [row["status"] for row in statuses] == ["completed"] * 2
+
+
 async def test_a_repeated_batch_processes_only_failed_files(processor, own_source, sql):
     urls = [f"{own_source.url}/files/tone.wav", f"{own_source.url}/files/tone.mp3?fail_first=1"]
     first = await processor.process_file_batch(urls, "u", "g")

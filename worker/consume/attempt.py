@@ -18,10 +18,11 @@ from handlers.errors import FileProcessingError, GenerationNotFoundError, RowRej
 from handlers.pipeline import process, unexpected_error
 from handlers.pipeline.batch import profile_of
 from handlers.pipeline.early import EarlyDownload, started
+from handlers.pipeline.known import report_recorded
 from handlers.pipeline.state import Batch
 from handlers.pipeline.steps import fetch_source
 from schemas.files import FailedFile, ProcessedFile
-from schemas.jobs import JobFile
+from schemas.jobs import Job, JobFile
 from schemas.tasks import BeginReply
 from worker.broker.envelope import Envelope, UndecodableError
 from worker.broker.topology import DELIVERY_LIMIT
@@ -148,7 +149,8 @@ class Attempt:
         try:
             if envelope.job.is_result_only:
                 return await settlement.record_result()
-            return await self._process(envelope, settlement)
+            async with self._context.under_way.storing(self._immutable_file(envelope.job)):
+                return await self._process(envelope, settlement)
         except LostDeliveryError:
             raise
         except FileProcessingError as error:
@@ -172,9 +174,17 @@ class Attempt:
         if reply.state == "run":
             with tracing.span("settle"):
                 return await settlement.settle_files(failed)
+        if reply.state == "recorded":
+            return await self._ack_recorded(envelope, settlement, reply)
         if reply.state == "busy":
             return await settlement.delay("busy", reply.retry_after)
         return await settlement.ack("duplicate" if reply.state == "done" else "cancelled")
+
+    def _immutable_file(self, job: Job) -> str | None:
+        """Return a name for the only file of a job if other jobs of the user for it need not store it again."""
+        if job.user_id is None or len(job.files) != 1 or not self._context.immutable.keys(job.files):
+            return None
+        return f"{job.user_id} {job.files[0].source_key} {job.profile.key}"
 
     def _start_download(self, envelope: Envelope) -> AbstractAsyncContextManager[EarlyDownload | None]:
         """Start the download of the only file of a job from Supabase's webhook.
@@ -241,6 +251,14 @@ class Attempt:
         jobs = await self._context.request_result(job)
         self._settling = True
         return await settlement.replace_with(jobs)
+
+    async def _ack_recorded(self, envelope: Envelope, settlement: Settlement, reply: BeginReply) -> str:
+        """Report the files that the database has recorded already, and ack."""
+        report_recorded(reply.files, self._context.deps.observer)
+        recorded = {file.source_key: file for file in reply.files}
+        for file in envelope.job.files:
+            self._log.file_done(file, recorded[file.source_key])
+        return await settlement.ack_recorded(reply)
 
     def _set_owner(self, envelope: Envelope, reply: BeginReply) -> None:
         """Log generation and user from here on: a job from FAL's webhook contains neither, the database has both."""

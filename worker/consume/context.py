@@ -1,12 +1,15 @@
 """What all attempts of a worker share."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
 from handlers.database.reconcile_records import ReconcileRecords
 from handlers.database.task_records import TaskRecords
+from handlers.download.immutable import ImmutableSources
 from handlers.pipeline.state import PipelineDeps
 from schemas.jobs import Job
 from worker.consume.circuit import Circuit
@@ -32,6 +35,32 @@ class Recent:
         return is_new
 
 
+class FilesUnderWay:
+    """Files of users that jobs are storing. Another job for such a file waits until the first one has ended.
+
+    Then the user has the file already. If the first one failed, all that waited go on at once.
+    """
+
+    def __init__(self) -> None:
+        self._ended: dict[str, asyncio.Event] = {}
+
+    @contextlib.asynccontextmanager
+    async def storing(self, name: str | None) -> AsyncIterator[None]:
+        """Wait for the job that stores the file of this name, or be that job. None: nothing to wait for."""
+        if name is None:
+            yield
+        elif (other := self._ended.get(name)) is not None:
+            await other.wait()
+            yield
+        else:
+            ended = self._ended[name] = asyncio.Event()
+            try:
+                yield
+            finally:
+                del self._ended[name]
+                ended.set()
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
     """The objects and limits that all attempts of a worker share.
@@ -47,6 +76,7 @@ class WorkerContext:
     policy: RetryPolicy
     metrics: Metrics
     circuit: Circuit
+    immutable: ImmutableSources
     worker: str
     progress_writer: ProgressWriter
     send_result: Callable[[Job], Awaitable[None]]
@@ -56,3 +86,4 @@ class WorkerContext:
     soft_limit: float
     recent_tasks: Recent = field(default_factory=Recent)
     recent_sources: Recent = field(default_factory=Recent)
+    under_way: FilesUnderWay = field(default_factory=FilesUnderWay)

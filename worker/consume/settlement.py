@@ -125,9 +125,17 @@ class Settlement:
             delay = longest_delay([decision for decision in decisions.values() if isinstance(decision, Retry)])
             counted = any(file.code not in uncounted for file in pending)
             return await self._retry(pending[0], [file.source_key for file in pending], delay, counted=counted)
+        return await self._ack_ended(DEAD_LINKS if dead and not letters else reply.status)
+
+    async def ack_recorded(self, reply: BeginReply) -> str:
+        """Acknowledge a job that `outlast_begin` has completed, because all of its files were known."""
+        self._note_refused_row(reply.row_rejected)
+        return await self._ack_ended(reply.status)
+
+    async def _ack_ended(self, outcome: str | None) -> str:
         age = datetime.now(UTC) - self._envelope.job.event_at
         self._context.metrics.job_age.observe(age.total_seconds())
-        return await self.ack(DEAD_LINKS if dead and not letters else reply.status or TaskStatus.COMPLETED)
+        return await self.ack(outcome or TaskStatus.COMPLETED)
 
     async def job_failed(self, error: FileProcessingError) -> str:
         """Settle after an error of the whole job: retry all of its files, or make the job a dead letter."""
@@ -217,11 +225,14 @@ class Settlement:
             raise StorageUnavailableError("an object of this job is being deleted")
         if reply.state == "object_differs":
             raise StorageUnavailableError("an object of this job in Storage differs from the one that was uploaded")
-        if reply.row_rejected:
-            self._context.metrics.error(RowRejectedError.default_code)
-            log.warning("the row refused its media; the files are recorded", reason=reply.row_rejected)
+        self._note_refused_row(reply.row_rejected)
         self.leased = False
         return reply
+
+    def _note_refused_row(self, reason: str | None) -> None:
+        if reason:
+            self._context.metrics.error(RowRejectedError.default_code)
+            log.warning("the row refused its media; the files are recorded", reason=reason)
 
     async def _record_failure(self, status: TaskStatus, error: FileProcessingError) -> None:
         """Record the stored files as stored and the others as failed, if this attempt has the lease.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ from handlers.settings import MediaSettings
 from handlers.sources.fal_results import result_only
 from handlers.sources.plan import plan_jobs
 from schemas.events import CompletedGeneration, IgnoredWebhook
-from schemas.jobs import NamedGeneration
+from schemas.jobs import Job, JobFile, NamedGeneration
 from tests.contracts.postgres.conftest import Database, open_database
 
 SETTINGS = MediaSettings(_env_file=None)
@@ -140,3 +141,21 @@ async def test_a_text_column_gets_the_url_of_the_only_file(project: Project) -> 
     await project.succeeded("r-two", output=two)
     urls = {row["id"]: row["url"] for row in await project.pool.fetch("select id, url from links")}
     assert (urls["one"], json.loads(urls["two"])) == ("https://v3.fal.media/files/a.png", two)
+
+
+async def test_a_job_without_fals_result_does_not_end_a_row_that_is_not_finished(project: Project) -> None:
+    row = await project.run_of("r-api")
+    job = Job(
+        task_id=uuid4(),
+        binding="runs",
+        generation_id=str(row),
+        user_id="u",
+        source="api",
+        files=(JobFile(position=0, url="https://v3.fal.media/files/a.png", source_key="a"),),
+        total_files=1,
+        output_key="o",
+        event_at=datetime.now(UTC),
+    )
+    begun = await project.call("outlast_begin", p_job=task_row(job), p_lease=uuid4(), p_worker="w")
+    assert begun["state"] == "run"
+    assert (await project.row("", row))["status"] == "waiting"
