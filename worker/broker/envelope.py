@@ -117,7 +117,7 @@ class JobMessage(Message):
     """A message without aio-pika's check, at each attribute that is set, whether the message is locked."""
 
     __slots__ = ()
-    __setattr__ = object.__setattr__
+    __setattr__ = object.__setattr__  # type: ignore[assignment]
 
 
 def build_message(

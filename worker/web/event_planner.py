@@ -27,7 +27,7 @@ MAX_URLS: Final = 20
 MAY_BE_URL: Final = re.compile(rb"(?:https?)?:\\?/|http|data:|\\u", re.IGNORECASE)
 """What each URL in a JSON text contains. An escaped character may be any."""
 PARTS_OF_URLS: Final = (b":/", b":\\/", b"http", b"data:", b"\\u")
-"""Each match of MAY_BE_URL contains one of these in lower case. They are counted ten times as fast."""
+"""Each match of MAY_BE_URL contains one of these, in lower case. They are counted ten times as fast."""
 Plan = tuple[CompletedGeneration | IgnoredWebhook, tuple[Job, ...]]
 
 
