@@ -19,6 +19,9 @@ async def publish_jobs(broker: Broker, jobs: Sequence[Job], limit: float) -> Non
     Raises:
         BrokerUnavailableError: a job was not confirmed in time. Others may have been published.
     """
+    if len(jobs) == 1:
+        await broker.publish_job(Envelope(jobs[0]), limit)
+        return
     deadline = time.monotonic() + limit
     remaining = iter(jobs)
     publishers = [_publish_each(broker, remaining, deadline) for _ in range(min(CONCURRENT_PUBLISHES, len(jobs)))]

@@ -58,16 +58,14 @@ class BodyReader:
         """
         limit = limit or self.max_bytes
         _check_headers(request, limit)
+        if request.content.is_eof():  # it has arrived with its head, so it takes no more room than it has already
+            body = bytearray()
+            await _receive(request, body, limit)
+            yield _checked(body, limit)
+            return
         async with contextlib.AsyncExitStack() as stack:
-            if request.content.is_eof():  # it has arrived with its head, so it takes no more room than it has already
-                body = bytearray()
-                await _reserve(self._budget(0, proven=proven), 0, stack, proven=proven)
-                await _receive(request, body, limit)
-            else:
-                body = await self._receive_in_time(request, limit, stack, proven=proven)
-            if len(body) > limit:
-                raise web.HTTPRequestEntityTooLarge(limit, len(body))
-            content = bytes(body)
+            body = await self._receive_in_time(request, limit, stack, proven=proven)
+            content = _checked(body, limit)
             del body  # so that a large body is in memory once
             yield content
 
@@ -147,6 +145,12 @@ async def _receive(request: web.Request, body: bytearray, up_to: int) -> None:
         # aiohttp raises RuntimeError for a connection that was closed before the read began.
         detail = f"the body is not complete: {type(error).__name__}"
         raise BodyError(400, "incomplete_body", detail, "send the request again", "aborted") from None
+
+
+def _checked(body: bytearray, limit: int) -> bytes:
+    if len(body) > limit:
+        raise web.HTTPRequestEntityTooLarge(limit, len(body))
+    return bytes(body)
 
 
 def _too_late(reservation: Reservation, seconds: float) -> BodyError:

@@ -15,6 +15,12 @@ def test_urls_are_counted_however_they_are_written(url):
     assert not has_few_urls(f'["{url}"]'.encode() * (MAX_URLS + 1))
 
 
+@pytest.mark.parametrize("url", ["https://a", r"https:\/\/a", "data:x"])
+def test_a_url_that_contains_several_signs_of_one_counts_once(url):
+    assert has_few_urls(f'["{url}"]'.encode() * MAX_URLS)
+    assert not has_few_urls(f'["{url}"]'.encode() * (MAX_URLS + 1))
+
+
 def test_a_text_without_urls_has_few():
     assert has_few_urls(b'["a"]' * 1000)
 
