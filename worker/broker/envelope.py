@@ -113,18 +113,11 @@ def failure_headers(code: str | None, error: str | None, stage: str = "") -> dic
     }
 
 
-class JobMessage(Message):
-    """A message without aio-pika's check, at each attribute that is set, whether the message is locked."""
-
-    __slots__ = ()
-    __setattr__ = object.__setattr__  # type: ignore[assignment]
-
-
 def build_message(
     body: bytes, message_id: str | None, headers: Mapping[str, Any], message_type: str | None = JOB_TYPE
 ) -> Message:
     """Return a persistent message with these headers."""
-    return JobMessage(
+    return Message(
         body,
         content_type="application/json",
         delivery_mode=DeliveryMode.PERSISTENT,
