@@ -187,6 +187,7 @@ class ChaosEnvironment:
             "SUPABASE_SERVICE_ROLE_KEY": self.gateway.service_role_key,
             "SUPABASE_WEBHOOK_SECRETS": self._secrets["webhook_secret"],
             "SOURCE_ALLOWLIST": f"{' '.join(FAL_SOURCES)} {self.source.url}",
+            "IMMUTABLE_SOURCES": self.source.url,
             "RECEIVER_HOST": "127.0.0.1",
             "METRICS_HOST": "127.0.0.1",
             "TEMP_DIR": str(self.folder / "tmp"),

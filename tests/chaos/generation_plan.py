@@ -1,6 +1,7 @@
 """The generations of a run, drawn from a seed, with the expected result of each of their files."""
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from uuid import UUID
 PICTURES = ("photo.png", "photo.jpg", "photo.webp", "cut-out.png", "animation.gif", "turned.jpg")
 OTHERS = {"video": ("clip.mp4",), "audio": ("tone.mp3", "tone.wav"), "model_mesh": ("cube.glb",)}
 VARIANTS = 400
+AGAIN = 0.25
 # A file's URL after `<source>/files/`, and its expected error code.
 BAD = (
     ("photo.jpg?status=404", "source_gone"),
@@ -62,30 +64,48 @@ class Generation:
 def draw_generations(
     seed: int, count: int, source_url: str, *, bad: float = 0.05, passing: float = 0.1
 ) -> list[Generation]:
-    """Draw `count` generations of 1 to 3 files; exactly the share `bad` of all files is bad, each kind in turn."""
+    """Draw `count` generations of 1 to 3 files; exactly the share `bad` of all files is bad, each kind in turn.
+
+    Of the good pictures, the share AGAIN has the URL of an earlier one of the same user.
+    """
     rng = random.Random(seed)  # noqa: S311 - reproducible, not for security
     users = [str(UUID(int=rng.getrandbits(128), version=4)) for _ in range(min(50, max(3, count // 5)))]
     sizes = [rng.choice((1, 1, 2, 2, 3)) for _ in range(count)]
     # Bad files that fail only after all attempts must not come at the very end.
     bad_positions = sorted(rng.sample(range(sum(sizes) * 4 // 5), round(bad * sum(sizes))))
     kinds = {field_name: BAD[at % len(BAD)] for at, field_name in enumerate(bad_positions)}
+    pictures: defaultdict[str, list[File]] = defaultdict(list)
     generations, at = [], 0
     for size in sizes:
         names = [(at + field_name, kinds.get(at + field_name)) for field_name in range(size)]
-        generations.append(_generation(rng, rng.choice(users), names, source_url, passing))
+        user = rng.choice(users)
+        generation = _generation(rng, user, names, source_url, passing, pictures[user])
+        pictures[user] += [file for file in generation.files if file.sample in PICTURES and not file.code]
+        generations.append(generation)
         at += size
     return generations
 
 
 def _generation(
-    rng: random.Random, user: str, names: Sequence[tuple[int, tuple[str, str] | None]], source: str, passing: float
+    rng: random.Random,
+    user: str,
+    names: Sequence[tuple[int, tuple[str, str] | None]],
+    source: str,
+    passing: float,
+    earlier: Sequence[File],
 ) -> Generation:
     output: dict[str, Any] = {"seed": rng.getrandbits(30), "prompt": "a lighthouse in a storm"}
     files: dict[str, list[File]] = {}
     for number, bad in names:
         free = [name for name in OTHERS if name not in output]
         field_name = "images" if bad or rng.random() < 0.65 else rng.choice(free)
-        file = _bad(number, bad, source) if bad else _good(rng, number, field_name, source, passing)
+        unused = [file for file in earlier if file not in files.get(field_name, ())] if field_name == "images" else []
+        if bad:
+            file = _bad(number, bad, source)
+        elif unused and rng.random() < AGAIN:
+            file = rng.choice(unused)
+        else:
+            file = _good(rng, number, field_name, source, passing)
         files.setdefault(field_name, []).append(file)
         entry = {"url": file.url, "content_type": "application/octet-stream", "file_name": file.sample}
         if field_name == "images":
