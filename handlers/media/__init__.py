@@ -31,9 +31,10 @@ class MediaType:
     """One type that Outlast stores.
 
     `extension` has no dot. `reader` is the libvips loader or the FFmpeg demuxer that opens it. `structure` is the
-    module in `handlers.media` whose `check_content` checks the structure of the file. `magic` is a regular expression
-    for the first bytes, if they suffice to detect the type; other types have a check in `handlers.detect.signatures`.
-    `prepared_by` is the module in `handlers.media` whose `prepare` validates the file, if it is not that of its kind.
+    module in `handlers.media` whose `check_content` or `check_and_repair` checks the structure of the file. `magic` is
+    a regular expression for the first bytes, if they suffice to detect the type; other types have a check in
+    `handlers.detect.signatures`. `prepared_by` is the module in `handlers.media` whose `prepare` validates the file, if
+    it is not that of its kind.
     """
 
     content_type: str

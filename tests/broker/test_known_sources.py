@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 
 from deploy.local.source import Source
-from schemas.jobs import Profile
+from schemas.jobs import Profile, SkippedFile
+from tests.captured_logs import capture_log
 from tests.metric_values import metric_value
 from tests.time_limits import WAIT_SECONDS
 
@@ -136,6 +137,20 @@ async def test_a_row_that_refuses_the_media_of_a_duplicate_is_counted(fal, env):
     assert (await files(env, again))[0]["deduplicated"]
     await env.wait_for_outcome("completed", 2)
     assert metric_value(env.metrics.errors.labels("row_rejected")) == 1
+
+
+@pytest.mark.usefixtures("immutable")
+async def test_skipped_files_beside_a_duplicate_are_logged_and_recorded(fal, env):
+    names = {"source_url": "https://other.example/b.png", "source_key": "b", "original_filename": "b.png"}
+    skipped = SkippedFile(position=1, field="images[1].url", code="source_forbidden", **names)
+    with capture_log(env.settings) as lines:
+        for _ in range(2):
+            job = await run(env, f"{fal.url}/files/photo.png", skipped=(skipped,), total_files=2)
+        await env.wait_for_outcome("completed", 2)
+    logged = [(line["files"], line["codes"]) for line in lines.read("files skipped")]
+    assert logged == [(1, ["source_forbidden"])] * 2
+    codes = "select jsonb_path_query_array(media, '$[*].code') ->> 0 from generations where id = $1"
+    assert await env.sql.fetchval(codes, UUID(job.generation_id)) == "source_forbidden"
 
 
 @pytest.mark.usefixtures("immutable")

@@ -214,10 +214,10 @@ class Attempt:
             raise GenerationNotFoundError(f"{problem} {job.request_id}")
         if reply.state == "row_rejected":
             raise RowRejectedError(f"the generation's row refuses FAL's result: {reply.error}")
+        if job.skipped and reply.state in {"run", "recorded"}:
+            log.info("files skipped", files=len(job.skipped), codes=sorted({file.code for file in job.skipped}))
         if reply.state != "run":
             return []
-        if job.skipped:
-            log.info("files skipped", files=len(job.skipped), codes=sorted({file.code for file in job.skipped}))
         stored = {file.source_key for file in reply.files}
         pending = tuple(file for file in job.files if file.source_key not in stored)
         task_progress = self._log.task_progress = TaskProgress(job.task_id, settlement.lease, reply.total, reply.stored)

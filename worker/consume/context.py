@@ -18,6 +18,8 @@ from worker.consume.retry_policy import RetryPolicy
 from worker.observability.metrics import Metrics
 
 MAX_RECENT: Final = 10_000
+MAX_WAIT_SECONDS: Final = 30.0
+"""How long a job waits for another one at most. A waiting job has a place in its queue, and its time limit runs."""
 
 
 class Recent:
@@ -38,10 +40,12 @@ class Recent:
 class FilesUnderWay:
     """Files of users that jobs are storing. Another job for such a file waits until the first one has ended.
 
-    Then the user has the file already. If the first one failed, all that waited go on at once.
+    Then the user has the file already. If the first one failed, all that waited go on at once. A job that has waited
+    for `max_wait` seconds goes on as well.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_wait: float = MAX_WAIT_SECONDS) -> None:
+        self._max_wait = max_wait
         self._ended: dict[str, asyncio.Event] = {}
 
     @contextlib.asynccontextmanager
@@ -50,7 +54,9 @@ class FilesUnderWay:
         if name is None:
             yield
         elif (other := self._ended.get(name)) is not None:
-            await other.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._max_wait):
+                    await other.wait()
             yield
         else:
             ended = self._ended[name] = asyncio.Event()

@@ -124,6 +124,6 @@ def _check_format(body: bytes) -> int:
     kind, channels, rate, _, block, bits = FORMAT.unpack(body[: FORMAT.size])
     if kind != PCM:
         return 1
-    if rate == 0 or channels == 0 or block != channels * ((bits + 7) // 8):
+    if 0 in {rate, channels, block} or block != channels * ((bits + 7) // 8):
         raise FileCorruptedError(f"the file declares {channels} channels of {bits} bits in blocks of {block} bytes")
     return int(block)

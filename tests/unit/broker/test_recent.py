@@ -90,3 +90,11 @@ async def test_a_job_can_be_cancelled_while_it_waits(jobs):
     ended.set()
     await settle()
     assert began == ["first", "third"]
+
+
+async def test_a_job_does_not_wait_for_ever_for_one_that_hangs():
+    under_way = FilesUnderWay(max_wait=0)
+    async with under_way.storing("a"), under_way.storing("a"):
+        pass
+    async with under_way.storing("a"):
+        pass

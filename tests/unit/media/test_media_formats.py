@@ -87,6 +87,12 @@ def test_wav_of_unknown_length_ends_with_the_file(tmp_path: Path, unknown: bytes
     assert end(tmp_path, streamed, "audio/wav") == len(content)
 
 
+def test_wav_without_bits_is_refused(tmp_path: Path) -> None:
+    content = bytearray(media_sample("wav").content + b"odd")
+    content[32:36] = bytes(4)  # the size of a block, and the bits per sample
+    assert_refused(tmp_path, bytes(content), "audio/wav", "0 bits in blocks of 0 bytes")
+
+
 def test_matroska_element_with_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
     content = bytearray(media_sample("mkv").content)
     content[content.index(b"Lavf") + 1] ^= 1
