@@ -19,7 +19,7 @@ from worker.observability.metrics import Metrics
 
 MAX_RECENT: Final = 10_000
 MAX_WAIT_SECONDS: Final = 30.0
-"""How long a job waits for another one at most. A waiting job has a place in its queue, and its time limit runs."""
+"""How long a job waits for another one at most. Meanwhile it counts as a job in process, and its time limit runs."""
 
 
 class Recent:

@@ -126,7 +126,7 @@ async def test_concurrent_tasks_with_one_source_leave_one_reference(db: Any, mak
 async def test_the_status_considers_all_attempts(
     db: Any, make_job: Make, make_file: Make, make_failure: Callable[[str], Any]
 ) -> None:
-    """First attempt: a is stored, b fails finally, c is to be retried. Second attempt: only c, which is stored."""
+    """First attempt: a is stored, b fails and is not retried, c will be retried. Second attempt: c is stored."""
     job = make_job("g", ["a", "b", "c"])
     first, second = uuid4(), uuid4()
     await db.call("outlast_begin", p_job=job, p_lease=first, p_worker="w")
