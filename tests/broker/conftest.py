@@ -177,12 +177,20 @@ async def close_all_connections(rabbitmq):
 @contextlib.asynccontextmanager
 async def memory_alarm(rabbitmq):
     """The broker's memory alarm is on, so it accepts no messages."""
-    set_limit = "vm_memory_monitor:set_vm_memory_high_watermark({})."
-    await rabbitmq.evaluate(set_limit.format("0.0000001"))
+    await rabbitmq.evaluate(memory_limit("0.0000001", alarms="[_ | _]"))
     try:
         yield
     finally:
-        await rabbitmq.evaluate(set_limit.format("{absolute, 1000000000}"))
+        await rabbitmq.evaluate(memory_limit("{absolute, 1000000000}", alarms="[]"))
+
+
+def memory_limit(limit, alarms):
+    """Return an Erlang expression that sets the limit and waits until the alarms match: another process sets them."""
+    return (
+        f"vm_memory_monitor:set_vm_memory_high_watermark({limit}), "
+        f"(fun Wait(N) when N > 0 -> case rabbit_alarm:get_alarms() of {alarms} -> ok; "
+        f"_ -> timer:sleep(10), Wait(N - 1) end end)({WAIT_SECONDS * 100})."
+    )
 
 
 @pytest.fixture
