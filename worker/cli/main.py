@@ -20,8 +20,7 @@ from worker.cli.dead.options import dead
 from worker.cli.moments import FORMS, read_since
 from worker.cli.optimize import optimize
 from worker.cli.setup import doctor, init
-from worker.cli.show.config import config
-from worker.cli.show.sources import sources
+from worker.cli.show.options import config, sources
 from worker.cli.tasks import cancel, status, submit, workers
 from worker.cli.trial.options import try_
 

@@ -107,8 +107,20 @@ def test_child_processes_end_when_their_parent_is_killed(tmp_path: Path, *, fork
     ("program", "unwanted"),
     [
         (
-            "import worker.app",
-            {"pyvips", "av", "PIL", "cryptography", "jwt", "jinja2", "supabase", "httpx", "multiprocessing"},
+            "import worker.cli.main, worker.app",
+            {
+                "rich",
+                "pygments",
+                "pyvips",
+                "av",
+                "PIL",
+                "cryptography",
+                "jwt",
+                "jinja2",
+                "supabase",
+                "httpx",
+                "multiprocessing",
+            },
         ),
         (
             "import handlers.codec.decoder_main, handlers.media.image",

@@ -1,31 +1,28 @@
 """`outlast config`: the effective settings with their origin, and names that are no settings."""
 
 import sys
-from typing import Annotated, Any, Final
+from typing import Final
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from handlers.settings import SettingsError
+from worker.cli.init_project import is_secret
 from worker.cli.printing import DONE, FAILED, print_json, print_table
+from worker.cli.settings_table import default_text
 from worker.observability.redact import MASK
+from worker.setting_names import origin, unknown_names
+from worker.settings import Settings
 
 COLUMNS: Final = ("setting", "value", "origin")
 
 
-def config(
-    changed: Annotated[bool, typer.Option("--changed", help="Only settings that are set.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Print all settings with their origin, secrets masked. Exit code 1: a setting is invalid or misspelt."""
-    from handlers.settings import SettingsError
-    from worker.setting_names import unknown_names
-    from worker.settings import Settings
-
+def run_config(*, only_changed: bool, as_json: bool) -> int:
+    """Print all settings, or those that are set, with their origin. Return the exit code."""
     unknown = unknown_names()
     try:
-        rows, problem = _rows(Settings.load(), only_changed=changed), ""
+        rows, problem = _rows(Settings.load(), only_changed=only_changed), ""
     except SettingsError as error:
         rows, problem = [], str(error)
     if as_json:
@@ -35,12 +32,10 @@ def config(
         _print(rows)
         for line in (*map(str, unknown), *filter(None, [problem])):
             sys.stderr.write(f"{line}\n")
-    sys.exit(FAILED if problem or any(name.nearest for name in unknown) else DONE)
+    return FAILED if problem or any(name.nearest for name in unknown) else DONE
 
 
-def _rows(settings: Any, *, only_changed: bool) -> list[dict[str, str]]:  # noqa: ANN401 - Settings is imported late
-    from worker.setting_names import origin
-
+def _rows(settings: Settings, *, only_changed: bool) -> list[dict[str, str]]:
     rows = [
         {"setting": name.upper(), "value": _shown(name, getattr(settings, name)), "origin": origin(name)}
         for name in type(settings).model_fields
@@ -49,9 +44,6 @@ def _rows(settings: Any, *, only_changed: bool) -> list[dict[str, str]]:  # noqa
 
 
 def _shown(name: str, value: object) -> str:
-    from worker.cli.init_project import is_secret
-    from worker.cli.settings_table import default_text
-
     if is_secret(name) and value not in {None, ()}:
         return MASK
     if isinstance(value, dict):

@@ -2,33 +2,26 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Final
 
-import typer
-
-from worker.cli.moments import FORMS, read_since
+from handlers.database.notice_records import NoticeRecords
 from worker.cli.printing import print_items, print_table
+from worker.observability.logs import configure
+from worker.resources import Resources
+from worker.settings import Settings
 
 PERIOD: Final = timedelta(hours=24)
 
 
-def sources(
-    since: Annotated[
-        str | None, typer.Option(help=f"Tasks that ended at or after this time (default: 24h): {FORMS}")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """List the ten hosts with the most files, how many of them failed, and why."""
-    asyncio.run(_list(read_since(since) or datetime.now(UTC) - PERIOD, as_json=as_json))
+def run_sources(since: datetime | None, *, as_json: bool) -> None:
+    """Print the hosts of tasks that ended since a moment, by default in the last 24 hours.
+
+    Raises DatabaseUnavailableError.
+    """
+    asyncio.run(_list(since or datetime.now(UTC) - PERIOD, as_json=as_json))
 
 
 async def _list(since: datetime, *, as_json: bool) -> None:
-    """Print the hosts. Raises DatabaseUnavailableError."""
-    from handlers.database.notice_records import NoticeRecords
-    from worker.observability.logs import configure
-    from worker.resources import Resources
-    from worker.settings import Settings
-
     settings = Settings.load().for_tasks()
     configure(settings)
     async with Resources(settings) as resources:
