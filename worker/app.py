@@ -133,9 +133,9 @@ async def worker_parts(settings: Settings, metrics: Metrics, name: str) -> Async
     with tracing.configured("outlast-worker"):
         async with Resources(settings, metrics) as resources:
             broker = await resources.broker(f"worker {name}")
-            supabase = await resources.supabase()
             downloader = await resources.downloader()
             codec = resources.codec()
+            supabase = await resources.supabase(codec.is_behind)
             metrics.watch_codec(codec.stats)
             metrics.watch_waiting(codec.waiting)
             metrics.watch_waiting(downloader.waiting)

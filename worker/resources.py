@@ -1,6 +1,7 @@
 """The only module that opens connections and starts codec processes: for receiver, worker, commands and Python API."""
 
 import contextlib
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final, Self
 
@@ -38,9 +39,9 @@ class Resources:
         metrics = self._metrics or Metrics(VERSION)
         return await self._stack.enter_async_context(Broker(self.settings, metrics, f"outlast {name}"))
 
-    async def supabase(self) -> Supabase:
-        """Return a client of the Supabase project that SUPABASE_URL names."""
-        return await self._stack.enter_async_context(Supabase(self.settings, self._metrics))
+    async def supabase(self, is_busy: Callable[[], bool] = lambda: False) -> Supabase:
+        """Return a client of the Supabase project that SUPABASE_URL names. For `is_busy` see BatchedCalls."""
+        return await self._stack.enter_async_context(Supabase(self.settings, self._metrics, is_busy))
 
     async def supabase_if_configured(self) -> Supabase | None:
         """Return a client of the Supabase project, or None if SUPABASE_URL is not set."""

@@ -5,7 +5,7 @@ rare, go through the official supabase client.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -29,9 +29,14 @@ CLIENT_ERRORS: Final = (ValueError, TypeError, LookupError)
 
 
 class Supabase:
-    """One project, and the Storage of its bucket. Connections are opened on first use; `aclose` closes them."""
+    """One project, and the Storage of its bucket. Connections are opened on first use; `aclose` closes them.
 
-    def __init__(self, settings: MediaSettings, observer: Observer | None = None) -> None:
+    `is_busy`: see BatchedCalls; by default, calls do not wait for each other while few requests are under way.
+    """
+
+    def __init__(
+        self, settings: MediaSettings, observer: Observer | None = None, is_busy: Callable[[], bool] = lambda: False
+    ) -> None:
         if settings.supabase_url is None or settings.supabase_service_role_key is None:
             raise SettingsError("SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY: set both (Project settings, API)")
         self.bucket = settings.storage_bucket
@@ -42,7 +47,7 @@ class Supabase:
         self._apis = tuple(ProjectApi(self._url, self._key, self._timeout) for _ in range(2))
         self._rpc = RpcClient(self._apis[0])
         observer = observer or Observer()
-        self._batched_calls = BatchedCalls(self._rpc, observer)
+        self._batched_calls = BatchedCalls(self._rpc, observer, is_busy)
         self._storage_api = StorageApi(self._apis[1], observer)
         self._storage = self._storage_of(self.bucket)
         self._http: HttpClient | None = None

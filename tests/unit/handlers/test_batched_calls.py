@@ -1,8 +1,9 @@
-"""Calls wait only while all lanes are busy, and then go together. The database is scripted."""
+"""Calls wait while all lanes are busy, or files wait for a codec, and then go together. The database is scripted."""
 
 import asyncio
 import json
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
@@ -82,11 +83,17 @@ def counts():
 
 
 @pytest.fixture
-async def calls(database, counts, monkeypatch):
+def codec():
+    """Set `waits` to let files wait for a codec process."""
+    return SimpleNamespace(waits=False)
+
+
+@pytest.fixture
+async def calls(database, counts, codec, monkeypatch):
     """However slow this machine is, no request takes long, unless a test says so."""
-    monkeypatch.setattr(batched_calls, "WAIT_SECONDS", 3600.0)
-    monkeypatch.setattr(batched_calls, "SLOW_SECONDS", 3600.0)
-    created = BatchedCalls(database, counts)
+    for name in ("WAIT_SECONDS", "BUSY_WAIT_SECONDS", "SLOW_SECONDS"):
+        monkeypatch.setattr(batched_calls, name, 3600.0)
+    created = BatchedCalls(database, counts, lambda: codec.waits)
     yield created
     await created.aclose()
 
@@ -215,12 +222,41 @@ async def test_no_call_waits_long_while_requests_are_under_way(calls, database, 
 
 async def test_a_request_that_takes_long_does_not_count_as_under_way(database, monkeypatch):
     monkeypatch.setattr(batched_calls, "WAIT_SECONDS", 0.0)
-    calls = BatchedCalls(database, Observer())
+    calls = BatchedCalls(database, Observer(), lambda: False)
     await fill(calls)
     while len(calls._lanes):
         await asyncio.sleep(0)
     await start(calls, [1])
     assert database.singles[LANES:] == [1]
+
+
+async def test_while_files_wait_for_a_codec_all_calls_wait_also_if_no_request_is_under_way(calls, database, codec):
+    codec.waits = True
+    tasks = await start(calls, range(BATCH_CALLS - 1))
+    assert database.requests == []
+    tasks += await start(calls, [BATCH_CALLS - 1])
+    database.release()
+    assert await asyncio.gather(*tasks) == list(range(BATCH_CALLS))
+    assert database.batches == [("outlast_claim", list(range(BATCH_CALLS)))]
+
+
+async def test_a_request_that_ends_sends_no_calls_while_files_wait_for_a_codec(calls, database, codec):
+    [first] = await start(calls, [-1])
+    codec.waits = True
+    tasks = await start(calls, [0, 1])
+    database.release()
+    await first
+    assert database.batches == []
+    tasks += await start(calls, range(2, BATCH_CALLS))
+    assert await asyncio.gather(*tasks) == list(range(BATCH_CALLS))
+
+
+async def test_no_call_waits_long_while_files_wait_for_a_codec(calls, database, codec, monkeypatch):
+    monkeypatch.setattr(batched_calls, "BUSY_WAIT_SECONDS", 0.0)
+    codec.waits = True
+    database.release()
+    assert await asyncio.gather(*await start(calls, [1, 2])) == [1, 2]
+    assert database.batches == [("outlast_claim", [1, 2])]
 
 
 async def test_a_failed_call_is_sent_alone_and_so_are_the_next_of_its_user(calls, database):
