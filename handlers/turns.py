@@ -41,6 +41,10 @@ class Turns:
         """The number of those that wait."""
         return sum(map(len, self._waiting.values()))
 
+    def are_waiting(self, number: int) -> bool:
+        """Return whether at least so many wait."""
+        return self.waiting >= number
+
     @contextlib.asynccontextmanager
     async def take(self, user: object, amount: int = 1) -> AsyncIterator[None]:
         """Wait for a part of the capacity, and give it back when the context ends."""

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import stamina
 import structlog
@@ -56,6 +57,9 @@ from worker.web.health import Check, add_health
 from worker.web.problem_details import problem_middleware
 
 log = structlog.stdlib.get_logger(__name__)
+FILES_AHEAD: Final = 8
+"""While so many files wait for a codec process, database calls need not be fast. If a file takes 25 ms in one of two
+processes, these are work for 0.1 s."""
 
 
 async def run_receiver(settings: Settings, stop: asyncio.Event) -> None:
@@ -135,7 +139,7 @@ async def worker_parts(settings: Settings, metrics: Metrics, name: str) -> Async
             broker = await resources.broker(f"worker {name}")
             downloader = await resources.downloader()
             codec = resources.codec()
-            supabase = await resources.supabase(codec.is_behind)
+            supabase = await resources.supabase(partial(codec.turns.are_waiting, FILES_AHEAD))
             metrics.watch_codec(codec.stats)
             metrics.watch_waiting(codec.waiting)
             metrics.watch_waiting(downloader.waiting)

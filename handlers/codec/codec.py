@@ -39,8 +39,6 @@ STALLED_SHARE: Final = 0.1
 """A decoder that had less than this share of its time limit as processor time has waited, not worked."""
 AHEAD: Final = 1
 """Requests that wait in the pool itself, so that a process has the next one at once."""
-BEHIND: Final = 8
-"""So many waiting files are work for 0.1 s, if a file takes 25 ms in one of two processes."""
 START: Final = "handlers.codec.decoder_main:start"
 
 
@@ -156,10 +154,6 @@ class Codec:
     def waiting(self) -> dict[str, int]:
         """Return how many files wait for a `codec` process, for metrics."""
         return {"codec": self.turns.waiting}
-
-    def is_behind(self) -> bool:
-        """Return whether so many files wait that other steps of a job need not be fast."""
-        return self.turns.waiting >= BEHIND
 
     def stats(self) -> CodecStats:
         """Return how busy the pool is, for metrics."""
