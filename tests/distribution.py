@@ -1,9 +1,11 @@
 """pytest plugin: which tests xdist runs on one worker, and in which order.
 
 The tests of a file stay together because of their module's fixtures. Files that share something for the whole session
-or the whole machine form one group. Long groups start first, so that no worker ends with a long one alone.
+or the whole machine form one group. Long groups start first, so that no worker ends with a long one alone. The others
+are mixed, because those of a folder are alike: where all workers run tests that wait for a broker, the cores are idle.
 """
 
+import hashlib
 from pathlib import PurePosixPath
 
 import pytest
@@ -62,6 +64,14 @@ def group_of(nodeid: str) -> str:
     return GROUPS.get(str(path)) or GROUPS.get(str(path.parent)) or str(path)
 
 
+def place_of(group: str) -> tuple[int, str]:
+    """Return the place of a group in the order. Unit tests, which are short, come last."""
+    if group in FIRST:
+        return FIRST.index(group), ""
+    is_unit = group.startswith("tests/unit/")
+    return len(FIRST) + is_unit, hashlib.sha256(group.encode()).hexdigest()
+
+
 class Scheduling(LoadScopeScheduling):
     """Distributes groups in collection order."""
 
@@ -97,5 +107,4 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):
-        rank = {name: place for place, name in enumerate(FIRST)}
-        items.sort(key=lambda item: rank.get(group_of(item.nodeid), len(rank)))
+        items.sort(key=lambda item: place_of(group_of(item.nodeid)))

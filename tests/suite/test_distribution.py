@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.distribution import FIRST, GROUPS, STACK, group_of
+from tests.distribution import FIRST, GROUPS, STACK, group_of, place_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,3 +28,14 @@ def uses_stack(file):
 
 def test_test_without_a_group_stays_with_its_file():
     assert group_of("tests/unit/schemas/test_urls.py::test_one[a::b]") == "tests/unit/schemas/test_urls.py"
+
+
+def test_long_groups_come_first_unit_tests_last_and_the_files_of_a_folder_are_not_neighbours():
+    files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")]
+    groups = sorted({group_of(file) for file in files}, key=place_of)
+    units = [group for group in groups if group.startswith("tests/unit/")]
+    assert groups[: len(FIRST)] == list(FIRST)
+    assert groups[-len(units) :] == units
+    mixed = groups[len(FIRST) : -len(units)]
+    assert sorted(mixed) != mixed
+    assert len(mixed) + len(FIRST) + len(units) == len(groups)
