@@ -30,7 +30,7 @@ def test_test_without_a_group_stays_with_its_file():
     assert group_of("tests/unit/schemas/test_urls.py::test_one[a::b]") == "tests/unit/schemas/test_urls.py"
 
 
-def test_long_groups_come_first_unit_tests_last_and_the_files_of_a_folder_are_not_neighbours():
+def test_long_groups_come_first_unit_tests_last_and_the_others_are_mixed():
     files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")]
     groups = sorted({group_of(file) for file in files}, key=place_of)
     units = [group for group in groups if group.startswith("tests/unit/")]
