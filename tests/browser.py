@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--force-color-profile=srgb"),
+    "--renderer-process-limit=1",  # the pages of all tests share a process, since starting one takes time
 ]
 
 

@@ -19,6 +19,8 @@ OCTAVES: Final = 9
 PERSISTENCE: Final = 0.85
 """An octave's strength relative to the coarser one; gives a 1024 x 1024 PNG of 1.5 MB and a JPEG (95) of 0.5 MB."""
 SHAPES: Final = 12
+FRAMES = 12
+"""The number of frames of an animation."""
 
 
 def picture(side: int, seed: int) -> pyvips.Image:
@@ -53,7 +55,7 @@ def _still(side: int, saver: str, options: dict[str, object]) -> Callable[[Path,
 
 
 def _animation(path: Path, seed: int) -> None:
-    frames = [picture(256, seed * 100 + number) for number in range(12)]
+    frames = [picture(256, seed * 100 + number) for number in range(FRAMES)]
     film = pyvips.Image.arrayjoin(frames, across=1).copy()
     film.set_type(pyvips.GValue.gint_type, "page-height", 256)
     film.set_type(pyvips.GValue.array_int_type, "delay", [80] * len(frames))

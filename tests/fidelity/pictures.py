@@ -1,5 +1,6 @@
 """The test image of all rows: gradients, saturated patches, noise; asymmetric, so that a rotation is detected."""
 
+import functools
 from typing import Final
 
 import numpy as np
@@ -11,8 +12,9 @@ PATCHES: Final = np.array(
 )
 
 
+@functools.cache
 def chart(grain: float = 1.2) -> np.ndarray:
-    """Return the test image: RGB, float, 0 to 1."""
+    """Return the test image: RGB, float, 0 to 1. It is drawn once, and cannot be written to."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(float)
     u, v = x / WIDTH, y / HEIGHT
     waves = 0.08 * np.sin(9 * u + 4 * v * v) + 0.05 * np.cos(17 * v - 5 * u)
@@ -21,7 +23,9 @@ def chart(grain: float = 1.2) -> np.ndarray:
         picture[16:48, 16 + 32 * at : 48 + 32 * at] = colour / 255
     picture[64:224, 16:64] = np.linspace(0.02, 0.98, 160)[:, None, None]
     noise = np.random.default_rng(7).normal(0, grain / 255, (HEIGHT, WIDTH, 1))
-    return (picture + noise).clip(0.005, 0.995)
+    picture = (picture + noise).clip(0.005, 0.995)
+    picture.setflags(write=False)
+    return picture
 
 
 def soft_disc() -> np.ndarray:

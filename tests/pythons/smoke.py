@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -35,14 +36,15 @@ class Smoke:
     With the image's Python it begins with the unit tests and ends with the demo, since tests/deploy/test_image.py
     starts receiver and worker as the image does. With others it starts them like that and sends two generations; with
     `units` it runs the unit tests too. In the suite that is left out, because the whole suite runs on the oldest
-    supported Python and the image's is the newest. What is started like the image uses the broker
-    `rabbitmq_url`; if it is empty, it starts one. `results` has each step's summary.
+    supported Python and the image's is the newest. The local stacks use the broker `rabbitmq_url`, and copies of the
+    sample files in `samples`; without these, each starts and makes its own. `results` has each step's summary.
     """
 
     interpreter: Interpreter
     venv: Path | None = None
     units: bool = True
     rabbitmq_url: str = ""
+    samples: Path | None = None
     results: list[str] = field(default_factory=list)
 
     def run(self) -> str:
@@ -56,7 +58,8 @@ class Smoke:
                 self.step("unit", [python, *PYTEST, *UNIT])
             self.step("codec", [python, *PYTEST, *CODEC])
             if of_image:
-                self.step("demo", [str(venv / "bin/outlast"), "demo", "--data-dir", self.stack_in(folder, "demo")])
+                program = [str(venv / "bin/outlast"), "demo", "--data-dir", self.stack_in(folder, "demo")]
+                self.step("demo", program, RABBITMQ_URL=self.rabbitmq_url)
             else:
                 start_like_image = [python, "-m", "tests.deploy.start_like_image", self.stack_in(folder, "image")]
                 program = [*start_like_image, "--", str(venv / "bin/outlast")]
@@ -68,6 +71,8 @@ class Smoke:
         """Create the data directory of a local stack with a free port for the receiver."""
         data = Path(folder) / name
         data.mkdir()
+        if self.samples is not None:
+            shutil.copytree(self.samples, data / "samples")
         (data / "ports.json").write_text(json.dumps({"receiver": free_port()}))
         return str(data)
 

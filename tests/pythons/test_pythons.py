@@ -11,8 +11,9 @@ CI = bool(os.environ.get("CI"))
 
 
 @pytest.mark.parametrize("minor", [minor for minor in FOUND if minor != CURRENT])
-def test_the_smoke_test_passes_on_every_other_installed_python(minor, record_property, rabbitmq_url):
-    result = Smoke(FOUND[minor], units=False, rabbitmq_url=rabbitmq_url).run()
+def test_the_smoke_test_passes_on_every_other_installed_python(minor, record_property, rabbitmq_url, samples):
+    smoke = Smoke(FOUND[minor], units=False, rabbitmq_url=rabbitmq_url, samples=samples[0].path.parent)
+    result = smoke.run()
     record_property(KEY, result)
     assert result.startswith(f"Python {minor}.")
 
