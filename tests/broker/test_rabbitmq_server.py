@@ -20,6 +20,7 @@ from deploy.local import rabbitmq as module
 from deploy.local.account import setpriv_prefix
 from deploy.local.processes import StackError, end_leftovers, free_port
 from deploy.local.rabbitmq import USER, RabbitMQ
+from tests.listening import listening_addresses
 from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
 
 NOBODY = 65534
@@ -81,12 +82,7 @@ async def test_restart_keeps_messages_and_url_and_stop_leaves_no_process(tmp_pat
 
 async def test_private_broker_listens_on_loopback_only(rabbitmq, stack_dir):
     assert rabbitmq.url
-    listening = [
-        connection.laddr.ip
-        for process in process_tree(stack_dir)
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = [address.ip for address in listening_addresses(process_tree(stack_dir))]
     assert len(listening) >= 3
     assert {address.removeprefix("::ffff:") for address in listening} <= {"127.0.0.1", "::1"}
 

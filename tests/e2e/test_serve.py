@@ -15,6 +15,7 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from deploy.local.processes import Child, free_port
+from tests.listening import listening_addresses
 from tests.time_limits import WAIT_SECONDS
 from worker.runtime import serve
 
@@ -24,8 +25,7 @@ METRICS_TOKEN = "a-token-for-metrics"
 
 def listening_ports(pid):
     processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    found = [socket for process in processes for socket in process.net_connections("inet")]
-    return {socket.laddr.port for socket in found if socket.status == psutil.CONN_LISTEN}
+    return {address.port for address in listening_addresses(processes)}
 
 
 async def finished(session, url, task_id):

@@ -83,17 +83,17 @@ def counts():
 
 
 @pytest.fixture
-def codec():
-    """Set `waits` to let files wait for a codec process."""
-    return SimpleNamespace(waits=False)
+def waiting_files():
+    """Set `exist` to let files wait for a codec process."""
+    return SimpleNamespace(exist=False)
 
 
 @pytest.fixture
-async def calls(database, counts, codec, monkeypatch):
+async def calls(database, counts, waiting_files, monkeypatch):
     """However slow this machine is, no request takes long, unless a test says so."""
     for name in ("WAIT_SECONDS", "BUSY_WAIT_SECONDS", "SLOW_SECONDS"):
         monkeypatch.setattr(batched_calls, name, 3600.0)
-    created = BatchedCalls(database, counts, lambda: codec.waits)
+    created = BatchedCalls(database, counts, lambda: waiting_files.exist)
     yield created
     await created.aclose()
 
@@ -230,8 +230,10 @@ async def test_a_request_that_takes_long_does_not_count_as_under_way(database, m
     assert database.singles[LANES:] == [1]
 
 
-async def test_while_files_wait_for_a_codec_all_calls_wait_also_if_no_request_is_under_way(calls, database, codec):
-    codec.waits = True
+async def test_while_files_wait_for_a_codec_all_calls_wait_also_if_no_request_is_under_way(
+    calls, database, waiting_files
+):
+    waiting_files.exist = True
     tasks = await start(calls, range(BATCH_CALLS - 1))
     assert database.requests == []
     tasks += await start(calls, [BATCH_CALLS - 1])
@@ -240,9 +242,9 @@ async def test_while_files_wait_for_a_codec_all_calls_wait_also_if_no_request_is
     assert database.batches == [("outlast_claim", list(range(BATCH_CALLS)))]
 
 
-async def test_a_request_that_ends_sends_no_calls_while_files_wait_for_a_codec(calls, database, codec):
+async def test_a_request_that_ends_sends_no_calls_while_files_wait_for_a_codec(calls, database, waiting_files):
     [first] = await start(calls, [-1])
-    codec.waits = True
+    waiting_files.exist = True
     tasks = await start(calls, [0, 1])
     database.release()
     await first
@@ -251,9 +253,9 @@ async def test_a_request_that_ends_sends_no_calls_while_files_wait_for_a_codec(c
     assert await asyncio.gather(*tasks) == list(range(BATCH_CALLS))
 
 
-async def test_no_call_waits_long_while_files_wait_for_a_codec(calls, database, codec, monkeypatch):
+async def test_no_call_waits_long_while_files_wait_for_a_codec(calls, database, waiting_files, monkeypatch):
     monkeypatch.setattr(batched_calls, "BUSY_WAIT_SECONDS", 0.0)
-    codec.waits = True
+    waiting_files.exist = True
     database.release()
     assert await asyncio.gather(*await start(calls, [1, 2])) == [1, 2]
     assert database.batches == [("outlast_claim", [1, 2])]
