@@ -1,7 +1,8 @@
-"""The addresses on which processes listen."""
+"""Addresses on which processes listen, and one on which none does."""
 
 import contextlib
-from collections.abc import Iterable
+import socket
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import psutil
@@ -9,8 +10,16 @@ import psutil
 
 def listening_addresses(processes: Iterable[psutil.Process]) -> list[Any]:
     """Return address and port of each listening TCP socket. A process may end meanwhile, as RabbitMQ's helpers do."""
-    sockets = []
+    found = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            sockets += process.net_connections("tcp")
-    return [socket.laddr for socket in sockets if socket.status == psutil.CONN_LISTEN]
+            found += process.net_connections("tcp")
+    return [one.laddr for one in found if one.status == psutil.CONN_LISTEN]
+
+
+@contextlib.contextmanager
+def refused_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that refuses connections. No other process takes it: it is bound, but nothing listens."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]

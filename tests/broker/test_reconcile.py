@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from deploy.local.processes import free_port
 from handlers.database.reconcile_records import ReconcileRecords
 from handlers.download.allowlist import Allowlist
 from handlers.sources.plan import plan_jobs
 from schemas.events import CompletedGeneration
 from tests.captured_logs import capture_log
+from tests.listening import refused_port
 from tests.metric_values import metric_value
 from tests.time_limits import WAIT_SECONDS
 from worker.broker.connection import Broker
@@ -225,9 +225,10 @@ async def test_reconcile_command_reports_then_enqueues(worker_env, source):
 
 
 async def test_dry_run_of_reconcile_needs_no_broker_and_logs_nothing(worker_env):
-    unused = f"amqp://u:p@127.0.0.1:{free_port()}/"
-    process = await worker_env.start_command("reconcile", "--dry-run", "--json", RABBITMQ_URL=unused)
-    out, err = await process.communicate()
+    with refused_port() as port:
+        unused = f"amqp://u:p@127.0.0.1:{port}/"
+        process = await worker_env.start_command("reconcile", "--dry-run", "--json", RABBITMQ_URL=unused)
+        out, err = await process.communicate()
     assert (process.returncode, json.loads(out)["found"], err) == (0, 0, b"")
 
 

@@ -1,17 +1,23 @@
 """`outlast try` as a separate process: against the whole stack, and where it stops when a part is missing."""
 
 import asyncio
+import contextlib
 import json
 import os
 
 import asyncpg
 import pytest
 
-from deploy.local.processes import free_port
 from tests.command_line import KEPT
+from tests.listening import refused_port
 from tests.preloaded import Command
-from tests.time_limits import LONG_WAIT_SECONDS
+from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
+from worker.cli.trial import run
+from worker.cli.trial.steps import StoppedError, TrialOptions
+from worker.resources import Resources
+from worker.settings import Settings
 
+ANSWERS = "select max(id) from net._http_response"
 CLIPS = """
 create table public.clips (key bigint primary key generated always as identity, video_url text, poster_url text);
 insert into public.outlast_bindings (name, "table", id_column, output_columns, media_column, media_status_column)
@@ -37,6 +43,13 @@ def environment(stack):
         "SUPABASE_SERVICE_ROLE_KEY": endpoints.service_role_key,
         "SUPABASE_WEBHOOK_SECRETS": endpoints.webhook_secret,
     }
+
+
+@pytest.fixture
+def nowhere():
+    """A URL at which connections are refused."""
+    with refused_port() as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
@@ -82,14 +95,13 @@ async def test_a_table_that_refuses_the_row_is_named_and_the_webhook_is_tried(sq
         await sql.execute("alter table generations drop title")
 
 
-async def test_it_names_the_step_at_which_it_stopped_and_leaves_nothing(stack, sql, environment, tmp_path):
+async def test_it_names_the_step_at_which_it_stopped_and_leaves_nothing(stack, sql, environment, nowhere, tmp_path):
     async def stopped(*arguments, **changes):
         code, out, _ = await outlast("try", "--json", *arguments, cwd=tmp_path, **environment | changes)
         report = json.loads(out)
         assert (code, report["ok"]) == (1, False)
         return report["stopped_at"], f"{report['problem']} / {report['remedy']}"
 
-    nowhere = f"http://127.0.0.1:{free_port()}"
     step, text = await stopped(SUPABASE_URL=nowhere)
     assert (step, "SUPABASE_URL" in text) == ("database", True)
     step, text = await stopped("--via", "webhook", "--receiver-url", nowhere)
@@ -99,18 +111,48 @@ async def test_it_names_the_step_at_which_it_stopped_and_leaves_nothing(stack, s
     step, text = await stopped("--via", "webhook", GENERATIONS_TABLE="renders")
     assert (step, "GENERATIONS_" in text) == ("send", True)
     before = await counts(stack, sql)
-    url = await sql.fetchval("select value from outlast_settings where key = 'webhook_url'")
-    set_url = "update outlast_settings set value = $1 where key = 'webhook_url'"
-    await sql.execute(set_url, f"{nowhere}/webhooks/supabase")
-    try:
+    async with unreachable_receiver(sql, nowhere):
         for seconds in ("2", "20", "60"):  # pg_net may need long for its answer on a busy machine
             step, text = await stopped("--timeout", seconds)
             if "tunnel" in text:
                 break
+    assert (step, "tunnel" in text) == ("webhook", True), text
+    assert await counts(stack, sql) == before
+
+
+@contextlib.asynccontextmanager
+async def unreachable_receiver(sql, nowhere):
+    """The database sends its webhooks to an address that refuses connections."""
+    url = await sql.fetchval("select value from outlast_settings where key = 'webhook_url'")
+    set_url = "update outlast_settings set value = $1 where key = 'webhook_url'"
+    await sql.execute(set_url, f"{nowhere}/webhooks/supabase")
+    try:
+        yield
     finally:
         await sql.execute(set_url, url)
-    assert (step, "tunnel" in text) == ("webhook", True)
-    assert await counts(stack, sql) == before
+
+
+async def test_a_webhook_that_has_failed_before_the_trial_looks_for_its_answer_is_seen(
+    sql, environment, nowhere, monkeypatch
+):
+    send = run.Sender.send
+
+    async def send_and_wait(sender, options):
+        before = await sql.fetchval(ANSWERS)
+        sent = await send(sender, options)
+        async with asyncio.timeout(WAIT_SECONDS):
+            while await sql.fetchval(ANSWERS) == before:
+                await asyncio.sleep(0.01)
+        return sent
+
+    monkeypatch.setattr(run.Sender, "send", send_and_wait)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    async with unreachable_receiver(sql, nowhere), Resources(settings) as resources:
+        trial = run.Trial(settings, await resources.supabase(), TrialOptions(via="row", seconds=0), quiet=True)
+        with pytest.raises(StoppedError, match="could not deliver the webhook"):
+            await trial.run()
 
 
 async def test_the_table_of_another_binding_is_tried(stack, sql, environment, tmp_path):

@@ -6,8 +6,8 @@ import pytest
 from aiohttp import web
 
 from deploy.local.gateway import Gateway
-from deploy.local.processes import free_port
 from tests.contracts.project import DATA
+from tests.listening import refused_port
 from tests.time_limits import WAIT_SECONDS
 
 pytestmark = pytest.mark.usefixtures("gateway")
@@ -128,7 +128,8 @@ async def test_a_slow_receiver_times_out_and_is_not_sent_the_webhook_again(datab
 
 
 async def test_an_unreachable_or_invalid_url_is_recorded_as_an_error(database):
-    response = await recorded_response(database, await post(database, f"http://127.0.0.1:{free_port()}/"))
+    with refused_port() as port:
+        response = await recorded_response(database, await post(database, f"http://127.0.0.1:{port}/"))
     assert (response["timed_out"], response["error_msg"]) == (False, "Couldn't connect to server")
     response = await recorded_response(database, await post(database, "not-a-url"))
     assert response["error_msg"] == "URL using bad/illegal format or missing URL"

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,17 +20,20 @@ START_WORKER: Final = "start `outlast worker` with the same RABBITMQ_URL and SUP
 
 
 class TrialFollower:
-    """Waits for each step of one test generation. Every wait is limited to `seconds`."""
+    """Waits for each step of one test generation. Every wait is limited to `seconds`.
 
-    def __init__(self, supabase: Supabase, sent: SentGeneration, seconds: float) -> None:
+    `since`: the database's time (ISO 8601) before the generation was sent, since its webhook may be answered at once.
+    """
+
+    def __init__(self, supabase: Supabase, sent: SentGeneration, seconds: float, since: str) -> None:
         self._supabase = supabase
         self._sent = sent
         self._seconds = seconds
-        self._since = datetime.now(UTC)
+        self._since = since
 
     async def state(self) -> TrialState:
         """Return how far it has come. Raises FileProcessingError."""
-        arguments = self._sent.arguments | {"p_since": self._since.isoformat()}
+        arguments = self._sent.arguments | {"p_since": self._since}
         return parse_answer("outlast_try_state", TrialState, await self._supabase.call("outlast_try_state", arguments))
 
     async def wait_for_task(self, extra_seconds: float = 0.0) -> str:

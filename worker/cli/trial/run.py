@@ -45,7 +45,7 @@ class Trial:
         self._pass("database", f"version {health.get('version')}")
         sent = await Sender(self._settings, self._supabase, health, self._note).send(self._options)
         self._pass("send", f"{'row' if sent.has_row else 'signed webhook'}, generation {sent.generation_id}")
-        follower = TrialFollower(self._supabase, sent, self._options.seconds)
+        follower = TrialFollower(self._supabase, sent, self._options.seconds, health["now"])
         try:
             async with scratch(self._settings.temp_dir) as folder:
                 await self._follow(follower, sent, folder)
