@@ -133,7 +133,7 @@ async def unreachable_receiver(sql, nowhere):
 
 
 async def test_a_webhook_that_has_failed_before_the_trial_looks_for_its_answer_is_seen(
-    sql, environment, nowhere, monkeypatch
+    sql, environment, nowhere, monkeypatch, tmp_path
 ):
     send = run.Sender.send
 
@@ -146,6 +146,7 @@ async def test_a_webhook_that_has_failed_before_the_trial_looks_for_its_answer_i
         return sent
 
     monkeypatch.setattr(run.Sender, "send", send_and_wait)
+    monkeypatch.chdir(tmp_path)  # without a developer's .env
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     settings = Settings.load()
