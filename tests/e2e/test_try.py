@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -12,11 +14,13 @@ from tests.command_line import KEPT
 from tests.listening import refused_port
 from tests.preloaded import Command
 from tests.time_limits import LONG_WAIT_SECONDS, WAIT_SECONDS
-from worker.cli.trial import run
-from worker.cli.trial.steps import StoppedError, TrialOptions
+from worker.cli.trial import follow, run
+from worker.cli.trial.steps import SentGeneration, StoppedError, TrialOptions
 from worker.resources import Resources
 from worker.settings import Settings
 
+STEP_SECONDS = str(10 * LONG_WAIT_SECONDS)
+"""A trial that waits for this long is ended by its test."""
 ANSWERS = "select max(id) from net._http_response"
 CLIPS = """
 create table public.clips (key bigint primary key generated always as identity, video_url text, poster_url text);
@@ -112,11 +116,10 @@ async def test_it_names_the_step_at_which_it_stopped_and_leaves_nothing(stack, s
     assert (step, "GENERATIONS_" in text) == ("send", True)
     before = await counts(stack, sql)
     async with unreachable_receiver(sql, nowhere):
-        for seconds in ("2", "20", "60"):  # pg_net may need long for its answer on a busy machine
-            step, text = await stopped("--timeout", seconds)
-            if "tunnel" in text:
-                break
-    assert (step, "tunnel" in text) == ("webhook", True), text
+        step, text = await stopped("--timeout", STEP_SECONDS)
+        assert (step, "tunnel" in text) == ("webhook", True), text
+        code, out, err = await outlast("try", "--timeout", STEP_SECONDS, cwd=tmp_path, **environment)
+        assert (code, "tunnel" in out, "waiting for a worker" in err) == (1, True, True)
     assert await counts(stack, sql) == before
 
 
@@ -154,6 +157,22 @@ async def test_a_webhook_that_has_failed_before_the_trial_looks_for_its_answer_i
         trial = run.Trial(settings, await resources.supabase(), TrialOptions(via="row", seconds=0), quiet=True)
         with pytest.raises(StoppedError, match="could not deliver the webhook"):
             await trial.run()
+
+
+async def test_the_refused_webhook_of_another_row_does_not_end_a_trial(monkeypatch):
+    refused, delivered = {"error": "Couldn't connect"}, {"status_code": 202}
+    task = {"task_id": str(uuid4()), "status": "running"}
+    answers = [[refused], [refused, delivered], [refused]]
+    states = iter([*({"responses": responses} for responses in answers), {"tasks": [task]}])
+
+    class Database:
+        async def call(self, *_):
+            return next(states)
+
+    monkeypatch.setattr(follow, "REFUSED_SECONDS", 0.0)
+    sent = SentGeneration("1", has_row=True)
+    follower = follow.TrialFollower(Database(), sent, WAIT_SECONDS, datetime.now(UTC).isoformat(), print)
+    assert task["task_id"] in await follower.wait_for_task()
 
 
 async def test_the_table_of_another_binding_is_tried(stack, sql, environment, tmp_path):

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -12,24 +13,31 @@ from handlers.database.rpc import parse_answer
 from handlers.database.task_queries import TaskQueries
 from handlers.errors import FileProcessingError
 from schemas.tasks import TaskStatus
-from worker.cli.trial.steps import SentGeneration, StoppedError, TrialFile, TrialState
+from worker.cli.trial.steps import SentGeneration, StoppedError, TrialFile, TrialState, WebhookResponse
 
 POLL_SECONDS: Final = 0.3
-MULTIPLE_CHOICES: Final = 300
+REFUSED_SECONDS: Final = 3.0
+"""A webhook that was answered later than another row's refused one is answered within this time."""
+QUIET_SECONDS: Final = 1.0
+"""A longer wait is announced."""
 START_WORKER: Final = "start `outlast worker` with the same RABBITMQ_URL and SUPABASE_URL as the receiver"
 
 
 class TrialFollower:
-    """Waits for each step of one test generation. Every wait is limited to `seconds`.
+    """Waits for each step of one test generation. Every wait is limited to `seconds`; `announce` prints a long one.
 
     `since`: the database's time (ISO 8601) before the generation was sent, since its webhook may be answered at once.
     """
 
-    def __init__(self, supabase: Supabase, sent: SentGeneration, seconds: float, since: str) -> None:
+    def __init__(
+        self, supabase: Supabase, sent: SentGeneration, seconds: float, since: str, announce: Callable[[str], None]
+    ) -> None:
         self._supabase = supabase
         self._sent = sent
         self._seconds = seconds
         self._since = since
+        self._announce = announce
+        self._refused_since: float | None = None
 
     async def state(self) -> TrialState:
         """Return how far it has come. Raises FileProcessingError."""
@@ -37,15 +45,17 @@ class TrialFollower:
         return parse_answer("outlast_try_state", TrialState, await self._supabase.call("outlast_try_state", arguments))
 
     async def wait_for_task(self, extra_seconds: float = 0.0) -> str:
-        """Wait until a worker has begun the task. Raises StoppedError."""
-        state = await self._wait(lambda state: bool(state.tasks), extra_seconds)
+        """Wait until a worker has begun the task, or the webhook was refused. Raises StoppedError."""
+        state = await self._wait(
+            "a worker to begin the task", lambda state: bool(state.tasks) or self._stays_refused(state), extra_seconds
+        )
         if not state.tasks:
             raise await self._no_task(state)
         return f"a worker has begun the task {state.tasks[0].task_id}"
 
     async def wait_for_end(self) -> str:
         """Wait until the task has ended well. Raises StoppedError."""
-        state = await self._wait(lambda state: all(task.status.ready for task in state.tasks))
+        state = await self._wait("the end of the task", lambda state: all(task.status.ready for task in state.tasks))
         if not state.files and all(task.status is TaskStatus.COMPLETED for task in state.tasks):
             problem = "the task ended without a file: the output of the test was not recognised as one"
             raise StoppedError("process", problem, "check the output column: `outlast doctor`, or try --via webhook")
@@ -85,21 +95,33 @@ class TrialFollower:
             )
         return "media_status is completed"
 
-    async def _wait(self, reached: Callable[[TrialState], bool], extra_seconds: float = 0.0) -> TrialState:
+    async def _wait(self, event: str, reached: Callable[[TrialState], bool], extra_seconds: float = 0.0) -> TrialState:
         """Return the state when `reached`, or the last one when the time is over."""
-        deadline = time.monotonic() + self._seconds + extra_seconds
+        start, limit, announced = time.monotonic(), self._seconds + extra_seconds, False
         while True:
             state = await self.state()
-            if reached(state) or time.monotonic() > deadline:
+            waited = time.monotonic() - start
+            if reached(state) or waited > limit:
                 return state
+            if waited > QUIET_SECONDS and not announced:
+                announced = True
+                self._announce(f"waiting for {event}, for {limit:.0f} s at most")
             await asyncio.sleep(POLL_SECONDS)
+
+    def _stays_refused(self, state: TrialState) -> bool:
+        """Return whether the database's webhooks have only been refused, for long enough that ours is among them."""
+        now = time.monotonic()
+        if not self._sent.has_webhook or not state.responses or not all(map(_is_refused, state.responses)):
+            self._refused_since = None
+            return False
+        self._refused_since = self._refused_since or now
+        return now - self._refused_since > REFUSED_SECONDS
 
     async def _no_task(self, state: TrialState) -> StoppedError:
         """Return why no worker has begun: the webhook did not arrive, or nobody took the job."""
         workers = (await TaskQueries(self._supabase).workers()).workers
-        if self._sent.has_row and not self._sent.awaits_sweep:
-            failed = [response for response in state.responses if response.error or _is_refusal(response.status_code)]
-            if failed:
+        if self._sent.has_webhook:
+            if failed := list(filter(_is_refused, state.responses)):
                 reason = failed[0].error or f"status {failed[0].status_code}"
                 problem = f"the database could not deliver the webhook: {reason}"
                 remedy = (
@@ -115,8 +137,8 @@ class TrialFollower:
         return StoppedError("begin", "no worker has begun the job", f"look into RabbitMQ and the logs; {START_WORKER}")
 
 
-def _is_refusal(status: int | None) -> bool:
-    return status is not None and status >= MULTIPLE_CHOICES
+def _is_refused(response: WebhookResponse) -> bool:
+    return bool(response.error) or (response.status_code or 0) >= HTTPStatus.MULTIPLE_CHOICES
 
 
 def _differs(path: Path, file: TrialFile) -> bool:

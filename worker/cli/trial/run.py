@@ -45,7 +45,7 @@ class Trial:
         self._pass("database", f"version {health.get('version')}")
         sent = await Sender(self._settings, self._supabase, health, self._note).send(self._options)
         self._pass("send", f"{'row' if sent.has_row else 'signed webhook'}, generation {sent.generation_id}")
-        follower = TrialFollower(self._supabase, sent, self._options.seconds, health["now"])
+        follower = TrialFollower(self._supabase, sent, self._options.seconds, health["now"], self._announce)
         try:
             async with scratch(self._settings.temp_dir) as folder:
                 await self._follow(follower, sent, folder)
@@ -85,6 +85,10 @@ class Trial:
         if not self._quiet:
             sys.stdout.write(f"ok       {step:<9} {seen}\n")
             sys.stdout.flush()
+
+    def _announce(self, text: str) -> None:
+        if not self._quiet:
+            self._note(text)
 
     def _note(self, text: str) -> None:
         sys.stderr.write(f"note: {text}\n")

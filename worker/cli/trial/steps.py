@@ -45,6 +45,11 @@ class SentGeneration:
     binding: str = DEFAULT_BINDING
 
     @property
+    def has_webhook(self) -> bool:
+        """Whether the database sends its webhook."""
+        return self.has_row and not self.awaits_sweep
+
+    @property
     def arguments(self) -> dict[str, str]:
         """The arguments of the SQL functions."""
         return {"p_generation_id": self.generation_id, "p_binding": self.binding}
