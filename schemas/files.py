@@ -10,7 +10,7 @@ from schemas.formats import SKIPPED
 
 
 class StoredVariant(Frozen):
-    """A variant of a stored file, in the same bucket. It has the path of a picture if it is the picture itself."""
+    """A variant of a stored file, in the same bucket. If the picture itself serves as variant, `path` is its path."""
 
     name: str
     path: str

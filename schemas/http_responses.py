@@ -59,8 +59,8 @@ class DeadLetterGroupList(Frozen):
     total: int
 
 
-class MatchedCount(Frozen):
-    """How many dead letters match (`dry_run`), or the result of the operation."""
+class DeadLetterBatchResult(Frozen):
+    """The number of matching dead letters (`count`) and, unless `dry_run`, what was done with them."""
 
     count: int
     dry_run: bool

@@ -77,15 +77,15 @@ class BackgroundTaskManager:
         task_options: Mapping[str, Any] | None = None,
         binding: str = DEFAULT_BINDING,
     ) -> str:
-        """Submit files and return the task's id. Submitting the same files of a generation again returns the same id.
+        """Submit files; return the task's id. The same files, generation, binding and image options give the same id.
 
         Args:
             urls: URLs of the files; at most MAX_BATCH_SIZE.
-            user_id: the user who owns the files.
+            user_id: the user who owns the files; None for no owner.
             generation_id: the generation that the files belong to.
             task_options: `max_concurrent` (files at once), `quality` (1 to 100) and `format` (auto, keep, jpeg, webp,
-                avif) of images, `priority` (interactive or bulk) or `queue` (file_processing, file_processing.bulk,
-                optimization).
+                avif) of images, `variants` (smaller versions of each picture), `priority` (interactive or bulk) or
+                `queue` (file_processing, file_processing.bulk, optimization), not both.
             binding: the binding of the generation's table.
 
         Raises:

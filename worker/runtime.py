@@ -29,6 +29,7 @@ M_ARENA_MAX: Final = -8
 """An option of glibc's `mallopt`: how many heaps there are at most."""
 MAPPED_BYTES: Final = 128 * 1024
 """glibc's default, which grows up to 32 MiB unless it is set. Freed memory of smaller blocks is returned late."""
+SHUTDOWN_SECONDS: Final = 5
 READ_BUFFER_BYTES: Final = 64 * 1024
 """aiohttp buffers twice this much of a body that is not read yet, plus the bytes of one read from the socket."""
 
@@ -44,9 +45,9 @@ def freeze_gc() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give the memory of large blocks, such as bodies, back to the system as soon as they are freed.
+    """Give the memory of blocks of MAPPED_BYTES or more, such as bodies, back to the system as soon as they are freed.
 
-    After two bodies of 4 MB a receiver keeps 12 MiB then instead of 41. Does nothing where the C library is not glibc.
+    With it, a receiver keeps 12 MiB instead of 41 after two bodies of 4 MB. Does nothing without glibc.
     """
     _set_malloc_option(M_MMAP_THRESHOLD, MAPPED_BYTES)
 
@@ -108,7 +109,9 @@ def listen_addresses(host: str) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[list[str]]:
-    """Serve `app` until the context ends; yield the addresses. Requests in process are answered before it ends.
+    """Serve `app` until the context ends; yield its addresses as host:port.
+
+    At the end, requests in process have SHUTDOWN_SECONDS to be answered; then they are cancelled.
 
     Raises:
         SettingsError: the address cannot be used.
@@ -119,7 +122,7 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[lis
         app,
         access_log=None,
         logger=ServerLog(connections.count_closed),
-        shutdown_timeout=5,
+        shutdown_timeout=SHUTDOWN_SECONDS,
         lingering_time=LINGER_SECONDS,
         read_bufsize=READ_BUFFER_BYTES,
         auto_decompress=False,  # no route takes compressed bodies

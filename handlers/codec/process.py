@@ -121,7 +121,7 @@ class CodecProcess:
 
     def _take_result(self, target: Path, name: str) -> None:
         try:
-            self._folder.take(target, name)
+            self._folder.copy_result(target, name)
         except InvalidResultError as error:
             raise InvalidAnswerError(str(error)) from None
         except OSError as error:

@@ -24,7 +24,7 @@ ERROR_CLASSES: Final[dict[DecoderErrorCode, type[FileProcessingError]]] = {
 
 
 class InvalidAnswerError(Exception):
-    """A codec process sent an answer that does not match `schemas/codec.py`."""
+    """A codec process sent an incomplete or overlong message, or an answer or result that is not as declared."""
 
 
 @dataclass(frozen=True, slots=True)

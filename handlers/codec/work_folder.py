@@ -23,7 +23,7 @@ TARGET: Final = "prepared"
 
 
 class InvalidResultError(ValueError):
-    """A codec process left something else than a regular file as its result."""
+    """The result of a codec process is not a regular file with one link, or cannot be opened."""
 
 
 class WorkFolder:
@@ -57,11 +57,11 @@ class WorkFolder:
             for part in self._parts:
                 _empty(part)
 
-    def take(self, target: Path, name: str = TARGET) -> None:
+    def copy_result(self, target: Path, name: str = TARGET) -> None:
         """Copy the result of this name, if there is one, to `target`.
 
         Raises:
-            InvalidResultError: it is not a regular file, or has a second name.
+            InvalidResultError: it is not a regular file, or has another hard link.
             OSError: it cannot be copied.
         """
         try:

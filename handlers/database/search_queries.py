@@ -30,7 +30,7 @@ class SearchQueries:
             return {"rows": [], "not_searched": []}
         return dict(await self._supabase.call("outlast_find_rows", {"p_text": text}))
 
-    async def row(self, binding: str, generation_id: str) -> Row:
+    async def generation_row(self, binding: str, generation_id: str) -> Row:
         """Return what is known of a generation's row, of its media, and of what brings rows to Outlast."""
         return dict(await self._supabase.call("outlast_console_row", {"p_id": generation_id, "p_binding": binding}))
 

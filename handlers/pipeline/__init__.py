@@ -61,7 +61,7 @@ async def process(batch: Batch, deps: PipelineDeps, on_file_done: FileDone | Non
         if on_file_done is not None:
             await on_file_done(file, result)
 
-    async def run(file: JobFile, folder: Path) -> None:
+    async def run_file(file: JobFile, folder: Path) -> None:
         async with semaphore:
             if batch.may_start():
                 with disk_space() as space, batch.hooks.file(file.position):
@@ -80,7 +80,7 @@ async def process(batch: Batch, deps: PipelineDeps, on_file_done: FileDone | Non
         place = scratch(deps.settings.temp_dir) if early is None else contextlib.nullcontext(early.folder)
         async with place as folder, asyncio.TaskGroup() as group:
             for file in pending:
-                group.create_task(run(file, folder if len(batch.files) == 1 else folder / str(file.position)))
+                group.create_task(run_file(file, folder if len(batch.files) == 1 else folder / str(file.position)))
     in_order = [results[file.source_key] for file in batch.files]
     return BatchResult(
         stored=[result for result in in_order if isinstance(result, ProcessedFile)],

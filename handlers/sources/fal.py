@@ -34,7 +34,7 @@ HEADERS: Final = tuple(f"X-Fal-Webhook-{part}" for part in ("Request-Id", "User-
 class FalSource:
     """Verifies and parses FAL's webhooks of the accounts in `user_ids`; with None, of every account.
 
-    If `user_ids` is empty, the source is closed: the signature proves that FAL sent a webhook, but not whose it is.
+    If `user_ids` is empty, every webhook is refused (ClosedError): its signature does not prove whose it is.
     """
 
     name = "fal"

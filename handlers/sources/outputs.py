@@ -50,7 +50,7 @@ COST: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class OutputFiles:
-    """The files that an output names, each list in order of position. Positions count both lists together."""
+    """The files that an output names, and those skipped, by position. Positions are numbered across both lists."""
 
     files: tuple[JobFile, ...]
     skipped: tuple[SkippedFile, ...] = ()

@@ -137,7 +137,7 @@ class ResumableUpload:
         self, upload_id: str, path: str, content: UploadFile, backoff: _Backoff, *, replace: bool
     ) -> None:
         """Send the bytes that Storage does not have yet."""
-        offset = await self._offset(upload_id, content.size)
+        offset = await self._fetch_offset(upload_id, content.size)
         backoff.record_offset(offset)
         while offset < content.size:
             chunk = content.part(offset, CHUNK_BYTES)
@@ -151,7 +151,7 @@ class ResumableUpload:
             offset = _int_header(reply, "Upload-Offset", at_least=offset + 1)
             backoff.record_offset(offset)
 
-    async def _offset(self, upload_id: str, size: int) -> int:
+    async def _fetch_offset(self, upload_id: str, size: int) -> int:
         """Return how many bytes of the upload Storage has."""
         reply = await self._api.send("upload_offset", "HEAD", f"{ROUTE}/{upload_id}", TUS_HEADERS)
         # The answer to HEAD has no body, so a 400 for an invalid upload id looks like any other 400.

@@ -52,6 +52,24 @@ def twelve_bits(samples: int, compression: int) -> bytes:
     return directory(pixels + padding + struct.pack("<3H", 12, 12, 12), fields)
 
 
+def half_the_colours() -> bytes:
+    """Return YCbCr of 12 bits, two brightnesses for each pair of colour samples: two samples a pixel."""
+    data = bytes(WIDTH * HEIGHT * 3) + struct.pack("<3H", 12, 12, 12)
+    fields = [
+        (256, 4, 1, WIDTH),
+        (257, 4, 1, HEIGHT),
+        (258, 3, 3, DATA_START + len(data) - 6),
+        (259, 3, 1, UNCOMPRESSED),
+        (262, 3, 1, 6),
+        (273, 4, 1, DATA_START),
+        (277, 3, 1, 3),
+        (278, 4, 1, HEIGHT),
+        (279, 4, 1, len(data) - 6),
+        (530, 3, 2, 2 | 1 << 16),
+    ]
+    return directory(data, fields)
+
+
 def old_jpeg() -> bytes:
     """Return a TIFF of JPEG as TIFF 6.0 defined it: one stream, and no strips."""
     output = io.BytesIO()
@@ -95,6 +113,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], bool]] = {
     "12 bits, grey": (lambda: twelve_bits(1, UNCOMPRESSED), False),
     "12 bits, RGB": (lambda: twelve_bits(3, UNCOMPRESSED), False),
     "12 bits, RGB, deflated": (lambda: twelve_bits(3, DEFLATE), False),
+    "12 bits, YCbCr with half the colours": (half_the_colours, False),
     "LZMA": (lzma, True),
     "ZSTD": (zstd, True),
     "tiles of single colours": (separate_tiles, True),

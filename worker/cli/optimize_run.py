@@ -30,7 +30,7 @@ async def optimize_once(
     """Count, ask for confirmation, compress, remove unreferenced objects, print; return the exit code.
 
     Raises:
-        FileProcessingError: database or Storage do not answer. The same command continues where this one stopped.
+        FileProcessingError: the database or Storage does not answer. The same command continues where this one stopped.
     """
     settings = Settings.load().for_worker()
     configure(settings)
@@ -60,10 +60,10 @@ async def optimize_once(
 
 
 async def vary_once(since: datetime | None, *, dry_run: bool, yes: bool, as_json: bool) -> int:
-    """Count, ask for confirmation, make the variants, print; return the exit code.
+    """Count the files with other variants than wanted, ask, make the variants, print; return the exit code.
 
     Raises:
-        FileProcessingError: database or Storage do not answer. The same command continues where this one stopped.
+        FileProcessingError: the database does not answer. The same command continues where this one stopped.
     """
     settings = Settings.load().for_worker()
     configure(settings)

@@ -12,7 +12,7 @@ from worker.console.dead_letters.cache import DeadLetterCache
 from worker.console.dead_letters.confirm import DeadLetterConfirmPages
 from worker.console.dead_letters.groups import DeadLetterGroupPages
 from worker.console.dead_letters.items import DeadLetterPages
-from worker.console.dead_letters.reading import DeadLetterReadingPages
+from worker.console.dead_letters.loading import DeadLetterLoadingPages
 from worker.console.generation.fetch import Fetcher
 from worker.console.generation.pages import GenerationPages
 from worker.console.generation.search import SearchPages
@@ -48,7 +48,7 @@ def mount(
     DeadLetterGroupPages(records, cache).add_to(console)
     DeadLetterPages(records, operations, cache).add_to(console)
     DeadLetterConfirmPages(settings, records, operations, cache).add_to(console)
-    DeadLetterReadingPages(cache).add_to(console)
+    DeadLetterLoadingPages(cache).add_to(console)
     ArchivePages(records, broker, operations).add_to(console)
     HistoryPages(records).add_to(console)
     console.router.add_static("/static", str(PACKAGE.joinpath("static")))

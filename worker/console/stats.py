@@ -52,7 +52,10 @@ def worker_warnings(counts: Row) -> list[str]:
 
 
 def backlog(now: int, arrived: list[int], left: list[int]) -> list[int]:
-    """Return the number of unfinished tasks at the end of each minute, calculated back from the number `now`."""
+    """Return the number of unfinished tasks at the end of each minute, calculated back from the number `now`.
+
+    `arrived` and `left`: the numbers of tasks that arrived and ended in each minute. All lists begin with the oldest.
+    """
     counts = [now]
     for came, went in zip(reversed(arrived), reversed(left), strict=True):
         counts.append(max(0, counts[-1] - came + went))

@@ -94,7 +94,7 @@ class Settlement:
         return await self.ack("completed")
 
     async def replace_with(self, jobs: Sequence[Job]) -> str:
-        """Publish these jobs, cancel this one, which has no files, and ack."""
+        """Publish the jobs for the files of FAL's result, cancel this job, which has no files of its own, and ack."""
         await self._delivery.publish(jobs)
         await self._context.records.cancel(self._envelope.job.task_id)
         self.leased = False

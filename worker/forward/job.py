@@ -27,7 +27,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Outgoing(Protocol):
-    """What is sent. `id` is the same for each attempt; `attempt` counts from 1."""
+    """A webhook or notice to send to an HTTP address. `id` is the same for each attempt; `attempt` counts from 1."""
 
     @property
     def id(self) -> str:

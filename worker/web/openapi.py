@@ -12,11 +12,11 @@ from schemas.dead_letters import BatchRequest, DeadLetterFilter
 from schemas.http_responses import (
     Accepted,
     AnyObject,
+    DeadLetterBatchResult,
     DeadLetterGroupList,
     DeadLetterList,
     Health,
     IgnoredEvent,
-    MatchedCount,
     Problem,
     TaskAccepted,
     TaskCancelled,
@@ -105,7 +105,7 @@ def _paths(used: UsedSchemas) -> dict[str, Any]:
         return operation
 
     hooks: list[dict[str, list[str]]] = [{"webhook_secret": []}]
-    batch: Responses = {200: MatchedCount, **DEAD_LETTERS, **BODY}
+    batch: Responses = {200: DeadLetterBatchResult, **DEAD_LETTERS, **BODY}
     return {
         "/webhooks/supabase": {
             "post": route("Receive a Supabase webhook.", {**WEBHOOK, **BODY}, body=AnyObject, security=hooks)

@@ -136,13 +136,13 @@ class Receiver:
             request[STARTED] = time.perf_counter()
             outcome, response = await self._accept(source, request, body)
             if outcome in {"accepted", "ignored"} and source.name == FalSource.name:
-                return await self._forward(request, body, outcome, response)
+                return await self._queue_for_forwarding(request, body, outcome, response)
             return outcome, response
 
-    async def _forward(
+    async def _queue_for_forwarding(
         self, request: web.Request, body: bytes, outcome: str, response: web.Response
     ) -> tuple[str, web.Response]:
-        """Publish FAL's webhook for the application, if FORWARD_WEBHOOKS is set."""
+        """Queue FAL's webhook for the application if FORWARD_WEBHOOKS is set; return what answers FAL."""
         if self._settings.forward_webhooks is None:
             return outcome, response
         forwarded = ForwardedWebhook.received(body, request.rel_url.raw_query_string, request.headers)

@@ -27,9 +27,9 @@ RECOUNT_SECONDS: Final = 0.1
 
 
 class UserShare:
-    """Moves a user's jobs to the bulk queue while `allowed` or more of the user's files wait. 0: moves no job.
+    """Routes a user's new jobs to the bulk queue while `allowed` or more of the user's files wait; 0: never.
 
-    `count_waiting` returns the number of jobs that wait in the queue for files, or raises BrokerUnavailableError.
+    `count_waiting` returns the number of jobs that wait in the queue `Queue.FILES`, or raises BrokerUnavailableError.
     """
 
     def __init__(

@@ -91,7 +91,7 @@ def _skip_zeros(content: Content, at: int) -> int:
 def _skip_tag(content: Content, at: int) -> int | None:
     """Return where the tag at an offset ends; None if there is none. Tags are at the end, or between joined files.
 
-    Zeros before the tag of the next file belong to it.
+    Zeros before the ID3 tag of the next file count as a tag of their own.
     """
     if content[at] == 0:
         at = _skip_zeros(content, at)

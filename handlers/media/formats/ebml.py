@@ -67,7 +67,7 @@ def _check_checksum(content: Content, body: int, end: int) -> None:
         return
     start = body + CHECKSUM_BYTES
     if zlib.crc32(content[start:end]) != int.from_bytes(content[body + 2 : start], "little"):
-        raise FileCorruptedError(f"the checksum of the element before {body:,} is wrong")
+        raise FileCorruptedError(f"the checksum of the element whose content begins at {body:,} is wrong")
 
 
 def _read_header(content: Content, at: int) -> tuple[int, int | None, int]:

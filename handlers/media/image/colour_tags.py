@@ -47,7 +47,9 @@ class HdrError(Exception):
 
 
 def space_of(source: Path, content_type: str) -> Space | None:
-    """Return the colour space that the file describes by numbers; None for sRGB, and if it has an ICC profile.
+    """Return the colour space that the file describes by numbers; None for sRGB, or without them.
+
+    None also if an ICC profile comes first. In a PNG, a cICP chunk comes before the profile.
 
     Raises:
         HdrError: it is PQ or HLG.

@@ -39,7 +39,7 @@ CODED_IMAGE: Final = b"hvc1"
 def check_content(content: Content) -> int:
     """Check the boxes and what they refer to; return where the last box ends.
 
-    Pixels are decoded only if bytes follow the last box, to be sure that the images do not need them.
+    If bytes follow the last box, the pixels are decoded without those bytes, to prove that no image needs them.
 
     Raises:
         FileCorruptedError: a box is incomplete or missing, or libheif cannot read them, or finds no image.

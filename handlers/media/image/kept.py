@@ -32,14 +32,14 @@ def must_keep(header: OpenedImage, options: EncodeOptions) -> bool:
         return True
     if header.pages > 1 and not header.is_animated:
         return True
-    if _has_other_pictures(header) or has_unknown_alpha(header) or _is_too_deep(header):
+    if _has_other_pictures(header) or has_unknown_alpha(header) or _exceeds_display_range(header):
         return True
     return options.keep_provenance and provenance.has_manifest(header.path, header.content_type)
 
 
 def can_be_shown(header: OpenedImage) -> bool:
     """Whether a version of 8 bits in three colours shows the image as it is meant, apart from an unknown channel."""
-    return header.bands <= MAX_BANDS and not _is_too_deep(header)
+    return header.bands <= MAX_BANDS and not _exceeds_display_range(header)
 
 
 def has_unknown_alpha(header: OpenedImage) -> bool:
@@ -63,7 +63,7 @@ def _has_other_pictures(header: OpenedImage) -> bool:
     return any(GAIN_MAP in found.values() for found in types)
 
 
-def _is_too_deep(header: OpenedImage) -> bool:
+def _exceeds_display_range(header: OpenedImage) -> bool:
     """Whether the samples are measurements, such as a depth map, or lie beyond black and white.
 
     8 bits cannot hold them. Colours of 32 bits between black and white are only rounded.

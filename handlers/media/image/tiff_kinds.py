@@ -33,6 +33,7 @@ COMPRESSIONS: Final = {
     50002: "JPEG XL compression",
 }
 SEPARATE: Final = 2
+PHOTOMETRIC, YCBCR = 262, 6
 OTHER_BITS: Final = frozenset(range(1, 65)) - {1, 2, 4, 8, 16, 32}
 SHOWN_MODES: Final = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "CMYK"})
 """Pillow's modes of 8 bits or less."""
@@ -154,8 +155,13 @@ def _check_amount(content: Content, tags: Tags) -> None:
 
 
 def _needed_bytes(tags: Tags) -> int:
-    """Return the size of a page's pixels in bytes; each row begins with a byte of its own."""
+    """Return the size of a page's pixels in bytes; each row is padded to whole bytes.
+
+    Of YCbCr only the luma is counted, since the colours may have fewer samples.
+    """
     width, height, samples = tags[WIDTH][0], tags[LENGTH][0], tags.get(SAMPLES, (1,))[0]
+    if tags.get(PHOTOMETRIC) == (YCBCR,):
+        samples = 1
     planes = samples if tags.get(PLANAR) == (SEPARATE,) else 1
     parts = 1
     if TILE_WIDTH in tags:

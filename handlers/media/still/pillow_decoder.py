@@ -73,13 +73,13 @@ def _is_flat(path: Path) -> bool:
     return header.layer_bytes == 0 and header.channels <= BANDS["RGBA"]
 
 
-def _icon_file(picture: Image.Image) -> Any:  # noqa: ANN401 - Pillow has no type for it
+def _icon_reader(picture: Image.Image) -> Any:  # noqa: ANN401 - Pillow has no type for it
     """Return Pillow's reader of all pictures of an icon."""
     return picture.ico  # type: ignore[attr-defined]  # only icons have it
 
 
 def _icons(picture: Image.Image) -> list[Any]:
-    entries: list[Any] = _icon_file(picture).entry
+    entries: list[Any] = _icon_reader(picture).entry
     if len(entries) > MAX_ICONS:
         raise FileCorruptedError(f"the icon has {len(entries)} pictures; {MAX_ICONS} are allowed")
     return entries
@@ -90,7 +90,7 @@ def decode(path: Path, content_type: str, page: int) -> pyvips.Image:
     kind = DECODERS[content_type]
     try:
         with _open(path, kind) as opened:
-            picture = _icon_file(opened).frame(page) if kind == "ICO" else opened
+            picture = _icon_reader(opened).frame(page) if kind == "ICO" else opened
             picture.load()
             mode = MODES.get(picture.mode, "RGB")
             if picture.mode == "P" and "transparency" not in picture.info:

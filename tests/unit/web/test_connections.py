@@ -181,7 +181,8 @@ async def test_a_new_connection_replaces_the_one_that_has_waited_longest(connect
 
 
 @pytest.mark.parametrize(
-    "target", ["http://x/", "//x/", "*", "x:1", "/a/../b", "/./b", "/..", "/\u00fc", "/" + "a" * 5000]
+    "target",
+    ["http://x/", "//x/", "*", "x:1", "/a/../b", "/./b", "/..", "/..?x", "/.?x", "/\u00fc", "/" + "a" * 5000],
 )
 async def test_a_bad_target_is_refused(connect, target):
     client = await connect()

@@ -14,7 +14,7 @@ from schemas.moments import read_moment
 from worker.console.auth import FORM, SESSION, redirect
 from worker.console.dead_letters.cache import DeadLetterCache
 from worker.console.dead_letters.items import read_filters
-from worker.console.dead_letters.reading import reading_page, running_operations
+from worker.console.dead_letters.loading import loading_page, running_operations
 from worker.console.operations import Operations
 from worker.console.templating import page, parse_time
 from worker.dead_letters.service import DeadLetterService, Verb
@@ -32,7 +32,7 @@ class Selection:
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> Self:
-        """Return the selection of a query or form. Raises InvalidFilterError."""
+        """Return the selection of a query or form; its times become absolute. Raises InvalidFilterError."""
         verb = fields.get("verb")
         if verb not in {"replay", "discard"}:
             raise InvalidFilterError("verb: must be replay or discard")
@@ -63,7 +63,7 @@ class DeadLetterConfirmPages:
         selection = Selection.read(request.query)
         filters, letters = selection.filters(), await self._cache.latest()
         if not letters.current or letters.began_at is None:
-            return reading_page(request, letters)
+            return loading_page(request, letters)
         newest = max((item.failed_at for item in letters.messages if item.failed_at), default=letters.began_at)
         at = min(max(newest, letters.began_at), datetime.now(UTC))
         matching = [item for item in letters.messages if filters.matches(item)]

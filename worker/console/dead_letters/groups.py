@@ -9,7 +9,7 @@ from yarl import URL
 from handlers.database.console_queries import ConsoleQueries
 from schemas.dead_letters import DeadLetterFilter, InvalidFilterError
 from worker.console.dead_letters.cache import DeadLetterCache
-from worker.console.dead_letters.reading import read_lists, reading_fragment, reading_page
+from worker.console.dead_letters.loading import loading_fragment, loading_page, read_lists
 from worker.console.dead_letters.snapshot import DeadLetterSnapshot
 from worker.console.dead_letters.timeline import failure_timeline
 from worker.console.sse import stream
@@ -40,7 +40,7 @@ class DeadLetterGroupPages:
             filters, problem = DeadLetterFilter(), str(error)
         letters, running, notes = await read_lists(self._records, self._cache)
         if not letters.known:
-            return reading_page(request, letters)
+            return loading_page(request, letters)
         context = self._grouped(request, filters, letters, notes)
         live = url_with_query("/console/dead/live", **given, **{"from": context["start"]})
         response = page(
@@ -65,7 +65,7 @@ class DeadLetterGroupPages:
         async def render() -> tuple[str, bool]:
             letters, running, notes = await read_lists(self._records, self._cache, live=True)
             if not letters.known:
-                return reading_fragment(request, letters), False
+                return loading_fragment(request, letters), False
             context = self._grouped(request, DeadLetterFilter.parse(given), letters, notes)
             more = {"filters": given, "running": running, "outdated": not letters.current}
             return fragment(request, "dead_letter_groups_live.html", {**context, **more}), False

@@ -12,7 +12,7 @@ from schemas.dead_letters import DeadLetterFilter, InvalidFilterError
 from worker.console.auth import FORM, SESSION, redirect
 from worker.console.dead_letters.cache import DeadLetterCache
 from worker.console.dead_letters.groups import MAX_CHOICES, group_page
-from worker.console.dead_letters.reading import read_lists, reading_fragment, reading_page
+from worker.console.dead_letters.loading import loading_fragment, loading_page, read_lists
 from worker.console.dead_letters.snapshot import DeadLetterSnapshot
 from worker.console.operations import Operations
 from worker.console.sse import stream
@@ -42,7 +42,7 @@ class DeadLetterPages:
             filters, problem = None, str(error)
         letters, running, notes = await read_lists(self._records, self._cache)
         if not letters.known:
-            return reading_page(request, letters)
+            return loading_page(request, letters)
         context = self._listed(request, given, filters, letters)
         group_key = "\n".join((given.get("code", ""), given.get("stage", ""), given.get("host", "")))
         response = page(
@@ -68,7 +68,7 @@ class DeadLetterPages:
         async def render() -> tuple[str, bool]:
             letters, running, _ = await read_lists(self._records, self._cache, live=True)
             if not letters.known:
-                return reading_fragment(request, letters), False
+                return loading_fragment(request, letters), False
             context = self._listed(request, given, DeadLetterFilter.parse(given), letters)
             more = {"running": running, "outdated": not letters.current}
             return fragment(request, "dead_letters_live.html", {**context, **more}), False

@@ -57,7 +57,7 @@ class Fetcher:
         """
         supabase = self._records.supabase
         queries = SearchQueries(supabase)
-        row = (await queries.row(binding, generation_id))["row"]
+        row = (await queries.generation_row(binding, generation_id))["row"]
         max_bytes = int(self._settings.webhook_max_body_mb * 1024 * 1024)
         output, size = await queries.output(binding, generation_id, max_bytes)
         if row is None or not row["completed"] or row["deleted"] or (output is None and size is None):

@@ -66,7 +66,7 @@ class GenerationPages:
         generation_id = clean_text(text)
         queries = SearchQueries(self._records.supabase)
         generation, facts = await asyncio.gather(
-            self._records.generation(binding, generation_id), queries.row(binding, generation_id)
+            self._records.generation(binding, generation_id), queries.generation_row(binding, generation_id)
         )
         if generation is None:
             raise web.HTTPNotFound(text="No row of this binding and no task has this generation id.")

@@ -12,10 +12,10 @@ from worker.console.dead_letters.snapshot import DeadLetterSnapshot
 from worker.console.sse import stream
 from worker.console.templating import fragment, page
 
-LIVE: Final = "dead_letter_reading_live.html"
+LIVE: Final = "dead_letter_loading_live.html"
 
 
-class DeadLetterReadingPages:
+class DeadLetterLoadingPages:
     """Answers for the pages of dead letters while the list is being read. The script then loads the page again."""
 
     def __init__(self, cache: DeadLetterCache) -> None:
@@ -23,22 +23,22 @@ class DeadLetterReadingPages:
 
     def add_to(self, app: web.Application) -> None:
         """Add the route."""
-        app.router.add_get("/dead/reading", self._live)
+        app.router.add_get("/dead/loading", self._live)
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         async def render() -> tuple[str, bool]:
             letters = await self._cache.latest(live=True)
-            return reading_fragment(request, letters), letters.known and letters.current
+            return loading_fragment(request, letters), letters.known and letters.current
 
         return await stream(request, render)
 
 
-def reading_page(request: web.Request, letters: DeadLetterSnapshot) -> web.Response:
+def loading_page(request: web.Request, letters: DeadLetterSnapshot) -> web.Response:
     """Return the page that takes the place of the requested one until the dead letters have been read."""
-    return page(request, "dead_letter_reading.html", title="Dead letters", letters=letters, url=request.path_qs)
+    return page(request, "dead_letter_loading.html", title="Dead letters", letters=letters, url=request.path_qs)
 
 
-def reading_fragment(request: web.Request, letters: DeadLetterSnapshot) -> str:
+def loading_fragment(request: web.Request, letters: DeadLetterSnapshot) -> str:
     """Return the part of that page which is updated."""
     return fragment(request, LIVE, {"letters": letters})
 
