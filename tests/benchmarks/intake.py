@@ -28,17 +28,17 @@ HEADERS = {"x-webhook-secret": SECRET}
 
 
 async def intake(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """Run both in turn; also report how much the receiver's memory grew."""
+    """Run both in turn; also report the receiver's memory when it is idle, and how much it grew."""
     rates: dict[str, list[float]] = {"outlast": [], "bare": []}
-    slowest, slowest_of_burst, memory = [], [], []
+    slowest, slowest_of_burst, idle, memory = [], [], [], []
     for _ in range(rounds):
         async with environment.new_run() as run, _outlast(run) as (child, url):
-            before = pss_mib(child.process.pid)
+            idle.append(pss_mib(child.process.pid))
             seconds, times = await _flood(url, REQUESTS, CONNECTIONS)
             rates["outlast"].append(REQUESTS / seconds)
             slowest.append(max(times))
             report.row("intake", "outlast", p99_ms=[1000 * percentile(times, 99)], slowest_ms=[1000 * max(times)])
-            memory.append(pss_mib(child.process.pid) - before)
+            memory.append(pss_mib(child.process.pid) - idle[-1])
             for _ in range(BURSTS):
                 _, times = await _flood(url, BURST, BURST)
                 slowest_of_burst.append(max(times))
@@ -47,9 +47,8 @@ async def intake(environment: BenchmarkEnvironment, report: Report, rounds: int)
             rates["bare"].append(REQUESTS / seconds)
     for side, found in rates.items():
         report.row("intake", side, per_second=found)
-    report.row(
-        "intake", "outlast", burst_slowest_ms=[1000 * send_bodies for send_bodies in slowest_of_burst], grown_mib=memory
-    )
+    bursts = [1000 * seconds for seconds in slowest_of_burst]
+    report.row("intake", "outlast", burst_slowest_ms=bursts, idle_mib=idle, grown_mib=memory)
     pairs = zip(rates["outlast"], rates["bare"], strict=True)
     report.ratio("intake_over_bare", statistics.median(ours / bare for ours, bare in pairs))
     report.ratio("intake_slowest_seconds", max(slowest))
