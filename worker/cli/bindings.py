@@ -33,7 +33,7 @@ insert into public.outlast_bindings ({columns})
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The columns with a row's owner. With a table, `column` is a foreign key to its `key`, and `value` the owner."""
+    """Where a row's owner is: in `column`; or, with a table, in `value` of the row whose `key` equals `column`."""
 
     column: str
     schema: str | None = None
@@ -46,7 +46,7 @@ class Owner:
         """Read `user_id`, `project_id -> projects.id: owner_id` or `none`. The schema defaults to the bound table's.
 
         Raises:
-            ValueError: the text has an arrow, and is no such path.
+            ValueError: the text has an arrow, but not the form of the path above.
         """
         if text == NONE:
             return None
@@ -61,7 +61,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A row of `outlast_bindings`. An empty `status_column` or other optional column: there is none."""
+    """A row of `outlast_bindings`. An optional column is None if the table has none."""
 
     name: str
     schema: str
@@ -133,20 +133,24 @@ class Binding:
         owner = self.owner
         values = {
             "name": migrations.literal(self.name),
-            "schema": _name(self.schema),
-            '"table"': _name(self.table),
+            "schema": _identifier_literal(self.schema),
+            '"table"': _identifier_literal(self.table),
             **{
-                f"owner_{part}": _name(None if owner is None else getattr(owner, part))
+                f"owner_{part}": _identifier_literal(None if owner is None else getattr(owner, part))
                 for part in ("column", "schema", "table", "key", "value")
             },
-            **{item.name: _name(getattr(self, item.name)) for item in fields(self) if item.name.endswith("_column")},
+            **{
+                item.name: _identifier_literal(getattr(self, item.name))
+                for item in fields(self)
+                if item.name.endswith("_column")
+            },
             "completed_values": _array([migrations.literal(value) for value in self.completed_values]),
-            "output_columns": _array([_name(column) for column in self.output_columns]),
+            "output_columns": _array([_identifier_literal(column) for column in self.output_columns]),
             "write_urls": f"{migrations.literal(json.dumps(self.write_urls, ensure_ascii=False))}::jsonb",
-            "bucket": _text(self.bucket),
+            "bucket": _literal_or_null(self.bucket),
             "public_bucket": str(self.public_bucket).lower(),
-            "object_path": _text(self.object_path),
-            "variants": _text(self.variants),
+            "object_path": _literal_or_null(self.object_path),
+            "variants": _literal_or_null(self.variants),
             "fal_finishes": str(self.fal_finishes).lower(),
             "failed_values": _array([migrations.literal(value) for value in self.failed_values]),
         }
@@ -160,7 +164,7 @@ def unbind_sql(binding: str) -> str:
 
 
 def _write_urls(texts: Sequence[str]) -> dict[str, str]:
-    """Read `image_url=stored_url`; a column alone gets the URL in place of the one that it has. Raises ValueError."""
+    """Read `image_url=stored_url`; `image_url` alone means `image_url=image_url`. Raises ValueError."""
     urls: dict[str, str] = {}
     for text in texts:
         pair = SOURCE_COLUMN.fullmatch(text if "=" in text else f"{text}={text}")
@@ -214,11 +218,11 @@ def _failed_values(given: Mapping[str, Any], *, has_status: bool) -> tuple[str, 
     return tuple(values or [DEFAULT_FAILED])
 
 
-def _text(value: str | None) -> str:
+def _literal_or_null(value: str | None) -> str:
     return "null" if value is None else migrations.literal(value)
 
 
-def _name(name: str | None) -> str:
+def _identifier_literal(name: str | None) -> str:
     return "null" if name is None else migrations.literal(migrations.identifier(name))
 
 

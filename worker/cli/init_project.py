@@ -78,7 +78,7 @@ NO_URL: Final = """
 -- update public.outlast_settings set value = 'https://outlast.example.com/webhooks/supabase' where key = 'webhook_url';
 """
 SWEEP_ONLY: Final = ""
-"""The `webhook_url` with which the database sends no webhook, on purpose."""
+"""The `webhook_url` for `--sweep-only`: the database sends no webhooks."""
 
 WEBHOOK_PATH: Final = "/webhooks/supabase"
 NO_RECEIVER: Final = "its public URL, as given to `outlast init --receiver-url`"
@@ -113,7 +113,7 @@ class Setup:
     alertmanager: str = ""
 
     def document(self) -> str:
-        """Return both as one valid SQL text, with the `.env` as a comment at its end."""
+        """Return the SQL, with the `.env` as a comment at its end: one valid SQL text."""
         clash = "*/" in self.env or "/*" in self.env
         commented = "".join(f"-- {line}\n" for line in self.env.splitlines()) if clash else f"/*\n{self.env}*/\n"
         return f"{NOT_TO_COMMIT}{self.sql}\n-- The .env, to fill in:\n{commented}"
@@ -132,7 +132,7 @@ def prepare(
     Secrets in `settings` are kept, missing ones are generated. With `sweep_only` the database sends no webhooks.
 
     Raises:
-        ValueError: a name is not a valid PostgreSQL identifier, or `alerts_to` is not an address.
+        ValueError: a name is not a valid PostgreSQL identifier, `alerts_to` is not an address, or a value has `${`.
     """
     signing = next((s for s in settings.supabase_webhook_secrets if s.get_secret_value().startswith("whsec_")), None)
     secret = (
@@ -218,20 +218,20 @@ def _sql(settings: Settings, webhook_url: str | None, secret: str, binding: Bind
     table = " ".join(f"{binding.schema}.{binding.table}".split())
     return "".join(
         [
-            HEADER.format(version=migrations.newest(), table=table),
+            HEADER.format(version=migrations.newest_version(), table=table),
             *texts[: tables + 1],
             SETTINGS.format(rows=rows, binding=binding.name, binding_sql=binding.sql()),
             *texts[tables + 1 :],
-            FINISH.format(secret=secret, version=migrations.newest(), binding=migrations.literal(binding.name)),
+            FINISH.format(secret=secret, version=migrations.newest_version(), binding=migrations.literal(binding.name)),
             policies.read_text("utf-8"),
-            MAKE_BUCKET.format(version=migrations.newest()),
+            MAKE_BUCKET.format(version=migrations.newest_version()),
             "" if webhook_url is not None else NO_URL,
         ]
     )
 
 
 def _env(settings: Settings, generated: dict[str, str], *, alerts: bool) -> str:
-    """Return all settings: first those to fill in, then the secrets, then other changed values, then the defaults."""
+    """Return the `.env`: settings to fill in, secrets, changed values, the defaults, and those of compose."""
     lines = ["# Outlast. Fill in the first three, then run `outlast doctor`.", ""]
     for name, meaning in FILL_IN.items():
         lines += [f"# {meaning}", f"{name.upper()}="]

@@ -190,7 +190,7 @@ def main() -> None:
 
 
 def _system_error(error: OSError) -> str:
-    """Return what the system refused, where, and what to do. A FileExistsError of ours is complete."""
+    """Return what the system refused, where, and what to do. An error without errno is ours; its text is complete."""
     if error.filename is not None:
         return f"{error.filename}: {error.strerror}; name a folder that exists and that you may write to"
     if error.errno is None:

@@ -11,14 +11,14 @@ MAX_NAME_BYTES: Final = 63
 TABLE: Final = re.compile(r"^create table if not exists public\.(outlast_\w+)", re.MULTILINE)
 GRANTED: Final = re.compile(r"grant execute on function (.*?) to service_role;", re.DOTALL)
 POLICIES: Final = "_outlast_row_security.sql"
-"""How the name of the file ends that creates the policies."""
+"""The end of the name of the migration that creates the policies."""
 FUNCTION: Final = re.compile(r"public\.(outlast_\w+)\(")
 
 
 def migrations() -> list[Traversable]:
     """Return the migrations in the order in which `outlast init` applies them.
 
-    The last one creates the policies, in a transaction of its own. Other tools may apply it in the order of the names.
+    The last one creates the policies, in a transaction of its own. Other tools may apply all by order of name.
     """
     return sorted(_sql_files("migrations"), key=lambda file: file.name.endswith(POLICIES))
 
@@ -33,7 +33,7 @@ def next_steps(receiver: str) -> str:
     return SUPABASE.joinpath("next_steps.md").read_text("utf-8").replace("{receiver}", receiver)
 
 
-def newest() -> str:
+def newest_version() -> str:
     """Return the version of a database with all migrations applied."""
     return max(file.name.partition("_")[0] for file in migrations())
 

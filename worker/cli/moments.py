@@ -1,4 +1,4 @@
-"""The option --since."""
+"""Reads the option --since."""
 
 from datetime import datetime
 from typing import Final
@@ -8,6 +8,7 @@ import typer
 from schemas.moments import read_moment
 
 FORMS: Final = "ISO 8601, 02:00, 2h or yesterday; UTC."
+"""The accepted forms of a time, for the help of options."""
 
 
 def read_since(text: str | None) -> datetime | None:

@@ -17,7 +17,7 @@ def optimize(
     variants: Annotated[
         bool,
         typer.Option(
-            "--variants", help="Make the variants that VARIANTS and the bindings name, of files that have others."
+            "--variants", help="Only make the variants named by VARIANTS or the binding, of files that have other ones."
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print how many objects are affected.")] = False,

@@ -78,7 +78,7 @@ def _block(row: Mapping[str, Any], columns: Sequence[str]) -> Group:
 
 
 def progress_bar(*, hidden: bool = False) -> Progress:
-    """Return a progress bar on standard error. It shows nothing if that is not a terminal."""
+    """Return a progress bar on standard error. It shows nothing if `hidden`, or if that is not a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

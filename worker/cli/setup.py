@@ -64,7 +64,7 @@ def init(
     ] = None,
     media_status_column: Annotated[
         str | None,
-        typer.Option(help="The column that it writes their status to (default: media_status), or none."),
+        typer.Option(help="The column that Outlast writes the files' status to (default: media_status), or none."),
     ] = None,
     write_urls: Annotated[
         list[str] | None,
@@ -82,8 +82,8 @@ def init(
         list[str] | None,
         typer.Option(
             "--failed-value",
-            help="Status that FAL's webhook gives to failed rows (default: failed), or none. Rows with further ones "
-            "stay as they are. Repeatable.",
+            help="Status that FAL's webhook gives to failed rows (default: failed), or none. Repeatable: rows that "
+            "have one of the further values stay as they are.",
         ),
     ] = None,
     bucket: Annotated[
@@ -114,7 +114,7 @@ def init(
     alerts_to: Annotated[
         str | None,
         typer.Option(
-            help="Who compose's Alertmanager tells: a webhook, Slack's (https://...), or "
+            help="Where compose's Alertmanager sends alerts: a webhook, Slack's (https://...), or "
             "smtp://user:password@host:587/you@example.com."
         ),
     ] = None,
@@ -132,7 +132,7 @@ def init(
         ),
     ] = False,
     with_data: Annotated[
-        bool, typer.Option("--with-data", help="With --remove: also remove its tables and the media columns.")
+        bool, typer.Option("--with-data", help="With --remove: also remove Outlast's tables and the media columns.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -175,7 +175,7 @@ def _prepare(options: Mapping[str, Any], receiver_url: str | None, *, sweep_only
     if receiver_url is not None and not (URL(receiver_url).host and URL(receiver_url).scheme in {"http", "https"}):
         raise typer.BadParameter(f"--receiver-url: {receiver_url!r} is not a URL; example: https://outlast.example.com")
     try:
-        # During set-up only one of the two may be filled in yet. That must not stop `init`.
+        # Settings needs both or neither. During set-up only one may be filled in yet, which must not stop `init`.
         settings = Settings.load(supabase_url=None, supabase_service_role_key=None, **_settings(options))
         binding = Binding.from_options(settings, options)
         return prepare(settings, receiver_url, binding, sweep_only=sweep_only, alerts_to=alerts_to)

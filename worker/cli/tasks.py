@@ -50,7 +50,7 @@ def submit(
 
 
 def status(task: Task, wait: Wait = False, as_json: AsJson = False) -> None:
-    """Print the status of a task. Exit code 1 if the id is unknown."""
+    """Print the status of a task. Exit code 1 if the id is unknown; with --wait, 0 all stored, 3 some, 1 none."""
     from worker.cli.tasks_run import run_status
 
     sys.exit(run_status(task, wait=wait, as_json=as_json))

@@ -24,7 +24,7 @@ CONNECT_SECONDS: Final = 8.0
 
 
 async def broker(context: CheckContext) -> str:
-    """Connect like a worker."""
+    """Connect as a worker does. The connection is kept for later checks."""
     nodes = Nodes.from_settings(context.settings)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -67,7 +67,7 @@ async def broker_topology(context: CheckContext) -> str:
             channel = await _connection(context).channel()
             declared = (await channel.declare_queue(spec.name, passive=True)).declaration_result
         except topology.TopologyError as error:
-            raise _differs("queue", spec.name, error.__cause__ or error) from error
+            raise _differs(context, "queue", spec.name, error.__cause__ or error) from error
         except ChannelAccessRefused as error:
             raise _refused(context, error) from error
         await channel.close()
@@ -113,7 +113,7 @@ async def _matches_exchange(context: CheckContext, name: str, kind: aio_pika.Exc
     except ChannelNotFoundEntity:
         return False
     except ChannelPreconditionFailed as error:
-        raise _differs("exchange", name, error) from error
+        raise _differs(context, "exchange", name, error) from error
     except ChannelAccessRefused as error:
         raise _refused(context, error) from error
     await channel.close()
@@ -126,8 +126,12 @@ def _connection(context: CheckContext) -> AbstractConnection:
     return context.broker
 
 
-def _differs(kind: str, name: str, error: BaseException) -> CheckFailure:
-    remedy = f"empty and delete it (rabbitmqctl delete_{kind} {name}), or use another virtual host in RABBITMQ_URL"
+def _differs(context: CheckContext, kind: str, name: str, error: BaseException) -> CheckFailure:
+    command = f"rabbitmqctl delete_queue {name} -p {vhost(context.settings.rabbitmq_nodes[0])}"
+    delete = (
+        f"empty and delete it ({command})" if kind == "queue" else "delete it (RabbitMQ's management UI, Exchanges)"
+    )
+    remedy = f"{delete}, or use another virtual host in RABBITMQ_URL"
     return CheckFailure(f"the {kind} {name} exists with other arguments: {error}", remedy)
 
 

@@ -1,4 +1,4 @@
-"""Checks of the columns of the generations table: their types, and whether a row accepts Outlast's updates."""
+"""Checks of the tables of generations: the types of columns, and whether a row accepts Outlast's updates."""
 
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ MAX_LABELS: Final = 8
 
 
 async def column_types(context: CheckContext) -> str:
-    """The types must fit: a row can have the completed value, and the creation time can be compared with a time."""
+    """A row must be able to have the completed value; creation times must be comparable, and outputs readable."""
     columns = await _call(context, "outlast_check_columns")
     _check_status(context.settings.generations_completed_value, columns["status"])
     _check_created(context, columns["created"])
@@ -69,7 +69,7 @@ async def row_update(context: CheckContext) -> str:
 
 
 async def _call(context: CheckContext, function: str, **arguments: str) -> dict[str, Any]:
-    """Call a function of a binding, by default the first, that returns an object. Raises CheckFailure."""
+    """Call an SQL function that returns an object, by default for the first binding. Raises CheckFailure."""
     binding = {"p_binding": context.health.get("binding") or DEFAULT_BINDING}
     response = await context.supabase_http.post(f"/rest/v1/rpc/{function}", json=binding | arguments)
     answer = parse_body(response)

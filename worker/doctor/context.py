@@ -19,8 +19,8 @@ class CheckContext:
     """The installation that is checked.
 
     `supabase_http` sends the service role key, `http` does not. `supabase_response` is the response to the first
-    request, sent at `requested_at`; `health` and `policies` are the results of `outlast_health` and `outlast_policies`;
-    `node` is the connected broker node.
+    request; `health` and `policies` are the answers of `outlast_health` and `outlast_policies`; `requested_at` is when
+    the first request was sent, later when `outlast_health` was called; `node` is the connected broker node.
     """
 
     settings: Settings
@@ -52,7 +52,7 @@ class CheckContext:
             await self.broker.close()
 
     def masked(self, text: str) -> str:
-        """Return the text with all secrets of the settings masked."""
+        """Return the text with the secrets of the settings masked, except those of at most five characters."""
         for secret in sorted(self._secrets(), key=len, reverse=True):
             text = text.replace(secret, "********")
         return text

@@ -44,7 +44,7 @@ async def functions(context: CheckContext) -> str:
 
 async def migrations_version(context: CheckContext) -> str:
     """The migrations of this version must be applied."""
-    applied, newest = str(context.health.get("version")), migrations.newest()
+    applied, newest = str(context.health.get("version")), migrations.newest_version()
     if applied > newest:
         raise CheckWarning(
             f"the database has version {applied}, newer than this program ({newest})", "upgrade Outlast on this machine"
@@ -91,7 +91,8 @@ async def generations(context: CheckContext) -> str:
     The settings describe the binding `generations`. If there is none, only the table of the first binding is judged.
     """
     health = context.health["generations"]
-    ours, theirs = _names(context), {"schema": health["schema"], "table": health["table"]} | health["columns"]
+    ours = _names_in_settings(context)
+    theirs = {"schema": health["schema"], "table": health["table"]} | health["columns"]
     theirs["completed"] = health["completed"]
     if context.health.get("binding") != DEFAULT_BINDING:
         ours = {}
@@ -140,7 +141,7 @@ async def triggers(context: CheckContext) -> str:
 
 
 async def sweep_index(context: CheckContext) -> str:
-    """Without this index, a sweep reads the whole table."""
+    """The table should have the index for the sweep. Without it, each sweep reads the whole table."""
     if not context.health["sweep_index"]:
         raise CheckWarning(
             "your table has no index for the sweep, which therefore reads the whole table", REINSTALL_REMEDY
@@ -149,7 +150,7 @@ async def sweep_index(context: CheckContext) -> str:
 
 
 async def realtime(context: CheckContext) -> str:
-    """Front ends follow the progress of tasks with Realtime."""
+    """Realtime should publish tasks and files: front ends follow the progress with it."""
     if not context.health["realtime"]:
         remedy = "run: alter publication supabase_realtime add table public.outlast_tasks, public.outlast_files;"
         raise CheckWarning("Realtime does not publish tasks and files", remedy)
@@ -157,7 +158,7 @@ async def realtime(context: CheckContext) -> str:
 
 
 async def rest_schema(context: CheckContext) -> str:
-    """Workers read rows over REST for FAL's model and request id, when FAL is asked for new links."""
+    """Workers should be able to read rows over REST: to ask FAL for new links, they need its model and request id."""
     if context.settings.fal_key is None:
         return "not needed: without FAL_KEY, FAL is not asked for new links"
     bound = [health["generations"] for health in context.health.get("bindings", [])]
@@ -175,7 +176,7 @@ async def rest_schema(context: CheckContext) -> str:
     return f"rows of {len(bound) or 1} tables can be read"
 
 
-def _names(context: CheckContext) -> dict[str, str]:
+def _names_in_settings(context: CheckContext) -> dict[str, str]:
     settings = context.settings
     columns = ("id", "user", "status", "output", "request", "created")
     return {

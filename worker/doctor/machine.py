@@ -29,7 +29,7 @@ def _sample_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-async def libmagic(_site: CheckContext) -> str:
+async def libmagic(_context: CheckContext) -> str:
     """Libmagic must detect a PNG. The Python package does not include the library."""
     try:
         from handlers.detect import detect  # noqa: PLC0415 - the import itself is checked
@@ -90,7 +90,7 @@ async def temp_dir(context: CheckContext) -> str:
 
 
 async def optional_keys(context: CheckContext) -> str:
-    """Optional settings that are missing, and what does not work without them."""
+    """Optional settings should be set. The warning says what does not work without those that are missing."""
     settings = context.settings
     missing = {
         "API_TOKEN": (settings.api_token is None, "the HTTP API refuses every request"),
@@ -104,7 +104,7 @@ async def optional_keys(context: CheckContext) -> str:
 
 
 async def setting_names(_context: CheckContext) -> str:
-    """Names in the environment or `.env` that resemble a setting have no effect."""
+    """No name in the environment or `.env` should be a misspelt setting, because it has no effect."""
     if found := misspelt_names():
         names = ", ".join(name.nearest or "" for name in found)
         raise CheckWarning("; ".join(map(str, found)), f"correct the names to {names}, or remove them")

@@ -19,7 +19,7 @@ EVERYONE: Final = "public"
 
 
 class Writable(Frozen):
-    """Columns (`user`, `request`, `status`, `output`) that a role has the privilege to write with a command."""
+    """Columns (`user`, `request`, `status`, `output`) that a role may write with `command`: INSERT or UPDATE."""
 
     role: str
     command: str
@@ -37,13 +37,13 @@ class Policy(Frozen):
     check: str | None
 
     def applies(self, writable: Writable) -> bool:
-        """Whether it concerns this role and command."""
+        """Whether the policy applies to this role and command."""
         return self.command in {"ALL", writable.command} and not {EVERYONE, writable.role}.isdisjoint(self.roles)
 
     def limits_to_owner(self, writable: Writable, owner: str) -> bool:
-        """Whether its conditions name the owner's column, for every row that the role could write."""
-        existing = writable.command == "INSERT" or _names(self.using, owner)
-        return existing and ("user" not in writable.columns or _names(self.check, owner))
+        """Whether its conditions contain the owner's column: for existing rows, and new ones if the role may set it."""
+        existing = writable.command == "INSERT" or _contains_name(self.using, owner)
+        return existing and ("user" not in writable.columns or _contains_name(self.check, owner))
 
 
 class Policies(Frozen):
@@ -59,7 +59,7 @@ class Policies(Frozen):
 
 async def row_security(context: CheckContext) -> str:
     """Row-level security must be on if end users have privileges. The answer is kept for the next checks."""
-    facts = await _facts(context)
+    facts = await _policies(context)
     roles = sorted({entry.role for entry in facts.writable})
     remedy = f"alter table {facts.table} enable row level security; then create policies: {PAGE}"
     if not facts.row_security and roles:
@@ -73,7 +73,7 @@ async def row_security(context: CheckContext) -> str:
 
 async def owner_policies(context: CheckContext) -> str:
     """A policy that lets users write rows must compare the owner's column, also in the row that is written."""
-    facts, owner = await _facts(context), context.settings.generations_user_column
+    facts, owner = await _policies(context), context.settings.generations_user_column
     generations = context.health["generations"]
     if "user" in generations["absent"] or generations["columns"]["user"] is None:
         return "the table has no owner column"
@@ -88,7 +88,7 @@ async def owner_policies(context: CheckContext) -> str:
 
 async def protected_columns(context: CheckContext) -> str:
     """End users should not write the columns from which Outlast decides what to store, and for whom."""
-    facts = await _facts(context)
+    facts = await _policies(context)
     columns = context.health["generations"]["columns"]
     exposed = {
         columns[name]
@@ -108,13 +108,13 @@ async def protected_columns(context: CheckContext) -> str:
 
 async def media_trigger(context: CheckContext) -> str:
     """The trigger must exist that keeps end users from writing `media` and `media_status`."""
-    if not (await _facts(context)).media_kept:
+    if not (await _policies(context)).media_kept:
         raise CheckWarning("end users can write media and media_status of rows that they may update", REINSTALL_REMEDY)
     return "only Outlast and trusted roles write media and media_status"
 
 
-async def _facts(context: CheckContext) -> Policies:
-    """Return the answer of `outlast_policies`, which is asked once."""
+async def _policies(context: CheckContext) -> Policies:
+    """Return the answer of `outlast_policies`, which is kept after the first call."""
     if context.policies is None:
         binding = context.health.get("binding") or DEFAULT_BINDING
         try:
@@ -139,7 +139,7 @@ def _open_policies(facts: Policies, entry: Writable, owner: str) -> list[Policy]
     return [policy for policy in applying if policy.permissive and not policy.limits_to_owner(entry, owner)]
 
 
-def _names(condition: str | None, column: str) -> bool:
+def _contains_name(condition: str | None, column: str) -> bool:
     """Whether an SQL expression contains the name of a column."""
     quoted = re.escape(column.replace('"', '""'))
     return re.search(rf'(?<![\w"]){re.escape(column)}(?![\w"])|"{quoted}"', condition or "") is not None

@@ -11,7 +11,7 @@ CHECK_SECONDS: Final = 10.0
 
 
 class CheckFailure(Exception):  # noqa: N818 - a finding of a check, not an error of the program
-    """Outlast cannot work with this problem."""
+    """A problem with which Outlast cannot work, and its remedy."""
 
     def __init__(self, detail: str, remedy: str) -> None:
         super().__init__(detail)
@@ -19,7 +19,7 @@ class CheckFailure(Exception):  # noqa: N818 - a finding of a check, not an erro
 
 
 class CheckWarning(CheckFailure):
-    """Outlast works, but with a limitation."""
+    """A problem with which Outlast works, but with a limitation."""
 
 
 class State(StrEnum):
@@ -33,7 +33,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check. It runs after the checks named in `needs`, and fails if it takes longer than `seconds`."""
+    """A check. It runs after the checks in `needs`, is skipped if one of them fails, and fails after `seconds`."""
 
     name: str
     run: Callable[[CheckContext], Awaitable[str]]

@@ -88,7 +88,7 @@ async def run_doctor(*, as_json: bool) -> int:
 
 @contextlib.contextmanager
 def _progress(console: Console) -> Iterator[Callable[[], None]]:
-    """Show on a terminal how many checks have ended and how long the rest may take; yield what counts one."""
+    """Show on a terminal how many checks have ended and the time left; yield a function that counts one."""
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("checks, time left"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=console.quiet or not console.is_terminal) as bar:
         task = bar.add_task("checks", total=len(CHECKS))

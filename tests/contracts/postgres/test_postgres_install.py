@@ -55,7 +55,7 @@ async def test_health_reports_a_complete_installation_and_each_defect(own_db: An
     assert health == {
         "binding": "generations",
         "public_bucket": False,
-        "version": migrations.newest(),
+        "version": migrations.newest_version(),
         "trigger": True,
         "triggers_current": True,
         "deletion_triggers": True,

@@ -11,7 +11,7 @@ import pytest
 from deploy.local.postgres import MIGRATIONS
 from tests.time_limits import FAST_SECONDS, WAIT_SECONDS
 from worker.cli.init_project import prepare
-from worker.cli.migrations import newest
+from worker.cli.migrations import newest_version
 from worker.settings import Settings
 
 FILES = sorted(MIGRATIONS.glob("*.sql"))
@@ -51,7 +51,7 @@ async def test_in_either_order_the_database_gets_the_version_of_the_newest_migra
     for apply in (apply_all(connection), connection.execute(prepare(Settings(_env_file=None), None).sql)):
         await apply
         version = await connection.fetchval("select value from public.outlast_settings where key = 'version'")
-        assert version == newest() == FILES[-1].name[:14]
+        assert version == newest_version() == FILES[-1].name[:14]
 
 
 def test_only_one_migration_creates_policies_and_init_applies_it_last():

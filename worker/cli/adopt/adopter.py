@@ -1,7 +1,7 @@
 """Enqueues old generations and follows their tasks, a bounded number at a time.
 
-A generation is recorded before its jobs are published, and recorded ones are not found again. So an interrupted run
-continues where it stopped. Tasks that an interrupted run recorded but did not publish are found at the end of the next.
+A generation is recorded before its jobs are published, and recorded ones are not found again. So a run continues where
+an interrupted one stopped. At its end, it finds the tasks that an interrupted run recorded but did not publish.
 Memory does not grow with the number of generations: a page of rows and WINDOW tasks are held.
 """
 
@@ -29,17 +29,19 @@ from worker.periodic.sweep_plan import SweepPlanner
 
 log = structlog.stdlib.get_logger(__name__)
 WINDOW: Final = 300
-"""How many tasks are in the queue at the same time. The periodic sweep waits when more than 1,000 jobs wait."""
+"""No generation is enqueued while so many tasks are open. Above 1,000 waiting jobs, the periodic sweep does not run."""
 POLL_SECONDS: Final = 0.5
 GRACE_SECONDS: Final = 5
-"""Difference of the clocks of this machine and the database that is allowed for."""
+"""Allowed difference between the clocks of this machine and the database."""
 
 
 @dataclass(slots=True)
 class AdoptResult:
-    """Generations enqueued, and of these: done, and with a task that waits for a retry; files by the end of each task.
+    """The counts of one run. `aborted`: it was stopped, or not confirmed.
 
-    `failed` counts the failed files by error code. `refused` are rows that the database refused to record.
+    `enqueued`, `done` and `refused` count generations. The tasks of those `done` have all ended or wait for a retry;
+    the database refused to record those `refused`. `retrying` counts tasks that wait for a retry. `stored_files` and
+    `failed` count files of tasks that have ended, `failed` by error code.
     """
 
     enqueued: int = 0
@@ -52,7 +54,7 @@ class AdoptResult:
 
 
 class Adopter:
-    """One run. `on_done` is called with the number of generations that are done."""
+    """One run of `outlast adopt`. `on_done` is called with the number of generations that are done."""
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class Adopter:
         pace = Pace(selection.rate)
         async for entry in self._entries(selection):
             while len(self._open) >= WINDOW and not self._stop.is_set():
-                await self._settle()
+                await self._count_ended()
             await pace.wait(self._stop)
             if self._stop.is_set():
                 break
@@ -90,7 +92,7 @@ class Adopter:
             if selection.limit is not None and self.result.enqueued >= selection.limit:
                 break
         while self._open and not self._stop.is_set():
-            await self._settle()
+            await self._count_ended()
         self.result.aborted = self._stop.is_set()
         return self.result
 
@@ -108,7 +110,7 @@ class Adopter:
                 return
 
     async def _enqueue(self, entry: ReconcileEntry) -> None:
-        """Record and publish the jobs of one generation. If the database refuses it, the others go on."""
+        """Record and publish the jobs of one generation. If the database refuses it, log that and go on."""
         jobs = await asyncio.to_thread(self._planner.jobs, entry)
         try:
             task_ids = await self._records.requeue(jobs)
@@ -125,8 +127,8 @@ class Adopter:
         else:
             self._generation_done()
 
-    async def _settle(self) -> None:
-        """Wait a moment, then count the tasks that have ended."""
+    async def _count_ended(self) -> None:
+        """Wait POLL_SECONDS, then count the tasks that have ended or wait for a retry, and stop following them."""
         await wait_for_stop(self._stop, POLL_SECONDS)
         states = await self._tasks.states(list(self._open))
         for task_id in list(self._open):
@@ -152,7 +154,7 @@ class Adopter:
 
 
 async def wait_for_stop(stop: asyncio.Event, seconds: float) -> None:
-    """Wait until stopped, at most this long."""
+    """Wait until `stop` is set, for at most `seconds`."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(max(0.0, seconds)):
             await stop.wait()
@@ -166,6 +168,6 @@ class Pace:
         self._next = time.monotonic()
 
     async def wait(self, stop: asyncio.Event) -> None:
-        """Wait for the next turn, or until stopped."""
+        """Wait until the next generation may be enqueued, or until `stop` is set."""
         await wait_for_stop(stop, self._next - time.monotonic())
         self._next = max(self._next, time.monotonic() - self._interval) + self._interval

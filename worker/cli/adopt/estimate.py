@@ -17,18 +17,19 @@ PROBES_AT_ONCE: Final = 8
 LINKS_PER_ROW: Final = 3
 LIVE: Final = "live"
 ASSUMED_TASK_SECONDS: Final = 2.0
-"""Duration of a task while none has been completed."""
+"""Assumed duration of a task while none has been completed."""
 ASSUMED_SLOTS: Final = 8
-"""Jobs at the same time while no worker runs: those of one worker on one core."""
+"""Assumed number of jobs processed at the same time while no worker runs: as by one worker on one core."""
 DEAD_LINK_SHARE: Final = 0.1
 """Duration of a task with dead links, as a share of one that stores files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What to expect. `links` counts the sampled links: `live`, or the error code of the request.
+    """The work of an adoption. `links` counts the sampled links: `live`, or the error code of the request.
 
-    `size` is the mean of the sizes that the sources sent, in bytes; None if none sent one.
+    `size` is the mean of the sizes that the sources sent, in bytes; None if none sent one. `workers` run now;
+    without any, `seconds` is estimated for one.
     """
 
     generations: int
@@ -41,7 +42,7 @@ class Estimate:
 
     @property
     def live_share(self) -> float:
-        """The share of the links that can still be downloaded, 0 to 1."""
+        """The share of the sampled links that can still be downloaded, 0 to 1."""
         return self.links[LIVE] / self.links.total() if self.links else 0.0
 
     @property

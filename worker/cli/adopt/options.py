@@ -13,7 +13,7 @@ from worker.cli.moments import FORMS
 
 
 def adopt(
-    binding: Annotated[str, typer.Option(help="The binding whose table is taken.")] = DEFAULT_BINDING,
+    binding: Annotated[str, typer.Option(help="The binding whose generations are stored.")] = DEFAULT_BINDING,
     since: Annotated[str | None, typer.Option(help=f"Only generations created at or after this time: {FORMS}")] = None,
     until: Annotated[str | None, typer.Option(help="Only generations created at or before this time.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of generations, oldest first.")] = None,
@@ -22,10 +22,10 @@ def adopt(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation on a terminal.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Store the files of generations that are older than the installation. Run it again to continue it.
+    """Store the files of generations that are older than the installation. If interrupted, run it again to continue.
 
-    Dead links are counted and marked on the rows; they become no dead letters. Exit code 3: interrupted, or some tasks
-    wait for a retry.
+    Dead links are counted and marked on the rows; they do not become dead letters. Exit code 3: interrupted, or some
+    tasks wait for a retry.
     """
     from worker.cli.adopt.past import PastSelection
     from worker.cli.adopt.run import run_adopt

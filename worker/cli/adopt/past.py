@@ -1,4 +1,4 @@
-"""What `outlast adopt` takes: the selection, what the database counts, and the answers of its functions."""
+"""The generations that `outlast adopt` takes: their selection, and the SQL functions that count them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ SAMPLE_ROWS = 40
 class PastSelection:
     """Which generations of a binding to take: created at or after `since` and not after `until`, the oldest `limit`.
 
-    With a limit of time, rows without a creation time are left out. At most `rate` generations a second are enqueued.
+    With `since` or `until`, rows without a creation time are left out. `rate` is the maximum per second.
     """
 
     since: datetime | None = None
@@ -30,7 +30,7 @@ class PastSelection:
 
     @property
     def arguments(self) -> dict[str, str | None]:
-        """The arguments of the SQL functions."""
+        """The selection as arguments of `outlast_past`. It has no `limit` and no `rate`."""
         return {
             "p_since": None if self.since is None else self.since.isoformat(),
             "p_until": None if self.until is None else self.until.isoformat(),
@@ -39,7 +39,7 @@ class PastSelection:
 
 
 class PastCount(Frozen):
-    """The answer of `outlast_past`; `bindings` are the names of all. The times are texts: rows can have any time."""
+    """The answer of `outlast_past`. `bindings`: all names. Times are texts, because PostgreSQL has later years."""
 
     bindings: list[str]
     generations: int

@@ -74,7 +74,7 @@ async def _confirmed(estimate: Estimate, *, yes: bool) -> bool:
 
 
 def plan_text(estimate: Estimate, oldest: str | None, newest: str | None) -> str:
-    """Return the lines that say what to expect."""
+    """Return what is printed before the confirmation: generations, sampled links, files, size and duration."""
     if not estimate.generations:
         return "no generation is older than the installation, or all have been adopted\n"
     found = f"{count_of(estimate.generations, 'generation')} from before the installation"
@@ -144,7 +144,7 @@ def megabytes(size: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration for an estimate."""
+    """Return a duration as `about 40 s`, `about 12 min` or `about 3.5 h`."""
     if seconds < SECONDS_UP_TO:
         return f"about {max(1, round(seconds))} s"
     return f"about {round(seconds / 60)} min" if seconds < MINUTES_UP_TO else f"about {seconds / 3600:.1f} h"

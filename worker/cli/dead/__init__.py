@@ -1,1 +1,1 @@
-"""`outlast dead`."""
+"""`outlast dead`: list, replay and discard dead letters."""

@@ -15,7 +15,7 @@ dead = typer.Typer(help="List, replay or discard dead letters.", no_args_is_help
 
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(help="Ids of dead letters, as `list` prints them. None: all that match the filters."),
+    typer.Argument(help="Ids of dead letters, as `list` prints them. Without ids: all that match the filters."),
 ]
 FILTERS: Final[dict[str, Any]] = {
     "code": Annotated[str | None, typer.Option(help="Only this error code, e.g. source_gone.")],
@@ -39,7 +39,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of FILTERS, before its own. It gets their values as further keyword arguments."""
+    """Give a command the options of FILTERS, before its own. Their values are further keyword arguments."""
     own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != "filters"]
     kind = inspect.Parameter.KEYWORD_ONLY
     named = [inspect.Parameter(name, kind, default=None, annotation=option) for name, option in FILTERS.items()]

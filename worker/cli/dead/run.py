@@ -36,7 +36,7 @@ from worker.observability.logs import configure
 from worker.settings import Settings
 
 RESULTS_SECONDS: Final = 1.0
-"""How often the results of a replay are read, with --wait."""
+"""Seconds between two readings of the results of a replay, with --wait."""
 ITEM_COLUMNS: Final = (
     *("id", "failed_at", "code", "stage", "host", "attempts", "replays", "binding", "generation_id"),
     "error",
@@ -121,7 +121,7 @@ async def _run_with_progress(
     *,
     wait: bool,
 ) -> tuple[BatchOutcome, dict[str, Any] | None]:
-    """Replay or discard; return also what became of the replayed ones.
+    """Replay or discard; return the outcome, and the results of the replayed tasks, None if they are not recorded.
 
     Ctrl-C stops after the current dead letter, a second Ctrl-C at once.
     """
@@ -148,7 +148,10 @@ async def _run_with_progress(
 
 
 async def _results(operation: Operation, stop: asyncio.Event, *, wait: bool) -> dict[str, Any] | None:
-    """Return what became of the replayed dead letters; with `wait`, when none is waiting any more, or after Ctrl-C."""
+    """Return what became of the replayed dead letters; None while the database does not answer.
+
+    With `wait`, return when none is waiting any more, or after Ctrl-C.
+    """
     try:
         while (results := await operation.results()) and results["waiting"] and wait and not stop.is_set():
             with contextlib.suppress(TimeoutError):

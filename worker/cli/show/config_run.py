@@ -19,7 +19,7 @@ COLUMNS: Final = ("setting", "value", "origin")
 
 
 def run_config(*, only_changed: bool, as_json: bool) -> int:
-    """Print all settings, or those that are set, with their origin. Return the exit code."""
+    """Print all settings, or those that are set, with their origin. Return 1 if one is invalid or misspelt, else 0."""
     unknown = unknown_names()
     try:
         rows, problem = _rows(Settings.load(), only_changed=only_changed), ""
@@ -52,7 +52,7 @@ def _shown(name: str, value: object) -> str:
 
 
 def _print(rows: list[dict[str, str]]) -> None:
-    """Print a table, on a terminal with folded values."""
+    """Print a table. On a terminal, long values are wrapped."""
     if not sys.stdout.isatty():
         print_table(rows, COLUMNS)
         return

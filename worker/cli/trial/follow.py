@@ -17,7 +17,7 @@ from worker.cli.trial.steps import SentGeneration, StoppedError, TrialFile, Tria
 
 POLL_SECONDS: Final = 0.3
 REFUSED_SECONDS: Final = 3.0
-"""A webhook that was answered later than another row's refused one is answered within this time."""
+"""If for this long all answered webhooks were refused, the test's webhook counts as refused."""
 QUIET_SECONDS: Final = 1.0
 """A longer wait is announced."""
 START_WORKER: Final = "start `outlast worker` with the same RABBITMQ_URL and SUPABASE_URL as the receiver"
@@ -26,7 +26,7 @@ START_WORKER: Final = "start `outlast worker` with the same RABBITMQ_URL and SUP
 class TrialFollower:
     """Waits for each step of one test generation. Every wait is limited to `seconds`; `announce` prints a long one.
 
-    `since`: the database's time (ISO 8601) before the generation was sent, since its webhook may be answered at once.
+    `since`: the database's time (ISO 8601) before the generation was sent, because its webhook may be answered at once.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class TrialFollower:
         self._refused_since: float | None = None
 
     async def state(self) -> TrialState:
-        """Return how far it has come. Raises FileProcessingError."""
+        """Return the state of the test generation in the database. Raises FileProcessingError."""
         arguments = self._sent.arguments | {"p_since": self._since}
         return parse_answer("outlast_try_state", TrialState, await self._supabase.call("outlast_try_state", arguments))
 
     async def wait_for_task(self, extra_seconds: float = 0.0) -> str:
-        """Wait until a worker has begun the task, or the webhook was refused. Raises StoppedError."""
+        """Wait until a worker has begun the task. Raises StoppedError, also when the webhook was refused."""
         state = await self._wait(
             "a worker to begin the task", lambda state: bool(state.tasks) or self._stays_refused(state), extra_seconds
         )
@@ -54,7 +54,7 @@ class TrialFollower:
         return f"a worker has begun the task {state.tasks[0].task_id}"
 
     async def wait_for_end(self) -> str:
-        """Wait until the task has ended well. Raises StoppedError."""
+        """Wait until the task is completed with a file. Raises StoppedError."""
         state = await self._wait("the end of the task", lambda state: all(task.status.ready for task in state.tasks))
         if not state.files and all(task.status is TaskStatus.COMPLETED for task in state.tasks):
             problem = "the task ended without a file: the output of the test was not recognised as one"
@@ -84,7 +84,7 @@ class TrialFollower:
         return f"{file.bucket}/{file.path}: {file.file_size} bytes, SHA-256 as recorded"
 
     async def check_row(self) -> str:
-        """Check that the row has its media. Raises StoppedError."""
+        """Check that the row's media_status is `completed`. Raises StoppedError."""
         state = await self.state()
         if not state.has_media_status:
             return "not checked: the binding names no column for media_status"
@@ -118,7 +118,7 @@ class TrialFollower:
         return now - self._refused_since > REFUSED_SECONDS
 
     async def _no_task(self, state: TrialState) -> StoppedError:
-        """Return why no worker has begun: the webhook did not arrive, or nobody took the job."""
+        """Return why no worker has begun: the webhook did not arrive, or no worker took the job."""
         workers = (await TaskQueries(self._supabase).workers()).workers
         if self._sent.has_webhook:
             if failed := list(filter(_is_refused, state.responses)):

@@ -20,7 +20,7 @@ def try_(
         typer.Option("--set", metavar="COLUMN=VALUE", help="Value of a column of the row, text or JSON. Repeatable."),
     ] = None,
     receiver_url: Annotated[
-        str | None, typer.Option(help="URL of the receiver. Default: that of the database, or this machine.")
+        str | None, typer.Option(help="URL of the receiver. Default: the one in the database, or this machine's.")
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for each step.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -39,7 +39,7 @@ def try_(
 
 
 def _pair(text: str) -> tuple[str, Any]:
-    """Return column and value; a value that is no JSON is a text."""
+    """Return column and value; a value that is not JSON is a text. Raises BadParameter."""
     column, separator, value = text.partition("=")
     if not column or not separator:
         raise typer.BadParameter(f"--set: {text!r} is not COLUMN=VALUE")

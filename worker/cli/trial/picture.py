@@ -12,7 +12,7 @@ FILE_NAME: Final = "outlast-try.png"
 
 
 def sample_output() -> dict[str, Any]:
-    """Return an output with a picture of random pixels. No earlier one is stored, so it is really uploaded."""
+    """Return an output with a picture of random pixels: no stored object has its bytes, so it must be uploaded."""
     url = f"data:image/png;base64,{base64.b64encode(random_png()).decode()}"
     return {"image": {"url": url, "content_type": "image/png", "file_name": FILE_NAME}}
 

@@ -22,7 +22,7 @@ from worker.settings import Settings
 
 
 class Trial:
-    """One run. `passed` has the steps that it has passed, each with what was seen."""
+    """One run of `outlast try`. `passed` maps each step that was passed to what was seen."""
 
     def __init__(self, settings: Settings, supabase: Supabase, options: TrialOptions, *, quiet: bool) -> None:
         self.passed: dict[str, str] = {}

@@ -23,10 +23,10 @@ from worker.settings import Settings
 
 STEP: Final = "send"
 ID_PREFIX: Final = "outlast-try-"
-"""`outlast_try_remove` knows by it the generations without a row."""
+"""`outlast_try_remove` recognizes test generations without a row by this prefix."""
 HTTP_SECONDS: Final = 15
 START_SECONDS: Final = 10.0
-"""How long a receiver that was just started may take."""
+"""How long a receiver that was just started may take until it listens."""
 REMEDIES: Final = {
     HTTPStatus.UNAUTHORIZED: "give the receiver and this command the same SUPABASE_WEBHOOK_SECRETS; check the clocks",
     HTTPStatus.NOT_FOUND: f"this is no receiver; --receiver-url is the URL without {WEBHOOK_PATH}",
@@ -46,7 +46,7 @@ class Sender:
         self._note = note
 
     async def send(self, options: TrialOptions) -> SentGeneration:
-        """Send it as the options say. Raises StoppedError."""
+        """Send the test generation as the options say. Raises StoppedError."""
         if options.via == "webhook":
             return await self._send_webhook(options)
         if webhook_url := self._health.get("webhook_url"):
@@ -116,7 +116,7 @@ class Sender:
     def _event(self, generation_id: str, binding: str) -> dict[str, Any]:
         """Return the body of a webhook for a completed row with the test's output.
 
-        The settings describe the table of the first binding only. The event of another one is as its trigger sends it.
+        The settings describe the binding `generations` only. For another binding, the body is as its trigger sends it.
         """
         if binding != DEFAULT_BINDING:
             outputs = [{"field": "output", "value": sample_output()}]
@@ -132,7 +132,10 @@ class Sender:
         return {"type": "INSERT", **place, "record": record, "old_record": None}
 
     def _headers(self, body: str) -> dict[str, str]:
-        """Return the proof: a signature, or the shared secret if there is no signing secret."""
+        """Return the headers with a signature, or with the shared secret if there is no signing secret.
+
+        Raises StoppedError if there is neither.
+        """
         secrets = [secret.get_secret_value() for secret in self._settings.supabase_webhook_secrets]
         signing = next((secret for secret in secrets if secret.startswith("whsec_")), None)
         headers = {"Content-Type": "application/json"}

@@ -1,4 +1,4 @@
-"""The records of a trial: its options, the steps it has passed, why it stopped, and the state in the database."""
+"""The records of a trial: its options, what was sent, why it stopped, and the state in the database."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,7 +16,7 @@ Via = Literal["auto", "row", "webhook"]
 
 @dataclass(frozen=True, slots=True)
 class TrialOptions:
-    """How the test generation is sent. `values` are columns of its row, as JSON. `seconds` limits each wait."""
+    """How the test generation is sent. `values` are values of the row by column. `seconds` limits each wait."""
 
     via: Via = "auto"
     values: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class SentGeneration:
 
     @property
     def arguments(self) -> dict[str, str]:
-        """The arguments of the SQL functions."""
+        """The arguments by which the SQL functions find it."""
         return {"p_generation_id": self.generation_id, "p_binding": self.binding}
 
 
