@@ -110,7 +110,9 @@ class ConsoleAuth:
     def _refuse(self, request: web.Request) -> web.StreamResponse | None:
         """Return the response for a request without a session or from another site; None if it may continue."""
         if request.path.startswith(f"{ROOT}/static/"):
-            if request.path.removeprefix(f"{ROOT}/static/") not in STATIC_FILES:  # may be no name of a file at all
+            if (
+                request.path.removeprefix(f"{ROOT}/static/") not in STATIC_FILES
+            ):  # the path may not even be a valid file name
                 raise web.HTTPNotFound
             return None
         if not self._sessions.enabled:
@@ -196,7 +198,7 @@ def redirect(path: str) -> web.Response:
 
 
 def error_page(request: web.Request, status: int, message: str, detail: str = "") -> web.Response:
-    """Return an error as a page."""
+    """Return a page with an error message, and this HTTP status."""
     context = {
         **base_context(request),
         "title": HTTPStatus(status).phrase,

@@ -27,7 +27,7 @@ from worker.console.templating import fragment, page
 log = structlog.stdlib.get_logger(__name__)
 CACHE_SECONDS: Final = 2.0
 PAGE_SECONDS: Final = 0.04
-"""How long a page waits for figures."""
+"""How long the first answer of the page waits for figures."""
 FIGURES_SECONDS: Final = 10.0
 """Up to this age, figures are shown at once while newer ones are fetched; the page updates itself afterwards."""
 TREND_SECONDS: Final = 30.0
@@ -101,7 +101,7 @@ class NowPages:
         return self._cached
 
     async def _renew(self) -> None:
-        """Fetch the template variables, unless a queue was paused meanwhile: then another task does."""
+        """Fetch and cache the template variables. Discard them if a queue was paused or resumed meanwhile."""
         context = await self._fetch()
         if self._fetching is asyncio.current_task() or not self._cached:
             self._cached, self._fetched_at = context, time.monotonic()

@@ -1,4 +1,4 @@
-"""Operations of the console: replays and discards run in the background, their progress is in the database."""
+"""Operations of the console: replays and discards run in the background; their progress is saved in the database."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ log = structlog.stdlib.get_logger("outlast.console")
 
 
 class Operations:
-    """The operations that run in this receiver."""
+    """Runs operations in this receiver, and records what operators did."""
 
     def __init__(self, settings: Settings, records: ConsoleQueries, metrics: Metrics) -> None:
         self._settings, self._records, self._metrics = settings, records, metrics

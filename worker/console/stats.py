@@ -7,7 +7,7 @@ from handlers.database.console_queries import Row
 
 MINUTES: Final = 60
 AGES_PER_MINUTE: Final = 200
-"""How many tasks of a minute the database averages the age of."""
+"""The database averages the ages of at most so many tasks per minute."""
 NO_FILES: Final = {"stored": 0, "original": 0, "bytes": 0, "deduplicated": 0}
 
 
@@ -79,6 +79,6 @@ def _age_per_minute(rows: Iterable[Row]) -> list[float]:
 
 
 def _average_age(rows: Iterable[Row]) -> float | None:
-    """Return the average time from event to stored, in seconds; None if nothing was stored."""
+    """Return the average seconds from the event until a task was completed; None if none was."""
     stored = [(row["age"] or 0.0, row["n"]) for row in rows if row["status"] == "completed"]
     return max(0.0, sum(age * n for age, n in stored) / sum(n for _, n in stored)) if stored else None

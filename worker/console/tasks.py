@@ -30,7 +30,7 @@ STATUSES: Final = {
     "queued,running,retrying": "not ended",
 }
 """The choices of the filter by status, and their names."""
-MOST_COUNTED: Final = 10_000
+MAX_COUNTED: Final = 10_000
 ACTIVE: Final = {"queued", "running", "retrying"}
 
 
@@ -75,13 +75,13 @@ class TaskPages:
         """Return the rows of the page, the link to older ones, and the total."""
         before = _page_position(request.query.get("before", ""))
         rows, total = await asyncio.gather(
-            self._records.tasks(wanted, before, PAGE_SIZE + 1), self._records.count(wanted, MOST_COUNTED)
+            self._records.tasks(wanted, before, PAGE_SIZE + 1), self._records.count(wanted, MAX_COUNTED)
         )
         shown, older = rows[:PAGE_SIZE], None
         if len(rows) > PAGE_SIZE:
             position = f"{shown[-1]['created_at']}~{shown[-1]['task_id']}"
             older = url_with_query("/console/tasks", **filters, before=position)
-        return {"rows": shown, "older": older, "total": total, "most": MOST_COUNTED}
+        return {"rows": shown, "older": older, "total": total, "most": MAX_COUNTED}
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
         context = await self._context(request, await self._record(request))
@@ -117,7 +117,7 @@ class TaskPages:
         return redirect(url_with_query(f"/console/tasks/{task_id}", done=done))
 
     def _resubmission(self, record: Row) -> Submission | None:
-        """Return a submission that produces the same task; None if the original URLs are not known."""
+        """Return a submission that produces the same task; None if the recorded URLs and options do not."""
         task = record["task"]
         urls = {file["source_key"]: file["source_url"] for file in record["files"]}
         urls |= {failed.get("source_key"): failed.get("url") for failed in task["failed"]}

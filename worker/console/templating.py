@@ -63,12 +63,12 @@ async def compile_templates(app: web.Application) -> AsyncIterator[None]:
 
 
 def page(request: web.Request, template: str, **context: object) -> web.Response:
-    """Return a page."""
+    """Render a template as a whole page."""
     return aiohttp_jinja2.render_template(template, request, {**base_context(request), **context})
 
 
 def fragment(request: web.Request, template: str, context: Mapping[str, object]) -> str:
-    """Return the HTML of a part of a page, the same as the page itself contains."""
+    """Render a template as HTML of a part of a page, as the whole page includes it."""
     return aiohttp_jinja2.render_string(template, request, {**base_context(request), **context})
 
 
@@ -82,7 +82,7 @@ def parse_time(value: object) -> datetime | None:
 
 
 def utc_time(value: object) -> Markup | str:
-    """Return a `<time>` element in UTC, as the filters read it. The page's script adds local time to the tooltip."""
+    """Return a `<time>` element in UTC. Filters accept its text. The page's script adds local time."""
     at = parse_time(value)
     if at is None:
         return "-"
@@ -137,13 +137,13 @@ def bar_chart(values: Sequence[float], label: str, css_class: str = "") -> Marku
 
 
 def with_code(text: str) -> Markup:
-    """Return a text with what stands between backticks as `<code>`."""
+    """Return a text as HTML, escaped, with `<code>` around what stands between backticks."""
     parts = text.split("`")
     return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
 
 def offset(text: str) -> int:
-    """Parse the query parameter `from`, the index of a page's first row; 0 if it is not a number."""
+    """Parse the query parameter `from`, the index of a page's first row; 0 unless it is a number of 1 to 8 digits."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0  # noqa: PLR2004 - no list is longer
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from worker.console.generation.reasons import Planned, explain
-from worker.console.generation.search import Wanted, read_wanted
+from worker.console.generation.search import SearchTerms, read_terms
 from worker.console.templating import with_code
 
 ROW = {"owner": "u1", "status": "completed", "completed": True, "deleted": False, "empty": False, "past": False}
@@ -79,10 +79,10 @@ def test_what_is_wrong_with_the_set_up_is_told(facts, every, told):
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        (" gen-1 ", Wanted("gen-1")),
+        (" gen-1 ", SearchTerms("gen-1")),
         (
             "a/b\x00c.png",
-            Wanted(
+            SearchTerms(
                 "a/b\N{REPLACEMENT CHARACTER}c.png",
                 (),
                 ("a/b\N{REPLACEMENT CHARACTER}c.png", "b\N{REPLACEMENT CHARACTER}c.png"),
@@ -99,7 +99,7 @@ def test_what_is_wrong_with_the_set_up_is_told(facts, every, told):
     ],
 )
 def test_an_id_or_path_is_read_from_what_was_pasted(text, wanted):
-    found = read_wanted(text)
+    found = read_terms(text)
     assert wanted in (found, found.paths, found.text)
 
 
@@ -108,5 +108,5 @@ def test_commands_are_shown_as_code_and_the_rest_is_escaped():
 
 
 def test_a_url_is_searched_by_its_source_key_and_a_huge_text_is_cut():
-    assert read_wanted("https://v3.fal.media/a.png?token=1").keys == read_wanted("https://v3.fal.media/a.png").keys
-    assert len(read_wanted("x" * 100_000).text) <= 8192
+    assert read_terms("https://v3.fal.media/a.png?token=1").keys == read_terms("https://v3.fal.media/a.png").keys
+    assert len(read_terms("x" * 100_000).text) <= 8192

@@ -51,17 +51,17 @@ class DeadLetterCache:
     async def latest(self, *, live: bool = False) -> DeadLetterSnapshot:
         """Return the list as last read, and read it again in the background if that is due.
 
-        It waits WAIT_SECONDS for a reading that makes the list complete, or LIVE_WAIT_SECONDS with `live`, which is for
-        updates of a page that is already shown. A list with as many messages as the queue is good enough until it is
-        LIVE_MAX_AGE_SECONDS old, and with `live` every list until it is LIVE_SECONDS old.
+        `live` is for updates of a page that is already shown. A list with as many messages as the queue is read again
+        when it is MAX_AGE_SECONDS old, with `live` LIVE_MAX_AGE_SECONDS; any other list at once, with `live` when it is
+        LIVE_SECONDS old. If the list is not complete, wait for the reading, at most WAIT_SECONDS or LIVE_WAIT_SECONDS.
         Raises BusyError or BrokerUnavailableError if the list was never read and cannot be read; not with `live`.
         """
         age = time.monotonic() - self._read_at
         if live and age < LIVE_SECONDS and not self._is_reading():
-            return self._list(complete=False)
+            return self._snapshot(complete=False)
         complete = age < LIVE_MAX_AGE_SECONDS and await self._is_complete()
         if complete and (live or age < MAX_AGE_SECONDS):
-            return self._list(complete=True)
+            return self._snapshot(complete=True)
         reading = self._reading
         if reading is None or reading.done():
             self._was_complete, self._progress = complete, None
@@ -72,7 +72,7 @@ class DeadLetterCache:
             complete = reading.done() and not self._problem
             if reading.done() and self._began_at is None and not live:
                 reading.result()
-        return self._list(complete=complete)
+        return self._snapshot(complete=complete)
 
     async def aclose(self, _app: web.Application) -> None:
         """End the reading, if there is one. All messages are back in the queue afterwards."""
@@ -80,7 +80,7 @@ class DeadLetterCache:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
 
-    def _list(self, *, complete: bool) -> DeadLetterSnapshot:
+    def _snapshot(self, *, complete: bool) -> DeadLetterSnapshot:
         return DeadLetterSnapshot(
             items=self._items,
             messages=self._messages,
@@ -108,7 +108,10 @@ class DeadLetterCache:
         self._progress = done, total
 
     async def _is_complete(self) -> bool:
-        """Whether the queue has as many messages as when the list was read. Messages in reading are not counted."""
+        """Whether the queue has as many messages as the list.
+
+        RabbitMQ does not count messages that are being read, so during a reading return the result from before it.
+        """
         if self._is_reading():
             return self._was_complete
         try:

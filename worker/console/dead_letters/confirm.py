@@ -94,7 +94,7 @@ class DeadLetterConfirmPages:
         )
 
     async def _run(self, request: web.Request) -> web.StreamResponse:
-        """Start the operation, unless the number of dead letters is not the one that was confirmed."""
+        """Start the operation. If another number of dead letters matches than was confirmed, ask again."""
         fields, now = request[FORM], datetime.now(UTC)
         selection = Selection.read(fields)
         rate = str(fields.get("rate", "")).strip()
@@ -112,7 +112,7 @@ class DeadLetterConfirmPages:
 
 
 def _failed_before(at: datetime, item: DeadLetter) -> bool:
-    """Whether a dead letter failed until `at`. Later ones were not confirmed."""
+    """Whether a dead letter failed at or before `at`, or has no time. Later ones were not confirmed."""
     return item.failed_at is None or item.failed_at <= at
 
 

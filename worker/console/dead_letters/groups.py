@@ -1,4 +1,4 @@
-"""Dead letters by cause, since a time and of a host, with notes of operators."""
+"""The page of dead letters grouped by error code, step and host, filtered by time and host, with operators' notes."""
 
 from http import HTTPStatus
 from typing import Any, Final
@@ -18,11 +18,11 @@ from worker.dead_letters.summary import group_items
 
 FILTERS: Final = ("since", "host")
 MAX_CHOICES: Final = 200
-"""Number of values of a filter that are offered."""
+"""Maximum number of values that are offered for a filter."""
 
 
 class DeadLetterGroupPages:
-    """The page of the groups."""
+    """The page of the groups, and its live part."""
 
     def __init__(self, records: ConsoleQueries, cache: DeadLetterCache) -> None:
         self._records, self._cache = records, cache
@@ -87,7 +87,7 @@ class DeadLetterGroupPages:
                 "failures": timeline.counts.get(group_key(group), ()),
                 "note": notes.get(group_key(group)),
                 "problem": self._cache.replay_problem(group.code),
-                "link": group_page(group.code, group.stage, group.host, since),
+                "link": group_url(group.code, group.stage, group.host, since),
             }
             for group in groups[start : start + PAGE_SIZE]
         ]
@@ -104,11 +104,11 @@ class DeadLetterGroupPages:
 
 
 def group_key(item_or_group: Any) -> str:  # noqa: ANN401 - DeadLetter and DeadLetterGroup have the same three fields
-    """Return the key of a group: that of its note."""
+    """Return the key of a dead letter's group. Notes are stored under this key."""
     return "\n".join((item_or_group.code, item_or_group.stage or "", item_or_group.host or ""))
 
 
-def group_page(code: str, stage: str | None, host: str | None, since: str = "") -> str:
-    """Return the page of a group. An empty stage or host is also part of the filter."""
+def group_url(code: str, stage: str | None, host: str | None, since: str = "") -> str:
+    """Return the URL of the list of a group. An empty stage or host selects dead letters without one."""
     query = {"code": code, "stage": stage or "", "host": host or ""} | ({"since": since} if since else {})
     return str(URL("/console/dead/letters").with_query(query))

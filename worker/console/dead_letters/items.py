@@ -1,4 +1,4 @@
-"""Dead letters: the items of a group or filter, and notes of operators."""
+"""The list of dead letters that match a group or filters, and the form for operators' notes."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -11,7 +11,7 @@ from handlers.database.console_queries import ConsoleQueries
 from schemas.dead_letters import DeadLetterFilter, InvalidFilterError
 from worker.console.auth import FORM, SESSION, redirect
 from worker.console.dead_letters.cache import DeadLetterCache
-from worker.console.dead_letters.groups import MAX_CHOICES, group_page
+from worker.console.dead_letters.groups import MAX_CHOICES, group_url
 from worker.console.dead_letters.loading import loading_fragment, loading_page, read_lists
 from worker.console.dead_letters.snapshot import DeadLetterSnapshot
 from worker.console.operations import Operations
@@ -23,7 +23,7 @@ FILTERS: Final = ("code", "stage", "host", "since", "until", "binding", "generat
 
 
 class DeadLetterPages:
-    """The pages of a list."""
+    """The page with the list, its live part, and the form for notes."""
 
     def __init__(self, records: ConsoleQueries, operations: Operations, cache: DeadLetterCache) -> None:
         self._records, self._operations, self._cache = records, operations, cache
@@ -78,7 +78,7 @@ class DeadLetterPages:
     def _listed(
         self, request: web.Request, given: dict[str, str], filters: DeadLetterFilter | None, letters: DeadLetterSnapshot
     ) -> dict[str, Any]:
-        """Return the template variables of the list: one page of what matches, and the values to choose from."""
+        """Return the template variables of the list: one page of what matches, and the values that filters offer."""
         matching = [] if filters is None else [item for item in letters.items if filters.matches(item)]
         start = offset(request.query.get("from", "")) // PAGE_SIZE * PAGE_SIZE
         return {
@@ -104,7 +104,7 @@ class DeadLetterPages:
         await self._records.write_note(group_key, text, by)
         code, stage, host = [*group_key.split("\n"), "", "", ""][:3]
         await self._operations.record("note", by, {"code": code, "stage": stage, "host": host}, 1)
-        return redirect(group_page(code, stage, host))
+        return redirect(group_url(code, stage, host))
 
 
 def read_filters(fields: Mapping[str, Any]) -> dict[str, str]:

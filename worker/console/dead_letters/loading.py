@@ -16,7 +16,7 @@ LIVE: Final = "dead_letter_loading_live.html"
 
 
 class DeadLetterLoadingPages:
-    """Answers for the pages of dead letters while the list is being read. The script then loads the page again."""
+    """The live part of the loading page. When the list has been read, the script loads the requested page again."""
 
     def __init__(self, cache: DeadLetterCache) -> None:
         self._cache = cache
@@ -39,7 +39,7 @@ def loading_page(request: web.Request, letters: DeadLetterSnapshot) -> web.Respo
 
 
 def loading_fragment(request: web.Request, letters: DeadLetterSnapshot) -> str:
-    """Return the part of that page which is updated."""
+    """Return the HTML of the live part of the loading page."""
     return fragment(request, LIVE, {"letters": letters})
 
 
@@ -57,7 +57,7 @@ async def read_lists(
 
 
 async def read_notes(records: ConsoleQueries) -> dict[str, Any]:
-    """Return all notes; none while the database does not answer, since dead letters can be shown without it."""
+    """Return all notes; none while the database does not answer, since dead letters can be shown without them."""
     try:
         return await records.notes()
     except FileProcessingError:

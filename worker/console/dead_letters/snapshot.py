@@ -1,4 +1,4 @@
-"""The dead letters as last read, with what is known of their age."""
+"""The dead letters as last read, and how old and complete the list is."""
 
 import math
 from collections.abc import Sequence
@@ -38,5 +38,5 @@ class DeadLetterSnapshot:
 
     @property
     def current(self) -> bool:
-        """Whether the list has all messages, or had them a moment ago."""
+        """Whether the list is complete, or was read less than LIVE_SECONDS ago."""
         return self.complete or self.age < LIVE_SECONDS

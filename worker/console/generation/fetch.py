@@ -34,7 +34,7 @@ class Fetcher:
         self._allowlist = Allowlist(settings.source_allowlist)
 
     async def planned(self, binding: str, generation_id: str) -> Planned | None:
-        """Return what a webhook of the row would fetch, or None for an output that cannot be read."""
+        """Return what a webhook of the row would fetch; None if there is no output, or it cannot be parsed."""
         queries = SearchQueries(self._records.supabase)
         output, size = await queries.output(binding, generation_id, SHOWN_BYTES)
         if output is None:
@@ -50,7 +50,7 @@ class Fetcher:
     async def fetch(self, binding: str, generation_id: str) -> tuple[str, int]:
         """Submit the jobs of the row; return what was done, and the number of jobs that were enqueued.
 
-        A task that failed or was cancelled starts again; one that is at work or completed is left alone.
+        A task that failed or was cancelled starts again. One that has not ended, or is completed, is left alone.
 
         Raises:
             DatabaseUnavailableError, BrokerUnavailableError: some may be enqueued; fetch again.

@@ -52,7 +52,7 @@ class GenerationPages:
         return await stream(request, render)
 
     async def _fetch(self, request: web.Request) -> web.StreamResponse:
-        """Make the jobs that a webhook of the row would make, and go back to the page."""
+        """Submit the jobs that a webhook of the row would make, then show the generation's page."""
         fields = request[FORM]
         binding, generation_id = clean_text(fields.get("binding", "")), clean_text(fields.get("id", ""))
         done, enqueued = await self._fetcher.fetch(binding, generation_id)

@@ -8,7 +8,7 @@ from handlers.database.console_queries import ConsoleQueries, Row
 from schemas.variants import MAX_VARIANTS
 
 SIDE: Final = 120
-"""Side of a preview in CSS pixels, as in console.css. What is longer or wider fits into it."""
+"""Side of a preview in CSS pixels, as in console.css. Pictures are scaled to fit."""
 DENSITIES: Final = (1, 2)
 """Pixels of the screen for one CSS pixel."""
 

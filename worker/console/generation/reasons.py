@@ -28,14 +28,14 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a webhook of the row would fetch now: numbers of files, and of skipped ones by code. None: too large."""
+    """What a webhook of the row would fetch now: number of files (None: too large), and of skipped ones by code."""
 
     files: int | None
     skipped: dict[str, int]
 
 
 def explain(facts: dict[str, Any], tasks: list[dict[str, Any]], planned: Planned | None, every: float) -> list[Reason]:
-    """Return the reasons. `every` is RECONCILE_EVERY_SECONDS."""
+    """Return all reasons in the order in which they are shown. `every` is RECONCILE_EVERY_SECONDS."""
     row = facts["row"]
     reasons = [*_of_binding(facts), *_of_row(facts)]
     if row is not None and row["completed"] and not row["empty"] and not row["deleted"] and not tasks:
@@ -101,7 +101,7 @@ def _of_plan(planned: Planned) -> list[Reason]:
 
 
 def _of_delivery(facts: dict[str, Any], every: float) -> list[Reason]:
-    """Say what is wrong with the ways in which rows arrive."""
+    """Say what prevents webhooks and sweeps, and when the last sweep ran."""
     reasons = []
     if facts["webhook_url"] != "":
         apply = "Run the SQL that `outlast init` prints."

@@ -25,26 +25,26 @@ MAX_GENERATIONS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a text may be: an id, source keys of a file's URL, paths of an object."""
+class SearchTerms:
+    """What a searched text may be: an id (`text`), the source keys of a file's URL, the paths of an object."""
 
     text: str
     keys: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
 
 
-def read_wanted(raw: str) -> Wanted:
-    """Return what to look for. Of the URL of a request or of a page of the console, the id in its path."""
+def read_terms(raw: str) -> SearchTerms:
+    """Return what to search for. Of a URL with a UUID in its path, as of FAL's requests or console pages, also that."""
     text = clean_text(raw.strip())[:MAX_URL_CHARACTERS]
     if is_data_uri(text):
-        return Wanted("", (source_key(text),))
+        return SearchTerms("", (source_key(text),))
     if "://" not in text[:10]:
-        return Wanted(text, (), _paths(text))
+        return SearchTerms(text, (), _paths(text))
     address = text.partition("?")[0]
     storage = STORAGE_URL.search(address)
     found = UUID.search(address.partition("://")[2].partition("/")[2])
     paths = _paths(unquote(address[storage.end() :])) if storage else ()
-    return Wanted(found[0].lower() if found and not storage else "", (source_key(text),), paths)
+    return SearchTerms(found[0].lower() if found and not storage else "", (source_key(text),), paths)
 
 
 def _paths(text: str) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class SearchPages:
         asked = request.query.get("q", "").strip()
         if not asked:
             return page(request, "find.html", title="Find a generation", asked="")
-        wanted, queries = read_wanted(asked), SearchQueries(self._records.supabase)
+        wanted, queries = read_terms(asked), SearchQueries(self._records.supabase)
         found, rows = await asyncio.gather(
             queries.find(wanted.text, wanted.keys, wanted.paths), _rows(queries, wanted.text)
         )
@@ -110,6 +110,6 @@ def _generations(found: dict[str, Any], rows: dict[str, Any]) -> dict[tuple[str,
 
 
 def generation_url(binding: str, generation_id: str, **query: object) -> str:
-    """Return the page of a generation."""
+    """Return the URL of the page of a generation."""
     name = None if binding == DEFAULT_BINDING else binding
     return url_with_query(f"/console/generations/{quote(generation_id[:256], safe='')}", binding=name, **query)
