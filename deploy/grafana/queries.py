@@ -49,7 +49,7 @@ def latest_sweep(metric: str) -> str:
 
 
 def or_zero(query: str) -> str:
-    """Return 0 when the query has no series, because the event never happened."""
+    """Return PromQL: the query, or 0 if it has no series, because the event never happened."""
     return f"{query} or vector(0)"
 
 

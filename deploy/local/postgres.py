@@ -235,7 +235,7 @@ def _digest() -> str:
 
 
 def _debian() -> Path | None:
-    """Return the folder with Debian's newest `postgres` and `initdb`."""
+    """Return the folder with Debian's newest `postgres` and `initdb`; None if Debian's is not installed."""
     folders = [folder for folder in DEBIAN.glob("*/bin") if (folder / "postgres").exists()]
     return max(folders, key=lambda folder: float(folder.parent.name), default=None)
 

@@ -13,7 +13,7 @@ from deploy.local.endpoints import Endpoints
 
 
 class Project:
-    """Uses the key of the service role. Every method raises aiohttp.ClientResponseError for an error response."""
+    """A client with the service role key. Every method raises aiohttp.ClientResponseError for an error response."""
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints

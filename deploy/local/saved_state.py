@@ -48,7 +48,7 @@ def save_endpoints(data_dir: Path, line: str) -> None:
 
 
 def saved_endpoints(data_dir: Path) -> str:
-    """Return the line of the stack that runs, or "" if it is not ready yet."""
+    """Return the line of the stack that runs, or "" if none runs or it is not ready yet."""
     file = data_dir / ENDPOINTS
     return file.read_text() if file.exists() else ""
 

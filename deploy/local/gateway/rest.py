@@ -140,7 +140,7 @@ def _query_argument(request: web.Request, name: str) -> list[tuple[str, str]]:
 
 
 def _written_columns(request: web.Request, table: Table, rows: list[Any]) -> list[str]:
-    """Return the columns that the body writes. Raises RestError when it has no rows or names an unknown column."""
+    """Return the columns that the body writes. Raises RestError for an unknown column, or rows with different keys."""
     if not all(isinstance(row, dict) for row in rows):
         raise RestError(400, "PGRST102", "Empty or invalid json")
     given = request.query.get("columns")

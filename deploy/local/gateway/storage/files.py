@@ -68,7 +68,7 @@ class ObjectFiles:
         self.partial_folder = folder.with_name(f"{folder.name}.partial")
 
     def prepare(self) -> None:
-        """Create the folder, and remove partial files of an earlier run."""
+        """Create the folder, and remove partial files of an earlier run, except those of resumable uploads."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.partial_folder.glob("*.part"):
             leftover.unlink(missing_ok=True)

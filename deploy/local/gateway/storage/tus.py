@@ -22,7 +22,7 @@ from deploy.local.gateway.tokens import Caller
 
 TUS_VERSION: Final = "1.0.0"
 EXTENSIONS: Final = "creation,creation-with-upload,creation-defer-length,termination,expiration"
-"""Uploads expire only on object stores: with files on disk the real API announces it, but sends no Upload-Expires."""
+"""With files on disk the real API announces `expiration` too, but uploads do not expire: it sends no Upload-Expires."""
 BODY_TYPE: Final = "application/offset+octet-stream"
 PLAIN_TEXT: Final = {"Content-Type": "text/plain;charset=UTF-8"}
 
@@ -163,7 +163,7 @@ class ResumableUploads:
         return headers | (await self._finish(upload) if offset == upload.length else {})
 
     async def _finish(self, upload: Upload) -> dict[str, str]:
-        """Store a completely received upload as an object; return the header that says so."""
+        """Store a completely received upload as an object; return the header Tus-Complete."""
         await self._objects.put(upload.bucket, upload.key, await asyncio.to_thread(self._files.finish, upload))
         return {"Tus-Complete": "1"}
 
