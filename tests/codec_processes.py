@@ -68,7 +68,7 @@ def children_of(pid: int) -> list[psutil.Process]:
 def _is_ours(process: psutil.Process) -> bool:
     try:
         return any("handlers.codec.fork_main" in word for word in process.cmdline())
-    except psutil.NoSuchProcess:  # a zombie counts, too
+    except psutil.NoSuchProcess:  # it has ended; psutil's ZombieProcess is a NoSuchProcess, too
         return False
 
 

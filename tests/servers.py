@@ -26,7 +26,7 @@ GONE = (OSError, TimeoutError, aiohttp.ClientError, asyncpg.PostgresError, async
 Server = Postgres | RabbitMQ | ExternalRabbitMQ
 STARTS = 3
 MEMORY_BYTES = 8 * 1024**3
-"""Data is kept in memory if this much is free: that of a few tests has some hundred MB."""
+"""The data of the shared servers is kept in memory if so much is free there. Few tests need some hundred MB."""
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +116,7 @@ async def own_rabbitmq(tmp_path: Path) -> AsyncIterator[RabbitMQ]:
 
 
 async def move_databases(server: Postgres, cluster: Path, folder: Path) -> None:
-    """Let new databases of the server be in this folder, where only its user may read."""
+    """Make the server create its databases in this folder, which only its user may read."""
     folder.mkdir(mode=0o700)
     os.chown(folder, cluster.stat().st_uid, cluster.stat().st_gid)
     admin = await asyncpg.connect(server.url)

@@ -28,7 +28,7 @@ HEADERS = {"x-webhook-secret": SECRET}
 
 
 async def intake(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """Run both in turn; also report the receiver's memory when it is idle, and how much it grew."""
+    """Run receiver and minimal handler in turn; also report the receiver's memory when idle, and how much it grew."""
     rates: dict[str, list[float]] = {"outlast": [], "bare": []}
     slowest, slowest_of_burst, idle, memory = [], [], [], []
     for _ in range(rounds):

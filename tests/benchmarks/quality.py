@@ -10,7 +10,7 @@ from tests.benchmarks.environment import BenchmarkRun
 
 LOOKED_AT = 4
 SIDE = 512
-"""Pictures are compared in grey and at most at this size: larger ones take seconds."""
+"""Pictures are compared in grey. Of larger ones only the middle of this size is compared: all would take seconds."""
 STORED = """
     select g.output->'images'->0->>'url' as url, g.media->0->>'path' as path from generations g
     where g.media->0->>'content_type' in ('image/jpeg', 'image/webp')

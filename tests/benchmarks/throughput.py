@@ -89,7 +89,7 @@ async def throughput(environment: BenchmarkEnvironment, report: Report, rounds: 
 
 
 async def far(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """Mixes with Supabase and the source FAR_MS away; the peer has eight processes, which mostly wait."""
+    """Run FAR_MIXES with a round-trip time of FAR_MS; the peer has eight processes, which mostly wait."""
     for milliseconds in FAR_MS:
         for mix in FAR_MIXES:
             names = corpus.make(environment.files, mix, EACH[mix])
@@ -126,7 +126,7 @@ def median_ratio(ours: Sequence[TurnResult], theirs: Sequence[TurnResult], figur
 
 
 async def duplicates(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """The same few files of one user repeatedly, and files that are new.
+    """Store the same few files of one user repeatedly, and files that are new.
 
     Duplicates are found by their content, and by their URL if the source is one of IMMUTABLE_SOURCES.
     """
@@ -145,7 +145,7 @@ async def duplicates(environment: BenchmarkEnvironment, report: Report, rounds: 
 
 
 async def scaling(environment: BenchmarkEnvironment, report: Report, rounds: int) -> None:
-    """One, two and four workers, which share the cores of this machine."""
+    """Run one, two and four workers, which share the cores of this machine."""
     names = corpus.make(environment.files, "1024", EACH["1024"])
     rates = {
         processes: [(await turn(environment, Outlast(), names, 600, processes=processes)).rate for _ in range(rounds)]

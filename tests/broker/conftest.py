@@ -81,7 +81,7 @@ class WorkerEnv:
         return metric_value(self.metrics.jobs.labels(queue, outcome))
 
     async def sweep_rows_of_every_age(self):
-        """As after the upgrade of an installation that did not record when it began."""
+        """Let the sweep take rows of every age, as after an upgrade from a version without `installed_at`."""
         await self.sql.execute("update outlast_bindings set installed_at = '-infinity'")
 
     async def pause(self):
@@ -176,7 +176,7 @@ async def close_all_connections(rabbitmq):
 
 @contextlib.asynccontextmanager
 async def memory_alarm(rabbitmq):
-    """The broker's memory alarm is on, so it accepts no messages."""
+    """Switch the broker's memory alarm on within the context: it accepts no messages."""
     await rabbitmq.evaluate(memory_limit("0.0000001", alarms="[_ | _]"))
     try:
         yield

@@ -24,7 +24,7 @@ class ObservedDeadLetter:
 class Finding:
     """Something that is not as it must be.
 
-    `kind`: lost, unfinished, twice, orphan, wrong, reason, leftover, not_listening.
+    `kind`: lost, unfinished, twice, orphan, wrong, reason, leftover, not_listening, traceback.
     """
 
     kind: str

@@ -73,13 +73,13 @@ def draw_generations(
     sizes = [rng.choice((1, 1, 2, 2, 3)) for _ in range(count)]
     # Bad files that fail only after all attempts must not come at the very end.
     bad_positions = sorted(rng.sample(range(sum(sizes) * 4 // 5), round(bad * sum(sizes))))
-    kinds = {field_name: BAD[at % len(BAD)] for at, field_name in enumerate(bad_positions)}
+    kinds = {position: BAD[at % len(BAD)] for at, position in enumerate(bad_positions)}
     pictures: defaultdict[str, list[File]] = defaultdict(list)
     generations, at = [], 0
     for size in sizes:
-        names = [(at + field_name, kinds.get(at + field_name)) for field_name in range(size)]
+        numbered = [(number, kinds.get(number)) for number in range(at, at + size)]
         user = rng.choice(users)
-        generation = _generation(rng, user, names, source_url, passing, pictures[user])
+        generation = _generation(rng, user, numbered, source_url, passing, pictures[user])
         pictures[user] += [file for file in generation.files if file.sample in PICTURES and not file.code]
         generations.append(generation)
         at += size
@@ -89,14 +89,14 @@ def draw_generations(
 def _generation(
     rng: random.Random,
     user: str,
-    names: Sequence[tuple[int, tuple[str, str] | None]],
+    numbered: Sequence[tuple[int, tuple[str, str] | None]],
     source: str,
     passing: float,
     earlier: Sequence[File],
 ) -> Generation:
     output: dict[str, Any] = {"seed": rng.getrandbits(30), "prompt": "a lighthouse in a storm"}
     files: dict[str, list[File]] = {}
-    for number, bad in names:
+    for number, bad in numbered:
         free = [name for name in OTHERS if name not in output]
         field_name = "images" if bad or rng.random() < 0.65 else rng.choice(free)
         unused = [file for file in earlier if file not in files.get(field_name, ())] if field_name == "images" else []

@@ -25,7 +25,7 @@ LAST_WEEK = (
 
 
 class Scene:
-    """Tasks: `completed`, its `duplicate`, `running` and `failed`; and the id of an `operation`."""
+    """Tasks: `completed`, its `duplicate`, `running` and `failed`; the ids of a `missed` row and of an `operation`."""
 
     def __init__(self, worker_env, vhost, source):
         self.worker_env, self.vhost, self.source = worker_env, vhost, source

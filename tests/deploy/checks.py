@@ -120,14 +120,14 @@ def platforms(root: Path) -> list[str]:
 
 
 def units(root: Path) -> list[str]:
-    """Verify the systemd units; their exposure must be below 2.0."""
+    """Verify the systemd units; their exposure must be at most MAX_EXPOSURE."""
     if shutil.which("systemd-analyze") is None:
         return ["systemd-analyze is missing: deploy/local/setup.sh, called with `tests`, installs it"]
     return [fault for unit in sorted((root / "deploy/systemd").glob("*.service")) for fault in unit_faults(unit)]
 
 
 def unit_faults(unit: Path) -> list[str]:
-    """Verify one unit; print its exposure."""
+    """Return the faults of one unit; print its exposure."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / unit.name
         copy.write_text(unit.read_text().replace(PROGRAM, "/bin/true"))  # Outlast is not installed at that path

@@ -21,7 +21,7 @@ FINAL_INSTRUCTIONS = {
     "ENTRYPOINT",
     "CMD",
 }
-"""Instructions of the final stage, which it applies, or which need Docker (RUN, EXPOSE)."""
+"""Instructions of the final stage, which `tests.deploy.image` applies, or which need Docker (RUN, EXPOSE)."""
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 PROGRAM is a command line that accepts Outlast's commands (`receiver`, `worker`); this interpreter runs the rest of the
 local stack. One generation with two files is processed. Exit code 0: both files are stored with the recorded hashes,
-and both processes exited with code 0 after SIGTERM.
+and the worker exited with code 0 after SIGTERM. The receiver's exit code is not checked.
 """
 
 import asyncio

@@ -35,7 +35,7 @@ class NotStored:
 
 
 @dataclass
-class Planned:
+class PlannedOutputs:
     """What became of all outputs: the number of endpoints and of files, and by name what is not stored."""
 
     endpoints: int = 0
@@ -49,11 +49,11 @@ def install(folder: Path) -> Declarations:
     return read_declarations(npm_ci(PROJECT, folder) / DECLARATIONS)
 
 
-def plan_all(declarations: Declarations) -> Planned:
+def plan_all(declarations: Declarations) -> PlannedOutputs:
     """Plan an output of every endpoint."""
     settings = MediaSettings()
     allowlist = Allowlist(settings.source_allowlist)
-    planned = Planned()
+    planned = PlannedOutputs()
     for endpoint, output in synthetic_outputs(declarations):
         found = find_files(output.value, settings, allowlist)
         planned.endpoints += 1
@@ -66,7 +66,7 @@ def plan_all(declarations: Declarations) -> Planned:
 
 
 def _add_not_stored(
-    planned: Planned, endpoint: str, output: Synthetic, stored: set[str], skipped: dict[str, str]
+    planned: PlannedOutputs, endpoint: str, output: Synthetic, stored: set[str], skipped: dict[str, str]
 ) -> None:
     for text in output.texts:
         if text.value in stored:
@@ -77,7 +77,7 @@ def _add_not_stored(
         entry.docs[text.member.doc] = entry.docs.get(text.member.doc, 0) + 1
 
 
-def table(planned: Planned) -> str:
+def table(planned: PlannedOutputs) -> str:
     """Return the Markdown list of what is not stored."""
     lines = [
         f"{planned.endpoints:,} endpoints, {planned.files:,} files; {len(planned.without_files)} endpoints have none.",
@@ -96,7 +96,7 @@ def _cell(text: str) -> str:
     return short.replace("|", "\\|").replace("<", "&lt;").replace("`", "'").replace("*", "\\*")
 
 
-def with_new_table(text: str, planned: Planned) -> str:
+def with_new_table(text: str, planned: PlannedOutputs) -> str:
     """Return the text of the page with the list between START and END replaced by the current one."""
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)

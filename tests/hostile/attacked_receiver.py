@@ -27,7 +27,7 @@ EVENT = {"type": "UPDATE", "table": "generations", "schema": "public", "record":
 
 
 def peak_mib(pid):
-    """The largest resident memory of a process so far, as the kernel counts it."""
+    """Return the largest resident memory of a process so far, in MiB, as the kernel counts it."""
     status = Path(f"/proc/{pid}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
@@ -39,7 +39,7 @@ def reset_peak(pid):
 
 
 class AttackedReceiver:
-    """A receiver process. `answers` has (status, seconds) of each honest webhook."""
+    """A receiver process. `answers` has the status of each honest webhook and the seconds of its longest try."""
 
     def __init__(self, process, port):
         self.process, self.port = process, port
@@ -54,12 +54,12 @@ class AttackedReceiver:
         return peak_mib(self.process.pid)
 
     def connections(self):
-        """The number of open connections."""
+        """Return the number of open connections."""
         sockets = psutil.Process(self.process.pid).net_connections("tcp")
         return sum(s.status == "ESTABLISHED" and s.laddr.port == self.port for s in sockets)
 
-    async def metrics(self):
-        """The outcomes of all webhooks, by source and outcome."""
+    async def outcome_counts(self):
+        """Return the number of webhooks by outcome, from /metrics."""
         async with aiohttp.ClientSession() as session, session.get(f"{self.url}/metrics") as response:
             lines = (await response.text()).splitlines()
         found = Counter()
@@ -72,7 +72,7 @@ class AttackedReceiver:
     async def send_honestly(self, count):
         """Send a webhook every 100 ms, signed and with the shared secret in turn, and wait for all answers.
 
-        One is sent again when a busy broker confirmed it too late, as all senders are told to.
+        A webhook that a busy broker confirmed too late is sent again, as its answer asks of all senders.
         """
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_SECONDS)) as session:
             sending = []
@@ -145,7 +145,7 @@ async def _wait_until_ready(receiver):
 
 @contextlib.asynccontextmanager
 async def flood(kind, receiver):
-    """Attack the receiver while the context is entered. It begins when the attack has its connections."""
+    """Attack the receiver while the context is entered. The body runs once the attack has a connection."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.hostile.flood", kind, str(receiver.port)),
         cwd=Path(__file__).parents[2],

@@ -79,7 +79,7 @@ def keep_result(folder: str, *_: object) -> dict[str, str]:
 
 
 def change_kept_result() -> int:
-    """Change the bytes of the file that was kept open, but not their number; return it."""
+    """Change the bytes of the file that was kept open, but not their number; return how many were written."""
     return os.pwrite(KEPT[0], b"WHAT THE WORKER HAS CHECKED", 0)
 
 

@@ -1,3 +1,5 @@
+"""Fixtures: a Downloader in a network namespace, and a certificate for the hosts it downloads from."""
+
 import asyncio
 import json
 import os

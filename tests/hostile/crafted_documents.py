@@ -10,7 +10,7 @@ from tests.hostile.crafted_files import zeros
 
 
 def bmp(side: int) -> bytes:
-    """Run-length encoded, so that no pixels are missing."""
+    """Return a run-length encoded BMP: no pixels are missing, although it has a few bytes only."""
     header = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, 2, 0, 0, 1, 0)
     return struct.pack("<2sI4xI", b"BM", 60, 58) + header + bytes(4) + b"\0\1"
 
@@ -24,7 +24,7 @@ def ico(picture: bytes) -> bytes:
 
 
 def jp2(side: int) -> bytes:
-    """A whole small picture whose header and codestream declare another size."""
+    """Return a whole small picture whose header and codestream declare another size."""
     content = document_samples.pillow("JPEG2000")
     real = struct.pack(">II", document_samples.SIDE, document_samples.SIDE)
     return content.replace(real, struct.pack(">II", side, side))

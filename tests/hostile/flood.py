@@ -92,7 +92,7 @@ async def fal_large_bodies(reader, writer):
 
 @attack(60)
 async def signed_large_bodies_held(_reader, writer):
-    """Complete but for the last bytes."""
+    """Send most of each body at once, then the rest byte by byte."""
     writer.write(head(length=LARGE, **signature()))
     await send(writer, LARGE)
     await trickle(writer)
@@ -172,7 +172,7 @@ async def many_headers_without_value(reader, writer):
 
 @attack(100)
 async def pipelined_requests(_reader, writer):
-    """Requests whose responses are not read."""
+    """Send requests without reading the responses."""
     while True:
         writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: receiver\r\n\r\n" * 100)
         await writer.drain()

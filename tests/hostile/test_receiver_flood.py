@@ -80,7 +80,7 @@ async def test_malformed_requests_write_no_traceback_and_few_lines(receiver, tmp
 async def test_aborted_bodies_are_counted_as_such_and_fire_no_alert(receiver):
     async with flood("aborted_bodies", receiver):
         async with asyncio.timeout(WAIT_SECONDS):
-            while (outcomes := await receiver.metrics())["aborted"] < 20:
+            while (outcomes := await receiver.outcome_counts())["aborted"] < 20:
                 await asyncio.sleep(0.05)
     assert outcomes["error"] + outcomes["unavailable"] + outcomes["unverifiable"] == 0
 

@@ -19,12 +19,12 @@ UNDECODABLE_MESSAGES = 3
 SWEEPS = 3
 CODEC_RESTARTS = "max by (reason) (sum by (reason) (outlast_codec_restarts_total)) >= 6"
 EXPECTED_ALERTS = {
-    "strangers, who are in the load": {"OutlastSignaturesRejected"},
+    "unauthenticated webhooks, which the load sends": {"OutlastSignaturesRejected"},
     "sources gone, and hosts that are not listed": {"OutlastJobsFail", "OutlastSourcesDenied"},
-    "poison": {"OutlastDeadLettersGrow"},
+    "undecodable messages": {"OutlastDeadLettersGrow"},
     "codecs killed": {"OutlastCodecRestarts"},
-    "Storage away": {"OutlastStorageFails"},
-    "the broker away": {"OutlastWebhooksNotTaken", "OutlastNotScraped"},
+    "Storage unavailable": {"OutlastStorageFails"},
+    "the broker stopped": {"OutlastWebhooksNotTaken", "OutlastNotScraped"},
     "webhooks lost": {"OutlastUnreconciled"},
 }
 """What is done, and which alerts it must raise; all other alerts must stay silent."""
@@ -38,7 +38,7 @@ async def inject_faults(run: MonitoredStack, rate: float = 0.75, quiet_seconds: 
     """Inject all faults under load, after `quiet_seconds`, and wait until no job is in flight."""
     load = GenerationLoad(run)
     await warm_up(run)
-    await return_to_stored_files(run)
+    await deduplicate_a_file(run)
     flowing = asyncio.create_task(load.send_until_cancelled(rate))
     try:
         await asyncio.sleep(quiet_seconds)
@@ -74,7 +74,7 @@ async def complete(run: MonitoredStack, url: str, user_id: str = "") -> None:
 
 
 async def warm_up(run: MonitoredStack) -> None:
-    """Complete a few small jobs."""
+    """Complete WARM_UP_JOBS small jobs."""
     for number in range(WARM_UP_JOBS):
         await complete(run, run.stack.source.file_url("tone.mp3", n=number))
     await run.prometheus.wait_for(
@@ -82,7 +82,7 @@ async def warm_up(run: MonitoredStack) -> None:
     )
 
 
-async def return_to_stored_files(run: MonitoredStack) -> None:
+async def deduplicate_a_file(run: MonitoredStack) -> None:
     """Let one user complete the same file, until it is found stored and not stored again."""
     user_id = str(uuid4())
     async with asyncio.timeout(ALERT_WAIT_SECONDS):
@@ -99,7 +99,7 @@ async def complete_with_bad_sources(run: MonitoredStack) -> None:
 
 
 async def replay_forbidden_sources(run: MonitoredStack, load: GenerationLoad) -> None:
-    """Replay dead letters until the dashboards show it."""
+    """Replay dead letters until Prometheus has counted it."""
     async with asyncio.timeout(ALERT_WAIT_SECONDS):
         while not await run.prometheus.query("increase(outlast_dead_letters_replayed_total[1m]) > 0"):
             await load.replay()

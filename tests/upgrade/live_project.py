@@ -39,7 +39,7 @@ UPLOAD = "insert into storage.objects (bucket_id, name, metadata) values ('gener
 
 @dataclass(slots=True)
 class Activity:
-    """What the tasks of the project observed."""
+    """What the tasks observed: errors, and by task its longest run in seconds and the number of its runs."""
 
     errors: list[str] = field(default_factory=list)
     longest: dict[str, float] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Activity:
 
 
 class LiveProject:
-    """Every connection of the pool has the role `postgres`."""
+    """Runs the tasks. Every connection of the pool has the role `postgres`."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
