@@ -22,7 +22,14 @@ from deploy.local.rabbitmq import RabbitMQ
 from tests.external_rabbitmq import ExternalRabbitMQ
 from tests.process_cleanup import memory_folder
 
-GONE = (OSError, TimeoutError, aiohttp.ClientError, asyncpg.PostgresError, asyncpg.InterfaceError, StackError)
+DEAD_SERVER_ERRORS = (
+    OSError,
+    TimeoutError,
+    aiohttp.ClientError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    StackError,
+)
 Server = Postgres | RabbitMQ | ExternalRabbitMQ
 STARTS = 3
 MEMORY_BYTES = 8 * 1024**3
@@ -147,7 +154,7 @@ def new_name() -> str:
 
 async def create_or_restart(server: Server, make: Callable[[], Awaitable[str]]) -> str:
     """Create a test's own part of a shared server; restart the server first when it is dead."""
-    with contextlib.suppress(*GONE):
+    with contextlib.suppress(*DEAD_SERVER_ERRORS):
         return await make()
     await restart(server)
     return await make()
@@ -157,7 +164,7 @@ async def remove_or_fail(server: Server, remove: Callable[[], Awaitable[None]]) 
     """Remove a test's own part of a shared server; fail the test when the server is dead."""
     try:
         await remove()
-    except GONE as error:
+    except DEAD_SERVER_ERRORS as error:
         await restart(server)
         pytest.fail(
             f"this test stopped the shared {type(server).__name__} ({error!r}); it is started again."

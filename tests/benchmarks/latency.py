@@ -15,7 +15,7 @@ from tests.benchmarks.environment import BenchmarkEnvironment, BenchmarkRun, Fil
 from tests.benchmarks.report import Report
 from tests.benchmarks.resource_usage import Meter
 from tests.benchmarks.sides import READY_SECONDS, Outlast, Peer, enqueuer
-from tests.benchmarks.throughput import best_peer, turn
+from tests.benchmarks.throughput import best_peer, measure
 
 PER_SECOND = 10
 COUNT = 300
@@ -32,7 +32,7 @@ async def latency(environment: BenchmarkEnvironment, report: Report, rounds: int
     """Run both sides at the same rate, in turn: at PER_SECOND, and at BUSY of what the slower one can process."""
     names = corpus.make(environment.files, "1024", 6)
     peer = await best_peer(environment, names, 150)
-    slower = min([(await turn(environment, side, names, 200)).rate for side in (Outlast(), peer)])
+    slower = min([(await measure(environment, side, names, 200)).rate for side in (Outlast(), peer)])
     for label, rate in ((f"{PER_SECOND} files a second", PER_SECOND), ("70% of saturation", BUSY * slower)):
         latencies: dict[str, list[list[float]]] = {"outlast": [], peer.name: []}
         for _ in range(rounds):

@@ -89,7 +89,7 @@ def print_line(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.run", description=__doc__)
     parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; default: all")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each side; default 3")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each side; default 3")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     unknown = set(options.scenarios) - set(SCENARIOS)

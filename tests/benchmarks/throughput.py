@@ -21,7 +21,7 @@ PEER_PROCESSES = (2, 3, 4, 8)
 
 
 @dataclass(frozen=True)
-class TurnResult:
+class Measurement:
     """The result of one run: files per second, CPU milliseconds per file, peak MiB, and the least SSIM of a picture.
 
     `cpu_ms` is that of the workers with their codec processes, and `database_ms` that of PostgreSQL. `gateway_ms` is
@@ -36,7 +36,7 @@ class TurnResult:
     ssim: float
 
 
-async def turn(
+async def measure(
     environment: BenchmarkEnvironment,
     side: Side,
     names: Sequence[str],
@@ -44,7 +44,7 @@ async def turn(
     users: int | None = None,
     processes: int = 1,
     milliseconds: int = 0,
-) -> TurnResult:
+) -> Measurement:
     """Let one side store `count` files after WARM others, fewer when several workers had begun some by then."""
     async with environment.new_run(milliseconds) as run:
         tasks = await run.tasks(names, WARM + count, users)
@@ -60,12 +60,14 @@ async def turn(
             used = [sum(map(cpu_seconds, group)) - was for group, was in zip(groups, before, strict=True)]
         ssim = await quality.least_ssim(run, environment.files)
         milliseconds_each = [1000 * seconds / counted for seconds in used]
-        return TurnResult(counted / (ended - began), *milliseconds_each, meter.peak, ssim)
+        return Measurement(counted / (ended - began), *milliseconds_each, meter.peak, ssim)
 
 
 async def best_peer(environment: BenchmarkEnvironment, names: Sequence[str], count: int) -> Peer:
     """Return the peer with the number of processes that is fastest in one run each."""
-    rates = {processes: (await turn(environment, Peer(processes), names, count)).rate for processes in PEER_PROCESSES}
+    rates = {
+        processes: (await measure(environment, Peer(processes), names, count)).rate for processes in PEER_PROCESSES
+    }
     return Peer(max(rates, key=rates.__getitem__))
 
 
@@ -74,13 +76,13 @@ async def throughput(environment: BenchmarkEnvironment, report: Report, rounds: 
     for mix, count in COUNTS.items():
         names = corpus.make(environment.files, mix, EACH[mix])
         peer = await best_peer(environment, names, count // 2)
-        turns: dict[str, list[TurnResult]] = {"outlast": [], peer.name: []}
+        measured: dict[str, list[Measurement]] = {"outlast": [], peer.name: []}
         for _ in range(rounds):
             for side in (Outlast(), peer):
-                turns[side.name].append(await turn(environment, side, names, count))
-        for name, found in turns.items():
+                measured[side.name].append(await measure(environment, side, names, count))
+        for name, found in measured.items():
             _add_row(report, f"files {mix}", name, found)
-        ours, theirs = turns["outlast"], turns[peer.name]
+        ours, theirs = measured["outlast"], measured[peer.name]
         report.ratio(f"throughput_{mix}", median_ratio(ours, theirs, "rate"))
         report.ratio(f"cpu_{mix}_over_peer", median_ratio(ours, theirs, "cpu_ms"))
         report.ratio(f"ssim_{mix}_over_peer", min(one.ssim for one in ours) / min(one.ssim for one in theirs))
@@ -94,19 +96,19 @@ async def far(environment: BenchmarkEnvironment, report: Report, rounds: int) ->
         for mix in FAR_MIXES:
             names = corpus.make(environment.files, mix, EACH[mix])
             sides = (Outlast(), Peer(8))
-            turns: dict[str, list[TurnResult]] = {side.name: [] for side in sides}
+            measured: dict[str, list[Measurement]] = {side.name: [] for side in sides}
             for _ in range(rounds):
                 for side in sides:
-                    turns[side.name].append(await turn(environment, side, names, 200, milliseconds=milliseconds))
-            for name, found in turns.items():
+                    measured[side.name].append(await measure(environment, side, names, 200, milliseconds=milliseconds))
+            for name, found in measured.items():
                 _add_row(report, f"{mix}, {milliseconds} ms away", name, found)
-            ours, theirs = turns.values()
+            ours, theirs = measured.values()
             label = f"{mix}_{milliseconds}_ms_away"
             report.ratio(f"throughput_{label}", median_ratio(ours, theirs, "rate"))
             report.ratio(f"memory_{label}", median_ratio(ours, theirs, "peak"))
 
 
-def _add_row(report: Report, scenario: str, side: str, found: Sequence[TurnResult]) -> None:
+def _add_row(report: Report, scenario: str, side: str, found: Sequence[Measurement]) -> None:
     report.row(
         scenario,
         side,
@@ -119,7 +121,7 @@ def _add_row(report: Report, scenario: str, side: str, found: Sequence[TurnResul
     )
 
 
-def median_ratio(ours: Sequence[TurnResult], theirs: Sequence[TurnResult], figure: str) -> float:
+def median_ratio(ours: Sequence[Measurement], theirs: Sequence[Measurement], figure: str) -> float:
     """Return the median over the rounds of one side's figure over the other side's."""
     pairs = zip(ours, theirs, strict=True)
     return statistics.median(getattr(one, figure) / getattr(other, figure) for one, other in pairs)
@@ -132,14 +134,14 @@ async def duplicates(environment: BenchmarkEnvironment, report: Report, rounds: 
     """
     names = corpus.make(environment.files, "1024", EACH["1024"])
     by_url = Outlast(IMMUTABLE_SOURCES=environment.source_url)
-    turns: dict[str, list[TurnResult]] = {"first time": [], "again": [], "again by URL": []}
+    measured: dict[str, list[Measurement]] = {"first time": [], "again": [], "again by URL": []}
     for _ in range(rounds):
-        turns["first time"].append(await turn(environment, Outlast(), names, 200))
-        turns["again"].append(await turn(environment, Outlast(), names, 600, users=1))
-        turns["again by URL"].append(await turn(environment, by_url, names, 600, users=1))
-    for name, found in turns.items():
+        measured["first time"].append(await measure(environment, Outlast(), names, 200))
+        measured["again"].append(await measure(environment, Outlast(), names, 600, users=1))
+        measured["again by URL"].append(await measure(environment, by_url, names, 600, users=1))
+    for name, found in measured.items():
         _add_row(report, "duplicates", name, found)
-    first, again, by_its_url = turns.values()
+    first, again, by_its_url = measured.values()
     report.ratio("duplicates_over_first", median_ratio(again, first, "rate"))
     report.ratio("duplicates_by_url_over_first", median_ratio(by_its_url, first, "rate"))
 
@@ -148,7 +150,9 @@ async def scaling(environment: BenchmarkEnvironment, report: Report, rounds: int
     """Run one, two and four workers, which share the cores of this machine."""
     names = corpus.make(environment.files, "1024", EACH["1024"])
     rates = {
-        processes: [(await turn(environment, Outlast(), names, 600, processes=processes)).rate for _ in range(rounds)]
+        processes: [
+            (await measure(environment, Outlast(), names, 600, processes=processes)).rate for _ in range(rounds)
+        ]
         for processes in (1, 2, 4)
     }
     for processes, found in rates.items():

@@ -66,7 +66,7 @@ def audit(observed: Observed) -> list[Finding]:
     findings: list[Finding] = []
     for generation in observed.generations:
         findings += _generation(observed, generation, tasks[generation.id], files[generation.id])
-    return [*findings, *_dead_letters(observed), *_objects(observed), *_doubles(observed), *_leftovers(observed)]
+    return [*findings, *_dead_letters(observed), *_objects(observed), *_duplicates(observed), *_leftovers(observed)]
 
 
 def _generation(
@@ -181,7 +181,7 @@ def _objects(observed: Observed) -> Iterator[Finding]:
             yield Finding("wrong", f"{path}: {entry['refs']} references, {entry['state']}; expected {refs[path]}")
 
 
-def _doubles(observed: Observed) -> Iterator[Finding]:
+def _duplicates(observed: Observed) -> Iterator[Finding]:
     """The same source of one user with one profile is one object, and no content is stored twice for a user."""
     made, content = defaultdict(set), defaultdict(set)
     for file in observed.files:

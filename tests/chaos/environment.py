@@ -27,7 +27,7 @@ from tests.chaos.faulty_source import FaultySource
 from tests.chaos.fleet import Fleet
 from tests.chaos.lossy_webhooks import LossyWebhooks
 from tests.chaos.tcp_proxy import TcpProxy
-from worker.cli.init_project import prepare
+from worker.cli.init_project import make_setup
 from worker.settings import Settings
 
 
@@ -167,7 +167,7 @@ class ChaosEnvironment:
         """Apply the SQL of `outlast init`."""
         secrets = (SecretStr(self._secrets["webhook_secret"]),)
         async with self.sql() as sql:
-            await sql.execute(prepare(Settings(_env_file=None, supabase_webhook_secrets=secrets), None).sql)
+            await sql.execute(make_setup(Settings(_env_file=None, supabase_webhook_secrets=secrets), None).sql)
 
     async def queue_names(self) -> set[str]:
         """Return the names of all queues, from RabbitMQ's management API."""

@@ -22,7 +22,7 @@ COUNTS = """
       count(distinct t.generation_id) as known
     from outlast_tasks t
 """
-AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ProgressMonitor:
 
     async def _count(self, at: float) -> ProgressSample | None:
         """Return the current counts; None while the database is unavailable."""
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*DATABASE_ERRORS):
             async with self._environment.sql() as sql:
                 row = await sql.fetchrow(COUNTS)
                 return ProgressSample(at, self._inserter.inserted, row["ended"], row["open"])
@@ -84,7 +84,7 @@ class ProgressMonitor:
                 and row["known"] >= wanted
                 and sum((await queue_depths(self._environment)).values()) == 0
             )
-        except (*AWAY, aio_pika.exceptions.AMQPError):
+        except (*DATABASE_ERRORS, aio_pika.exceptions.AMQPError):
             return False
 
 

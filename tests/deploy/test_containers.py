@@ -13,7 +13,7 @@ import yaml
 
 from deploy.local.rabbitmq import RabbitMQ
 from tests.deploy.test_checks import ROOT
-from worker.cli.init_project import prepare, write
+from worker.cli.init_project import make_setup, write
 from worker.notices.alertmanager import alertmanager_config
 from worker.settings import Settings
 
@@ -91,7 +91,7 @@ def test_containers_are_read_only_except_the_temporary_folder(name):
 def test_outlast_init_writes_every_variable_that_compose_requires(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wanted = set(re.findall(r"\$\{(\w+):\?", (DEPLOY / "compose.yml").read_text()))
-    env = dict(re.findall(r"^(\w+)=(.*)$", prepare(Settings(_env_file=None), None).env, re.MULTILINE))
+    env = dict(re.findall(r"^(\w+)=(.*)$", make_setup(Settings(_env_file=None), None).env, re.MULTILINE))
     assert wanted == {"RABBITMQ_PASSWORD", "GRAFANA_PASSWORD"}
     assert all(re.fullmatch(r"[0-9a-f]{32}", env[name]) for name in wanted)
     assert SERVICES["worker"]["env_file"] == ".env"
@@ -185,7 +185,7 @@ def test_alerts_reach_an_alertmanager_that_init_configures():
 )
 def test_outlast_init_configures_who_is_told_of_alerts(tmp_path, monkeypatch, address, kind, expected):
     monkeypatch.chdir(tmp_path)
-    setup = prepare(Settings(_env_file=None), None, alerts_to=address)
+    setup = make_setup(Settings(_env_file=None), None, alerts_to=address)
     write(setup, tmp_path / "made")
     config = yaml.safe_load((tmp_path / "made/alertmanager.yml").read_text())
     (receiver,) = config["receivers"]
@@ -193,7 +193,7 @@ def test_outlast_init_configures_who_is_told_of_alerts(tmp_path, monkeypatch, ad
     assert expected.items() <= entry.items()
     assert "\nALERTMANAGER_CONFIG=./alertmanager.yml\nALERTMANAGER_USER=" in setup.env
     with pytest.raises(ValueError, match="--alerts-to"):
-        prepare(Settings(_env_file=None), None, alerts_to="me@example.com")
+        make_setup(Settings(_env_file=None), None, alerts_to="me@example.com")
 
 
 class ComposeRabbitMQ(RabbitMQ):

@@ -14,7 +14,7 @@ from deploy.local.postgres import BOOTSTRAP
 from deploy.local.processes import free_port
 from tests.time_limits import LONG_WAIT_SECONDS
 from worker.app import run_receiver, worker_parts
-from worker.cli.init_project import prepare
+from worker.cli.init_project import make_setup
 from worker.observability.metrics import Metrics
 from worker.settings import Settings
 
@@ -85,7 +85,7 @@ async def test_a_completed_row_gets_its_media(postgres, rabbitmq_url, source, tm
             receiver_port=port,
             codec_processes=1,
         )
-        await sql.execute(prepare(settings, f"http://127.0.0.1:{port}").sql)
+        await sql.execute(make_setup(settings, f"http://127.0.0.1:{port}").sql)
         receiving = asyncio.create_task(run_receiver(settings, stop))
         parts = await stack.enter_async_context(worker_parts(settings, Metrics("test"), "shapes"))
         await parts.worker.start()

@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 from deploy.local.postgres import BOOTSTRAP
 from tests.preloaded import Command
 from tests.time_limits import LONG_WAIT_SECONDS
-from worker.cli.init_project import prepare
+from worker.cli.init_project import make_setup
 from worker.settings import Settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -137,6 +137,6 @@ def test_wrong_init_call_names_the_problem(call_outlast, arguments, message):
     "name", ["My Renders", "it's", 'a"b', "back\\slash", "line\nbreak", " x ", "#x", "$1 `id`", "生成"]
 )
 def test_column_name_survives_the_env_file(tmp_path, name):
-    made = prepare(Settings(_env_file=None, generations_table=name), None)
+    made = make_setup(Settings(_env_file=None, generations_table=name), None)
     (tmp_path / ".env").write_text(made.env)
     assert Settings(_env_file=tmp_path / ".env").generations_table == name

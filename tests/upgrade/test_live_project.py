@@ -10,7 +10,7 @@ import pytest
 from deploy.local.postgres import BOOTSTRAP, MIGRATIONS
 from tests.time_limits import FAST_SECONDS
 from tests.upgrade.live_project import PREPARE, LiveProject
-from worker.cli.init_project import prepare
+from worker.cli.init_project import make_setup
 from worker.settings import Settings
 
 FIRST = sorted((Path(__file__).parent / "migrations").glob("*.sql"))
@@ -37,7 +37,7 @@ async def push_files(connection: asyncpg.Connection) -> None:
 
 async def run_init(connection: asyncpg.Connection) -> None:
     """Apply the SQL of `outlast init`, as the SQL editor does."""
-    await connection.execute(prepare(Settings(_env_file=None), None).sql)
+    await connection.execute(make_setup(Settings(_env_file=None), None).sql)
 
 
 APPLICATIONS = pytest.mark.parametrize("apply", [push_files, run_init])

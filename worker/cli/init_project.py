@@ -119,7 +119,7 @@ class Setup:
         return f"{NOT_TO_COMMIT}{self.sql}\n-- The .env, to fill in:\n{commented}"
 
 
-def prepare(
+def make_setup(
     settings: Settings,
     receiver_url: str | None,
     binding: Binding | None = None,

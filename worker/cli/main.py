@@ -74,7 +74,7 @@ def receiver() -> None:
     from worker.settings import Settings
 
     settings = Settings.load().for_receiver()
-    _prepare(settings)
+    _prepare_process(settings)
     run(lambda stop: run_receiver(settings, stop))
 
 
@@ -90,7 +90,7 @@ def worker(
     from worker.settings import Settings
 
     settings = Settings.load(**({} if queues is None else {"worker_queues": queues})).for_worker()
-    _prepare(settings)
+    _prepare_process(settings)
     run(lambda stop: run_worker(settings, stop))
 
 
@@ -102,7 +102,7 @@ def serve() -> None:
     from worker.single import run_serve
 
     settings = Settings.load().for_serve()
-    _prepare(settings)
+    _prepare_process(settings)
     run(lambda stop: run_serve(settings, stop))
 
 
@@ -160,7 +160,7 @@ def demo(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> None:
     sys.exit(asyncio.run(run_demo(data_dir, as_json=as_json)))
 
 
-def _prepare(settings: "Settings") -> None:
+def _prepare_process(settings: "Settings") -> None:
     """Configure logging and memory of a long-running process; warn of misspelt settings."""
     import structlog
 

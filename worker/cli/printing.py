@@ -19,6 +19,7 @@ DONE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 PARTLY: Final = 3
+"""The exit codes: done, failed, usage error, partly done."""
 MAX_WIDTH: Final = 1000
 """Maximum width of a table, in characters."""
 LINE_SECONDS: Final = 2.0

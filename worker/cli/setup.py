@@ -11,14 +11,14 @@ import typer
 from schemas.jobs import DEFAULT_BINDING
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-SETTINGS: Final = {
+OPTION_OF_SETTING: Final = {
     **{f"generations_{name}": name for name in ("schema", "table", "id_column", "status_column", "request_column")},
     **{f"generations_{name}": name for name in ("created_column", "model_column")},
     "generations_user_column": "owner",
     "generations_output_column": "output_columns",
     "generations_completed_value": "completed_values",
 }
-"""The settings for Studio's webhooks, and the option that each gets its value from."""
+"""The settings for webhooks made in Studio, each with the option of `outlast init` that has its value."""
 
 
 def init(
@@ -148,7 +148,7 @@ def init(
         sys.stdout.write(init_project.removal_sql(with_data=with_data) if binding is None else unbind_sql(binding))
         return
     options = dict(locals())
-    setup = _prepare(options, receiver_url, sweep_only=sweep_only, alerts_to=alerts_to)
+    setup = _make_setup(options, receiver_url, sweep_only=sweep_only, alerts_to=alerts_to)
     if write is None:
         init_project.show(setup, as_json=as_json)
         return
@@ -164,12 +164,14 @@ def doctor(as_json: AsJson = False) -> None:
     sys.exit(asyncio.run(run_doctor(as_json=as_json)))
 
 
-def _prepare(options: Mapping[str, Any], receiver_url: str | None, *, sweep_only: bool, alerts_to: str | None) -> Any:  # noqa: ANN401 - worker.cli.init_project is imported late
+def _make_setup(
+    options: Mapping[str, Any], receiver_url: str | None, *, sweep_only: bool, alerts_to: str | None
+) -> Any:  # noqa: ANN401 - worker.cli.init_project is imported late
     """Return the set-up. Raise BadParameter for an invalid name or URL."""
     from yarl import URL
 
     from worker.cli.bindings import Binding
-    from worker.cli.init_project import prepare
+    from worker.cli.init_project import make_setup
     from worker.settings import Settings
 
     if receiver_url is not None and not (URL(receiver_url).host and URL(receiver_url).scheme in {"http", "https"}):
@@ -178,7 +180,7 @@ def _prepare(options: Mapping[str, Any], receiver_url: str | None, *, sweep_only
         # Settings needs both or neither. During set-up only one may be filled in yet, which must not stop `init`.
         settings = Settings.load(supabase_url=None, supabase_service_role_key=None, **_settings(options))
         binding = Binding.from_options(settings, options)
-        return prepare(settings, receiver_url, binding, sweep_only=sweep_only, alerts_to=alerts_to)
+        return make_setup(settings, receiver_url, binding, sweep_only=sweep_only, alerts_to=alerts_to)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -188,7 +190,7 @@ def _settings(options: Mapping[str, Any]) -> dict[str, str]:
     if options["binding"] not in {None, DEFAULT_BINDING}:
         return {}
     changed = {} if options["bucket"] is None else {"storage_bucket": options["bucket"]}
-    for setting, option in SETTINGS.items():
+    for setting, option in OPTION_OF_SETTING.items():
         value = options[option][0] if isinstance(options[option], list) else options[option]
         if value and value != "none" and "->" not in value:
             changed[setting] = value

@@ -110,9 +110,7 @@ class ConsoleAuth:
     def _refuse(self, request: web.Request) -> web.StreamResponse | None:
         """Return the response for a request without a session or from another site; None if it may continue."""
         if request.path.startswith(f"{ROOT}/static/"):
-            if (
-                request.path.removeprefix(f"{ROOT}/static/") not in STATIC_FILES
-            ):  # the path may not even be a valid file name
+            if request.path.removeprefix(f"{ROOT}/static/") not in STATIC_FILES:  # perhaps not even a valid file name
                 raise web.HTTPNotFound
             return None
         if not self._sessions.enabled:

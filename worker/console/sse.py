@@ -18,7 +18,7 @@ STOPPING: Final = web.AppKey("stopping", asyncio.Event)
 Render = Callable[[], Awaitable[tuple[str, bool]]]
 """Returns the HTML, and whether it is final."""
 
-_open: dict[int, web.Request] = {}
+_open_streams: dict[int, web.Request] = {}
 
 
 def end_streams_on_shutdown(app: web.Application) -> None:
@@ -33,11 +33,11 @@ def end_streams_on_shutdown(app: web.Application) -> None:
 
 async def stream(request: web.Request, render: Render) -> web.StreamResponse:
     """Send the HTML until it is final, the session ends, or the client disconnects."""
-    if len(_open) >= MAX_STREAMS:
+    if len(_open_streams) >= MAX_STREAMS:
         return web.Response(status=503, text=f"{MAX_STREAMS} pages are live already; reload this page instead")
     html, final = await _render(render, "")  # raises before the stream begins if there is nothing to show
     keep_open(request)
-    _open[id(request)] = request
+    _open_streams[id(request)] = request
     try:
         async with sse_response(request) as events:
             sent = ""
@@ -52,7 +52,7 @@ async def stream(request: web.Request, render: Render) -> web.StreamResponse:
     except (ConnectionResetError, TimeoutError, web.HTTPNotFound):
         pass
     finally:
-        del _open[id(request)]
+        del _open_streams[id(request)]
     return events
 
 

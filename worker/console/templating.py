@@ -82,7 +82,7 @@ def parse_time(value: object) -> datetime | None:
 
 
 def utc_time(value: object) -> Markup | str:
-    """Return a `<time>` element in UTC. Filters accept its text. The page's script adds local time."""
+    """Return a `<time>` element in UTC; filters accept its text. The page's script adds local time to its tooltip."""
     at = parse_time(value)
     if at is None:
         return "-"

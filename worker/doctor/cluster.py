@@ -18,7 +18,7 @@ QUEUE_COLUMNS: Final = "name,type,members"
 
 
 async def queue_members(context: CheckContext) -> str:
-    """Every quorum queue must have a member on each node of the cluster, or at least MAX_MEMBERS."""
+    """Every quorum queue must have a member on each node of the cluster; MAX_MEMBERS are enough."""
     node = context.node or context.settings.rabbitmq_nodes[0]
     api = URL(context.settings.rabbitmq_management_url or _default_api_url(node))
     try:

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from deploy.local.postgres import BOOTSTRAP, MIGRATIONS, Postgres
-from worker.cli.init_project import prepare, removal_sql
+from worker.cli.init_project import make_setup, removal_sql
 from worker.settings import Settings
 
 OWNER = """
@@ -85,7 +85,7 @@ async def test_without_rights_on_storage_the_migrations_warn_and_apply_the_rest(
     # On Supabase, `postgres` may create policies there without owning the table. Here it becomes the owner.
     await hosted.execute("set role none; alter table storage.objects owner to hosted_owner; set role hosted_owner")
     await hosted.execute("grant insert on storage.buckets to hosted_owner")
-    await hosted.execute(prepare(Settings(_env_file=None), None).sql)
+    await hosted.execute(make_setup(Settings(_env_file=None), None).sql)
     assert json.loads(await hosted.fetchval("select public.outlast_health()"))["storage_policy"] is True
     await hosted.execute(removal_sql(with_data=True))
     assert await hosted.fetchval("select count(*) from pg_proc where starts_with(proname, 'outlast_')") == 0

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.local.postgres import MIGRATIONS
 from tests.time_limits import FAST_SECONDS, WAIT_SECONDS
-from worker.cli.init_project import prepare
+from worker.cli.init_project import make_setup
 from worker.cli.migrations import newest_version
 from worker.settings import Settings
 
@@ -37,7 +37,7 @@ async def connection(database_url):
 
 
 async def test_applied_again_it_takes_no_lock_that_a_reader_or_writer_waits_for(connection):
-    setup = prepare(Settings(_env_file=None), None).sql
+    setup = make_setup(Settings(_env_file=None), None).sql
     await connection.execute(setup)
     for sql in (*(file.read_text() for file in FILES), re.sub(r"^(begin|commit);$", "", setup, flags=re.MULTILINE)):
         transaction = connection.transaction()
@@ -48,7 +48,7 @@ async def test_applied_again_it_takes_no_lock_that_a_reader_or_writer_waits_for(
 
 
 async def test_in_either_order_the_database_gets_the_version_of_the_newest_migration(connection):
-    for apply in (apply_all(connection), connection.execute(prepare(Settings(_env_file=None), None).sql)):
+    for apply in (apply_all(connection), connection.execute(make_setup(Settings(_env_file=None), None).sql)):
         await apply
         version = await connection.fetchval("select value from public.outlast_settings where key = 'version'")
         assert version == newest_version() == FILES[-1].name[:14]
@@ -62,7 +62,7 @@ def test_only_one_migration_creates_policies_and_init_applies_it_last():
         if CREATES_POLICY.search("\n".join(line.partition("--")[0] for line in file.read_text().splitlines()))
     ]
     (policies,) = creating
-    setup = prepare(Settings(_env_file=None), None).sql
+    setup = make_setup(Settings(_env_file=None), None).sql
     (first, second) = re.findall(r"^begin;$(.*?)^commit;$", setup, re.MULTILINE | re.DOTALL)
     assert policies.read_text() in second
     assert policies.read_text() not in first
@@ -181,7 +181,7 @@ async def test_a_second_application_waits_for_the_first_and_both_succeed(connect
 async def test_a_failed_first_transaction_keeps_the_second_from_being_applied(connection):
     """Psql without ON_ERROR_STOP continues after an error."""
     await connection.execute("update public.outlast_settings set value = '1' where key = 'version'")
-    setup = prepare(Settings(_env_file=None, generations_table="nowhere"), None).sql
+    setup = make_setup(Settings(_env_file=None, generations_table="nowhere"), None).sql
     start, first, second = re.split(r"^begin;$", setup, flags=re.MULTILINE)
     await connection.execute(start)
     with pytest.raises(asyncpg.UndefinedTableError):

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from deploy.local.postgres import BOOTSTRAP, DEBIAN, Postgres
-from worker.cli.init_project import prepare, removal_sql
+from worker.cli.init_project import make_setup, removal_sql
 from worker.settings import Settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -90,7 +90,7 @@ def dump(bare_url: str) -> Callable[[], list[str]]:
 
 async def test_removal_restores_the_schema_and_setup_can_be_applied_again(bare, dump):
     before = dump()
-    setup = prepare(settings_for(), "https://outlast.example.com").sql
+    setup = make_setup(settings_for(), "https://outlast.example.com").sql
     for _ in range(2):
         await bare.execute(setup)
         applied = dump()
@@ -105,7 +105,7 @@ async def test_removal_restores_the_schema_and_setup_can_be_applied_again(bare, 
 
 
 async def test_removal_without_data_keeps_tables_and_media(bare, dump):
-    setup = prepare(settings_for(), None).sql
+    setup = make_setup(settings_for(), None).sql
     await bare.execute(setup)
     await bare.execute("insert into public.outlast_files (id, generation_id, source_key, bucket, path)"
                        " values (gen_random_uuid(), 'g', 'k', 'b', 'p')")  # fmt: skip
@@ -125,7 +125,7 @@ async def test_removal_without_data_keeps_tables_and_media(bare, dump):
 
 async def test_removal_keeps_existing_columns_and_refuses_with_dependent_objects(bare):
     await bare.execute("alter table public.generations add column media jsonb")
-    await bare.execute(prepare(settings_for(), None).sql)
+    await bare.execute(make_setup(settings_for(), None).sql)
     await bare.execute("create view public.mine as select path from public.outlast_files")
     with pytest.raises(asyncpg.DependentObjectsStillExistError, match="outlast_files"):
         await bare.execute(removal_sql(with_data=True))
@@ -154,7 +154,7 @@ async def test_unusual_names_are_quoted(bare, name):
         generations_completed_value=name,
         storage_bucket=name,
     )
-    await bare.execute(prepare(settings, "https://x.example/").document())
+    await bare.execute(make_setup(settings, "https://x.example/").document())
     health = json.loads(await bare.fetchval("select public.outlast_health()"))
     assert (health["generations"]["table"], health["generations"]["completed"], health["bucket"]) == (name, name, name)
     assert (health["triggers_current"], health["sweep_index"], health["storage_policy"]) == (True, True, True)
@@ -173,27 +173,27 @@ async def test_unusual_names_are_quoted(bare, name):
 def test_an_invalid_postgresql_name_is_refused(name):
     settings = settings_for().model_copy(update={"generations_table": name})
     with pytest.raises(ValueError, match=r"not a valid name|NUL"):
-        prepare(settings, None)
+        make_setup(settings, None)
 
 
 async def test_a_wrong_name_changes_nothing(bare, dump):
     before = dump()
     with pytest.raises(asyncpg.UndefinedTableError, match="nowhere"):
-        await bare.execute(prepare(settings_for(generations_table="nowhere"), None).sql)
+        await bare.execute(make_setup(settings_for(generations_table="nowhere"), None).sql)
     await bare.execute("rollback")
     with pytest.raises(asyncpg.UndefinedColumnError, match="status_column = state"):
-        await bare.execute(prepare(settings_for(generations_status_column="state"), None).sql)
+        await bare.execute(make_setup(settings_for(generations_status_column="state"), None).sql)
     await bare.execute("rollback")
     assert dump() == before
 
 
 async def test_the_secret_is_stored_and_rotated_in_vault(bare):
     await bare.execute(VAULT)
-    await bare.execute(prepare(settings_for(), None).sql)
+    await bare.execute(make_setup(settings_for(), None).sql)
     health = json.loads(await bare.fetchval("select public.outlast_health()"))
     assert (health["webhook_secret_in"], health["trigger_signed"]) == ("vault", True)
     assert await bare.fetchval("select value from public.outlast_settings where key = 'webhook_secret'") is None
-    await bare.execute(prepare(Settings(_env_file=None, supabase_webhook_secrets=OTHER), None).sql)
+    await bare.execute(make_setup(Settings(_env_file=None, supabase_webhook_secrets=OTHER), None).sql)
     assert await bare.fetch("select secret from vault.secrets") == [(OTHER,)]
     await bare.execute(removal_sql(with_data=False))
     assert await bare.fetch("select secret from vault.secrets") == []
@@ -202,14 +202,14 @@ async def test_the_secret_is_stored_and_rotated_in_vault(bare):
 async def test_if_vault_refuses_the_secret_is_stored_in_the_settings(bare):
     await bare.execute(VAULT)
     await bare.execute("alter table vault.secrets add constraint full_up check (false)")
-    await bare.execute(prepare(settings_for(), None).sql)
+    await bare.execute(make_setup(settings_for(), None).sql)
     assert await bare.fetchval("select value from public.outlast_settings where key = 'webhook_secret'") == SECRET
     with pytest.raises(asyncpg.InvalidParameterValueError, match="whsec_"):
         await bare.execute("select public.outlast_set_webhook_secret('plain')")
 
 
 async def test_setup_without_an_address_keeps_the_current_one(bare):
-    await bare.execute(prepare(settings_for(), "https://one.example").sql)
-    await bare.execute(prepare(settings_for(), None).sql)
+    await bare.execute(make_setup(settings_for(), "https://one.example").sql)
+    await bare.execute(make_setup(settings_for(), None).sql)
     kept = await bare.fetchval("select value from public.outlast_settings where key = 'webhook_url'")
     assert kept == "https://one.example/webhooks/supabase"

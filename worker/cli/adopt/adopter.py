@@ -29,7 +29,7 @@ from worker.periodic.sweep_plan import SweepPlanner
 
 log = structlog.stdlib.get_logger(__name__)
 WINDOW: Final = 300
-"""No generation is enqueued while so many tasks are open. Above 1,000 waiting jobs, the periodic sweep does not run."""
+"""No generation is enqueued while so many tasks are followed. Above 1,000 waiting jobs, the sweep does not run."""
 POLL_SECONDS: Final = 0.5
 GRACE_SECONDS: Final = 5
 """Allowed difference between the clocks of this machine and the database."""

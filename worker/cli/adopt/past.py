@@ -19,7 +19,7 @@ SAMPLE_ROWS = 40
 class PastSelection:
     """Which generations of a binding to take: created at or after `since` and not after `until`, the oldest `limit`.
 
-    With `since` or `until`, rows without a creation time are left out. `rate` is the maximum per second.
+    With `since` or `until`, rows without a creation time are left out. At most `rate` a second are enqueued.
     """
 
     since: datetime | None = None
@@ -39,7 +39,7 @@ class PastSelection:
 
 
 class PastCount(Frozen):
-    """The answer of `outlast_past`. `bindings`: all names. Times are texts, because PostgreSQL has later years."""
+    """The answer of `outlast_past`. `bindings`: the names of all. Times are texts: PostgreSQL has more than Python."""
 
     bindings: list[str]
     generations: int

@@ -121,7 +121,7 @@ async def _run_with_progress(
     *,
     wait: bool,
 ) -> tuple[BatchOutcome, dict[str, Any] | None]:
-    """Replay or discard; return the outcome, and the results of the replayed tasks, None if they are not recorded.
+    """Replay or discard; return the outcome, and the results of replayed tasks; None if they are not recorded.
 
     Ctrl-C stops after the current dead letter, a second Ctrl-C at once.
     """

@@ -34,7 +34,7 @@ class SearchTerms:
 
 
 def read_terms(raw: str) -> SearchTerms:
-    """Return what to search for. Of a URL with a UUID in its path, as of FAL's requests or console pages, also that."""
+    """Return what to search for. Of a URL, also the UUID in its path, as in URLs of FAL's requests and the console."""
     text = clean_text(raw.strip())[:MAX_URL_CHARACTERS]
     if is_data_uri(text):
         return SearchTerms("", (source_key(text),))
