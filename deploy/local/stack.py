@@ -49,6 +49,7 @@ class Stack:
         self.data_dir = data_dir.resolve()
         self.samples: list[Sample] = []
         self.source = Source(self.data_dir / "samples")
+        self.receiver: Child | None = None
         self.workers: list[Child] = []
         self._worker_count = workers
         self._port = port
@@ -150,8 +151,8 @@ class Stack:
         self.receiver_url = f"http://127.0.0.1:{port}"
         if self._database_url:
             await self._configure_webhook()
-        child = await self._spawn("receiver", ["receiver"], {"RECEIVER_PORT": str(port)})
-        await child.wait_until_ready(f"{self.receiver_url}/readyz", READY_SECONDS)
+        self.receiver = await self._spawn("receiver", ["receiver"], {"RECEIVER_PORT": str(port)})
+        await self.receiver.wait_until_ready(f"{self.receiver_url}/readyz", READY_SECONDS)
 
     async def _configure_webhook(self) -> None:
         """Store the URL and the secret for the trigger in outlast_settings, as the SQL of `outlast init` does."""

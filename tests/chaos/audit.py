@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from tests.chaos.fingerprint import Fingerprint
 from tests.chaos.generation_plan import Generation
@@ -20,14 +20,16 @@ class ObservedDeadLetter:
     urls: tuple[str, ...]
 
 
+FindingKind = Literal[
+    "lost", "unfinished", "twice", "orphan", "wrong", "reason", "leftover", "not_listening", "traceback"
+]
+
+
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it must be.
+    """Something that is not as it must be."""
 
-    `kind`: lost, unfinished, twice, orphan, wrong, reason, leftover, not_listening, traceback.
-    """
-
-    kind: str
+    kind: FindingKind
     what: str
 
 

@@ -15,7 +15,7 @@ from tests.chaos.monitor import ProgressSample
 FINDING_GROUPS = {
     "lost": ("lost", "unfinished"),
     "stored twice": ("twice", "orphan"),
-    "wrong": ("wrong", "reason", "leftover", "not_listening"),
+    "wrong": ("wrong", "reason", "leftover", "not_listening", "traceback"),
 }
 COLOURS = {"worker": "#d62728", "broker": "#9467bd", "database": "#2ca02c", "receiver": "#8c564b"}
 SMOOTH_SECONDS = 5

@@ -1,12 +1,15 @@
 """The audit reports every planted deviation, and nothing for a clean observation."""
 
 from dataclasses import replace
+from itertools import chain
+from typing import get_args
 
 import pytest
 
-from tests.chaos.audit import ObservedDeadLetter, audit
+from tests.chaos.audit import FindingKind, ObservedDeadLetter, audit
 from tests.chaos.clean_observation import SOUND, STORED, USER, clean_observation, object_path, task
 from tests.chaos.fingerprint import Fingerprint
+from tests.chaos.report import FINDING_GROUPS
 
 
 @pytest.fixture
@@ -20,6 +23,10 @@ def kinds(observed):
 
 def test_clean_observation_has_no_findings(observed):
     assert audit(observed) == []
+
+
+def test_every_finding_is_counted_in_the_report():
+    assert sorted(chain(*FINDING_GROUPS.values())) == sorted(get_args(FindingKind))
 
 
 def test_missing_object_is_lost(observed):

@@ -2,7 +2,7 @@
 
 PROGRAM is a command line that accepts Outlast's commands (`receiver`, `worker`); this interpreter runs the rest of the
 local stack. One generation with two files is processed. Exit code 0: both files are stored with the recorded hashes,
-and the worker exited with code 0 after SIGTERM. The receiver's exit code is not checked.
+and the receiver and the worker exited with code 0 after SIGTERM.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class ImageStartError(RuntimeError):
 
 
 async def store_a_generation(data_dir: Path, program: Sequence[str]) -> list[Child]:
-    """Run the stack with `program`, store a generation, stop the stack; return the workers."""
+    """Run the stack with `program`, store a generation, stop the stack; return the receiver and the workers."""
     async with (
         Stack(data_dir, workers=1, port=free_port(), program=program) as stack,
         Project(stack.endpoints) as project,
@@ -39,7 +39,7 @@ async def store_a_generation(data_dir: Path, program: Sequence[str]) -> list[Chi
             content = await project.download(file["bucket"], file["path"])
             if hashlib.sha256(content).hexdigest() != file["sha256"]:
                 raise ImageStartError(f"{file['path']} has another hash than recorded")
-    return stack.workers
+    return [child for child in (stack.receiver, *stack.workers) if child is not None]
 
 
 async def wait_for_files(project: Project, generation: str) -> list[dict]:
@@ -60,9 +60,9 @@ async def wait_for_files(project: Project, generation: str) -> list[dict]:
 
 async def run(data_dir: Path, program: Sequence[str]) -> int:
     """Store a generation; return the number of its files. Raises ImageStartError."""
-    for worker in await store_a_generation(data_dir, program):
-        if worker.process.returncode != 0:
-            raise ImageStartError(f"{worker.name} exited with {worker.process.returncode} on SIGTERM:\n{worker.tail()}")
+    for child in await store_a_generation(data_dir, program):
+        if child.process.returncode != 0:
+            raise ImageStartError(f"{child.name} exited with {child.process.returncode} on SIGTERM:\n{child.tail()}")
     return len(FILES)
 
 

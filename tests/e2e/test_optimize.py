@@ -4,7 +4,10 @@ import asyncio
 import hashlib
 import json
 import os
+import pty
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -14,15 +17,19 @@ from tests.preloaded import Command
 from tests.time_limits import LONG_WAIT_SECONDS
 
 
-async def outlast(stack, *arguments, **more):
-    """Run a command with the stack's Supabase; return its exit code, standard output and standard error."""
-    env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}} | {
+def environment(stack):
+    """Return the settings of a command that uses the stack's Supabase."""
+    return {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}} | {
         "SUPABASE_URL": stack.endpoints.supabase_url,
         "SUPABASE_SERVICE_ROLE_KEY": stack.endpoints.service_role_key,
         "SOURCE_ALLOWLIST": stack.source.url,
         "CODEC_PROCESSES": "1",
     }
-    process = await Command.start(*arguments, env=env | more)
+
+
+async def outlast(stack, *arguments, **more):
+    """Run a command with the stack's Supabase; return its exit code, standard output and standard error."""
+    process = await Command.start(*arguments, env=environment(stack) | more)
     out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
     return process.returncode, out.decode(), err.decode()
 
@@ -205,6 +212,29 @@ async def test_variants_are_stored_and_a_changed_list_is_made_good(user_files):
     await user_files.age()
     await user_files.optimize("--yes")
     assert user_files.objects() == set()
+
+
+@pytest.mark.parametrize("arguments", [("--profile", "webp-q40-strip"), ("--variants",)])
+async def test_a_declined_optimize_prints_that_nothing_was_done(user_files, arguments):
+    await user_files.store("photo.png")
+    before = user_files.objects()
+    terminal, command_end = pty.openpty()
+    os.write(terminal, b"n\n")
+    process = await asyncio.create_subprocess_exec(
+        *(Path(sys.executable).with_name("outlast"), "optimize", "--since", user_files.since, "--json", *arguments),
+        env=environment(user_files.stack) | {"VARIANTS": "thumb:64"},
+        stdin=command_end,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), LONG_WAIT_SECONDS)
+    os.close(terminal)
+    os.close(command_end)
+    assert process.returncode == 3, err
+    assert b"Continue?" in err
+    result = json.loads(out)
+    assert (result["found"], result["failed"], result["dry_run"]) == (1, 0, False)
+    assert user_files.objects() == before
 
 
 async def files_of(user_files, entries):

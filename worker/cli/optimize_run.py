@@ -79,7 +79,7 @@ async def vary_once(since: datetime | None, *, dry_run: bool, yes: bool, as_json
                 sys.stderr.write("outlast: nothing was changed: without a terminal, add --yes to confirm\n")
                 return USAGE
             if not await asyncio.to_thread(typer.confirm, "Continue?", err=True):
-                return PARTLY
+                return _print_varied(found, VaryResult(), as_json=as_json, dry_run=False, complete=False)
         stop = stop_on_signals()
         with show_progress("varied") as progress:
             done = await maker.run(since, lambda seen: progress(seen, max(seen, found.objects)), stop.is_set)

@@ -32,14 +32,21 @@ def end_streams_on_shutdown(app: web.Application) -> None:
 
 
 async def stream(request: web.Request, render: Render) -> web.StreamResponse:
-    """Send the HTML until it is final, the session ends, or the client disconnects."""
+    """Send the HTML until it is final, the session ends, or the client disconnects.
+
+    Return the stream, or an empty response if the client has disconnected before it began.
+    """
     if len(_open_streams) >= MAX_STREAMS:
         return web.Response(status=503, text=f"{MAX_STREAMS} pages are live already; reload this page instead")
     html, final = await _render(render, "")  # raises before the stream begins if there is nothing to show
+    response: web.StreamResponse = web.Response()
+    if request.transport is None:
+        return response
     keep_open(request)
     _open_streams[id(request)] = request
     try:
         async with sse_response(request) as events:
+            response = events
             sent = ""
             while _should_continue(request):
                 if html != sent:
@@ -53,7 +60,7 @@ async def stream(request: web.Request, render: Render) -> web.StreamResponse:
         pass
     finally:
         del _open_streams[id(request)]
-    return events
+    return response
 
 
 def _should_continue(request: web.Request) -> bool:

@@ -33,12 +33,16 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check. It runs after the checks in `needs`, is skipped if one of them fails, and fails after `seconds`."""
+    """A check. It runs after the checks in `needs` and `after`, and fails if it takes longer than `seconds`.
+
+    It is skipped if a check in `needs` fails.
+    """
 
     name: str
     run: Callable[[CheckContext], Awaitable[str]]
     needs: tuple[str, ...] = ()
     seconds: float = CHECK_SECONDS
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
+import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -34,7 +35,7 @@ CHECKS: Final = (
     Check("clock", project.clock, ("supabase",)),
     Check("key", project.key, ("supabase",)),
     Check("functions", database.functions, ("key",)),
-    Check("bucket", storage.bucket, ("key",)),
+    Check("bucket", storage.bucket, ("key",), after=("functions",)),
     Check("version", database.migrations_version, ("functions",)),
     Check("tables", database.tables, NEEDS_MIGRATIONS),
     Check("grants", database.grants, NEEDS_MIGRATIONS),
@@ -101,8 +102,8 @@ async def run_checks(
     """Run checks, print each result, and return all of them. `on_done` is called after each."""
     tasks: dict[str, asyncio.Task[CheckResult]] = {}
     for check in checks:
-        needed = {name: tasks[name] for name in check.needs}
-        tasks[check.name] = asyncio.create_task(_run_check(check, context, needed), name=check.name)
+        earlier = {name: tasks[name] for name in (*check.needs, *check.after)}
+        tasks[check.name] = asyncio.create_task(_run_check(check, context, earlier), name=check.name)
         tasks[check.name].add_done_callback(lambda _: on_done())
     results = []
     for task in tasks.values():
@@ -113,11 +114,11 @@ async def run_checks(
 
 
 async def _run_check(
-    check: Check, context: CheckContext, needed: Mapping[str, asyncio.Task[CheckResult]]
+    check: Check, context: CheckContext, earlier: Mapping[str, asyncio.Task[CheckResult]]
 ) -> CheckResult:
-    """Wait for the needed checks, then run the check with its time limit."""
-    for name, task in needed.items():
-        if (await task).state in {State.FAILED, State.SKIPPED}:
+    """Wait for earlier checks, then run the check with its time limit, unless one that it needs has failed."""
+    for name, task in earlier.items():
+        if (await task).state in {State.FAILED, State.SKIPPED} and name in check.needs:
             return CheckResult(check.name, State.SKIPPED, f"needs the check `{name}`")
     try:
         async with asyncio.timeout(check.seconds):
@@ -128,6 +129,9 @@ async def _run_check(
     except TimeoutError:
         remedy = "check the network and firewalls for dropped packets, then run `outlast doctor` again"
         return CheckResult(check.name, State.FAILED, f"no answer within {check.seconds:g} s", remedy)
+    except httpx.HTTPError as error:
+        remedy = "check the status of the project, and the network, then run `outlast doctor` again"
+        return CheckResult(check.name, State.FAILED, f"the server does not answer: {type(error).__name__}", remedy)
     except Exception as error:  # noqa: BLE001 - a bug in one check must not hide the other results
         remedy = "this is a bug in the check; please report it"
         return CheckResult(check.name, State.FAILED, context.masked(repr(error)), remedy)

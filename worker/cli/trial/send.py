@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -27,7 +27,7 @@ ID_PREFIX: Final = "outlast-try-"
 HTTP_SECONDS: Final = 15
 START_SECONDS: Final = 10.0
 """How long a receiver that was just started may take until it listens."""
-REMEDIES: Final = {
+REMEDIES: Final[Mapping[int, str]] = {
     HTTPStatus.UNAUTHORIZED: "give the receiver and this command the same SUPABASE_WEBHOOK_SECRETS; check the clocks",
     HTTPStatus.NOT_FOUND: f"this is no receiver; --receiver-url is the URL without {WEBHOOK_PATH}",
     HTTPStatus.SERVICE_UNAVAILABLE: "RabbitMQ did not confirm the job: see the receiver's log, and `outlast doctor`",
@@ -104,7 +104,7 @@ class Sender:
             remedy = "give the receiver and this command the same GENERATIONS_... settings"
             raise StoppedError(STEP, problem, remedy)
         if status != HTTPStatus.ACCEPTED:
-            remedy = REMEDIES.get(HTTPStatus(status), "see the receiver's log, and `outlast doctor`")
+            remedy = REMEDIES.get(status, "see the receiver's log, and `outlast doctor`")
             raise StoppedError(STEP, f"{url} answered {status}: {text}", remedy)
         return SentGeneration(generation_id, has_row=False, binding=options.binding)
 
