@@ -70,7 +70,7 @@ def keep_animation(
 
     `opened` is the header that libvips has read; XMP and orientation are taken from there. It is None for an APNG or an
     AVIF sequence. Variants are made of the first frame, or of all frames if `opened` is given, an animated variant was
-    requested, and the animation is small enough to encode.
+    requested, and the animation is small enough to encode. Without `opened`, no XMP statement is kept.
 
     Raises:
         FileCorruptedError: a frame does not decode.

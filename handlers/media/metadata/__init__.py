@@ -2,8 +2,9 @@
 
 With STRIP_METADATA, metadata such as GPS is removed. What a viewer needs to show the image correctly stays. Originals
 of the types in `scrub.FORMATS` are cleaned, except BigTIFF; originals of other types (GIF, BMP, PSD, ...) are stored
-with their metadata. Without STRIP_METADATA, EXIF, XMP and IPTC are copied to an encoded image; the orientation is
-reset, since it was applied to the pixels, and the ICC profile is removed, since the colours are sRGB.
+with their metadata. Without STRIP_METADATA, EXIF, XMP and IPTC are copied to an encoded image, unless Pillow decoded
+it (`still.pillow_decoder`), which gives none of them; the orientation is reset, since it was applied to the pixels, and
+the ICC profile is removed, since the colours are sRGB.
 """
 
 import re
