@@ -14,7 +14,7 @@ from handlers.codec.variants import variant_options
 from handlers.media import EncodeOptions, Limits, Prepared
 from handlers.media.image import loader
 from handlers.media.image import prepare as prepare_here
-from handlers.media.image.variants.resize import Pictures
+from handlers.media.image.variants.resize import Resizer
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
 from tests.fidelity import rows_animated, rows_jpeg, rows_modern, rows_png, rows_tiff
@@ -90,7 +90,7 @@ async def test_a_variant_looks_like_the_picture(row: Row, codec: Codec, tmp_path
 @pytest.mark.parametrize("grain", [0, 8, 25])
 def test_a_grainy_picture_is_as_sharp_as_by_lanczos(grain: int) -> None:
     picture = photo(640, grain=grain).copy_memory()
-    pictures = Pictures(picture)
+    pictures = Resizer(picture)
     for side in (400, 320, 160):  # the last one is made from the one before
         variant = pictures.first_frame((side, side)).bandjoin(255).numpy()
         check_looks(resized(picture.bandjoin(255).numpy(), side, side), variant)

@@ -1,9 +1,10 @@
 """Images: decoded completely and compressed in the same pass. Runs in a codec process.
 
-`encode.py` chooses the format. A stored image is never larger than its original (which is kept instead), is never
-rotated or of different colours, and never loses transparency or animation. A JPEG or WebP file that is as coarse as
-wanted already is kept (`quality/`). So is what our output formats cannot hold, such as the frames of an APNG, the
-pages of a document, HDR, gain maps and depth maps (`kept.py`), and an animation that would take too long to encode.
+`encode.py` chooses the format. A stored image has at most the bytes of its original, is shown upright and in the same
+colours (within sRGB), and has the same transparency and animation. The original is kept if encoding saves too little, a
+JPEG or WebP file is quantized as coarsely as requested already (`quality/`), our output formats cannot hold all of it,
+such as an APNG, the pages of a document, HDR, gain maps and depth maps (`keep_reasons.py`), or it is an animation that
+would take too long to encode.
 """
 
 from pathlib import Path
@@ -14,18 +15,18 @@ from handlers.errors import FileCorruptedError
 from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.describe import check_and_describe
 from handlers.media.formats import cut_tail
-from handlers.media.image import animation, kept, quality, second_decoder, tiff_kinds
+from handlers.media.image import animation, keep_reasons, quality, second_decoder, tiff_kinds
 from handlers.media.image.colour import Space
 from handlers.media.image.colour_tags import HdrError, space_of
 from handlers.media.image.encode import (
     CONTENT_TYPES,
     MAX_SIDE,
     encode,
-    is_worth_it,
     output_format,
+    saves_enough,
     without_opaque_alpha,
 )
-from handlers.media.image.keep import is_too_long, keep, keep_animation, keep_unsupported
+from handlers.media.image.keep import is_too_large_to_encode, keep, keep_animation, keep_unsupported_tiff
 from handlers.media.image.limits import check_shape, check_webp
 from handlers.media.image.loader import OpenedImage, open_image
 from handlers.media.image.placeholder import placeholder_in_memory, placeholder_of_file
@@ -35,39 +36,41 @@ from handlers.media.metadata import strip_metadata, xmp_of
 
 
 def prepare(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
-    """Validate an image and compress it to `target`; keep the original if the result is not smaller.
+    """Validate an image and compress it to `target`, or keep the original (see the module) and return its path.
 
     Raises:
-        FileCorruptedError: it is not what `content_type` says, or does not decode completely.
-        DecoderLimitError: it has more frames, pixels or bytes, in all frames together, than `limits` allow.
+        FileCorruptedError: the image is not what `content_type` says, or does not decode completely.
+        pyvips.Error: libvips cannot decode the pixels.
+        FileTypeNotSupportedError: a HEIC image has pixels of a layout that we do not know.
+        DecoderLimitError: the image exceeds `limits` (`limits.check_shape`), or a limit of libheif.
     """
     if content_type == "image/webp":
         check_webp(source, limits)
     source = cut_tail(source, target.with_name("whole"), content_type)
     if content_type != "image/tiff":
-        return _prepare_whole(source, target, content_type, options, limits)
+        return _prepare_checked(source, target, content_type, options, limits)
     try:
-        return _prepare_whole(source, target, content_type, options, limits)
+        return _prepare_checked(source, target, content_type, options, limits)
     except (FileCorruptedError, pyvips.Error):
         kind = tiff_kinds.unsupported_kind(source, limits.max_frames)
         if kind is None:
             raise
-    return keep_unsupported(source, target, kind, options, limits)
+    return keep_unsupported_tiff(source, target, kind, options, limits)
 
 
-def _prepare_whole(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
-    """Prepare a file whose structure has been checked."""
-    if animation.is_animation(source, content_type):
+def _prepare_checked(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
+    """Do the work of `prepare` for a file whose structure has been checked."""
+    if animation.is_apng_or_avif_sequence(source, content_type):
         return keep_animation(source, target, content_type, options, limits)
     header = _open_checked(source, content_type, limits)
-    if header.is_animated and (is_too_long(header, limits) or _would_save_nothing(header, options)):
+    if header.is_animated and (is_too_large_to_encode(header, limits) or _would_save_nothing(header, options)):
         return keep_animation(source, target, content_type, options, limits, header)
     second_decoder.check(source, content_type)
     try:
         space = space_of(source, content_type)
     except HdrError:
         return keep(header, target, options, limits, is_hdr=True)
-    if kept.must_keep(header, options) or (not header.is_animated and quality.is_coarse(header, options)):
+    if keep_reasons.must_keep(header, options) or (not header.is_animated and quality.is_coarse(header, options)):
         return keep(header, target, options, limits, space)
     return _compress(header, space, target, options, limits)
 
@@ -75,7 +78,7 @@ def _prepare_whole(source: Path, target: Path, content_type: str, options: Encod
 def _compress(
     header: OpenedImage, space: Space | None, target: Path, options: EncodeOptions, limits: Limits
 ) -> Decoded:
-    """Encode the image to `target`; keep the original if the result is not smaller."""
+    """Encode the image to `target`; keep the original if that saves too little, or a side is too long to encode."""
     in_memory = header.fits_in_memory(options, limits)
     loaded = header.load(sequential=in_memory or not header.has_alpha)
     loaded = loaded.copy_memory() if in_memory else loaded
@@ -93,7 +96,7 @@ def _compress(
         "duration": animation.duration_seconds(image),
         "thumbhash": None if options.variants else _placeholder(image, space, target, in_memory=in_memory),
     }
-    if not is_worth_it(target, header, output, options):
+    if not saves_enough(target, header, output, options):
         target.unlink()
         path = strip_metadata(header.path, target, header.content_type, options, xmp_of(loaded))
         decoded = check_and_describe(path, target, header.content_type, **properties)
@@ -112,12 +115,12 @@ def _placeholder(image: pyvips.Image, space: Space | None, target: Path, *, in_m
 
 
 def _open_checked(source: Path, content_type: str, limits: Limits) -> OpenedImage:
-    """Read the header, and check the limits."""
+    """Read the header. Raises DecoderLimitError if the image exceeds `limits`, and the errors of `open_image`."""
     header = open_image(source, content_type)
     check_shape(header.width, header.height, header.pages, header.pixel_bytes, limits, is_animation=header.is_animated)
     return header
 
 
 def _would_save_nothing(animated: OpenedImage, options: EncodeOptions) -> bool:
-    """Whether it is a WebP file whose frames are as coarse already as we would store them."""
+    """Whether the animation is a WebP file whose frames are quantized as coarsely already as we would encode them."""
     return animated.content_type == "image/webp" and webp.is_coarse(animated.path, options.quality)

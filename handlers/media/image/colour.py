@@ -1,4 +1,4 @@
-"""Conversion from any colour space, profile and depth to 8-bit sRGB or grey, which every viewer shows alike.
+"""Conversion from any colour space, profile and depth to 8-bit sRGB or grey, which all viewers show in the same way.
 
 ICC profiles are used as browsers use them: with perceptual intent, and ignored if they are not valid. Colour spaces
 that a file describes by numbers (`colour_tags.py`) are converted too. Without a profile, colours are sRGB, or CMYK on
@@ -16,12 +16,12 @@ D65: Final[Point] = (0.3127, 0.3290)
 SRGB_PRIMARIES: Final[tuple[Point, ...]] = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 BRADFORD: Final = [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 MAX_SAMPLE: Final = {"uchar": 255.0, "ushort": 65535.0, "uint": 4294967295.0, "float": 1.0, "double": 1.0}
-"""The largest value of each sample format; floating point counts from 0 to 1."""
+"""The value of white, or of full opacity, in each sample format of libvips."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """How samples, 0 to 1, become light: `scale * ((sample + offset) / (1 + offset)) ** gamma`.
+    """How samples from 0 to 1 are converted to linear light: `scale * ((sample + offset) / (1 + offset)) ** gamma`.
 
     Samples smaller than `linear_below` are multiplied by `slope` instead.
     """
@@ -35,7 +35,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A colour space: xy of red, green, blue and white. `curve` None means that of sRGB."""
+    """A colour space: the chromaticities x and y of red, green, blue and white. `curve` None is the curve of sRGB."""
 
     primaries: tuple[Point, ...] = SRGB_PRIMARIES
     white: Point = D65
@@ -43,7 +43,10 @@ class Space:
 
 
 def to_srgb(image: pyvips.Image, space: Space | None = None) -> pyvips.Image:
-    """Convert an image to 8-bit sRGB or grey, with its alpha channel; `space` is the one that its file describes."""
+    """Return an image as 8-bit sRGB, or grey if it is grey, with its alpha channel.
+
+    `space` is the colour space that its file describes by numbers; it takes precedence over an ICC profile.
+    """
     colour, alpha = _split_alpha(image)
     is_grey = colour.bands == 1
     if space is not None and colour.bands <= 3:  # noqa: PLR2004 - three colours at most: CMYK has its own profile
@@ -67,7 +70,7 @@ def to_srgb(image: pyvips.Image, space: Space | None = None) -> pyvips.Image:
 
 
 def _split_alpha(image: pyvips.Image) -> tuple[pyvips.Image, pyvips.Image | None]:
-    """Return the colours of an image, and its alpha channel in 8 bits."""
+    """Return the colours of an image, and its alpha channel in 8 bits; None if it has no alpha."""
     if not image.hasalpha():
         return image, None
     maximum = MAX_SAMPLE.get(image.format, 255.0)
@@ -78,7 +81,7 @@ def _split_alpha(image: pyvips.Image) -> tuple[pyvips.Image, pyvips.Image | None
 
 
 def _by_profile(image: pyvips.Image) -> pyvips.Image:
-    """Convert by the embedded profile; ignore it if it is not valid."""
+    """Convert by the embedded profile. If there is none or it is not valid, CMYK or sRGB is assumed."""
     fallback = "cmyk" if image.interpretation == "cmyk" else "srgb"
     try:
         return image.icc_transform("srgb", embedded=True, input_profile=fallback, depth=8, intent="perceptual")
@@ -110,7 +113,7 @@ def _as_scrgb(image: pyvips.Image) -> pyvips.Image:
 
 
 def matrix_to_srgb(primaries: tuple[Point, ...], white: Point) -> pyvips.Image:
-    """Return the matrix from linear light of these primaries to that of sRGB, with white adapted (Bradford)."""
+    """Return the matrix that converts linear light from these primaries to those of sRGB, adapting white (Bradford)."""
     cones = _matrix(BRADFORD)
     before, after = (cones.matrixmultiply(_column(point)) for point in (white, D65))
     gains = [after.getpoint(0, at)[0] / before.getpoint(0, at)[0] for at in range(3)]
@@ -120,7 +123,7 @@ def matrix_to_srgb(primaries: tuple[Point, ...], white: Point) -> pyvips.Image:
 
 
 def _matrix_to_xyz(primaries: tuple[Point, ...], white: Point) -> pyvips.Image:
-    """Return the matrix from linear light to XYZ (SMPTE RP 177)."""
+    """Return the matrix that converts linear light of these primaries to XYZ (SMPTE RP 177)."""
     columns = [[x for x, _ in primaries], [y for _, y in primaries], [1 - x - y for x, y in primaries]]
     weights = _matrix(columns).matrixinvert().matrixmultiply(_column(white))
     return _matrix(columns).matrixmultiply(_diagonal([weights.getpoint(0, at)[0] for at in range(3)]))

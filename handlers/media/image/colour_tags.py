@@ -1,7 +1,7 @@
 # ruff: noqa: PLR2004 - binary formats consist of numbers; each function names the standard that defines them
 """Colour spaces that a file describes by numbers instead of an ICC profile: chunks of PNG, `colr` of AVIF and HEIC.
 
-libvips reads ICC profiles only. Browsers use these numbers as well, so stored images must look as browsers show them.
+libvips reads ICC profiles only. Browsers use these numbers as well, so they are applied when an image is encoded.
 """
 
 import struct
@@ -27,7 +27,7 @@ PRIMARIES: Final = {
     12: (((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), D65),
     22: (((0.630, 0.340), (0.295, 0.605), (0.155, 0.077)), D65),
 }
-"""ITU-T H.273, table 2. Any other code is treated as sRGB."""
+"""Red, green and blue, and white, by code (ITU-T H.273, table 2). Any other code is treated as sRGB."""
 CURVES: Final = {
     4: Curve(2.2),
     5: Curve(2.8),
@@ -35,11 +35,12 @@ CURVES: Final = {
     8: Curve(1.0),
     17: Curve(2.6, scale=52.37 / 48),
 }
-"""ITU-T H.273, table 3. Every other curve of standard range is treated as sRGB, as Chromium does in AVIF."""
+"""Curves by code (ITU-T H.273, table 3). Any other code, unless it is HDR, is treated as sRGB, as in Chromium for
+AVIF."""
 PNG_CURVES: Final = CURVES | dict.fromkeys((1, 6, 11, 14, 15), Curve(2.4))
-"""The same in PNG, where Chromium shows BT.709 and its like as displays do (BT.1886)."""
+"""The same for PNG, where Chromium uses the curve of displays (BT.1886) for BT.709 and similar codes."""
 HDR: Final = frozenset({16, 18})
-"""PQ and HLG. No 8-bit format shows them alike in all viewers, so such an image is kept."""
+"""The codes of PQ and HLG. Viewers show such an image differently in every 8-bit format, so the original is kept."""
 
 
 class HdrError(Exception):
@@ -47,12 +48,13 @@ class HdrError(Exception):
 
 
 def space_of(source: Path, content_type: str) -> Space | None:
-    """Return the colour space that the file describes by numbers; None for sRGB, or without them.
+    """Return the colour space that a PNG, AVIF or HEIC file describes by numbers.
 
-    None also if an ICC profile comes first. In a PNG, a cICP chunk comes before the profile.
+    Return None if the space is sRGB, the file has no such numbers, or an ICC profile takes precedence. In a PNG, a cICP
+    chunk takes precedence over the profile.
 
     Raises:
-        HdrError: it is PQ or HLG.
+        HdrError: the space is PQ or HLG.
     """
     if content_type == "image/png":
         return _space_of_png(read_png_tags(source))
@@ -68,7 +70,10 @@ def brands(source: Path) -> set[bytes]:
 
 
 def read_png_tags(source: Path) -> dict[bytes, bytes]:
-    """Return the bodies of the chunks of PNG_TAGS before the pixels. Damaged chunks are left out."""
+    """Return the bodies of the chunks before the pixels, by type, for the types in PNG_TAGS.
+
+    Damaged chunks are left out.
+    """
     tags = {}
     with suppress(FileCorruptedError), mapped(source) as content:
         for chunk in png.chunks(content):
@@ -80,10 +85,10 @@ def read_png_tags(source: Path) -> dict[bytes, bytes]:
 
 
 def space_of_codes(primaries: int, transfer: int, *, curves: dict[int, Curve]) -> Space | None:
-    """Return the space of two H.273 codes; None for sRGB.
+    """Return the colour space of two codes of H.273; None for sRGB. `curves` has the curves by `transfer` code.
 
     Raises:
-        HdrError: it is PQ or HLG.
+        HdrError: `transfer` is PQ or HLG.
     """
     if transfer in HDR:
         raise HdrError
@@ -92,7 +97,7 @@ def space_of_codes(primaries: int, transfer: int, *, curves: dict[int, Curve]) -
 
 
 def _space_of_png(tags: dict[bytes, bytes]) -> Space | None:
-    """Follow the order of the PNG specification, third edition, 4.3: cICP, iCCP, sRGB, then gAMA and cHRM."""
+    """Read the chunks in the order of the PNG specification, third edition, 4.3: cICP, iCCP, sRGB, gAMA with cHRM."""
     if len(tags.get(b"cICP", b"")) == 4:
         return space_of_codes(*tags[b"cICP"][:2], curves=PNG_CURVES)
     if b"iCCP" in tags or b"sRGB" in tags:
@@ -101,9 +106,9 @@ def _space_of_png(tags: dict[bytes, bytes]) -> Space | None:
 
 
 def _space_of_gamma(gama: bytes, chrm: bytes) -> Space | None:
-    """Return the space of a gamma and primaries. Without a gamma, Chromium ignores the primaries.
+    """Return the colour space of the chunks gAMA and cHRM; None for sRGB, and without a valid gAMA, as in Chromium.
 
-    Values near those of sRGB, as encoders round them, mean sRGB.
+    Values near those of sRGB are treated as sRGB, because encoders round them.
     """
     power = int.from_bytes(gama, "big") / 100_000
     if len(gama) != 4 or not 0.01 < power < 10:
@@ -116,7 +121,7 @@ def _space_of_gamma(gama: bytes, chrm: bytes) -> Space | None:
 
 
 def _primaries_of(chrm: bytes) -> tuple[Point, ...] | None:
-    """Return white, red, green and blue of a chunk; None if it is not valid or says sRGB."""
+    """Return white, red, green and blue of a cHRM chunk; None if the chunk is not valid, or the values are sRGB's."""
     if len(chrm) != 32:
         return None
     values = [value / 100_000 for value in struct.unpack(">8I", chrm)]
@@ -127,7 +132,7 @@ def _primaries_of(chrm: bytes) -> tuple[Point, ...] | None:
 
 
 def _space_of_boxes(source: Path) -> Space | None:
-    """Read the `colr` boxes (ISO/IEC 14496-12, 12.1.5). A profile takes precedence over numbers."""
+    """Read the `colr` boxes (ISO/IEC 14496-12, 12.1.5). An ICC profile takes precedence over numbers."""
     with mapped(source) as content:
         tags = [
             content[box.body : min(box.body + 8, box.body_end)]

@@ -1,4 +1,4 @@
-"""Encoding an image: the choice of the format, and whether the result is worth it."""
+"""Encoding an image: which format is chosen, and whether the result saves enough."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -14,15 +14,15 @@ from schemas.formats import ImageFormat
 
 CONTENT_TYPES: Final = {"jpeg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
 MAX_SIDE: Final = {"jpeg": 65_500, "webp": 16_383, "avif": 16_384}
-"""Longest side in pixels that each format can hold; larger images are kept."""
+"""The longest side in pixels that the encoder of each format accepts; a larger image is kept."""
 MIN_SAVING: Final = 0.05
-"""Share of the bytes that encoding must save, unless the source has a format that browsers do not show, or another one
-was requested."""
+"""The share of the bytes that encoding must save if the output has the source's format, or if no format was requested
+and browsers show the source. In other cases, one byte is enough."""
 SHOWN_BY_BROWSERS: Final = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif"})
 
 
 def without_opaque_alpha(image: pyvips.Image) -> pyvips.Image:
-    """Remove an alpha channel that is opaque everywhere."""
+    """Return the image without its alpha channel if that has 8 or 16 bits and is opaque everywhere."""
     if not image.hasalpha():
         return image
     opaque = {"ushort": 65535, "uchar": 255}.get(image.format)
@@ -32,7 +32,7 @@ def without_opaque_alpha(image: pyvips.Image) -> pyvips.Image:
 
 
 def output_format(image: pyvips.Image, requested: ImageFormat) -> str:
-    """Choose the format: only WebP holds animations, and JPEG holds no transparency."""
+    """Return the format to encode: JPEG for `auto`, but WebP for animations and, instead of JPEG, for alpha."""
     if animation.frame_count(image) > 1:
         return "webp"
     if requested in {ImageFormat.AUTO, ImageFormat.JPEG}:
@@ -45,13 +45,14 @@ SAVERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "webp": ("webpsave", {"effort": 2}),  # effort 4, the default, takes twice the time and saves 5% of the bytes
     "avif": ("heifsave", {"compression": "av1", "effort": 3, "bitdepth": 8}),
 }
-"""The encoder of libvips for each format, and its options."""
+"""The function of libvips that encodes each format, and its options."""
 
 
 def encode(image: pyvips.Image, space: Space | None, target: Path, output: str, options: EncodeOptions) -> int:
-    """Encode the image to `target`; this also decodes all of it. Return the quality.
+    """Encode the image to `target`, which also decodes all of it; return the quality that was used.
 
-    With `options.ssim` it is the least one that is similar enough. Animations are encoded at `options.quality`.
+    This is `options.quality`. With `options.ssim`, for a still image, it is the lowest quality that `encode_similar`
+    finds similar enough.
     """
     image, keep = select_metadata(image, options)
     image = to_srgb(image, space)
@@ -62,7 +63,7 @@ def encode(image: pyvips.Image, space: Space | None, target: Path, output: str, 
 
 
 def write(image: pyvips.Image, target: Path, output: str, quality: int, keep: str) -> None:
-    """Encode an image, 8-bit sRGB or grey, to `target`. `keep` names its metadata to write."""
+    """Encode an image, 8-bit sRGB or grey, to `target`. `keep` is libvips' option that names the metadata to write."""
     saver, arguments = SAVERS[output]
     if animation.frame_count(image) > 1:
         image = animation.with_timing(image)
@@ -73,7 +74,7 @@ def _encode_similar(image: pyvips.Image, target: Path, output: str, keep: str, w
     from handlers.media.image.quality.target import encode_similar  # noqa: PLC0415 - Pillow, which it imports, is large
 
     saver, arguments = SAVERS[output]
-    if output == "jpeg":  # luma is compared, and above 90 libvips would double the colours' resolution
+    if output == "jpeg":  # only luma is compared; from quality 90 on, libvips would not subsample the colours
         arguments = arguments | {"subsample_mode": "on"}
 
     def encode_at(picture: pyvips.Image, quality: int) -> bytes:
@@ -84,8 +85,8 @@ def _encode_similar(image: pyvips.Image, target: Path, output: str, keep: str, w
     return quality
 
 
-def is_worth_it(target: Path, header: OpenedImage, output: str, options: EncodeOptions) -> bool:
-    """Whether the encoded image is so much smaller than the original that it is stored instead."""
+def saves_enough(target: Path, header: OpenedImage, output: str, options: EncodeOptions) -> bool:
+    """Whether the encoded image at `target` is so much smaller than the original that it is stored (MIN_SAVING)."""
     maximum: float = header.path.stat().st_size
     is_same = CONTENT_TYPES[output] == header.content_type
     if is_same or (options.format is ImageFormat.AUTO and header.content_type in SHOWN_BY_BROWSERS):

@@ -1,10 +1,10 @@
 """HEIC: boxes, and pictures coded as HEVC.
 
-They are decoded by libheif through pillow-heif, since the libvips we ship has no HEVC decoder. libheif's decoder
-conceals damaged pixels. HEVC has no checksum, but its NAL units never contain certain bytes (ITU-T H.265, 7.4.2.1). So
-zeros in place of pixels, and units that do not end where their lengths say, reveal damage.
+libheif decodes the pictures, through pillow-heif, since the libvips that we ship has no HEVC decoder. libheif reports
+no error for damaged pixels. HEVC has no checksum, but its NAL units never contain certain bytes (ITU-T H.265, 7.4.2.1).
+So a unit that contains these bytes (zeros in place of pixels), or does not end where its length says, is damaged.
 
-The decoded image is handled like any other. libheif has already applied rotation and mirroring.
+libheif applies rotation and mirroring.
 """
 
 import io
@@ -19,30 +19,31 @@ from pillow_heif import HeifFile, open_heif, options
 from handlers.errors import DecoderLimitError, FileCorruptedError, FileProcessingError, FileTypeNotSupportedError
 from handlers.media.formats import Content, Part, isobmff, mapped
 
-options.DECODE_THREADS = 1  # the pool is the parallelism
+options.DECODE_THREADS = 1  # several codec processes run at once already
 options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
 ERRORS: Final = (ValueError, EOFError, SyntaxError, RuntimeError, OSError)
-"""The errors that pillow-heif raises, by the documentation of HeifFile."""
+"""The errors that pillow-heif raises, according to the documentation of HeifFile."""
 BANDS: Final = {"L": 1, "I;16": 1, "LA": 2, "La": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
 DEEP_GREY: Final = "I;16"
-"""Grey of more than 8 bits, which pillow-heif scales to 16 bits; it reduces only colours to 8."""
+"""The mode of grey of more than 8 bits, which pillow-heif scales to 16 bits. Only colours are reduced to 8 bits."""
 FORBIDDEN: Final = re.compile(rb"\0\0[\0-\2]")
 """Bytes that never occur inside a NAL unit."""
 MAX_TRAILING_ZEROS: Final = 3
-"""Zeros at the end of a unit that some encoders leave."""
+"""How many zeros may be at the end of a unit: some encoders write them."""
 LENGTH_SIZE_OFFSET: Final = 21
-"""Offset in `hvcC` of the field with the size of a unit's length (ISO/IEC 14496-15, 8.3.3.1.2)."""
+"""Offset in `hvcC` of the byte whose last two bits are the size of a unit's length field, minus one
+(ISO/IEC 14496-15, 8.3.3.1.2)."""
 CODED_IMAGE: Final = b"hvc1"
 """The type of the items that are coded pictures or tiles."""
 
 
 def check_content(content: Content) -> int:
-    """Check the boxes and what they refer to; return where the last box ends.
+    """Check the boxes, and that libheif finds an image in them; return where the last box ends.
 
-    If bytes follow the last box, the pixels are decoded without those bytes, to prove that no image needs them.
+    If bytes follow the last box, all images are decoded without these bytes, to prove that no image needs them.
 
     Raises:
-        FileCorruptedError: a box is incomplete or missing, or libheif cannot read them, or finds no image.
+        FileCorruptedError: a box is incomplete or missing, or libheif cannot read the boxes or finds no image.
     """
     end = isobmff.check_content(content)
     try:
@@ -58,12 +59,14 @@ def check_content(content: Content) -> int:
 
 
 def open_file(source: Path) -> HeifFile:
-    """Read the description of the images without decoding them; more than 8 bits per sample are reduced to 8.
+    """Check the coded data, and read the headers of the images without decoding them.
+
+    When an image is decoded later, colours of more than 8 bits per sample are reduced to 8.
 
     Raises:
         FileCorruptedError: the file is damaged, incomplete, or not HEIC.
-        FileTypeNotSupportedError: its pixels have a layout that we do not know.
-        DecoderLimitError: it exceeds libheif's own limits.
+        FileTypeNotSupportedError: an image has pixels of a layout that we do not know.
+        DecoderLimitError: the file exceeds a limit of libheif.
     """
     with mapped(source) as content:
         _check_units(content)
@@ -78,7 +81,12 @@ def open_file(source: Path) -> HeifFile:
 
 
 def decode(file: HeifFile, index: int) -> pyvips.Image:
-    """Decode one of the file's images, with its ICC profile, EXIF and XMP."""
+    """Decode one of the file's images, and attach its ICC profile, EXIF and XMP.
+
+    Raises:
+        FileCorruptedError: the image does not decode.
+        DecoderLimitError: the image exceeds a limit of libheif.
+    """
     picture = file[index]
     try:
         content = picture.data
@@ -95,7 +103,11 @@ def decode(file: HeifFile, index: int) -> pyvips.Image:
 
 
 def _check_units(content: Content) -> None:
-    """Check the NAL units of every coded picture and tile. A file whose tables cannot be read is left to libheif."""
+    """Check the NAL units of every coded picture and tile. If their tables cannot be read, leave the file to libheif.
+
+    Raises:
+        FileCorruptedError: a unit is damaged.
+    """
     for meta in isobmff.meta_boxes(content):
         try:
             length_size = _length_size(content, meta)
@@ -107,7 +119,11 @@ def _check_units(content: Content) -> None:
 
 
 def _length_size(content: Content, meta: dict[bytes, Part]) -> int:
-    """Return the size in bytes of the length before each unit; raise ValueError if images differ in it."""
+    """Return the size in bytes of the length field before each unit.
+
+    Raises:
+        ValueError: the images have different sizes, or none.
+    """
     (size,) = {
         content[box.body + LENGTH_SIZE_OFFSET] % 4 + 1
         for box in isobmff.properties(content, meta)
@@ -135,7 +151,7 @@ def _check_image(units: bytes, length_size: int) -> None:
 
 
 def _translate(error: Exception) -> FileProcessingError:
-    """Distinguish damage from libheif's own limits."""
+    """Return DecoderLimitError for an error about a limit of libheif, else FileCorruptedError."""
     text = " ".join(str(error).split())[:300]
     if "limit exceeded" in text.lower() or "memory" in text.lower():
         return DecoderLimitError(f"decoding exceeds a limit of libheif: {text}")

@@ -1,7 +1,7 @@
 """Limits on an image that are checked from its header, before decoding. Runs in a codec process.
 
-A file that needs more memory or time than its header shows is stopped by the limits of the process
-(handlers/codec/sandbox/rlimits.py).
+If a file needs more memory or time than its header shows, the limits of the process end its decoding
+(`handlers/codec/sandbox/rlimits.py`).
 """
 
 from collections.abc import Iterator
@@ -15,24 +15,26 @@ from handlers.errors import DecoderLimitError, FileCorruptedError
 from handlers.media import Limits
 from handlers.media.formats import mapped, riff
 
-MAX_ANIMATION: Final = 20
+MAX_ANIMATION_FACTOR: Final = 20
 """MAX_IMAGE_PIXELS is for one image in memory. The frames of an animation are decoded one after the other, and may
-together have this many times the pixels: by default a minute of 1280x720 at 24 frames a second. Decoding that takes
-about a minute."""
+together have this many times as many pixels: by default 90 seconds of 1280x720 at 24 frames a second."""
 
 MAX_ENCODED_PIXELS: Final = 40_000_000
-"""Pixels of all frames of an animation that is encoded, such as four seconds of 848x480 at 24 frames a second. Encoding
-them takes about 5 s on one core, decoding 0.6 s. A larger animation is kept as it is."""
+"""The most pixels, in all frames together, of an animation that is encoded: four seconds of 848x480 at 24 frames a
+second. Encoding them takes about 5 s on one core, decoding 0.6 s. A larger animation is kept."""
 
 
 def check_shape(
     width: int, height: int, pages: int, pixel_bytes: int, limits: Limits, *, is_animation: bool = False
 ) -> None:
-    """Refuse an image that is too large to decode; `pixel_bytes` are the bytes of a decoded pixel.
+    """Refuse an image that is too large to decode. `width` and `height` are of one page, in pixels.
+
+    `pixel_bytes` is the size in bytes of a decoded pixel.
 
     Raises:
-        DecoderLimitError: it has too many frames or pages, or too many pixels or bytes: in all of them together, or in
-            one frame of an animation.
+        DecoderLimitError: there are more pages than `max_frames`; all pages together, or one frame of an animation,
+            exceed `max_pixels` or `max_memory`; or all frames of an animation have more pixels than
+            MAX_ANIMATION_FACTOR times `max_pixels`.
     """
     if pages > limits.max_frames:
         raise DecoderLimitError(
@@ -52,10 +54,10 @@ def check_shape(
 
 
 def check_pages(limits: Limits, pixels: int, pages: Iterator[pyvips.Image]) -> Iterator[pyvips.Image]:
-    """Yield the pages while the sum of their pixels is allowed; it begins with `pixels`.
+    """Yield the pages after the first one, which has `pixels`, and add up the pixels of all pages.
 
     Raises:
-        DecoderLimitError: a page exceeds it.
+        DecoderLimitError: with the next page, the sum exceeds `limits.max_pixels`.
     """
     for page in pages:
         pixels += page.width * page.height
@@ -64,13 +66,13 @@ def check_pages(limits: Limits, pixels: int, pages: Iterator[pyvips.Image]) -> I
 
 
 def check_webp(source: Path, limits: Limits) -> None:
-    """Check the frames and the canvas of a WebP file by its chunks, before libwebp opens it.
+    """Check the number of frames and the size of the canvas of a WebP file from its chunks, before libwebp opens it.
 
-    libwebp needs time in the square of the number of frames to open a file, and libvips refuses a large canvas with an
-    error of its own. Damage is not reported here, but by the structure check.
+    To open a file, libwebp takes time that grows with the square of the number of frames, and libvips refuses a large
+    canvas with an error of its own. Damage is ignored here; the check of the structure reports it.
 
     Raises:
-        DecoderLimitError: it has more frames, or a canvas of more pixels, than `limits` allow.
+        DecoderLimitError: the file has more frames, or frames of more pixels, than `check_shape` allows.
     """
     frames, width, height = 0, 1, 1
     with mapped(source) as content, suppress(FileCorruptedError):
@@ -86,16 +88,16 @@ def check_webp(source: Path, limits: Limits) -> None:
 
 
 def _check_animation(pixels: int, limits: Limits) -> None:
-    maximum = MAX_ANIMATION * limits.max_pixels
+    maximum = MAX_ANIMATION_FACTOR * limits.max_pixels
     if pixels > maximum:
         raise DecoderLimitError(
-            f"the frames of the animation have {pixels:,} pixels together, and {MAX_ANIMATION} times MAX_IMAGE_PIXELS "
-            f"allows {maximum:,}"
+            f"the frames of the animation have {pixels:,} pixels together, and {MAX_ANIMATION_FACTOR} times "
+            f"MAX_IMAGE_PIXELS allows {maximum:,}"
         )
 
 
-def _check_pixels(pixels: int, how: str, limits: Limits) -> None:
+def _check_pixels(pixels: int, detail: str, limits: Limits) -> None:
     if pixels > limits.max_pixels:
         raise DecoderLimitError(
-            f"the image has {pixels:,} pixels ({how}), and MAX_IMAGE_PIXELS allows {limits.max_pixels:,}"
+            f"the image has {pixels:,} pixels ({detail}), and MAX_IMAGE_PIXELS allows {limits.max_pixels:,}"
         )

@@ -1,4 +1,4 @@
-"""Opening an image by the decoder of its type: libvips for most, libheif for HEIC, Pillow for others."""
+"""Opening an image with the decoder of its type: libvips for most types, libheif for HEIC, Pillow for others."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,22 +12,24 @@ from handlers.errors import FileCorruptedError
 from handlers.media import BY_CONTENT_TYPE, EncodeOptions, Limits
 
 ANIMATED: Final = frozenset({"image/gif", "image/webp"})
-"""Types whose frames libvips decodes."""
+"""Types whose animations libvips decodes."""
 IN_MEMORY_BYTES: Final = 8 << 20
-"""Images of up to this size are decoded to memory: a placeholder then takes 0.5 ms instead of 2.6."""
+"""Images of up to this decoded size are decoded to memory: a placeholder then takes 0.5 ms instead of 2.6."""
 IN_MEMORY_FOR_VARIANTS: Final = 64 << 20
-"""The same if variants are made, which would need a second decoding: 4096 x 4096 pixels with transparency."""
+"""The same limit if variants are made, which would otherwise need a second decoding: 4096 x 4096 pixels with alpha.
+It is lowered to a sixteenth of the memory that a codec process may use."""
 FAIL_ON: Final = "warning"  # a less strict level accepts a truncated JPEG
 SAMPLE_BYTES: Final = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "double": 8}
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedImage:
-    """The header of an image; nothing is decoded yet. Width and height are of one page, in pixels, as stored.
+    """The header of an image; pixels are not decoded yet.
 
-    `pixel_bytes` are the bytes of a decoded pixel. `is_kept`: no format of ours holds all of it. `image` can
-    be read once, from top to bottom. `decode` takes the number of a page and is set instead of `image` if libvips is
-    not the decoder.
+    `width` and `height` are in pixels: of the first page before rotation, and in HEIC of the largest picture after it.
+    `pixel_bytes` is the size in bytes of a decoded pixel. `is_kept`: none of our output formats holds all of the image.
+    `image` has the first page; its pixels can be read once, from top to bottom. If libvips is not the decoder, `image`
+    is None and `decode` returns the page with a number, from 0.
     """
 
     path: Path
@@ -44,7 +46,7 @@ class OpenedImage:
     decode: Callable[[int], pyvips.Image] | None = None
 
     def fits_in_memory(self, options: EncodeOptions, limits: Limits) -> bool:
-        """Whether to decode all pixels to memory once, for the encoder, the placeholder and the variants."""
+        """Whether the image is small enough to decode it to memory once, for encoder, placeholder and variants."""
         maximum = IN_MEMORY_BYTES
         if options.variants:
             maximum = max(maximum, min(IN_MEMORY_FOR_VARIANTS, limits.max_memory // 16))
@@ -52,13 +54,13 @@ class OpenedImage:
 
     @property
     def is_animated(self) -> bool:
-        """Whether the pages are frames, which libvips puts one below the other."""
+        """Whether the pages are frames of a GIF or WebP animation, which libvips puts one below the other."""
         return self.pages > 1 and self.content_type in ANIMATED
 
     def load(self, *, sequential: bool) -> pyvips.Image:
-        """Open the pixels of the first page or of all frames, with orientation applied.
+        """Return the first page, or all frames of an animation, with orientation applied.
 
-        `sequential`: they are read once, from top to bottom.
+        `sequential`: the caller reads the pixels only once, from top to bottom.
         """
         if self.decode is not None:
             return self.decode(0)
@@ -72,7 +74,10 @@ class OpenedImage:
         return image.autorot() if self.needs_rotation else image
 
     def reopen(self, *, all_frames: bool, shrink: int) -> pyvips.Image:
-        """Decode the first frame, or all of them, to memory a second time, upright and smaller by a whole number."""
+        """Decode the first page, or all frames, to memory a second time, with orientation applied.
+
+        The sides are divided by `shrink`. With `all_frames`, only a JPEG becomes smaller, by 8 at most.
+        """
         again = open_image(self.path, self.content_type)
         if self.is_animated and not all_frames and again.image is not None:
             image = again.image.copy_memory().autorot()
@@ -87,7 +92,7 @@ class OpenedImage:
         return image.copy_memory()
 
     def other_pages(self) -> Iterator[pyvips.Image]:
-        """Open the pages after the first one by one, unless they are frames."""
+        """Yield the pages after the first one, opened one by one; none if the pages are frames."""
         for page in range(1, 1 if self.is_animated else self.pages):
             if self.decode is not None:
                 yield self.decode(page)
@@ -99,7 +104,9 @@ def open_image(path: Path, content_type: str) -> OpenedImage:
     """Read the header of a file whose structure has been checked.
 
     Raises:
-        FileCorruptedError: it is not what `content_type` says, or is incomplete.
+        FileCorruptedError: the file is not what `content_type` says, or is incomplete.
+        FileTypeNotSupportedError: a HEIC file has pixels of a layout that we do not know.
+        DecoderLimitError: a HEIC file exceeds a limit of libheif.
     """
     if content_type == "image/heic":
         return _open_heic(path)
@@ -126,7 +133,7 @@ def open_image(path: Path, content_type: str) -> OpenedImage:
 
 
 def _load(path: Path, content_type: str, **options: object) -> pyvips.Image:
-    """Open by the loader of the type: if libvips chooses, it opens a JPEG with a gain map by another loader."""
+    """Open a file with the loader of its type. libvips would choose another loader for a JPEG with a gain map."""
     loader: Callable[..., pyvips.Image] = getattr(pyvips.Image, str(BY_CONTENT_TYPE[content_type].reader))
     return loader(str(path), fail_on=FAIL_ON, **options)
 
@@ -168,7 +175,10 @@ def _open_still(path: Path, content_type: str) -> OpenedImage:
 
 
 def _open_lab(path: Path) -> OpenedImage:
-    """Open CIELAB of 8 bits through Pillow: libvips reads it as its own format LABQ."""
+    """Open a TIFF in CIELAB of 8 bits through Pillow, because libvips takes it for its own format LABQ.
+
+    `decode` returns the first page for every number.
+    """
     from PIL import Image  # noqa: PLC0415 - rarely needed
 
     def decode(_: int) -> pyvips.Image:

@@ -10,12 +10,13 @@ from handlers.media.image.colour import Space, to_srgb
 from handlers.media.image.thumbhash import thumbhash
 
 SIDE: Final = 16
-"""Longer side of the small version in pixels. Its hash has at most seven frequencies; more pixels change little."""
+"""Longer side of the small version in pixels. A ThumbHash has at most seven frequencies in each direction, so more
+pixels change little."""
 RGB_BANDS, MAX_BANDS = 3, 4
 
 
 def placeholder(image: pyvips.Image, space: Space | None = None) -> str:
-    """Return the placeholder of an image."""
+    """Return the placeholder of an image as base64; `space` is the colour space that the file describes by numbers."""
     small = image.thumbnail_image(SIDE) if max(image.width, image.height) > SIDE else image
     if small.bands > MAX_BANDS:
         small = small.extract_band(0, n=3).copy(interpretation="srgb")  # inks without a known colour
@@ -25,13 +26,13 @@ def placeholder(image: pyvips.Image, space: Space | None = None) -> str:
 
 
 def placeholder_in_memory(image: pyvips.Image, space: Space | None) -> str:
-    """Return the placeholder of an image in memory."""
-    factor = math.ceil(max(image.width, image.height) / SIDE)  # an integer halves the time
+    """Return the placeholder of an image whose pixels are in memory. Without alpha, this takes half the time."""
+    factor = math.ceil(max(image.width, image.height) / SIDE)  # shrinking by a whole number takes half the time
     if image.hasalpha() or factor > min(image.width, image.height):
         return placeholder(to_srgb(image, space))
-    return placeholder(image.shrink(factor, factor), space)  # half the time of thumbnail_image
+    return placeholder(image.shrink(factor, factor), space)
 
 
 def placeholder_of_file(path: Path) -> str:
-    """Return the placeholder of an image file."""
+    """Return the placeholder of an image file, or of the first frame or page in the file."""
     return placeholder(pyvips.Image.thumbnail(str(path), SIDE))

@@ -1,7 +1,7 @@
-"""A second decoder for formats in which libvips accepts damage. Runs in a codec process, after the limits are checked.
+"""A second decoder for GIF and AVIF, because libvips accepts damaged files. Runs after the limits are checked.
 
-libvips shows what is left of a GIF frame that lacks pixels, without an error. Browsers show AVIF through libavif, which
-refuses files that libheif, the decoder of libvips, accepts.
+libvips decodes a GIF frame that lacks pixels without an error. Browsers decode AVIF with libavif, which refuses some
+files that libheif, the decoder of libvips, accepts.
 """
 
 from pathlib import Path
@@ -15,7 +15,9 @@ ERRORS: Final = (ValueError, SyntaxError, OSError, EOFError, RuntimeError)
 
 
 def check(source: Path, content_type: str) -> None:
-    """Decode every frame of a GIF or AVIF file that ends with its format.
+    """Decode every frame of a GIF or AVIF file with Pillow; do nothing for other types.
+
+    The file must have no bytes after the end that its format defines.
 
     Raises:
         FileCorruptedError: a frame does not decode completely.
@@ -29,12 +31,12 @@ def check(source: Path, content_type: str) -> None:
             _decode_avif(source)
     except ERRORS as error:
         if content_type == "image/avif" and "Exif" in str(error):
-            return  # browsers do not read EXIF
+            return  # only the EXIF is damaged, which browsers do not read
         raise FileCorruptedError(f"the image does not decode completely: {error}") from None
 
 
 def _decode_gif(source: Path) -> None:
-    """Unpack the pixels of each frame. Composing the frames, as Pillow does it, would take ten times as long."""
+    """Decode the pixels of each frame by itself. Composing the frames, as Pillow does, would take ten times as long."""
     from PIL import Image  # noqa: PLC0415 - rarely needed
 
     with mapped(source) as content:

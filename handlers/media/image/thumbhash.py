@@ -19,7 +19,7 @@ RGBA_BANDS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class _Channel:
-    """A cosine transform: the average, the other coefficients scaled to 0..1, and their scale."""
+    """The cosine transform of one channel: the average, the other coefficients scaled to 0..1, and their scale."""
 
     average: float
     coefficients: list[float]
@@ -27,12 +27,12 @@ class _Channel:
 
 
 def thumbhash(width: int, height: int, pixels: bytes, bands: Literal[3, 4] = 4) -> str:
-    """Return the hash of a small image as base64.
+    """Return the ThumbHash of a small image as base64.
 
     `pixels` holds one byte per band: red, green, blue and, with four bands, alpha.
 
     Raises:
-        ValueError: a side has more than 100 pixels, or `pixels` has another size.
+        ValueError: a side has no pixels or more than 100, or `pixels` does not have `width * height * bands` bytes.
     """
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and len(pixels) == width * height * bands):
         raise ValueError(
@@ -59,7 +59,10 @@ def thumbhash(width: int, height: int, pixels: bytes, bands: Literal[3, 4] = 4) 
 
 
 def _channels(pixels: bytes, bands: int, *, has_alpha: bool) -> tuple[list[float], ...]:
-    """Return luminance, yellow-blue, red-green and alpha; transparent pixels are blended with the average colour."""
+    """Return the luminance, yellow-blue, red-green and alpha of each pixel. Alpha is empty without `has_alpha`.
+
+    Transparent pixels are blended with the average colour.
+    """
     colours: list[Sequence[float]] = [pixels[band::bands] for band in range(3)]
     alpha = [value / 255 for value in pixels[3::4]] if has_alpha else []
     if has_alpha:
@@ -77,7 +80,7 @@ def _channels(pixels: bytes, bands: int, *, has_alpha: bool) -> tuple[list[float
 
 
 def _transform(values: list[float], width: int, height: int, across: int, down: int) -> _Channel:
-    """Return the lower triangle of frequencies of a cosine transform; rows first, since it is separable."""
+    """Return the lower frequencies (a triangle) of a cosine transform; rows are transformed first, then columns."""
     cosines_x = [_cosines(width, cx) for cx in range(across)]
     cosines_y = [_cosines(height, cy) for cy in range(down)]
     rows = [values[at : at + width] for at in range(0, width * height, width)]
@@ -103,7 +106,7 @@ def _cosines(length: int, frequency: int) -> list[float]:
 
 
 def _header(parts: list[_Channel], *, has_alpha: bool, is_landscape: bool, shorter: int) -> list[int]:
-    """Return the five bytes before the coefficients: averages, scales and shape."""
+    """Return the first five bytes of the hash, which hold averages, scales and shape."""
     light, yellow, red = parts
     first = (
         round(63 * light.average)

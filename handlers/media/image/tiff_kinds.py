@@ -1,7 +1,7 @@
-"""Kinds of TIFF that our libvips does not decode, though they are valid. They are stored as they are.
+"""Kinds of valid TIFF files that our libvips does not decode. They are stored without encoding them.
 
-They are found by their tags, after libvips has failed. Pillow decodes most of them; then damage is found and there is a
-placeholder. Of the others, only the amount of data is checked.
+After libvips has failed, the tags of a file tell whether it is of such a kind. Pillow decodes most of these files,
+which finds damage and gives a placeholder. Of the others, only the size of uncompressed or deflated pixels is checked.
 """
 
 import zlib
@@ -41,7 +41,10 @@ Tags = dict[int, tuple[int, ...]]
 
 
 class UnsupportedTiff(NamedTuple):
-    """The first page of a file: width and height in pixels, the number of pages, and what libvips does not support."""
+    """A file that libvips does not support. Width and height, in pixels, and `pixel_bytes` are those of the first page.
+
+    `reason` says what libvips does not support.
+    """
 
     width: int
     height: int
@@ -51,7 +54,13 @@ class UnsupportedTiff(NamedTuple):
 
 
 def unsupported_kind(source: Path, max_pages: int) -> UnsupportedTiff | None:
-    """Return what of a valid file libvips does not support; None if nothing is known, so that it must be damaged."""
+    """Return the file's size, and what in its tags libvips does not support; None if there is nothing, or no size.
+
+    At most `max_pages` + 1 pages are read. After libvips has failed, None means that the file is damaged.
+
+    Raises:
+        FileCorruptedError: a directory of tags is damaged.
+    """
     pages, reason, first = 0, None, None
     with mapped(source) as content:
         for tags in _pages(content, max_pages + 1, NEEDED):
@@ -65,7 +74,7 @@ def unsupported_kind(source: Path, max_pages: int) -> UnsupportedTiff | None:
 
 
 def has_unknown_channel(source: Path) -> bool:
-    """Whether the first page has channels besides its colours that are no alpha (ExtraSamples 0)."""
+    """Whether the first page has a channel of unknown meaning besides its colours (ExtraSamples 0)."""
     with mapped(source) as content:
         try:
             first = next(_pages(content, 1, frozenset({EXTRA_SAMPLES})))
@@ -74,19 +83,23 @@ def has_unknown_channel(source: Path) -> bool:
     return 0 in first.get(EXTRA_SAMPLES, ())
 
 
-def check_amounts(source: Path, max_pages: int) -> None:
-    """Check that uncompressed or deflated pixels are as many bytes as width, length and depth of each page need.
+def check_pixel_bytes(source: Path, max_pages: int) -> None:
+    """Check that uncompressed or deflated pixels have at least the bytes that each page's size and depth need.
+
+    Pages of other compressions are not checked.
 
     Raises:
-        FileCorruptedError: they are fewer, or do not inflate.
+        FileCorruptedError: the pixels have fewer bytes, or do not inflate.
     """
     with mapped(source) as content:
         for tags in _pages(content, max_pages, tiff.PIXEL_TAGS):
-            _check_amount(content, tags)
+            _check_page_bytes(content, tags)
 
 
 def decode_by_pillow(source: Path) -> pyvips.Image | None:
-    """Decode every page; return the first one, or None if Pillow does not know the kind either, or shows no colours.
+    """Decode every page; return the first one as 8-bit RGBA.
+
+    Return None if Pillow does not support the file either, or if the first page's mode is not one of SHOWN_MODES.
 
     Raises:
         FileCorruptedError: a page does not decode.
@@ -111,7 +124,7 @@ def decode_by_pillow(source: Path) -> pyvips.Image | None:
 
 
 def _pages(content: Content, maximum: int, wanted: frozenset[int]) -> Iterator[Tags]:
-    """Yield the tags of the first pages that have values."""
+    """Yield the wanted tags, without those that have no value, of each of the first `maximum` pages."""
     layout, at = tiff.read_header(content)
     for _ in range(maximum):
         if not at:
@@ -138,7 +151,7 @@ def _unsupported(tags: Tags) -> str | None:
     return None
 
 
-def _check_amount(content: Content, tags: Tags) -> None:
+def _check_page_bytes(content: Content, tags: Tags) -> None:
     compression = tags.get(COMPRESSION, (UNCOMPRESSED,))[0]
     if not (compression == UNCOMPRESSED or compression in DEFLATE):
         return
@@ -155,9 +168,9 @@ def _check_amount(content: Content, tags: Tags) -> None:
 
 
 def _needed_bytes(tags: Tags) -> int:
-    """Return the size of a page's pixels in bytes; each row is padded to whole bytes.
+    """Return how many bytes a page's uncompressed pixels need; each row is padded to whole bytes.
 
-    Of YCbCr only the luma is counted, since the colours may have fewer samples.
+    In YCbCr only the luma is counted, since the colours may be subsampled.
     """
     width, height, samples = tags[WIDTH][0], tags[LENGTH][0], tags.get(SAMPLES, (1,))[0]
     if tags.get(PHOTOMETRIC) == (YCBCR,):
@@ -173,7 +186,7 @@ def _needed_bytes(tags: Tags) -> int:
 
 
 def _inflated_bytes(packed: bytes) -> int:
-    """Return how many bytes a strip or a tile inflates to. Raises FileCorruptedError if it does not."""
+    """Return how many bytes a strip or a tile inflates to. Raises FileCorruptedError if inflating fails."""
     inflater, found = zlib.decompressobj(), 0
     try:
         while packed and not inflater.eof:

@@ -1,8 +1,10 @@
-"""Metadata: what is written to an encoded file, and what is removed from a kept one.
+"""Metadata: what is written to an encoded image, and what is removed from an original that is kept.
 
-With STRIP_METADATA, metadata such as GPS is removed. What a viewer needs to show the image correctly stays. A kept GIF
-or BigTIFF file is not changed. Without STRIP_METADATA, EXIF, XMP and IPTC are copied to an encoded file; orientation is
-reset, since it was applied to the pixels, and the ICC profile is removed, since the colours are sRGB.
+With STRIP_METADATA, metadata such as GPS is removed. What a viewer needs to show the image correctly stays. Originals
+of the types in `scrub.FORMATS` are cleaned, except BigTIFF; originals of other types (GIF, BMP, PSD, ...) are stored
+with their metadata. Without STRIP_METADATA, EXIF, XMP and IPTC are copied to an encoded image, unless Pillow decoded
+it (`still.pillow_decoder`), which gives none of them; the orientation is reset, since it was applied to the pixels, and
+the ICC profile is removed, since the colours are sRGB.
 """
 
 import re
@@ -21,12 +23,12 @@ ORIENTATION: Final = re.compile(rb"(tiff:Orientation(?:=[\"']|>))[2-8]")
 
 
 def xmp_of(image: pyvips.Image) -> bytes | None:
-    """Return the XMP packet of an image."""
+    """Return the XMP packet of an image; None if it has none."""
     return bytes(image.get("xmp-data")) if image.get_typeof("xmp-data") else None
 
 
 def select_metadata(image: pyvips.Image, options: EncodeOptions) -> tuple[pyvips.Image, str]:
-    """Return the image with the metadata to write, and the value of libvips' option `keep` for it."""
+    """Return the image with the metadata to write, and the value of libvips' option `keep` that writes it."""
     xmp = xmp_of(image)
     if not options.strip_metadata:
         return (_with_xmp(image, ORIENTATION.sub(rb"\g<1>1", xmp)) if xmp else image), ALL
@@ -35,10 +37,11 @@ def select_metadata(image: pyvips.Image, options: EncodeOptions) -> tuple[pyvips
 
 
 def strip_metadata(source: Path, target: Path, content_type: str, options: EncodeOptions, xmp: bytes | None) -> Path:
-    """Write a kept original to `target` without its metadata, and return `target`; pixels are not encoded again.
+    """Write an original that is kept to `target` without its metadata, and return `target`. Its pixels are copied.
 
-    Return `source` if nothing has to be removed, the file's metadata cannot be removed, the format is `keep`, or the
-    file has a signature that must stay.
+    `xmp` is the XMP packet of the image, from which KEEP_PROVENANCE keeps the statements. Return `source`, with all
+    metadata, if STRIP_METADATA is off, the format is `keep`, the file has a C2PA manifest that must stay, the type is
+    not supported, the file has no metadata, or the result would be larger than the original.
     """
     if options.keep_provenance and provenance.has_manifest(source, content_type):
         return source

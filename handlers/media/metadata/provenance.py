@@ -1,9 +1,9 @@
 """Provenance: statements in a file about who or what made it. KEEP_PROVENANCE keeps two kinds.
 
-A C2PA manifest signs the bytes of the file, and any change breaks it. Such a file is kept byte for byte, with its other
-metadata. Plain statements in XMP (IPTC's "digital source type", the AI system, the credit line) survive conversion:
-they are written to a new packet, without the places and names that the old one may contain. Prompts and workflows in
-text chunks are not such statements and may be private; they are removed like all metadata.
+A C2PA manifest signs the bytes of the file, and any change breaks it. Such a file is stored unchanged, with its other
+metadata. Plain statements in XMP (IPTC's "digital source type", the AI system, the credit line) are written to
+a new packet, without the places and names that the old one may contain. Prompts and workflows in text chunks are not
+such statements and may be private; they are removed like all metadata.
 """
 
 import html
@@ -17,8 +17,8 @@ STATEMENTS: Final = {
     "AISystemVersionUsed": "Iptc4xmpExt",
     "Credit": "photoshop",
 }
-"""Properties and their namespaces (IPTC Photo Metadata Standard 2025.1). Google writes to `Credit` that its AI made a
-picture."""
+"""XMP properties, and the prefix of the namespace of each (IPTC Photo Metadata Standard 2025.1). Google writes to
+`Credit` that its AI made a picture."""
 NAMESPACES: Final = {
     "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
     "photoshop": "http://ns.adobe.com/photoshop/1.0/",
@@ -42,7 +42,10 @@ MANIFESTS: Final = {
 
 
 def has_manifest(source: Path, content_type: str) -> bool:
-    """Whether the file has a C2PA manifest. A search of the bytes: it may report one by mistake, but misses none."""
+    """Whether the file has an embedded C2PA manifest. False for types that are not in MANIFESTS.
+
+    This is a search of the bytes: it finds every manifest, and may also find one where there is none.
+    """
     content = source.read_bytes()
     pattern = MANIFESTS.get(content_type)
     return pattern is not None and b"c2pa" in content and pattern.search(content) is not None
@@ -67,7 +70,10 @@ def _escape(value: str) -> str:
 
 
 def _property_value(text: str, name: str) -> str:
-    """Return the value of a property, which may be an attribute, an element or a resource, with any prefix."""
+    """Return the value of an XMP property, which is an attribute, an element or a resource, with any prefix.
+
+    Return "" if it is missing, longer than 300 characters, or contains a quotation mark, an apostrophe or `<`.
+    """
     value = r"([^\"'<]{1,300})"
     attribute = rf"\w+:{name}\s*=\s*[\"']{value}[\"']"
     element = rf"<\w+:{name}\b[^>]*?(?:resource=[\"']{value}|>{value}<)"

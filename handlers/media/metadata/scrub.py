@@ -1,7 +1,7 @@
-"""Removing metadata from a file that is kept, without encoding its pixels again.
+"""Removing metadata from an image file that is kept, without encoding its pixels again.
 
 The segments and chunks that a viewer needs stay: profile, colour space, orientation, animation, and the other pictures
-that a JPEG lists. Bytes after the end of the image are removed too: phones store a video there.
+that a JPEG lists. In JPEG, PNG and WebP, bytes after the end of the image are removed too: phones store a video there.
 """
 
 import contextlib
@@ -28,9 +28,10 @@ EMPTY_EXIF_ITEM: Final = b"\0\0\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"
 
 
 def remove_metadata(content: bytes, content_type: str, xmp: bytes | None) -> bytes | None:
-    """Return the file without its metadata and with `xmp` instead; None if the format or the file is not supported.
+    """Return the file without its metadata, and with `xmp` if there is a place for it.
 
-    GIF is not supported: it holds comments at most. HEIC, AVIF and TIFF keep their size; metadata is overwritten.
+    Return None if the type is not in FORMATS, or the file is damaged or a BigTIFF. In HEIC, AVIF and TIFF, and in a
+    JPEG with several pictures, metadata is overwritten, so the file keeps its size.
     """
     try:
         return FORMATS[content_type](content, xmp)
@@ -39,7 +40,7 @@ def remove_metadata(content: bytes, content_type: str, xmp: bytes | None) -> byt
 
 
 def _exif(orientation: int) -> bytes:
-    """Return an EXIF block with nothing but an orientation (TIFF 6.0, section 2)."""
+    """Return an EXIF block that has only an orientation (TIFF 6.0, section 2)."""
     return b"II*\0\x08\0\0\0" + struct.pack("<HHHIHHI", 1, 0x112, 3, 1, orientation, 0, 0)
 
 
@@ -64,20 +65,23 @@ def _remove_from_jpeg(content: bytes, xmp: bytes | None) -> bytes:
 
 
 def _overwrite_in_jpegs(content: bytes, starts: list[int]) -> bytes:
-    """Overwrite EXIF, IPTC and comments of every picture; nothing is moved, since pictures are found by offsets.
+    """Overwrite EXIF, IPTC and comments of the pictures at `starts`; no byte moves, since offsets refer to pictures.
 
-    XMP stays: it describes the gain map.
+    All XMP stays, because it describes the gain map.
     """
     file = bytearray(content)
     for start in starts:
-        with contextlib.suppress(FileCorruptedError, IndexError):  # a damaged picture after the first
+        with contextlib.suppress(FileCorruptedError, IndexError):  # a picture after the first may be damaged
             for part in jpeg.segments(content, start):
                 file[part.start : part.end] = _overwritten(content[part.start : part.end], part.kind)
     return bytes(file)
 
 
 def _overwritten(segment: bytes, kind: bytes) -> bytes:
-    """Return a segment of the same length without EXIF but for the orientation, or without IPTC or a comment."""
+    """Return what replaces a segment, in the same length.
+
+    Of EXIF only the orientation stays. IPTC and comments become fill bytes. Every other segment is returned unchanged.
+    """
     if kind in {APP13, COMMENT}:
         return jpeg.FILL * len(segment)
     if kind != APP1 or segment[4:10] != b"Exif\0\0":
@@ -92,7 +96,7 @@ def _app1(body: bytes) -> bytes:
 
 
 def _is_colour(marker: bytes, segment: bytes) -> bool:
-    """Whether viewers need the segment for colours: the ICC profile, and Adobe's description of the components."""
+    """Whether the segment is part of the ICC profile, or Adobe's description of the colour components."""
     return (marker == APP2 and segment[4:16] == b"ICC_PROFILE\0") or (marker == APP14 and segment[4:9] == b"Adobe")
 
 
@@ -127,7 +131,10 @@ def _remove_from_webp(content: bytes, xmp: bytes | None) -> bytes:
 
 
 def _remove_from_boxes(content: bytes, xmp: bytes | None) -> bytes:
-    """Overwrite the EXIF and XMP items, and turn a C2PA manifest into free space; no box is moved."""
+    """Overwrite EXIF and `mime` items (XMP is one), and turn top-level `uuid` boxes (C2PA manifests) into `free` boxes.
+
+    No box is moved.
+    """
     file = bytearray(content)
     for box in isobmff.boxes(content, 0, len(content)):
         if box.kind == b"uuid" and box.body - box.start == isobmff.HEADER_BYTES:

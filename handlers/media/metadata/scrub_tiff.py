@@ -10,14 +10,14 @@ from handlers.media.formats import Content, tiff
 ORIENTATION: Final = 0x112
 XMP: Final = 0x2BC
 DIRECTORIES: Final = frozenset({0x8769, 0x8825, 0xA005})
-"""EXIF, GPS and interoperability: their values are offsets of directories."""
+"""Tags whose values are offsets of directories: EXIF, GPS and interoperability."""
 PRIVATE: Final = DIRECTORIES | {
     *(0x10E, 0x10F, 0x110, 0x131, 0x132, 0x13B, 0x13C, 0x8298),  # description, maker, model, software, time, ...
     *(XMP, 0x83BB, 0x8649, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F, 0xCD41),  # XMP, IPTC, Photoshop, Windows, C2PA
     0xC4A5,  # print image matching
 }
 TYPE_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-"""Bytes of one value by its type."""
+"""The size in bytes of one value, by its type."""
 MAX_DIRECTORIES: Final = 10_000
 
 
@@ -35,10 +35,12 @@ def orientation_of(exif: bytes) -> int:
 
 
 def remove_from_tiff(content: bytes, xmp: bytes | None) -> bytes:
-    """Remove the private tags of every page and overwrite their values with zeros; nothing else is moved.
+    """Remove the PRIVATE tags from the directory of every page, and overwrite their values with zeros.
+
+    If `xmp` is given, it replaces the page's XMP where it fits. Pixels and values of other tags are not moved.
 
     Raises:
-        FileCorruptedError: a directory is damaged, there are too many, or it is a BigTIFF.
+        FileCorruptedError: a directory is damaged, there are too many, or the file is a BigTIFF.
         struct.error: an offset lies beyond the end of the file.
     """
     layout, at = _read_classic_header(content)
@@ -60,7 +62,7 @@ def _read_classic_header(content: Content) -> tuple[tiff.Layout, int]:
 
 
 def _clean_directory(file: bytearray, at: int, layout: tiff.Layout, xmp: bytes) -> None:
-    """Remove the private entries of the directory and move the others up."""
+    """Remove the PRIVATE entries of the directory at `at`, and move its other entries up. XMP is replaced by `xmp`."""
     entries = list(tiff.entries(file, at, layout))
     following = tiff.next_directory(file, at, layout)
     kept = []
@@ -85,7 +87,7 @@ def _value_bytes(entry: tiff.Entry) -> int:
 
 
 def _overwrite(file: bytearray, layout: tiff.Layout, entry: tiff.Entry) -> None:
-    """Overwrite the value of an entry with zeros, or the directory that it points to, with its values."""
+    """Overwrite the value of an entry with zeros. If the value is a directory, also overwrite all values in there."""
     (start,) = layout.read(file, entry.value, "I")
     size = _value_bytes(entry)
     if entry.tag in DIRECTORIES:

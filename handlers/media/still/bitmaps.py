@@ -1,5 +1,5 @@
 # ruff: noqa: PLR2004 - binary formats consist of numbers; the headers of these formats define them
-"""BMP, TGA and ICO: their headers, which say where the pixels end."""
+"""BMP, TGA and ICO: checks of their headers, which say where the pixels end."""
 
 import struct
 from typing import Final
@@ -8,19 +8,21 @@ from handlers.errors import DecoderLimitError, FileCorruptedError
 from handlers.media.formats import Content
 
 BMP_HEADER: Final = struct.Struct("<10xIIiiHHI")
-"""Where the pixels begin, bytes of the header that follows, width, height, planes, bits of a pixel, compression."""
-BITFIELDS: Final = frozenset({0, 3, 6})
-"""Compressions that do not compress."""
+"""Offset of the pixels, bytes of the second header, width, height, planes, bits of a pixel, compression."""
+UNCOMPRESSED_BMP: Final = frozenset({0, 3, 6})
+"""Values of `compression` with which pixels are not compressed: BI_RGB, BI_BITFIELDS and BI_ALPHABITFIELDS."""
 TGA_HEADER: Final = struct.Struct("<BBBHHBHHHHBB")
 MAX_ICON_SIDE: Final = 4096
-"""Icons have sides of 256 pixels at most; the header of a bitmap declares twice the height, for its mask."""
+"""Valid icons have sides of at most 256 pixels. A bitmap in an icon declares twice its height, because of its mask."""
 ICO_HEADER_BYTES, ICO_ENTRY_BYTES = 6, 16
 UNCOMPRESSED_TGA: Final = frozenset({1, 2, 3})
 TGA_FOOTER: Final = b"TRUEVISION-XFILE.\0"
 
 
 def check_content(content: Content) -> int:
-    """Return where the pixels end; the file size if they are compressed.
+    """Return where the picture ends: after the pixels, the last picture of an icon, or the footer of a TGA.
+
+    For a compressed BMP, and a compressed TGA without a footer, return the file size.
 
     Raises:
         FileCorruptedError: the header is damaged, or pixels are missing.
@@ -38,7 +40,7 @@ def check_content(content: Content) -> int:
 
 def _bmp_end(content: Content) -> int:
     start, header, width, height, _, bits, compression = BMP_HEADER.unpack(content[: BMP_HEADER.size])
-    if header < 40 or compression not in BITFIELDS:
+    if header < 40 or compression not in UNCOMPRESSED_BMP:
         return len(content)
     return int(start + (width * bits + 31) // 32 * 4 * abs(height))
 

@@ -1,6 +1,6 @@
-"""OpenEXR, pictures with floating-point samples: headers, a table of offsets, and the blocks of pixels it refers to.
+"""OpenEXR, pictures with floating-point samples: headers, a table of offsets, and the blocks of pixels at them.
 
-The picture is stored as it is, since no other format of ours holds its range.
+The picture is stored without encoding it, since none of our output formats holds its range.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ REQUIRED: Final = {
     **dict.fromkeys((b"pixelAspectRatio", b"screenWindowWidth"), 4),
     b"screenWindowCenter": 8,
 }
-"""Attributes that every header has, besides the windows, and the bytes of their values."""
+"""Attributes that every header must have besides the two windows, and the size of each value in bytes."""
 ATTRIBUTE_TYPES: Final = {
     b"channels": b"chlist",
     b"compression": b"compression",
@@ -33,7 +33,7 @@ ATTRIBUTE_TYPES: Final = {
     **dict.fromkeys((b"pixelAspectRatio", b"screenWindowWidth"), b"float"),
     **dict.fromkeys((b"dataWindow", b"displayWindow"), b"box2i"),
 }
-"""The names of the types of these attributes. Decoders ignore an attribute of another type."""
+"""The type of each attribute that we read. Decoders ignore such an attribute if it has another type."""
 MAX_VALUE_BYTES: Final = 1 << 16
 
 
@@ -44,7 +44,12 @@ def prepare(
     options: EncodeOptions,  # noqa: ARG001 - all kinds have the same signature
     limits: Limits,
 ) -> Decoded:
-    """Validate the structure. Raises the errors of `check_content`, and DecoderLimitError for too many pixels."""
+    """Check the structure; pixels are not decoded. The result has the size of the display window.
+
+    Raises:
+        FileCorruptedError: a header is damaged, or blocks are missing.
+        DecoderLimitError: the image has more pixels than `limits` allow, or too many parts or attributes.
+    """
     with mapped(source) as content:
         headers, _, _ = _read_headers(content)
         width, height = size_of(headers[0], b"displayWindow")
@@ -54,10 +59,11 @@ def prepare(
 
 
 def check_content(content: Content) -> int:
-    """Check that every block of pixels is there; return where the last one ends.
+    """Check that every block of pixels is in the file; return where the last block ends.
 
     Raises:
-        FileCorruptedError: a header is damaged, or blocks are missing.
+        FileCorruptedError: a header is damaged, or blocks are missing or overlap.
+        DecoderLimitError: the file has more than MAX_PARTS parts, or a part more than MAX_ATTRIBUTES attributes.
     """
     headers, flags, at = _read_headers(content)
     offsets = _read_offsets(content, at)
@@ -121,7 +127,7 @@ def _read_name(content: Content, at: int) -> tuple[bytes, int]:
 
 
 def _read_offsets(content: Content, at: int) -> list[int]:
-    """Return the offsets of all blocks. The first block follows the table, so the lowest offset is its end."""
+    """Return the offsets of all blocks. The first block follows the table, so the table ends at the lowest offset."""
     offsets: list[int] = []
     lowest = len(content)
     while at < lowest:
@@ -134,7 +140,7 @@ def _read_offsets(content: Content, at: int) -> list[int]:
 
 
 def _block_bytes(content: Content, at: int, headers: list[Header], flags: int) -> int:
-    """Return the size of a block with its header."""
+    """Return the size in bytes of a block and its header."""
     start, kind = at, b""
     if flags & IS_MULTIPART:
         part = int.from_bytes(content[at : at + 4], "little")

@@ -1,4 +1,4 @@
-"""The blocks of lines of an OpenEXR picture: their number, and the bytes of pixels in each."""
+"""Checks of a one-part OpenEXR picture that is stored in lines: the number of blocks, and the size of each."""
 
 import struct
 import zlib
@@ -11,18 +11,22 @@ from handlers.media.formats import Content
 Header = dict[bytes, bytes]
 BOX: Final = struct.Struct("<iiii")
 LINES: Final = {0: 1, 1: 1, 2: 1, 3: 16, 4: 32, 5: 16, 6: 32, 7: 32, 8: 32, 9: 256}
-"""Lines of a block by compression."""
+"""How many lines a block has, by compression."""
 ZIPPED: Final = frozenset({2, 3})
+"""The compressions ZIPS and ZIP, which use zlib."""
 SAMPLE_BYTES: Final = {0: 4, 1: 2, 2: 4}
+"""Bytes of a sample, by its type: unsigned integer, half, float."""
 CHANNEL_BYTES: Final = 16
-"""Type, flags and sampling of a channel, after its name."""
+"""Bytes of a channel's type, flags and sampling, which follow its name."""
 
 
 def check(content: Content, offsets: Sequence[int], header: Header) -> None:
-    """Check that all lines are there, and unpack them where zlib packs them.
+    """Check that the blocks hold all lines; inflate blocks that zlib compressed.
+
+    Blocks of an unknown compression are not checked. If a channel is subsampled, only their number is.
 
     Raises:
-        FileCorruptedError: blocks are missing, or one does not have the pixels of its lines.
+        FileCorruptedError: blocks are missing or too many, or a block does not have the size of its lines.
     """
     _, top, _, bottom = BOX.unpack(header[b"dataWindow"])
     compression = header[b"compression"][0]
@@ -53,7 +57,7 @@ def size_of(header: Header, name: bytes) -> tuple[int, int]:
 
 
 def _line_bytes(header: Header) -> int:
-    """Return the bytes of a line; 0 if a channel has fewer samples than the picture has pixels."""
+    """Return the bytes of an uncompressed line; 0 if a channel is subsampled. Raises FileCorruptedError."""
     width, height = size_of(header, b"dataWindow")
     total = 0
     for kind, across, down in _channels(header[b"channels"]):
@@ -66,7 +70,7 @@ def _line_bytes(header: Header) -> int:
 
 
 def _channels(value: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield type and sampling of each channel."""
+    """Yield the type, and the horizontal and vertical sampling, of each channel. Raises FileCorruptedError."""
     at = 0
     while value[at : at + 1] not in {b"", b"\0"}:
         start = value.find(b"\0", at) + 1

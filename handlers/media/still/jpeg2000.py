@@ -16,8 +16,11 @@ MAX_TILE_PARTS: Final = 1 << 20
 def check_content(content: Content) -> int:
     """Check the boxes and the tile parts; return where the last box ends.
 
+    If the box of the codestream has no length of its own, return where the codestream ends.
+
     Raises:
-        FileCorruptedError: a box or a tile part is incomplete, or the codestream has no end.
+        FileCorruptedError: the header or the codestream is missing, a tile part is incomplete, or the codestream has no
+            end.
     """
     kinds, at = set(), 0
     for box in isobmff.boxes(content, 0, len(content)):
@@ -27,14 +30,14 @@ def check_content(content: Content) -> int:
         at = box.end
         if box.kind == CODESTREAM:
             end = _check_codestream(content, box.body, box.body_end)
-            at = end if content[box.start : box.start + 4] == bytes(4) else at  # a box up to the end of the file
+            at = end if content[box.start : box.start + 4] == bytes(4) else at  # length 0: up to the end of the file
     if not kinds >= {HEADER, CODESTREAM}:
         raise FileCorruptedError("the image is not complete: it has no header or no codestream")
     return at
 
 
 def _check_codestream(content: Content, at: int, end: int) -> int:
-    """Check all marker segments and tile parts; return where the codestream ends."""
+    """Follow the marker segments and tile parts by their lengths; return where the codestream ends."""
     if _number(content, at, 2) != START:
         raise FileCorruptedError("the codestream of the image does not begin with its marker")
     at += 2

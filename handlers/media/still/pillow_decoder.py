@@ -1,7 +1,7 @@
-"""Pictures that Pillow decodes and libvips does not: BMP, TGA, JPEG 2000, PSD and ICO. Runs in a codec process.
+"""Pictures that Pillow decodes instead of libvips: BMP, TGA, JPEG 2000, PSD and ICO. Runs in a codec process.
 
-Those whose pixels our formats hold are compressed like any other picture. Files with more than one picture (layers of a
-PSD, sizes of an icon) or with other samples are decoded and kept.
+A picture is compressed like any other if our output formats hold its pixels (MODES). A file with several pictures
+(layers of a PSD, sizes of an icon), or with other pixels, is decoded and kept.
 """
 
 import warnings
@@ -22,9 +22,9 @@ DECODERS: Final = {
     "image/vnd.adobe.photoshop": "PSD",
     "image/vnd.microsoft.icon": "ICO",
 }
-"""Pillow's name of each type."""
+"""Pillow's name of the format of each type."""
 MODES: Final = {"1": "L", "L": "L", "LA": "LA", "P": "RGBA", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA"}
-"""The mode in which pixels are passed on, for each of Pillow's modes that our formats hold."""
+"""Pillow's modes whose pixels our output formats hold, and the mode to which each is converted."""
 BANDS: Final = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 ERRORS: Final = (ValueError, SyntaxError, OSError, EOFError, RuntimeError, IndexError, KeyError, TypeError)
 """The errors that Pillow raises for a file that it cannot decode."""
@@ -32,7 +32,7 @@ MAX_ICONS: Final = 64
 
 
 class Still(NamedTuple):
-    """The header of a picture, in the words of OpenedImage."""
+    """The header of a picture. Its fields have the same meaning as those of `OpenedImage`."""
 
     width: int
     height: int
@@ -46,7 +46,7 @@ def read_header(path: Path, content_type: str) -> Still:
     """Read the header of a picture.
 
     Raises:
-        FileCorruptedError: Pillow cannot read it.
+        FileCorruptedError: Pillow cannot read the picture, or it is an icon of more than MAX_ICONS pictures.
     """
     Image.MAX_IMAGE_PIXELS = None  # we check our own limits
     kind = DECODERS[content_type]
@@ -67,14 +67,14 @@ def _open(path: Path, kind: str) -> Image.Image:
 
 
 def _is_flat(path: Path) -> bool:
-    """Whether a PSD has no layers and no channels that the merged picture lacks."""
+    """Whether a PSD has no layers and at most four channels, so that the merged picture has all of its content."""
     with mapped(path) as content:
         header = psd.read_header(content)
     return header.layer_bytes == 0 and header.channels <= BANDS["RGBA"]
 
 
 def _icon_reader(picture: Image.Image) -> Any:  # noqa: ANN401 - Pillow has no type for it
-    """Return Pillow's reader of all pictures of an icon."""
+    """Return Pillow's object that lists and decodes the pictures of an icon."""
     return picture.ico  # type: ignore[attr-defined]  # only icons have it
 
 
@@ -86,7 +86,7 @@ def _icons(picture: Image.Image) -> list[Any]:
 
 
 def decode(path: Path, content_type: str, page: int) -> pyvips.Image:
-    """Decode the picture, or one of the pictures of an icon. Raises FileCorruptedError."""
+    """Decode the picture; of an icon, the picture with the index `page`. Raises FileCorruptedError."""
     kind = DECODERS[content_type]
     try:
         with _open(path, kind) as opened:

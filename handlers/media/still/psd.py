@@ -15,7 +15,10 @@ RAW, RLE = 0, 1
 
 
 class Psd(NamedTuple):
-    """The header of a file, the bytes of its layers, and where the merged picture begins."""
+    """The header of a file. `layer_bytes` is the size of the section of layers, `picture` the merged picture's offset.
+
+    `is_large` is true for PSB. `depth` is in bits of a sample.
+    """
 
     is_large: bool
     channels: int
@@ -27,10 +30,10 @@ class Psd(NamedTuple):
 
 
 def check_content(content: Content) -> int:
-    """Check that the merged picture is complete; return where it ends.
+    """Check that the merged picture is complete; return where it ends, or the file size if it is compressed as ZIP.
 
     Raises:
-        FileCorruptedError: a section goes beyond the end, or the picture is not complete.
+        FileCorruptedError: the header is not valid, a section goes beyond the end, or the picture is incomplete.
     """
     psd = read_header(content)
     compression = int.from_bytes(content[psd.picture : psd.picture + 2], "big")
@@ -44,7 +47,7 @@ def check_content(content: Content) -> int:
         table = content[at:body]
         end = body + sum(int.from_bytes(table[row : row + width], "big") for row in range(0, len(table), width))
         end = end if len(table) == rows * width else len(content) + 1
-    else:  # ZIP, which has no size of its own
+    else:  # ZIP: the file does not declare its size
         end = len(content)
     if end > len(content) or at > len(content):
         raise FileCorruptedError(f"the image ends at {end:,} and the file has {len(content):,} bytes")
@@ -52,7 +55,11 @@ def check_content(content: Content) -> int:
 
 
 def read_header(content: Content) -> Psd:
-    """Read the header and the lengths of the sections. Raises FileCorruptedError."""
+    """Read the header and the lengths of the sections.
+
+    Raises:
+        FileCorruptedError: the header is not valid, or a section goes beyond the end of the file.
+    """
     if len(content) < HEADER.size:
         raise FileCorruptedError("the image ends in the middle of its header")
     _, version, channels, height, width, depth, _ = HEADER.unpack(content[: HEADER.size])

@@ -14,7 +14,7 @@ from handlers.codec.codec import Codec
 from handlers.detect import detect
 from handlers.errors import DecoderLimitError, FileCorruptedError
 from handlers.media import Prepared
-from handlers.media.image.limits import MAX_ANIMATION
+from handlers.media.image.limits import MAX_ANIMATION_FACTOR
 from handlers.settings import MediaSettings
 from schemas.formats import ImageFormat
 from schemas.jobs import Profile
@@ -127,7 +127,7 @@ async def test_a_long_animation_is_refused_for_pixels_that_are_missing_in_one_fr
 
 @pytest.mark.parametrize(
     "content",
-    [gif(SIDE, SIDE, 4 * MAX_ANIMATION + 1), webp(SIDE, SIDE, 4 * MAX_ANIMATION + 1)],
+    [gif(SIDE, SIDE, 4 * MAX_ANIMATION_FACTOR + 1), webp(SIDE, SIDE, 4 * MAX_ANIMATION_FACTOR + 1)],
     ids=["gif", "webp"],
 )
 async def test_an_animation_that_takes_too_long_is_decoder_limit(small: Codec, tmp_path: Path, content: bytes) -> None:

@@ -19,16 +19,20 @@ CHROMINANCE: Final = (
     17, 18, 24, 47, 18, 21, 26, 66, 24, 26, 56, 99, 47, 66, 99, 99, *[99] * 48,
 )
 # fmt: on
-"""ITU-T T.81, tables K.1 and K.2; the order is of no importance for the sum."""
+"""ITU-T T.81, tables K.1 and K.2. Their order does not matter, since they are only added up."""
 COEFFICIENTS: Final = 64
 TABLES: Final = b"\xdb"
 FRAMES: Final = frozenset(bytes([marker]) for marker in range(0xC0, 0xD0)) - {b"\xc4", b"\xc8", b"\xcc"}
 COMPONENTS: Final = 5
-"""Offset in a frame header of the number of components; three bytes for each follow, the last one names its table."""
+"""Offset in a frame header of the number of components. Three bytes of each follow; the third is the number of its
+quantization table."""
 
 
 def is_coarse(source: Path, quality: int) -> bool:
-    """Whether the image is as coarse as libjpeg makes it at this quality, or coarser. Its structure is checked."""
+    """Whether the image is quantized as coarsely as libjpeg does at this quality, or more coarsely.
+
+    The structure of the file must have been checked.
+    """
     with mapped(source) as content:
         sums, components = _read(content)
     if not components or any(table not in sums for table in components):
@@ -40,13 +44,13 @@ def is_coarse(source: Path, quality: int) -> bool:
 
 
 def _sum_at(table: tuple[int, ...], quality: int) -> int:
-    """Return the sum of a table as libjpeg scales it to a quality."""
+    """Return the sum of a table after libjpeg has scaled it to a quality."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality  # noqa: PLR2004 - libjpeg's formula
     return sum(min(max((value * scale + 50) // 100, 1), 255) for value in table)
 
 
 def _read(content: Content) -> tuple[dict[int, int], list[int]]:
-    """Return the sums of the tables by number, before the first scan, and the number of each component's table."""
+    """Read the segments before the first scan; return the sum of each table by number, and each component's table."""
     sums: dict[int, int] = {}
     components: list[int] = []
     for segment in itertools.takewhile(lambda part: part.kind != jpeg.START_OF_SCAN, jpeg.segments(content)):
@@ -60,7 +64,7 @@ def _read(content: Content) -> tuple[dict[int, int], list[int]]:
 
 
 def _sums(content: Content, segment: Part) -> dict[int, int]:
-    """Return the sum of each table of a segment, whose entries have one or two bytes."""
+    """Return the sum of each quantization table of a segment, by number. Entries have one or two bytes."""
     sums, at = {}, segment.body
     while at < segment.body_end:
         precision, number = divmod(content[at], 16)

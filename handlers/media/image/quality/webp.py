@@ -1,4 +1,4 @@
-"""How coarsely a WebP file, or the frames of an animation, are quantized."""
+"""How coarsely the picture of a WebP file, or the frames of its animation, are quantized."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,17 +7,17 @@ from typing import Final
 from handlers.media.formats import Content, Part, mapped, riff
 
 KEY_FRAME_BYTES: Final = 10
-"""The uncompressed beginning of a key frame (RFC 6386, 9.1)."""
+"""Size of the uncompressed header of a key frame (RFC 6386, 9.1)."""
 SEGMENTS: Final = 4
 MAX_QUANTIZER: Final = 127
 LINEAR_BELOW: Final = 0.75
-"""Above this quality, of 1, libwebp's scale is finer."""
+"""libwebp's scale of quality, from 0 to 1, changes its slope here."""
 
 
 def is_coarse(source: Path, quality: int) -> bool:
-    """Whether all pictures are lossy, and on average as coarse as libwebp makes them at this quality, or coarser.
+    """Whether all pictures are lossy, and on average quantized as coarsely as libwebp does at this quality, or more.
 
-    The structure of the file has been checked.
+    The structure of the file must have been checked.
     """
     with mapped(source) as content:
         quantizers = list(_quantizers(content))
@@ -28,23 +28,23 @@ def is_coarse(source: Path, quality: int) -> bool:
 
 
 def _quantizer_of(quality: int) -> float:
-    """Return the quantizer that libwebp uses for a quality, on average over the segments of a picture."""
+    """Return the quantizer, 0 to 127, that libwebp uses at a quality, on average over the segments of a picture."""
     share = quality / 100
     linear = share * 2 / 3 if share < LINEAR_BELOW else 2 * share - 1
     return float(MAX_QUANTIZER * (1 - max(linear, 0.0) ** (1 / 3)))
 
 
 def _quantizers(content: Content) -> Iterator[float | None]:
-    """Yield the quantizer of the picture or of each frame; None for one that is lossless."""
-    for chunk in _pictures(content):
+    """Yield the quantizer of the picture or of each frame; None if it is lossless."""
+    for chunk in _all_chunks(content):
         if chunk.kind == b"VP8 ":
             yield _quantizer(content[chunk.body + KEY_FRAME_BYTES : min(chunk.body + 200, chunk.body_end)])
         elif chunk.kind == b"VP8L":
             yield None
 
 
-def _pictures(content: Content) -> Iterator[Part]:
-    """Yield the chunks of the file, and those in its frames."""
+def _all_chunks(content: Content) -> Iterator[Part]:
+    """Yield the chunks of the file, and after each frame the chunks in it."""
     for chunk in riff.chunks(content, riff.FILE_HEADER_BYTES, len(content)):
         yield chunk
         if chunk.kind == b"ANMF":
@@ -52,7 +52,10 @@ def _pictures(content: Content) -> Iterator[Part]:
 
 
 def _quantizer(header: bytes) -> float:
-    """Return the quantizer of a key frame, on average over its segments (RFC 6386, 9.2 to 9.6)."""
+    """Return the quantizer of a key frame, on average over its segments (RFC 6386, 9.2 to 9.6).
+
+    `header` is the beginning of the first partition, after the uncompressed header.
+    """
     bits = _Bits(header)
     bits.skip(2)  # colour space, clamping
     segments = _segments(bits) if bits.read(1) else None
@@ -69,7 +72,10 @@ def _quantizer(header: bytes) -> float:
 
 
 def _segments(bits: "_Bits") -> tuple[bool, list[int]] | None:
-    """Read the header of segmentation: whether the quantizers are absolute, and each of them."""
+    """Read the segmentation; return whether the segments' quantizers are absolute, and each of them.
+
+    Return None if the segments have no quantizers of their own.
+    """
     has_map, has_values = bits.read(1), bits.read(1)
     found = None
     if has_values:
@@ -83,7 +89,7 @@ def _segments(bits: "_Bits") -> tuple[bool, list[int]] | None:
 
 
 class _Bits:
-    """Reads the bits that VP8's arithmetic coder wrote with even probabilities (RFC 6386, 7.3)."""
+    """Reads bits that VP8's arithmetic coder wrote with equal probabilities of 0 and 1 (RFC 6386, 7.3)."""
 
     def __init__(self, content: bytes) -> None:
         self._content = iter(content)
@@ -98,12 +104,12 @@ class _Bits:
         return number
 
     def read_signed(self, bits: int) -> int:
-        """Read a number and its sign."""
+        """Read a number of so many bits, and then its sign."""
         number = self.read(bits)
         return -number if self._read_bit() else number
 
     def skip(self, bits: int) -> None:
-        """Read bits that do not matter."""
+        """Read bits and ignore them."""
         self.read(bits)
 
     def _read_bit(self) -> int:

@@ -1,4 +1,4 @@
-"""Variants: smaller versions of a picture, made from the pixels that are decoded for the picture itself."""
+"""Variants: smaller versions of a picture, made from the pixels that were decoded for the picture itself."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -13,40 +13,44 @@ from handlers.media.image.colour import Space, to_srgb
 from handlers.media.image.encode import CONTENT_TYPES, SHOWN_BY_BROWSERS, output_format, without_opaque_alpha, write
 from handlers.media.image.loader import OpenedImage
 from handlers.media.image.placeholder import placeholder_in_memory
-from handlers.media.image.variants.resize import Pictures
+from handlers.media.image.variants.resize import Resizer
 from handlers.media.metadata import select_metadata
 from schemas.formats import ImageFormat
 
 PLAIN: Final = frozenset({"srgb", "b-w"})
-"""What 8-bit pixels without a profile must be to need no conversion."""
+"""The interpretations of 8-bit pixels that need no conversion if they have no ICC profile."""
 
 
 def with_variants(
     decoded: Decoded, image: pyvips.Image, space: Space | None, target: Path, options: EncodeOptions
 ) -> Decoded:
-    """Make the variants of a picture beside `target`, and its placeholder from the smallest, if it has none yet.
+    """Return `decoded` with its variants, which are written to files in the folder of `target`.
 
-    `image` has the picture's pixels upright, one frame below the other.
+    `image` has the picture's pixels upright, one frame below the other. If `decoded` has no placeholder, it is made
+    from the smallest version. Without requested variants, nothing is done.
     """
     if not options.variants:
         return decoded
     image, keep = select_metadata(without_opaque_alpha(image), replace(options, strip_metadata=True))
-    pictures = Pictures(in_srgb(image, space))
+    resizer = Resizer(in_srgb(image, space))
     sizes = [_size(decoded.width or 1, decoded.height or 1, wanted) for wanted in options.variants]
     made = {}
     for number, wanted in sorted(enumerate(options.variants), key=lambda item: sizes[item[0]], reverse=True):
         variant = _picture_itself(decoded, wanted, sizes[number], options)
         path = target.with_name(f"{VARIANT}{number}")
-        made[number] = variant or _make(pictures, wanted, sizes[number], path, keep)
+        made[number] = variant or _make(resizer, wanted, sizes[number], path, keep)
     return replace(
         decoded,
         variants=tuple(made[number] for number in sorted(made)),
-        thumbhash=decoded.thumbhash or placeholder_in_memory(pictures.smallest, None),
+        thumbhash=decoded.thumbhash or placeholder_in_memory(resizer.smallest, None),
     )
 
 
 def reopened(header: OpenedImage, decoded: Decoded, options: EncodeOptions) -> pyvips.Image:
-    """Return the pixels of an image that was too large to keep them, at twice the size of the variants or more."""
+    """Decode an image again whose pixels were not kept in memory.
+
+    The result is shrunk while decoding if it stays at least twice as large as every variant.
+    """
     width, height = decoded.width or 1, decoded.height or 1
     sizes = [_size(width, height, wanted) for wanted in options.variants]
     shrink = min(min(width // size[0], height // size[1]) for size in sizes) // 2
@@ -54,7 +58,7 @@ def reopened(header: OpenedImage, decoded: Decoded, options: EncodeOptions) -> p
 
 
 def in_srgb(image: pyvips.Image, space: Space | None) -> pyvips.Image:
-    """Return the image as 8-bit sRGB or grey; if that needs a conversion, it is done once, to memory."""
+    """Return the image as 8-bit sRGB or grey. If it must be converted, the result is in memory."""
     has_profile = image.interpretation == "cmyk" or image.get_typeof("icc-profile-data")
     if space is None and not has_profile and image.format == "uchar" and image.interpretation in PLAIN:
         return image
@@ -66,7 +70,10 @@ def in_srgb(image: pyvips.Image, space: Space | None) -> pyvips.Image:
 def _picture_itself(
     decoded: Decoded, wanted: VariantOptions, size: tuple[int, int], options: EncodeOptions
 ) -> DecodedVariant | None:
-    """Return the picture as the variant, if it has no more pixels than that and would be encoded in the same way."""
+    """Return the stored picture as the variant, if it has the variant's size, format and quality; else None.
+
+    None also if browsers do not show the picture, or it is an animation and the variant is not.
+    """
     has_form = wanted.format is ImageFormat.AUTO or CONTENT_TYPES.get(wanted.format) == decoded.content_type
     if (
         (decoded.width, decoded.height) != size
@@ -85,8 +92,8 @@ def _picture_itself(
     )
 
 
-def _make(pictures: Pictures, wanted: VariantOptions, size: tuple[int, int], target: Path, keep: str) -> DecodedVariant:
-    small = pictures.all_frames(size) if wanted.animated and pictures.frames > 1 else pictures.first_frame(size)
+def _make(resizer: Resizer, wanted: VariantOptions, size: tuple[int, int], target: Path, keep: str) -> DecodedVariant:
+    small = resizer.all_frames(size) if wanted.animated and resizer.frames > 1 else resizer.first_frame(size)
     output = output_format(small, wanted.format)
     write(small, target, output, wanted.quality, keep)
     frames = animation.stored_timing(target)["frames"] if animation.frame_count(small) > 1 else 1
@@ -101,7 +108,7 @@ def _make(pictures: Pictures, wanted: VariantOptions, size: tuple[int, int], tar
 
 
 def _size(width: int, height: int, wanted: VariantOptions) -> tuple[int, int]:
-    """Return the width and height of the variant of a picture. It never has more pixels than the picture."""
+    """Return width and height of a variant of a picture of this size. No side is longer than the picture's."""
     if wanted.height is None:
         scale = min(Fraction(wanted.width, max(width, height, 1)), Fraction(1))
         return _scaled(width, scale), _scaled(height, scale)

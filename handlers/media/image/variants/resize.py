@@ -1,4 +1,7 @@
-"""Smaller versions of one picture. Each is made from a larger one of the same shape, if that is twice as large."""
+"""Smaller versions of one picture. Each is made from a version of the same proportions that is at least twice as large.
+
+If there is no such version, it is made from the picture itself.
+"""
 
 from typing import Final, NamedTuple
 
@@ -8,24 +11,25 @@ from handlers.media.image import animation
 
 CENTRE, ATTENTION = "centre", "attention"
 LARGEST_FACTOR: Final = 8
-"""Up to this factor the filter reads every pixel, which is faster than averaging blocks first, and sharper."""
+"""Up to this factor, the resize filter reads all pixels. This is faster, and sharper, than averaging blocks first."""
 LEFT_TO_FILTER: Final = 2.0
-"""The factor that is left to the filter, at least, where blocks are averaged first."""
+"""Above LARGEST_FACTOR, blocks are averaged first, so far that the filter still shrinks by at least this factor."""
 CHAIN_FACTOR: Final = 2
 
 
 class Version(NamedTuple):
-    """A still picture and its size: libvips takes 5 microseconds to tell a side."""
+    """A still picture and its size in pixels. The size is a field because libvips takes 5 microseconds to return it."""
 
     image: pyvips.Image
     width: int
     height: int
 
 
-class Pictures:
-    """The picture, 8 bits in sRGB or grey, one frame below the other, and the versions of its first frame made so far.
+class Resizer:
+    """Makes smaller versions of a picture, which is 8-bit sRGB or grey with one frame below the other.
 
-    Alpha is multiplied in before pixels are averaged, so that the colour of transparent pixels does not show.
+    Versions of the first frame are kept, so that still smaller ones can be made from them. Colours are multiplied by
+    alpha before pixels are averaged, so that the colours of transparent pixels have no effect.
     """
 
     def __init__(self, image: pyvips.Image) -> None:
@@ -36,11 +40,14 @@ class Pictures:
 
     @property
     def smallest(self) -> pyvips.Image:
-        """The smallest version of the first frame, not cropped."""
+        """The smallest version of the first frame that was made so far, not cropped."""
         return self._made[-1].image
 
     def first_frame(self, size: tuple[int, int]) -> pyvips.Image:
-        """Return the first frame in this size, which must not be larger; what is least interesting is cut off."""
+        """Return the first frame in this size, which must not be larger than the picture.
+
+        If the proportions differ, the frame is cropped to its most interesting part, as libvips sees it.
+        """
         covering = self._covering(size)
         source = next((made for made in reversed(self._made) if _is_multiple(made, *covering)), self._made[0])
         version = _resized(source, *covering)
@@ -50,7 +57,7 @@ class Pictures:
         return _cropped(version, size, ATTENTION)
 
     def all_frames(self, size: tuple[int, int]) -> pyvips.Image:
-        """Return all frames in this size, with their timing; the middle of each stays if they are cropped."""
+        """Return all frames in this size, with their timing. If the proportions differ, the middle stays."""
         covering = self._covering(size)
         frames = [_cropped(_resized(self._frame(at), *covering), size, CENTRE) for at in range(self.frames)]
         joined = pyvips.Image.arrayjoin(frames, across=1).copy()
@@ -63,7 +70,7 @@ class Pictures:
         return Version(image, self._width, self._height)
 
     def _covering(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the smallest size of the whole picture that covers a size."""
+        """Return the smallest size, in the picture's proportions, that covers `size`."""
         width, height = size
         if width * self._height >= height * self._width:
             return width, max(height, round(width * self._height / self._width))
@@ -90,7 +97,7 @@ def _cropped(version: Version, size: tuple[int, int], interesting: str) -> pyvip
 
 
 def _without_frames(picture: pyvips.Image) -> pyvips.Image:
-    """Return a frame without what says that it is one of several."""
+    """Return a frame without the fields that say that it is one of several."""
     if not picture.get_typeof("page-height"):
         return picture
     still = picture.copy()

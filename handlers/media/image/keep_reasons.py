@@ -1,4 +1,4 @@
-"""Which images are kept as they are, because what we would store cannot hold all of them."""
+"""Reasons to keep an image instead of encoding it, mostly that our output formats cannot hold all of it."""
 
 import math
 import struct
@@ -16,18 +16,18 @@ from handlers.media.metadata import provenance
 from schemas.formats import ImageFormat
 
 MAX_BANDS: Final = 4
-"""Three colours and transparency, or four inks."""
+"""Three colours and alpha, or four inks."""
 HEIC_SEQUENCES: Final = frozenset({b"hevc", b"hevx", b"msf1"})
 """Brands of HEIC files that contain an image sequence besides the primary image."""
 GAIN_MAP: Final = b"tmap"
-"""The type of the item that applies a gain map (ISO/IEC 23008-12, Amendment 1)."""
+"""The type of the item that applies a gain map to the image (ISO/IEC 23008-12, Amendment 1)."""
 SIGNED: Final = frozenset({"char", "short", "int", "complex", "dpcomplex"})
 DEEP: Final = frozenset({"uint", "float", "double"})
 LAB: Final = frozenset({"lab", "labs", "labq"})
 
 
 def must_keep(header: OpenedImage, options: EncodeOptions) -> bool:
-    """Whether encoding was not requested, would lose data, or would break a signature that must stay."""
+    """Whether to keep the image: encoding was not requested, would lose data, or would break a C2PA manifest."""
     if options.format is ImageFormat.KEEP or header.bands > MAX_BANDS or header.is_kept:
         return True
     if header.pages > 1 and not header.is_animated:
@@ -37,18 +37,22 @@ def must_keep(header: OpenedImage, options: EncodeOptions) -> bool:
     return options.keep_provenance and provenance.has_manifest(header.path, header.content_type)
 
 
-def can_be_shown(header: OpenedImage) -> bool:
-    """Whether a version of 8 bits in three colours shows the image as it is meant, apart from an unknown channel."""
+def fits_in_8_bits(header: OpenedImage) -> bool:
+    """Whether 8-bit sRGB can show the image as intended, without a last channel of unknown meaning."""
     return header.bands <= MAX_BANDS and not _exceeds_display_range(header)
 
 
 def has_unknown_alpha(header: OpenedImage) -> bool:
-    """Whether the last channel, which libvips takes for transparency, is something else (TIFF 6.0, ExtraSamples 0)."""
+    """Whether libvips takes a channel of unknown meaning for alpha (TIFF 6.0, ExtraSamples 0)."""
     return header.content_type == "image/tiff" and header.has_alpha and has_unknown_channel(header.path)
 
 
 def _has_other_pictures(header: OpenedImage) -> bool:
-    """Whether the file has a picture or a gain map besides the image, for stereo or HDR displays."""
+    """Whether the file has something besides the image.
+
+    In JPEG: other pictures, such as a gain map or the second one of a stereo pair. In AVIF: a gain map. In HEIC: an
+    image sequence. False for other types.
+    """
     if header.content_type == "image/heic":
         return bool(brands(header.path) & HEIC_SEQUENCES)
     if header.content_type not in {"image/jpeg", "image/avif"}:
@@ -64,9 +68,10 @@ def _has_other_pictures(header: OpenedImage) -> bool:
 
 
 def _exceeds_display_range(header: OpenedImage) -> bool:
-    """Whether the samples are measurements, such as a depth map, or lie beyond black and white.
+    """Whether 8 bits cannot show the samples: they are measurements, such as a depth map, or beyond black or white.
 
-    8 bits cannot hold them. Colours of 32 bits between black and white are only rounded.
+    Measurements are samples that are signed or complex, and grey of 32 bits or more. Colours of these depths between
+    black and white are not: in 8 bits they are only rounded.
     """
     image = header.image
     if image is None or image.interpretation in LAB or image.format not in SIGNED | DEEP:
