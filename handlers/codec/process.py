@@ -135,7 +135,7 @@ class CodecProcess:
                     os.kill(self.pid, signal.SIGKILL)
 
     def end(self) -> int | None:
-        """Kill the process, wait until it has ended, and return its exit code; None if the server does not report it."""
+        """Kill the process, wait for its end, and return its exit code; None if the server does not report one."""
         self.kill()
         if not self._close.alive:
             return None
