@@ -13,7 +13,7 @@ READ_BYTES: Final = 256 * 1024
 def check_and_describe(path: Path, target: Path, content_type: str, **properties: Any) -> Decoded:  # noqa: ANN401 - of Decoded
     """Check the structure of a file that is stored as it is, and describe it.
 
-    The path of the result is `path`, or that of a copy beside `target` if bytes follow the end of the file or it must be
+    The path of the result is `path`, or that of a copy beside `target` if bytes follow the file's end or it must be
     repaired. `properties` are the optional fields of Decoded. Raises the errors of `cut_tail`.
     """
     without_tail = cut_tail(path, target.with_name(f"{path.name}.cut"), content_type)

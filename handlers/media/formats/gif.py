@@ -17,7 +17,7 @@ Block = tuple[int, int, int, int]
 
 
 class Frame(NamedTuple):
-    """A frame: size in pixels, whether it is interlaced, LZW's minimum code size, and the sub-blocks of packed pixels."""
+    """A frame: size in pixels, whether it is interlaced, LZW's minimum code size, and the sub-blocks of pixels."""
 
     width: int
     height: int

@@ -21,8 +21,8 @@ ANIMATION: Final = frozenset({b"fcTL", b"fdAT"})
 def check_and_repair(content: Content) -> Checked:
     """Check every chunk and its checksum; return the end of IEND.
 
-    A chunk that is not needed for the pixels may have a wrong checksum, since viewers ignore it. The parts to store then
-    lack this chunk.
+    A chunk that is not needed for the pixels may have a wrong checksum, since viewers ignore it. The parts to store
+    then lack this chunk.
 
     Raises:
         FileCorruptedError: the signature or a chunk is damaged, or IEND is missing.
