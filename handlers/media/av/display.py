@@ -64,5 +64,5 @@ def shown_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
 
 
 def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """Return the size of a frame in square pixels: `aspect` reduces one side, so there are no more pixels than before."""
+    """Return the size of a frame in square pixels: `aspect` reduces one side, so no pixels have to be added."""
     return (width, max(1, round(height / aspect))) if aspect > 1 else (max(1, round(width * aspect)), height)

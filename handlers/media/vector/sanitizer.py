@@ -26,7 +26,7 @@ FOREIGN_URL: Final = re.compile(
 UNSAFE_STYLE: Final = re.compile(
     r"\\|@import|@charset|expression\(|image\(|image-set\(|src\(|behavior|binding", re.IGNORECASE
 )
-"""Style that may refer to other files without the word `url(`. Backslashes are refused since they can spell any word."""
+"""Style that may refer to other files without `url(`. A backslash is refused because escapes can spell any word."""
 COMMENT: Final = re.compile(r"/\*.*?(?:\*/|$)", re.DOTALL)
 SCHEME: Final = re.compile(r"[\s\x00-\x1f]*(?:javascript|vbscript|data:(?!image/))", re.IGNORECASE)
 PLAIN: Final = re.compile(r"[^&<>\"\t\r\n]*")
@@ -95,7 +95,7 @@ class _Writer(XmlReader):
         self._style = [] if _local_name(name) == STYLE else None
 
     def close_element(self, name: str) -> None:
-        """Write the end of an element. The text of `<style>` is checked as a whole: a word may be in two pieces of it."""
+        """Write the end of an element. The text of `<style>` is checked as a whole: pieces of it may divide a word."""
         if self._ignored:
             self._ignored -= 1
             return
