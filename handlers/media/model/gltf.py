@@ -79,8 +79,8 @@ def parse_document(content: bytes) -> Document:
 def check_document(document: Document, binary: bytes) -> None:
     """Check that every index of REFERENCES exists in its list, and that every range of bytes lies in its buffer.
 
-    Where the bytes of an accessor are known, its floats must be finite if they are stored without gaps, and indices must
-    refer to existing vertices. `binary` is the content of the first buffer if that has no URI.
+    Where the bytes of an accessor are known, floats that are stored without gaps must be finite, and indices must refer
+    to existing vertices. `binary` is the content of the first buffer if that has no URI.
 
     Raises:
         FileCorruptedError: a check fails, or the document does not follow the schema of glTF.

@@ -59,7 +59,7 @@ def check_rows(content: Content, start: int, element: Element, vertices: int) ->
 
 
 def _layout(properties: Sequence[Property], lengths: Lengths) -> _LineRun | None:
-    """Return the pattern of lines with lists of these lengths; None if a line exceeds MAX_WORDS, or corners are floats."""
+    """Return the pattern of lines with lists of these lengths; None if they exceed MAX_WORDS, or corners are floats."""
     words: list[bytes] = []
     corners = range(0)
     remaining = iter(lengths)
