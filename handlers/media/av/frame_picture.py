@@ -18,7 +18,7 @@ BT709, BT601 = 1, 5
 HD_HEIGHT: Final = 720
 """Smaller frames that do not name their matrix have that of BT.601, in browsers, too."""
 RGBA_BYTES, RGBA64_BYTES = 4, 8
-RGBA_BANDS: Final = 4
+BANDS_WITH_ALPHA: Final = 4
 """Bands of an image with transparency; without it there are three."""
 
 
@@ -67,12 +67,12 @@ def _converted(frame: av.VideoFrame, pixel_format: str, pixel_bytes: int, longes
     (plane,) = converted.planes
     stride = plane.line_size // pixel_bytes
     samples = "ushort" if pixel_bytes == RGBA64_BYTES else "uchar"
-    image = pyvips.Image.new_from_memory(memoryview(plane), stride, converted.height, RGBA_BANDS, samples)
+    image = pyvips.Image.new_from_memory(memoryview(plane), stride, converted.height, BANDS_WITH_ALPHA, samples)
     return image.crop(0, 0, converted.width, converted.height)
 
 
 def _resized(image: pyvips.Image, width: int, height: int) -> pyvips.Image:
-    has_alpha = image.bands == RGBA_BANDS
+    has_alpha = image.bands == BANDS_WITH_ALPHA
     source = image.premultiply() if has_alpha else image
     resized = source.resize(width / image.width, vscale=height / image.height)
     return resized.unpremultiply().cast(image.format) if has_alpha else resized
@@ -84,6 +84,6 @@ def _in_srgb(image: pyvips.Image, frame: av.VideoFrame) -> pyvips.Image:
     except HdrError:
         primaries = PRIMARIES.get(frame.color_primaries, (SRGB_PRIMARIES, D65))
     colour = hdr.to_srgb(image.extract_band(0, n=3), frame.color_trc, primaries)
-    if image.bands < RGBA_BANDS:
+    if image.bands < BANDS_WITH_ALPHA:
         return colour
-    return colour.bandjoin((image[RGBA_BANDS - 1] >> 8).cast("uchar"))
+    return colour.bandjoin((image[BANDS_WITH_ALPHA - 1] >> 8).cast("uchar"))
