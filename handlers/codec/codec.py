@@ -36,7 +36,7 @@ CHECK_ONLY: Final = Profile(format=ImageFormat.KEEP)
 POOL_ERRORS: Final = (TimeoutError, ProcessEndedError, PoolClosedError, InvalidAnswerError)
 """The errors of `ProcessPool.run`: the answer was late or invalid, the process ended, or the pool was closed."""
 STALLED_SHARE: Final = 0.1
-"""A decoder that exceeded its time limit, and used less processor time than this share of it, waited most of it."""
+"""A decoder that exceeded its time limit was waiting, not working, if its processor time is below this share of it."""
 AHEAD: Final = 1
 """How many requests wait in the pool itself, so that a process that becomes free gets the next one at once."""
 START: Final = "handlers.codec.decoder_main:start"
@@ -146,7 +146,7 @@ class Codec:
     def check(self, source: Path, content_type: str) -> None:
         """Validate a file, and block until that is done. Raises the errors of `prepare`.
 
-        Works in a thread whose event loop is running, too.
+        It may be called in a thread that runs an event loop, too.
         """
         unused = source.with_name(f"{source.name}.unused")
         with ThreadPoolExecutor(1) as thread:

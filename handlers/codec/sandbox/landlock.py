@@ -1,8 +1,8 @@
 """Files of a codec process: it reads the libraries and its input folder, and writes to its output folder only.
 
 The kernel enforces it with Landlock (Linux 5.13 and newer), which needs no privilege. It applies to the calling thread
-and the threads that it starts, and cannot be removed. It also denies TCP (6.7), and ptrace
-of and signals to (6.12) processes outside. It does not restrict the metadata of files; `seccomp.py` does.
+and the threads that it starts, and cannot be removed. It also denies TCP (6.7), ptrace of
+processes outside, and signals to them (6.12). It does not restrict the metadata of files; `seccomp.py` does.
 https://docs.kernel.org/userspace-api/landlock.html
 """
 
