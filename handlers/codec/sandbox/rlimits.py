@@ -12,7 +12,7 @@ from typing import Final
 from handlers.media import Limits
 
 CPU_FACTOR: Final = 2
-"""The pool limits elapsed time. In one second, a process with helper threads may use more than one of processor time."""
+"""The pool limits elapsed time. In one second, helper threads may add to the processor time of a process."""
 CPU_SPARE_SECONDS: Final = 1
 
 
