@@ -1,1 +1,4 @@
-"""The sandboxed decoder processes. Nothing is imported here: a decoder process must stay small."""
+"""The codec processes, which are sandboxed, and the worker's side of them.
+
+Nothing is imported here: a codec process must stay small.
+"""

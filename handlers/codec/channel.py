@@ -30,10 +30,10 @@ class Channel:
         return not self._received and not is_readable(self._socket.fileno(), 0)
 
     def send(self, request: bytes, seconds: float) -> None:
-        """Send a request. `wait_until_started` and `read_answer` then have this many seconds together.
+        """Send a request. Sending, `wait_until_started` and `read_answer` may take this many seconds together.
 
         Raises:
-            TimeoutError: the process does not read it.
+            TimeoutError: the process does not read the request in time.
             OSError: the process has ended.
         """
         self._deadline = time.monotonic() + seconds
@@ -44,8 +44,8 @@ class Channel:
         """Wait until the process starts the request; return False if it closed the connection instead.
 
         Raises:
-            TimeoutError: it does not start in time.
-            InvalidAnswerError: it sent another byte.
+            TimeoutError: the process does not start the request in time.
+            InvalidAnswerError: the process sent another byte than STARTED.
         """
         received = self._receive(len(STARTED))
         if received and received != STARTED:
@@ -56,8 +56,8 @@ class Channel:
         """Read one answer; return b"" if the process closed the connection instead.
 
         Raises:
-            TimeoutError: it does not arrive in time.
-            InvalidAnswerError: it is empty, too long or incomplete, or other bytes follow.
+            TimeoutError: the answer does not arrive in time.
+            InvalidAnswerError: the answer is empty, too long or incomplete, or other bytes follow.
         """
         header = self._receive(LENGTH.size)
         if not header:
@@ -75,7 +75,10 @@ class Channel:
         return content
 
     def _receive(self, size: int) -> bytes:
-        """Read exactly `size` bytes; return b"" if the connection was closed before the first."""
+        """Read exactly `size` bytes; return b"" if the connection was closed before the first.
+
+        Raises the errors of `read_answer`.
+        """
         while len(self._received) < size:
             self._socket.settimeout(max(self._deadline - time.monotonic(), MIN_SECONDS))
             piece = self._socket.recv(PIECE_BYTES)
@@ -90,7 +93,7 @@ class Channel:
 
 
 def is_readable(descriptor: int, seconds: float) -> bool:
-    """Wait until there is something to read, or the other side has closed its end."""
+    """Return whether there is something to read, or the other side has closed its end; wait so many seconds for it."""
     poll = select.poll()  # `select.select` supports descriptors below 1024 only
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(seconds * 1000))

@@ -34,11 +34,11 @@ T = TypeVar("T")
 
 CHECK_ONLY: Final = Profile(format=ImageFormat.KEEP)
 POOL_ERRORS: Final = (TimeoutError, ProcessEndedError, PoolClosedError, InvalidAnswerError)
-"""The pool's errors: the process ended before its answer, or was killed because the answer was late or invalid."""
+"""The errors of `ProcessPool.run`: the answer was late or invalid, the process ended, or the pool was closed."""
 STALLED_SHARE: Final = 0.1
-"""A decoder that had less than this share of its time limit as processor time has waited, not worked."""
+"""A decoder that exceeded its time limit was waiting, not working, if its processor time is below this share of it."""
 AHEAD: Final = 1
-"""Requests that wait in the pool itself, so that a process has the next one at once."""
+"""How many requests wait in the pool itself, so that a process that becomes free gets the next one at once."""
 START: Final = "handlers.codec.decoder_main:start"
 
 
@@ -60,8 +60,8 @@ class CodecStats:
 class Codec:
     """Decodes and encodes in a pool of processes, which start on first use. Close it with `aclose`.
 
-    Use it from one event loop at a time; `check` may be called from any thread. Take one of `turns` for each file where
-    files of several users wait: the pool itself answers in order of arrival.
+    Use it from one event loop at a time; `check` may be called from any thread. If files of several users wait, take
+    one of `turns` before each request: the pool itself answers in order of arrival.
     """
 
     def __init__(self, settings: MediaSettings, observer: Observer | None = None) -> None:
@@ -93,16 +93,18 @@ class Codec:
     async def prepare(self, source: Path, target: Path, content_type: str, profile: Profile) -> Prepared:
         """Validate the file at `source` and, if it is an image, compress it to `target` in the same pass.
 
-        `target` is written only if it is smaller; else the path of the result is `source`. With the profile's format
-        `keep`, and for all other kinds, the file is validated and kept.
+        The path of the result is `target` if the compressed image is smaller. Else it is `source`, or `target` for a
+        copy without bytes after its end, a repaired copy, or sanitised SVG. With the profile's format `keep`, and for
+        all other kinds, nothing is compressed.
 
         Raises:
             FileCorruptedError: the file is not what `content_type` says, or does not decode completely.
-            FileTypeNotSupportedError: `content_type` is not stored.
-            DecoderLimitError: it has too many pixels, or decoding takes too much memory or time. Retryable if the
-                process hardly ran in that time, because it waited or the machine is overloaded.
+            FileTypeNotSupportedError: `content_type`, or what the file contains, is not stored.
+            DecoderLimitError: the file exceeds a limit, such as its pixels, or decoding it takes too much memory or
+                time. Retryable if the process hardly ran in that time, because it waited or the machine is overloaded.
             FileProcessingError: retryable. `decoder_crashed`: the process ended, perhaps not because of this file;
-                `decoder_failed`: the decoder raised an unknown error, or its answer does not match `schemas/codec.py`.
+                `decoder_failed`: the decoder raised an unknown error, its answer does not match `schemas/codec.py`, or
+                the file could not be passed to it; `disk_full`: there is no space for the result.
         """
         return await self._run(prepare_request(source, target, content_type, profile, self._limits))
 
@@ -114,10 +116,10 @@ class Codec:
         return await self._run(poster_request(source, target, content_type, profile, self._limits))
 
     async def add_poster(self, prepared: Prepared, target: Path, profile: Profile) -> Prepared:
-        """Return a video with its placeholder and variants, audio with its waveform, and other files unchanged.
+        """Return `prepared` with a video's placeholder and variants, or the waveform of audio; other files unchanged.
 
-        It is a request of its own, after the file has been found valid: if it fails, the file is still stored. What
-        cannot be made is logged, and left out. An error that may pass, such as a killed process, is tried once more.
+        This is a request of its own, after the file was found valid. If it fails, the failure is logged and `prepared`
+        is returned unchanged, so the file is still stored. After a retryable error it is sent once more.
         """
         if poster_variants(prepared.content_type, profile) is None:
             return prepared
@@ -137,12 +139,15 @@ class Codec:
     async def call(self, operation: str, *arguments: JsonValue) -> JsonValue:
         """Call any function (`module:function`) in a codec process and return its result, which is plain data.
 
-        For tests of the limits. Raises the errors of `prepare`; an exception of the function becomes `decoder_failed`.
+        Only tests use it. Raises the errors of `prepare`; an exception of the function becomes `decoder_failed`.
         """
         return await self._run(Request(operation, arguments, _unchanged, self._limits.seconds))
 
     def check(self, source: Path, content_type: str) -> None:
-        """Validate a file and wait for it; raises the errors of `prepare`. Works inside a running event loop too."""
+        """Validate a file, and block until that is done. Raises the errors of `prepare`.
+
+        It may be called in a thread that runs an event loop, too.
+        """
         unused = source.with_name(f"{source.name}.unused")
         with ThreadPoolExecutor(1) as thread:
             thread.submit(asyncio.run, self.prepare(source, unused, content_type, CHECK_ONLY)).result()
@@ -156,7 +161,7 @@ class Codec:
         return {"codec": self.turns.waiting}
 
     def stats(self) -> CodecStats:
-        """Return how busy the pool is, for metrics."""
+        """Return the numbers of busy, idle and replaced processes, and how they are sandboxed, for metrics."""
         total = self._settings.codec_processes if self._processes.has_started else 0
         busy = min(len(self._processes.waiting), total)
         return CodecStats({"busy": busy, "idle": total - busy}, dict(self._restarts), self._network, self._files)
@@ -172,7 +177,7 @@ class Codec:
         return answer.result()
 
     def _translate(self, error: BaseException) -> FileProcessingError:
-        """Count a replaced process and return the error for its caller."""
+        """Count a replaced process by its reason; return the error to raise instead of one of POOL_ERRORS."""
         hit_cpu_limit = isinstance(error, ProcessEndedError) and error.exitcode == -signal.SIGXCPU
         if hit_cpu_limit or isinstance(error, TimeoutError):
             self._count_restart("timeout")
@@ -186,7 +191,7 @@ class Codec:
         return FileProcessingError(f"the codec process ended: {error}", code="decoder_crashed", retryable=True)
 
     def _timeout_error(self, error: BaseException) -> DecoderLimitError:
-        """Return a retryable error if the process hardly ran: the file is not the reason that it took so long."""
+        """Return the error of a late answer. If the process hardly ran, it is retryable: the file is not the reason."""
         problem = f"decoding takes longer than {self._limits.seconds:g} s (CODEC_TIMEOUT_SECONDS)"
         if isinstance(error, RequestTimeoutError) and error.cpu_seconds < STALLED_SHARE * self._limits.seconds:
             problem += f", although it needed only {error.cpu_seconds:.1f} s of processor time"

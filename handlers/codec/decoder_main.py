@@ -53,7 +53,7 @@ KIND_MODULES: Final = {
 }
 """The module whose `prepare` validates files of each kind. It is imported for the first file of that kind."""
 DECODER_LIBRARIES: Final = frozenset({"pyvips", "av", "zipfile", "PIL"})
-"""Libraries whose errors mean that the file is damaged. They are named here and not imported."""
+"""Libraries whose errors usually mean that the file is damaged. They are named here and not imported."""
 OUT_OF_MEMORY: Final = re.compile(
     r"out of memory|(cannot|could not|unable to|failed to|can't) allocate|memory (allocation|error|exhausted|limit)"
     r"|(insufficient|not enough|no) memory"
@@ -65,7 +65,7 @@ VARIANT_FIELDS: Final = tuple(field.name for field in fields(DecodedVariant) if 
 
 
 def answer(request: bytes) -> bytes:
-    """Perform one request; return its result or error, and the lines that were logged."""
+    """Perform one request; return the answer as JSON: its result or error, and the lines that were logged."""
     fields_ = json.loads(request)
     if fields_["cpu_seconds"] is not None:
         rlimits.allow_cpu_time(fields_["cpu_seconds"])
@@ -92,7 +92,7 @@ def _error_fields(error: Exception) -> dict[str, str]:
 def start(folder: str, limits: dict[str, Any]) -> None:
     """Prepare this process for requests: set libvips' safety options, limits (the fields of `Limits`), and the sandbox.
 
-    From then on it reaches the files of its work folder only. libvips writes its temporary files there, too.
+    From then on it reaches libraries and its work folder only, in which libvips writes its temporary files, too.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the parent, which ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # end at once: a Python handler would wait for the decoder
@@ -127,7 +127,7 @@ def prepare(folder: str, content_type: str, options: dict[str, Any], limits: dic
 
 
 def encode_options(options: dict[str, Any]) -> EncodeOptions:
-    """Return the options of a request."""
+    """Return the options that a request contains as plain data."""
     variants = (
         VariantOptions(**variant | {"format": ImageFormat(variant["format"])}) for variant in options["variants"]
     )
@@ -152,7 +152,7 @@ def _prepare(source: Path, target: Path, content_type: str, options: EncodeOptio
 
 @contextlib.contextmanager
 def translated(limits: Limits) -> Iterator[None]:
-    """Translate the errors of libraries into ours."""
+    """Raise our errors instead of those that libraries raise in this context."""
     try:
         yield
     except FileProcessingError:

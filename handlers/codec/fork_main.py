@@ -29,7 +29,7 @@ PR_SET_PDEATHSIG: Final = 1
 
 
 def serve(control: int, parent: int) -> None:
-    """Fork on request until the parent has ended; then end all forked processes."""
+    """Fork on request until the parent ends or closes the `control` socket; then kill all forked processes."""
     privileges.forbid_inspection()
     privileges.drop_capabilities()
     for signal_number in (signal.SIGINT, signal.SIGTERM):  # sent to the parent, which ends this process
@@ -102,7 +102,7 @@ def _fork(work: int, status: int, children: dict[int, int]) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """Have the kernel end this process with its parent, since a busy decoder would not notice."""
+    """Tell the kernel to kill this process when its parent ends, since a busy decoder would not notice that."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)

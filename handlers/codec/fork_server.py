@@ -1,7 +1,8 @@
 """The worker's side of the fork server (handlers/codec/fork_main.py), from which the codec processes are forked.
 
-They are forked from a program of their own. This process has threads and cannot be forked safely, and Python's own fork
-server imports the caller's `__main__`, which fails for scripts without a guard and for programs on standard input.
+The fork server runs a program of its own, because the worker has threads and cannot be forked safely. Python's own fork
+server is not used: it imports the caller's `__main__`, which fails for scripts without a guard and for programs on
+standard input.
 """
 
 import contextlib
@@ -37,7 +38,7 @@ PAUSE_SECONDS: Final = 0.5
 class ForkServer:
     """The fork server's process. `close`, or garbage collection of this object, ends it and its codec processes.
 
-    Their folders are in a folder of its own in `temp_dir`.
+    The work folders of the codec processes are in a new folder in `temp_dir`.
     """
 
     def __init__(self, temp_dir: Path) -> None:
@@ -63,14 +64,14 @@ class ForkServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether it can still fork."""
+        """Whether the fork server's process has not ended."""
         return self._process.poll() is None
 
     def fork(self, start: Request[object]) -> CodecProcess:
-        """Start a process and send it the request `start`.
+        """Start a codec process, and return it when it has answered the request `start`.
 
         Raises:
-            ProcessEndedError: it cannot be started.
+            ProcessEndedError: it cannot be started, or does not answer `start` with a result.
         """
         try:
             process = self._fork()

@@ -39,7 +39,11 @@ def check_length(length: int) -> None:
 
 
 def read_frame(file: BinaryIO) -> bytes | None:
-    """Read one message from a trusted sender; None if it closed the connection."""
+    """Read one message from a trusted sender; return None if the sender closed the connection.
+
+    Raises:
+        FrameError: it is longer than `MAX_BYTES`.
+    """
     header = file.read(LENGTH.size)
     if len(header) < LENGTH.size:
         return None

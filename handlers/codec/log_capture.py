@@ -18,14 +18,14 @@ UNPRINTABLE: Final = "backslashreplace"
 
 
 class LogCapture(logging.Handler):
-    """Collects the first warnings and errors, including Python's own warnings."""
+    """Collects the first MAX_LOG_LINES warnings and errors in `lines`."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: list[Line] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Collect the line unless there are MAX_LOG_LINES already."""
+        """Collect the record, unless there are MAX_LOG_LINES already."""
         if len(self.lines) < MAX_LOG_LINES:
             logger = plain_text(record.name, MAX_LOGGER_CHARACTERS)
             level = min(record.levelno, logging.CRITICAL)
@@ -35,7 +35,7 @@ class LogCapture(logging.Handler):
 
 @contextlib.contextmanager
 def captured_logs() -> Iterator[list[Line]]:
-    """Collect the log lines while the context lasts, instead of writing them."""
+    """Collect the warnings and errors logged in this context, and Python's own warnings, instead of writing them."""
     root, capture = logging.getLogger(), LogCapture()
     before, root.handlers[:] = list(root.handlers), [capture]
     logging.captureWarnings(capture=True)

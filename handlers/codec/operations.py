@@ -1,4 +1,4 @@
-"""The requests for a file to codec processes, and the check of what they answer."""
+"""The requests that `Codec` sends to a codec process for a file, and the validation of their results."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
@@ -58,7 +58,10 @@ def poster_request(
 
 
 def poster_variants(content_type: str, profile: Profile) -> tuple[VariantOptions, ...] | None:
-    """Return the variants of the picture of a video, or of audio; None if no picture of such a file is wanted."""
+    """Return the variants to make of a video's poster or of audio's waveform; None if the file needs no second request.
+
+    A video always needs one, for its placeholder; audio only if the profile has waveforms.
+    """
     kind = BY_CONTENT_TYPE[content_type].kind if content_type in BY_CONTENT_TYPE else None
     if kind is Kind.VIDEO:
         return variant_options(profile)
@@ -79,8 +82,8 @@ def _arguments(
 def _parse_prepared(paths: dict[str, Path], variants: ExpectedVariants, requested: str, result: object) -> Prepared:
     """Validate the result of `prepare`; compute size and hashes. Raises ValueError if it is not valid.
 
-    A file only becomes a type that has a module of its own, such as SVG, if it was detected as that type: a decoder of
-    pictures that has been taken over must not return a picture with scripts.
+    A result may have a type with a module of its own (`prepared_by`), such as SVG, only if the file was detected as
+    that type: a decoder of pictures that has been taken over must not return a picture with scripts.
     """
     file = PreparedFile.model_validate(result)
     media = BY_CONTENT_TYPE.get(file.content_type)

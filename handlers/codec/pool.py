@@ -24,9 +24,9 @@ from handlers.codec.request import Answer, Request
 T = TypeVar("T")
 
 MAX_TRIES: Final = 3
-"""Maximum number of times a request is sent when its process ended for another reason.
+"""How many processes may end before they answer a request, not because of it, until it fails.
 
-Processes that were killed while idle do not count.
+A process that had answered other requests, and ended before it started this one, does not count.
 """
 
 
@@ -35,7 +35,7 @@ class PoolClosedError(Exception):
 
 
 class ProcessPool:
-    """Sends requests to at most `size` processes. Each gets `start` first, and ends after `tasks` more requests.
+    """Sends requests to at most `size` processes. Each gets `start` first, and ends after `tasks` more (0: no maximum).
 
     `waiting` holds the unanswered requests; `busy` holds the processes that work on one. The folders of the processes
     are in `temp_dir` (default: the system's).
@@ -56,16 +56,17 @@ class ProcessPool:
 
     @property
     def has_started(self) -> bool:
-        """Whether it was used since it was created or closed."""
+        """Whether the pool was used since it was created or last closed."""
         return self._threads is not None
 
     async def run(self, request: Request[T]) -> tuple[int, Answer[T]]:
-        """Send the request to a process; return the process id and the answer. Cancelling ends that process.
+        """Send the request to a process; return the process id and the answer. Cancelling this call ends that process.
 
         Raises:
-            TimeoutError: it took longer than `seconds`; the process was ended.
+            TimeoutError: the answer took longer than `seconds`; the process was ended.
             InvalidAnswerError: the process sent an invalid answer, and was ended.
-            ProcessEndedError: the process ended.
+            ProcessEndedError: the process ended before it answered, or none could be started.
+            FileProcessingError: a file could not be passed to the process, or the result not taken from it.
             PoolClosedError: the pool was closed.
         """
         call = _PoolCall(request)

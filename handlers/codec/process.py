@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from handlers.codec.channel import Channel, is_readable
 from handlers.codec.fork_main import NUMBER
 from handlers.codec.request import Answer, InvalidAnswerError, Request
-from handlers.codec.work_folder import TARGET, InvalidResultError, WorkFolder, not_passed
+from handlers.codec.work_folder import TARGET, InvalidResultError, WorkFolder, transfer_error
 
 T = TypeVar("T")
 
@@ -26,8 +26,8 @@ NO_RESULTS: Final[Mapping[str, Path]] = {}
 class ProcessEndedError(Exception):
     """A process ended, or was killed, before it answered.
 
-    `exitcode` is as in `subprocess`, or None if the fork server ended too. `has_started`: the process had started the
-    request.
+    `exitcode` is as in `subprocess`, or None if the fork server ended too or the process never started.
+    `has_started`: the process had started the request.
     """
 
     def __init__(self, exitcode: int | None = None, reason: str | None = None, *, has_started: bool = False) -> None:
@@ -54,7 +54,7 @@ class CodecProcess:
     """A codec process. One thread at a time may use it; any thread may kill it.
 
     `work` is the connection for requests. `status` is the pipe on which the fork server reports the process id and,
-    when the process has ended, its exit code. `folder` is its own.
+    when the process has ended, its exit code. `folder` is the work folder of this process.
     """
 
     def __init__(self, work: socket.socket, status: int, folder: WorkFolder) -> None:
@@ -72,7 +72,7 @@ class CodecProcess:
 
     @property
     def is_new(self) -> bool:
-        """Whether it has answered nothing but the request that prepared it."""
+        """Whether it has answered at most its first request, which prepares it."""
         return self.answers <= 1
 
     @property
@@ -125,7 +125,7 @@ class CodecProcess:
         except InvalidResultError as error:
             raise InvalidAnswerError(str(error)) from None
         except OSError as error:
-            raise not_passed("the result cannot be taken from a decoder", error) from error
+            raise transfer_error("the result cannot be taken from a decoder", error) from error
 
     def kill(self) -> None:
         """Kill the process; a thread that waits for its answer gets ProcessEndedError."""
@@ -135,7 +135,7 @@ class CodecProcess:
                     os.kill(self.pid, signal.SIGKILL)
 
     def end(self) -> int | None:
-        """Kill the process, wait until it has ended, and return its exit code; None if its server has ended too."""
+        """Kill the process, wait for its end, and return its exit code; None if the server does not report one."""
         self.kill()
         if not self._close.alive:
             return None
@@ -151,7 +151,7 @@ class CodecProcess:
 
 
 def _read_status(status: int, seconds: float) -> int | None:
-    """Read the next number that the fork server reports about a process; None if there is none."""
+    """Return the next number that the fork server reports about a process; None if none comes in this time."""
     content = os.read(status, NUMBER.size) if is_readable(status, seconds) else b""
     return int(NUMBER.unpack(content)[0]) if content else None
 

@@ -20,7 +20,7 @@ ERROR_CLASSES: Final[dict[DecoderErrorCode, type[FileProcessingError]]] = {
     DecoderErrorCode.TYPE_NOT_SUPPORTED: FileTypeNotSupportedError,
     DecoderErrorCode.LIMIT: DecoderLimitError,
 }
-"""The error class of a code. The other codes are retryable errors of the base class."""
+"""The class of the error for a code. Other codes become a retryable `FileProcessingError`."""
 
 
 class InvalidAnswerError(Exception):
@@ -47,8 +47,8 @@ class Request(Generic[T]):
 
     `parse` validates and converts the result, and raises ValueError if it is not valid. `cpu_seconds` is the processor
     time that the call may take; None for no limit. `gets_folder`: the path of the process's work folder is the first
-    argument. `files`: the source, which is put into that folder, and the path for the result, which is taken out of it.
-    So are further results, `extra_files`, by the names that they have there.
+    argument. `files`: the source, which is put into that folder, and the path to which the result is copied from it.
+    `extra_files`: the paths to which further results are copied, by their names in that folder.
     """
 
     operation: str

@@ -14,16 +14,19 @@ from schemas.jobs import Profile
 WRITTEN_TYPES: Final = frozenset({"image/jpeg", "image/webp", "image/avif"})
 WAVEFORM_TYPES: Final = frozenset({"image/png"})
 MAX_VARIANT_BYTES: Final = 64 << 20
-"""Largest file of a variant: four bytes for each pixel of the largest one."""
+"""Maximum size of a variant's file: four bytes for each pixel of the largest variant."""
 
 
 def variant_options(profile: Profile) -> tuple[VariantOptions, ...]:
-    """Return the variants of pictures and posters; format and quality default to those of the picture."""
+    """Return the profile's variants of pictures and posters; format and quality default to those of the profile.
+
+    A profile with the format `keep` has variants in the format `auto`.
+    """
     return _options(profile, is_waveform=False)
 
 
 def waveform_options(profile: Profile) -> tuple[VariantOptions, ...]:
-    """Return the variants of audio."""
+    """Return the profile's variants of audio: its waveforms."""
     return _options(profile, is_waveform=True)
 
 
@@ -46,7 +49,7 @@ def _options(profile: Profile, *, is_waveform: bool) -> tuple[VariantOptions, ..
 
 @dataclass(frozen=True, slots=True)
 class ExpectedVariants:
-    """The variants that were requested, and where the worker has put the file of each, if there is one."""
+    """The variants that were requested, and the path of the file of each, which exists if it was made."""
 
     wanted: Sequence[VariantOptions]
     paths: Sequence[Path]
@@ -54,10 +57,10 @@ class ExpectedVariants:
     def parse(self, picture: Prepared | None, found: Sequence[MadeVariant]) -> tuple[PreparedVariant, ...]:
         """Validate the answer about the variants of a picture; compute sizes and hashes.
 
-        Without a picture, such as those of a video, every variant must have a file.
+        `picture` is None for variants of video and audio: each must then have a file, since none is the picture itself.
 
         Raises:
-            ValueError: a variant was not requested, is larger than requested, or its file is not what it must be.
+            ValueError: a variant was not requested, is there twice, is larger than requested, or has an invalid file.
         """
         numbers = {variant.name: number for number, variant in enumerate(self.wanted)}
         if len({variant.name for variant in found}) < len(found) or any(each.name not in numbers for each in found):

@@ -1,4 +1,4 @@
-"""The folder of one codec process, the only one that it may use: `in` has the file to decode, `out` the result.
+"""The work folder of one codec process: `in` has the file to decode, `out` the result.
 
 The worker links the source into it before a request, and copies the result out of it afterwards. So a codec process
 cannot reach the files of other processes, and cannot change a result after the worker has hashed it, although it may
@@ -17,7 +17,7 @@ from typing import Final
 from handlers.errors import FileProcessingError, is_disk_full
 
 RESULT_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""Without following a link or waiting for the writer of a FIFO."""
+"""Opening a result neither follows a link nor waits for the writer of a FIFO."""
 COPY_BYTES: Final = 1024 * 1024
 TARGET: Final = "prepared"
 
@@ -50,7 +50,7 @@ class WorkFolder:
         try:
             _link_or_copy(source, self.source)
         except OSError as error:
-            raise not_passed("the file cannot be passed to a decoder", error) from error
+            raise transfer_error("the file cannot be passed to a decoder", error) from error
         try:
             yield
         finally:
@@ -82,8 +82,8 @@ class WorkFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def not_passed(problem: str, error: OSError) -> FileProcessingError:
-    """Return the error for a file that the system did not let pass."""
+def transfer_error(problem: str, error: OSError) -> FileProcessingError:
+    """Return the error for a file that could not be put into a work folder, or taken out of one."""
     code = "disk_full" if is_disk_full(error) else "decoder_failed"
     return FileProcessingError(f"{problem}: {error.strerror}", code=code, retryable=True)
 
@@ -105,7 +105,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _empty(folder: str) -> None:
-    """Remove what is in a folder, which may have been removed itself: its process and the fork server were killed."""
+    """Remove what is in a folder. The folder itself may be gone, if its process and the fork server were killed."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):

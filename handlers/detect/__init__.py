@@ -1,9 +1,10 @@
 """Detects a file's type from its content alone.
 
-Our own signatures detect every type that is stored, so the version of libmagic does not change what is stored.
-libmagic detects the rest: the types of refused files, and variants that our signatures do not cover.
+Our own signatures come first and detect every type that is stored, so the version of libmagic hardly matters.
+libmagic only sees the files that no signature matches: types that are not stored, and rare variants of stored types.
 
-The first HEAD_BYTES give the same result as the whole file. Whether the file is valid is checked later, by decoding it.
+HEAD_BYTES suffice for most files. More bytes help for text that begins with a long comment, such as an OBJ model.
+Whether the file is valid is checked later, by decoding it.
 """
 
 from dataclasses import dataclass
@@ -28,14 +29,14 @@ ALIASES: Final = {
 """libmagic's names for types that have another name in the registry, and names that are too general."""
 
 ONLY_BY_SIGNATURE: Final = frozenset({Kind.MODEL, Kind.TEXT, Kind.DATA})
-"""Kinds in which libmagic's word is not enough: text in another encoding is `text/plain` to it."""
+"""Kinds that are stored only if a signature matches: libmagic also answers `text/plain` for text that is not UTF-8."""
 UNRECOGNIZED: Final = frozenset({UNKNOWN, "text/plain"})
 """libmagic's answers for a file that it does not recognize."""
 
 
 @dataclass(frozen=True, slots=True)
 class DetectedType:
-    """The detected type. `media` is its entry in the registry, or None for a type that is not stored."""
+    """The detected type. `media` is its entry in the registry of `handlers.media`, or None if it is not stored."""
 
     media: MediaType | None
     mime_type: str

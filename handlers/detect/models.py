@@ -1,7 +1,7 @@
 """Detects 3D models and splats: FBX, STL, MTL, SPZ and SPLAT.
 
-Binary STL and SPLAT have no magic number. They are detected by their first records, whose numbers agree with each other
-in a way that other content does not: normals have the length 1, and so have the rotations of splats.
+Binary STL and SPLAT have no magic number. They are detected by the numbers in their first records: the normals of STL
+and the rotations of SPLAT have the length 1, which is unlikely in other content.
 """
 
 import math
@@ -25,13 +25,13 @@ SPLAT: Final = struct.Struct("<6f8B")
 """Position, scale, colour with opacity, and rotation of a splat (https://github.com/antimatter15/splat)."""
 SPLATS_CHECKED: Final = 16
 ROTATION_LENGTHS: Final = (0.94, 1.06)
-"""The rotation of a splat is rounded to bytes."""
+"""Range of the length of a rotation. It differs from 1 because each of the four numbers is rounded to a byte."""
 GZIP: Final = b"\x1f\x8b\x08"
 SPZ_MAGIC: Final = b"NGSP"
 
 
 def fbx(head: bytes) -> str | None:
-    """Detect FBX by its magic number, or by the comment or the node at the beginning of its text."""
+    """Detect binary FBX by its magic number, and FBX as text by its first comment or its FBXHeaderExtension node."""
     is_fbx = head.startswith(FBX_MAGIC) or (FBX_TEXT.match(head) is not None and b"\0" not in head[:HEAD])
     return "model/fbx" if is_fbx else None
 
@@ -56,13 +56,13 @@ def mtl(head: bytes) -> str | None:
 
 
 def is_stl_text(head: bytes) -> bool:
-    """Whether it is STL as text. Binary STL may begin with `solid` too."""
+    """Whether the bytes begin an STL file in text. `solid` alone does not prove it: binary STL may begin so, too."""
     text = head[:HEAD].lstrip().lower()
     return text.startswith(b"solid") and b"\0" not in text and (b"facet" in text or b"endsolid" in text)
 
 
 def stl(head: bytes) -> str | None:
-    """Detect STL as text, or in binary by its first triangles."""
+    """Detect STL: text by its keywords, binary by its first STL_CHECKED triangles."""
     if is_stl_text(head):
         return "model/stl"
     count = int.from_bytes(head[STL_COUNT_OFFSET:STL_HEADER_BYTES], "little")
@@ -84,7 +84,7 @@ def _is_triangle(numbers: tuple[float, ...]) -> bool:
 
 
 def splat(head: bytes) -> str | None:
-    """Detect splats without a header: the first ones have finite positions, positive scales and rotations."""
+    """Detect SPLAT by its first SPLATS_CHECKED records: plausible positions, positive scales, rotations of length 1."""
     if len(head) < SPLAT.size * SPLATS_CHECKED:
         return None
     splats = SPLAT.iter_unpack(head[: SPLAT.size * SPLATS_CHECKED])

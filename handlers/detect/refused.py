@@ -1,4 +1,7 @@
-"""Detects what is never stored, whatever UNSUPPORTED_FILES says: web pages, PDF, scripts and programs."""
+"""Detects types that are never stored, whatever UNSUPPORTED_FILES says: web pages, PDF, scripts and programs.
+
+It also tells SVG, which is stored, and other XML from web pages, since all of them begin with `<`.
+"""
 
 import re
 from typing import Final
@@ -10,7 +13,7 @@ PDF: Final = "application/pdf"
 SCRIPT: Final = "text/x-script"
 EXECUTABLE: Final = "application/x-executable"
 PDF_BYTES: Final = 1024
-"""Readers of PDF look for its mark in this many first bytes."""
+"""PDF readers search for `%PDF-` in this many bytes from the start."""
 EXECUTABLES: Final = re.compile(
     rb"\x7fELF|\0asm|dex\n\d{3}\0|\xca\xfe\xba\xbe|[\xcf\xce]\xfa\xed\xfe|\xfe\xed\xfa[\xcf\xce]|MZ.{0,62}\0", re.DOTALL
 )
@@ -20,7 +23,7 @@ ROOT: Final = re.compile(
     rb"(?>(?:<!--(?>.*?-->)|<\?xml\b[^>]*>|<!DOCTYPE\s[^>\[]*+(?:\[[^\]]*+\]\s*+)?>)\s*+)*+<([A-Za-z][\w.-]*+)(:\w++)?",
     re.DOTALL | re.IGNORECASE,
 )
-"""Everything before the first element of a document, and the element's name."""
+"""Everything before the first element of an XML or HTML document, and the name of that element."""
 HTML_DOCTYPE: Final = re.compile(rb"<!DOCTYPE\s+html\b", re.IGNORECASE)
 HTML_ELEMENTS: Final = frozenset(
     b"html head body script style title meta link base table div span p a br img iframe form font center h1 h2 h3 b i "
@@ -37,7 +40,7 @@ SCRIPTS: Final = (
     ),
     re.compile(rb"(?:window|document|console|module|exports|process)\.\w|\$[A-Za-z_]\w*\s*=|%!PS"),
 )
-"""The first line that is not empty, in shells, PowerShell, Python, JavaScript, PHP and PostScript."""
+"""The first line that is not empty: of shell, batch, PowerShell, Python, JavaScript, PHP and PostScript files."""
 REFUSED_TYPES: Final = frozenset(
     {HTML, PDF, SCRIPT, EXECUTABLE}
     | {f"text/{name}" for name in ("javascript", "x-php", "rtf", "x-lisp", "vbscript")}
@@ -51,12 +54,12 @@ REFUSED_BEGINNINGS: Final = (
     "application/x-mach",
     "application/x-sh",
 )
-"""libmagic's names for programs, of which it has many, begin so."""
+"""Prefixes of libmagic's many names for scripts and programs."""
 REFUSED_PROGRAMS: Final = re.compile(r"application/x-(?:(?:pie-)?executable|sharedlib|object|java.*|coredump|wine.*)")
 
 
-def refused_type(head: bytes) -> str | None:
-    """Return the type of a page, document, script or program, or of other XML; None for anything else."""
+def markup_or_program_type(head: bytes) -> str | None:
+    """Return the type of a program, PDF, script, web page, SVG or other XML; None for anything else."""
     if EXECUTABLES.match(head):
         return EXECUTABLE
     if b"%PDF-" in head[:PDF_BYTES]:
@@ -70,7 +73,7 @@ def refused_type(head: bytes) -> str | None:
 
 
 def markup_type(head: bytes) -> str | None:
-    """Return SVG, HTML or XML by the first element; None if there is no element."""
+    """Return the type of SVG, HTML or other XML, by its DOCTYPE or first element; None if it begins as none of them."""
     root = ROOT.match(head)
     if HTML_DOCTYPE.search(head[: root.end()] if root else head):
         return HTML

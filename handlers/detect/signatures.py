@@ -11,8 +11,9 @@ from handlers.detect.magic_numbers import by_magic_number
 from handlers.detect.zip_types import zip_type
 
 HEAD_BYTES: Final = 4096
-"""The first bytes of a file that are sufficient for detection."""
+"""How many bytes at the beginning of a file suffice for detection, except for text that begins with long comments."""
 UNKNOWN: Final = "application/octet-stream"
+"""The type of a file that is not recognized, or whose container is recognized and its content is not stored."""
 AVIF_BRANDS: Final = {b"avif", b"avis"}
 HEIC_BRANDS: Final = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"}
 STILL_BRANDS: Final = {b"mif1", b"mif2", b"msf1", b"miaf"}
@@ -34,12 +35,12 @@ OBJ_KEYWORDS: Final = frozenset(
 
 
 def by_signature(head: bytes) -> str | None:
-    """Return the content type that a signature detects, or None."""
+    """Return the content type of the first signature that matches (perhaps UNKNOWN), or None if none matches."""
     return next((name for check in CHECKS if (name := check(head)) is not None), None)
 
 
 def _safetensors(head: bytes) -> str | None:
-    """Detect weights: the length of a JSON header as u64, then the header.
+    """Detect safetensors: the length of a JSON header in eight bytes, then the header.
 
     This check comes first, because the length may look like another format's magic number.
     """
@@ -102,7 +103,7 @@ def _id3_audio(head: bytes) -> str | None:
 def _mpeg_audio(head: bytes) -> str | None:
     """Detect MP3 without a tag by a frame header whose fields are all valid (ISO/IEC 11172-3, 2.4.2.3).
 
-    Zeros may come first; then the header must occur again.
+    Zeros may come first; then the first two bytes of the header must occur again, as those of the next frame.
     """
     is_padded = head.startswith(b"\0")
     head = head.lstrip(b"\0")
@@ -123,7 +124,7 @@ def _glb(head: bytes) -> str | None:
 
 
 def _gltf(head: bytes) -> str | None:
-    """Detect a JSON object with at least two of glTF's own keys. `asset` alone may be at the end of the file."""
+    """Detect a JSON object with at least two of glTF's keys. The required one, `asset`, may be beyond these bytes."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text.startswith(b"{") or b"\0" in text:
         return None
@@ -139,7 +140,7 @@ def _ply(head: bytes) -> str | None:
 
 
 def _obj(head: bytes) -> str | None:
-    """Detect Wavefront OBJ: every line begins with one of its keywords, and there is a vertex or an `mtllib` line."""
+    """Detect Wavefront OBJ: every line begins with one of its keywords; one is a vertex, or the first is `mtllib`."""
     if b"\0" in head or head.startswith(b"#!"):  # `#` begins a comment in OBJ, but `#!` begins a script
         return None
     lines = head.removeprefix(b"\xef\xbb\xbf").replace(b"\\\r\n", b"").replace(b"\\\n", b"").splitlines()
@@ -177,7 +178,7 @@ CHECKS: Final[tuple[Callable[[bytes], str | None], ...]] = (
     models.mtl,
     streams.transport_stream,
     streams.bitmap,
-    refused.refused_type,
+    refused.markup_or_program_type,
     models.stl,
     text.json,
     text.subtitles,
@@ -185,4 +186,4 @@ CHECKS: Final[tuple[Callable[[bytes], str | None], ...]] = (
     streams.tga,
     models.splat,
 )
-"""Those that prove the least come last."""
+"""The checks in the order in which they run. The first type that is found counts, so the weakest checks come last."""

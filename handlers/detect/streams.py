@@ -7,12 +7,12 @@ PACKET_BYTES: Final = 188
 SYNC: Final = 0x47
 MIN_PACKETS: Final = 3
 DIB_HEADERS: Final = frozenset({12, 40, 52, 56, 64, 108, 124})
-"""The sizes of the header after BMP's first one."""
+"""The sizes in bytes that BMP's second header, after the file header, may have."""
 BIT_DEPTHS: Final = frozenset({1, 2, 4, 8, 16, 24, 32})
 
 
 def transport_stream(head: bytes) -> str | None:
-    """Detect a transport stream by the first byte of its packets (ISO/IEC 13818-1, 2.4.3)."""
+    """Detect a transport stream: at least MIN_PACKETS packets, all beginning with SYNC (ISO/IEC 13818-1, 2.4.3)."""
     firsts = head[::PACKET_BYTES]
     return "video/mp2t" if len(firsts) >= MIN_PACKETS and set(firsts) == {SYNC} else None
 

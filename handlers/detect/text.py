@@ -1,4 +1,4 @@
-"""Detects text: JSON, subtitles, CSV and plain text. They come last, because other formats are text as well."""
+"""Detects JSON, subtitles, CSV and plain text. These checks run after those of other formats that consist of text."""
 
 import codecs
 import csv
@@ -6,10 +6,10 @@ import re
 from typing import Final
 
 HEAD: Final = 4096
-"""Only these first bytes decide, so that more of a file does not change its type."""
+"""How many bytes at the beginning decide. Further ones are ignored, so that they do not change the type."""
 BOM: Final = b"\xef\xbb\xbf"
 CONTROL: Final = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffe\uffff]")
-"""Characters that text does not contain. ESC is in logs with colours."""
+"""Characters that text must not contain. ESC is not among them, since logs use it for colours."""
 JSON_TOKENS: Final = re.compile(
     rb'(?>[\s{}\[\],:]++|"(?:[^"\\\x00-\x1f]++|\\.)*+"|-?\d++(?:\.\d++)?+(?:[eE][+-]?+\d++)?+'
     rb"|true|false|null|NaN|-?Infinity)*+"
@@ -23,7 +23,7 @@ MIN_ROWS, MIN_COLUMNS = 2, 2
 
 
 def json(head: bytes) -> str | None:
-    """Detect a JSON object or list; the first bytes may end inside of it."""
+    """Detect a JSON object or list, of which the bytes may contain only the beginning."""
     text = head[:HEAD].removeprefix(BOM).lstrip()
     if not text.startswith((b"{", b"[")):
         return None
@@ -51,7 +51,10 @@ def plain(head: bytes) -> str | None:
 
 
 def decode_head(head: bytes) -> str | None:
-    """Return the text of the first bytes of a file, which may end inside a character; None if it is no text."""
+    """Return the text of the first bytes of a file, which may end inside a character.
+
+    None: they are not UTF-8, or contain control characters.
+    """
     try:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
     except UnicodeDecodeError:
@@ -60,9 +63,10 @@ def decode_head(head: bytes) -> str | None:
 
 
 def delimiter_of(text: str, *, is_cut: bool) -> str | None:
-    """Return what separates the columns if the lines are a table; None if they are not.
+    """Return the delimiter of the columns if the lines are a table; None if they are not.
 
-    Every row has the same number of columns. In prose, a blank follows a comma.
+    Every row of a table has the same number of columns. Lines are prose if a blank follows a comma or semicolon in the
+    first one. `is_cut`: the last line may be incomplete, and is ignored.
     """
     lines = text.splitlines()[: -1 if is_cut else None]
     for delimiter in DELIMITERS:

@@ -19,18 +19,18 @@ DOCUMENTS: Final = (
     *(b"[Content_Types].xml", b"_rels/", b"docProps/", b"customXml/", b"word/", b"xl/", b"ppt/", b"visio/"),  # OOXML
     *(b"mimetype", b"doc.kml"),  # OpenDocument and EPUB; KMZ
 )
-"""The same in documents and in maps."""
+"""Prefixes of the first member's name in office documents, e-books and maps."""
 MODEL_PART: Final = b".model"
 PART_LISTS: Final = (b"[Content_Types].xml", b"_rels/.rels")
 """The members of an Open Packaging file that name the types of the others."""
 MODEL_TYPE: Final = b"3dmanufacturing"
-"""A part of the names of 3MF's types; other Open Packaging files do not have it."""
+"""A word in the names of 3MF's types, which other Open Packaging files do not contain."""
 MAX_LIST_BYTES: Final = 1 << 16
 MAX_MEMBERS: Final = 16
 
 
 class LocalFile(NamedTuple):
-    """The header of a member, and the part of its content, still packed, that follows in the same bytes."""
+    """Fields of a member's local header, and as much of its packed content as is in the first bytes of the file."""
 
     name: bytes
     method: int
@@ -39,7 +39,7 @@ class LocalFile(NamedTuple):
 
 
 def zip_type(head: bytes) -> str | None:
-    """Return the type of a ZIP file. None for other files, and for pickled weights and documents in ZIP format."""
+    """Return the type of a ZIP file; None for other files, and for ZIP files that are pickled weights or documents."""
     if head[:4] == EMPTY_ARCHIVE:
         return "application/zip"
     members = list(_members(head))
@@ -56,7 +56,7 @@ def zip_type(head: bytes) -> str | None:
 
 
 def _members(head: bytes) -> Iterator[LocalFile]:
-    """Yield the members whose headers are in the first bytes, up to one that does not declare its size."""
+    """Yield the members whose headers are in the first bytes. One that does not declare its size is the last."""
     at = 0
     for _ in range(MAX_MEMBERS):
         if head[at : at + 4] != LOCAL_FILE or len(head) < at + 30:

@@ -50,8 +50,8 @@ class MediaType:
 class Limits:
     """The limits for decoding one file.
 
-    Pixels of all frames together; number of frames or pages; bytes of memory (also of the decoded content); bytes of a
-    file that is written; seconds.
+    `max_pixels`: pixels of all frames of an image together, or of one frame of a video. `max_frames`: number of frames
+    or pages. `max_memory`: bytes of memory, also of the decoded content. `max_written`: bytes of each written file.
     """
 
     max_pixels: int
@@ -87,14 +87,14 @@ class EncodeOptions:
 
 
 VARIANT: Final = "variant-"
-"""The name of a variant's file in the folder of a codec process, before its number in the order of the request."""
+"""Prefix of the name of a variant's file in a work folder. The variant's number in the request follows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedVariant:
     """A smaller version of a picture that a codec process has made.
 
-    `path` is None if it is the picture itself, which is small enough and of the requested format.
+    `path` is None if the variant is the picture itself, which is small enough and has the requested format.
     """
 
     name: str
@@ -109,8 +109,8 @@ class DecodedVariant:
 class Decoded:
     """A file that a codec process has decoded completely.
 
-    `path` is the new file, or the source if that is kept. Width and height in pixels with orientation applied; duration
-    in seconds. `quality` is the one that was found, if it was to be found.
+    `path` is the new file, or the source if that is kept. Width and height are in pixels with orientation applied; the
+    duration is in seconds. `quality` is the one that reached `EncodeOptions.ssim`, or None if that was not set.
     """
 
     path: Path
@@ -126,7 +126,7 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poster:
-    """The picture of a video, or of audio, that a codec process has made: its placeholder and its variants."""
+    """The placeholder and the variants of a video, or the waveforms of audio, that a codec process has made."""
 
     thumbhash: str | None = None
     variants: tuple[DecodedVariant, ...] = ()
@@ -134,7 +134,10 @@ class Poster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedVariant(DecodedVariant):
-    """A variant that is ready to store. The worker computes size and hashes. `is_picture`: it is the picture itself."""
+    """A variant that is ready to store. The worker has computed size and hashes.
+
+    `is_picture`: the variant is the picture itself.
+    """
 
     path: Path
     extension: str
@@ -148,8 +151,8 @@ class PreparedVariant(DecodedVariant):
 class Prepared(Decoded):
     """A file that is ready to store.
 
-    The worker computes size, in bytes, and hashes from the bytes at `path`: the codec process may have been taken over.
-    Storage uses the MD5 in its ETag.
+    The worker has computed the size in bytes and the hashes from the file at `path`. It does not rely on the codec
+    process, which may have been taken over. Storage uses the MD5 in its ETag.
     """
 
     extension: str
@@ -161,7 +164,7 @@ class Prepared(Decoded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedPoster(Poster):
-    """The picture of a video, or of audio, that is ready to store."""
+    """The placeholder of a video, and the variants of video or audio that are ready to store."""
 
     variants: tuple[PreparedVariant, ...] = ()
 

@@ -1,4 +1,4 @@
-"""ZIP archives: every member is unpacked and compared with its checksum; stored as they are.
+"""ZIP archives: every member is unpacked and compared with its checksum. The archives are stored as they are.
 
 The format is PKWARE's APPNOTE. Runs in a codec process.
 """
@@ -19,7 +19,7 @@ MAX_UNPACKED: Final = 1 << 30
 MAX_MEMBERS: Final = 100_000
 PIECE_BYTES: Final = 1 << 20
 ENCRYPTED, SIZES_FOLLOW = 0x1, 0x8
-"""Flags of a member (APPNOTE 4.4.4)."""
+"""Flags of a member: encrypted; sizes and checksum follow the content (APPNOTE 4.4.4)."""
 LOCAL_HEADER: Final = struct.Struct("<4sHHH4xIII")
 ZIP64_VERSION: Final = 45
 IN_ZIP64: Final = 0xFFFFFFFF
@@ -35,7 +35,7 @@ ERRORS: Final = (
     RuntimeError,
     ValueError,
 )
-"""The errors that reading a damaged archive raises."""
+"""The errors that zipfile and zlib raise for a damaged archive."""
 
 
 def prepare(
@@ -58,7 +58,7 @@ def prepare(
 
 
 def check_archive(path: Path) -> None:
-    """Unpack every member and compare the headers with the directory. Raises the errors of `prepare`."""
+    """Unpack every member, and compare the members' headers with the directory. Raises the errors of `prepare`."""
     try:
         with zipfile.ZipFile(path) as archive:
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What is known about a file that is ready to store. The last two functions run in the worker."""
+"""Describes files that are ready to store. `check_and_describe` runs in a codec process, the others in the worker."""
 
 import hashlib
 from pathlib import Path
@@ -11,12 +11,10 @@ READ_BYTES: Final = 256 * 1024
 
 
 def check_and_describe(path: Path, target: Path, content_type: str, **properties: Any) -> Decoded:  # noqa: ANN401 - of Decoded
-    """Check the structure of a file and describe it. It is stored unchanged, without the bytes after its end.
+    """Check the structure of a file that is stored as it is, and describe it.
 
-    The result is a copy of it, beside `target`. `properties` are the optional fields of Decoded.
-
-    Raises:
-        FileCorruptedError: the structure is damaged, or the file is incomplete.
+    The path of the result is `path`, or that of a copy beside `target` if bytes follow the file's end or it must be
+    repaired. `properties` are the optional fields of Decoded. Raises the errors of `cut_tail`.
     """
     without_tail = cut_tail(path, target.with_name(f"{path.name}.cut"), content_type)
     return Decoded(path=without_tail, content_type=content_type, **properties)

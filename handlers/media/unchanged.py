@@ -1,4 +1,4 @@
-"""Files that are stored as they are after a check of their structure: models, texts, data. Runs in a codec process."""
+"""Files of which only the structure is checked: most models, texts and data. Runs in a codec process."""
 
 from pathlib import Path
 
@@ -13,5 +13,5 @@ def prepare(
     options: EncodeOptions,  # noqa: ARG001 - all kinds have the same signature
     limits: Limits,  # noqa: ARG001 - the same
 ) -> Decoded:
-    """Validate a file. Raises FileCorruptedError if its structure is damaged."""
+    """Validate a file by its structure. Raises the errors of `cut_tail`."""
     return check_and_describe(source, target, content_type)

@@ -1,4 +1,4 @@
-"""Reads XML with expat: no document type with content of its own, so no entities, and bounded depth."""
+"""Reads XML with expat. Refuses declarations inside the document type, so also entities, and deep nesting."""
 
 from typing import IO, Final
 from xml.parsers import expat
@@ -32,7 +32,7 @@ class XmlReader:
         """Read a whole document.
 
         Raises:
-            FileCorruptedError: it is not well-formed, or declares entities.
+            FileCorruptedError: it is not well-formed, or its document type contains declarations.
             DecoderLimitError: its elements are nested deeper than MAX_DEPTH.
         """
         try:

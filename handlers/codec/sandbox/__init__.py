@@ -1,4 +1,4 @@
-"""What keeps a decoder that hostile content has taken over from everything except the file that it decodes.
+"""The restrictions of a codec process: a decoder that hostile content has taken over reaches only the file it decodes.
 
 - `privileges`: no environment, descriptors or capabilities of the worker; other processes cannot inspect the process.
 - `rlimits`: memory, processor time and written bytes.

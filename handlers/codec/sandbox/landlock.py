@@ -1,8 +1,8 @@
 """Files of a codec process: it reads the libraries and its input folder, and writes to its output folder only.
 
 The kernel enforces it with Landlock (Linux 5.13 and newer), which needs no privilege. It applies to the calling thread
-and the threads that it starts, and cannot be removed. It also denies ptrace, TCP (6.7) and signals (6.12) to processes
-outside. It does not restrict the metadata of files; `seccomp.py` does.
+and the threads that it starts, and cannot be removed. It also denies TCP (6.7), ptrace of
+processes outside, and signals to them (6.12). It does not restrict the metadata of files; `seccomp.py` does.
 https://docs.kernel.org/userspace-api/landlock.html
 """
 
@@ -58,7 +58,7 @@ def version() -> int:
 
 
 def restrict_files(readable: Iterable[Path], writable: Iterable[Path]) -> None:
-    """Deny this process all files but these and what is below them. No effect if the kernel has no Landlock.
+    """Deny this process all files except these paths and what is below them. No effect if the kernel has no Landlock.
 
     Raises:
         OSError: the kernel refuses a rule.
@@ -82,7 +82,7 @@ def restrict_files(readable: Iterable[Path], writable: Iterable[Path]) -> None:
 def library_paths() -> tuple[Path, ...]:
     """Return the folders and files that decoders read: Python's modules, shared libraries, and ours.
 
-    The folders on `sys.path` are not among them: the working directory, which may have a `.env`, is often one of them.
+    They are not taken from `sys.path`, which often contains the working directory, where a `.env` may be.
     """
     folders = {*SYSTEM_FOLDERS, *SYSTEM_FILES, *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))}
     for name in OWN_PACKAGES:

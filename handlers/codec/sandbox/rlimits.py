@@ -12,19 +12,22 @@ from typing import Final
 from handlers.media import Limits
 
 CPU_FACTOR: Final = 2
-"""The pool's limit is elapsed time, in which one or two helper threads may use more processor time."""
+"""The pool limits elapsed time. In one second, helper threads may add to the processor time of a process."""
 CPU_SPARE_SECONDS: Final = 1
 
 
 def apply_limits(limits: Limits) -> None:
-    """Limit this process permanently."""
+    """Limit memory and written bytes of this process permanently, and write no core dumps."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _lower(resource.RLIMIT_FSIZE, limits.max_written)  # Python ignores the signal: writing fails with EFBIG
     _lower(resource.RLIMIT_AS, _address_space_bytes() + limits.max_memory)
 
 
 def allow_cpu_time(seconds: float) -> None:
-    """Allow processor time for one more file; beyond that the kernel ends the process."""
+    """Allow processor time for one more file: CPU_FACTOR times `seconds`, plus CPU_SPARE_SECONDS.
+
+    If the process takes more, the kernel ends it.
+    """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     maximum = math.ceil(usage.ru_utime + usage.ru_stime + CPU_FACTOR * seconds) + CPU_SPARE_SECONDS
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

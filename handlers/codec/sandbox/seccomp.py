@@ -1,4 +1,4 @@
-"""System calls of a codec process: no network, no other process, no new program, no metadata of files.
+"""System calls of a codec process: no network, other process or new program, and no change of files' metadata.
 
 A seccomp filter denies them with EPERM. It needs no privilege, works in containers (the default profiles of Docker and
 Kubernetes allow it), applies to C code and all threads, and cannot be removed. `system_calls.py` has the list. If
@@ -68,7 +68,7 @@ def is_available() -> bool:
 
 
 def deny_system_calls() -> None:
-    """Deny the listed system calls to this process permanently; after `privileges.drop_capabilities`."""
+    """Deny the listed system calls to this process permanently. Call `privileges.drop_capabilities` before."""
     if not _install_filter():
         sys.addaudithook(_deny_in_python)
 
@@ -109,7 +109,7 @@ def _filter(architecture: _Architecture) -> list[_Instruction]:
 
 
 def _always(number: int | None, result: int) -> list[_Instruction]:
-    """Return `result` for a call. None: the architecture does not have it."""
+    """Return the instructions that answer the call of this number with `result`; none if the number is None."""
     if number is None:
         return []
     return [_Instruction(IF_EQUAL, 0, 1, number), _Instruction(RETURN, 0, 0, result)]
@@ -118,7 +118,10 @@ def _always(number: int | None, result: int) -> list[_Instruction]:
 def _by_argument(
     number: int | None, position: int, values: tuple[int, ...], found: int, other: int
 ) -> list[_Instruction]:
-    """Return `found` if the argument has one of the values, else `other`. The lower 32 bits are compared."""
+    """Return the instructions that answer a call with `found` if its argument is one of the values, else with `other`.
+
+    Only the lower 32 bits of the argument are compared.
+    """
     return _block(
         number,
         _Instruction(LOAD, 0, 0, ARGUMENTS_OFFSET + 8 * position),
@@ -129,7 +132,7 @@ def _by_argument(
 
 
 def _clone(number: int | None) -> list[_Instruction]:
-    """Allow new threads; deny processes and namespaces."""
+    """Return the instructions for `clone`: new threads are allowed, new processes and namespaces denied."""
     return _block(
         number,
         _Instruction(LOAD, 0, 0, ARGUMENTS_OFFSET),
@@ -141,7 +144,7 @@ def _clone(number: int | None) -> list[_Instruction]:
 
 
 def _block(number: int | None, *steps: _Instruction) -> list[_Instruction]:
-    """Run the steps for this call only. They end with a result."""
+    """Return instructions that run the steps only for the call of this number. The last step must return a result."""
     return [] if number is None else [_Instruction(IF_EQUAL, 0, len(steps), number), *steps]
 
 

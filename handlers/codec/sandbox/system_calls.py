@@ -149,4 +149,4 @@ WITH_RULES: Final[dict[str, Numbers]] = {
 }
 """Calls that are allowed with some arguments only; `seccomp.py` says with which."""
 FIRST_UNKNOWN: Final = 463
-"""This number and higher ones are calls of newer kernels, all of them denied (same on both architectures)."""
+"""Calls of this number and higher ones are of newer kernels. They fail with ENOSYS, on both architectures."""

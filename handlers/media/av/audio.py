@@ -10,9 +10,9 @@ from handlers.media.formats import adts, cut_tail, mapped, mp3
 from handlers.media.formats.audio_frames import frame_runs, skip_id3
 
 FRAME_SIZES: Final = {"audio/mpeg": mp3.frame_size, "audio/aac": adts.frame_size}
-"""The types without a container: nothing but frames, and tags."""
+"""For the types without a container, whose files are only frames and tags: what returns the size of a frame."""
 BEHIND_TAG: Final = frozenset({"audio/flac", "audio/aac"})
-"""Types that may be behind an ID3 tag so large that the file was detected as MP3."""
+"""Types that may follow an ID3 tag that was so large that the file was detected as MP3."""
 
 
 def prepare(
@@ -26,14 +26,15 @@ def prepare(
 
     Raises:
         FileCorruptedError: it is incomplete or does not decode completely.
-        FileTypeNotSupportedError: it has no audio stream.
+        FileTypeNotSupportedError: it has no audio stream, or the codec of a stream is not known.
+        DecoderLimitError: it has too many streams.
     """
     if content_type == "audio/mpeg":
         content_type = _type_behind_tag(source)
     path = cut_tail(source, target, content_type)
     frames = without_tags(path, target.with_name("frames"), content_type)
     with open_container(frames, content_type, limits) as container:
-        declares = content_type not in FRAME_SIZES  # FFmpeg estimates a duration for them
+        declares = content_type not in FRAME_SIZES  # of others, FFmpeg only estimates the duration
         decoded = decode_all(container, first_stream(container.streams.audio, "audio"), has_duration=declares)
     if frames != path:
         frames.unlink()
@@ -48,7 +49,10 @@ def _type_behind_tag(source: Path) -> str:
 
 
 def without_tags(source: Path, target: Path, content_type: str) -> Path:
-    """Copy the frames of joined files without the tags in between, which FFmpeg's demuxers take for damaged frames."""
+    """Return `source`, or `target` with a copy of only the frames if the file consists of several joined ones.
+
+    FFmpeg's demuxers take the tags between joined files for damaged frames.
+    """
     frame_size = FRAME_SIZES.get(content_type)
     if frame_size is None:
         return source

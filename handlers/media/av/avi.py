@@ -11,10 +11,10 @@ REQUIRED: Final = frozenset({b"hdrl", b"movi"})
 
 
 def check_content(content: Content) -> int:
-    """Check the chunks of every outer one; return where the last outer one ends.
+    """Check the chunks inside every outer `RIFF` chunk; return where the last outer one ends.
 
     Raises:
-        FileCorruptedError: a chunk goes beyond its end, or the headers or the frames are missing.
+        FileCorruptedError: a chunk goes beyond the end of its parent, or the headers or the frames are missing.
     """
     at, lists = 0, set()
     while content[at : at + 4] == b"RIFF" and content[at + 8 : at + 11] == b"AVI":

@@ -39,7 +39,7 @@ AnyPacket: TypeAlias = "Packet[Stream]"
 
 @dataclass(slots=True)
 class DecodedStream:
-    """The result of decoding one stream; size in pixels and rotation in degrees are of its first frame.
+    """The result of decoding one stream. Size in pixels and rotation in degrees are those of its first frame.
 
     `seconds` is the duration of the samples of audio, or the time until the end of the last packet of a video.
     """
@@ -76,7 +76,7 @@ def open_container(source: Path, content_type: str, limits: Limits) -> InputCont
 def decode_all(container: InputContainer, stream: Stream, *, has_duration: bool = True) -> DecodedStream:
     """Decode every packet of all video and audio streams; return the result of `stream`.
 
-    `has_duration`: the container may declare a duration, and is checked against it.
+    `has_duration`: the container's duration, if any, is declared and not estimated, so the end is compared with it.
 
     Raises:
         FileCorruptedError: a packet is damaged, `stream` has no frame, or the file ends well before its duration.
@@ -142,7 +142,7 @@ def _check_duration(container: InputContainer, seconds: float) -> None:
 
 
 def duration_seconds(container: InputContainer, decoded: DecodedStream) -> float | None:
-    """Return the duration in seconds that the container declares, or the decoded one if it declares none."""
+    """Return the duration in seconds that the container declares, or the decoded one; None if not plausible."""
     declared = (container.duration or 0) / av.time_base
     return shown_seconds(declared if declared > 0 else decoded.seconds)
 

@@ -12,15 +12,15 @@ from av.video.stream import VideoStream
 QUARTER_TURN: Final = 90
 """Degrees."""
 ROUNDING: Final = 1
-"""Largest difference of an angle from a quarter turn in degrees."""
+"""Maximum difference in degrees at which an angle is taken for a multiple of a quarter turn."""
 MAX_ASPECT: Final = 20
-"""A pixel whose sides differ more is a damaged or invented number."""
+"""Maximum ratio of the sides of a pixel. A larger one is a damaged or invented number."""
 MATRIX: Final = struct.Struct("=9i")
 """The display matrix of a frame, in the byte order of the machine (FFmpeg, libavutil/display.h)."""
 
 
 class Orientation(NamedTuple):
-    """What is done with the pixels to show them: mirrored left to right first, then turned clockwise, in degrees."""
+    """How a frame is shown: mirrored left to right first, if so, and then turned clockwise by so many degrees."""
 
     is_mirrored: bool = False
     turn: int = 0
@@ -48,7 +48,7 @@ def _quarters(degrees: float) -> int:
 
 
 def swaps_sides(degrees: float) -> bool:
-    """Whether a picture that is turned by this angle has its width as height."""
+    """Whether turning a picture by this angle exchanges its width and height."""
     return _quarters(degrees) % (2 * QUARTER_TURN) == QUARTER_TURN
 
 
@@ -59,10 +59,10 @@ def pixel_aspect(stream: VideoStream) -> Fraction:
 
 
 def shown_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """Return the size in pixels that browsers show before they turn it: the shorter side of a pixel is stretched."""
+    """Return the size in pixels at which browsers show a frame before they turn it: `aspect` enlarges one side."""
     return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
 
 
 def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """Return the largest size in square pixels that has no more pixels: the longer side of a pixel is shrunk."""
+    """Return the size of a frame in square pixels: `aspect` reduces one side, so no pixels have to be added."""
     return (width, max(1, round(height / aspect))) if aspect > 1 else (max(1, round(width * aspect)), height)

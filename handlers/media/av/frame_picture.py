@@ -18,14 +18,15 @@ BT709, BT601 = 1, 5
 HD_HEIGHT: Final = 720
 """Smaller frames that do not name their matrix have that of BT.601, in browsers, too."""
 RGBA_BYTES, RGBA64_BYTES = 4, 8
-HAS_ALPHA: Final = 4
-"""Bands."""
+BANDS_WITH_ALPHA: Final = 4
+"""Bands of an image with transparency; without it there are three."""
 
 
 def picture_of(frame: av.VideoFrame, aspect: Fraction, longest: int | None = None) -> pyvips.Image:
     """Return the picture of a frame, in memory. `aspect` is width by height of its pixels.
 
-    `longest`: at most so many pixels a side, scaled fast and not well, for what needs few.
+    `longest`: the maximum of both sides in pixels. The frame is then scaled fast and not well, which suffices for
+    placeholders.
     """
     image = _pixels(frame, longest)
     size = square_size(image.width, image.height, aspect)
@@ -38,12 +39,12 @@ def picture_of(frame: av.VideoFrame, aspect: Fraction, longest: int | None = Non
 
 
 def small_rgba(frame: av.VideoFrame, longest: int) -> pyvips.Image:
-    """Return a small version of a frame as it is stored, 8 bits of red, green, blue and alpha."""
+    """Return a frame as it is stored, not turned, in 8-bit RGBA, with sides of at most `longest` pixels."""
     return _converted(frame, "rgba", RGBA_BYTES, longest)
 
 
 def _pixels(frame: av.VideoFrame, longest: int | None) -> pyvips.Image:
-    """Return the pixels as they are stored, with alpha only if the format has it: 16 bits of HDR, 8 bits of others."""
+    """Return a frame as it is stored, not turned: 16 bits if it is HDR, else 8; alpha only if its format has any."""
     if frame.color_trc in {hdr.PQ, hdr.HLG}:
         image = _converted(frame, "rgba64le", RGBA64_BYTES, longest).copy(interpretation="rgb16")
     else:
@@ -66,12 +67,12 @@ def _converted(frame: av.VideoFrame, pixel_format: str, pixel_bytes: int, longes
     (plane,) = converted.planes
     stride = plane.line_size // pixel_bytes
     samples = "ushort" if pixel_bytes == RGBA64_BYTES else "uchar"
-    image = pyvips.Image.new_from_memory(memoryview(plane), stride, converted.height, HAS_ALPHA, samples)
+    image = pyvips.Image.new_from_memory(memoryview(plane), stride, converted.height, BANDS_WITH_ALPHA, samples)
     return image.crop(0, 0, converted.width, converted.height)
 
 
 def _resized(image: pyvips.Image, width: int, height: int) -> pyvips.Image:
-    has_alpha = image.bands == HAS_ALPHA
+    has_alpha = image.bands == BANDS_WITH_ALPHA
     source = image.premultiply() if has_alpha else image
     resized = source.resize(width / image.width, vscale=height / image.height)
     return resized.unpremultiply().cast(image.format) if has_alpha else resized
@@ -83,6 +84,6 @@ def _in_srgb(image: pyvips.Image, frame: av.VideoFrame) -> pyvips.Image:
     except HdrError:
         primaries = PRIMARIES.get(frame.color_primaries, (SRGB_PRIMARIES, D65))
     colour = hdr.to_srgb(image.extract_band(0, n=3), frame.color_trc, primaries)
-    if image.bands < HAS_ALPHA:
+    if image.bands < BANDS_WITH_ALPHA:
         return colour
-    return colour.bandjoin((image[HAS_ALPHA - 1] >> 8).cast("uchar"))
+    return colour.bandjoin((image[BANDS_WITH_ALPHA - 1] >> 8).cast("uchar"))

@@ -1,7 +1,7 @@
 """HDR video as a picture that every screen shows: PQ and HLG mapped to sRGB (ITU-R BT.2100, BT.2390 and BT.2408).
 
-Up to half the brightness of white, nothing changes; what is brighter is compressed, up to PEAK. Tables of 65,536 values
-do most of it; a picture of 1080p takes 0.2 s, with HLG 0.3 s.
+Brightness up to 92 cd/m2 is not changed. Brighter values are compressed so that PEAK becomes white. Tables of 65,536
+values do most of the work; a picture of 1080p takes 0.2 s, with HLG 0.3 s.
 """
 
 import math
@@ -16,9 +16,9 @@ PQ: Final = 16
 HLG: Final = 18
 """ITU-T H.273, table 3."""
 WHITE: Final = 203.0
-"""Brightness of white in HDR in cd/m2 (BT.2408), which becomes that of sRGB."""
+"""Brightness of sRGB's white in cd/m2, which is that of HDR reference white (BT.2408)."""
 PEAK: Final = 1000.0
-"""Brightest value in cd/m2 that differs from white; films are mastered for it."""
+"""Brightness in cd/m2 from which on everything becomes white. Many films are mastered for it."""
 PQ_MAX: Final = 10_000.0
 M1, M2 = 2610 / 16384, 2523 / 4096 * 128
 C1, C2, C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
@@ -26,12 +26,15 @@ HLG_A, HLG_B, HLG_C = 0.17883277, 0.28466892, 0.55991073
 HLG_KNEE: Final = 0.5
 HLG_GAMMA: Final = 1.2
 LUMA: Final = [0.2627, 0.6780, 0.0593]
-"""Shares of red, green and blue of BT.2020 in luminance."""
+"""Shares of red, green and blue in luminance (BT.2020)."""
 SIXTEEN_BITS: Final = 65_535.0
 
 
 def to_srgb(image: pyvips.Image, transfer: int, primaries: tuple[tuple[Point, ...], Point]) -> pyvips.Image:
-    """Return an image of PQ or HLG, red, green and blue of 16 bits, as sRGB of 8 bits."""
+    """Convert an image in PQ or HLG, with 16 bits of red, green and blue, to sRGB of 8 bits.
+
+    `transfer` is PQ or HLG. `primaries` are the colours of red, green, blue and white of the image.
+    """
     if transfer == HLG:
         scene = image.maplut(_table(_hlg_to_scene))
         brightness = scene.recomb(pyvips.Image.new_from_array([LUMA])) ** (HLG_GAMMA - 1)
@@ -42,7 +45,7 @@ def to_srgb(image: pyvips.Image, transfer: int, primaries: tuple[tuple[Point, ..
 
 
 def _table(curve: Callable[[pyvips.Image], pyvips.Image]) -> pyvips.Image:
-    """Return the values of a curve for 16-bit samples, which it takes as 0 to 1."""
+    """Return the table of a curve for all 16-bit samples, which the curve receives as 0 to 1."""
     return curve(pyvips.Image.identity(ushort=True) / SIXTEEN_BITS).cast("float").copy_memory()
 
 

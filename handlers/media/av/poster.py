@@ -25,17 +25,18 @@ from handlers.media.image.variants import with_variants
 SECONDS: Final = 2
 MAX_FRAMES: Final = 300
 MAX_PIXELS: Final = 1_500_000_000
-"""How far a frame is searched that is neither black nor blank: in seconds, in frames, and in pixels of all of them,
-such as two seconds of 4K at 90 frames a second."""
+"""How far `first_shown` searches for a frame that is neither black nor blank: in seconds, in frames, and in pixels of
+all these frames together, which are two seconds of 4K at 90 frames a second."""
 SMALL_SIDE: Final = 64
-"""Longest side of what is looked at to know whether a frame is blank, and of what becomes the placeholder."""
+"""Longest side in pixels to which a frame is scaled to see whether it is blank, and to make the placeholder."""
 DARK, LEAST_LIGHT = 26, 0.02
-"""A frame is black if less than this share of its pixels is brighter than a tenth of white, as FFmpeg's blackdetect."""
+"""A frame is black if less than LEAST_LIGHT, a share of its pixels, is brighter than DARK, a tenth of white. FFmpeg's
+blackdetect uses the same numbers."""
 LEAST_CONTRAST: Final = 3.0
 """Standard deviation of the brightness, 0 to 255: a single colour with the noise of an encoder has less."""
 GREY: Final = [128, 128, 128]
 ALPHA_DECODERS: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""FFmpeg's own decoders of these ignore the transparency."""
+"""The decoders that read transparency, by codec. FFmpeg's own decoders of these codecs ignore it."""
 
 
 def make(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Poster:
@@ -64,13 +65,13 @@ def frames_of(container: InputContainer, stream: VideoStream) -> Iterator[av.Vid
             yield from packet.decode()
             continue
         for frame in decoder.decode(packet if packet.size else None):
-            if frame.colorspace == UNSPECIFIED:  # the container may name it; FFmpeg's own decoder has been told
+            if frame.colorspace == UNSPECIFIED:  # the container may name it, which only the stream's own decoder knows
                 frame.colorspace = stream.codec_context.colorspace
             yield frame
 
 
 def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
-    """Return the decoder of the transparency of VP8 and VP9, if the stream has any."""
+    """Return a decoder that reads transparency, if the stream is VP8 or VP9 and declares that it has any; else None."""
     name = ALPHA_DECODERS.get(stream.codec_context.name)
     tags = {tag.lower(): value for tag, value in stream.metadata.items()}
     if name is None or tags.get("alpha_mode") != "1" or name not in av.codecs_available:
@@ -82,6 +83,8 @@ def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
 
 def first_shown(frames: Iterator[av.VideoFrame]) -> av.VideoFrame:
     """Return the first frame that is neither black nor blank, or else the one with the most contrast.
+
+    At most SECONDS, MAX_FRAMES and MAX_PIXELS are searched.
 
     Raises:
         ValueError: there is no frame.

@@ -6,7 +6,7 @@ from handlers.media.formats import Content
 
 
 def check_content(content: Content) -> int:
-    """Check the first byte of every packet; return the end of the last one.
+    """Check the first byte of every packet; return the end of the last packet.
 
     Raises:
         FileCorruptedError: a packet has no synchronization byte, or the last one is incomplete.

@@ -17,7 +17,7 @@ WITHOUT_VIDEO: Final = {
     "video/quicktime": "audio/quicktime",
     "video/3gpp": "audio/3gpp",
 }
-"""The types of containers that have nothing but audio."""
+"""The content types of containers without a video stream, by the types as which they are detected."""
 
 
 def prepare(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Decoded:
@@ -25,8 +25,8 @@ def prepare(source: Path, target: Path, content_type: str, options: EncodeOption
 
     Raises:
         FileCorruptedError: it is incomplete or does not decode completely.
-        FileTypeNotSupportedError: it has no video stream.
-        DecoderLimitError: a frame has more pixels than `limits` allow.
+        FileTypeNotSupportedError: it has no video stream, or the codec of a stream is not known.
+        DecoderLimitError: a frame has more pixels than `limits` allow, or there are too many streams.
     """
     path = cut_tail(source, target, content_type)
     with open_container(path, content_type, limits) as container:

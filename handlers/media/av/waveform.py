@@ -16,15 +16,15 @@ from handlers.media.av.audio import without_tags
 from handlers.media.av.decode import first_stream, open_container
 
 BLOCK: Final = 256
-"""Samples that are averaged: 5 ms at 48 kHz."""
+"""Samples whose absolute values are averaged to one level: 5 ms at 48 kHz."""
 BATCH: Final = BLOCK * 1024
-"""Samples that are averaged at once: smaller batches take more time for each sample."""
+"""Samples that are averaged in one call of libvips: smaller batches take more time for each sample."""
 MAX_BLOCKS: Final = 1 << 16
-"""Of longer audio, the louder one of two neighbours is kept: from six minutes on at 48 kHz."""
+"""When there are more levels, each two neighbours become one, the higher: from six minutes on at 48 kHz."""
 SAMPLE_BYTES: Final = 2
 GREY: Final = 128
 THINNEST: Final = 1.0
-"""Height of silence in pixels, above and below the middle."""
+"""Height in pixels of silence, both above and below the middle."""
 
 
 def make(source: Path, target: Path, content_type: str, options: EncodeOptions, limits: Limits) -> Poster:
@@ -56,7 +56,10 @@ def make(source: Path, target: Path, content_type: str, options: EncodeOptions, 
 
 
 def loudness(pieces: Iterator[bytes]) -> list[int]:
-    """Return the mean of the absolute values of equal parts of the sound, 0 to 32,768; at most MAX_BLOCKS."""
+    """Return the levels of equal parts of the sound, 0 to 32,768; a few more than MAX_BLOCKS at most.
+
+    The level of a part is the mean of the absolute values of BLOCK samples; the highest of these in a longer part.
+    """
     levels: list[int] = []
     waiting, each = bytearray(), 1
     for piece in pieces:
@@ -79,7 +82,7 @@ def _averages(samples: bytes) -> list[int]:
 
 
 def _merged(levels: list[int], each: int) -> list[int]:
-    """Return the largest of so many levels each."""
+    """Return the highest of each `each` neighbouring levels."""
     return levels if each == 1 else [max(levels[at : at + each]) for at in range(0, len(levels), each)]
 
 

@@ -39,7 +39,7 @@ def check_content(content: Content) -> int:
 
 
 def declared_end(head: bytes) -> int:
-    """Return where the array ends by its header. Raises the errors of `check_content`."""
+    """Return the offset at which the array ends according to its header. Raises the errors of `check_content`."""
     width = LENGTH_BYTES.get(head[len(MAGIC)]) if head[: len(MAGIC)] == MAGIC and len(head) > LENGTH_OFFSET else None
     if width is None:
         raise FileCorruptedError("the array has no header of a known version")
@@ -63,7 +63,7 @@ def _count(shape: object) -> int:
 
 
 def _item_bytes(kind: Any, depth: int = 0) -> int:  # noqa: ANN401 - from a file
-    """Return the bytes of one item; a structure is a list of names, types and shapes."""
+    """Return the bytes of one item of a type. A type of several fields is a list of names, types and shapes."""
     if depth > MAX_DEPTH:
         raise ValueError("the type is nested too deeply")
     if isinstance(kind, list):

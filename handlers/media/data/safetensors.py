@@ -1,4 +1,4 @@
-"""safetensors, weights: a JSON header whose offsets divide the rest of the file (https://github.com/huggingface/safetensors)."""
+"""safetensors: weights after a JSON header with the offsets of each tensor (https://github.com/huggingface/safetensors)."""
 
 import json
 import math
@@ -19,7 +19,7 @@ BITS: Final = {
     **dict.fromkeys(("I32", "U32", "F32"), 32),
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
 }
-"""Bits of a number by its type."""
+"""Bits of one number of a tensor, by the tensor's type."""
 
 
 def check_content(content: Content) -> int:

@@ -1,18 +1,18 @@
-"""Readers of file formats, one module each. Runs in a codec process.
+"""Readers of file formats, one module each. They run in a codec process.
 
-Every module has `check_content(content)`, which checks the structure of a whole file and returns where it ends. Those
-of formats with errors that viewers ignore have `check_and_repair(content)` instead, which also returns the parts to
-store if there is such an error.
-The modules of formats that other code reads as well (`png`, `riff`, `isobmff`, `tiff`, `jpeg`) also have iterators over
-chunks, boxes, directory entries or segments. All of them check bounds and raise FileCorruptedError.
+The module of a format has `check_content(content)`, which checks the structure of a whole file and returns where it
+ends. If viewers ignore some errors of the format, it has `check_and_repair(content)` instead, which also returns the
+parts to store if there is such an error.
+The modules of formats that other code reads as well (`png`, `riff`, `isobmff`, `tiff`, `jpeg`, `gif`) also have
+iterators over chunks, boxes, directory entries, segments or blocks.
 
 Bytes after the end. A file that is stored unchanged (video, audio, models, archives, and images that are kept) is
 stored up to the end that its format defines. Anything after it (a web page, an archive, a program) is cut off before
 decoding, so a stored file cannot be valid in a second format that is read from the end. Compressed images lose such
 bytes anyway. A file that is shorter than its format declares is `corrupted`. In some formats, bytes after the end
-cannot be distinguished from damaged content, and such a file is refused: AAC and MP3 without a frame count (padding is
-cut off), FLAC (the checksum of the last frame fails), OBJ and glTF JSON (not a valid line, not JSON), live WebM (not
-an element). TIFF directories may be anywhere in the file, so bytes at its end are kept.
+cannot be distinguished from damaged content, and such a file is refused. Examples: AAC and MP3 without a frame count
+(padding is cut off), FLAC (the checksum of the last frame fails), OBJ and glTF JSON (not a valid line, not JSON), live
+WebM (not an element). TIFF directories may be anywhere in the file, so bytes at its end are kept.
 
 Bytes before or inside. The first bytes decide the type, and no supported format can begin with another one. Content
 that a format allows in comments, tags or padding (HTML in a JPEG comment, for example) is kept. This is harmless as
@@ -47,8 +47,8 @@ ALSO_DETECTED_AS: Final = {
     "audio/aac": frozenset({"audio/mpeg"}),
     **dict.fromkeys(("model/obj", "model/mtl", "model/ply", "model/gltf+json", "model/fbx"), TEXTS),
 }
-"""Other types that the first bytes of a type may show: a file without a video track is audio, a model may begin with
-pages of comments, and what follows a large ID3 tag does not show."""
+"""For a content type, the other types that HEAD_BYTES of such a file may be detected as. Detection does not look for a
+video track, a text model may begin with more than HEAD_BYTES of comments, and a large ID3 tag hides what follows it."""
 
 
 class Part(NamedTuple):
@@ -66,7 +66,7 @@ class Part(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """Where a valid file ends, and the parts to store, as bytes or offsets; none if nothing has to be repaired."""
+    """Where a valid file ends, and the parts to store if it must be repaired, as bytes or offsets (start, end)."""
 
     end: int
     parts: Sequence[bytes | tuple[int, int]] = ()
@@ -90,6 +90,7 @@ def check_structure(source: Path, content_type: str) -> int:
 
     Raises:
         FileCorruptedError: the file has another type, its structure is damaged, or it is incomplete.
+        DecoderLimitError, FileTypeNotSupportedError: only some formats; see their `check_content`.
     """
     with mapped(source) as content:
         return _check(content, content_type).end
@@ -98,10 +99,8 @@ def check_structure(source: Path, content_type: str) -> int:
 def cut_tail(source: Path, target: Path, content_type: str) -> Path:
     """Return `source` if nothing follows the end of its format, and nothing in it has to be repaired.
 
-    Else copy it up to there, repaired if necessary, and return `target`.
-
-    Raises:
-        FileCorruptedError: the structure is damaged, or the file is incomplete.
+    Else copy the file up to its end to `target`, repaired if necessary, and return `target`. Raises the errors of
+    `check_structure`.
     """
     with mapped(source) as content:
         end, parts = _check(content, content_type)

@@ -9,7 +9,7 @@ from handlers.media.formats import ZEROS, Content
 
 ID3_HEADER_BYTES: Final = 10
 ID3: Final = re.compile(rb"ID3[\x02-\x04].[\x00-\xff]([\0-\x7f]{4})", re.DOTALL)
-"""Version 2 to 4, flags, and a size of seven bits per byte (ID3v2.4, 3.1)."""
+"""The header of a tag: version 2.2 to 2.4, flags, and a size of seven bits per byte (ID3v2.4, 3.1)."""
 ID3V1_BYTES: Final = 128
 APE_HEADER_BYTES: Final = 32
 PADDING: Final = re.compile(rb"\0*+|\xff*+")
@@ -28,7 +28,7 @@ class Run(NamedTuple):
 
 
 def skip_id3(content: Content, at: int = 0) -> int:
-    """Return where the ID3v2 tags that begin at an offset end."""
+    """Return where the ID3v2 tags that begin at an offset end; the offset itself if there are none."""
     while (tag := ID3.match(content, at)) is not None:
         size = 0
         for byte in tag[1]:
@@ -54,9 +54,9 @@ def walk_frames(content: Content, frame_size: FrameSize) -> tuple[int, int, int]
 
 
 def frame_runs(content: Content, frame_size: FrameSize) -> Iterator[Run]:
-    """Yield the frames between tags, and at last an empty run where the last frame or a tag after it ends.
+    """Yield the runs of frames between tags; then an empty run at the end of the last frame or of a tag after it.
 
-    Writers that cut a stream leave zeros before the first frame.
+    Zeros before the first frame are skipped: programs that cut a stream leave them.
 
     Raises:
         FileCorruptedError: the last frame is incomplete.

@@ -2,8 +2,8 @@
 
 A CRC is the remainder of a division of polynomials over GF(2). x^16+x^15+x^2+1 is (x+1)(x^15+x+1), and both remainders
 are computed with integers of many bits, which is 25 times as fast as a table. x+1 leaves the parity of the bits. The
-other factor divides x^(15n)+x^n+1 for each power of two n, since squares over GF(2) have no mixed terms; so the bits
-above 15n are added n bits, and 0 bits, above the lowest one.
+other factor divides x^(15n)+x^n+1 for each power of two n, since squares over GF(2) have no mixed terms. So the bits
+from position 15n on can be cleared if they are added (XOR) at position n and at position 0.
 """
 
 from typing import Final, NamedTuple
@@ -23,7 +23,7 @@ CRC16_START: Final = Crc16(0, 0)
 
 
 def continue_crc16(crc: Crc16, content: bytes) -> Crc16:
-    """Continue a CRC-16 with more bytes."""
+    """Return the CRC-16 of the bytes so far and of `content`, which follows them."""
     number = int.from_bytes(content, "big")
     parity = crc.parity ^ number.bit_count() & 1
     number |= crc.rest << 8 * len(content)

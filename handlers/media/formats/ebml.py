@@ -10,7 +10,7 @@ EBML, SEGMENT, CLUSTER, VOID = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xEC
 WITH_CHECKSUM: Final = frozenset(
     {CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1254C367, 0x1043A770, 0x1941A469}
 )
-"""Cluster, SeekHead, Info, Tracks, Cues, Tags, Chapters, Attachments: they may begin with a checksum of the rest."""
+"""Cluster, SeekHead, Info, Tracks, Cues, Tags, Chapters and Attachments may begin with a checksum of their rest."""
 CHECKSUM_HEADER: Final = b"\xbf\x84"
 """Id and length of a CRC-32 element."""
 CHECKSUM_BYTES: Final = 6
@@ -18,7 +18,7 @@ MAX_ID_BYTES, MAX_LENGTH_BYTES = 4, 8
 
 
 def check_content(content: Content) -> int:
-    """Check every element and return where the last segment ends; a live segment of unknown length ends with the file.
+    """Check every element; return where the last outermost one ends. A live segment, of unknown length, ends the file.
 
     Raises:
         FileCorruptedError: an element is damaged, or the file is shorter than it declares.
@@ -45,7 +45,10 @@ def check_content(content: Content) -> int:
 
 
 def _check_elements(content: Content, at: int, end: int) -> None:
-    """Check that every element ends inside its parent. Children of a cluster of unknown length count as siblings."""
+    """Check the elements between two offsets: each must end there and match its checksum, if it has one.
+
+    The elements of a cluster are checked, too. Those of a cluster of unknown length are taken for its siblings.
+    """
     while at < end:
         kind, length, body = _read_header(content, at)
         if length is None:

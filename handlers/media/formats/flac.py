@@ -88,7 +88,11 @@ def _block_size(header: bytes) -> int | None:
 
 
 def _check_frame(content: Content, start: int, last: int) -> int:
-    """Return where a frame ends: before the next header, if the checksum of the bytes between is zero."""
+    """Return where a frame ends: at the first header after it before which its checksum is zero, or at `last`.
+
+    Raises:
+        FileCorruptedError: its checksum is zero at none of them.
+    """
     crc, at = CRC16_START, start
     for sync in SYNC.finditer(content, start + 2, last):
         if _block_size(content[sync.start() : sync.start() + MAX_HEADER_BYTES]) is None:

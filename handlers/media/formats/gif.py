@@ -13,11 +13,11 @@ GRAPHIC_CONTROL: Final = 0xF9
 
 
 Block = tuple[int, int, int, int]
-"""An extension or a frame: its kind, and offsets of its first byte, its sub-blocks of data and its end."""
+"""An extension or a frame: its kind, and the offsets of its first byte, of its sub-blocks of data, and of its end."""
 
 
 class Frame(NamedTuple):
-    """The pixels of a frame: size, whether the lines are interlaced, the code size of LZW, and the packed pixels."""
+    """A frame: size in pixels, whether it is interlaced, LZW's minimum code size, and the sub-blocks of pixels."""
 
     width: int
     height: int
@@ -29,10 +29,11 @@ class Frame(NamedTuple):
 def check_and_repair(content: Content) -> Checked:
     """Check every block and return the end of the trailer, or of the file if it has none.
 
-    Some writers omit the trailer, or write zeros before it. All viewers show such a file. The zeros are left out.
+    Some writers omit the trailer, or write zeros before it. All viewers show such a file. The parts to store have a
+    trailer instead of the zeros.
 
     Raises:
-        FileCorruptedError: the file does not begin as GIF, a block is damaged, or a frame is missing.
+        FileCorruptedError: the file does not begin as GIF, a block is damaged, or it has no trailer and lacks a frame.
         IndexError: it ends in the middle of a block.
     """
     at = _first_block(content)

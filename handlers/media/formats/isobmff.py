@@ -42,7 +42,7 @@ def check_content(content: Content) -> int:
 
 
 def boxes(content: Content, start: int, end: int) -> Iterator[Part]:
-    """Yield the boxes between two offsets, up to the first one that does not fit."""
+    """Yield the boxes between two offsets; stop before the first one that does not end there."""
     while start + HEADER_BYTES <= end:
         length, kind = int.from_bytes(content[start : start + 4], "big"), bytes(content[start + 4 : start + 8])
         body = start + HEADER_BYTES

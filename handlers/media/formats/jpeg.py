@@ -20,7 +20,7 @@ SEQUENTIAL: Final = frozenset({b"\xc0", b"\xc1"})
 WHOLE_BLOCK: Final = b"\0\x3f\0"
 """First and last coefficient, and their precision, in every scan of a sequential image (B.2.3)."""
 SKIPPED: Final = frozenset(bytes([marker]) for marker in (*range(0xE0, 0xF0), 0xFE))
-"""Segments that decoders skip even if their length is no length: APPn and COM."""
+"""Segments that decoders skip even if their length field is too small to be true: APPn and COM."""
 MAX_CORRECTIONS: Final = 500
 LENGTH_BYTES: Final = 2
 FILL: Final = b"\xff"
@@ -41,7 +41,7 @@ ANY_MARKER: Final = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 def check_and_repair(content: Content) -> Checked:
     """Check every segment; return the end of the end-of-image marker, or of the last picture in the list.
 
-    No byte is moved by a repair, since the list of pictures has offsets. What belongs to no segment is filled.
+    No byte is moved by a repair, since the list of pictures has offsets. Bytes that belong to no segment become FILL.
 
     Raises:
         FileCorruptedError: a segment is damaged, the file is incomplete, or there are too many errors to repair.
@@ -85,7 +85,7 @@ def _lists_pictures(content: Content, segment: Part) -> bool:
 
 
 def _pictures_after(content: Content, end: int, listing: Part) -> list[tuple[int, int]]:
-    """Return the places of the pictures after the first one, which ends at `end`."""
+    """Return the start and the end of each picture after the first one, which ends at `end`."""
     return _listed_pictures(content, listing.body + len(MPF)) or _following_pictures(content, end)
 
 
@@ -132,7 +132,7 @@ def _with_corrections(corrections: dict[int, bytes], end: int) -> list[bytes | t
 def _corrections(
     content: Content, previous: Part, segment: Part, *, is_sequential: bool
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield the bytes to write before a segment and in it, by offset."""
+    """Yield corrections of the bytes before a segment and of the segment: an offset, and the bytes to write there."""
     if previous.kind != START_OF_SCAN:
         between = content[previous.end : segment.start]
         if between.strip(FILL):
@@ -156,7 +156,10 @@ def _correction(content: Content, segment: Part, *, is_sequential: bool) -> tupl
 
 
 def _listed_pictures(content: Content, start: int) -> list[tuple[int, int]]:
-    """Return the places of the pictures of a list, whose offsets are from `start`; none if it does not fit the file."""
+    """Return the start and the end of each picture after the first in a list; none if the list does not fit the file.
+
+    The list's offsets count from `start`.
+    """
     places = []
     try:
         for offset, size in _read_list(content, start):
@@ -187,7 +190,7 @@ def _read_list(content: Content, start: int) -> Iterator[tuple[int, int]]:
 
 
 def _following_pictures(content: Content, end: int) -> list[tuple[int, int]]:
-    """Return the places of the pictures that follow the first one.
+    """Return the start and the end of each picture that follows directly after the first one.
 
     Raises:
         FileCorruptedError: one is incomplete.

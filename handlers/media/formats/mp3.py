@@ -23,7 +23,7 @@ BIT_RATES: Final = {
 def check_content(content: Content) -> int:
     """Check every frame and return where the last one, or a tag after it, ends.
 
-    If the first frame declares a number of frames, there must be at least as many; else only padding may follow.
+    If the first frame declares a number of frames, there must be at least as many. If not, only padding may follow.
 
     Raises:
         FileCorruptedError: a frame is damaged or missing.

@@ -19,9 +19,10 @@ ANIMATION: Final = frozenset({b"fcTL", b"fdAT"})
 
 
 def check_and_repair(content: Content) -> Checked:
-    """Check every chunk and its checksum; return the end of IEND, and the parts without chunks that are damaged.
+    """Check every chunk and its checksum; return the end of IEND.
 
-    A chunk that is not needed for the pixels may have a wrong checksum: viewers ignore it.
+    A chunk that is not needed for the pixels may have a wrong checksum, since viewers ignore it. The parts to store
+    then lack this chunk.
 
     Raises:
         FileCorruptedError: the signature or a chunk is damaged, or IEND is missing.

@@ -1,6 +1,6 @@
-"""RIFF, the container of WebP and WAV: chunks inside one chunk that declares their total length.
+"""RIFF, the container of WebP, WAV and AVI: chunks inside one chunk that declares their total length.
 
-The check is that of WebP (RFC 9649, 2.3 to 2.7); `wav.py` has the other one.
+`check_content` is for WebP (RFC 9649, 2.3 to 2.7). `wav.py` and `av/avi.py` check the others.
 """
 
 import struct

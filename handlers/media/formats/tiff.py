@@ -14,7 +14,7 @@ from handlers.media.formats import Content
 CLASSIC, BIG = 42, 43
 BYTE_ORDERS: Final = {b"II": "<", b"MM": ">"}
 UNSIGNED: Final = {3: "H", 4: "I", 16: "Q"}
-"""Types that a size, an offset or a code may have, as `struct` writes them."""
+"""The types of unsigned numbers, for sizes, offsets and codes, and their `struct` formats."""
 UNSIGNED_BYTES: Final = {3: 2, 4: 4, 16: 8}
 PIXEL_TAGS: Final = frozenset({256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 322, 323, 324, 325})
 """Tags that describe the pixels and where they are, from width and length to the byte counts of tiles."""
@@ -63,7 +63,7 @@ class Entry(NamedTuple):
 def check_content(content: Content) -> int:
     """Check every directory, and that the pixel data lies within the file; return the file size.
 
-    Any byte may belong to the file.
+    The end of the file cannot be found, since other data may be anywhere.
 
     Raises:
         FileCorruptedError: a directory or its values lie beyond the end of the file, or are not valid.
@@ -140,7 +140,7 @@ def read_tags(content: Content, at: int, layout: Layout, tags: frozenset[int]) -
     """Return the values of some tags of the directory at an offset, which must be unsigned numbers.
 
     Raises:
-        FileCorruptedError: they are not, or the file ends before them.
+        FileCorruptedError: a value is not an unsigned number, or the file ends before the values.
     """
     return {
         entry.tag: unsigned_values(content, entry, layout)

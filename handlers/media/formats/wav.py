@@ -29,9 +29,9 @@ class SoundLayout(NamedTuple):
 
 
 def check_and_repair(content: Content) -> Checked:
-    """Check every chunk; return the end of the outer one, or of the sound if the header does not know it.
+    """Check every chunk; return the end of the outer one, or of the last chunk if the outer length is not usable.
 
-    The parts have the right lengths, if any is wrong.
+    If a length in the headers is wrong, the parts to store have the right ones.
 
     Raises:
         FileCorruptedError: a chunk is damaged, or the file is shorter than it declares.
@@ -88,7 +88,7 @@ def _find_data(content: Content) -> tuple[Part, int]:
 
 
 def _with_length(data: Part, content: Content) -> Part:
-    """Return the `data` chunk; if its length is unknown, it ends with the outer chunk or with the file."""
+    """Return the `data` chunk. If its length is unknown, let it end with the outer chunk, or else with the file."""
     if not _is_unknown(data.body_end - data.body):
         return data
     declared = riff.declared_end(content)
@@ -97,7 +97,7 @@ def _with_length(data: Part, content: Content) -> Part:
 
 
 def _end_of_chunks(content: Content, data: Part, end: int, *, is_strict: bool) -> int:
-    """Return where the last chunk after the sound ends; what is no chunk is an error if `is_strict`, else a tail."""
+    """Return where the last chunk ends. Bytes that are no chunk are an error if `is_strict`, else a tail."""
     last = data.end
     while last + riff.HEADER.size <= end:
         chunk = riff.read_chunk(content, last)

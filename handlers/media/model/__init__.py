@@ -1,1 +1,1 @@
-"""3D models: the structure is checked by one module per format; the files are stored as they are."""
+"""3D models: one module per format checks the structure. The files are stored as they are."""

@@ -25,7 +25,7 @@ FOOTER: Final = bytes.fromhex("f85a8c6adef5d97eece90ce3758f290b")
 MAX_FOOTER_BYTES: Final = 256
 SCALARS: Final = {"C": 1, "B": 1, "Y": 2, "I": 4, "F": 4, "D": 8, "L": 8}
 ARRAYS: Final = {"b": 1, "c": 1, "i": 4, "f": 4, "d": 8, "l": 8}
-"""Bytes of one item, by the type of a property."""
+"""Bytes of a property with one value, and of one item of a property with an array, by the property's type."""
 ARRAY_HEADER: Final = struct.Struct("<III")
 NARROW, WIDE = struct.Struct("<IIIB"), struct.Struct("<QQQB")
 
@@ -106,7 +106,7 @@ def _check_properties(reader: _Reader, at: int, end: int, count: int) -> None:
 
 
 def _check_array(reader: _Reader, at: int, end: int, item_bytes: int) -> int:
-    """Check the size of an array, unpacked if it is packed; return where it ends."""
+    """Check that an array has as many bytes as its items need, unpacked if it is packed; return where it ends."""
     body = at + ARRAY_HEADER.size
     if body > end:
         raise FileCorruptedError("the model ends in the middle of an array")
@@ -124,7 +124,7 @@ def _check_array(reader: _Reader, at: int, end: int, item_bytes: int) -> int:
 
 
 def _check_packed(packed: bytes, size: int) -> None:
-    """Unpack an array piece by piece and compare its size."""
+    """Unpack an array piece by piece, and check that it has `size` bytes."""
     unpacker = zlib.decompressobj()
     length = 0
     try:

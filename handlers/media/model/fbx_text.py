@@ -1,4 +1,4 @@
-"""FBX as text: `Name: values {` lines, comments behind a semicolon, arrays as `Name: *count {` and `a: 1,2,3`."""
+"""FBX as text: lines `Name: values {`, comments after a semicolon, arrays as `Name: *count {` and `a: 1,2,3`."""
 
 import re
 from dataclasses import dataclass, field
@@ -26,7 +26,10 @@ REQUIRED: Final = frozenset({b"Objects", b"Connections"})
 
 @dataclass(slots=True)
 class _Array:
-    """An array that is being read: how many numbers it declares, how many there are, and the corners among them."""
+    """An array that is being read: the number of numbers that it declares, and of those found so far.
+
+    `has_begun`: the line with `a:` was read. `corners` has the numbers of the array POLYGONS, and is empty for others.
+    """
 
     name: bytes
     declared: int
@@ -48,7 +51,8 @@ def check_content(content: Content) -> int:
     """Check every line; return the file size.
 
     Raises:
-        FileCorruptedError: a line is no statement, a node is not closed, or numbers or the objects are missing.
+        FileCorruptedError: a line is no statement, a node is not closed, an array is incomplete, a face refers to a
+            vertex that does not exist, or the objects or connections are missing.
         DecoderLimitError: nodes are nested deeper than MAX_DEPTH.
     """
     state = _State()
@@ -89,7 +93,7 @@ def _read_line(state: _State, words: bytes) -> bool:
 
 
 def _read_numbers(array: _Array, words: bytes) -> bool:
-    """Read a line of an array. The first one begins with the name `a`, others have numbers only."""
+    """Read a line of an array; return whether it is valid. The first one begins with `a:`, others have numbers only."""
     numbers = words
     if not array.has_begun:
         name, _, numbers = words.partition(b":")
@@ -106,7 +110,7 @@ def _read_numbers(array: _Array, words: bytes) -> bool:
 
 
 def _is_complete(state: _State, array: _Array) -> bool:
-    """Whether an array has all its numbers, and faces refer to the vertices before them."""
+    """Whether an array has all its numbers, and corners refer to vertices of the array POSITIONS before it."""
     if array.name == POSITIONS:
         state.vertices = array.found // 3
     corners = array.corners

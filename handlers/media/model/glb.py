@@ -13,7 +13,7 @@ ALIGNMENT: Final = 4
 
 
 def check_content(content: Content) -> int:
-    """Check the chunks and the document; return the declared end.
+    """Check the chunks and the glTF document; return the end that the header declares.
 
     Raises:
         FileCorruptedError: it is not glTF 2.0, a chunk goes beyond the end, or the document is not valid.

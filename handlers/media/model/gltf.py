@@ -12,7 +12,7 @@ from handlers.media.formats import Content
 Document = dict[str, Any]
 
 COMPONENTS: Final = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
-"""Bytes of a component by the number of its type (3.6.2.2)."""
+"""Bytes of a component by the number of its type (glTF 2.0, 3.6.2.2)."""
 SHAPES: Final = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 FLOAT: Final = 5126
 TRIANGLES: Final = 4
@@ -46,7 +46,7 @@ REFERENCES: Final = (
     ("bufferViews.*.extensions.EXT_meshopt_compression.buffer", "buffers"),
     ("bufferViews.*.extensions.KHR_meshopt_compression.buffer", "buffers"),
 )
-"""The path of an index in the document, and the list that it points into (5.1 to 5.29)."""
+"""The path of an index in the document, and the list to which the index refers (glTF 2.0, 5.1 to 5.29)."""
 
 MESHOPT: Final = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 """Extensions whose views are compressed ranges of another buffer. The view's own buffer need not have content."""
@@ -55,10 +55,10 @@ MESHOPT_HEADERS: Final = {"ATTRIBUTES": 0xA0, "TRIANGLES": 0xE0, "INDICES": 0xD0
 
 
 def check_content(content: Content) -> int:
-    """Check the document and the buffers in it, not the files that it refers to; return the file size.
+    """Check the document and the buffers in it, not the files to which it refers; return the file size.
 
     Raises:
-        FileCorruptedError: the document is not valid.
+        FileCorruptedError: the document or a buffer is not valid.
     """
     check_document(parse_document(content[:]), b"")
     return len(content)
@@ -77,9 +77,10 @@ def parse_document(content: bytes) -> Document:
 
 
 def check_document(document: Document, binary: bytes) -> None:
-    """Check that every index has a target, and that every range of bytes lies in its buffer.
+    """Check that every index of REFERENCES exists in its list, and that every range of bytes lies in its buffer.
 
-    `binary` is the content of the first buffer if that has no URI.
+    Where the bytes of an accessor are known, floats that are stored without gaps must be finite, and indices must refer
+    to existing vertices. `binary` is the content of the first buffer if that has no URI.
 
     Raises:
         FileCorruptedError: a check fails, or the document does not follow the schema of glTF.
@@ -125,7 +126,7 @@ def _check_references(document: Document, path: str, target: str) -> None:
 
 
 def _buffer(buffer: Document, binary: bytes) -> bytes | int:
-    """Return a buffer's bytes; only their length if they are in another file or made by decompression."""
+    """Return a buffer's bytes; only their number if they are in another file or result from decompression."""
     length, uri = buffer["byteLength"], buffer.get("uri")
     if uri is None and (_meshopt(buffer) or {}).get("fallback") is True:
         return int(length)
@@ -142,7 +143,7 @@ def _buffer(buffer: Document, binary: bytes) -> bytes | int:
 
 
 def _view(view: Document, buffers: list[bytes | int]) -> bytes | int:
-    """Return a view's bytes; only their length if no more is known of its buffer."""
+    """Return a view's bytes; only their number if only the number of its buffer's bytes is known."""
     start, length, buffer = view.get("byteOffset", 0), view["byteLength"], buffers[view["buffer"]]
     size = buffer if isinstance(buffer, int) else len(buffer)
     if start < 0 or length < 1 or start + length > size:
@@ -151,7 +152,7 @@ def _view(view: Document, buffers: list[bytes | int]) -> bytes | int:
 
 
 def _meshopt(item: Document) -> Document | None:
-    """Return what the extension for compression says about a buffer or a view."""
+    """Return the fields of the compression extension of a buffer or a view; None if it has none."""
     return next((item["extensions"][name] for name in MESHOPT if name in item.get("extensions", {})), None)
 
 

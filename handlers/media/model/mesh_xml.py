@@ -13,7 +13,8 @@ def check(file: IO[bytes]) -> None:
     """Check the vertices and triangles of all meshes.
 
     Raises:
-        FileCorruptedError: the XML is damaged or no model, a coordinate is not finite, or a corner does not exist.
+        FileCorruptedError: the XML is damaged or no 3MF model, a coordinate is missing or not finite, or a triangle
+            refers to a vertex that does not exist.
         DecoderLimitError: its elements are nested too deeply.
     """
     meshes = _Meshes()
@@ -32,7 +33,7 @@ class _Meshes(XmlReader):
         self._highest = -1
 
     def open_element(self, name: str, attributes: dict[str, str]) -> None:
-        """Count a vertex, or note the corners of a triangle."""
+        """Count and check a vertex, or update the highest corner of the mesh's triangles."""
         self.is_model |= self.depth == 1 and name == f"{CORE}model"
         try:
             if name == f"{CORE}vertex":
@@ -48,7 +49,7 @@ class _Meshes(XmlReader):
             raise FileCorruptedError("a vertex or triangle of the model lacks a number") from None
 
     def close_element(self, name: str) -> None:
-        """Compare the corners with the number of vertices at the end of a mesh."""
+        """At the end of a mesh, compare the highest corner with the number of vertices."""
         if name == f"{CORE}mesh":
             if self._highest >= self._vertices:
                 raise FileCorruptedError(f"a triangle of the model has a corner beyond its {self._vertices} vertices")

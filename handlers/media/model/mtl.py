@@ -12,16 +12,17 @@ from handlers.media.formats import Content
 COLOURS: Final = frozenset({b"Ka", b"Kd", b"Ks", b"Ke", b"Tf"})
 NUMBERS: Final = frozenset({b"Ns", b"Ni", b"d", b"Tr", b"illum", b"sharpness", b"Pr", b"Pm", b"Ps", b"Pc", b"Pcr"})
 KEYWORD: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_]{0,31}")
-"""Renderers have keywords of their own, so all are allowed."""
+"""Renderers have keywords of their own, so every word of this form is allowed."""
 NOT_VALUES: Final = frozenset({b"spectral", b"xyz", b"-halo"})
-"""The first word of the other forms of a colour and of the opacity."""
+"""Words that may follow a keyword instead of a number, in other forms of a colour or of the opacity."""
 
 
 def check_content(content: Content) -> int:
     """Check every line; return the file size.
 
     Raises:
-        FileCorruptedError: it has no material, or a line is not a keyword with its values.
+        FileCorruptedError: the file has no material, or a line is before the first material, or is not a keyword with
+            its values.
     """
     materials = 0
     for number, line in enumerate(content[:].removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
@@ -39,7 +40,7 @@ def check_content(content: Content) -> int:
 
 
 def _check_values(words: list[bytes], number: int) -> None:
-    """Check that colours and factors are numbers."""
+    """Check that only numbers follow a keyword of COLOURS or NUMBERS, unless one of NOT_VALUES does."""
     is_number = words[0] in COLOURS or words[0] in NUMBERS
     if not is_number or (words[1:] and words[1] in NOT_VALUES):
         return

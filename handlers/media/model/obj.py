@@ -17,10 +17,10 @@ from handlers.media.model.number_patterns import BLANKS, LINE_END, MAX_LINES, NA
 MIN_CORNERS: Final = {b"f": 3, b"l": 2, b"p": 1}
 """Minimum number of corners of an element."""
 MIN_COORDINATES, MAX_COORDINATES = 3, 8
-"""Position; position and weight; either with a colour of three or four numbers."""
+"""Numbers of a vertex: a position of three, then a weight or none, then a colour of three or four or none."""
 FREE_FORM: Final = frozenset({b"curv", b"curv2", b"surf"})
 POINTS: Final = frozenset({b"v", b"vn"})
-"""The keywords of a point cloud, which may lack elements. With other keywords, the elements have been cut off."""
+"""A model with only these keywords is a point cloud. Any other model without elements was cut."""
 RUNS: Final = (
     rb"(?P<v>(?:v(?:%(blanks)b%(number)b){%(least)d,%(most)d}%(end)b){1,%(lines)d})"
     rb"|(?P<vn>(?:vn[ \t][^\r\n\\\0]*+\r?+\n){1,%(lines)d})"
@@ -39,9 +39,9 @@ RUN: Final = re.compile(
         b"lines": MAX_LINES,
     }
 )
-"""Lines with the same keyword. What is found is valid, except that corners may be zero or beyond the vertices."""
+"""Several lines with the same keyword. They are valid, except that corners may be zero or beyond the vertices."""
 MIN_LINES: Final = 256
-"""Lines of faces from which on it takes less time to compile a pattern for their numbers than to read these."""
+"""From this many lines of faces on, compiling a pattern that finds invalid corners takes less time than `int` does."""
 CORNERS: Final = re.compile(rb"[ \t]([0-9]++)")
 LINE: Final = re.compile(rb"([^\r\n]*+)(?:\r\n|\r|\n|\Z)")
 
@@ -50,8 +50,8 @@ def check_content(content: Content) -> int:
     """Check every line; return the file size.
 
     Raises:
-        FileCorruptedError: a line does not belong to the format, a face refers to a vertex that does not exist, or the
-            model is empty.
+        FileCorruptedError: a line does not belong to the format, a corner refers to a vertex that does not exist, or
+            there is no vertex or, except in a point cloud, no element.
     """
     model = _Model()
     text = content[:].removeprefix(b"\xef\xbb\xbf")
@@ -70,7 +70,7 @@ def check_content(content: Content) -> int:
 
 
 class _Model:
-    """What was found so far: the number of lines, vertices and elements, and the highest corner."""
+    """What was read so far: the number of lines, vertices and elements, and the highest vertex number of a corner."""
 
     def __init__(self) -> None:
         self._lines = self._vertices = self._elements = self._highest = 0
@@ -95,7 +95,7 @@ class _Model:
         self._lines += lines
 
     def add_line(self, line: bytes) -> None:
-        """Add any line; a backslash at its end continues it."""
+        """Add any one line. If it ends with a backslash, the next line continues it."""
         self._lines += 1
         if line.endswith(b"\\"):
             self._continued += line[:-1] + b" "
@@ -108,7 +108,7 @@ class _Model:
             self._add_words(words)
 
     def check_end(self) -> None:
-        """Check the whole model."""
+        """Check what can only be checked when the whole file was read."""
         vertices, elements = self._vertices, self._elements
         if not vertices or not (elements or self._is_point_cloud):
             raise FileCorruptedError(f"the model has {vertices} vertices and {elements} faces, lines or points")
@@ -137,7 +137,7 @@ class _Model:
 
 @functools.lru_cache(maxsize=16)
 def _invalid_corner(vertices: int) -> re.Pattern[bytes]:
-    """Return a pattern for a corner that is zero or larger than a number."""
+    """Return a pattern for a corner that is zero or larger than `vertices`."""
     digits = str(vertices)
     larger = [
         f"{digits[:at]}[{int(digit) + 1}-9][0-9]{{{len(digits) - at - 1}}}(?![0-9])"
@@ -160,7 +160,7 @@ def _check_vertex(words: list[bytes], number: int) -> None:
 
 
 def _highest_corner(words: list[bytes], number: int, vertices: int) -> int:
-    """Return the highest corner of an element. Negative corners count from the last vertex."""
+    """Return the highest corner of an element. Negative corners count back from the last vertex."""
     try:
         corners = [int(word.partition(b"/")[0]) for word in words[1:]]
     except ValueError:

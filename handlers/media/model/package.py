@@ -26,7 +26,10 @@ def prepare(
     options: EncodeOptions,  # noqa: ARG001 - all kinds have the same signature
     limits: Limits,  # noqa: ARG001 - the same
 ) -> Decoded:
-    """Validate a model in a ZIP file. Raises the errors of `archive.prepare`, also for a model that is not complete."""
+    """Validate a model in a ZIP file.
+
+    Raises the errors of `archive.prepare`, and FileCorruptedError also if the members are not a complete model.
+    """
     path = cut_tail(source, target, content_type)
     archive.check_archive(path)
     with zipfile.ZipFile(path) as members:
@@ -49,7 +52,7 @@ def _check_usdz(members: zipfile.ZipFile) -> None:
 
 
 def _check_3mf(members: zipfile.ZipFile) -> None:
-    """Check that there is a model, and that the triangles of each refer to its vertices."""
+    """Check that there is a model, and that the triangles of each model refer to vertices of their mesh."""
     names = [member.filename for member in members.infolist()]
     models = [name for name in names if name.lower().endswith(MODEL_SUFFIX)]
     if CONTENT_TYPES not in names or not models:

@@ -22,15 +22,16 @@ OTHER_BYTES: Final = 7
 """Opacity, colour and scale."""
 HARMONICS: Final = (0, 9, 24, 45)
 """Bytes of a splat's harmonics by degree."""
-PLACE: Final = struct.Struct("<6f8x")
+POSITION_AND_SCALE: Final = struct.Struct("<6f8x")
+"""The part of a SPLAT record that must be finite."""
 
 
 def check_content(content: Content) -> int:
-    """Check the number of splats against the content; return where the last one ends.
+    """Check that the content has the declared number of splats, or whole records; return where the last one ends.
 
     Raises:
-        FileCorruptedError: splats are missing, or the content cannot be unpacked.
-        DecoderLimitError: it unpacks to more than MAX_UNPACKED bytes.
+        FileCorruptedError: splats are missing, a SPLAT record is not finite, or the content cannot be unpacked.
+        DecoderLimitError: the content unpacks to more than MAX_UNPACKED bytes.
     """
     return _check_packed(content) if content[: len(GZIP)] == GZIP else _check_records(content)
 
@@ -68,6 +69,6 @@ def _check_header(head: bytes, size: int) -> None:
 def _check_records(content: Content) -> int:
     if len(content) % SPLAT.size:
         raise FileCorruptedError(f"the file ends in the middle of a splat, at {len(content):,} bytes")
-    if not math.isfinite(sum(map(sum, PLACE.iter_unpack(content)))):
+    if not math.isfinite(sum(map(sum, POSITION_AND_SCALE.iter_unpack(content)))):
         raise FileCorruptedError("a splat is not finite")
     return len(content)

@@ -22,10 +22,10 @@ END: Final = re.compile(rb"\s*endsolid\b[^\r\n]*(?:\r?\n|\r)?", re.IGNORECASE)
 
 
 def check_content(content: Content) -> int:
-    """Check every triangle and return where the last one ends, or where the text of the last solid does.
+    """Check every triangle; return where the last one ends, or in text, where the last solid ends.
 
     Raises:
-        FileCorruptedError: triangles are missing, a corner is not finite, or there is no triangle.
+        FileCorruptedError: triangles are missing, a corner of binary STL is not finite, or there is no triangle.
     """
     return _check_text(content) if is_stl_text(content[:HEAD_BYTES]) else _check_binary(content)
 

@@ -1,4 +1,4 @@
-"""JSON: configurations, captions, results, and Lottie animations, whose size and duration are recorded."""
+"""JSON. If it is a Lottie animation, its size, duration and number of frames are recorded."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,14 @@ from handlers.media.formats import Content, check_structure
 from handlers.media.text import plain
 
 MAX_VALUES: Final = 5_000_000
-"""Maximum number of values. They take about 100 bytes of memory each."""
+"""Maximum number of commas and opening brackets, also those in strings. JSON has at most one value more than that.
+
+A value takes about 100 bytes of memory.
+"""
 LOTTIE_KEYS: Final = frozenset({"v", "layers", "w", "h", "fr"})
-"""https://lottie.github.io/lottie-spec/"""
+"""Keys of every Lottie animation (https://lottie.github.io/lottie-spec/)."""
 MAX_SIDE: Final = 100_000
-"""Lottie animations that declare more pixels a side are JSON like any other."""
+"""Maximum width and height of a Lottie animation. JSON that declares more is not taken for one."""
 
 
 def prepare(
@@ -29,7 +32,7 @@ def prepare(
 
     Raises:
         FileCorruptedError: it is not JSON in UTF-8.
-        DecoderLimitError: it has more than MAX_VALUES values, or is nested too deeply.
+        DecoderLimitError: it exceeds MAX_VALUES, or is nested too deeply.
     """
     content = source.read_bytes()
     check_structure(source, content_type)

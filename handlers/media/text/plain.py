@@ -23,7 +23,7 @@ def check_content(content: Content) -> int:
 
 
 def pieces(content: Content) -> Iterator[str]:
-    """Yield the text in pieces. Raises the error of `check_content`."""
+    """Yield the text in pieces of about a megabyte, without a byte order mark. Raises the error of `check_content`."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     try:
         for at in range(0, len(content), TEXT_PIECE_BYTES):

@@ -17,7 +17,8 @@ def check_content(content: Content) -> int:
     """Check the times of every cue; return the file size.
 
     Raises:
-        FileCorruptedError: it is not UTF-8, a line of times is damaged, a cue ends before it begins, or there is none.
+        FileCorruptedError: the text is not UTF-8, a line of times is damaged, a cue ends before it begins, or a SubRip
+            file has no cue.
     """
     cues = 0
     text = plain.whole(content)

@@ -1,10 +1,10 @@
 """Removes scripts and references to anything outside of an SVG file.
 
-Cloudflare's svg-hush keeps only the elements and attributes on its list. It keeps references to other files, so a
-second pass over its result removes those: every reference is to `#...` or to a bitmap in a `data:` URI.
+Cloudflare's svg-hush keeps only the elements and attributes on its list. It keeps references to other files. A second
+pass over its result removes these, and keeps only references to `#...` and to bitmaps in `data:` URIs.
 
-svg-hush indents its result. In text, where blanks are shown, MARK keeps it from that; outside of text the second pass
-removes the blanks again.
+svg-hush indents its result. In text elements, where blanks are shown, MARK between all elements and texts prevents
+that; elsewhere the second pass removes the blanks.
 """
 
 import io
@@ -16,7 +16,7 @@ from handlers.errors import FileCorruptedError
 from handlers.media.xml_reader import XmlReader
 
 BITMAPS: Final = ("png", "jpeg", "jpg", "gif", "webp", "avif")
-"""The types of pictures that may be inside of the file; an SVG in it would not be sanitised."""
+"""The types of pictures that the file may contain as `data:` URIs: not SVG, since it would not be sanitised."""
 MARK: Final = "\ufdd0"
 """A character that XML allows and Unicode reserves for internal use."""
 LOCAL: Final = re.compile(rf"\s*(?:#|data:image/(?:{'|'.join(BITMAPS)})[;,])", re.IGNORECASE)
@@ -26,24 +26,24 @@ FOREIGN_URL: Final = re.compile(
 UNSAFE_STYLE: Final = re.compile(
     r"\\|@import|@charset|expression\(|image\(|image-set\(|src\(|behavior|binding", re.IGNORECASE
 )
-"""Escapes can spell `url`, and the others refer to files without it."""
+"""Style that may refer to other files without `url(`. A backslash is refused because escapes can spell any word."""
 COMMENT: Final = re.compile(r"/\*.*?(?:\*/|$)", re.DOTALL)
 SCHEME: Final = re.compile(r"[\s\x00-\x1f]*(?:javascript|vbscript|data:(?!image/))", re.IGNORECASE)
 PLAIN: Final = re.compile(r"[^&<>\"\t\r\n]*")
-"""A value that is written as it is."""
+"""An attribute's value that needs no escaping."""
 TEXTS: Final = frozenset({"text", "tspan", "textPath", "title", "desc"})
 STYLE: Final = "style"
 ANIMATIONS: Final = frozenset({"set", "animate", "animateTransform", "animateMotion", "animateColor"})
-"""svg-hush removes the name of an attribute that must not change; the values are left."""
+"""Elements that change an attribute over time. svg-hush removes `attributeName` if it must not be changed, and leaves
+the values, which then have no effect and are removed."""
 
 
 def sanitize(content: bytes) -> tuple[dict[str, str], bytes]:
-    """Return the attributes of the root, and the picture without scripts and outside references.
-
-    The depth of the content must be bounded, because svg-hush calls itself for each level.
+    """Return the attributes of the root that are kept, and the picture without scripts and outside references.
 
     Raises:
-        FileCorruptedError: the content is not well-formed.
+        FileCorruptedError: the content is not well-formed, or its document type contains declarations.
+        DecoderLimitError: elements are nested too deeply for svg-hush, which calls itself for each level.
     """
     import py_svg_hush  # noqa: PLC0415 - rarely needed
 
@@ -78,11 +78,11 @@ class _Writer(XmlReader):
 
     @property
     def in_text(self) -> bool:
-        """Whether blanks are shown here."""
+        """Whether a text element is open, so that blanks are shown."""
         return self._texts > 0
 
     def open_element(self, name: str, attributes: dict[str, str]) -> None:
-        """Write the beginning of an element, except for its `>`. Elements in style are left out."""
+        """Write the beginning of an element, except for its `>`. Elements inside `<style>` are left out."""
         if self._style is not None:
             self._ignored += 1
             return
@@ -95,7 +95,7 @@ class _Writer(XmlReader):
         self._style = [] if _local_name(name) == STYLE else None
 
     def close_element(self, name: str) -> None:
-        """Write the end of an element. The text of style is checked as a whole, so that nothing divides its words."""
+        """Write the end of an element. The text of `<style>` is checked as a whole: pieces of it may divide a word."""
         if self._ignored:
             self._ignored -= 1
             return
@@ -108,17 +108,17 @@ class _Writer(XmlReader):
         self._is_tag_open = False
 
     def text(self, text: str) -> None:
-        """Collect the text of style; write other text."""
+        """Collect the text of `<style>`; pass other text to `plain_text`."""
         if self._style is None:
             self.plain_text(text)
         elif not self._ignored:
             self._style.append(text)
 
     def plain_text(self, text: str) -> None:
-        """Write text that is not style."""
+        """Take text that is not in `<style>`. Subclasses decide what to write of it."""
 
     def write_text(self, text: str) -> None:
-        """Write text."""
+        """Write text, escaped."""
         if text:
             self.end_tag()
             self._pieces.append(escape(text))
@@ -131,7 +131,7 @@ class _Writer(XmlReader):
 
 
 class _MarkedWriter(_Writer):
-    """Writes MARK at the beginning and the end of every element and text in text."""
+    """Writes what it reads, with MARK before each element, text and end tag inside text elements."""
 
     def open_element(self, name: str, attributes: dict[str, str]) -> None:
         if self.in_text:
@@ -148,7 +148,10 @@ class _MarkedWriter(_Writer):
 
 
 class _LocalWriter(_Writer):
-    """Removes MARK, outside references, and blanks that are not shown."""
+    """Writes what it reads without MARK, outside references, and text outside of text elements, which is not shown.
+
+    `root` has the attributes of the first element.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,7 +177,7 @@ def _quoted(value: str) -> str:
 
 
 def _local_value(name: str, value: str) -> str | None:
-    """Return an attribute's value without outside references; None if the attribute must go."""
+    """Return an attribute's value without outside references; None if the attribute must be removed."""
     value = value.replace(MARK, "")
     if name.startswith("xmlns") and name[5:6] in {"", ":"}:
         return value
@@ -190,6 +193,6 @@ def _local_value(name: str, value: str) -> str | None:
 
 
 def _local_style(text: str) -> str:
-    """Return style without references to other files: none of it, if they could be hidden in it."""
+    """Return style without references to other files; "" if it could contain hidden ones."""
     without_comments = COMMENT.sub("", text)
     return "" if UNSAFE_STYLE.search(without_comments) else FOREIGN_URL.sub("none", without_comments)

@@ -29,7 +29,7 @@ def prepare(
     """Write the sanitised picture to `target`.
 
     Raises:
-        FileCorruptedError: it is not well-formed, or declares entities.
+        FileCorruptedError: it is not well-formed, its root is not `svg`, or its document type contains declarations.
         DecoderLimitError: it has more than MAX_BYTES or MAX_ELEMENTS, or elements are nested too deeply.
     """
     check_structure(source, content_type)
@@ -48,7 +48,10 @@ def check_content(content: Content) -> int:
 
 
 def size_of(root: dict[str, str]) -> tuple[int | None, int | None]:
-    """Return width and height of the view box in pixels, else those of the picture; None if it declares none."""
+    """Return width and height of the view box in pixels, or those of the root if it has no view box.
+
+    Both are None if they are missing, in another unit, or larger than MAX_SIDE.
+    """
     box = re.split(r"[\s,]+", root.get("viewBox", "").strip())
     texts = box[2:] if len(box) == 4 else [root.get("width", ""), root.get("height", "")]  # noqa: PLR2004 - x y w h
     sides = [math.ceil(float(side[1])) for side in map(LENGTH.fullmatch, texts) if side is not None]
@@ -58,7 +61,7 @@ def size_of(root: dict[str, str]) -> tuple[int | None, int | None]:
 
 
 class _Counter(XmlReader):
-    """Checks the root and counts the elements."""
+    """Checks that the root is `svg` and that there are at most MAX_ELEMENTS."""
 
     def __init__(self) -> None:
         super().__init__()

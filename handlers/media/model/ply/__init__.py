@@ -1,4 +1,4 @@
-"""PLY, the format of polygons and Gaussian splats: a header, then the rows of the elements that it declares.
+"""PLY, a format of polygons and Gaussian splats: a header, then the rows of the elements that the header declares.
 
 The format: http://paulbourke.net/dataformats/ply/
 """

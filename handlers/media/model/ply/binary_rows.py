@@ -1,7 +1,7 @@
 """The rows of an element of a binary PLY file.
 
-Rows whose lists are of equal lengths, such as triangles, have the same layout. They are unpacked together. A regular
-expression finds them, also among rows of a few other layouts.
+Rows whose lists have the same lengths, such as triangles, have the same layout. A regular expression finds successive
+rows of up to MAX_LAYOUTS layouts, and those of each layout are unpacked together.
 """
 
 import functools
@@ -18,12 +18,15 @@ from handlers.media.model.ply.rows import COORDINATES, FLOATS, Element, check_co
 MAX_ROWS, MAX_BYTES = 4096, 1 << 20
 """Rows that are unpacked at once, and their bytes; a single row may be larger."""
 MAX_LAYOUTS: Final = 8
-"""Layouts of an element that are looked for together. Rows of others are unpacked one by one."""
+"""Maximum number of layouts of an element that one pattern finds. Rows of others are unpacked one by one."""
 Lengths = tuple[int, ...]
 
 
 class _PackedRows(NamedTuple):
-    """Rows with lists of the same lengths: the bytes of one, a pattern for it, and the corners in it, if any."""
+    """The layout of rows whose lists have the same lengths: the bytes of a row, a pattern, and the corners, if any.
+
+    `has_fractions`: corners are stored as floats, so they may have fractions.
+    """
 
     row_bytes: int
     pattern: bytes
@@ -37,7 +40,8 @@ def check_rows(content: Content, start: int, element: Element, vertices: int, or
     `order`: the byte order, as `struct` writes it.
 
     Raises:
-        FileCorruptedError: rows are missing, a number is not finite, or a corner is none of the vertices.
+        FileCorruptedError: rows are missing, a face has too few corners, or a corner is none of the vertices; or a
+            coordinate of a vertex is not finite, which is checked only if vertices have no lists.
     """
     if not any(property_.length for property_ in element.properties):
         return _check_scalars(content, start, element, order)
@@ -60,7 +64,7 @@ def check_rows(content: Content, start: int, element: Element, vertices: int, or
 
 
 def _check_lists(rows: list[bytes], layouts: list[_PackedRows], vertices: int) -> None:
-    """Check the corners in rows with these layouts, which differ in size."""
+    """Check the corners in rows of these layouts. The size of a row tells its layout."""
     for layout in layouts:
         if layout.corners:
             same = rows if len(layouts) == 1 else [row for row in rows if len(row) == layout.row_bytes]
@@ -68,7 +72,7 @@ def _check_lists(rows: list[bytes], layouts: list[_PackedRows], vertices: int) -
 
 
 def _check_scalars(content: Content, start: int, element: Element, order: str) -> int:
-    """Check rows without lists: that they are there, and that coordinates are finite; the rest is skipped."""
+    """Check rows without lists: none is missing, coordinates of vertices are finite. Return where the last one ends."""
     size = struct.calcsize(order + "".join(property_.item for property_ in element.properties))
     end = _check_bound(content, start + element.count * size, element)
     layout = order + "".join(

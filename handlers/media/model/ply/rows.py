@@ -1,4 +1,4 @@
-"""The elements of a PLY file, and what holds for the lists in their rows, in text and in binary."""
+"""The elements of a PLY file, and the checks of the lists in their rows that text and binary files share."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,7 +15,7 @@ MIN_CORNERS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """A number in every row, or a list of numbers if `length`, the type of its length, is given."""
+    """A number of type `item` in every row; or a list of them if `length`, the type of the list's length, is given."""
 
     name: str
     item: str

@@ -1,6 +1,7 @@
 """The rows of an element of a PLY file in text, one per line.
 
-Lines of as many plain numbers, such as vertices and triangles, are matched together. All others are read word by word.
+Successive lines with the same number of plain numbers, such as vertices or triangles, are matched together. All other
+lines are read word by word.
 """
 
 import math
@@ -14,9 +15,9 @@ from handlers.media.model.number_patterns import BLANKS, INTEGER, LINE_END, MAX_
 from handlers.media.model.ply.rows import FLOATS, Element, Property, check_corners, check_length
 
 MAX_LAYOUTS: Final = 32
-"""Layouts of an element whose lines are matched together. A pattern takes up to 20 ms to compile."""
+"""Maximum number of patterns for the lines of an element. A pattern takes up to 20 ms to compile."""
 MAX_WORDS: Final = 256
-"""Numbers of a line that are matched together with other lines."""
+"""Lines with more numbers are read word by word."""
 Numbers = list[float]
 Lengths = tuple[int, ...]
 
@@ -58,7 +59,7 @@ def check_rows(content: Content, start: int, element: Element, vertices: int) ->
 
 
 def _layout(properties: Sequence[Property], lengths: Lengths) -> _LineRun | None:
-    """Return the pattern of lines with lists of these lengths; None if they are long, or corners have fractions."""
+    """Return the pattern of lines with lists of these lengths; None if they exceed MAX_WORDS, or corners are floats."""
     words: list[bytes] = []
     corners = range(0)
     remaining = iter(lengths)
