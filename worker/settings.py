@@ -191,8 +191,8 @@ class Settings(SourceSettings):
     )
     forward_secret: SecretStr | None = Field(
         None,
-        description="Secret with which the webhooks for FORWARD_WEBHOOKS are signed (Standard Webhooks): `whsec_` and the "
-        "base64 of 24 to 64 random bytes.",
+        description="Secret with which the webhooks for FORWARD_WEBHOOKS are signed (Standard Webhooks): `whsec_` and "
+        "the base64 of 24 to 64 random bytes.",
     )
 
     notify_urls: Secrets = Field(

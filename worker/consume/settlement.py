@@ -184,7 +184,7 @@ class Settlement:
         return "requeued"
 
     async def delay(self, outcome: str, seconds: float = 0.0) -> str:
-        """Have the same attempt delivered again after the shortest of RETRY_DELAYS from `seconds` on, or the longest."""
+        """Have the same attempt delivered again after the first of RETRY_DELAYS from `seconds` on, or the last."""
         await self._delivery.delay(self._envelope, self._context.policy.delay_at_least(seconds))
         return outcome
 

@@ -172,7 +172,7 @@ class BatchRun:
     async def _publish(
         self, summary: DeadLetterSummary, prepared: Preparation, browser: DeadLetterBrowser
     ) -> str | None:
-        """Publish the replacements, unless the same files were published already. Return why they cannot be, or None."""
+        """Publish the replacements, unless the same files were published already. Return why that failed, or None."""
         done = self._done.get(summary.item.id)
         if done is not None and summary.source_keys <= done:
             return None

@@ -61,7 +61,7 @@ class Operation:
 
     @contextlib.asynccontextmanager
     async def recorded(self, batch: BatchRun) -> AsyncIterator[None]:
-        """Save the progress of a batch while the context is entered, then its end. Errors are recorded and raised again."""
+        """Save the progress of a batch during the context, then its end. Errors are recorded and raised again."""
         self._batch, state = batch, "failed"
         saving = asyncio.create_task(self._save_progress())
         try:
@@ -88,7 +88,7 @@ class Operation:
             log.warning("result of an operation not recorded", operation=str(self.id), code=error.code)
 
     async def results(self) -> dict[str, Any] | None:
-        """Return what became of the replayed files; None for a discard or without files. Raises DatabaseUnavailableError."""
+        """Return what became of replayed files; None for a discard or without files. Raises DatabaseUnavailableError."""
         return await self._records.replay_results(self.id) if self._letters else None
 
     async def _save_progress(self) -> None:

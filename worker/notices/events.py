@@ -24,7 +24,7 @@ TYPES: Final[dict[str, NoticeType]] = {
 
 
 class Notices:
-    """Two scheduled actions that publish notices. After FileProcessingError or BrokerUnavailableError, they are repeated."""
+    """Two scheduled actions that publish notices; repeated after FileProcessingError or BrokerUnavailableError."""
 
     def __init__(self, settings: Settings, records: NoticeRecords, broker: Broker) -> None:
         self._urls = settings.notify_addresses

@@ -1,7 +1,7 @@
 """Makes the variants that VARIANTS or a binding asks for now, for files that were stored with other variants.
 
-Variants of a video are of its poster; audio has the waveform. Only files with other variants are processed, so that an interrupted run continues where it stopped. It removes nothing: an object that no file refers to any more is an
-orphan.
+Variants of a video are of its poster; audio has the waveform. Only files with other variants are processed, so that an
+interrupted run continues where it stopped. Nothing is removed: an object that no file refers to any more is an orphan.
 """
 
 import asyncio

@@ -21,7 +21,7 @@ from schemas.jobs import Job, NamedGeneration
 from worker.settings import Settings
 
 LARGE_BYTES: Final = 16 * 1024
-"""A body of this size or more is parsed in a thread: that takes up to 0.1 s, and some milliseconds for a smaller one."""
+"""A body of this size or more is parsed in a thread, which takes up to 0.1 s; a smaller one takes some milliseconds."""
 MAX_URLS: Final = 20
 """A smaller body with at most this many URLs is planned at once. Each URL takes up to half a millisecond."""
 MAY_BE_URL: Final = re.compile(rb"(?:https?)?:\\?/|http|data:|\\u", re.IGNORECASE)
