@@ -96,7 +96,7 @@ async def listen(broker: Broker, on_command: Callable[[Command], None]) -> None:
 
 
 async def _listen_once(broker: Broker, on_message: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
-    """Receive commands over one connection until the connection ends. Each step has a time limit for RabbitMQ's answer."""
+    """Receive commands over one connection until the connection ends. Each step has a time limit."""
     async with open_consuming_channel(broker) as consuming:
         async with asyncio.timeout(CONTROL_SECONDS):
             queue = await consuming.channel.declare_queue(exclusive=True, auto_delete=True)

@@ -88,7 +88,7 @@ class Operation:
             log.warning("result of an operation not recorded", operation=str(self.id), code=error.code)
 
     async def results(self) -> dict[str, Any] | None:
-        """Return what became of replayed files; None for a discard or without files. Raises DatabaseUnavailableError."""
+        """Return what became of replayed files, or None if none are followed. Raises DatabaseUnavailableError."""
         return await self._records.replay_results(self.id) if self._letters else None
 
     async def _save_progress(self) -> None:
