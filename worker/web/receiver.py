@@ -182,7 +182,7 @@ class Receiver:
     async def _ignore(
         self, source: WebhookSource, event: IgnoredWebhook, jobs: Sequence[Job]
     ) -> tuple[str, web.Response]:
-        """Answer an event without files. Publish its job, if it has one, which records FAL's result on the row."""
+        """Answer an ignored event. Publish its job, if it has one: the job records FAL's result on the row."""
         log.info("event ignored", source=source.name, **event.model_dump(exclude_none=True))
         try:
             await publish_jobs(self._broker, jobs, FAL_PUBLISH_SECONDS)
