@@ -58,8 +58,8 @@ from worker.web.problem_details import problem_middleware
 
 log = structlog.stdlib.get_logger(__name__)
 FILES_AHEAD: Final = 8
-"""While so many files wait for a codec process, database calls need not be fast. If a file takes 25 ms in one of two
-processes, these are work for 0.1 s."""
+"""While at least this many files wait for a codec process, database calls need not be fast. If a file takes
+25 ms in one of two processes, eight files take 0.1 s."""
 
 
 async def run_receiver(settings: Settings, stop: asyncio.Event) -> None:
@@ -94,7 +94,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def prepare_worker(settings: Settings) -> str:
-    """Protect this process, remove what earlier ones left in TEMP_DIR; return the worker's name."""
+    """Forbid inspection of this process, remove files of ended processes from TEMP_DIR; return the worker's name."""
     forbid_inspection()
     name = f"{socket.gethostname()}-{os.getpid()}"
     log.info("worker starts", version=VERSION, worker=name, settings=settings.for_log())
@@ -233,7 +233,7 @@ async def _run_schedule(settings: Settings, parts: WorkerParts, metrics: Metrics
 
 
 async def _note_public_url(settings: Settings, records: TaskRecords) -> None:
-    """Tell the database the project's URL, as soon as it answers."""
+    """Record the project's public URL in the database; repeat until the database answers."""
     async for trial in stamina.retry_context(on=FileProcessingError, attempts=None, timeout=None, wait_max=60.0):
         with trial:
             await records.note_public_url(settings.supabase_public_url or settings.supabase_url or "")
@@ -246,7 +246,7 @@ async def _topology_error(broker: Broker) -> None:
 
 
 def readiness_checks(parts: WorkerParts) -> dict[str, Check]:
-    """Return the checks of `/readyz`."""
+    """Return a worker's checks for `/readyz`, by name."""
 
     async def database() -> str | None:
         try:

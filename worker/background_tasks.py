@@ -1,7 +1,7 @@
 """The Python API of background tasks: submit, read the state, wait, cancel. State is in Supabase, jobs in RabbitMQ.
 
 `task_manager` takes its settings from the environment on first use. Each call opens its own connections and closes
-them, so that no event loop is bound to the manager; within `async with task_manager:` connections stay open.
+them, so that the manager is bound to no event loop; within `async with task_manager:` connections stay open.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The only module that opens connections and starts codec processes: for receiver, worker, commands and Python API."""
+"""Opens and closes what receiver, worker, commands and Python API use: connections, HTTP clients, codec processes."""
 
 import contextlib
 from collections.abc import Callable
@@ -52,11 +52,11 @@ class Resources:
         return await self._stack.enter_async_context(Downloader(self.settings, self._metrics))
 
     async def forward_sender(self) -> ForwardSender:
-        """Return what passes webhooks on to FORWARD_WEBHOOKS."""
+        """Return a sender that passes webhooks on to FORWARD_WEBHOOKS."""
         return await self._stack.enter_async_context(ForwardSender(self.settings))
 
     async def notice_sender(self) -> NoticeSender:
-        """Return what sends notices to NOTIFY_URLS."""
+        """Return a sender of notices to NOTIFY_URLS."""
         return await self._stack.enter_async_context(NoticeSender(self.settings))
 
     def codec(self) -> Codec:

@@ -68,7 +68,7 @@ def _set_malloc_option(option: int, value: int) -> None:
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run `main` on uvloop. SIGTERM and SIGINT set the event that it is given; a second signal exits with code 1."""
+    """Run `main` on uvloop. SIGTERM and SIGINT set the event passed to `main`; a second signal exits with code 1."""
 
     async def run_until_signal() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -87,7 +87,7 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
 
 
 def stop_on_signals() -> asyncio.Event:
-    """Return an event that Ctrl-C sets, to stop after the current item. A second Ctrl-C stops at once."""
+    """Return an event that Ctrl-C and SIGTERM set, to stop after the current item. The same again stops at once."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def on_signal(sign: signal.Signals) -> None:
@@ -149,7 +149,7 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[lis
 
 
 async def _listen(runner: web.AppRunner, connections: Connections, host: str, port: int) -> asyncio.Server:
-    """Listen as aiohttp's TCPSite does, with our limits in front of each connection."""
+    """Listen as aiohttp's TCPSite does, and apply the limits of `connections` to each connection."""
     create = runner.server
     if create is None:
         raise RuntimeError("the runner is not set up")

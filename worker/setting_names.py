@@ -14,7 +14,7 @@ from worker.settings import Settings
 ENV_FILE: Final = Path(".env")
 SIMILARITY: Final = 0.85
 """How similar a name must be to a setting's to count as misspelt, from 0 to 1."""
-OF_OTHERS: Final = frozenset(
+NAMES_OF_OTHER_PROGRAMS: Final = frozenset(
     {
         *("RABBITMQ_PASSWORD", "GRAFANA_PASSWORD", "RECEIVER_ADDRESS", "OUTLAST_VERSION"),
         *("RUNBOOK_URL", "ALERTMANAGER_CONFIG", "ALERTMANAGER_USER"),
@@ -60,7 +60,7 @@ def misspelt_names() -> list[UnknownName]:
 def _unknown(names: "os._Environ[str] | dict[str, str | None]", place: str) -> Iterator[UnknownName]:
     settings = [name.upper() for name in Settings.model_fields]
     for name in sorted(names):
-        if name.upper() not in settings and name.upper() not in OF_OTHERS:
+        if name.upper() not in settings and name.upper() not in NAMES_OF_OTHER_PROGRAMS:
             nearest = difflib.get_close_matches(name.upper(), settings, n=1, cutoff=SIMILARITY)
             yield UnknownName(name, place, nearest[0] if nearest else None)
 

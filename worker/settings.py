@@ -21,7 +21,7 @@ from worker.broker.tls import TLSFiles
 from worker.notices.types import NOTICE_TYPES, SLACK_HOSTS
 
 WEBHOOKS_AT_ONCE: Final = 4
-"""Number of webhooks that a worker passes on at the same time."""
+"""Number of webhooks and notices that a worker sends at the same time."""
 MAX_FORWARDED_MB: Final = 16
 """RabbitMQ 4 accepts no larger message, by default."""
 SMALL_MACHINE_MIB: Final = 1024
@@ -191,8 +191,8 @@ class Settings(SourceSettings):
     )
     forward_secret: SecretStr | None = Field(
         None,
-        description="Secret with which these webhooks are signed (Standard Webhooks): `whsec_` and the "
-        "base64 of 24 to 64 random bytes.",
+        description="Secret with which the webhooks for FORWARD_WEBHOOKS are signed (Standard Webhooks): `whsec_` and "
+        "the base64 of 24 to 64 random bytes.",
     )
 
     notify_urls: Secrets = Field(

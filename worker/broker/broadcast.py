@@ -58,7 +58,7 @@ async def cancel_task(task_id: UUID, records: TaskRecords, broker: Broker) -> bo
     """Cancel a task; return whether it is cancelled now. A task that has ended is not changed.
 
     Raises:
-        DatabaseUnavailableError: nothing was cancelled.
+        DatabaseUnavailableError: the database did not answer. No command was sent to the workers.
     """
     cancelled = await records.cancel(task_id)
     if cancelled:
@@ -96,7 +96,7 @@ async def listen(broker: Broker, on_command: Callable[[Command], None]) -> None:
 
 
 async def _listen_once(broker: Broker, on_message: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
-    """Receive commands over one connection until it ends. Every step has a time limit, in case the broker hangs."""
+    """Receive commands over one connection until the connection ends. Each step has a time limit."""
     async with open_consuming_channel(broker) as consuming:
         async with asyncio.timeout(CONTROL_SECONDS):
             queue = await consuming.channel.declare_queue(exclusive=True, auto_delete=True)

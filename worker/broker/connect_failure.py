@@ -55,7 +55,7 @@ class NodesUnreachableError(AMQPConnectionError):
 
 
 def explain(error: BaseException, node: URL) -> ConnectFailure:
-    """Return why connecting to `node` failed."""
+    """Return why connecting to `node` failed, and the remedy; for a NodesUnreachableError, those of all nodes."""
     for cause in _causes(error):
         if isinstance(cause, NodesUnreachableError):
             return cause.failure

@@ -158,7 +158,7 @@ class Broker:
         return channel
 
     async def _watch_consumers(self, channel: AbstractRobustChannel | None, *_: object) -> None:
-        """Check the topology when RabbitMQ cancels a consumer of the channel: its queue may have been deleted."""
+        """From now on, check the topology when RabbitMQ cancels a consumer of the channel: its queue may be deleted."""
         if channel is not None:
             underlay = await channel.get_underlay_channel()
             underlay.on_consumer_cancel_callbacks.add(self._on_consumer_cancelled)
@@ -238,13 +238,14 @@ class Broker:
 
         Raises:
             BrokerUnavailableError: no confirm in time, rejected, or routed to no queue.
+            KeyError: the topology has no such exchange.
         """
         if exchange not in self._exchanges and self._opened.is_set():
             raise KeyError(exchange)  # RabbitMQ would close the channel
         await self._publisher.publish(exchange, routing_key, message, limit, mandatory=mandatory)
 
     async def send_to_queue(self, queue: str, message: Message, limit: float) -> None:
-        """Publish to a queue by its name; dropped if there is no such queue. Raises BrokerUnavailableError."""
+        """Publish to a queue by its name. A message without a queue is dropped. Raises BrokerUnavailableError."""
         if self._channel.current is None:
             raise BrokerUnavailableError("the broker is not connected yet")
         await self._publisher.publish("", queue, message, limit, mandatory=False)

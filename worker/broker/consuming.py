@@ -1,7 +1,7 @@
 """A channel for consuming, on a connection of its own that does not reconnect.
 
-After any failure its user opens a new one and declares everything again. A connection that reconnects by itself cannot
-do that: aio-pika consumes again, but does not declare a queue that was deleted.
+After any failure, the caller opens a new channel and declares its queues again. A connection that reconnects by itself
+would not do that: aio-pika consumes again, but does not declare a queue that was deleted.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from worker.broker.connection import RECONNECT_SECONDS, Broker
 from worker.broker.errors import BROKER_ERRORS
 
 STEP_SECONDS: Final = 10.0
-"""Time limit for opening, and for closing, the channel, in case the broker does not answer."""
+"""Time limit for opening the channel, and for closing its connection, in case the broker does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumingChannel:
-    """The channel and its connection. `cancelled` is set when RabbitMQ cancels a consumer: its queue was deleted."""
+    """The channel and its connection. `cancelled` is set when RabbitMQ cancels a consumer, often of a deleted queue."""
 
     connection: AbstractConnection
     channel: AbstractChannel

@@ -31,9 +31,10 @@ class UndecodableError(ValueError):
 class Envelope:
     """A job and its history.
 
-    `attempt` counts from 1; it is Outlast's count, not the broker's. `deaths` counts deliveries that ended without ack
-    or nack, including those of earlier messages of the same job, because the broker's count is for one message only.
-    `traceparent` is that of the first publication, `links` are those of the previous attempt (see `tracing.py`).
+    `attempt` counts from 1; it is Outlast's count, not the broker's. `deaths` is the number of deliveries of this
+    attempt that ended without ack, as RabbitMQ counts them (`x-delivery-count`). It includes those of earlier messages
+    of the attempt, because RabbitMQ's count is for one message only. `traceparent` is that of the first publication,
+    `links` name the span of the previous attempt (see `tracing.py`).
     """
 
     job: Job
@@ -66,7 +67,7 @@ class Envelope:
         )
 
     def next_attempt(self, job: Job, *, counted: bool = True) -> Self:
-        """Return the envelope of the next attempt. `job` has the pending files; `counted`: this attempt counts."""
+        """Return an envelope with `job`, the pending files. `counted`: with the next attempt number, and no deaths."""
         if counted:
             return replace(self, job=job, attempt=self.attempt + 1, deaths=0)
         return replace(self, job=job)
@@ -134,7 +135,7 @@ def _integer_header(headers: Mapping[str, Any], name: str, default: int) -> int:
 
 
 def _previous_deliveries(headers: Mapping[str, Any]) -> int:
-    """Return how often a quorum queue has delivered this message before."""
+    """Return how often this message was delivered before, as RabbitMQ counts (`x-delivery-count`)."""
     count = headers.get("x-delivery-count")
     return count if isinstance(count, int) and count > 0 else 0
 

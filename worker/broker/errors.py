@@ -9,7 +9,7 @@ from typing import Final
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 PUBLISH_SECONDS: Final = 10.0
-"""Time limit for the confirm of a publish. The receiver has a shorter one, MIN_PUBLISH_SECONDS."""
+"""Time limit for the confirm of a publish. The receiver has its own limits (`worker/web/receiver.py`)."""
 BEST_EFFORT_SECONDS: Final = 5.0
 """Time limit of a publish whose failure is only logged: broadcast commands, results for Celery producers."""
 ENDED: Final = "the connection ended before RabbitMQ answered"
@@ -23,7 +23,7 @@ CLOSED_TEXTS: Final = re.compile(
 
 
 class BrokerUnavailableError(RuntimeError):
-    """The broker did not confirm a message in time. The message may have arrived anyway; publish it again."""
+    """RabbitMQ is not connected, did not answer in time, or refused a message. A published message may have arrived."""
 
 
 BROKER_ERRORS: Final = (AMQPError, BrokerUnavailableError, ChannelInvalidStateError, ConnectionError, TimeoutError)
@@ -35,8 +35,8 @@ outage; the few RuntimeErrors that mean a lost connection are translated."""
 def translate_broker_errors() -> Iterator[None]:
     """Raise BrokerUnavailableError when a connection ends during a call of aio-pika. Use it around every such call.
 
-    When a connection ends (for example after missed heartbeats), aiormq raises CancelledError, a plain Exception, or a
-    RuntimeError with one of CLOSED_TEXTS. The cancellation of the current task is not translated.
+    When a connection ends (for example after missed heartbeats), aiormq raises CancelledError, StopAsyncIteration, a
+    plain Exception, or a RuntimeError with one of CLOSED_TEXTS. The cancellation of the current task is not translated.
 
     Raises:
         BrokerUnavailableError: the connection ended.
@@ -58,7 +58,7 @@ def translate_broker_errors() -> Iterator[None]:
 
 
 def error_text(error: BaseException) -> str:
-    """Return one of BROKER_ERRORS as a text: a time-out has none of its own."""
+    """Return the text for one of BROKER_ERRORS. A TimeoutError has no text of its own, so it gets one here."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

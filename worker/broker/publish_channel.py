@@ -32,7 +32,7 @@ class PublishChannel:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def replace(self, rejected: AbstractChannel) -> bool:
-        """Replace `rejected` if it is still the current channel. Return whether there is another one now."""
+        """Replace `rejected` if it is still the current channel. Return whether another channel is current now."""
         if self._task is not None and not self._task.done():
             await asyncio.shield(self._task)
         elif self.current is rejected and time.monotonic() - self._replaced >= MIN_REPLACE_SECONDS:

@@ -20,15 +20,17 @@ log = structlog.stdlib.get_logger(__name__)
 MAX_REPAIRS: Final = 3
 """Number of times that one publish has a missing queue or exchange declared again."""
 REPAIR_PAUSE_SECONDS: Final = 0.1
-"""Pause after a repair that did not help: RabbitMQ may not have finished deleting the queue."""
+"""Pause after the second repair, and twice as long after the third: RabbitMQ may still be deleting the queue."""
 REJECTED: Final = "RabbitMQ rejected the message; check that its queue has a leader and has not reached a length limit"
 
 
 class Publisher:
-    """Publishes on the channel that `ready_channel` returns. It has publisher confirms and raises on returns.
+    """Publishes on the channel that `ready_channel` returns.
+
+    The channel must have publisher confirms, and raise an error when RabbitMQ returns a message (`on_return_raises`).
 
     `repair` declares missing queues and exchanges again, and returns whether none is missing now. `replace` opens
-    another channel after RabbitMQ has rejected a message on this one, and returns whether there is another one.
+    another channel after RabbitMQ has rejected a message on the current one, and returns whether that has succeeded.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Publisher:
     async def publish(
         self, exchange: str, routing_key: str, message: AbstractMessage, limit: float, *, mandatory: bool = True
     ) -> None:
-        """Publish, and wait at most `limit` seconds for a channel and the confirm. The exchange "" is not counted.
+        """Publish, and wait at most `limit` seconds for a channel and the confirm.
+
+        Metrics do not count messages to the exchange "".
 
         Raises:
             BrokerUnavailableError: no confirm in time, rejected, or routed to no queue.

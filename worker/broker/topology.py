@@ -77,7 +77,7 @@ def queues(retry_delays: Sequence[int]) -> Iterator[QueueSpec]:
         limits = {"x-delivery-limit": DELIVERY_LIMIT, "x-dead-letter-exchange": DEAD}
         yield QueueSpec(work_queue(key), WORK, key, quorum | limits | AT_LEAST_ONCE)
     for seconds in retry_delays:
-        # Without a dead-letter routing key the message keeps its own, and returns to the queue it came from.
+        # Without a dead-letter routing key the message keeps its own, and so returns to its work queue.
         waiting = {"x-message-ttl": seconds * 1000, "x-dead-letter-exchange": WORK}
         yield QueueSpec(retry_name(seconds), retry_name(seconds), "", quorum | waiting | AT_LEAST_ONCE)
     yield QueueSpec(DEAD, DEAD, "", quorum | {"x-delivery-limit": UNLIMITED})
@@ -119,7 +119,7 @@ def is_bound(exchange: str, routing_key: str) -> bool:
 async def queues_to_declare_with_members(
     connection: AbstractConnection, retry_delays: Sequence[int], *, include_missing: bool
 ) -> frozenset[str]:
-    """Return the names of the queues to declare with MEMBERS: those that exist with it, and missing ones if asked.
+    """Return the names of the queues to declare with MEMBERS: those that have it; missing ones if `include_missing`.
 
     Raises:
         TopologyError: a queue exists with arguments that no release has declared.

@@ -20,7 +20,7 @@ async def declare_on_new_channel(
 ) -> tuple[AnyChannel, Collection[str]]:
     """Declare the topology; return the channel on which it was declared and the names of the exchanges.
 
-    `large`: new queues get a member on more than the default number of nodes.
+    `large`: missing queues are declared with `topology.MEMBERS`, for a cluster of more than three nodes.
 
     Raises:
         TopologyError: a queue or exchange exists with other arguments.

@@ -29,7 +29,7 @@ ANSWER_SECONDS: Final = 0.25
 
 
 class TopologyWatch:
-    """Runs one check at a time. `problem` says what is missing; None if nothing was at the last check.
+    """Runs one check at a time. `problem` says what is missing; None if nothing was missing at the last check.
 
     `find_missing` returns the name of a missing exchange or queue, or None; `declare` declares all of them. Both may
     raise one of BROKER_ERRORS, and TopologyError.
@@ -47,7 +47,7 @@ class TopologyWatch:
         self._repaired = False
 
     async def run(self) -> None:
-        """Check periodically until cancelled."""
+        """Check every TOPOLOGY_CHECK_SECONDS, and soon after each `suspect`, until cancelled."""
         while True:
             await self._wait(TOPOLOGY_CHECK_SECONDS)
             again = True
@@ -64,7 +64,10 @@ class TopologyWatch:
         self._suspected.set()
 
     async def check(self) -> bool:
-        """Wait for the check that is running, or for a new one. Return whether the topology is complete now."""
+        """Wait for the check that is running, or for a new one. Return whether nothing is known to be missing.
+
+        If the connection is lost during the check, the result of the previous check counts.
+        """
         await asyncio.shield(self._task())
         return self.problem is None
 

@@ -78,12 +78,12 @@ class Attempt:
     async def run(self) -> str:
         """Process the delivery and settle it. Return the outcome."""
         try:
-            return await self._decode()
+            return await self._decode_and_process()
         except LostDeliveryError:
             return "redelivered"
 
-    async def _decode(self) -> str:
-        """Decode the message and open the attempt's span."""
+    async def _decode_and_process(self) -> str:
+        """Decode the message, open the attempt's span, process the job within it. Return the outcome."""
         try:
             envelope = Envelope.read(self.delivery.message)
         except UndecodableError as error:
@@ -100,11 +100,11 @@ class Attempt:
         with tracing.span(f"process {queue}", "consumer", envelope.traceparent, envelope.links, bound):
             structlog.contextvars.bind_contextvars(**bound, **tracing.log_context())
             self.envelope = replace(envelope, links=tracing.current_links() or envelope.links)
-            outcome = await self._check_message(self.envelope)
+            outcome = await self._check_and_process(self.envelope)
             tracing.set_attributes({"outcome": outcome, **({"error": outcome} if outcome in FAILED_OUTCOMES else {})})
         return outcome
 
-    async def _check_message(self, envelope: Envelope) -> str:
+    async def _check_and_process(self, envelope: Envelope) -> str:
         """Settle a message that kills workers or that is not due yet; process every other one."""
         settlement = self.settlement = Settlement(self.delivery, envelope, self._context)
         if envelope.deaths >= DELIVERY_LIMIT:
@@ -145,7 +145,7 @@ class Attempt:
         return await settlement.job_failed(error)
 
     async def _process_and_settle(self, envelope: Envelope, settlement: Settlement) -> str:
-        """Process and settle. An error outside of the pipeline's steps concerns the whole job."""
+        """Process and settle the job. An error outside of the pipeline's steps counts as an error of the whole job."""
         try:
             if envelope.job.is_result_only:
                 return await settlement.record_result()
@@ -162,11 +162,11 @@ class Attempt:
             return await self._job_failed(settlement, unexpected_error(error))
 
     async def _process(self, envelope: Envelope, settlement: Settlement) -> str:
-        """Begin, process, settle."""
+        """Begin the task, run the pipeline, settle. Return the outcome."""
         async with self._start_download(envelope) as early:
             with tracing.span("begin"):
                 reply = await settlement.begin()
-            self._set_owner(envelope, reply)
+            self._log_owner(envelope, reply)
             if reply.state == "run" and not envelope.job.files and not envelope.job.skipped:
                 return await self._request_result(envelope, settlement, reply)
             failed = await self._run_pipeline(envelope, settlement, reply, early)
@@ -181,16 +181,16 @@ class Attempt:
         return await settlement.ack("duplicate" if reply.state == "done" else "cancelled")
 
     def _immutable_file(self, job: Job) -> str | None:
-        """Return a name for the only file of a job if other jobs of the user for it need not store it again."""
+        """Return the name in FilesUnderWay of a job's only file; None unless its URL is immutable and it has a user."""
         if job.user_id is None or len(job.files) != 1 or not self._context.immutable.keys(job.files):
             return None
         return f"{job.user_id} {job.files[0].source_key} {job.profile.key}"
 
     def _start_download(self, envelope: Envelope) -> AbstractAsyncContextManager[EarlyDownload | None]:
-        """Start the download of the only file of a job from Supabase's webhook.
+        """Start to download the only file of a new job from Supabase's webhook while its task begins.
 
-        Other jobs, retries and events that arrive again are often done or cancelled, and would download in vain. So
-        would a job for a URL that the same user had lately: the file may be known by its URL.
+        Nothing is started for other jobs, retries and repeated events: they are often done or cancelled already. The
+        same holds for a URL that the same user had lately: the file may be known by its URL.
         """
         job, deps = envelope.job, self._context.deps
         is_new = self._context.recent_tasks.add(job.task_id) and envelope.attempt == 1 and not envelope.deaths
@@ -207,7 +207,13 @@ class Attempt:
     async def _run_pipeline(
         self, envelope: Envelope, settlement: Settlement, reply: BeginReply, early: EarlyDownload | None
     ) -> list[FailedFile]:
-        """Process the files that are not stored yet. Stored files go to `settlement.stored`; return the failed ones."""
+        """Process the files that are not stored yet, if the reply's state is `run`. Return the failed ones.
+
+        Stored files are added to `settlement.stored`.
+
+        Raises:
+            GenerationNotFoundError, RowRejectedError: the reply's state says so.
+        """
         job = envelope.job
         if reply.state == "no_generation":
             problem = SHARED_REQUEST if reply.shared else "no generation has the request id"
@@ -260,7 +266,7 @@ class Attempt:
             self._log.file_done(file, recorded[file.source_key])
         return await settlement.ack_recorded(reply)
 
-    def _set_owner(self, envelope: Envelope, reply: BeginReply) -> None:
+    def _log_owner(self, envelope: Envelope, reply: BeginReply) -> None:
         """Log generation and user from here on: a job from FAL's webhook contains neither, the database has both."""
         job = envelope.job
         owner = {"generation_id": reply.generation_id or job.generation_id, "user_id": reply.user_id or job.user_id}

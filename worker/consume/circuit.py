@@ -30,7 +30,7 @@ Probe = Callable[[], Awaitable[object]]
 
 @dataclass(slots=True, eq=False)
 class Dependency:
-    """Something that all jobs need. `code` is the error code of its outage; `pause` is the time to the next probe."""
+    """Something that all jobs need. `code` is the error code of its outage; `pause`: seconds until the next probe."""
 
     name: str
     code: str
@@ -51,7 +51,7 @@ class Circuit:
         self._metrics = metrics
         self._opened = asyncio.Event()
 
-    async def is_outage(self, code: str) -> bool:
+    async def record_failure(self, code: str) -> bool:
         """Record a failure. Return True if an outage caused it, so that the attempt must not count."""
         dependency = next((dependency for dependency in self._dependencies if dependency.code == code), None)
         if dependency is None:

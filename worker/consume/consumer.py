@@ -35,7 +35,7 @@ LOG_LEVEL_BY_OUTCOME: Final = {
 
 
 class DeliveryHandler(Protocol):
-    """Processes one delivery: an Attempt or a MaintenanceJob."""
+    """Processes one delivery: an Attempt, a MaintenanceJob or a SendJob."""
 
     @property
     def delivery(self) -> Delivery:
@@ -47,7 +47,7 @@ class DeliveryHandler(Protocol):
 
     @property
     def envelope(self) -> Envelope | None:
-        """The decoded job; None before it is decoded, and for maintenance."""
+        """The decoded job; None before it is decoded, and for messages that are no jobs."""
 
     @property
     def leased(self) -> Settlement | None:
@@ -57,7 +57,7 @@ class DeliveryHandler(Protocol):
         """Return fields of the log line."""
 
     def stop(self, reason: StopReason) -> None:
-        """End it early."""
+        """End the processing early."""
 
     async def run(self) -> str:
         """Process the delivery and settle it; return the outcome."""
@@ -137,9 +137,10 @@ class Consumer:
                 await asyncio.wait_for(self._queue.cancel(tag), CANCEL_SECONDS)
 
     async def drain(self, grace: float) -> None:
-        """Wait for deliveries in process, requeue those that are left, close the channel, all within `grace` seconds.
+        """Wait for deliveries in process, requeue those that are left, close the channel.
 
-        The last part of that time is reserved for requeueing. RabbitMQ requeues what is left when the channel closes.
+        The last fifth of `grace` seconds, at most SHUTDOWN_REQUEUE_SECONDS, is for requeueing. It takes at least
+        MIN_SHUTDOWN_REQUEUE_SECONDS, if needed beyond `grace`. RabbitMQ requeues what is left when the channel closes.
         """
         requeue_seconds = min(SHUTDOWN_REQUEUE_SECONDS, grace / 5)
         if self._attempts:

@@ -1,7 +1,8 @@
 """One unacknowledged message, and the ways to settle it: ack, retry, delay, dead-letter, requeue.
 
 The message that replaces it is published and confirmed before it is acked. A crash in between leaves a duplicate, which
-is harmless. Nack and reject are used only where no replacement can be published.
+is harmless. Nack and reject return the message itself: where no replacement can be published, and for an
+interrupted message that is no job.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,7 +31,10 @@ class LostDeliveryError(Exception):
 
 
 class Delivery:
-    """One unacknowledged message. Methods that publish raise LostDeliveryError if the message's channel is closed."""
+    """One unacknowledged message.
+
+    Methods that publish, except `requeue`, raise LostDeliveryError if that fails and the message's channel is closed.
+    """
 
     def __init__(
         self,

@@ -121,7 +121,7 @@ class AttemptLog(AttemptHooks):
 
 
 class ProgressWriter:
-    """Writes the progress of a worker's running tasks to the database: one request a second for all of them."""
+    """Writes the progress of a worker's running tasks to the database: at most one request a second for all."""
 
     def __init__(self, tasks: TaskQueries) -> None:
         self._tasks = tasks

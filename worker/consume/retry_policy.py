@@ -70,7 +70,7 @@ def decide(failure: JobFailure, attempt: int, policy: RetryPolicy, chance: float
     """Decide about one failure of the attempt with this number (from 1).
 
     Each attempt takes the next delay. If `chance` (0 to 1) is below JITTER, it takes the one after that; for the last
-    delay, the one before. A longer `retry_after` is rounded up to a delay.
+    delay, the one before. A longer `retry_after` is rounded up to the next delay, or down to the longest.
     """
     limit = min(policy.max_attempts, MAX_ATTEMPTS_BY_CODE.get(failure.code, policy.max_attempts))
     if not failure.retryable or attempt >= limit:

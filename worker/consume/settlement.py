@@ -52,7 +52,7 @@ LINK_CODES: Final = frozenset({"source_gone", "source_forbidden", "source_unavai
 OBJECT_REFUSED: Final = frozenset({"object_deleting", "object_differs"})
 """States of `outlast_finish` that record nothing, and leave the lease: an object must be uploaded again."""
 DEAD_LINKS: Final = "dead_links"
-"""The outcome of an adopted job that failed only for such files."""
+"""The outcome of a job of `outlast adopt` of which all failed files have one of LINK_CODES."""
 
 
 class Settlement:
@@ -94,7 +94,7 @@ class Settlement:
         return await self.ack("completed")
 
     async def replace_with(self, jobs: Sequence[Job]) -> str:
-        """Publish the jobs for the files of FAL's result, cancel this job, which has no files of its own, and ack."""
+        """Publish the jobs for the files of FAL's result, cancel the task of this job, which has no files, and ack."""
         await self._delivery.publish(jobs)
         await self._context.records.cancel(self._envelope.job.task_id)
         self.leased = False
@@ -103,11 +103,13 @@ class Settlement:
     async def settle_files(self, failed: Sequence[FailedFile]) -> str:
         """Settle after the pipeline has run: dead-letter, record, retry what is pending, ack.
 
-        Files that are not retried become dead letters, one for each error code. Files that failed because a dependency
-        is unavailable (`uncounted`) are retried without counting the attempt. Skipped files are only recorded.
+        Files that are not retried become dead letters, one for each error code. If all files to retry failed because a
+        dependency is unavailable (`uncounted`), the attempt does not count. Skipped files are only recorded.
         """
         recorded, failed = failed, [file for file in failed if not file.is_skipped]
-        uncounted = [code for code in {file.code for file in failed} if await self._context.circuit.is_outage(code)]
+        uncounted = [
+            code for code in {file.code for file in failed} if await self._context.circuit.record_failure(code)
+        ]
         decisions = {file.source_key: self._decide(file, uncounted=file.code in uncounted) for file in failed}
         dead = [file for file in failed if isinstance(decisions[file.source_key], GiveUp)]
         pending = [file for file in failed if file not in dead]
@@ -140,7 +142,7 @@ class Settlement:
     async def job_failed(self, error: FileProcessingError) -> str:
         """Settle after an error of the whole job: retry all of its files, or make the job a dead letter."""
         self._context.metrics.error(error.code)
-        uncounted = await self._context.circuit.is_outage(error.code)
+        uncounted = await self._context.circuit.record_failure(error.code)
         decision = self._decide(error, uncounted=uncounted)
         write_log = log.warning if isinstance(decision, Retry) else log.error
         write_log(
@@ -155,7 +157,7 @@ class Settlement:
         return await self.ack("failed")
 
     async def worker_killed(self) -> str:
-        """Make a job a dead letter whose deliveries keep ending without ack.
+        """Make a dead letter of a job whose deliveries keep ending without ack.
 
         The broker's delivery limit does not cover this case, because it counts each published message separately.
         """
@@ -182,7 +184,7 @@ class Settlement:
         return "requeued"
 
     async def delay(self, outcome: str, seconds: float = 0.0) -> str:
-        """Have the same attempt delivered again after at least this many seconds."""
+        """Have the same attempt delivered again after the first of RETRY_DELAYS from `seconds` on, or the last."""
         await self._delivery.delay(self._envelope, self._context.policy.delay_at_least(seconds))
         return outcome
 
@@ -252,14 +254,14 @@ class Settlement:
             log.warning("the attempt was not recorded in the database", code=database_error.code, status=status)
 
     async def _record_early_end(self, status: TaskStatus, failed: list[FailedFile]) -> None:
-        """Record an attempt that did not end as planned: without its files if an object of theirs is gone."""
+        """Record a failed or interrupted attempt: without its stored files if the database refuses an object."""
         finish, job = self._context.records.finish, self._envelope.job
         reply = await finish(job, self.lease, status, self.stored, failed)
         if reply.state in OBJECT_REFUSED:
             await finish(job, self.lease, status, [], failed)  # releases the lease
 
     async def _end_without_files(self, status: TaskStatus, failed: Sequence[FailedFile]) -> None:
-        """Record only the status, so that the sweep does not take the task for one without a worker."""
+        """Record the status and one failed file, so that the sweep does not take the task for one without a worker."""
         try:
             await self._context.records.finish(self._envelope.job, self.lease, status, [], list(failed[:1]))
         except FileProcessingError as database_error:

@@ -29,7 +29,7 @@ class Worker:
         self._context = context
         self._consumers = tuple(consumers)
         self._stopping = False
-        self._held: frozenset[str] = frozenset()  # queues that an operator has paused
+        self._paused_queues: frozenset[str] = frozenset()  # queues that an operator has paused
         self._all_paused = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -58,7 +58,7 @@ class Worker:
         await self._resume()
 
     async def stop(self, grace: float) -> None:
-        """Stop consuming, wait `grace` seconds for jobs in process, requeue those that are left."""
+        """Stop consuming, wait at most about `grace` seconds for jobs in process, requeue those that are left."""
         self._stopping = True
         await self._pause()
         await asyncio.gather(*(consumer.drain(grace) for consumer in self._consumers))
@@ -87,7 +87,7 @@ class Worker:
             log.warning("heartbeat failed", error=str(error) or type(error).__name__)
             return
         if reply.paused is not None:
-            await self._hold(frozenset(reply.paused))
+            await self._pause_queues(frozenset(reply.paused))
         for lease in reply.lost:
             if lease in running:
                 running[lease].stop("lost")
@@ -122,11 +122,13 @@ class Worker:
     async def _resume(self) -> None:
         self._all_paused = False
         if not self._stopping:
-            await asyncio.gather(*(consumer.start() for consumer in self._consumers if consumer.key not in self._held))
+            await asyncio.gather(
+                *(consumer.start() for consumer in self._consumers if consumer.key not in self._paused_queues)
+            )
 
-    async def _hold(self, queues: frozenset[str]) -> None:
+    async def _pause_queues(self, queues: frozenset[str]) -> None:
         """Take no jobs from these queues, and take jobs again from those that were paused before."""
-        paused, resumed, self._held = queues - self._held, self._held - queues, queues
+        paused, resumed, self._paused_queues = queues - self._paused_queues, self._paused_queues - queues, queues
         for consumer in self._consumers:
             if consumer.key in paused:
                 log.info("queue paused by an operator", queue=consumer.key)

@@ -94,7 +94,7 @@ class BatchRun:
         Raises:
             BusyError: another operator held the lock.
             BrokerUnavailableError: the connection was lost. No message is lost; `outcome` returns what was done.
-            FileProcessingError: the action cannot continue. As above.
+            FileProcessingError: the action cannot continue. No message is lost, as above.
         """
         wait_seconds: float | None = None
         while not self._should_abort() and await self._round(wait_seconds):
@@ -172,7 +172,7 @@ class BatchRun:
     async def _publish(
         self, summary: DeadLetterSummary, prepared: Preparation, browser: DeadLetterBrowser
     ) -> str | None:
-        """Publish the replacements, unless the same files were published already; return why that is impossible."""
+        """Publish the replacements, unless the same files were published already. Return why that failed, or None."""
         done = self._done.get(summary.item.id)
         if done is not None and summary.source_keys <= done:
             return None

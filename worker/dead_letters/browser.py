@@ -108,7 +108,7 @@ class DeadLetterBrowser:
             await count_waiting(self._reading)
 
     async def requeue_unacked(self) -> None:
-        """Return all unacked messages, and wait until they are back in the queue, so that the next reader sees them."""
+        """Return all unacked messages; wait up to REQUEUE_SECONDS until they are in the queue, for the next reader."""
         expected = self._delivered - self._acked + await count_waiting(self._reading)
         await self._reading.close()
         until = time.monotonic() + REQUEUE_SECONDS

@@ -14,7 +14,7 @@ from worker.dead_letters.summary import DeadLetterSummary
 
 
 class Discard:
-    """The action. Archiving a dead letter twice stores one row, because its id is derived from the content."""
+    """The action of a discard. Archiving a dead letter twice stores one row: its id is made from failure and body."""
 
     group_size = 16
 

@@ -55,13 +55,13 @@ class Operation:
         return BatchOutcome(matched=self._matched) if self._batch is None else self._batch.outcome()
 
     async def begin(self) -> None:
-        """Record it, before anything is published. Raises DatabaseUnavailableError."""
+        """Record the operation, before anything is published. Raises DatabaseUnavailableError."""
         await self._records.record(self._row("running"))
         await self._records.follow_replay(self.id, list(self._letters.values()))
 
     @contextlib.asynccontextmanager
     async def recorded(self, batch: BatchRun) -> AsyncIterator[None]:
-        """Save the progress of a batch meanwhile, and its end afterwards. Errors are recorded and raised again."""
+        """Save the progress of a batch during the context, then its end. Errors are recorded and raised again."""
         self._batch, state = batch, "failed"
         saving = asyncio.create_task(self._save_progress())
         try:
@@ -78,7 +78,7 @@ class Operation:
             await self.end(state)
 
     async def end(self, state: str) -> None:
-        """Record its end. If the database does not answer, that is only logged."""
+        """Record the end of the operation. If the database does not answer, that is only logged."""
         done = frozenset() if self._batch is None else self._batch.done_ids
         try:
             if left := [letter_id for letter_id in self._letters if letter_id not in done]:
@@ -88,7 +88,7 @@ class Operation:
             log.warning("result of an operation not recorded", operation=str(self.id), code=error.code)
 
     async def results(self) -> dict[str, Any] | None:
-        """Return what became of the replayed dead letters; None for a discard. Raises DatabaseUnavailableError."""
+        """Return what became of replayed files, or None if none are followed. Raises DatabaseUnavailableError."""
         return await self._records.replay_results(self.id) if self._letters else None
 
     async def _save_progress(self) -> None:
@@ -128,10 +128,10 @@ async def recorded_batch(
 ) -> AsyncIterator[tuple[BatchRun, Operation | None]]:
     """Prepare a batch of the command line or the HTTP API, and record it as an operation, which operators can abort.
 
-    Dead letters can be replayed without the database. Then there is no operation, only a line in the log.
+    Dead letters can be replayed without the database. Then the operation is None.
 
     Raises:
-        NoArchiveError: they are to be discarded, but SUPABASE_URL is not set.
+        NoArchiveError: dead letters are to be discarded, but SUPABASE_URL is not set.
     """
     async with Resources(service.settings) as resources:
         supabase = await resources.supabase_if_configured()

@@ -37,7 +37,7 @@ class DeadLetterQueue:
 
     @contextlib.asynccontextmanager
     async def open(self, wait_seconds: float | None = None) -> AsyncIterator[DeadLetterBrowser]:
-        """Lock the queue and read it. Messages that were not acked are back in the queue afterwards.
+        """Lock the queue and yield its browser. Messages that were not acked are back in the queue afterwards.
 
         Raises:
             BusyError: another operator held the lock for `wait_seconds` (default LOCK_WAIT_SECONDS).
@@ -63,7 +63,7 @@ class DeadLetterQueue:
     async def find(
         self, filters: DeadLetterFilter, progress: Callable[[int, int], None] = lambda _done, _total: None
     ) -> list[DeadLetterSummary]:
-        """Return all matching dead letters, at most `filters.limit` items. The queue does not change.
+        """Return all matching dead letters, of at most `filters.limit` items. The queue does not change.
 
         `progress` is called with the number of messages read so far, and the number of messages in the queue.
 

@@ -24,7 +24,7 @@ OF_ATTEMPTS: Final = frozenset(
 
 
 class Replay:
-    """The action. Jobs whose source was gone are checked first, and get fresh URLs if possible."""
+    """The action of a replay. Jobs whose source was gone are checked first, and get fresh URLs if possible."""
 
     group_size = 8
 
@@ -67,7 +67,7 @@ class Replay:
 
 
 def unchanged(message: AbstractIncomingMessage, replays: int) -> Message:
-    """Return a message with the same body and properties, for a worker version that can decode it."""
+    """Return a copy, without headers of earlier attempts, of a message that only another worker version can decode."""
     headers: dict[str, Any] = {
         name: value
         for name, value in message.headers.items()

@@ -23,7 +23,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class DeadLetterRoutes:
-    """The routes. They require the API token."""
+    """The routes below `/dead-letters`. They require the API token."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._auth = BearerAuth(settings.api_token)

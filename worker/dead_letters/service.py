@@ -30,7 +30,7 @@ class NoArchiveError(Exception):
 
 
 class DeadLetterService:
-    """Lists, replays and discards dead letters. `by` is recorded with discards; `metrics` count replays.
+    """Lists, replays and discards dead letters. `by` is recorded as the operator; `metrics` count replays.
 
     Every method raises BusyError or BrokerUnavailableError if the queue cannot be read.
     """
@@ -93,7 +93,7 @@ class DeadLetterService:
         """Prepare to replay or discard the selected dead letters, at most `rate` per second.
 
         Raises:
-            NoArchiveError: they are to be discarded, but SUPABASE_URL is not set.
+            NoArchiveError: dead letters are to be discarded, but SUPABASE_URL is not set.
         """
         async with Resources(self.settings) as resources:
             supabase = await resources.supabase_if_configured()

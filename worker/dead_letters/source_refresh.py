@@ -45,7 +45,7 @@ class NotReplayableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Names:
+class _TableNames:
     """Where the rows of a binding are, and the names of its columns."""
 
     schema: str
@@ -69,7 +69,7 @@ class SourceRefresher:
         """Return the job unchanged if its files are available, the job with fresh URLs, or jobs for FAL's result.
 
         Raises:
-            NotReplayableError: the files are gone, and there are no other URLs for them.
+            NotReplayableError: the files are gone and no other URLs were found, or FAL's result was not obtained.
         """
         if job.is_result_only:
             return (job,)
@@ -99,7 +99,7 @@ class SourceRefresher:
             raise FileProcessingError(str(error), code="no_files", retryable=error.retryable) from None
 
     async def _gone_files(self, files: tuple[JobFile, ...]) -> tuple[JobFile, ...]:
-        """Return the files that are gone. A source that does not answer is left to the worker's retries."""
+        """Return the files that are gone. Files of a source that does not answer do not count as gone."""
         results = await asyncio.gather(*(self._is_gone(file.url) for file in files))
         return tuple(file for file, gone in zip(files, results, strict=True) if gone)
 
@@ -142,7 +142,7 @@ class SourceRefresher:
 
     async def _find_request(self, job: Job, supabase: Supabase) -> tuple[str, str]:
         """Return FAL's model id and request id from the generation's row. Raises SourceGoneError if one is missing."""
-        names = await self._names(job.binding, supabase)
+        names = await self._table_names(job.binding, supabase)
         column: str | None = names.id
         value = job.generation_id
         if value is None:
@@ -164,11 +164,11 @@ class SourceRefresher:
             await self._check_owner(supabase, names, str(request_id), row)
         return str(model), str(request_id)
 
-    async def _names(self, binding: str, supabase: Supabase) -> "_Names":
+    async def _table_names(self, binding: str, supabase: Supabase) -> "_TableNames":
         """Return where the rows of a binding are. Raises SourceGoneError if there is no such binding."""
         settings = self._settings
         if binding == DEFAULT_BINDING:
-            return _Names(
+            return _TableNames(
                 schema=settings.generations_schema,
                 table=settings.generations_table,
                 id=settings.generations_id_column,
@@ -179,9 +179,11 @@ class SourceRefresher:
         if found is None:
             raise SourceGoneError(f"there is no binding {binding}")
         columns = (found[name] for name in ("schema", "table", "id_column", "request_column", "model_column"))
-        return _Names(*columns)
+        return _TableNames(*columns)
 
-    async def _check_owner(self, supabase: Supabase, names: "_Names", request_id: str, row: dict[str, Any]) -> None:
+    async def _check_owner(
+        self, supabase: Supabase, names: "_TableNames", request_id: str, row: dict[str, Any]
+    ) -> None:
         """Raise SourceGoneError unless this row, and no other, has the request id.
 
         A user who can write rows could copy another user's request id, and would receive that user's files.
@@ -192,7 +194,11 @@ class SourceRefresher:
 
 
 def _with_fresh_url(file: JobFile, candidates: tuple[JobFile, ...]) -> JobFile:
-    """Return the file with the URL of the candidate in the same field, at the same position or with the same name."""
+    """Return the file with the URL of the candidate with the same field, else position, else name.
+
+    Raises:
+        NotReplayableError: there is no such candidate.
+    """
     match = None
     if file.field is not None:
         match = next((candidate for candidate in candidates if candidate.field == file.field), None)

@@ -41,7 +41,7 @@ class Outgoing(Protocol):
         """Return what to send in the next attempt."""
 
     def message(self, code: str | None = None, error: str | None = None) -> Message:
-        """Return it as a message; `code` and `error` describe the failure of the previous attempt."""
+        """Return the AMQP message; `code` and `error` describe the failure of the previous attempt."""
 
     def log_fields(self) -> dict[str, Any]:
         """Return the fields of the log line."""
@@ -64,7 +64,7 @@ class MessageKind(Generic[Sent]):
 
 
 class SendJob(Generic[Sent]):
-    """Sends one message; retries it with RETRY_DELAYS, and makes it a dead letter after MAX_ATTEMPTS."""
+    """Sends one message; retries it with RETRY_DELAYS. It becomes a dead letter after MAX_ATTEMPTS or a final error."""
 
     envelope: Final = None
     leased: Final = None
@@ -90,7 +90,7 @@ class SendJob(Generic[Sent]):
         return self._fields
 
     async def run(self) -> str:
-        """Send it and settle the message. Return the outcome."""
+        """Send the webhook or notice, and settle its message. Return the outcome."""
         try:
             return await self._run()
         except LostDeliveryError:

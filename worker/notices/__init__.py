@@ -1,4 +1,4 @@
-"""Tells NOTIFY_URLS what happens: generations that end, and new dead letters, as Standard Webhooks or in Slack's form.
+"""Sends notices of ended generations and new dead letters to NOTIFY_URLS, as Standard Webhooks or in Slack's form.
 
-`events.py` asks the database what happened and publishes notices; any worker sends them, until they are accepted.
+`events.py` asks the database what happened and publishes notices; any worker sends them, with retries.
 """

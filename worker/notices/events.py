@@ -24,7 +24,7 @@ TYPES: Final[dict[str, NoticeType]] = {
 
 
 class Notices:
-    """The two scheduled actions. They raise FileProcessingError or BrokerUnavailableError, and are then repeated."""
+    """Two scheduled actions that publish notices; repeated after FileProcessingError or BrokerUnavailableError."""
 
     def __init__(self, settings: Settings, records: NoticeRecords, broker: Broker) -> None:
         self._urls = settings.notify_addresses
@@ -63,7 +63,7 @@ class Notices:
             await self._broker.publish(topology.WORK, Queue.WEBHOOKS, message, PUBLISH_SECONDS)
 
     def _link(self, path: str, **query: str) -> dict[str, Any]:
-        """Return the address of a page of the console, if CONSOLE_URL is set."""
+        """Return the field `console_url`, the address of a page of the console; no field if CONSOLE_URL is not set."""
         if not self._console:
             return {}
         return {"console_url": f"{self._console}{path}{'?' if query else ''}{urlencode(query)}"}

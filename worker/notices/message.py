@@ -29,7 +29,7 @@ class Notice(Frozen):
 
 
 def target_of(url: str) -> str:
-    """Return the name of an address in messages: addresses of Slack are secrets."""
+    """Return the hash that stands for an address in messages, because addresses of Slack are secrets."""
     return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 

@@ -43,7 +43,8 @@ class NoticeSender:
         """Send the notice; return when the address has answered 2xx. Its answer is not read.
 
         Raises:
-            FileProcessingError: it answered something else, or not in time (retryable), or it is no longer set.
+            FileProcessingError: it answered something else or not in time, or settings are missing. Retryable, except
+                for missing settings and for an address that Slack has removed.
         """
         url = self._urls.get(message.target)
         if url is None:

@@ -15,7 +15,7 @@ from prometheus_client import (
 
 from worker.observability import metric_labels as values
 
-# They would double the number of series, and process_start_time_seconds has nearly the same value.
+# The `_created` series would double the number of series, and process_start_time_seconds has nearly the same value.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 NONE: Final[values.Values] = ()
@@ -78,7 +78,7 @@ class Families:
     def _jobs(self) -> None:
         self.jobs_published = self._counter(
             "jobs_published",
-            "Messages published to a work queue: new jobs, jobs requeued by a shutdown, maintenance.",
+            "Messages published to a work queue: jobs, maintenance, webhooks and notices to send.",
             values.QUEUES,
             "queue",
         )
@@ -87,7 +87,7 @@ class Families:
             "job_duration", "Time spent on a delivery", values.JOB_SECONDS, values.QUEUES, "queue"
         )
         self.job_age = self._duration_histogram(
-            "job_age", "Time from the event until its files are stored", values.AGE_SECONDS
+            "job_age", "Time from the event until its files are stored or have failed", values.AGE_SECONDS
         )
         self.jobs_in_progress = self._gauge("jobs_in_progress", "Deliveries in process.")
         self.retries = self._counter("retries", "Jobs delayed for another attempt.", values.CODE, "code")
@@ -99,7 +99,8 @@ class Families:
             "unreconciled_generations", "Missed generations and stalled tasks found by this process's last sweep."
         )
         self.oldest_unreconciled = self._gauge(
-            "oldest_unreconciled_seconds", "Age of the oldest of them at the time of the sweep, in seconds."
+            "oldest_unreconciled_seconds",
+            "Age of the oldest missed generation or stalled task at the last sweep, in seconds.",
         )
         self.last_sweep = self._gauge(
             "last_sweep_timestamp_seconds", "Time of this process's last sweep, in seconds since 1970; 0: none."

@@ -29,7 +29,7 @@ from worker.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
 MAX_WAITING: Final = 10
-"""Number of waiting messages on a maintenance queue above which nothing is added to it."""
+"""Nothing is added to a maintenance queue with this many waiting messages or more."""
 
 
 async def enqueue_maintenance(action: Action, broker: Broker) -> None:

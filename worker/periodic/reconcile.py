@@ -87,7 +87,7 @@ class Reconciler:
     async def count_missing(
         self, since: datetime | None, on_checked: Callable[[int], None] = lambda _: None
     ) -> Counter[str]:
-        """Return how much is missing, by reason, and change nothing. `on_checked` gets the number of each page."""
+        """Return how much is missing, by reason, and change nothing. `on_checked` gets the entries per page."""
         found: Counter[str] = Counter()
         async for page in self.pages(since, with_outputs=False):
             found.update(entry.reason for entry in page)
@@ -132,7 +132,7 @@ class Reconciler:
         return waiting <= MAX_WAITING_JOBS
 
     async def _enqueue(self, entry: ReconcileEntry, planner: SweepPlanner, result: SweepResult) -> None:
-        """Record and publish the jobs of one entry. If the database refuses one, the others go on."""
+        """Record and publish the jobs of one entry. If the database refuses them, that is only logged."""
         jobs = await asyncio.to_thread(planner.jobs, entry)
         try:
             if entry.task_id is not None and not jobs:

@@ -51,7 +51,7 @@ class KilledTaskReaper:
         self._last_count = 0
 
     async def mark_killed_tasks(self) -> None:
-        """Search the dead letters, unless their number is the same as last time.
+        """Search the dead letters and mark the tasks of killed workers, unless their number is the same as last time.
 
         Raises:
             BusyError: another process reads the dead letters.

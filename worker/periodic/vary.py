@@ -1,8 +1,7 @@
-"""Makes the variants of stored files that are wanted now, after VARIANTS or those of a binding were changed.
+"""Makes the variants that VARIANTS or a binding asks for now, for files that were stored with other variants.
 
-Variants of a video are of its poster; audio has the waveform. It processes the files that have other variants, so that
-an interrupted run continues where it stopped. It removes nothing: an object that no file refers to any more is an
-orphan.
+Variants of a video are of its poster; audio has the waveform. Only files with other variants are processed, so that an
+interrupted run continues where it stopped. Nothing is removed: an object that no file refers to any more is an orphan.
 """
 
 import asyncio

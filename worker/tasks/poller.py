@@ -37,7 +37,7 @@ class Follower:
         self._changed.set()
 
     async def states(self) -> AsyncIterator[TaskState]:
-        """Yield each newer state. The last one is that of the ended task."""
+        """Yield each newer state, until the task has ended or `close` is called."""
         while True:
             await self._changed.wait()
             self._changed.clear()

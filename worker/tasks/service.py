@@ -73,7 +73,8 @@ class TaskService:
     async def submit(self, submission: Submission, key: str | None = None) -> Receipt:
         """Record a task, then publish its job. The same files, profile and generation are the same task.
 
-        A task that is queued, running or completed is not changed. One that failed or was cancelled starts again.
+        A failed, partial or cancelled task starts again. Any other task is not changed; if it is queued, its job is
+        published again.
 
         Raises:
             InvalidSubmissionError: too many files, or too much data in them.

@@ -21,18 +21,18 @@ from schemas.jobs import Job, NamedGeneration
 from worker.settings import Settings
 
 LARGE_BYTES: Final = 16 * 1024
-"""Such a body is parsed in a thread, which takes up to 0.1 s. A smaller one takes at most some milliseconds."""
+"""A body of this size or more is parsed in a thread, which takes up to 0.1 s; a smaller one takes some milliseconds."""
 MAX_URLS: Final = 20
-"""A small body with so many URLs at most is planned at once. Each takes up to half a millisecond."""
+"""A smaller body with at most this many URLs is planned at once. Each URL takes up to half a millisecond."""
 MAY_BE_URL: Final = re.compile(rb"(?:https?)?:\\?/|http|data:|\\u", re.IGNORECASE)
-"""What each URL in a JSON text contains. An escaped character may be any."""
+"""Matches in every URL in a JSON text. An escape (`\\u...`) may stand for any character, so it matches too."""
 PARTS_OF_URLS: Final = (b":/", b":\\/", b"http", b"data:", b"\\u")
-"""Each match of MAY_BE_URL contains one of these, in lower case. They are counted ten times as fast."""
+"""Each match of MAY_BE_URL contains one of these, in lower case. Counting these is ten times as fast."""
 Plan = tuple[CompletedGeneration | IgnoredWebhook, tuple[Job, ...]]
 
 
 class EventPlanner:
-    """Plans the events of a receiver."""
+    """Plans the jobs of the events that a receiver gets."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -42,7 +42,7 @@ class EventPlanner:
     async def plan(self, source: WebhookSource, body: bytes, named: NamedGeneration | None = None) -> Plan:
         """Return the event of a verified body, without its output, and its jobs.
 
-        `named` is the generation that the address names.
+        `named` is the generation that the query of the webhook's address names.
 
         Raises:
             UnreadableError: the body cannot be parsed.
@@ -69,7 +69,7 @@ class EventPlanner:
 
 
 def has_few_urls(body: bytes) -> bool:
-    """Return whether a JSON text has at most MAX_URLS URLs. Reads it only as far as needed."""
+    """Return whether a JSON text has certainly at most MAX_URLS URLs. Other text may count as a URL."""
     text = body.lower()
     if sum(map(text.count, PARTS_OF_URLS)) <= MAX_URLS:
         return True

@@ -40,10 +40,10 @@ from worker.web.user_share import UserShare, WaitingJobs
 
 log = structlog.stdlib.get_logger(__name__)
 MIN_PUBLISH_SECONDS: Final = 0.7
-"""Time limit for publishing all jobs of one event. By default a webhook made in Studio times out after one second."""
+"""Shortest time limit for publishing all jobs of one event: a webhook made in Studio waits one second by default."""
 MAX_PUBLISH_SECONDS: Final = 10.0
 FAL_PUBLISH_SECONDS: Final = 6.0
-"""FAL waits 15 seconds. The jobs are published first, then the webhook that is passed on."""
+"""Time limit for publishing the jobs, and then again for the webhook that is passed on. FAL waits 15 seconds."""
 MAX_STATED_MS: Final = 60_000
 """Maximum of a sender's timeout. A larger number changes nothing, and may be too large for a float."""
 USABLE_TIMEOUT: Final = 0.8
@@ -60,7 +60,7 @@ STARTED: Final = web.RequestKey("started", float)
 
 
 class Receiver:
-    """Serves `POST /webhooks/<source>` for each source."""
+    """Serves `POST /webhooks/<source>` for each source, and all other routes of a receiver."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Receiver:
     async def _queue_for_forwarding(
         self, request: web.Request, body: bytes, outcome: str, response: web.Response
     ) -> tuple[str, web.Response]:
-        """Queue FAL's webhook for the application if FORWARD_WEBHOOKS is set; return what answers FAL."""
+        """Queue FAL's webhook for the application if FORWARD_WEBHOOKS is set; return outcome and response."""
         if self._settings.forward_webhooks is None:
             return outcome, response
         forwarded = ForwardedWebhook.received(body, request.rel_url.raw_query_string, request.headers)
@@ -182,7 +182,7 @@ class Receiver:
     async def _ignore(
         self, source: WebhookSource, event: IgnoredWebhook, jobs: Sequence[Job]
     ) -> tuple[str, web.Response]:
-        """Answer an event that does not matter. A job of it records FAL's error on the generation's row."""
+        """Answer an ignored event. Publish its job, if it has one: the job records FAL's result on the row."""
         log.info("event ignored", source=source.name, **event.model_dump(exclude_none=True))
         try:
             await publish_jobs(self._broker, jobs, FAL_PUBLISH_SECONDS)

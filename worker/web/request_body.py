@@ -1,7 +1,7 @@
 """Reads the bodies of requests within limits of size and time, and within a budget for all of them together.
 
-Call it after the headers have been checked. A request whose headers prove that its sender knows a secret has a budget
-of its own, which unauthenticated requests cannot use up.
+Read a body only after the headers have been checked. Requests whose headers prove that the sender knows a secret share
+a budget, which unauthenticated requests cannot use up.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class BodyError(Exception):
 
 
 class BodyReader:
-    """The budgets of one server. `max_bytes` is the maximum size of a body."""
+    """Reads bodies within the budgets of one server. `max_bytes` is the maximum size of a body."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes

@@ -46,8 +46,8 @@ class UserShare:
     async def route(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Return the jobs of one event as they are to be published.
 
-        The event of a user below the share may bring up to twice the share; its further jobs go to the bulk queue. Jobs
-        without a user, such as those of FAL's webhook, are not moved.
+        A user with fewer than `allowed` waiting files may reach twice that number with one event. The event's further
+        jobs go to the bulk queue. Jobs without a user, such as those of FAL's webhook, are not moved.
         """
         if not self._allowed:
             return jobs

@@ -63,7 +63,7 @@ async def until(condition):
 
 
 async def test_a_failure_is_the_jobs_own_when_the_probe_succeeds(circuit, consumers, probe):
-    assert not await circuit.is_outage(CODE)
+    assert not await circuit.record_failure(CODE)
     assert probe.calls == 1
     assert circuit.problem("storage") is None
     assert consumers.running
@@ -71,8 +71,8 @@ async def test_a_failure_is_the_jobs_own_when_the_probe_succeeds(circuit, consum
 
 async def test_an_outage_pauses_consumers_until_the_probe_succeeds(circuit, consumers, probe):
     probe.down = True
-    assert await circuit.is_outage(CODE)
-    assert await circuit.is_outage(CODE)
+    assert await circuit.record_failure(CODE)
+    assert await circuit.record_failure(CODE)
     await until(lambda: not consumers.running)
     assert "no answer" in circuit.problem("storage")
     probe.down = False
@@ -82,37 +82,37 @@ async def test_an_outage_pauses_consumers_until_the_probe_succeeds(circuit, cons
 
 async def test_failures_with_other_codes_are_not_probed(circuit, probe):
     probe.down = True
-    assert not await circuit.is_outage("source_unavailable")
+    assert not await circuit.record_failure("source_unavailable")
     assert probe.calls == 0
 
 
 async def test_consecutive_failures_open_the_circuit_although_the_probe_succeeds(circuit, consumers):
     for _ in range(FAILURES_TO_OPEN):
-        assert not await circuit.is_outage(CODE)
+        assert not await circuit.record_failure(CODE)
     assert "in a row" in circuit.problem("storage")
     await until(lambda: not consumers.running)
 
 
 async def test_a_success_resets_the_count_of_failures(circuit):
     for _ in range(3 * FAILURES_TO_OPEN):
-        assert not await circuit.is_outage(CODE)
+        assert not await circuit.record_failure(CODE)
         circuit.record_success(CODE)
     assert circuit.problem("storage") is None
 
 
 async def test_after_a_pause_the_first_failure_counts_as_an_attempt_and_opens_the_circuit(circuit, consumers):
     for _ in range(FAILURES_TO_OPEN):
-        await circuit.is_outage(CODE)
+        await circuit.record_failure(CODE)
     await until(lambda: not consumers.running)
     await until(lambda: consumers.running)
-    assert not await circuit.is_outage(CODE), "it counts, so that a job that causes the failure ends"
+    assert not await circuit.record_failure(CODE), "it counts, so that a job that causes the failure ends"
     assert circuit.problem("storage") is not None
-    assert await circuit.is_outage(CODE), "further failures do not count"
+    assert await circuit.record_failure(CODE), "further failures do not count"
 
 
 async def test_concurrent_failures_share_one_probe(circuit, probe):
     probe.down = True
-    assert all(await asyncio.gather(*(circuit.is_outage(CODE) for _ in range(20))))
+    assert all(await asyncio.gather(*(circuit.record_failure(CODE) for _ in range(20))))
     assert probe.calls == 1
 
 
@@ -123,6 +123,6 @@ async def test_a_hanging_probe_is_an_outage(circuit, probe, monkeypatch):
         await asyncio.sleep(60)
 
     monkeypatch.setattr(Probe, "__call__", hang)
-    assert await circuit.is_outage(CODE)
+    assert await circuit.record_failure(CODE)
     assert "0.05 s" in circuit.problem("storage")
     assert probe.calls == 0
