@@ -3,13 +3,14 @@
 import asyncio
 import io
 import json
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from handlers.errors import DatabaseUnavailableError
 from tests.time_limits import WAIT_SECONDS
 from worker.background_tasks import BackgroundTaskManager, UnknownTaskError
+from worker.tasks.service import Receipt, TaskService, read_submission
 
 
 @pytest.fixture
@@ -67,6 +68,20 @@ async def test_same_idempotency_key_returns_the_same_task_also_after_it_ended(wo
         assert (response.status, (await response.json())["code"]) == (422, "idempotency_key_reused")
     async with http.post("/tasks", json=submission, headers={"Idempotency-Key": "ü" * 300}) as response:
         assert (response.status, (await response.json())["code"]) == (422, "invalid_key")
+
+
+async def test_a_repeated_key_publishes_no_job_that_the_settings_would_give_another_task(worker_env, http, source):
+    submission, key = body(f"{source.url}/files/tone.wav"), "after a change of settings"
+    await worker_env.pause()
+    async with http.post("/tasks", json=submission, headers={"Idempotency-Key": key}) as response:
+        task_id = (await response.json())["task_id"]
+    changed = worker_env.settings.model_copy(update={"image_quality": 40})
+    service = TaskService(changed, worker_env.parts.supabase, worker_env.broker)
+    receipt = await service.submit(read_submission(**submission), key)
+    assert receipt == Receipt(UUID(task_id), is_repeat=True)
+    messages = [await worker_env.take_message("outlast.file_processing") for _ in range(2)]
+    assert json.loads(messages[0].body)["task_id"] == task_id
+    assert messages[1] is None
 
 
 @pytest.mark.parametrize(
@@ -204,7 +219,7 @@ async def test_invalid_task_options_are_named(manager, options, message):
 
 
 async def test_worker_statistics_list_active_tasks(worker_env, manager, http, source):
-    task_id = await manager.queue_file_processing([f"{source.url}/files/photo.png?slow=50000"], "u", "g")
+    task_id = await manager.queue_file_processing([f"{source.url}/files/photo.png?slow=150000"], "u", "g")
     await worker_env.wait_until_running()
     await worker_env.worker.renew_leases()
     stats = await asyncio.to_thread(manager.get_worker_stats)

@@ -74,7 +74,8 @@ class TaskService:
         """Record a task, then publish its job. The same files, profile and generation are the same task.
 
         A failed, partial or cancelled task starts again. Any other task is not changed; if it is queued, its job is
-        published again.
+        published again. A repeated `key` returns the task of the first submission, also if the settings give the job
+        another profile, and therefore another task id, now; that job is not published.
 
         Raises:
             InvalidSubmissionError: too many files, or too much data in them.
@@ -85,7 +86,7 @@ class TaskService:
         reply = await self.records.submit(job, key, None if key is None else submission.fingerprint)
         if reply.state == "conflict":
             raise KeyReusedError(f"the idempotency key was used for another submission (task {reply.task_id})")
-        if reply.status is TaskStatus.QUEUED:
+        if reply.status is TaskStatus.QUEUED and reply.task_id == job.task_id:
             await self._publish(job)
         return Receipt(reply.task_id, is_repeat=reply.state == "again")
 
