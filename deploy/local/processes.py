@@ -88,10 +88,10 @@ class Child:
                 start_new_session=True,
             )
         try:
-            created = psutil.Process(process.pid).create_time()
-        except psutil.NoSuchProcess:
+            started = _start_ticks(process.pid)
+        except OSError:
             raise StackError(f"{name} ended at once:\n{_tail(log, 15)}") from None
-        record.write_text(json.dumps({"pid": process.pid, "created": created, "signal": int(stop_signal)}))
+        record.write_text(json.dumps({"pid": process.pid, "start_ticks": started, "signal": int(stop_signal)}))
         return cls(name, process, log, record, stop_signal)
 
     @property
@@ -204,9 +204,18 @@ def _recorded(record: Path) -> psutil.Process | None:
     try:
         content = json.loads(record.read_text())
         process = psutil.Process(content["pid"])
-        return process if process.create_time() == content["created"] else None
-    except (psutil.NoSuchProcess, ValueError, KeyError):
+        return process if _start_ticks(process.pid) == content["start_ticks"] else None
+    except (psutil.NoSuchProcess, OSError, ValueError, KeyError):
         return None
+
+
+def _start_ticks(pid: int) -> int:
+    """Return when a process started, in clock ticks since the machine started. Raises OSError if it has ended.
+
+    psutil's `create_time` is another one after each change of the system's clock. proc_pid_stat(5), field 22.
+    """
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(after_name[19])
 
 
 def _marked(data_dir: Path) -> list[psutil.Process]:

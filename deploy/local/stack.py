@@ -194,7 +194,8 @@ class Stack:
         workers = {worker.name for worker in self.workers}
         for name, tail in unexpected_exits(self.data_dir).items():
             if name not in workers:  # a worker that ended since the loop above is replaced by the next call
-                raise StackError(f"{name} ended unexpectedly. The last lines of its log:\n{tail}")
+                log = self.data_dir / "log" / f"{name}.log"
+                raise StackError(f"{name} ended unexpectedly. The last lines of its log, {log}:\n{tail or '(none)'}")
 
     async def _spawn(self, name: str, arguments: list[str], extra: dict[str, str]) -> Child:
         argv = [*self._program, *arguments]

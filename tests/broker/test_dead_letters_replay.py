@@ -176,3 +176,16 @@ async def test_a_replay_of_the_command_line_is_in_the_history_with_what_became_o
     (row,) = json.loads(await worker_env.sql.fetchval("select outlast_operations()"))
     assert (row["verb"], row["state"], row["done"], row["target"]) == ("replay", "done", 2, {"code": "corrupted"})
     assert row["results"] == {"stored": 1, "cancelled": 0, "waiting": 0, "failed": {"source_forbidden": 1}}
+
+
+async def test_a_dead_letter_that_was_kept_is_not_waited_for(worker_env, source):
+    vhost = DeadLetterVhost(
+        worker_env.settings.rabbitmq_url.get_secret_value(), worker_env.settings, worker_env.channel
+    )
+    await vhost.dead_letter(worker_env.job(f"{source.url}/files/tone.wav"))
+    await vhost.dead_letter(worker_env.job(f"{source.url}/gone.png"), "source_gone")
+    for result in ("1 replayed, 1 kept: 1 stored again, 0 failed again, 0 waiting", "0 replayed, 1 kept"):
+        command = await worker_env.start_command("dead", "replay", "--yes", "--wait")
+        async with asyncio.timeout(WAIT_SECONDS):
+            out, _ = await command.communicate()
+        assert out.decode().splitlines()[-1] == result

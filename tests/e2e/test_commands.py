@@ -147,7 +147,7 @@ async def test_processes_of_a_killed_stack_are_ended_by_the_next_which_ends_when
     _, err = await asyncio.wait_for(following.communicate(), LONG_WAIT_SECONDS)
     assert following.returncode == 1
     assert b"left behind" in err
-    said, quoted, _ = err.partition(b"outlast: receiver ended unexpectedly. The last lines of its log:")
+    said, quoted, _ = err.partition(b"outlast: receiver ended unexpectedly. The last lines of its log, ")
     assert quoted
     assert b"Traceback" not in said
     assert running_processes(tmp_path / ".outlast") == []

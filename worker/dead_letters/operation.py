@@ -79,17 +79,26 @@ class Operation:
 
     async def end(self, state: str) -> None:
         """Record the end of the operation. If the database does not answer, that is only logged."""
-        done = frozenset() if self._batch is None else self._batch.done_ids
         try:
-            if left := [letter_id for letter_id in self._letters if letter_id not in done]:
-                await self._records.unfollow_replay(self.id, left)
+            await self._unfollow_unpublished()
             await self._records.record(self._row(state))
         except FileProcessingError as error:
             log.warning("result of an operation not recorded", operation=str(self.id), code=error.code)
 
     async def results(self) -> dict[str, Any] | None:
-        """Return what became of replayed files, or None if none are followed. Raises DatabaseUnavailableError."""
+        """Return what became of the files that the batch replayed, which has ended; None if it replayed none.
+
+        Raises:
+            DatabaseUnavailableError: the database does not answer.
+        """
+        await self._unfollow_unpublished()
         return await self._records.replay_results(self.id) if self._letters else None
+
+    async def _unfollow_unpublished(self) -> None:
+        done = frozenset() if self._batch is None else self._batch.done_ids
+        if left := [letter_id for letter_id in self._letters if letter_id not in done]:
+            await self._records.unfollow_replay(self.id, left)
+            self._letters = {letter_id: letter for letter_id, letter in self._letters.items() if letter_id in done}
 
     async def _save_progress(self) -> None:
         """Save the progress regularly, and read whether an operator has aborted the operation."""

@@ -48,6 +48,15 @@ async def test_a_cancelled_stop_kills_the_whole_process_group(tmp_path):
     assert not child.record.exists()
 
 
+async def test_a_change_of_the_system_clock_ends_no_stack(tmp_path, monkeypatch):
+    """psutil's start times move with the clock, as when a virtual machine resumes."""
+    child = await spawn_stubborn(tmp_path)
+    created = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: created(process) + 1)
+    assert unexpected_exits(tmp_path) == {}
+    await child.stop(0.1)
+
+
 async def test_an_unexpected_exit_is_reported_with_its_log_and_a_stop_is_not(tmp_path):
     child = await spawn_stubborn(tmp_path)
     assert unexpected_exits(tmp_path) == {}
