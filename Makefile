@@ -66,19 +66,19 @@ system-test:
 up: setup  ## run the local stack in the foreground
 	$(BIN)/outlast up
 
-lint: style  ## ruff, formatting, import contracts, and the checks of deploy/, which are also a test
+lint: setup-test style  ## ruff, formatting, import contracts, and the checks of deploy/, which are also a test
 	$(BIN)/python -m tests.deploy.checks
 
-style:
+style: setup-test
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports
 
-type:  ## mypy, strict
+type: setup-test  ## mypy, strict
 	$(BIN)/mypy
 
 # Compiles the tests once. Each process of xdist would otherwise compile all of them, at the same time.
-collect:
+collect: setup-test
 	@$(PYTEST) --collect-only -qq >.pytest_cache.log 2>&1 || { cat .pytest_cache.log; exit 1; }
 	@rm .pytest_cache.log
 
@@ -105,16 +105,16 @@ fuzz: setup-test  ## decode 10,000 damaged files and compare with strict decoder
 bench: setup-test  ## compare speed and memory with alternatives; about half an hour, on an idle machine
 	$(BIN)/python -m tests.benchmarks.run
 
-docs:  ## generate the reference pages and tables in deploy/docs/: settings, HTTP, SQL, metrics, media types, FAL's outputs
+docs: setup-test  ## generate the reference pages and tables in deploy/docs/: settings, HTTP, SQL, metrics, media types, FAL's outputs
 	$(BIN)/python -m tests.reference
 	$(BIN)/python -m worker.cli.settings_table deploy/docs/settings.md
 	$(BIN)/python -m tests.media_matrix deploy/docs/media.md
 	$(BIN)/python -m tests.fal_outputs.page deploy/docs/fal-outputs.md
 
-dashboards:  ## generate deploy/grafana/dashboards/*.json
+dashboards: setup-test  ## generate deploy/grafana/dashboards/*.json
 	$(BIN)/python -m deploy.grafana
 
-lock:  ## update both lock files from pyproject.toml
+lock: setup  ## update both lock files from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
 	  --custom-compile-command 'make lock' --extra local pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

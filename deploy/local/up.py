@@ -12,7 +12,7 @@ from rich.table import Table
 from yarl import URL
 
 from deploy.local.processes import RunningError, StackError
-from deploy.local.saved_state import remove_endpoints, save_endpoints, saved_endpoints
+from deploy.local.saved_state import ENDPOINTS, remove_endpoints, save_endpoints, saved_endpoints
 from deploy.local.signals import run_until_signal
 from deploy.local.stack import Stack
 
@@ -66,7 +66,9 @@ def _show(stack: Stack, console: Console) -> None:
     console.print(table)
     link = URL(stack.endpoints.console_url).joinpath("sign-in").with_query(token=stack.endpoints.console_token)
     console.print(f"Open the console: {link}", markup=False, soft_wrap=True)
-    console.print(f"For keys and secrets use `outlast up --json`. Logs are in {stack.data_dir / 'log'}.", markup=False)
+    console.print(
+        f"Keys and secrets are in {stack.data_dir / ENDPOINTS}, logs in {stack.data_dir / 'log'}.", markup=False
+    )
 
 
 def _without_password(url: str) -> str:

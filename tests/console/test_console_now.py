@@ -21,7 +21,7 @@ async def now(operator, worker_env):
     await worker_env.worker.renew_leases()
     await operator.open()
     await operator.sign_in()
-    assert await operator.page.locator(".banner:visible").count() == 0
+    assert await operator.page.locator(".banner:visible").all_inner_texts() == []
     await operator.page.evaluate("window.marker = 1")
     return operator
 

@@ -45,6 +45,11 @@ insert into public.outlast_settings (key, value) values
   on conflict (key) do update set value = excluded.value;
 {binding_sql}
 """
+GENERATED_NOTE: Final = """A new webhook secret was generated, because SUPABASE_WEBHOOK_SECRETS has none here.
+If the database has Outlast already, run this command in the folder of your .env: the new secret would replace the one
+that your receivers know.
+
+"""
 FINISH: Final = """{secret}
 -- The triggers of your tables.
 select public.outlast_install_binding({binding});
@@ -134,7 +139,7 @@ def make_setup(
     Raises:
         ValueError: a name is not a valid PostgreSQL identifier, `alerts_to` is not an address, or a value has `${`.
     """
-    signing = next((s for s in settings.supabase_webhook_secrets if s.get_secret_value().startswith("whsec_")), None)
+    signing = signing_secret(settings)
     secret = (
         signing.get_secret_value() if signing else f"whsec_{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"
     )
@@ -157,6 +162,11 @@ def make_setup(
         next_steps=migrations.next_steps("none, without webhooks" if sweep_only else url or NO_RECEIVER),
         alertmanager="" if alerts_to is None else alertmanager_config(alerts_to),
     )
+
+
+def signing_secret(settings: Settings) -> SecretStr | None:
+    """Return the secret with which the database signs webhooks, if the settings have one."""
+    return next((s for s in settings.supabase_webhook_secrets if s.get_secret_value().startswith("whsec_")), None)
 
 
 def removal_sql(*, with_data: bool) -> str:
@@ -182,9 +192,7 @@ def write(setup: Setup, folder: Path) -> list[Path]:
         targets[folder / "alertmanager.yml"] = setup.alertmanager
     existing = [str(path) for path in targets if path.exists()]
     if existing:
-        raise FileExistsError(
-            f"{' and '.join(existing)}: exists and was not overwritten; move it, or choose another folder"
-        )
+        raise FileExistsError(f"nothing was written, because these exist: {', '.join(existing)}. Choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in targets.items():

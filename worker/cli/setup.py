@@ -144,6 +144,8 @@ def init(
         raise typer.BadParameter("--sweep-only and --receiver-url exclude each other")
     if with_data and not remove:
         raise typer.BadParameter("--with-data can only be used with --remove")
+    if remove and write is not None:
+        raise typer.BadParameter("--remove prints its SQL: use > FILE in place of --write")
     if remove:
         sys.stdout.write(init_project.removal_sql(with_data=with_data) if binding is None else unbind_sql(binding))
         return
@@ -171,7 +173,7 @@ def _make_setup(
     from yarl import URL
 
     from worker.cli.bindings import Binding
-    from worker.cli.init_project import make_setup
+    from worker.cli.init_project import GENERATED_NOTE, make_setup, signing_secret
     from worker.settings import Settings
 
     if receiver_url is not None and not (URL(receiver_url).host and URL(receiver_url).scheme in {"http", "https"}):
@@ -179,6 +181,8 @@ def _make_setup(
     try:
         # Settings needs both or neither. During set-up only one may be filled in yet, which must not stop `init`.
         settings = Settings.load(supabase_url=None, supabase_service_role_key=None, **_settings(options))
+        if signing_secret(settings) is None:
+            sys.stderr.write(GENERATED_NOTE)
         binding = Binding.from_options(settings, options)
         return make_setup(settings, receiver_url, binding, sweep_only=sweep_only, alerts_to=alerts_to)
     except ValueError as error:

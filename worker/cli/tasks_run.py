@@ -33,6 +33,8 @@ def run_submit(
         async with manager:
             task_id = await manager.queue_file_processing(urls, user, generation, options, binding)
             if wait:
+                if not as_json:
+                    sys.stderr.write(f"submitted {task_id}\n")
                 return await _follow(manager, task_id, as_json=as_json)
         if as_json:
             print_json({"task_id": task_id})
@@ -108,12 +110,15 @@ def _manager() -> BackgroundTaskManager:
 async def _follow(manager: BackgroundTaskManager, task: str, *, as_json: bool) -> int:
     """Show progress until the task has ended. An interrupt ends this command, not the task."""
     status: dict[str, Any] = {}
+    shown, prints_changes = "", not as_json and not sys.stderr.isatty()
     try:
         with progress_bar(hidden=as_json) as bar:
             line = bar.add_task("queued", total=None)
             async for status in manager.watch(task):
                 progress = status["progress"] or {}
                 done = progress.get("completed", 0) + progress.get("failed", 0)
+                if prints_changes and status["status"] != shown:
+                    sys.stderr.write(f"{(shown := status['status'])}\n")
                 bar.update(line, description=status["status"], completed=done, total=progress.get("total"))
     except UnknownTaskError:
         return _unknown(task)
