@@ -3,6 +3,7 @@
 The format is PKWARE's APPNOTE. Runs in a codec process.
 """
 
+import lzma
 import struct
 import zipfile
 import zlib
@@ -30,13 +31,14 @@ END_RECORD_BYTES: Final = 22
 ERRORS: Final = (
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
     struct.error,
     EOFError,
     NotImplementedError,
     RuntimeError,
     ValueError,
 )
-"""The errors that zipfile and zlib raise for a damaged archive."""
+"""The errors that zipfile and the decompressors raise for a damaged archive, besides the OSError of bz2."""
 
 
 def prepare(
@@ -65,7 +67,9 @@ def check_archive(path: Path) -> None:
             with mapped(path) as content:
                 _check_headers(archive, content)
             _check_members(archive)
-    except ERRORS as error:
+    except (*ERRORS, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the system; that of bz2 for damaged content has no number
         raise FileCorruptedError(f"the archive cannot be unpacked: {error}") from None
 
 

@@ -1,4 +1,4 @@
-"""A ZIP file whose directory does not list its local files, each once, is refused: readers would find other content."""
+"""Damaged ZIP files are refused, also those whose directory does not list their local files, each once."""
 
 import io
 import struct
@@ -76,3 +76,16 @@ def test_model_without_members_is_refused(tmp_path: Path) -> None:
 def test_archive_without_members_is_accepted(tmp_path: Path) -> None:
     content = end_record(0, 0, 0)
     assert prepared(tmp_path, content, "application/zip").read_bytes() == content
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_member_is_refused_with_each_compression(tmp_path: Path, method: int) -> None:
+    output = io.BytesIO()
+    with zipfile.ZipFile(output, "w", method) as made:
+        made.writestr("a", bytes(range(256)))
+    content = output.getvalue()
+    middle = content.index(b"PK\1\2") // 2
+    damaged = content[:middle] + b"\xff" * 40 + content[middle + 40 :]
+    assert prepared(tmp_path, content, "application/zip").read_bytes() == content
+    with pytest.raises(FileCorruptedError):
+        prepared(tmp_path, damaged, "application/zip")
