@@ -77,6 +77,11 @@ DAMAGED = {
     "gltf cut": ("model/gltf+json", json.dumps(ASSET).encode()[:-2], "JSON"),
     "gltf of version 1": ("model/gltf+json", b'{"asset": {"version": "1.0"}}', "1.0"),
     "gltf with odd buffers": ("model/gltf+json", json.dumps(ASSET | {"buffers": [3]}).encode(), "schema of glTF"),
+    "gltf with a buffer of infinite length": (
+        "model/gltf+json",
+        b'{"asset": {"version": "2.0"}, "buffers": [{"uri": "a.bin", "byteLength": 1e999}]}',
+        "schema of glTF",
+    ),
     "gltf that refers to nothing": ("model/gltf+json", json.dumps(ASSET | {"scene": 0}).encode(), "there are 0 scenes"),
     "gltf that is not UTF-8": ("model/gltf+json", json.dumps(ASSET).encode() + b"\xed\xa0\x80", "JSON"),
     "glb with a corner beyond its vertices": (
