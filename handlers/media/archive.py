@@ -3,16 +3,18 @@
 The format is PKWARE's APPNOTE. Runs in a codec process.
 """
 
+import lzma
 import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
+from handlers.detect.zip_types import LOCAL_FILE
 from handlers.errors import DecoderLimitError, FileCorruptedError
 from handlers.media import Decoded, EncodeOptions, Limits
 from handlers.media.describe import check_and_describe
-from handlers.media.formats import Content, cut_tail
+from handlers.media.formats import Content, cut_tail, mapped
 
 MAX_UNPACKED: Final = 1 << 30
 """Maximum bytes of all unpacked members together: a ZIP file of 50 MiB may unpack to terabytes."""
@@ -20,7 +22,7 @@ MAX_MEMBERS: Final = 100_000
 PIECE_BYTES: Final = 1 << 20
 ENCRYPTED, SIZES_FOLLOW = 0x1, 0x8
 """Flags of a member: encrypted; sizes and checksum follow the content (APPNOTE 4.4.4)."""
-LOCAL_HEADER: Final = struct.Struct("<4sHHH4xIII")
+LOCAL_HEADER: Final = struct.Struct("<4sHHH4xIIIHH")
 ZIP64_VERSION: Final = 45
 IN_ZIP64: Final = 0xFFFFFFFF
 """The value of a size or an offset that is too large for its field."""
@@ -29,13 +31,14 @@ END_RECORD_BYTES: Final = 22
 ERRORS: Final = (
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
     struct.error,
     EOFError,
     NotImplementedError,
     RuntimeError,
     ValueError,
 )
-"""The errors that zipfile and zlib raise for a damaged archive."""
+"""The errors that zipfile and the decompressors raise for a damaged archive, besides the OSError of bz2."""
 
 
 def prepare(
@@ -49,7 +52,7 @@ def prepare(
 
     Raises:
         FileCorruptedError: the directory or a member is damaged, or a member is encrypted; or the directory and the
-            headers of the members differ, so that two readers would find different content.
+            local files differ, so that two readers would find different content.
         DecoderLimitError: it has more than MAX_MEMBERS members or unpacks to more than MAX_UNPACKED bytes.
     """
     path = cut_tail(source, target, content_type)
@@ -58,13 +61,15 @@ def prepare(
 
 
 def check_archive(path: Path) -> None:
-    """Unpack every member, and compare the members' headers with the directory. Raises the errors of `prepare`."""
+    """Compare the local files with the directory, and unpack every member. Raises the errors of `prepare`."""
     try:
         with zipfile.ZipFile(path) as archive:
-            with path.open("rb") as file:
-                _check_headers(archive, file)
+            with mapped(path) as content:
+                _check_headers(archive, content)
             _check_members(archive)
-    except ERRORS as error:
+    except (*ERRORS, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the system; that of bz2 for damaged content has no number
         raise FileCorruptedError(f"the archive cannot be unpacked: {error}") from None
 
 
@@ -85,16 +90,31 @@ def check_content(content: Content) -> int:
     raise FileCorruptedError("the archive has no directory: it is not complete")
 
 
-def _check_headers(archive: zipfile.ZipFile, file: BinaryIO) -> None:
-    """Compare the header of each member with the directory (APPNOTE 4.3.7); zipfile compares the names."""
-    for member in archive.infolist():
-        file.seek(member.header_offset)
-        signature, version, flags, method, *in_header = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
-        in_directory = [member.CRC, member.compress_size, member.file_size]
-        absent = {0 if flags & SIZES_FOLLOW else None, IN_ZIP64 if version >= ZIP64_VERSION else None}
-        differs = any(a not in {b, *absent} for a, b in zip(in_header, in_directory, strict=True))
-        if signature != b"PK\3\4" or (flags, method) != (member.flag_bits, member.compress_type) or differs:
-            raise FileCorruptedError(f"the archive's directory and the header of its member {member.filename!r} differ")
+def _check_headers(archive: zipfile.ZipFile, content: Content) -> None:
+    """Check that the directory lists every local file of the archive once (APPNOTE 4.3.7), and nothing else."""
+    end = 0
+    for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
+        _check_gap(content, end, member.header_offset)
+        end = _check_header(member, content)
+    _check_gap(content, end, archive.start_dir)
+
+
+def _check_gap(content: Content, start: int, end: int) -> None:
+    """Check that no local file is between two listed members, and that these do not overlap."""
+    if start > end or content.find(LOCAL_FILE, start, end) >= 0:
+        raise FileCorruptedError(f"the archive's directory and its local files differ, at byte {min(start, end):,}")
+
+
+def _check_header(member: zipfile.ZipInfo, content: Content) -> int:
+    """Compare a member's header with the directory; return where its content ends. zipfile compares the names."""
+    start, body = member.header_offset, member.header_offset + LOCAL_HEADER.size
+    signature, version, flags, method, *in_header, name_bytes, extra_bytes = LOCAL_HEADER.unpack(content[start:body])
+    in_directory = [member.CRC, member.compress_size, member.file_size]
+    absent = {0 if flags & SIZES_FOLLOW else None, IN_ZIP64 if version >= ZIP64_VERSION else None}
+    differs = any(a not in {b, *absent} for a, b in zip(in_header, in_directory, strict=True))
+    if signature != LOCAL_FILE or (flags, method) != (member.flag_bits, member.compress_type) or differs:
+        raise FileCorruptedError(f"the archive's directory and the header of its member {member.filename!r} differ")
+    return int(body + name_bytes + extra_bytes + member.compress_size)
 
 
 def _check_members(archive: zipfile.ZipFile) -> None:

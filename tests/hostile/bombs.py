@@ -98,7 +98,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str | None]] = {
     "safetensors with a header of 90 MB": ("application/x-safetensors", lambda: safetensors(90_000_000), BROKEN),
     "JSON of a million nested lists": ("application/json", lambda: b"[" * MANY + b"]" * MANY, LIMIT),
     "JSON of ten million values": ("application/json", lambda: b"[" + b"0," * 10 * MANY + b"0]", LIMIT),
-    "ZIP of 16 GiB in overlapping members": ("application/zip", lambda: overlapping_zip(1_000), LIMIT),
+    "ZIP of 16 GiB in overlapping members": ("application/zip", lambda: overlapping_zip(1_000), BROKEN),
     "ZIP of nested ZIPs": ("application/zip", lambda: nested_zip(4), STORED),
     "MP4 of 900 tracks": ("video/mp4", lambda: mp4(900), LIMIT),
     "MP4 of 40,000 tracks": ("video/mp4", lambda: mp4(40_000), LIMIT),

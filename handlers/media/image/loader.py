@@ -97,7 +97,7 @@ class OpenedImage:
             if self.decode is not None:
                 yield self.decode(page)
             else:
-                yield _load(self.path, self.content_type, page=page, access="sequential")
+                yield _load_page(self.path, self.content_type, page)
 
 
 def open_image(path: Path, content_type: str) -> OpenedImage:
@@ -115,7 +115,7 @@ def open_image(path: Path, content_type: str) -> OpenedImage:
     try:
         image = _load(path, content_type, access="sequential")
     except pyvips.Error as error:
-        if content_type == "image/tiff" and "labq" in str(error):
+        if _is_lab(content_type, error):
             return _open_lab(path)
         raise FileCorruptedError(f"the content is not {content_type}: {' '.join(str(error).split())[:200]}") from None
     return OpenedImage(
@@ -175,21 +175,28 @@ def _open_still(path: Path, content_type: str) -> OpenedImage:
 
 
 def _open_lab(path: Path) -> OpenedImage:
-    """Open a TIFF in CIELAB of 8 bits through Pillow, because libvips takes it for its own format LABQ.
+    """Open a TIFF whose first page is in CIELAB of 8 bits."""
+    from handlers.media.image import lab  # noqa: PLC0415 - rarely needed
 
-    `decode` returns the first page for every number.
-    """
-    from PIL import Image  # noqa: PLC0415 - rarely needed
-
-    def decode(_: int) -> pyvips.Image:
-        with Image.open(path) as picture:
-            content = picture.tobytes()
-            image = pyvips.Image.new_from_memory(content, picture.width, picture.height, 3, "uchar")
-        # a and b are signed; TIFF stores them as two's complement
-        return ((image ^ [0, 128, 128]) * [100 / 255, 1, 1] - [0, 128, 128]).copy(interpretation="lab")
-
-    with Image.open(path) as picture:
-        width, height, pages = picture.width, picture.height, getattr(picture, "n_frames", 1)
+    width, height, pages = lab.read_header(path)
+    decode = partial(_load_page, path, "image/tiff")
     return OpenedImage(
         path, "image/tiff", width, height, pages, 3, 12, has_alpha=False, needs_rotation=False, decode=decode
     )
+
+
+def _load_page(path: Path, content_type: str, page: int) -> pyvips.Image:
+    """Open one page, with the decoder of `lab` if it is in CIELAB of 8 bits."""
+    try:
+        return _load(path, content_type, page=page, access="sequential")
+    except pyvips.Error as error:
+        if not _is_lab(content_type, error):
+            raise
+    from handlers.media.image import lab  # noqa: PLC0415 - rarely needed
+
+    return lab.decode(path, page)
+
+
+def _is_lab(content_type: str, error: pyvips.Error) -> bool:
+    """Whether libvips has refused a page of a TIFF that is in CIELAB of 8 bits."""
+    return content_type == "image/tiff" and "labq" in str(error)

@@ -98,7 +98,7 @@ def check_document(document: Document, binary: bytes) -> None:
             raise FileCorruptedError("a mesh of the model has no primitives")
         for primitive in _values_at(document, "meshes.*.primitives.*"):
             _check_indices(primitive, document.get("accessors", []), views)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise FileCorruptedError(
             f"the model's JSON does not follow the schema of glTF: {type(error).__name__}: {error}"
         ) from None

@@ -42,6 +42,8 @@ def prepare(
 
 def _check_usdz(members: zipfile.ZipFile) -> None:
     """Check that no member is compressed, and that the first one is a scene."""
+    if not members.infolist():
+        raise FileCorruptedError("the model has no members")
     first = members.infolist()[0]
     if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
         raise FileCorruptedError("a member of the model is compressed")

@@ -90,7 +90,7 @@ def _read_headers(content: Content) -> tuple[list[Header], int, int]:
         headers.append(header)
         if not flags & IS_MULTIPART:
             return headers, flags, at
-        if content[at] == 0:
+        if content[at : at + 1] == b"\0":
             return headers, flags, at + 1
         if len(headers) == MAX_PARTS:
             raise DecoderLimitError(f"the image has more than {MAX_PARTS} parts")
@@ -99,7 +99,7 @@ def _read_headers(content: Content) -> tuple[list[Header], int, int]:
 def _read_header(content: Content, at: int) -> tuple[Header, int]:
     header: Header = {}
     for _ in range(MAX_ATTRIBUTES):
-        if content[at] == 0:
+        if content[at : at + 1] == b"\0":
             break
         name, at = _read_name(content, at)
         kind, at = _read_name(content, at)

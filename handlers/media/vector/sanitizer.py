@@ -13,6 +13,7 @@ from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
 from handlers.errors import FileCorruptedError
+from handlers.media.vector import motion
 from handlers.media.xml_reader import XmlReader
 
 BITMAPS: Final = ("png", "jpeg", "jpg", "gif", "webp", "avif")
@@ -33,7 +34,7 @@ PLAIN: Final = re.compile(r"[^&<>\"\t\r\n]*")
 """An attribute's value that needs no escaping."""
 TEXTS: Final = frozenset({"text", "tspan", "textPath", "title", "desc"})
 STYLE: Final = "style"
-ANIMATIONS: Final = frozenset({"set", "animate", "animateTransform", "animateMotion", "animateColor"})
+ANIMATIONS: Final = frozenset({"set", "animate", "animateTransform", "animateColor"})
 """Elements that change an attribute over time. svg-hush removes `attributeName` if it must not be changed, and leaves
 the values, which then have no effect and are removed."""
 
@@ -131,12 +132,16 @@ class _Writer(XmlReader):
 
 
 class _MarkedWriter(_Writer):
-    """Writes what it reads, with MARK before each element, text and end tag inside text elements."""
+    """Writes what it reads, with MARK before each element, text and end tag inside text elements.
+
+    The reference of `mpath` is also written to an attribute that svg-hush keeps.
+    """
 
     def open_element(self, name: str, attributes: dict[str, str]) -> None:
         if self.in_text:
             self.write_text(MARK)
-        super().open_element(name, attributes)
+        is_path = _local_name(name) == motion.PATH
+        super().open_element(name, motion.carry_reference(attributes) if is_path else attributes)
 
     def close_element(self, name: str) -> None:
         if self.in_text:
@@ -160,8 +165,7 @@ class _LocalWriter(_Writer):
     def open_element(self, name: str, attributes: dict[str, str]) -> None:
         kept = {key: local for key, value in attributes.items() if (local := _local_value(key, value)) is not None}
         self.root = self.root or kept
-        is_idle = _local_name(name) in ANIMATIONS and "attributeName" not in kept
-        super().open_element(name, {} if is_idle else kept)
+        super().open_element(name, _with_effect(_local_name(name), kept))
 
     def plain_text(self, text: str) -> None:
         if self.in_text:
@@ -170,6 +174,15 @@ class _LocalWriter(_Writer):
 
 def _local_name(name: str) -> str:
     return name.rpartition(":")[2] if ":" in name else name
+
+
+def _with_effect(local_name: str, attributes: dict[str, str]) -> dict[str, str]:
+    """Return the attributes of an element, without those of an animation that have no effect."""
+    if local_name in ANIMATIONS and "attributeName" not in attributes:
+        return {}
+    if local_name == motion.ELEMENT:
+        return motion.only_motion(attributes)
+    return motion.restore_reference(attributes) if local_name == motion.PATH else attributes
 
 
 def _quoted(value: str) -> str:

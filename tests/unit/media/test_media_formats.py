@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from handlers.errors import FileCorruptedError
+from handlers.media import EncodeOptions, Limits
 from handlers.media.formats import check_structure, cut_tail
+from handlers.media.still import exr
+from schemas.formats import ImageFormat
 from tests.media_samples import media_sample
 
 ID3V1 = b"TAG" + bytes(125)
@@ -133,3 +136,15 @@ def test_exr_with_an_attribute_of_another_type_is_refused(tmp_path: Path, attrib
     assert len(damaged) == len(content)
     assert damaged != content
     assert_refused(tmp_path, damaged, "image/x-exr", "attribute")
+
+
+def test_exr_cut_anywhere_in_its_header_is_refused(tmp_path: Path) -> None:
+    content = media_sample("exr").content
+    options = EncodeOptions(ImageFormat.AUTO, 80, strip_metadata=True, keep_provenance=False)
+    limits = Limits(max_pixels=1_000_000, max_frames=1, max_memory=1 << 30, max_written=1 << 30, seconds=60)
+    source = tmp_path / "source"
+    for flags in (b"\2\0\0\0", b"\2\x10\0\0"):  # of one part, and of several
+        for end in range(4, content.index(b"scanlineimage") + 20):
+            source.write_bytes(content[:4] + flags + content[8:end])
+            with pytest.raises(FileCorruptedError):
+                exr.prepare(source, tmp_path / "target", "image/x-exr", options, limits)

@@ -11,6 +11,7 @@ from tests.media_samples import media_sample
 ASSET = {"asset": {"version": "2.0"}}
 PLY = "ply\nformat {} 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n{}end_header\n"
 FACES = "element face 2\nproperty list uchar int vertex_indices\n"
+TWO_LISTS = FACES + FACES.split("\n")[1].replace("indices", "index") + "\n"
 ROWS = struct.pack("<9f", *range(9)) + struct.pack("<B3i", 3, 0, 1, 2) + struct.pack("<B4i", 4, 0, 1, 2, 0)
 
 
@@ -76,6 +77,11 @@ DAMAGED = {
     "gltf cut": ("model/gltf+json", json.dumps(ASSET).encode()[:-2], "JSON"),
     "gltf of version 1": ("model/gltf+json", b'{"asset": {"version": "1.0"}}', "1.0"),
     "gltf with odd buffers": ("model/gltf+json", json.dumps(ASSET | {"buffers": [3]}).encode(), "schema of glTF"),
+    "gltf with a buffer of infinite length": (
+        "model/gltf+json",
+        b'{"asset": {"version": "2.0"}, "buffers": [{"uri": "a.bin", "byteLength": 1e999}]}',
+        "schema of glTF",
+    ),
     "gltf that refers to nothing": ("model/gltf+json", json.dumps(ASSET | {"scene": 0}).encode(), "there are 0 scenes"),
     "gltf that is not UTF-8": ("model/gltf+json", json.dumps(ASSET).encode() + b"\xed\xa0\x80", "JSON"),
     "glb with a corner beyond its vertices": (
@@ -124,6 +130,25 @@ DAMAGED = {
         "finite",
     ),
     "ply in text with a number too many": ("model/ply", ply("ascii", b"0 0 0\n1 0 0 0\n"), "4 numbers instead of 3"),
+    "ply in text with a wrong corner in the first of two lists": (
+        "model/ply",
+        ply("ascii", b"0 0 0\n1 0 0\n0 1 0\n3 0 1 2 3 0 1 2\n3 9 9 9 3 0 1 2\n", TWO_LISTS),
+        "beyond its 3 vertices",
+    ),
+    "ply in text with a wrong corner in the second of two lists": (
+        "model/ply",
+        ply("ascii", b"0 0 0\n1 0 0\n0 1 0\n3 0 1 2 3 0 1 2\n3 0 1 2 3 9 9 9\n", TWO_LISTS),
+        "beyond its 3 vertices",
+    ),
+    "ply with a wrong corner in the first of two lists": (
+        "model/ply",
+        ply(
+            "binary_little_endian",
+            ROWS[:36] + struct.pack("<B3iB3i", 3, 0, 1, 2, 3, 0, 1, 2) + struct.pack("<B3iB3i", 3, 9, 9, 9, 3, 0, 1, 2),
+            TWO_LISTS,
+        ),
+        "beyond its 3 vertices",
+    ),
     "ply without vertices": ("model/ply", ply("ascii", b"").replace(b"vertex 3", b"vertex 0"), "no vertices"),
     "ply of an unknown type": ("model/ply", ply("ascii", b"").replace(b"float x", b"quad x"), "header"),
 }

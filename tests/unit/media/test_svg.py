@@ -39,6 +39,22 @@ HARMFUL = {
     "an image set": b"<g style=\"background:image-set('https://evil.example/a.png' 1x)\"/>",
     "an animation of a link": b'<a href="#a"><set attributeName="href" to="javascript:alert(1)"/></a>',
     "an animation of an event": b'<set attributeName="onload" to="alert(1)"/>',
+    "a motion that names a link": (
+        b'<a href="#a"><animateMotion attributeName="href" to="javascript:alert(1)" values="https://evil.example"/></a>'
+        b'<animateMotion attributeName="style" to="fill:url(https://evil.example/a#b)"/>'
+    ),
+    "a motion with an event": b'<animateMotion onbegin="alert(1)" path="url(https://evil.example)"/>',
+    "a motion of a script": b'<animateMotion href="javascript:alert(1)" xlink:href="https://evil.example"/>',
+    "a motion along an outside path": (
+        b'<animateMotion><mpath href="evil.svg#a" xlink:href="https://evil.example/a.svg#a"/></animateMotion>'
+    ),
+    "a motion along a script": b'<animateMotion><mpath xlink:href="javascript:alert(1)"/></animateMotion>',
+    "a motion along a picture": b'<animateMotion><mpath href="data:image/png;base64,evil"/></animateMotion>',
+    "a motion along a marked script": (
+        '<animateMotion><mpath class="\ufdd1javascript:alert(1)" href=" #a"/></animateMotion>'
+        '<animateMotion><mpath class="\ufdd1https://evil.example#a"/></animateMotion>'
+        '<animateMotion><mpath class="\ufdd0\ufdd1https://evil.example#a"/></animateMotion>'
+    ).encode(),
     "a style sheet": b'<?xml-stylesheet href="https://evil.example/a.css"?>',
     "a comment": b"<!-- evil -->",
 }
@@ -50,6 +66,12 @@ SHOWN = {
     "text with parts": b"<text>A<tspan>b</tspan><tspan>c</tspan> <tspan>d</tspan></text>",
     "text with lines": b"<text><tspan>a</tspan>\n<tspan>b</tspan></text>",
     "characters": "<text>caf\u00e9 &lt;&amp;&gt; \ue000</text>".encode(),
+    "a motion": (
+        b'<animateMotion begin="0s" calcMode="linear" dur="2s" fill="freeze" keyPoints="0;1" keyTimes="0;1" '
+        b'path="M0,0 L100,0" repeatCount="indefinite" rotate="auto"/>'
+    ),
+    "a motion through points": b'<animateMotion dur="2s" from="0,0" to="9,9" values="0,0;9,9"/>',
+    "a motion along a path of the file": b'<animateMotion dur="2s"><mpath href="#g"/></animateMotion>',
     "a title": b"<title>a &amp; b</title>",
 }
 
@@ -67,6 +89,18 @@ def test_what_is_shown_stays(name: str) -> None:
     _, found = sanitize(START + SHOWN[name] + b"</svg>")
     assert SHOWN[name] in found
     assert sanitize(found)[1] == found
+
+
+def test_target_of_a_motion_is_removed() -> None:
+    _, found = sanitize(START + b'<animateMotion attributeName="d" attributeType="XML" path="M0,0"/></svg>')
+    assert b"attributeName" not in found
+    assert b'path="M0,0"' in found
+
+
+@pytest.mark.parametrize("reference", [b"href", b"xlink:href"])
+def test_motion_keeps_its_reference_to_a_path_of_the_file(reference: bytes) -> None:
+    _, found = sanitize(START + b'<animateMotion><mpath class="a" ' + reference + b'="#g"/></animateMotion></svg>')
+    assert b'<mpath href="#g"/>' in found
 
 
 def test_a_doctype_without_content_and_indentation_are_removed() -> None:

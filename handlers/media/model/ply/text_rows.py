@@ -27,7 +27,7 @@ class _LineRun(NamedTuple):
 
     lines: re.Pattern[bytes]
     words: int
-    corners: range
+    corners: list[int]
 
 
 def check_rows(content: Content, start: int, element: Element, vertices: int) -> int:
@@ -61,7 +61,7 @@ def check_rows(content: Content, start: int, element: Element, vertices: int) ->
 def _layout(properties: Sequence[Property], lengths: Lengths) -> _LineRun | None:
     """Return the pattern of lines with lists of these lengths; None if they exceed MAX_WORDS, or corners are floats."""
     words: list[bytes] = []
-    corners = range(0)
+    corners: list[int] = []
     remaining = iter(lengths)
     for property_ in properties:
         items = 1
@@ -71,7 +71,7 @@ def _layout(properties: Sequence[Property], lengths: Lengths) -> _LineRun | None
         if len(words) + items > MAX_WORDS or (property_.has_corners and property_.item in FLOATS):
             return None
         if property_.has_corners:
-            corners = range(len(words), len(words) + items)
+            corners += range(len(words), len(words) + items)
         number = NATURAL if property_.has_corners else NUMBER if property_.item in FLOATS else INTEGER
         words += [number] * items
     line = rb"[ \t]*+" + BLANKS.join(words) + LINE_END
