@@ -41,7 +41,7 @@ def strip_metadata(source: Path, target: Path, content_type: str, options: Encod
 
     `xmp` is the XMP packet of the image, from which KEEP_PROVENANCE keeps the statements. Return `source`, with all
     metadata, if STRIP_METADATA is off, the format is `keep`, the file has a C2PA manifest that must stay, the type is
-    not supported, the file has no metadata, or the result would be larger than the original.
+    not supported, or the file has no metadata.
     """
     if options.keep_provenance and provenance.has_manifest(source, content_type):
         return source
@@ -50,7 +50,7 @@ def strip_metadata(source: Path, target: Path, content_type: str, options: Encod
     statement = provenance.extract_statement(xmp) if options.keep_provenance else None
     before = source.read_bytes()
     after = remove_metadata(before, content_type, statement)
-    if after is None or after == before or len(after) > len(before):
+    if after is None or after == before:
         return source
     target.write_bytes(after)
     return target
