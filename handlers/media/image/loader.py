@@ -10,6 +10,7 @@ import pyvips
 
 from handlers.errors import FileCorruptedError
 from handlers.media import BY_CONTENT_TYPE, EncodeOptions, Limits
+from handlers.media.metadata import with_xmp, xmp_of_file
 
 ANIMATED: Final = frozenset({"image/gif", "image/webp"})
 """Types whose animations libvips decodes."""
@@ -186,7 +187,9 @@ def _open_lab(path: Path) -> OpenedImage:
             content = picture.tobytes()
             image = pyvips.Image.new_from_memory(content, picture.width, picture.height, 3, "uchar")
         # a and b are signed; TIFF stores them as two's complement
-        return ((image ^ [0, 128, 128]) * [100 / 255, 1, 1] - [0, 128, 128]).copy(interpretation="lab")
+        image = ((image ^ [0, 128, 128]) * [100 / 255, 1, 1] - [0, 128, 128]).copy(interpretation="lab")
+        xmp = xmp_of_file(path, "image/tiff")
+        return with_xmp(image, xmp) if xmp else image
 
     with Image.open(path) as picture:
         width, height, pages = picture.width, picture.height, getattr(picture, "n_frames", 1)

@@ -34,6 +34,19 @@ def orientation_of(exif: bytes) -> int:
     return 1
 
 
+def xmp_in_tiff(content: Content) -> bytes | None:
+    """Return the XMP packet of the first page; None if it has none, or the file is damaged or a BigTIFF."""
+    try:
+        layout, at = _read_classic_header(content)
+        for entry in tiff.entries(content, at, layout):
+            if entry.tag == XMP and _value_bytes(entry) > 4:
+                (start,) = layout.read(content, entry.value, "I")
+                return bytes(content[start : start + _value_bytes(entry)])
+    except FileCorruptedError:
+        pass
+    return None
+
+
 def remove_from_tiff(content: bytes, xmp: bytes | None) -> bytes:
     """Remove the PRIVATE tags from the directory of every page, and overwrite their values with zeros.
 
