@@ -13,7 +13,7 @@ from handlers.media.image.limits import MAX_ENCODED_PIXELS, check_pages, check_s
 from handlers.media.image.loader import OpenedImage
 from handlers.media.image.placeholder import placeholder, placeholder_in_memory
 from handlers.media.image.variants import with_variants
-from handlers.media.metadata import strip_metadata, xmp_of
+from handlers.media.metadata import strip_metadata, xmp_of, xmp_of_file
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +68,9 @@ def keep_animation(
 ) -> Decoded:
     """Decode every frame of an animation with Pillow, and store the file without encoding it.
 
-    `opened` is the header that libvips has read; XMP and orientation are taken from there. It is None for an APNG or an
-    AVIF sequence. Variants are made of the first frame, or of all frames if `opened` is given, an animated variant was
-    requested, and the animation is small enough to encode. Without `opened`, no XMP statement is kept.
+    `opened` is the header that libvips has read; XMP and orientation are taken from there. It is None for an APNG
+    or an AVIF sequence, whose XMP is read from the file. Variants are made of the first frame, or of all frames if
+    `opened` is given, an animated variant was requested, and the animation is small enough to encode.
 
     Raises:
         FileCorruptedError: a frame does not decode.
@@ -82,8 +82,9 @@ def keep_animation(
         first = first.copy()
         first.set_type(pyvips.GValue.gint_type, "orientation", header.get("orientation"))
         first = first.autorot()
+    xmp = xmp_of_file(source, content_type) if header is None else xmp_of(header)
     decoded = check_and_describe(
-        strip_metadata(source, target, content_type, options, None if header is None else xmp_of(header)),
+        strip_metadata(source, target, content_type, options, xmp),
         target,
         content_type,
         width=first.width,
@@ -114,7 +115,7 @@ def keep_unsupported_tiff(
     log.warning("a TIFF image is stored without conversion: %s is not supported", kind.reason)
     first = tiff_kinds.decode_by_pillow(source)
     decoded = check_and_describe(
-        strip_metadata(source, target, "image/tiff", options, None),
+        strip_metadata(source, target, "image/tiff", options, xmp_of_file(source, "image/tiff")),
         target,
         "image/tiff",
         width=kind.width,

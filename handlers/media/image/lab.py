@@ -7,6 +7,7 @@ import pyvips
 from PIL import Image
 
 from handlers.errors import FileCorruptedError
+from handlers.media.metadata import with_xmp, xmp_of_file
 
 MODE: Final = "LAB"
 ERRORS: Final = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, IndexError, KeyError, TypeError)
@@ -34,4 +35,6 @@ def decode(path: Path, page: int) -> pyvips.Image:
         raise FileCorruptedError(f"page {page} of the image is not in CIELAB of 8 bits")
     image = pyvips.Image.new_from_memory(content, *size, 3, "uchar")
     # a and b are signed; TIFF stores them as two's complement
-    return ((image ^ [0, 128, 128]) * [100 / 255, 1, 1] - [0, 128, 128]).copy(interpretation="lab")
+    image = ((image ^ [0, 128, 128]) * [100 / 255, 1, 1] - [0, 128, 128]).copy(interpretation="lab")
+    xmp = xmp_of_file(path, "image/tiff")
+    return with_xmp(image, xmp) if xmp else image

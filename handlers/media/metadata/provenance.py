@@ -72,10 +72,10 @@ def _escape(value: str) -> str:
 def _property_value(text: str, name: str) -> str:
     """Return the value of an XMP property, which is an attribute, an element or a resource, with any prefix.
 
-    Return "" if it is missing, longer than 300 characters, or contains a quotation mark, an apostrophe or `<`.
+    Return "" if it is missing or longer than 300 characters. The lengths in the patterns keep a search linear.
     """
-    value = r"([^\"'<]{1,300})"
-    attribute = rf"\w+:{name}\s*=\s*[\"']{value}[\"']"
-    element = rf"<\w+:{name}\b[^>]*?(?:resource=[\"']{value}|>{value}<)"
+    quoted = r"(?:\"([^\"<]{1,300})\"|'([^'<]{1,300})')"
+    attribute = rf"\w:{name}\s{{0,20}}=\s{{0,20}}{quoted}"
+    element = rf"<\w{{1,60}}:{name}\b[^>]{{0,300}}?(?:resource={quoted}|>([^<]{{1,300}})<)"
     match = re.search(f"{attribute}|{element}", text)
     return html.unescape(next(filter(None, match.groups()), "")).strip() if match else ""

@@ -11,6 +11,7 @@ from typing import Final
 
 from handlers.errors import FileCorruptedError
 from handlers.media.formats import Part, isobmff, jpeg, png, riff
+from handlers.media.metadata.scrub_stills import free_box, remove_from_jp2, remove_from_psd
 from handlers.media.metadata.scrub_tiff import orientation_of, remove_from_tiff
 
 XMP_IN_JPEG: Final = b"http://ns.adobe.com/xap/1.0/\0"
@@ -30,8 +31,8 @@ EMPTY_EXIF_ITEM: Final = b"\0\0\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"
 def remove_metadata(content: bytes, content_type: str, xmp: bytes | None) -> bytes | None:
     """Return the file without its metadata, and with `xmp` if there is a place for it.
 
-    Return None if the type is not in FORMATS, or the file is damaged or a BigTIFF. In HEIC, AVIF and TIFF, and in a
-    JPEG with several pictures, metadata is overwritten, so the file keeps its size.
+    Return None if the type is not in FORMATS, or the file is damaged or a BigTIFF. In HEIC, AVIF, TIFF and JPEG 2000,
+    and in a JPEG with several pictures, metadata is overwritten, so the file keeps its size.
     """
     try:
         return FORMATS[content_type](content, xmp)
@@ -137,8 +138,8 @@ def _remove_from_boxes(content: bytes, xmp: bytes | None) -> bytes:
     """
     file = bytearray(content)
     for box in isobmff.boxes(content, 0, len(content)):
-        if box.kind == b"uuid" and box.body - box.start == isobmff.HEADER_BYTES:
-            file[box.start + 4 : box.end] = b"free" + bytes(box.end - box.body)
+        if box.kind == b"uuid":
+            free_box(file, box)
     for meta in isobmff.meta_boxes(content):
         _overwrite_items(file, content, meta, xmp or b"")
     return bytes(file)
@@ -167,4 +168,6 @@ FORMATS: Final[dict[str, Callable[[bytes, bytes | None], bytes]]] = {
     "image/heic": _remove_from_boxes,
     "image/avif": _remove_from_boxes,
     "image/tiff": remove_from_tiff,
+    "image/jp2": remove_from_jp2,
+    "image/vnd.adobe.photoshop": remove_from_psd,
 }

@@ -34,6 +34,19 @@ def orientation_of(exif: bytes) -> int:
     return 1
 
 
+def xmp_in_tiff(content: Content) -> bytes | None:
+    """Return the XMP packet of the first page; None if it has none, or the file is damaged or a BigTIFF."""
+    try:
+        layout, at = _read_classic_header(content)
+        for entry in tiff.entries(content, at, layout):
+            if entry.tag == XMP and _value_bytes(entry) > 4:
+                (start,) = layout.read(content, entry.value, "I")
+                return bytes(content[start : start + _value_bytes(entry)])
+    except FileCorruptedError:
+        pass
+    return None
+
+
 def remove_from_tiff(content: bytes, xmp: bytes | None) -> bytes:
     """Remove the PRIVATE tags from the directory of every page, and overwrite their values with zeros.
 
@@ -45,13 +58,22 @@ def remove_from_tiff(content: bytes, xmp: bytes | None) -> bytes:
     """
     layout, at = _read_classic_header(content)
     file = bytearray(content)
-    for _ in range(MAX_DIRECTORIES):
-        if not at:
-            return bytes(file)
-        following = tiff.next_directory(file, at, layout)
-        _clean_directory(file, at, layout, xmp or b"")
-        at = following
-    raise FileCorruptedError(f"the image has more than {MAX_DIRECTORIES:,} directories, or they form a loop")
+    pages = _page_directories(content, at, layout)
+    visited = set(pages)
+    for page in pages:
+        _clean_directory(file, page, layout, xmp or b"", visited)
+    return bytes(file)
+
+
+def _page_directories(content: bytes, at: int, layout: tiff.Layout) -> list[int]:
+    """Return the offsets of the directories of all pages."""
+    pages: list[int] = []
+    while at:
+        pages.append(at)
+        if len(pages) > MAX_DIRECTORIES:
+            raise FileCorruptedError(f"the image has more than {MAX_DIRECTORIES:,} directories, or they form a loop")
+        at = tiff.next_directory(content, at, layout)
+    return pages
 
 
 def _read_classic_header(content: Content) -> tuple[tiff.Layout, int]:
@@ -61,7 +83,7 @@ def _read_classic_header(content: Content) -> tuple[tiff.Layout, int]:
     return layout, at
 
 
-def _clean_directory(file: bytearray, at: int, layout: tiff.Layout, xmp: bytes) -> None:
+def _clean_directory(file: bytearray, at: int, layout: tiff.Layout, xmp: bytes, visited: set[int]) -> None:
     """Remove the PRIVATE entries of the directory at `at`, and move its other entries up. XMP is replaced by `xmp`."""
     entries = list(tiff.entries(file, at, layout))
     following = tiff.next_directory(file, at, layout)
@@ -73,7 +95,7 @@ def _clean_directory(file: bytearray, at: int, layout: tiff.Layout, xmp: bytes) 
             file[start : start + entry.number] = xmp.ljust(entry.number)
             kept.append(content)
         elif entry.tag in PRIVATE:
-            _overwrite(file, layout, entry)
+            _overwrite(file, layout, entry, visited)
         else:
             kept.append(content)
     order = layout.byte_order
@@ -86,17 +108,29 @@ def _value_bytes(entry: tiff.Entry) -> int:
     return entry.number * TYPE_BYTES.get(entry.kind, 0)
 
 
-def _overwrite(file: bytearray, layout: tiff.Layout, entry: tiff.Entry) -> None:
-    """Overwrite the value of an entry with zeros. If the value is a directory, also overwrite all values in there."""
+def _overwrite(file: bytearray, layout: tiff.Layout, entry: tiff.Entry, visited: set[int]) -> None:
+    """Overwrite the value of an entry with zeros. If the value is a directory, also overwrite all values in there.
+
+    A directory whose offset is in `visited` is skipped, and others are added: directories may refer to each other.
+    """
+    pending = [_value_of(file, layout, entry)]
+    while pending:
+        tag, start, size = pending.pop()
+        if tag in DIRECTORIES:
+            if start in visited:
+                continue
+            visited.add(start)
+            inner = list(tiff.entries(file, start, layout))
+            pending += [_value_of(file, layout, each) for each in inner]
+            size = 2 + 12 * len(inner)
+        elif size <= 4:
+            continue  # the value is in the entry itself, which is removed
+        if start + size > len(file):
+            raise FileCorruptedError(f"the value of the image's tag {tag} lies beyond the end of the file")
+        file[start : start + size] = bytes(size)
+
+
+def _value_of(file: bytearray, layout: tiff.Layout, entry: tiff.Entry) -> tuple[int, int, int]:
+    """Return tag, offset and size in bytes of the value of an entry. The offset is meaningless up to four bytes."""
     (start,) = layout.read(file, entry.value, "I")
-    size = _value_bytes(entry)
-    if entry.tag in DIRECTORIES:
-        inner = list(tiff.entries(file, start, layout))
-        for each in inner:
-            _overwrite(file, layout, each)
-        size = 2 + 12 * len(inner)
-    elif size <= 4:
-        return  # the value is in the entry itself, which is removed
-    if start + size > len(file):
-        raise FileCorruptedError(f"the value of the image's tag {entry.tag} lies beyond the end of the file")
-    file[start : start + size] = bytes(size)
+    return entry.tag, start, _value_bytes(entry)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from handlers.errors import FileCorruptedError
 from handlers.media.formats import mapped
+from handlers.media.metadata.scrub_stills import metadata_fields
 from handlers.media.still import psd
 
 DECODERS: Final = {
@@ -100,8 +101,17 @@ def decode(path: Path, content_type: str, page: int) -> pyvips.Image:
         raise FileCorruptedError(f"the image does not decode completely: {error}") from None
     image = pyvips.Image.new_from_memory(content, *picture.size, BANDS[mode], "uchar")
     image = image.copy(interpretation="b-w" if BANDS[mode] < BANDS["RGB"] else "srgb")
-    profile = opened.info.get("icc_profile")
+    return _with_metadata(image, path, content_type, opened.info.get("icc_profile"))
+
+
+def _with_metadata(image: pyvips.Image, path: Path, content_type: str, profile: bytes | None) -> pyvips.Image:
+    """Return the image with its profile, XMP and EXIF. Pillow does not rotate it, so its orientation is set to 1."""
+    with mapped(path) as content:
+        fields = metadata_fields(content, content_type)
     if profile:
-        image = image.copy()
-        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+        fields["icc-profile-data"] = profile
+    image = image.copy()
+    for name, value in fields.items():
+        image.set_type(pyvips.GValue.blob_type, name, value)
+    image.set_type(pyvips.GValue.gint_type, "orientation", 1)
     return image
