@@ -44,7 +44,7 @@ def check_content(content: Content) -> int:
     return at
 
 
-def _check_elements(content: Content, at: int, end: int) -> None:
+def _check_elements(content: Content, at: int, end: int, *, in_cluster: bool = False) -> None:
     """Check the elements between two offsets: each must end there and match its checksum, if it has one.
 
     The elements of a cluster are checked, too. Those of a cluster of unknown length are taken for its siblings.
@@ -62,7 +62,9 @@ def _check_elements(content: Content, at: int, end: int) -> None:
         if kind in WITH_CHECKSUM:
             _check_checksum(content, body, at)
         if kind == CLUSTER:
-            _check_elements(content, body, at)
+            if in_cluster:
+                raise FileCorruptedError(f"the cluster whose content begins at {body:,} is inside another one")
+            _check_elements(content, body, at, in_cluster=True)
 
 
 def _check_checksum(content: Content, body: int, end: int) -> None:

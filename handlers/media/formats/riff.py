@@ -64,7 +64,7 @@ def encode_chunk(kind: bytes, body: bytes) -> bytes:
     return HEADER.pack(kind, len(body)) + body + bytes(len(body) % 2)
 
 
-def _check_chunks(content: Content, start: int, end: int) -> int:
+def _check_chunks(content: Content, start: int, end: int, *, in_frame: bool = False) -> int:
     """Check the chunks between two offsets and return where the last one ends, padding included."""
     last = start
     for chunk in chunks(content, start, end):
@@ -72,7 +72,9 @@ def _check_chunks(content: Content, start: int, end: int) -> int:
             raise FileCorruptedError(f"the file has no chunk at {chunk.start:,}, where one must be")
         last = chunk.end
         if chunk.kind == b"ANMF":
+            if in_frame:
+                raise FileCorruptedError(f"the animation frame at {chunk.start:,} is inside another one")
             frame = chunk.body + FRAME_HEADER_BYTES
-            if _check_chunks(content, frame, chunk.body_end) != chunk.body_end:
+            if _check_chunks(content, frame, chunk.body_end, in_frame=True) != chunk.body_end:
                 raise FileCorruptedError(f"the chunks of the animation frame at {chunk.body:,} do not fill it")
     return last

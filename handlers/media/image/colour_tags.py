@@ -13,6 +13,8 @@ from handlers.errors import FileCorruptedError
 from handlers.media.formats import isobmff, mapped, png
 from handlers.media.image.colour import D65, SRGB_PRIMARIES, Curve, Point, Space
 
+MIN_TRIANGLE: Final = 0.001
+"""Least area of the triangle of primaries, doubled. That of sRGB is 0.22."""
 PNG_TAGS: Final = frozenset({b"acTL", b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
 ILLUMINANT_C: Final[Point] = (0.310, 0.316)
 PRIMARIES: Final = {
@@ -128,7 +130,13 @@ def _primaries_of(chrm: bytes) -> tuple[Point, ...] | None:
     srgb = (*D65, *(number for point in SRGB_PRIMARIES for number in point))
     is_srgb = all(abs(a - b) < 0.001 for a, b in zip(srgb, values, strict=True))
     points = tuple(zip(values[::2], values[1::2], strict=True))
-    return points if not is_srgb and all(y > 0 for _, y in points) else None
+    return points if not is_srgb and all(y > 0 for _, y in points) and _span_colours(*points[1:]) else None
+
+
+def _span_colours(red: Point, green: Point, blue: Point) -> bool:
+    """Whether the primaries are the corners of a triangle. If they lie on one line, no colour can be converted."""
+    (red_x, red_y), (green_x, green_y), (blue_x, blue_y) = red, green, blue
+    return abs((green_x - red_x) * (blue_y - red_y) - (blue_x - red_x) * (green_y - red_y)) > MIN_TRIANGLE
 
 
 def _space_of_boxes(source: Path) -> Space | None:

@@ -2,12 +2,16 @@
 
 import struct
 from pathlib import Path
+from zlib import crc32
 
 import pytest
+import pyvips
 
 from handlers.errors import FileCorruptedError
 from handlers.media import EncodeOptions, Limits
-from handlers.media.formats import check_structure, cut_tail
+from handlers.media.formats import check_structure, cut_tail, riff
+from handlers.media.image.colour import D65, SRGB_PRIMARIES, to_srgb
+from handlers.media.image.colour_tags import space_of
 from handlers.media.still import exr
 from schemas.formats import ImageFormat
 from tests.media_samples import media_sample
@@ -148,3 +152,37 @@ def test_exr_cut_anywhere_in_its_header_is_refused(tmp_path: Path) -> None:
             source.write_bytes(content[:4] + flags + content[8:end])
             with pytest.raises(FileCorruptedError):
                 exr.prepare(source, tmp_path / "target", "image/x-exr", options, limits)
+
+
+def test_animation_frames_inside_each_other_are_refused(tmp_path: Path) -> None:
+    frames = b""
+    for _ in range(2000):
+        frames = riff.encode_chunk(b"ANMF", bytes(16) + frames)
+    body = b"WEBP" + riff.encode_chunk(b"VP8X", bytes(10)) + frames
+    assert_refused(tmp_path, riff.encode_chunk(b"RIFF", body), "image/webp", "inside another one")
+
+
+def test_clusters_inside_each_other_are_refused(tmp_path: Path) -> None:
+    def element(kind: bytes, body: bytes) -> bytes:
+        return kind + b"\x01" + len(body).to_bytes(7, "big") + body
+
+    clusters = b""
+    for _ in range(2000):
+        clusters = element(b"\x1f\x43\xb6\x75", clusters)
+    content = element(b"\x1a\x45\xdf\xa3", b"\x42\x82\x84webm") + element(b"\x18\x53\x80\x67", clusters)
+    assert_refused(tmp_path, content, "video/webm", "inside another one")
+
+
+@pytest.mark.parametrize("green", [(0.3, 0.3), (0.1, 0.1), (0.15, 0.06)])
+def test_primaries_of_a_png_on_one_line_are_not_used(tmp_path: Path, green: tuple[float, float]) -> None:
+    """The colours of such a file could not be converted to those of sRGB, and the file would be refused."""
+    chosen = [(0.31, 0.33), (0.2, 0.2), green, (0.4, 0.4) if green[0] == green[1] else green]
+    chrm = struct.pack(">8I", *(round(100_000 * value) for point in chosen for value in point))
+    blank = pyvips.Image.black(8, 8, bands=3).pngsave_buffer()
+    tags = [(b"gAMA", struct.pack(">I", 60_000)), (b"cHRM", chrm)]
+    chunks = [struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc32(kind + body)) for kind, body in tags]
+    (tmp_path / "file").write_bytes(blank[:33] + b"".join(chunks) + blank[33:])
+    space = space_of(tmp_path / "file", "image/png")
+    assert space is not None
+    assert (space.primaries, space.white) == (SRGB_PRIMARIES, D65)
+    assert to_srgb(pyvips.Image.new_from_file(str(tmp_path / "file")), space).avg() == 0
