@@ -172,9 +172,9 @@ class Job(Frozen):
 
     @property
     def is_result_only(self) -> bool:
-        """Whether it has no files, only FAL's result: an error, or an output that names no file."""
-        result = self.fal_result
-        return result is not None and not self.files and (result.status == "ERROR" or result.output is not None)
+        """Whether it has no files, not even skipped ones, only FAL's result: an error, or an output that names no file."""
+        result, has_files = self.fal_result, bool(self.files or self.skipped)
+        return result is not None and not has_files and (result.status == "ERROR" or result.output is not None)
 
     @property
     def is_adopted(self) -> bool:

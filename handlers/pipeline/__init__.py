@@ -90,8 +90,8 @@ async def process(batch: Batch, deps: PipelineDeps, on_file_done: FileDone | Non
 
 async def _process_file(state: FileState, deps: PipelineDeps) -> ProcessedFile | FailedFile:
     stage = "start"
-    state.folder.mkdir(exist_ok=True)  # a single file is processed in the folder of the batch
     try:
+        state.folder.mkdir(exist_ok=True)  # a single file is processed in the folder of the batch
         for step in STEPS:
             if state.stored is not None:
                 break

@@ -104,7 +104,9 @@ async def test_fals_webhook_alone_completes_rows_and_is_passed_on(application, w
     await env.sql.execute(
         "update outlast_bindings set fal_finishes = true, failed_values = '{failed}', error_column = 'error'"
     )
-    good, bad, late, named = [await generation(env, request) for request in ("r-good", "r-bad", "r-late", None)]
+    requests = ("r-good", "r-bad", "r-late", "r-skipped", None)
+    good, bad, late, skipped, named = [await generation(env, request) for request in requests]
+    other_host = {"image": {"url": "https://elsewhere.example/a.png"}}
     source.queue.results["r-late"] = output
     application.failures = 1
 
@@ -113,12 +115,14 @@ async def test_fals_webhook_alone_completes_rows_and_is_passed_on(application, w
     answer = await fal(request_id="r-bad", status="ERROR", error="out of memory", payload={"detail": []})
     assert answer == (200, {"ignored": "generation_failed"})
     assert (await fal(request_id="r-late", status="OK", payload=None, payload_error="too large"))[0] == 202
+    assert (await fal(request_id="r-skipped", status="OK", payload=other_host))[0] == 202
     answer = await fal(f"?generation_id={named}&mine=a%20b", request_id="r-new", status="OK", payload={"text": "x"})
     assert answer == (200, {"ignored": "no_files"})
 
     await wait_for(env, good, "media_status", "completed")
     await wait_for(env, bad, "error", "out of memory")
     await wait_for(env, late, "media_status", "completed")
+    await wait_for(env, skipped, "media_status", "completed")
     await wait_for(env, named, "status", "completed")
     rows = await env.sql.fetch("select request_id, status, output, jsonb_array_length(media) as files from generations")
     assert {
@@ -127,14 +131,15 @@ async def test_fals_webhook_alone_completes_rows_and_is_passed_on(application, w
         "r-good": ("completed", output, 1),
         "r-bad": ("failed", None, None),
         "r-late": ("completed", output, 1),
+        "r-skipped": ("completed", other_host, 1),
         "r-new": ("completed", {"text": "x"}, None),
     }
 
     # The application has got each webhook, signed, with its own query and FAL's headers. It refused the first.
-    await env.wait_for_outcome("completed", 4, "webhooks")
+    await env.wait_for_outcome("completed", 5, "webhooks")
     bodies = application.verified()
-    assert sorted(body["request_id"] for body in bodies.values()) == ["r-bad", "r-good", "r-late", "r-new"]
-    assert (len(application.requests), env.outcome_count("retried", "webhooks")) == (5, 1)
+    assert sorted(body["request_id"] for body in bodies.values()) == ["r-bad", "r-good", "r-late", "r-new", "r-skipped"]
+    assert (len(application.requests), env.outcome_count("retried", "webhooks")) == (6, 1)
     queries = {body["request_id"]: query for query, _, text in application.requests if (body := json.loads(text))}
     assert queries["r-new"] == f"key=1&generation_id={named}&mine=a+b"
     assert all(headers["X-Fal-Webhook-Signature"] == "Signature" for _, headers, _ in application.requests)

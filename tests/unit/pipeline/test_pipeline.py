@@ -1,8 +1,11 @@
 """The pipeline with a real source, real codec processes and a folder as storage."""
 
 import asyncio
+import errno
+import os
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +82,23 @@ async def test_a_failed_file_names_its_stage_and_does_not_stop_the_others(source
         (2, "download", "source_unavailable", True),
     ]
     assert outcome.failed[1].retry_after == 7
+
+
+async def test_a_file_whose_folder_cannot_be_made_does_not_stop_the_others(source, codec, tmp_path, monkeypatch):
+    make = Path.mkdir
+
+    def mkdir(path, *arguments, **options):
+        if path.name == "1" and path.is_relative_to(tmp_path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    async with deps(source, codec, tmp_path) as pipeline_deps:
+        outcome = await process(batch(source, "/files/photo.png", "/files/photo.jpg"), pipeline_deps)
+    assert [file.position for file in outcome.stored] == [0]
+    assert [(file.position, file.stage, file.code, file.retryable) for file in outcome.failed] == [
+        (1, "start", "disk_full", True)
+    ]
 
 
 async def test_a_known_stored_file_is_deduplicated(source, codec, tmp_path):
