@@ -107,7 +107,7 @@ def is_data_reference(url: str) -> bool:
 
 
 def redact_url(url: str) -> str:
-    """Return what may be logged: a URL without query, fragment and user name, or the `data_reference` of a `data:` URI."""
+    """Return a form to log: without query, fragment and user name, and a `data_reference` instead of a `data:` URI."""
     if is_data_uri(url):
         return url if is_data_reference(url) else data_reference(url)
     url = url[:MAX_URL_CHARACTERS]

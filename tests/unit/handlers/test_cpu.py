@@ -57,11 +57,11 @@ def control_groups(tmp_path, monkeypatch):
     ],
 )
 def test_the_memory_limit_of_the_control_group_is_found(control_groups, own, file, limit, expected):
-    assert memory.mib() == 8192
+    assert memory.limit_mib() == 8192
     (control_groups / "own").write_text(own)
     (control_groups / file).parent.mkdir(parents=True, exist_ok=True)
     (control_groups / file).write_text(limit)
-    assert memory.mib() == expected
+    assert memory.limit_mib() == expected
 
 
 @pytest.mark.parametrize(
