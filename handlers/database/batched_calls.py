@@ -94,9 +94,8 @@ class BatchedCalls:
         `user` is the user whose rows and objects the call locks. If the user is unknown (None), a call that locks is
         sent alone.
         """
-        call = _Call(
-            function, to_json(arguments), "" if user is None else user.rstrip().lower()
-        )  # as outlast_owns compares
+        # Users are compared as in the SQL function outlast_owns.
+        call = _Call(function, to_json(arguments), "" if user is None else user.rstrip().lower())
         if self._must_go_alone(call):
             return await self._send(call)
         if not self._waiting and len(self._pending) < BATCH_FROM_PENDING and not self._is_busy():

@@ -54,7 +54,7 @@ class ConsoleQueries:
         return dict(await self._call("choices", {}, "outlast_console_"))
 
     async def trend(self, hours: int, bins: int) -> list[Row]:
-        """Return how many tasks were completed (`stored`) or `failed` (also partly) in `bins` parts of the last `hours`.
+        """Return how many tasks were completed (`stored`) or `failed` (or partial) in `bins` parts of the last hours.
 
         `ago` is the number of a part: 0 is the last one. Parts without such tasks are left out.
         """

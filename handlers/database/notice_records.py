@@ -75,7 +75,7 @@ class NoticeRecords:
         self._supabase = supabase
 
     async def ended(self) -> list[EndedTask]:
-        """Return at most PAGE_TASKS tasks of the last hour that ended and were not passed to `note_ended`, oldest first."""
+        """Return at most PAGE_TASKS tasks that ended in the last hour and are not yet noted, oldest first."""
         answer = await self._supabase.call("outlast_notices", {"p_limit": PAGE_TASKS})
         return parse_answer("outlast_notices", list[EndedTask], answer)
 

@@ -40,7 +40,7 @@ class ObjectRecords:
         return await self._call("outlast_orphans", ObjectCount, p_grace_seconds=grace_seconds)
 
     async def claim_orphans(self, grace_seconds: int, limit: int) -> list[str]:
-        """Mark at most `limit` orphans as `deleting` and return their paths, which no other call gets for ten minutes."""
+        """Mark at most `limit` orphans as `deleting`; return their paths. No other call gets them for ten minutes."""
         return await self._call("outlast_take_orphans", list[str], p_grace_seconds=grace_seconds, p_limit=limit)
 
     async def forget_objects(self, paths: Sequence[str]) -> None:

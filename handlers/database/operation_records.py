@@ -38,7 +38,7 @@ class OperationRecords:
         await self._supabase.call("outlast_unfollow_replay", arguments)
 
     async def replay_results(self, operation_id: UUID) -> dict[str, Any] | None:
-        """Count replayed dead letters: `stored`, `cancelled`, `waiting`, and `failed` by code. None if none is recorded."""
+        """Count replayed dead letters: `stored`, `cancelled`, `waiting`, `failed` by code; None if none is recorded."""
         results = await self._supabase.call("outlast_replay_results", {"p_ids": [str(operation_id)]})
         found: dict[str, Any] | None = results.get(str(operation_id))
         return found
