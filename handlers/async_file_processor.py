@@ -42,7 +42,7 @@ log = logging.getLogger("async_file_processor")
 class AsyncFileProcessor:
     """Downloads, validates, compresses and stores files, without a queue.
 
-    `settings` default to the environment. An instance may be used from one event loop at a time.
+    `settings` are read from the environment if none are given. An instance may be used from one event loop at a time.
     """
 
     def __init__(self, settings: MediaSettings | None = None, observer: Observer | None = None) -> None:
@@ -99,7 +99,11 @@ class AsyncFileProcessor:
         return detected.media.content_type, detected.media.extension, True
 
     def validate_file_integrity(self, file_data: bytes, content_type: str) -> bool:
-        """Return whether the data decodes completely as `content_type`. Blocks while a codec process decodes it."""
+        """Return whether the data decodes completely as `content_type`. Blocks while a codec process decodes it.
+
+        Raises:
+            FileProcessingError: the codec process failed, so the data may be valid (`retryable`).
+        """
         with _temporary_file(file_data, self.settings) as source:
             try:
                 self._get_codec().check(source, content_type)
@@ -109,7 +113,7 @@ class AsyncFileProcessor:
         return True
 
     async def compress_image(self, file_data: bytes, quality: int = 85) -> bytes:
-        """Return the image compressed at `quality` (1 to 100), or the same data if that is not smaller.
+        """Return the image compressed at `quality` (1 to 100), or `file_data` unchanged if compression saves nothing.
 
         Raises:
             FileTypeNotSupportedError: the data is not an image.
@@ -136,11 +140,11 @@ class AsyncFileProcessor:
     ) -> ProcessingResult:
         """Download, process and store the files of a generation: in Supabase, or in OUT_DIR without SUPABASE_URL.
 
-        A failed file does not stop the others; it is listed in `failed_files`. An error of the callback is logged.
+        A failed file does not stop the others; it is listed in `failed_files`. An error of the callback is only logged.
 
         Raises:
             ValueError: no URL, more than MAX_BATCH_SIZE URLs, or `max_concurrent` below 1.
-            FileProcessingError: the task is cancelled, or a worker runs it (then `retryable`).
+            FileProcessingError: the task is cancelled, or (`retryable`) a worker runs it or nothing could be recorded.
             DatabaseUnavailableError: Supabase does not answer.
         """
         job = job_from_urls(urls, user_id, generation_id, max_concurrent, self.settings)
@@ -151,7 +155,7 @@ class AsyncFileProcessor:
     ) -> ProcessingResult:
         """Process the files of a job, as `process_file_batch` does. Raises the same errors.
 
-        `on_bytes` is called while a file arrives.
+        `on_bytes` is called as bytes of a file are received.
         """
         started = time.perf_counter()
         reporter = BatchReporter(progress_callback, len(job.files))
@@ -173,7 +177,7 @@ class AsyncFileProcessor:
 
     @contextlib.asynccontextmanager
     async def _open_deps(self) -> AsyncIterator[tuple[PipelineDeps, TaskRecords | None]]:
-        """Open the dependencies of a batch, and the task records if SUPABASE_URL is set."""
+        """Open what a batch needs, and yield it with the task records, which are None unless SUPABASE_URL is set."""
         settings = self.settings
         async with contextlib.AsyncExitStack() as stack:
             downloader = await stack.enter_async_context(Downloader(settings, self._observer))
@@ -201,7 +205,7 @@ class AsyncFileProcessor:
 
 @contextlib.contextmanager
 def _temporary_file(file_data: bytes, settings: MediaSettings) -> Iterator[Path]:
-    """Write the data to a temporary file for a codec process."""
+    """Yield the path of a temporary file with the data. The file's folder is removed when the context ends."""
     with tempfile.TemporaryDirectory(prefix="outlast.api-", dir=settings.temp_dir) as folder:
         source = Path(folder) / "source"
         source.write_bytes(file_data)
@@ -209,7 +213,7 @@ def _temporary_file(file_data: bytes, settings: MediaSettings) -> Iterator[Path]
 
 
 async_file_processor: Final = AsyncFileProcessor()
-"""Reads its settings from the environment on first use."""
+"""The processor that the API documentation names. It reads its settings from the environment on first use."""
 
 __all__ = [
     "AsyncFileProcessor",

@@ -17,8 +17,9 @@
 
 The base class is also raised with other codes. Retryable are `unexpected` (an unknown exception; few times),
 `disk_full`, `decoder_crashed`, `decoder_failed`, `timed_out` (the attempt exceeded its time limit) and `soft_timeout`
-(the file was not started in time). Final are `no_files` (FAL's webhook came without its result), `worker_killed`,
-`message_lost`, `not_queued`, and those of `handlers/sources/refusals.py`: `too_many_files`, `output_too_large` and
+(the file was not started in time). `no_files` means that FAL's webhook came without its result, and that the result
+could not be requested from FAL; it is retryable if FAL did not answer. Final are `worker_killed`, `message_lost`,
+`not_queued`, and those of `handlers/sources/refusals.py`: `too_many_files`, `output_too_large` and
 `row_unreadable`. `not_forwarded` (retryable) is a webhook of FAL that the application did not accept, `not_notified`
 (retryable) a notice that an address of NOTIFY_URLS did not accept.
 
@@ -57,7 +58,7 @@ class FileProcessingError(Exception):
 
 
 class FileSizeExceededError(FileProcessingError):
-    """More bytes than `MAX_FILE_SIZE_MB` (or the caller's `max_size`) were received."""
+    """The file has more bytes than MAX_FILE_SIZE_MB, or than the caller's `max_size`."""
 
     default_code = "size_exceeded"
 
@@ -75,7 +76,7 @@ class FileSkippedError(FileProcessingError):
 
 
 class FileCorruptedError(FileProcessingError):
-    """The content has a supported type, but does not decode completely."""
+    """The content does not decode completely as the type that was detected, or the file is empty."""
 
     default_code = "corrupted"
 
@@ -96,11 +97,14 @@ class DenialReason(StrEnum):
     USERINFO = "userinfo"
     """The URL has a user name or password, even an empty one."""
     PATH = "path"
-    """The path has a `..` segment or control characters, also percent-encoded, or is not UTF-8."""
+    """The path has control characters, is not UTF-8, or has a `..` segment that is percent-encoded or has parameters.
+
+    A plain `..` segment is no reason: it is resolved before the check, as clients do.
+    """
     NOT_ALLOWED = "not_allowed"
     """The host or path is not on SOURCE_ALLOWLIST."""
     NOT_ALLOWED_REPORTED = "not_allowed_reported"
-    """The same with SOURCE_ALLOWLIST_MODE=report: the file was downloaded anyway."""
+    """As `not_allowed`, but with SOURCE_ALLOWLIST_MODE=report: the URL was not refused."""
     PORT = "port"
     """The port is not 443, and the allow-list does not name the origin."""
     ADDRESS = "address"
@@ -126,7 +130,7 @@ class SourceGoneError(FileProcessingError):
 
 
 class SourceUnavailableError(FileProcessingError):
-    """The source did not deliver the file this time."""
+    """The source did not deliver the file this time. A later attempt may succeed."""
 
     default_code = "source_unavailable"
     default_retryable = True
@@ -155,8 +159,8 @@ class DatabaseUnavailableError(FileProcessingError):
 class RowRejectedError(FileProcessingError):
     """The database refuses the values of this call, or a user's own trigger does. Other rows are not affected.
 
-    It stands for the SQLSTATE classes 22 (data exception), 23 (integrity constraint violation) and 54 (program limit
-    exceeded, for example a text that is too long for an index), and for P0001 (raised by a function).
+    This error stands for the SQLSTATE classes 22 (data exception), 23 (integrity constraint violation) and 54 (program
+    limit exceeded, for example a text that is too long for an index), and for P0001 (raised by a function).
     """
 
     default_code = "row_rejected"
@@ -164,7 +168,7 @@ class RowRejectedError(FileProcessingError):
 
 
 class GenerationNotFoundError(FileProcessingError):
-    """No generation has FAL's request id yet. The application may write the row a moment later."""
+    """No row has FAL's request id yet, or several have it. The application may write the row a moment later."""
 
     default_code = "generation_not_found"
     default_retryable = True

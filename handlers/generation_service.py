@@ -16,7 +16,7 @@ from schemas.urls import source_key
 
 
 class GenerationService:
-    """Writes the media of generations. `settings` default to the environment."""
+    """Writes the media of generations. `settings` are read from the environment if none are given."""
 
     def __init__(self, settings: MediaSettings | None = None) -> None:
         self._settings = settings
@@ -53,7 +53,7 @@ class GenerationService:
 
 
 def _renumbered(generation_id: str, files: Sequence[ProcessedFile], binding: str) -> list[ProcessedFile]:
-    """Return the files with positions in the given order, and with ids of this generation."""
+    """Return the files, numbered from 0 in the given order, with source keys and with ids of this generation."""
     keyed = [(file.source_key or source_key(file.source_url), file) for file in files]
     return [
         file.model_copy(
@@ -64,7 +64,7 @@ def _renumbered(generation_id: str, files: Sequence[ProcessedFile], binding: str
 
 
 def _job(generation_id: str, files: list[ProcessedFile], settings: MediaSettings, binding: str) -> Job:
-    """Return the job whose files these are."""
+    """Return a job that has these files."""
     job_files = tuple(
         JobFile(
             position=file.position, url=file.source_url, source_key=file.source_key, file_name=file.original_filename
@@ -85,7 +85,7 @@ def _job(generation_id: str, files: list[ProcessedFile], settings: MediaSettings
 
 
 async def _record(records: TaskRecords, job: Job, files: list[ProcessedFile]) -> None:
-    """Record the job as a completed task with these files."""
+    """Record the job as a completed task with these files, unless the task is completed already."""
     lease = uuid4()
     reply = await records.begin(job, lease, "api", attempt=1)
     if reply.state == "done":
@@ -96,4 +96,4 @@ async def _record(records: TaskRecords, job: Job, files: list[ProcessedFile]) ->
 
 
 generation_service: Final = GenerationService()
-"""Reads its settings from the environment on first use."""
+"""The service that the API documentation names. It reads its settings from the environment on first use."""

@@ -1,4 +1,4 @@
-"""The memory that this process may use: that of its container or systemd unit, or of the machine."""
+"""The memory that this process may use: the limit of its container or systemd unit, or the machine's memory."""
 
 import os
 from collections.abc import Iterator
@@ -8,17 +8,17 @@ from typing import Final
 MIB: Final = 1024 * 1024
 CGROUPS: Final = Path("/sys/fs/cgroup")
 OWN_CGROUPS: Final = Path("/proc/self/cgroup")
-"""Lines `<number>:<controllers>:<path>`; with version 2 one line without controllers."""
+"""The control groups of this process: lines `<number>:<controllers>:<path>`; without controllers in version 2."""
 
 
-def mib() -> int:
-    """Return the memory limit of the control group, or the machine's memory if that is less, in MiB."""
+def limit_mib() -> int:
+    """Return the least limit of the control groups, or the machine's memory if that is less, in MiB."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *_limits()]) // MIB
 
 
 def _limits() -> Iterator[int]:
-    """Yield the limits of the control groups that this process is in, in bytes."""
+    """Yield the memory limits, in bytes, of the control groups of this process and of their parents."""
     for file in _files():
         try:
             yield int(file.read_text())

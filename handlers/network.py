@@ -1,4 +1,4 @@
-"""Failures of HTTP requests as sentences. aiohttp's exceptions often have no text, or one with an address."""
+"""Describes failed HTTP requests. The texts of aiohttp's exceptions are often empty, or contain an address."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ TEXTS: Final[tuple[tuple[type[Exception], str], ...]] = (
 
 
 def failure_text(error: Exception) -> str:
-    """Return what went wrong, with the name of the exception for those who search for it."""
+    """Return what went wrong, with the name of the exception, which people can search for."""
     name = type(error).__name__
     text = next((text for kind, text in TEXTS if isinstance(error, kind)), None)
     return name if text is None else f"{text} ({name})"

@@ -1,4 +1,4 @@
-"""Hooks that the pipeline calls, so that it does not depend on Prometheus, logs or tracing.
+"""Hooks that the pipeline calls, so that the pipeline does not depend on Prometheus, logs or tracing.
 
 `worker/observability/metrics.py` implements Observer for Prometheus. `worker/consume/progress.py` implements
 AttemptHooks for the log line and the spans of one attempt.
@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 
 class Observer:
-    """Reports events of the pipeline; this base class ignores them. Sizes are in bytes, durations in seconds."""
+    """Is told of events of the pipeline; this base class ignores them. Sizes are in bytes, durations in seconds."""
 
     def stage(self, stage: str, seconds: float) -> None:
         """A step of the pipeline has ended, with or without an error."""
@@ -20,10 +20,10 @@ class Observer:
         """A file or a job has failed with this error code."""
 
     def downloaded(self, size: int) -> None:
-        """Bytes have been received from a source."""
+        """`size` bytes have been received from a source."""
 
     def stored(self, size: int, saved: int) -> None:
-        """A new object has been stored; `saved` is how much smaller it is than the source file."""
+        """A new object of `size` bytes has been stored; the source file had `saved` bytes more."""
 
     def denied(self, reason: str) -> None:
         """A source URL has been refused. `reason` is a value of `handlers.errors.DenialReason`."""
@@ -32,7 +32,7 @@ class Observer:
         """A request to Storage has ended. `outcome` is ok, duplicate, missing, rejected or unavailable."""
 
     def called(self, calls: int) -> None:
-        """A request with this number of calls is sent to the database. Only functions that can be batched count."""
+        """A request with `calls` calls is sent to the database. Only functions that can be batched are reported."""
 
     def codec_restarted(self, reason: str) -> None:
         """A codec process ended without an answer and is replaced. `reason`: crashed, timeout or invalid_answer."""
@@ -41,7 +41,7 @@ class Observer:
 class AttemptHooks:
     """Context managers around the files and steps of one attempt; this base class does nothing.
 
-    Exceptions of a step pass through them.
+    The context managers do not suppress exceptions.
     """
 
     def file(self, position: int) -> AbstractContextManager[None]:  # noqa: ARG002 - for subclasses

@@ -1,6 +1,6 @@
-"""Repeats a call after errors that pass, with stamina. A call that succeeds at once costs nothing more.
+"""Repeats a call after temporary errors, with stamina. The first call is made without stamina.
 
-stamina itself takes 0.1 ms for each call, also when nothing fails: some 4% of the worker's time for a small file.
+stamina takes 0.1 ms for each call, also when nothing fails, which is some 4% of the worker's time for a small file.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ FIRST_WAIT_SECONDS: Final = 0.2
 
 
 class Retries:
-    """Calls a coroutine function until it raises no error for which `on` is true.
+    """Calls a coroutine function again while it raises an error for which `on(error)` is true.
 
     There are at most `attempts` calls (None: any number). No call begins more than about `timeout` seconds after the
     first failure (None: no limit). The waits between calls double, from some 0.2 s up to `wait_max` seconds.
@@ -31,7 +31,7 @@ class Retries:
         self._further = stamina.AsyncRetryingCaller(attempts=further, timeout=timeout, wait_max=wait_max, **wait).on(on)
 
     async def __call__(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return the result of `function(*args, **kwargs)`, or raise its last error."""
+        """Return the result of `function(*args, **kwargs)`, or raise the error of its last call."""
         try:
             return await function(*args, **kwargs)
         except Exception as error:

@@ -24,11 +24,11 @@ from schemas.variants import Variant, Variants
 FAL_CDN = (FAL_CDN_HOST, f"*.{FAL_CDN_HOST}")
 FAL_SOURCES = (*FAL_CDN, "fal.ai/files/", "storage.googleapis.com/falserverless/")
 FAL_IMMUTABLE = (*(f"{host}/files/" for host in FAL_CDN), "fal.ai/files/")
-"""FAL's files, each under a random name. The objects below `falserverless/` have names that can be used again."""
+"""FAL's URLs whose content never changes: each file has a random name. Names below `falserverless/` can be reused."""
 
 
 MAX_SHOWN_CHARACTERS: Final = 100
-"""Characters of an invalid value that are repeated in its error."""
+"""How many characters of an invalid value are repeated in the error."""
 
 
 class SettingsError(ValueError):
@@ -259,12 +259,12 @@ class MediaSettings(BaseSettings):
 
     @property
     def temp_disk_bytes(self) -> int:
-        """Disk space for the files in process, in bytes."""
+        """TEMP_DISK_MB in bytes."""
         return int(self.temp_disk_mb * 1024 * 1024)
 
     @property
     def profile(self) -> Profile:
-        """The profile of jobs without options of their own."""
+        """The profile that these settings describe. Options of a job replace parts of it."""
         return _cached_profile(
             self.image_format,
             None if self.image_quality == "auto" else self.image_quality,
@@ -276,7 +276,7 @@ class MediaSettings(BaseSettings):
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the values of any field
-        """Read the environment.
+        """Return the settings of the environment and `.env`; `overrides` replace single fields.
 
         Raises:
             SettingsError: names every invalid variable. Its message holds no secret value.
@@ -296,7 +296,7 @@ def _cached_profile(
     keep_provenance: bool,  # noqa: FBT001
     variants: tuple[Variant, ...],
 ) -> Profile:
-    """Return a profile. It is not a `cached_property`, because `model_copy` would copy the outdated value."""
+    """Make a profile. A `cached_property` would be outdated in a `model_copy`, which copies the cached value."""
     return Profile(
         format=image_format,
         **({"ssim": ssim} if quality is None else {"quality": quality}),
@@ -307,7 +307,7 @@ def _cached_profile(
 
 
 def settings_error_text(settings: type[BaseSettings], error: ValidationError) -> str:
-    """Return one line per problem: the variable with its value and where that was read, the problem, the remedy."""
+    """Return one line per problem: the variable, the problem, the value, and where to correct it."""
     lines = ["The configuration is invalid:"]
     for problem in error.errors(include_url=False):
         text, name = problem_text(problem), str(problem["loc"][0]) if problem["loc"] else ""
@@ -326,7 +326,7 @@ def _field_problem(name: str, field: FieldInfo, value: object, problem: str) -> 
 
 
 def _place(variable: str) -> str:
-    """Return where the value of a variable was read; empty if an option of the command gave it."""
+    """Return where the value of a variable was read, as the end of a sentence; empty if it is not in either place."""
     if any(key.upper() == variable for key in os.environ):
         return " in the environment"
     file = Path(".env")
@@ -335,7 +335,7 @@ def _place(variable: str) -> str:
 
 
 def _set(name: str, field: FieldInfo) -> str:
-    """Return the assignment of a variable's default."""
+    """Return the text that sets a variable to its default, for example `MAX_CONCURRENT=3`."""
     value = str(field.default)
     return f"{name.upper()}={value.lower() if isinstance(field.default, bool) else value}"
 

@@ -17,7 +17,7 @@ from schemas.urls import source_key
 
 
 class StorageService:
-    """Stores files with the pipeline: it detects the type, names objects by their hash, and stores nothing twice.
+    """Stores files with the pipeline, which detects the type, names objects by their hash, and stores nothing twice.
 
     Settings and codec processes are those of `processor`. An instance may be used from one event loop at a time.
     """
@@ -31,7 +31,6 @@ class StorageService:
         """Validate a file and store it unchanged in the user's folder.
 
         The same file of a user in the same bucket always gets the same `id`.
-
         The bucket name `generations` means STORAGE_BUCKET; any other name is the name of a bucket.
 
         Raises:
@@ -62,14 +61,17 @@ class StorageService:
     async def upload_generation_result(
         self, user_id: UUID | str | None, generation_id: UUID | str, file_urls: Sequence[str]
     ) -> ProcessingResult:
-        """Download, process and store the files of a generation. Raises the errors of `process_file_batch`."""
+        """Download, process and store the files of a generation, MAX_CONCURRENT at once.
+
+        Raises the errors of `AsyncFileProcessor.process_file_batch`.
+        """
         return await self._processor.process_file_batch(
             file_urls, user_id, generation_id, self._processor.settings.max_concurrent
         )
 
 
 def _job(user_id: str | None, file_data: bytes, request: FileUploadRequest, settings: MediaSettings) -> Job:
-    """Return the job that stores one file unchanged. A user's uploads are recorded as generation `upload:<user>`."""
+    """Return the job that stores one file unchanged. Its generation id is `upload:<user>`, or `upload:anonymous`."""
     url = f"data:{request.content_type};base64,{base64.b64encode(file_data).decode()}"
     key = source_key(f"{url}#{request.bucket_name}")
     file = JobFile(position=0, url=url, source_key=key, file_name=request.filename)
@@ -90,4 +92,4 @@ def _job(user_id: str | None, file_data: bytes, request: FileUploadRequest, sett
 
 
 storage_service: Final = StorageService()
-"""Reads its settings from the environment on first use."""
+"""The service that the API documentation names. It reads its settings from the environment on first use."""

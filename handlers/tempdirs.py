@@ -1,8 +1,8 @@
 """Temporary folders that are removed even when the process that made them was killed.
 
 Beside each folder is a lock file, which the process locks with flock before it makes the folder. The kernel releases
-the lock when the process ends. So a folder whose lock file can be locked has no owner, and the next worker that
-starts removes it.
+the lock when the process ends. So if a folder's lock file can be locked, the process that made the folder has ended,
+and the next worker that starts removes the folder.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from handlers.errors import FileProcessingError
 
 MIN_FREE_BYTES: Final = 8 * 1024 * 1024
 SMALL_FOLDER_BYTES: Final = 8 * 1024 * 1024
-"""A folder of this size is removed from the page cache in about a millisecond."""
+"""A folder of at most this size is removed on the event loop, which takes about a millisecond."""
 PREFIX = "outlast-"
 FOLDER_NAME = re.compile(PREFIX + "[0-9a-f]{32}")
 
@@ -50,7 +50,7 @@ def locked_folder(parent: Path) -> Iterator[Path]:
 
 
 async def remove_folder(folder: Path) -> None:
-    """Remove a folder with its content: in a thread if it is large. Cancelling the caller does not stop the thread.
+    """Remove a folder with its content; in a thread if it is large. Cancelling the caller does not stop the thread.
 
     A small folder is removed on the event loop. A thread needs the GIL after each of its many system calls, and waits
     up to 5 ms for it each time while the event loop is busy.
@@ -60,9 +60,9 @@ async def remove_folder(folder: Path) -> None:
 
 
 def _remove_if_small(folder: Path) -> bool:
-    """Remove a small folder without subfolders; return whether it is gone.
+    """Remove the folder if it is small and has no subfolders; return whether it no longer exists.
 
-    It can still exist: a decoder process that has just been killed may have written one more file.
+    Removing a small folder can fail: a codec process that has just been killed may have written one more file.
     """
     with contextlib.suppress(OSError):
         with os.scandir(folder) as found:
@@ -75,7 +75,7 @@ def _remove_if_small(folder: Path) -> bool:
 
 
 def _size(entry: os.DirEntry[str]) -> int:
-    """Return the size of a file; a subfolder counts as large."""
+    """Return the size of a file; for a subfolder, a size that makes the folder count as large."""
     if entry.is_dir(follow_symlinks=False):
         return SMALL_FOLDER_BYTES + 1
     return entry.stat(follow_symlinks=False).st_size
@@ -87,7 +87,7 @@ def remove_tree(folder: Path) -> None:
 
 
 def remove_abandoned(parent: Path) -> int:
-    """Remove the folders in `parent` whose processes were killed; return how many there were.
+    """Remove the folders in `parent` whose processes have ended; return how many there were.
 
     A folder is abandoned when its name matches FOLDER_NAME and its lock file can be locked.
     """
@@ -106,7 +106,7 @@ def check_free_space(parent: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(lock_file: Path) -> Iterator[None]:
-    """Make and lock a lock file. Repeat when another worker removed the file before it was locked."""
+    """Make and lock a lock file. If another worker removes the file before it is locked, make it again."""
     while True:
         with lock_file.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -116,7 +116,7 @@ def _locked(lock_file: Path) -> Iterator[None]:
 
 
 def _is_same(file: Path, descriptor: int) -> bool:
-    """Return whether a path still names the file that is open."""
+    """Return whether `file` is the path of the open file `descriptor`."""
     try:
         return file.stat().st_ino == os.fstat(descriptor).st_ino
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Limits what is taken at the same time: connections to a host, codec processes, bytes on disk, time of a receiver.
+"""Shares a limited capacity among users: connections to a host, codec processes, disk space, a receiver's planning.
 
 Users wait in turn, so one user's many or large files do not keep another user's file waiting.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 FIRST: Final = object()
-"""Waits in front of all users, instead of a user."""
+"""Given instead of a user, it comes before all users."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,9 +24,9 @@ class Turns:
     """A capacity that files take parts of, in turn by user: after a file of one user comes a file of the next user.
 
     One user has at most `of_one_user` at once, except that a single larger part is granted while the user has nothing
-    else. Files without a user (None) take turns like the files of one user, but have no such limit. A part is granted
-    only after those that came before it in turn, so a large one is not overtaken for ever. FIRST comes before all
-    users. Use it from one event loop.
+    else. Files without a user (None) take turns like the files of one user, but have no such limit. Nothing is granted
+    before the part whose turn is next, so a large part does not wait for ever. FIRST comes before all users. Use an
+    instance from one event loop.
     """
 
     def __init__(self, capacity: int, of_one_user: int | None = None) -> None:
@@ -38,11 +38,11 @@ class Turns:
 
     @property
     def waiting(self) -> int:
-        """The number of those that wait."""
+        """The number of calls of `acquire` and `take` that wait."""
         return sum(map(len, self._waiting.values()))
 
     def are_waiting(self, number: int) -> bool:
-        """Return whether at least so many wait."""
+        """Return whether at least `number` calls wait."""
         return self.waiting >= number
 
     @contextlib.asynccontextmanager
@@ -55,7 +55,7 @@ class Turns:
             self.release(user, taken)
 
     async def acquire(self, user: object, amount: int = 1) -> int:
-        """Wait for a part of the capacity; return its size, which is at most the whole. Give it to `release`."""
+        """Wait for a part of the capacity; return its size, at most the whole capacity, to pass to `release`."""
         waiter = self._line_up(user, amount)
         try:
             await waiter.granted
@@ -85,7 +85,7 @@ class Turns:
         self._grant()
 
     def _line_up(self, user: object, amount: int) -> _Waiter:
-        """Return a waiter for a part of the capacity, which is granted already if it is free and in turn."""
+        """Add and return a waiter for a part of the capacity. It is granted already if the part is free and in turn."""
         waiter = _Waiter(min(amount, self.capacity), asyncio.get_running_loop().create_future())
         self._waiting.setdefault(user, deque()).append(waiter)
         if user is FIRST:
@@ -94,11 +94,11 @@ class Turns:
         return waiter
 
     def _grant(self) -> None:
-        """Grant what is free, in order of the turns. A user who has got a part goes to the end of the order."""
+        """Grant parts in order while there is capacity. A user who gets a part goes to the end of the order."""
         while (turn := self._next()) is not None and turn[1].amount <= self.free:
             user, waiter = turn
             self._forget(user, waiter)
-            if waiter.granted.cancelled():  # its task has not run since
+            if waiter.granted.cancelled():  # the cancelled caller has not run since
                 continue
             if user in self._waiting and user is not FIRST:
                 self._waiting.move_to_end(user)
@@ -107,7 +107,7 @@ class Turns:
             waiter.granted.set_result(None)
 
     def _next(self) -> tuple[object, _Waiter] | None:
-        """Return the first user in the order who may have more, and what the user waits for."""
+        """Return the first user in the order whose limit allows the next part, and its waiter; or else None."""
         for user, waiters in self._waiting.items():
             taken = self._taken[user]
             if user is None or not taken or taken + waiters[0].amount <= self._of_one_user:
@@ -115,7 +115,7 @@ class Turns:
         return None
 
     def _forget(self, user: object, waiter: _Waiter) -> None:
-        """Remove a waiter, unless that is done."""
+        """Remove a waiter, if it has not been removed before."""
         waiters = self._waiting.get(user, deque())
         with contextlib.suppress(ValueError):
             waiters.remove(waiter)

@@ -15,7 +15,7 @@ PATTERNS: Final = {
     "spaces",
     r"^[^\x00-\x1f\x7f]+$": "must not contain control characters",
 }
-"""What each pattern of a field means."""
+"""The sentence for a value that does not match a field's pattern, by pattern."""
 MEANINGS: Final = {
     "missing": "is missing",
     "extra_forbidden": "is not known",
@@ -45,11 +45,11 @@ MEANINGS: Final = {
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
 }
-"""What each type of error means. The names in braces are those of pydantic's context."""
+"""The sentence for each of pydantic's error types. The names in braces are keys of the error's `ctx`."""
 
 
 def problem_text(problem: Mapping[str, Any]) -> str:
-    """Return what is wrong, for one of `ValidationError.errors(include_context=True)`."""
+    """Return a sentence, without its subject, for one error of `ValidationError.errors(include_context=True)`."""
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "string_pattern_mismatch":
         return PATTERNS.get(context.get("pattern", ""), "has not the right form")
@@ -61,7 +61,7 @@ def problem_text(problem: Mapping[str, Any]) -> str:
 
 
 def field_path(location: tuple[int | str, ...]) -> str:
-    """Return where a value is: `urls[0]`, `task_options.quality`; empty for the whole."""
+    """Return the path of an invalid field: `urls[0]`, `task_options.quality`; empty for the whole input."""
     path = ""
     for part in location:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part

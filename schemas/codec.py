@@ -1,8 +1,8 @@
 """The answers of codec processes, as JSON. The worker validates an answer before it uses any of it.
 
 A malicious file may have taken control of the codec process. So texts have a maximum length, numbers are finite and in
-a range, a path is one of two words, and errors have one of a few codes. Codec processes do not import this module,
-because pydantic takes 9 MB; `handlers/codec/decoder_main.py` writes the answers.
+a range, files are named by a word or a number instead of a path, and errors have one of a few codes. Codec processes
+do not import this module, because pydantic takes 9 MB; `handlers/codec/decoder_main.py` writes the answers.
 """
 
 from enum import StrEnum
@@ -20,7 +20,7 @@ Side = Annotated[int, Field(ge=1, le=MAX_VARIANT_SIDE)]
 
 
 class _Strict(BaseModel):
-    """No conversions and no unknown fields: both sides have the same version."""
+    """Converts no values and refuses unknown fields: worker and codec process have the same version."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -53,8 +53,8 @@ class DecoderError(_Strict):
 class MadeVariant(_Strict):
     """The fields of `handlers.media.DecodedVariant`, with `file` instead of the path.
 
-    The files of the variants are numbered in the order in which they were requested; `file` is the number. It is null
-    if the variant is the picture itself.
+    `file` is the number of the variant's file, in the order in which the variants were requested. It is null if the
+    picture itself serves as the variant.
     """
 
     name: str = Field(max_length=100)
@@ -66,7 +66,7 @@ class MadeVariant(_Strict):
 
 
 class MadePoster(_Strict):
-    """The fields of `handlers.media.Poster`. Every variant has a file: none is the video itself."""
+    """The fields of `handlers.media.Poster`. Every variant has a `file`, because no variant is the video itself."""
 
     thumbhash: ThumbHash | None = None
     variants: list[MadeVariant] = Field([], max_length=MAX_VARIANTS)

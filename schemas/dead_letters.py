@@ -28,8 +28,8 @@ Rate = Annotated[float, BeforeValidator(_without_unit), Field(gt=0, allow_inf_na
 class DeadLetter(Frozen):
     """One dead letter. A task's dead-lettered messages with the same error code are one dead letter.
 
-    `queue` is the routing key for a replay. `host` is the host of the first file (`data` for inline
-    content); None if the failure is one of Storage, the database or the worker's disk.
+    `queue` is the routing key for a replay. `host` is the host of the first file, or `data` for a `data:` URI. `host`
+    is None if there is no valid URL, or if the failure is one of Storage, the database or the worker's disk.
     """
 
     id: UUID
@@ -49,7 +49,7 @@ class DeadLetter(Frozen):
 
 
 class DeadLetterGroup(Frozen):
-    """The dead letters with the same code, stage and host: their number, and the first and last failure."""
+    """The dead letters with the same code, stage and host. `first_seen` and `last_seen` are times of failures."""
 
     code: str
     stage: str | None
@@ -64,7 +64,10 @@ class InvalidFilterError(ValueError):
 
 
 class DeadLetterFilter(Frozen):
-    """Filters for dead letters. No filters select all; an unknown filter is an error, because it would select all."""
+    """Filters for dead letters. Without filters, all are selected.
+
+    An unknown filter is an error: if a misspelt filter were ignored, all dead letters would be selected.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -82,7 +85,7 @@ class DeadLetterFilter(Frozen):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Parse filters from text values; raise InvalidFilterError."""
+        """Parse filters from a mapping of names to values; raise InvalidFilterError."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -119,7 +122,7 @@ class BatchRequest(DeadLetterFilter):
 
 
 class KeptDeadLetter(Frozen):
-    """A dead letter that stays in the queue, and the reason."""
+    """A dead letter that a batch operation left in the queue, and the reason."""
 
     id: UUID
     reason: str
@@ -138,7 +141,7 @@ class BatchOutcome(Frozen):
 
 
 def _problems(kind: type[DeadLetterFilter], error: ValidationError) -> str:
-    """Return which filters are invalid and why, without the values."""
+    """Return which filters are invalid and why, without their values."""
     texts = []
     for problem in error.errors(include_url=False, include_input=False):
         name = str(problem["loc"][0]) if problem["loc"] else "filters"

@@ -21,10 +21,10 @@ class EventOutput(Frozen):
 
 
 class TriggerEvent(Frozen):
-    """What our trigger sends about a completed row: the binding has named the columns, so the receiver knows none.
+    """What our trigger sends about a completed row. The receiver needs no column names, because the trigger reads them.
 
     `timeout_ms` is how long the trigger waits for the response, in milliseconds. Triggers of earlier versions send the
-    whole row instead, and only `timeout_ms` here; then `v` is None.
+    whole row in `SupabaseWebhook.record`, and here only `timeout_ms`; then `v` is None.
     """
 
     v: int | None = None
@@ -38,16 +38,16 @@ class TriggerEvent(Frozen):
 
     @property
     def output(self) -> Any:  # noqa: ANN401 - any JSON
-        """The value of the only output column, or an object of all of them."""
+        """The value of the output column; if there are several columns, an object of their values by column name."""
         if len(self.outputs) == 1:
             return self.outputs[0].value
         return {output.field: output.value for output in self.outputs}
 
 
 class SupabaseWebhook(Frozen):
-    """The body of a Supabase Database Webhook, or of our trigger's webhook: then it has nothing but `outlast`.
+    """The body of a Supabase Database Webhook, which has no `outlast`, or of our trigger's, which has only `outlast`.
 
-    Triggers of earlier versions send both.
+    Triggers of earlier versions send all of the fields.
     """
 
     type: Literal["INSERT", "UPDATE", "DELETE"] | None = None
@@ -59,7 +59,7 @@ class SupabaseWebhook(Frozen):
 
 
 class FalWebhook(Frozen):
-    """What is used of FAL's webhook. If FAL cannot serialise the output, `payload` is null.
+    """The fields of FAL's webhook that we use. If FAL cannot serialise the output, `payload` is null.
 
     `error` is a text for most models, and an object for some.
     """
@@ -73,9 +73,9 @@ class FalWebhook(Frozen):
 class CompletedGeneration(Frozen):
     """A completed generation. The form of `output` depends on the model.
 
-    `sender_timeout_ms` is how long the sender waits for the response, and `event_at` when the row was completed; None
-    if the sender does not say. `named` is the generation that the address of the webhook names.
-    Raises ValidationError for an id of more than MAX_ID_CHARACTERS.
+    `sender_timeout_ms` is how long the sender waits for the response, and `event_at` when the row was completed; each
+    is None if the sender does not send it. `named` is the generation that the webhook's address names.
+    The constructor raises ValidationError for an id of more than MAX_ID_CHARACTERS.
     """
 
     source: Origin
@@ -90,7 +90,10 @@ class CompletedGeneration(Frozen):
 
 
 class IgnoredWebhook(Frozen):
-    """A verified event without files. `reason` is a stable code; the other fields are set for FAL's failures."""
+    """A verified webhook that reports no new completion, so its files, if any, are not taken.
+
+    `reason` is a stable code. The other fields are set for failures that FAL reports.
+    """
 
     reason: str
     request_id: str | None = None

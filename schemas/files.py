@@ -10,7 +10,10 @@ from schemas.formats import SKIPPED
 
 
 class StoredVariant(Frozen):
-    """A variant of a stored file, in the same bucket. If the picture itself serves as variant, `path` is its path."""
+    """A variant of a stored file, in the same bucket. `md5` is as in ProcessedFile.
+
+    If the picture itself serves as the variant, `path` is the picture's path.
+    """
 
     name: str
     path: str
@@ -27,8 +30,8 @@ class ProcessedFile(Frozen):
     """A stored file. Sizes are in bytes, width and height in pixels, the duration in seconds.
 
     `frames` is the number of frames of an animation or a video, and 1 for a still image. `md5` is set only until it has
-    been checked that Storage has the complete file. `quality` is the one that IMAGE_QUALITY=auto found. `variants` are
-    those of a picture, of a video's poster, or the waveform of audio; None if there are none.
+    been checked that Storage has the complete file. `quality` is set if IMAGE_QUALITY=auto chose it. `variants` are
+    those of a picture or of a video's poster, or the waveform of audio; None if there are none.
     """
 
     id: UUID
@@ -73,14 +76,14 @@ class FailedFile(Frozen):
         return self.code == SKIPPED
 
     def __getitem__(self, name: str) -> object:
-        """Return a field as from a dictionary, for `failed["url"]` in the API documentation."""
+        """Return a field by its name, because the API documentation uses `failed["url"]`. Raises KeyError."""
         if name not in type(self).model_fields:
             raise KeyError(name)
         return getattr(self, name)
 
 
 class ProcessingResult(Frozen):
-    """The result of a batch. `success`: no file failed; `failed_files` also has the skipped ones, with their reason.
+    """The result of a batch. `success`: no file failed. `failed_files` also lists the skipped files, with the reason.
 
     `processing_time` is in seconds.
     """

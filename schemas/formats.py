@@ -21,7 +21,7 @@ SKIPPED: Final = "type_skipped"
 """The code of a file that was not stored on purpose. It is listed with the failed files, but it is no failure."""
 
 MAX_LOG_LINES: Final = 20
-"""Log lines of one request to a codec process. A decoder may log a warning for every pixel."""
+"""Maximum number of log lines in one answer of a codec process. A decoder may log a warning for every pixel."""
 MAX_LOG_CHARACTERS: Final = 2_000
 MAX_LOGGER_CHARACTERS: Final = 100
 MAX_ERROR_CHARACTERS: Final = 1_000

@@ -1,4 +1,4 @@
-"""The response bodies of the HTTP API that are not schemas of their own elsewhere."""
+"""The response bodies of the HTTP API that no other module of this package defines."""
 
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,7 @@ class Problem(Frozen):
 
 
 class Accepted(Frozen):
-    """The tasks that a webhook has led to."""
+    """The ids of the tasks of a webhook's jobs."""
 
     task_ids: list[UUID]
 
@@ -33,7 +33,7 @@ class IgnoredEvent(Frozen):
 
 
 class TaskAccepted(Frozen):
-    """A submitted task."""
+    """The id of a submitted task."""
 
     task_id: UUID
 
@@ -53,14 +53,14 @@ class DeadLetterList(Frozen):
 
 
 class DeadLetterGroupList(Frozen):
-    """Groups of dead letters."""
+    """Groups of dead letters. `total` includes those beyond the limit."""
 
     items: list[DeadLetterGroup]
     total: int
 
 
 class DeadLetterBatchResult(Frozen):
-    """The number of matching dead letters (`count`) and, unless `dry_run`, what was done with them."""
+    """The number of matching dead letters (`count`) and, unless `dry_run`, what the operation did with them."""
 
     count: int
     dry_run: bool

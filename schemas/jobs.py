@@ -20,7 +20,7 @@ NAMESPACE: Final = UUID("6f0b7f0e-6c1d-5c43-9f0e-3f7b6a0d8b11")
 """The namespace of all derived ids (RFC 9562, UUIDv5). A change would change the ids of all tasks and files."""
 
 DEFAULT_BINDING: Final = "generations"
-"""The binding of the first table of generations, and of messages and rows that name none: those of earlier versions."""
+"""The name of the first binding. Messages and rows of earlier versions name no binding, and belong to this one."""
 
 BindingName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 """The name of a binding: a key of the table `outlast_bindings`."""
@@ -29,8 +29,8 @@ Origin = Literal["supabase", "fal", "api", "reconcile", "celery", "adopt"]
 """`adopt`: a generation from before the installation, which `outlast adopt` found."""
 
 
-VARIANTS_AFTER: Final = "+"
-"""What separates the variants from the rest of a profile's name, also in SQL."""
+VARIANTS_SEPARATOR: Final = "+"
+"""Separates the variants from the rest of a profile's key, also in SQL."""
 
 
 class Queue(StrEnum):
@@ -46,8 +46,7 @@ class Queue(StrEnum):
 class Profile(Frozen):
     """How files are to be stored. The same files with another profile are another task.
 
-    With `ssim`, the quality of a still picture is the least one that is so similar to its source.
-
+    With `ssim`, a still picture gets the least quality at which its similarity (SSIM) to the source is at least `ssim`.
     `keep_provenance` keeps the metadata that says how an image was made, also with `strip_metadata`. `variants` are
     smaller versions of each picture or poster, or a waveform.
     """
@@ -61,25 +60,25 @@ class Profile(Frozen):
 
     @property
     def picture_key(self) -> str:
-        """The stable name of how a picture itself is stored, for example `auto-q85-strip`."""
+        """A stable name of the profile without its variants, for example `auto-q85-strip`."""
         quality = self.quality if self.ssim is None else f"auto{self.ssim:.6f}".rstrip("0")
         name = f"{self.format}-q{quality}-{'strip' if self.strip_metadata else 'meta'}"
         return f"{name}-provenance" if self.keep_provenance else name
 
     @property
     def key(self) -> str:
-        """A stable name, for example `auto-q85-strip`, or `auto-q85-strip+thumb:256` with variants."""
-        return (
-            f"{self.picture_key}{VARIANTS_AFTER}{variants_text(self.variants)}" if self.variants else self.picture_key
-        )
+        """A stable name of the profile, for example `auto-q85-strip`, or `auto-q85-strip+thumb:256` with variants."""
+        if not self.variants:
+            return self.picture_key
+        return f"{self.picture_key}{VARIANTS_SEPARATOR}{variants_text(self.variants)}"
 
     def with_variants(self, text: str) -> "Profile":
-        """Return this profile with other variants. Raises ValueError."""
+        """Return this profile with the variants in `text`; see `parse_variants`. Raises ValueError."""
         return self.model_copy(update={"variants": parse_variants(text)})
 
 
 class CeleryReplyAddress(Frozen):
-    """Where a Celery producer expects the result: a queue and a correlation id (Celery's `rpc://`)."""
+    """Where a Celery producer expects the result (Celery's `rpc://`): the queue `to`, and a correlation id."""
 
     to: str
     correlation_id: str
@@ -100,12 +99,12 @@ class JobFile(Frozen):
 
     @property
     def original_filename(self) -> str:
-        """The name in the output, otherwise that in the URL."""
+        """The file name in the output; without one, the file name in the URL."""
         return base_name(self.file_name or "") or name_from_url(self.url)
 
 
 class SkippedFile(Frozen):
-    """A file that the output names, and that is not taken on purpose. `code` says why.
+    """A file that the output names, but that is not stored on purpose. `code` says why.
 
     `position` and `field` are those of a JobFile. `source_url` is redacted, and cut to MAX_SOURCE_URL_CHARACTERS.
     """
@@ -126,10 +125,10 @@ class NamedGeneration(Frozen):
 
 
 class FalResult(Frozen):
-    """What FAL's webhook says of a request, for a binding with `fal_finishes`.
+    """The result of a request to FAL, as its webhook reports it, for a binding with `fal_finishes`.
 
-    `output` is JSON text. It is None if the webhook has no output, which a worker then requests from FAL, or one that
-    is too large for a message. `urls` are those of its files.
+    `output` is JSON text. It is None if the webhook has no output (then a worker requests the output from FAL), or if
+    the output is too large for a message. `urls` are those of the files in the output.
     """
 
     status: Literal["OK", "ERROR"]
@@ -144,10 +143,10 @@ class Job(Frozen):
     `binding` and `generation_id` together identify the generation. A job from FAL's webhook has no generation id; then
     the database finds the generation, of any binding.
     `total_files` and `output_key` are those of the event, also when it was split into several jobs. The job does not
-    start before `not_before`. `skipped` are files of the same output that are only recorded; `total_files` does not
-    count them. `own_variants`: the profile's variants were requested for this job, so those of the binding do not
-    replace them. `reply` is set for a job from Celery whose producer expects the result. `named` and `fal_result` are
-    set for a job from FAL's webhook.
+    start before `not_before`. `skipped` are files of the same output that are recorded and not stored; `total_files`
+    does not count them. `own_variants`: the profile's variants were requested for this job, so the binding's variants
+    do not replace them. `reply` is set for a job from Celery whose producer expects the result. `named` and
+    `fal_result` are set for a job from FAL's webhook.
     """
 
     task_id: UUID
@@ -172,17 +171,17 @@ class Job(Frozen):
 
     @property
     def is_result_only(self) -> bool:
-        """Whether it has no files, not even skipped ones, only FAL's result: an error, or an output that names no file."""
+        """Whether the job has only FAL's result: an error, or an output that names no file. It skips none either."""
         result, has_files = self.fal_result, bool(self.files or self.skipped)
         return result is not None and not has_files and (result.status == "ERROR" or result.output is not None)
 
     @property
     def is_adopted(self) -> bool:
-        """Whether its links are old, so that dead ones are expected."""
+        """Whether `outlast adopt` made the job. Its links are old, so some are expected to be dead."""
         return self.source == "adopt"
 
     def limited_to(self, source_keys: Sequence[str]) -> "Job":
-        """Return this job with only the files of these keys. The task id does not change."""
+        """Return this job with only the files that have one of these source keys. The task id does not change."""
         files = tuple(file for file in self.files if file.source_key in source_keys)
         return self.model_copy(update={"files": files})
 

@@ -16,17 +16,17 @@ AGO: Final = re.compile(r"(\d{1,6})\s*(s|min|m|h|d|w)(?:\s+ago)?", re.IGNORECASE
 SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 CLOCK: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?(?: ?UTC)?", re.IGNORECASE)
 DISPLAYED: Final = "%d %b %H:%M:%S"
-"""As the console displays the times of this year, in UTC."""
+"""The form in which the console displays a time of this year, without the zone, which is UTC."""
 
 
 def read_moment(value: object, now: datetime | None = None) -> datetime:
     """Return a point in time in UTC.
 
     A time without an offset is UTC. `02:00` is the last time that it was 02:00. `2h` is two hours ago. `30 Nov
-    12:00:00 UTC`, as the console displays it, is the last such moment.
+    12:00:00 UTC`, the form in which the console displays times, is the last such time, in this year or the last.
 
     Raises:
-        ValueError: it is none of these, or out of range.
+        ValueError: the value has none of these forms and is not ISO 8601, or it is out of range.
     """
     now = now or datetime.now(UTC)
     if isinstance(value, str):
@@ -71,7 +71,7 @@ def _before(now: datetime, seconds: int) -> datetime:
 
 
 def _read_displayed(text: str, now: datetime) -> datetime | None:
-    """Read DISPLAYED: of this year, or of the last one if it would be in the future."""
+    """Read a time in the form DISPLAYED: of this year, or of the last year if it would be in the future; else None."""
     for year in (now.year, now.year - 1):
         try:
             at = datetime.strptime(f"{year} {text}", f"%Y {DISPLAYED}").replace(tzinfo=UTC)

@@ -7,9 +7,10 @@ from schemas.files import ProcessedFile
 
 
 class SuboptimalImage(Frozen):
-    """An image that the wanted profile would store in another form.
+    """An image that is not stored as the wanted profile stores it, or for which a smaller object exists.
 
-    `stale`: it was stored with another profile. `twin`: a file of the same user and source with the wanted profile.
+    `stale`: it was stored with another profile. `twin`: another file of the same user, made from the same source with
+    the wanted profile, which can replace it.
     """
 
     path: str
@@ -23,7 +24,7 @@ class SuboptimalImage(Frozen):
 
 
 class UnvariedFile(Frozen):
-    """A stored file whose variants are not those that are `wanted` now. `profile` is without variants."""
+    """A stored file whose variants are not those of `wanted`. `profile` is its profile's key without the variants."""
 
     path: str
     content_type: str
@@ -35,7 +36,7 @@ class UnvariedFile(Frozen):
 
 
 class StoredObject(Frozen):
-    """An object that files can reference, and its profile. The units are those of `ProcessedFile`."""
+    """An object that files can reference, and the key of its profile. The units are those of `ProcessedFile`."""
 
     path: str
     sha256: str
@@ -50,7 +51,7 @@ class StoredObject(Frozen):
 
 
 class ObjectCount(Frozen):
-    """Number and total size of objects. `duplicates` of them have a `twin`."""
+    """The number of objects, and their total size in bytes. `duplicates` of them have a `SuboptimalImage.twin`."""
 
     objects: int
     bytes: int
@@ -58,7 +59,11 @@ class ObjectCount(Frozen):
 
 
 class MoveObjectReply(Frozen):
-    """The answer of `outlast_move_object`: the number of changed files, and whether there are more."""
+    """The answer of `outlast_move_object` and `outlast_set_variants`.
+
+    `files` is the number of changed files; `more`: call the function again for the others. If an object is being
+    removed, the state is `object_deleting` and nothing was changed.
+    """
 
     state: Literal["moved", "object_deleting"]
     files: int = 0

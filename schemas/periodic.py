@@ -13,7 +13,7 @@ MAINTENANCE_PREFIX: Final = "outlast.maintenance."
 MAINTENANCE_TYPE: Final = f"{MAINTENANCE_PREFIX}v1"
 
 Action = Literal["remove_orphans", "expire", "optimize"]
-"""Remove unreferenced objects; remove expired rows; compress images again that have another profile."""
+"""Remove unreferenced objects; remove expired rows; compress images again that were stored with another profile."""
 
 
 class Maintenance(Frozen):
@@ -35,9 +35,9 @@ def _time_or_none(value: object, parse: ValidatorFunctionWrapHandler) -> datetim
 class ReconcileEntry(Frozen):
     """One entry of `outlast_missing_page`. `task_id` is set for reason `idle` only.
 
-    `output_json` is the output as JSON text. It is null without a row, if it has too many bytes (then `output_bytes` is
-    set), and with `same_output`: then the output is that of the entry before it. `past`: the idle task is one of
-    `outlast adopt`.
+    `output_json` is the output as JSON text. It is null if there is no row, if the output has too many bytes (then
+    `output_bytes` is set), and with `same_output`, which means the output of the entry before this one. `past`: the
+    idle task is one of `outlast adopt`.
     """
 
     binding: str = DEFAULT_BINDING
@@ -54,7 +54,7 @@ class ReconcileEntry(Frozen):
 
 
 class ReconcilePage(Frozen):
-    """The answer of `outlast_missing_page`. `next` is the place where the next page begins; null for the last page."""
+    """The answer of `outlast_missing_page`. `next` is what the next call passes as `p_after`; null on the last page."""
 
     entries: list[ReconcileEntry]
     next: dict[str, Any] | None = None

@@ -8,13 +8,13 @@ from schemas.base import Frozen
 
 
 class StorageBucket(StrEnum):
-    """Known names of buckets. STORAGE_BUCKET may name another."""
+    """Names of buckets. STORAGE_BUCKET may be any other name."""
 
     GENERATIONS = "generations"
 
 
 class ContentType(StrEnum):
-    """The media types that Outlast stores: those of `handlers.media.MEDIA_TYPES`, as a test checks."""
+    """The media types that Outlast stores. A test checks that they are those of `handlers.media.MEDIA_TYPES`."""
 
     JPEG = "image/jpeg"
     PNG = "image/png"

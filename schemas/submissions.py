@@ -27,8 +27,8 @@ Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256, patt
 class TaskOptions(Frozen, extra="forbid"):
     """Options of a task. The worker's settings apply to the options that are not given.
 
-    A task with the `priority` bulk waits behind interactive tasks. `queue` names a queue instead; only one of the two
-    may be given.
+    A task with the `priority` bulk waits behind interactive tasks. `queue` names the task's queue directly. Only one of
+    `priority` and `queue` may be given.
     """
 
     max_concurrent: int | None = Field(
@@ -62,7 +62,7 @@ class TaskOptions(Frozen, extra="forbid"):
 
 
 class Submission(Frozen, extra="forbid"):
-    """Files of a generation to process. A URL given twice counts once."""
+    """A request to process files of a generation. A URL that is given twice counts once."""
 
     urls: list[SourceUrl] = Field(min_length=1, description="URLs of the files, at most MAX_BATCH_SIZE.")
     user_id: Identifier | None = Field(description="The owner of the files; null for none.")
@@ -72,7 +72,10 @@ class Submission(Frozen, extra="forbid"):
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the submission as hex digits; equal for equal submissions, also of earlier versions."""
+        """The SHA-256 of the submission as hex digits.
+
+        Equal submissions have the same fingerprint, also if an earlier version, without newer fields, computed it.
+        """
         exclude: dict[str, Any] = {"binding": True} if self.binding == DEFAULT_BINDING else {}
         if self.task_options.variants is None:
             exclude["task_options"] = {"variants"}

@@ -33,7 +33,7 @@ class BeginReply(Frozen):
     """The answer of `outlast_begin`: whether to run the task, and the files that are stored already.
 
     `busy`: another worker's lease is valid for `retry_after` more seconds. `no_generation`: no row has the job's FAL
-    request id yet, or (`shared`) several rows have it. `stored` of the task's `total` files are stored, including files
+    request id yet, or several rows have it (`shared`). `stored` of the task's `total` files are stored, including files
     that this job does not contain. `known` are files of the user's other generations, from the same URLs as files of
     this job; with the `md5` of each, `outlast_finish` checks its object again. `sees_storage`: the database can check
     in SQL whether Storage has an object and whether it is complete. `bucket`, `folders` and `variants` are those of the
@@ -76,7 +76,7 @@ class FinishReply(Frozen):
 
 
 class HeartbeatReply(Frozen):
-    """The answer of `outlast_heartbeat`: leases that are lost, tasks that are cancelled, queues that are paused.
+    """The answer of `outlast_heartbeat`: ids of lost leases, ids of cancelled tasks, names of paused queues.
 
     `paused` is None if the database has an earlier version.
     """
@@ -87,7 +87,7 @@ class HeartbeatReply(Frozen):
 
 
 class Progress(Frozen):
-    """The progress of a running task in files. `downloaded` and `size` are the bytes of the files being processed.
+    """The progress of a running task, in files. `downloaded` of `size` bytes of the files in process were received.
 
     `size` is null while it is unknown.
     """
@@ -142,12 +142,15 @@ class TaskState(Frozen):
 
     @property
     def is_cancel_marker(self) -> bool:
-        """Whether nothing but the id is known: it was cancelled before a worker began the job."""
+        """Whether only the id is known, because the task was cancelled before its job was recorded."""
         return self.status is TaskStatus.CANCELLED and self.generation_id is None and self.started_at is None
 
 
 class SubmitReply(Frozen):
-    """The answer of `outlast_submit`. `again`: the idempotency key is known; `conflict`: for another request."""
+    """The answer of `outlast_submit`.
+
+    `again`: the same request was submitted before with this idempotency key. `conflict`: another request was.
+    """
 
     state: Literal["submitted", "again", "conflict"]
     task_id: UUID
@@ -155,7 +158,7 @@ class SubmitReply(Frozen):
 
 
 class WorkerStats(Frozen):
-    """All workers: the statistics of each one's last heartbeat, and the tasks that it runs, both by its name."""
+    """The workers with a recent heartbeat, by name: their last heartbeat's statistics, and the tasks that they run."""
 
     workers: dict[str, dict[str, Any]]
     active_tasks: dict[str, list[dict[str, Any]]]

@@ -14,9 +14,9 @@ MAX_SOURCE_URL_CHARACTERS: Final = 1000
 """Maximum length of a redacted URL in the media of a row."""
 MAX_HOST_CHARACTERS: Final = 253
 MAX_LABEL_CHARACTERS: Final = 63
-"""Maximum lengths of a host name and of each part of it (RFC 1035, 2.3.4)."""
+"""Maximum lengths of a host name and of each label between its dots (RFC 1035, 2.3.4)."""
 AUTHORITY: Final = re.compile(r"[^/?#]*/[\t\r\n]*/([^/?#]*)")
-"""What yarl takes for user name, host and port. It ignores tabs and line breaks."""
+"""Finds the part of a URL that yarl reads as user name, host and port. yarl ignores tabs and line breaks."""
 USER: Final = re.compile(r"(?<=//)[^/]*@")
 HOST_SEPARATORS: Final = re.compile("[.:\N{IDEOGRAPHIC FULL STOP}]")
 SIGNING_PARAMETERS: Final = (
@@ -47,10 +47,10 @@ SAME_HOSTS: Final = {"v3.fal.media": "v3b.fal.media"}
 
 @lru_cache(maxsize=64)  # a URL is parsed several times in a row, and a hostile one takes long each time
 def parse_url(text: str) -> URL:
-    """Parse a URL from outside. Use this instead of yarl.URL, which takes seconds for a long host that is no name.
+    """Parse an untrusted URL. yarl.URL alone takes seconds for a long host that is not a valid name.
 
     Raises:
-        ValueError: it is invalid or too long, or its host is.
+        ValueError: the URL or its host is invalid or too long.
     """
     if len(text) > MAX_URL_CHARACTERS:
         raise ValueError(f"it has more than {MAX_URL_CHARACTERS} characters")
@@ -61,7 +61,7 @@ def parse_url(text: str) -> URL:
 
 
 def is_data_uri(url: str) -> bool:
-    """Return whether this is a `data:` URI, which contains the file itself (RFC 2397)."""
+    """Return whether `url` is a `data:` URI, which contains the file itself (RFC 2397), or a `data_reference`."""
     return url[:5].lower() == "data:"
 
 
@@ -85,7 +85,7 @@ def source_key(url: str) -> str:
 
 
 def _ignored_parameters(url: URL) -> set[str]:
-    """Return the names of the URL's parameters, in lower case, that do not select a file."""
+    """Return the names, in lower case, of those query parameters that do not select a file."""
     names = {name.lower() for name in url.query}
     ignored = {name for name in names if name.startswith(SIGNING_PARAMETERS)}
     if "sig" in names and names & {"se", "si"}:  # the expiry, or the stored policy that has it
@@ -102,12 +102,12 @@ def data_reference(url: str) -> str:
 
 
 def is_data_reference(url: str) -> bool:
-    """Return whether this is a reference made by `data_reference`."""
+    """Return whether `url` has the form of a reference made by `data_reference`."""
     return is_data_uri(url) and ";sha256=" in url[:200] and "," not in url[:200]
 
 
 def redact_url(url: str) -> str:
-    """Return a URL without query, fragment, user name and inline content, so that it may be logged and stored."""
+    """Return a form to log: without query, fragment and user name, and a `data_reference` instead of a `data:` URI."""
     if is_data_uri(url):
         return url if is_data_reference(url) else data_reference(url)
     url = url[:MAX_URL_CHARACTERS]
@@ -143,7 +143,10 @@ def printable_name(text: str) -> str:
 
 
 def _has_host_length(host_and_port: str) -> bool:
-    """Return whether a host is short enough, in the form in which it is looked up: one character may stand for many."""
+    """Return whether the lengths of a host and its labels are valid.
+
+    The NFKC form is measured, because the host is looked up in that form, and one character may become many.
+    """
     if len(host_and_port) > MAX_HOST_CHARACTERS + len(":65535"):
         return False
     parts = HOST_SEPARATORS.split(unicodedata.normalize("NFKC", host_and_port))

@@ -428,7 +428,7 @@ class Settings(SourceSettings):
             SettingsError: a receiver or a worker cannot run with these settings.
         """
         self.for_receiver().for_worker()
-        given, available = self.model_fields_set, memory.mib()
+        given, available = self.model_fields_set, memory.limit_mib()
         small = available < SMALL_MACHINE_MIB
         defaults = SMALL_DEFAULTS.copy() if small else {}
         processes = self.codec_processes if "codec_processes" in given else defaults.get("codec_processes", cpu.cores())

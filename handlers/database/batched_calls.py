@@ -1,8 +1,8 @@
-"""Calls SQL functions, several in one request while many requests are under way or files wait for a codec process.
+"""Calls SQL functions, several in one request while requests are pending or files wait for a codec process.
 
-A batch is a call of `outlast_many`: one transaction, which holds the locks of its calls until it ends. So of functions
-that lock, a batch has one call of each user, in the order of users: then two batches cannot wait for each other.
-`20261130000010_outlast_many.sql` has the rest of the rules.
+A batch is a call of `outlast_many`: one transaction, which holds the locks of its calls until it ends. So a batch of a
+function that locks has at most one call of each user, sorted by user: then two batches cannot wait for each other.
+`20261130000010_outlast_many.sql` explains the other rules.
 """
 
 import asyncio
@@ -14,42 +14,43 @@ from typing import Any, Final
 
 import structlog
 
-from handlers.database.lanes import Lanes
 from handlers.database.many import MANY, Undone, call_many
+from handlers.database.pending_requests import PendingRequests
 from handlers.database.rpc import RpcClient, to_json
 from handlers.errors import DatabaseUnavailableError, FileProcessingError
 from handlers.observer import Observer
 
 log = structlog.stdlib.get_logger(__name__)
-READING: Final = frozenset({"outlast_known"})
-"""Functions that take no locks."""
-LANES: Final = 4
-"""While fewer requests are under way, a call is a request of its own, and goes at once.
+LOCK_FREE_FUNCTIONS: Final = frozenset({"outlast_known"})
+"""The functions that take no locks."""
+BATCH_FROM_PENDING: Final = 4
+"""While fewer requests are pending, a call is sent at once, in a request of its own.
 
 With eight, a worker that is busy near its database sends 1.5 calls in a request; with four 2.7, which takes 13% less
 CPU of worker, REST API and PostgreSQL for a small file than single calls."""
 WAIT_SECONDS: Final = 0.02
-"""A call waits at most this long, and a request that takes longer no longer counts as under way. So with a database
+"""A call waits at most this long, and a request that takes longer no longer counts as pending. So with a database
 80 ms away, where 64 jobs have some 40 calls under way, a call takes 20 ms more at most, and 2.2 go in a request."""
 BUSY_WAIT_SECONDS: Final = 0.1
-"""While files wait for a codec process, every call waits, and so long at most. Then a file of the benchmarks has 0.6
+"""While files wait for a codec process, every call waits, at most this long. Then a file of the benchmarks has 0.6
 requests to the database instead of 2.7, and PostgreSQL takes 0.4 to 0.9 ms less of 4. Jobs are not finished later on
 average, because others wait less for the codec. With 0.2 seconds there are 0.55 requests."""
 BATCH_CALLS: Final = 16
-"""A batch of so many calls does not wait, so there is no limit of calls per second. A call takes up to four
+"""A batch with this many calls is sent at once, so calls per second are not limited. A call takes up to four
 subtransactions, and PostgreSQL keeps 64 of a transaction where snapshots find them quickly."""
 MAX_CALL_BYTES: Final = 64 * 1024
-"""A larger call goes alone, so a batch has at most 1 MiB. Most calls have some 1.5 KB."""
+"""A larger call is sent alone, so a batch has at most 1 MiB. Most calls have some 1.5 KB."""
 SLOW_SECONDS: Final = 1.0
+"""A call that takes longer counts as slow."""
 ALONE_SECONDS: Final = 60.0
-"""For how long the calls of a user go alone after one of them was slow, or failed in a batch."""
+"""For how long the calls of a user are sent alone after one of them was slow, or failed in a batch."""
 UNSUPPORTED_SECONDS: Final = 60.0
-"""For how long all calls go alone after the REST API did not know `outlast_many`. It learns of new functions late."""
+"""For how long all calls are sent alone after the REST API did not know `outlast_many`. It learns of functions late."""
 
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """A waiting call. `outcome` is its result, an error to raise, or an Undone."""
+    """A call of a function for a user. `outcome` becomes the call's result, an error to raise, or an Undone."""
 
     function: str
     body: bytes
@@ -59,21 +60,21 @@ class _Call:
     @property
     def key(self) -> object:
         """Two calls with the same key must not be in one batch."""
-        return self if self.function in READING else self.user
+        return self if self.function in LOCK_FREE_FUNCTIONS else self.user
 
 
 @dataclass(slots=True, frozen=True)
 class _Group:
-    """Waiting calls of a function. `timer` sends them when the first has waited long enough."""
+    """The waiting calls of one function. `timer` sends them when the first has waited long enough."""
 
     timer: asyncio.TimerHandle
     calls: dict[object, _Call] = field(default_factory=dict)
 
 
 class BatchedCalls:
-    """Calls the functions that `outlast_many` knows. A database without it (version 0.1.0) gets single calls.
+    """Calls the functions that `outlast_many` knows. A database of version 0.1.0, without it, gets single calls.
 
-    `is_busy` says whether files wait for a codec process, so that calls can wait for each other.
+    `is_busy` returns whether files wait for a codec process: then no call is sent at once.
     """
 
     def __init__(self, rpc: RpcClient, observer: Observer, is_busy: Callable[[], bool]) -> None:
@@ -82,7 +83,7 @@ class BatchedCalls:
         self._observer = observer
         self._supported_from = 0.0
         self._has_warned = False
-        self._lanes = Lanes(WAIT_SECONDS, self._send_if_idle)
+        self._pending = PendingRequests(WAIT_SECONDS, self._send_if_idle)
         self._waiting: dict[str, _Group] = {}
         self._batches: set[asyncio.Task[None]] = set()
         self._alone_until: dict[str, float] = {}
@@ -90,17 +91,19 @@ class BatchedCalls:
     async def call(self, function: str, arguments: dict[str, Any], user: str | None) -> Any:  # noqa: ANN401 - any JSON
         """Return the function's result; raise what `RpcClient.call` raises.
 
-        `user`: whose rows and objects the call locks. None: that is unknown, so a call that locks goes alone.
+        `user` is the user whose rows and objects the call locks. If the user is unknown (None), a call that locks is
+        sent alone.
         """
-        call = _Call(function, to_json(arguments), "" if user is None else user.rstrip().lower())  # as outlast_owns
+        # Users are compared as in the SQL function outlast_owns.
+        call = _Call(function, to_json(arguments), "" if user is None else user.rstrip().lower())
         if self._must_go_alone(call):
             return await self._send(call)
-        if not self._waiting and len(self._lanes) < LANES and not self._is_busy():
-            lane = self._lanes.take()
+        if not self._waiting and len(self._pending) < BATCH_FROM_PENDING and not self._is_busy():
+            request = self._pending.begin()
             try:
                 return await self._send(call)
             finally:
-                self._lanes.free(lane)
+                self._pending.end(request)
         outcome = await self._wait(call)
         if isinstance(outcome, FileProcessingError):
             raise outcome
@@ -117,10 +120,10 @@ class BatchedCalls:
         await asyncio.gather(*self._batches, return_exceptions=True)
 
     def _must_go_alone(self, call: _Call) -> bool:
-        """Return whether the call cannot be in a batch. It does not wait then, so a user's calls do not queue up."""
+        """Return whether the call cannot be in a batch. Then it is sent at once, so a user's calls do not queue up."""
         if not self._is_supported() or len(call.body) > MAX_CALL_BYTES:
             return True
-        if call.function in READING:
+        if call.function in LOCK_FREE_FUNCTIONS:
             return False
         group = self._waiting.get(call.function)
         is_second = group is not None and call.user in group.calls
@@ -133,7 +136,7 @@ class BatchedCalls:
             return await self._rpc.send(call.function, call.body)
         finally:
             if time.monotonic() - began > SLOW_SECONDS:
-                self._note_slow(call.user)
+                self._send_alone_from_now(call.user)
 
     async def _wait(self, call: _Call) -> Any:  # noqa: ANN401 - any JSON
         group = self._waiting.get(call.function)
@@ -151,28 +154,28 @@ class BatchedCalls:
             raise
 
     def _send_if_idle(self) -> None:
-        """Send the function's calls that wait longest if no request is under way."""
-        while self._waiting and not self._lanes and not self._is_busy():
+        """Send the group of calls that has waited longest, if no request is pending."""
+        while self._waiting and not self._pending and not self._is_busy():
             self._send_group(next(iter(self._waiting)))
 
     def _send_group(self, function: str) -> None:
         group = self._waiting.pop(function)
         group.timer.cancel()
         calls = sorted(group.calls.values(), key=lambda call: call.user)
-        if calls:  # the callers of all may have been cancelled
-            batch = asyncio.create_task(self._process(calls, self._lanes.take()))
+        if calls:  # all callers may have been cancelled
+            batch = asyncio.create_task(self._process(calls, self._pending.begin()))
             self._batches.add(batch)
             batch.add_done_callback(partial(self._end, calls))
 
-    async def _process(self, calls: list[_Call], lane: object) -> None:
+    async def _process(self, calls: list[_Call], request: object) -> None:
         try:
             outcomes = await self._outcomes(calls)
         finally:
-            self._lanes.free(lane)
+            self._pending.end(request)
         _settle(calls, outcomes)
 
     def _end(self, calls: list[_Call], batch: asyncio.Task[None]) -> None:
-        """Answer the calls of a batch that was cancelled, perhaps before it began."""
+        """Forget a batch that has ended. Calls without an answer, because the batch was cancelled, get an error."""
         self._batches.discard(batch)
         _settle(calls, [_closed() for _ in calls])
 
@@ -188,7 +191,7 @@ class BatchedCalls:
         outcomes = await call_many(self._rpc, calls[0].function, [call.body for call in calls])
         for call, outcome, following in zip(calls, outcomes, [*outcomes[1:], None], strict=True):
             if outcome is Undone.FAILED or (following is Undone.NOT_MADE and outcome is not Undone.NOT_MADE):
-                self._note_slow(call.user)
+                self._send_alone_from_now(call.user)
         if outcomes[0] is Undone.NOT_SUPPORTED:
             self._note_unsupported()
         return outcomes
@@ -202,14 +205,14 @@ class BatchedCalls:
             self._has_warned = True
             log.warning("calls are sent one by one: apply the migrations (outlast init prints them)", function=MANY)
 
-    def _note_slow(self, user: str) -> None:
+    def _send_alone_from_now(self, user: str) -> None:
         now = time.monotonic()
         self._alone_until = {other: until for other, until in self._alone_until.items() if until > now}
         self._alone_until[user] = now + ALONE_SECONDS
 
 
 def _settle(calls: list[_Call], outcomes: list[Any]) -> None:
-    """Answer the calls, except those whose caller was cancelled."""
+    """Set the outcomes of the calls, except of those that have one or whose caller was cancelled."""
     for call, outcome in zip(calls, outcomes, strict=True):
         if not call.outcome.done():
             call.outcome.set_result(outcome)

@@ -25,13 +25,13 @@ if TYPE_CHECKING:  # both are imported when they are used: 14 MB and 3 MB that m
     from supabase import AsyncClient
 
 CLIENT_ERRORS: Final = (ValueError, TypeError, LookupError)
-"""What the supabase client raises, in addition to httpx's errors, for an answer that is not JSON or not the API's."""
+"""What the supabase client raises, besides httpx's errors, for an answer that is not JSON or has an unknown form."""
 
 
 class Supabase:
-    """One project, and the Storage of its bucket. Connections are opened on first use; `aclose` closes them.
+    """One Supabase project, and one bucket of its Storage. Connections are opened on first use; `aclose` closes them.
 
-    `is_busy`: see BatchedCalls; by default, calls do not wait for each other while few requests are under way.
+    `is_busy` returns whether files wait for a codec process; see BatchedCalls.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class Supabase:
             return self
         other = copy.copy(self)
         other.bucket = bucket
-        other._storage = self._storage_of(bucket)  # noqa: SLF001 - of the same class
+        other._storage = self._storage_of(bucket)  # noqa: SLF001 - an object of this class
         return other
 
     def _storage_of(self, bucket: str) -> SupabaseStorage:
         return SupabaseStorage(self._storage_api, bucket, OpenUploads(self.call, bucket))
 
     async def client(self) -> "AsyncClient":
-        """Return the official supabase client."""
+        """Return the official supabase client. The first call imports and opens it."""
         import httpx  # noqa: PLC0415 - see TYPE_CHECKING
         from supabase import AsyncClientOptions, acreate_client  # noqa: PLC0415 - see TYPE_CHECKING
 
@@ -103,7 +103,7 @@ class Supabase:
         return await self._batched_calls.call(function, arguments, user)
 
     async def first_row(self, schema: str, table: str, column: str, value: str) -> dict[str, Any] | None:
-        """Return the first row where `column` equals `value`, or None. Raises DatabaseUnavailableError."""
+        """Return one row where `column` equals `value`, or None. Raises DatabaseUnavailableError."""
         rows = await self.rows(schema, table, column, value, limit=1)
         return rows[0] if rows else None
 

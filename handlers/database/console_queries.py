@@ -13,6 +13,7 @@ from handlers.database.client import CLIENT_ERRORS, Supabase
 from handlers.errors import DatabaseUnavailableError
 
 LINK_SECONDS: Final = 3600
+"""For how long a signed URL is valid."""
 Row = dict[str, Any]
 PageKey = tuple[str, str]
 """(time, id) of the last row of a page; the next page begins after it."""
@@ -36,28 +37,31 @@ class ConsoleQueries:
         return self._supabase
 
     async def overview(self) -> Row:
-        """Return the queued and running tasks, the results of the last hour, and the workers."""
+        """Return the numbers of tasks that have not ended, the last hour by minute, paused queues, and the workers."""
         return dict(await self._call("now", {}, "outlast_console_"))
 
     async def tasks(self, filters: dict[str, str], before: PageKey | None, limit: int) -> list[Row]:
-        """Return a page of tasks, newest first. Filters: those of `outlast_console_tasks`."""
+        """Return a page of at most `limit` tasks, newest first. `outlast_tasks_from` (SQL) knows the filters."""
         arguments = {"p_filter": filters, "p_before": before, "p_limit": limit}
         return list(await self._call("tasks", arguments, "outlast_console_"))
 
     async def count(self, filters: dict[str, str], most: int) -> int:
-        """Return the number of tasks of a filter; `most` + 1 if there are more than `most`."""
+        """Return the number of tasks that the filters select; `most` + 1 if there are more than `most`."""
         return int(await self._call("count", {"p_filter": filters, "p_most": most}, "outlast_console_"))
 
     async def choices(self) -> Row:
-        """Return the `codes` and `hosts` that tasks have, to choose from."""
+        """Return the error `codes` and the source `hosts` that are recorded, at most 100 of each, to filter by."""
         return dict(await self._call("choices", {}, "outlast_console_"))
 
     async def trend(self, hours: int, bins: int) -> list[Row]:
-        """Return how many tasks were `stored` and `failed` in equal parts of the last hours, numbered from now."""
+        """Return how many tasks were completed (`stored`) or `failed` (or partial) in `bins` parts of the last hours.
+
+        `ago` is the number of a part: 0 is the last one. Parts without such tasks are left out.
+        """
         return list(await self._call("trend", {"p_hours": hours, "p_bins": bins}, "outlast_console_"))
 
     async def pause(self, queue: str, by: str, *, paused: bool) -> bool:
-        """Pause a queue, or resume it; return whether that changed anything."""
+        """Pause a queue, or resume it; return False if it was paused, or not paused, already."""
         return bool(await self._call("pause", {"p_queue": queue, "p_by": by, "p_paused": paused}))
 
     async def task(self, task_id: UUID) -> Row | None:
@@ -66,7 +70,7 @@ class ConsoleQueries:
         return record
 
     async def generation(self, binding: str, generation_id: str) -> Row | None:
-        """Return a generation's `row` (None if it has none), `table` and `tasks`; None when nothing is recorded."""
+        """Return a generation's `row`, `table` and `tasks`; None if it has neither a row nor a task."""
         arguments = {"p_id": generation_id, "p_binding": binding}
         record: Row | None = await self._call("generation", arguments, "outlast_console_")
         return record
@@ -74,7 +78,7 @@ class ConsoleQueries:
     async def operations(
         self, *, operation_id: UUID | None = None, running: bool = False, before: PageKey | None = None, limit: int = 50
     ) -> list[Row]:
-        """Return operators' actions, newest first."""
+        """Return the operators' recorded operations, newest first; with `running`, only those that run now."""
         filters = {
             "id": None if operation_id is None else str(operation_id),
             "running": running or None,
@@ -84,7 +88,7 @@ class ConsoleQueries:
         return list(await self._call("operations", {"p_choice": given, "p_limit": limit}))
 
     async def abort(self, operation_id: UUID, by: str) -> bool:
-        """Ask the receiver that runs an operation to abort it; return False when the operation has ended."""
+        """Ask the receiver that runs an operation to abort it; return False when the operation does not run."""
         return bool(await self._call("abort", {"p_id": str(operation_id), "p_by": by}))
 
     async def notes(self) -> dict[str, Row]:
@@ -96,7 +100,7 @@ class ConsoleQueries:
         await self._call("note", {"p_about": group_key, "p_note": note, "p_by": by})
 
     async def archived(self, before: PageKey | None, limit: int) -> list[Row]:
-        """Return a page of the discarded dead letters, latest first, without their bodies."""
+        """Return a page of the discarded dead letters, the last discarded first, without their bodies."""
         return list(await self._call("archived", {"p_before": before, "p_limit": limit}))
 
     async def archived_with_bodies(self, ids: Sequence[UUID]) -> list[Row]:
@@ -106,13 +110,13 @@ class ConsoleQueries:
         )
 
     async def unarchive(self, ids: Sequence[UUID]) -> None:
-        """Remove dead letters from the archive that are in the dead-letter queue again."""
+        """Remove dead letters from the archive. Call it when they are in the dead-letter queue again."""
         await self._call("unarchive", {"p_ids": [str(archived_id) for archived_id in ids]})
 
     async def links(self, files: Iterable[Row]) -> dict[str, str]:
-        """Return signed URLs by file id, valid for at least half of LINK_SECONDS. Missing objects are left out.
+        """Return signed URLs by file id, valid for at least half of LINK_SECONDS. Files without a URL are left out.
 
-        A URL is reused, so that the browser's cache of the pictures stays valid.
+        A URL is returned again for half of LINK_SECONDS, so that the browser can show the pictures from its cache.
         """
         now, buckets = time.monotonic(), defaultdict[str, set[str]](set)
         self._links = {key: link for key, link in self._links.items() if link[1] > now}

@@ -74,7 +74,7 @@ def _proxy(url: URL) -> str | None:
 
 
 class _Response(aiohttp.ClientResponse):
-    """Closes the connection after a refused upload: the unread rest of the body would break the next request on it."""
+    """Closes the connection after a refused POST or PATCH: the unread rest of a body would break the next request."""
 
     async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         protocol = connection.protocol

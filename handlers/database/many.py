@@ -10,11 +10,11 @@ from handlers.errors import FileProcessingError
 
 MANY: Final = "outlast_many"
 OUTAGES: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
-"""Refusals that say nothing about the calls: PostgREST or the database is not available."""
+"""Statuses that do not depend on the calls: PostgREST or the database is not available."""
 
 
 class Undone(Enum):
-    """Why a call must be sent again alone. Nothing of it was recorded."""
+    """Why a call of a batch has no result, and must be sent again alone. Nothing of the call was recorded."""
 
     FAILED = "the call failed"
     NOT_MADE = "the call before it took long"
@@ -23,9 +23,9 @@ class Undone(Enum):
 
 
 async def call_many(rpc: RpcClient, function: str, bodies: Sequence[bytes]) -> list[Any]:
-    """Call a function once for each body, its arguments as JSON.
+    """Call a function once for each of `bodies`, which are its arguments as JSON.
 
-    Returns the outcome of each call: its result, an error to raise, or an Undone.
+    Returns the outcome of each call, in order: its result, an error to raise, or an Undone.
     """
     body = b'{"p_function":"%b","p_calls":[%b]}' % (function.encode(), b",".join(bodies))
     try:

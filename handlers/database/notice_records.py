@@ -1,4 +1,4 @@
-"""The SQL functions for notices: what has ended, what became a dead letter, and where files come from."""
+"""The SQL functions for notices: tasks that ended, files that became dead letters, and the hosts of source files."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,7 +15,10 @@ PAGE_TASKS: Final = 200
 
 
 class EndedTask(Frozen):
-    """A task that has ended, and its generation. `status` is null while another task of the output has not ended."""
+    """A task that has ended, and the result of all tasks of the same output, which a notice reports.
+
+    `status` is null while another of these tasks has not ended. `failed` has at most 20 files.
+    """
 
     task_id: UUID
     finished_at: datetime
@@ -32,12 +35,12 @@ class EndedTask(Frozen):
 
     @property
     def subject(self) -> str:
-        """What a notice about the generation is about: the same for all of its tasks."""
+        """A text that is the same for all tasks of one result, so that one notice is sent for them."""
         return f"{self.binding} {self.generation_id} {self.output} {self.status} {self.ended_at}"
 
 
 class FailureGroup(Frozen):
-    """Files from one host that became dead letters with one code; `generation_id` is an example."""
+    """Dead letters with one code: files from one host, or undecodable messages. `generation_id` is an example."""
 
     code: str
     host: str | None = None
@@ -46,7 +49,7 @@ class FailureGroup(Frozen):
 
 
 class Digest(Frozen):
-    """The files that became dead letters since the last digest; `groups` are the ten largest."""
+    """The files and undecodable messages that became dead letters since the last digest; `groups`: the ten largest."""
 
     until: datetime
     total: int
@@ -54,7 +57,7 @@ class Digest(Frozen):
 
 
 class SourceHost(Frozen):
-    """The files of one host; `codes` are the numbers of failed files by error code."""
+    """The files from one host in ended tasks; `codes` are the numbers of failed and skipped files by code."""
 
     host: str
     files: int
@@ -63,13 +66,16 @@ class SourceHost(Frozen):
 
 
 class NoticeRecords:
-    """Every method raises DatabaseUnavailableError when the database does not answer."""
+    """The functions of `deploy/supabase/migrations` for notices and for the hosts of files.
+
+    Every method raises DatabaseUnavailableError when the database does not answer.
+    """
 
     def __init__(self, supabase: Supabase) -> None:
         self._supabase = supabase
 
     async def ended(self) -> list[EndedTask]:
-        """Return tasks that ended and were not noted, oldest first."""
+        """Return at most PAGE_TASKS tasks that ended in the last hour and are not yet noted, oldest first."""
         answer = await self._supabase.call("outlast_notices", {"p_limit": PAGE_TASKS})
         return parse_answer("outlast_notices", list[EndedTask], answer)
 
@@ -81,14 +87,14 @@ class NoticeRecords:
         await self._supabase.call("outlast_note_notices", {"p_items": items})
 
     async def digest(self) -> Digest:
-        """Return the files that became dead letters since the last digest that was recorded."""
+        """Return what became a dead letter since the digest that `note_digest` recorded, in the last day at most."""
         return parse_answer("outlast_digest", Digest, await self._supabase.call("outlast_digest", {}))
 
     async def note_digest(self, until: datetime) -> None:
-        """Record that the digest until then was published."""
+        """Record that the digest up to `until` was published."""
         await self._supabase.call("outlast_note_digest", {"p_until": until.isoformat()})
 
     async def source_hosts(self, since: datetime) -> list[SourceHost]:
-        """Return the ten hosts with the most files since then."""
+        """Return the ten hosts with the most files in tasks that ended since `since` (at most the last 50,000)."""
         answer = await self._supabase.call("outlast_source_hosts", {"p_since": since.isoformat()})
         return parse_answer("outlast_source_hosts", list[SourceHost], answer)

@@ -1,4 +1,4 @@
-"""The SQL functions about stored objects: which are unreferenced, and which images could be stored better."""
+"""The SQL functions about stored objects: unreferenced ones, and those to compress again or to give other variants."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -23,24 +23,24 @@ class ObjectRecords:
         self._bucket = supabase.bucket
 
     def in_bucket(self, bucket: str) -> Self:
-        """Return the records of another bucket."""
+        """Return the ObjectRecords of another bucket."""
         return type(self)(self._supabase.in_bucket(bucket))
 
     async def used_buckets(self) -> list[str]:
-        """Return the buckets that have had files."""
+        """Return the names of the buckets with recorded objects."""
         return parse_answer("outlast_used_buckets", list[str], await self._supabase.call("outlast_used_buckets", {}))
 
     async def release_deleted_generations(self, grace_seconds: int) -> tuple[int, bool]:
-        """Delete the file rows of deleted generations; return how many, and whether there are more."""
+        """Delete the recorded files of deleted generations; return how many, and whether to call again for more."""
         answer = await self._supabase.call("outlast_release", {"p_grace_seconds": grace_seconds})
         return int(answer["files"]), bool(answer["more"])
 
     async def count_orphans(self, grace_seconds: int) -> ObjectCount:
-        """Count the objects that no file has referenced for `grace_seconds`."""
+        """Count the objects stored by Outlast that no file has referenced for `grace_seconds`."""
         return await self._call("outlast_orphans", ObjectCount, p_grace_seconds=grace_seconds)
 
     async def claim_orphans(self, grace_seconds: int, limit: int) -> list[str]:
-        """Mark orphans as `deleting` and return their paths. For ten minutes no other caller gets these paths."""
+        """Mark at most `limit` orphans as `deleting`; return their paths. No other call gets them for ten minutes."""
         return await self._call("outlast_take_orphans", list[str], p_grace_seconds=grace_seconds, p_limit=limit)
 
     async def forget_objects(self, paths: Sequence[str]) -> None:
@@ -48,7 +48,7 @@ class ObjectRecords:
         await self._call("outlast_forget_objects", dict[str, int], p_paths=list(paths))
 
     async def count_suboptimal(self, profile: str, since: datetime | None) -> ObjectCount:
-        """Count the images recorded since `since` that `profile` would store in another form."""
+        """Count the images recorded since `since` that are not stored with `profile`, or that have a smaller twin."""
         return await self._call("outlast_optimizable", ObjectCount, p_profile=profile, p_since=_iso(since))
 
     async def suboptimal(
@@ -67,8 +67,8 @@ class ObjectRecords:
     async def move_object(self, path: str, to: StoredObject, source_sha256: str | None = None) -> MoveObjectReply:
         """Change the files that reference the object at `path` to reference `to`, and rebuild their media.
 
-        With `source_sha256`, only the files of that source are changed. If `to` is the same object, only the profile
-        is changed.
+        One call changes the files of at most 200 generations. With `source_sha256`, only the files of that source are
+        changed. If `to` has the same path, the files keep their object and get its profile.
         """
         file = to.model_dump(mode="json")
         return await self._call(
@@ -76,7 +76,7 @@ class ObjectRecords:
         )
 
     async def count_unvaried(self, variants: str, since: datetime | None) -> ObjectCount:
-        """Count the images recorded since `since` whose variants are not those of their binding, or else `variants`."""
+        """Count the files recorded since `since` whose variants are not those of their binding, or else `variants`."""
         return await self._call("outlast_count_unvaried", ObjectCount, p_variants=variants, p_since=_iso(since))
 
     async def unvaried(
@@ -95,7 +95,11 @@ class ObjectRecords:
     async def set_variants(
         self, file: UnvariedFile, variants: Sequence[StoredVariant], default: str
     ) -> MoveObjectReply:
-        """Record the wanted variants of an object for all files that want them, and rebuild their media."""
+        """Record the variants of an object for its files that want them, and rebuild their media.
+
+        One call changes the files of at most 200 generations. `default` is what files want if their binding has no
+        variants of its own.
+        """
         return await self._call(
             "outlast_set_variants",
             MoveObjectReply,

@@ -19,7 +19,7 @@ REMEDIES: Final = {
     "42501": "; set SUPABASE_SERVICE_ROLE_KEY to the service role's key",
     "PGRST301": "; SUPABASE_SERVICE_ROLE_KEY is not accepted: set it to this project's key",
 }
-"""Remedies by the error codes of PostgREST and PostgreSQL."""
+"""What to do about a refused call, by the error code of PostgREST or PostgreSQL."""
 ROW_SQLSTATE: Final = re.compile(r"(?:2[23]|54)[0-9A-Z]{3}|P0001")
 """SQLSTATEs that concern the values of one call, not the database (PostgreSQL's documentation, "Error Codes")."""
 JSON_HEADERS: Final = {"Content-Type": "application/json"}
@@ -42,17 +42,17 @@ class RpcClient:
         return await self.send(function, to_json(arguments))
 
     async def send(self, function: str, body: bytes) -> Any:  # noqa: ANN401 - any JSON
-        """Return the function's result as `call` does; the arguments are JSON already."""
+        """Return the function's result and raise the errors of `call`. `body` is the arguments as JSON."""
         status, answer = await self.request(function, body)
         if status >= HTTPStatus.MULTIPLE_CHOICES:
             raise refusal_error(f"{function}: {refusal_text(answer, status)}", answer)
         return answer
 
     async def request(self, function: str, body: bytes) -> tuple[int, Any]:
-        """Call a function; return the status and the JSON of the answer, also of a refusal.
+        """Call a function; return the HTTP status and the value of the JSON answer, also of a refusal.
 
         Raises:
-            DatabaseUnavailableError: there is no answer, or it is not JSON. The call may have been executed.
+            DatabaseUnavailableError: there is no answer, or the answer is not JSON. The call may have been executed.
         """
         try:
             async with self._api.request("POST", f"/rest/v1/rpc/{function}", JSON_HEADERS, data=body) as response:
@@ -76,19 +76,19 @@ def refusal_error(message: str, answer: object) -> FileProcessingError:
 
 
 def to_json(arguments: dict[str, Any]) -> bytes:
-    """Return the body of a call, with what PostgreSQL cannot store replaced."""
+    """Return the arguments of a call as JSON. NUL and lone surrogates, which PostgreSQL cannot store, are replaced."""
     return clean_json(json.dumps(arguments)).encode()
 
 
 def refusal_text(answer: object, status: int | None = None) -> str:
-    """Return the code and message of the REST API's error answer, and the remedy if it is known."""
+    """Return the code and the message of an error answer of the REST API, and the remedy if one is known."""
     fields = answer if isinstance(answer, dict) else {}
     code = fields.get("code") or (f"HTTP {status}" if status else "no code")
     return f"{code}: {str(fields.get('message') or 'no message')[:300]}{REMEDIES.get(str(code), '')}"
 
 
 def parse_answer(function: str, kind: type[T], answer: object) -> T:
-    """Return a function's result as `kind`; raise DatabaseUnavailableError when it has another form."""
+    """Return a function's result as a `kind`; raise DatabaseUnavailableError when the result has another form."""
     try:
         parsed: T = _adapter(kind).validate_python(answer)  # type: ignore[arg-type]  # a type is hashable
     except ValidationError as error:

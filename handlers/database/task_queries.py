@@ -1,4 +1,4 @@
-"""The SQL functions with which tasks are submitted and watched."""
+"""The SQL functions that submit tasks, return their states, and record their progress."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -23,13 +23,16 @@ class TaskQueries:
         self._supabase = supabase
 
     async def submit(self, job: Job, key: str | None = None, fingerprint: str | None = None) -> SubmitReply:
-        """Record a task as queued, unless it is queued, running or completed, or the idempotency key is known."""
+        """Record a task as queued, unless it has not ended or is completed, or the idempotency `key` is known.
+
+        `fingerprint` identifies the request. A known key with another fingerprint is a conflict.
+        """
         arguments = {"p_job": task_row(job), "p_key": key, "p_fingerprint": fingerprint}
         answer = await self._supabase.call("outlast_submit", arguments)
         return parse_answer("outlast_submit", SubmitReply, answer)
 
     async def states(self, task_ids: Sequence[UUID]) -> dict[UUID, TaskState]:
-        """Return the states of those tasks that are recorded."""
+        """Return the states of the tasks by id. Tasks that are not recorded are left out."""
         answer = await self._supabase.call("outlast_states", {"p_task_ids": [str(task_id) for task_id in task_ids]})
         return {state.task_id: state for state in parse_answer("outlast_states", list[TaskState], answer)}
 
@@ -42,9 +45,10 @@ class TaskQueries:
         await self._supabase.call("outlast_progress", {"p_items": list(items)})
 
     async def expire(self, keep_seconds: int) -> int:
-        """Remove the tasks that ended more than `keep_seconds` ago (0: none), and other expired rows.
+        """Remove tasks that ended more than `keep_seconds` ago (0: no tasks), and other expired rows.
 
-        Returns the number of removed tasks.
+        One call removes at most 5,000 tasks, and none whose generation's row has no final `media_status`. Returns the
+        number of removed tasks.
         """
         answer = await self._supabase.call("outlast_expire", {"p_keep_seconds": keep_seconds})
         return int(answer["tasks"])

@@ -1,4 +1,4 @@
-"""The SQL functions that record the work on a task: begin, finish, heartbeat, and what they need."""
+"""The SQL functions that record the work on a task: begin, finish, heartbeat, and others that a worker calls."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,15 @@ from schemas.urls import MAX_SOURCE_URL_CHARACTERS, redact_url
 
 LEASE_SECONDS: Final = 30
 MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
-"""A larger output of a row is not read, in bytes of JSON text."""
+"""The size of the JSON text, in bytes, above which the output of a row is not read."""
 
 
 class TaskRecords:
     """The task functions of `deploy/supabase/migrations`, one method each.
 
-    Every method raises DatabaseUnavailableError when the database does not answer. With `immutable`, the answer of
-    `begin` also has the files that the user has already from these sources; a job that needs no others is completed.
+    Every method raises DatabaseUnavailableError when the database does not answer. With `immutable`, `begin` also
+    returns stored files of the user from the same URLs of these sources. If a job needs no other files, `begin`
+    completes its task.
     """
 
     def __init__(self, supabase: Supabase, immutable: ImmutableSources | None = None) -> None:
@@ -36,7 +37,7 @@ class TaskRecords:
     async def begin(self, job: Job, lease: UUID, worker: str, attempt: int) -> BeginReply:
         """Take the lease of a task for LEASE_SECONDS. `BeginReply.state` is `run` if this succeeded.
 
-        It is `recorded` if all files of the job are known by their URLs; then the task is completed.
+        The state is `recorded` if all files of the job are known by their URLs; then the task is completed.
         """
         row = task_row(job) | {"attempt": attempt}
         if self._immutable is not None and (keys := self._immutable.keys(job.files)):
@@ -60,14 +61,15 @@ class TaskRecords:
         return parse_answer("outlast_begin", BeginReply, answer)
 
     async def fal_result(self, job: Job) -> str:
-        """Record FAL's result without files on the generation's row, if its binding wants it; return what was done.
+        """Write FAL's error, or an output without files, to the generation's row; return what was done.
 
-        `written`, `not_wanted`, `finished` (the row is finished already), `no_generation`, or `rejected: ...`.
+        `written`, `not_wanted` (the binding has no `fal_finishes`, or the row is deleted), `finished` (the row has a
+        result already), `no_generation`, or `rejected: ...`.
         """
         return str((await self._supabase.call("outlast_fal_result", {"p_job": task_row(job)}))["state"])
 
     async def note_public_url(self, url: str) -> None:
-        """Record the project's URL, as browsers reach it, for the URLs of files in public buckets."""
+        """Record the URL at which browsers reach the project. The URLs of files in public buckets begin with it."""
         await self._supabase.call("outlast_note_public_url", {"p_url": url.rstrip("/")})
 
     async def note_undecodable(self, code: str) -> None:
@@ -81,7 +83,7 @@ class TaskRecords:
         return None if answer is None else parse_answer("outlast_known", ProcessedFile, answer)
 
     async def claim_object(self, bucket: str, path: str, user_id: str | None) -> None:
-        """Record an object before it is stored, so that it is known after a crash and not removed meanwhile.
+        """Record an object before it is stored. So it is known after a crash, and is not removed while it is stored.
 
         Raises:
             StorageUnavailableError: the object is being removed at the moment.
@@ -90,7 +92,7 @@ class TaskRecords:
         _check_claimed(await self._supabase.call_batched("outlast_claim", arguments, user_id))
 
     async def claim_objects(self, bucket: str, paths: Sequence[str], user_id: str | None) -> None:
-        """Record several objects in the same way: a picture and its variants.
+        """Record several objects, a picture and its variants, as `claim_object` does.
 
         Raises:
             StorageUnavailableError: one of them is being removed at the moment.
@@ -123,7 +125,10 @@ class TaskRecords:
         return parse_answer("outlast_finish", FinishReply, answer)
 
     async def heartbeat(self, worker: str, leases: list[UUID], stats: dict[str, Any] | None) -> HeartbeatReply:
-        """Renew the leases of this worker; return which are lost or cancelled. `stats=None` keeps the last stats."""
+        """Renew the leases of this worker; return lost leases, cancelled tasks and paused queues.
+
+        `stats=None` keeps the last statistics.
+        """
         answer = await self._supabase.call(
             "outlast_heartbeat",
             {
@@ -136,18 +141,18 @@ class TaskRecords:
         return parse_answer("outlast_heartbeat", HeartbeatReply, answer)
 
     async def cancel(self, task_id: UUID) -> bool:
-        """Cancel a task, which need not be recorded yet; return whether it is cancelled. An ended task is not."""
+        """Cancel a task, which need not be recorded yet; return False if it has ended in another state already."""
         return bool((await self._supabase.call("outlast_cancel", {"p_task_id": str(task_id)}))["cancelled"])
 
     async def archive(self, dead_letters: list[dict[str, Any]], keep_seconds: int, by: str) -> int:
-        """Store discarded dead letters: `id`, `item`, `message_type` and `body` (base64) each; return how many."""
+        """Store discarded dead letters, each with `id`, `item`, `message_type` and `body` (base64); return how many."""
         answer = await self._supabase.call(
             "outlast_archive", {"p_letters": dead_letters, "p_keep_seconds": keep_seconds, "p_by": by}
         )
         return int(answer["archived"])
 
     async def read_data_uri(self, binding: str, generation_id: str, reference: str) -> str:
-        """Return the `data:` URI that was too large for a message, from the generation's row.
+        """Return the `data:` URI that `reference` stands for, from the output of the generation's row.
 
         Raises:
             SourceGoneError: the row does not have it. Retryable, because FAL's webhook can arrive before the
@@ -162,7 +167,7 @@ class TaskRecords:
 
 
 def task_row(job: Job) -> dict[str, Any]:
-    """Return a job in the form that the SQL functions take."""
+    """Return the JSON object that the SQL functions take as a job."""
     row = job.model_dump(mode="json", exclude={"files", "skipped", "profile", "max_concurrent"})
     return row | {
         "profile": job.profile.key,
@@ -173,15 +178,15 @@ def task_row(job: Job) -> dict[str, Any]:
 
 
 def _identity_row(file: JobFile, generation_id: str, binding: str) -> dict[str, Any]:
-    """Return what the record of a stored file has of the job, in JSON."""
+    """Return the result of `identity_of` with the id as text, for JSON."""
     identity = identity_of(file, generation_id, binding)
     return identity | {"id": str(identity["id"])}
 
 
 def _media_entry(file: JobFile) -> dict[str, Any]:
-    """Return what the entry of a file in `media` contains before the file is stored. It is bounded in size.
+    """Return the entry of a file in `media` before the file is stored. The size of the entry is limited.
 
-    A placeholder has no source and no name.
+    A placeholder gets no `field`, `source_url` and `original_filename`.
     """
     entry = {"position": file.position, "source_key": file.source_key}
     if refusal_of(file.url) is not None:
@@ -206,7 +211,7 @@ def _check_claimed(answer: Mapping[str, Any]) -> None:
 
 
 def _find_data_uri(output_json: str | None, reference: str) -> str | None:
-    """Return the `data:` URI of an output, a JSON text, that the reference stands for."""
+    """Return the `data:` URI that the reference stands for, from an output in JSON; None if the output has none."""
     try:
         return None if output_json is None else find_data_uri(parse_json(output_json), reference)
     except ValueError:

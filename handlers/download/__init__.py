@@ -72,9 +72,9 @@ class Downloader:
     ) -> DownloadedFile:
         """Download the file at `url` to `target`.
 
-        `check_head` is called with the first 4 KiB and ends the download by raising. A URL that must not be requested
-        is reported to the observer if `count_denied`. With `space`, the disk space of the file is reserved there before
-        its content is received.
+        `check_head` is called with the first 4 KiB, or the whole of a smaller file, and ends the download by raising.
+        A URL that must not be requested is reported to the observer if `count_denied`. With `space`, disk space for the
+        file is reserved there before the content is received. `progress`: see DownloadProgress.
 
         Raises:
             SourceForbiddenError: the URL, or a redirect target, must not be requested.
@@ -83,6 +83,7 @@ class Downloader:
             FileCorruptedError: the file is empty (retryable), or a `data:` URI is empty or cannot be decoded.
             SourceGoneError: the source does not have the file, or refuses access. Retryable if the file may come yet.
             SourceUnavailableError: the source did not deliver the file this time.
+            FileProcessingError: any other status, with the code `source_gone`; and what `check_head` raises.
             OSError: the file cannot be written.
         """
         limit = self._settings.max_file_bytes if max_size is None else max_size
@@ -102,10 +103,12 @@ class Downloader:
             return file
 
     async def probe(self, url: str, *, count_denied: bool = True) -> int | None:
-        """Check that the source has the file; return its size in bytes if it says so. Reads the headers only.
+        """Check that the source has the file, by the headers of a GET; return the Content-Length, if there is one.
+
+        For a `data:` URI, the length of the URI is returned.
 
         Raises:
-            SourceForbiddenError, SourceGoneError, SourceUnavailableError: as `fetch`.
+            SourceForbiddenError, SourceGoneError, SourceUnavailableError, FileProcessingError: as `fetch`.
         """
         if is_data_uri(url):
             return len(url)
@@ -118,7 +121,7 @@ class Downloader:
             return response.content_length
 
     async def _with_signed_link(self, url: str, request: Callable[[str], Awaitable[T]]) -> T:
-        """Call `request` with the URL. If FAL refuses the file, call it again with a link signed for our account."""
+        """Call `request` with the URL; if the file is gone or refused, and FAL signs a link to it, with that link."""
         try:
             return await request(url)
         except SourceGoneError:
@@ -129,7 +132,7 @@ class Downloader:
 
     @contextlib.contextmanager
     def _translated_errors(self, url: str, *, count_denied: bool) -> Iterator[None]:
-        """Translate aiohttp's exceptions into our error tree, and report denied URLs."""
+        """Translate aiohttp's exceptions into our error tree, and report refused URLs to the observer."""
         try:
             yield
         except SourceForbiddenError as error:

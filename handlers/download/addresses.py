@@ -1,4 +1,4 @@
-"""Decides which IP addresses are public, and parses IP addresses in URLs.
+"""Decides whether an IP address is public, and parses IP addresses in URLs.
 
 The rules come from IANA's special-purpose registries (https://www.iana.org/assignments/iana-ipv4-special-registry and
 iana-ipv6-special-registry). They are listed here because Python's `is_global` differs between versions.
@@ -32,7 +32,7 @@ NON_PUBLIC_IPV4: Final = tuple(
     )
 )
 GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
-"""The part of IPv6 that is routed on the internet. Mapped, translated, local and multicast addresses are outside."""
+"""The IPv6 addresses that are routed on the internet; not the mapped, translated, local and multicast ones."""
 NON_PUBLIC_IPV6: Final = tuple(
     ipaddress.IPv6Network(network)
     for network in (
@@ -49,6 +49,7 @@ The prefix 64:ff9b:1::/48 (RFC 8215) is not public: each network chooses where t
 cannot be checked.
 """
 ISATAP: Final = (0x0000_5EFE, 0x0200_5EFE)
+"""The third quarter of an IPv6 address whose last quarter is an IPv4 address (RFC 5214, 6.1)."""
 
 # Browsers and getaddrinfo read a host whose last label is a number as an IPv4 address (WHATWG URL, "ends in a number").
 _ENDS_IN_A_NUMBER: Final = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)\.*$")
@@ -79,10 +80,10 @@ def is_public_text(text: str) -> bool:
 
 
 def literal_address(host: str) -> Address | None:
-    """Return the IP address that a URL's host is (in lower case, without brackets); None when it is a name.
+    """Return the IP address of a URL's host (in lower case, without brackets); None when the host is a name.
 
-    Raises ValueError for an IPv4 address in any form but the usual one (`2130706433`, `0x7f.1`, `0177.0.0.1`,
-    `127.1`, `127.0.0.1.`): programs read these forms differently.
+    Raises ValueError for an invalid IPv6 address, and for an IPv4 address in any form but the usual one (`2130706433`,
+    `0x7f.1`, `0177.0.0.1`, `127.1`, `127.0.0.1.`): programs read these forms differently.
     """
     if ":" not in host and not _ENDS_IN_A_NUMBER.search(host):
         return None

@@ -1,4 +1,4 @@
-"""Decides which URLs may be downloaded: the allow-list, and the addresses that are never connected to.
+"""Decides which URLs may be downloaded, by the allow-list and by the addresses of their hosts.
 
 Source URLs come from the internet. Every URL is checked before it is requested, redirects included. The resolved
 addresses are checked as well, and aiohttp connects to exactly these addresses, so no host name can lead into the
@@ -38,7 +38,7 @@ class AllowlistEntry:
 
     @classmethod
     def parse(cls, text: str, setting: str = "SOURCE_ALLOWLIST") -> Self:
-        """Parse `host`, `*.host`, `host/folder/` or `scheme://host:port`; raise ValueError that names the entry."""
+        """Parse `host`, `*.host`, `host/folder/` or `scheme://host:port`; raise a ValueError that names the entry."""
         wildcard = "*." if text.startswith("*.") else ""
         try:
             url = parse_source_url(text if "://" in text else f"https://{text.removeprefix('*.')}")
@@ -67,7 +67,7 @@ class Allowlist:
     """The parsed SOURCE_ALLOWLIST. The constructor raises ValueError for an invalid entry.
 
     In mode `report`, a URL that is not on the list is allowed, logged and counted. All other rules apply. `setting` is
-    the name of another setting with such a list.
+    the name of the setting that has the entries, for the error.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Allowlist:
         return not self._enforced or any(entry.matches_host(host) for entry in self._entries)
 
     def _check_rules(self, text: str, *, enforced: bool) -> tuple[URL, bool]:
-        """Return the URL and whether it is on the list. A listed origin is exempt from the rules for https URLs."""
+        """Return the URL and whether it is on the list. An origin on the list may have any scheme, port and address."""
         url = parse_source_url(text)
         matching = [entry for entry in self._entries if entry.matches(url)]
         if any(entry.origin is not None for entry in matching):
@@ -127,8 +127,8 @@ class Allowlist:
 class GuardedResolver(AbstractResolver):
     """Resolves a host name once and returns its addresses only if all are public. aiohttp connects to these addresses.
 
-    aiohttp does not resolve a host that is an address already; `Allowlist.check` checks it. So a private address on
-    the list can be reached by that origin's URLs only, not by a host name that resolves to it.
+    aiohttp does not resolve a host that is an address already; `Allowlist.check` checks such a host. So a private
+    address on the list can be reached by that origin's URLs only, not by a host name that resolves to the address.
     """
 
     def __init__(self, allowlist: Allowlist) -> None:
@@ -138,7 +138,7 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Resolve `host`; raise SourceForbiddenError when it is not listed or an address of it is not public."""
+        """Resolve `host`; raise SourceForbiddenError if it is not listed or has an address that is not public."""
         if not self._allowlist.may_resolve(host):
             raise SourceForbiddenError(f"{host} is not on SOURCE_ALLOWLIST", reason=DenialReason.NOT_ALLOWED)
         results = await self._resolver.resolve(host, port, family)

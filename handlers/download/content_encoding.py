@@ -13,13 +13,13 @@ from multidict import CIMultiDictProxy
 from handlers.errors import SourceUnavailableError
 
 PIECE_BYTES: Final = 256 * 1024
-"""The largest piece that is decoded at once."""
+"""The maximum size of a decoded piece."""
 MAX_GZIP_MEMBERS: Final = 10_000
-"""Members of one gzip body. Parallel compressors write one for 64 KiB or more; each costs a new decoder here."""
+"""Maximum number of members of one gzip body. Parallel compressors write members of 64 KiB or more."""
 GZIP: Final = frozenset({"gzip", "x-gzip"})
 DEFLATE: Final = "deflate"
 CODINGS: Final = GZIP | {DEFLATE, "br", "compress", "x-compress", "dcb", "dcz", "exi", "pack200-gzip", "zstd"}
-"""The codings that change the bytes (IANA, HTTP Content Coding Registry). Any other name says nothing about them."""
+"""The codings that change the bytes (IANA, HTTP Content Coding Registry). Any other name is ignored."""
 GZIP_BITS: Final = 16 + zlib.MAX_WBITS
 """zlib's `wbits` for gzip (RFC 1952)."""
 ZLIB_METHOD: Final = 8
@@ -86,13 +86,13 @@ class Inflater:
             raise SourceUnavailableError("the compressed body is incomplete")
 
     def _stream_for(self, data: bytes) -> "zlib._Decompress":
-        """Return the decoder. The first byte of a deflate body shows whether it has zlib's header."""
+        """Return the decoder. For deflate, the first byte of `data` shows whether the body has zlib's header."""
         if self._stream is None:
             self._stream = zlib.decompressobj(zlib.MAX_WBITS if data[0] & 0x0F == ZLIB_METHOD else -zlib.MAX_WBITS)
         return self._stream
 
     def _start_member(self) -> None:
-        """Begin the next member of a gzip body."""
+        """Begin the next member of a gzip body. Raises SourceUnavailableError for deflate, and for too many members."""
         self._members += 1
         if not self._gzip:
             raise SourceUnavailableError("the compressed body has data after its end")

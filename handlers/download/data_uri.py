@@ -1,4 +1,4 @@
-"""Decodes `data:` URIs (RFC 2397), which contain the file itself, to disk in pieces."""
+"""Writes the content of a `data:` URI (RFC 2397), which contains the file itself, to disk."""
 
 import base64
 from collections.abc import Iterator
@@ -10,16 +10,17 @@ from handlers.download.file_writer import DownloadedFile, FileWriter, too_large
 from handlers.errors import FileCorruptedError
 
 WHITESPACE: Final = " \t\r\n\f"
-"""Whitespace is allowed anywhere in base64 and ignored."""
+"""Characters that are ignored anywhere in base64."""
 
 
 def write_data_uri(url: str, writer: FileWriter) -> DownloadedFile:
-    """Decode a `data:` URI. Blocks: call it in a thread.
+    """Decode a `data:` URI into `writer`. Blocks, so call it in a thread.
 
     Raises:
         FileSizeExceededError: the content is larger than the writer's limit. Where the length of the URI shows this,
             nothing is decoded.
         FileCorruptedError: the URI has no content, or its base64 is invalid.
+        FileProcessingError: what the writer's `check_head` raises.
     """
     start = url.find(",") + 1
     if start == 0:

@@ -4,14 +4,14 @@ from typing import Final
 
 from handlers.turns import Turns
 
-RESULTS_PER_SOURCE: Final = 2
-"""Beside the source there is the compressed file, which is smaller."""
+COPIES_PER_SOURCE: Final = 2
+"""The source and the compressed file, which is smaller."""
 VARIANT_BYTES: Final = 4 * 1024 * 1024
-"""Space for the variants of a picture, and for the poster of a video."""
+"""Space for the variants of a picture, and for the poster of a video, in bytes."""
 
 
 class DiskSpace:
-    """The space that the files of one source take, until `release`. `turns` counts bytes."""
+    """The disk space that one source file and the files made from it take, until `release`. `turns` counts bytes."""
 
     def __init__(self, turns: Turns, user: str | None) -> None:
         self.user = user
@@ -19,7 +19,7 @@ class DiskSpace:
         self._taken = 0
 
     def reserve_now(self, source_bytes: int) -> bool:
-        """Reserve as `reserve` does, if there is space at once; return whether there is. If not, nothing is held."""
+        """Reserve as `reserve` does, if there is space now; return whether there is. If not, no space is held."""
         needed = self._needed(source_bytes)
         if needed > self._taken:
             self.release()
@@ -29,18 +29,18 @@ class DiskSpace:
     async def reserve(self, source_bytes: int) -> None:
         """Wait until there is space for a source of this size and for what is made of it.
 
-        A smaller reservation is given back first: a file that waits for more space while it holds some could wait for
-        another file that does the same. For the same reason, do not wait here while holding a connection.
+        A smaller reservation is given back first: two files that each hold some space and wait for more could wait for
+        each other for ever. For the same reason, do not wait here while holding a connection.
         """
         if not self.reserve_now(source_bytes):
             self._taken = await self._turns.acquire(self.user, self._needed(source_bytes))
 
     def _needed(self, source_bytes: int) -> int:
-        """Return the space for a source of this size. A file that needs more than there is gets the whole."""
-        return min(RESULTS_PER_SOURCE * source_bytes + VARIANT_BYTES, self._turns.capacity)
+        """Return the space, in bytes, for a source of this size: at most the whole capacity."""
+        return min(COPIES_PER_SOURCE * source_bytes + VARIANT_BYTES, self._turns.capacity)
 
     def release(self) -> None:
-        """Give the space back: the files are removed."""
+        """Give the space back. Call it when the files have been removed."""
         taken, self._taken = self._taken, 0
         if taken:
             self._turns.release(self.user, taken)

@@ -2,7 +2,7 @@
 
 FAL documents the signing (fal.ai/docs, Platform APIs, "Sign file URL"): `POST <FAL_API_URL>/storage/files/sign?url=...`
 with `Authorization: Key <FAL_KEY>`; the key needs the permission `assets:read`. The answer has the link with
-`?identity=...`. So the key is sent to FAL's API only, not to the hosts of files, and not across redirects.
+`?identity=...`. The key is sent to FAL's API only, not to the hosts of files, and not across redirects.
 """
 
 import json
@@ -19,7 +19,7 @@ from handlers.settings import FAL_CDN, FAL_SOURCES, MediaSettings
 from schemas.urls import redact_url
 
 SIGNED_LINK_SECONDS: Final = 3600
-"""How long a signed link is valid. Longer than any download, because each attempt requests a new one."""
+"""How long a signed link is valid: longer than a download takes. Each attempt requests a new link."""
 MAX_ANSWER_BYTES: Final = 64 * 1024
 TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
 
@@ -28,12 +28,12 @@ _CDN: Final = Allowlist(FAL_CDN)
 
 
 def is_fal_url(url: str) -> bool:
-    """Return whether FAL serves the file itself, so that a 404 is final."""
+    """Return whether the URL is on FAL_SOURCES. FAL's files exist before their URLs are sent, so a 404 is final."""
     return _SOURCES.contains(url)
 
 
 class FalFiles:
-    """Requests signed links, with one connection per request, because private files are rare."""
+    """Requests signed links from FAL, with a new connection for each request, because private files are rare."""
 
     def __init__(self, settings: MediaSettings) -> None:
         self._endpoint = URL(settings.fal_api_url) / "storage/files/sign"
@@ -83,7 +83,7 @@ async def read_limited(response: aiohttp.ClientResponse, limit: int) -> bytes | 
 
 
 def _is_signed(status: int, url: str) -> bool:
-    """Return whether FAL's answer has a link; False when FAL does not know the file."""
+    """Return whether FAL's answer has a link; False if FAL does not know the file. Raises as `signed_url`."""
     if status == HTTPStatus.OK:
         return True
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
@@ -97,7 +97,7 @@ def _is_signed(status: int, url: str) -> bool:
 
 
 def _checked_link(body: bytes, file: URL) -> str:
-    """Return the link in FAL's answer if it is one to the same file on FAL's CDN."""
+    """Return the link in FAL's answer; raise SourceUnavailableError unless it leads to the same file on FAL's CDN."""
     try:
         text = json.loads(body)["signed_url"]
         link = parse_source_url(text)

@@ -14,7 +14,7 @@ from handlers.errors import FileCorruptedError, FileSizeExceededError
 HeadCheck = Callable[[bytes], None]
 """Called in a thread with the first HEAD_BYTES, or with the whole of a smaller file. Raising ends the download.
 
-It is called again if the source starts over with another version of the file.
+The check is called again if the source starts over with another version of the file.
 """
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class DownloadedFile:
 
 
 class FileWriter:
-    """Writes a file in pieces, at most `limit` bytes. The methods block: call them in a thread, one at a time."""
+    """Writes a file in pieces, at most `limit` bytes. The methods block, so call them in a thread, one at a time."""
 
     def __init__(self, target: Path, limit: int, check_head: HeadCheck | None = None) -> None:
         self.limit = limit
@@ -60,6 +60,7 @@ class FileWriter:
 
         Raises:
             FileSizeExceededError: the file would become larger than `limit`; the piece is not written.
+            FileProcessingError: what `check_head` raises.
             OSError: the file cannot be written.
         """
         if self.size + len(piece) > self.limit:
@@ -81,7 +82,7 @@ class FileWriter:
         self._reset()
 
     def finish(self) -> DownloadedFile:
-        """Return the written file; raise FileCorruptedError when it is empty."""
+        """Return the written file. Raises FileCorruptedError when the file is empty, and what `check_head` raises."""
         if self.size == 0:
             raise FileCorruptedError("the file is empty")
         if not self._head_checked:
@@ -100,9 +101,9 @@ def too_large(limit: int) -> FileSizeExceededError:
 
 
 async def run_in_thread(function: Callable[..., T], *args: object) -> T:
-    """Call a function that uses open files in a thread.
+    """Call, in a thread, a function that uses open files.
 
-    When the caller is cancelled, this waits for the function to end, so that the files can be closed afterwards.
+    A cancelled caller waits until the function has ended, so that the files can be closed afterwards.
     """
     running = asyncio.get_running_loop().run_in_executor(None, function, *args)
     try:

@@ -1,4 +1,4 @@
-"""Sends requests to sources. Checks every address, limits every wait, and the connections per host and user."""
+"""Sends requests to sources. Checks every URL and address, sets time limits, limits connections by host and user."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ def paused(deadline: asyncio.Timeout) -> Iterator[None]:
 
 
 class SourceClient:
-    """One client session for all sources. `aclose` closes it; the next request opens a new one.
+    """Sends requests to all sources over one session. `aclose` closes it; the next request opens a new one.
 
     `open_responses` is the number of responses that are being received.
     """
@@ -71,7 +71,7 @@ class SourceClient:
         """Request `url` and yield the response once its headers are there.
 
         Up to MAX_REDIRECTS redirects are followed; each target is checked like the first URL. `deadline` is paused
-        while the request waits for other downloads from the same host, in turn by user. If the body has not been read
+        while the request waits for a free connection to the host, in turn by user. If the body has not been read
         to its end when the context exits, the connection is closed.
 
         Raises:
@@ -97,7 +97,7 @@ class SourceClient:
 
     @contextlib.asynccontextmanager
     async def _host_slot(self, host: str, user: str | None, deadline: asyncio.Timeout) -> AsyncIterator[None]:
-        """Wait until the host has a free connection. One user gets half of them, unless there is only one."""
+        """Wait until one of the host's connections is free. One user gets at most half of them, and at least one."""
         limit = self._settings.max_connections_per_host
         turns = self._host_turns.get(host) or self._host_turns.setdefault(host, Turns(limit, max(1, limit // 2)))
         with paused(deadline):
@@ -108,7 +108,7 @@ class SourceClient:
             turns.release(user, 1)
 
     async def _request(self, url: URL, headers: Mapping[str, str] | None) -> aiohttp.ClientResponse:
-        """Return the response once its headers are there. The time limit covers headers that arrive byte by byte."""
+        """Return the response once its headers are there. All headers must arrive within the time limit."""
         settings = self._settings
         async with asyncio.timeout(settings.connect_timeout_seconds + settings.stall_timeout_seconds):
             return await self._get_session().get(url, headers=headers, allow_redirects=False)

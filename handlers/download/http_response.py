@@ -20,12 +20,12 @@ CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,1
 
 
 def check_status(status: int, headers: Mapping[str, str], url: str) -> None:
-    """Return when the body is the whole file; otherwise raise the error of our tree that the status stands for.
+    """Return if the status means that the body is the whole file; otherwise raise the error for the status.
 
     Raises:
         SourceGoneError: the source does not have the file, or refuses access. Retryable if the file may come yet.
         SourceUnavailableError: the source did not deliver the file this time.
-        FileProcessingError: any other status; also final.
+        FileProcessingError: any other status, with the code `source_gone`; not retryable.
     """
     seconds = retry_after(headers.get("Retry-After"))
     message = f"{redact_url(url)} answered {status}"

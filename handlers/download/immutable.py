@@ -13,8 +13,9 @@ NO_SOURCE: Final = "none"
 class ImmutableSources:
     """The parsed IMMUTABLE_SOURCES. The constructor raises ValueError for an invalid entry.
 
-    Two URLs with one source key differ at most in parameters that sign the link, the order of the others, the fragment,
-    or which of two names of FAL's host they have. So on these sources one key has one content.
+    Two URLs with the same source key differ at most in the parameters that sign the link, in the order of the other
+    parameters, in the fragment, or in the name of FAL's host, which has two. So on these sources, files with the same
+    source key have the same content.
     """
 
     def __init__(self, settings: MediaSettings) -> None:
@@ -24,9 +25,9 @@ class ImmutableSources:
         self.max_file_bytes = settings.max_file_bytes
 
     def keys(self, files: Iterable[JobFile]) -> list[str]:
-        """Return the source keys of the files that never change, and that may be downloaded.
+        """Return the source keys of the files that are on IMMUTABLE_SOURCES and on SOURCE_ALLOWLIST.
 
-        A `data:` URI, a reference to one, and a placeholder have no source, so they are not among them.
+        `data:` URIs, references to them, and placeholders have no source, so their keys are not among these.
         """
         return [
             file.source_key for file in files if self._immutable.contains(file.url) and self._allowed.contains(file.url)

@@ -1,7 +1,7 @@
 """Limits the interim responses (1xx) of a source.
 
 aiohttp reads up to 256 KiB at once, which holds 10,000 responses `HTTP/1.1 100 Continue`, and makes objects of all of
-them: 140 MiB for each connection. It has no limit for them, and no public way to set the protocol class.
+them: 140 MiB for each connection. aiohttp has no limit for them, and no public way to set the protocol class.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from aiohttp.http import RawResponseMessage
 
 MAX_INTERIM_RESPONSES: Final = 64
 PIECE_BYTES: Final = 4096
-"""What is parsed at once before the final response: 240 interim responses at most."""
+"""How many bytes are parsed at once before the final response: 240 interim responses at most."""
 
 
 class _SourceProtocol(ResponseHandler):
-    """Closes the connection when a response has more than MAX_INTERIM_RESPONSES interim ones in front."""
+    """Closes the connection after more than MAX_INTERIM_RESPONSES interim responses before the final one."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -27,13 +27,13 @@ class _SourceProtocol(ResponseHandler):
         self._is_final = False
 
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401 - aiohttp's
-        """Begin with the next response."""
+        """Reset the count: aiohttp calls this before each request."""
         self._interim = 0
         self._is_final = False
         super().set_response_params(**params)
 
     def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
-        """Count a response that was parsed."""
+        """Count the parsed response if it is an interim one. aiohttp calls this for each response."""
         if data[0].code < HTTPStatus.OK:
             self._interim += 1
         else:

@@ -18,7 +18,7 @@ from handlers.errors import DenialReason, SourceForbiddenError
 from schemas.urls import MAX_URL_CHARACTERS, parse_url, redact_url
 
 MAX_DECODINGS: Final = 4
-"""How often a path is percent-decoded to search for `..`. A path that is encoded more often is refused."""
+"""How often a path is percent-decoded to search for `..`. A path that is encoded so often, or more, is refused."""
 
 _CONTROL_OR_SURROGATE: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _AUTHORITY: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
@@ -27,7 +27,7 @@ _HOST_AND_PORT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\[\]:%\\]+)(?::[0
 # What getaddrinfo accepts. A trailing dot is refused, because caches, limits and logs compare hosts by name.
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)(?!.*\bxn--(?:\.|$))(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
 _AS_GIVEN: Final = "".join(sorted({*string.punctuation} - {*'"#<>\\^`{}'}))
-"""The punctuation that is sent as it is. Browsers encode the rest in a path (WHATWG URL, path percent-encode set)."""
+"""Punctuation that is not percent-encoded. Browsers encode the rest in a path (WHATWG URL, path percent-encode set)."""
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -35,8 +35,8 @@ def parse_source_url(text: str) -> URL:
     """Return the URL to request; raise SourceForbiddenError with the reason when it breaks a rule.
 
     The host of the returned URL is in lower case and ASCII: international names in punycode, full-width characters
-    replaced by the ASCII characters they stand for. Path and query are as given; only what a request line cannot have
-    is percent-encoded. The fragment is removed.
+    replaced by the ASCII characters they stand for. Path and query are as given, except that `.` and `..` segments are
+    resolved and that characters which a request line cannot have are percent-encoded. The fragment is removed.
     """
     if text.partition(":")[0].lower() not in {"http", "https"}:
         raise SourceForbiddenError("the source URL is neither http nor https", reason=DenialReason.SCHEME)
@@ -62,7 +62,7 @@ def host_of(url: URL) -> str:
 
 
 def redirect_target(origin: URL, location: str) -> str:
-    """Return the absolute URL of a Location header (RFC 3986, 5.2), without another change of its characters.
+    """Return the absolute URL of a Location header (RFC 3986, 5.2). Its characters are not changed otherwise.
 
     Raises:
         SourceForbiddenError: the header is missing or cannot be parsed.
@@ -124,7 +124,7 @@ def _malformed(problem: str) -> SourceForbiddenError:
 def _has_parent_segment(raw_path: str) -> bool:
     """Return whether a path, decoded up to MAX_DECODINGS times, contains `..` or control characters.
 
-    Also true for a path that is not UTF-8.
+    Also true for a path that is not UTF-8, or that is percent-encoded MAX_DECODINGS times or more.
     """
     path = raw_path
     for _ in range(MAX_DECODINGS):

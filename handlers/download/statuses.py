@@ -1,4 +1,4 @@
-"""What a source's status says about the file: one table.
+"""What each HTTP status of a source says about the file.
 
 RFC 9110, section 15, defines the statuses. The reasons name what real servers mean by them: S3, Google Cloud Storage
 (GCS), Azure Blob Storage and FAL. A server that names a time with Retry-After (10.2.3) expects another request, so any
@@ -21,7 +21,7 @@ class StatusMeaning(Enum):
     PARTIAL = auto()
     """The body is a part of the file, which may be all of it."""
     LATER = auto()
-    """Not this time: retry."""
+    """The source does not deliver the file now: retry."""
     MISSING = auto()
     """The file does not exist, or not yet."""
     REFUSED = auto()

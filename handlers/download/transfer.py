@@ -18,7 +18,7 @@ from handlers.observer import Observer
 from handlers.settings import MediaSettings
 
 RESUME_PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
-"""Pauses in seconds before each resumption. When the last resumption breaks too, the download fails."""
+"""The pause, in seconds, before each time that a download resumes. If the last connection breaks too, it fails."""
 WRITE_BYTES: Final = 1 << 20
 """Bytes to buffer before a write. Smaller writes in a thread cost more for waiting on the GIL than for writing."""
 BUFFERED_BYTES: Final = 16 << 20
@@ -30,7 +30,7 @@ DownloadProgress = Callable[[int, int], None]
 
 
 class Transfer:
-    """Downloads one file into a FileWriter. Used once.
+    """Downloads one file into a FileWriter. Use an instance for one download.
 
     A broken connection is resumed with a range request if the response had a strong ETag. Without one, the remaining
     bytes could belong to another version of the file, so the download fails and a later attempt starts over.
@@ -64,7 +64,7 @@ class Transfer:
         """Download the file.
 
         Raises:
-            FileProcessingError: the source refused, the file is too large or incomplete, or `check_head` raised.
+            FileProcessingError: the source refused, the file is too large, incomplete or empty, or `check_head` raised.
             TimeoutError, aiohttp.ClientError: the source did not deliver the file.
         """
         async with asyncio.timeout(self._settings.download_timeout_seconds) as deadline:
@@ -90,10 +90,11 @@ class Transfer:
                 break
 
     async def _request(self, deadline: asyncio.Timeout) -> bool:
-        """Request the file, or its rest, and receive it. Return false if there is no disk space for it now.
+        """Request the file, or its rest, and receive it. Return False if there is no disk space for the file now.
 
-        Then the connection is closed: a download that waits for space must not hold a connection, because another one
-        that holds space may have to wait for it. And a source closes a connection on which nothing is read.
+        In that case the connection is closed: a download that waits for space must not hold a connection, because
+        another download that holds space may have to wait for that connection. And a source closes a connection on
+        which nothing is read.
         """
         user = None if self._space is None else self._space.user
         async with self._client.open(self._url, deadline, self._range_headers(), user) as response:
@@ -132,7 +133,7 @@ class Transfer:
 
     @property
     def _space_bytes(self) -> int:
-        """The size of the file: of the largest one if its size is not known."""
+        """The size of the file in bytes; the maximum size of a file if the size is not known."""
         is_known = self._expected is not None and self._inflater is None
         return self._expected or 0 if is_known else self._writer.limit
 
@@ -174,7 +175,7 @@ class Transfer:
 
     @property
     def _flush_bytes(self) -> int:
-        """Bytes to buffer before a write. The head is written early, because `check_head` may end the download."""
+        """How many bytes to buffer before a write; few at first, because `check_head` may end the download."""
         if self._writer.missing_head_bytes:
             return HEAD_BYTES
         share = min(WRITE_BYTES, BUFFERED_BYTES // max(1, self._client.open_responses))

@@ -1,4 +1,4 @@
-"""The pipeline: runs one file through STEPS, and the files of a batch concurrently. Read STEPS first."""
+"""The pipeline: runs each file of a batch through STEPS, several files at once. Read STEPS first."""
 
 import asyncio
 import contextlib
@@ -31,12 +31,12 @@ STEPS: Final[tuple[Callable[[FileState, PipelineDeps], Coroutine[None, None, Fil
 """The steps of one file, in order. The remaining steps are skipped as soon as `FileState.stored` is set."""
 
 FileDone = Callable[[JobFile, ProcessedFile | FailedFile], Awaitable[None]]
-"""Awaited after each file, with its result."""
+"""Called and awaited after each file, with the file and its result."""
 
 
 @dataclass(slots=True)
 class BatchResult:
-    """The stored and the other files of a batch, each list in order of position. Skipped files are in `failed`."""
+    """The stored and the not stored files of a batch, each in the order of the batch. Skipped files are in `failed`."""
 
     stored: list[ProcessedFile] = field(default_factory=list)
     failed: list[FailedFile] = field(default_factory=list)
@@ -46,8 +46,8 @@ async def process(batch: Batch, deps: PipelineDeps, on_file_done: FileDone | Non
     """Run every file of `batch` through STEPS, at most `batch.max_concurrent` files at the same time.
 
     The files are processed in a temporary folder, which is removed at the end. A file that is known by its URL needs no
-    step: see `use_known`. An error in one file does not stop the others and is not raised: the file is listed in
-    `BatchResult.failed`. Only cancellation is raised.
+    step: see `use_known`. An error in a step of one file does not stop the others and is not raised: the file is listed
+    in `BatchResult.failed`. Cancellation is raised, and so are errors of `on_file_done` and of making a folder.
     """
     semaphore = asyncio.Semaphore(batch.max_concurrent)
     results: dict[str, ProcessedFile | FailedFile] = {}
@@ -111,13 +111,13 @@ async def _process_file(state: FileState, deps: PipelineDeps) -> ProcessedFile |
         log.exception("unexpected error", extra={"stage": stage, "url": redact_url(state.file.url)})
         return _failed(state, stage, unexpected_error(error), deps)
     finally:
-        # The other files of the batch may take long, so free the disk now.
+        # The other files of the batch may take long, so this file's folder is removed now.
         if len(state.batch.files) > 1:
             await remove_folder(state.folder)
 
 
 def _stored(state: FileState, deps: PipelineDeps) -> ProcessedFile:
-    """Report a stored file to the observer and return it."""
+    """Report a stored file to the observer and return its record."""
     stored = require(state.stored)
     kind = state.media.kind if state.media else "unknown"
     deps.observer.file(kind, "deduplicated" if stored.deduplicated else "stored")
@@ -125,7 +125,7 @@ def _stored(state: FileState, deps: PipelineDeps) -> ProcessedFile:
 
 
 def _failed(state: FileState, stage: str, error: FileProcessingError, deps: PipelineDeps) -> FailedFile:
-    """Report a failed or skipped file to the observer and the log, and return it."""
+    """Report a failed or skipped file to the observer and the log, and return its record."""
     if isinstance(error, FileSkippedError):
         deps.observer.file("unknown", "skipped")
         log.info("file skipped", extra={"code": error.code, "reason": str(error), "url": redact_url(state.file.url)})

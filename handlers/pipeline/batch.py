@@ -68,7 +68,7 @@ def job_from_urls(
 
 
 def profile_of(job: Job, reply: BeginReply) -> Profile:
-    """Return the profile for a job's files: the binding's variants replace those of the settings.
+    """Return the job's profile. The binding's variants replace the profile's, unless those were requested for the job.
 
     Raises:
         FileProcessingError: the binding's variants are not valid.
@@ -90,7 +90,7 @@ class BatchReporter:
         self._completed = 0
 
     async def __call__(self, file: JobFile, result: ProcessedFile | FailedFile) -> None:
-        """Report one ended file."""
+        """Report a file whose processing has ended."""
         self._completed += 1
         if isinstance(result, ProcessedFile):
             progress = {"completed": self._completed, "total": self._total, "url": redact_url(file.url)}
@@ -112,10 +112,11 @@ async def run_batch(
     reporter: BatchReporter,
     on_bytes: BytesCallback | None = None,
 ) -> BatchResult:
-    """Process the files of a job. With `records`, the job is recorded as a task and stored files are not repeated.
+    """Process the files of a job. With `records`, the job is recorded as a task, and stored files are not stored again.
 
     Raises:
-        FileProcessingError: the task is cancelled, or another worker runs it (then `retryable`).
+        FileProcessingError: the task is cancelled, or the binding's variants are not valid; or (`retryable`) another
+            worker runs the task, or nothing could be recorded.
         DatabaseUnavailableError: the database did not answer.
     """
     batch = Batch(job.files, job.user_id, job.generation_id or "", job.profile, job.max_concurrent or 1, job.binding)
@@ -153,7 +154,7 @@ async def run_batch(
 async def _process_and_record(
     job: Job, batch: Batch, deps: PipelineDeps, records: TaskRecords, lease: UUID, reporter: BatchReporter
 ) -> BatchResult:
-    """Process the files and finish the task. On an interruption the task is released for others at once."""
+    """Process the files and finish the task. On an exception the lease is released, so others can run the task."""
     try:
         result = await process(batch, deps, reporter)
     except BaseException:

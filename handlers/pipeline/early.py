@@ -1,6 +1,7 @@
 """Starts the download of a job's only file while the database is asked whether to run the job.
 
-The answer is nearly always yes, and both take a round trip. If it is no, the download ends.
+The answer is nearly always yes, so the download need not wait for the database. If the answer is no, the download is
+cancelled.
 """
 
 import asyncio
@@ -15,12 +16,12 @@ from handlers.download.file_writer import DownloadedFile
 from handlers.tempdirs import scratch
 
 Fetch = Callable[[Path, DiskSpace], Awaitable[DownloadedFile]]
-"""Downloads a file to a path, within its disk space."""
+"""Downloads a file to a path, and reserves its disk space in the DiskSpace."""
 
 
 @dataclass(frozen=True, slots=True)
 class EarlyDownload:
-    """A download under way into `folder`, which exists as long as the context of `started`."""
+    """A download into `folder`, which exists until the context of `early_download` ends. `space` is its disk space."""
 
     folder: Path
     space: DiskSpace
@@ -32,8 +33,10 @@ class EarlyDownload:
 
 
 @contextlib.asynccontextmanager
-async def started(downloader: Downloader, user: str | None, parent: Path, fetch: Fetch) -> AsyncIterator[EarlyDownload]:
-    """Start a download into a temporary folder in `parent`. At the end it is cancelled if it is still under way."""
+async def early_download(
+    downloader: Downloader, user: str | None, parent: Path, fetch: Fetch
+) -> AsyncIterator[EarlyDownload]:
+    """Start a download into a temporary folder in `parent`. It is cancelled if it is unfinished at the end."""
     with downloader.disk_space(user) as space:
         async with scratch(parent) as folder:
             task = asyncio.ensure_future(fetch(folder / "source", space))

@@ -1,4 +1,4 @@
-"""Uses files that the user has already from the same URLs, whose content never changes. Nothing is downloaded."""
+"""Reuses files that the user has stored from the same URLs, if the content of these URLs never changes."""
 
 from collections.abc import Iterable
 
@@ -11,9 +11,10 @@ from schemas.jobs import JobFile
 
 
 def use_known(file: JobFile, batch: Batch, deps: PipelineDeps) -> ProcessedFile | None:
-    """Return the stored file if one of `Batch.known` is this file, and if the settings would store it today.
+    """Return the record of `file` with the object of an earlier file in `Batch.known`, or None.
 
-    It is reported to the observer. The database has checked that the object exists; `outlast_finish` checks it again.
+    None also if the earlier file is not stored as this batch would store it. A reused file is reported to the observer.
+    The database has checked that the object exists; `outlast_finish` checks it again.
     """
     earlier = next((known for known in batch.known if known.source_key == file.source_key), None)
     if earlier is None or not _in_place(earlier, batch, deps):
@@ -33,13 +34,13 @@ def report_recorded(files: Iterable[ProcessedFile], observer: Observer) -> None:
 
 
 def _in_place(file: ProcessedFile, batch: Batch, deps: PipelineDeps) -> bool:
-    """Return whether a file is stored as this batch would store it, and where."""
+    """Return whether a file has the profile, the bucket and the folders that this batch would give it."""
     bucket = batch.storage_of(deps.storage).bucket
     return file.profile == batch.profile.key and file.bucket == bucket and in_folders(batch, file.path)
 
 
 def _media_of(file: ProcessedFile, deps: PipelineDeps) -> MediaType | None:
-    """Return the type of a stored file; None if such files are not stored any more."""
+    """Return the type of a stored file; None if the settings no longer allow such files to be stored."""
     if file.content_type == UNVERIFIED.content_type:
         return UNVERIFIED if deps.settings.unsupported_files == "keep" else None
     return BY_CONTENT_TYPE.get(file.content_type)

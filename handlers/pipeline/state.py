@@ -1,4 +1,4 @@
-"""What the steps of the pipeline work on: the batch, the objects that they use, and the state of one file."""
+"""What the steps of the pipeline receive: the batch, their dependencies, and the state of one file."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,8 +25,8 @@ class Batch:
     `may_start()` is true. With `sees_storage` the database checks `storage.objects` itself when a stored file is
     found and when a task is finished, so the pipeline sends no request to Storage for this. A URL that must not be
     requested is reported to the observer if `count_denied`. `bucket` and `folders` are those of the binding, if it
-    names any. `early` is the download of the only file, if it has started already. `known` are files that the user has
-    already from the URLs of some of these files, which never change.
+    names any. `early` is the download of the only file, if it has started already. `known` are stored files of the
+    user from the same URLs as some of these files; the content of these URLs never changes.
     """
 
     files: tuple[JobFile, ...]
@@ -56,7 +56,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class PipelineDeps:
-    """The objects that the steps use.
+    """The dependencies of the steps.
 
     The last four call the database and are None without one. Then no stored file is found again (`find_stored`), no
     reference to a `data:` URI is resolved (`read_data_uri`), and objects are not registered (`claim_object`, and

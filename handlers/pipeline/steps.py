@@ -37,6 +37,7 @@ T = TypeVar("T")
 async def download(state: FileState, deps: PipelineDeps) -> FileState:
     """Download the source file to disk. The download ends early when the first bytes show an unsupported type.
 
+    A download that has started early is awaited. A reference to a `data:` URI is read from the generation's row first.
     A placeholder is not downloaded; it fails with its code.
     """
     if state.batch.early is not None:
@@ -82,7 +83,10 @@ async def detect(state: FileState, deps: PipelineDeps) -> FileState:
 
 
 async def deduplicate(state: FileState, deps: PipelineDeps) -> FileState:
-    """Use the object that this user has stored from the same bytes with the same profile, if it still exists."""
+    """Reuse the object that this user has stored from the same bytes with the same profile.
+
+    The object must still exist, in the bucket and the folders of this batch.
+    """
     if deps.find_stored is None:
         return state
     source = require(state.downloaded)
@@ -98,7 +102,8 @@ async def deduplicate(state: FileState, deps: PipelineDeps) -> FileState:
 async def prepare(state: FileState, deps: PipelineDeps) -> FileState:
     """Validate and compress the file in one decode pass, in a codec process. UNVERIFIED files are not decoded.
 
-    Then the poster of a video is made, and the waveform of audio if one is wanted. Files wait in turn by user.
+    Then the poster of a video is made, and the waveform of audio if one is wanted. Files wait for a codec process, in
+    turn by user.
     """
     source, media = require(state.downloaded), require(state.media)
     if media is UNVERIFIED:
@@ -155,12 +160,12 @@ async def _exist(storage: Storage, file: ProcessedFile) -> bool:
 
 
 def in_folders(batch: Batch, path: str) -> bool:
-    """Return whether an object is in the folders of the batch, as far as the binding names any."""
+    """Return whether an object's path is in the folders of the batch; True if the binding names no folders."""
     return batch.folders is None or path.rsplit("/", 2)[0] == batch.path_of("", "").rsplit("/", 2)[0]
 
 
 def as_duplicate(file: JobFile, batch: Batch, earlier: ProcessedFile) -> ProcessedFile:
-    """Return the stored file for this one, which shares the object of an earlier file."""
+    """Return the record of `file` as stored, with the object of the file `earlier`."""
     identity = identity_of(file, batch.generation_id, batch.binding)
     return earlier.model_copy(update={**identity, "deduplicated": True})
 
@@ -168,8 +173,8 @@ def as_duplicate(file: JobFile, batch: Batch, earlier: ProcessedFile) -> Process
 def _check_head(settings: MediaSettings, head: bytes) -> None:
     """Raise an error when the first bytes show a type that will not be stored.
 
-    Text is left to `detect`, which reads more of it: an OBJ file may begin with pages of comments, a glTF file with
-    pages of data.
+    Text that begins with `#` or `{` is left to `detect`, which reads more of it: an OBJ file may begin with pages of
+    comments, a glTF file with pages of data.
     """
     detected = detect_type(head)
     may_become_text = head.lstrip().startswith((b"#", b"{")) and not is_refused(detected.mime_type)

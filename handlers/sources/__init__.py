@@ -1,6 +1,6 @@
-"""The senders of "generation completed" webhooks. SOURCES is their registry.
+"""The sources of webhooks: who sends them, how they are verified and parsed. SOURCES is the registry.
 
-The receiver serves `POST /webhooks/<name>` for each entry, and the metrics have its name as a label. A new source is a
+The receiver serves `POST /webhooks/<name>` for each entry, and the metrics have the name as a label. A new source is a
 module here, a line in SOURCES and, if it needs settings, fields in `SourceSettings`.
 """
 
@@ -37,10 +37,10 @@ class WebhookSource(Protocol):
         """
 
     async def verify(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Verify the sender of the raw `body`, before it is parsed. Includes `check_headers`.
+        """Verify the sender of the raw `body`, before the body is parsed. Includes `check_headers`.
 
         Raises:
-            RejectedError, ClosedError: as `check_headers`; also a signature of another body.
+            RejectedError, ClosedError: as `check_headers`. RejectedError also for a wrong signature of the body.
             VerifierUnavailableError: the sender cannot be verified at the moment.
         """
 
@@ -48,7 +48,7 @@ class WebhookSource(Protocol):
         """Parse a verified body; raise UnreadableError that names the field and the remedy."""
 
     def named_generation(self, query: Mapping[str, str]) -> NamedGeneration | None:
-        """Return the generation that the query of the webhook's address names; raise UnreadableError if it cannot."""
+        """Return the generation that the query of the webhook's address names, or None; raise UnreadableError."""
 
 
 SOURCES: Final[tuple[type[WebhookSource], ...]] = (SupabaseSource, FalSource)

@@ -2,7 +2,7 @@
 
 
 class RejectedError(Exception):
-    """The secret or signature is missing, wrong or too old. Answered with 401."""
+    """The secret or signature is missing, wrong or too old, or the FAL account is not accepted. Answered with 401."""
 
 
 class ClosedError(Exception):
@@ -10,8 +10,8 @@ class ClosedError(Exception):
 
 
 class UnreadableError(Exception):
-    """The sender is verified, but the body cannot be parsed. Answered with 422; nothing is enqueued."""
+    """The sender is verified, but body or address cannot be parsed. Answered with 422; nothing is enqueued."""
 
 
 class VerifierUnavailableError(Exception):
-    """The sender cannot be verified at the moment. Answered with 503, so that it sends the webhook again."""
+    """The sender cannot be verified at the moment. Answered with 503, so that the sender sends the webhook again."""

@@ -34,7 +34,7 @@ HEADERS: Final = tuple(f"X-Fal-Webhook-{part}" for part in ("Request-Id", "User-
 class FalSource:
     """Verifies and parses FAL's webhooks of the accounts in `user_ids`; with None, of every account.
 
-    If `user_ids` is empty, every webhook is refused (ClosedError): its signature does not prove whose it is.
+    If `user_ids` is empty, every webhook is refused (ClosedError): the signature does not prove whose account sent it.
     """
 
     name = "fal"
@@ -106,10 +106,10 @@ class FalSource:
             )
 
     def named_generation(self, query: Mapping[str, str]) -> NamedGeneration | None:
-        """Return the generation of `?generation_id=` and `?binding=`, as far as they are there.
+        """Return the generation of `?generation_id=` and `?binding=`; None without `generation_id`.
 
         Raises:
-            UnreadableError: they cannot be an id and a binding.
+            UnreadableError: a value is not a valid id or not a valid name of a binding.
         """
         if "generation_id" not in query:
             return None
@@ -125,9 +125,9 @@ class FalSource:
             ) from None
 
     def parse(self, body: bytes) -> CompletedGeneration | IgnoredWebhook:
-        """Parse the body. A failed generation is ignored.
+        """Parse the body. A request that failed at FAL gives an IgnoredWebhook.
 
-        A completed generation without its payload becomes a job, which fails with the code `no_files`.
+        If FAL sent no payload, the output is None, and a worker requests the result from FAL.
 
         Raises:
             UnreadableError: the body is not a FAL webhook.
@@ -148,7 +148,7 @@ class FalSource:
 
 
 def _error_text(error: object) -> str:
-    """Return the beginning of FAL's error, which can be any JSON."""
+    """Return the beginning of FAL's error, which can be any JSON, as text; empty for no error."""
     text = error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
     return "" if error is None else text[:MAX_ERROR_CHARACTERS]
 

@@ -19,7 +19,7 @@ RENEW_SECONDS: Final = 6 * 3600
 REFRESH_SECONDS: Final = 30
 RETRY_SECONDS: Final = 1
 MAX_WAIT_SECONDS: Final = 1.0
-"""How long a webhook whose signature fits no known key waits for new keys."""
+"""How long a webhook whose signature fits no known key waits for new keys. Without known keys, it waits for them."""
 MAX_JWKS_BYTES: Final = 64 * 1024
 MAX_KEYS: Final = 16
 Keys = tuple[Ed25519PublicKey, ...]
@@ -29,8 +29,8 @@ log = structlog.stdlib.get_logger(__name__)
 class Jwks:
     """FAL's public keys. They are fetched in the background; a webhook that a known key has signed never waits.
 
-    The keys are valid for a day. They are fetched at most every REFRESH_SECONDS, however many invalid signatures
-    arrive, and replaced only by a list that contains a usable key.
+    The keys are valid for a day. They are fetched at most every REFRESH_SECONDS (every RETRY_SECONDS while there are no
+    valid keys), however many invalid signatures arrive. Only a list with an Ed25519 key replaces them.
     """
 
     def __init__(self, url: str, timeout: float = 3.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -68,7 +68,7 @@ class Jwks:
         return self._keys if is_valid else ()
 
     async def _fetch_if_due(self, wait_seconds: float | None = None) -> None:
-        """Wait for the running fetch, or for a new one unless the last was a moment ago."""
+        """Fetch the keys, unless the last fetch began too recently; wait at most `wait_seconds` for a running fetch."""
         if self._fetching is None:
             pause = REFRESH_SECONDS if self._known() else RETRY_SECONDS
             if self._tried_at is not None and self._clock() - self._tried_at < pause:

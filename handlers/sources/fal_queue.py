@@ -29,7 +29,7 @@ RETRYABLE: Final = frozenset({202, 408, 425, 429})
 
 
 class FalQueueClient:
-    """Requests results, with one connection per request, because requests are rare."""
+    """Requests results, with a new connection for each request, because requests are rare."""
 
     def __init__(self, url: str, key: SecretStr, timeout: float = 30.0) -> None:
         self._base = URL(url)
@@ -40,8 +40,9 @@ class FalQueueClient:
         """Return the output of a request. `model` is FAL's model id or the `response_url` of the request.
 
         Raises:
-            SourceGoneError: FAL has no result or does not accept the key, or `model` is not a URL of its queue.
+            SourceGoneError: FAL has no result or does not accept the key, or `model` or `request_id` is not valid.
             SourceUnavailableError: FAL did not answer this time, or the request is still running.
+            FileProcessingError: the result is larger than MAX_RESULT_BYTES.
         """
         url = self._result_url(model, request_id)
         headers = {"Authorization": f"Key {self._key.get_secret_value()}", "Accept": "application/json"}
@@ -66,9 +67,9 @@ class FalQueueClient:
         return self._base.with_path(path, encoded=True).with_query(None)
 
     def _app_of_response_url(self, text: str, request_segment: str) -> str:
-        """Return the path of the app in a row's `response_url`, which must be a result of this request on FAL's queue.
+        """Return the path of the app in a row's `response_url`, which must be the URL of this request's result at FAL.
 
-        End users may write the row, and every other address would be requested with our key.
+        End users may write the row, and FAL_KEY must not be sent to any other address. Raises SourceGoneError.
         """
         try:
             url = parse_url(text)
@@ -92,7 +93,7 @@ class FalQueueClient:
 
 
 def _app_of_model(model: str) -> str:
-    """Return owner and name of the app in a model id, which may have a further path."""
+    """Return `<owner>/<name>` of the app of a model id, which may have a further path. Raises SourceGoneError."""
     owner, _, rest = model.strip().strip("/").partition("/")
     app = rest.partition("/")[0]
     if not SEGMENT.fullmatch(owner) or not SEGMENT.fullmatch(app):
@@ -104,7 +105,7 @@ def _app_of_model(model: str) -> str:
 
 
 def _check_status(status: int) -> None:
-    """Return when the status is 200; otherwise raise the error of our tree that it stands for."""
+    """Return if the status is 200; otherwise raise SourceGoneError or SourceUnavailableError."""
     if status == HTTPStatus.OK:
         return
     if status in GONE:

@@ -1,6 +1,7 @@
-"""What the jobs of FAL's webhook carry for bindings with `fal_finishes`: the output for the row, or FAL's error.
+"""Adds to jobs from FAL's webhook what a binding with `fal_finishes` needs: the output for the row, or FAL's error.
 
-The receiver does not know whether the generation's binding has `fal_finishes`, so the first job of each event has it.
+The receiver does not know whether the generation's binding has `fal_finishes`, so the first job of every event from
+FAL carries the result.
 """
 
 import json
@@ -15,14 +16,14 @@ from schemas.events import CompletedGeneration, IgnoredWebhook
 from schemas.jobs import MAX_JOB_BYTES, FalResult, Job, NamedGeneration, output_key_for, task_id_for
 
 RESERVED_BYTES: Final = 64 * 1024
-"""Number of bytes reserved in a message for what a later version adds."""
+"""Bytes that are kept free in a message, for fields that later versions add."""
 
 
 def with_fal_result(jobs: Sequence[Job], event: CompletedGeneration, found: OutputFiles) -> tuple[Job, ...]:
-    """Return the jobs of an event from FAL: all with the generation that its address names, the first with the output.
+    """Return the jobs of an event from FAL with the generation that the address names, and the first with the output.
 
-    An output that does not fit into the message is left out. If the binding wants it, the job fails with the code
-    `row_rejected`, because the row could not be completed.
+    An output that does not fit into the message is left out. If the binding has `fal_finishes`, the job then fails with
+    the code `row_rejected`, because the row cannot be completed.
     """
     named = tuple(job.model_copy(update={"named": event.named}) for job in jobs)
     if not named:
@@ -34,10 +35,13 @@ def with_fal_result(jobs: Sequence[Job], event: CompletedGeneration, found: Outp
     return (named[0].model_copy(update={"fal_result": result}), *named[1:])
 
 
-def result_only(
+def result_only_jobs(
     event: CompletedGeneration | IgnoredWebhook, named: NamedGeneration | None, settings: MediaSettings
 ) -> tuple[Job, ...]:
-    """Return the job that records FAL's error, or an output without files, on the generation's row."""
+    """Return a job that writes FAL's error, or an output without files, to the generation's row.
+
+    No job is returned if the event has no request id, or if the job would be too large for a message.
+    """
     if event.request_id is None:
         return ()
     result = FalResult(status="OK", output=_to_json(event.output)) if isinstance(event, CompletedGeneration) else None

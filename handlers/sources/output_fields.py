@@ -1,4 +1,4 @@
-"""Where a file is in an output, as text: `images[0].url`. It is a column of tables, so its length is limited."""
+"""The path of a file in an output, as text: `images[0].url`. The path is stored in tables, so its length is limited."""
 
 import json
 import re
@@ -14,10 +14,10 @@ Key = str | int | None
 
 
 def output_field(keys: Iterable[Key], field: str = "") -> str:
-    """Return the path of a value: `images[0].url`; empty for the output itself. `field` is a path that it begins with.
+    """Return the path of a value: `images[0].url`; empty for the output itself. `field` is the path before `keys`.
 
-    A key that is no identifier is written as `["a key"]`, a JSON text. A key is cut after MAX_KEY_CHARACTERS, and the
-    whole after MAX_FIELD_CHARACTERS.
+    A key that is no identifier is written as `["a key"]`, as a JSON string. A key is cut after MAX_KEY_CHARACTERS, the
+    path after MAX_FIELD_CHARACTERS.
     """
     for key in keys:
         if len(field) >= MAX_FIELD_CHARACTERS:
@@ -30,7 +30,7 @@ def output_field(keys: Iterable[Key], field: str = "") -> str:
 
 
 def field_order(field: str) -> str:
-    """Return a text that sorts fields by their list indexes as numbers. `outlast_media` in SQL sorts as well."""
+    """Return a sort key for fields, in which list indexes sort as numbers. `outlast_media` in SQL sorts like it."""
     return INDEX.sub(lambda found: f"[{found[1]:0>8}]", field)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from handlers.json_text import JsonTooLargeError, parse_json
 
 JSON_ENDS: Final = frozenset(["{}", "[]", '""'])
-"""The first and the last character of a JSON text that can contain a URL."""
+"""The possible pairs of the first and the last character of a JSON text, or array literal, that can contain a URL."""
 JSON_BEGINNINGS: Final = frozenset(ends[0] for ends in JSON_ENDS)
 QUOTED: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 PLAIN: Final = r'[^{},"\\\s][^{},"\\]*+'
@@ -19,7 +19,7 @@ ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
 def is_json_like(text: str) -> bool:
-    """Return whether a text, without blanks around it, begins and ends like JSON or an array literal."""
+    """Return whether a stripped text begins and ends like JSON or an array literal that can contain a URL."""
     return text[:1] + text[-1:] in JSON_ENDS
 
 
@@ -27,7 +27,7 @@ def parse_json_text(text: str) -> Any:  # noqa: ANN401 - any JSON
     """Return the value of JSON; None for any other text.
 
     Raises:
-        JsonTooLargeError: it has too many values.
+        JsonTooLargeError: the JSON has too many values.
     """
     try:
         return parse_json(text)

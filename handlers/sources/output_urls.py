@@ -1,4 +1,4 @@
-"""Searches an output for URLs. An output is any JSON and hostile, so the search is bounded."""
+"""Searches an output for URLs. An output is any JSON and may be hostile, so the search is limited."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -21,12 +21,12 @@ MAX_SEPARATORS: Final = 600_000
 REQUEST_FIELDS: Final = frozenset(["prompt", "negative_prompt", "logs", "input", "inputs", "arguments"])
 """Fields that repeat the request or describe the run. A text or a file in them is no result."""
 ARGUMENTS: Final = frozenset(["input", "inputs", "arguments"])
-"""Those of them whose texts are the arguments of the request: a text that is a URL is a file of the request."""
+"""The REQUEST_FIELDS that hold the request's arguments: a text in them that is a URL is a file of the request."""
 FILE_FIELDS: Final = ("content_type", "file_name", "file_size")
 """Fields of an object that say that its `url` is a file."""
 WEB_URL: Final = re.compile(r"https?://", re.IGNORECASE)
 NEXT_URL: Final = re.compile(r"(?:,|(?<![\s,])\s)\s*+(?=https?://)", re.IGNORECASE)
-"""What is between the URLs of a list in a text: a comma, blanks or lines. The lookbehind keeps it linear."""
+"""Finds what separates URLs in a text: a comma or whitespace. The lookbehind keeps the time linear."""
 DATA_URI: Final = re.compile(
     r"data:(?:[\w.+-]{1,100}/[\w.+-]{1,100}(?:;[^,;]{1,100}){0,9}|(?:;[^,;]{1,100}){1,9}),", re.IGNORECASE
 )
@@ -41,7 +41,7 @@ class SearchLimitError(Exception):
 class OutputUrl:
     """A URL in an output. `bare`: it is a string, not the `url` of an object. `field`: see `output_field`.
 
-    `described`: the object has fields that only files have. `in_request`: it is in a field that repeats the request.
+    `described`: the object has one of FILE_FIELDS. `in_request`: the URL is in a field that repeats the request.
     """
 
     url: str
@@ -53,12 +53,13 @@ class OutputUrl:
 
 
 def find_urls(output: Any) -> Iterator[OutputUrl]:  # noqa: ANN401 - any JSON
-    """Yield all URLs in document order, also those in texts that are JSON or array literals.
+    """Yield the URLs of an output in document order, also those in texts that are JSON, array literals or URL lists.
 
-    Uses a stack, because the nesting may be deep.
+    A text in REQUEST_FIELDS is yielded only if it is in ARGUMENTS and is a URL. Uses a stack, because the nesting may
+    be deep.
 
     Raises:
-        SearchLimitError: after MAX_NODES, MAX_PARSED_CHARACTERS or MAX_SEPARATORS.
+        SearchLimitError: the output exceeds MAX_NODES, MAX_PARSED_CHARACTERS or MAX_SEPARATORS.
     """
     search = _Search(output)
     for node in search.nodes():
@@ -80,7 +81,7 @@ def find_urls(output: Any) -> Iterator[OutputUrl]:  # noqa: ANN401 - any JSON
 
 
 def find_data_uri(output: Any, reference: str) -> str | None:  # noqa: ANN401 - any JSON
-    """Return the `data:` URI of an output that a `data_reference` stands for; None if it has none."""
+    """Return the `data:` URI in an output that a `data_reference` stands for; None if it is not found."""
     try:
         uris = (found.url for found in find_urls(output) if is_data_uri(found.url))
         return next((uri for uri in uris if data_reference(uri) == reference), None)
@@ -119,7 +120,7 @@ class _Search:
         return top.in_arguments or (isinstance(top.key, str) and top.key.lower() in ARGUMENTS)
 
     def nodes(self) -> Iterator[Any]:
-        """Yield each value that can be or contain a URL. What is opened meanwhile is searched next."""
+        """Yield each value that can be or contain a URL. Children that the caller opens are yielded next."""
         while self._stack:
             top = self._stack[-1]
             for key, value in top.children:
@@ -160,7 +161,7 @@ class _Search:
         self.open(node.items())
 
     def open_text(self, text: str) -> None:
-        """Search the value of a text that is JSON or an array literal next."""
+        """If the text is JSON or an array literal, search its value next."""
         if not is_json_like(text):
             return
         self._count(text)
@@ -176,12 +177,12 @@ class _Search:
         self.open([(None, value)])
 
     def open_list(self, text: str) -> None:
-        """Search the URLs of a list in a text next."""
+        """Search the parts of a text that lists URLs next."""
         self._count(text)
         self.open([(None, NEXT_URL.split(text))])
 
     def _count(self, text: str) -> None:
-        """Count a text that is parsed. Raises SearchLimitError when there are too many."""
+        """Count a text that is parsed. Raises SearchLimitError above MAX_PARSED_CHARACTERS or MAX_SEPARATORS."""
         self._parsed += len(text)
         self._separators += text.count(",")
         if self._parsed > MAX_PARSED_CHARACTERS or self._separators > MAX_SEPARATORS:

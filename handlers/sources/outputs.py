@@ -37,11 +37,11 @@ REPEATED_FIELD: Final = re.compile(r"input_(image|video|audio|file|mesh|model)(_
 REQUEST_FILE: Final = "request_file"
 """The code of a skipped file that belongs to the request."""
 MAX_URLS_PER_FILE: Final = 3
-"""Maximum number of URLs to check, per file of MAX_EVENT_FILES: a file may have several, and some are no files."""
+"""MAX_EVENT_FILES times this is the maximum number of URLs to check: a file may have several, and some are no files."""
 WEB_URL: Final = re.compile(r"https?://[^\s/?#]\S*", re.IGNORECASE)
 """A string that is only a link. Other text can begin with a link."""
 MAX_CHARACTERS_PER_FILE: Final = 2048
-"""Maximum length of all checked URLs together, per file of MAX_EVENT_FILES, because parsing is slow."""
+"""MAX_EVENT_FILES times this is the maximum cost (`_cost`) of all checked URLs, because parsing is slow."""
 COSTLY: Final = re.compile(r"[^\w.~:;,?#=@!$'()*+\[\]-]", re.ASCII)
 """Characters of a URL that are slow to parse: separators, and those that are percent-encoded."""
 COST: Final = 20
@@ -50,7 +50,7 @@ COST: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class OutputFiles:
-    """The files that an output names, and those skipped, by position. Positions are numbered across both lists."""
+    """The files to take from an output, and those to skip, by position. Positions are numbered across both lists."""
 
     files: tuple[JobFile, ...]
     skipped: tuple[SkippedFile, ...] = ()
@@ -61,15 +61,16 @@ def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> Ou
 
     An object with a `url` is a file on any host if it looks like one; whether it may be downloaded is checked later and
     reported there. A string is a file only if the allow-list contains it, or if it is a `data:` URI, and not in a field
-    that repeats the request. Their names do not matter: what is stored is decided by the content. A string that links
-    to another host is skipped if it looks like a file. So are files of the request that an output repeats: in a field
-    of such a name, or anywhere if the output has the request too (`input`) and the URL is in it.
+    that repeats the request. File names do not matter for these: the content decides what is stored. A string that
+    links to another host is skipped if it looks like a file. Files of the request are skipped too: those in a field
+    named for them (REPEATED_FIELD), and those whose URL is also in the request, if the output contains it (`input`).
 
     The order is that of `field_order`, because FAL's webhook and the row have the same output with its keys in another
-    order. At most MAX_EVENT_FILES are returned, files to take first. If the output has more, or is too large to be
-    searched completely, a placeholder for the others is the last file: `Refusal.TOO_MANY_FILES`.
+    order. At most MAX_EVENT_FILES are returned; files to take have precedence over skipped ones. If the output has more
+    files to take, or is too large to be searched completely, the last file is a placeholder for the others:
+    `Refusal.TOO_MANY_FILES`.
     """
-    found = _Found(settings, allowlist)
+    found = _Candidates(settings, allowlist)
     try:
         for named in find_urls(output):
             found.add(named)
@@ -85,7 +86,7 @@ def find_files(output: Any, settings: MediaSettings, allowlist: Allowlist) -> Ou
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A URL in an output that is a file, or (`code`) one that is skipped for this reason. `order`: by `field_order`."""
+    """A file in an output; with `code`, a file that is skipped for this reason. `order`: the field's `field_order`."""
 
     named: OutputUrl
     key: str
@@ -114,8 +115,8 @@ class _Candidate:
         )
 
 
-class _Found:
-    """The candidates of an output by source key. `complete`: the output names no others."""
+class _Candidates:
+    """Collects the candidates of an output by source key. `complete`: the output names no other files to take."""
 
     def __init__(self, settings: MediaSettings, allowlist: Allowlist) -> None:
         self.complete = True
@@ -156,21 +157,21 @@ class _Found:
                 self._requested.setdefault(candidate.key, replace(candidate, code=REQUEST_FILE))
 
     def _count(self, url: str) -> None:
-        """Count another URL. Raises SearchLimitError when there are too many for so many files, or too long ones."""
+        """Count another URL. Raises SearchLimitError when the URLs are too many, or too long, for MAX_EVENT_FILES."""
         self._characters += _cost(url)
         too_long = self._characters > MAX_CHARACTERS_PER_FILE * self._settings.max_event_files
         if too_long or len(self._seen) == self._limit:
             raise SearchLimitError
 
     def _repeated(self, earlier: _Candidate | None, named: OutputUrl) -> _Candidate | None:
-        """Return the candidate for the same URL in another field; None after so many that the first one suffices."""
+        """Return the earlier candidate with the field of `named`; None without one, and after `_limit` repetitions."""
         self._repeats += 1
         if earlier is None or self._repeats > self._limit:
             return None
         return replace(earlier, named=named, order=field_order(named.field))
 
     def in_order(self) -> list[_Candidate]:
-        """Return at most MAX_EVENT_FILES candidates by field: the files to take, and as many skipped as fit.
+        """Return at most MAX_EVENT_FILES candidates, in order of field: files to take, and as many skipped ones as fit.
 
         Fields that were cut may be equal. Then the order is that of the document.
         """
@@ -194,7 +195,7 @@ class _Found:
 
 
 def _cost(url: str) -> int:
-    """Return the cost of parsing a URL, in ordinary characters; 0 for a URL that is not parsed."""
+    """Return the cost of parsing a URL, as a number of ordinary characters; 0 for a URL that is not parsed."""
     if is_data_uri(url) or len(url) > MAX_URL_CHARACTERS:
         return 0
     further_bytes = len(url.encode()) - len(url)

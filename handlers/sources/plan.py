@@ -15,9 +15,9 @@ from schemas.jobs import MAX_JOB_BYTES, Job, JobFile, Queue, SkippedFile, output
 from schemas.urls import data_reference, is_data_uri
 
 ENVELOPE_BYTES: Final = 64 * 1024
-"""Number of bytes reserved in a message for everything except its files."""
+"""Bytes that are reserved in a message for everything except its files."""
 FILE_BYTES: Final = 128
-"""Number of bytes reserved for the field names and the position of one file."""
+"""Bytes that are reserved for the JSON keys and the position of one file."""
 SKIPPED_BYTES: Final = 16 * 1024
 """Maximum size of a skipped file in a message, in bytes."""
 BULK_FILES: Final = 100
@@ -35,12 +35,11 @@ class JobBatch:
 def plan_jobs(
     event: CompletedGeneration, settings: MediaSettings, allowlist: Allowlist, *, allow_empty: bool = False
 ) -> tuple[Job, ...]:
-    """Return the jobs of an event. If its output names no file there are none, or an empty one if `allow_empty`.
+    """Return the jobs of an event. If its output names no file: no job, or with `allow_empty` a job without files.
 
     An output of which every file is skipped becomes a job without files to take, which records the skipped ones.
 
-    A FAL event without a payload also becomes one job without files. That job fails, so that its result can be
-    requested from FAL later.
+    A FAL event without a payload also becomes one job without files. A worker then requests the result from FAL.
     """
     found = find_files(event.output, settings, allowlist)
     batches = list(_split(found, settings.max_batch_size))
@@ -51,7 +50,7 @@ def plan_jobs(
 
 
 def refused_job(event: CompletedGeneration, refusal: Refusal, settings: MediaSettings) -> Job:
-    """Return a job that a worker fails with this code, for an event whose output cannot be read."""
+    """Return a job for an event whose output cannot be read. A worker fails its only file with the refusal's code."""
     files = (placeholder(refusal, 0),)
     return build_jobs(event, OutputFiles(files), [JobBatch(files)], settings)[0]
 
@@ -87,14 +86,14 @@ def build_jobs(
 
 
 def _output_key(found: OutputFiles) -> str:
-    """Return the key of the output. Skipped files count: their list belongs to this output."""
+    """Return the key of the output. Another list of skipped files gives another key."""
     keys = [(file.position, file.source_key) for file in found.files]
     keys += [(file.position, f"skipped {file.source_key}") for file in found.skipped]
     return output_key_for([key for _, key in sorted(keys)])
 
 
 def _split(found: OutputFiles, max_files: int) -> Iterator[JobBatch]:
-    """Split in order of position, into batches of at most `max_files` files and MAX_JOB_BYTES of message."""
+    """Split the files in order of position into batches of at most `max_files` files and MAX_JOB_BYTES of message."""
     if 0 < len(found.files) <= max_files and _fits(found):
         yield JobBatch(found.files, found.skipped)
         return

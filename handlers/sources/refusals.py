@@ -1,7 +1,7 @@
-"""Placeholders for what is not taken from a row. A worker fails a placeholder with its code.
+"""Placeholders for files that are not taken from an output, or for an output that cannot be read.
 
-A placeholder takes the place of a file in a job. So the reason gets to the task, to `media_status` of the row and to a
-dead letter, like that of any file that failed.
+A placeholder takes the place of a file in a job, and a worker fails it with its code. So the reason is recorded in the
+task, in the row's media and in a dead letter, as for any file that failed.
 """
 
 from enum import StrEnum

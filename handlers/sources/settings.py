@@ -47,7 +47,7 @@ class SourceSettings(MediaSettings):
 
 
 def is_signing_secret(text: str) -> bool:
-    """Return whether a text, without `whsec_`, is a key of Standard Webhooks."""
+    """Return whether a text is the part after `whsec_` of a Standard Webhooks secret: base64 of a key of valid size."""
     try:
         return MIN_KEY_BYTES <= len(base64.b64decode(text, validate=True)) <= MAX_KEY_BYTES
     except ValueError:

@@ -21,7 +21,7 @@ MAX_TIMESTAMP_DIGITS: Final = 12
 MAX_WEBHOOK_ID_CHARACTERS: Final = 256
 MAX_SIGNATURES: Final = 16
 LARGE_BODY_BYTES: Final = 1024 * 1024
-"""Size from which hashing takes a millisecond or more, so that it is done in a thread."""
+"""Bodies of at least this size are hashed in a thread, because that takes a millisecond or more."""
 
 
 class SignatureVerifier:
@@ -70,12 +70,12 @@ class SignatureVerifier:
 
 
 def has_signature(headers: Mapping[str, str]) -> bool:
-    """Return whether the headers have a signature, valid or not."""
+    """Return whether the headers have a signature header, valid or not."""
     return any(f"{prefix}signature" in headers for prefix in HEADER_PREFIXES)
 
 
 def _prefix(headers: Mapping[str, str]) -> str:
-    """Return how the names of the headers begin: with the first prefix that has a signature."""
+    """Return the prefix of the header names: the first one that has a signature header."""
     return next((prefix for prefix in HEADER_PREFIXES if f"{prefix}signature" in headers), HEADER_PREFIXES[0])
 
 
@@ -86,7 +86,7 @@ def _digest(key: bytes, signed: bytes, body: bytes) -> bytes:
 
 
 def _decode(word: str) -> bytes | None:
-    """Return the signature of `v1,<base64>`; None for other versions and malformed ones."""
+    """Return the signature of a word `v1,<base64>`; None for another version and for a malformed word."""
     version, _, text = word.partition(",")
     try:
         signature = base64.b64decode(text, validate=True) if version == "v1" else b""

@@ -1,7 +1,7 @@
 """Webhooks of the database: those of our own trigger, and Supabase's Database Webhooks.
 
 A webhook made in Supabase Studio can send a fixed header only; our trigger signs its webhooks (Standard Webhooks).
-Both are accepted. Our trigger sends an event that names the binding, so no column needs to be known here. Studio's
+Both are accepted. Our trigger sends an event that names the binding, so the receiver needs no column names. Studio's
 webhooks, and triggers of earlier versions, send the whole row of the table that the settings GENERATIONS_* describe.
 """
 
@@ -44,10 +44,11 @@ class SupabaseSource:
         """Nothing needs to be renewed."""
 
     def check_headers(self, headers: Mapping[str, str]) -> bool:
-        """Return True for a shared secret, False for a Standard Webhooks signature that is at most five minutes old.
+        """Return True for a valid shared secret, False for a Standard Webhooks signature, still to be verified.
 
-        Either header may have the secret: Supabase's own webhooks can send the anon key as `Authorization`.
-        If a signature is present, it must be valid: then a shared secret is not sufficient.
+        The timestamp of a signature may differ from the clock by five minutes. `Authorization` or `x-webhook-secret`
+        may have the secret: Supabase's own webhooks can send the anon key as `Authorization`. With a signature header,
+        the signature must be valid: a shared secret is then not sufficient.
 
         Raises:
             RejectedError: there is no secret and no signature that could be valid; the message says what is wrong.
@@ -64,7 +65,7 @@ class SupabaseSource:
         return True
 
     async def verify(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Verify the secret, or the signature of the body. Raises RejectedError."""
+        """Verify the shared secret, or the signature of the body. Raises RejectedError."""
         if self.check_headers(headers):
             return
         if len(body) < LARGE_BODY_BYTES:
@@ -73,7 +74,7 @@ class SupabaseSource:
             await asyncio.to_thread(self._signatures.verify, headers, body)
 
     def _is_shared_secret(self, value: bytes) -> bool:
-        """Compare with every secret, each in constant time."""
+        """Return whether `value` is one of the secrets. All are compared, each in constant time."""
         matches = [hmac.compare_digest(value, secret) for secret in self._secrets]
         return any(matches)
 
@@ -84,11 +85,12 @@ class SupabaseSource:
     def parse(self, body: bytes) -> CompletedGeneration | IgnoredWebhook:
         """Parse the body and decide whether the event is a new completion.
 
-        It is one when the new row is completed, and the old row was not completed or had another output. Our own
-        trigger sends no other events.
+        An event is a new completion if the new row is completed, and the old row was not completed or had another
+        output. Our own trigger sends no other events.
 
         Raises:
-            UnreadableError: the body is not a Database Webhook, or the row lacks a configured column or its id.
+            UnreadableError: the body is neither a Database Webhook nor an event of our trigger that this version reads,
+                the row lacks a configured column, or an id is missing or too long.
         """
         try:
             event = SupabaseWebhook.model_validate(parse_body(body))
@@ -179,14 +181,14 @@ def _completed_in_binding(event: TriggerEvent) -> CompletedGeneration:
 
 
 def _secrets_from(headers: Mapping[str, str]) -> list[bytes]:
-    """Return what a request has in the headers that can have the shared secret."""
+    """Return the values of the headers that can contain the shared secret: the bearer token and `x-webhook-secret`."""
     scheme, _, credentials = headers.get("Authorization", "").partition(" ")
     values = [credentials.strip() if scheme.lower() == "bearer" else "", headers.get("x-webhook-secret", "")]
     return [value.encode(errors="surrogateescape") for value in values if value]
 
 
 def _as_text(value: object) -> str | None:
-    """Return a column's value as PostgreSQL casts it to text. A status may be a boolean or a number."""
+    """Return a column's value as text. A boolean becomes `true` or `false`, as in PostgreSQL; a status may be one."""
     if isinstance(value, bool):
         return str(value).lower()
     return None if value is None else str(value)

@@ -8,12 +8,12 @@ from handlers.sources.errors import UnreadableError
 
 
 def parse_body(body: bytes) -> Any:  # noqa: ANN401 - any JSON
-    """Return the value of a body, with what PostgreSQL cannot store replaced.
+    """Return the value of a JSON body. NUL and lone surrogates, which PostgreSQL cannot store, are replaced.
 
-    `json` needs half the memory of pydantic's parser for a large body.
+    `json` is used because pydantic's parser needs twice the memory for a large body.
 
     Raises:
-        UnreadableError: it is not JSON in UTF-8, is nested too deeply, or has more JSON values than may be parsed.
+        UnreadableError: the body is not JSON in UTF-8, is nested too deeply, or has too many JSON values.
     """
     try:
         return parse_json(body.decode())

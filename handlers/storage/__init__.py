@@ -16,7 +16,7 @@ from handlers.storage.upload_file import UploadFile
 
 NO_OWNER: Final = "anonymous"
 PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@+:.-")
-"""The characters of a folder's name that are not escaped: Storage and URLs allow them."""
+"""The characters of a folder's name that are not escaped, because Storage and URLs allow them."""
 MAX_FOLDER_CHARACTERS: Final = 200
 
 
@@ -40,17 +40,17 @@ class Storage(Protocol):
         """
 
     async def exists(self, path: str) -> bool:
-        """Return whether there is an object at the path. Raises StorageUnavailableError."""
+        """Return whether there is an object at the path. Raises the errors of `put`."""
 
     async def remove(self, paths: Sequence[str]) -> None:
-        """Remove objects; missing ones are ignored. Raises StorageUnavailableError."""
+        """Remove objects; missing ones are ignored. Raises the errors of `put`."""
 
 
 def folder_name(name: str | None) -> str:
-    """Return the folder of a user id, or of another value of a row: each byte of other characters becomes `=XX`.
+    """Return the folder of a user id, or of another value of a row. Characters that are not PLAIN become `=XX` by byte.
 
     The policy in the database computes the same from a user's claim `sub` (`outlast_folder_sql`), so a user can read
-    the folder. A name of more than MAX_FOLDER_CHARACTERS is replaced by its hash.
+    the folder. No name gives `anonymous`. A folder of more than MAX_FOLDER_CHARACTERS is replaced by a hash.
     """
     if not name:
         return NO_OWNER
@@ -89,7 +89,7 @@ class FolderStorage:
         return self if bucket == self.bucket else type(self)(self._folder, bucket)
 
     async def put(self, path: str, content: UploadFile, *, verify: bool = True) -> bool:  # noqa: ARG002 - of the protocol
-        """Copy the file atomically. Raises OSError when it cannot be written."""
+        """Copy the file atomically; return False if the same file is there. Raises OSError if it cannot be written."""
         target = self._folder / path
         if await asyncio.to_thread(_is_same, content.path, target):
             return False
@@ -101,7 +101,7 @@ class FolderStorage:
         return (self._folder / path).exists()
 
     async def remove(self, paths: Sequence[str]) -> None:
-        """Remove the files."""
+        """Remove the files; missing ones are ignored."""
         for path in paths:
             await asyncio.to_thread((self._folder / path).unlink, missing_ok=True)
 

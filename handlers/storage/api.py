@@ -39,7 +39,7 @@ class StorageApi:
     ) -> StorageReply:
         """Send one request, with a part of a file or JSON as its body.
 
-        `operation` is its label in the metric `outlast_storage_requests_total`.
+        `operation` is the label of the request in the metric `outlast_storage_requests_total`.
 
         Raises:
             StorageUnavailableError: there is no answer.
@@ -55,7 +55,7 @@ class StorageApi:
 
         Raises:
             StorageRejectedError: the object is missing, or access is refused.
-            StorageUnavailableError: there is no answer, or the connection broke within the body.
+            StorageUnavailableError: Storage did not answer or deliver the object this time.
         """
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=self._api.timeout)
         with self._translated_errors("download"):
@@ -70,7 +70,7 @@ class StorageApi:
 
     @contextlib.contextmanager
     def _translated_errors(self, operation: str) -> Iterator[None]:
-        """Report aiohttp's exceptions and translate them into our error tree."""
+        """Translate aiohttp's exceptions into our error tree, and report them to the observer."""
         try:
             yield
         except (aiohttp.ClientError, TimeoutError) as error:

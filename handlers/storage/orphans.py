@@ -4,8 +4,8 @@
 
 While an object is marked, no worker stores at its path; a worker that tries retries later. After a crash the marks
 remain and the next removal handles them again, but only after ten minutes, so that no two removals work on the same
-object. Files being processed are safe because of the grace period, which is longer than any attempt; the migration
-explains this.
+object. The objects of files in process are not removed, because the grace period is longer than any attempt
+(`20261101000010_outlast_objects.sql`).
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from handlers.storage import Storage
 log = logging.getLogger("async_file_processor.orphans")
 BATCH: Final = 100
 REMOVE_SECONDS: Final = 240
-"""Time limit for the removal of one batch; well below the ten minutes for which its marks are exclusive."""
+"""Time limit for one batch: much less than the ten minutes for which no other removal handles the marked objects."""
 
 
 @dataclass(slots=True)
 class RemovalResult:
-    """The result of a removal: released files of deleted generations, and removed objects.
+    """The numbers of released files of deleted generations (`files`) and of removed `objects`.
 
-    `complete`: no orphans were left at the end.
+    `complete`: no orphans were left at the end. False: the time was over.
     """
 
     files: int = 0
@@ -45,7 +45,7 @@ class OrphanRemover:
         self._grace = grace_seconds
 
     async def count(self) -> int:
-        """Return how many objects would be removed. Raises DatabaseUnavailableError."""
+        """Return the number of orphans now. Raises DatabaseUnavailableError."""
         counts = [await objects.count_orphans(self._grace) for objects, _ in await self._buckets()]
         return sum(count.objects for count in counts)
 
@@ -53,8 +53,8 @@ class OrphanRemover:
         """Release the files of deleted generations, then remove orphans. Starts no new batch after `seconds`.
 
         Raises:
-            DatabaseUnavailableError, StorageUnavailableError: part of the orphans may have been removed; the next
-                removal continues.
+            DatabaseUnavailableError, StorageUnavailableError, StorageRejectedError: some of the orphans may have been
+                removed; the next removal continues.
         """
         result, end = RemovalResult(), time.monotonic() + seconds
         more = True
@@ -75,7 +75,7 @@ class OrphanRemover:
         return result
 
     async def _buckets(self) -> list[tuple[ObjectRecords, Storage]]:
-        """Return records and storage of each bucket that has had files."""
+        """Return the records and the storage of each bucket that has recorded objects."""
         names = await self._objects.used_buckets()
         return [(self._objects.in_bucket(name), self._storage.in_bucket(name)) for name in names]
 

@@ -22,14 +22,14 @@ ACCESS_DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED.value, HTTPStatus.FORB
 
 @dataclass(frozen=True, slots=True)
 class StorageReply:
-    """An answer, with its true status. `detail` is the error text for messages; `body` is the JSON, if it is JSON."""
+    """An answer, with its true status. `detail` is for error messages; `body` is the JSON value, None without JSON."""
 
     status: int
     headers: Mapping[str, str]
     body: Any
     detail: str
     from_storage: bool
-    """Whether Storage itself answered; otherwise a proxy in front of it."""
+    """For an error: whether Storage itself sent it. Otherwise a proxy in front of Storage did."""
 
     @property
     def outcome(self) -> str:
@@ -48,9 +48,9 @@ class StorageReply:
             raise self.error()
 
     def error(self) -> StorageRejectedError | StorageUnavailableError:
-        """Return the error for a refusal.
+        """Return the error for a refused request.
 
-        It is final only when Storage itself refuses, or when the body is too large: a proxy's other errors may pass.
+        The error is final only if Storage itself refuses, or if the body is too large: a proxy's other errors may pass.
         """
         message = f"{'Storage' if self.from_storage else 'a proxy before Storage'} answered {self.status}{self.detail}"
         status = self.status

@@ -21,7 +21,7 @@ MAX_WAIT_SECONDS: Final = 2.0
 
 
 def _is_brief(error: Exception) -> bool:
-    """Return whether a short wait may help. The job's own retry handles longer outages."""
+    """Return whether the error may pass within MAX_WAIT_SECONDS. The retry of the job handles longer outages."""
     return isinstance(error, StorageUnavailableError) and (error.retry_after or 0) <= MAX_WAIT_SECONDS
 
 
@@ -40,8 +40,8 @@ class SupabaseStorage:
         """Store a file; return False when the same object exists already.
 
         Up to 6 MiB are sent in one request, larger files in a resumable upload. An existing object that differs, for
-        example a truncated one, is replaced. `verify=False` skips the check that a new object is complete:
-        `outlast_finish` makes it in SQL.
+        example a truncated one, is replaced. `verify=False` skips the check that a new object is complete, because
+        `outlast_finish` makes this check in SQL.
 
         Raises:
             StorageRejectedError: the type, size, bucket, key or credentials are refused, or Storage has stored other

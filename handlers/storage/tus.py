@@ -38,7 +38,7 @@ class _ObjectExistsError(Exception):
 
 
 class OpenUploads:
-    """The table of open uploads by object path. Without the database, no other worker can continue an upload."""
+    """Records open uploads by object path in the database, so that another worker can continue an upload."""
 
     def __init__(self, call: Callable[[str, dict[str, Any]], Awaitable[Any]], bucket: str) -> None:
         self._call = call
@@ -47,7 +47,8 @@ class OpenUploads:
     async def update(self, path: str, *, opened: str | None = None, gone: str | None = None) -> str | None:
         """Record that the upload `opened` was opened or that `gone` has ended; return the id of the open upload.
 
-        If another upload is recorded as open, `opened` is not recorded.
+        With neither, only return the id. If another upload is recorded as open, `opened` is not recorded. If the
+        database does not answer, `opened` is returned.
         """
         arguments = {"p_bucket": self._bucket, "p_path": path, "p_opened": opened, "p_gone": gone}
         try:
@@ -60,7 +61,7 @@ class OpenUploads:
 
 
 class _Backoff:
-    """Waits longer after each failure in a row, and gives up after ATTEMPTS failures without a new byte stored."""
+    """Waits longer after each failure in a row, and raises after ATTEMPTS failures without a new byte stored."""
 
     def __init__(self) -> None:
         self._offset = -1
@@ -90,7 +91,7 @@ class ResumableUpload:
 
         Raises:
             StorageRejectedError: Storage refuses the file.
-            StorageUnavailableError: several attempts in a row did not store a single byte.
+            StorageUnavailableError: ATTEMPTS failures in a row stored no new byte, or Storage asks for a longer wait.
         """
         backoff = _Backoff()
         upload_id = await self._open_uploads.update(path)
@@ -112,7 +113,7 @@ class ResumableUpload:
                 return True
 
     async def _open(self, path: str, content: UploadFile, *, replace: bool) -> str:
-        """Open an upload and return its id, the last segment of its URL."""
+        """Open an upload and return its id, which is the last segment of its URL."""
         fields = {
             "bucketName": self._bucket,
             "objectName": path,

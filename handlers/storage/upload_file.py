@@ -25,7 +25,7 @@ class FilePart:
 
     @property
     def body(self) -> bytes | AsyncIterator[bytes]:
-        """The bytes in a form that aiohttp sends. A small part is sent with the request headers in one system call."""
+        """The bytes in a form that aiohttp accepts. A small part is sent with the headers in one system call."""
         if self.size > READ_BYTES:
             return self.pieces()
         with self.path.open("rb") as file:
@@ -63,7 +63,7 @@ class UploadFile:
 
     @classmethod
     def from_prepared(cls, prepared: Prepared | PreparedVariant) -> Self:
-        """Use the size and the hashes that the codec process has computed."""
+        """Use the size and the hashes of `prepared`, which the worker has computed."""
         return cls(prepared.path, prepared.file_size, prepared.md5, prepared.sha256, prepared.content_type)
 
     @property

@@ -1,6 +1,7 @@
-"""Where the variants of a picture are stored: beside it, under its hash, their name, and a part of their own hash.
+"""Stores the variants of a picture beside it. The path of a variant has the picture's hash and the variant's name.
 
-So the content at a path never changes, also when a variant of the same name gets another size.
+It also has a part of the variant's own hash. So the content at a path never changes, also when a variant of the same
+name gets another size.
 """
 
 import asyncio
@@ -24,13 +25,14 @@ def variant_paths(path: str, variants: Sequence[PreparedVariant]) -> dict[str, s
 async def store_variants(
     storage: Storage, path: str, variants: Sequence[PreparedVariant], *, verify: bool
 ) -> list[StoredVariant]:
-    """Store the variants of the picture at `path`, all at once. Their paths have been claimed.
+    """Store the variants of the picture at `path`, all at once. The caller has claimed their paths.
 
-    `verify`: check that they are complete; otherwise the MD5 of the new ones is returned for the database to do so.
+    `verify`: check that the stored variants are complete. Otherwise new ones are returned with their MD5, for the
+    database to check them.
 
     Raises:
-        StorageRejectedError: one is refused permanently.
-        StorageUnavailableError: one could not be stored this time.
+        StorageRejectedError: a variant is refused permanently.
+        StorageUnavailableError: a variant could not be stored this time.
     """
     paths = variant_paths(path, variants)
     own = [variant for variant in variants if variant.name in paths]

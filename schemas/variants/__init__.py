@@ -1,6 +1,6 @@
 """Variants: smaller versions of a picture, such as thumbnails, as the setting VARIANTS describes them.
 
-Those of a video are made from its poster. A waveform is the picture of audio.
+The variants of a video are made from its poster. The variant of audio is a picture of its waveform.
 """
 
 import re
@@ -31,9 +31,9 @@ VariantName = Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_]{0,29}\z")]
 class Variant(Frozen):
     """A smaller version of a picture. It is never larger than the picture.
 
-    Without a height it fits into a square of `width`. With a height it fills `width` x `height`, and what is least
-    interesting is cut off. Format and quality default to those of the picture. `animated`: it has all frames, not only
-    the first one. `waveform`: it is not of pictures and posters, but of audio: PNG, of the size WAVEFORM_SIZE.
+    Without a height the variant fits into a square of `width`. With a height it fills `width` x `height`, and the least
+    interesting part is cut off. Format and quality default to those of the picture. `animated`: the variant has all
+    frames, not only the first one. `waveform`: the variant is made of audio only, as a PNG of WAVEFORM_SIZE.
     """
 
     name: VariantName
@@ -46,7 +46,7 @@ class Variant(Frozen):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read one variant, such as `thumb:256`. Raises ValueError, which names the problem and the remedy."""
+        """Parse one variant, such as `thumb:256`. Raises a ValueError that names the problem and the remedy."""
         name, *parts = text.split(":")
         animated = len(parts) > 1 and parts[-1] == ANIMATED
         size, *others = parts[:-1] if animated else parts or [""]
@@ -103,7 +103,7 @@ def parse_variants(value: Any) -> Any:  # noqa: ANN401 - what pydantic passes
 
 
 def variants_text(variants: tuple[Variant, ...]) -> str:
-    """Return the text that `parse_variants` reads, in its shortest form."""
+    """Return the shortest text from which `parse_variants` makes these variants."""
     return ",".join(map(str, variants))
 
 
@@ -113,7 +113,7 @@ Variants = Annotated[
     PlainSerializer(variants_text, return_type=str),
     WithJsonSchema({"type": "string", "examples": ["thumb:256,card:400x300:webp:80"]}),
 ]
-"""Variants, which are text in JSON and in settings."""
+"""A field of variants. In JSON and in settings it is text, as `parse_variants` reads it."""
 
 
 def _problem(text: str, problem: str) -> ValueError:

@@ -26,13 +26,13 @@ FAST = {
     "LOG_FORMAT": "json",
 }
 
-ONE_LANE = """
+BATCH_SOON = """
 from handlers.database import batched_calls
 from worker.cli.main import main
-batched_calls.LANES = 1
+batched_calls.BATCH_FROM_PENDING = 1
 main()
 """
-"""The `outlast` command, whose few jobs fill all lanes, so that their calls of SQL functions go in batches."""
+"""The `outlast` command. It batches calls while one request is pending, so that few jobs suffice for batches."""
 
 
 class Fleet:
@@ -111,7 +111,7 @@ class Fleet:
     async def _spawn(self, command: str, more: Mapping[str, str]) -> Child:
         child = await Child.spawn(
             f"{command}-{next(self._numbers)}",
-            [sys.executable, "-c", ONE_LANE, command],
+            [sys.executable, "-c", BATCH_SOON, command],
             data_dir=self._folder,
             env={**os.environ, **self._environment, **more},
             cwd=self._folder,

@@ -1,4 +1,4 @@
-"""Calls of many jobs that go to the gateway and the real SQL functions in batches, because there is one lane."""
+"""Calls of many jobs that go in batches to the gateway and the real SQL functions: one pending request suffices."""
 
 import asyncio
 from collections import Counter
@@ -43,8 +43,8 @@ class Requests(Observer):
 
 
 @pytest.fixture(autouse=True)
-def one_lane(monkeypatch):
-    monkeypatch.setattr(batched_calls, "LANES", 1)
+def batch_from_one_pending_request(monkeypatch):
+    monkeypatch.setattr(batched_calls, "BATCH_FROM_PENDING", 1)
     monkeypatch.setattr(batched_calls, "WAIT_SECONDS", 3600.0)
 
 

@@ -10,7 +10,7 @@ from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
 from handlers.sources.errors import UnreadableError
 from handlers.sources.fal import FalSource
-from handlers.sources.fal_results import result_only
+from handlers.sources.fal_results import result_only_jobs
 from handlers.sources.plan import plan_jobs
 from schemas.events import CompletedGeneration, IgnoredWebhook
 from schemas.jobs import NamedGeneration
@@ -42,7 +42,7 @@ class Rows:
         (job,) = plan_jobs(event, SETTINGS, Allowlist(SETTINGS.source_allowlist))
         begun = await self.db.call("outlast_begin", p_job=task_row(job), p_lease=uuid4(), p_worker="w")
         error = IgnoredWebhook(reason="generation_failed", request_id=request, error="forged")
-        (failed,) = result_only(error, name, SETTINGS)
+        (failed,) = result_only_jobs(error, name, SETTINGS)
         await self.db.call("outlast_fal_result", p_job=task_row(failed))
         return begun.get("generation_id")
 

@@ -17,7 +17,7 @@ import structlog
 from handlers.errors import FileProcessingError, GenerationNotFoundError, RowRejectedError
 from handlers.pipeline import process, unexpected_error
 from handlers.pipeline.batch import profile_of
-from handlers.pipeline.early import EarlyDownload, started
+from handlers.pipeline.early import EarlyDownload, early_download
 from handlers.pipeline.known import report_recorded
 from handlers.pipeline.state import Batch
 from handlers.pipeline.steps import fetch_source
@@ -202,7 +202,7 @@ class Attempt:
             return contextlib.nullcontext()
         on_progress = partial(self._log.received, file)
         fetch = partial(fetch_source, deps, file.url, on_progress=on_progress)
-        return started(deps.downloader, job.user_id, deps.settings.temp_dir, fetch)
+        return early_download(deps.downloader, job.user_id, deps.settings.temp_dir, fetch)
 
     async def _run_pipeline(
         self, envelope: Envelope, settlement: Settlement, reply: BeginReply, early: EarlyDownload | None

@@ -13,7 +13,7 @@ from typing import Final
 
 from handlers.download.allowlist import Allowlist
 from handlers.sources import WebhookSource
-from handlers.sources.fal_results import result_only
+from handlers.sources.fal_results import result_only_jobs
 from handlers.sources.plan import plan_jobs
 from handlers.turns import FIRST, Turns
 from schemas.events import CompletedGeneration, IgnoredWebhook
@@ -60,11 +60,11 @@ class EventPlanner:
     def _plan(self, source: WebhookSource, body: bytes, named: NamedGeneration | None) -> Plan:
         event = source.parse(body)
         if isinstance(event, IgnoredWebhook):
-            return event, result_only(event, named, self._settings)
+            return event, result_only_jobs(event, named, self._settings)
         event = event if named is None else event.model_copy(update={"named": named})
         jobs = plan_jobs(event, self._settings, self._allowlist)
         if not jobs and source.name == "fal":
-            jobs = result_only(event, named, self._settings)
+            jobs = result_only_jobs(event, named, self._settings)
         return event.model_copy(update={"output": None}), jobs  # an output may take 30 times the memory of the body
 
 

@@ -11,7 +11,7 @@ import pytest
 from handlers.database.task_records import task_row
 from handlers.download.allowlist import Allowlist
 from handlers.settings import MediaSettings
-from handlers.sources.fal_results import result_only
+from handlers.sources.fal_results import result_only_jobs
 from handlers.sources.plan import plan_jobs
 from schemas.events import CompletedGeneration, IgnoredWebhook
 from schemas.jobs import Job, JobFile, NamedGeneration
@@ -62,7 +62,7 @@ class Project(Database):
     async def failed(self, request: str, error: str = "out of memory", named: Any = None) -> str:
         name = None if named is None else NamedGeneration(binding="runs", generation_id=str(named))
         event = IgnoredWebhook(reason="generation_failed", request_id=request, error=error)
-        (job,) = result_only(event, name, SETTINGS)
+        (job,) = result_only_jobs(event, name, SETTINGS)
         return str((await self.call("outlast_fal_result", p_job=task_row(job)))["state"])
 
 
@@ -115,7 +115,9 @@ async def test_a_row_that_the_application_finished_is_not_overwritten(project: P
 
 async def test_an_output_without_files_completes_the_row_too(project: Project) -> None:
     row = await project.run_of("r-text")
-    (job,) = result_only(CompletedGeneration(source="fal", request_id="r-text", output={"text": "x"}), None, SETTINGS)
+    (job,) = result_only_jobs(
+        CompletedGeneration(source="fal", request_id="r-text", output={"text": "x"}), None, SETTINGS
+    )
     assert (await project.call("outlast_fal_result", p_job=task_row(job)))["state"] == "written"
     assert (await project.row("", row))["output"] == '{"text":"x"}'
 

@@ -1,4 +1,4 @@
-"""Calls wait while all lanes are busy, or files wait for a codec, and then go together. The database is scripted."""
+"""Calls wait while requests are pending or files wait for a codec, and then go together. The database is scripted."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from handlers.database import batched_calls
-from handlers.database.batched_calls import BATCH_CALLS, LANES, MAX_CALL_BYTES, BatchedCalls
+from handlers.database.batched_calls import BATCH_CALLS, BATCH_FROM_PENDING, MAX_CALL_BYTES, BatchedCalls
 from handlers.errors import DatabaseUnavailableError, RowRejectedError
 from handlers.observer import Observer
 from tests.time_limits import WAIT_SECONDS
@@ -110,32 +110,32 @@ async def start(calls, numbers, function="outlast_claim", user="user {}"):
 
 
 async def fill(calls):
-    """Occupy every lane, with calls whose numbers are negative."""
-    return await start(calls, [-n for n in range(1, LANES + 1)])
+    """Make BATCH_FROM_PENDING requests pending, with calls whose numbers are negative."""
+    return await start(calls, [-n for n in range(1, BATCH_FROM_PENDING + 1)])
 
 
 def free_all(calls):
-    """Free every lane, as when requests take long."""
-    for lane in list(calls._lanes._timers):
-        calls._lanes.free(lane)
+    """Stop counting all requests, as when they take long."""
+    for request in list(calls._pending._timers):
+        calls._pending.end(request)
 
 
-async def test_a_call_with_a_free_lane_is_sent_at_once_and_alone(calls, database, counts):
-    tasks = await start(calls, range(LANES))
-    assert database.singles == list(range(LANES))
+async def test_a_call_while_few_requests_are_pending_is_sent_at_once_and_alone(calls, database, counts):
+    tasks = await start(calls, range(BATCH_FROM_PENDING))
+    assert database.singles == list(range(BATCH_FROM_PENDING))
     database.release()
-    assert await asyncio.gather(*tasks) == list(range(LANES))
-    assert (database.batches, counts.requests) == ([], {1: LANES})
+    assert await asyncio.gather(*tasks) == list(range(BATCH_FROM_PENDING))
+    assert (database.batches, counts.requests) == ([], {1: BATCH_FROM_PENDING})
 
 
 async def test_waiting_calls_go_together_in_the_order_of_users(calls, database, counts):
     await fill(calls)
     tasks = await start(calls, [3, 1, 2])
-    assert len(database.singles) == LANES
+    assert len(database.singles) == BATCH_FROM_PENDING
     database.release()
     assert await asyncio.gather(*tasks) == [3, 1, 2]
     assert database.batches == [("outlast_claim", [1, 2, 3])]
-    assert counts.requests == {1: LANES, 3: 1}
+    assert counts.requests == {1: BATCH_FROM_PENDING, 3: 1}
 
 
 async def test_a_single_waiting_call_goes_as_a_plain_call(calls, database):
@@ -159,7 +159,7 @@ async def test_a_batch_has_calls_of_one_function_and_the_oldest_go_first(calls, 
 async def test_a_full_batch_does_not_wait(calls, database):
     await fill(calls)
     tasks = await start(calls, range(BATCH_CALLS + 2))
-    assert database.singles[LANES:] == []
+    assert database.singles[BATCH_FROM_PENDING:] == []
     await asyncio.sleep(0)
     assert database.batches == [("outlast_claim", list(range(BATCH_CALLS)))]
     database.release()
@@ -173,7 +173,7 @@ async def test_calls_that_wait_are_not_overtaken(calls, database):
     first.cancel()
     await asyncio.wait([first])
     tasks += await start(calls, [2])
-    assert database.singles[LANES:] == []
+    assert database.singles[BATCH_FROM_PENDING:] == []
     database.release()
     assert await asyncio.gather(*others, *tasks) == [-2, -3, -4, 1, 2]
     assert database.batches == [("outlast_claim", [1, 2])]
@@ -183,9 +183,9 @@ async def test_a_second_call_of_a_user_does_not_wait(calls, database):
     await fill(calls)
     await start(calls, [1, 2], user="Same")
     await start(calls, [3], user="same ")  # the database compares users so
-    assert database.singles[LANES:] == [2, 3]
+    assert database.singles[BATCH_FROM_PENDING:] == [2, 3]
     await start(calls, [4], "outlast_finish", user="same")
-    assert database.singles[LANES:] == [2, 3]
+    assert database.singles[BATCH_FROM_PENDING:] == [2, 3]
 
 
 async def test_calls_that_only_read_go_together_for_one_user_or_none(calls, database):
@@ -205,7 +205,7 @@ async def test_calls_of_an_unknown_user_and_large_calls_are_sent_alone(calls, da
     others = [calls.call("outlast_begin", {"n": 1}, None), calls.call("outlast_finish", large, "user")]
     tasks = [asyncio.create_task(other) for other in others]
     await asyncio.sleep(0)
-    assert database.singles[LANES:] == [1, 2]
+    assert database.singles[BATCH_FROM_PENDING:] == [1, 2]
     database.release()
     assert await asyncio.gather(*tasks) == [1, 2]
 
@@ -215,19 +215,19 @@ async def test_no_call_waits_long_while_requests_are_under_way(calls, database, 
     monkeypatch.setattr(batched_calls, "WAIT_SECONDS", 0.0)
     await start(calls, [1, 2])
     await start(calls, [3], "outlast_finish")
-    while len(database.batches) + len(database.singles) < LANES + 2:
+    while len(database.batches) + len(database.singles) < BATCH_FROM_PENDING + 2:
         await asyncio.sleep(0)
-    assert (database.batches, database.singles[LANES:]) == ([("outlast_claim", [1, 2])], [3])
+    assert (database.batches, database.singles[BATCH_FROM_PENDING:]) == ([("outlast_claim", [1, 2])], [3])
 
 
 async def test_a_request_that_takes_long_does_not_count_as_under_way(database, monkeypatch):
     monkeypatch.setattr(batched_calls, "WAIT_SECONDS", 0.0)
     calls = BatchedCalls(database, Observer(), lambda: False)
     await fill(calls)
-    while len(calls._lanes):
+    while len(calls._pending):
         await asyncio.sleep(0)
     await start(calls, [1])
-    assert database.singles[LANES:] == [1]
+    assert database.singles[BATCH_FROM_PENDING:] == [1]
 
 
 async def test_while_files_wait_for_a_codec_all_calls_wait_also_if_no_request_is_under_way(
@@ -272,7 +272,7 @@ async def test_a_failed_call_is_sent_alone_and_so_are_the_next_of_its_user(calls
     database.release()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert (results[0], type(results[1]), results[2]) == (1, RowRejectedError, 3)
-    assert database.singles[LANES:] == [2]
+    assert database.singles[BATCH_FROM_PENDING:] == [2]
     database.hold()
     await fill(calls)
     await start(calls, [2, 3])
@@ -285,7 +285,7 @@ async def test_calls_after_a_slow_one_are_sent_alone_and_so_are_the_next_of_its_
     tasks = await start(calls, [1, 2, 3, 4])
     database.release()
     assert await asyncio.gather(*tasks) == [1, 2, 3, 4]
-    assert sorted(database.singles[LANES:]) == [3, 4]
+    assert sorted(database.singles[BATCH_FROM_PENDING:]) == [3, 4]
     database.hold()
     await fill(calls)
     await start(calls, [1, 2, 3])
@@ -302,7 +302,7 @@ async def test_calls_of_a_user_whose_call_was_slow_go_alone_for_a_while(calls, d
     database.hold()
     await fill(calls)
     await start(calls, [1, 2])
-    assert database.singles[1 + LANES :] == sent
+    assert database.singles[1 + BATCH_FROM_PENDING :] == sent
 
 
 @pytest.mark.parametrize(("status", "code"), [(500, "57014"), (409, "23505"), (400, "PGRST102")])
@@ -314,7 +314,7 @@ async def test_if_a_batch_is_refused_each_call_is_sent_once_more_alone(calls, da
     database.release()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert (results[0], str(results[1]), results[2]) == (1, "still no", 3)
-    assert database.singles[LANES:] == [1, 2, 3]
+    assert database.singles[BATCH_FROM_PENDING:] == [1, 2, 3]
     assert len(database.batches) == 1
 
 
@@ -335,7 +335,7 @@ async def test_without_an_answer_each_call_raises_its_own_error_and_none_is_repe
     assert {type(result) for result in results} == {DatabaseUnavailableError}
     assert all("outlast_claim" in str(result) for result in results)
     assert len({id(result) for result in results}) == 3
-    assert len(database.requests) == LANES + 1
+    assert len(database.requests) == BATCH_FROM_PENDING + 1
 
 
 async def test_a_database_without_outlast_many_gets_plain_calls_and_that_is_logged_once(calls, database):
@@ -399,7 +399,7 @@ async def test_if_a_caller_is_cancelled_while_its_batch_is_under_way_the_others_
     assert await tasks[1] == 2
 
 
-async def test_cancelled_calls_free_their_lanes(calls, database):
+async def test_cancelled_calls_are_no_longer_pending(calls, database):
     filled = await fill(calls)
     await start(calls, [1])
     for task in filled:

@@ -57,11 +57,11 @@ def control_groups(tmp_path, monkeypatch):
     ],
 )
 def test_the_memory_limit_of_the_control_group_is_found(control_groups, own, file, limit, expected):
-    assert memory.mib() == 8192
+    assert memory.limit_mib() == 8192
     (control_groups / "own").write_text(own)
     (control_groups / file).parent.mkdir(parents=True, exist_ok=True)
     (control_groups / file).write_text(limit)
-    assert memory.mib() == expected
+    assert memory.limit_mib() == expected
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_memory_limit_of_the_control_group_is_found(control_groups, own, fil
 )
 def test_serve_fits_what_is_not_set_to_the_memory(monkeypatch, mib, given, expected):
     monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda _: set(range(6)))
-    monkeypatch.setattr(memory, "mib", lambda: mib)
+    monkeypatch.setattr(memory, "limit_mib", lambda: mib)
     needed = {"SUPABASE_WEBHOOK_SECRETS": "x" * 16, "SUPABASE_URL": "http://x", "SUPABASE_SERVICE_ROLE_KEY": "k"}
     for name, value in (needed | given).items():
         monkeypatch.setenv(name, value)
