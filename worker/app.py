@@ -57,9 +57,9 @@ from worker.web.health import Check, add_health
 from worker.web.problem_details import problem_middleware
 
 log = structlog.stdlib.get_logger(__name__)
-FILES_AHEAD: Final = 8
-"""While at least this many files wait for a codec process, database calls need not be fast. If a file takes
-25 ms in one of two processes, eight files take 0.1 s."""
+FILES_AHEAD: Final = 4
+"""While at least this many files wait for each codec process, database calls need not be fast: if a file takes 25 ms,
+four take 0.1 s."""
 
 
 async def run_receiver(settings: Settings, stop: asyncio.Event) -> None:
@@ -139,7 +139,9 @@ async def worker_parts(settings: Settings, metrics: Metrics, name: str) -> Async
             broker = await resources.broker(f"worker {name}")
             downloader = await resources.downloader()
             codec = resources.codec()
-            supabase = await resources.supabase(partial(codec.turns.are_waiting, FILES_AHEAD))
+            supabase = await resources.supabase(
+                partial(codec.turns.are_waiting, FILES_AHEAD * settings.codec_processes)
+            )
             metrics.watch_codec(codec.stats)
             metrics.watch_waiting(codec.waiting)
             metrics.watch_waiting(downloader.waiting)

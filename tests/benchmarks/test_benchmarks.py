@@ -82,7 +82,7 @@ async def test_the_consumer_that_does_nothing_drains_its_queue(environment, monk
 async def test_the_receiver_and_the_minimal_handler_accept_every_webhook(environment, monkeypatch):
     monkeypatch.setattr(intake, "REQUESTS", 200)
     monkeypatch.setattr(intake, "BURSTS", 1)
-    monkeypatch.setattr(intake, "BURST", 50)  # a busy machine does not confirm 200 within the receiver's time limit
+    monkeypatch.setattr(intake, "BURST", 50)
     report = Report()
     await intake.intake(environment, report, 1)
     assert {row["side"] for row in report.rows if "per_second" in row["figures"]} == {"outlast", "bare"}

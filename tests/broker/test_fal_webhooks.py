@@ -106,7 +106,7 @@ async def test_fals_webhook_alone_completes_rows_and_is_passed_on(application, w
     )
     requests = ("r-good", "r-bad", "r-late", "r-skipped", None)
     good, bad, late, skipped, named = [await generation(env, request) for request in requests]
-    other_host = {"image": {"url": "https://elsewhere.example/a.png"}}
+    other_host = {"image": "https://elsewhere.example/a.png"}
     source.queue.results["r-late"] = output
     application.failures = 1
 

@@ -21,6 +21,7 @@ from worker.settings import Settings
 
 STEP_SECONDS = str(10 * LONG_WAIT_SECONDS)
 """A trial that waits for this long is ended by its test."""
+REFUSED = {"error": "Couldn't connect"}
 ANSWERS = "select max(id) from net._http_response"
 CLIPS = """
 create table public.clips (key bigint primary key generated always as identity, video_url text, poster_url text);
@@ -159,10 +160,15 @@ async def test_a_webhook_that_has_failed_before_the_trial_looks_for_its_answer_i
             await trial.run()
 
 
-async def test_the_refused_webhook_of_another_row_does_not_end_a_trial(monkeypatch):
-    refused, delivered = {"error": "Couldn't connect"}, {"status_code": 202}
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [[], [REFUSED, {"status_code": 202}], [REFUSED], [REFUSED]],
+        [[{"error": "Timeout of 5000 ms reached. Total time: 5001 ms"}], [REFUSED], [REFUSED]],
+    ],
+)
+async def test_the_refused_webhook_of_another_row_does_not_end_a_trial(monkeypatch, answers):
     task = {"task_id": str(uuid4()), "status": "running"}
-    answers = [[refused], [refused, delivered], [refused]]
     states = iter([*({"responses": responses} for responses in answers), {"tasks": [task]}])
 
     class Database:

@@ -16,8 +16,9 @@ from schemas.tasks import TaskStatus
 from worker.cli.trial.steps import SentGeneration, StoppedError, TrialFile, TrialState, WebhookResponse
 
 POLL_SECONDS: Final = 0.3
-REFUSED_SECONDS: Final = 3.0
-"""If for this long all answered webhooks were refused, the test's webhook counts as refused."""
+REFUSED_SECONDS: Final = 8.0
+"""If for this long all answered webhooks were refused, the test's webhook counts as refused. It is longer than pg_net
+waits for an answer, 5 s by default: until then the refused ones may all be others."""
 QUIET_SECONDS: Final = 1.0
 """A longer wait is announced."""
 START_WORKER: Final = "start `outlast worker` with the same RABBITMQ_URL and SUPABASE_URL as the receiver"
@@ -38,6 +39,7 @@ class TrialFollower:
         self._since = since
         self._announce = announce
         self._refused_since: float | None = None
+        self._may_be_delivered = False
 
     async def state(self) -> TrialState:
         """Return the state of the test generation in the database. Raises FileProcessingError."""
@@ -109,10 +111,14 @@ class TrialFollower:
             await asyncio.sleep(POLL_SECONDS)
 
     def _stays_refused(self, state: TrialState) -> bool:
-        """Return whether the database's webhooks have only been refused, for long enough that ours is among them."""
+        """Return whether the database's webhooks have only been refused, for long enough that ours is among them.
+
+        The answers are the last ones for all rows. After one that was accepted, or that came too late, this is False
+        for the whole trial, because it may have been that of the test.
+        """
         now = time.monotonic()
-        if not self._sent.has_webhook or not state.responses or not all(map(_is_refused, state.responses)):
-            self._refused_since = None
+        self._may_be_delivered |= any(not _is_refused(each) or _is_late(each) for each in state.responses)
+        if not self._sent.has_webhook or not state.responses or self._may_be_delivered:
             return False
         self._refused_since = self._refused_since or now
         return now - self._refused_since > REFUSED_SECONDS
@@ -139,6 +145,11 @@ class TrialFollower:
 
 def _is_refused(response: WebhookResponse) -> bool:
     return bool(response.error) or (response.status_code or 0) >= HTTPStatus.MULTIPLE_CHOICES
+
+
+def _is_late(response: WebhookResponse) -> bool:
+    """Whether pg_net stopped waiting for an answer. The receiver may have published the job."""
+    return "timeout" in (response.error or "").lower()
 
 
 def _differs(path: Path, file: TrialFile) -> bool:
