@@ -192,7 +192,9 @@ def write(setup: Setup, folder: Path) -> list[Path]:
         targets[folder / "alertmanager.yml"] = setup.alertmanager
     existing = [str(path) for path in targets if path.exists()]
     if existing:
-        raise FileExistsError(f"nothing was written, because these exist: {', '.join(existing)}. Choose another folder")
+        raise FileExistsError(
+            f"{', '.join(existing)}: already there and not overwritten, so nothing was written; choose another folder"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in targets.items():

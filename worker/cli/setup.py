@@ -181,7 +181,7 @@ def _make_setup(
     try:
         # Settings needs both or neither. During set-up only one may be filled in yet, which must not stop `init`.
         settings = Settings.load(supabase_url=None, supabase_service_role_key=None, **_settings(options))
-        if signing_secret(settings) is None:
+        if signing_secret(settings) is None and not options["as_json"]:
             sys.stderr.write(GENERATED_NOTE)
         binding = Binding.from_options(settings, options)
         return make_setup(settings, receiver_url, binding, sweep_only=sweep_only, alerts_to=alerts_to)
