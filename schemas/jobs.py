@@ -171,7 +171,7 @@ class Job(Frozen):
 
     @property
     def is_result_only(self) -> bool:
-        """Whether the job has only FAL's result: an error, or an output that names no file. It skips none either."""
+        """Whether the job has FAL's result, an error or an output, and no files, not even skipped ones."""
         result, has_files = self.fal_result, bool(self.files or self.skipped)
         return result is not None and not has_files and (result.status == "ERROR" or result.output is not None)
 

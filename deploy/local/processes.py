@@ -212,7 +212,7 @@ def _recorded(record: Path) -> psutil.Process | None:
 def _start_ticks(pid: int) -> int:
     """Return when a process started, in clock ticks since the machine started. Raises OSError if it has ended.
 
-    psutil's `create_time` is another one after each change of the system's clock. proc_pid_stat(5), field 22.
+    It does not depend on the system's clock, as psutil's `create_time` does. Source: proc_pid_stat(5), field 22.
     """
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(after_name[19])

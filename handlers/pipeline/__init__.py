@@ -46,8 +46,8 @@ async def process(batch: Batch, deps: PipelineDeps, on_file_done: FileDone | Non
     """Run every file of `batch` through STEPS, at most `batch.max_concurrent` files at the same time.
 
     The files are processed in a temporary folder, which is removed at the end. A file that is known by its URL needs no
-    step: see `use_known`. An error in a step of one file does not stop the others and is not raised: the file is listed
-    in `BatchResult.failed`. Cancellation is raised, and so are errors of `on_file_done` and of making a folder.
+    step: see `use_known`. An error in one file does not stop the others and is not raised: the file is listed in
+    `BatchResult.failed`. Cancellation is raised, and so are errors of `on_file_done` and of making the batch's folder.
     """
     semaphore = asyncio.Semaphore(batch.max_concurrent)
     results: dict[str, ProcessedFile | FailedFile] = {}

@@ -118,7 +118,8 @@ async def _follow(manager: BackgroundTaskManager, task: str, *, as_json: bool) -
                 progress = status["progress"] or {}
                 done = progress.get("completed", 0) + progress.get("failed", 0)
                 if prints_changes and status["status"] != shown:
-                    sys.stderr.write(f"{(shown := status['status'])}\n")
+                    shown = status["status"]
+                    sys.stderr.write(f"{shown}\n")
                 bar.update(line, description=status["status"], completed=done, total=progress.get("total"))
     except UnknownTaskError:
         return _unknown(task)
